@@ -1,0 +1,50 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import elastic_dit
+
+SOURCE = Path(elastic_dit.__file__).parent.parent
+
+
+def run(code: str) -> str:
+    """What ``code`` prints in a fresh interpreter."""
+    start = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); "
+    done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_torchvision_and_what_needs_it_can_be_imported() -> None:
+    printed = run(
+        "import elastic_dit.torchvision_cpu as t; t.install()\n"
+        "import torchvision, lightning, diffusers\n"
+        "from torchvision.transforms import v2\n"
+        "import torch; print(torch.ops.torchvision.nms.default)"
+    )
+    assert printed == "torchvision.nms.default"
+
+
+def test_installing_twice_adds_one_finder_and_imports_nothing_heavy() -> None:
+    printed = run(
+        "before = len(sys.meta_path)\n"
+        "import elastic_dit.torchvision_cpu as t\n"
+        "t.install(); t.install(); print(len(sys.meta_path) - before, 'torch' in sys.modules)"
+    )
+    assert printed == "1 False"
+
+
+def test_looking_for_torchvision_does_not_load_torch() -> None:
+    printed = run(
+        "import importlib.util, elastic_dit.torchvision_cpu as t; t.install()\n"
+        "spec = importlib.util.find_spec('torchvision'); print(spec.name, 'torch' in sys.modules)"
+    )
+    assert printed == "torchvision False"
+
+
+def test_a_machine_without_torchvision_is_left_alone() -> None:
+    printed = run(
+        "import importlib.util, elastic_dit.torchvision_cpu as t; t.install()\n"
+        "sys.path[:] = [sys.path[0]]; print(importlib.util.find_spec('torchvision'))"
+    )
+    assert printed == "None"
