@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from elastic_dit.encoders.conditioning import drop, encode_text, unconditional
+from elastic_dit.encoders.hashed_text import PhraseEncoder, WordEncoder
+
+
+def encoded(samples: int) -> list:
+    encoders = (WordEncoder(8, 4), PhraseEncoder(16, 6))
+    return encode_text(encoders, ["a red circle"] * (samples - 1) + [""])
+
+
+def test_one_entry_an_encoder_in_order() -> None:
+    tokens = encoded(3)
+    assert [entry.embeddings.shape for entry in tokens] == [(3, 4, 8), (3, 6, 16)]
+
+
+def test_dropping_is_independent_per_encoder_and_sample() -> None:
+    samples = 4001
+    dropped = drop(encoded(samples), 0.3, torch.Generator().manual_seed(0))
+    gone = torch.stack([~entry.mask[:-1].any(1) for entry in dropped])
+    rates = gone.float().mean(1)
+    both = gone.all(0).float().mean()
+    # four standard errors
+    assert (rates - 0.3).abs().max() < 0.03 and abs(both - 0.09) < 0.02
+
+
+def test_a_sample_keeps_all_of_an_encoder_or_nothing_and_the_embeddings_stay() -> None:
+    tokens = encoded(64)
+    dropped = drop(tokens, 0.5, torch.Generator().manual_seed(1))
+    for before, after in zip(tokens, dropped, strict=True):
+        assert after.embeddings is before.embeddings
+        same = (after.mask == before.mask).all(1)
+        assert (same | ~after.mask.any(1)).all()
+        assert not after.mask[-1].any()
+
+
+@pytest.mark.parametrize(("probability", "kept"), [(0.0, True), (1.0, False)])
+def test_never_and_always(probability: float, kept: bool) -> None:
+    tokens = encoded(100)
+    for before, after in zip(tokens, drop(tokens, probability, torch.Generator()), strict=True):
+        assert torch.equal(after.mask, before.mask if kept else torch.zeros_like(before.mask))
+
+
+def test_the_generator_decides() -> None:
+    first, second = (drop(encoded(50), 0.5, torch.Generator().manual_seed(3)) for _ in range(2))
+    other = drop(encoded(50), 0.5, torch.Generator().manual_seed(4))
+    assert all(torch.equal(a.mask, b.mask) for a, b in zip(first, second, strict=True))
+    assert any(not torch.equal(a.mask, b.mask) for a, b in zip(first, other, strict=True))
+
+
+def test_a_probability_beyond_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="probability"):
+        drop(encoded(2), 1.5, torch.Generator())
+
+
+def test_unconditional_hides_everything_and_leaves_the_input_alone() -> None:
+    tokens = encoded(2)
+    assert not any(entry.mask.any() for entry in unconditional(tokens))
+    assert all(entry.mask.any() for entry in tokens)
+
+
+def test_no_encoder_at_all() -> None:
+    assert encode_text([], ["a"]) == [] and drop([], 0.5, torch.Generator()) == []

@@ -1,0 +1,122 @@
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from elastic_dit.encoders.contract import TextEncoder, TextTokens
+from elastic_dit.encoders.hashed_text import (
+    PhraseEncoder,
+    WordEncoder,
+    hashed_vector,
+    sinusoidal_positions,
+    words,
+)
+
+ENCODERS = [WordEncoder, PhraseEncoder]
+
+
+def without_positions(encoder: WordEncoder | PhraseEncoder, caption: str) -> torch.Tensor:
+    """(words, width): the vectors of a caption's words."""
+    tokens = encoder.encode([caption])
+    return (tokens.embeddings - encoder.positions)[0, tokens.mask[0]]
+
+
+def test_words() -> None:
+    assert words("A red-blue Circle, left_of 2 'dogs'. Été") == [
+        "a", "red", "blue", "circle", "left", "of", "2", "dogs", "été"
+    ]  # fmt: skip
+    assert words(" ...!") == []
+
+
+def test_hashed_vectors_have_unit_variance_and_are_nearly_orthogonal() -> None:
+    vectors = np.stack([hashed_vector(f"word{i}", 192) for i in range(200)])
+    np.testing.assert_array_equal(vectors**2, 1)
+    cosines = vectors @ vectors.T / 192 - np.eye(200)
+    assert np.abs(cosines).max() < 0.4 and abs(vectors.mean()) < 0.02
+
+
+def test_hashed_vectors_never_change() -> None:
+    assert hashed_vector("red", 10).tolist() == [-1, 1, -1, -1, 1, -1, -1, -1, -1, 1]
+
+
+def test_the_same_in_another_process() -> None:
+    code = (
+        "from elastic_dit.encoders.hashed_text import PhraseEncoder as P;"
+        "print(P(16, 4).encode(['a red circle']).embeddings.double().sum().item())"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    here = PhraseEncoder(16, 4).encode(["a red circle"]).embeddings.double().sum().item()
+    assert float(done.stdout) == here
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("captions", [["a red circle", "", "one two three four five six seven"], ["?!"], []])
+def test_shapes_and_masks(kind: type[WordEncoder | PhraseEncoder], captions: Sequence[str]) -> None:
+    encoder: TextEncoder = kind(width=32, max_tokens=5)
+    tokens = encoder.encode(captions)
+    assert isinstance(tokens, TextTokens)
+    assert tokens.embeddings.shape == (len(captions), 5, 32) and tokens.embeddings.dtype == torch.float32
+    assert tokens.mask.dtype == torch.bool
+    assert tokens.mask.sum(1).tolist() == [min(5, len(words(caption))) for caption in captions]
+    assert not tokens.embeddings[~tokens.mask].any()
+    for row in tokens.mask:
+        assert row.tolist() == sorted(row.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_caption_does_not_depend_on_its_batch_or_case(kind: type[WordEncoder | PhraseEncoder]) -> None:
+    encoder = kind(width=32, max_tokens=6)
+    alone = encoder.encode(["a red circle"]).embeddings
+    among = encoder.encode(["something else entirely, and longer", "A Red CIRCLE!"]).embeddings
+    torch.testing.assert_close(alone[0], among[1], atol=0, rtol=0)
+
+
+def test_a_word_has_one_vector_wherever_it_stands() -> None:
+    encoder = WordEncoder(width=64, max_tokens=8)
+    vectors = without_positions(encoder, "red circle beside a red square")
+    torch.testing.assert_close(vectors[0], vectors[4], atol=1e-5, rtol=0)
+    assert (vectors[0] - vectors[1]).abs().max() > 1
+
+
+def test_the_order_of_words_is_visible() -> None:
+    encoder = WordEncoder(width=64, max_tokens=8)
+    tokens = encoder.encode(["red circle", "circle red"]).embeddings
+    assert (tokens[0].sum(0) - tokens[1].sum(0)).abs().max() < 1e-5
+    assert (tokens[0, 0] - tokens[1, 1]).abs().max() > 0.5
+
+
+def test_a_phrase_token_keeps_its_word_and_tells_its_neighbours() -> None:
+    encoder = PhraseEncoder(width=1024, max_tokens=8)
+    red = without_positions(encoder, "a red circle above a blue square")
+    blue = without_positions(encoder, "a blue circle above a red square")
+    cosine = torch.nn.functional.cosine_similarity
+    assert cosine(red, red.roll(1, 0)).abs().max() < 0.6
+    assert 0.4 < cosine(red[2], blue[2], dim=0) < 0.8
+    # three words away nothing of a word is left
+    far = [without_positions(encoder, f"{word} is the circle")[3] for word in ("red", "blue")]
+    torch.testing.assert_close(*far)
+    assert (red.square().mean(1) - 1).abs().max() < 0.3
+
+
+def test_positions_differ_and_are_bounded() -> None:
+    positions = sinusoidal_positions(64, 128)
+    assert positions.shape == (64, 128) and positions.abs().max() <= 1
+    assert torch.pdist(positions).min() > 1
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_nothing_is_trained_and_the_device_is_followed(kind: type[WordEncoder | PhraseEncoder]) -> None:
+    encoder = kind().train()
+    assert not list(encoder.parameters()) and not encoder.state_dict() and not encoder.training
+    assert encoder.to("meta").encode(["a red circle"]).embeddings.device.type == "meta"
+
+
+def test_a_width_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="width 7 must be even"):
+        WordEncoder(width=7)

@@ -1,0 +1,143 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from elastic_dit.encoders.contract import Autoencoder
+from elastic_dit.encoders.vae import DiffusersAutoencoder, Kind
+from elastic_dit.errors import UserError
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def save(model: Any, folder: Path) -> None:
+    model.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny networks with random weights: "flux" as a pipeline is laid out, "qwen_image" by itself."""
+    from diffusers import AutoencoderKL, AutoencoderKLQwenImage
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("autoencoders")
+    flux = AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=16,
+        norm_num_groups=4,
+        layers_per_block=1,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+    )
+    save(flux, folder / "flux" / "vae")
+    qwen_image = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+    save(qwen_image, folder / "qwen_image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_flux_is_shifted_and_scaled(checkpoints: Path, images: torch.Tensor) -> None:
+    from diffusers import AutoencoderKL
+
+    ours = DiffusersAutoencoder(str(checkpoints / "flux"), "flux")
+    theirs = AutoencoderKL.from_pretrained(checkpoints / "flux" / "vae").eval()
+    with torch.no_grad():
+        mode = theirs.encode(images).latent_dist.mode()
+        pictures = theirs.decode(mode).sample.clamp(-1, 1)
+    latents = ours.encode(images)
+    torch.testing.assert_close(latents, (mode - 0.1159) * 0.3611)
+    torch.testing.assert_close(ours.decode(latents), pictures, atol=1e-5, rtol=0)
+
+
+def test_qwen_image_is_normalised_by_channel(checkpoints: Path, images: torch.Tensor) -> None:
+    from diffusers import AutoencoderKLQwenImage
+
+    ours = DiffusersAutoencoder(str(checkpoints / "qwen_image"), "qwen_image")
+    theirs = AutoencoderKLQwenImage.from_pretrained(checkpoints / "qwen_image").eval()
+    with torch.no_grad():
+        mode = theirs.encode(images[:, :, None]).latent_dist.mode()
+        pictures = theirs.decode(mode).sample[:, :, 0]
+    latents = ours.encode(images)
+    torch.testing.assert_close(latents[:, 0], (mode[:, 0, 0] + 0.7571) / 2.8184)
+    torch.testing.assert_close(latents[:, 15], (mode[:, 15, 0] + 0.2921) / 1.9160)
+    torch.testing.assert_close(ours.decode(latents), pictures, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["flux", "qwen_image"])
+def test_the_contract(checkpoints: Path, images: torch.Tensor, kind: Kind) -> None:
+    module = DiffusersAutoencoder(str(checkpoints / kind), kind, dtype="bfloat16").train()
+    autoencoder: Autoencoder = module
+    assert (autoencoder.channels, autoencoder.factor) == (16, 8)
+    latents = autoencoder.encode(images)
+    assert latents.shape == (2, 16, 4, 8) and latents.dtype == torch.float32
+    decoded = autoencoder.decode(50 * latents)
+    assert decoded.shape == images.shape and decoded.dtype == torch.float32 and decoded.abs().max() <= 1
+    assert next(module.parameters()).dtype == torch.bfloat16
+    assert not any(weight.requires_grad for weight in module.parameters())
+    assert not any(part.training for part in module.modules())
+    with pytest.raises(ValueError, match="multiples of 8"):
+        autoencoder.encode(images[..., :30])
+
+
+@pytest.mark.parametrize("kind", ["flux", "qwen_image"])
+def test_an_outer_autocast_changes_nothing(checkpoints: Path, images: torch.Tensor, kind: Kind) -> None:
+    autoencoder = DiffusersAutoencoder(str(checkpoints / kind), kind)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = autoencoder.encode(images)
+    torch.testing.assert_close(inside, autoencoder.encode(images))
+
+
+def test_the_other_kind_is_named(checkpoints: Path) -> None:
+    with pytest.raises(
+        UserError, match="holds an AutoencoderKLQwenImage, but kind flux wants an AutoencoderKL"
+    ):
+        DiffusersAutoencoder(str(checkpoints / "qwen_image"), "flux")
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder; it should hold an AutoencoderKL"):
+        DiffusersAutoencoder(str(tmp_path / "nothing"), "flux")
+    with pytest.raises(UserError, match=r"no file named config\.json"):
+        DiffusersAutoencoder(str(tmp_path), "flux")
+
+
+def test_offline_says_what_to_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="hf download nobody/no-such-model --local-dir FOLDER") as caught:
+        DiffusersAutoencoder("nobody/no-such-model", "flux")
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_weights(checkpoints: Path, tmp_path: Path) -> None:
+    source = checkpoints / "qwen_image"
+    (tmp_path / "config.json").write_bytes((source / "config.json").read_bytes())
+    with pytest.raises(UserError, match=r"no file named diffusion_pytorch_model\.safetensors"):
+        DiffusersAutoencoder(str(tmp_path), "qwen_image")
+    (tmp_path / WEIGHTS).write_bytes((source / WEIGHTS).read_bytes()[:5000])
+    with pytest.raises(UserError, match="Unable to load weights"):
+        DiffusersAutoencoder(str(tmp_path), "qwen_image")
+    weights = load_file(source / WEIGHTS)
+    del weights["decoder.conv_in.weight"]
+    save_file(weights, tmp_path / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"1 weights are missing, the first is decoder\.conv_in\.weight"):
+        DiffusersAutoencoder(str(tmp_path), "qwen_image")
+
+
+def test_an_autoencoder_that_is_not_of_flux(tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    save(AutoencoderKL(norm_num_groups=4, block_out_channels=(8,)), tmp_path)
+    with pytest.raises(UserError, match="no shift_factor"):
+        DiffusersAutoencoder(str(tmp_path), "flux")
