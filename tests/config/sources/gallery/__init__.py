@@ -1,0 +1,1 @@
+from gallery.shards import ShardData as ShardData

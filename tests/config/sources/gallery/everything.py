@@ -1,0 +1,1 @@
+from gallery.unimportable import *  # noqa: F403

@@ -1,0 +1,244 @@
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from elastic_dit.config.component import Component, Given, build
+from elastic_dit.config.errors import InvalidValue
+from elastic_dit.config.typed import convert, plain
+from elastic_dit.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Full:
+    kind: Literal["full"]
+    heads: int
+
+
+@dataclass(frozen=True)
+class Sparse:
+    kind: Literal["sparse"]
+    heads: int
+    radius: int = 1
+
+    def __post_init__(self) -> None:
+        if self.radius < 0:
+            raise ValueError("radius must not\nbe negative")
+
+
+@dataclass(frozen=True)
+class Level:
+    attention: Full | Sparse
+    ratio: float = 4.0
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "expected"),
+    [
+        (1000.0, int, 1000),
+        (3, float, 3.0),
+        ("2e-3", float, 0.002),
+        ("12", int, 12),
+        ("-1.5E3", float, -1500.0),
+        (False, bool, False),
+        ("a", Path, Path("a")),
+        (2, Literal["a", 2], 2),
+        (None, int | None, None),
+        ("auto", int | Literal["auto"], "auto"),
+        ("3", float | str, "3"),
+        (3, float | int, 3),
+        ([1, 2], list[float], [1.0, 2.0]),
+        ([1, 2], tuple[int, ...], (1, 2)),
+        ([1, "x"], tuple[int, str], (1, "x")),
+        ([[1, 2]], Sequence[tuple[int, int]], [(1, 2)]),
+        ({"a": 1}, dict[str, float], {"a": 1.0}),
+        ({"a": None}, Mapping[str, int | None], {"a": None}),
+        ({"a": [1, {"b": "c"}]}, Any, {"a": [1, {"b": "c"}]}),
+        ({"kind": "sparse", "heads": 2}, Full | Sparse, Sparse("sparse", 2)),
+        ({"kind": "full", "heads": 2}, Full | Sparse | None, Full("full", 2)),
+        ({"attention": {"kind": "full", "heads": 2}}, Level, Level(Full("full", 2))),
+    ],
+)
+def test_values(value: Any, annotation: Any, expected: Any) -> None:
+    converted = convert(value, annotation, "key")
+    assert converted == expected and type(converted) is type(expected)
+    assert convert(plain(converted), annotation, "key") == converted
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "message"),
+    [
+        ("ten", int, "key: expected int, got 'ten'"),
+        (True, int, "key: expected int, got True"),
+        (1.5, int, "key: expected int, got 1.5"),
+        (float("inf"), int, "key: expected int, got inf"),
+        (True, float, "key: expected float, got True"),
+        ("1e", float, "key: expected float, got '1e'"),
+        (float("nan"), float, "key: expected float, got nan"),
+        (1, bool, "key: expected bool, got 1"),
+        (7, str, "key: expected str, got 7; put it in quotes"),
+        (None, str, "key: expected str, got null"),
+        ([], Path, "key: expected a path, got a list"),
+        ("", Path, "key: expected a path, got ''"),
+        ("bnaa", Literal["full", "bna"], "key: 'bnaa' is not one of 'full', 'bna'; did you mean 'bna'?"),
+        (True, Literal[1, 2], "key: True is not one of 1, 2"),
+        ("x", int | None, "key: expected int, got 'x'"),
+        ("aut", int | Literal["auto"], "key: expected int or one of 'auto', got 'aut'; did you mean 'auto'?"),
+        ([1, "x"], int | list[int], "key.1: expected int, got 'x'"),
+        ("x", list[int], "key: expected a list, got 'x'"),
+        ([1], tuple[int, int], "key: expected a list of 2, got 1 items"),
+        ({"a": {"b": "x"}}, dict[str, dict[str, int]], "key.a.b: expected int, got 'x'"),
+        ({1: 2}, dict[str, int], "key.1: keys must be text; put it in quotes"),
+        (3, Level, "key: expected a mapping, got 3"),
+        ({}, Level, "key: missing required key 'attention'"),
+        ({"ratios": 1}, Level, "key.ratios: unknown key; did you mean 'ratio'?"),
+        ({"zzz": 1}, Level, "key.zzz: unknown key; valid: attention, ratio"),
+        ({"attention": {}}, Level, "key.attention: missing required key 'kind', one of 'full', 'sparse'"),
+        (
+            {"attention": {"kind": "sparce"}},
+            Level,
+            "key.attention.kind: 'sparce' is not one of 'full', 'sparse'; did you mean 'sparse'?",
+        ),
+        (
+            {"attention": {"kind": "full", "head": 1}},
+            Level,
+            "key.attention.head: unknown key; did you mean 'heads'?",
+        ),
+        (
+            [{"kind": "sparse", "heads": 1, "radius": -1}],
+            list[Full | Sparse],
+            "key.0: radius must not be negative",
+        ),
+    ],
+)
+def test_wrong_values(value: Any, annotation: Any, message: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        convert(value, annotation, "key")
+    assert str(caught.value) == message
+
+
+def test_existing_path(tmp_path: Path) -> None:
+    (tmp_path / "scenes").mkdir()
+    existing = Annotated[Path, "exists"]
+    assert convert(str(tmp_path / "scenes"), existing | None, "data") == tmp_path / "scenes"
+    with pytest.raises(InvalidValue, match=rf"'{tmp_path}/scens' does not exist; did you mean '{tmp_path}/scenes'"):
+        convert(str(tmp_path / "scens"), existing, "data")
+    with pytest.raises(InvalidValue, match=rf"'{tmp_path}/sceness/a/b' does not .* mean '{tmp_path}/scenes'\?$"):
+        convert(str(tmp_path / "sceness" / "a" / "b"), existing, "data")
+    with pytest.raises(InvalidValue, match=r"does not exist$"):
+        convert(str(tmp_path / "elsewhere"), existing, "data")
+
+
+def test_component_gets_typed_arguments_and_literal_defaults(tmp_path: Path) -> None:
+    value = {
+        "class_path": "gallery.shards.ShardData",
+        "init_args": {"path": str(tmp_path), "weights": {"a": 1}},
+    }
+    component = convert(value, Component, "data")
+    assert component.init_args == {
+        "path": tmp_path,
+        "batch_size": 32,
+        "order": "shuffled",
+        "weights": {"a": 1.0},
+    }  # neither `limit` (not a literal) nor `sizes` (a tuple that YAML would return as a list)
+    assert convert(plain(component), Component, "data") == component
+
+
+def test_component_takes_extra_arguments_where_the_class_does() -> None:
+    value = {"class_path": "gallery.shards.Extra", "init_args": {"first": 1, "other": [2]}}
+    component = convert(value, Component, "key")
+    assert component.init_args == {"first": 1, "second": None, "other": [2]}
+    assert build(component).rest == {"other": [2]}
+
+
+OPTIMIZER = Annotated[Component, Given("params")]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            "torch.optim.AdamW",
+            "key: expected a mapping, got 'torch.optim.AdamW'; write {class_path: torch.optim.AdamW}",
+        ),
+        ({"init_args": {}}, "key: missing required key 'class_path'"),
+        ({"class_path": "torch.optim.AdamW", "args": 1}, "key.args: unknown key; did you mean 'init_args'?"),
+        (
+            {"class_path": "torch.optim.AdammW"},
+            "key.class_path: torch.optim has no class 'AdammW'; did you mean 'AdamW'?",
+        ),
+        (
+            {"class_path": "torch.optim.AdamW", "init_args": {"weight_decy": 0}},
+            "key.init_args.weight_decy: unknown key of AdamW; did you mean 'weight_decay'?",
+        ),
+        (
+            {"class_path": "torch.optim.AdamW", "init_args": {"lr": "fast"}},
+            "key.init_args.lr: expected float, got 'fast'",
+        ),
+        (
+            {"class_path": "torch.optim.AdamW", "init_args": {"betas": [0.9]}},
+            "key.init_args.betas: expected a list of 2, got 1 items",
+        ),
+        (
+            {"class_path": "torch.optim.AdamW", "init_args": {"params": []}},
+            "key.init_args.params: the program supplies this argument of AdamW; remove it",
+        ),
+        (
+            {"class_path": "gallery.stages.Mlp", "init_args": {"width": 3}},
+            "key.class_path: Mlp takes no argument 'params', which the program supplies",
+        ),
+    ],
+)
+def test_wrong_components(value: Any, message: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        convert(value, OPTIMIZER, "key")
+    assert str(caught.value) == message
+
+
+STAGE = Annotated[Component, Given("backbone")]
+
+
+def stage(**changes: Any) -> dict[str, Any]:
+    mlp = {"class_path": "gallery.stages.Mlp", "init_args": {"width": 5}}
+    init_args = {
+        "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.5}},
+        "decoder": mlp,
+        "heads": [mlp],
+    }
+    return {"class_path": "gallery.stages.Stage", "init_args": init_args | changes}
+
+
+def test_components_inside_components_are_checked() -> None:
+    wrong = {"class_path": "gallery.stages.Mlp"}
+    with pytest.raises(
+        InvalidValue, match=r"^key\.init_args\.decoder\.init_args: missing required key 'width' of Mlp$"
+    ):
+        convert(stage(decoder=wrong), STAGE, "key")
+    with pytest.raises(InvalidValue, match=r"^key\.init_args\.heads\.0\.init_args: missing required key 'width'"):
+        convert(stage(heads=[wrong]), STAGE, "key")
+    with pytest.raises(InvalidValue, match=r"^key\.init_args\.optimizer\.class_path: Mlp takes no argument 'params'"):
+        convert(stage(optimizer=wrong), STAGE, "key")
+
+
+def test_build_makes_nested_objects_but_leaves_components_that_are_asked_for() -> None:
+    import torch
+
+    backbone = torch.nn.Parameter(torch.zeros(2))
+    built = build(convert(stage(), STAGE, "key"), backbone=backbone)
+    assert type(built).__name__ == "Stage" and built.backbone is backbone
+    assert built.decoder.width == 5 and [head.width for head in built.heads] == [5]
+    assert isinstance(built.optimizer, torch.optim.SGD) and built.optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_build_reports_a_refused_value_and_a_failed_import() -> None:
+    with pytest.raises(ConfigError, match=r"^gallery.shards.ShardData: batch_size must be at least 1$"):
+        build(Component("gallery.shards.ShardData", {"path": Path(), "batch_size": 0}))
+    with pytest.raises(ConfigError, match=r"^gallery.unimportable.Unimportable: cannot be imported: gallery needs"):
+        build(Component("gallery.unimportable.Unimportable", {"depth": 1}))
+
+
+def test_annotation_without_a_rule_is_the_programmers_error() -> None:
+    with pytest.raises(TypeError, match="no rule"):
+        convert(1, set[int], "key")
