@@ -1,0 +1,95 @@
+"""Blockwise neighborhood attention (paper Eq. 2 and 3): each block of tokens sees the blocks around it.
+
+Shape letters: B batch, H query heads, G key/value heads (H is a multiple of G), N tokens, E channels of a head.
+All functions take q (B, H, N, E) and k, v (B, G, N, E) and return (B, H, N, E).
+"""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def block_edges(tokens: int, blocks: int) -> list[int]:
+    """Start of every block, and the end: ``blocks`` + 1 numbers. Sizes differ by at most one, larger ones first.
+
+    More blocks than tokens leaves one token a block.
+    """
+    blocks = min(blocks, tokens)
+    size, larger = divmod(tokens, blocks)
+    return [index * size + min(index, larger) for index in range(blocks + 1)]
+
+
+def block_of_token(tokens: int, blocks: int) -> Tensor:
+    """Block number of every token, (N,)."""
+    edges = torch.tensor(block_edges(tokens, blocks))
+    return torch.repeat_interleave(torch.arange(len(edges) - 1), edges.diff())
+
+
+@lru_cache(maxsize=64)
+def neighborhood_mask(tokens: int, blocks: int, radius: int, device: torch.device) -> Tensor:
+    """(N, N), True where query i may see key j: their blocks are at most ``radius`` apart."""
+    with torch.inference_mode(False):
+        block = block_of_token(tokens, blocks).to(device)
+        return (block[:, None] - block[None, :]).abs() <= radius
+
+
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax attention with grouped queries; the mask, where given, broadcasts to (B, 1, N, M), True = visible.
+
+    Without a mask the heads that share a key are laid side by side as more queries of that key: the same sums,
+    no repeated keys, and a larger matrix product.
+    """
+    batch, heads, tokens, channels = q.shape
+    groups = k.shape[1]
+    if groups == heads:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    if mask is None:
+        folded = q.reshape(batch, groups, heads // groups * tokens, channels)
+        return F.scaled_dot_product_attention(folded, k, v).reshape(q.shape)
+    repeat = heads // groups
+    return F.scaled_dot_product_attention(
+        q, k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1), attn_mask=mask
+    )
+
+
+def masked(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
+    """The reference: full attention under the neighborhood mask."""
+    return grouped_attention(q, k, v, neighborhood_mask(q.shape[2], blocks, radius, q.device))
+
+
+def looped(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
+    """One dense attention a block, on slices: no mask, no copy of a neighborhood, any ragged size."""
+    edges = block_edges(q.shape[2], blocks)
+    last = len(edges) - 1
+    outputs = []
+    for block in range(last):
+        near = slice(edges[max(block - radius, 0)], edges[min(block + radius + 1, last)])
+        queries = q[:, :, edges[block] : edges[block + 1]]
+        outputs.append(grouped_attention(queries, k[:, :, near], v[:, :, near]))
+    return torch.cat(outputs, dim=2)
+
+
+def flex(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
+    """PyTorch's FlexAttention with the same mask as a rule; compiled by the caller's ``torch.compile``."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    block = block_of_token(q.shape[2], blocks).to(q.device)
+
+    def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (block[query] - block[key]).abs() <= radius
+
+    mask = create_block_mask(visible, None, None, q.shape[2], q.shape[2], device=q.device)
+    return flex_attention(q, k, v, block_mask=mask, enable_gqa=True)  # type: ignore[return-value]
+
+
+# Below this many tokens one masked attention is faster than a loop over blocks (benchmarks/attention.py).
+LOOP_FROM_TOKENS = 512
+
+
+def neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
+    """Blockwise neighborhood attention by whichever form is faster at this size."""
+    if q.shape[2] < LOOP_FROM_TOKENS:
+        return masked(q, k, v, blocks, radius)
+    return looped(q, k, v, blocks, radius)

@@ -1,0 +1,185 @@
+"""The elastic network: slicing, extraction, gradients, shapes, checkpointing, compilation."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from elastic_dit.backbones.attention import AdaptiveSparseSelfAttention
+from elastic_dit.backbones.dit import ElasticDiT, extract
+from elastic_dit.backbones.rope import rotate, rotation
+from elastic_dit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
+from elastic_dit.encoders.contract import TextTokens
+
+SPARSE = AdaptiveSparseAttention("assa", kv_heads=2, blocks=4, radius=1)
+FULL_ATTENTION = FullAttention("full", kv_heads=2)
+THREE_STAGES = (
+    Level(2, SPARSE, 4.0),
+    Level(3, FULL_ATTENTION, 3.0, scale=2, long_skips=True),
+    Level(2, SPARSE, 4.0),
+)
+SPEC = DiTSpec(4, 64, 8, (12, 20), 24, 2, THREE_STAGES, widths=(0.25, 0.5, 1.0))
+
+
+def network(spec: DiTSpec = SPEC) -> ElasticDiT:
+    """A network whose every weight is random, so that no zero initialisation hides a path."""
+    torch.manual_seed(0)
+    net = ElasticDiT(spec)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return net
+
+
+def inputs(height: int = 8, width: int = 12) -> tuple[Tensor, Tensor, list[TextTokens]]:
+    generator = torch.Generator().manual_seed(1)
+    text = [
+        TextTokens(torch.randn(3, 5, size, generator=generator), torch.rand(3, 5, generator=generator) > 0.4)
+        for size in SPEC.text_inputs
+    ]
+    return torch.randn(3, 4, height, width, generator=generator), torch.rand(3, generator=generator), text
+
+
+@pytest.mark.parametrize("width", SPEC.widths)
+def test_extracted_network_has_the_same_output(width: int) -> None:
+    net, arguments = network(), inputs()
+    torch.testing.assert_close(net(*arguments, width=width), extract(net, width)(*arguments), atol=1e-6, rtol=0)
+
+
+def test_extraction_copies_and_the_supernet_keeps_its_weights() -> None:
+    net = network()
+    small = extract(net, 0.25)
+    before = net.embed.weight.clone()
+    with torch.no_grad():
+        small.embed.weight.zero_()
+    assert torch.equal(net.embed.weight, before)
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in net.parameters()) / 4
+
+
+def test_slicing_shares_storage() -> None:
+    """While a narrow network runs, the weights of the linear layers are views of the supernet's."""
+    net, seen = network(), []
+    original = torch.nn.functional.linear
+
+    def spy(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        seen.append(weight.untyped_storage().data_ptr())
+        return original(x, weight, bias)
+
+    torch.nn.functional.linear = spy
+    try:
+        net(*inputs(), width=0.25)
+    finally:
+        torch.nn.functional.linear = original
+    owned = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
+    assert len(seen) > 50 and set(seen) <= owned
+
+
+def test_gradient_of_the_unused_part_is_zero() -> None:
+    net = network()
+    net(*inputs(), width=0.25).square().sum().backward()
+    query = net.stages[0].blocks[0].attention.q.weight.grad
+    assert query[:16, :16].abs().min() > 0 and query[16:].abs().max() == 0 and query[:, 16:].abs().max() == 0
+    assert net.down.weight.grad[16:].abs().max() == 0 and net.down.weight.grad[:, 16:].abs().max() == 0
+    # What is tied to another width takes no part at all.
+    assert net.time.at(64).modulation.weight.grad is None and net.time.at(16).modulation.weight.grad is not None
+    # Cross-attention's key and value projections are whole at every width.
+    assert net.stages[0].blocks[0].cross.kv.weight.grad.abs().min() > 0
+
+
+def test_a_fresh_network_predicts_zero_and_every_block_is_the_identity() -> None:
+    net = ElasticDiT(SPEC)
+    assert net(*inputs()).abs().max() == 0
+    hidden = torch.randn(3, 24, 64)
+    modulation, angles = torch.zeros(3, 6, 64), rotation(4, 6, 8, 1e4, torch.device("cpu"))
+    text, mask = torch.randn(3, 7, 24), torch.ones(3, 7, dtype=torch.bool)
+    assert torch.equal(net.stages[0](hidden, (4, 6), angles, modulation, text, mask), hidden)
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (8, 20), (32, 4)])
+def test_any_aspect_ratio(height: int, width: int) -> None:
+    arguments = inputs(height, width)
+    assert network()(*arguments).shape == arguments[0].shape
+
+
+def test_sides_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match="multiples of 4"):
+        network()(*inputs(8, 10))
+
+
+def test_unknown_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="this network has"):
+        network()(*inputs(), width=0.75)
+
+
+def test_masked_text_tokens_have_no_influence() -> None:
+    net, (x, time, text) = network(), inputs()
+    garbage = [TextTokens(torch.where(t.mask[..., None], t.embeddings, 1e3), t.mask) for t in text]
+    torch.testing.assert_close(net(x, time, text), net(x, time, garbage), atol=1e-5, rtol=1e-5)
+    hidden = [TextTokens(t.embeddings, torch.zeros_like(t.mask)) for t in text]
+    assert net(x, time, hidden).isfinite().all() and not torch.allclose(net(x, time, text), net(x, time, hidden))
+
+
+def test_gradient_checkpointing_changes_no_gradient() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        net = network()
+        net.use_gradient_checkpointing(checkpointing)
+        net(*inputs(), width=0.5).square().mean().backward()
+        gradients.append({n: p.grad for n, p in net.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient)
+
+
+def test_compiled_graph_equals_eager() -> None:
+    """The graph that torch.compile captures, for two widths; "aot_eager" needs no C++ compiler."""
+    net = network()
+    compiled = torch.compile(net, backend="aot_eager")
+    for width in (0.5, 1.0):
+        torch.testing.assert_close(compiled(*inputs(), width=width), net(*inputs(), width=width), atol=1e-5, rtol=1e-4)
+
+
+def test_rotation_keeps_norms_and_sees_only_offsets() -> None:
+    cos, sin = rotation(5, 7, 8, 1e4, torch.device("cpu"))
+    x = torch.randn(1, 1, 1, 8).expand(1, 1, 35, 8)
+    turned = rotate(x, cos, sin)
+    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
+    at = turned[0, 0].unflatten(0, (5, 7))
+    torch.testing.assert_close(at[1, 2] @ at[3, 5], at[0, 0] @ at[2, 3])  # same offset (2, 3)
+    assert not torch.allclose(at[0, 0] @ at[2, 3], at[0, 0] @ at[3, 2])  # rows are not columns
+
+
+def test_gate_interpolates_between_the_two_branches() -> None:
+    """At gate 0 the output is the compressed branch's, at 1 the neighborhood's; a new module takes the mean of both."""
+    torch.manual_seed(0)
+    attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
+    attention.reset_branches()
+    x, angles = torch.randn(1, 16, 32), rotation(4, 4, 8, 1e4, torch.device("cpu"))
+    outputs = []
+    with torch.no_grad():
+        for bias in (-100.0, 0.0, 100.0):
+            attention.gate.bias.fill_(bias)
+            outputs.append(attention.attend(x, (4, 4), angles))
+    torch.testing.assert_close(outputs[1], (outputs[0] + outputs[2]) / 2)
+    assert not torch.allclose(outputs[0], outputs[2])
+
+
+def test_compression_starts_as_the_mean_of_two_by_two() -> None:
+    attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
+    attention.reset_branches()
+    feature_map = torch.randn(1, 16, 4, 4)
+    torch.testing.assert_close(attention.compress_k(feature_map), torch.nn.functional.avg_pool2d(feature_map, 2))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"widths": (0.3, 1.0)}, "not a multiple of head_dim"),
+        ({"widths": (0.5,)}, "must hold 1.0"),
+        ({"text_kv_heads": 3}, "do not divide"),
+        ({"levels": THREE_STAGES[:2]}, "one level, or three"),
+        ({"levels": (THREE_STAGES[0],) * 3}, "scales"),
+        ({"head_dim": 6}, "multiple of 4"),
+    ],
+)
+def test_impossible_descriptions_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DiTSpec(**({f: getattr(SPEC, f) for f in SPEC.__dataclass_fields__} | change))
