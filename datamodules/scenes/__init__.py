@@ -1,0 +1,1 @@
+"""Embedded data: scenes of coloured shapes with captions, drawn by the project itself."""

@@ -1,0 +1,55 @@
+"""What a short caption asks for, in the form of GenEval's metadata (Ghosh et al. 2023, arXiv 2310.11513).
+
+    {"tag": "position", "prompt": "a red circle left of a blue square",
+     "include": [{"class": "square", "count": 1, "color": "blue"},
+                 {"class": "circle", "count": 1, "color": "red", "position": ["left of", 0]}]}
+
+A position refers to an earlier entry of "include". Here every object is asked for with its colour, so the
+tags are: single_object (one object), color_attr (two to four different objects, each with its own colour),
+position (two objects and their relation), counting (several of one kind; "exclude" bars one more, as in
+GenEval). Size, place and background are not judged, and so not part of an expectation.
+"""
+
+import re
+from typing import Any
+
+from datamodules.scenes.phrases import NUMBERS, PLACES
+from datamodules.scenes.scene import BACKGROUNDS, COLORS, RELATIONS, SHAPES
+from elastic_dit.errors import UserError
+
+_PHRASE = re.compile(
+    rf"(?P<number>an?|{'|'.join(NUMBERS.values())}) (?:small |large )?(?P<color>{'|'.join(COLORS)})"
+    rf" (?P<shape>{'|'.join(SHAPES)})(?P<plural>e?s)?"
+)
+_RELATION = re.compile(rf" ({'|'.join(RELATIONS)}) (?=an? )")
+_WHERE = re.compile(
+    rf" (?:on a (?:{'|'.join(BACKGROUNDS)}) background|{'|'.join(place for row in PLACES for place in row)})$"
+)
+
+
+def expectation(caption: str) -> dict[str, Any]:
+    """Reads a short caption of this world.
+
+    Raises:
+        UserError: the caption is not one of this world's.
+    """
+    text = _WHERE.sub("", caption)
+    parts = _RELATION.split(text)
+    if len(parts) == 3:
+        first, relation, second = parts
+        include = [_entry(second, caption), {**_entry(first, caption), "position": [relation, 0]}]
+        return {"tag": "position", "include": include, "prompt": caption}
+    include = [_entry(phrase, caption) for phrase in re.split(r", | and ", text)]
+    if len(include) == 1 and include[0]["count"] > 1:
+        exclude = [{**include[0], "count": include[0]["count"] + 1}]
+        return {"tag": "counting", "include": include, "exclude": exclude, "prompt": caption}
+    tag = "single_object" if len(include) == 1 else "color_attr"
+    return {"tag": tag, "include": include, "prompt": caption}
+
+
+def _entry(phrase: str, caption: str) -> dict[str, Any]:
+    match = _PHRASE.fullmatch(phrase)
+    if match is None or (match["number"] in NUMBERS.values()) != bool(match["plural"]):
+        raise UserError(f"caption {caption!r}: {phrase!r} is not like 'a red circle' or 'two red circles'")
+    counts = {word: count for count, word in NUMBERS.items()}
+    return {"class": match["shape"], "count": counts.get(match["number"], 1), "color": match["color"]}

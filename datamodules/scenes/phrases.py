@@ -1,0 +1,51 @@
+"""The words of short captions, shared by what is drawn and what is asked for."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+NUMBERS = {2: "two", 3: "three", 4: "four"}
+
+# By thirds of the picture: (row, column).
+PLACES = (
+    ("in the top left", "at the top", "in the top right"),
+    ("on the left", "in the center", "on the right"),
+    ("in the bottom left", "at the bottom", "in the bottom right"),
+)
+
+
+class Extras(NamedTuple):
+    """What a short caption tells besides colours, shapes and counts; most tell nothing more."""
+
+    sized: bool
+    background: bool
+    place: bool
+
+
+def random_extras(rng: np.random.Generator, share: float = 0.12) -> Extras:
+    """Size in ``share`` of captions, and either background or place (where it applies) in ``share`` each."""
+    size, where = rng.random(2)
+    return Extras(bool(size < share), bool(where < share), bool(share <= where < 2 * share))
+
+
+def one(shape: str, color: str, size: str = "") -> str:
+    """a red circle; an orange circle; a small red circle"""
+    words = f"{size} {color}".strip()
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words} {shape}"
+
+
+def several(count: int, shape: str, color: str, size: str = "") -> str:
+    """two red circles; three small red crosses"""
+    plural = f"{shape}es" if shape.endswith("s") else f"{shape}s"
+    return f"{NUMBERS[count]} {f'{size} {color}'.strip()} {plural}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """a; a and b; a, b and c"""
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+
+
+def on_background(phrase: str, background: str) -> str:
+    """a red circle on a black background"""
+    return f"{phrase} on a {background} background"

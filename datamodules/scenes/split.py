@@ -1,0 +1,38 @@
+"""Endless scenes of one split. A caption belongs to one split for ever, so the two never share one."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from datamodules.scenes.captions import captions, short_caption
+from datamodules.scenes.scene import Scene, random_scene
+
+Split = Literal["train", "validation"]
+
+_VALIDATION_PERCENT = 5
+
+
+class CaptionedScene(NamedTuple):
+    """A scene with its captions, the short one first; ``id`` names it for ever."""
+
+    id: str
+    scene: Scene
+    captions: list[str]
+
+
+def split_of(caption: str) -> Split:
+    """The split that scenes with this short caption belong to: about 5 % of captions are held out."""
+    digest = hashlib.blake2b(caption.encode(), digest_size=8).digest()
+    return "validation" if int.from_bytes(digest, "big") % 100 < _VALIDATION_PERCENT else "train"
+
+
+def scenes(split: Split, count: int, seed: int) -> Iterator[CaptionedScene]:
+    """``count`` scenes of the split, always the same ones for the same seed."""
+    found, number = 0, 0
+    while found < count:
+        scene_seed = (seed << 32) + number
+        scene = random_scene(scene_seed)
+        if split_of(short_caption(scene, scene_seed)) == split:
+            yield CaptionedScene(f"{seed}-{number:08d}", scene, captions(scene, scene_seed))
+            found += 1
+        number += 1

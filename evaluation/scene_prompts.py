@@ -1,0 +1,75 @@
+"""Prompts that training never saw, for pictures that the scene judge can check."""
+
+from typing import Any
+
+import numpy as np
+
+from datamodules.scenes.expectation import expectation
+from datamodules.scenes.phrases import NUMBERS, PLACES, listed, on_background, one, random_extras, several
+from datamodules.scenes.scene import (
+    BACKGROUNDS,
+    COLORS,
+    PICTURE_SHARES,
+    PICTURE_SIZES,
+    RADII,
+    RELATIONS,
+    SHAPES,
+)
+from datamodules.scenes.split import split_of
+
+GROUPS = ("single_object", "color_attr", "position", "counting")
+
+_KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
+# Their plain captions are so few that most of the held-out ones tell size, place or background too.
+_FEW = ("single_object", "counting")
+_PATIENCE = 20_000  # prompts in a row without a new one, before a group starts over
+
+
+def held_out_prompts(count: int, seed: int) -> list[dict[str, Any]]:
+    """``count`` expectations (see datamodules.scenes.expectation), each with "width" and "height" to draw.
+
+    The prompts are captions of the validation split, in the forms that scenes have theirs in: in turn one
+    object, two objects, two in relation, and several of one kind (``GROUPS``). None comes twice before the
+    held-out captions of its group run out; the smallest group has more than 50.
+    """
+    rng = np.random.default_rng(seed)
+    seen: dict[str, set[str]] = {group: set() for group in GROUPS}
+    prompts = []
+    for i in range(count):
+        group = GROUPS[i % len(GROUPS)]
+        prompt = _held_out(group, rng, seen[group])
+        seen[group].add(prompt)
+        width, height = PICTURE_SIZES[int(rng.choice(len(PICTURE_SIZES), p=PICTURE_SHARES))]
+        prompts.append({**expectation(prompt), "width": width, "height": height})
+    return prompts
+
+
+def _held_out(group: str, rng: np.random.Generator, seen: set[str]) -> str:
+    """A validation prompt not in ``seen``, which is emptied when the group has no more."""
+    while True:
+        for _ in range(_PATIENCE):
+            prompt = _prompt(group, rng)
+            if prompt not in seen and split_of(prompt) == "validation":
+                return prompt
+        seen.clear()
+
+
+def _prompt(group: str, rng: np.random.Generator) -> str:
+    """A caption of the group, held out or not."""
+    extras = random_extras(rng, 0.4 if group in _FEW else 0.12)
+    first = int(rng.integers(len(_KINDS)))
+    second = (first + 1 + int(rng.integers(len(_KINDS) - 1))) % len(_KINDS)
+    sizes = [tuple(RADII)[int(i)] if extras.sized else "" for i in rng.integers(len(RADII), size=2)]
+    phrases = [one(*_KINDS[first], sizes[0]), one(*_KINDS[second], sizes[1])]
+    if group == "position":
+        return f"{phrases[0]} {RELATIONS[int(rng.integers(len(RELATIONS)))]} {phrases[1]}"
+    if group == "counting":
+        text = several(tuple(NUMBERS)[int(rng.integers(len(NUMBERS)))], *_KINDS[first], sizes[0])
+    else:
+        text = listed(phrases if group == "color_attr" else phrases[:1])
+    if extras.background:
+        return on_background(text, tuple(BACKGROUNDS)[int(rng.integers(len(BACKGROUNDS)))])
+    if extras.place and group == "single_object":
+        row, column = rng.integers(len(PLACES), size=2)
+        return f"{text} {PLACES[int(row)][int(column)]}"
+    return text

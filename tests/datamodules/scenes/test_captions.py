@@ -1,0 +1,168 @@
+"""On 800 scenes: captions are true, read back exactly, and annotations are exact. Truth is tested by an own
+reading of the words, not by the code that wrote them."""
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from datamodules.scenes.captions import annotations, captions, scene_from_annotations, short_caption
+from datamodules.scenes.expectation import expectation
+from datamodules.scenes.scene import BACKGROUNDS, Object, Scene, random_scene
+from elastic_dit.errors import UserError
+
+SAMPLES = [(scene := random_scene(seed), captions(scene, seed)) for seed in range(800)]
+COUNTS = {"a": 1, "an": 1, "two": 2, "three": 3, "four": 4}
+
+
+def named(scene: Scene, words: list[str]) -> list[Object]:
+    """Objects that a phrase like 'three small red crosses' may mean."""
+    *attributes, shape = words
+    return [
+        item
+        for item in scene.objects
+        if shape in (item.shape, f"{item.shape}s", f"{item.shape}es")
+        and all(word in (item.color, item.size) for word in attributes)
+    ]
+
+
+def inside(scene: Scene, item: Object, place: str) -> bool:
+    x, y = 3 * item.x / scene.width, 3 * item.y / scene.height
+    column = 0 if "left" in place else 2 if "right" in place else 1
+    row = 0 if "top" in place else 2 if "bottom" in place else 1
+    return column <= x <= column + 1 and row <= y <= row + 1
+
+
+def holds(first: Object, relation: str, second: Object) -> bool:
+    return {
+        "left of": first.x < second.x,
+        "right of": first.x > second.x,
+        "above": first.y < second.y,
+        "below": first.y > second.y,
+    }[relation]
+
+
+PHRASE = r"(an?|two|three|four) ((?:small |large )?\w+ (?:circle|square|triangle|star|cross)(?:e?s)?)"
+PLACE = r"((?:in|at|on) the (?:top|bottom|left|right|center)(?: left| right)?)"
+
+
+def test_short_captions_are_true_and_unambiguous() -> None:
+    for scene, (short, _) in SAMPLES:
+        phrases = re.findall(PHRASE, short)
+        meant = [named(scene, words.split()) for _, words in phrases]
+        assert [len(items) for items in meant] == [COUNTS[number] for number, _ in phrases], short
+        assert sum(map(len, meant)) == len(scene.objects), short
+        if relation := re.search("left of|right of|above|below", short):
+            assert holds(meant[0][0], relation[0], meant[1][0]), short
+        elif place := re.search(f"{PLACE}$", short):
+            assert inside(scene, meant[0][0], place[1]), short
+        if background := re.search(r"on a (\w+) background", short):
+            assert background[1] == scene.background, short
+
+
+def test_long_captions_are_true_and_complete() -> None:
+    for scene, (_, long) in SAMPLES:
+        assert 2 <= long.count(".") <= 5 and len(long.split()) <= 70, long
+        assert f"plain {scene.background} background" in long
+        text = long.lower()
+        told = re.findall(rf"{PHRASE} (?:is )?{PLACE}", text)
+        if len({item.kind for item in scene.objects}) > 1 or len(scene.objects) == 1:
+            assert len(told) == len(scene.objects), long
+            for _, words, place in told:
+                (item,) = named(scene, words.split())
+                assert inside(scene, item, place) and item.size in words, long
+        else:
+            assert re.findall(PHRASE, text)[0][0] in ("two", "three", "four")
+            places = re.findall(rf"one (?:is )?{PLACE}", text)
+            assert len(places) == len(scene.objects)
+            assert all(inside(scene, i, p) for i, p in zip(scene.objects, places, strict=True)), long
+        relations = re.findall(r"the (\w+ \w+) is (left of|right of|above|below) the (\w+ \w+)", text)
+        for first, relation, second in relations:
+            (a,), (b,) = named(scene, first.split()), named(scene, second.split())
+            assert holds(a, relation, b), long
+
+
+def test_most_captions_tell_colour_shape_and_relation_only() -> None:
+    plain = [
+        not re.search(r"small|large|background|in the|on the|at the", short) for _, (short, _) in SAMPLES
+    ]
+    assert 0.65 < sum(plain) / len(plain) < 0.85
+    tags = Counter(expectation(short)["tag"] for _, (short, _) in SAMPLES)
+    assert set(tags) == {"single_object", "color_attr", "position", "counting"} and min(tags.values()) > 80
+
+
+def test_seed_decides_the_words() -> None:
+    for seed, (scene, texts) in enumerate(SAMPLES[:50]):
+        assert captions(scene, seed) == texts and short_caption(scene, seed) == texts[0]
+    scene = next(scene for scene, _ in SAMPLES if len({item.kind for item in scene.objects}) == 2)
+    assert len({short_caption(scene, seed) for seed in range(30)}) > 3
+
+
+def test_expectation_counts_what_the_scene_holds() -> None:
+    for scene, (short, _) in SAMPLES:
+        asked = expectation(short)
+        assert asked["prompt"] == short
+        wanted = Counter({(e["class"], e["color"]): e["count"] for e in asked["include"]})
+        assert wanted == Counter(item.kind for item in scene.objects)
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        (
+            "a small red circle left of an orange square",
+            {
+                "tag": "position",
+                "include": [
+                    {"class": "square", "count": 1, "color": "orange"},
+                    {"class": "circle", "count": 1, "color": "red", "position": ["left of", 0]},
+                ],
+            },
+        ),
+        (
+            "three green crosses on a black background",
+            {
+                "tag": "counting",
+                "include": [{"class": "cross", "count": 3, "color": "green"}],
+                "exclude": [{"class": "cross", "count": 4, "color": "green"}],
+            },
+        ),
+        (
+            "a pink star in the top left",
+            {"tag": "single_object", "include": [{"class": "star", "count": 1, "color": "pink"}]},
+        ),
+        (
+            "a pink star and a blue star",
+            {
+                "tag": "color_attr",
+                "include": [
+                    {"class": "star", "count": 1, "color": "pink"},
+                    {"class": "star", "count": 1, "color": "blue"},
+                ],
+            },
+        ),
+    ],
+)
+def test_known_expectations(caption: str, expected: dict[str, Any]) -> None:
+    assert expectation(caption) == {**expected, "prompt": caption}
+
+
+@pytest.mark.parametrize(
+    "caption", ["", "a cat", "a red circle near a blue square", "two red circle", "a red circles"]
+)
+def test_other_captions_are_refused(caption: str) -> None:
+    with pytest.raises(UserError, match="is not like"):
+        expectation(caption)
+
+
+def test_annotations_give_the_scene_back_through_json() -> None:
+    for scene, (short, _) in SAMPLES:
+        record = json.loads(json.dumps(annotations(scene, short)))
+        assert scene_from_annotations(record) == scene
+        assert record["geneval"]["prompt"] == short and record["background"] in BACKGROUNDS
+        for item in record["objects"]:
+            left, top, right, bottom = item["box"]
+            assert 0 < left < item["x"] < right < scene.width
+            assert 0 < top < item["y"] < bottom < scene.height

@@ -1,0 +1,81 @@
+"""On 600 scenes: what every scene promises."""
+
+import math
+from collections import Counter
+
+import pytest
+
+from datamodules.scenes.draw import OUTLINES
+from datamodules.scenes.scene import REACH, Object, clear_relation, random_scene
+from elastic_dit.errors import UserError
+
+SCENES = [random_scene(seed) for seed in range(600)]
+
+
+def test_the_seed_alone_decides() -> None:
+    assert SCENES[:50] == [random_scene(seed) for seed in range(50)]
+    assert len(set(SCENES)) == len(SCENES)
+
+
+def test_objects_lie_inside_and_apart() -> None:
+    for scene in SCENES:
+        for i, item in enumerate(scene.objects):
+            reach = REACH * item.radius
+            assert reach <= item.x <= scene.width - reach
+            assert reach <= item.y <= scene.height - reach
+            for other in scene.objects[:i]:
+                gap = math.hypot(item.x - other.x, item.y - other.y) - reach - REACH * other.radius
+                assert gap > 3.9
+
+
+def test_outlines_keep_within_reach_about_their_centroid() -> None:
+    for corners in OUTLINES.values():
+        assert max(math.hypot(*corner) for corner in corners) <= REACH + 1e-9
+        pairs = list(zip(corners, corners[1:] + corners[:1], strict=True))
+        twice_area = sum(a * d - b * c for (a, b), (c, d) in pairs)
+        for axis in (0, 1):
+            moment = sum((p[axis] + q[axis]) * (p[0] * q[1] - p[1] * q[0]) for p, q in pairs)
+            assert moment / (3 * twice_area) == pytest.approx(0, abs=1e-9)
+
+
+def test_small_and_large_are_clearly_different_and_large_enough() -> None:
+    radii = {
+        size: [i.radius for s in SCENES for i in s.objects if i.size == size] for size in ("small", "large")
+    }
+    assert min(radii["small"]) >= 10
+    assert max(radii["small"]) < 0.8 * min(radii["large"])
+
+
+def test_the_mix() -> None:
+    kinds = Counter((len(s.objects), len({item.kind for item in s.objects})) for s in SCENES)
+    share = {key: number / len(SCENES) for key, number in kinds.items()}
+    assert share[1, 1] == pytest.approx(0.40, abs=0.06)
+    assert share[2, 2] == pytest.approx(0.35, abs=0.06)
+    assert share[2, 1] + share[3, 1] + share[4, 1] == pytest.approx(0.15, abs=0.05)
+    assert share[3, 3] + share[4, 4] == pytest.approx(0.10, abs=0.04)
+    assert {(s.width, s.height) for s in SCENES} == {(128, 128), (160, 96), (96, 160)}
+
+
+def test_any_size_in_steps_of_32() -> None:
+    for seed in range(40):
+        scene = random_scene(seed, 256, 96)
+        assert (scene.width, scene.height) == (256, 96)
+    for size in ((128, None), (100, 128), (64, 64)):
+        with pytest.raises(UserError, match="multiples of 32"):
+            random_scene(0, *size)
+
+
+@pytest.mark.parametrize(
+    ("dx", "dy", "relation"),
+    [
+        (-40, 0, "left of"),
+        (40, 10, "right of"),
+        (0, -40, "above"),
+        (-5, 40, "below"),
+        (40, 40, None),
+        (20, 0, None),
+    ],
+)
+def test_relation_is_told_only_where_clear(dx: float, dy: float, relation: str | None) -> None:
+    first, second = (Object("circle", "red", "small", 60 + x, 60 + y, 12) for x, y in ((dx, dy), (0, 0)))
+    assert clear_relation(first, second) == relation
