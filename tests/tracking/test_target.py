@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from elastic_dit.errors import ConfigError, RunError
+from elastic_dit.tracking import target
+
+
+def test_a_relative_database_is_made_absolute_and_other_uris_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    absolute = f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert target.absolute_uri("sqlite:///runs/mlflow.db") == absolute
+    for uri in (
+        absolute,
+        "http://localhost:5000",
+        "https://a.example/mlflow",
+        "postgresql+psycopg://u:p@h/db",
+    ):
+        assert target.absolute_uri(uri) == uri
+    assert target.artifact_root(absolute) == f"file://{tmp_path}/runs/mlartifacts"
+    assert target.artifact_root("http://localhost:5000") is None
+
+
+@pytest.mark.parametrize(
+    "uri", ["", "mlruns", "runs/mlflow.db", "file:///tmp/mlruns", "sqlite:", "sqlite:///"]
+)
+def test_a_uri_that_cannot_be_one_is_a_clear_error(uri: str) -> None:
+    with pytest.raises(ConfigError, match="neither a database nor a server"):
+        target.absolute_uri(uri)
+
+
+def test_a_target_is_kept_until_the_run_goes_to_another_place(tmp_path: Path) -> None:
+    first = target.open_target(tmp_path, "sqlite:////a/mlflow.db", "project", "run")
+    sent = target.Target(**{**vars(first), "run_id": "123", "offset": 99})
+    target.save(tmp_path, sent)
+    assert target.open_target(tmp_path, "sqlite:////a/mlflow.db", "project", "run") == sent
+    other = target.open_target(tmp_path, "http://localhost:5000", "project", "run")
+    assert (other.run_id, other.offset) == (None, 0)
+    assert target.load(tmp_path) == other
+
+
+def test_a_damaged_target_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / target.FILE_NAME).write_text('{"uri": ')
+    with pytest.raises(RunError, match=r"tracking\.json: cannot be read"):
+        target.load(tmp_path)
