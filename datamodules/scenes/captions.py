@@ -91,9 +91,7 @@ def _long(scene: Scene, rng: np.random.Generator) -> str:
         sentences.append(f"they are {several(count, *first.kind, first.size)}")
         sentences.append(f"one is {listed([places[0], *(f'one {place}' for place in places[1:])])}")
     else:
-        told = [
-            f"{one(*item.kind, item.size)} is {place}" for item, place in zip(objects, places, strict=True)
-        ]
+        told = [f"{one(*item.kind, item.size)} is {place}" for item, place in zip(objects, places, strict=True)]
         sentences.extend(" and ".join(told[i : i + 2]) for i in range(0, count, 2))
         if relations := _relations(objects)[:2]:
             sentences.append(", and ".join(relations))

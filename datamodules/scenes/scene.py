@@ -30,7 +30,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "grey": (128, 128, 128),
     "black": (8, 8, 8),
 }
-RADII: dict[str, tuple[float, float]] = {"small": (11.0, 14.0), "large": (18.5, 23.0)}  # in 128x128 pixels
+RADII: dict[str, tuple[float, float]] = {"small": (13.0, 16.0), "large": (21.0, 26.0)}  # in 128x128 pixels
 PICTURE_SIZES = ((128, 128), (160, 96), (96, 160))  # (width, height)
 PICTURE_SHARES = (0.5, 0.25, 0.25)
 RELATIONS = ("left of", "right of", "above", "below")
@@ -148,9 +148,7 @@ def _place(
         centers = borders + rng.random((tries, len(kinds), 2)) * ((width, height) - 2 * borders)
         for layout in np.flatnonzero(_apart(centers, radii)):
             x, y, radius = (np.round(v[layout], 2).tolist() for v in (*np.moveaxis(centers, -1, 0), radii))
-            objects = tuple(
-                Object(*kind, *rest) for kind, *rest in zip(kinds, attempt, x, y, radius, strict=True)
-            )
+            objects = tuple(Object(*kind, *rest) for kind, *rest in zip(kinds, attempt, x, y, radius, strict=True))
             if relation is None or clear_relation(objects[0], objects[1]) == relation:
                 return objects
     raise UserError(f"no room for {len(kinds)} objects in {width}x{height}: give a larger picture")

@@ -85,9 +85,7 @@ def test_long_captions_are_true_and_complete() -> None:
 
 
 def test_most_captions_tell_colour_shape_and_relation_only() -> None:
-    plain = [
-        not re.search(r"small|large|background|in the|on the|at the", short) for _, (short, _) in SAMPLES
-    ]
+    plain = [not re.search(r"small|large|background|in the|on the|at the", short) for _, (short, _) in SAMPLES]
     assert 0.65 < sum(plain) / len(plain) < 0.85
     tags = Counter(expectation(short)["tag"] for _, (short, _) in SAMPLES)
     assert set(tags) == {"single_object", "color_attr", "position", "counting"} and min(tags.values()) > 80
@@ -149,9 +147,7 @@ def test_known_expectations(caption: str, expected: dict[str, Any]) -> None:
     assert expectation(caption) == {**expected, "prompt": caption}
 
 
-@pytest.mark.parametrize(
-    "caption", ["", "a cat", "a red circle near a blue square", "two red circle", "a red circles"]
-)
+@pytest.mark.parametrize("caption", ["", "a cat", "a red circle near a blue square", "two red circle", "a red circles"])
 def test_other_captions_are_refused(caption: str) -> None:
     with pytest.raises(UserError, match="is not like"):
         expectation(caption)

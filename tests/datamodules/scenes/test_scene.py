@@ -39,9 +39,7 @@ def test_outlines_keep_within_reach_about_their_centroid() -> None:
 
 
 def test_small_and_large_are_clearly_different_and_large_enough() -> None:
-    radii = {
-        size: [i.radius for s in SCENES for i in s.objects if i.size == size] for size in ("small", "large")
-    }
+    radii = {size: [i.radius for s in SCENES for i in s.objects if i.size == size] for size in ("small", "large")}
     assert min(radii["small"]) >= 10
     assert max(radii["small"]) < 0.8 * min(radii["large"])
 

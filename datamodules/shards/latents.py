@@ -1,0 +1,40 @@
+"""Encodes a picture once, when the data set is built, so that training reads latents."""
+
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from datamodules.shards.buckets import bucket_list, nearest_bucket
+from datamodules.shards.decode import decode_image
+from datamodules.shards.schema import LATENT_EXTENSION, Sample
+from elastic_dit.encoders.contract import Autoencoder
+
+
+def to_latent(sample: Sample, autoencoder: Autoencoder, base_size: int) -> Sample:
+    """The sample with its picture cut to its bucket and encoded; kept in half precision."""
+    buckets = bucket_list(base_size)
+    bucket = buckets[nearest_bucket(sample.width, sample.height, buckets)]
+    image = decode_image(sample, bucket).float()[None] / 127.5 - 1
+    with torch.inference_mode():
+        latent = autoencoder.encode(image)[0].to(torch.float16)
+    return Sample(
+        id=sample.id,
+        captions=sample.captions,
+        width=bucket.width,
+        height=bucket.height,
+        payload=safetensors.torch.save({"latent": latent.contiguous()}),
+        extension=LATENT_EXTENSION,
+        annotations=sample.annotations,
+        seed=sample.seed,
+    )
+
+
+def describe(autoencoder: Autoencoder, base_size: int) -> dict[str, Any]:
+    """What dataset.json says of the autoencoder."""
+    return {
+        "class": f"{type(autoencoder).__module__}.{type(autoencoder).__qualname__}",
+        "channels": autoencoder.channels,
+        "factor": autoencoder.factor,
+        "base_size": base_size,
+    }

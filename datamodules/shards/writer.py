@@ -1,0 +1,140 @@
+"""Writes a data set. The same samples give the same bytes; dataset.json comes last and marks it complete."""
+
+import hashlib
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import webdataset
+
+from datamodules.shards.schema import (
+    SPLITS,
+    DatasetInfo,
+    Kind,
+    Sample,
+    extensions_of,
+    serialise_info,
+    serialise_sample,
+)
+from elastic_dit.errors import UserError
+from elastic_dit.files import write_atomically
+
+_MARKER = ".building"
+
+
+class DatasetWriter:
+    """Context manager. Left without an error it completes the data set; killed or failed, it leaves no
+    dataset.json, and the next writer for the same folder starts over.
+
+    Args:
+        out: the data set's folder.
+        name: short name of the data.
+        source: where it comes from, for a reader.
+        autoencoder: what made the latents (needed for kind "latent").
+        samples_per_shard, bytes_per_shard: a shard is closed at whichever comes first. It is held in memory.
+        overwrite: replace a complete data set.
+
+    Raises:
+        UserError: ``out`` holds a complete data set (without ``overwrite``), or shards that are not ours.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        kind: Kind,
+        name: str,
+        source: str,
+        autoencoder: dict[str, Any] | None = None,
+        samples_per_shard: int = 1000,
+        bytes_per_shard: int = 128 << 20,
+        overwrite: bool = False,
+        validation_is_train: bool = False,
+    ) -> None:
+        self._out, self._kind, self._name, self._source = out, kind, name, source
+        self._autoencoder, self._validation_is_train = autoencoder, validation_is_train
+        limits = samples_per_shard, bytes_per_shard
+        self._splits = {split: _SplitWriter(out / split, *limits) for split in SPLITS}
+        _start_over(out, overwrite)
+
+    def add(self, split: str, sample: Sample) -> None:
+        if sample.extension not in extensions_of(self._kind):
+            raise ValueError(f"a data set of kind {self._kind!r} takes no .{sample.extension}")
+        self._splits[split].add(serialise_sample(sample))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._finish()
+
+    def _finish(self) -> None:
+        fingerprint = hashlib.sha256()
+        for split in self._splits.values():
+            split.close()
+            fingerprint.update(split.digest.digest())
+        info = DatasetInfo(
+            kind=self._kind,
+            name=self._name,
+            source=self._source,
+            samples={name: split.total for name, split in self._splits.items()},
+            fingerprint=fingerprint.hexdigest()[:16],
+            autoencoder=self._autoencoder,
+            validation_is_train=self._validation_is_train,
+        )
+        write_atomically(self._out / "dataset.json", serialise_info(info))
+        (self._out / _MARKER).unlink(missing_ok=True)
+
+
+class _SplitWriter:
+    def __init__(self, folder: Path, samples_per_shard: int, bytes_per_shard: int) -> None:
+        self.total = 0
+        self.digest = hashlib.sha256()
+        self._folder, self._samples_limit, self._bytes_limit = folder, samples_per_shard, bytes_per_shard
+        self._shard = 0
+        self._pending: list[dict[str, Any]] = []
+        self._pending_bytes = 0
+
+    def add(self, members: dict[str, bytes]) -> None:
+        self._pending.append({"__key__": f"{self.total:08d}", **members})
+        self._pending_bytes += sum(map(len, members.values()))
+        self.total += 1
+        if len(self._pending) >= self._samples_limit or self._pending_bytes >= self._bytes_limit:
+            self.close()
+
+    def close(self) -> None:
+        """Writes what is pending as one shard."""
+        if not self._pending:
+            return
+        path = write_atomically(self._folder / f"{self._shard:05d}.tar", self._write_shard)
+        with path.open("rb") as file:
+            self.digest.update(hashlib.file_digest(file, "sha256").digest())
+        self._shard += 1
+        self._pending, self._pending_bytes = [], 0
+
+    def _write_shard(self, path: Path) -> None:
+        # Fixed owner and time: the fingerprint depends on the samples alone.
+        with (
+            path.open("wb") as file,
+            webdataset.TarWriter(file, encoder=False, user="", group="", mode=0o644, mtime=0) as tar,
+        ):
+            for sample in self._pending:
+                tar.write(sample)
+
+
+def _start_over(out: Path, overwrite: bool) -> None:
+    complete, started = (out / "dataset.json").exists(), (out / _MARKER).exists()
+    if complete and not overwrite:
+        raise UserError(f"{out}: holds a complete data set already; choose another folder or overwrite it")
+    if not complete and not started and any((out / split).exists() for split in SPLITS):
+        raise UserError(f"{out}: has a train or validation folder that is no data set; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARKER).touch()
+    (out / "dataset.json").unlink(missing_ok=True)
+    for split in SPLITS:
+        shutil.rmtree(out / split, ignore_errors=True)
+        (out / split).mkdir()

@@ -1,0 +1,226 @@
+"""Kinds of broken shard: each is counted and skipped by the loader and named by validate."""
+
+import io
+import json
+import logging
+import re
+import tarfile
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from datamodules.shards.module import ShardDataModule
+from datamodules.shards.validate import validate
+from elastic_dit.errors import RunError, UserError
+
+Members = list[tuple[str, bytes]]
+
+
+def _read(shard: Path) -> Members:
+    with tarfile.open(shard) as tar:
+        return [(info.name, file.read()) for info in tar if (file := tar.extractfile(info)) is not None]
+
+
+def _write(shard: Path, members: Members) -> None:
+    with tarfile.open(shard, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+def _edit(shard: Path, key: int, extension: str, content: bytes | None) -> None:
+    """Replaces (or, with None, takes out) a member."""
+    name = f"{key:08d}.{extension}"
+    members = [(n, content if n == name else c) for n, c in _read(shard) if n != name or content is not None]
+    _write(shard, [(n, c) for n, c in members if c is not None])
+
+
+def _edit_json(shard: Path, key: int, **changes: object) -> None:
+    data = json.loads(dict(_read(shard))[f"{key:08d}.json"])
+    _edit(shard, key, "json", json.dumps({**data, **changes}).encode())
+
+
+def _header(shard: Path, name: str) -> int:
+    with tarfile.open(shard) as tar:
+        return tar.getmember(name).offset
+
+
+def _content(shard: Path, name: str) -> int:
+    with tarfile.open(shard) as tar:
+        return tar.getmember(name).offset_data
+
+
+def _end(shard: Path) -> int:
+    """Where the last member ends, its padding included."""
+    with tarfile.open(shard) as tar:
+        last = tar.getmembers()[-1]
+        return last.offset_data + -(-last.size // 512) * 512
+
+
+def _cut(shard: Path, length: int) -> None:
+    shard.write_bytes(shard.read_bytes()[:length])
+
+
+def _damage_header(shard: Path) -> None:
+    content = bytearray(shard.read_bytes())
+    offset = _header(shard, "00000009.json")
+    content[offset : offset + 512] = b"\xa5" * 512
+    shard.write_bytes(content)
+
+
+# Shard 00001.tar holds samples 7 to 13. Kind of damage: (what it does, rows lost, the reason that is given).
+KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
+    "truncated inside an image": (
+        lambda s: _cut(s, _content(s, "00000010.png") + 20),
+        4,
+        r"byte \d+: truncated inside 00000010.png",
+    ),
+    "truncated between members": (
+        lambda s: _cut(s, _header(s, "00000010.png")),
+        4,
+        r"sample 00000010: no image \(.*\) among \['json'\]",
+    ),
+    "truncated inside a header": (
+        lambda s: _cut(s, _header(s, "00000010.json") + 100),
+        4,
+        r"byte \d+: truncated: the end mark is missing",
+    ),
+    "end mark missing": (
+        lambda s: _cut(s, _end(s)),
+        0,
+        r"byte \d+: truncated: the end mark is missing",
+    ),
+    "damaged header": (_damage_header, 5, r"byte \d+: damaged: not a tar header"),
+    "empty file": (lambda s: s.write_bytes(b""), 7, "byte 0: the file is empty"),
+    "no tar at all": (
+        lambda s: s.write_bytes(b"<html>not found</html>" * 99),
+        7,
+        "byte 0: not readable as tar",
+    ),
+    "tar without samples": (lambda s: _write(s, []), 7, "holds no sample"),
+    "image of garbage": (
+        lambda s: _edit(s, 9, "png", b"no picture"),
+        1,
+        "sample 00000009: image does not decode",
+    ),
+    "image cut short": (
+        lambda s: _edit(s, 9, "png", dict(_read(s))["00000009.png"][:200]),
+        1,
+        "sample 00000009: image does not decode",
+    ),
+    "image missing": (lambda s: _edit(s, 9, "png", None), 1, "sample 00000009: no image"),
+    "json missing": (lambda s: _edit(s, 9, "json", None), 1, "sample 00000009: no json member"),
+    "json of garbage": (lambda s: _edit(s, 9, "json", b"{"), 1, "sample 00000009: json does not parse"),
+    "json in another encoding": (
+        lambda s: _edit(s, 9, "json", b'{"id": "\xff"}'),
+        1,
+        "sample 00000009: json does not parse",
+    ),
+    "caption missing": (
+        lambda s: _edit_json(s, 9, captions=[]),
+        1,
+        'sample 00000009: json has no "captions"',
+    ),
+    "caption empty": (
+        lambda s: _edit_json(s, 9, captions=["a", " "]),
+        1,
+        "sample 00000009: a caption is empty",
+    ),
+    "size wrong": (
+        lambda s: _edit_json(s, 9, width=64),
+        1,
+        r"sample 00000009: image is 160x96, json says 64x96",
+    ),
+    "member twice": (
+        lambda s: _write(s, [m for m in _read(s) for _ in range(1 + (m[0] == "00000009.json"))]),
+        1,
+        "sample 00000009: member json appears twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_broken_shard_is_skipped_counted_and_named(
+    make_dataset: Callable[..., Path], caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    damage, lost, reason = KINDS[kind]
+    path = make_dataset()
+    damage(path / "train" / "00001.tar")
+
+    module = ShardDataModule(str(path), batch_size=4, workers=1)
+    with caplog.at_level(logging.WARNING):
+        batches = list(islice(module.train_dataloader(), 2 * module.batches_per_epoch))
+    rows = [row for batch in batches for row in batch["keys"]]
+    assert len(rows) == 2 * (40 - lost)
+    assert len(set(rows)) == 40 - lost
+    assert module.skipped >= 1
+    messages = [record.getMessage() for record in caplog.records if "skipped train/00001.tar" in record.message]
+    assert len(messages) == module.skipped
+    report = validate(path)
+    assert report.samples["train"] == 40 - lost
+    named = "\n".join(line for line in report.problems if line.startswith("train/00001.tar: "))
+    for text in ("\n".join(messages), named):
+        assert re.search(reason, text), text
+
+
+def test_a_batch_of_broken_samples_only_is_replaced_from_its_bucket(
+    make_dataset: Callable[..., Path],
+) -> None:
+    path = make_dataset(train=12, samples_per_shard=12)
+    broken = [0, 4]  # of 0, 4, 8, the samples of 128x128
+    for key in broken:
+        _edit(path / "train" / "00000.tar", key, "png", b"no picture")
+    module = ShardDataModule(str(path), batch_size=2, workers=0)
+    batches = list(islice(module.train_dataloader(), 3 * module.batches_per_epoch))
+    assert all(len(batch["ids"]) for batch in batches)
+    for batch in batches:
+        assert {"128x128", "160x96", "96x160"} >= {"{3}x{2}".format(*batch["images"].shape)}
+        if batch["images"].shape[2:] == (128, 128):
+            assert batch["ids"].tolist() == [8]
+    assert module.skipped == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bucket_broken_throughout_ends_the_run_with_one_line(make_dataset: Callable[..., Path], workers: int) -> None:
+    path = make_dataset(train=12, samples_per_shard=12)
+    for key in (0, 4, 8):
+        _edit(path / "train" / "00000.tar", key, "png", b"no picture")
+    module = ShardDataModule(str(path), batch_size=2, workers=workers)
+    with pytest.raises(RunError, match=r"all 3 samples of bucket 128x128 are broken") as error:
+        list(islice(module.train_dataloader(), module.batches_per_epoch))
+    assert "\n" not in str(error.value)
+
+
+def test_a_shard_that_goes_while_training_is_skipped(make_dataset: Callable[..., Path]) -> None:
+    path = make_dataset()
+    module = ShardDataModule(str(path), batch_size=4, workers=0)
+    loader = module.train_dataloader()
+    (path / "train" / "00001.tar").unlink()
+    batches = list(islice(loader, module.batches_per_epoch))
+    assert sum(len(batch["ids"]) for batch in batches) >= 33
+    assert module.skipped == 7
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: (p / "dataset.json").unlink(), "no dataset.json"),
+        (lambda p: (p / "dataset.json").write_text("{"), "not readable"),
+        (lambda p: (p / "dataset.json").write_text('{"schema": 9}'), "schema 9, this program reads schema 1"),
+        (lambda p: (p / "dataset.json").write_text('{"schema": 1}'), "KeyError: 'kind'"),
+        (lambda p: p.rename(p.parent / "elsewhere"), "no such data set"),
+        (lambda p: [s.write_bytes(b"") for s in (p / "train").glob("*.tar")], "no readable training sample"),
+    ],
+)
+def test_a_data_set_broken_as_a_whole_is_one_clear_line(
+    make_dataset: Callable[..., Path], damage: Callable[[Path], object], message: str
+) -> None:
+    path = make_dataset()
+    damage(path)
+    with pytest.raises(UserError, match=message) as error:
+        ShardDataModule(str(path), batch_size=4, workers=0).setup()
+    assert "\n" not in str(error.value)
+    assert validate(path).problems

@@ -1,0 +1,60 @@
+"""Buckets and the cut to them."""
+
+import numpy as np
+import pytest
+
+from datamodules.shards.buckets import Bucket, assign_buckets, bucket_list, cover_box, nearest_bucket
+
+
+@pytest.mark.parametrize(("base_size", "count"), [(64, 5), (128, 9), (256, 17), (512, 33), (1024, 45)])
+def test_list_has_sides_of_32_and_about_the_area(base_size: int, count: int) -> None:
+    buckets = bucket_list(base_size)
+    assert len(buckets) == count
+    assert Bucket(base_size, base_size) in buckets
+    for width, height in buckets:
+        assert width % 32 == height % 32 == 0
+        assert 0.25 <= width / height <= 4
+        assert 0.74 <= width * height / base_size**2 <= 1.26
+        assert Bucket(height, width) in buckets
+
+
+def test_embedded_sizes_are_buckets_of_their_own() -> None:
+    buckets = bucket_list(128)
+    for size in ((128, 128), (160, 96), (96, 160)):
+        assert buckets[nearest_bucket(*size, buckets)] == size
+
+
+@pytest.mark.parametrize(
+    ("size", "bucket"),
+    [
+        ((4000, 3000), (160, 96)),
+        ((1920, 1080), (160, 96)),
+        ((300, 1000), (64, 224)),
+        ((9000, 10), (256, 64)),
+    ],
+)
+def test_nearest_is_nearest_in_log_aspect(size: tuple[int, int], bucket: tuple[int, int]) -> None:
+    buckets = bucket_list(128)
+    found = buckets[nearest_bucket(*size, buckets)]
+    assert found == bucket
+    ratio = np.log(size[0] / size[1])
+    distances = [abs(ratio - np.log(w / h)) for w, h in buckets]
+    assert np.isclose(min(distances), abs(ratio - np.log(found.width / found.height)))
+
+
+def test_columns_and_single_pictures_agree() -> None:
+    rng = np.random.default_rng(0)
+    width, height = rng.integers(20, 900, 50), rng.integers(20, 900, 50)
+    buckets, which = assign_buckets(width, height, 256)
+    assert which.tolist() == [nearest_bucket(w, h, buckets) for w, h in zip(width, height, strict=True)]
+
+
+@pytest.mark.parametrize("size", [(500, 200), (200, 500), (64, 64), (161, 96), (160, 96)])
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+def test_cut_is_inside_has_the_aspect_and_spans_a_side(size: tuple[int, int], place: float) -> None:
+    left, top, right, bottom = cover_box(*size, Bucket(160, 96), place, place)
+    assert 0 <= left < right <= size[0]
+    assert 0 <= top < bottom <= size[1]
+    assert np.isclose((right - left) / (bottom - top), 160 / 96)
+    assert np.isclose(right - left, size[0]) or np.isclose(bottom - top, size[1])
+    assert np.isclose(left, place * (size[0] - (right - left)))

@@ -1,0 +1,108 @@
+"""The index and its cache."""
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.shards import index as index_module
+from datamodules.shards.index import load_index
+from datamodules.shards.reader import ShardReader
+from datamodules.shards.schema import Sample, serialise_sample
+
+
+def test_every_row_reads_its_own_sample(make_dataset: Callable[..., Path]) -> None:
+    index = load_index(make_dataset(), "train", "image")
+    reader = ShardReader(index)
+    samples = [reader.sample(row) for row in range(len(index))]
+    assert [sample.id for sample in samples] == [f"train-{i}" for i in range(40)]
+    assert [(sample.width, sample.height) for sample in samples] == list(zip(index.width, index.height, strict=True))
+    assert reader.members(9).key == "00000009"
+
+
+def test_rows_of_a_shard_tile_it(make_dataset: Callable[..., Path]) -> None:
+    index = load_index(make_dataset(), "train", "image")
+    for shard in range(len(index.shards)):
+        rows = np.flatnonzero(index.shard == shard)
+        assert index.offset[rows[0]] == 0
+        assert np.array_equal(index.offset[rows[1:]], (index.offset + index.length)[rows[:-1]])
+
+
+def test_cache_is_used_until_a_shard_changes(
+    make_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_dataset()
+    built = []
+    original = index_module.build_index
+    monkeypatch.setattr(index_module, "build_index", lambda *args: built.append(1) or original(*args))
+    first, second = (load_index(path, "train", "image") for _ in range(2))
+    assert len(built) == 1
+    assert first.digest == second.digest
+    shard = path / "train" / "00003.tar"
+    shard.write_bytes(shard.read_bytes()[:-600])
+    load_index(path, "train", "image")
+    assert len(built) == 2
+    (path / "train" / "index.safetensors").write_bytes(b"half")
+    assert load_index(path, "train", "image").digest == first.digest
+    assert len(built) == 3
+
+
+def test_skipped_samples_are_remembered_by_the_cache(make_dataset: Callable[..., Path]) -> None:
+    path = make_dataset()
+    shard = path / "train" / "00003.tar"
+    shard.write_bytes(shard.read_bytes()[:2000])
+    first, second = (load_index(path, "train", "image") for _ in range(2))
+    assert first.skipped == second.skipped
+    assert str(first.skipped[-1]).startswith("train/00003.tar: byte ")
+
+
+def test_a_folder_that_cannot_be_written_needs_no_cache(
+    make_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(index_module, "write_atomically", refuse)
+    path = make_dataset()
+    assert len(load_index(path, "train", "image")) == 40
+    assert not (path / "train" / "index.safetensors").exists()
+
+
+def test_digest_does_not_depend_on_the_place(make_dataset: Callable[..., Path]) -> None:
+    first, second = (load_index(make_dataset(name=name), "train", "image") for name in ("a", "b"))
+    other = load_index(make_dataset(train=39, name="c"), "train", "image")
+    assert first.digest == second.digest != other.digest
+
+
+def test_reader_keeps_few_files_open(make_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datamodules.shards.reader._OPEN_FILES", 2)
+    reader = ShardReader(load_index(make_dataset(), "train", "image"))
+    assert [reader.sample(row).id for row in (0, 8, 15, 22, 0, 39)] == [f"train-{row}" for row in (0, 8, 15, 22, 0, 39)]
+    assert len(reader._files) == 2
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_tars_of_other_programs_are_read(tmp_path: Path, make_sample: Callable[..., Sample], form: int) -> None:
+    """Folders, long and foreign names, and members that are none of a sample's."""
+    folder = tmp_path / "train"
+    folder.mkdir()
+    long = "x" * (60 if form == tarfile.USTAR_FORMAT else 150)
+    with tarfile.open(folder / "00000.tar", "w", format=form) as tar:
+        directory = tarfile.TarInfo("d")
+        directory.type = tarfile.DIRTYPE
+        tar.addfile(directory)
+        for number in range(3):
+            members = {**serialise_sample(make_sample(number)), "txt": b"more"}
+            for extension, content in members.items():
+                info = tarfile.TarInfo(f"d/{long}é{number}.{extension}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    index = load_index(tmp_path, "train", "image")
+    reader = ShardReader(index)
+    assert index.skipped == ()
+    assert [reader.sample(row).id for row in range(3)] == ["train-0", "train-1", "train-2"]
+    assert reader.members(1).key == f"d/{long}é1"
+    assert set(reader.members(2).members) == {"json", "png", "txt"}
