@@ -168,9 +168,7 @@ def _by_color(lab: Floats, part: Mask, smallest: float) -> list[Mask]:
     """Splits a part whose colours are each large enough to be an object; blended edges never are."""
     nearest = np.where(part, _nearest_color(lab), -1)
     cores = [
-        core
-        for i in range(len(COLORS))
-        if (core := ndimage.binary_opening(nearest == i, _DISC)).sum() >= smallest
+        core for i in range(len(COLORS)) if (core := ndimage.binary_opening(nearest == i, _DISC)).sum() >= smallest
     ]
     if len(cores) < 2:
         return [part]
@@ -228,11 +226,7 @@ def _templates() -> dict[str, list[Floats]]:
     templates: dict[str, list[Floats]] = {}
     for shape, outline in OUTLINES.items():
         canvas = Image.new("L", (side, side))
-        ImageDraw.Draw(canvas).polygon(
-            [(side / 2 + radius * u, side / 2 + radius * v) for u, v in outline], fill=1
-        )
+        ImageDraw.Draw(canvas).polygon([(side / 2 + radius * u, side / 2 + radius * v) for u, v in outline], fill=1)
         crisp = np.asarray(canvas, dtype=np.float64)
-        templates[shape] = [
-            _normalise(ndimage.gaussian_filter(crisp, radius * blur))[0] for blur in (0.02, 0.08, 0.15)
-        ]
+        templates[shape] = [_normalise(ndimage.gaussian_filter(crisp, radius * blur))[0] for blur in (0.02, 0.08, 0.15)]
     return templates

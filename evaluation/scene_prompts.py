@@ -30,7 +30,7 @@ def held_out_prompts(count: int, seed: int) -> list[dict[str, Any]]:
 
     The prompts are captions of the validation split, in the forms that scenes have theirs in: in turn one
     object, two objects, two in relation, and several of one kind (``GROUPS``). None comes twice before the
-    held-out captions of its group run out; the smallest group has more than 50.
+    held-out captions of its group run out; the smallest group, counting, has about 40.
     """
     rng = np.random.default_rng(seed)
     seen: dict[str, set[str]] = {group: set() for group in GROUPS}

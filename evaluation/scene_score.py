@@ -102,17 +102,13 @@ def table(result: dict[str, Any]) -> str:
     head = "width  " + "  ".join(f"{tag} ({counts[tag]['prompts']})" for tag in tags)
     lines = [head]
     for width, shares in widths.items():
-        cells = [
-            f"{shares[tag]['correct']:.2f}".rjust(len(f"{tag} ({counts[tag]['prompts']})")) for tag in tags
-        ]
+        cells = [f"{shares[tag]['correct']:.2f}".rjust(len(f"{tag} ({counts[tag]['prompts']})")) for tag in tags]
         lines.append(f"{width:<5}  " + "  ".join(cells))
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.scene_score", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m evaluation.scene_score", description=__doc__.splitlines()[0])
     parser.add_argument("run", help="path, EXPERIMENT/RUN, or EXPERIMENT for its latest")
     parser.add_argument("--count", type=int, default=240, help="held-out prompts (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of prompts")

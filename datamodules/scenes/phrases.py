@@ -47,5 +47,5 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def on_background(phrase: str, background: str) -> str:
-    """a red circle on a black background"""
+    """a red circle on a grey background"""
     return f"{phrase} on a {background} background"

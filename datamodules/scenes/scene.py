@@ -26,9 +26,8 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "pink": (255, 145, 200),
 }
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {
-    "white": (250, 250, 250),
-    "grey": (128, 128, 128),
-    "black": (8, 8, 8),
+    "white": (235, 235, 235),
+    "grey": (145, 145, 145),
 }
 RADII: dict[str, tuple[float, float]] = {"small": (13.0, 16.0), "large": (21.0, 26.0)}  # in 128x128 pixels
 PICTURE_SIZES = ((128, 128), (160, 96), (96, 160))  # (width, height)

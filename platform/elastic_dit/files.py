@@ -20,7 +20,7 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return path

@@ -93,9 +93,7 @@ def test_clip_gives_the_last_hidden_state_of_its_text_half(clip: Path) -> None:
 
     ids = [CLIP_VOCABULARY[token] for token in ("<|startoftext|>", "a</w>", "red</w>", "<|endoftext|>")]
     with torch.no_grad():
-        reference = (
-            CLIPModel.from_pretrained(clip).eval().text_model(torch.tensor([ids])).last_hidden_state[0]
-        )
+        reference = CLIPModel.from_pretrained(clip).eval().text_model(torch.tensor([ids])).last_hidden_state[0]
     encoder: TextEncoder = ClipTextEncoder(str(clip), max_tokens=8)
     tokens = encoder.encode(["A red", "", "a red circle"])
     assert encoder.width == 16 and tokens.embeddings.shape == (3, 8, 16)

@@ -100,9 +100,7 @@ def test_an_outer_autocast_changes_nothing(checkpoints: Path, images: torch.Tens
 
 
 def test_the_other_kind_is_named(checkpoints: Path) -> None:
-    with pytest.raises(
-        UserError, match="holds an AutoencoderKLQwenImage, but kind flux wants an AutoencoderKL"
-    ):
+    with pytest.raises(UserError, match="holds an AutoencoderKLQwenImage, but kind flux wants an AutoencoderKL"):
         DiffusersAutoencoder(str(checkpoints / "qwen_image"), "flux")
 
 

@@ -124,9 +124,7 @@ def test_reasons(objects: list[Object], caption: str, reason: str) -> None:
 
 
 def test_touching_objects_of_two_colours_are_told_apart() -> None:
-    joined = picture(
-        dataclasses.replace(RED, x=52, y=64, radius=15), dataclasses.replace(BLUE, x=78, y=64, radius=15)
-    )
+    joined = picture(dataclasses.replace(RED, x=52, y=64, radius=15), dataclasses.replace(BLUE, x=78, y=64, radius=15))
     assert {(d.shape, d.color) for d in detect(joined)} == {("circle", "red"), ("square", "blue")}
 
 

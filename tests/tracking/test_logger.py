@@ -64,9 +64,7 @@ def test_a_run_and_its_resumption_are_one_run_in_mlflow(store: str, run_folder: 
     sent = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "loss")]
     assert sent == [(step, 1 / (step + 1)) for step in range(30)]
     assert sent == metrics(run_folder / "metrics.jsonl")["loss"]
-    assert [file.path for file in client.list_artifacts(run.info.run_id, "model")] == [
-        "model/weights.safetensors"
-    ]
+    assert [file.path for file in client.list_artifacts(run.info.run_id, "model")] == ["model/weights.safetensors"]
 
 
 class OneWeight(LightningModule):
@@ -141,9 +139,7 @@ def test_a_server_that_never_answers_holds_the_end_up_for_its_timeout_only(
     begin = time.perf_counter()
     logger.finalize("success")
     assert 2.0 <= time.perf_counter() - begin < 6.0
-    assert capsys.readouterr().err.startswith(
-        f"{len(list((run_folder / 'metrics.jsonl').open()))} events not sent"
-    )
+    assert capsys.readouterr().err.startswith(f"{len(list((run_folder / 'metrics.jsonl').open()))} events not sent")
 
 
 def test_only_rank_zero_writes(store: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

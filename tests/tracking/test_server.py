@@ -52,9 +52,7 @@ class Server:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-                f"{self.uri}/health", timeout=1
-            ):
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{self.uri}/health", timeout=1):
                 return True
         except OSError:
             return False

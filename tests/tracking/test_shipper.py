@@ -79,9 +79,7 @@ def test_sending_twice_changes_nothing(journal: Journal, run_folder: Path, store
     def all_that_stands() -> object:
         number = run_id(run_folder)
         run = client.get_run(number)
-        files = [
-            file.path for folder in ("images", "model") for file in client.list_artifacts(number, folder)
-        ]
+        files = [file.path for folder in ("images", "model") for file in client.list_artifacts(number, folder)]
         metrics = [(m.step, m.value, m.timestamp) for m in client.get_metric_history(number, "loss")]
         nans = len(client.get_metric_history(number, "nan"))
         return (
@@ -133,9 +131,7 @@ def test_a_file_that_mlflow_cannot_store_is_given_up_after_three_attempts(
     journal.log_artifact("weights")
     sender = Sender(run_folder)
     sender.send_all()
-    journal.log_artifact(
-        "weights", "weights/deeper"
-    )  # there is a file of that name, so it cannot be a folder
+    journal.log_artifact("weights", "weights/deeper")  # there is a file of that name, so it cannot be a folder
     journal.log_metrics({"loss": 1.0}, 0)
     for _ in range(2):
         with pytest.raises(NotADirectoryError):
@@ -146,9 +142,7 @@ def test_a_file_that_mlflow_cannot_store_is_given_up_after_three_attempts(
     assert history(store, run_folder, "loss") == [(0, 1.0)]
 
 
-def test_a_run_that_was_deleted_in_mlflow_is_made_again_whole(
-    journal: Journal, run_folder: Path, store: str
-) -> None:
+def test_a_run_that_was_deleted_in_mlflow_is_made_again_whole(journal: Journal, run_folder: Path, store: str) -> None:
     journal.log_metrics({"loss": 1.0}, 0)
     shipper = Shipper(run_folder)
     shipper.start()

@@ -29,9 +29,7 @@ def test_the_page_is_served_on_loopback_only_and_ctrl_c_ends_it(store: str, run_
         code = "import sys; from elastic_dit.tracking.ui import serve\n" + (
             "serve(sys.argv[1], int(sys.argv[2]), open_browser=False, project='shown')"
         )
-        page = subprocess.Popen(
-            [sys.executable, "-c", code, store, str(wanted)], stdout=subprocess.PIPE, text=True
-        )
+        page = subprocess.Popen([sys.executable, "-c", code, store, str(wanted)], stdout=subprocess.PIPE, text=True)
         assert page.stdout is not None
         said: list[str] = []
         for line in page.stdout:
@@ -40,15 +38,11 @@ def test_the_page_is_served_on_loopback_only_and_ctrl_c_ends_it(store: str, run_
                 break
     output = "\n".join(said)
     assert f"Port {wanted} is in use" in output
-    address = re.search(
-        r"^http://127\.0\.0\.1:(\d+)(/#/experiments/\d+/runs\?.*compareRunsMode=CHART)$", output, re.M
-    )
+    address = re.search(r"^http://127\.0\.0\.1:(\d+)(/#/experiments/\d+/runs\?.*compareRunsMode=CHART)$", output, re.M)
     assert address is not None, output
     port = int(address[1])
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            f"http://127.0.0.1:{port}/"
-        ) as page_:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/") as page_:
             assert b"<title>MLflow</title>" in page_.read()
         # A server on all interfaces answers on every address of the machine, this one too.
         assert not answers("127.0.0.2", port)

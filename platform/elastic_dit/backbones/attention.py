@@ -132,9 +132,7 @@ class FeedForward(nn.Module):
         return self.contract(inner, out_features=hidden)
 
 
-def build_self_attention(
-    width: int, head_dim: int, spec: FullAttention | AdaptiveSparseAttention
-) -> SelfAttention:
+def build_self_attention(width: int, head_dim: int, spec: FullAttention | AdaptiveSparseAttention) -> SelfAttention:
     """The attention module that a level's description asks for."""
     match spec:
         case FullAttention():

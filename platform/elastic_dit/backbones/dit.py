@@ -76,7 +76,13 @@ class Block(nn.Module):
         self.tables = PerWidth({str(spec.hidden(w)): Table(6, spec.hidden(w)) for w in spec.widths})
 
     def forward(
-        self, x: Tensor, grid: Grid, angles: tuple[Tensor, Tensor], modulation: Tensor, text: Tensor, mask: Tensor
+        self,
+        x: Tensor,
+        grid: Grid,
+        angles: tuple[Tensor, Tensor],
+        modulation: Tensor,
+        text: Tensor,
+        mask: Tensor,
     ) -> Tensor:
         """x (B, N, D), modulation (B, 6, D), text (B, L, text width), mask (B, L) -> (B, N, D)."""
         table = self.tables.at(x.shape[-1])

@@ -17,9 +17,7 @@ def conditional(network: Network, text: Sequence[TextTokens]) -> Velocity:
     return lambda x, time: network(x, time, text)
 
 
-def guided(
-    network: Network, text: Sequence[TextTokens], negative: Sequence[TextTokens], scale: float
-) -> Velocity:
+def guided(network: Network, text: Sequence[TextTokens], negative: Sequence[TextTokens], scale: float) -> Velocity:
     """v = v_negative + scale (v_text - v_negative), both in one batch. ``scale`` 1 is the text alone."""
     if scale == 1.0:
         return conditional(network, text)

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -23,9 +24,9 @@ def uniform_times(steps: int, amount: float = 1.0) -> list[float]:
 
 
 def intervals(times: Sequence[float]) -> Iterator[tuple[float, float]]:
-    if len(times) < 2 or times[-1] != 0 or any(a <= b for a, b in zip(times, times[1:], strict=False)):
+    if len(times) < 2 or times[-1] != 0 or any(a <= b for a, b in pairwise(times)):
         raise ValueError(f"times must fall and end at 0, got {list(times)}")
-    return zip(times, times[1:], strict=False)
+    return pairwise(times)
 
 
 def at(time: float, like: Tensor) -> Tensor:

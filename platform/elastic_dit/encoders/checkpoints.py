@@ -41,6 +41,5 @@ def require_complete(what: str, repository: str, missing: Collection[str]) -> No
     """Raises ``RunError`` where weights are missing, which libraries only warn of and fill with noise."""
     if missing:
         raise RunError(
-            f"{repository}: not a complete {what}: {len(missing)} weights are missing, "
-            f"the first is {min(missing)}"
+            f"{repository}: not a complete {what}: {len(missing)} weights are missing, the first is {min(missing)}"
         )

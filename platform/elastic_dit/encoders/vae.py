@@ -48,9 +48,7 @@ class DiffusersAutoencoder(Frozen):
         match kind:
             case "flux":
                 if config.shift_factor is None:
-                    raise RunError(
-                        f"{repository}: not the autoencoder of Flux: its config has no shift_factor"
-                    )
+                    raise RunError(f"{repository}: not the autoencoder of Flux: its config has no shift_factor")
                 self.channels = int(config.latent_channels)
                 self.factor = 2 ** (len(config.block_out_channels) - 1)
                 mean, std = [config.shift_factor], [1 / config.scaling_factor]
@@ -67,9 +65,7 @@ class DiffusersAutoencoder(Frozen):
     def encode(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1], sides multiples of ``factor`` -> latents (B, C, h, w), float32."""
         if images.shape[-2] % self.factor or images.shape[-1] % self.factor:
-            raise ValueError(
-                f"image sides must be multiples of {self.factor}, not {tuple(images.shape[-2:])}"
-            )
+            raise ValueError(f"image sides must be multiples of {self.factor}, not {tuple(images.shape[-2:])}")
         images = images.to(self.model.dtype)
         with torch.autocast(images.device.type, enabled=False):
             posterior = self.model.encode(images[:, :, None] if self.has_frames else images).latent_dist

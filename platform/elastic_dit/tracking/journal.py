@@ -76,9 +76,7 @@ class Status:
 
 Event = Metric | Param | Tag | Image | Artifact | Status
 
-_KINDS: dict[str, type[Event]] = {
-    kind.__name__.lower(): kind for kind in (Metric, Param, Tag, Image, Artifact, Status)
-}
+_KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in (Metric, Param, Tag, Image, Artifact, Status)}
 
 
 def encode(event: Event) -> bytes:
@@ -158,11 +156,7 @@ class Journal:
         now = time.time()
         known = self._metric_steps
         self._append(
-            *(
-                Metric(key, value, step, now)
-                for key, value in values.items()
-                if step not in known.get(key, ())
-            )
+            *(Metric(key, value, step, now) for key, value in values.items() if step not in known.get(key, ()))
         )
 
     def log_param(self, key: str, value: str) -> None:

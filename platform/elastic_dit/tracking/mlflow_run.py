@@ -48,9 +48,7 @@ _log = logging.getLogger(__name__)
 # release, and a data worker that imports one of those modules waits for ever. So a fork waits until mlflow is
 # imported.
 _importing = threading.RLock()
-os.register_at_fork(
-    before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release
-)
+os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
 class GoneError(Exception):

@@ -87,9 +87,7 @@ class Sender:
             stored = target.load(self.run_folder)
             if stored is None:
                 raise FileNotFoundError(self.run_folder / target.FILE_NAME)
-            if (
-                self.run_folder / journal.FILE_NAME
-            ).stat().st_size < stored.offset:  # not the journal that was sent
+            if (self.run_folder / journal.FILE_NAME).stat().st_size < stored.offset:  # not the journal that was sent
                 stored = stored.from_the_start()
             self._run = MlflowRun(self.run_folder, stored)
             target.save(self.run_folder, self._run.target)

@@ -19,9 +19,7 @@ def sync(run_folder: Path) -> int:
     try:
         return Sender(run_folder).send_all()
     except Exception as error:  # a store, a proxy or a network may raise anything
-        raise RunError(
-            f"{unsent(run_folder)} events not sent to {stored.uri}: {_root_cause(error)}"
-        ) from error
+        raise RunError(f"{unsent(run_folder)} events not sent to {stored.uri}: {_root_cause(error)}") from error
 
 
 def _root_cause(error: BaseException) -> str:

@@ -120,7 +120,7 @@ def test_expectation_counts_what_the_scene_holds() -> None:
             },
         ),
         (
-            "three green crosses on a black background",
+            "three green crosses on a grey background",
             {
                 "tag": "counting",
                 "include": [{"class": "cross", "count": 3, "color": "green"}],

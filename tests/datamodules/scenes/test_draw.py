@@ -36,6 +36,6 @@ def test_later_objects_leave_earlier_ones_alone() -> None:
     """Boxes of close objects overlap although the objects do not: only the mask may be painted."""
     first = Object("circle", "red", "small", 40, 64, 12)
     second = Object("circle", "blue", "small", 66, 64, 12)
-    both = np.asarray(draw(Scene(128, 128, "black", (first, second))))
-    alone = np.asarray(draw(Scene(128, 128, "black", (first,))))
+    both = np.asarray(draw(Scene(128, 128, "grey", (first, second))))
+    alone = np.asarray(draw(Scene(128, 128, "grey", (first,))))
     assert np.array_equal(both[:, :53], alone[:, :53])

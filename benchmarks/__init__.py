@@ -1,0 +1,1 @@
+"""Benchmarks: each script measures a ratio of two things side by side in one run."""

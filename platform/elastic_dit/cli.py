@@ -1,0 +1,299 @@
+"""The command line. Nothing heavy is imported before a verb needs it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from elastic_dit.errors import ConfigError, RunError, UserError
+
+if TYPE_CHECKING:
+    from elastic_dit.config.experiment import Experiment
+
+EPILOG = """\
+Whatever is not ours goes to Lightning's own command: lightning run SCRIPT.py, lightning consolidate ...
+Start here: lightning data build scenes data/scenes && lightning run experiments/elastic_pretrain.yaml"""
+LIGHTNING_VERBS = ("consolidate", "fabric")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="lightning",
+        description="Elastic DiT: train, sample and compare elastic diffusion transformers.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = top.add_subparsers(dest="verb", metavar="VERB")
+    add_run(verbs)
+    add_sample(verbs)
+    add_data(verbs)
+    add_ui(verbs)
+    add_sync(verbs)
+    return top
+
+
+def add_run(verbs: argparse._SubParsersAction) -> None:
+    run = verbs.add_parser("run", help="train what a YAML describes", description="Train what a YAML describes.")
+    run.add_argument("file", type=Path, help="a YAML in experiments/")
+    run.add_argument("overrides", nargs="*", metavar="key=value", help="for example training.max_steps=200")
+    run.add_argument("--plan", action="store_true", help="print parameters, memory, FLOPs and time, then exit")
+    run.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
+    run.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="go on with RUN, or with the experiment's latest run (a new one where there is none)",
+    )
+    run.add_argument("--name", help="name of the new run (default: the time)")
+    run.add_argument("--allow-changes", action="store_true", help="let a resumed run go on with other settings")
+    run.set_defaults(call=call_run)
+
+
+def add_sample(verbs: argparse._SubParsersAction) -> None:
+    sample = verbs.add_parser("sample", help="draw pictures from prompts", description="Draw pictures from prompts.")
+    sample.add_argument("run", help="path, EXPERIMENT/RUN, or EXPERIMENT for its latest")
+    sample.add_argument("prompts", nargs="*", metavar="prompt", help="none: the run's own prompts")
+    sample.add_argument("--width", type=float, nargs="+", metavar="W", help="widths (default: all of the run's)")
+    sample.add_argument("--steps", type=int)
+    sample.add_argument("--sampler", choices=("euler", "heun", "multistep"))
+    sample.add_argument("--guidance", type=float)
+    sample.add_argument("--seed", type=int)
+    sample.add_argument("--size", metavar="HxW", help="picture height and width in pixels, for example 128x128")
+    sample.add_argument("--out", type=Path, default=Path("sample.png"))
+    sample.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    sample.set_defaults(call=call_sample)
+
+
+def add_data(verbs: argparse._SubParsersAction) -> None:
+    data = verbs.add_parser("data", help="build, validate or describe a data set")
+    kinds = data.add_subparsers(dest="kind", metavar="build|validate|stats", required=True)
+    build = kinds.add_parser("build", help="write shards from drawn scenes or a folder of pictures")
+    build.add_argument("source", help='"scenes", or a folder of pictures with captions (.txt, .json or one CSV)')
+    build.add_argument("out", type=Path, help="folder of the new data set")
+    build.add_argument("--train", type=int, default=12_000, help="scenes: training samples (default %(default)s)")
+    build.add_argument("--validation", default=None, help="scenes: validation samples (512); folder: share held out "
+                       '(0.05), or "same" to validate on the training pictures')  # fmt: skip
+    build.add_argument("--seed", type=int, default=0)
+    build.add_argument("--max-side", type=int, help="folder: shrink pictures whose longer side is greater")
+    build.add_argument("--latents", type=Path, metavar="YAML", help="store latents of this experiment's autoencoder")
+    build.add_argument("--base-size", type=int, default=128, help="folder with --latents: size of the buckets")
+    build.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
+    build.add_argument("--if-missing", action="store_true", help="do nothing where the data set is there")
+    build.set_defaults(call=call_data_build)
+    validate = kinds.add_parser("validate", help="check every sample of every shard")
+    validate.add_argument("path", type=Path)
+    validate.set_defaults(call=call_data_validate)
+    stats = kinds.add_parser("stats", help="sizes, aspect ratios, captions")
+    stats.add_argument("path", type=Path)
+    stats.add_argument("--sheet", type=Path, help="also write a contact sheet with captions to this PNG")
+    stats.set_defaults(call=call_data_stats)
+
+
+def add_ui(verbs: argparse._SubParsersAction) -> None:
+    ui = verbs.add_parser("ui", help="open MLflow on this project's runs (loopback only)")
+    ui.add_argument("--uri", default="sqlite:///runs/mlflow.db")
+    ui.add_argument("--port", type=int, default=5000)
+    ui.add_argument("--no-browser", action="store_true")
+    ui.set_defaults(call=call_ui)
+
+
+def add_sync(verbs: argparse._SubParsersAction) -> None:
+    sync = verbs.add_parser("sync", help="send what a dead tracking server missed")
+    sync.add_argument("run", help="path, EXPERIMENT/RUN, or EXPERIMENT for its latest")
+    sync.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    sync.set_defaults(call=call_sync)
+
+
+def call_run(args: argparse.Namespace) -> None:
+    from elastic_dit.config.experiment import Experiment
+    from elastic_dit.config.load import load
+
+    loaded = load(args.file, args.overrides, Experiment)
+    if args.print_config:
+        print(loaded.to_yaml(), end="")
+        return
+    if args.plan:
+        quiet_warnings()
+        from elastic_dit.training.plan import plan
+
+        print(plan(loaded.config))
+        return
+    require_data(loaded.config)
+    quiet_warnings()
+    from elastic_dit.training.fit import run
+
+    run(loaded, args.resume, args.name, args.allow_changes)
+
+
+def require_data(experiment: "Experiment") -> None:
+    """Say at once, before anything heavy loads, that the data are not there and how to make them."""
+    path = experiment.data.init_args.get("path")
+    if path is not None and not (Path(path) / "dataset.json").is_file():
+        source = "scenes" if Path(path).name == "scenes" else "FOLDER_OF_PICTURES"
+        raise ConfigError(
+            f"data.init_args.path: {path} holds no data set (no dataset.json); "
+            f"make it with: lightning data build {source} {path}"
+        )
+
+
+def quiet_warnings() -> None:
+    """Libraries' advice that a user of this command cannot act on."""
+    import warnings
+
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*loader strategy is deprecated.*")
+    warnings.filterwarnings("ignore", message=".*Grad strides do not match bucket view strides.*")
+
+
+def call_sample(args: argparse.Namespace) -> None:
+    size = parse_size(args.size) if args.size else None
+    if args.steps is not None and args.steps < 1:
+        raise ConfigError(f"--steps {args.steps}: must be at least 1")
+    from elastic_dit.training.run_folder import find
+
+    folder = find(args.runs, args.run)
+    from elastic_dit.sample_command import sample_grid
+
+    wanted = {
+        "prompts": tuple(args.prompts) or None,
+        "steps": args.steps,
+        "sampler": args.sampler,
+        "guidance": args.guidance,
+        "seed": args.seed,
+        "size": size,
+    }
+    sample_grid(folder, {k: v for k, v in wanted.items() if v is not None}, args.width, args.out)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise ConfigError(f"--size {text}: expected HEIGHTxWIDTH in pixels, for example 128x160")
+    return int(height), int(width)
+
+
+def call_data_build(args: argparse.Namespace) -> None:
+    if args.if_missing and (args.out / "dataset.json").is_file():
+        print(f"{args.out} is there")
+        return
+    share = None if args.validation in (None, "same") else number(args.validation, "--validation")
+    autoencoder = None
+    if args.latents:
+        from elastic_dit.config.component import build
+        from elastic_dit.config.experiment import Experiment
+        from elastic_dit.config.load import load
+
+        autoencoder = build(load(args.latents, [], Experiment).config.autoencoder)
+    from datamodules.shards.build import build_folder, build_scenes
+
+    if args.source == "scenes":
+        validation = 512 if share is None else int(share)
+        print(
+            build_scenes(args.out, args.train, validation, args.seed, autoencoder=autoencoder, overwrite=args.overwrite)
+        )
+    else:
+        print(
+            build_folder(
+                Path(args.source),
+                args.out,
+                validation_fraction=0.05 if share is None else share,
+                validation="same" if args.validation == "same" else "held-out",
+                max_side=args.max_side,
+                base_size=args.base_size,
+                autoencoder=autoencoder,
+                overwrite=args.overwrite,
+            )
+        )
+    print(f"next     lightning run experiments/elastic_pretrain.yaml data.init_args.path={args.out}")
+
+
+def number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{option} {text}: expected a number") from None
+
+
+def call_data_validate(args: argparse.Namespace) -> None:
+    from datamodules.shards.validate import validate
+
+    report = validate(args.path)
+    print(report)
+    if report.problems:
+        raise RunError(f"{args.path} is not in order: {len(report.problems)} problems above")
+
+
+def call_data_stats(args: argparse.Namespace) -> None:
+    from datamodules.shards.stats import contact_sheet, stats
+
+    print(stats(args.path))
+    if args.sheet:
+        contact_sheet(args.path, args.sheet)
+        print(f"contact sheet: {args.sheet}")
+
+
+def call_ui(args: argparse.Namespace) -> None:
+    from elastic_dit.tracking.ui import serve
+
+    serve(args.uri, args.port, open_browser=not args.no_browser)
+
+
+def call_sync(args: argparse.Namespace) -> None:
+    from elastic_dit.tracking.sync import sync
+    from elastic_dit.training.run_folder import find
+
+    folder = find(args.runs, args.run)
+    print(f"{folder.name}: {sync(folder.path)} events sent")
+
+
+def ours(arguments: Sequence[str]) -> bool:
+    """Whether a command is this project's; otherwise it is Lightning's (``run`` of anything but a YAML)."""
+    if not arguments or arguments[0] not in (*LIGHTNING_VERBS, "run"):
+        return True
+    words = arguments[1:]
+    asks_us = not words or words[0] in ("-h", "--help") or any(Path(w).suffix in (".yaml", ".yml") for w in words)
+    return arguments[0] == "run" and asks_us
+
+
+def lightnings_command(arguments: Sequence[str]) -> int:
+    from lightning.fabric.cli import _main
+
+    words = list(arguments[1:] if arguments[0] == "fabric" else arguments)
+    return int(_main.main(args=words, prog_name="lightning", standalone_mode=False) or 0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Shell status: 0 done, 2 wrong use or configuration, 1 failed."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not ours(arguments):
+        return lightnings_command(arguments)
+    top = parser()
+    args, rest = top.parse_known_args(arguments)
+    if args.verb is None:
+        top.print_help()
+        return 2
+    if args.verb == "run":
+        # Overrides may stand anywhere, also behind --resume, which would take one for a run's name.
+        rest = [*args.overrides, *([args.resume] if args.resume and "=" in args.resume else []), *rest]
+        args.resume = "" if args.resume and "=" in args.resume else args.resume
+        args.overrides, rest = (
+            [word for word in rest if "=" in word and word[0] != "-"],
+            [word for word in rest if "=" not in word or word[0] == "-"],
+        )
+    if rest:
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    # Class paths in a user's own folder are found from where the command is given.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        args.call(args)
+    except UserError as error:
+        print(f"lightning {args.verb}: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print(f"lightning {args.verb}: stopped", file=sys.stderr)
+        return 1
+    return 0

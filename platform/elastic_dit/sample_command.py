@@ -1,0 +1,51 @@
+"""``lightning sample``: a grid of prompts and widths from a finished run."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from elastic_dit.config.experiment import Experiment, Sampling
+from elastic_dit.errors import ConfigError
+from elastic_dit.files import write_atomically
+from elastic_dit.sampling import sample
+from elastic_dit.training.assemble import build_encoders, load_experiment, load_network
+from elastic_dit.training.grids import grid, to_uint8
+from elastic_dit.training.run_folder import RunFolder
+
+
+def sample_grid(folder: RunFolder, wanted: dict[str, Any], widths: list[float] | None, out: Path) -> None:
+    """Draw ``wanted`` (overrides of the run's ``sampling`` section) and write the PNG ``out``.
+
+    Raises ``ConfigError`` for a width or size that the run's network does not have.
+    """
+    experiment: Experiment = load_experiment(folder)
+    how = replace_sampling(experiment, wanted)
+    known = experiment.backbone.widths
+    for width in widths or ():
+        if width not in known:
+            raise ConfigError(f"--width {width:g}: {folder.name} has {', '.join(f'{w:g}' for w in sorted(known))}")
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"--out {out}: must end in .png")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = load_network(folder, device)
+    encoders = build_encoders(experiment).to(torch.device(device))
+    rows, labels = [], []
+    for width in sorted(widths or known):
+        rows.append(to_uint8(sample(network, encoders, how.prompts, width, how)))
+        labels.append(f"{width:g}x")
+        print(f"width {width:g}: {len(how.prompts)} pictures, {how.steps} steps of {how.sampler}")
+    picture = grid(rows, labels, how.prompts)
+    write_atomically(out, lambda temporary: picture.save(temporary, format="PNG"))
+    print(out)
+
+
+def replace_sampling(experiment: Experiment, wanted: dict[str, Any]) -> Sampling:
+    """The run's sampling settings with the user's; the experiment's own checks apply."""
+    try:
+        how = dataclasses.replace(experiment.sampling, **wanted)
+        dataclasses.replace(experiment, sampling=how)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return how

@@ -1,0 +1,154 @@
+"""Elastic pre-training (paper Sec. 3.2): one supernet, whose sub-networks learn with it in every step."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from elastic_dit.backbones.dit import ElasticDiT
+from elastic_dit.backbones.spec import FULL
+from elastic_dit.config.component import Component, build
+from elastic_dit.config.experiment import Training
+from elastic_dit.diffusion.path import interpolate, sample_times, velocity
+from elastic_dit.encoders.conditioning import drop
+from elastic_dit.losses.flow_matching import flow_matching_loss, self_distillation_loss
+from elastic_dit.losses.validation import fixed_noise, level_times
+from elastic_dit.training import gradients
+from elastic_dit.training.draws import choose, generator
+from elastic_dit.training.ema import averaged_copy, decay_at, update_average
+from elastic_dit.training.inputs import Encoders
+from elastic_dit.training.nonfinite import stop_unless_finite
+from elastic_dit.training.schedule import rate_factor
+from elastic_dit.training.sharding import shard, whole
+
+
+class ElasticPretrain(LightningModule):
+    """Full network and one uniformly sampled sub-network on the same x_t, t and text in every step.
+
+    Loss: Eq. 4 for both, and Eq. 5 for the sub-network against the full network's detached prediction.
+    The two backward passes follow one another, so that activations of one network at a time are held.
+
+    ``time_shift``: shift of the logit-normal times towards noise.
+    ``drop_text``: probability of dropping a sample's text, for each encoder on its own.
+    ``distillation_weight``: weight of Eq. 5.
+    ``gradient_scaling``: "adaptive" gives the sub-network's gradient the full network's norm on the weights they
+    share; "sum" adds the two as they are.
+    """
+
+    def __init__(
+        self,
+        backbone: ElasticDiT,
+        encoders: Encoders,
+        optimizer: Component,
+        training: Training,
+        seed: int,
+        time_shift: float = 1.0,
+        drop_text: float = 0.1,
+        distillation_weight: float = 1.0,
+        gradient_scaling: Literal["adaptive", "sum"] = "adaptive",
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.backbone = backbone
+        self.average = averaged_copy(backbone)
+        self.encoders = encoders
+        self.optimizer = optimizer
+        self.training_spec = training
+        self.seed = seed
+        self.time_shift = time_shift
+        self.drop_text = drop_text
+        self.distillation_weight = distillation_weight
+        self.gradient_scaling = gradient_scaling
+        self.widths = backbone.spec.widths
+        self.sub_widths = [width for width in self.widths if width != FULL]
+
+    def configure_model(self) -> None:
+        """Under FSDP2, shard both networks block by block over the data-parallel ranks."""
+        if self.device_mesh is not None and not isinstance(next(self.backbone.parameters()), DTensor):
+            for network in (self.backbone, self.average):
+                shard(network, self.device_mesh["data_parallel"])
+
+    def setup(self, stage: str) -> None:
+        self.encoders.to(self.device)
+
+    def configure_optimizers(self) -> Optimizer:
+        optimizer = build(self.optimizer, params=list(self.backbone.named_parameters()))
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        return optimizer
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        data = self.encoders.latents(batch)
+        here = (self.seed, batch_idx, self.global_rank)
+        text = drop(self.encoders.tokens(batch["captions"]), self.drop_text, generator("text", *here))
+        time = sample_times(len(data), self.time_shift, generator("time", *here)).to(data)
+        noise = torch.randn(data.shape, generator=generator("noise", *here)).to(data)
+        inputs = (interpolate(data, noise, time), time, text)
+        losses = self.add_gradients(inputs, velocity(data, noise), batch_idx)
+        stop_unless_finite(losses, batch, self)
+        if (batch_idx + 1) % self.training_spec.accumulate == 0:
+            self.update(batch)
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(data))
+
+    def add_gradients(self, inputs: tuple, target: Tensor, batch_idx: int) -> dict[str, Tensor]:
+        """Both networks' losses, their gradients added to the parameters'. Returns what to log."""
+        parameters = list(self.backbone.parameters())
+        share = 1 / self.training_spec.accumulate
+        prediction = self.backbone(*inputs, width=FULL)
+        loss = flow_matching_loss(prediction, target)
+        losses = {f"loss/width_{FULL:g}": loss.detach()}
+        if not self.sub_widths:
+            self.manual_backward(loss * share)
+            return losses
+
+        earlier = gradients.take(parameters)
+        self.manual_backward(loss * share)
+        full = gradients.take(parameters)
+
+        width = choose(self.sub_widths, "width", self.seed, batch_idx)
+        sub_prediction = self.backbone(*inputs, width=width)
+        sub_loss = flow_matching_loss(sub_prediction, target)
+        distillation = self_distillation_loss(sub_prediction, prediction)
+        self.manual_backward((sub_loss + self.distillation_weight * distillation) * share)
+        if self.gradient_scaling == "adaptive":
+            losses["gradient_scale"] = gradients.balance(parameters, full)
+        gradients.add(parameters, full)
+        gradients.add(parameters, earlier)
+        losses[f"loss/width_{width:g}"] = sub_loss.detach()
+        losses[f"distillation/width_{width:g}"] = distillation.detach()
+        return losses
+
+    def update(self, batch: Mapping[str, Any]) -> None:
+        """One optimizer step: learning rate, clipping, the average. Nothing moves where the gradient is not finite."""
+        spec = self.training_spec
+        step = self.global_step
+        optimizer = self.optimizers()
+        factor = rate_factor(step, spec.warmup_steps, spec.max_steps, spec.decay, spec.final_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), spec.clip_norm))
+        stop_unless_finite({"gradient norm": norm}, batch, self)
+        optimizer.step()
+        optimizer.zero_grad()
+        update_average(self.average, self.backbone, decay_at(step, spec.ema_decay))
+        self.log_dict({"train/gradient_norm": norm, "train/rate_factor": factor})
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Eq. 4 at eight fixed noise levels, for every width, with the averaged weights."""
+        data = self.encoders.latents(batch)
+        text = self.encoders.tokens(batch["captions"])
+        totals = {width: torch.zeros((), device=data.device) for width in self.widths}
+        for level, t in enumerate(level_times()):
+            noise = fixed_noise(batch["ids"], level, data.shape[1:]).to(data)
+            time = torch.full((len(data),), t, device=data.device)
+            x_t, target = interpolate(data, noise, time), velocity(data, noise)
+            for width in self.widths:
+                loss = flow_matching_loss(self.average(x_t, time, text, width=width), target)
+                totals[width] += loss / len(level_times())
+                self.log(f"validation/level_{t:g}/width_{width:g}", loss, batch_size=len(data), sync_dist=True)
+        for width, total in totals.items():
+            self.log(f"validation/loss/width_{width:g}", total, batch_size=len(data), sync_dist=True)

@@ -1,0 +1,137 @@
+"""What happens around the steps: the progress line and the grids of samples."""
+
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tqdm import tqdm
+
+from elastic_dit.config.experiment import Sampling
+from elastic_dit.files import write_atomically
+from elastic_dit.sampling import sample
+from elastic_dit.tracking.logger import RunLogger
+from elastic_dit.training.grids import grid, to_uint8
+from elastic_dit.training.run_folder import RunFolder
+
+
+class Progress(Callback):
+    """One line: steps done, rate, time left, losses. On a terminal it moves; in a log it is a line now and then.
+
+    ``heading`` is printed first, by the first process only.
+    """
+
+    LOG_SECONDS = 20.0
+
+    def __init__(self, heading: str) -> None:
+        self.heading = heading
+        self.bar: tqdm | None = None
+        self.losses: dict[str, float] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        print(self.heading, flush=True)
+        live = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=trainer.max_steps,
+            initial=trainer.global_step,
+            desc="train",
+            unit="step",
+            dynamic_ncols=live,
+            mininterval=0.2 if live else self.LOG_SECONDS,
+            maxinterval=10 if live else self.LOG_SECONDS * 1.5,
+            ascii=None if live else " #",
+            smoothing=0.05,
+            bar_format="{desc} {n_fmt}/{total_fmt} {percentage:3.0f}% |{bar:20}| {rate_fmt} ETA {remaining}{postfix}"
+            + ("" if live else "\n"),
+        )
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if self.bar is None:
+            return
+        if trainer.global_step % max(1, trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
+            shown = {
+                name.removeprefix("train/loss/width_"): float(value)
+                for name, value in trainer.callback_metrics.items()
+                if name.startswith("train/loss/")
+            }
+            self.losses.update(shown)
+            line = " ".join(f"{name}x {value:.3f}" for name, value in sorted(self.losses.items()))
+            self.bar.set_postfix_str(f"loss {line}", refresh=False)
+        self.bar.update(trainer.global_step - self.bar.n)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+class SampleGrids(Callback):
+    """A PNG of the prompts at every width, from the averaged weights, every ``every`` steps and at the end."""
+
+    def __init__(self, folder: RunFolder, how: Sampling, every: int) -> None:
+        self.folder = folder
+        self.how = how
+        self.every = every
+        self.drawn_at = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.drawn_at = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        due = self.every and step % self.every == 0
+        if step != self.drawn_at and (due or step >= trainer.max_steps):
+            self.drawn_at = step
+            self.draw(trainer, pl_module, step)
+
+    def draw(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        """Every rank takes part, for sharded weights; the first writes."""
+        average: Any = module.average
+        widths = sorted(average.spec.widths)
+        # A dozen steps show what is there; a grid during training should not cost minutes.
+        how = self.how if step >= trainer.max_steps else replace(self.how, steps=min(self.how.steps, 12))
+        autocast = torch.autocast(module.device.type, torch.bfloat16, enabled="bf16" in str(trainer.precision))
+        with autocast:
+            rows = [
+                to_uint8(sample(average, module.encoders, how.prompts, width, how))  # type: ignore[arg-type]
+                for width in widths
+            ]
+        if not trainer.is_global_zero:
+            return
+        path = self.folder.samples / f"step-{step:06d}.png"
+        picture = grid(rows, [f"{width:g}x" for width in widths], how.prompts)
+        write_atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.log_image("samples", path, step)
+
+
+class Elapsed(Callback):
+    """Steps and samples a second since the last report, as metrics."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.since, self.from_step, self.samples = time.perf_counter(), trainer.global_step, 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
+    ) -> None:
+        self.samples += len(batch["captions"]) * trainer.world_size
+        steps = trainer.global_step - self.from_step
+        if steps >= self.every:
+            seconds = time.perf_counter() - self.since
+            pl_module.log("speed/steps_per_second", steps / seconds)
+            pl_module.log("speed/samples_per_second", self.samples / seconds)
+            self.on_train_start(trainer, pl_module)

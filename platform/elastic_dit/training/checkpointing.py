@@ -1,0 +1,78 @@
+"""Checkpoints that are whole or not there, and the weights beside them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from safetensors.torch import save_file
+
+from elastic_dit.errors import RunError
+from elastic_dit.files import write_atomically
+from elastic_dit.training.run_folder import RunFolder
+from elastic_dit.training.sharding import whole
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write beside the old checkpoint, flush to disk, rename. Load tensors and plain values only, no pickled code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        try:
+            write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+        except OSError as error:
+            raise disk_error(Path(path), error) from error
+        except RuntimeError as error:
+            # torch.save reports a full disk as a RuntimeError of its zip writer.
+            raise disk_error(Path(path), error) from error
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+
+def disk_error(path: Path, error: BaseException) -> RunError:
+    return RunError(
+        f"could not write {path} ({error}); the checkpoint before it is untouched: make room, then run "
+        f"the same command with --resume"
+    )
+
+
+class Checkpoints(Callback):
+    """``last.ckpt`` and ``weights.safetensors`` every ``every`` optimizer steps and at the end."""
+
+    def __init__(self, folder: RunFolder, every: int) -> None:
+        self.folder = folder
+        self.every = every
+        self.saved_at = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.saved_at = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        if step != self.saved_at and (step % self.every == 0 or step >= trainer.max_steps):
+            self.saved_at = step
+            self.save(trainer, pl_module)
+
+    def save(self, trainer: Trainer, module: LightningModule) -> None:
+        trainer.save_checkpoint(self.folder.checkpoint, weights_only=False)  # the optimizer's state too
+        weights = averaged_weights(module)
+        if trainer.is_global_zero:
+            try:
+                write_atomically(self.folder.weights, lambda path: save_file(weights, path))
+            except OSError as error:
+                raise disk_error(self.folder.weights, error) from error
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and trainer.global_step >= trainer.max_steps:
+            write_atomically(self.folder.finished, f"{trainer.global_step}\n")
+
+
+def averaged_weights(module: LightningModule) -> dict[str, torch.Tensor]:
+    """The averaged backbone's weights, whole, on the CPU. Every rank must call it: sharded weights are gathered."""
+    average = module.average
+    assert isinstance(average, torch.nn.Module)
+    weights = {}
+    for name, value in average.state_dict().items():
+        weights[name] = whole(value).detach().cpu().contiguous()
+    return weights

@@ -1,0 +1,183 @@
+"""``lightning run FILE --plan``: what a run will take, before it starts.
+
+Parameters, FLOPs and memory are counted on the meta device, where tensors have shapes and no storage. Time is
+measured: one step on this machine where a step is short, else the rate of a matrix product here and the share
+of it that training usually reaches, and the text says which.
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from elastic_dit.backbones.dit import ElasticDiT, extract
+from elastic_dit.backbones.spec import FULL, DiTSpec
+from elastic_dit.config.component import build
+from elastic_dit.config.experiment import Experiment
+from elastic_dit.encoders.contract import TextTokens
+from elastic_dit.losses.flow_matching import flow_matching_loss
+
+# Share of the matrix rate that a step of training reaches; used only where a step is too long to be measured.
+USUAL_SHARE = 0.4
+MEASURE_BELOW_FLOPS = 2e12
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One forward and backward pass. ``saved``: bytes that autograd holds for the backward pass."""
+
+    forward: float
+    backward: float
+    saved: int
+
+
+def network_inputs(spec: DiTSpec, batch: int, sides: tuple[int, int], device: str) -> tuple[Tensor, Tensor, list]:
+    """Inputs of the right shapes; 77 text tokens an encoder, as CLIP has."""
+    text = [
+        TextTokens(
+            torch.zeros(batch, 77, width, device=device),
+            torch.ones(batch, 77, dtype=torch.bool, device=device),
+        )
+        for width in spec.text_inputs
+    ]
+    return (
+        torch.zeros(batch, spec.latent_channels, *sides, device=device),
+        torch.zeros(batch, device=device),
+        text,
+    )
+
+
+def count_parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def parameters_by_width(spec: DiTSpec) -> dict[float, int]:
+    """Parameters of the standalone network of every width, narrow to wide."""
+    with torch.device("meta"):
+        network = ElasticDiT(spec)
+        return {width: count_parameters(extract(network, width)) for width in sorted(spec.widths)}
+
+
+def cost(network: ElasticDiT, batch: int, sides: tuple[int, int], width: float) -> Cost:
+    """FLOPs and saved activations of one pass; ``sides`` are the latent's. The network is on the meta device."""
+    saved: dict[int, int] = {}
+    weights = {id(p.untyped_storage()) for p in network.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if id(storage) not in weights:
+            saved[id(storage)] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    inputs = network_inputs(network.spec, batch, sides, "meta")
+    with FlopCounterMode(display=False) as counter:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = flow_matching_loss(network(*inputs, width=width), inputs[0])
+        forward = counter.get_total_flops()
+        loss.backward()
+    return Cost(forward, counter.get_total_flops() - forward, sum(saved.values()))
+
+
+def optimizer_bytes(experiment: Experiment, network: ElasticDiT) -> int:
+    """Bytes of optimizer state, from one step of the real optimizer on the meta device."""
+    optimizer = build(experiment.optimizer, params=list(network.named_parameters()))
+    for parameter in network.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    optimizer.step()
+    return sum(
+        value.numel() * value.element_size()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor)
+    )
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a square matrix product on this device, the best of five."""
+    size = 4096 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(6):
+        began = time.perf_counter()
+        a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
+
+
+def measured_step_seconds(experiment: Experiment, batch: int, sides: tuple[int, int]) -> float:
+    """Seconds of one elastic step's two passes and the optimizer on this machine, the better of two."""
+    network = ElasticDiT(experiment.backbone)
+    optimizer = build(experiment.optimizer, params=list(network.named_parameters()))
+    inputs = network_inputs(experiment.backbone, batch, sides, "cpu")
+    sub = sorted(experiment.backbone.widths)[-2:][0]
+    best = float("inf")
+    for _ in range(3):
+        began = time.perf_counter()
+        for width in {FULL, sub}:
+            flow_matching_loss(network(*inputs, width=width), inputs[0]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def plan(experiment: Experiment) -> str:
+    """The text that ``--plan`` prints."""
+    spec, training = experiment.backbone, experiment.training
+    batch = int(experiment.data.init_args.get("batch_size", 1))
+    base = int(experiment.data.init_args.get("base_size", experiment.sampling.size[0]))
+    sides = (base // 8, base // 8)
+    with torch.device("meta"):
+        network = ElasticDiT(spec)
+    network.use_gradient_checkpointing(training.gradient_checkpointing)
+    parameters = parameters_by_width(spec)
+    costs = {width: cost(network, batch, sides, width) for width in sorted(spec.widths)}
+    state = optimizer_bytes(experiment, network)
+    on_gpu = training.accelerator != "cpu" and torch.cuda.is_available()
+    subs = [costs[width] for width in costs if width != FULL]
+    step_flops = costs[FULL].forward + costs[FULL].backward
+    if subs:
+        step_flops += sum(c.forward + c.backward for c in subs) / len(subs)
+    step_flops *= training.accumulate
+
+    weights = 4 * count_parameters(network)
+    memory = {
+        "weights": weights,
+        "averaged weights": weights,
+        "gradients (full + sub-network)" if subs else "gradients": weights * (2 if subs else 1),
+        "optimizer state": state,
+        "activations (one network at a time)": max(c.saved for c in costs.values()),
+    }
+    lines = [f"{experiment.experiment}: {training.max_steps} steps of {batch * training.accumulate} samples a process, "
+             f"{base}x{base} pixels", "", "  width   parameters   FLOPs forward   activations"]  # fmt: skip
+    for width, c in costs.items():
+        lines.append(
+            f"  {width:<5g}  {parameters[width] / 1e6:9.2f} M  {c.forward / batch / 1e9:9.2f} G/sample  "
+            f"{c.saved / 2**20:8.0f} MiB"
+        )
+    lines += ["", "  memory a process"]
+    lines += [f"    {name:<38}{size / 2**20:9.0f} MiB" for name, size in memory.items()]
+    lines += [f"    {'sum, frozen encoders not counted':<38}{sum(memory.values()) / 2**20:9.0f} MiB", ""]
+
+    if not on_gpu and step_flops < MEASURE_BELOW_FLOPS:
+        seconds = measured_step_seconds(experiment, batch, sides) * training.accumulate
+        basis = f"a step measured here, {torch.get_num_threads()} threads"
+    else:
+        device = torch.device("cuda" if on_gpu else "cpu")
+        rate = matrix_rate(device, torch.bfloat16 if on_gpu else torch.float32)
+        seconds = step_flops / (rate * USUAL_SHARE)
+        basis = f"assumed {USUAL_SHARE:.0%} of this machine's matrix rate, {rate / 1e12:.2f} TFLOP/s"
+    processes = training.devices if isinstance(training.devices, int) else max(1, torch.cuda.device_count())
+    processes *= training.nodes
+    hours, minutes = divmod(round(training.max_steps * seconds / 60), 60)
+    lines += [
+        f"  FLOPs per step     {step_flops / 1e9:,.0f} G a process",
+        f"  samples per second {batch * training.accumulate * processes / seconds:,.1f} ({basis})",
+        f"  training           {hours} h {minutes:02d} min for {training.max_steps} steps, "
+        "data, validation and samples not counted",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,38 @@
+"""Rectified flow's identities and the distribution of training times."""
+
+import math
+
+import pytest
+import torch
+
+from elastic_dit.diffusion.path import data_from_velocity, interpolate, sample_times, shift, velocity
+
+
+def test_velocity_leads_back_to_data_and_on_to_noise() -> None:
+    data, noise, time = torch.randn(5, 4, 6, 8), torch.randn(5, 4, 6, 8), torch.rand(5)
+    x_t, v = interpolate(data, noise, time), velocity(data, noise)
+    torch.testing.assert_close(data_from_velocity(x_t, time, v), data)
+    torch.testing.assert_close(x_t + (1 - time)[:, None, None, None] * v, noise)
+
+
+def test_ends_of_the_path() -> None:
+    data, noise = torch.randn(2, 1, 2, 2), torch.randn(2, 1, 2, 2)
+    assert torch.equal(interpolate(data, noise, torch.zeros(2)), data)
+    assert torch.equal(interpolate(data, noise, torch.ones(2)), noise)
+
+
+def test_shift_keeps_the_ends_and_inverts() -> None:
+    time = torch.linspace(0, 1, 11, dtype=torch.float64)
+    shifted = shift(time, 3.0)
+    assert shifted[0] == 0 and shifted[-1] == 1 and (shifted[1:-1] > time[1:-1]).all()
+    torch.testing.assert_close(shift(shifted, 1 / 3), time)
+    assert shift(torch.tensor(0.25), 3.0).item() == pytest.approx(0.5)
+
+
+def test_times_follow_the_shifted_logit_normal() -> None:
+    """logit(t') = logit(t) + log(shift): the median moves to shift / (1 + shift), the spread stays 1."""
+    times = sample_times(200_000, 3.0, torch.Generator().manual_seed(0))
+    logits = torch.logit(times.double())
+    assert logits.mean().item() == pytest.approx(math.log(3.0), abs=0.01)
+    assert logits.std().item() == pytest.approx(1.0, abs=0.01)
+    assert times.min() > 0 and times.max() < 1

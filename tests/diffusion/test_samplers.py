@@ -1,0 +1,86 @@
+"""Samplers against a flow with a known solution."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from elastic_dit.diffusion.guidance import guided
+from elastic_dit.diffusion.samplers import SAMPLERS, euler, heun, multistep, uniform_times
+from elastic_dit.encoders.contract import TextTokens
+
+SPREAD, CENTRE = 0.5, 2.0
+
+
+def gaussian_velocity(x: Tensor, time: Tensor) -> Tensor:
+    """Exact velocity E[noise - data | x_t] for data ~ N(CENTRE, SPREAD^2)."""
+    t = time.reshape(-1, 1, 1, 1).double()
+    variance = (1 - t) ** 2 * SPREAD**2 + t**2
+    ahead = x - (1 - t) * CENTRE
+    return t / variance * ahead - CENTRE - (1 - t) * SPREAD**2 / variance * ahead
+
+
+def exact(x: Tensor) -> Tensor:
+    """The flow carries noise quantiles to data quantiles."""
+    return CENTRE + SPREAD * x
+
+
+def error(sampler: Callable, steps: int) -> float:
+    x = torch.randn(64, 1, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return (sampler(gaussian_velocity, x, uniform_times(steps)) - exact(x)).abs().max().item()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS.keys())
+def test_converges_to_the_exact_flow(sampler: Callable) -> None:
+    assert error(sampler, 400) < 1e-2 and error(sampler, 400) < error(sampler, 50) < error(sampler, 10)
+
+
+@pytest.mark.parametrize(("sampler", "order"), [(euler, 1), (heun, 2), (multistep, 2)])
+def test_order_of_convergence(sampler: Callable, order: int) -> None:
+    """Halving the step divides the error by 2^order."""
+    ratio = error(sampler, 100) / error(sampler, 200)
+    assert 2**order * 0.8 < ratio < 2**order * 1.35
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS.keys())
+def test_constant_velocity_is_exact_in_one_step(sampler: Callable) -> None:
+    x, v = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
+    torch.testing.assert_close(sampler(lambda *_: v, x, uniform_times(1)), x - v)
+    torch.testing.assert_close(sampler(lambda *_: v, x, [1.0, 0.9, 0.75, 0.5, 0.0]), x - v)
+
+
+def test_four_steps_with_shift_three_are_the_few_step_teachers() -> None:
+    assert uniform_times(4, 3.0) == pytest.approx([1.0, 0.9, 0.75, 0.5, 0.0])
+
+
+@pytest.mark.parametrize("times", [[1.0], [1.0, 0.5], [0.5, 1.0, 0.0], [1.0, 0.5, 0.5, 0.0]])
+def test_lists_that_do_not_fall_to_zero_are_refused(times: list[float]) -> None:
+    with pytest.raises(ValueError, match="fall and end at 0"):
+        euler(lambda x, _: x, torch.zeros(1, 1, 1, 1), times)
+
+
+def test_multistep_takes_one_velocity_a_step_and_heun_two_but_for_the_last() -> None:
+    for sampler, calls in ((euler, 8), (heun, 15), (multistep, 8)):
+        count = 0
+
+        def counted(x: Tensor, time: Tensor) -> Tensor:
+            nonlocal count
+            count += 1
+            return gaussian_velocity(x, time)
+
+        sampler(counted, torch.randn(2, 1, 1, 1, dtype=torch.float64), uniform_times(8))
+        assert count == calls
+
+
+def test_guidance_extrapolates_from_the_negative() -> None:
+    def network(x: Tensor, time: Tensor, text: list[TextTokens]) -> Tensor:
+        return text[0].mask.float().sum(1).reshape(-1, 1, 1, 1).expand_as(x)
+
+    def tokens(count: int) -> list[TextTokens]:
+        return [TextTokens(torch.zeros(2, 4, 3), torch.arange(4)[None].expand(2, -1) < count)]
+
+    x, time = torch.zeros(2, 1, 2, 2), torch.ones(2)
+    assert (guided(network, tokens(3), tokens(1), 4.0)(x, time) == 1 + 4 * (3 - 1)).all()
+    assert (guided(network, tokens(3), tokens(1), 1.0)(x, time) == 3).all()
+    assert (guided(network, tokens(3), tokens(1), 0.0)(x, time) == 1).all()

@@ -1,0 +1,69 @@
+"""Losses by hand, and the balance of two gradients."""
+
+import pytest
+import torch
+from torch import nn
+
+from elastic_dit.backbones.elastic import ElasticLinear
+from elastic_dit.losses.flow_matching import balancing_scale, flow_matching_loss, self_distillation_loss, shared_norms
+from elastic_dit.training import gradients
+
+
+def test_losses_by_hand() -> None:
+    a, b = torch.tensor([[1.0, 2.0], [3.0, 5.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert flow_matching_loss(a, b).item() == pytest.approx((0 + 4 + 9 + 16) / 4)
+
+
+def test_self_distillation_gives_the_full_network_no_gradient() -> None:
+    full, sub = torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    self_distillation_loss(sub, full).backward()
+    assert full.grad is None and torch.equal(sub.grad, torch.full((3,), -2 / 3))
+
+
+def sliced_gradients(scale: float) -> tuple[ElasticLinear, gradients.Gradients]:
+    """A layer that holds its narrow half's gradient, and the full layer's gradient apart."""
+    torch.manual_seed(0)
+    layer, x = ElasticLinear(8, 6), torch.randn(5, 8)
+    layer(x).square().sum().backward()
+    full = gradients.take(list(layer.parameters()))
+    (scale * layer(x[:, :4], out_features=3).square().sum()).backward()
+    return layer, full
+
+
+def test_norms_count_only_what_the_sub_network_uses() -> None:
+    layer, full = sliced_gradients(1.0)
+    of_full, of_sub = shared_norms(full, [p.grad for p in layer.parameters()])
+    expected = (full[0][:3, :4].square().sum() + full[1][:3].square().sum()).sqrt()
+    torch.testing.assert_close(of_full, expected)
+    torch.testing.assert_close(
+        of_sub, (layer.weight.grad[:3, :4].square().sum() + layer.bias.grad[:3].square().sum()).sqrt()
+    )
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 5.0])
+def test_balanced_gradient_has_the_full_networks_norm_on_the_shared_weights(scale: float) -> None:
+    layer, full = sliced_gradients(scale)
+    of_full, _ = shared_norms(full, [p.grad for p in layer.parameters()])
+    gradients.balance(list(layer.parameters()), full)
+    after = torch.cat([layer.weight.grad.flatten(), layer.bias.grad]).norm()
+    torch.testing.assert_close(after, of_full)
+
+
+def test_scale_is_bounded() -> None:
+    assert balancing_scale(torch.tensor(1.0), torch.tensor(0.0)).item() == 10
+    assert balancing_scale(torch.tensor(0.0), torch.tensor(1.0)).item() == pytest.approx(0.1)
+
+
+def test_taking_and_adding_gradients_is_accumulation() -> None:
+    layer, x = nn.Linear(3, 2), torch.randn(4, 3)
+    layer(x).sum().backward()
+    layer(2 * x).square().sum().backward()
+    expected = [p.grad.clone() for p in layer.parameters()]
+    layer.zero_grad()
+    layer(x).sum().backward()
+    first = gradients.take(list(layer.parameters()))
+    assert all(p.grad is None for p in layer.parameters())
+    layer(2 * x).square().sum().backward()
+    gradients.add(list(layer.parameters()), first)
+    for parameter, gradient in zip(layer.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)

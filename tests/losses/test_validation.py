@@ -1,0 +1,23 @@
+"""The eight-level protocol: fixed levels, fixed noise."""
+
+import torch
+
+from elastic_dit.losses.validation import fixed_noise, level_times
+
+
+def test_levels_are_equidistant() -> None:
+    assert level_times() == [0.0625, 0.1875, 0.3125, 0.4375, 0.5625, 0.6875, 0.8125, 0.9375]
+
+
+def test_noise_belongs_to_the_sample_and_level_not_to_the_batch() -> None:
+    shape = torch.Size((2, 4, 4))
+    together, alone = fixed_noise(torch.tensor([3, 8, 5]), 2, shape), fixed_noise(torch.tensor([8]), 2, shape)
+    assert torch.equal(together[1], alone[0])
+    assert not torch.equal(together[0], together[2])
+    assert not torch.equal(alone, fixed_noise(torch.tensor([8]), 3, shape))
+
+
+def test_noise_is_standard_normal_and_uncorrelated_between_neighbours() -> None:
+    noise = fixed_noise(torch.arange(200), 0, torch.Size((16, 8, 8))).flatten(1)
+    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
+    assert abs((noise[:-1] * noise[1:]).mean()) < 0.01

@@ -1,0 +1,114 @@
+"""The stage by itself: losses, gradients, the average, the NaN policy."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from elastic_dit.cli import main
+from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.load import load
+from elastic_dit.tracking.journal import metrics
+from elastic_dit.training.assemble import build_encoders, build_stage, load_network
+from elastic_dit.training.run_folder import RunFolder, find
+from tests.conftest import PRETRAIN
+
+
+def losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    return {k: v for k, v in metrics(folder / "metrics.jsonl").items() if k.startswith("train/")}
+
+
+def run(tiny: list[str], tmp_path: Path, *more: str) -> RunFolder:
+    assert main(["run", str(PRETRAIN), *tiny, *more]) == 0
+    return find(tmp_path / "runs", "elastic_pretrain")
+
+
+def test_a_run_leaves_what_it_promises(tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    folder = run(tiny, tmp_path, "training.validate_every=6", "training.max_steps=6")
+    for path in (folder.config, folder.checkpoint, folder.weights, folder.metrics, folder.finished):
+        assert path.is_file(), path
+    assert (folder.samples / "step-000006.png").stat().st_size > 1000
+    recorded = metrics(folder.metrics)
+    assert [step for step, _ in recorded["train/loss/width_1"]] == list(range(6))
+    assert {"validation/loss/width_0.5", "validation/loss/width_1", "validation/level_0.0625/width_1"} <= set(recorded)
+    out = capfd.readouterr()
+    assert "lightning sample" in out.out and "6/6" in out.err and "ETA" in out.err
+    network = load_network(folder)
+    assert network.spec.widths == (0.5, 1.0) and not any(p.requires_grad for p in network.parameters())
+
+
+def test_same_seed_same_losses_other_seed_other_losses(tiny: list[str], tmp_path: Path) -> None:
+    first, second = run(tiny, tmp_path, "--name", "a"), run(tiny, tmp_path, "--name", "b")
+    third = run(tiny, tmp_path, "--name", "c", "seed=1")
+    assert losses(first.path) == losses(second.path)
+    assert losses(first.path)["train/loss/width_1"] != losses(third.path)["train/loss/width_1"]
+
+
+def test_accumulation_equals_one_large_batch_in_the_gradient(tiny: list[str], tmp_path: Path) -> None:
+    """Two half batches give the mean of their gradients: with plain summing, that of the whole batch."""
+    experiment: Experiment = load(PRETRAIN, [*tiny, "stage.init_args.gradient_scaling=sum"], Experiment).config
+    stage = build_stage(experiment, build_encoders(experiment))
+    stage.manual_backward = lambda loss: loss.backward()
+    for parameter in stage.backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    generator = torch.Generator().manual_seed(0)
+    x, target = (torch.randn(4, 16, 8, 8, generator=generator) for _ in range(2))
+    time, text = torch.rand(4, generator=generator), stage.encoders.tokens(["a red circle"] * 4)
+    parameters = list(stage.backbone.parameters())
+
+    def gradient(parts: list[slice]) -> list[torch.Tensor | None]:
+        for parameter in parameters:
+            parameter.grad = None
+        object.__setattr__(stage.training_spec, "accumulate", len(parts))
+        for part in parts:
+            tokens = [type(t)(t.embeddings[part], t.mask[part]) for t in text]
+            stage.add_gradients((x[part], time[part], tokens), target[part], batch_idx=0)
+        return [p.grad for p in parameters]
+
+    whole = gradient([slice(0, 4)])
+    halves = gradient([slice(0, 2), slice(2, 4)])
+    for a, b in zip(whole, halves, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None and b is not None:
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scaling", ["adaptive", "sum"])
+def test_training_learns_on_both_widths(tiny: list[str], tmp_path: Path, scaling: str) -> None:
+    folder = run(tiny, tmp_path, "training.max_steps=40", f"stage.init_args.gradient_scaling={scaling}",
+                 "data.init_args.batch_size=8", "training.checkpoint_every=40")  # fmt: skip
+    for name in ("train/loss/width_1", "train/loss/width_0.5"):
+        values = torch.tensor([value for _, value in losses(folder.path)[name]])
+        assert values[-8:].mean() < 0.8 * values[:4].mean()
+    assert ("train/gradient_scale" in losses(folder.path)) == (scaling == "adaptive")
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(
+    tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    """A learning rate of 1e30 makes the second update infinite: the run stops, the last good state stays."""
+    status = main(["run", str(PRETRAIN), *tiny, "optimizer.init_args.adamw_lr=1e30", "training.warmup_steps=0",
+                   "training.checkpoint_every=1"])  # fmt: skip
+    assert status == 1
+    message = capfd.readouterr().err
+    assert "is not finite" in message and "Traceback" not in message
+    folder = find(tmp_path / "runs", "elastic_pretrain")
+    saved = list((folder.path / "nonfinite").glob("*.safetensors"))
+    assert len(saved) == 1 and saved[0].with_suffix(".json").is_file()
+    state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+    assert all(value.isfinite().all() for value in state.values())
+    assert not folder.finished.exists()
+
+
+def test_encoders_stay_out_of_the_checkpoint(tiny: list[str], tmp_path: Path) -> None:
+    folder = run(tiny, tmp_path, "training.max_steps=1")
+    names = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+    assert {name.split(".")[0] for name in names} == {"backbone", "average"}
+
+
+def test_average_follows_and_differs_from_the_backbone(tiny: list[str], tmp_path: Path) -> None:
+    folder = run(tiny, tmp_path)
+    state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+    live, averaged = state["backbone.embed.weight"], state["average.embed.weight"]
+    assert not torch.equal(live, averaged) and (live - averaged).abs().max() < 0.1
+    torch.testing.assert_close(load_network(folder).embed.weight, averaged)

@@ -1,0 +1,63 @@
+"""Every shipped YAML is a complete, valid run; the paper's sizes come out of the paper's files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from elastic_dit.backbones.dit import ElasticDiT
+from elastic_dit.backbones.spec import AdaptiveSparseAttention
+from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.load import load
+from elastic_dit.training.plan import count_parameters, parameters_by_width
+from tests.conftest import ROOT
+
+FILES = sorted((ROOT / "experiments").rglob("*.yaml"))
+
+
+def experiment(name: str) -> Experiment:
+    return load(ROOT / "experiments" / "paper" / f"{name}.yaml", [], Experiment).config
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_yaml_is_valid_and_says_what_it_does(path: Path) -> None:
+    loaded = load(path, [], Experiment)
+    assert loaded.config.experiment == path.stem
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    text = "\n".join(head)
+    assert f"lightning run {path.relative_to(ROOT)}" in text and "Cost:" in text and "Expected:" in text
+    with torch.device("meta"):
+        ElasticDiT(loaded.config.backbone)
+
+
+@pytest.mark.parametrize(("name", "paper"), [("a", 424e6), ("b", 406e6), ("c", 408e6), ("d", 429e6)])
+def test_ladder_has_the_papers_sizes(name: str, paper: float) -> None:
+    with torch.device("meta"):
+        network = ElasticDiT(experiment(f"ladder_{name}").backbone)
+    assert count_parameters(network) == pytest.approx(paper, rel=0.05)
+
+
+def test_supernet_has_the_papers_sizes() -> None:
+    sizes = parameters_by_width(experiment("elastic_256").backbone)
+    assert 1.55e9 < sizes[1.0] < 1.65e9
+    assert 0.35e9 < sizes[0.5] < 0.45e9
+    assert 0.25e9 < sizes[0.375] < 0.35e9
+
+
+def test_ladder_has_the_papers_structure() -> None:
+    """Sec. 3.1: A is one stage; B halves it into three; C is sparse where the resolution is high; D enhances."""
+    a, b, c, d = (experiment(f"ladder_{name}").backbone for name in "abcd")
+    assert len(a.levels) == 1 and a.levels[0].attention.kv_heads == 1 and a.levels[0].ffn_ratio == 3
+    down, middle, up = b.levels
+    assert middle.scale == 2 and abs(middle.depth - (down.depth + up.depth)) <= 2 and up.depth > down.depth
+    assert [isinstance(level.attention, AdaptiveSparseAttention) for level in c.levels] == [True, False, True]
+    assert (c.levels[0].attention.blocks, c.levels[0].attention.radius) == (16, 1)
+    assert [level.attention.kv_heads for level in d.levels] == [8, 8, 8]
+    assert [level.ffn_ratio for level in d.levels] == [4, 3, 4]
+    assert [level.long_skips for level in d.levels] == [False, True, False]
+    assert d.levels[1].depth / sum(x.depth for x in d.levels) < middle.depth / sum(x.depth for x in b.levels)
+
+
+def test_ladder_d_is_the_supernets_half_width() -> None:
+    half, d = experiment("elastic_256").backbone, experiment("ladder_d").backbone
+    assert half.hidden(0.5) == d.width and half.levels == d.levels
