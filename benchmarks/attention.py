@@ -3,7 +3,7 @@
 ASSA is what the backbone runs: KV compression with its norms, compressed attention, blockwise neighborhood
 attention, the gate and the interpolation; the projections to q, k, v and out are in neither side. Full attention
 is measured in several forms, and the fastest is what ASSA is compared with. Below, the forms of blockwise
-neighborhood attention alone: where the loop over blocks overtakes one masked attention is LOOP_FROM_TOKENS in
+neighborhood attention alone: where the loop over blocks overtakes one masked attention is LOOP_FROM_BLOCK_TOKENS in
 elastic_dit/backbones/neighborhood.py.
 
     python benchmarks/attention.py [--json PATH]
@@ -24,12 +24,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.timing import alternate, announce, device, milliseconds, options, pairwise, report, table
 from elastic_dit.backbones.attention import AdaptiveSparseSelfAttention
 from elastic_dit.backbones.neighborhood import (
-    LOOP_FROM_TOKENS,
+    LOOP_FROM_BLOCK_TOKENS,
+    block_edges,
     flex,
     grouped_attention,
     looped,
     masked,
-    neighborhood_mask,
 )
 from elastic_dit.backbones.rope import rotation
 from elastic_dit.backbones.spec import AdaptiveSparseAttention
@@ -91,14 +91,16 @@ def build(tokens: int, on: torch.device, batch: int = 1) -> tuple[AdaptiveSparse
 
 def assa(module: AdaptiveSparseSelfAttention, x: Tensor, qkv: tuple) -> Callable[[], Tensor]:
     """The module's own attention, given q, k and v."""
-    module.project = lambda _x, _rotation: qkv  # type: ignore[method-assign]
+    module.project = lambda _x, _rotation: qkv  # type: ignore[method-assign, assignment]
     return lambda: module.attend(x, grid_of(x.shape[1]), qkv[:2])
 
 
 def score_share(tokens: int) -> float:
     """Share of the full score matrix that ASSA computes: a quarter for the compressed keys, and the blocks."""
-    near = neighborhood_mask(tokens, BLOCKS, RADIUS, torch.device("cpu"))
-    return 0.25 + near.float().mean().item()
+    edges = block_edges(tokens, BLOCKS)
+    last = len(edges) - 1
+    seen = [edges[min(i + RADIUS + 1, last)] - edges[max(i - RADIUS, 0)] for i in range(last)]
+    return 0.25 + sum((edges[i + 1] - edges[i]) * seen[i] for i in range(last)) / tokens**2
 
 
 def counted_limit(tokens: int) -> float:
@@ -130,13 +132,13 @@ def against_full(tokens: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def neighborhood(tokens: int, rounds: int, batch: int) -> dict[str, Any]:
+def neighborhood(tokens: int, rounds: int, batch: int, blocks: int) -> dict[str, Any]:
     """The forms of blockwise neighborhood attention in turns. ``ratio``: masked over looped."""
     on = device()
     _, _, qkv = build(tokens, on, batch)
     forms = neighborhood_forms(on)
     seconds = alternate(
-        {name: partial(form, *qkv, BLOCKS, RADIUS) for name, form in forms.items()}, rounds, at_least=0.02
+        {name: partial(form, *qkv, blocks, RADIUS) for name, form in forms.items()}, rounds, at_least=0.02
     )
     return {"tokens": tokens, "seconds": seconds, "ratio": pairwise(seconds["masked"], seconds["looped"])}
 
@@ -153,10 +155,11 @@ def print_rows(rows: Sequence[dict[str, Any]], ratio: str) -> None:
     print(table(["tokens", *names, ratio], body), end="\n\n", flush=True)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = options(__doc__)
     parser.add_argument("--batch", type=int, default=1, help="batch of the neighborhood's table (default 1)")
+    parser.add_argument("--blocks", type=int, default=BLOCKS, help=f"blocks in that table (default {BLOCKS})")
     chosen = parser.parse_args(arguments)
     announce()
     sizes = {64: 1, 256: 1} if chosen.quick else {REQUIRED_AT: 7, 4 * REQUIRED_AT: 3}
@@ -170,10 +173,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
     counts = (64, 256) if chosen.quick else (64, 256, 512, 1024, 4096)
-    alone = [neighborhood(tokens, 1 if chosen.quick else 7, chosen.batch) for tokens in counts]
-    print(f"\nblockwise neighborhood attention alone, batch {chosen.batch}")
+    alone = [neighborhood(tokens, 1 if chosen.quick else 7, chosen.batch, chosen.blocks) for tokens in counts]
+    print(f"\nblockwise neighborhood attention alone, batch {chosen.batch}, B = {chosen.blocks}")
     print_rows(alone, "masked / looped")
-    print(f"the loop is the faster one from {loop_from(alone)} tokens on (LOOP_FROM_TOKENS is {LOOP_FROM_TOKENS})")
+    print(
+        f"the loop is the faster one from {loop_from(alone)} tokens on; the network takes it from "
+        f"{LOOP_FROM_BLOCK_TOKENS * chosen.blocks} on"
+    )
 
     first = rows[0]
     met = first["ratio"].median >= REQUIRED

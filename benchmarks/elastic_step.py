@@ -112,7 +112,10 @@ def step_of(network: str, case: Case, compiled: bool = False) -> Callable[[], No
 
 
 def peak_memory(network: str, case: Case, compiled: bool) -> int:
-    """Bytes that building a network and three steps of it add to this process at their peak."""
+    """Bytes that building a network and three steps of it add to this process at their peak.
+
+    Exact in a new process: an older one builds in memory that it has freed before.
+    """
     step_of(network, cases()["tiny"])()  # libraries load on first use, and are no part of the network's memory
     memory = PeakMemory()
     step = step_of(network, case, compiled)
@@ -121,13 +124,18 @@ def peak_memory(network: str, case: Case, compiled: bool) -> int:
     return memory.growth()
 
 
-def compare(name: str, case: Case, compiled: bool) -> dict[str, Any]:
-    """Time in turns, then memory in processes of their own."""
+def compare(name: str, case: Case, compiled: bool, own_processes: bool) -> dict[str, Any]:
+    """Time in turns, then memory."""
     steps = {network: step_of(network, case, compiled) for network in NETWORKS}
     seconds = alternate(steps, case.rounds, warmup=3 if compiled else 1)
     del steps
     flags = ["--compile"] if compiled else []
-    memory = {network: child(__file__, "--peak-of", network, "--case", name, *flags) for network in NETWORKS}
+    memory = {
+        network: child(__file__, "--peak-of", network, "--case", name, *flags)
+        if own_processes
+        else peak_memory(network, case, compiled)
+        for network in NETWORKS
+    }
     apart = [full + half for full, half in zip(seconds["full"], seconds["half"], strict=True)]
     return {
         "case": name,
@@ -136,7 +144,8 @@ def compare(name: str, case: Case, compiled: bool) -> dict[str, Any]:
         "memory": memory,
         "samples_per_second": case.batch / median(seconds["elastic"]),
         "time_ratio": pairwise(seconds["elastic"], apart),
-        "memory_ratio": memory["elastic"] / (memory["full"] + memory["half"]),
+        # An older process can build a tiny network in memory that it has: no growth, and no ratio.
+        "memory_ratio": memory["elastic"] / max(1, memory["full"] + memory["half"]),
     }
 
 
@@ -151,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     announce()
     wanted = ["tiny"] if chosen.quick else [name for name in cases() if name != "tiny"]
-    rows = [compare(name, cases()[name], chosen.compile) for name in wanted]
+    rows = [compare(name, cases()[name], chosen.compile, not chosen.quick) for name in wanted]
     print(f"full and half-width network{', compiled' if chosen.compile else ''}\n")
     cells = [
         [row["case"], row["batch"], *(milliseconds(row["seconds"][n]) for n in NETWORKS), row["time_ratio"]]

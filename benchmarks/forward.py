@@ -194,10 +194,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, contestant in found.items()
     ]
     cells = [
-        [row["network"], f"{row['parameters'] / 1e6:.1f} M", f"{row['flops'] / 1e9:,.1f} G", milliseconds(row["seconds"]),
-         row["time_over_d"], f"{row['flops_over_d']:.2f}"]
+        [
+            row["network"],
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['flops'] / 1e9:,.1f} G",
+            milliseconds(row["seconds"]),
+            row["time_over_d"],
+            f"{row['flops_over_d']:.2f}",
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]
     tokens = sides[0] * sides[1] // PATCH**2
     print(f"batch 1, {tokens} image tokens, 77 text tokens; time and FLOPs over those of D\n")
     print(table(["network", "parameters", "FLOPs", "median", "time / D", "FLOPs / D"], cells), end="\n\n")

@@ -25,6 +25,7 @@ import torch
 from elastic_dit.files import write_atomically
 
 Seconds = list[float]
+Call = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -45,27 +46,6 @@ def pairwise(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
     return Ratio(median(ratios), min(ratios), max(ratios))
 
 
-def alternate(
-    calls: Mapping[str, Callable[[], object]], rounds: int, *, warmup: int = 1, at_least: float = 0.0
-) -> dict[str, Seconds]:
-    """Seconds of every call in every round; a round runs each call in turn.
-
-    ``at_least``: a call shorter than this many seconds is repeated within a measurement until it fills them;
-    the seconds given back are of one call.
-    """
-    for _ in range(warmup):
-        for call in calls.values():
-            seconds_of(call)
-    repeats = {
-        name: max(1, math.ceil(at_least / seconds_of(call))) if at_least else 1 for name, call in calls.items()
-    }
-    seconds: dict[str, Seconds] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            seconds[name].append(seconds_of(call, repeats[name]))
-    return seconds
-
-
 def seconds_of(call: Callable[[], object], repeats: int = 1) -> float:
     """Mean seconds of ``repeats`` calls, work queued on a GPU included."""
     synchronize()
@@ -74,6 +54,30 @@ def seconds_of(call: Callable[[], object], repeats: int = 1) -> float:
         call()
     synchronize()
     return (time.perf_counter() - began) / repeats
+
+
+def alternate(
+    calls: Mapping[str, Call],
+    rounds: int,
+    *,
+    warmup: int = 1,
+    at_least: float = 0.0,
+    measure: Callable[[Call, int], float] = seconds_of,
+) -> dict[str, Seconds]:
+    """Seconds of every call in every round; a round runs each call in turn.
+
+    ``at_least``: a call shorter than this many seconds is repeated within a measurement until it fills them;
+    the seconds given back are of one call. ``measure``: seconds of a call, given how often to repeat it.
+    """
+    for _ in range(warmup):
+        for call in calls.values():
+            measure(call, 1)
+    repeats = {name: max(1, math.ceil(at_least / measure(call, 1))) if at_least else 1 for name, call in calls.items()}
+    seconds: dict[str, Seconds] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            seconds[name].append(measure(call, repeats[name]))
+    return seconds
 
 
 def synchronize() -> None:
@@ -117,7 +121,8 @@ class PeakMemory:
         self.before = peak_bytes()
 
     def growth(self) -> int:
-        return peak_bytes() - self.before
+        """Bytes; Linux counts pages with a delay, so no growth can read as a little less than none."""
+        return max(0, peak_bytes() - self.before)
 
 
 def peak_bytes() -> int:
@@ -144,7 +149,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in cells
     )
 

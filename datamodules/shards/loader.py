@@ -1,6 +1,7 @@
 """Turns planned batches into tensors, in worker processes, and leaves out samples that are broken."""
 
 import logging
+import os
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -155,6 +156,12 @@ class SkipCount:
                 _LOG.warning("skipped %s (%d so far)", line, len(self._seen))
 
 
+def use_all_processors(_worker: int) -> None:
+    """Free a worker from the one processor that OMP_PROC_BIND binds the training's main thread to."""
+    if hasattr(os, "sched_setaffinity") and os.environ.get("OMP_PROC_BIND", "false").lower() != "false":
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+
+
 class BatchLoader:
     """An iterable of batches, always in planned order, whatever the number of workers.
 
@@ -212,6 +219,7 @@ class BatchLoader:
             num_workers=self._workers,
             persistent_workers=persistent and self._workers > 0,
             multiprocessing_context=self._start_method if self._workers else None,
+            worker_init_fn=use_all_processors,
             pin_memory=torch.cuda.is_available(),
             # Its own generator: DataLoader draws a number from the global one in every pass.
             generator=torch.Generator(),

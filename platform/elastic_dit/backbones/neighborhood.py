@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 
 def block_edges(tokens: int, blocks: int) -> list[int]:
@@ -24,7 +25,7 @@ def block_edges(tokens: int, blocks: int) -> list[int]:
 def block_of_token(tokens: int, blocks: int) -> Tensor:
     """Block number of every token, (N,)."""
     edges = torch.tensor(block_edges(tokens, blocks))
-    return torch.repeat_interleave(torch.arange(len(edges) - 1), edges.diff())
+    return torch.repeat_interleave(torch.arange(len(edges) - 1), edges.diff(), output_size=tokens)
 
 
 @lru_cache(maxsize=64)
@@ -38,16 +39,16 @@ def neighborhood_mask(tokens: int, blocks: int, radius: int, device: torch.devic
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Softmax attention with grouped queries; the mask, where given, broadcasts to (B, 1, N, M), True = visible.
 
-    Without a mask the heads that share a key are laid side by side as more queries of that key: the same sums,
-    no repeated keys, and a larger matrix product.
+    Where all queries see the same keys, the heads that share a key are laid side by side as more queries of that
+    key: the same sums, no repeated keys, and a larger matrix product.
     """
     batch, heads, tokens, channels = q.shape
     groups = k.shape[1]
     if groups == heads:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    if mask is None:
+    if mask is None or mask.shape[-2] == 1:
         folded = q.reshape(batch, groups, heads // groups * tokens, channels)
-        return F.scaled_dot_product_attention(folded, k, v).reshape(q.shape)
+        return F.scaled_dot_product_attention(folded, k, v, attn_mask=mask).reshape(q.shape)
     repeat = heads // groups
     return F.scaled_dot_product_attention(
         q, k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1), attn_mask=mask
@@ -71,25 +72,29 @@ def looped(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
     return torch.cat(outputs, dim=2)
 
 
-def flex(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """PyTorch's FlexAttention with the same mask as a rule; compiled by the caller's ``torch.compile``."""
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-    block = block_of_token(q.shape[2], blocks).to(q.device)
+@lru_cache(maxsize=64)
+def flex_mask(tokens: int, blocks: int, radius: int, device: torch.device) -> BlockMask:
+    """The neighborhood as FlexAttention's rule."""
+    block = block_of_token(tokens, blocks).to(device)
 
     def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (block[query] - block[key]).abs() <= radius
 
-    mask = create_block_mask(visible, None, None, q.shape[2], q.shape[2], device=q.device)
+    return create_block_mask(visible, None, None, tokens, tokens, device=str(device))
+
+
+def flex(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
+    """PyTorch's FlexAttention with the same mask as a rule; compiled by the caller's ``torch.compile``."""
+    mask = flex_mask(q.shape[2], blocks, radius, q.device)
     return flex_attention(q, k, v, block_mask=mask, enable_gqa=True)  # type: ignore[return-value]
 
 
-# Below this many tokens one masked attention is faster than a loop over blocks (benchmarks/attention.py).
-LOOP_FROM_TOKENS = 512
+# Below this many tokens a block one masked attention is faster than a loop over blocks (benchmarks/attention.py).
+LOOP_FROM_BLOCK_TOKENS = 16
 
 
 def neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
     """Blockwise neighborhood attention by whichever form is faster at this size."""
-    if q.shape[2] < LOOP_FROM_TOKENS:
+    if q.shape[2] < blocks * LOOP_FROM_BLOCK_TOKENS:
         return masked(q, k, v, blocks, radius)
     return looped(q, k, v, blocks, radius)

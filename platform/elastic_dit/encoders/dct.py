@@ -67,7 +67,7 @@ class DCTAutoencoder(Frozen):
     factor: int = BLOCK
     kernel: Tensor
 
-    def __init__(self, scale: float = 2.6) -> None:
+    def __init__(self, scale: float = 2.1) -> None:
         super().__init__()
         if not scale > 0:
             raise ValueError(f"scale must be positive, not {scale}")

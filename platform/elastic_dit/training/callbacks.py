@@ -86,6 +86,8 @@ class SampleGrids(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.drawn_at = trainer.global_step
+        if self.every and trainer.global_step == 0:
+            self.draw(trainer, pl_module, 0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = trainer.global_step

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from elastic_dit.errors import RunError
 from elastic_dit.files import write_atomically
+from elastic_dit.tracking.logger import RunLogger
 from elastic_dit.training.run_folder import RunFolder
 from elastic_dit.training.sharding import whole
 
@@ -65,6 +66,10 @@ class Checkpoints(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and trainer.global_step >= trainer.max_steps:
+            for logger in trainer.loggers:
+                if isinstance(logger, RunLogger):
+                    logger.log_artifact(self.folder.weights)
+                    logger.log_artifact(self.folder.config)
             write_atomically(self.folder.finished, f"{trainer.global_step}\n")
 
 

@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import Loaded, load
 from elastic_dit.errors import ConfigError, RunError, UserError
+from elastic_dit.files import write_atomically
 from elastic_dit.tracking.logger import RunLogger
 from elastic_dit.training import run_folder
 from elastic_dit.training.assemble import build_data, build_encoders, build_stage
@@ -44,6 +45,8 @@ def run(loaded: Loaded, resume: str | None, name: str | None, allow_changes: boo
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     began = time.perf_counter()
     data = build_data(experiment)
+    if allow_changes:
+        data.allow_changes = True
     data.setup()
     logger = RunLogger(folder.path, experiment.tracking.uri, experiment.tracking.project, data.fingerprint)
     logger.log_hyperparams(loaded.resolved)
@@ -76,18 +79,31 @@ def prepare_folder(
     """The run folder, made or found, and the checkpoint to go on from, if any."""
     if inherited := os.environ.get(FOLDER_VARIABLE):
         folder = RunFolder(Path(inherited))
-        return folder, folder.checkpoint if resume is not None and folder.checkpoint.exists() else None
+        return folder, last_checkpoint(folder, resume)
     runs = Path(experiment.runs)
-    folder: RunFolder | None = None
+    found: RunFolder | None = None
     if resume is not None:
         with contextlib.suppress(RunError) if resume == "" else contextlib.nullcontext():
-            folder = run_folder.find(runs, resume or experiment.experiment)
-    if folder is None:
-        folder = run_folder.create(runs, experiment.experiment, name or launcher_name(), loaded.to_yaml())
-    else:
-        refuse_changes(load(folder.config, [], Experiment).resolved, loaded.resolved, folder, allow_changes)
-        run_folder.point_latest_at(folder)
-    return folder, folder.checkpoint if resume is not None and folder.checkpoint.exists() else None
+            found = run_folder.find(runs, resume or experiment.experiment)
+    if found is None:
+        new = name or launcher_name()
+        if launched_rank() > 0 and new:
+            return RunFolder(runs / experiment.experiment / new), None
+        return run_folder.create(runs, experiment.experiment, new, loaded.to_yaml()), None
+    refuse_changes(load(found.config, [], Experiment).resolved, loaded.resolved, found, allow_changes)
+    if launched_rank() == 0:
+        write_atomically(found.config, loaded.to_yaml())
+        run_folder.point_latest_at(found)
+    return found, last_checkpoint(found, resume)
+
+
+def last_checkpoint(folder: RunFolder, resume: str | None) -> Path | None:
+    return folder.checkpoint if resume is not None and folder.checkpoint.exists() else None
+
+
+def launched_rank() -> int:
+    """This process's rank under an external launcher; 0 outside one."""
+    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
 
 
 def launcher_name() -> str | None:

@@ -1,18 +1,73 @@
-"""Muon for the blocks' matrices, AdamW for everything else, as one optimizer."""
+"""Muon for the blocks' matrices, AdamW for everything else, as one optimizer.
+
+Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest matrix with equal singular values, so that
+every direction moves alike.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
+
+# Quintic iteration that lifts all singular values near 1 in five rounds (Jordan et al. 2024).
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ROUNDS = 5
+
+
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """The matrix with its singular values drawn to about 1 (0.7 to 1.2), by Newton-Schulz. (m, n) -> (m, n).
+
+    Rows fewer than columns, the iteration X <- (a I + b X X^T + c (X X^T)^2) X runs on the small Gram matrix
+    alone, and X is multiplied once at the end. In the gradient's own precision: ``torch.optim.Muon`` takes bf16,
+    which is slow on processors without bf16 matrix units.
+    """
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonalize(matrix.T).T
+    a, b, c = COEFFICIENTS
+    x = matrix / matrix.norm().clamp_min(1e-7)
+    gram = x @ x.T
+    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    product = identity
+    for _ in range(ROUNDS):
+        step = a * identity + b * gram + c * (gram @ gram)
+        product = step @ product
+        gram = step @ gram @ step  # all are polynomials of one symmetric matrix, so they commute
+    return product @ x
+
+
+class Muon(Optimizer):
+    """Nesterov momentum, orthogonalized, at the size of AdamW's usual update: 0.2 sqrt(max(m, n)) (Liu et al. 2025).
+
+    The same steps as ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")``, in the weights' precision.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = closure() if closure is not None else None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                update = orthogonalize(parameter.grad.lerp(momentum, group["momentum"]))
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
+        return loss
 
 
 class MuonAdamW(Optimizer):
-    """``torch.optim.Muon`` on the matrices inside transformer blocks and ``torch.optim.AdamW`` on the rest.
+    """``Muon`` on the matrices inside transformer blocks and ``torch.optim.AdamW`` on the rest.
 
-    One optimizer to the trainer, so that a step counts once. Muon's updates are scaled to AdamW's usual size
-    (``match_rms_adamw``). Muon orthogonalises whole matrices: not for weights sharded over devices.
+    One optimizer to the trainer, so that a step counts once. Muon needs whole matrices: not for weights sharded
+    over devices.
 
     ``params``: (name, parameter) pairs. ``lr``: of Muon; ``adamw_lr``: of AdamW.
     """
@@ -31,10 +86,8 @@ class MuonAdamW(Optimizer):
         inside = {name for name, _ in matrices}
         rest = [(n, p) for n, p in named if n not in inside]
         self.parts: dict[str, Optimizer] = {
-            "muon": torch.optim.Muon(
-                matrices, lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-            ),
-            "adamw": torch.optim.AdamW(rest, lr=adamw_lr, betas=betas, weight_decay=weight_decay),
+            "muon": Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay),
+            "adamw": AdamW(rest, lr=adamw_lr, betas=betas, weight_decay=weight_decay),
         }
         super().__init__([p for _, p in named], {})
         self.param_groups = [group for part in self.parts.values() for group in part.param_groups]

@@ -1,0 +1,112 @@
+"""Every benchmark at sizes of seconds: it runs, compares what it says, and writes what it promises."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+KEYS = {"machine", "benchmark", "rows", "ratio", "required", "met"}
+
+
+def quick(name: str, folder: Path) -> dict[str, Any]:
+    path = folder / f"{name}.json"
+    importlib.import_module(f"benchmarks.{name}").main(["--quick", "--json", str(path)])
+    result: dict[str, Any] = json.loads(path.read_text())
+    assert set(result) >= KEYS
+    assert result["benchmark"] == name
+    assert set(result["machine"]) == {"cpu", "cores", "threads", "torch", "gpu"}
+    ratio = result["ratio"]
+    assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
+    return result
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = quick("attention", tmp_path)
+    assert last_line(capsys).startswith("ratio at 64 tokens: full, ")
+    assert {row["tokens"] for row in result["neighborhood"]} == {64, 256}
+    for row in result["rows"]:
+        assert {"ASSA", "full, enable_gqa", "full, repeated keys", "full, folded queries"} <= set(row["seconds"])
+        assert row["fastest"] in row["seconds"]
+        assert row["score_share"] == pytest.approx(0.25 + 46 / 256)  # 16 blocks, each with its neighbours
+
+
+def test_assa_of_the_benchmark_is_the_backbones() -> None:
+    """The timed call gives what the module gives from its own projections."""
+    from benchmarks.attention import assa, build, full_forms, grid_of
+    from elastic_dit.backbones.rope import rotation
+
+    module, x, qkv = build(64, torch.device("cpu"))
+    angles = rotation(*grid_of(64), module.head_dim, 10_000.0, x.device)
+    expected = module.attend(x, grid_of(64), angles)
+    torch.testing.assert_close(assa(module, x, qkv)(), expected)
+    first, *others = [form(*qkv) for form in full_forms(torch.device("cpu")).values()]
+    for other in others:
+        torch.testing.assert_close(other, first)
+
+
+def test_forward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = quick("forward", tmp_path)
+    assert last_line(capsys).startswith("ratio: A / D in time over A / D in FLOPs = ")
+    rows = {row["network"]: row for row in result["rows"]}
+    assert set(rows) == {"A", "D", "PixArt", "Sana"}
+    assert all(row["flops"] > 0 and row["parameters"] > 0 and row["seconds"] for row in rows.values())
+    expected = rows["A"]["seconds"][0] / rows["D"]["seconds"][0] / (rows["A"]["flops"] / rows["D"]["flops"])
+    assert result["ratio"]["median"] == pytest.approx(expected)
+
+
+def test_peers_have_as_many_parameters_as_ladder_d() -> None:
+    from benchmarks import forward
+    from elastic_dit.backbones.dit import ElasticDiT
+    from elastic_dit.training.plan import count_parameters
+
+    spec = forward.ladder("D", quick=False)
+    with torch.device("meta"):
+        wanted = count_parameters(ElasticDiT(spec))
+    for build in (forward.pixart, forward.sana):
+        peer = forward.of_size(lambda layers, build=build: build(layers, spec, (128, 128)), wanted)
+        assert count_parameters(peer) == pytest.approx(wanted, rel=forward.CLOSE)
+
+
+def test_elastic_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = quick("elastic_step", tmp_path)
+    assert last_line(capsys).startswith("ratio: elastic / (full + half) = ")
+    (row,) = result["rows"]
+    assert set(row["seconds"]) == set(row["memory"]) == {"elastic", "full", "half"}
+    apart = row["seconds"]["full"][0] + row["seconds"]["half"][0]
+    assert result["ratio"]["median"] == pytest.approx(row["seconds"]["elastic"][0] / apart)
+    assert result["required_memory"] == 1.0
+
+
+def test_the_networks_apart_are_those_of_the_supernet() -> None:
+    from benchmarks.elastic_step import NETWORKS, cases, spec_of
+    from elastic_dit.backbones.dit import ElasticDiT, extract
+    from elastic_dit.training.plan import count_parameters
+
+    spec = cases()["width 512"].experiment.backbone
+    with torch.device("meta"):
+        elastic, full, half = (ElasticDiT(spec_of(network, spec)) for network in NETWORKS)
+    assert count_parameters(full) == count_parameters(extract(elastic, 1.0))
+    assert count_parameters(half) == count_parameters(extract(elastic, 0.5))
+
+
+def test_peak_memory_for_the_parent_process(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.elastic_step import main
+
+    main(["--peak-of", "half", "--case", "tiny"])
+    assert json.loads(last_line(capsys)) >= 0
+
+
+def test_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = quick("loader", tmp_path)
+    assert last_line(capsys).startswith("ratio: data module / webdataset = ")
+    assert {row["data"] for row in result["rows"]} == {"scenes, 128", "pictures, 256"}
+    for row in result["rows"]:
+        assert {"data module", "webdataset"} <= set(row["samples_per_second"])
+        assert row["over_webdataset"]["median"] > 0

@@ -1,0 +1,94 @@
+"""Muon against PyTorch's own, and the two optimizers as one."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from elastic_dit.training.muon import Muon, MuonAdamW, orthogonalize
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (16, 64), (64, 16)])
+def test_singular_values_are_drawn_to_one(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    result = orthogonalize(matrix)
+    values = torch.linalg.svdvals(result)
+    assert values.min() > 0.6 and values.max() < 1.3
+    # The singular vectors stay: the product with the original is symmetric and positive.
+    product = result.T @ matrix if shape[0] >= shape[1] else result @ matrix.T
+    torch.testing.assert_close(product, product.T, atol=2e-3, rtol=1e-3)
+    assert torch.linalg.eigvalsh(product).min() > 0
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (16, 48), (48, 16)])
+def test_steps_equal_pytorchs_up_to_bf16(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(shape, generator=generator)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    a = Muon([ours], lr=0.02, momentum=0.9, weight_decay=0.1)
+    b = torch.optim.Muon(
+        [theirs], lr=0.02, momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw", nesterov=True
+    )
+    for _ in range(5):
+        ours.grad = torch.randn(shape, generator=generator)
+        theirs.grad = ours.grad.clone()
+        a.step()
+        b.step()
+    moved = (theirs - start).norm()
+    assert (ours - theirs).norm() < 0.03 * moved
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 8)
+        self.blocks = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 2)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks[1](torch.tanh(self.blocks[0](self.embed(x))))
+
+
+def named(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(f"stage.{name}", parameter) for name, parameter in model.named_parameters()]
+
+
+def test_matrices_of_blocks_go_to_muon_and_the_rest_to_adamw() -> None:
+    model = Small()
+    optimizer = MuonAdamW(named(model))
+    inside = {id(p) for group in optimizer.parts["muon"].param_groups for p in group["params"]}
+    assert inside == {id(model.blocks[0].weight), id(model.blocks[1].weight)}
+
+
+def test_state_goes_through_a_checkpoint() -> None:
+    x, y = torch.randn(16, 3), torch.randn(16, 2)
+
+    def train(model: Small, optimizer: MuonAdamW, steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            (model(x) - y).square().mean().backward()
+            optimizer.step()
+
+    torch.manual_seed(0)
+    whole = Small()
+    first = MuonAdamW(named(whole))
+    train(whole, first, 5)
+    resumed = Small()
+    resumed.load_state_dict(whole.state_dict())
+    second = MuonAdamW(named(resumed))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    train(whole, first, 5)
+    train(resumed, second, 5)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_learning_rates_set_from_outside_reach_the_parts() -> None:
+    model = Small()
+    optimizer = MuonAdamW(named(model))
+    before = [p.detach().clone() for p in model.parameters()]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    model(torch.randn(4, 3)).sum().backward()
+    optimizer.step()
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))

@@ -1,0 +1,33 @@
+"""Two processes on the CPU: DDP and FSDP2 take the same steps, and both equal what one process computes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from elastic_dit.tracking.journal import metrics
+from elastic_dit.training.run_folder import find
+from tests.conftest import PRETRAIN, ROOT
+
+
+def train(tiny: list[str], tmp_path: Path, name: str, *more: str) -> dict[str, list[tuple[int, float]]]:
+    words = [sys.executable, "-m", "elastic_dit", "run", str(PRETRAIN), *tiny, "training.accelerator=cpu",
+             "optimizer.class_path=torch.optim.AdamW", "optimizer.init_args={lr: 1e-3}", *more]  # fmt: skip
+    if "--resume" not in more:
+        words += ["--name", name]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return metrics(find(tmp_path / "runs", f"elastic_pretrain/{name}").metrics)
+
+
+def test_fsdp2_equals_ddp_and_goes_on_from_its_checkpoint(tiny: list[str], tmp_path: Path) -> None:
+    ddp = train(tiny, tmp_path, "ddp", "training.devices=2", "training.strategy=ddp")
+    sharded = train(tiny, tmp_path, "fsdp2", "training.devices=2", "training.strategy=fsdp2", "training.max_steps=4")
+    for name in ("train/loss/width_1", "train/gradient_norm", "train/gradient_scale"):
+        assert [v for _, v in sharded[name]] == pytest.approx([v for _, v in ddp[name]][:4], rel=1e-4), name
+    again = train(tiny, tmp_path, "fsdp2", "training.devices=2", "training.strategy=fsdp2", "--resume",
+                  "elastic_pretrain/fsdp2")  # fmt: skip
+    assert [v for _, v in again["train/loss/width_1"]] == pytest.approx(
+        [v for _, v in ddp["train/loss/width_1"]], rel=1e-4
+    )
