@@ -31,7 +31,7 @@ from elastic_dit.backbones.neighborhood import (
     looped,
     masked,
 )
-from elastic_dit.backbones.rope import rotation
+from elastic_dit.backbones.position import rotation
 from elastic_dit.backbones.spec import AdaptiveSparseAttention
 
 HEADS, KV_HEADS, HEAD_DIM = 32, 8, 32

@@ -19,6 +19,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from elastic_dit.backbones.dit import ElasticDiT
+from elastic_dit.config.experiment import Sampling
+from elastic_dit.encoders.inputs import Encoders
 from elastic_dit.errors import ConfigError, UserError
 from elastic_dit.files import write_atomically
 from elastic_dit.sampling import sample
@@ -37,7 +40,8 @@ def score(
 ) -> dict[str, Any]:
     """Share of correct pictures for every width and kind of prompt, with the settings that made them.
 
-    Writes ``scene_score.json`` and ``samples/scene_score.png`` (a dozen pictures with their verdicts) into the run.
+    Writes ``scene_score.json`` and ``samples/scene_score.png`` (a dozen pictures framed by their verdicts) into
+    the run.
     """
     experiment = load_experiment(folder)
     prompts = held_out_prompts(count, seed)
@@ -52,30 +56,52 @@ def score(
         "sampling": {k: v for k, v in dataclasses.asdict(how).items() if k != "prompts"},
         "widths": {},
     }
+    square = [i for i, prompt in enumerate(prompts) if (prompt["height"], prompt["width"]) == how.size]
+    shown = square[:: max(1, len(square) // SHOWN)][:SHOWN]
     rows, labels = [], []
     chosen = sorted(widths or experiment.backbone.widths)
     bar = tqdm(total=len(chosen) * count, desc="judging", unit="picture", mininterval=5, file=sys.stderr)
     for width in chosen:
-        pictures = []
-        for first in range(0, count, BATCH):
-            part = texts[first : first + BATCH]
-            pictures.append(to_uint8(sample(network, encoders, part, width, how, batch_size=BATCH)))
-            bar.update(len(part))
-        images = torch.cat(pictures)
-        verdicts = [
-            judge(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), prompt)
-            for image, prompt in zip(images, prompts, strict=True)
-        ]
+        images = draw_all(network, encoders, prompts, width, how, bar)
+        verdicts = [judge(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
         result["widths"][f"{width:g}"] = by_tag(prompts, [verdict.correct for verdict in verdicts])
-        shown = [round(i * (count - 1) / (SHOWN - 1)) for i in range(SHOWN)]
-        rows.append(images[shown])
-        marks = "".join("+" if verdicts[i].correct else "-" for i in shown)
-        labels.append(f"{width:g}x {marks}")
+        rows.append(torch.stack([framed(images[i], verdicts[i].correct) for i in shown]))
+        labels.append(f"{width:g}x")
     bar.close()
-    picture = grid(rows, [label.split()[0] for label in labels], [texts[i] for i in shown])
+    picture = grid(rows, labels, [texts[i] for i in shown])
     write_atomically(folder.samples / "scene_score.png", lambda path: picture.save(path, format="PNG"))
     write_atomically(folder.path / "scene_score.json", json.dumps(result, indent=1))
     return result
+
+
+def draw_all(
+    network: ElasticDiT,
+    encoders: Encoders,
+    prompts: Sequence[dict[str, Any]],
+    width: float,
+    how: Sampling,
+    bar: tqdm,
+) -> list[np.ndarray]:
+    """One picture a prompt at the prompt's own size, uint8 (H, W, 3), in the order of the prompts."""
+    pictures: dict[int, np.ndarray] = {}
+    sizes = sorted({(prompt["height"], prompt["width"]) for prompt in prompts})
+    for size in sizes:
+        rows = [i for i, prompt in enumerate(prompts) if (prompt["height"], prompt["width"]) == size]
+        for first in range(0, len(rows), BATCH):
+            part = rows[first : first + BATCH]
+            texts = [prompts[i]["prompt"] for i in part]
+            drawn = to_uint8(sample(network, encoders, texts, width, dataclasses.replace(how, size=size)))
+            pictures |= {i: np.ascontiguousarray(p.permute(1, 2, 0).numpy()) for i, p in zip(part, drawn, strict=True)}
+            bar.update(len(part))
+    return [pictures[i] for i in range(len(prompts))]
+
+
+def framed(image: np.ndarray, correct: bool) -> torch.Tensor:
+    """The picture with a frame, green where the judge found what was asked and red where not; (3, H, W)."""
+    image = image.copy()
+    for edge in (np.s_[:3], np.s_[-3:], np.s_[:, :3], np.s_[:, -3:]):
+        image[edge] = (0, 160, 0) if correct else (220, 0, 0)
+    return torch.from_numpy(image).permute(2, 0, 1)
 
 
 def by_tag(prompts: Sequence[dict[str, Any]], correct: Sequence[bool]) -> dict[str, dict[str, float]]:

@@ -45,6 +45,7 @@ def tiny(scenes: Path, tmp_path: Path) -> list[str]:
         "backbone.levels.1.long_skips=false",
         "training.max_steps=6",
         "training.warmup_steps=2",
+        "training.decay=constant",
         "training.log_every=1",
         "training.validate_every=0",
         "training.checkpoint_every=2",

@@ -37,6 +37,7 @@ RELATIONS = ("left of", "right of", "above", "below")
 REACH = 1.25
 _SMALLEST_RADIUS = 10.0
 _GAP = 4.0
+_LOOSE = 0.3
 _KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
 
 
@@ -144,13 +145,39 @@ def _place(
         low, high = np.array([RADII[size] for size in attempt]).T
         radii = np.maximum(_SMALLEST_RADIUS, scale * rng.uniform(low, high, (tries, len(kinds))))
         borders = (REACH * radii + 2)[..., None]
-        centers = borders + rng.random((tries, len(kinds), 2)) * ((width, height) - 2 * borders)
+        composition = _compose(rng, (tries, len(kinds)), relation, width >= height)
+        centers = borders + composition * ((width, height) - 2 * borders)
         for layout in np.flatnonzero(_apart(centers, radii)):
             x, y, radius = (np.round(v[layout], 2).tolist() for v in (*np.moveaxis(centers, -1, 0), radii))
             objects = tuple(Object(*kind, *rest) for kind, *rest in zip(kinds, attempt, x, y, radius, strict=True))
             if relation is None or clear_relation(objects[0], objects[1]) == relation:
                 return objects
     raise UserError(f"no room for {len(kinds)} objects in {width}x{height}: give a larger picture")
+
+
+def _compose(rng: np.random.Generator, shape: tuple[int, int], relation: str | None, wide: bool) -> NDArray[np.float64]:
+    """Places in [0, 1]^2 of what the objects may cover, (tries, objects, 2), composed as photographs mostly are.
+
+    One object stands near the middle, two beside each other or one above the other, more in the corners of a
+    square; three layouts in ten are anywhere.
+    """
+    tries, count = shape
+    if rng.random() < _LOOSE:
+        return rng.random((tries, count, 2))
+    if count == 1:
+        anchors, spread = np.full((tries, 1, 2), 0.5), np.array([0.15, 0.15])
+    elif count == 2:
+        across = relation in ("left of", "right of") or (relation is None and wide)
+        near, far = (0.1, 0.9) if relation in ("left of", "above") else (0.9, 0.1)
+        pair = np.array([[near, 0.5], [far, 0.5]] if across else [[0.5, near], [0.5, far]])
+        if relation is None:
+            pair = rng.permutation(pair)
+        anchors, spread = np.tile(pair, (tries, 1, 1)), np.array([0.08, 0.2] if across else [0.2, 0.08])
+    else:
+        corners = np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9], [0.9, 0.9]])
+        anchors = np.stack([rng.permutation(corners)[:count] for _ in range(tries)])
+        spread = np.array([0.08, 0.08])
+    return np.clip(anchors + spread * rng.standard_normal(anchors.shape), 0, 1)
 
 
 def _apart(centers: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.bool_]:

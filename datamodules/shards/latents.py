@@ -1,5 +1,6 @@
 """Encodes a picture once, when the data set is built, so that training reads latents."""
 
+from itertools import chain
 from typing import Any
 
 import safetensors.torch
@@ -15,9 +16,11 @@ def to_latent(sample: Sample, autoencoder: Autoencoder, base_size: int) -> Sampl
     """The sample with its picture cut to its bucket and encoded; kept in half precision."""
     buckets = bucket_list(base_size)
     bucket = buckets[nearest_bucket(sample.width, sample.height, buckets)]
-    image = decode_image(sample, bucket).float()[None] / 127.5 - 1
+    assert isinstance(autoencoder, torch.nn.Module)
+    device = next(chain(autoencoder.parameters(), autoencoder.buffers())).device
+    image = decode_image(sample, bucket).to(device).float()[None] / 127.5 - 1
     with torch.inference_mode():
-        latent = autoencoder.encode(image)[0].to(torch.float16)
+        latent = autoencoder.encode(image)[0].to("cpu", torch.float16)
     return Sample(
         id=sample.id,
         captions=sample.captions,

@@ -78,7 +78,7 @@ def add_data(verbs: argparse._SubParsersAction) -> None:
     build.add_argument("--seed", type=int, default=0)
     build.add_argument("--max-side", type=int, help="folder: shrink pictures whose longer side is greater")
     build.add_argument("--latents", type=Path, metavar="YAML", help="store latents of this experiment's autoencoder")
-    build.add_argument("--base-size", type=int, default=128, help="folder with --latents: size of the buckets")
+    build.add_argument("--base-size", type=int, default=128, help="with --latents: size of the buckets")
     build.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
     build.add_argument("--if-missing", action="store_true", help="do nothing where the data set is there")
     build.set_defaults(call=call_data_build)
@@ -187,12 +187,23 @@ def call_data_build(args: argparse.Namespace) -> None:
         from elastic_dit.config.load import load
 
         autoencoder = build(load(args.latents, [], Experiment).config.autoencoder)
+        import torch
+
+        autoencoder.to("cuda" if torch.cuda.is_available() else "cpu")
     from datamodules.shards.build import build_folder, build_scenes
 
     if args.source == "scenes":
         validation = 512 if share is None else int(share)
         print(
-            build_scenes(args.out, args.train, validation, args.seed, autoencoder=autoencoder, overwrite=args.overwrite)
+            build_scenes(
+                args.out,
+                args.train,
+                validation,
+                args.seed,
+                autoencoder=autoencoder,
+                base_size=args.base_size,
+                overwrite=args.overwrite,
+            )
         )
     else:
         print(
@@ -259,17 +270,28 @@ def ours(arguments: Sequence[str]) -> bool:
 
 
 def lightnings_command(arguments: Sequence[str]) -> int:
+    import click
     from lightning.fabric.cli import _main
 
     words = list(arguments[1:] if arguments[0] == "fabric" else arguments)
-    return int(_main.main(args=words, prog_name="lightning", standalone_mode=False) or 0)
+    if words[0] == "run" and any(Path(f"{word}.yaml").is_file() for word in words[1:]):
+        raise ConfigError("a run is named by its YAML with the suffix, for example experiments/elastic_pretrain.yaml")
+    try:
+        return int(_main.main(args=words, prog_name="lightning", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Shell status: 0 done, 2 wrong use or configuration, 1 failed."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not ours(arguments):
-        return lightnings_command(arguments)
+        try:
+            return lightnings_command(arguments)
+        except ConfigError as error:
+            print(f"lightning run: {error}", file=sys.stderr)
+            return error.status
     top = parser()
     args, rest = top.parse_known_args(arguments)
     if args.verb is None:
@@ -293,6 +315,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"lightning {args.verb}: {error}", file=sys.stderr)
         return error.status
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"lightning {args.verb}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"lightning {args.verb}: stopped", file=sys.stderr)
         return 1

@@ -9,9 +9,9 @@ from elastic_dit.backbones.dit import ElasticDiT
 from elastic_dit.config.experiment import Sampling
 from elastic_dit.diffusion.guidance import guided
 from elastic_dit.diffusion.samplers import SAMPLERS, uniform_times
+from elastic_dit.draws import generator
 from elastic_dit.encoders.conditioning import unconditional
-from elastic_dit.training.draws import generator
-from elastic_dit.training.inputs import Encoders
+from elastic_dit.encoders.inputs import Encoders
 
 
 def start_noise(prompts: Sequence[str], seed: int, channels: int, height: int, width: int) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from elastic_dit.backbones.attention import AdaptiveSparseSelfAttention
 from elastic_dit.backbones.dit import ElasticDiT, extract
-from elastic_dit.backbones.rope import rotate, rotation
+from elastic_dit.backbones.position import place, rotate, rotation
 from elastic_dit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 from elastic_dit.encoders.contract import TextTokens
 
@@ -145,6 +145,27 @@ def test_rotation_keeps_norms_and_sees_only_offsets() -> None:
     at = turned[0, 0].unflatten(0, (5, 7))
     torch.testing.assert_close(at[1, 2] @ at[3, 5], at[0, 0] @ at[2, 3])  # same offset (2, 3)
     assert not torch.allclose(at[0, 0] @ at[2, 3], at[0, 0] @ at[3, 2])  # rows are not columns
+
+
+def test_data_prediction_gives_the_velocity_of_its_estimate() -> None:
+    """With an output of zero the estimate is zero data, whose velocity is x_t / t; both forms share their weights."""
+    fields = {f: getattr(SPEC, f) for f in SPEC.__dataclass_fields__}
+    net = ElasticDiT(DiTSpec(**(fields | {"prediction": "data"})))
+    x, time, text = inputs()
+    time = time.clamp_min(0.1)
+    torch.testing.assert_close(net(x, time, text), x / time[:, None, None, None])
+    plain = network()
+    net.load_state_dict(plain.state_dict())
+    expected = (x - plain(x, time, text)) / time[:, None, None, None]
+    torch.testing.assert_close(net(x, time, text), expected)
+
+
+def test_place_code_tells_every_token_and_means_the_same_at_every_resolution() -> None:
+    device = torch.device("cpu")
+    code = place(6, 10, 64, device)
+    assert torch.cdist(code, code).fill_diagonal_(1.0).min() > 0.1
+    small, large = place(3, 3, 64, device).unflatten(0, (3, 3)), place(9, 9, 64, device).unflatten(0, (9, 9))
+    torch.testing.assert_close(small, large[1::3, 1::3], atol=1e-4, rtol=0)
 
 
 def test_gate_interpolates_between_the_two_branches() -> None:

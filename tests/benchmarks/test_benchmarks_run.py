@@ -40,7 +40,7 @@ def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_assa_of_the_benchmark_is_the_backbones() -> None:
     """The timed call gives what the module gives from its own projections."""
     from benchmarks.attention import assa, build, full_forms, grid_of
-    from elastic_dit.backbones.rope import rotation
+    from elastic_dit.backbones.position import rotation
 
     module, x, qkv = build(64, torch.device("cpu"))
     angles = rotation(*grid_of(64), module.head_dim, 10_000.0, x.device)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def test_killed_run_resumes_bit_for_bit(tiny: list[str], tmp_path: Path, process
     assert whole.wait(timeout=200) == 0, (tmp_path / "whole.log").read_text()
 
     killed = start([*arguments, "--name", "killed"], tmp_path / "killed.log")
-    at = kill_after(killed, runs, "killed", steps=8)
+    at = kill_after(killed, runs, "killed", steps=random.randint(4, 16))
     folder = find(runs, "elastic_pretrain/killed")
     assert folder.checkpoint.is_file() and not folder.finished.exists() and at < 20
     again = start([*arguments, "--resume", "elastic_pretrain/killed"], tmp_path / "again.log")
@@ -86,6 +87,48 @@ def test_a_finished_run_is_left_alone(tiny: list[str], tmp_path: Path, capsys: p
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=2", "--resume"]) == 0
     assert find(tmp_path / "runs", "elastic_pretrain").checkpoint.stat().st_mtime_ns == before
     assert "finished already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on(tiny: list[str], tmp_path: Path, sign: signal.Signals) -> None:
+    process = start([*tiny, "training.max_steps=100000", "--name", "stopped"], tmp_path / "log")
+    journal = tmp_path / "runs" / "elastic_pretrain" / "stopped" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (journal.exists() and metrics(journal).get("train/loss/width_1")):
+        time.sleep(0.1)
+    process.send_signal(sign)
+    assert process.wait(timeout=60) == 1
+    text = (tmp_path / "log").read_text()
+    assert "--resume elastic_pretrain/stopped" in text and "Traceback" not in text
+
+
+def test_a_damaged_checkpoint_is_one_line(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    from elastic_dit.cli import main
+
+    assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=2"]) == 0
+    checkpoint = find(tmp_path / "runs", "elastic_pretrain").checkpoint
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=4", "--resume"]) == 1
+    assert "no checkpoint that can be read" in capsys.readouterr().err
+
+
+def test_another_network_or_optimizer_is_refused(tiny: list[str], tmp_path: Path) -> None:
+    from elastic_dit.cli import main
+
+    assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=2"]) == 0
+    before = find(tmp_path / "runs", "elastic_pretrain").config.read_bytes()
+    more = [*tiny, "training.max_steps=4", "--resume", "--allow-changes"]
+    assert main(["run", str(PRETRAIN), *more, "optimizer.init_args.lr=1.0"]) == 2
+    assert main(["run", str(PRETRAIN), *more, "backbone.text_width=32"]) == 2
+    assert find(tmp_path / "runs", "elastic_pretrain").config.read_bytes() == before
+
+
+def test_nothing_is_left_of_a_run_that_could_not_begin(tiny: list[str], tmp_path: Path) -> None:
+    from elastic_dit.cli import main
+
+    assert main(["run", str(PRETRAIN), *tiny, "backbone.latent_channels=8"]) == 2
+    assert main(["run", str(PRETRAIN), *tiny, "data.init_args.batch_size=0"]) == 2
+    assert not (tmp_path / "runs").exists()
 
 
 def test_interrupted_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:

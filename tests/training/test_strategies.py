@@ -1,4 +1,4 @@
-"""Two processes on the CPU: DDP and FSDP2 take the same steps, and both equal what one process computes."""
+"""Two processes on the CPU: FSDP2 takes the same steps as DDP, with validation and samples between them."""
 
 import subprocess
 import sys
@@ -12,6 +12,7 @@ from tests.conftest import PRETRAIN, ROOT
 
 
 def train(tiny: list[str], tmp_path: Path, name: str, *more: str) -> dict[str, list[tuple[int, float]]]:
+    more = ("training.validate_every=2", "training.sample_every=2", *more)
     words = [sys.executable, "-m", "elastic_dit", "run", str(PRETRAIN), *tiny, "training.accelerator=cpu",
              "optimizer.class_path=torch.optim.AdamW", "optimizer.init_args={lr: 1e-3}", *more]  # fmt: skip
     if "--resume" not in more:

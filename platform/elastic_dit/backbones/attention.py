@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from elastic_dit.backbones.elastic import ElasticLinear
 from elastic_dit.backbones.neighborhood import grouped_attention, neighborhood_attention
-from elastic_dit.backbones.rope import rotate
+from elastic_dit.backbones.position import rotate
 from elastic_dit.backbones.spec import AdaptiveSparseAttention, FullAttention
 
 Grid = tuple[int, int]

@@ -21,9 +21,13 @@ from elastic_dit.backbones.attention import (
     build_self_attention,
 )
 from elastic_dit.backbones.elastic import Downsample, ElasticLinear, PerWidth, Upsample
-from elastic_dit.backbones.rope import rotation
+from elastic_dit.backbones.position import place, rotation
 from elastic_dit.backbones.spec import FULL, DiTSpec, Level
 from elastic_dit.encoders.contract import TextTokens
+
+
+# Below this time a data prediction's velocity is damped rather than divided by nearly nothing.
+LEAST_TIME = 0.05
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -230,13 +234,16 @@ class ElasticDiT(nn.Module):
         tokens, mask = self.text(text)
 
         patches = F.pixel_unshuffle(x, patch).flatten(2).transpose(1, 2)
-        h = self.embed(patches, out_features=hidden)
+        h = self.embed(patches, out_features=hidden) + place(*grid, hidden, x.device).to(patches.dtype)
         h = self.run_stages(h, grid, modulation, tokens, mask)
         table = self.final_tables.at(hidden)
         assert isinstance(table, Table)
         shift, scale = (embedding + table.offsets).chunk(2, dim=1)
         out = self.unembed(modulate(h, shift, scale))
-        return F.pixel_shuffle(out.transpose(1, 2).unflatten(2, grid), patch)
+        estimate = F.pixel_shuffle(out.transpose(1, 2).unflatten(2, grid), patch)
+        if self.spec.prediction == "data":
+            return (x - estimate) / time.clamp_min(LEAST_TIME)[:, None, None, None]
+        return estimate
 
     def run_stages(self, h: Tensor, grid: Grid, modulation: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """Down, middle at half the sides, up; the down stage's output is added again before the up stage."""

@@ -4,8 +4,8 @@ One description gives every model of the paper's Fig. 3, from the PixArt-style b
 three-stage supernet. This file imports nothing heavy, so that a configuration can be checked at once.
 """
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 FULL = 1.0
 
@@ -40,9 +40,6 @@ class AdaptiveSparseAttention:
             raise ValueError("blocks must be at least 1 and radius at least 0")
 
 
-Attention = Annotated[FullAttention | AdaptiveSparseAttention, "tagged by kind"]
-
-
 @dataclass(frozen=True)
 class Level:
     """A run of equal transformer blocks at one resolution.
@@ -72,6 +69,8 @@ class DiTSpec:
     network (1.0) included. ``text_inputs``: embedding width of every text encoder, in the order of
     ``text_encoders``; each is projected to ``text_width`` and the tokens are concatenated. ``text_kv_heads``:
     key/value heads of cross-attention, whose projections are shared whole by all widths (paper Sec. 3.2).
+    ``prediction``: what the last layer estimates; "data" leaves the velocity to v = (x_t - x_0) / t, so that a
+    narrow network need not carry all the noise of a patch through its hidden size (Li and He 2025, "JiT").
     """
 
     latent_channels: int
@@ -84,7 +83,8 @@ class DiTSpec:
     widths: tuple[float, ...] = (FULL,)
     patch_size: int = 2
     rope_theta: float = 10_000.0
-    frequency_width: int = field(default=256)
+    frequency_width: int = 256
+    prediction: Literal["velocity", "data"] = "velocity"
 
     def __post_init__(self) -> None:
         if len(self.levels) not in (1, 3):

@@ -16,7 +16,7 @@ class Training:
     """
 
     max_steps: int
-    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: int | Literal["auto"] = "auto"
     nodes: int = 1
@@ -38,9 +38,11 @@ class Training:
         for name in ("max_steps", "accumulate", "nodes", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("warmup_steps", "validate_every", "sample_every", "clip_norm"):
+        for name in ("warmup_steps", "validate_every", "sample_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+        if self.clip_norm <= 0:
+            raise ValueError("clip_norm must be positive")
         if not 0 <= self.ema_decay < 1:
             raise ValueError("ema_decay must be in [0, 1)")
 

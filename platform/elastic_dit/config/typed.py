@@ -230,7 +230,3 @@ def _mapping(value: Any, key: str, known: typing.Iterable[str] | None = None) ->
 
 def _kinds(cls: Any) -> tuple[Any, ...]:
     return get_args(typing.get_type_hints(cls).get("kind"))
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)

@@ -14,13 +14,13 @@ from elastic_dit.backbones.spec import FULL
 from elastic_dit.config.component import Component, build
 from elastic_dit.config.experiment import Training
 from elastic_dit.diffusion.path import interpolate, sample_times, velocity
+from elastic_dit.draws import choose, generator
 from elastic_dit.encoders.conditioning import drop
+from elastic_dit.encoders.inputs import Encoders
 from elastic_dit.losses.flow_matching import flow_matching_loss, self_distillation_loss
 from elastic_dit.losses.validation import fixed_noise, level_times
 from elastic_dit.training import gradients
-from elastic_dit.training.draws import choose, generator
 from elastic_dit.training.ema import averaged_copy, decay_at, update_average
-from elastic_dit.training.inputs import Encoders
 from elastic_dit.training.nonfinite import stop_unless_finite
 from elastic_dit.training.schedule import rate_factor
 from elastic_dit.training.sharding import shard, whole

@@ -36,6 +36,7 @@ class RunLogger(Logger):
         fingerprint: str | None = None,
         code: Path = Path(),
         close_seconds: float = 30.0,
+        batches_per_step: int = 1,
     ) -> None:
         super().__init__()
         self.run_folder = run_folder.absolute()
@@ -44,6 +45,7 @@ class RunLogger(Logger):
         self._fingerprint = fingerprint
         self._code = code
         self._close_seconds = close_seconds
+        self._batches_per_step = batches_per_step
         self._journal: Journal | None = None
         self._shipper: Shipper | None = None
 
@@ -74,8 +76,10 @@ class RunLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """``step``: optimizer steps. Costs a line in a file, whatever MLflow does."""
-        self._open().log_metrics({key: float(value) for key, value in metrics.items()}, step or 0)
+        """``step``: Lightning's, which counts batches under manual optimisation; optimizer steps are written down.
+        Costs a line in a file, whatever MLflow does."""
+        values = {key: float(value) for key, value in metrics.items()}
+        self._open().log_metrics(values, (step or 0) // self._batches_per_step)
 
     @rank_zero_only
     def log_tag(self, key: str, value: str) -> None:

@@ -6,13 +6,13 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from safetensors.torch import load_file
 
-from elastic_dit.backbones.dit import ElasticDiT
+from elastic_dit.backbones.dit import ElasticDiT, Stage
 from elastic_dit.config.component import build
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import load
+from elastic_dit.draws import generator
+from elastic_dit.encoders.inputs import Encoders
 from elastic_dit.errors import ConfigError, RunError
-from elastic_dit.training.draws import generator
-from elastic_dit.training.inputs import Encoders
 from elastic_dit.training.run_folder import RunFolder
 
 
@@ -39,6 +39,8 @@ def build_stage(experiment: Experiment, encoders: Encoders) -> LightningModule:
     torch.manual_seed(generator("weights", experiment.seed).initial_seed())
     backbone = ElasticDiT(experiment.backbone)
     backbone.use_gradient_checkpointing(experiment.training.gradient_checkpointing)
+    if experiment.training.compile:
+        compile_blocks(backbone)
     return build(
         experiment.stage,
         backbone=backbone,
@@ -47,6 +49,16 @@ def build_stage(experiment: Experiment, encoders: Encoders) -> LightningModule:
         training=experiment.training,
         seed=experiment.seed,
     )
+
+
+def compile_blocks(network: ElasticDiT) -> None:
+    """``torch.compile`` every block in place; blocks of a level share what was compiled for a width and a bucket."""
+    # One graph a width and picture size; the default limit would fall back to eager without a word.
+    torch._dynamo.config.recompile_limit = 256
+    for stage in network.stages:
+        assert isinstance(stage, Stage)
+        for block in stage.blocks:
+            block.compile()
 
 
 def build_data(experiment: Experiment) -> LightningDataModule:

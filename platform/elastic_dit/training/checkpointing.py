@@ -1,16 +1,17 @@
 """Checkpoints that are whole or not there, and the weights beside them."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from safetensors.torch import save_file
+from lightning.pytorch.strategies import ModelParallelStrategy
+from safetensors.torch import save
 
 from elastic_dit.errors import RunError
 from elastic_dit.files import write_atomically
-from elastic_dit.tracking.logger import RunLogger
 from elastic_dit.training.run_folder import RunFolder
 from elastic_dit.training.sharding import whole
 
@@ -21,14 +22,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         try:
             write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
-        except OSError as error:
-            raise disk_error(Path(path), error) from error
-        except RuntimeError as error:
-            # torch.save reports a full disk as a RuntimeError of its zip writer.
+        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError of its zip writer
             raise disk_error(Path(path), error) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        try:
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunError(f"{path} is no checkpoint that can be read ({reason}); start a new run") from error
 
 
 def disk_error(path: Path, error: BaseException) -> RunError:
@@ -39,15 +41,21 @@ def disk_error(path: Path, error: BaseException) -> RunError:
 
 
 class Checkpoints(Callback):
-    """``last.ckpt`` and ``weights.safetensors`` every ``every`` optimizer steps and at the end."""
+    """``last.ckpt`` and ``weights.safetensors`` every ``every`` optimizer steps and at the end.
 
-    def __init__(self, folder: RunFolder, every: int) -> None:
+    ``config``: the resolved YAML, written into the run folder once a checkpoint that is gone on from has loaded.
+    """
+
+    def __init__(self, folder: RunFolder, every: int, config: str) -> None:
         self.folder = folder
         self.every = every
+        self.config = config
         self.saved_at = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.saved_at = trainer.global_step
+        if trainer.is_global_zero:
+            write_atomically(self.folder.config, self.config)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         step = trainer.global_step
@@ -56,28 +64,25 @@ class Checkpoints(Callback):
             self.save(trainer, pl_module)
 
     def save(self, trainer: Trainer, module: LightningModule) -> None:
-        trainer.save_checkpoint(self.folder.checkpoint, weights_only=False)  # the optimizer's state too
+        """Every rank takes part."""
+        # "weights_only" False: the optimizer's state too.
+        if isinstance(trainer.strategy, ModelParallelStrategy):
+            trainer.save_checkpoint(self.folder.new_checkpoint, weights_only=False)
+            trainer.strategy.barrier("checkpoint written")
+            if trainer.is_global_zero:
+                self.folder.take_new_checkpoint()
+        else:
+            trainer.save_checkpoint(self.folder.checkpoint, weights_only=False)
         weights = averaged_weights(module)
         if trainer.is_global_zero:
             try:
-                write_atomically(self.folder.weights, lambda path: save_file(weights, path))
+                write_atomically(self.folder.weights, save(weights))
             except OSError as error:
                 raise disk_error(self.folder.weights, error) from error
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and trainer.global_step >= trainer.max_steps:
-            for logger in trainer.loggers:
-                if isinstance(logger, RunLogger):
-                    logger.log_artifact(self.folder.weights)
-                    logger.log_artifact(self.folder.config)
-            write_atomically(self.folder.finished, f"{trainer.global_step}\n")
 
 
 def averaged_weights(module: LightningModule) -> dict[str, torch.Tensor]:
     """The averaged backbone's weights, whole, on the CPU. Every rank must call it: sharded weights are gathered."""
     average = module.average
     assert isinstance(average, torch.nn.Module)
-    weights = {}
-    for name, value in average.state_dict().items():
-        weights[name] = whole(value).detach().cpu().contiguous()
-    return weights
+    return {name: whole(value).detach().cpu().contiguous() for name, value in average.state_dict().items()}

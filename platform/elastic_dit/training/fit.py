@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import Loaded, load
-from elastic_dit.errors import ConfigError, RunError, UserError
+from elastic_dit.errors import ConfigError, RunError
 from elastic_dit.files import write_atomically
 from elastic_dit.tracking.logger import RunLogger
 from elastic_dit.training import run_folder
@@ -26,9 +27,9 @@ from elastic_dit.training.run_folder import RunFolder
 # The launcher's child processes find the first process's run folder here.
 FOLDER_VARIABLE = "ELASTIC_DIT_RUN_FOLDER"
 # What a resumed run may change without being asked whether it is meant.
-FREE_KEYS = ("training.max_steps", "training.log_every", "training.validate_every", "training.checkpoint_every",
-             "training.sample_every", "training.devices", "training.compile", "training.gradient_checkpointing",
-             "sampling", "tracking", "data.init_args.workers", "runs")  # fmt: skip
+FREE_KEYS = ("training.log_every", "training.validate_every", "training.checkpoint_every", "training.sample_every",
+             "training.compile", "training.gradient_checkpointing", "sampling", "tracking", "data.init_args.workers",
+             "runs")  # fmt: skip
 
 
 def run(loaded: Loaded, resume: str | None, name: str | None, allow_changes: bool) -> RunFolder:
@@ -37,68 +38,101 @@ def run(loaded: Loaded, resume: str | None, name: str | None, allow_changes: boo
     ``resume``: None starts a new run; "" goes on with the experiment's latest; otherwise a run by name or path.
     """
     experiment: Experiment = loaded.config
-    folder, checkpoint = prepare_folder(loaded, experiment, resume, name, allow_changes)
-    if folder.finished.is_file() and int(folder.finished.read_text()) >= experiment.training.max_steps:
-        print(f"{folder.name} is finished already. A new run: the same command without --resume.")
-        return folder
+    found = find_run(experiment, loaded, resume, allow_changes)
+    if found is not None and found.finished_steps() >= experiment.training.max_steps:
+        print(f"{found.name} is finished already. A new run: the same command without --resume.")
+        return found
     # Lightning's tips and its list of devices, which the run's own lines replace.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    began = time.perf_counter()
+    # Everything that can be wrong with the configuration is found before a folder is made.
     data = build_data(experiment)
-    if allow_changes:
-        data.allow_changes = True
+    data.allow_changes = allow_changes or data.allow_changes
     data.setup()
-    logger = RunLogger(folder.path, experiment.tracking.uri, experiment.tracking.project, data.fingerprint)
+    require_same_autoencoder(experiment, data)
+    stage = build_stage(experiment, build_encoders(experiment))
+    folder = found or new_folder(experiment, loaded, name)
+    checkpoint = folder.checkpoint if found is not None and folder.checkpoint.exists() else None
+    logger = RunLogger(
+        folder.path,
+        experiment.tracking.uri,
+        experiment.tracking.project,
+        data.fingerprint,
+        batches_per_step=experiment.training.accumulate,
+    )
+    trainer = build_trainer(experiment, folder, logger, loaded.to_yaml())
     logger.log_hyperparams(loaded.resolved)
     logger.log_tag("parameters", sizes(experiment))
-    trainer, stage = build_trainer(experiment, folder, logger)
+    began = time.perf_counter()
+    fit(trainer, stage, data, checkpoint, folder)
+    if trainer.is_global_zero:
+        finish(folder, logger, trainer.global_step)
+        report(folder, experiment, time.perf_counter() - began)
+    return folder
+
+
+def fit(
+    trainer: Trainer, stage: LightningModule, data: LightningDataModule, checkpoint: Path | None, folder: RunFolder
+) -> None:
+    """``Trainer.fit``, whose every known failure is one line. Raises ``RunError``."""
     os.environ[FOLDER_VARIABLE] = str(folder.path.resolve())
     try:
         trainer.fit(stage, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except UserError:
-        raise
-    except KeyboardInterrupt:
-        raise RunError(f"stopped at step {trainer.global_step}; go on with --resume {folder.name}") from None
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"out of memory at step {trainer.global_step}: {str(error).splitlines()[0]} Try a smaller "
             f"data.init_args.batch_size with training.accumulate, or training.gradient_checkpointing=true"
         ) from error
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        raise RunError(f"{checkpoint} was written by another network than this configuration's") from error
+    except (SystemExit, KeyboardInterrupt):  # Lightning turns Ctrl-C and SIGTERM into these
+        raise RunError(f"stopped at step {trainer.global_step}; go on with --resume {folder.name}") from None
     finally:
         os.environ.pop(FOLDER_VARIABLE, None)
-    if trainer.interrupted:
-        raise RunError(f"stopped at step {trainer.global_step}; go on with --resume {folder.name}")
-    if trainer.is_global_zero:
-        report(folder, experiment, time.perf_counter() - began)
-    return folder
 
 
-def prepare_folder(
-    loaded: Loaded, experiment: Experiment, resume: str | None, name: str | None, allow_changes: bool
-) -> tuple[RunFolder, Path | None]:
-    """The run folder, made or found, and the checkpoint to go on from, if any."""
+def finish(folder: RunFolder, logger: RunLogger, step: int) -> None:
+    """Weights to MLflow and the mark that there is nothing left to go on with."""
+    logger.log_artifact(folder.weights)
+    logger.log_artifact(folder.config)
+    logger.finalize("success")
+    write_atomically(folder.finished, f"{step}\n")
+
+
+def require_same_autoencoder(experiment: Experiment, data: LightningDataModule) -> None:
+    """Stored latents must come from the autoencoder that decodes the samples."""
+    stored = getattr(data.info, "autoencoder", None)
+    if stored and stored["class"] != experiment.autoencoder.class_path:
+        raise ConfigError(
+            f"autoencoder: the data set's latents come from {stored['class']}, not {experiment.autoencoder.class_path}"
+        )
+
+
+def find_run(experiment: Experiment, loaded: Loaded, resume: str | None, allow_changes: bool) -> RunFolder | None:
+    """The run to go on with, cleaned of what a killed process left; None for a new one."""
+    if resume is None:
+        return None
     if inherited := os.environ.get(FOLDER_VARIABLE):
-        folder = RunFolder(Path(inherited))
-        return folder, last_checkpoint(folder, resume)
-    runs = Path(experiment.runs)
-    found: RunFolder | None = None
-    if resume is not None:
-        with contextlib.suppress(RunError) if resume == "" else contextlib.nullcontext():
-            found = run_folder.find(runs, resume or experiment.experiment)
-    if found is None:
-        new = name or launcher_name()
-        if launched_rank() > 0 and new:
-            return RunFolder(runs / experiment.experiment / new), None
-        return run_folder.create(runs, experiment.experiment, new, loaded.to_yaml()), None
-    refuse_changes(load(found.config, [], Experiment).resolved, loaded.resolved, found, allow_changes)
-    if launched_rank() == 0:
-        write_atomically(found.config, loaded.to_yaml())
-        run_folder.point_latest_at(found)
-    return found, last_checkpoint(found, resume)
+        return RunFolder(Path(inherited))
+    with contextlib.suppress(RunError) if resume == "" else contextlib.nullcontext():
+        found = run_folder.find(Path(experiment.runs), resume or experiment.experiment)
+        refuse_changes(load(found.config, [], Experiment).resolved, loaded.resolved, found, allow_changes)
+        if launched_rank() == 0:
+            found.clean()
+            run_folder.point_latest_at(found)
+        return found
+    return None
 
 
-def last_checkpoint(folder: RunFolder, resume: str | None) -> Path | None:
-    return folder.checkpoint if resume is not None and folder.checkpoint.exists() else None
+def new_folder(experiment: Experiment, loaded: Loaded, name: str | None) -> RunFolder:
+    """A new run's folder, made by the first process and taken over by the others."""
+    if inherited := os.environ.get(FOLDER_VARIABLE):
+        return RunFolder(Path(inherited))
+    runs, new = Path(experiment.runs), name or launcher_name()
+    if launched_rank() > 0 and new:
+        return RunFolder(runs / experiment.experiment / new)
+    return run_folder.create(runs, experiment.experiment, new, loaded.to_yaml())
 
 
 def launched_rank() -> int:
@@ -107,26 +141,29 @@ def launched_rank() -> int:
 
 
 def launcher_name() -> str | None:
-    """A run name that all processes of an external launcher agree on (torchrun, SLURM); None outside one."""
+    """A run name that all processes of an external launcher agree on (torchrun, srun); None outside one."""
+    if int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1) < 2:
+        return None
     for variable in ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID"):
         value = os.environ.get(variable)
         if value and value != "none":
             return f"{variable.split('_')[0].lower()}-{value}"
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ:
-        raise ConfigError("several processes were launched from outside: give the run a --name that all of them share")
-    return None
+    raise ConfigError("several processes were launched from outside: give the run a --name that all of them share")
 
 
 def refuse_changes(before: dict[str, Any], now: dict[str, Any], folder: RunFolder, allow: bool) -> None:
     """A resumed run must go on with what it began with, except where a change cannot alter the steps."""
-    changed = [
-        f"{key} from {old} to {new}"
+    free = (*FREE_KEYS, "training.max_steps") if now["training"]["decay"] == "constant" else FREE_KEYS
+    changed = {
+        key: f"{key} from {old} to {new}"
         for key, (old, new) in differences(before, now).items()
-        if not any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
-    ]
+        if not any(key == name or key.startswith(f"{name}.") for name in free)
+    }
+    if fixed := [text for key, text in changed.items() if key.startswith(("optimizer", "backbone"))]:
+        raise ConfigError(f"{folder.name} cannot go on with another {'; '.join(fixed)}: start a new run")
     if changed and not allow:
         raise ConfigError(
-            f"{folder.name} was begun with another configuration: {'; '.join(changed)}. "
+            f"{folder.name} was begun with another configuration: {'; '.join(changed.values())}. "
             f"Start a new run without --resume, or add --allow-changes if you mean it"
         )
 
@@ -141,10 +178,13 @@ def differences(a: Any, b: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
     return {} if a == b else {key: (a, b)}
 
 
-def build_trainer(experiment: Experiment, folder: RunFolder, logger: RunLogger) -> tuple[Trainer, LightningModule]:
+def build_trainer(experiment: Experiment, folder: RunFolder, logger: RunLogger, config: str) -> Trainer:
     spec = experiment.training
-    encoders = build_encoders(experiment)
-    trainer = Trainer(
+    plugins: list[Any] = [] if spec.strategy == "fsdp2" else [AtomicCheckpointIO()]
+    if SLURMEnvironment.detect():
+        # Lightning's own requeueing writes checkpoints of another kind; --resume in the job script does the same.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return Trainer(
         accelerator=spec.accelerator,
         devices=devices(spec.devices, spec.accelerator),
         num_nodes=spec.nodes,
@@ -156,13 +196,13 @@ def build_trainer(experiment: Experiment, folder: RunFolder, logger: RunLogger) 
             Progress(f"{folder.name}: {sizes(experiment)}"),
             Elapsed(spec.log_every * 5),
             SampleGrids(folder, experiment.sampling, spec.sample_every),
-            Checkpoints(folder, spec.checkpoint_every),
+            Checkpoints(folder, spec.checkpoint_every, config),
         ],
-        plugins=[AtomicCheckpointIO()] if spec.strategy != "fsdp2" else None,
+        plugins=plugins,
         val_check_interval=spec.validate_every * spec.accumulate if spec.validate_every else None,
         check_val_every_n_epoch=None,
         limit_val_batches=None if spec.validate_every else 0,
-        log_every_n_steps=spec.log_every,
+        log_every_n_steps=spec.log_every * spec.accumulate,
         num_sanity_val_steps=0,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -170,10 +210,6 @@ def build_trainer(experiment: Experiment, folder: RunFolder, logger: RunLogger) 
         use_distributed_sampler=False,
         default_root_dir=folder.path,
     )
-    stage = build_stage(experiment, encoders)
-    if spec.compile:
-        stage.backbone.compile()  # type: ignore[operator, union-attr]
-    return trainer, stage
 
 
 def devices(wanted: int | str, accelerator: str) -> int | str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from elastic_dit.errors import RunError
@@ -25,7 +25,7 @@ def stop_unless_finite(values: Mapping[str, Tensor], batch: Mapping[str, Any], m
     folder = Path(module.trainer.default_root_dir) / "nonfinite"
     stem = folder / f"step-{module.global_step:06d}-rank-{module.global_rank}"
     tensors = {key: value.contiguous().cpu() for key, value in batch.items() if isinstance(value, Tensor)}
-    write_atomically(stem.with_suffix(".safetensors"), lambda path: save_file(tensors, path))
+    write_atomically(stem.with_suffix(".safetensors"), save(tensors))
     words = {key: value for key, value in batch.items() if not isinstance(value, Tensor)}
     write_atomically(stem.with_suffix(".json"), json.dumps(words, indent=1))
     raise RunError(

@@ -6,6 +6,7 @@ of it that training usually reaches, and the text says which.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,20 +34,15 @@ class Cost:
     saved: int
 
 
-def network_inputs(spec: DiTSpec, batch: int, sides: tuple[int, int], device: str) -> tuple[Tensor, Tensor, list]:
-    """Inputs of the right shapes; 77 text tokens an encoder, as CLIP has."""
+def network_inputs(
+    spec: DiTSpec, batch: int, sides: tuple[int, int], device: str, tokens: Sequence[int] = ()
+) -> tuple[Tensor, Tensor, list[TextTokens]]:
+    """Inputs of the right shapes; ``tokens`` of every text encoder, CLIP's 77 where not told."""
     text = [
-        TextTokens(
-            torch.zeros(batch, 77, width, device=device),
-            torch.ones(batch, 77, dtype=torch.bool, device=device),
-        )
-        for width in spec.text_inputs
+        TextTokens(torch.zeros(batch, count, width, device=device), torch.ones(batch, count, device=device) > 0)
+        for width, count in zip(spec.text_inputs, tokens or [77] * len(spec.text_inputs), strict=True)
     ]
-    return (
-        torch.zeros(batch, spec.latent_channels, *sides, device=device),
-        torch.zeros(batch, device=device),
-        text,
-    )
+    return torch.zeros(batch, spec.latent_channels, *sides, device=device), torch.zeros(batch, device=device), text
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -60,7 +56,7 @@ def parameters_by_width(spec: DiTSpec) -> dict[float, int]:
         return {width: count_parameters(extract(network, width)) for width in sorted(spec.widths)}
 
 
-def cost(network: ElasticDiT, batch: int, sides: tuple[int, int], width: float) -> Cost:
+def cost(network: ElasticDiT, batch: int, sides: tuple[int, int], width: float, tokens: Sequence[int] = ()) -> Cost:
     """FLOPs and saved activations of one pass; ``sides`` are the latent's. The network is on the meta device."""
     saved: dict[int, int] = {}
     weights = {id(p.untyped_storage()) for p in network.parameters()}
@@ -71,7 +67,7 @@ def cost(network: ElasticDiT, batch: int, sides: tuple[int, int], width: float) 
             saved[id(storage)] = tensor.numel() * tensor.element_size()
         return tensor
 
-    inputs = network_inputs(network.spec, batch, sides, "meta")
+    inputs = network_inputs(network.spec, batch, sides, "meta", tokens)
     with FlopCounterMode(display=False) as counter:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             loss = flow_matching_loss(network(*inputs, width=width), inputs[0])
@@ -95,7 +91,7 @@ def optimizer_bytes(experiment: Experiment, network: ElasticDiT) -> int:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a square matrix product on this device, the best of five."""
+    """FLOP/s of a square matrix product on this device, the best of six."""
     size = 4096 if device.type == "cuda" else 1024
     a = torch.randn(size, size, device=device, dtype=dtype)
     best = float("inf")
@@ -108,11 +104,11 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 / best
 
 
-def measured_step_seconds(experiment: Experiment, batch: int, sides: tuple[int, int]) -> float:
-    """Seconds of one elastic step's two passes and the optimizer on this machine, the better of two."""
+def measured_step_seconds(experiment: Experiment, batch: int, sides: tuple[int, int], tokens: Sequence[int]) -> float:
+    """Seconds of one elastic step's two passes and the optimizer on this machine, the best of three."""
     network = ElasticDiT(experiment.backbone)
     optimizer = build(experiment.optimizer, params=list(network.named_parameters()))
-    inputs = network_inputs(experiment.backbone, batch, sides, "cpu")
+    inputs = network_inputs(experiment.backbone, batch, sides, "cpu", tokens)
     sub = sorted(experiment.backbone.widths)[-2:][0]
     best = float("inf")
     for _ in range(3):
@@ -135,7 +131,8 @@ def plan(experiment: Experiment) -> str:
         network = ElasticDiT(spec)
     network.use_gradient_checkpointing(training.gradient_checkpointing)
     parameters = parameters_by_width(spec)
-    costs = {width: cost(network, batch, sides, width) for width in sorted(spec.widths)}
+    tokens = [int(part.init_args.get("max_tokens", 77)) for part in experiment.text_encoders]
+    costs = {width: cost(network, batch, sides, width, tokens) for width in sorted(spec.widths)}
     state = optimizer_bytes(experiment, network)
     on_gpu = training.accelerator != "cpu" and torch.cuda.is_available()
     subs = [costs[width] for width in costs if width != FULL]
@@ -144,13 +141,17 @@ def plan(experiment: Experiment) -> str:
         step_flops += sum(c.forward + c.backward for c in subs) / len(subs)
     step_flops *= training.accumulate
 
-    weights = 4 * count_parameters(network)
+    wanted = training.devices if isinstance(training.devices, int) else max(1, torch.cuda.device_count())
+    processes = wanted * training.nodes
+    shards = processes if training.strategy == "fsdp2" else 1
+    half = training.precision == "bf16-mixed" or (training.precision == "auto" and on_gpu)
+    weights = 4 * count_parameters(network) // shards
     memory = {
         "weights": weights,
         "averaged weights": weights,
         "gradients (full + sub-network)" if subs else "gradients": weights * (2 if subs else 1),
-        "optimizer state": state,
-        "activations (one network at a time)": max(c.saved for c in costs.values()),
+        "optimizer state": state // shards,
+        "activations (one network at a time)": max(c.saved for c in costs.values()) // (2 if half else 1),
     }
     lines = [f"{experiment.experiment}: {training.max_steps} steps of {batch * training.accumulate} samples a process, "
              f"{base}x{base} pixels", "", "  width   parameters   FLOPs forward   activations"]  # fmt: skip
@@ -159,25 +160,24 @@ def plan(experiment: Experiment) -> str:
             f"  {width:<5g}  {parameters[width] / 1e6:9.2f} M  {c.forward / batch / 1e9:9.2f} G/sample  "
             f"{c.saved / 2**20:8.0f} MiB"
         )
-    lines += ["", "  memory a process"]
+    shared = f", weights divided over {shards} processes" if shards > 1 else ""
+    lines += ["", f"  memory a process{shared}"]
     lines += [f"    {name:<38}{size / 2**20:9.0f} MiB" for name, size in memory.items()]
     lines += [f"    {'sum, frozen encoders not counted':<38}{sum(memory.values()) / 2**20:9.0f} MiB", ""]
 
     if not on_gpu and step_flops < MEASURE_BELOW_FLOPS:
-        seconds = measured_step_seconds(experiment, batch, sides) * training.accumulate
+        seconds = measured_step_seconds(experiment, batch, sides, tokens) * training.accumulate
         basis = f"a step measured here, {torch.get_num_threads()} threads"
     else:
         device = torch.device("cuda" if on_gpu else "cpu")
         rate = matrix_rate(device, torch.bfloat16 if on_gpu else torch.float32)
         seconds = step_flops / (rate * USUAL_SHARE)
         basis = f"assumed {USUAL_SHARE:.0%} of this machine's matrix rate, {rate / 1e12:.2f} TFLOP/s"
-    processes = training.devices if isinstance(training.devices, int) else max(1, torch.cuda.device_count())
-    processes *= training.nodes
     hours, minutes = divmod(round(training.max_steps * seconds / 60), 60)
     lines += [
         f"  FLOPs per step     {step_flops / 1e9:,.0f} G a process",
-        f"  samples per second {batch * training.accumulate * processes / seconds:,.1f} ({basis})",
+        f"  samples per second {batch * training.accumulate / seconds:,.1f} a process ({basis})",
         f"  training           {hours} h {minutes:02d} min for {training.max_steps} steps, "
-        "data, validation and samples not counted",
+        "data, validation, samples and communication not counted",
     ]
     return "\n".join(lines)

@@ -9,6 +9,7 @@ finished                present once the run has reached its last step
 """
 
 import os
+import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
@@ -35,6 +36,30 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def new_checkpoint(self) -> Path:
+        """Where a sharded checkpoint, which is a folder, is written before it takes the old one's place."""
+        return self.checkpoint.with_name(".new.ckpt")
+
+    def take_new_checkpoint(self) -> None:
+        """Put the new sharded checkpoint in the old one's place; a kill in between is mended by ``clean``."""
+        old = self.checkpoint.with_name(".old.ckpt")
+        shutil.rmtree(old, ignore_errors=True)
+        if self.checkpoint.exists():
+            self.checkpoint.rename(old)
+        self.new_checkpoint.rename(self.checkpoint)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def clean(self) -> None:
+        """Remove what a killed process left half-written, and restore a checkpoint that it had set aside."""
+        old = self.checkpoint.with_name(".old.ckpt")
+        if old.exists() and not self.checkpoint.exists():
+            old.rename(self.checkpoint)
+        for rest in (old, self.new_checkpoint):
+            shutil.rmtree(rest, ignore_errors=True)
+        for temporary in [*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")]:
+            temporary.unlink(missing_ok=True)
+
+    @property
     def weights(self) -> Path:
         return self.path / "weights.safetensors"
 
@@ -49,6 +74,10 @@ class RunFolder:
     @property
     def finished(self) -> Path:
         return self.path / "finished"
+
+    def finished_steps(self) -> int:
+        """The step that the run finished at; 0 where it did not."""
+        return int(self.finished.read_text()) if self.finished.is_file() else 0
 
     @property
     def name(self) -> str:

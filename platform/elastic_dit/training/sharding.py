@@ -9,12 +9,15 @@ from elastic_dit.backbones.dit import ElasticDiT, Stage
 
 
 def shard(network: ElasticDiT, mesh: DeviceMesh) -> None:
-    """Shard in place. A block gathers its weights when it runs; slicing a width then takes views of them."""
+    """Shard in place. A block gathers its weights when it runs; slicing a width then takes views of them.
+
+    The root frees its weights after every forward pass too: the averaged network has no backward pass that would.
+    """
     for stage in network.stages:
         assert isinstance(stage, Stage)
         for block in stage.blocks:
             fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
 
 
 def whole(value: Tensor) -> Tensor:
