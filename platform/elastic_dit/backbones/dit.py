@@ -26,8 +26,9 @@ from elastic_dit.backbones.spec import FULL, DiTSpec, Level
 from elastic_dit.encoders.contract import TextTokens
 
 
-# Below this time a data prediction's velocity is damped rather than divided by nearly nothing.
-LEAST_TIME = 0.05
+# Below this time the estimate is x_t - LEAST_TIME v rather than the data: a division by a small t would let the few
+# samples with hardly any noise drown all others in the loss.
+LEAST_TIME = 0.5
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -69,8 +69,9 @@ class DiTSpec:
     network (1.0) included. ``text_inputs``: embedding width of every text encoder, in the order of
     ``text_encoders``; each is projected to ``text_width`` and the tokens are concatenated. ``text_kv_heads``:
     key/value heads of cross-attention, whose projections are shared whole by all widths (paper Sec. 3.2).
-    ``prediction``: what the last layer estimates; "data" leaves the velocity to v = (x_t - x_0) / t, so that a
-    narrow network need not carry all the noise of a patch through its hidden size (Li and He 2025, "JiT").
+    ``prediction``: what the last layer estimates; "data" leaves the velocity to v = (x_t - x_0) / t for t of at
+    least a half, so that a narrow network need not carry all the noise of a patch through its hidden size (after
+    Li and He 2025, "JiT").
     """
 
     latent_channels: int
