@@ -168,6 +168,17 @@ def test_place_code_tells_every_token_and_means_the_same_at_every_resolution() -
     torch.testing.assert_close(small, large[1::3, 1::3], atol=1e-4, rtol=0)
 
 
+def test_a_new_attention_prefers_near_tokens() -> None:
+    """The common part of queries and keys scores a token by its distance alone, less the farther it is."""
+    attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
+    attention.start_local()
+    common = attention.q_norm.bias.detach().expand(1, 1, 81, 8)
+    turned = rotate(common, *rotation(9, 9, 8, 10.0, torch.device("cpu")))[0, 0].unflatten(0, (9, 9))
+    scores = (turned @ turned[4, 4]).detach()
+    assert scores.argmax() == 40
+    assert (scores[4, 4:8].diff() < 0).all() and (scores[4:8, 4].diff() < 0).all()
+
+
 def test_gate_interpolates_between_the_two_branches() -> None:
     """At gate 0 the output is the compressed branch's, at 1 the neighborhood's; a new module takes the mean of both."""
     torch.manual_seed(0)

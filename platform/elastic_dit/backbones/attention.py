@@ -41,6 +41,15 @@ class SelfAttention(nn.Module):
         self.k_norm = nn.LayerNorm(head_dim)
         self.out = ElasticLinear(width, width)
 
+    def start_local(self) -> None:
+        """Give every query and key the same part, which RoPE turns into a preference for near tokens.
+
+        Where x_t is mostly noise its content tells nothing about where to look; a new network would have to learn
+        first that neighbours belong together.
+        """
+        nn.init.ones_(self.q_norm.bias)
+        nn.init.ones_(self.k_norm.bias)
+
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, N, D) -> q (B, H, N, E), k and v (B, G, N, E)."""
         q = split_heads(self.q(x, out_features=x.shape[-1]), self.head_dim)

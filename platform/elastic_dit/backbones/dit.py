@@ -196,8 +196,11 @@ class ElasticDiT(nn.Module):
                     nn.init.zeros_(module.bias)
         for module in self.modules():
             match module:
-                case CrossAttention() | SelfAttention():
+                case CrossAttention():
                     nn.init.zeros_(module.out.weight)
+                case SelfAttention():
+                    nn.init.zeros_(module.out.weight)
+                    module.start_local()
                     if isinstance(module, AdaptiveSparseSelfAttention):
                         module.reset_branches()
                 case FeedForward():
