@@ -25,7 +25,6 @@ from elastic_dit.backbones.position import place, rotation
 from elastic_dit.backbones.spec import FULL, DiTSpec, Level
 from elastic_dit.encoders.contract import TextTokens
 
-
 # Below this time the estimate is x_t - LEAST_TIME v rather than the data: a division by a small t would let the few
 # samples with hardly any noise drown all others in the loss.
 LEAST_TIME = 0.5
