@@ -57,6 +57,7 @@ def read(path: Path) -> Document:
         raise ConfigError(f"{path}{_syntax_problem(error, text)}") from None
     except OmegaConfBaseException as error:
         key, problem = dotted(error.full_key), str(error).splitlines()[0]
+        assert isinstance(node, yaml.MappingNode)  # else the checks above would have raised
         place = Document(path, node, {}).place(key)
         raise ConfigError(f"{place}: {key}: not a valid value or interpolation: {problem}") from None
     except (yaml.YAMLError, ValueError) as error:
