@@ -16,8 +16,7 @@ def to_latent(sample: Sample, autoencoder: Autoencoder, base_size: int) -> Sampl
     """The sample with its picture cut to its bucket and encoded; kept in half precision."""
     buckets = bucket_list(base_size)
     bucket = buckets[nearest_bucket(sample.width, sample.height, buckets)]
-    assert isinstance(autoencoder, torch.nn.Module)
-    device = next(chain(autoencoder.parameters(), autoencoder.buffers())).device
+    device = place_of(autoencoder)
     image = decode_image(sample, bucket).to(device).float()[None] / 127.5 - 1
     with torch.inference_mode():
         latent = autoencoder.encode(image)[0].to("cpu", torch.float16)
@@ -31,6 +30,12 @@ def to_latent(sample: Sample, autoencoder: Autoencoder, base_size: int) -> Sampl
         annotations=sample.annotations,
         seed=sample.seed,
     )
+
+
+def place_of(autoencoder: Autoencoder) -> torch.device:
+    """Where the autoencoder's weights are; the CPU for one that has none."""
+    weights = chain(autoencoder.parameters(), autoencoder.buffers()) if isinstance(autoencoder, torch.nn.Module) else ()
+    return next((tensor.device for tensor in weights), torch.device("cpu"))
 
 
 def describe(autoencoder: Autoencoder, base_size: int) -> dict[str, Any]:

@@ -305,6 +305,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             [word for word in rest if "=" in word and word[0] != "-"],
             [word for word in rest if "=" not in word or word[0] == "-"],
         )
+    if args.verb == "sample":
+        # argparse takes prompts in one place only; they may also stand behind options.
+        args.prompts, rest = [*args.prompts, *(w for w in rest if w[0] != "-")], [w for w in rest if w[0] == "-"]
     if rest:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     # Class paths in a user's own folder are found from where the command is given.
