@@ -160,7 +160,7 @@ def test_sample_draws_a_grid(tiny: list[str], tmp_path: Path, capsys: pytest.Cap
     for wrong, named in (
         (["--width", "0.7"], "0.5"),
         (["--size", "100x100"], "multiples"),
-        (["--size", "big"], "128x128"),
+        (["--size", "big"], "128x160"),
         (["--steps", "0"], "at least 1"),
         (["--out", "x.jpg"], ".png"),
     ):
