@@ -23,7 +23,7 @@ def test_a_relative_database_is_made_absolute_and_other_uris_stay(
     assert target.artifact_root("http://localhost:5000") is None
 
 
-@pytest.mark.parametrize("uri", ["", "mlruns", "runs/mlflow.db", "file:///tmp/mlruns", "sqlite:", "sqlite:///"])
+@pytest.mark.parametrize("uri", ["", "mlruns", "runs/mlflow.db", "file:///some/mlruns", "sqlite:", "sqlite:///"])
 def test_a_uri_that_cannot_be_one_is_a_clear_error(uri: str) -> None:
     with pytest.raises(ConfigError, match="neither a database nor a server"):
         target.absolute_uri(uri)
