@@ -11,9 +11,9 @@ from datamodules.scenes.scene import (
     COLORS,
     PICTURE_SHARES,
     PICTURE_SIZES,
-    RADII,
     RELATIONS,
     SHAPES,
+    SIZES,
 )
 from datamodules.scenes.split import split_of
 
@@ -59,17 +59,17 @@ def _prompt(group: str, rng: np.random.Generator) -> str:
     extras = random_extras(rng, 0.4 if group in _FEW else 0.12)
     first = int(rng.integers(len(_KINDS)))
     second = (first + 1 + int(rng.integers(len(_KINDS) - 1))) % len(_KINDS)
-    sizes = [tuple(RADII)[int(i)] if extras.sized else "" for i in rng.integers(len(RADII), size=2)]
+    sizes = [tuple(SIZES)[int(i)] if extras.sized else "" for i in rng.integers(len(SIZES), size=2)]
     phrases = [one(*_KINDS[first], sizes[0]), one(*_KINDS[second], sizes[1])]
     if group == "position":
-        return f"{phrases[0]} {RELATIONS[int(rng.integers(len(RELATIONS)))]} {phrases[1]}"
-    if group == "counting":
+        text = f"{phrases[0]} {RELATIONS[int(rng.integers(len(RELATIONS)))]} {phrases[1]}"
+    elif group == "counting":
         text = several(tuple(NUMBERS)[int(rng.integers(len(NUMBERS)))], *_KINDS[first], sizes[0])
     else:
         text = listed(phrases if group == "color_attr" else phrases[:1])
-    if extras.background:
-        return on_background(text, tuple(BACKGROUNDS)[int(rng.integers(len(BACKGROUNDS)))])
     if extras.place and group == "single_object":
         row, column = rng.integers(len(PLACES), size=2)
-        return f"{text} {PLACES[int(row)][int(column)]}"
+        text = f"{text} {PLACES[int(row)][int(column)]}"
+    if extras.background:
+        return on_background(text, tuple(BACKGROUNDS)[int(rng.integers(len(BACKGROUNDS)))])
     return text

@@ -23,7 +23,8 @@ _PHRASE = re.compile(
 )
 _RELATION = re.compile(rf" ({'|'.join(RELATIONS)}) (?=an? )")
 _WHERE = re.compile(
-    rf" (?:on a (?:{'|'.join(BACKGROUNDS)}) background|{'|'.join(place for row in PLACES for place in row)})$"
+    rf"(?: (?:{'|'.join(place for row in PLACES for place in row)}))?"
+    rf"(?: on a (?:{'|'.join(BACKGROUNDS)}) background)?$"
 )
 
 

@@ -16,7 +16,7 @@ PLACES = (
 
 
 class Extras(NamedTuple):
-    """What a short caption tells besides colours, shapes and counts; most tell nothing more."""
+    """What a short caption tells although it is the usual: a large size, a white background, the center."""
 
     sized: bool
     background: bool
@@ -24,9 +24,9 @@ class Extras(NamedTuple):
 
 
 def random_extras(rng: np.random.Generator, share: float = 0.12) -> Extras:
-    """Size in ``share`` of captions, and either background or place (where it applies) in ``share`` each."""
-    size, where = rng.random(2)
-    return Extras(bool(size < share), bool(where < share), bool(share <= where < 2 * share))
+    """Each in ``share`` of captions, independently."""
+    size, background, place = rng.random(3) < share
+    return Extras(bool(size), bool(background), bool(place))
 
 
 def one(shape: str, color: str, size: str = "") -> str:

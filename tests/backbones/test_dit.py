@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from elastic_dit.backbones.attention import AdaptiveSparseSelfAttention
-from elastic_dit.backbones.dit import ElasticDiT, extract
+from elastic_dit.backbones.dit import ElasticDiT, extract, precondition
 from elastic_dit.backbones.position import place, rotate, rotation
 from elastic_dit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 from elastic_dit.encoders.contract import TextTokens
@@ -147,17 +147,34 @@ def test_rotation_keeps_norms_and_sees_only_offsets() -> None:
     assert not torch.allclose(at[0, 0] @ at[2, 3], at[0, 0] @ at[3, 2])  # rows are not columns
 
 
-def test_data_prediction_gives_the_velocity_of_its_estimate() -> None:
-    """With an output of zero the estimate is zero data, whose velocity is x_t / t; both forms share their weights."""
+def test_preconditioning_is_the_least_squares_guess_of_the_velocity() -> None:
+    """Against a regression on samples: slope, what it leaves over, and the variance of the input."""
+    generator = torch.Generator().manual_seed(0)
+    std, time = torch.tensor([0.2, 2.0]), torch.tensor([0.03, 0.5, 0.97])
+    data = std[:, None] * torch.randn(3, 2, 400_000, generator=generator)
+    noise = torch.randn(data.shape, generator=generator)
+    t = time[:, None, None]
+    x_t, velocity = (1 - t) * data + t * noise, noise - data
+    factor, guess, share = (part[..., 0] for part in precondition(time, std.tolist()))
+    torch.testing.assert_close((factor * x_t).std(-1), torch.ones(3, 2), atol=0.01, rtol=0)
+    slope = (x_t * velocity).mean(-1) / x_t.square().mean(-1)
+    torch.testing.assert_close(guess[..., 0], slope, atol=0.02, rtol=0.01)
+    torch.testing.assert_close(share[..., 0], (velocity - guess * x_t).std(-1), atol=0.01, rtol=0.01)
+
+
+def test_a_new_preconditioned_network_gives_the_best_linear_guess() -> None:
     fields = {f: getattr(SPEC, f) for f in SPEC.__dataclass_fields__}
-    net = ElasticDiT(DiTSpec(**(fields | {"prediction": "data"})))
+    std = torch.linspace(0.1, 2.0, SPEC.latent_channels)
+    spec = DiTSpec(**(fields | {"latent_std": tuple(std.tolist())}))
+    net = ElasticDiT(spec)
     x, time, text = inputs()
-    time = 0.5 + time / 2
-    torch.testing.assert_close(net(x, time, text), x / time[:, None, None, None])
+    factor, guess, share = precondition(time, std.tolist())
+    torch.testing.assert_close(net(x, time, text), guess * x)
     plain = network()
     net.load_state_dict(plain.state_dict())
-    expected = (x - plain(x, time, text)) / time[:, None, None, None]
-    torch.testing.assert_close(net(x, time, text), expected)
+    torch.testing.assert_close(net(x, time, text), guess * x + share * plain(factor * x, time, text))
+    with pytest.raises(ValueError, match="latent_std must be"):
+        DiTSpec(**(fields | {"latent_std": (1.0,)}))
 
 
 def test_place_code_tells_every_token_and_means_the_same_at_every_resolution() -> None:

@@ -29,10 +29,22 @@ def test_shift_keeps_the_ends_and_inverts() -> None:
     assert shift(torch.tensor(0.25), 3.0).item() == pytest.approx(0.5)
 
 
-def test_times_follow_the_shifted_logit_normal() -> None:
-    """logit(t') = logit(t) + log(shift): the median moves to shift / (1 + shift), the spread stays 1."""
-    times = sample_times(200_000, 3.0, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("spread", [1.0, 1.6])
+def test_times_follow_the_shifted_logit_normal(spread: float) -> None:
+    """logit(t') = logit(t) + log(shift): the median moves to shift / (1 + shift), the spread stays."""
+    times = sample_times(200_000, 3.0, spread, torch.Generator().manual_seed(0))
     logits = torch.logit(times.double())
     assert logits.mean().item() == pytest.approx(math.log(3.0), abs=0.01)
-    assert logits.std().item() == pytest.approx(1.0, abs=0.01)
+    assert logits.std().item() == pytest.approx(spread, abs=0.01)
     assert times.min() > 0 and times.max() < 1
+
+
+def test_each_time_has_the_whole_distribution_of_its_interval() -> None:
+    """The i-th of four times is uniform over the i-th quarter of the distribution."""
+    generator = torch.Generator().manual_seed(0)
+    times = torch.stack([sample_times(4, 1.0, 1.0, generator) for _ in range(20_000)]).double()
+    shares = torch.special.ndtr(torch.logit(times))
+    quarters = torch.arange(4) / 4
+    assert bool(((shares >= quarters - 1e-5) & (shares <= quarters + 0.25 + 1e-5)).all())
+    torch.testing.assert_close((shares - quarters).mean(0), torch.full((4,), 0.125).double(), atol=2e-3, rtol=0)
+    torch.testing.assert_close((shares - quarters).std(0), torch.full((4,), 0.25 / 12**0.5).double(), atol=2e-3, rtol=0)

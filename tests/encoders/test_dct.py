@@ -46,6 +46,16 @@ def test_a_constant_image_has_only_dc() -> None:
     assert nonzero.nonzero().flatten().tolist() == [0, 10, 13]
 
 
+def test_the_center_encodes_to_zero_and_comes_back() -> None:
+    autoencoder = DCTAutoencoder(center=0.25)
+    torch.testing.assert_close(autoencoder.encode(torch.full((1, 3, 8, 8), 0.25)), torch.zeros(1, 16, 1, 1))
+    smooth = drawn()
+    plain = DCTAutoencoder()
+    torch.testing.assert_close(autoencoder.decode(autoencoder.encode(smooth)), plain.decode(plain.encode(smooth)))
+    with pytest.raises(ValueError, match="center"):
+        DCTAutoencoder(center=2.0)
+
+
 def test_the_luma_channels_are_a_dct_of_the_block() -> None:
     from scipy.fft import dctn
 

@@ -22,6 +22,6 @@ def test_repeats_only_when_a_group_runs_out() -> None:
 
 def test_prompts_are_captions_that_scenes_have() -> None:
     """Validation scenes' captions of one object are among the prompts of one object."""
-    prompts = {p["prompt"] for p in held_out_prompts(360, seed=0) if p["tag"] == "single_object"}
+    prompts = {p["prompt"] for p in held_out_prompts(1600, seed=0) if p["tag"] == "single_object"}
     captions = {s.captions[0] for s in scenes("validation", 60, seed=5) if len(s.scene.objects) == 1}
     assert captions <= prompts

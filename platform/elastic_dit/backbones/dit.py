@@ -25,9 +25,17 @@ from elastic_dit.backbones.position import place, rotation
 from elastic_dit.backbones.spec import FULL, DiTSpec, Level
 from elastic_dit.encoders.contract import TextTokens
 
-# Below this time the estimate is x_t - LEAST_TIME v rather than the data: a division by a small t would let the few
-# samples with hardly any noise drown all others in the loss.
-LEAST_TIME = 0.5
+
+def precondition(time: Tensor, std: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+    """Factors (B, C, 1, 1) of x_t before the network, of x_t beside it, and of its output.
+
+    For x_t = (1 - t) x_0 + t e and v = e - x_0, with x_0 of standard deviation s in a channel and e of 1:
+    Var x_t = (1 - t)^2 s^2 + t^2, the best linear guess of v is x_t (t - (1 - t) s^2) / Var x_t, and what it
+    misses has standard deviation s / sqrt(Var x_t). time (B,), std of each channel.
+    """
+    t, s = time[:, None, None, None], time.new_tensor(std)[:, None, None]
+    variance = ((1 - t) * s).square() + t.square()
+    return variance.rsqrt(), (t - (1 - t) * s.square()) / variance, s * variance.rsqrt()
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -236,7 +244,10 @@ class ElasticDiT(nn.Module):
         embedding, modulation = self.time.at(hidden)(time)
         tokens, mask = self.text(text)
 
-        patches = F.pixel_unshuffle(x, patch).flatten(2).transpose(1, 2)
+        preconditioned = bool(self.spec.latent_std)
+        if preconditioned:
+            factor, guess, share = precondition(time, self.spec.latent_std)
+        patches = F.pixel_unshuffle(factor * x if preconditioned else x, patch).flatten(2).transpose(1, 2)
         h = self.embed(patches, out_features=hidden) + place(*grid, hidden, x.device).to(patches.dtype)
         h = self.run_stages(h, grid, modulation, tokens, mask)
         table = self.final_tables.at(hidden)
@@ -244,9 +255,7 @@ class ElasticDiT(nn.Module):
         shift, scale = (embedding + table.offsets).chunk(2, dim=1)
         out = self.unembed(modulate(h, shift, scale))
         estimate = F.pixel_shuffle(out.transpose(1, 2).unflatten(2, grid), patch)
-        if self.spec.prediction == "data":
-            return (x - estimate) / time.clamp_min(LEAST_TIME)[:, None, None, None]
-        return estimate
+        return guess * x + share * estimate if preconditioned else estimate
 
     def run_stages(self, h: Tensor, grid: Grid, modulation: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """Down, middle at half the sides, up; the down stage's output is added again before the up stage."""

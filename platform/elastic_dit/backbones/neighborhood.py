@@ -36,6 +36,14 @@ def neighborhood_mask(tokens: int, blocks: int, radius: int, device: torch.devic
         return (block[:, None] - block[None, :]).abs() <= radius
 
 
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``scaled_dot_product_attention``, on CPUs in fp32: its backward pass there takes ten times as long in bf16."""
+    if q.device.type == "cpu" and q.dtype is torch.bfloat16:
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask).to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Softmax attention with grouped queries; the mask, where given, broadcasts to (B, 1, N, M), True = visible.
 
@@ -45,14 +53,12 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = Non
     batch, heads, tokens, channels = q.shape
     groups = k.shape[1]
     if groups == heads:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return softmax_attention(q, k, v, mask)
     if mask is None or mask.shape[-2] == 1:
         folded = q.reshape(batch, groups, heads // groups * tokens, channels)
-        return F.scaled_dot_product_attention(folded, k, v, attn_mask=mask).reshape(q.shape)
+        return softmax_attention(folded, k, v, mask).reshape(q.shape)
     repeat = heads // groups
-    return F.scaled_dot_product_attention(
-        q, k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1), attn_mask=mask
-    )
+    return softmax_attention(q, k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1), mask)
 
 
 def masked(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:

@@ -69,9 +69,10 @@ class DiTSpec:
     network (1.0) included. ``text_inputs``: embedding width of every text encoder, in the order of
     ``text_encoders``; each is projected to ``text_width`` and the tokens are concatenated. ``text_kv_heads``:
     key/value heads of cross-attention, whose projections are shared whole by all widths (paper Sec. 3.2).
-    ``prediction``: what the last layer estimates; "data" leaves the velocity to v = (x_t - x_0) / t for t of at
-    least a half, so that a narrow network need not carry all the noise of a patch through its hidden size (after
-    Li and He 2025, "JiT").
+    ``latent_std``: the latents' standard deviation in each channel. Where given, the network is preconditioned
+    (after Karras et al. 2022, "EDM", Table 1): its input has unit variance at every time, and its output corrects
+    the best linear guess of the velocity, so that a narrow network need not carry all the noise of a patch through
+    its hidden size.
     """
 
     latent_channels: int
@@ -85,7 +86,7 @@ class DiTSpec:
     patch_size: int = 2
     rope_theta: float = 10_000.0
     frequency_width: int = 256
-    prediction: Literal["velocity", "data"] = "velocity"
+    latent_std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.levels) not in (1, 3):
@@ -94,6 +95,8 @@ class DiTSpec:
             raise ValueError("the scales of the levels must be 1, or 1, 2, 1")
         if FULL not in self.widths or sorted(set(self.widths)) != sorted(self.widths):
             raise ValueError("widths must hold 1.0 and no fraction twice")
+        if self.latent_std and (len(self.latent_std) != self.latent_channels or min(self.latent_std) <= 0):
+            raise ValueError(f"latent_std must be {self.latent_channels} positive numbers, one a latent channel")
         if self.head_dim % 4:
             raise ValueError("head_dim must be a multiple of 4 for two-dimensional RoPE")
         for fraction in self.widths:

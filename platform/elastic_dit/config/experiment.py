@@ -11,7 +11,8 @@ from elastic_dit.config.component import Component, Given
 class Training:
     """What every stage shares.
 
-    ``max_steps``: optimizer steps. ``precision``: Lightning's names; "auto" is bf16 on a GPU, fp32 elsewhere.
+    ``max_steps``: optimizer steps. ``precision``: Lightning's names; "auto" is bf16 on GPUs and on processors that
+    multiply it faster, else fp32.
     ``accumulate``: batches a step. ``*_every``: in optimizer steps; 0 is never.
     """
 

@@ -55,9 +55,9 @@ class DCTAutoencoder(Frozen):
     """Channels: 10 luma, 3 blue-yellow, 3 red-green coefficients, all divided by one ``scale``.
 
     One scale for all channels on purpose: at unit variance each, the fine edges would be as loud as the
-    layout. The default gives the project's drawn scenes an overall RMS of about 1; the standard deviation of
-    their luma DC is then about 3.9, that of their chroma DCs 0.7 and 0.5, that of the highest coefficients
-    0.08. Mid-grey is zero, so that the channels' means are near zero over dark and light backgrounds.
+    layout. ``center``: the grey level (-1 black, 1 white) whose latents are zero; pictures on light backgrounds
+    have their mean above mid-grey. On the project's drawn scenes, center 0.5 makes every channel's mean about zero;
+    ``SCENES_STD`` are the standard deviations then.
 
     Encoding is linear, and decoding is its transpose but for the clamp, so ``decode(encode(x))`` is the
     orthogonal projection of ``x`` wherever nothing is clamped.
@@ -67,11 +67,14 @@ class DCTAutoencoder(Frozen):
     factor: int = BLOCK
     kernel: Tensor
 
-    def __init__(self, scale: float = 2.1) -> None:
+    def __init__(self, scale: float = 2.1, center: float = 0.0) -> None:
         super().__init__()
         if not scale > 0:
             raise ValueError(f"scale must be positive, not {scale}")
+        if not -1 <= center <= 1:
+            raise ValueError(f"center must be a grey level from -1 to 1, not {center}")
         self.scale = scale
+        self.center = center
         self.register_buffer("kernel", analysis_kernel().float(), persistent=False)
         self.freeze()
 
@@ -81,10 +84,10 @@ class DCTAutoencoder(Frozen):
             raise ValueError(f"image sides must be multiples of {BLOCK}, not {tuple(images.shape[-2:])}")
         # bf16 would round the large DC coefficients visibly.
         with torch.autocast(images.device.type, enabled=False):
-            return functional.conv2d(images.float(), self.kernel, stride=BLOCK) / self.scale
+            return functional.conv2d(images.float() - self.center, self.kernel, stride=BLOCK) / self.scale
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, 16, h, w) -> images (B, 3, 8h, 8w), clamped to [-1, 1]."""
         with torch.autocast(latents.device.type, enabled=False):
             images = functional.conv_transpose2d(latents.float() * self.scale, self.kernel, stride=BLOCK)
-        return images.clamp(-1, 1)
+        return (images + self.center).clamp(-1, 1)

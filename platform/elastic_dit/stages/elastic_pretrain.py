@@ -32,7 +32,8 @@ class ElasticPretrain(LightningModule):
     Loss: Eq. 4 for both, and Eq. 5 for the sub-network against the full network's detached prediction.
     The two backward passes follow one another, so that activations of one network at a time are held.
 
-    ``time_shift``: shift of the logit-normal times towards noise.
+    ``time_shift``: shift of the logit-normal times towards noise; ``time_spread``: their standard deviation before
+    the logistic function.
     ``drop_text``: probability of dropping a sample's text, for each encoder on its own.
     ``distillation_weight``: weight of Eq. 5.
     ``gradient_scaling``: "adaptive" gives the sub-network's gradient the full network's norm on the weights they
@@ -47,6 +48,7 @@ class ElasticPretrain(LightningModule):
         training: Training,
         seed: int,
         time_shift: float = 1.0,
+        time_spread: float = 1.0,
         drop_text: float = 0.1,
         distillation_weight: float = 1.0,
         gradient_scaling: Literal["adaptive", "sum"] = "adaptive",
@@ -60,6 +62,7 @@ class ElasticPretrain(LightningModule):
         self.training_spec = training
         self.seed = seed
         self.time_shift = time_shift
+        self.time_spread = time_spread
         self.drop_text = drop_text
         self.distillation_weight = distillation_weight
         self.gradient_scaling = gradient_scaling
@@ -85,7 +88,7 @@ class ElasticPretrain(LightningModule):
         data = self.encoders.latents(batch)
         here = (self.seed, batch_idx, self.global_rank)
         text = drop(self.encoders.tokens(batch["captions"]), self.drop_text, generator("text", *here))
-        time = sample_times(len(data), self.time_shift, generator("time", *here)).to(data)
+        time = sample_times(len(data), self.time_shift, self.time_spread, generator("time", *here)).to(data)
         noise = torch.randn(data.shape, generator=generator("noise", *here)).to(data)
         inputs = (interpolate(data, noise, time), time, text)
         losses = self.add_gradients(inputs, velocity(data, noise), batch_idx)

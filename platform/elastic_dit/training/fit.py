@@ -22,6 +22,7 @@ from elastic_dit.training.assemble import build_data, build_encoders, build_stag
 from elastic_dit.training.callbacks import Elapsed, Progress, SampleGrids
 from elastic_dit.training.checkpointing import AtomicCheckpointIO, Checkpoints
 from elastic_dit.training.plan import parameters_by_width
+from elastic_dit.training.precision import resolve_precision
 from elastic_dit.training.run_folder import RunFolder
 
 # The launcher's child processes find the first process's run folder here.
@@ -189,7 +190,7 @@ def build_trainer(experiment: Experiment, folder: RunFolder, logger: RunLogger, 
         devices=devices(spec.devices, spec.accelerator),
         num_nodes=spec.nodes,
         strategy=strategy(experiment),
-        precision=precision(spec.precision, spec.accelerator),
+        precision=resolve_precision(spec.precision, spec.accelerator),
         max_steps=spec.max_steps,
         logger=logger,
         callbacks=[
@@ -216,13 +217,6 @@ def devices(wanted: int | str, accelerator: str) -> int | str:
     """All GPUs, but one process on a CPU, where more would only share its cores."""
     on_cpu = accelerator == "cpu" or not torch.accelerator.is_available()
     return 1 if wanted == "auto" and on_cpu else wanted
-
-
-def precision(wanted: str, accelerator: str) -> Any:
-    """bf16 on a GPU, full precision on a CPU, where bf16 is slower for small networks."""
-    if wanted != "auto":
-        return wanted
-    return "bf16-mixed" if accelerator != "cpu" and torch.cuda.is_available() else "32-true"
 
 
 def strategy(experiment: Experiment) -> Strategy | str:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
+from elastic_dit.training.precision import has_bf16_units
+
 # Quintic iteration that lifts all singular values near 1 in five rounds (Jordan et al. 2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
@@ -19,22 +21,18 @@ ROUNDS = 5
 def orthogonalize(matrix: Tensor) -> Tensor:
     """The matrix with its singular values drawn to about 1 (0.7 to 1.2), by Newton-Schulz. (m, n) -> (m, n).
 
-    Rows fewer than columns, the iteration X <- (a I + b X X^T + c (X X^T)^2) X runs on the small Gram matrix
-    alone, and X is multiplied once at the end. In the gradient's own precision: ``torch.optim.Muon`` takes bf16,
-    which is slow on processors without bf16 matrix units.
+    X <- a X + b (X X^T) X + c (X X^T)^2 X, in bf16 where the processor multiplies that faster (as
+    ``torch.optim.Muon`` does everywhere), else in the gradient's own precision.
     """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonalize(matrix.T).T
     a, b, c = COEFFICIENTS
-    x = matrix / matrix.norm().clamp_min(1e-7)
-    gram = x @ x.T
-    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    product = identity
+    x = matrix.bfloat16() if has_bf16_units(matrix.device.type) else matrix
+    x = x / x.norm().clamp_min(1e-7)
     for _ in range(ROUNDS):
-        step = a * identity + b * gram + c * (gram @ gram)
-        product = step @ product
-        gram = step @ gram @ step  # all are polynomials of one symmetric matrix, so they commute
-    return product @ x
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.to(matrix.dtype)
 
 
 class Muon(Optimizer):

@@ -19,6 +19,7 @@ from elastic_dit.config.component import build
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.encoders.contract import TextTokens
 from elastic_dit.losses.flow_matching import flow_matching_loss
+from elastic_dit.training.precision import resolve_precision
 
 # Share of the matrix rate that a step of training reaches; used only where a step is too long to be measured.
 USUAL_SHARE = 0.4
@@ -110,11 +111,14 @@ def measured_step_seconds(experiment: Experiment, batch: int, sides: tuple[int, 
     optimizer = build(experiment.optimizer, params=list(network.named_parameters()))
     inputs = network_inputs(experiment.backbone, batch, sides, "cpu", tokens)
     sub = sorted(experiment.backbone.widths)[-2:][0]
+    half = resolve_precision(experiment.training.precision, "cpu") == "bf16-mixed"
     best = float("inf")
     for _ in range(3):
         began = time.perf_counter()
         for width in {FULL, sub}:
-            flow_matching_loss(network(*inputs, width=width), inputs[0]).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = flow_matching_loss(network(*inputs, width=width), inputs[0])
+            loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         best = min(best, time.perf_counter() - began)
@@ -144,7 +148,7 @@ def plan(experiment: Experiment) -> str:
     wanted = training.devices if isinstance(training.devices, int) else max(1, torch.cuda.device_count())
     processes = wanted * training.nodes
     shards = processes if training.strategy == "fsdp2" else 1
-    half = training.precision == "bf16-mixed" or (training.precision == "auto" and on_gpu)
+    half = resolve_precision(training.precision, training.accelerator) == "bf16-mixed"
     weights = 4 * count_parameters(network) // shards
     memory = {
         "weights": weights,

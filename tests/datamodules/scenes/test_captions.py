@@ -56,7 +56,7 @@ def test_short_captions_are_true_and_unambiguous() -> None:
         assert sum(map(len, meant)) == len(scene.objects), short
         if relation := re.search("left of|right of|above|below", short):
             assert holds(meant[0][0], relation[0], meant[1][0]), short
-        elif place := re.search(f"{PLACE}$", short):
+        elif place := re.search(PLACE, short):
             assert inside(scene, meant[0][0], place[1]), short
         if background := re.search(r"on a (\w+) background", short):
             assert background[1] == scene.background, short
@@ -84,9 +84,24 @@ def test_long_captions_are_true_and_complete() -> None:
             assert holds(a, relation, b), long
 
 
-def test_most_captions_tell_colour_shape_and_relation_only() -> None:
-    plain = [not re.search(r"small|large|background|in the|on the|at the", short) for _, (short, _) in SAMPLES]
-    assert 0.65 < sum(plain) / len(plain) < 0.85
+def test_short_captions_tell_all_that_is_not_usual() -> None:
+    for scene, (short, _) in SAMPLES:
+        assert ("grey background" in short) == (scene.background == "grey"), short
+        phrases = re.findall(PHRASE, short)
+        small = sum(COUNTS[number] for number, words in phrases if words.startswith("small"))
+        assert small == sum(item.size == "small" for item in scene.objects), short
+        if len(scene.objects) == 1:
+            assert inside(scene, scene.objects[0], place[1] if (place := re.search(PLACE, short)) else "center"), short
+        elif len(phrases) == 2 and not re.search("left of|right of|above|below", short):
+            first, second = (named(scene, words.split())[0] for _, words in phrases)
+            tall = scene.height > scene.width
+            assert holds(first, "above" if tall else "left of", second), short
+            assert abs(first.y - second.y) > 30 if tall else abs(first.x - second.x) > 30, short
+
+
+def test_some_captions_tell_what_is_usual_too() -> None:
+    for words in ("large", "in the center", "on a white background", "left of"):
+        assert 0.01 < sum(words in short for _, (short, _) in SAMPLES) / len(SAMPLES) < 0.2
     tags = Counter(expectation(short)["tag"] for _, (short, _) in SAMPLES)
     assert set(tags) == {"single_object", "color_attr", "position", "counting"} and min(tags.values()) > 80
 
@@ -95,7 +110,7 @@ def test_seed_decides_the_words() -> None:
     for seed, (scene, texts) in enumerate(SAMPLES[:50]):
         assert captions(scene, seed) == texts and short_caption(scene, seed) == texts[0]
     scene = next(scene for scene, _ in SAMPLES if len({item.kind for item in scene.objects}) == 2)
-    assert len({short_caption(scene, seed) for seed in range(30)}) > 3
+    assert len({short_caption(scene, seed) for seed in range(30)}) > 2
 
 
 def test_expectation_counts_what_the_scene_holds() -> None:
@@ -128,7 +143,7 @@ def test_expectation_counts_what_the_scene_holds() -> None:
             },
         ),
         (
-            "a pink star in the top left",
+            "a pink star in the top left on a grey background",
             {"tag": "single_object", "include": [{"class": "star", "count": 1, "color": "pink"}]},
         ),
         (

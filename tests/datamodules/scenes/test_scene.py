@@ -1,12 +1,13 @@
 """On 600 scenes: what every scene promises."""
 
+import itertools
 import math
 from collections import Counter
 
 import pytest
 
 from datamodules.scenes.draw import OUTLINES
-from datamodules.scenes.scene import REACH, Object, clear_relation, random_scene
+from datamodules.scenes.scene import REACH, SIZES, Object, clear_relation, random_scene, usual_rows
 from elastic_dit.errors import UserError
 
 SCENES = [random_scene(seed) for seed in range(600)]
@@ -39,9 +40,42 @@ def test_outlines_keep_within_reach_about_their_centroid() -> None:
 
 
 def test_small_and_large_are_clearly_different_and_large_enough() -> None:
-    radii = {size: [i.radius for s in SCENES for i in s.objects if i.size == size] for size in ("small", "large")}
-    assert min(radii["small"]) >= 10
-    assert max(radii["small"]) < 0.8 * min(radii["large"])
+    assert min(item.radius for scene in SCENES for item in scene.objects) > 10
+    for scene in SCENES:
+        radii = {size: [item.radius for item in scene.objects if item.size == size] for size in SIZES}
+        if all(radii.values()) and len(set(usual_rows(len(scene.objects), scene.width, scene.height))) == 1:
+            assert max(radii["small"]) < 0.8 * min(radii["large"])
+
+
+def test_most_pictures_are_composed_as_usual() -> None:
+    alone = [scene for scene in SCENES if len(scene.objects) == 1]
+    places = Counter((int(3 * s.objects[0].y / s.height), int(3 * s.objects[0].x / s.width)) for s in alone)
+    assert len(places) == 9 and places[1, 1] / len(alone) == pytest.approx(0.7, abs=0.08)
+    assert Counter(s.background for s in SCENES)["white"] / len(SCENES) == pytest.approx(0.7, abs=0.06)
+    sizes = Counter(item.size for scene in SCENES for item in scene.objects)
+    assert sizes["large"] / sizes.total() == pytest.approx(0.7, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "rows"),
+    [(2, (128, 128), (2,)), (2, (96, 160), (1, 1)), (3, (128, 128), (1, 2)), (3, (160, 96), (3,)),
+     (3, (96, 160), (1, 1, 1)), (4, (160, 96), (2, 2))],
+)  # fmt: skip
+def test_usual_rows(count: int, size: tuple[int, int], rows: tuple[int, ...]) -> None:
+    assert usual_rows(count, *size) == rows
+    for scene in SCENES:
+        if len(scene.objects) == count and (scene.width, scene.height) == size:
+            heights = sorted(item.y for item in scene.objects)
+            steps = [b - a > 0.25 * scene.height for a, b in itertools.pairwise(heights)]
+            turned = count == 2 and len({item.kind for item in scene.objects}) == 2
+            assert turned or sum(steps) + 1 == len(rows)
+
+
+def test_objects_are_in_reading_order() -> None:
+    for scene in SCENES:
+        for item, following in itertools.pairwise(scene.objects):
+            lower = following.y - item.y > 0.25 * scene.height
+            assert lower or (following.x > item.x and abs(following.y - item.y) < 0.1 * scene.height)
 
 
 def test_the_mix() -> None:
