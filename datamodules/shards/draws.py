@@ -11,7 +11,7 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 # What a draw is for: the first number of its tuple.
-SHARDS, SAMPLES, BATCHES, CAPTION, CROP_ACROSS, CROP_DOWN, FLIP = range(7)
+SHARDS, SAMPLES, BATCHES, CAPTION, CROP_ACROSS, CROP_DOWN, FLIP, CAPTION_LENGTH = range(8)
 
 
 def bits(*numbers: ArrayLike) -> NDArray[np.uint64]:

@@ -38,7 +38,8 @@ class ShardBatches(Dataset["Batch | RunError"]):
     Args:
         buckets: the list of sizes; ``bucket_of`` (N,) is each row's number in it.
         autoencoder: of dataset.json, for latents.
-        caption: "random" (any), "short" (the first), "long" (any other), or the short one's probability.
+        caption: "random" (any), "short" (the first), "long" (any other), or the short one's probability: whole
+            batches have short ones or long ones.
         crop: where an image is cut that has not its bucket's aspect ratio.
         flip: mirror half of the images. Captions that say left and right become wrong.
     """
@@ -83,9 +84,11 @@ class ShardBatches(Dataset["Batch | RunError"]):
             yield others[start : start + len(rows)]
 
     def _chances(self, epoch: int, rows: NDArray[np.int64]) -> list["_Chance"]:
+        # One length of caption a batch, so that short ones are not padded to a long one's tokens.
+        length = float(draws.uniform(draws.CAPTION_LENGTH, self._seed, epoch, rows[:1])[0])
         purposes = (draws.CAPTION, draws.CROP_ACROSS, draws.CROP_DOWN, draws.FLIP)
         columns = [draws.uniform(purpose, self._seed, epoch, rows).tolist() for purpose in purposes]
-        return [_Chance(*values) for values in zip(*columns, strict=True)]
+        return [_Chance(length, *values) for values in zip(*columns, strict=True)]
 
     def _fetch(self, row: int, chance: "_Chance", skipped: list[str]) -> dict[str, Any] | None:
         index = self._reader.index
@@ -104,7 +107,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
         except SampleError as error:
             skipped.append(f"{index.place(row)}: {name}: {error}")
             return None
-        caption = choose_caption(sample.captions, self._caption, chance.caption)
+        caption = choose_caption(sample.captions, self._caption, chance.length, chance.caption)
         return {"tensor": tensor, "caption": caption, "row": row, "key": key}
 
     def _collate(self, samples: list[dict[str, Any]], skipped: list[str]) -> Batch:
@@ -119,25 +122,25 @@ class ShardBatches(Dataset["Batch | RunError"]):
 
 
 class _Chance(NamedTuple):
-    """What is left to chance of one sample in one epoch, each uniform in [0, 1)."""
+    """What is left to chance of one sample in one epoch, each uniform in [0, 1); ``length`` is the whole batch's."""
 
+    length: float
     caption: float
     across: float
     down: float
     flip: float
 
 
-def choose_caption(captions: Sequence[str], choice: CaptionChoice, draw: float) -> str:
-    """One of the captions, by ``draw`` in [0, 1). A sample with one caption always gives that one."""
-    longer = captions[1:] or captions
-    if choice == "short":
-        return captions[0]
+def choose_caption(captions: Sequence[str], choice: CaptionChoice, length: float, draw: float) -> str:
+    """One of the captions, by two draws in [0, 1): short or long by ``length``, which of the long ones by ``draw``.
+
+    A sample with one caption always gives that one.
+    """
     if choice == "random":
         return captions[int(draw * len(captions))]
-    short = 0.0 if choice == "long" else float(choice)
-    if draw < short:
-        return captions[0]
-    return longer[min(int((draw - short) / (1 - short) * len(longer)), len(longer) - 1)]
+    share = {"short": 1.0, "long": 0.0}[choice] if isinstance(choice, str) else choice
+    longer = captions[1:] or captions
+    return captions[0] if length < share else longer[int(draw * len(longer))]
 
 
 class SkipCount:

@@ -35,7 +35,7 @@ class ShardDataModule(LightningDataModule):
         workers: processes that read and decode; 0 for none.
         seed: of the order, captions and cuts.
         window: shards whose samples are shuffled together.
-        caption: "random", "short", "long" or the probability of the short one.
+        caption: "random", "short", "long", or the probability that a batch has the short ones.
         crop: where images are cut.
         flip: mirror half of the images (captions that say left and right become wrong).
         validation_batch_size: default ``batch_size``.

@@ -83,16 +83,17 @@ class _HashedEncoder(Frozen):
         self.freeze()
 
     def _encode(self, captions: Sequence[str], vectors: Callable[[list[str]], list[Vector]]) -> TextTokens:
-        embeddings = np.zeros((len(captions), self.max_tokens, self.width), dtype=np.float32)
-        mask = np.zeros((len(captions), self.max_tokens), dtype=bool)
-        for row, caption in enumerate(captions):
-            tokens = vectors(words(caption))[: self.max_tokens]
+        rows = [vectors(words(caption))[: self.max_tokens] for caption in captions]
+        longest = max(map(len, rows), default=0)
+        embeddings = np.zeros((len(captions), longest, self.width), dtype=np.float32)
+        mask = np.zeros((len(captions), longest), dtype=bool)
+        for row, tokens in enumerate(rows):
             if tokens:
                 embeddings[row, : len(tokens)] = tokens
                 mask[row, : len(tokens)] = True
         device = self.positions.device
         visible = torch.from_numpy(mask).to(device)
-        placed = torch.from_numpy(embeddings).to(device) + self.positions
+        placed = torch.from_numpy(embeddings).to(device) + self.positions[:longest]
         return TextTokens(placed * visible[..., None], visible)
 
 
@@ -103,7 +104,7 @@ class WordEncoder(_HashedEncoder):
         super().__init__(width, max_tokens)
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """B captions -> embeddings (B, max_tokens, width) and mask; zeros where the mask is False."""
+        """B captions -> embeddings (B, longest, width) and mask; zeros where the mask is False."""
         return self._encode(captions, lambda tokens: [hashed_vector(word, self.width) for word in tokens])
 
 
@@ -118,7 +119,7 @@ class PhraseEncoder(_HashedEncoder):
         super().__init__(width, max_tokens)
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """B captions -> embeddings (B, max_tokens, width) and mask; zeros where the mask is False."""
+        """B captions -> embeddings (B, longest, width) and mask; zeros where the mask is False."""
         return self._encode(captions, self._phrases)
 
     def _phrases(self, tokens: list[str]) -> list[Vector]:

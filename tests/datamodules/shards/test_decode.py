@@ -75,18 +75,17 @@ def test_a_hostile_size_is_a_broken_sample(make_sample: Maker) -> None:
 
 def test_caption_choices_have_their_probabilities() -> None:
     captions = ["s", "l1", "l2"]
-    draws_ = np.linspace(0, 1, 3000, endpoint=False)
+    lengths, draws_ = np.random.default_rng(0).random((2, 40_000))
 
     def share(choice: str | float) -> list[float]:
-        chosen = [choose_caption(captions, choice, draw) for draw in draws_]
+        chosen = [choose_caption(captions, choice, *pair) for pair in zip(lengths, draws_, strict=True)]
         return [round(chosen.count(caption) / len(chosen), 2) for caption in captions]
 
-    assert share("short") == [1, 0, 0]
-    assert share("long") == [0, 0.5, 0.5]
-    assert share("random") == [0.33, 0.33, 0.33]
-    assert share(0.2) == [0.2, 0.4, 0.4]
-    assert share(1.0) == [1, 0, 0]
-    assert choose_caption(["only"], "long", 0.9) == "only"
+    assert share("short") == [1, 0, 0] == share(1.0)
+    assert share("long") == pytest.approx([0, 0.5, 0.5], abs=0.01)
+    assert share("random") == pytest.approx([1 / 3] * 3, abs=0.01)
+    assert share(0.2) == pytest.approx([0.2, 0.4, 0.4], abs=0.01)
+    assert choose_caption(["only"], "long", 0.9, 0.9) == "only"
 
 
 def test_draws_are_uniform_independent_and_fixed_for_ever() -> None:
