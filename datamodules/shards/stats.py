@@ -5,13 +5,16 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from datamodules.shards.buckets import assign_buckets, exact_buckets
-from datamodules.shards.decode import open_image
+from datamodules.shards.decode import decode_latent, open_image
 from datamodules.shards.index import SplitIndex, load_index
+from datamodules.shards.latents import to_latent
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import SPLITS, SampleError, parse_metadata, read_info
+from elastic_dit.encoders.contract import Autoencoder
 from elastic_dit.errors import UserError
 
 _MOST_CAPTIONS = 2000
@@ -33,6 +36,36 @@ def stats(path: Path, base_size: int = 128) -> str:
             lines.append(f"  not usable: {len(index.skipped)} ('elastic-dit data validate' lists them)")
         if len(index):
             lines += _sizes(index) + _buckets(index, base_size) + _captions(index)
+    return "\n".join(lines)
+
+
+def latent_statistics(path: Path, autoencoder: Autoencoder, base_size: int = 128, count: int = 256) -> str:
+    """Mean and standard deviation of each latent channel over ``count`` training samples, as YAML lists.
+
+    The second is what ``backbone.latent_std`` of an experiment wants.
+
+    Raises:
+        UserError: no such data set, or no readable sample.
+    """
+    index = load_index(path, "train", read_info(path).kind)
+    reader = ShardReader(index)
+    total = squares = torch.zeros(autoencoder.channels, dtype=torch.float64)
+    number = 0
+    for row in _spread(len(index), count):
+        try:
+            sample = reader.sample(row)
+            encoded = sample if index.kind == "latent" else to_latent(sample, autoencoder, base_size)
+            latent = decode_latent(encoded, None).double()
+        except SampleError:
+            continue
+        total, squares = total + latent.sum((1, 2)), squares + latent.square().sum((1, 2))
+        number += latent[0].numel()
+    if not number:
+        raise UserError(f"{path}: no readable sample in train")
+    mean = total / number
+    std = (squares / number - mean.square()).clamp_min(0).sqrt()
+    lines = (f"{name}: [{', '.join(f'{value:.3g}' for value in values.tolist())}]"
+             for name, values in (("latent_mean", mean), ("latent_std", std)))  # fmt: skip
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elastic_dit.errors import ConfigError, RunError, UserError
 
@@ -88,6 +88,8 @@ def add_data(verbs: argparse._SubParsersAction) -> None:
     stats = kinds.add_parser("stats", help="sizes, aspect ratios, captions")
     stats.add_argument("path", type=Path)
     stats.add_argument("--sheet", type=Path, help="also write a contact sheet with captions to this PNG")
+    stats.add_argument("--latents", type=Path, metavar="YAML", help="also measure the latents' mean and standard "
+                       "deviation in each channel of this experiment's autoencoder")  # fmt: skip
     stats.set_defaults(call=call_data_stats)
 
 
@@ -182,14 +184,7 @@ def call_data_build(args: argparse.Namespace) -> None:
     share = None if args.validation in (None, "same") else number(args.validation, "--validation")
     autoencoder = None
     if args.latents:
-        from elastic_dit.config.component import build
-        from elastic_dit.config.experiment import Experiment
-        from elastic_dit.config.load import load
-
-        autoencoder = build(load(args.latents, [], Experiment).config.autoencoder)
-        import torch
-
-        autoencoder.to("cuda" if torch.cuda.is_available() else "cpu")
+        autoencoder, _ = autoencoder_of(args.latents)
     from datamodules.shards.build import build_folder, build_scenes
 
     if args.source == "scenes":
@@ -221,6 +216,20 @@ def call_data_build(args: argparse.Namespace) -> None:
     print(f"next     lightning run experiments/elastic_pretrain.yaml data.init_args.path={args.out}")
 
 
+def autoencoder_of(file: Path) -> tuple[Any, int]:
+    """An experiment's autoencoder, on the GPU where there is one, and its pictures' size."""
+    from elastic_dit.config.component import build
+    from elastic_dit.config.experiment import Experiment
+    from elastic_dit.config.load import load
+
+    experiment = load(file, [], Experiment).config
+    autoencoder = build(experiment.autoencoder)
+    import torch
+
+    autoencoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    return autoencoder, int(experiment.data.init_args.get("base_size", 128))
+
+
 def number(text: str, option: str) -> float:
     try:
         return float(text)
@@ -238,9 +247,12 @@ def call_data_validate(args: argparse.Namespace) -> None:
 
 
 def call_data_stats(args: argparse.Namespace) -> None:
-    from datamodules.shards.stats import contact_sheet, stats
+    autoencoder, base_size = autoencoder_of(args.latents) if args.latents else (None, 128)
+    from datamodules.shards.stats import contact_sheet, latent_statistics, stats
 
-    print(stats(args.path))
+    print(stats(args.path, base_size))
+    if autoencoder is not None:
+        print(f"\n{latent_statistics(args.path, autoencoder, base_size)}")
     if args.sheet:
         contact_sheet(args.path, args.sheet)
         print(f"contact sheet: {args.sheet}")

@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from datamodules.shards.build import build_folder, build_scenes
+from datamodules.shards.decode import decode_latent
 from datamodules.shards.index import load_index
 from datamodules.shards.module import ShardDataModule
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import Sample, read_info
-from datamodules.shards.stats import contact_sheet, stats
+from datamodules.shards.stats import contact_sheet, latent_statistics, stats
 from datamodules.shards.validate import validate
+from elastic_dit.encoders.dct import DCTAutoencoder
 from elastic_dit.errors import UserError
 
 
@@ -266,6 +269,19 @@ def test_stats_and_contact_sheet(tmp_path: Path) -> None:
     assert "latent data set" in stats(tmp_path / "b")
     with pytest.raises(UserError, match="holds latents"):
         contact_sheet(tmp_path / "b", tmp_path / "sheet.png")
+
+
+def test_latent_statistics_are_those_of_all_latents_stacked(tmp_path: Path) -> None:
+    autoencoder = DCTAutoencoder(center=0.5)
+    build_scenes(tmp_path / "a", 12, 0, autoencoder=autoencoder, progress=False)
+    build_scenes(tmp_path / "b", 12, 0, progress=False)
+    reader = ShardReader(load_index(tmp_path / "a", "train", "latent"))
+    stacked = torch.cat([decode_latent(reader.sample(row)).flatten(1) for row in range(12)], dim=1)
+    for name, expected in (("mean", stacked.mean(1)), ("std", stacked.std(1, correction=0))):
+        for folder in ("a", "b"):
+            text = latent_statistics(tmp_path / folder, autoencoder)
+            values = yaml.safe_load(text)[f"latent_{name}"]
+            torch.testing.assert_close(torch.tensor(values), expected, atol=2e-3, rtol=0.01)
 
 
 def test_dataset_json_names_its_source(tmp_path: Path) -> None:
