@@ -36,7 +36,9 @@ RELATIONS = ("left of", "right of", "above", "below")
 REACH = 1.25
 _GAP = 4.0  # pixels between any two objects
 _JITTER = 0.04  # of the picture's side
-_USUAL = 0.7  # share of the pictures with what a caption need not tell
+_USUAL = 0.7  # share of white backgrounds and of large objects, which a caption need not tell
+_IN_THE_MIDDLE = 0.6  # share of single objects
+_TURNED = 0.35  # share of pairs that do not stand as usual
 _KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
 _AROUND = tuple((row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1))
 
@@ -109,9 +111,8 @@ def random_scene(rng_seed: int, width: int | None = None, height: int | None = N
     Of all scenes 40 % hold one object, 35 % two different ones, 15 % two to four of the same, 10 % three or
     four different ones. Objects stand in rows and are told from the first row's left to the last one's right.
     Pictures are composed as people compose them, and captions tell what departs from the usual: seven in ten
-    backgrounds are white and seven in ten objects large; one object stands in the middle in seven of ten, else in one
-    of eight places around it; pairs stand along the picture's longer side or, in a third of the square pictures and
-    a few of the others, across it.
+    backgrounds are white and seven in ten objects large; one object stands in the middle in six of ten, else in one
+    of eight places around it; two of three pairs stand along the picture's longer side, the others across it.
 
     Without a size, one of ``PICTURE_SIZES`` (half of them square).
 
@@ -158,13 +159,12 @@ def _draw_cells(rng: np.random.Generator, kinds: Sequence[tuple[str, str]], widt
     """A rectangle of the picture for each object, none over another."""
     count = len(kinds)
     if count == 1:
-        if rng.random() < _USUAL:
+        if rng.random() < _IN_THE_MIDDLE:
             return [Cell(width / 2, height / 2, 0.75 * width, 0.75 * height)]
         row, column = _AROUND[int(rng.integers(len(_AROUND)))]
         return [Cell(width * (1 + column) / 4, height * (1 + row) / 4, width / 2, height / 2)]
     rows = usual_rows(count, width, height)
-    turned = 0.35 if width == height else 0.15
-    if count == 2 and kinds[0] != kinds[1] and rng.random() < turned:
+    if count == 2 and kinds[0] != kinds[1] and rng.random() < _TURNED:
         rows = (1, 1) if rows == (2,) else (2,)
     tall = height / len(rows)
     return [
