@@ -14,7 +14,7 @@ run: .venv/ready
 	$(BIN)/lightning run experiments/elastic_pretrain.yaml --resume
 
 score: .venv/ready
-	$(BIN)/python -m evaluation.scene_score elastic_pretrain
+	$(BIN)/python -m evaluation.scenes.score elastic_pretrain
 
 test: .venv/ready-dev lint
 	$(BIN)/python -m pytest

@@ -1,6 +1,6 @@
 """Score a run's pictures of held-out scene captions by the rule-based judge, for every width.
 
-    python -m evaluation.scene_score RUN [--count 240] [--steps 20] [--width 0.5 1]
+    python -m evaluation.scenes.score RUN [--count 240] [--steps 20] [--width 0.5 1]
 
 The judge knows the project's drawn scenes and nothing else: its figures are no GenEval scores.
 """
@@ -28,8 +28,8 @@ from elastic_dit.sampling import sample
 from elastic_dit.training.assemble import build_encoders, load_experiment, load_network
 from elastic_dit.training.grids import grid, to_uint8
 from elastic_dit.training.run_folder import RunFolder, find
-from evaluation.scene_judge import judge
-from evaluation.scene_prompts import held_out_prompts
+from evaluation.scenes.held_out import held_out_prompts
+from evaluation.scenes.judge import judge
 
 BATCH = 24
 SHOWN = 12
@@ -50,7 +50,7 @@ def score(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, encoders = load_network(folder, device), build_encoders(experiment).to(device)
     result: dict[str, Any] = {
-        "judge": "rule-based judge for drawn scenes (evaluation/scene_judge.py); not GenEval",
+        "judge": "rule-based judge for drawn scenes (evaluation/scenes/judge.py); not GenEval",
         "run": folder.name,
         "prompts": {"count": count, "seed": seed, "split": "validation captions, absent from training"},
         "sampling": {k: v for k, v in dataclasses.asdict(how).items() if k != "prompts"},
@@ -134,7 +134,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m evaluation.scene_score", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m evaluation.scenes.score", description=__doc__.splitlines()[0])
     parser.add_argument("run", help="path, EXPERIMENT/RUN, or EXPERIMENT for its latest")
     parser.add_argument("--count", type=int, default=240, help="held-out prompts (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of prompts")

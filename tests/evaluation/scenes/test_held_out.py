@@ -1,7 +1,7 @@
 from collections import Counter
 
 from datamodules.scenes.split import scenes, split_of
-from evaluation.scene_prompts import GROUPS, held_out_prompts
+from evaluation.scenes.held_out import GROUPS, held_out_prompts
 
 
 def test_different_prompts_of_the_validation_split_in_balance() -> None:

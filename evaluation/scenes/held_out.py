@@ -1,5 +1,6 @@
-"""Prompts that training never saw, for pictures that the scene judge can check."""
+"""Captions that training never saw, for pictures that rules can check."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ GROUPS = ("single_object", "color_attr", "position", "counting")
 _KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
 # Their plain captions are so few that most of the held-out ones tell size, place or background too.
 _FEW = ("single_object", "counting")
-_PATIENCE = 20_000  # prompts in a row without a new one, before a group starts over
+_PATIENCE = 20_000  # captions in a row without a new one, before a group starts over
 
 
 def held_out_prompts(count: int, seed: int) -> list[dict[str, Any]]:
@@ -37,24 +38,37 @@ def held_out_prompts(count: int, seed: int) -> list[dict[str, Any]]:
     prompts = []
     for i in range(count):
         group = GROUPS[i % len(GROUPS)]
-        prompt = _held_out(group, rng, seen[group])
-        seen[group].add(prompt)
-        width, height = PICTURE_SIZES[int(rng.choice(len(PICTURE_SIZES), p=PICTURE_SHARES))]
-        prompts.append({**expectation(prompt), "width": width, "height": height})
+        asked = expectation(held_out_caption(group, rng, seen[group]))
+        width, height = random_size(rng)
+        prompts.append({**asked, "width": width, "height": height})
     return prompts
 
 
-def _held_out(group: str, rng: np.random.Generator, seen: set[str]) -> str:
-    """A validation prompt not in ``seen``, which is emptied when the group has no more."""
+def held_out_caption(
+    group: str,
+    rng: np.random.Generator,
+    seen: set[str],
+    wanted: Callable[[str], bool] | None = None,
+) -> str:
+    """A wanted validation caption of one of ``GROUPS``, not in ``seen``; it is added there.
+
+    ``seen`` is emptied when the group has no more.
+    """
     while True:
         for _ in range(_PATIENCE):
-            prompt = _prompt(group, rng)
-            if prompt not in seen and split_of(prompt) == "validation":
-                return prompt
+            caption = _caption(group, rng)
+            if caption not in seen and split_of(caption) == "validation" and (wanted is None or wanted(caption)):
+                seen.add(caption)
+                return caption
         seen.clear()
 
 
-def _prompt(group: str, rng: np.random.Generator) -> str:
+def random_size(rng: np.random.Generator) -> tuple[int, int]:
+    """(width, height) in pixels, as often as scenes have it."""
+    return PICTURE_SIZES[int(rng.choice(len(PICTURE_SIZES), p=PICTURE_SHARES))]
+
+
+def _caption(group: str, rng: np.random.Generator) -> str:
     """A caption of the group, held out or not."""
     extras = random_extras(rng, 0.4 if group in _FEW else 0.12)
     first = int(rng.integers(len(_KINDS)))
