@@ -1,0 +1,111 @@
+"""The prompts of DPG-Bench and the questions that it asks about their pictures."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from elastic_dit.errors import UserError
+from evaluation.contract import Prompt, PromptSet
+from evaluation.dpg.scoring import Question, parse_questions
+
+PROMPTS_FILE = "prompts.jsonl"
+QUESTIONS_FILE = "dpg_bench.csv"
+_SOURCE = "github.com/TencentQQGYLab/ELLA, folder dpg_bench"
+
+# Keys of a prompt's metadata. The first three are by the question's number as text, in the order of the file.
+QUESTIONS, TUPLES, DEPENDENCIES = "questions", "tuples", "dependencies"
+OPENS_FILE = "opens_file"  # true for the prompt whose first question is the first row of the question file
+
+
+def load_prompts(folder: Path) -> PromptSet:
+    """The prompts of ``folder``/prompts.jsonl, one a line (1065 as published), four pictures each.
+
+    prompts.jsonl: "item_id" and "text" a line. dpg_bench.csv: the published question file, a row per question with at
+    least the columns item_id, proposition_id, dependency ("0" for none, else numbers with commas), tuple and
+    question_natural_language. Pictures can be made without it: then ``metadata`` is empty, and ``read_questions``
+    says what to get. Where an item's rows are not together, the last run of them counts, as in the published script.
+
+    Raises:
+        UserError: prompts.jsonl is missing or not of that form; dpg_bench.csv is there but not of that form, or has
+            no question for one of the prompts.
+    """
+    texts = _texts(folder / PROMPTS_FILE)
+    path = folder / QUESTIONS_FILE
+    questions = _questions(path) if path.exists() else None
+    if questions is not None and (lacking := [item for item in texts if item not in questions]):
+        raise UserError(
+            f"{path}: no question for {len(lacking)} of the {len(texts)} prompts, the first is {lacking[0]}; "
+            f"get the whole file from {_SOURCE}"
+        )
+    prompts = tuple(Prompt(item, text, questions[item] if questions else {}) for item, text in texts.items())
+    return PromptSet("dpg", prompts, images_each=4)
+
+
+def read_questions(prompt: Prompt) -> tuple[Question, ...]:
+    """A prompt's questions, at least one, in the order of the question file.
+
+    Raises:
+        UserError: its metadata has none.
+    """
+    try:
+        data = prompt.metadata
+        questions = parse_questions(data[QUESTIONS], data[TUPLES], data[DEPENDENCIES])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        questions = ()
+    if not questions:
+        raise UserError(
+            f"prompt {prompt.id} has no questions in DPG-Bench's form; for DPG-Bench itself put {QUESTIONS_FILE} from "
+            f"{_SOURCE} beside {PROMPTS_FILE}"
+        )
+    return questions
+
+
+def _texts(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); it holds DPG-Bench's prompts") from error
+    texts: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            item, text = row["item_id"], row["text"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path}: line {number} is no JSON object with item_id and text") from error
+        if not isinstance(item, str) or not isinstance(text, str) or not item or Path(item).name != item:
+            raise UserError(f"{path}: line {number}: item_id must be a plain file name, and text a text")
+        if item in texts:
+            raise UserError(f"{path}: line {number}: item {item} is there twice")
+        texts[item] = text
+    if not texts:
+        raise UserError(f"{path}: holds no prompt")
+    return texts
+
+
+def _questions(path: Path) -> dict[str, dict[str, Any]]:
+    """Metadata by item."""
+    found: dict[str, dict[str, Any]] = {}
+    previous: str | None = None
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.DictReader(file)):
+                item = row["item_id"].strip()
+                if item != previous:
+                    found[item] = {QUESTIONS: {}, TUPLES: {}, DEPENDENCIES: {}, OPENS_FILE: number == 0}
+                name = str(int(row["proposition_id"]))
+                if row["question_natural_language"] is None:
+                    raise ValueError(f"row {number + 1} is cut short")
+                found[item][QUESTIONS][name] = row["question_natural_language"]
+                found[item][TUPLES][name] = row["tuple"]
+                found[item][DEPENDENCIES][name] = [int(parent) for parent in row["dependency"].split(",")]
+                previous = item
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{path}: not DPG-Bench's question file ({type(error).__name__}: {error}); get it from {_SOURCE}"
+        ) from error
+    return found
