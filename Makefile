@@ -1,5 +1,5 @@
-# make run   set up .venv, draw the scenes, train the elastic supernet (about 14 minutes on two cores after set-up)
-# make test  set up .venv, lint, type-check, test (about 8 minutes on two cores after set-up)
+# make run   set up .venv, draw the scenes, train the elastic supernet (about 10 minutes on two cores with bf16 after set-up)
+# make test  set up .venv, lint, type-check, test (about 12 minutes on two cores after set-up)
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
@@ -32,6 +32,7 @@ bench: .venv/ready-bench
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/elastic_step.py
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/frechet.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

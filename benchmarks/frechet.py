@@ -1,0 +1,94 @@
+"""The Fréchet distance of two Gaussians against clean-fid's, which takes the square root of S1 S2 by scipy's sqrtm.
+
+Both take the same means and covariances, of twice as many samples as dimensions. They must agree.
+
+    python benchmarks/frechet.py [--json PATH]
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timing import alternate, announce, milliseconds, options, pairwise, report, table
+from evaluation.frechet import Floats, Gaussian, frechet_distance, statistics
+
+REQUIRED_AT, REQUIRED = 2048, 5.0
+OURS, THEIRS = "elastic-dit", "clean-fid"
+
+Moments = tuple[Floats, Floats]
+
+
+def moments(dimensions: int, seed: int) -> Moments:
+    """Mean and covariance of correlated features, whose variances fall as those of a feature network do."""
+    random = np.random.default_rng(seed)
+    samples = random.normal(size=(2 * dimensions, dimensions)) * np.geomspace(1, 0.01, dimensions)
+    mixing = random.normal(size=(dimensions, dimensions)) / math.sqrt(dimensions)
+    return statistics(samples @ mixing + 0.1 * random.normal(size=dimensions))
+
+
+def ours(first: Moments, second: Moments) -> float:
+    return frechet_distance(Gaussian.from_moments(*first), Gaussian.from_moments(*second))
+
+
+def theirs(first: Moments, second: Moments) -> float:
+    from cleanfid.fid import frechet_distance as clean_fid
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of sqrtm(disp=), which scipy 1.18 drops
+        return float(clean_fid(*first, *second))
+
+
+def compare(dimensions: int, rounds: int) -> dict[str, Any]:
+    pair = moments(dimensions, 0), moments(dimensions, 1)
+    # sqrtm takes more than a minute at 2048: the libraries are warm from the small pair, and one call is one round.
+    small = moments(64, 0), moments(64, 1)
+    values: dict[str, float] = {}
+    calls = {
+        OURS: lambda: values.update({OURS: ours(*pair)}),
+        THEIRS: lambda: values.update({THEIRS: theirs(*pair)}),
+    }
+    ours(*small)
+    theirs(*small)
+    seconds = alternate(calls, rounds, warmup=0)
+    if not math.isclose(values[OURS], values[THEIRS], rel_tol=1e-6):
+        raise RuntimeError(f"{dimensions} dimensions: {values[OURS]!r} and {values[THEIRS]!r} differ")
+    return {
+        "dimensions": dimensions,
+        "values": values,
+        "seconds": seconds,
+        "ratio": pairwise(seconds[THEIRS], seconds[OURS]),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    chosen = options(__doc__).parse_args(arguments)
+    announce()
+    sizes, rounds = ((128, 256), 1) if chosen.quick else ((1024, REQUIRED_AT), 3)
+    rows = [compare(size, rounds) for size in sizes]
+
+    cells = [
+        [
+            row["dimensions"],
+            *(milliseconds(row["seconds"][name]) for name in (OURS, THEIRS)),
+            row["ratio"],
+            f"{abs(row['values'][OURS] / row['values'][THEIRS] - 1):.0e}",
+        ]
+        for row in rows
+    ]
+    print(table(["dimensions", OURS, THEIRS, "times as fast", "values differ by"], cells), end="\n\n")
+    last = rows[-1]
+    met = last["ratio"].median >= REQUIRED
+    print(
+        f"ratio: clean-fid / ours at {last['dimensions']} dimensions = {last['ratio']}, "
+        f"required {REQUIRED} at {REQUIRED_AT}: {'met' if met else 'NOT met'}"
+    )
+    report(
+        {"benchmark": "frechet", "rows": rows, "ratio": last["ratio"], "required": REQUIRED, "met": met}, chosen.json
+    )
+
+
+if __name__ == "__main__":
+    main()
