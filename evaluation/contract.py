@@ -103,7 +103,7 @@ class Result:
 
 def result_name(benchmark: str, *backends: Backend) -> str:
     """ "geneval", or "geneval (scene-rules)" where a judge is not the one that the benchmark publishes."""
-    others = [backend.name for backend in backends if benchmark not in backend.published_for]
+    others = dict.fromkeys(backend.name for backend in backends if benchmark not in backend.published_for)
     return f"{benchmark} ({', '.join(others)})" if others else benchmark
 
 

@@ -1,5 +1,6 @@
 """Every shipped YAML is a complete, valid run; the paper's sizes come out of the paper's files."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -10,21 +11,35 @@ from elastic_dit.backbones.spec import AdaptiveSparseAttention
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import load
 from elastic_dit.training.plan import count_parameters, parameters_by_width
+from evaluation.settings import Evaluation
 from tests.conftest import ROOT
 
-FILES = sorted((ROOT / "experiments").rglob("*.yaml"))
+EVALUATIONS = sorted((ROOT / "experiments" / "eval").glob("*.yaml"))
+FILES = sorted(set((ROOT / "experiments").rglob("*.yaml")) - set(EVALUATIONS))
 
 
 def experiment(name: str) -> Experiment:
     return load(ROOT / "experiments" / "paper" / f"{name}.yaml", [], Experiment).config
 
 
+def head(path: Path) -> str:
+    """The comment that a file opens with."""
+    return "\n".join(itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines()))
+
+
+@pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.stem)
+def test_evaluation_is_valid_and_says_what_it_does(path: Path) -> None:
+    loaded = load(path, ["run=x"], Evaluation)
+    assert loaded.config.evaluation == path.stem
+    text = head(path)
+    assert f"lightning evaluate {path.relative_to(ROOT)}" in text and "Cost:" in text and "Expected:" in text
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_yaml_is_valid_and_says_what_it_does(path: Path) -> None:
     loaded = load(path, [], Experiment)
     assert loaded.config.experiment == path.stem
-    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    text = "\n".join(head)
+    text = head(path)
     assert f"lightning run {path.relative_to(ROOT)}" in text and "Cost:" in text and "Expected:" in text
     with torch.device("meta"):
         ElasticDiT(loaded.config.backbone)

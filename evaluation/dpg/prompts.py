@@ -19,19 +19,20 @@ OPENS_FILE = "opens_file"  # true for the prompt whose first question is the fir
 
 
 def load_prompts(folder: Path) -> PromptSet:
-    """The prompts of ``folder``/prompts.jsonl, one a line (1065 as published), four pictures each.
+    """The prompts of ``folder`` (1065 as published), four pictures each.
 
-    prompts.jsonl: "item_id" and "text" a line. dpg_bench.csv: the published question file, a row per question with at
-    least the columns item_id, proposition_id, dependency ("0" for none, else numbers with commas), tuple and
-    question_natural_language. Pictures can be made without it: then ``metadata`` is empty, and ``read_questions``
-    says what to get. Where an item's rows are not together, the last run of them counts, as in the published script.
+    dpg_bench.csv: the published question file, a row per question with at least the columns item_id, text,
+    proposition_id, dependency ("0" for none, else numbers with commas), tuple and question_natural_language. Where an
+    item's rows are not together, the last run of them counts, as in the published script. prompts.jsonl, where it is
+    there: "item_id" and "text" a line, in place of the file's texts. With it alone pictures can be made: then
+    ``metadata`` is empty, and ``read_questions`` says what to get.
 
     Raises:
-        UserError: prompts.jsonl is missing or not of that form; dpg_bench.csv is there but not of that form, or has
-            no question for one of the prompts.
+        UserError: neither file is there, one is not of that form, or a prompt has no question.
     """
-    texts = _texts(folder / PROMPTS_FILE)
     path = folder / QUESTIONS_FILE
+    given = folder / PROMPTS_FILE
+    texts = _texts(given) if given.exists() or not path.exists() else _texts_of_questions(path)
     questions = _questions(path) if path.exists() else None
     if questions is not None and (lacking := [item for item in texts if item not in questions]):
         raise UserError(
@@ -82,6 +83,18 @@ def _texts(path: Path) -> dict[str, str]:
         texts[item] = text
     if not texts:
         raise UserError(f"{path}: holds no prompt")
+    return texts
+
+
+def _texts_of_questions(path: Path) -> dict[str, str]:
+    """Prompts by item, in the order of their first rows."""
+    texts: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for row in csv.DictReader(file):
+                texts.setdefault(row["item_id"].strip(), row["text"])
+    except (OSError, KeyError, AttributeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: no prompts in its column text ({error}); get it from {_SOURCE}") from error
     return texts
 
 

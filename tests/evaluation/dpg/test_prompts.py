@@ -48,6 +48,13 @@ def test_pictures_can_be_made_without_the_question_file_but_not_scored(folder: P
         read_questions(prompts.prompts[0])
 
 
+def test_the_question_file_alone_has_the_prompts_too(folder: Path) -> None:
+    (folder / "prompts.jsonl").unlink()
+    prompts = load_prompts(folder)
+    assert [(prompt.id, prompt.text) for prompt in prompts.prompts] == [("b7", "A dog, red"), ("12", "A cat")]
+    assert len(read_questions(prompts.prompts[0])) == 3
+
+
 def test_where_rows_of_an_item_are_apart_the_last_run_counts(folder: Path) -> None:
     (folder / "dpg_bench.csv").write_text(HEADER + ROWS + "b7,x,,4,0,entity,whole,entity - part (tail),A tail?\n")
     assert [question.number for question in read_questions(load_prompts(folder).prompts[1])] == [4]

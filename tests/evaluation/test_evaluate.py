@@ -1,0 +1,130 @@
+"""``lightning evaluate`` from end to end, on a tiny run and the embedded judges."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from elastic_dit.cli import main
+from elastic_dit.tracking import journal
+from evaluation.validation_loss import ValidationLoss
+from tests.conftest import PRETRAIN, ROOT
+
+EMBEDDED = ROOT / "experiments" / "eval" / "embedded.yaml"
+SETS = ("geneval", "dpg", "color", "shape", "spatial", "numeracy", "complex")
+
+
+@pytest.fixture
+def arguments(tiny: list[str], scenes: Path, tmp_path: Path) -> list[str]:
+    """A tiny run, and the embedded evaluation of it with few prompts."""
+    assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=1"]) == 0
+    counts = [f"prompts.{name}.init_args.count={12 if name == 'geneval' else 3}" for name in SETS]
+    runs = tmp_path / "runs"
+    return [
+        "evaluate", str(EMBEDDED), "run=elastic_pretrain", "width=0.5", "steps=2", f"out={tmp_path / 'out'}",
+        f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", "resamples=200", *counts,
+        f"subject.init_args.runs={runs}", f"metrics.0.init_args.runs={runs}", "metrics.0.init_args.samples=8",
+        f"metrics.9.init_args.reference={scenes}", "metrics.9.init_args.reference_samples=32",
+        f"metrics.9.init_args.kept={tmp_path / 'references'}",
+    ]  # fmt: skip
+
+
+def test_every_metric_a_report_and_mlflow_and_nothing_twice(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    (results,) = (tmp_path / "out" / "embedded").glob("*/results.json")
+    data = json.loads(results.read_text())
+    metrics = [entry["metric"] for entry in data["results"]]
+    assert len(metrics) == 10 and "validation-loss" in metrics
+    # No score of a stand-in under a benchmark's bare name.
+    assert not {"geneval", "dpg", "t2i-compbench", "clip-score", "dino-fid"} & set(metrics)
+    assert all(name in out for name in metrics)
+    geneval = next(entry for entry in data["results"] if entry["metric"].startswith("geneval"))
+    assert geneval["scores"]["overall"]["samples"] == 12 and "interval_95" in geneval["scores"]["overall"]
+    assert data["made"]["geneval"]["width"] == 0.5 and data["made"]["geneval"]["steps"] == 2
+    page = (results.parent / "report.html").read_text()
+    assert all(f'src="grid-{number}.png"' in page for number in (1, 2, 3))
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        stored = dict(database.execute("SELECT key, value FROM latest_metrics"))
+    assert stored["validation-loss/overall"] == pytest.approx(data["results"][0]["scores"]["overall"]["value"])
+
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "images").rglob("*.png")}
+    assert len(times) == 12 + 6 * 3
+    assert main(arguments) == 0
+    again = capsys.readouterr()
+    assert "drawing" not in again.err and "scoring" not in again.out
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert json.loads(results.read_text())["results"] == data["results"]
+
+    next(iter(times)).unlink()
+    assert main(arguments) == 0
+    assert next(iter(times)).is_file()
+
+    assert main(["evaluate", "--table", "--out", str(tmp_path / "out")]) == 0
+    table = capsys.readouterr().out
+    assert "SnapGen++ full 1.6B" in table and "measured" in table and "scene-rules" in table
+    assert main(["evaluate", "--compare", str(results), str(results.parent)]) == 0
+    assert "0.0" in capsys.readouterr().out
+
+
+def test_validation_loss_is_the_one_that_training_logs(tiny: list[str], tmp_path: Path) -> None:
+    """The same levels, noise, samples and averaged weights."""
+    runs = tmp_path / "runs"
+    changes = ["training.max_steps=2", "training.validate_every=2", "training.precision=32-true"]
+    assert main(["run", str(PRETRAIN), *tiny, *changes]) == 0
+    logged = journal.metrics(runs / "elastic_pretrain" / "latest" / "metrics.jsonl")
+    for width in (0.5, 1.0):
+        scores = ValidationLoss("elastic_pretrain", width, samples=4, runs=runs).measure().scores
+        ((_, expected),) = logged[f"validation/loss/width_{width:g}"]
+        assert scores["overall"].value == pytest.approx(expected, rel=1e-4)
+        assert scores["overall"].samples == 4 and len(scores) == 9
+
+
+def test_another_width_has_pictures_and_results_of_its_own(arguments: list[str], tmp_path: Path) -> None:
+    only = [*arguments, "metrics=[{class_path: evaluation.clip_score.ClipScore, init_args: {prompts: color, encoder: "
+            "{class_path: evaluation.scenes.clip.SceneClip}}}]"]  # fmt: skip
+    only = [word for word in only if not word.startswith("metrics.")]
+    assert main(only) == 0
+    assert main([*only, "width=1.0"]) == 0
+    assert len(list((tmp_path / "out" / "embedded").iterdir())) == 2
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 2  # of the one set that a metric asks for
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ('run=""', "run=EXPERIMENT"),
+        ("width=0.3", "has no width 0.3"),
+        ("metrics.1.init_args.prompts=genevl", "wants the prompts 'genevl'"),
+        ("metrics.1.init_args.detectr=x", "did you mean 'detector'"),
+        ("metrics.1.init_args.detector.class_path=evaluation.scenes.detector.SceneDetctor", "SceneDetector"),
+        ("prompts.color.init_args.count=many", "prompts.color.init_args.count"),
+        ("stepz=3", "steps"),
+        ("resamples=1", "resamples must be at least 100"),
+    ],
+)
+def test_wrong_settings_are_one_line(
+    change: str, message: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main([*arguments, change]) == 2
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err
+
+
+def test_missing_files_are_told_with_size_and_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    published = ROOT / "experiments" / "eval" / "published.yaml"
+    assert main(["evaluate", str(published), "run=x", f"data={tmp_path}"]) == 2
+    err = capsys.readouterr().err
+    assert "files are missing" in err and "dpg_bench.csv (5 MB)" in err and "--fetch" in err
+    assert main(["evaluate", str(published), "run=x", f"data={tmp_path}", "--fetch", "--from", str(tmp_path)]) == 2
+    assert "lacks" in capsys.readouterr().err
+
+
+def test_the_command_needs_a_file(command: Callable[..., object]) -> None:
+    done = command("evaluate")
+    assert done.returncode == 2 and "experiments/eval/" in done.stderr  # type: ignore[attr-defined]

@@ -1,0 +1,67 @@
+"""Expected values of all four forms, through the command line."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elastic_dit.cli import main
+
+FILES = ("frechet", "dpg_logic", "geneval_logic", "t2i_2d_position")
+
+FRECHET = {"cases": [{"d": 1, "mu1": [0.0], "mu2": [3.0], "sigma1": [[4.0]], "sigma2": [[1.0]], "fd": 10.0}]}
+DPG = {
+    "cases": [
+        {
+            "dependency": {"1": [0], "2": [1]},
+            "tuple": {"1": "entity - whole (x)", "2": "attribute - color (x)"},
+            "answers_per_image": [{"1": "no", "2": "yes"}, {"1": "yes", "2": "yes"}],
+            "prompt_score": 0.5,
+            "official_category_scores_raw_last_image": {"1": 1.0, "2": 1.0},
+        }
+    ]
+}
+POSITION = {
+    "cases": [{"locality": "on the left of", "box1": [0, 200, 50, 250], "box2": [100, 200, 150, 250], "score": 1.0}]
+}
+
+
+@pytest.mark.parametrize("data", [FRECHET, DPG, POSITION])
+def test_cases_by_hand_agree_and_a_wrong_one_is_told(
+    data: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cases.json"
+    file.write_text(json.dumps(data))
+    assert main(["evaluate", "--golden", str(file)]) == 0
+    assert capsys.readouterr().out == "1 of 1 agree\n"
+    wrong = json.loads(json.dumps(data))
+    for key in ("fd", "prompt_score", "score"):
+        if key in wrong["cases"][0]:
+            wrong["cases"][0][key] += 0.125
+    file.write_text(json.dumps({"cases": [*data["cases"], *wrong["cases"]]}))
+    assert main(["evaluate", "--golden", str(file)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "1 of 2 agree\n" and str(file) in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"cases": []}', '{"cases": [{"x": 1}]}', '{"cases": [{"sigma1": 1}]}']
+)
+def test_other_files_are_one_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cases.json"
+    file.write_text(text)
+    assert main(["evaluate", "--golden", str(file)]) != 0
+    err = capsys.readouterr().err
+    assert str(file) in err and err.count("\n") == 1
+
+
+@pytest.mark.skipif("ELASTIC_DIT_EVALUATION_DATA" not in os.environ, reason="the benchmarks' files are not here")
+@pytest.mark.parametrize("name", FILES)
+def test_the_published_expectations_agree(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = Path(os.environ["ELASTIC_DIT_EVALUATION_DATA"]) / "golden" / f"{name}.json"
+    assert main(["evaluate", "--golden", str(file)]) == 0
+    agreeing, _, cases, _ = capsys.readouterr().out.split()
+    assert agreeing == cases and int(cases) > 0 and not math.isnan(int(cases))
