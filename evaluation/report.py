@@ -159,24 +159,20 @@ def draw_grid(result: Result, images: ImageSet) -> Image.Image | None:
             picture = Image.fromarray(open_picture(images.images[name][0]))
             picture.thumbnail((_TILE - 6, _TILE - 6))
             sheet.paste(picture, (left, top))
-            caption = _wrapped(texts[name], pen, font, _TILE - 8, lines=2)
-            pen.multiline_text(
-                (left, top + _TILE - 4), f"{overall.by_prompt[name]:.3f}  {caption}", "black", font, spacing=1
-            )
+            shown = _wrapped(f"{overall.by_prompt[name]:.3f}  {texts[name]}", pen, font, _TILE - 8, lines=2)
+            pen.multiline_text((left, top + _TILE - 4), shown, "black", font, spacing=1)
     return sheet
 
 
 def _wrapped(text: str, pen: ImageDraw.ImageDraw, font: Any, width: int, lines: int) -> str:
     """At most ``lines`` lines of ``width`` pixels, the rest left out."""
-    rows, line = [], "0.000 "
-    for word in text.split():
-        if pen.textlength(f"{line} {word}", font) > width:
-            rows.append(line)
-            line = word
+    rows = [""]
+    for word in text.split(" "):
+        if rows[-1] and pen.textlength(f"{rows[-1]} {word} ...", font) > width:
+            rows.append(word)
         else:
-            line = f"{line} {word}"
-    rows.append(line)
-    cut = "\n".join(rows[:lines]).removeprefix("0.000 ").strip()
+            rows[-1] = f"{rows[-1]} {word}" if rows[-1] else word
+    cut = "\n".join(rows[:lines])
     return f"{cut} ..." if len(rows) > lines else cut
 
 

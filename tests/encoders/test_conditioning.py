@@ -12,7 +12,7 @@ def encoded(samples: int) -> list:
 
 def test_one_entry_an_encoder_in_order() -> None:
     tokens = encoded(3)
-    assert [entry.embeddings.shape for entry in tokens] == [(3, 4, 8), (3, 6, 16)]
+    assert [entry.embeddings.shape for entry in tokens] == [(3, 3, 8), (3, 3, 16)]
 
 
 def test_dropping_is_independent_per_encoder_and_sample() -> None:

@@ -75,11 +75,12 @@ def test_accumulation_equals_one_large_batch_in_the_gradient(tiny: list[str], tm
 
 @pytest.mark.parametrize("scaling", ["adaptive", "sum"])
 def test_training_learns_on_both_widths(tiny: list[str], tmp_path: Path, scaling: str) -> None:
-    folder = run(tiny, tmp_path, "training.max_steps=40", f"stage.init_args.gradient_scaling={scaling}",
-                 "data.init_args.batch_size=8", "training.checkpoint_every=40")  # fmt: skip
+    folder = run(tiny, tmp_path, "training.max_steps=80", f"stage.init_args.gradient_scaling={scaling}",
+                 "data.init_args.batch_size=8", "training.checkpoint_every=80")  # fmt: skip
     for name in ("train/loss/width_1", "train/loss/width_0.5"):
         values = torch.tensor([value for _, value in losses(folder.path)[name]])
-        assert values[-8:].mean() < 0.8 * values[:4].mean()
+        # An untrained network already gives the best linear guess; what it learns comes on top of that.
+        assert values[-20:].mean() < 0.85 * values[:5].mean()
     assert ("train/gradient_scale" in losses(folder.path)) == (scaling == "adaptive")
 
 
