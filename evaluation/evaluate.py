@@ -167,18 +167,17 @@ def track(settings: Evaluation, found: report.Report, folder: Path) -> None:
 
 
 def tables(out: Path) -> str:
-    """The paper's tables with every result under ``out`` in them, one row a folder of results and a judge."""
+    """The paper's tables with every result under ``out`` in them, one numbered row a folder of results and a judge."""
     found = {path.parent.name: report.load(path) for path in sorted(out.glob("*/*/results.json"))}
-    texts = []
+    texts, notes = [], ["paper: printed in arXiv 2601.08303, not measured here"]
     for table in paper_tables.TABLES:
-        ours = {
-            f"{folder} [{name}]": row
-            for folder, one in found.items()
-            for name, row in paper_tables.our_rows(table, one.results).items()
-        }
+        ours = {}
+        for folder, one in found.items():
+            for name, row in paper_tables.our_rows(table, one.results).items():
+                ours[f"[{len(notes)}] {one.subject}"] = row
+                notes.append(f"[{len(notes)}] {name}, from {folder}")
         texts.append(paper_tables.render(table, ours))
-    note = "paper: printed in arXiv 2601.08303, not measured here. Ours: folder of results [metrics with their judges]."
-    return "\n\n".join([*texts, note])
+    return "\n\n".join([*texts, "\n".join(notes)])
 
 
 def compare(first: Path, second: Path) -> str:

@@ -138,14 +138,19 @@ def our_rows(table: Table, results: Sequence[Result]) -> dict[str, tuple[float, 
                 for name, some in groups.items()}  # fmt: skip
     parts = [result for result in results if base_name(result) == table.metric]
     together = table is COMPBENCH and parts
-    names = (
-        [", ".join(sorted({part.metric for part in parts}))] if together else sorted({part.metric for part in parts})
-    )
+    names = [joined(parts)] if together else sorted({part.metric for part in parts})
     rows = {}
     for name in names:
         of_row = parts if together else [part for part in parts if part.metric == name]
         rows[name] = figures(table, {key: score.value for part in of_row for key, score in part.scores.items()})
     return rows
+
+
+def joined(results: Sequence[Result]) -> str:
+    """The benchmark's name with all the judges of its results in brackets."""
+    inside = [result.metric.partition(" (")[2].removesuffix(")") for result in results]
+    judges = dict.fromkeys(judge for names in inside if names for judge in names.split(", "))
+    return f"{base_name(results[0])} ({', '.join(judges)})" if judges else base_name(results[0])
 
 
 def figures(table: Table, scores: Mapping[str, float]) -> tuple[float, ...]:
