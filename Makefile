@@ -1,5 +1,5 @@
 # make run   set up .venv, draw the scenes, train the elastic supernet (about 10 minutes on two cores with bf16 after set-up)
-# make test  set up .venv, lint, type-check, test (about 12 minutes on two cores after set-up)
+# make test  set up .venv, lint, type-check, test (about 7 minutes on two cores after set-up)
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
