@@ -11,7 +11,7 @@ from typing import Any
 from elastic_dit.config.component import Component, build
 from elastic_dit.config.load import Loaded
 from elastic_dit.config.typed import plain
-from elastic_dit.errors import RunError, UserError
+from elastic_dit.errors import ConfigError, RunError, UserError
 from elastic_dit.files import write_atomically
 from evaluation import paper_tables, report
 from evaluation.contract import ImageSet, PromptSet, Result, Score
@@ -24,6 +24,10 @@ Scored = tuple[Result, ImageSet | None]
 def evaluate(loaded: Loaded[Evaluation]) -> Path | None:
     """Runs the evaluation; returns the folder of its report, None on ranks that only drew pictures."""
     settings = loaded.config
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out: {settings.out} cannot be a folder ({error.strerror})") from error
     subject = build(settings.subject)
     sets = {name: prompts_of(component) for name, component in used_prompts(settings).items()}
     if share_of_environment().rank == 0:
@@ -168,14 +172,18 @@ def track(settings: Evaluation, found: report.Report, folder: Path) -> None:
 
 def tables(out: Path) -> str:
     """The paper's tables with every result under ``out`` in them, one numbered row a folder of results and a judge."""
-    found = {path.parent.name: report.load(path) for path in sorted(out.glob("*/*/results.json"))}
+    found = {path.parent.name: report.load(path) for path in sorted(out.rglob("results.json"))}
+    if not found:
+        raise UserError(f"{out}: no results of evaluations below it")
     texts, notes = [], ["paper: printed in arXiv 2601.08303, not measured here"]
     for table in paper_tables.TABLES:
         ours = {}
         for folder, one in found.items():
             for name, row in paper_tables.our_rows(table, one.results).items():
                 ours[f"[{len(notes)}] {one.subject}"] = row
-                notes.append(f"[{len(notes)}] {name}, from {folder}")
+                pictures = sorted({s.samples for r in one.results for s in r.scores.values() if r.metric in name})
+                counted = f"{pictures[0]} to {pictures[-1]}" if len(pictures) > 1 else "".join(map(str, pictures))
+                notes.append(f"[{len(notes)}] {name}, {counted or 'few'} pictures, from {folder}")
         texts.append(paper_tables.render(table, ours))
     return "\n\n".join([*texts, "\n".join(notes)])
 
@@ -185,7 +193,7 @@ def compare(first: Path, second: Path) -> str:
 
 
 def check_golden(path: Path) -> None:
-    """Prints how many expected values agree; ``RunError`` with the first that does not."""
+    """Prints how many expected values of a file agree; ``RunError`` with the first that does not."""
     from evaluation.golden import check
 
     agreeing, cases, first = check(path)

@@ -7,7 +7,7 @@ reference and on guidance: report all three.
 
 from pathlib import Path
 
-from elastic_dit.errors import UserError
+from elastic_dit.errors import ConfigError, UserError
 from evaluation.contract import ImageEncoder, ImageSet, Result, Score, open_picture
 from evaluation.frechet import Gaussian, frechet_distance
 from evaluation.kernel_distance import kernel_distance
@@ -39,6 +39,13 @@ class FeatureDistance:
         subset_size: int = 1000,
         seed: int = 0,
     ) -> None:
+        for name, value in (
+            ("reference_samples", reference_samples),
+            ("subsets", subsets),
+            ("subset_size", subset_size),
+        ):
+            if value < 2:
+                raise ConfigError(f"FeatureDistance: {name} must be at least 2, not {value}")
         self.prompts = prompts
         self.encoder = encoder
         self.reference, self.split, self.reference_samples = Path(reference), split, reference_samples

@@ -19,11 +19,12 @@ from typing import Any, Protocol
 from PIL import Image
 from tqdm import tqdm
 
-from elastic_dit.errors import RunError, UserError
+from elastic_dit.errors import ConfigError, RunError, UserError
 from elastic_dit.files import write_atomically
 from evaluation.contract import ImageSet, Picture, Prompt, PromptSet
 
 _POLL_SECONDS = 2.0
+_LAST_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"  # of every PNG
 
 
 class Drawer(Protocol):
@@ -77,7 +78,7 @@ def draw_images(drawer: Drawer, prompts: PromptSet, root: Path, share: Share | N
     write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1, default=str) + "\n")
     mine = prompts.prompts[share.rank :: share.processes]
     missing = {
-        number: [prompt for prompt in mine if not picture_path(folder, prompt, number).is_file()]
+        number: [prompt for prompt in mine if not whole(picture_path(folder, prompt, number))]
         for number in range(prompts.images_each)
     }
     total = sum(map(len, missing.values()))
@@ -99,6 +100,15 @@ def draw_images(drawer: Drawer, prompts: PromptSet, root: Path, share: Share | N
     return ImageSet(prompts, images, provenance)
 
 
+def whole(path: Path) -> bool:
+    """Whether a PNG is there with its last chunk; one that was cut short is made again."""
+    if not path.is_file() or path.stat().st_size < len(_LAST_CHUNK):
+        return False
+    with path.open("rb") as file:
+        file.seek(-len(_LAST_CHUNK), os.SEEK_END)
+        return file.read() == _LAST_CHUNK
+
+
 def picture_path(folder: Path, prompt: Prompt, number: int) -> Path:
     return folder / prompt.id / f"{number:04d}.png"
 
@@ -106,7 +116,7 @@ def picture_path(folder: Path, prompt: Prompt, number: int) -> Path:
 def check_ids(prompts: PromptSet) -> None:
     ids = [prompt.id for prompt in prompts.prompts]
     if not ids:
-        raise UserError(f"prompt set {prompts.name}: no prompts")
+        raise ConfigError(f"prompt set {prompts.name}: no prompts; its count or limit must be at least 1")
     twice = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
     if twice:
         raise UserError(f"prompt set {prompts.name}: the id {twice[0]!r} stands there twice")

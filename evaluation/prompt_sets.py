@@ -5,12 +5,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from elastic_dit.errors import UserError
+from elastic_dit.errors import ConfigError
 from evaluation.contract import Prompt, PromptSet
 
 
 def limited(prompts: PromptSet, limit: int | None, images_each: int | None) -> PromptSet:
     """The first ``limit`` prompts; fewer or more pictures of each than the protocol asks for."""
+    for name, value in (("limit", limit), ("images_each", images_each)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{prompts.name}: {name} must be at least 1, not {value}")
     return replace(
         prompts,
         prompts=prompts.prompts[:limit],
@@ -100,14 +103,16 @@ class PromptFile:
         self.path, self.images_each, self.limit = Path(path), images_each, limit
 
     def load(self) -> PromptSet:
-        """``UserError`` naming the line that is wrong."""
+        """``ConfigError`` naming the line that is wrong."""
         try:
             text = self.path.read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be read ({error.strerror})") from error
+            raise ConfigError(f"{self.path}: cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{self.path}: is not UTF-8 text") from error
         prompts = tuple(self._prompt(i, row) for i, row in enumerate(self._rows(text)))
         if not prompts:
-            raise UserError(f"{self.path}: no prompts")
+            raise ConfigError(f"{self.path}: no prompts")
         return limited(PromptSet(self.path.stem, prompts, self.images_each), self.limit, None)
 
     def _rows(self, text: str) -> list[dict[str, object]]:
@@ -117,9 +122,9 @@ class PromptFile:
                 try:
                     rows = [json.loads(line) for line in lines]
                 except ValueError as error:
-                    raise UserError(f"{self.path}: a line is no JSON ({error})") from error
+                    raise ConfigError(f"{self.path}: a line is no JSON ({error})") from error
                 if not all(isinstance(row, dict) for row in rows):
-                    raise UserError(f"{self.path}: a line is no JSON object")
+                    raise ConfigError(f"{self.path}: a line is no JSON object")
                 return rows
             case ".csv" | ".tsv":
                 delimiter = "\t" if self.path.suffix.lower() == ".tsv" else ","
@@ -127,15 +132,15 @@ class PromptFile:
             case ".txt":
                 return [{"prompt": line.strip()} for line in lines]
             case other:
-                raise UserError(
+                raise ConfigError(
                     f"{self.path}: prompts come as .txt, .jsonl, .csv or .tsv, not {other or 'without a suffix'}"
                 )
 
     def _prompt(self, number: int, row: dict[str, object]) -> Prompt:
         text = row.get("prompt") or row.get("Prompt")
         if not isinstance(text, str):
-            raise UserError(f"{self.path}: prompt {number + 1} has no field 'prompt'")
+            raise ConfigError(f"{self.path}: prompt {number + 1} has no field 'prompt'")
         if None in row:
-            raise UserError(f"{self.path}: prompt {number + 1} has more fields than the header; quote commas")
+            raise ConfigError(f"{self.path}: prompt {number + 1} has more fields than the header; quote commas")
         rest = {key: value for key, value in row.items() if key not in ("id", "prompt", "Prompt")}
         return Prompt(str(row.get("id", f"{number:05d}")), text, rest)

@@ -194,7 +194,23 @@ def compare(first: Report, second: Report) -> str:
                 left_out.append(label)
     if len(lines) == 1:
         raise UserError("the two evaluations share no metric with values by prompt")
-    return "\n".join([*lines, *([f"not compared: {', '.join(left_out)}"] if left_out else [])])
+    return "\n".join(
+        [
+            *lines,
+            *differing(first, second),
+            *([f"not compared (not in both, or no values by prompt): {', '.join(left_out)}"] if left_out else []),
+        ]
+    )
+
+
+def differing(first: Report, second: Report) -> list[str]:
+    """What besides chance may be behind a difference: settings by which the pictures were not made alike."""
+    lines = []
+    for name in first.made.keys() & second.made.keys():
+        one, other = first.made[name], second.made[name]
+        lines += [f"made with other {key}: {other.get(key)} against {one.get(key)}" for key in sorted({*one, *other})
+                  if one.get(key) != other.get(key) and key != "weights_sha256"]  # fmt: skip
+    return list(dict.fromkeys(lines))
 
 
 def identity(result: Result) -> tuple[str, ...]:

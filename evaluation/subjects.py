@@ -244,7 +244,7 @@ class Folder:
     def __init__(self, path: Path, name: str = "") -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise UserError(f"{self.path}: no such folder of pictures")
+            raise ConfigError(f"{self.path}: no such folder of pictures")
         self.name = name or self.path.name
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:

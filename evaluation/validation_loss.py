@@ -21,7 +21,11 @@ class ValidationLoss:
     def __init__(self, run: str, width: float = 1.0, samples: int = 96, runs: Path = Path("runs")) -> None:
         if samples < 1:
             raise UserError(f"samples must be at least 1, not {samples}")
-        self.run, self.width, self.samples, self.runs = run, width, samples, Path(runs)
+        from elastic_dit.training.run_folder import find
+
+        # Found now, so that a run that starts while pictures are drawn does not take its place.
+        self.folder = find(Path(runs), run)
+        self.width, self.samples = width, samples
 
     @torch.no_grad()
     def measure(self) -> Result:
@@ -29,9 +33,8 @@ class ValidationLoss:
         from elastic_dit.diffusion.path import interpolate, velocity
         from elastic_dit.losses.validation import fixed_noise, level_times
         from elastic_dit.training.assemble import build_encoders, load_experiment, load_network
-        from elastic_dit.training.run_folder import find
 
-        folder = find(self.runs, self.run)
+        folder = self.folder
         experiment = load_experiment(folder)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network, encoders = load_network(folder, device), build_encoders(experiment)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from elastic_dit.errors import ConfigError
 
+# Settings at the top of an evaluation that reach its components by interpolation alone.
+SHARED = ("run", "width", "steps", "guidance", "sampler", "seed", "data", "device")
+
 
 def add_evaluate(verbs: argparse._SubParsersAction) -> None:
     evaluate = verbs.add_parser(
@@ -17,7 +20,7 @@ def add_evaluate(verbs: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
     evaluate.add_argument("--table", action="store_true", help="print the paper's tables with all results under out")
     evaluate.add_argument("--out", type=Path, help="with --table: where results lie (default evaluations)")
-    evaluate.add_argument("--golden", type=Path, metavar="FILE", help="check expected values, then exit")
+    evaluate.add_argument("--golden", type=Path, nargs="+", metavar="FILE", help="check expected values, then exit")
     evaluate.add_argument("--compare", type=Path, nargs=2, metavar="RESULTS",
                           help="paired comparison of two results on the same prompts, then exit")  # fmt: skip
     evaluate.add_argument("--fetch", action="store_true", help="download what the file's components need, then exit")
@@ -32,10 +35,16 @@ def call_evaluate(args: argparse.Namespace) -> None:
     if args.out and not args.table:
         raise ConfigError("--out goes with --table; for an evaluation write out=FOLDER")
     if args.golden or args.compare or args.table:
+        if args.file is not None or args.overrides:
+            surplus = args.file or args.overrides[0]
+            raise ConfigError(f"{surplus}: --golden, --compare and --table take no evaluation file and no settings")
         from evaluation import evaluate
 
         if args.golden:
-            evaluate.check_golden(args.golden)
+            for golden in args.golden:
+                if len(args.golden) > 1:
+                    print(f"{golden}: ", end="", flush=True)
+                evaluate.check_golden(golden)
         elif args.compare:
             print(evaluate.compare(*args.compare))
         else:
@@ -47,6 +56,12 @@ def call_evaluate(args: argparse.Namespace) -> None:
     from evaluation.settings import Evaluation
 
     loaded = load(args.file, args.overrides, Evaluation)
+    text = args.file.read_text()
+    for key in (override.partition("=")[0] for override in args.overrides):
+        if key in SHARED and f"${{{key}}}" not in text:
+            raise ConfigError(
+                f"command line ({key}=...): {args.file} does not use ${{{key}}}, so {key} would change nothing"
+            )
     if args.print_config:
         print(loaded.to_yaml(), end="")
         return

@@ -105,6 +105,10 @@ def test_another_width_has_pictures_and_results_of_its_own(arguments: list[str],
         ("prompts.color.init_args.count=many", "prompts.color.init_args.count"),
         ("stepz=3", "steps"),
         ("resamples=1", "resamples must be at least 100"),
+        ("guidance=.inf", "guidance must be a number"),
+        ("data=elsewhere", "does not use ${data}"),
+        ("prompts.color.init_args.count=0", "count or limit must be at least 1"),
+        ("metrics.9.init_args.reference_samples=-5", "reference_samples must be at least 2"),
     ],
 )
 def test_wrong_settings_are_one_line(

@@ -58,6 +58,16 @@ def test_other_files_are_one_line(text: str, tmp_path: Path, capsys: pytest.Capt
     assert str(file) in err and err.count("\n") == 1
 
 
+def test_several_files_and_nothing_besides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file, data in zip(files, (FRECHET, DPG), strict=True):
+        file.write_text(json.dumps(data))
+    assert main(["evaluate", "--golden", *map(str, files)]) == 0
+    assert capsys.readouterr().out == f"{files[0]}: 1 of 1 agree\n{files[1]}: 1 of 1 agree\n"
+    assert main(["evaluate", "x.yaml", "--table"]) == 2
+    assert "take no evaluation file" in capsys.readouterr().err
+
+
 @pytest.mark.skipif("ELASTIC_DIT_EVALUATION_DATA" not in os.environ, reason="the benchmarks' files are not here")
 @pytest.mark.parametrize("name", FILES)
 def test_the_published_expectations_agree(name: str, capsys: pytest.CaptureFixture[str]) -> None:

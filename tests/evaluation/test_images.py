@@ -66,7 +66,7 @@ def test_ranks_share_the_prompts_and_see_all_pictures(tmp_path: Path) -> None:
         for number in range(2):
             path = folder / prompt.id / f"{number:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"of rank 0")
+            path.write_bytes(b"of rank 0")  # whose pictures this rank does not look into
     images = draw_images(painters[1], PROMPTS, tmp_path, Share(1, 2))
     assert painters[1].drawn == 2 and set(images.images) == {"00000", "00001", "00002"}
     assert share_of_environment({"RANK": "3", "WORLD_SIZE": "8"}) == Share(3, 8)
@@ -98,12 +98,15 @@ def test_a_folder_of_pictures_is_joined_by_id(layout: str, tmp_path: Path) -> No
         Folder(tmp_path).images(PROMPTS, tmp_path / "unused")
 
 
-def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
+def test_a_truncated_picture_is_named_and_made_again(tmp_path: Path) -> None:
     images = draw_images(Painter(), PROMPTS, tmp_path)
     path = images.images["00001"][0]
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(UserError, match=r"0000\.png: does not decode"):
         open_picture(path)
+    again = Painter()
+    draw_images(again, PROMPTS, tmp_path)
+    assert again.drawn == 1 and open_picture(path).shape == (8, 8, 3)
     path.unlink()
     with pytest.raises(UserError, match="no such picture"):
         open_picture(path)

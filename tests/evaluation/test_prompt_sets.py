@@ -48,6 +48,9 @@ def test_wrong_files(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text("[]")
     with pytest.raises(UserError, match=r"not \.json"):
         PromptFile(tmp_path / "p.json").load()
+    (tmp_path / "p.txt").write_bytes(b"a caf\xe9\n")
+    with pytest.raises(UserError, match="is not UTF-8 text"):
+        PromptFile(tmp_path / "p.txt").load()
     with pytest.raises(UserError, match="cannot be read"):
         PromptFile(tmp_path / "none.txt").load()
 

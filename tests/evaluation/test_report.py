@@ -72,6 +72,8 @@ def test_the_page_shows_best_median_and_worst(tmp_path: Path) -> None:
 def test_two_runs_are_compared_prompt_by_prompt() -> None:
     first, second = (Report("e", name, (result(shift),), {}) for name, shift in (("a", 0.0), ("b", 0.25)))
     text = report.compare(first, second)
-    assert "b minus a" in text and "0.25" in text
+    assert "b minus a" in text and "0.25" in text and "made with" not in text
+    steps = [Report("e", "c", (result(),), {"p": {"steps": number, "seed": 0}}) for number in (6, 24)]
+    assert "made with other steps: 24 against 6" in report.compare(*steps)
     with pytest.raises(UserError, match="share no metric"):
         report.compare(first, Report("e", "c", (Result("other", {"overall": Score(1, 1)}, {}),), {}))

@@ -68,8 +68,8 @@ class Sampling:
             raise ValueError("steps must be at least 1")
         if not self.prompts:
             raise ValueError("prompts must not be empty")
-        if self.guidance < 0 or self.time_shift <= 0:
-            raise ValueError("guidance must not be negative and time_shift must be positive")
+        if not 0 <= self.guidance < float("inf") or not 0 < self.time_shift < float("inf"):
+            raise ValueError("guidance must be a number from 0 on and time_shift a positive one")
 
 
 @dataclass(frozen=True)
