@@ -49,8 +49,11 @@ class Needed:
 
     @property
     def name(self) -> str:
-        """By which a folder of downloaded files has it."""
-        return self.asset.path or self.asset.url.rpartition("/")[2]
+        """By which a folder of downloaded files has it: below the folder's own name where several files go into one."""
+        path = self.asset.path
+        if not path:
+            return self.asset.url.rpartition("/")[2]
+        return path if "/" in path else f"{self.target.parent.name}/{path}"
 
 
 _RAW = "https://raw.githubusercontent.com"
@@ -176,6 +179,8 @@ def fetch(settings: Evaluation, source: Path | None = None) -> None:
     if not wanted:
         print("nothing to fetch: every component ships with this project")
         return
+    if source is not None and not source.is_dir():
+        raise ConfigError(f"--from {source}: no such folder")
     if source is not None:
         lacking = [item.name for item in wanted if not item.target.exists() and not (source / item.name).is_file()]
         if lacking:
@@ -192,7 +197,7 @@ def fetch(settings: Evaluation, source: Path | None = None) -> None:
                 shutil.copyfile(source / item.name, part)
             else:
                 _download(item, part)
-            digest = check(part, item.asset.sha256)
+            digest = check(part, item.asset.sha256, str(source / item.name if source else item.asset.url))
             part.replace(item.target)
         except OSError as error:
             raise RunError(f"{item.asset.url}: {error}; call the command again, or take it with --from") from error
@@ -202,12 +207,13 @@ def fetch(settings: Evaluation, source: Path | None = None) -> None:
         print(f"fetched   {item.target}{told}")
 
 
-def check(path: Path, sha256: str) -> str:
-    """A file's SHA-256; ``UserError`` where it does not begin with ``sha256``."""
+def check(path: Path, sha256: str, origin: str = "") -> str:
+    """A file's SHA-256; ``UserError`` where it does not begin with ``sha256``, naming the file or its ``origin``."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(sha256):
-        raise UserError(f"{path}: wrong checksum {digest}, expected {sha256}; delete it and fetch it again")
+        mend = "take another copy" if origin else "delete it and fetch it again"
+        raise UserError(f"{origin or path}: wrong checksum {digest}, expected {sha256}; {mend}")
     return digest
 
 

@@ -76,7 +76,7 @@ def test_a_wrong_checksum_or_a_dead_server_leaves_nothing(
 ) -> None:
     target = tmp_path / "data" / "prompts.txt"
     offer(monkeypatch, f"{server}/p.txt", sha256="0" * 64)
-    with pytest.raises(UserError, match="wrong checksum"):
+    with pytest.raises(UserError, match=r"^http.*/p.txt: wrong checksum .*; take another copy"):
         fetch(settings(target))
     offer(monkeypatch, f"{server}/none.txt")
     with pytest.raises(RunError, match="404"):
@@ -93,12 +93,24 @@ def test_a_wrong_checksum_or_a_dead_server_leaves_nothing(
 def test_an_air_gapped_machine_takes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, "http://127.0.0.1:9/p.txt")
     target, source = tmp_path / "data" / "prompts.txt", tmp_path / "stick"
+    with pytest.raises(UserError, match="no such folder"):
+        fetch(settings(target), source)
     source.mkdir()
     with pytest.raises(UserError, match=r"lacks 1 of 1 files: p.txt"):
         fetch(settings(target), source)
     (source / "p.txt").write_bytes(CONTENT)
     fetch(settings(target), source)
     assert target.read_bytes() == CONTENT
+
+
+def test_files_of_several_folders_have_names_of_their_own() -> None:
+    judges = [
+        Component("evaluation.dpg.vqa.BlipAnswerer", {"path": "weights/blip"}),
+        Component("evaluation.dpg.mplug.MPlugAnswerer", {"folder": "weights/mplug"}),
+    ]
+    metric = Component("m.Metric", {"judges": judges})
+    names = [item.name for item in needed(Evaluation("x", Component("s.S"), {}, (metric,)))]
+    assert len(set(names)) == len(names) and {"blip/vocab.txt", "mplug/vocab.txt"} < set(names)
 
 
 def test_components_inside_others_count() -> None:
