@@ -43,7 +43,8 @@ def load(path: Path, overrides: list[str], schema: type[T]) -> Loaded[T]:
     try:
         return _check(source, parsed, schema)
     except InvalidValue as error:
-        raise ConfigError(f"{_place(error, source, parsed, schema)}: {error}") from None
+        place = _place(error, source, parsed, schema)
+        raise ConfigError(f"{place}: {error}{_meant(error, source, parsed)}") from None
 
 
 def _check(source: Document, overrides: list[Override], schema: type[T]) -> Loaded[T]:
@@ -65,9 +66,23 @@ def _place(error: InvalidValue, source: Document, overrides: list[Override], sch
                 break
     written = _select(source.values, error.key)
     interpolated = isinstance(written, str) and "${" in written
-    if count and (interpolated or overrides[count - 1].concerns(error.key)):
+    if count and (interpolated or overrides[count - 1].concerns(error.key) or _new(error, source, overrides)):
         return overrides[count - 1].place
     return source.place(error.key)
+
+
+def _new(error: InvalidValue, source: Document, overrides: list[Override]) -> str:
+    """The entry that an override alone brought into being and that lacks a key; empty where there is none."""
+    entry = error.key.rpartition(".")[0]
+    named = any(change.key.startswith(f"{entry}.") for change in overrides)
+    return entry if entry and named and _select(source.values, entry) is None else ""
+
+
+def _meant(error: InvalidValue, source: Document, overrides: list[Override]) -> str:
+    """The entry of the file that such an override was probably meant for."""
+    above, _, name = _new(error, source, overrides).rpartition(".")
+    siblings = _select(source.values, above) if above else None
+    return did_you_mean(name, siblings) if isinstance(siblings, dict) else ""
 
 
 def _add_defaults(values: dict[str, Any], schema: Any) -> None:
