@@ -5,7 +5,6 @@ takes them from a folder instead (an air-gapped machine). A file arrives under a
 then renamed.
 """
 
-import hashlib
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from elastic_dit.config.component import Component
 from elastic_dit.errors import ConfigError, RunError, UserError
+from elastic_dit.files import sha256_of
 from evaluation.settings import Evaluation
 
 _CHUNK = 1 << 20
@@ -209,8 +209,7 @@ def fetch(settings: Evaluation, source: Path | None = None) -> None:
 
 def check(path: Path, sha256: str, origin: str = "") -> str:
     """A file's SHA-256; ``UserError`` where it does not begin with ``sha256``, naming the file or its ``origin``."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     if not digest.startswith(sha256):
         mend = "take another copy" if origin else "delete it and fetch it again"
         raise UserError(f"{origin or path}: wrong checksum {digest}, expected {sha256}; {mend}")

@@ -6,7 +6,6 @@ to 16x16 here as facebookresearch/dinov2 does, bicubic, without antialias, by th
 (antialias, no 0.1) and transformers' (no 0.1) give other features.
 """
 
-import hashlib
 import math
 import pickle
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from elastic_dit.errors import UserError
+from elastic_dit.files import sha256_of
 from evaluation.contract import Backend, Picture
 
 PUBLISHED = "vit_large_patch14_dinov2"
@@ -119,8 +119,7 @@ def _file_state(path: Path) -> tuple[Mapping[str, Tensor], str]:
     from safetensors.torch import load_file
 
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(path)
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:

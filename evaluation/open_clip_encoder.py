@@ -1,6 +1,5 @@
 """Any CLIP that open_clip knows (Ilharco et al. 2021), as a judge of pictures and texts."""
 
-import hashlib
 import pickle
 import warnings
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from elastic_dit.errors import UserError
+from elastic_dit.files import sha256_of
 from evaluation.contract import Backend, Picture
 
 _BATCH = 32
@@ -133,7 +133,6 @@ def _preprocessing(model: str, tag: str) -> dict[str, Any]:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {_OPENAI_ADVICE}") from error

@@ -1,6 +1,5 @@
 """What is evaluated: a run of ours at any width, any diffusers pipeline, or a folder of pictures."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from elastic_dit.errors import ConfigError, RunError, UserError
+from elastic_dit.files import sha256_of
 from evaluation.contract import ImageSet, Picture, Prompt, PromptSet
 from evaluation.images import check_ids, draw_images
 
@@ -135,17 +135,14 @@ class Run:
             encoders = build_encoders(self.experiment)
             encoders.to(torch.device(device()))
             self._loaded = load_network(self.folder, device()), encoders
-            with self.folder.weights.open("rb") as file:
-                now = hashlib.file_digest(file, "sha256").hexdigest()
-            if now != self._weights_digest():
+            if sha256_of(self.folder.weights) != self._weights_digest():
                 raise RunError(f"{self.folder.name}: its weights changed meanwhile; evaluate it when it has finished")
         return self._loaded
 
     def _weights_digest(self) -> str:
         """Of the weights when first asked, so that all prompt sets are of the same ones."""
         if not self._digest:
-            with self.folder.weights.open("rb") as file:
-                self._digest = hashlib.file_digest(file, "sha256").hexdigest()
+            self._digest = sha256_of(self.folder.weights)
         return self._digest
 
 

@@ -1,6 +1,5 @@
 """The published files of mPLUG: their sizes, their weights, and whether they are those that DPG-Bench uses."""
 
-import hashlib
 import json
 import pickle
 import re
@@ -14,6 +13,7 @@ import yaml
 from torch import Tensor
 
 from elastic_dit.errors import UserError
+from elastic_dit.files import sha256_of
 
 WEIGHTS, VOCABULARY = "pytorch_model.bin", "vocab.txt"
 CONFIG, BERT_CONFIG = "config.yaml", "config_bert.json"
@@ -171,8 +171,7 @@ def fill(model: torch.nn.Module, weights: Mapping[str, Tensor], sizes: MPlugSize
 def digest_of(path: Path) -> str:
     """sha256 of a file, in hexadecimal digits; ``UserError`` where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {SOURCE}") from error
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from elastic_dit.encoders.checkpoints import loading, require_complete
 from elastic_dit.errors import UserError
+from elastic_dit.files import sha256_of
 from evaluation.contract import Backend, Picture
 
 DType = Literal["float32", "bfloat16"]
@@ -230,7 +231,6 @@ def _backend(path: Path, name: str | None, *settings: str) -> Backend:
 
     digest = hashlib.sha256()
     for file in sorted(Path(path).glob("*.safetensors")):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(sha256_of(file)))
     version = [f"sha256 of the weights' sha256s {digest.hexdigest()[:16]}", f"transformers {__version__}", *settings]
     return Backend(name or cast(str, Path(path).resolve().name), ", ".join(version))

@@ -1,6 +1,5 @@
 """The colour reader of GenEval: CLIP compares a cut-out object with the names of ten colours."""
 
-import hashlib
 import pickle
 from collections.abc import Collection, Sequence
 from functools import lru_cache
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from elastic_dit.errors import UserError
+from elastic_dit.files import sha256_of
 from evaluation.contract import Backend, Detection, Picture
 from evaluation.geneval.logic import COLORS
 
@@ -98,8 +98,7 @@ def cut_out(picture: Picture, detection: Detection) -> Image.Image:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {_SOURCE}") from error
 

@@ -5,7 +5,6 @@ Preprocessing and postprocessing are those of mmdet 2.x, written anew: transform
 Shapes: Q queries, K classes; h, w of the mask logits, a quarter of the padded picture's sides.
 """
 
-import hashlib
 import pickle
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch.nn.functional import interpolate, pad
 
 from elastic_dit.encoders.checkpoints import loading, require_complete
 from elastic_dit.errors import UserError
+from elastic_dit.files import sha256_of
 from evaluation.contract import Backend, Detection, Picture
 from evaluation.geneval.mask2former import WITHOUT_SOURCE, from_mmdet, swin_small_config
 
@@ -178,8 +178,7 @@ def _from_folder(folder: Path) -> Any:
 
 def _backend(path: Path) -> Backend:
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {_SOURCE}") from error
     known = digest.startswith(_ORIGINAL)

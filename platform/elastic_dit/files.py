@@ -1,8 +1,15 @@
-"""Files that matter appear under their name only when they are complete."""
+"""Files that matter appear under their name only when they are complete; and what a file is known by."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+
+def sha256_of(path: Path) -> str:
+    """A file's SHA-256 in hexadecimal digits. ``OSError`` where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) -> Path:
