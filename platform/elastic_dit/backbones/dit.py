@@ -235,6 +235,15 @@ class ElasticDiT(nn.Module):
 
         Raises ``ValueError`` where h or w is not a multiple of ``spec.multiple`` or the width is unknown.
         """
+        return self.predict(x, time, text, width)[0]
+
+    def with_features(
+        self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float = FULL
+    ) -> tuple[Tensor, Tensor]:
+        """The velocity as ``forward`` gives it, and the last transformer layer's output (B, N, D) in raster order."""
+        return self.predict(x, time, text, width)
+
+    def predict(self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float) -> tuple[Tensor, Tensor]:
         hidden = self.spec.hidden(width)
         height, breadth = x.shape[-2:]
         if height % self.spec.multiple or breadth % self.spec.multiple:
@@ -255,7 +264,7 @@ class ElasticDiT(nn.Module):
         shift, scale = (embedding + table.offsets).chunk(2, dim=1)
         out = self.unembed(modulate(h, shift, scale))
         estimate = F.pixel_shuffle(out.transpose(1, 2).unflatten(2, grid), patch)
-        return guess * x + share * estimate if preconditioned else estimate
+        return (guess * x + share * estimate if preconditioned else estimate), h
 
     def run_stages(self, h: Tensor, grid: Grid, modulation: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """Down, middle at half the sides, up; the down stage's output is added again before the up stage."""
@@ -272,20 +281,15 @@ class ElasticDiT(nn.Module):
         return self.stages[2](h + risen, grid, fine, modulation, text, mask)
 
 
-def extract(network: ElasticDiT, width: float) -> ElasticDiT:
-    """A standalone network of one width, with weights of its own and the same output.
+def extract(network: ElasticDiT, width: float, share: bool = False) -> ElasticDiT:
+    """A standalone network of one width, with the same output, and weights of its own unless they are shared.
 
-    Every weight of it is the leading part of the supernet's weight of the same name.
+    Every weight of it is the leading part of the supernet's weight of the same name: a copy, or with ``share`` a view.
     """
     spec = replace(network.spec, width=network.spec.hidden(width), widths=(FULL,))
     with torch.device("meta"):
         small = ElasticDiT(spec)
     weights = network.state_dict()
-    small.load_state_dict(
-        {
-            name: weights[name][tuple(slice(size) for size in value.shape)].clone()
-            for name, value in small.state_dict().items()
-        },
-        assign=True,
-    )
+    parts = {name: weights[name][tuple(map(slice, value.shape))] for name, value in small.state_dict().items()}
+    small.load_state_dict(parts if share else {name: part.clone() for name, part in parts.items()}, assign=True)
     return small
