@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from elastic_dit.backbones.dit import ElasticDiT
+from elastic_dit.backbones.by_width import Network
 from elastic_dit.config.experiment import Sampling
 from elastic_dit.encoders.inputs import Encoders
 from elastic_dit.errors import ConfigError, UserError
@@ -75,7 +75,7 @@ def score(
 
 
 def draw_all(
-    network: ElasticDiT,
+    network: Network,
     encoders: Encoders,
     prompts: Sequence[dict[str, Any]],
     width: float,

@@ -99,6 +99,7 @@ def call_run(args: argparse.Namespace) -> None:
         print(plan(loaded.config))
         return
     require_data(loaded.config)
+    require_parents(loaded.config)
     quiet_warnings()
     from elastic_dit.training.fit import run
 
@@ -116,12 +117,24 @@ def require_data(experiment: "Experiment") -> None:
         )
 
 
+def require_parents(experiment: "Experiment") -> None:
+    """The same for the runs that this one builds on."""
+    from elastic_dit.training.run_folder import find
+
+    for role, run in experiment.parents.items():
+        try:
+            find(Path(experiment.runs), run)
+        except UserError as error:
+            raise ConfigError(f"parents.{role}: {error}") from error
+
+
 def quiet_warnings() -> None:
     """Libraries' advice that a user of this command cannot act on."""
     import warnings
 
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*but have no `validation_step`.*")
     warnings.filterwarnings("ignore", message=".*loader strategy is deprecated.*")
     warnings.filterwarnings("ignore", message=".*Grad strides do not match bucket view strides.*")
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from elastic_dit.backbones.dit import ElasticDiT
+from elastic_dit.backbones.by_width import Network
 from elastic_dit.config.experiment import Sampling
 from elastic_dit.diffusion.guidance import guided
 from elastic_dit.diffusion.samplers import SAMPLERS, uniform_times
@@ -26,7 +26,7 @@ def start_noise(prompts: Sequence[str], seed: int, channels: int, height: int, w
 
 @torch.no_grad()
 def sample(
-    network: ElasticDiT,
+    network: Network,
     encoders: Encoders,
     prompts: Sequence[str],
     width: float,

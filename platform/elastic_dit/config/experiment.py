@@ -82,7 +82,11 @@ class Tracking:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run: data, frozen encoders, backbone, stage, optimizer, and how long and where."""
+    """A run: data, frozen encoders, backbone, stage, optimizer, and how long and where.
+
+    ``parents``: runs that this one builds on, by role; ``start`` gives the backbone its first weights, and any role
+    can be used elsewhere as ``${parents.ROLE}``. EXPERIMENT alone is its latest run when this one begins.
+    """
 
     experiment: str
     data: Component
@@ -94,6 +98,7 @@ class Experiment:
     training: Training
     sampling: Sampling
     seed: int = 0
+    parents: dict[str, str] = field(default_factory=dict)
     runs: str = "runs"
     tracking: Tracking = field(default_factory=Tracking)
 

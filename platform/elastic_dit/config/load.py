@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -22,10 +22,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Loaded(Generic[T]):
-    """``resolved`` is ``config`` as plain values, with overrides, interpolations and defaults in it."""
+    """``resolved`` is ``config`` as plain values, with overrides, interpolations and defaults in it.
+
+    ``path`` and ``overrides`` are what it was loaded from.
+    """
 
     config: T
     resolved: dict[str, Any]
+    path: Path
+    overrides: tuple[str, ...] = ()
+
+    def override(self, more: list[str]) -> "Loaded[T]":
+        """The same file with more overrides, applied last; interpolations follow them."""
+        return load(self.path, [*self.overrides, *more], type(self.config))
 
     def to_yaml(self) -> str:
         """YAML that ``load`` reads back to an equal configuration."""
@@ -41,7 +50,7 @@ def load(path: Path, overrides: list[str], schema: type[T]) -> Loaded[T]:
     source = document.read(path)
     parsed = [override.parse(text) for text in overrides]
     try:
-        return _check(source, parsed, schema)
+        return replace(_check(source, parsed, schema), overrides=tuple(overrides))
     except InvalidValue as error:
         place = _place(error, source, parsed, schema)
         raise ConfigError(f"{place}: {error}{_meant(error, source, parsed)}") from None
@@ -53,7 +62,7 @@ def _check(source: Document, overrides: list[Override], schema: type[T]) -> Load
     for change in overrides:
         change.apply(values)
     config = convert(_interpolate(values), schema, "")
-    return Loaded(config, plain(config))
+    return Loaded(config, plain(config), source.path)
 
 
 def _place(error: InvalidValue, source: Document, overrides: list[Override], schema: type[Any]) -> str:

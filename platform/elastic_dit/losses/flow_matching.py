@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 
+def per_sample_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Eq. 4 of every sample: mean squared error of the velocity, (B, ...) -> (B,)."""
+    return (prediction.float() - target.float()).square().flatten(1).mean(1)
+
+
 def flow_matching_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Eq. 4: mean squared error of the velocity over every element. Scalar."""
     return (prediction.float() - target.float()).square().mean()

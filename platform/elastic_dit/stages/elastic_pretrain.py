@@ -1,14 +1,16 @@
 """Elastic pre-training (paper Sec. 3.2): one supernet, whose sub-networks learn with it in every step."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from elastic_dit.backbones.by_width import Network
 from elastic_dit.backbones.dit import ElasticDiT
 from elastic_dit.backbones.spec import FULL
 from elastic_dit.config.component import Component, build
@@ -16,14 +18,27 @@ from elastic_dit.config.experiment import Training
 from elastic_dit.diffusion.path import interpolate, sample_times, velocity
 from elastic_dit.draws import choose, generator
 from elastic_dit.encoders.conditioning import drop
+from elastic_dit.encoders.contract import TextTokens
 from elastic_dit.encoders.inputs import Encoders
 from elastic_dit.losses.flow_matching import flow_matching_loss, self_distillation_loss
 from elastic_dit.losses.validation import fixed_noise, level_times
+from elastic_dit.teachers.contract import Lesson
 from elastic_dit.training import gradients
-from elastic_dit.training.ema import averaged_copy, decay_at, update_average
+from elastic_dit.training.ema import averaged_copy, decay_at, follow
 from elastic_dit.training.nonfinite import stop_unless_finite
-from elastic_dit.training.schedule import rate_factor
 from elastic_dit.training.sharding import shard, whole
+from elastic_dit.training.update import remember_rates, update
+
+
+class Draw(NamedTuple):
+    """What the networks of one step are given, and the velocity that they should find."""
+
+    x_t: Tensor
+    time: Tensor
+    text: list[TextTokens]
+    target: Tensor
+    lesson: Lesson | None = None
+    """What a teacher makes of the same, in a stage that has one."""
 
 
 class ElasticPretrain(LightningModule):
@@ -78,32 +93,41 @@ class ElasticPretrain(LightningModule):
     def setup(self, stage: str) -> None:
         self.encoders.to(self.device)
 
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """Names and parameters that the optimizer moves."""
+        return list(self.backbone.named_parameters())
+
     def configure_optimizers(self) -> Optimizer:
-        optimizer = build(self.optimizer, params=list(self.backbone.named_parameters()))
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-        return optimizer
+        return remember_rates(build(self.optimizer, params=self.trained()))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        draw = self.draw(batch, batch_idx)
+        losses = self.add_gradients(draw, batch_idx)
+        stop_unless_finite(losses, batch, self)
+        if (batch_idx + 1) % self.training_spec.accumulate == 0:
+            self.update(batch)
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(draw.x_t))
+
+    def draw(self, batch: Mapping[str, Any], batch_idx: int) -> Draw:
+        """What both networks are given in this step."""
         data = self.encoders.latents(batch)
         here = (self.seed, batch_idx, self.global_rank)
         text = drop(self.encoders.tokens(batch["captions"]), self.drop_text, generator("text", *here))
         time = sample_times(len(data), self.time_shift, self.time_spread, generator("time", *here)).to(data)
         noise = torch.randn(data.shape, generator=generator("noise", *here)).to(data)
-        inputs = (interpolate(data, noise, time), time, text)
-        losses = self.add_gradients(inputs, velocity(data, noise), batch_idx)
-        stop_unless_finite(losses, batch, self)
-        if (batch_idx + 1) % self.training_spec.accumulate == 0:
-            self.update(batch)
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(data))
+        return Draw(interpolate(data, noise, time), time, text, velocity(data, noise))
 
-    def add_gradients(self, inputs: tuple, target: Tensor, batch_idx: int) -> dict[str, Tensor]:
+    def loss(self, draw: Draw, width: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """One network's loss, its prediction, and what to log."""
+        prediction = self.backbone(draw.x_t, draw.time, draw.text, width=width)
+        loss = flow_matching_loss(prediction, draw.target)
+        return loss, prediction, {f"loss/width_{width:g}": loss.detach()}
+
+    def add_gradients(self, draw: Draw, batch_idx: int) -> dict[str, Tensor]:
         """Both networks' losses, their gradients added to the parameters'. Returns what to log."""
-        parameters = list(self.backbone.parameters())
+        parameters = [parameter for _, parameter in self.trained()]
         share = 1 / self.training_spec.accumulate
-        prediction = self.backbone(*inputs, width=FULL)
-        loss = flow_matching_loss(prediction, target)
-        losses = {f"loss/width_{FULL:g}": loss.detach()}
+        loss, prediction, losses = self.loss(draw, FULL)
         if not self.sub_widths:
             self.manual_backward(loss * share)
             return losses
@@ -113,32 +137,31 @@ class ElasticPretrain(LightningModule):
         full = gradients.take(parameters)
 
         width = choose(self.sub_widths, "width", self.seed, batch_idx)
-        sub_prediction = self.backbone(*inputs, width=width)
-        sub_loss = flow_matching_loss(sub_prediction, target)
+        sub_loss, sub_prediction, sub_losses = self.loss(draw, width)
         distillation = self_distillation_loss(sub_prediction, prediction)
         self.manual_backward((sub_loss + self.distillation_weight * distillation) * share)
         if self.gradient_scaling == "adaptive":
             losses["gradient_scale"] = gradients.balance(parameters, full)
         gradients.add(parameters, full)
         gradients.add(parameters, earlier)
-        losses[f"loss/width_{width:g}"] = sub_loss.detach()
-        losses[f"distillation/width_{width:g}"] = distillation.detach()
-        return losses
+        return losses | sub_losses | {f"distillation/width_{width:g}": distillation.detach()}
 
     def update(self, batch: Mapping[str, Any]) -> None:
-        """One optimizer step: learning rate, clipping, the average. Nothing moves where the gradient is not finite."""
-        spec = self.training_spec
+        """One optimizer step, and the average after it. Nothing moves where the gradient is not finite."""
         step = self.global_step
-        optimizer = self.optimizers()
-        factor = rate_factor(step, spec.warmup_steps, spec.max_steps, spec.decay, spec.final_rate)
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), spec.clip_norm))
-        stop_unless_finite({"gradient norm": norm}, batch, self)
-        optimizer.step()
-        optimizer.zero_grad()
-        update_average(self.average, self.backbone, decay_at(step, spec.ema_decay))
-        self.log_dict({"train/gradient_norm": norm, "train/rate_factor": factor})
+        norms = update(self, {"": [parameter for _, parameter in self.trained()]}, self.training_spec, batch)
+        decay = decay_at(step, self.training_spec.ema_decay)
+        follow(list(self.average.parameters()), list(self.backbone.parameters()), decay)
+        self.log("train/gradient_norm", norms[""])
+
+    @contextmanager
+    def averaged(self) -> Iterator[Network]:
+        """The network that samples and weights are made from."""
+        yield self.average
+
+    def weights(self) -> dict[str, Tensor]:
+        """What ``weights.safetensors`` holds. Every rank must call it: sharded weights are gathered."""
+        return {name: whole(value) for name, value in self.average.state_dict().items()}
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Eq. 4 at eight fixed noise levels, for every width, with the averaged weights."""

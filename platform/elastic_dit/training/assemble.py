@@ -1,19 +1,23 @@
 """From a configuration to objects: encoders, backbone, stage, data, trainer."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from safetensors.torch import load_file
 
+from elastic_dit.backbones.by_width import LORA, Network, merge
 from elastic_dit.backbones.dit import ElasticDiT, Stage
 from elastic_dit.config.component import build
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import load
+from elastic_dit.config.typed import plain
 from elastic_dit.draws import generator
 from elastic_dit.encoders.inputs import Encoders
 from elastic_dit.errors import ConfigError, RunError
-from elastic_dit.training.run_folder import RunFolder
+from elastic_dit.training.lineage import START, differences
+from elastic_dit.training.run_folder import RunFolder, find
 
 
 def build_encoders(experiment: Experiment) -> Encoders:
@@ -38,6 +42,8 @@ def build_stage(experiment: Experiment, encoders: Encoders) -> LightningModule:
     """The LightningModule of the run with a freshly initialised backbone, the same for the same seed."""
     torch.manual_seed(generator("weights", experiment.seed).initial_seed())
     backbone = ElasticDiT(experiment.backbone)
+    if START in experiment.parents:
+        load_start(backbone, find(Path(experiment.runs), experiment.parents[START]))
     backbone.use_gradient_checkpointing(experiment.training.gradient_checkpointing)
     if experiment.training.compile:
         compile_blocks(backbone)
@@ -49,6 +55,17 @@ def build_stage(experiment: Experiment, encoders: Encoders) -> LightningModule:
         training=experiment.training,
         seed=experiment.seed,
     )
+
+
+def load_start(backbone: ElasticDiT, folder: RunFolder) -> None:
+    """Fill a new backbone with another run's averaged weights. ``ConfigError`` where the two are not alike."""
+    network = load_network(folder)
+    if not isinstance(network, ElasticDiT):
+        raise ConfigError(f"parents.{START}: {folder.name} is a few-step model; begin with the run that it began with")
+    if changed := differences(plain(network.spec), plain(backbone.spec)):
+        key, (theirs, ours) = next(iter(changed.items()))
+        raise ConfigError(f"backbone.{key} is {ours}, but parents.{START} ({folder.name}) has {theirs}")
+    backbone.load_state_dict(network.state_dict())
 
 
 def compile_blocks(network: ElasticDiT) -> None:
@@ -70,8 +87,8 @@ def load_experiment(folder: RunFolder, schema: type[Any] = Experiment) -> Any:
     return load(folder.config, [], schema).config
 
 
-def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> ElasticDiT:
-    """A run's averaged backbone from ``weights.safetensors``, ready for inference.
+def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Network:
+    """A run's averaged backbone from ``weights.safetensors``, ready for inference; LoRA is merged into it.
 
     Raises ``RunError`` where the run has no weights yet or they do not fit its configuration.
     """
@@ -79,9 +96,12 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Elast
         raise RunError(f"{folder.path} has no weights yet: go on training it with --resume {folder.name}")
     experiment = load_experiment(folder)
     with torch.device("meta"):
-        network = ElasticDiT(experiment.backbone)
+        supernet = ElasticDiT(experiment.backbone)
     try:
-        network.load_state_dict(load_file(folder.weights, device=str(device)), assign=True)
+        weights = load_file(folder.weights, device=str(device))
+        base = {name: value for name, value in weights.items() if not name.startswith(LORA)}
+        supernet.load_state_dict(base, assign=True)
+        network: Network = supernet if len(base) == len(weights) else merge(supernet, weights)
     except Exception as error:
         first = str(error).splitlines()[0]
         raise RunError(f"{folder.weights} does not hold this run's network: {first}") from error

@@ -1,5 +1,6 @@
 """What happens around the steps: the progress line and the grids of samples."""
 
+import re
 import sys
 import time
 from dataclasses import replace
@@ -54,12 +55,12 @@ class Progress(Callback):
             return
         if trainer.global_step % max(1, trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
             shown = {
-                name.removeprefix("train/loss/width_"): float(value)
+                re.sub(r"^width_(.*)", r"\1x", name.removeprefix("train/loss/")): float(value)
                 for name, value in trainer.callback_metrics.items()
                 if name.startswith("train/loss/")
             }
             self.losses.update(shown)
-            line = " ".join(f"{name}x {value:.3f}" for name, value in sorted(self.losses.items()))
+            line = " ".join(f"{name} {value:.3f}" for name, value in sorted(self.losses.items()))
             self.bar.set_postfix_str(f"loss {line}", refresh=False)
         self.bar.update(trainer.global_step - self.bar.n)
 
@@ -98,16 +99,13 @@ class SampleGrids(Callback):
 
     def draw(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         """Every rank takes part, for sharded weights; the first writes."""
-        average: Any = module.average
-        widths = sorted(average.spec.widths)
         # A dozen steps show what is there; a grid during training should not cost minutes.
         how = self.how if step >= trainer.max_steps else replace(self.how, steps=min(self.how.steps, 12))
+        stage: Any = module
         autocast = torch.autocast(module.device.type, torch.bfloat16, enabled="bf16" in str(trainer.precision))
-        with autocast:
-            rows = [
-                to_uint8(sample(average, module.encoders, how.prompts, width, how))  # type: ignore[arg-type]
-                for width in widths
-            ]
+        with autocast, stage.averaged() as network:
+            widths = sorted(network.spec.widths)
+            rows = [to_uint8(sample(network, stage.encoders, how.prompts, width, how)) for width in widths]
         if not trainer.is_global_zero:
             return
         path = self.folder.samples / f"step-{step:06d}.png"

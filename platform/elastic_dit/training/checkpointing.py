@@ -13,7 +13,6 @@ from safetensors.torch import save
 from elastic_dit.errors import RunError
 from elastic_dit.files import write_atomically
 from elastic_dit.training.run_folder import RunFolder
-from elastic_dit.training.sharding import whole
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -73,16 +72,11 @@ class Checkpoints(Callback):
                 self.folder.take_new_checkpoint()
         else:
             trainer.save_checkpoint(self.folder.checkpoint, weights_only=False)
-        weights = averaged_weights(module)
+        stage: Any = module
+        weights = stage.weights()
         if trainer.is_global_zero:
             try:
-                write_atomically(self.folder.weights, save(weights))
+                content = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
+                write_atomically(self.folder.weights, content)
             except OSError as error:
                 raise disk_error(self.folder.weights, error) from error
-
-
-def averaged_weights(module: LightningModule) -> dict[str, torch.Tensor]:
-    """The averaged backbone's weights, whole, on the CPU. Every rank must call it: sharded weights are gathered."""
-    average = module.average
-    assert isinstance(average, torch.nn.Module)
-    return {name: whole(value).detach().cpu().contiguous() for name, value in average.state_dict().items()}

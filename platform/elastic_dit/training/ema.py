@@ -1,10 +1,11 @@
 """Exponential moving average of the backbone alone (frozen encoders and teachers have no place in it)."""
 
 import copy
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -20,6 +21,6 @@ def decay_at(step: int, decay: float) -> float:
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * network, in place."""
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+def follow(average: Sequence[Tensor], live: Sequence[Tensor], decay: float) -> None:
+    """average <- decay * average + (1 - decay) * live, in place."""
+    torch._foreach_lerp_(list(average), list(live), 1 - decay)

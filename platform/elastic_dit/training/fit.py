@@ -17,10 +17,11 @@ from elastic_dit.config.load import Loaded, load
 from elastic_dit.errors import ConfigError, RunError
 from elastic_dit.files import write_atomically
 from elastic_dit.tracking.logger import RunLogger
-from elastic_dit.training import run_folder
+from elastic_dit.training import lineage, run_folder
 from elastic_dit.training.assemble import build_data, build_encoders, build_stage
 from elastic_dit.training.callbacks import Elapsed, Progress, SampleGrids
 from elastic_dit.training.checkpointing import AtomicCheckpointIO, Checkpoints
+from elastic_dit.training.lineage import differences
 from elastic_dit.training.plan import parameters_by_width
 from elastic_dit.training.precision import resolve_precision
 from elastic_dit.training.run_folder import RunFolder
@@ -38,8 +39,14 @@ def run(loaded: Loaded, resume: str | None, name: str | None, allow_changes: boo
 
     ``resume``: None starts a new run; "" goes on with the experiment's latest; otherwise a run by name or path.
     """
+    found = find_run(loaded.config, resume)
+    begun = found or inherited_folder()
+    recorded = None if begun is None else load(begun.config, [], Experiment)
+    loaded = lineage.pin(loaded, recorded.config.parents if recorded else {})
     experiment: Experiment = loaded.config
-    found = find_run(experiment, loaded, resume, allow_changes)
+    if found is not None and recorded is not None and not inherited_folder():
+        refuse_changes(recorded.resolved, loaded.resolved, found, allow_changes)
+        take_up(found)
     if found is not None and found.finished_steps() >= experiment.training.max_steps:
         print(f"{found.name} is finished already. A new run: the same command without --resume.")
         return found
@@ -62,7 +69,8 @@ def run(loaded: Loaded, resume: str | None, name: str | None, allow_changes: boo
     )
     trainer = build_trainer(experiment, folder, logger, loaded.to_yaml())
     logger.log_hyperparams(loaded.resolved)
-    logger.log_tag("parameters", sizes(experiment))
+    for name, value in {"parameters": sizes(experiment), **lineage.tags(experiment)}.items():
+        logger.log_tag(name, value)
     began = time.perf_counter()
     fit(trainer, stage, data, checkpoint, folder)
     if trainer.is_global_zero:
@@ -110,26 +118,34 @@ def require_same_autoencoder(experiment: Experiment, data: LightningDataModule) 
         )
 
 
-def find_run(experiment: Experiment, loaded: Loaded, resume: str | None, allow_changes: bool) -> RunFolder | None:
-    """The run to go on with, cleaned of what a killed process left; None for a new one."""
+def inherited_folder() -> RunFolder | None:
+    """The run folder of the process that started this one as another rank."""
+    inherited = os.environ.get(FOLDER_VARIABLE)
+    return RunFolder(Path(inherited)) if inherited else None
+
+
+def find_run(experiment: Experiment, resume: str | None) -> RunFolder | None:
+    """The run to go on with; None for a new one."""
     if resume is None:
         return None
-    if inherited := os.environ.get(FOLDER_VARIABLE):
-        return RunFolder(Path(inherited))
+    if inherited := inherited_folder():
+        return inherited
     with contextlib.suppress(RunError) if resume == "" else contextlib.nullcontext():
-        found = run_folder.find(Path(experiment.runs), resume or experiment.experiment)
-        refuse_changes(load(found.config, [], Experiment).resolved, loaded.resolved, found, allow_changes)
-        if launched_rank() == 0:
-            found.clean()
-            run_folder.point_latest_at(found)
-        return found
+        return run_folder.find(Path(experiment.runs), resume or experiment.experiment)
     return None
+
+
+def take_up(folder: RunFolder) -> None:
+    """Clean a run that is gone on with of what a killed process left, and make it the latest."""
+    if launched_rank() == 0:
+        folder.clean()
+        run_folder.point_latest_at(folder)
 
 
 def new_folder(experiment: Experiment, loaded: Loaded, name: str | None) -> RunFolder:
     """A new run's folder, made by the first process and taken over by the others."""
-    if inherited := os.environ.get(FOLDER_VARIABLE):
-        return RunFolder(Path(inherited))
+    if inherited := inherited_folder():
+        return inherited
     runs, new = Path(experiment.runs), name or launcher_name()
     if launched_rank() > 0 and new:
         return RunFolder(runs / experiment.experiment / new)
@@ -160,23 +176,13 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any], folder: RunFolde
         for key, (old, new) in differences(before, now).items()
         if not any(key == name or key.startswith(f"{name}.") for name in free)
     }
-    if fixed := [text for key, text in changed.items() if key.startswith(("optimizer", "backbone"))]:
+    if fixed := [text for key, text in changed.items() if key.startswith(("optimizer", "backbone", "parents"))]:
         raise ConfigError(f"{folder.name} cannot go on with another {'; '.join(fixed)}: start a new run")
     if changed and not allow:
         raise ConfigError(
             f"{folder.name} was begun with another configuration: {'; '.join(changed.values())}. "
             f"Start a new run without --resume, or add --allow-changes if you mean it"
         )
-
-
-def differences(a: Any, b: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ, with both values."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        found: dict[str, tuple[Any, Any]] = {}
-        for name in [*a, *(n for n in b if n not in a)]:
-            found |= differences(a.get(name), b.get(name), f"{key}.{name}" if key else str(name))
-        return found
-    return {} if a == b else {key: (a, b)}
 
 
 def build_trainer(experiment: Experiment, folder: RunFolder, logger: RunLogger, config: str) -> Trainer:

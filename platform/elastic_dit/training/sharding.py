@@ -2,7 +2,7 @@
 
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
 from elastic_dit.backbones.dit import ElasticDiT, Stage
@@ -18,6 +18,7 @@ def shard(network: ElasticDiT, mesh: DeviceMesh) -> None:
         for block in stage.blocks:
             fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh, reshard_after_forward=True)
+    register_fsdp_forward_method(network, "with_features")
 
 
 def whole(value: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Frozen larger networks that a student learns from."""

@@ -1,0 +1,57 @@
+"""The runs that a run builds on, by their full names, so that it can be told and done again where it came from."""
+
+from pathlib import Path
+from typing import Any
+
+from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.load import Loaded
+from elastic_dit.files import sha256_of
+from elastic_dit.training.run_folder import RunFolder, find
+
+START = "start"
+
+
+def pin(loaded: Loaded[Experiment], recorded: dict[str, str]) -> Loaded[Experiment]:
+    """The same configuration with every parent as EXPERIMENT/RUN, also where it names an experiment's latest run.
+
+    ``recorded``: what a run that is gone on with began with; it stays where the configuration still means it.
+    Raises ``RunError`` where a parent is not there.
+    """
+    experiment = loaded.config
+    named = {}
+    for role, run in experiment.parents.items():
+        known = recorded.get(role, "")
+        named[role] = known if known.startswith(f"{run}/") else full_name(Path(experiment.runs), run)
+    return loaded.override([f"parents.{role}={name}" for role, name in named.items()])
+
+
+def full_name(runs: Path, run: str) -> str:
+    """EXPERIMENT/RUN where it lies under ``runs``, else its path."""
+    folder = find(runs, run)
+    below = (runs / folder.name).resolve() == folder.path
+    return folder.name if below else str(folder.path)
+
+
+def parents(experiment: Experiment) -> dict[str, RunFolder]:
+    """Every role's run. Raises ``RunError`` where one is not there."""
+    return {role: find(Path(experiment.runs), run) for role, run in experiment.parents.items()}
+
+
+def tags(experiment: Experiment) -> dict[str, str]:
+    """What the tracking is told: each parent's name and the hash of its weights."""
+    found = {}
+    for role, folder in parents(experiment).items():
+        found[f"parent.{role}"] = folder.name
+        if folder.weights.is_file():
+            found[f"parent.{role}.weights_sha256"] = sha256_of(folder.weights)
+    return found
+
+
+def differences(a: Any, b: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ, with both values."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for name in [*a, *(n for n in b if n not in a)]:
+            found |= differences(a.get(name), b.get(name), f"{key}.{name}" if key else str(name))
+        return found
+    return {} if a == b else {key: (a, b)}

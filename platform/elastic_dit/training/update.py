@@ -1,0 +1,48 @@
+"""One optimizer step, the same in every stage: learning rate, clipping, a look at the gradient before it counts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from elastic_dit.config.experiment import Training
+from elastic_dit.training.nonfinite import stop_unless_finite
+from elastic_dit.training.schedule import rate_factor
+from elastic_dit.training.sharding import whole
+
+
+def remember_rates(optimizer: Optimizer) -> Optimizer:
+    """The rates that the schedule scales."""
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    return optimizer
+
+
+def update(
+    module: LightningModule,
+    groups: Mapping[str, Sequence[nn.Parameter]],
+    spec: Training,
+    batch: Mapping[str, Any],
+) -> dict[str, Tensor]:
+    """Steps the module's optimizer. Returns the gradient norm of every group, before it is clipped by itself.
+
+    A group without gradients is left as it is. Raises ``RunError`` where a gradient is not finite: nothing has moved.
+    """
+    optimizer = module.optimizers()
+    assert not isinstance(optimizer, list)
+    factor = rate_factor(module.global_step, spec.warmup_steps, spec.max_steps, spec.decay, spec.final_rate)
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+    norms = {
+        name: whole(torch.nn.utils.clip_grad_norm_(parameters, spec.clip_norm))
+        for name, parameters in groups.items()
+        if any(parameter.grad is not None for parameter in parameters)
+    }
+    stop_unless_finite({f"gradient norm {name}".strip(): norm for name, norm in norms.items()}, batch, module)
+    optimizer.step()
+    optimizer.zero_grad()
+    module.log("train/rate_factor", factor)
+    return norms
