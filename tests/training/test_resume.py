@@ -16,10 +16,10 @@ from elastic_dit.training.run_folder import find
 from tests.conftest import PRETRAIN, ROOT
 
 
-def start(arguments: list[str], log: Path) -> subprocess.Popen:
+def start(arguments: list[str], log: Path, file: Path = PRETRAIN) -> subprocess.Popen:
     with log.open("w") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "elastic_dit", "run", str(PRETRAIN), *arguments],
+            [sys.executable, "-m", "elastic_dit", "run", str(file), *arguments],
             cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
@@ -28,13 +28,15 @@ def train_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {k: v for k, v in metrics(folder / "metrics.jsonl").items() if k.startswith("train/")}
 
 
-def kill_after(process: subprocess.Popen, folder: Path, name: str, steps: int, timeout: float = 150) -> int:
+def kill_after(
+    process: subprocess.Popen, run: Path, steps: int, loss: str = "train/loss/width_1", timeout: float = 150
+) -> int:
     """SIGKILL the whole process group once ``steps`` losses are on disk. Returns how many there were."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        journal = folder / "elastic_pretrain" / name / "metrics.jsonl"
+        journal = run / "metrics.jsonl"
         if journal.exists():
-            seen = len(metrics(journal).get("train/loss/width_1", []))
+            seen = len(metrics(journal).get(loss, []))
             if seen >= steps:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -54,7 +56,7 @@ def test_killed_run_resumes_bit_for_bit(tiny: list[str], tmp_path: Path, process
     assert whole.wait(timeout=200) == 0, (tmp_path / "whole.log").read_text()
 
     killed = start([*arguments, "--name", "killed"], tmp_path / "killed.log")
-    at = kill_after(killed, runs, "killed", steps=random.randint(4, 16))
+    at = kill_after(killed, runs / "elastic_pretrain" / "killed", steps=random.randint(4, 16))
     folder = find(runs, "elastic_pretrain/killed")
     assert folder.checkpoint.is_file() and not folder.finished.exists() and at < 20
     again = start([*arguments, "--resume", "elastic_pretrain/killed"], tmp_path / "again.log")

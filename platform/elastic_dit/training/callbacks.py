@@ -50,14 +50,16 @@ class Progress(Callback):
             + ("" if live else "\n"),
         )
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self.bar is None:
             return
         if trainer.global_step % max(1, trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
             shown = {
-                re.sub(r"^width_(.*)", r"\1x", name.removeprefix("train/loss/")): float(value)
-                for name, value in trainer.callback_metrics.items()
-                if name.startswith("train/loss/")
+                re.sub(r"^width_(.*)", r"\1x", name.removeprefix("loss/")): float(value)
+                for name, value in outputs.items()
+                if name.startswith("loss/")
             }
             self.losses.update(shown)
             line = " ".join(f"{name} {value:.3f}" for name, value in sorted(self.losses.items()))
@@ -74,6 +76,28 @@ class Progress(Callback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+class TrainMetrics(Callback):
+    """What training steps return, to the loggers every ``every`` batches: the last value since the time before.
+
+    Not by ``LightningModule.log``, which would say an old value again in every line: not every width and not every
+    network has its turn in every step.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.recent: dict[str, Any] = {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.recent |= outputs
+        if (batch_idx + 1) % self.every == 0:
+            values = {f"train/{name}": float(value) for name, value in self.recent.items()}
+            for logger in trainer.loggers:
+                logger.log_metrics(values, batch_idx)
+            self.recent = {}
 
 
 class SampleGrids(Callback):
@@ -126,12 +150,13 @@ class Elapsed(Callback):
         self.since, self.from_step, self.samples = time.perf_counter(), trainer.global_step, 0
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.samples += len(batch["captions"]) * trainer.world_size
         steps = trainer.global_step - self.from_step
         if steps >= self.every:
             seconds = time.perf_counter() - self.since
-            pl_module.log("speed/steps_per_second", steps / seconds)
-            pl_module.log("speed/samples_per_second", self.samples / seconds)
+            speed = {"speed/steps_per_second": steps / seconds, "speed/samples_per_second": self.samples / seconds}
+            for logger in trainer.loggers:
+                logger.log_metrics(speed, batch_idx)
             self.on_train_start(trainer, pl_module)

@@ -19,7 +19,7 @@ from elastic_dit.files import write_atomically
 from elastic_dit.tracking.logger import RunLogger
 from elastic_dit.training import lineage, run_folder
 from elastic_dit.training.assemble import build_data, build_encoders, build_stage
-from elastic_dit.training.callbacks import Elapsed, Progress, SampleGrids
+from elastic_dit.training.callbacks import Elapsed, Progress, SampleGrids, TrainMetrics
 from elastic_dit.training.checkpointing import AtomicCheckpointIO, Checkpoints
 from elastic_dit.training.lineage import differences
 from elastic_dit.training.plan import parameters_by_width
@@ -201,6 +201,7 @@ def build_trainer(experiment: Experiment, folder: RunFolder, logger: RunLogger, 
         logger=logger,
         callbacks=[
             Progress(f"{folder.name}: {sizes(experiment)}"),
+            TrainMetrics(spec.log_every * spec.accumulate),
             Elapsed(spec.log_every * 5),
             SampleGrids(folder, experiment.sampling, spec.sample_every),
             Checkpoints(folder, spec.checkpoint_every, config),

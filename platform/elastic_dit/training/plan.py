@@ -184,4 +184,6 @@ def plan(experiment: Experiment) -> str:
         f"  training           {hours} h {minutes:02d} min for {training.max_steps} steps, "
         "data, validation, samples and communication not counted",
     ]
+    if "teacher" in experiment.stage.init_args:
+        lines += ["", "  counted as elastic training of the whole backbone: the teacher's weights and passes come on top"]
     return "\n".join(lines)

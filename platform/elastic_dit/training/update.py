@@ -27,7 +27,8 @@ def update(
     spec: Training,
     batch: Mapping[str, Any],
 ) -> dict[str, Tensor]:
-    """Steps the module's optimizer. Returns the gradient norm of every group, before it is clipped by itself.
+    """Steps the module's optimizer. Returns what to log: under its name every group's gradient norm, before the
+    group is clipped by itself, and the learning rate's factor.
 
     A group without gradients is left as it is. Raises ``RunError`` where a gradient is not finite: nothing has moved.
     """
@@ -41,8 +42,7 @@ def update(
         for name, parameters in groups.items()
         if any(parameter.grad is not None for parameter in parameters)
     }
-    stop_unless_finite({f"gradient norm {name}".strip(): norm for name, norm in norms.items()}, batch, module)
+    stop_unless_finite(norms, batch, module)
     optimizer.step()
     optimizer.zero_grad()
-    module.log("train/rate_factor", factor)
-    return norms
+    return norms | {"rate_factor": torch.tensor(factor)}

@@ -1,0 +1,66 @@
+"""Which runs a run builds on: named once, by full name."""
+
+from pathlib import Path
+
+import pytest
+
+from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.load import load
+from elastic_dit.errors import RunError
+from elastic_dit.training import lineage
+from elastic_dit.training.run_folder import create
+from tests.conftest import ROOT
+
+FILE = ROOT / "experiments" / "knowledge_distill.yaml"
+
+
+def make(runs: Path, experiment: str, name: str) -> Path:
+    folder = create(runs, experiment, name, "experiment: x\n")
+    folder.weights.write_bytes(name.encode())
+    return folder.path
+
+
+def pinned(runs: Path, recorded: dict[str, str], *words: str) -> dict[str, str]:
+    loaded = load(FILE, [f"runs={runs}", *words], Experiment)
+    return lineage.pin(loaded, recorded).config.parents
+
+
+def test_an_experiment_means_its_latest_run_until_it_is_recorded(tmp_path: Path) -> None:
+    make(tmp_path, "teacher", "t")
+    make(tmp_path, "elastic_pretrain", "one")
+    make(tmp_path, "elastic_pretrain", "two")
+    assert pinned(tmp_path, {}) == {"start": "elastic_pretrain/two", "teacher": "teacher/t"}
+    recorded = {"start": "elastic_pretrain/one", "teacher": "teacher/t"}
+    assert pinned(tmp_path, recorded) == recorded
+    asked = pinned(tmp_path, recorded, "parents.start=elastic_pretrain/two")
+    assert asked["start"] == "elastic_pretrain/two"
+
+
+def test_interpolations_follow(tmp_path: Path) -> None:
+    make(tmp_path, "teacher", "t")
+    make(tmp_path, "elastic_pretrain", "one")
+    loaded = lineage.pin(load(FILE, [f"runs={tmp_path}"], Experiment), {})
+    assert loaded.config.stage.init_args["teacher"].init_args["run"] == "teacher/t"
+    assert "teacher/t" in loaded.to_yaml()
+
+
+def test_a_run_elsewhere_is_kept_by_its_path(tmp_path: Path) -> None:
+    make(tmp_path / "runs", "teacher", "t")
+    far = make(tmp_path / "other", "elastic_pretrain", "one")
+    assert pinned(tmp_path / "runs", {}, f"parents.start={far}")["start"] == str(far.resolve())
+
+
+def test_a_missing_parent_is_an_error(tmp_path: Path) -> None:
+    make(tmp_path, "teacher", "t")
+    with pytest.raises(RunError, match="no run elastic_pretrain"):
+        pinned(tmp_path, {})
+
+
+def test_tags_tell_the_weights(tmp_path: Path) -> None:
+    make(tmp_path, "teacher", "t")
+    make(tmp_path, "elastic_pretrain", "one")
+    loaded = lineage.pin(load(FILE, [f"runs={tmp_path}"], Experiment), {})
+    tags = lineage.tags(loaded.config)
+    assert tags["parent.start"] == "elastic_pretrain/one"
+    assert len(tags["parent.start.weights_sha256"]) == 64
+    assert tags["parent.start.weights_sha256"] != tags["parent.teacher.weights_sha256"]
