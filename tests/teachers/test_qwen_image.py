@@ -1,0 +1,290 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from elastic_dit.errors import UserError
+from elastic_dit.teachers.contract import Lesson, Teacher
+from elastic_dit.teachers.qwen_image import DROPPED, TEMPLATE, QwenImageTeacher
+
+PROMPTS = ["a red circle", "two blue squares left of a small yellow star"]
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def save_tokenizer(folder: Path) -> None:
+    """Qwen's tokenizer with few words: those of the template are whole tokens, as in the real one, others bytes."""
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import BPE
+    from tokenizers.trainers import BpeTrainer
+    from transformers import Qwen2Tokenizer
+
+    learner = Tokenizer(BPE())
+    learner.pre_tokenizer = Qwen2Tokenizer()._tokenizer.pre_tokenizer
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    learner.train_from_iterator([TEMPLATE] * 2, BpeTrainer(initial_alphabet=alphabet, special_tokens=marks))
+    learned = json.loads(learner.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(vocab=learned["vocab"], merges=[tuple(pair) for pair in learned["merges"]])
+    tokenizer.add_special_tokens({"additional_special_tokens": marks[1:]})
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module", name="folder")
+def tiny_qwen_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen-Image with random weights, laid out as on the hub."""
+    from diffusers import QwenImageTransformer2DModel
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("qwen_image")
+    transformer = QwenImageTransformer2DModel(
+        patch_size=2,
+        in_channels=64,
+        out_channels=16,
+        num_layers=3,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 6, 6),
+    )
+    transformer.save_pretrained(folder / "transformer")
+    text: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": 512,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4},
+    }
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder / "text_encoder")
+    save_tokenizer(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="module", name="teacher")
+def tiny_teacher(folder: Path) -> QwenImageTeacher:
+    return QwenImageTeacher(str(folder), dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder: Path) -> Any:
+    """diffusers' own, with separately loaded weights."""
+    from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImagePipeline
+    from diffusers import QwenImageTransformer2DModel as Transformer
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+
+    vae = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+    pipeline = QwenImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192),
+        vae=vae,
+        text_encoder=Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "text_encoder"),
+        tokenizer=Qwen2Tokenizer.from_pretrained(folder / "tokenizer"),
+        transformer=Transformer.from_pretrained(folder / "transformer"),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def latents(height: int, width: int, count: int = 2) -> Tensor:
+    return torch.randn(count, 16, height, width, generator=torch.Generator().manual_seed(height + width))
+
+
+def ask(teacher: QwenImageTeacher, guidance: float = 1.0) -> Lesson:
+    time = torch.tensor([0.3, 0.8])
+    return teacher.teach(latents(4, 8), time, teacher.condition(PROMPTS), guidance)
+
+
+def test_the_template_is_dropped(teacher: QwenImageTeacher, pipeline: Any) -> None:
+    assert pipeline.prompt_template_encode == TEMPLATE
+    assert pipeline.prompt_template_encode_start_idx == DROPPED
+    before, after = TEMPLATE.split("{}")
+    assert len(teacher.tokenizer(before).input_ids) == DROPPED
+    caption = len(teacher.tokenizer(PROMPTS[0] + after).input_ids)
+    assert teacher.condition([PROMPTS[0]]).embeddings.shape == (1, caption, 32)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_texts_are_encoded_as_in_the_pipeline(teacher: QwenImageTeacher, pipeline: Any, side: str) -> None:
+    pipeline.tokenizer.padding_side = side
+    with torch.no_grad():
+        embeddings, mask = pipeline.encode_prompt(PROMPTS)
+        blank, _ = pipeline.encode_prompt(" ")
+    ours = teacher.condition(PROMPTS)
+    torch.testing.assert_close(ours.embeddings, embeddings, atol=1e-5, rtol=0)
+    assert ours.mask is not None and ours.mask.equal(mask.bool()) and not mask.all()
+    for caption in ("", "  \n"):
+        alone = teacher.condition([caption])
+        torch.testing.assert_close(alone.embeddings, blank, atol=1e-5, rtol=0)
+        assert alone.mask is None
+
+
+def test_long_texts_are_cut_as_in_the_pipeline(folder: Path, pipeline: Any) -> None:
+    teacher = QwenImageTeacher(str(folder), max_tokens=12, dtype="float32")
+    with torch.no_grad():
+        embeddings, mask = pipeline.encode_prompt(PROMPTS, max_sequence_length=12)
+    assert mask is None and teacher.condition(PROMPTS).mask is None
+    torch.testing.assert_close(teacher.condition(PROMPTS).embeddings, embeddings, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (4, 10), (12, 6)])
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_a_step_is_the_pipelines(
+    teacher: QwenImageTeacher, pipeline: Any, size: tuple[int, int], guidance: float
+) -> None:
+    noisy = latents(*size)
+    packed = pipeline._pack_latents(noisy, 2, 16, *size)
+    height, width = (8 * side for side in size)
+    after = pipeline(
+        PROMPTS, " ", guidance, height, width, sigmas=[0.6], latents=packed, output_type="latent"
+    ).images  # fmt: skip
+    after = pipeline._unpack_latents(after, height, width, 8)[:, :, 0]
+    sigma, end = pipeline.scheduler.sigmas.tolist()
+    assert 0.1 < sigma < 1 and end == 0
+    time = (pipeline.scheduler.timesteps / 1000).expand(2)
+    lesson = teacher.teach(noisy, time, teacher.condition(PROMPTS), guidance)
+    # x_0 = x_t - sigma v is what v = noise - x_0 means.
+    torch.testing.assert_close(lesson.velocity, (noisy - after) / sigma, atol=1e-5, rtol=1e-5)
+
+
+def test_the_scheduler_has_our_sign(pipeline: Any) -> None:
+    data, noise = latents(4, 4), latents(4, 6)[..., :4]
+    pipeline.scheduler.set_timesteps(sigmas=[0.6], mu=0.5)
+    time = pipeline.scheduler.timesteps
+    x_t = pipeline.scheduler.scale_noise(data, time, noise)
+    back = pipeline.scheduler.step(noise - data, time[0], x_t, return_dict=False)[0]
+    torch.testing.assert_close(back, data, atol=1e-5, rtol=0)
+
+
+def test_features_are_what_the_velocity_is_made_of(teacher: QwenImageTeacher, pipeline: Any) -> None:
+    lesson = ask(teacher)
+    assert lesson.features.shape == (2, 2 * 4, 32) == (2, 4 * 8 // teacher.patch_size**2, teacher.feature_width)
+    model = pipeline.transformer
+    with torch.no_grad():
+        time = model.time_text_embed(torch.tensor([0.3, 0.8]), lesson.features)
+        tokens = model.proj_out(model.norm_out(lesson.features, time))
+    torch.testing.assert_close(pipeline._unpack_latents(tokens, 32, 64, 8)[:, :, 0], lesson.velocity)
+    guided = ask(teacher, guidance=4.0)
+    torch.testing.assert_close(guided.features, lesson.features)
+    assert not torch.allclose(guided.velocity, lesson.velocity)
+    assert guided.velocity.isfinite().all()
+
+
+def test_guidance_of_a_blank_text_is_its_own_prediction(teacher: QwenImageTeacher) -> None:
+    condition, time = teacher.condition(["", PROMPTS[0]]), torch.tensor([0.5, 0.5])
+    plain, guided = (teacher.teach(latents(4, 4), time, condition, guidance).velocity for guidance in (1.0, 5.0))
+    torch.testing.assert_close(guided[0], plain[0], atol=1e-5, rtol=0)
+    assert not torch.allclose(guided[1], plain[1])
+
+
+def test_a_failure_leaves_no_hook(teacher: QwenImageTeacher) -> None:
+    with pytest.raises(ValueError, match="must match"):
+        teacher.teach(
+            latents(4, 4), torch.ones(2), teacher.condition(PROMPTS[:1] + PROMPTS)._replace(mask=torch.ones(1))
+        )
+    assert not teacher.transformer.transformer_blocks[-1]._forward_hooks
+    with pytest.raises(ValueError, match="multiples of 2"):
+        teacher.teach(latents(4, 5), torch.ones(2), teacher.condition(PROMPTS))
+
+
+def test_the_contract(folder: Path) -> None:
+    module = QwenImageTeacher(str(folder))
+    teacher: Teacher = module.to(torch.device("cpu"))
+    assert (teacher.feature_width, teacher.patch_size, teacher.has_few_step) == (32, 2, False)
+    x_t = latents(4, 8).requires_grad_()
+    with torch.autocast("cpu", torch.float16):
+        lesson = teacher.teach(x_t, torch.full((2,), 0.5), teacher.condition(PROMPTS), guidance=3.0)
+    outside = teacher.teach(x_t, torch.full((2,), 0.5), teacher.condition(PROMPTS), guidance=3.0)
+    assert lesson.velocity.equal(outside.velocity) and lesson.features.equal(outside.features)
+    assert lesson.velocity.shape == x_t.shape and lesson.velocity.dtype == lesson.features.dtype == torch.float32
+    assert not lesson.velocity.requires_grad and not lesson.features.requires_grad
+    for network in (module.transformer, module.text_encoder):
+        assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}
+        assert not any(weight.requires_grad for weight in network.parameters())
+        assert not any(part.training for part in network.modules())
+    with pytest.raises(UserError, match="no few-step LoRA"), teacher.few_step():
+        pass
+
+
+def refused(*arguments: Any, match: str, **more: Any) -> None:
+    with pytest.raises(UserError, match=match) as caught:
+        QwenImageTeacher(*arguments, **more)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    refused("nobody/no-such-model", match="hf download nobody/no-such-model --local-dir FOLDER")
+    refused(str(tmp_path / "nothing"), match="no such folder; it should hold a Qwen2.5-VL text encoder")
+    refused("x/y", max_tokens=1025, match="takes 1 to 1024 tokens")
+
+
+def test_incomplete_checkpoints(folder: Path, tmp_path: Path) -> None:
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(folder, tmp_path / name))
+
+    model = copy("transformer")
+    weights = load_file(model / "transformer" / WEIGHTS)
+    del weights["proj_out.bias"]
+    save_file(weights, model / "transformer" / WEIGHTS, metadata={"format": "pt"})
+    refused(str(model), match=r"1 weights are missing, the first is proj_out\.bias")
+    (model / "transformer" / WEIGHTS).unlink()
+    refused(str(model), match=r"no file named diffusion_pytorch_model\.safetensors")
+
+    model = copy("config")
+    config = json.loads((model / "transformer" / "config.json").read_text())
+    for change, match in (
+        (
+            {"_class_name": "FluxTransformer2DModel"},
+            "holds a FluxTransformer2DModel, not a QwenImageTransformer2DModel",
+        ),
+        ({"use_additional_t_cond": True}, "its config has use_additional_t_cond"),
+        ({"num_layers": 4}, "weights are missing, the first is transformer_blocks.3"),
+        ({"num_attention_heads": 4}, "cannot load a QwenImageTransformer2DModel"),
+    ):
+        (model / "transformer" / "config.json").write_text(json.dumps({**config, **change}))
+        refused(str(model), match=match)
+
+    model = copy("text")
+    file = model / "text_encoder" / "model.safetensors"
+    weights = {name: value for name, value in load_file(file).items() if "layers.1.mlp" not in name}
+    save_file(weights, file, metadata={"format": "pt"})
+    refused(str(model), match="3 weights are missing")
+    file.write_bytes(file.read_bytes()[:5000])
+    refused(str(model), match="cannot load a Qwen2.5-VL text encoder from this folder")
+    (model / "text_encoder" / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    refused(str(model), match="holds a model of type clip, not a Qwen2.5-VL")
+
+    model = copy("tokenizer")
+    (model / "tokenizer" / "tokenizer.json").unlink()
+    refused(str(model), match="tokenizer has no vocabulary")
+
+
+def test_weights_in_several_files(folder: Path, teacher: QwenImageTeacher, pipeline: Any, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(folder, tmp_path / "model"))
+    (model / "transformer" / WEIGHTS).unlink()
+    pipeline.transformer.save_pretrained(model / "transformer", max_shard_size="100KB")
+    assert ask(QwenImageTeacher(str(model), dtype="float32")).velocity.equal(ask(teacher).velocity)
+    sorted((model / "transformer").glob("*.safetensors"))[1].unlink()
+    refused(str(model), match="cannot load a QwenImageTransformer2DModel")
+
+
+def test_the_published_tokenizer_files(folder: Path, teacher: QwenImageTeacher, tmp_path: Path) -> None:
+    """Qwen-Image's own folder has vocab.json and merges.txt in place of tokenizer.json."""
+    model = Path(shutil.copytree(folder, tmp_path / "model"))
+    stored = json.loads((model / "tokenizer" / "tokenizer.json").read_text())
+    (model / "tokenizer" / "tokenizer.json").unlink()
+    (model / "tokenizer" / "vocab.json").write_text(json.dumps(stored["model"]["vocab"]))
+    merges = "\n".join(" ".join(pair) for pair in stored["model"]["merges"])
+    (model / "tokenizer" / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
+    texts = QwenImageTeacher(str(model), dtype="float32").condition(PROMPTS)
+    torch.testing.assert_close(texts.embeddings, teacher.condition(PROMPTS).embeddings)
