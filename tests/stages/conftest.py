@@ -1,0 +1,60 @@
+"""A tiny teacher, its few-step LoRA and a tiny pre-trained student, trained once for all distillation tests."""
+
+from pathlib import Path
+
+import pytest
+
+from elastic_dit.cli import main
+from tests.conftest import ROOT
+
+COMMON = [
+    "data.init_args.batch_size=4",
+    "data.init_args.workers=0",
+    "data.init_args.validation_samples=4",
+    "training.max_steps=10",
+    "training.warmup_steps=2",
+    "training.decay=constant",
+    "training.log_every=1",
+    "training.validate_every=0",
+    "training.checkpoint_every=5",
+    "training.sample_every=0",
+    "sampling.steps=2",
+    "sampling.prompts=[a red circle, a blue star]",
+]
+TEACHER = ["backbone.width=64", "backbone.text_width=64", "backbone.head_dim=16", "backbone.text_kv_heads=2",
+           "backbone.levels.0.depth=2", "backbone.levels.0.attention.kv_heads=2"]  # fmt: skip
+STUDENT = ["backbone.width=64", "backbone.widths=[0.5, 1.0]", "backbone.text_width=64",
+           "backbone.levels.1.depth=1", "backbone.levels.1.long_skips=false"]  # fmt: skip
+LORA = ["stage.init_args.rank=4", "stage.init_args.alpha=8"]
+
+
+def place(scenes: Path, folder: Path) -> list[str]:
+    """Where a run finds its data and leaves what it makes."""
+    return [f"data.init_args.path={scenes}", f"runs={folder / 'runs'}", f"tracking.uri=sqlite:///{folder / 'm.db'}"]
+
+
+def train(name: str, *words: str) -> None:
+    assert main(["run", str(ROOT / "experiments" / f"{name}.yaml"), *words]) == 0
+
+
+@pytest.fixture(scope="session")
+def family(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose ``runs`` hold teacher/t, teacher_few_step/f and elastic_pretrain/p."""
+    folder = tmp_path_factory.mktemp("family")
+    where = place(scenes, folder)
+    train("teacher", *where, *COMMON, *TEACHER, "--name", "t")
+    train("teacher_few_step", *where, *COMMON, *TEACHER, *LORA, "--name", "f")
+    train("elastic_pretrain", *where, *COMMON, *STUDENT, "--name", "p")
+    return folder
+
+
+@pytest.fixture
+def knowledge(scenes: Path, family: Path) -> list[str]:
+    """Overrides of ``knowledge_distill.yaml`` for a run of seconds."""
+    return [*place(scenes, family), *COMMON, *STUDENT]
+
+
+@pytest.fixture
+def few_steps(scenes: Path, family: Path) -> list[str]:
+    """The same of ``step_distill.yaml``, which begins with the pre-trained student here."""
+    return [*place(scenes, family), *COMMON, *STUDENT, *LORA, "parents.start=elastic_pretrain"]

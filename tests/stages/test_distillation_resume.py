@@ -1,0 +1,72 @@
+"""Killed distillation goes on as if it had never stopped, and FSDP2 takes DDP's steps in it."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from elastic_dit.tracking.journal import metrics
+from elastic_dit.training.run_folder import find
+from tests.conftest import ROOT
+from tests.training.test_resume import kill_after, start, train_losses
+
+LOSS = {"knowledge_distill": "train/loss/width_1", "step_distill": "train/loss/critic"}
+
+
+@pytest.fixture(params=list(LOSS))
+def distillation(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
+    """A stage and the overrides that make its YAML a run of seconds."""
+    fixture = {"knowledge_distill": "knowledge", "step_distill": "few_steps"}[request.param]
+    return request.param, request.getfixturevalue(fixture)
+
+
+def test_killed_distillation_resumes_bit_for_bit(
+    distillation: tuple[str, list[str]], family: Path, tmp_path: Path
+) -> None:
+    """24 steps with a checkpoint every fourth: the kill falls within a student's five iterations."""
+    name, words = distillation
+    file, runs = ROOT / "experiments" / f"{name}.yaml", family / "runs"
+    arguments = [*words, "data.init_args.workers=1", "training.max_steps=24", "training.checkpoint_every=4"]
+    whole = start([*arguments, "--name", "whole"], tmp_path / "whole.log", file)
+    assert whole.wait(timeout=200) == 0, (tmp_path / "whole.log").read_text()
+
+    killed = start([*arguments, "--name", "killed"], tmp_path / "killed.log", file)
+    kill_after(killed, runs / name / "killed", random.randint(5, 18), LOSS[name])
+    folder = find(runs, f"{name}/killed")
+    assert folder.checkpoint.is_file() and not folder.finished.exists()
+    again = start([*arguments, "--resume", f"{name}/killed"], tmp_path / "again.log", file)
+    assert again.wait(timeout=200) == 0, (tmp_path / "again.log").read_text()
+
+    expected = find(runs, f"{name}/whole")
+    assert train_losses(folder.path) == train_losses(expected.path)
+    assert len(train_losses(folder.path)[LOSS[name]]) >= 24
+    assert folder.weights.read_bytes() == expected.weights.read_bytes()
+    assert "Traceback" not in (tmp_path / "again.log").read_text()
+
+
+def distil(name: str, words: list[str], run: str, strategy: str, *more: str) -> None:
+    """Two CPU processes."""
+    command = [sys.executable, "-m", "elastic_dit", "run", str(ROOT / "experiments" / f"{name}.yaml"), *words,
+               "training.accelerator=cpu", "training.devices=2", f"training.strategy={strategy}",
+               "optimizer.class_path=torch.optim.AdamW", "optimizer.init_args={lr: 1e-3, betas: [0.0, 0.99]}",
+               *(more if "--resume" in more else (*more, "--name", run))]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_fsdp2_equals_ddp_with_student_critic_and_teacher_sharded(
+    distillation: tuple[str, list[str]], family: Path
+) -> None:
+    name, words = distillation
+    words = [*words, "training.sample_every=6"]
+    distil(name, words, "ddp", "ddp", "training.max_steps=12")
+    distil(name, words, "fsdp2", "fsdp2", "training.max_steps=6")
+    distil(name, words, "fsdp2", "fsdp2", "training.max_steps=12", "--resume", f"{name}/fsdp2")
+    runs = family / "runs"
+    ddp, fsdp2 = (metrics(find(runs, f"{name}/{run}").metrics) for run in ("ddp", "fsdp2"))
+    assert set(ddp) == set(fsdp2)
+    for key in ddp:
+        if key.startswith("train/"):
+            assert [v for _, v in fsdp2[key]] == pytest.approx([v for _, v in ddp[key]], rel=2e-3, abs=1e-5), key

@@ -1,0 +1,155 @@
+"""Knowledge distillation by itself: its loss, what it trains, where it comes from."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from elastic_dit.cli import main
+from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.load import load
+from elastic_dit.encoders.contract import TextTokens
+from elastic_dit.losses.distillation import task_share
+from elastic_dit.stages.knowledge_distill import KnowledgeDistill, visible_captions
+from elastic_dit.tracking.journal import metrics
+from elastic_dit.training.assemble import build_encoders, build_stage, load_network
+from elastic_dit.training.run_folder import find, point_latest_at
+from tests.conftest import ROOT
+from tests.stages.conftest import train
+
+FILE = ROOT / "experiments" / "knowledge_distill.yaml"
+
+
+def stage(words: list[str], *more: str) -> KnowledgeDistill:
+    experiment: Experiment = load(FILE, [*words, *more], Experiment).config
+    built = build_stage(experiment, build_encoders(experiment))
+    assert isinstance(built, KnowledgeDistill)
+    return built
+
+
+def batch() -> dict:
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return {"images": images, "captions": ["a red circle", "a blue star", "two green stars", "a pink cross"]}
+
+
+def test_it_begins_with_the_parents_weights(knowledge: list[str], family: Path) -> None:
+    parent = load_network(find(family / "runs", "elastic_pretrain/p")).state_dict()
+    for name, value in stage(knowledge).backbone.state_dict().items():
+        assert torch.equal(value, parent[name]), name
+
+
+@pytest.mark.parametrize("scaling", ["density", "cdf", "sum"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_loss_is_equation_8(knowledge: list[str], scaling: str, inside: bool) -> None:
+    """Against the terms written out, with the teacher asked by hand."""
+    words = [f"stage.init_args.scaling={scaling}", f"stage.init_args.scale_features={inside}",
+             "stage.init_args.output_weight=2", "stage.init_args.feature_weight=0.5",
+             "stage.init_args.teacher_guidance=3", "stage.init_args.drop_text=0"]  # fmt: skip
+    system = stage(knowledge, *words)
+    draw = system.draw(batch(), 0)
+    loss, _, logged = system.loss(draw, 0.5)
+
+    teacher = system.teacher.network
+    text = system.teacher.encoders.tokens(batch()["captions"])
+    empty = system.teacher.encoders.tokens([""] * 4)
+    with torch.no_grad():
+        with_text, features = teacher.with_features(draw.x_t, draw.time, text)
+        without = teacher(draw.x_t, draw.time, empty)
+    wanted = without + 3 * (with_text - without)
+    velocity, own = system.backbone.with_features(draw.x_t, draw.time, draw.text, width=0.5)
+    task = (velocity - draw.target).square().mean((1, 2, 3))
+    output = (velocity - wanted).square().mean((1, 2, 3))
+    projected = system.projectors.at(32)(own)
+    feature = (projected - F.layer_norm(features, features.shape[-1:])).square().mean((1, 2))
+    teaching = 2 * output + (0.5 * feature if inside else 0)
+    if scaling == "sum":
+        expected = (task + teaching).mean()
+    else:
+        share = task_share(draw.time, math.log(3.0), 1.5, scaling)
+        expected = (share * task + (1 - share) * task.mean() / teaching.mean() * teaching).mean()
+    expected = expected + (0 if inside else 0.5 * feature.mean())
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logged["output/width_0.5"], output.mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_who_sees_no_text_learns_the_unconditional_teacher() -> None:
+    def tokens(*rows: list[int]) -> TextTokens:
+        return TextTokens(torch.zeros(len(rows), 2, 3), torch.tensor(rows) > 0)
+
+    text = [tokens([1, 1], [0, 0], [0, 0]), tokens([1, 0], [1, 1], [0, 0])]
+    assert visible_captions(["a", "b", "c"], text) == ["a", "b", ""]
+
+
+def test_run_trains_backbone_and_projectors_and_leaves_the_teacher(knowledge: list[str], family: Path) -> None:
+    train("knowledge_distill", *knowledge, "--name", "run")
+    folder = find(family / "runs", "knowledge_distill/run")
+    state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+    assert {name.split(".")[0] for name in state} == {"backbone", "average", "projectors"}
+    before = stage(knowledge)
+    for width in ("32", "64"):
+        name = f"{width}.1.weight"
+        assert not torch.equal(state[f"projectors.{name}"], before.projectors.state_dict()[name])
+    assert not torch.equal(state["backbone.embed.weight"], before.backbone.embed.weight)
+    assert not any(p.requires_grad for p in before.teacher.network.parameters())
+    recorded = metrics(folder.metrics)
+    assert {"train/output/width_1", "train/feature/width_1", "train/output/width_0.5"} <= set(recorded)
+
+
+def test_no_projectors_without_their_loss(knowledge: list[str]) -> None:
+    assert stage(knowledge, "stage.init_args.feature_weight=0").projectors is None
+
+
+def test_lineage_is_recorded_by_full_name(knowledge: list[str], family: Path) -> None:
+    """The configuration names an experiment; the run keeps which of its runs that was."""
+    train("knowledge_distill", *knowledge, "training.max_steps=1", "--name", "lineage")
+    folder = find(family / "runs", "knowledge_distill/lineage")
+    config: Experiment = load(folder.config, [], Experiment).config
+    assert config.parents == {"start": "elastic_pretrain/p", "teacher": "teacher/t"}
+    assert config.stage.init_args["teacher"].init_args["run"] == "teacher/t"
+    lines = folder.metrics.read_text()
+    assert '"key": "parent.start", "value": "elastic_pretrain/p"' in lines
+    assert '"key": "parent.teacher.weights_sha256"' in lines
+
+
+def test_resume_keeps_the_parents_it_began_with(knowledge: list[str], family: Path) -> None:
+    words = [*knowledge, "training.max_steps=2"]
+    train("knowledge_distill", *words, "--name", "again")
+    train("elastic_pretrain", *[w for w in words if "parents" not in w], "--name", "newer")
+    assert find(family / "runs", "elastic_pretrain").name == "elastic_pretrain/newer"
+    more = [*knowledge, "training.max_steps=4", "--resume", "knowledge_distill/again"]
+    train("knowledge_distill", *more)
+    point_latest_at(find(family / "runs", "elastic_pretrain/p"))
+    folder = find(family / "runs", "knowledge_distill/again")
+    assert load(folder.config, [], Experiment).config.parents["start"] == "elastic_pretrain/p"
+    assert main(["run", str(FILE), *more, "training.max_steps=5", "parents.start=elastic_pretrain/newer"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("parents.start=elastic_pretrian", "did you mean elastic_pretrain"),
+        ("parents.teacher=nothing", "parents.teacher: no run nothing"),
+        ("backbone.text_width=32", "backbone.text_width is 32, but parents.start (elastic_pretrain/p) has 64"),
+        ("parents.start=teacher_few_step", "is a few-step model"),
+        ("stage.init_args.teacher.init_args.run=teacher_few_step", "a teacher takes it as few_step"),
+        ("stage.init_args.scaling=desnity", "did you mean 'density'"),
+    ],
+)
+def test_wrong_ancestors_are_one_line(
+    knowledge: list[str], word: str, message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["run", str(FILE), *knowledge, word]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error and error.count("\n") == 1
+
+
+def test_teacher_with_other_patches_is_refused(knowledge: list[str]) -> None:
+    from elastic_dit.errors import ConfigError
+    from elastic_dit.stages.projectors import build_projectors
+
+    system = stage(knowledge)
+    with pytest.raises(ConfigError, match="patch_size"):
+        build_projectors(replace(system.backbone.spec, patch_size=4), system.teacher)

@@ -1,0 +1,229 @@
+"""Step distillation by itself: who moves when, by which gradient, on whose memory."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from elastic_dit.backbones.by_width import ByWidth, base_parameters
+from elastic_dit.backbones.lora import adapter_parameters
+from elastic_dit.cli import main
+from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.load import load
+from elastic_dit.losses import distribution_matching
+from elastic_dit.stages.step_distill import AVERAGE, CRITIC, STUDENT, StepDistill
+from elastic_dit.tracking.journal import metrics
+from elastic_dit.training.assemble import build_encoders, build_stage, load_network
+from elastic_dit.training.run_folder import find
+from tests.backbones.test_lora import fill, storage_bytes
+from tests.conftest import ROOT
+from tests.stages.conftest import train
+from tests.stages.test_knowledge_distill import batch
+
+FILE = ROOT / "experiments" / "step_distill.yaml"
+
+
+def stage(words: list[str], *more: str) -> StepDistill:
+    experiment: Experiment = load(FILE, [*words, *more], Experiment).config
+    built = build_stage(experiment, build_encoders(experiment))
+    assert isinstance(built, StepDistill)
+    built.manual_backward = lambda loss: loss.backward()
+    return built
+
+
+def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], adapter: str, hidden: int) -> bool:
+    names = [name for name in after if f"networks.{hidden}." in name and f".{adapter}." in name]
+    assert names
+    return any(not torch.equal(before[name], after[name]) for name in names)
+
+
+def states(few_steps: list[str], family: Path, name: str, steps: list[int]) -> list[dict[str, torch.Tensor]]:
+    """The training state after each of ``steps`` iterations of one run."""
+    found = []
+    for count, step in enumerate(steps):
+        train("step_distill", *few_steps, f"training.max_steps={step}", *(["--resume", f"step_distill/{name}"] if count
+              else ["--name", name]))  # fmt: skip
+        state = torch.load(find(family / "runs", f"step_distill/{name}").checkpoint, weights_only=True)
+        found.append({k: v.clone() for k, v in state["state_dict"].items()})
+    return found
+
+
+def test_critic_moves_always_student_every_fifth_widths_in_turn(few_steps: list[str], family: Path) -> None:
+    """Widths 0.5 (32 channels) and 1 (64): iterations 0 to 4 are the first's, 5 to 9 the second's."""
+    first, fourth, fifth, sixth, tenth = states(few_steps, family, "turns", [1, 4, 5, 6, 10])
+    assert moved(first, fourth, CRITIC, 32) and not moved(first, fourth, CRITIC, 64)
+    assert not moved(first, fourth, STUDENT, 32) and not moved(first, fourth, AVERAGE, 32)
+    assert moved(fourth, fifth, STUDENT, 32) and moved(fourth, fifth, AVERAGE, 32) and moved(fourth, fifth, CRITIC, 32)
+    assert moved(fifth, sixth, CRITIC, 64) and not moved(fifth, sixth, CRITIC, 32)
+    assert not moved(fifth, tenth, STUDENT, 32) and moved(sixth, tenth, STUDENT, 64)
+    bases = [k for k in first if ".lora_" not in k and k.startswith("networks")]
+    assert bases and all(torch.equal(first[k], tenth[k]) for k in bases)
+    recorded = metrics(find(family / "runs", "step_distill/turns").metrics)
+    assert [step for step, _ in recorded["train/loss/critic"]] == list(range(10))
+    assert [step for step, _ in recorded["train/loss/matching"]] == [4, 9]
+    assert [step for step, _ in recorded["train/gradient_norm/student"]] == [4, 9]
+    assert {"train/health/p_real", "train/width_0.5/loss/output", "train/width_1/loss/feature"} <= set(recorded)
+
+
+def test_iterations_are_steps_also_when_batches_accumulate(few_steps: list[str], family: Path) -> None:
+    train("step_distill", *few_steps, "training.max_steps=5", "training.accumulate=2", "--name", "two")
+    folder = find(family / "runs", "step_distill/two")
+    assert folder.finished_steps() == 5
+    recorded = metrics(folder.metrics)
+    assert sorted({step for step, _ in recorded["train/loss/matching"]}) == [4]
+    assert len(recorded["train/gradient_norm/critic"]) == 5
+
+
+def test_accumulated_gradient_is_the_mean(few_steps: list[str]) -> None:
+    system = stage(few_steps)
+    given = system.prepare(batch(), 4, 4, 0.5)
+    system.critic_gradients(given, given.x_t)
+    once = [p.grad.clone() for p in system.critic_parameters() if p.grad is not None]
+    for p in system.critic_parameters():
+        p.grad = None
+    object.__setattr__(system.training_spec, "accumulate", 2)
+    for _ in range(2):
+        system.critic_gradients(given, given.x_t)
+    for a, b in zip(once, [p.grad for p in system.critic_parameters() if p.grad is not None], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_students_gradient_is_equation_9_through_its_last_step(few_steps: list[str]) -> None:
+    """L_DMD alone: (f_c - f_xi) dx_0 / dtheta, normalised, with both asked by hand; and no other way in."""
+    system = stage(few_steps, "stage.init_args.output_weight=0", "stage.init_args.feature_weight=0")
+    network = system.networks.at(0.5)
+    for seed, name in enumerate((STUDENT, CRITIC)):
+        fill(network, name, seed)
+    given = system.prepare(batch(), 4, 4, 0.5)
+    assert not given.x_t.requires_grad
+    system.student_gradients(given)
+    found = {k: p.grad.clone() for k, p in adapter_parameters(network, STUDENT).items() if p.grad is not None}
+    assert all(p.grad is None for p in adapter_parameters(network, CRITIC).values())
+
+    x_0 = given.x_t - given.time[:, None, None, None] * network(given.x_t, given.time, given.text)
+    noise, time = system.compared_at(x_0, "matching", given.here)
+    t = time[:, None, None, None]
+    x_tau = (1 - t) * x_0.detach() + t * noise
+    with torch.no_grad():
+        real = x_tau - t * system.teacher.teach(x_tau, time, given.condition, system.guidance).velocity
+        from elastic_dit.backbones.lora import using
+
+        with using(network, CRITIC, afterwards=STUDENT):
+            fake = x_tau - t * network(x_tau, time, given.text)
+    scale = (x_0.detach() - real).abs().mean((1, 2, 3), keepdim=True)
+    expected = torch.autograd.grad(x_0, list(adapter_parameters(network, STUDENT).values()),
+                                   (fake - real) / scale / x_0.numel())  # fmt: skip
+    for (name, gradient), wanted in zip(found.items(), expected, strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-3, atol=1e-7, msg=name)
+
+
+def test_flipping_the_sign_flips_the_gradient(few_steps: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the test above would fail with the sign that Eq. 9 has when its f are read as velocities."""
+
+    def gradient() -> torch.Tensor:
+        system = stage(few_steps, "stage.init_args.output_weight=0", "stage.init_args.feature_weight=0")
+        fill(system.networks.at(0.5), CRITIC, 0)
+        system.student_gradients(system.prepare(batch(), 4, 4, 0.5))
+        return torch.cat([p.grad.flatten() for p in system.student_parameters() if p.grad is not None])
+
+    right = gradient()
+    straight = distribution_matching.matching_gradient
+    monkeypatch.setattr(
+        distribution_matching, "matching_gradient", lambda *a, **k: (-straight(*a, **k)[0], straight(*a, **k)[1])
+    )
+    torch.testing.assert_close(gradient(), -right)
+
+
+def test_few_step_terms_pull_towards_the_few_step_teacher(few_steps: list[str]) -> None:
+    """L_out is the few-step teacher's, not the teacher's, at the student's own input."""
+    system = stage(few_steps, "stage.init_args.matching_weight=0", "stage.init_args.feature_weight=0")
+    fill(system.teacher.network, "few_step", 3)
+    given = system.prepare(batch(), 4, 4, 1.0)
+    _, losses = system.student_gradients(given)
+    with torch.no_grad():
+        own = system.networks(given.x_t, given.time, given.text, 1.0)
+        plain = system.teacher.teach(given.x_t, given.time, given.condition).velocity
+        with system.teacher.few_step():
+            few = system.teacher.teach(given.x_t, given.time, given.condition).velocity
+    torch.testing.assert_close(losses["loss/output"], (own - few).square().mean(), rtol=1e-4, atol=1e-6)
+    assert (few - plain).abs().max() > 1e-3
+
+
+def test_roll_out_visits_every_step_of_the_students_times(few_steps: list[str]) -> None:
+    system = stage(few_steps)
+    seen = {round(float(system.prepare(batch(), i, i, 0.5).time[0]), 4) for i in range(40)}
+    assert seen == {1.0, 0.9, 0.75, 0.5}
+
+
+def test_data_as_input_is_noised_to_the_same_times(few_steps: list[str]) -> None:
+    system = stage(few_steps, "stage.init_args.student_input=data")
+    given = system.prepare(batch(), 3, 3, 0.5)
+    noise = system.prepare(batch(), 3, 3, 0.5).x_t
+    assert torch.equal(given.x_t, noise) and float(given.time[0]) in (1.0, 0.9, 0.75, 0.5)
+
+
+def test_memory_is_one_base_a_role(few_steps: list[str]) -> None:
+    """Student, critic and average share the supernet's storage at all widths; the few-step teacher is the teacher."""
+    system = stage(few_steps)
+    widths = system.networks.spec.widths
+    lora = sum(4 * p.numel() for w in widths for name in (STUDENT, CRITIC, AVERAGE)
+               for p in adapter_parameters(system.networks.at(w), name).values())  # fmt: skip
+    supernet = storage_bytes(load_network(find(Path(runs_of(few_steps)), "elastic_pretrain/p")))
+    assert storage_bytes(system.networks) == supernet + lora
+    teacher = storage_bytes(load_network(find(Path(runs_of(few_steps)), "teacher/t")))
+    few = sum(4 * p.numel() for p in adapter_parameters(system.teacher.network, "few_step").values())
+    assert storage_bytes(system.teacher.network) == teacher + few < 1.5 * teacher
+
+
+def runs_of(words: list[str]) -> str:
+    return next(word.removeprefix("runs=") for word in words if word.startswith("runs="))
+
+
+def test_weights_are_the_base_and_the_averaged_student(few_steps: list[str], family: Path) -> None:
+    train("step_distill", *few_steps, "--name", "weights")
+    folder = find(family / "runs", "step_distill/weights")
+    loaded = load_network(folder)
+    assert isinstance(loaded, ByWidth)
+    experiment: Experiment = load(folder.config, [], Experiment).config
+    system = build_stage(experiment, build_encoders(experiment))
+    system.load_state_dict(torch.load(folder.checkpoint, weights_only=True)["state_dict"])
+    given = stage(few_steps).prepare(batch(), 0, 0, 1.0)
+    for width in (0.5, 1.0):
+        with torch.no_grad(), system.averaged() as network:
+            expected = network(given.x_t, given.time, given.text, width)
+        torch.testing.assert_close(loaded(given.x_t, given.time, given.text, width), expected, atol=1e-5, rtol=1e-4)
+    parent = load_network(find(family / "runs", "elastic_pretrain/p"))
+    for name, value in base_parameters(system.networks.at(1.0)).items():
+        assert torch.equal(value, parent.state_dict()[name])
+
+
+def test_plain_dmd_needs_no_few_step_teacher(few_steps: list[str], family: Path) -> None:
+    """teacher_few_step.yaml is that: its LoRA loads as the few-step teacher's."""
+    recorded = metrics(find(family / "runs", "teacher_few_step/f").metrics)
+    assert "train/loss/matching" in recorded and "train/loss/output" not in recorded
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["stage.init_args.teacher.init_args.few_step=null"], "need a few-step teacher"),
+        (["parents.few_step=elastic_pretrain"], "began with None, not with the teacher"),
+        (["parents.teacher=elastic_pretrain"], "began with teacher/t, not with the teacher elastic_pretrain/p"),
+        (["stage.init_args.steps=0"], "must be at least 1"),
+        (["stage.init_args.output_wieght=0"], "did you mean 'output_weight'"),
+    ],
+)
+def test_wrong_settings_are_one_line(
+    few_steps: list[str], words: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["run", str(FILE), *few_steps, *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error and error.count("\n") == 1
+
+
+def test_sample_takes_four_steps(few_steps: list[str], family: Path, tmp_path: Path) -> None:
+    train("step_distill", *few_steps, "training.max_steps=1", "--name", "drawn")
+    out = tmp_path / "four.png"
+    words = ["sample", "step_distill/drawn", "a red circle", "--runs", str(family / "runs"), "--out", str(out)]
+    assert main([*words, "--steps", "4"]) == 0
+    assert out.stat().st_size > 1000

@@ -1,0 +1,41 @@
+"""Both distillation stages under a tiny random-weight Qwen-Image: the same code that the real one goes through."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from elastic_dit.tracking.journal import metrics
+from elastic_dit.training.assemble import load_network
+from elastic_dit.training.run_folder import find
+from tests.stages.conftest import COMMON, LORA, STUDENT, place, train
+from tests.teachers.test_qwen_image import tiny_qwen_image  # noqa: F401  (the fixture "folder")
+from tests.teachers.test_qwen_image_lora import lightning
+
+QWEN = "stage.init_args.teacher.class_path=elastic_dit.teachers.qwen_image.QwenImageTeacher"
+
+
+@pytest.fixture(scope="module")
+def words(folder: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides of both stages' YAMLs, and a pre-trained student in their ``runs``."""
+    home = tmp_path_factory.mktemp("qwen")
+    save_file(lightning(folder), home / "lightning.safetensors")
+    train("elastic_pretrain", *place(scenes, home), *COMMON, *STUDENT, "--name", "p")
+    teacher = f"{{repository: {folder}, lora: {home / 'lightning.safetensors'}, dtype: float32}}"
+    return [*place(scenes, home), *COMMON, *STUDENT, QWEN, f"stage.init_args.teacher.init_args={teacher}",
+            "parents={start: elastic_pretrain}", "training.max_steps=5"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "more"), [("knowledge_distill", []), ("step_distill", LORA)])
+def test_stage_learns_from_qwen_image(words: list[str], stage: str, more: list[str]) -> None:
+    train(stage, *words, *more, "--name", "q")
+    runs = Path(next(word.removeprefix("runs=") for word in words if word.startswith("runs=")))
+    run = find(runs, f"{stage}/q")
+    recorded = metrics(run.metrics)
+    wanted = {"knowledge_distill": {"train/output/width_1", "train/feature/width_1"},
+              "step_distill": {"train/loss/output", "train/loss/feature", "train/loss/matching"}}  # fmt: skip
+    assert wanted[stage] <= set(recorded)
+    state = torch.load(run.checkpoint, weights_only=True)["state_dict"]
+    assert not any("transformer_blocks" in name or "teacher" in name for name in state)
+    load_network(run)
