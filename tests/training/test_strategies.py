@@ -32,3 +32,22 @@ def test_fsdp2_equals_ddp_and_goes_on_from_its_checkpoint(tiny: list[str], tmp_p
     assert [v for _, v in again["train/loss/width_1"]] == pytest.approx(
         [v for _, v in ddp["train/loss/width_1"]], rel=1e-4
     )
+
+
+def test_filled_state_is_what_the_first_step_would_find() -> None:
+    import torch
+
+    from elastic_dit.training.sharding import fill_state
+
+    def trained(fill: bool) -> torch.Tensor:
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = torch.optim.AdamW([weight], lr=0.1, betas=(0.5, 0.9), weight_decay=0.1)
+        if fill:
+            fill_state(optimizer)
+            assert torch.equal(weight, torch.ones(3)) and weight.grad is None and optimizer.state[weight]["step"] == 0
+        for _ in range(2):
+            weight.grad = torch.tensor([1.0, -2.0, 0.5])
+            optimizer.step()
+        return weight.detach()
+
+    assert torch.equal(trained(True), trained(False))

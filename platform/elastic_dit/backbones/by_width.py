@@ -46,6 +46,12 @@ class ByWidth(nn.Module):
                         part.data = whole[name].data[tuple(map(slice, part.shape))]
         return self
 
+    def separate(self) -> None:
+        """Give every network weights of its own: FSDP2, which divides them over the ranks, takes no views."""
+        self.shared = False
+        for parameter in self.parameters():
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+
     def forward(self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float = FULL) -> Tensor:
         """As ``ElasticDiT``."""
         return self.at(width)(x, time, text)

@@ -27,7 +27,7 @@ from elastic_dit.training import gradients
 from elastic_dit.training.ema import averaged_copy, decay_at, follow
 from elastic_dit.training.nonfinite import stop_unless_finite
 from elastic_dit.training.sharding import shard, whole
-from elastic_dit.training.update import remember_rates, update
+from elastic_dit.training.update import ready, update
 
 
 class Draw(NamedTuple):
@@ -98,15 +98,15 @@ class ElasticPretrain(LightningModule):
         return list(self.backbone.named_parameters())
 
     def configure_optimizers(self) -> Optimizer:
-        return remember_rates(build(self.optimizer, params=self.trained()))
+        return ready(build(self.optimizer, params=self.trained()))
 
-    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
         draw = self.draw(batch, batch_idx)
         losses = self.add_gradients(draw, batch_idx)
         stop_unless_finite(losses, batch, self)
         if (batch_idx + 1) % self.training_spec.accumulate == 0:
-            self.update(batch)
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(draw.x_t))
+            losses |= self.update(batch)
+        return losses
 
     def draw(self, batch: Mapping[str, Any], batch_idx: int) -> Draw:
         """What both networks are given in this step."""
@@ -146,13 +146,14 @@ class ElasticPretrain(LightningModule):
         gradients.add(parameters, earlier)
         return losses | sub_losses | {f"distillation/width_{width:g}": distillation.detach()}
 
-    def update(self, batch: Mapping[str, Any]) -> None:
+    def update(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """One optimizer step, and the average after it. Nothing moves where the gradient is not finite."""
         step = self.global_step
-        norms = update(self, {"": [parameter for _, parameter in self.trained()]}, self.training_spec, batch)
+        parameters = [parameter for _, parameter in self.trained()]
+        measured = update(self, {"gradient_norm": parameters}, self.training_spec, batch)
         decay = decay_at(step, self.training_spec.ema_decay)
         follow(list(self.average.parameters()), list(self.backbone.parameters()), decay)
-        self.log("train/gradient_norm", norms[""])
+        return measured
 
     @contextmanager
     def averaged(self) -> Iterator[Network]:

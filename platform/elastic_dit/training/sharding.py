@@ -1,9 +1,11 @@
 """FSDP2: the backbone's weights, gradients and optimizer state divided over the ranks, block by block."""
 
+import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
 
 from elastic_dit.backbones.dit import ElasticDiT, Stage
 
@@ -19,6 +21,28 @@ def shard(network: ElasticDiT, mesh: DeviceMesh) -> None:
             fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh, reshard_after_forward=True)
     register_fsdp_forward_method(network, "with_features")
+
+
+@torch.no_grad()
+def fill_state(optimizer: Optimizer) -> None:
+    """Give every parameter its optimizer state, all zeros, as its first step would find it.
+
+    A sharded checkpoint is loaded into the state that is there, of all parameters; without this it would lack that
+    of parameters which had no gradient before it was written.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    for state in optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, Tensor):
+                value.zero_()
 
 
 def whole(value: Tensor) -> Tensor:

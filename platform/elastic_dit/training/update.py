@@ -6,18 +6,21 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from elastic_dit.config.experiment import Training
 from elastic_dit.training.nonfinite import stop_unless_finite
 from elastic_dit.training.schedule import rate_factor
-from elastic_dit.training.sharding import whole
+from elastic_dit.training.sharding import fill_state, whole
 
 
-def remember_rates(optimizer: Optimizer) -> Optimizer:
-    """The rates that the schedule scales."""
+def ready(optimizer: Optimizer) -> Optimizer:
+    """The optimizer with the rates that the schedule scales, and its state made where weights are sharded."""
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
+    if any(isinstance(parameter, DTensor) for group in optimizer.param_groups for parameter in group["params"]):
+        fill_state(optimizer)
     return optimizer
 
 
