@@ -149,6 +149,23 @@ def test_few_step_terms_pull_towards_the_few_step_teacher(few_steps: list[str]) 
     assert (few - plain).abs().max() > 1e-3
 
 
+def test_gradients_are_the_same_with_gradient_checkpointing(few_steps: list[str]) -> None:
+    """Forward passes that run again in the backward pass must find their own adapter."""
+    found = []
+    for checkpointing in (False, True):
+        system = stage(few_steps, f"training.gradient_checkpointing={checkpointing}")
+        assert all(part.gradient_checkpointing == checkpointing for part in system.networks.at(0.5).stages)
+        fill(system.networks.at(0.5), CRITIC, 0)
+        given = system.prepare(batch(), 4, 4, 0.5)
+        x_0, _ = system.student_gradients(given)
+        system.critic_gradients(given, x_0.detach())
+        parameters = [*system.student_parameters(), *system.critic_parameters()]
+        found.append([p.grad for p in parameters if p.grad is not None])
+    assert len(found[0]) == len(found[1]) > 0
+    for plain, again in zip(*found, strict=True):
+        torch.testing.assert_close(plain, again)
+
+
 def test_roll_out_visits_every_step_of_the_students_times(few_steps: list[str]) -> None:
     system = stage(few_steps)
     seen = {round(float(system.prepare(batch(), i, i, 0.5).time[0]), 4) for i in range(40)}

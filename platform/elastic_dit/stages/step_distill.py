@@ -27,6 +27,7 @@ from elastic_dit.losses.distribution_matching import distribution_matching_loss
 from elastic_dit.losses.flow_matching import flow_matching_loss
 from elastic_dit.stages.projectors import build_projectors, projected_feature_loss, shard_projectors
 from elastic_dit.teachers.contract import Teacher
+from elastic_dit.training.assemble import compile_blocks
 from elastic_dit.training.ema import decay_at, follow
 from elastic_dit.training.nonfinite import stop_unless_finite
 from elastic_dit.training.sharding import shard, whole
@@ -97,6 +98,9 @@ class StepDistill(LightningModule):
             add_adapters(network, (STUDENT, CRITIC, AVERAGE), rank, alpha)
             for parameter in adapter_parameters(network, AVERAGE).values():
                 parameter.requires_grad_(False)
+            network.use_gradient_checkpointing(training.gradient_checkpointing)
+            if training.compile:
+                compile_blocks(network)
         self.projectors = build_projectors(backbone.spec, teacher) if feature_weight else None
         self.encoders = encoders
         self.teacher = teacher
