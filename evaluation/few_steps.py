@@ -1,11 +1,11 @@
 """Few-step models beside the networks that they come from: GenEval's logic on drawn scenes, and one grid of pictures.
 
-    python -m evaluation.few_steps "28 steps=knowledge_distill:28" "4 steps=knowledge_distill:4" \\
+    python -m evaluation.few_steps "28 steps=knowledge_distill:28" "4 steps=knowledge_distill:4:1:euler" \\
         "DMD=step_distill/dmd-0,step_distill/dmd-1" "K-DMD=step_distill/k-0,step_distill/k-1" --grid few_steps.png
 
-LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE]]; what is not told is as the run's own sampling. Several runs of a label (seeds)
-give their mean and standard deviation. The first label is what the others are compared with. The judge is the
-stand-in for drawn scenes: these are no GenEval scores.
+LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]; what is not told is as the run's own sampling. Several runs of a
+label (seeds) give their mean and standard deviation. The first label is what the others are compared with. The judge
+is the stand-in for drawn scenes: these are no GenEval scores.
 """
 
 import argparse
@@ -15,13 +15,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from elastic_dit.errors import ConfigError, UserError
 from elastic_dit.files import write_atomically
 
 METRIC = "geneval (scene-rules)"
-FORM = re.compile(r"(?P<label>[^=]+)=(?P<runs>[^:]+)(:(?P<steps>\d+))?(:(?P<guidance>[\d.]+))?")
+FORM = re.compile(
+    r"(?P<label>[^=]+)=(?P<runs>[^:]+)(:(?P<steps>\d+))?(:(?P<guidance>[\d.]+))?(:(?P<sampler>euler|heun|multistep))?"
+)
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,19 @@ class Entry:
     runs: tuple[str, ...]
     steps: int | None
     guidance: float | None
+    sampler: Literal["euler", "heun", "multistep"] | None = None
 
 
 def parse(text: str) -> Entry:
-    """Raises ``ConfigError`` unless it reads LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE]]."""
+    """Raises ``ConfigError`` unless it reads LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]."""
     found = FORM.fullmatch(text)
     if found is None:
-        raise ConfigError(f"{text!r}: expected LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE]]")
+        raise ConfigError(f"{text!r}: expected LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]")
     steps, guidance = found["steps"], found["guidance"]
     runs = tuple(run for run in found["runs"].split(",") if run)
-    return Entry(found["label"], runs, int(steps) if steps else None, float(guidance) if guidance else None)
+    return Entry(
+        found["label"], runs, int(steps) if steps else None, float(guidance) if guidance else None, found["sampler"]
+    )  # type: ignore[arg-type]
 
 
 def scores(entry: Entry, widths: Sequence[float], count: int, runs: Path, out: Path) -> dict[float, list[float]]:
@@ -57,7 +62,7 @@ def scores(entry: Entry, widths: Sequence[float], count: int, runs: Path, out: P
     found: dict[float, list[float]] = {width: [] for width in widths}
     for run in entry.runs:
         for width in widths:
-            subject = Run(run, width, entry.steps, entry.guidance, runs=runs)
+            subject = Run(run, width, entry.steps, entry.guidance, entry.sampler, runs=runs)
             result = metric.score(subject.images(prompts, out / "images"))
             assert result.metric == METRIC
             found[width].append(result.scores["overall"].value)
@@ -96,7 +101,7 @@ def draw_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, pat
     for entry in entries:
         folder = find(runs, entry.runs[0])
         experiment = load_experiment(folder)
-        told = {"steps": entry.steps, "guidance": entry.guidance, "prompts": prompts}
+        told = {"steps": entry.steps, "guidance": entry.guidance, "sampler": entry.sampler, "prompts": prompts}
         how = dataclasses.replace(experiment.sampling, **{k: v for k, v in told.items() if v is not None})
         loaded.append((entry, load_network(folder), build_encoders(experiment), how))
     for width in widths:
@@ -109,7 +114,7 @@ def draw_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, pat
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m evaluation.few_steps", description=__doc__.splitlines()[0])
-    parser.add_argument("entries", nargs="+", metavar="LABEL=RUN[,RUN][:STEPS[:GUIDANCE]]")
+    parser.add_argument("entries", nargs="+", metavar="LABEL=RUN[,RUN][:STEPS[:GUIDANCE[:SAMPLER]]]")
     parser.add_argument("--width", type=float, nargs="+", default=[0.375, 0.5, 1.0])
     parser.add_argument("--count", type=int, default=240, help="prompts (default %(default)s)")
     parser.add_argument("--grid", type=Path, help="also draw the run's own prompts into this PNG")

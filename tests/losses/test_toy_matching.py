@@ -9,7 +9,8 @@ from elastic_dit.diffusion.path import data_from_velocity, interpolate, velocity
 from elastic_dit.losses import distribution_matching
 
 SEED, ITERATIONS = 0, 2000
-# Energy distances by number of steps. Three seeds gave: @MEASURED@
+# Energy distances by number of steps. Seeds 0 to 2 gave, from 0.75 to 0.81 and 0.14 to 0.16 at the start:
+# DMD 0.015 to 0.023 and 0.018 to 0.038, K-DMD 0.015 to 0.018 and 0.039 to 0.042 (its teacher alone has 0.029).
 BOUNDS = {1: 0.05, 4: 0.07}
 
 
@@ -41,7 +42,7 @@ def test_velocity_minimises_flow_matching() -> None:
     error = velocity(data, noise) - exact
     for function in (x_t, exact, torch.ones_like(x_t)):
         assert (error * function).mean().abs().item() < 0.01
-    assert (error * (velocity(data, noise))).mean().item() > 0.1  # the test can fail
+    assert (error * velocity(data, noise)).mean().item() > 0.1  # the test can fail
 
 
 def test_flow_map_ends_at_data() -> None:
