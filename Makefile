@@ -5,13 +5,21 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 # A thread that waits spins: two threads left on one processor make small operations ten times slower.
-run: export OMP_PROC_BIND ?= true
+run distill: export OMP_PROC_BIND ?= true
 
-.PHONY: run score test test-slow lint bench clean
+.PHONY: run distill score test test-slow lint bench clean
 
 run: .venv/ready
 	$(BIN)/lightning data build scenes data/scenes --if-missing
 	$(BIN)/lightning run experiments/elastic_pretrain.yaml --resume
+
+distill: .venv/ready
+	$(BIN)/lightning data build scenes data/scenes --if-missing
+	$(BIN)/lightning run experiments/elastic_pretrain.yaml --resume
+	$(BIN)/lightning run experiments/teacher.yaml --resume
+	$(BIN)/lightning run experiments/teacher_few_step.yaml --resume
+	$(BIN)/lightning run experiments/knowledge_distill.yaml --resume
+	$(BIN)/lightning run experiments/step_distill.yaml --resume
 
 score: .venv/ready
 	$(BIN)/python -m evaluation.scenes.score elastic_pretrain
@@ -33,6 +41,7 @@ bench: .venv/ready-bench
 	$(BIN)/python benchmarks/elastic_step.py
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/frechet.py
+	$(BIN)/python benchmarks/distribution_matching.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -15,12 +15,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from elastic_dit.errors import ConfigError, UserError
 from elastic_dit.files import write_atomically
 
 METRIC = "geneval (scene-rules)"
+Sampler = Literal["euler", "heun", "multistep"]
 FORM = re.compile(
     r"(?P<label>[^=]+)=(?P<runs>[^:]+)(:(?P<steps>\d+))?(:(?P<guidance>[\d.]+))?(:(?P<sampler>euler|heun|multistep))?"
 )
@@ -34,7 +35,7 @@ class Entry:
     runs: tuple[str, ...]
     steps: int | None
     guidance: float | None
-    sampler: Literal["euler", "heun", "multistep"] | None = None
+    sampler: Sampler | None = None
 
 
 def parse(text: str) -> Entry:
@@ -44,9 +45,8 @@ def parse(text: str) -> Entry:
         raise ConfigError(f"{text!r}: expected LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]")
     steps, guidance = found["steps"], found["guidance"]
     runs = tuple(run for run in found["runs"].split(",") if run)
-    return Entry(
-        found["label"], runs, int(steps) if steps else None, float(guidance) if guidance else None, found["sampler"]
-    )  # type: ignore[arg-type]
+    sampler = cast(Sampler | None, found["sampler"])
+    return Entry(found["label"], runs, int(steps) if steps else None, float(guidance) if guidance else None, sampler)
 
 
 def scores(entry: Entry, widths: Sequence[float], count: int, runs: Path, out: Path) -> dict[float, list[float]]:
