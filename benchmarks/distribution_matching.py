@@ -231,14 +231,14 @@ def plot(rows: Sequence[dict[str, Any]], out: Path) -> None:
         [["true", *(f"{steps} {method}" for method in shown)] for steps in STEPS], figsize=(13, 8)
     )  # type: ignore[call-overload]
     for axis in axes.values():
-        axis.scatter(*true.T, s=1.5, color="0.8", linewidths=0)
+        axis.scatter(true[:, 0], true[:, 1], s=1.5, color="0.8", linewidths=0)
         axis.set(xlim=(-2.3, 2.3), ylim=(-2.3, 2.3), xticks=[], yticks=[], aspect="equal")
-    axes["true"].scatter(*true.T, s=1.5, color="0.25", linewidths=0)
+    axes["true"].scatter(true[:, 0], true[:, 1], s=1.5, color="0.25", linewidths=0)
     axes["true"].set_title("true samples", fontsize=11)
     for row in rows:
         if row["method"] in shown:
             axis = axes[f"{row['steps']} {row['method']}"]
-            axis.scatter(*row["samples"].T, s=1.5, color="tab:blue", linewidths=0)
+            axis.scatter(row["samples"][:, 0], row["samples"][:, 1], s=1.5, color="tab:blue", linewidths=0)
             axis.text(0.97, 0.03, f"{row['distance']:.3f}", transform=axis.transAxes, ha="right", fontsize=10)
     for method in shown:
         axes[f"{STEPS[0]} {method}"].set_title(method.replace("start", "start: flow matching"), fontsize=11)

@@ -43,6 +43,6 @@ def distribution_matching_loss(
     """
     with torch.no_grad():
         x_t = interpolate(x0, noise, time)
-        estimates = [data_from_velocity(x_t, time, velocity(x_t, time)) for velocity in (real, fake)]
-        gradient, size = matching_gradient(x0, *estimates)
+        of_teacher, of_critic = (data_from_velocity(x_t, time, velocity(x_t, time)) for velocity in (real, fake))
+        gradient, size = matching_gradient(x0, of_teacher, of_critic)
     return matching_loss(x0, gradient), size.mean()
