@@ -35,6 +35,7 @@ from elastic_dit.backbones.spec import FULL, AdaptiveSparseAttention, DiTSpec, F
 from elastic_dit.config.component import Component
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import load
+from elastic_dit.stages.elastic_pretrain import Draw
 from elastic_dit.training.assemble import build_encoders, build_stage
 from elastic_dit.training.nonfinite import stop_unless_finite
 
@@ -99,12 +100,13 @@ def step_of(network: str, case: Case, compiled: bool = False) -> Callable[[], No
 
     latents = (case.batch, experiment.backbone.latent_channels, *case.sides)
     x, target = torch.randn(latents, device=on), torch.randn(latents, device=on)
-    inputs = (x, torch.rand(case.batch, device=on), encoders.tokens(["a red circle left of a blue star"] * case.batch))
+    text = encoders.tokens(["a red circle left of a blue star"] * case.batch)
+    draw = Draw(x, torch.rand(case.batch, device=on), text, target)
     numbers = count()
 
     def step() -> None:
         with torch.autocast(on.type, torch.bfloat16, enabled=on.type == "cuda"):
-            losses = stage.add_gradients(inputs, target, next(numbers))
+            losses = stage.add_gradients(draw, next(numbers))
             stop_unless_finite(losses, {}, stage)
             stage.update({})
 

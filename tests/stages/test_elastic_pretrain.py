@@ -8,6 +8,7 @@ import torch
 from elastic_dit.cli import main
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import load
+from elastic_dit.stages.elastic_pretrain import Draw
 from elastic_dit.tracking.journal import metrics
 from elastic_dit.training.assemble import build_encoders, build_stage, load_network
 from elastic_dit.training.run_folder import RunFolder, find
@@ -62,7 +63,7 @@ def test_accumulation_equals_one_large_batch_in_the_gradient(tiny: list[str], tm
         object.__setattr__(stage.training_spec, "accumulate", len(parts))
         for part in parts:
             tokens = [type(t)(t.embeddings[part], t.mask[part]) for t in text]
-            stage.add_gradients((x[part], time[part], tokens), target[part], batch_idx=0)
+            stage.add_gradients(Draw(x[part], time[part], tokens, target[part]), batch_idx=0)
         return [p.grad for p in parameters]
 
     whole = gradient([slice(0, 4)])
