@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
+from elastic_dit.config.component import Component
+
 
 class Lesson(NamedTuple):
     """What a teacher makes of (x_t, t, text)."""
@@ -30,8 +32,14 @@ class Teacher(Protocol):
     """F."""
     patch_size: int
     """Latent sides of a token: N = h w / patch_size^2."""
+    channels: int
+    """C."""
     has_few_step: bool
     """Whether it has a few-step LoRA to switch on."""
+
+    def objection(self, autoencoder: Component) -> str | None:
+        """Why it cannot teach on the latents of this autoencoder of the configuration; None where it can."""
+        ...
 
     def condition(self, captions: Sequence[str]) -> Any:
         """B captions as ``teach`` takes them; a blank one is the unconditional text."""
@@ -46,7 +54,7 @@ class Teacher(Protocol):
         ...
 
     def to(self, device: torch.device) -> Self:
-        """Moves weights and text encoder."""
+        """Moves weights and text encoder; after ``shard``, so that no device holds all of them."""
         ...
 
     def shard(self, mesh: DeviceMesh) -> None:

@@ -3,23 +3,24 @@
 The student's latents must be those of Qwen-Image's own autoencoder (``encoders.vae``, kind "qwen_image").
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from elastic_dit.backbones.lora import activate, layers
+from elastic_dit.backbones.lora import activate
+from elastic_dit.config.component import Component
 from elastic_dit.encoders.checkpoints import loading, require_complete
 from elastic_dit.errors import ConfigError, RunError
 from elastic_dit.teachers.contract import Lesson
+from elastic_dit.teachers.lightning_lora import FEW_STEP, add_lora
 
 # As diffusers' QwenImagePipeline has it: the text encoder sees the template, the transformer what follows DROPPED
 # tokens, which is the caption and the template's end.
@@ -33,7 +34,6 @@ MOST_TOKENS = 1024
 # The pipeline has no default negative prompt; its documentation and Qwen-Image's examples give one space as the
 # empty one, and after the template that is another text than "".
 BLANK = " "
-FEW_STEP = "few_step"
 TRANSFORMER, TEXT_ENCODER = "QwenImageTransformer2DModel", "a Qwen2.5-VL text encoder"
 
 
@@ -83,7 +83,7 @@ class QwenImageTeacher:
         if width != config.joint_attention_dim:
             raise RunError(f"{repository}: texts of width {width} for a transformer of {config.joint_attention_dim}")
         if adapter is not None:
-            _add_lora(self.transformer, adapter)
+            add_lora(self.transformer, adapter)
         # eval: a LoRA may come with dropout.
         self.transformer.requires_grad_(False).eval()
         self.text_encoder.requires_grad_(False).eval()
@@ -107,6 +107,10 @@ class QwenImageTeacher:
             self._few_steps -= 1
             if not self._few_steps:
                 activate(self.transformer, None)
+
+    def objection(self, autoencoder: Component) -> str | None:
+        kind = autoencoder.init_args.get("kind", "qwen_image")
+        return None if kind == "qwen_image" else f"Qwen-Image's latents are of kind qwen_image, not {kind}"
 
     @torch.no_grad()
     def condition(self, captions: Sequence[str]) -> Text:
@@ -272,59 +276,3 @@ def _find_lora(lora: str, name: str | None) -> Path:
     if not path.is_file() or path.suffix != ".safetensors":
         raise RunError(f"{path}: no such .safetensors file; it should hold {what}")
     return path
-
-
-def _add_lora(transformer: Any, file: Path) -> None:
-    """Adds the LoRA, switched off. diffusers would only warn of weights that find no place, or drop them silently."""
-    from diffusers.loaders.lora_pipeline import QwenImageLoraLoaderMixin
-
-    try:
-        with safe_open(file, "pt") as stored:
-            names = list(stored.keys())
-        # Scales by alpha / rank, and names the weights as in transformer.LAYER.lora_A.weight; but leaves alone what has
-        # neither that prefix nor any alpha, and then the scale is 1.
-        found, metadata = QwenImageLoraLoaderMixin.lora_state_dict(
-            str(file), use_safetensors=True, return_lora_metadata=True
-        )
-        weights = {
-            _bare(name).replace("lora_down", "lora_A").replace("lora_up", "lora_B"): found[name] for name in found
-        }
-        adapted = _require_fit(weights, names, transformer, file)
-        metadata = metadata and {_bare(name): value for name, value in metadata.items()}
-        transformer.load_lora_adapter(
-            weights, prefix=None, adapter_name=FEW_STEP, metadata=metadata, low_cpu_mem_usage=True
-        )
-    # KeyError: half a pair. TypeError: metadata that peft does not know. RuntimeError: a rank other than it says.
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(" .:")
-        raise RunError(f"{file}: not a whole LoRA, or not one that peft can use: {reason}") from error
-    if {name for name, _ in layers(transformer)} != adapted:
-        raise RunError(f"{file}: peft took only a part of the LoRA")
-    activate(transformer, None)
-
-
-def _bare(name: str) -> str:
-    return name.removeprefix("transformer.")
-
-
-def _require_fit(weights: dict[str, Tensor], stored: Collection[str], transformer: Any, file: Path) -> set[str]:
-    """Names of the layers that the LoRA (``weights``) changes. They exist, with its sizes, and some in every block;
-    nothing that was ``stored`` in the file is left over.
-    """
-    modules = dict(transformer.named_modules())
-    adapted = {name.rsplit(".lora_", 1)[0] for name in weights}
-    for name in sorted(adapted):
-        module = modules.get(name)
-        if not isinstance(module, nn.Linear):
-            raise RunError(f"{file}: the LoRA does not fit the transformer, which has no layer {name}")
-        a, b = weights[f"{name}.lora_A.weight"], weights[f"{name}.lora_B.weight"]
-        if (a.shape[1], *b.shape) != (module.in_features, module.out_features, a.shape[0]):
-            raise RunError(f"{file}: the LoRA does not fit the transformer: {name} has another size")
-    count = len(transformer.transformer_blocks)
-    bare = [i for i in range(count) if not any(name.startswith(f"transformer_blocks.{i}.") for name in adapted)]
-    if bare:
-        raise RunError(f"{file}: the LoRA has nothing for {len(bare)} of {count} blocks, the first is block {bare[0]}")
-    alphas = sum(name.endswith(".alpha") for name in stored)
-    if len(stored) - alphas != 2 * len(adapted) or alphas not in (0, len(adapted)):
-        raise RunError(f"{file}: not a whole LoRA: {len(stored)} tensors, but pairs for {len(adapted)} layers only")
-    return adapted

@@ -15,11 +15,13 @@ from elastic_dit.backbones.by_width import lora_pairs
 from elastic_dit.backbones.dit import ElasticDiT
 from elastic_dit.backbones.lora import activate, add_adapters, load_adapter, using
 from elastic_dit.backbones.spec import FULL
-from elastic_dit.encoders.conditioning import unconditional
+from elastic_dit.config.component import Component, build
+from elastic_dit.config.experiment import Experiment
+from elastic_dit.encoders.conditioning import encode_text, unconditional
 from elastic_dit.encoders.contract import TextTokens
 from elastic_dit.errors import ConfigError, RunError
 from elastic_dit.teachers.contract import Lesson
-from elastic_dit.training.assemble import build_encoders, load_experiment, load_network
+from elastic_dit.training.assemble import load_experiment, load_network
 from elastic_dit.training.run_folder import find
 from elastic_dit.training.sharding import shard
 
@@ -46,15 +48,19 @@ class RunTeacher:
         if not isinstance(network, ElasticDiT):
             raise ConfigError(f"{folder.name} is a few-step model: a teacher takes it as few_step beside its own run")
         self.network = network
-        self.encoders = build_encoders(load_experiment(folder))
+        self.experiment: Experiment = load_experiment(folder)
+        self.text_encoders = [build(component) for component in self.experiment.text_encoders]
         self.feature_width = network.spec.width
         self.patch_size = network.spec.patch_size
+        self.channels = network.spec.latent_channels
         self.has_few_step = few_step is not None
         if few_step is not None:
             lora = find(Path(runs), few_step)
             start = load_experiment(lora).parents.get("start")
             if start is None or find(Path(runs), start).path != folder.path:
                 raise ConfigError(f"few_step: {lora.name} began with {start}, not with the teacher {folder.name}")
+            if not lora.weights.is_file():
+                raise RunError(f"few_step: {lora.name} has no weights yet: go on with it by --resume {lora.name}")
             self._add_few_step(load_file(lora.weights), lora.name)
 
     def _add_few_step(self, weights: dict[str, Tensor], name: str) -> None:
@@ -72,6 +78,10 @@ class RunTeacher:
         activate(self.network, None)
         self.network.requires_grad_(False)
 
+    def objection(self, autoencoder: Component) -> str | None:
+        own = self.experiment.autoencoder
+        return None if autoencoder == own else f"it was trained on the latents of {own.class_path} {own.init_args}"
+
     @contextmanager
     def few_step(self) -> Iterator[None]:
         if not self.has_few_step:
@@ -81,7 +91,7 @@ class RunTeacher:
 
     @torch.no_grad()
     def condition(self, captions: Sequence[str]) -> Condition:
-        text = self.encoders.tokens(captions)
+        text = encode_text(self.text_encoders, captions)
         return Condition(text, unconditional(text))
 
     @torch.no_grad()
@@ -95,7 +105,8 @@ class RunTeacher:
 
     def to(self, device: torch.device) -> Self:
         self.network.to(device)
-        self.encoders.to(device)
+        for encoder in self.text_encoders:
+            encoder.to(device)
         return self
 
     def shard(self, mesh: DeviceMesh) -> None:
