@@ -22,8 +22,10 @@ from elastic_dit.files import write_atomically
 
 METRIC = "geneval (scene-rules)"
 Sampler = Literal["euler", "heun", "multistep"]
+NUMBER = r"\d+(\.\d+)?"
 FORM = re.compile(
-    r"(?P<label>[^=]+)=(?P<runs>[^:]+)(:(?P<steps>\d+))?(:(?P<guidance>[\d.]+))?(:(?P<sampler>euler|heun|multistep))?"
+    r"(?P<label>[^=]+)=(?P<runs>[^:,]+(,[^:,]+)*)"
+    rf"(:(?P<steps>[1-9]\d*)(:(?P<guidance>{NUMBER})(:(?P<sampler>euler|heun|multistep))?)?)?"
 )
 
 
@@ -44,7 +46,7 @@ def parse(text: str) -> Entry:
     if found is None:
         raise ConfigError(f"{text!r}: expected LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]")
     steps, guidance = found["steps"], found["guidance"]
-    runs = tuple(run for run in found["runs"].split(",") if run)
+    runs = tuple(found["runs"].split(","))
     sampler = cast(Sampler | None, found["sampler"])
     return Entry(found["label"], runs, int(steps) if steps else None, float(guidance) if guidance else None, sampler)
 
@@ -90,10 +92,13 @@ def draw_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, pat
     """A row for every label and width, by the first run of each; prompts are the first entry's own."""
     import dataclasses
 
+    import torch
+
     from elastic_dit.sampling import sample
     from elastic_dit.training.assemble import build_encoders, load_experiment, load_network
     from elastic_dit.training.grids import grid, to_uint8
     from elastic_dit.training.run_folder import find
+    from evaluation.subjects import device
 
     prompts = load_experiment(find(runs, entries[0].runs[0])).sampling.prompts
     rows, labels = [], []
@@ -103,7 +108,8 @@ def draw_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, pat
         experiment = load_experiment(folder)
         told = {"steps": entry.steps, "guidance": entry.guidance, "sampler": entry.sampler, "prompts": prompts}
         how = dataclasses.replace(experiment.sampling, **{k: v for k, v in told.items() if v is not None})
-        loaded.append((entry, load_network(folder), build_encoders(experiment), how))
+        place = torch.device(device())
+        loaded.append((entry, load_network(folder, place), build_encoders(experiment).to(place), how))
     for width in widths:
         for entry, network, encoders, how in loaded:
             rows.append(to_uint8(sample(network, encoders, prompts, width, how)))

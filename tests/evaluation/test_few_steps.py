@@ -11,7 +11,7 @@ def test_entries_are_read() -> None:
     assert parse("DMD=a/1,a/2") == Entry("DMD", ("a/1", "a/2"), None, None)
     assert parse("x=kd:4:1.5") == Entry("x", ("kd",), 4, 1.5)
     assert parse("x=kd:4:1:euler") == Entry("x", ("kd",), 4, 1.0, "euler")
-    for wrong in ("kd", "=kd", "x=kd:four", "x=kd:4:1:ulre", "x=:4"):
+    for wrong in ("kd", "=kd", "x=kd:four", "x=kd:4:1:ulre", "x=kd:1.5", "x=kd:0", "x=kd:4:1.2.3", "x=,", "x=:4"):
         with pytest.raises(ConfigError, match="expected LABEL"):
             parse(wrong)
 

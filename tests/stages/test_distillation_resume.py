@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from elastic_dit.tracking.journal import metrics
 from elastic_dit.training.run_folder import find
@@ -67,6 +68,12 @@ def test_fsdp2_equals_ddp_with_student_critic_and_teacher_sharded(
     runs = family / "runs"
     ddp, fsdp2 = (metrics(find(runs, f"{name}/{run}").metrics) for run in ("ddp", "fsdp2"))
     assert set(ddp) == set(fsdp2)
+    one, other = (load_file(find(runs, f"{name}/{run}").weights) for run in ("ddp", "fsdp2"))
+    assert set(one) == set(other)
+    # As a whole: a weight whose gradient is rounding alone (a key's bias, say) moves by Adam's full step either way.
+    apart = sum((other[key] - value).square().sum() for key, value in one.items()).sqrt()
+    size = sum(value.square().sum() for value in one.values()).sqrt()
+    assert apart < 1e-3 * size
     for key in ddp:
         if key.startswith("train/"):
             assert [v for _, v in fsdp2[key]] == pytest.approx([v for _, v in ddp[key]], rel=2e-3, abs=1e-5), key

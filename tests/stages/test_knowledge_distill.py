@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from elastic_dit.cli import main
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import load
+from elastic_dit.encoders.conditioning import encode_text
 from elastic_dit.encoders.contract import TextTokens
 from elastic_dit.losses.distillation import task_share
 from elastic_dit.stages.knowledge_distill import KnowledgeDistill, visible_captions
@@ -53,8 +54,8 @@ def test_loss_is_equation_8(knowledge: list[str], scaling: str, inside: bool) ->
     loss, _, logged = system.loss(draw, 0.5)
 
     teacher = system.teacher.network
-    text = system.teacher.encoders.tokens(batch()["captions"])
-    empty = system.teacher.encoders.tokens([""] * 4)
+    text = encode_text(system.teacher.text_encoders, batch()["captions"])
+    empty = encode_text(system.teacher.text_encoders, [""] * 4)
     with torch.no_grad():
         with_text, features = teacher.with_features(draw.x_t, draw.time, text)
         without = teacher(draw.x_t, draw.time, empty)
@@ -64,12 +65,12 @@ def test_loss_is_equation_8(knowledge: list[str], scaling: str, inside: bool) ->
     output = (velocity - wanted).square().mean((1, 2, 3))
     projected = system.projectors.at(32)(own)
     feature = (projected - F.layer_norm(features, features.shape[-1:])).square().mean((1, 2))
-    teaching = 2 * output + (0.5 * feature if inside else 0)
+    teaching = output + (0.5 * feature if inside else 0)
     if scaling == "sum":
-        expected = (task + teaching).mean()
+        expected = (task + 2 * teaching).mean()
     else:
         share = task_share(draw.time, math.log(3.0), 1.5, scaling)
-        expected = (share * task + (1 - share) * task.mean() / teaching.mean() * teaching).mean()
+        expected = (share * task + 2 * (1 - share) * task.mean() / teaching.mean() * teaching).mean()
     expected = expected + (0 if inside else 0.5 * feature.mean())
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(logged["output/width_0.5"], output.mean(), rtol=1e-4, atol=1e-5)
@@ -135,6 +136,7 @@ def test_resume_keeps_the_parents_it_began_with(knowledge: list[str], family: Pa
         ("backbone.text_width=32", "backbone.text_width is 32, but parents.start (elastic_pretrain/p) has 64"),
         ("parents.start=teacher_few_step", "is a few-step model"),
         ("stage.init_args.teacher.init_args.run=teacher_few_step", "a teacher takes it as few_step"),
+        ("autoencoder.init_args.scale=2.5", "autoencoder: not those of parents.start (elastic_pretrain/p)"),
         ("stage.init_args.scaling=desnity", "did you mean 'density'"),
     ],
 )

@@ -56,6 +56,18 @@ def test_a_missing_parent_is_an_error(tmp_path: Path) -> None:
         pinned(tmp_path, {})
 
 
+def test_a_parent_that_changed_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, "teacher", "t")
+    start = make(tmp_path, "elastic_pretrain", "one")
+    config = lineage.pin(load(FILE, [f"runs={tmp_path}"], Experiment), {}).config
+    folder = create(tmp_path, "knowledge_distill", "k", "experiment: x\n")
+    assert lineage.verify(folder, config) == lineage.verify(folder, config)
+    assert lineage.unfinished(config) == ["elastic_pretrain/one", "teacher/t"]
+    (start / "weights.safetensors").write_bytes(b"others")
+    with pytest.raises(RunError, match=r"parents\.start: elastic_pretrain/one has other weights"):
+        lineage.verify(folder, config)
+
+
 def test_tags_tell_the_weights(tmp_path: Path) -> None:
     make(tmp_path, "teacher", "t")
     make(tmp_path, "elastic_pretrain", "one")

@@ -112,6 +112,8 @@ class Experiment:
             )
         if self.training.strategy == "fsdp2" and self.optimizer.class_path.endswith("MuonAdamW"):
             raise ValueError("optimizer: MuonAdamW needs whole matrices, fsdp2 shards them: use torch.optim.AdamW")
+        if self.stage.class_path.endswith("StepDistill") and self.optimizer.class_path.endswith("MuonAdamW"):
+            raise ValueError("optimizer: MuonAdamW is not for LoRA: use torch.optim.AdamW with betas [0.0, 0.99]")
         multiple = 8 * self.backbone.multiple
         if any(side < multiple or side % multiple for side in self.sampling.size):
             raise ValueError(f"sampling.size: sides must be multiples of {multiple} pixels")

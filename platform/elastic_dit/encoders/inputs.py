@@ -34,6 +34,14 @@ class Encoders:
             return batch["latents"].float()
         return self.autoencoder.encode(batch["images"].float() / 127.5 - 1).float()
 
+    def latent_shape(self, batch: Mapping[str, Any]) -> torch.Size:
+        """(B, C, h, w) of what ``latents`` would give, without encoding."""
+        if "latents" in batch:
+            return batch["latents"].shape
+        count, _, height, width = batch["images"].shape
+        factor = self.autoencoder.factor
+        return torch.Size((count, self.autoencoder.channels, height // factor, width // factor))
+
     @torch.no_grad()
     def tokens(self, captions: Sequence[str]) -> list[TextTokens]:
         """One ``TextTokens`` an encoder."""

@@ -67,12 +67,12 @@ def density_mode(mean: float, spread: float) -> float:
     return math.copysign((low + high) / 2, mean)
 
 
-def timestep_scaling(task: Tensor, teaching: Tensor, share: Tensor) -> Tensor:
-    """S of Eq. 8: the mean over samples of share task + (1 - share) ratio teaching.
+def timestep_scaling(task: Tensor, teaching: Tensor, share: Tensor, weight: float = 1.0) -> Tensor:
+    """S of Eq. 8: the mean over samples of share task + weight (1 - share) ratio teaching.
 
     ``task``: each sample's loss against data; ``teaching``: against the teacher; ``share``: alpha_t of each sample's
     time (``task_share``); all (B,). The ratio |mean task| / |mean teaching| over this batch brings the teacher's loss
     to the size of the data's; it gets no gradient, and a teaching of 0 stays 0. Scalar.
     """
     ratio = task.detach().mean().abs() / teaching.detach().mean().abs().clamp_min(1e-12)
-    return (share * task + (1 - share) * ratio * teaching).mean()
+    return (share * task + weight * (1 - share) * ratio * teaching).mean()

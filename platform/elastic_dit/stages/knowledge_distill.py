@@ -28,8 +28,9 @@ class KnowledgeDistill(ElasticPretrain):
 
     ``teacher_guidance``: of the teacher's predictions; 1 leaves guidance to sampling.
     ``scaling``: S. "density" and "cdf" are two readings of SnapGen's timestep-aware scaling (see ``task_share``);
-    "sum" adds the two losses. ``scale_features``: L_feat within S, with L_out, instead of beside it.
-    ``distillation_weight``: of Eq. 5 besides, which the paper uses in pre-training alone.
+    "sum" adds the two losses. ``output_weight``: of the teacher's part of S, after S has brought it to the size of
+    the data's. ``scale_features``: L_feat within S, added to L_out, instead of beside it.
+    ``distillation_weight``: of Eq. 5 besides; 0 is our reading of Eq. 8, which does not have it.
     The other arguments are those of ``ElasticPretrain``.
     """
 
@@ -71,8 +72,7 @@ class KnowledgeDistill(ElasticPretrain):
                 shard_projectors(self.projectors, self.device_mesh["data_parallel"])
         super().configure_model()
 
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
+    def on_fit_start(self) -> None:
         self.teacher.to(self.device)
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
@@ -91,7 +91,7 @@ class KnowledgeDistill(ElasticPretrain):
         task = per_sample_loss(prediction, draw.target)
         output = output_loss(prediction, draw.lesson.velocity)
         logs = {"loss": task.mean(), "output": output.mean()}
-        beside, teaching = torch.zeros_like(task), self.output_weight * output
+        beside, teaching = torch.zeros_like(task), output
         if self.projectors is not None:
             feature = projected_feature_loss(self.projectors, features, draw.lesson)
             logs["feature"] = feature.mean()
@@ -100,10 +100,10 @@ class KnowledgeDistill(ElasticPretrain):
             else:
                 beside = self.feature_weight * feature
         if self.scaling == "sum":
-            scaled = (task + teaching).mean()
+            scaled = (task + self.output_weight * teaching).mean()
         else:
             share = task_share(draw.time, math.log(self.time_shift), self.time_spread, self.scaling)
-            scaled = timestep_scaling(task, teaching, share)
+            scaled = timestep_scaling(task, teaching, share, self.output_weight)
         logged = {f"{name}/width_{width:g}": value.detach() for name, value in logs.items()}
         return scaled + beside.mean(), prediction, logged
 

@@ -60,7 +60,7 @@ class StepDistill(LightningModule):
     The student's input is rolled out from noise to a random one of its ``steps`` times (``student_input``
     "rollout"), or is real data with noise of that time (DMD's first form). Times are shifted by ``time_shift``;
     ``guidance`` is the teacher's in L_DMD; the few-step teacher has none. ``rank``, ``alpha``: of LoRA.
-    ``critic_rate``: the critic's learning rate as a multiple of the student's.
+    ``critic_rate``: the critic's learning rate as a multiple of the student's. Projectors of L_feat begin anew.
     """
 
     def __init__(
@@ -86,6 +86,10 @@ class StepDistill(LightningModule):
         super().__init__()
         if steps < 1 or rank < 1 or student_every < 1:
             raise ValueError("steps, rank and student_every must be at least 1")
+        if training.validate_every:
+            raise ConfigError("training.validate_every must be 0: a few-step model has no validation loss; score it")
+        if not (matching_weight or output_weight or feature_weight):
+            raise ConfigError("stage: matching_weight, output_weight and feature_weight are all 0: nothing to learn")
         if (output_weight or feature_weight) and not teacher.has_few_step:
             raise ConfigError(
                 "stage: output_weight and feature_weight need a few-step teacher: give the teacher its LoRA, "
@@ -137,6 +141,8 @@ class StepDistill(LightningModule):
 
     def setup(self, stage: str) -> None:
         self.encoders.to(self.device)
+
+    def on_fit_start(self) -> None:
         self.teacher.to(self.device)
 
     def configure_optimizers(self) -> Optimizer:
@@ -167,7 +173,8 @@ class StepDistill(LightningModule):
             with torch.no_grad():
                 x_0 = data_from_velocity(given.x_t, given.time, self.networks(given.x_t, given.time, given.text, width))
         losses["loss/critic"] = self.critic_gradients(given, x_0.detach().float())
-        stop_unless_finite(losses, batch, self)
+        # Of the health figures one may be infinite for a sample whose gradient the loss has left out.
+        stop_unless_finite({k: v for k, v in losses.items() if k.startswith("loss/")}, batch, self)
         if (batch_idx + 1) % self.training_spec.accumulate == 0:
             groups = {"gradient_norm/student": self.student_parameters(),
                       "gradient_norm/critic": self.critic_parameters()}  # fmt: skip
@@ -179,17 +186,16 @@ class StepDistill(LightningModule):
 
     def prepare(self, batch: Mapping[str, Any], batch_idx: int, iteration: int, width: float) -> Given:
         """The student's input at one of its times, the same time on every rank."""
-        data = self.encoders.latents(batch)
         text = self.encoders.tokens(batch["captions"])
         here = (self.seed, batch_idx, self.global_rank)
-        noise = torch.randn(data.shape, generator=generator("noise", *here)).to(data)
+        noise = torch.randn(self.encoders.latent_shape(batch), generator=generator("noise", *here)).to(self.device)
         number = int(choose(range(len(self.times) - 1), "roll-out", self.seed, iteration))
         if self.student_input == "rollout":
             network = self.networks.at(width)
             x_t, time = roll_out(lambda x, t: network(x, t, text).float(), noise, self.times, number)
         else:
-            time = torch.full((len(data),), self.times[number], device=data.device)
-            x_t = interpolate(data, noise, time)
+            time = torch.full((len(noise),), self.times[number], device=self.device)
+            x_t = interpolate(self.encoders.latents(batch), noise, time)
         return Given(width, x_t, time, text, self.teacher.condition(batch["captions"]), here)
 
     def student_gradients(self, given: Given) -> tuple[Tensor, dict[str, Tensor]]:

@@ -43,11 +43,11 @@ def build_stage(experiment: Experiment, encoders: Encoders) -> LightningModule:
     torch.manual_seed(generator("weights", experiment.seed).initial_seed())
     backbone = ElasticDiT(experiment.backbone)
     if START in experiment.parents:
-        load_start(backbone, find(Path(experiment.runs), experiment.parents[START]))
+        load_start(backbone, experiment, find(Path(experiment.runs), experiment.parents[START]))
     backbone.use_gradient_checkpointing(experiment.training.gradient_checkpointing)
     if experiment.training.compile:
         compile_blocks(backbone)
-    return build(
+    stage = build(
         experiment.stage,
         backbone=backbone,
         encoders=encoders,
@@ -55,9 +55,23 @@ def build_stage(experiment: Experiment, encoders: Encoders) -> LightningModule:
         training=experiment.training,
         seed=experiment.seed,
     )
+    if (teacher := getattr(stage, "teacher", None)) is not None:
+        require_same_latents(experiment, teacher)
+    return stage
 
 
-def load_start(backbone: ElasticDiT, folder: RunFolder) -> None:
+def require_same_latents(experiment: Experiment, teacher: Any) -> None:
+    """A teacher speaks of its own latents. ``ConfigError`` where the student's are others."""
+    if teacher.channels != experiment.backbone.latent_channels:
+        raise ConfigError(
+            f"backbone.latent_channels is {experiment.backbone.latent_channels}, but the teacher's latents have "
+            f"{teacher.channels}"
+        )
+    if objection := teacher.objection(experiment.autoencoder):
+        raise ConfigError(f"autoencoder: not the teacher's: {objection}")
+
+
+def load_start(backbone: ElasticDiT, experiment: Experiment, folder: RunFolder) -> None:
     """Fill a new backbone with another run's averaged weights. ``ConfigError`` where the two are not alike."""
     network = load_network(folder)
     if not isinstance(network, ElasticDiT):
@@ -65,6 +79,10 @@ def load_start(backbone: ElasticDiT, folder: RunFolder) -> None:
     if changed := differences(plain(network.spec), plain(backbone.spec)):
         key, (theirs, ours) = next(iter(changed.items()))
         raise ConfigError(f"backbone.{key} is {ours}, but parents.{START} ({folder.name}) has {theirs}")
+    began = load_experiment(folder)
+    for name in ("autoencoder", "text_encoders"):
+        if getattr(began, name) != getattr(experiment, name):
+            raise ConfigError(f"{name}: not those of parents.{START} ({folder.name}): its weights know no other")
     backbone.load_state_dict(network.state_dict())
 
 

@@ -31,7 +31,7 @@ FOLDER_VARIABLE = "ELASTIC_DIT_RUN_FOLDER"
 # What a resumed run may change without being asked whether it is meant.
 FREE_KEYS = ("training.log_every", "training.validate_every", "training.checkpoint_every", "training.sample_every",
              "training.compile", "training.gradient_checkpointing", "sampling", "tracking", "data.init_args.workers",
-             "runs")  # fmt: skip
+             "runs", "stage.init_args.teacher.init_args.runs")  # fmt: skip
 
 
 def run(loaded: Loaded, resume: str | None, name: str | None, allow_changes: bool) -> RunFolder:
@@ -69,8 +69,11 @@ def run(loaded: Loaded, resume: str | None, name: str | None, allow_changes: boo
     )
     trainer = build_trainer(experiment, folder, logger, loaded.to_yaml())
     logger.log_hyperparams(loaded.resolved)
-    for name, value in {"parameters": sizes(experiment), **lineage.tags(experiment)}.items():
+    for name, value in {"parameters": sizes(experiment), **lineage.verify(folder, experiment)}.items():
         logger.log_tag(name, value)
+    if trainer.is_global_zero:
+        for name in lineage.unfinished(experiment):
+            print(f"note: {name} has not finished its training; its weights are taken as they are now")
     began = time.perf_counter()
     fit(trainer, stage, data, checkpoint, folder)
     if trainer.is_global_zero:

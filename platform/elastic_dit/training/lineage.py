@@ -1,11 +1,13 @@
 """The runs that a run builds on, by their full names, so that it can be told and done again where it came from."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import Loaded
-from elastic_dit.files import sha256_of
+from elastic_dit.errors import RunError
+from elastic_dit.files import sha256_of, write_atomically
 from elastic_dit.training.run_folder import RunFolder, find
 
 START = "start"
@@ -45,6 +47,25 @@ def tags(experiment: Experiment) -> dict[str, str]:
         if folder.weights.is_file():
             found[f"parent.{role}.weights_sha256"] = sha256_of(folder.weights)
     return found
+
+
+def verify(folder: RunFolder, experiment: Experiment) -> dict[str, str]:
+    """``tags``, kept in ``parents.json`` of a new run, and compared with it where the run is gone on with.
+
+    Raises ``RunError`` where a parent has other weights than when the run began: its steps would be others.
+    """
+    now, file = tags(experiment), folder.path / "parents.json"
+    if not file.is_file():
+        write_atomically(file, json.dumps(now, indent=1))
+    elif changed := differences(json.loads(file.read_bytes()), now):
+        role = min(changed).split(".")[1]
+        raise RunError(f"parents.{role}: {now.get(f'parent.{role}')} has other weights than when {folder.name} began")
+    return now
+
+
+def unfinished(experiment: Experiment) -> list[str]:
+    """Parents that are taken as they stand although their training has not ended."""
+    return [folder.name for folder in parents(experiment).values() if not folder.finished.is_file()]
 
 
 def differences(a: Any, b: Any, key: str = "") -> dict[str, tuple[Any, Any]]:

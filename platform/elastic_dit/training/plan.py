@@ -185,5 +185,9 @@ def plan(experiment: Experiment) -> str:
         "data, validation, samples and communication not counted",
     ]
     if "teacher" in experiment.stage.init_args:
-        lines += ["", "  counted as elastic training of the whole backbone; a teacher's weights and passes come on top"]
+        lines += [
+            "",
+            "  counted as elastic training of the whole backbone: the teacher's weights and passes are not in it,",
+            "  and a stage that trains LoRA needs less for gradients, averages and optimizer, and runs other passes",
+        ]
     return "\n".join(lines)
