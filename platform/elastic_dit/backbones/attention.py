@@ -89,10 +89,10 @@ class AdaptiveSparseSelfAttention(SelfAttention):
         nn.init.zeros_(self.gate.bias)
 
     def compress(self, x_BGNE: Tensor, convolution: nn.Conv2d, norm: nn.LayerNorm, grid: Grid) -> Tensor:
-        """Eq. 1: (B, G, N, E) -> (B, G, N/4, E)."""
-        feature_map = x_BGNE.transpose(2, 3).reshape(x_BGNE.shape[0], -1, *grid)
-        compressed = convolution(feature_map).flatten(2)
-        return norm(compressed.unflatten(1, (-1, self.head_dim)).transpose(2, 3))
+        """Eq. 1: (B, G, N, E) -> (B, G, N/4, E). Channels last in memory, as the norm wants them."""
+        feature_map = x_BGNE.transpose(1, 2).flatten(2).unflatten(1, grid).permute(0, 3, 1, 2)
+        compressed = convolution(feature_map).permute(0, 2, 3, 1).flatten(1, 2)
+        return norm(compressed.unflatten(-1, (-1, self.head_dim)).transpose(1, 2))
 
     def attend(self, x: Tensor, grid: Grid, rotation: Rotation) -> Tensor:
         q, k, v = self.project(x, rotation)
