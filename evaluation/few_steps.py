@@ -74,7 +74,8 @@ def scores(entry: Entry, widths: Sequence[float], count: int, runs: Path, out: P
 def table(entries: Sequence[Entry], found: Sequence[dict[float, list[float]]]) -> str:
     """A row a label: every width's score (mean, and standard deviation of several), and its share of the first's."""
     widths = list(found[0])
-    rows = [f"{METRIC}, overall", "".ljust(16) + "".join(f"{width:g}x".rjust(26) for width in widths)]
+    margin = max(len(entry.label) for entry in entries) + 2
+    rows = [f"{METRIC}, overall", "".ljust(margin) + "".join(f"{width:g}x".rjust(26) for width in widths)]
     for entry, by_width in zip(entries, found, strict=True):
         cells = []
         for width in widths:
@@ -84,7 +85,7 @@ def table(entries: Sequence[Entry], found: Sequence[dict[float, list[float]]]) -
             first = statistics.mean(found[0][width])
             share = f" ({mean / first:.2f})" if entry is not entries[0] and first else ""
             cells.append(f"{mean:.3f}{spread}{share}".rjust(26))
-        rows.append(entry.label.ljust(16) + "".join(cells))
+        rows.append(entry.label.ljust(margin) + "".join(cells))
     return "\n".join(rows)
 
 
