@@ -222,7 +222,7 @@ def test_compression_starts_as_the_mean_of_two_by_two() -> None:
     ("change", "message"),
     [
         ({"widths": (0.3, 1.0)}, "not a multiple of head_dim"),
-        ({"widths": (0.5,)}, "must hold 1.0"),
+        ({"widths": ()}, "at least one fraction"),
         ({"text_kv_heads": 3}, "do not divide"),
         ({"levels": THREE_STAGES[:2]}, "one level, or three"),
         ({"levels": (THREE_STAGES[0],) * 3}, "scales"),

@@ -64,6 +64,17 @@ class SelfAttention(nn.Module):
         return self.out(merge_heads(self.attend(x, grid, rotation)), out_features=x.shape[-1])
 
 
+class BlockwiseSelfAttention(SelfAttention):
+    """ASSA's local branch alone: every block sees the blocks around it (Eq. 2 and 3)."""
+
+    def __init__(self, width: int, head_dim: int, spec: AdaptiveSparseAttention) -> None:
+        super().__init__(width, head_dim, spec.kv_heads)
+        self.blocks, self.radius = spec.blocks, spec.radius
+
+    def attend(self, x: Tensor, grid: Grid, rotation: Rotation) -> Tensor:
+        return neighborhood_attention(*self.project(x, rotation), self.blocks, self.radius)
+
+
 class AdaptiveSparseSelfAttention(SelfAttention):
     """ASSA: a global branch on 2x2-compressed keys and values and a local one on blocks, mixed per head and token."""
 
@@ -146,6 +157,8 @@ def build_self_attention(width: int, head_dim: int, spec: FullAttention | Adapti
     match spec:
         case FullAttention():
             return SelfAttention(width, head_dim, spec.kv_heads)
+        case AdaptiveSparseAttention(compression=False):
+            return BlockwiseSelfAttention(width, head_dim, spec)
         case AdaptiveSparseAttention():
             return AdaptiveSparseSelfAttention(width, head_dim, spec)
         case _:

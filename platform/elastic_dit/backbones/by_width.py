@@ -15,6 +15,7 @@ from elastic_dit.backbones.spec import FULL, DiTSpec
 from elastic_dit.encoders.contract import TextTokens
 
 LORA = "lora."
+NETWORKS = "networks."  # how the names of ``ByWidth``'s weights begin
 
 
 class ByWidth(nn.Module):
@@ -56,6 +57,12 @@ class ByWidth(nn.Module):
         """As ``ElasticDiT``."""
         return self.at(width)(x, time, text)
 
+    def with_features(
+        self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float = FULL
+    ) -> tuple[Tensor, Tensor]:
+        """As ``ElasticDiT``."""
+        return self.at(width).with_features(x, time, text)
+
 
 Network = ElasticDiT | ByWidth
 
@@ -67,6 +74,11 @@ def base_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
         for name, parameter in network.named_parameters()
         if ".lora_" not in name
     }
+
+
+def standalone(network: Network, width: float) -> ElasticDiT:
+    """The network of one width by itself. Raises ``ValueError`` where there is none."""
+    return network.at(width) if isinstance(network, ByWidth) else extract(network, width)
 
 
 def split(supernet: ElasticDiT, share: bool) -> ByWidth:

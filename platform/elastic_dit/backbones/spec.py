@@ -27,13 +27,15 @@ class AdaptiveSparseAttention:
     """ASSA (paper Sec. 3.1 C): 2x2 KV compression and blockwise neighborhood attention, mixed by a gate.
 
     ``blocks``: number B of blocks that the raster-ordered tokens are divided into (Eq. 2); where B does not
-    divide the token count the first blocks hold one token more. ``radius``: r of Eq. 3.
+    divide the token count the first blocks hold one token more. ``radius``: r of Eq. 3. ``compression``: without it
+    the neighborhood attention stands alone, with no gate.
     """
 
     kind: Literal["assa"]
     kv_heads: int
     blocks: int = 16
     radius: int = 1
+    compression: bool = True
 
     def __post_init__(self) -> None:
         if self.blocks < 1 or self.radius < 0:
@@ -65,10 +67,11 @@ class Level:
 class DiTSpec:
     """The backbone. Either one level, or three: down (scale 1), middle (scale 2), up (scale 1).
 
-    ``width``: hidden size of the full network. ``widths``: fractions of it that the sub-networks use, the full
-    network (1.0) included. ``text_inputs``: embedding width of every text encoder, in the order of
-    ``text_encoders``; each is projected to ``text_width`` and the tokens are concatenated. ``text_kv_heads``:
-    key/value heads of cross-attention, whose projections are shared whole by all widths (paper Sec. 3.2).
+    ``width``: hidden size of the full network. ``widths``: fractions of it that the sub-networks use; the full
+    network (1.0) is one where they are trained together, and may be missing where one goes on alone.
+    ``text_inputs``: embedding width of every text encoder, in the order of ``text_encoders``; each is projected to
+    ``text_width`` and the tokens are concatenated. ``text_kv_heads``: key/value heads of cross-attention, whose
+    projections are shared whole by all widths (paper Sec. 3.2).
     ``latent_std``: the latents' standard deviation in each channel. Where given, the network is preconditioned
     (after Karras et al. 2022, "EDM", Table 1): its input has unit variance at every time, and its output corrects
     the best linear guess of the velocity, so that a narrow network need not carry all the noise of a patch through
@@ -93,8 +96,8 @@ class DiTSpec:
             raise ValueError("levels must be one level, or three: down, middle, up")
         if [level.scale for level in self.levels] not in ([1], [1, 2, 1]):
             raise ValueError("the scales of the levels must be 1, or 1, 2, 1")
-        if FULL not in self.widths or sorted(set(self.widths)) != sorted(self.widths):
-            raise ValueError("widths must hold 1.0 and no fraction twice")
+        if not self.widths or sorted(set(self.widths)) != sorted(self.widths):
+            raise ValueError("widths must hold at least one fraction, and none twice")
         if self.latent_std and (len(self.latent_std) != self.latent_channels or min(self.latent_std) <= 0):
             raise ValueError(f"latent_std must be {self.latent_channels} positive numbers, one a latent channel")
         if self.head_dim % 4:
