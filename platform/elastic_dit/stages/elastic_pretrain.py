@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 
 from elastic_dit.backbones.by_width import Network
 from elastic_dit.backbones.dit import ElasticDiT
-from elastic_dit.backbones.spec import FULL
 from elastic_dit.config.component import Component, build
 from elastic_dit.config.experiment import Training
 from elastic_dit.diffusion.path import interpolate, sample_times, velocity
@@ -57,7 +56,7 @@ class ElasticPretrain(LightningModule):
 
     def __init__(
         self,
-        backbone: ElasticDiT,
+        backbone: Network,
         encoders: Encoders,
         optimizer: Component,
         training: Training,
@@ -82,12 +81,14 @@ class ElasticPretrain(LightningModule):
         self.distillation_weight = distillation_weight
         self.gradient_scaling = gradient_scaling
         self.widths = backbone.spec.widths
-        self.sub_widths = [width for width in self.widths if width != FULL]
+        self.widest = max(self.widths)
+        self.sub_widths = [width for width in self.widths if width != self.widest]
 
     def configure_model(self) -> None:
         """Under FSDP2, shard both networks block by block over the data-parallel ranks."""
         if self.device_mesh is not None and not isinstance(next(self.backbone.parameters()), DTensor):
             for network in (self.backbone, self.average):
+                assert isinstance(network, ElasticDiT)
                 shard(network, self.device_mesh["data_parallel"])
 
     def setup(self, stage: str) -> None:
@@ -127,7 +128,7 @@ class ElasticPretrain(LightningModule):
         """Both networks' losses, their gradients added to the parameters'. Returns what to log."""
         parameters = [parameter for _, parameter in self.trained()]
         share = 1 / self.training_spec.accumulate
-        loss, prediction, losses = self.loss(draw, FULL)
+        loss, prediction, losses = self.loss(draw, self.widest)
         if not self.sub_widths:
             self.manual_backward(loss * share)
             return losses
@@ -152,7 +153,9 @@ class ElasticPretrain(LightningModule):
         parameters = [parameter for _, parameter in self.trained()]
         measured = update(self, {"gradient_norm": parameters}, self.training_spec, batch)
         decay = decay_at(step, self.training_spec.ema_decay)
-        follow(list(self.average.parameters()), list(self.backbone.parameters()), decay)
+        both = zip(self.average.parameters(), self.backbone.parameters(), strict=True)
+        moved = [(average, live) for average, live in both if live.requires_grad]
+        follow([average for average, _ in moved], [live for _, live in moved], decay)
         return measured
 
     @contextmanager

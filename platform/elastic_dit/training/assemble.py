@@ -1,4 +1,4 @@
-"""From a configuration to objects: encoders, backbone, stage, data, trainer."""
+"""From a configuration to objects, encoders, network, stage and data, and from a run's files to its network."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from safetensors.torch import load_file
+from torch import Tensor
 
-from elastic_dit.backbones.by_width import LORA, Network, merge
+from elastic_dit.backbones.by_width import LORA, NETWORKS, ByWidth, Network, merge, split, standalone
 from elastic_dit.backbones.dit import ElasticDiT, Stage
-from elastic_dit.config.component import build
-from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.component import build, import_class
+from elastic_dit.config.experiment import BaseExperiment, Experiment, kind_of
 from elastic_dit.config.load import load
 from elastic_dit.config.typed import plain
 from elastic_dit.draws import generator
@@ -41,12 +42,15 @@ def build_encoders(experiment: Experiment) -> Encoders:
 def build_stage(experiment: Experiment, encoders: Encoders) -> LightningModule:
     """The LightningModule of the run with a freshly initialised backbone, the same for the same seed."""
     torch.manual_seed(generator("weights", experiment.seed).initial_seed())
-    backbone = ElasticDiT(experiment.backbone)
+    supernet = ElasticDiT(experiment.backbone)
+    backbone: Network = supernet
     if START in experiment.parents:
-        load_start(backbone, experiment, find(Path(experiment.runs), experiment.parents[START]))
-    backbone.use_gradient_checkpointing(experiment.training.gradient_checkpointing)
-    if experiment.training.compile:
-        compile_blocks(backbone)
+        backbone = load_start(supernet, experiment, find(Path(experiment.runs), experiment.parents[START]))
+    for network in backbone.networks.values() if isinstance(backbone, ByWidth) else [backbone]:
+        assert isinstance(network, ElasticDiT)
+        network.use_gradient_checkpointing(experiment.training.gradient_checkpointing)
+        if experiment.training.compile:
+            compile_blocks(network)
     stage = build(
         experiment.stage,
         backbone=backbone,
@@ -71,19 +75,29 @@ def require_same_latents(experiment: Experiment, teacher: Any) -> None:
         raise ConfigError(f"autoencoder: not the teacher's: {objection}")
 
 
-def load_start(backbone: ElasticDiT, experiment: Experiment, folder: RunFolder) -> None:
-    """Fill a new backbone with another run's averaged weights. ``ConfigError`` where the two are not alike."""
+def load_start(backbone: ElasticDiT, experiment: Experiment, folder: RunFolder) -> Network:
+    """The new backbone filled with another run's averaged weights. ``ConfigError`` where the two are not alike.
+
+    A stage with ``takes_standalone`` gets its widths, all or some of the other run's, as networks of their own.
+    """
     network = load_network(folder)
-    if not isinstance(network, ElasticDiT):
+    apart = getattr(import_class(experiment.stage.class_path), "takes_standalone", False)
+    if not apart and not isinstance(network, ElasticDiT):
         raise ConfigError(f"parents.{START}: {folder.name} is a few-step model; begin with the run that it began with")
-    if changed := differences(plain(network.spec), plain(backbone.spec)):
+    theirs, ours = plain(network.spec), plain(backbone.spec)
+    if apart and set(backbone.spec.widths) <= set(network.spec.widths):
+        theirs["widths"] = ours["widths"]
+    if changed := differences(theirs, ours):
         key, (theirs, ours) = next(iter(changed.items()))
         raise ConfigError(f"backbone.{key} is {ours}, but parents.{START} ({folder.name}) has {theirs}")
     began = load_experiment(folder)
     for name in ("autoencoder", "text_encoders"):
         if getattr(began, name) != getattr(experiment, name):
             raise ConfigError(f"{name}: not those of parents.{START} ({folder.name}): its weights know no other")
+    if apart:
+        return ByWidth(backbone.spec, {width: standalone(network, width) for width in backbone.spec.widths})
     backbone.load_state_dict(network.state_dict())
+    return backbone
 
 
 def compile_blocks(network: ElasticDiT) -> None:
@@ -96,13 +110,16 @@ def compile_blocks(network: ElasticDiT) -> None:
             block.compile()
 
 
-def build_data(experiment: Experiment) -> LightningDataModule:
+def build_data(experiment: BaseExperiment) -> LightningDataModule:
     return build(experiment.data)
 
 
-def load_experiment(folder: RunFolder, schema: type[Any] = Experiment) -> Any:
-    """The configuration that a run was made with."""
-    return load(folder.config, [], schema).config
+def load_experiment(folder: RunFolder, kind: type[BaseExperiment] = Experiment) -> Any:
+    """The configuration that a run was made with. ``ConfigError`` where it is of another kind."""
+    if kind_of(folder.config) is not kind:
+        what = ("a backbone", "a decoder") if kind is Experiment else ("a decoder", "a backbone")
+        raise ConfigError(f"{folder.name}: the run of {what[0]} is wanted here, and this one trained {what[1]}")
+    return load(folder.config, [], kind).config
 
 
 def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Network:
@@ -117,10 +134,22 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Netwo
         supernet = ElasticDiT(experiment.backbone)
     try:
         weights = load_file(folder.weights, device=str(device))
-        base = {name: value for name, value in weights.items() if not name.startswith(LORA)}
-        supernet.load_state_dict(base, assign=True)
-        network: Network = supernet if len(base) == len(weights) else merge(supernet, weights)
+        network = network_from(supernet, weights)
     except Exception as error:
         first = str(error).splitlines()[0]
         raise RunError(f"{folder.weights} does not hold this run's network: {first}") from error
     return network.requires_grad_(False).eval()
+
+
+def network_from(supernet: ElasticDiT, weights: dict[str, Tensor]) -> Network:
+    """A run's network from what its stage wrote: a supernet, one with LoRA beside it, or networks of single widths.
+
+    ``supernet``: on the meta device.
+    """
+    if any(name.startswith(NETWORKS) for name in weights):
+        networks = split(supernet, share=False)
+        networks.load_state_dict(weights, assign=True)
+        return networks
+    base = {name: value for name, value in weights.items() if not name.startswith(LORA)}
+    supernet.load_state_dict(base, assign=True)
+    return supernet if len(base) == len(weights) else merge(supernet, weights)

@@ -8,13 +8,14 @@ of it that training usually reaches, and the text says which.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from elastic_dit.backbones.dit import ElasticDiT, extract
-from elastic_dit.backbones.spec import FULL, DiTSpec
+from elastic_dit.backbones.spec import DiTSpec
 from elastic_dit.config.component import build
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.encoders.contract import TextTokens
@@ -50,6 +51,7 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+@cache
 def parameters_by_width(spec: DiTSpec) -> dict[float, int]:
     """Parameters of the standalone network of every width, narrow to wide."""
     with torch.device("meta"):
@@ -110,12 +112,12 @@ def measured_step_seconds(experiment: Experiment, batch: int, sides: tuple[int, 
     network = ElasticDiT(experiment.backbone)
     optimizer = build(experiment.optimizer, params=list(network.named_parameters()))
     inputs = network_inputs(experiment.backbone, batch, sides, "cpu", tokens)
-    sub = sorted(experiment.backbone.widths)[-2:][0]
+    widest_two = sorted(experiment.backbone.widths)[-2:]
     half = resolve_precision(experiment.training.precision, "cpu") == "bf16-mixed"
     best = float("inf")
     for _ in range(3):
         began = time.perf_counter()
-        for width in {FULL, sub}:
+        for width in widest_two:
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 loss = flow_matching_loss(network(*inputs, width=width), inputs[0])
             loss.backward()
@@ -139,8 +141,8 @@ def plan(experiment: Experiment) -> str:
     costs = {width: cost(network, batch, sides, width, tokens) for width in sorted(spec.widths)}
     state = optimizer_bytes(experiment, network)
     on_gpu = training.accelerator != "cpu" and torch.cuda.is_available()
-    subs = [costs[width] for width in costs if width != FULL]
-    step_flops = costs[FULL].forward + costs[FULL].backward
+    *subs, widest = costs.values()
+    step_flops = widest.forward + widest.backward
     if subs:
         step_flops += sum(c.forward + c.backward for c in subs) / len(subs)
     step_flops *= training.accumulate

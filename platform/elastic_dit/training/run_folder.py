@@ -3,6 +3,8 @@
 config.yaml             resolved configuration; enough to build the model again
 checkpoints/last.ckpt   full training state
 weights.safetensors     averaged weights of the backbone
+palettes.safetensors    of a quantised run: palettes and indices of its layers (quantization/palette.py)
+quantization.json, .png of a quantised run: bits, sensitivities, sizes; the sensitivities as a chart
 samples/*.png           grids of all widths
 metrics.jsonl           every metric, in order
 finished                present once the run has reached its last step
@@ -62,6 +64,10 @@ class RunFolder:
     @property
     def weights(self) -> Path:
         return self.path / "weights.safetensors"
+
+    @property
+    def palettes(self) -> Path:
+        return self.path / "palettes.safetensors"
 
     @property
     def samples(self) -> Path:

@@ -1,0 +1,223 @@
+"""Quantisation and its fine-tuning: what is frozen and what moves, from which parents, resumed exactly, read back."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from elastic_dit.backbones.by_width import ByWidth, standalone
+from elastic_dit.cli import main
+from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.load import load
+from elastic_dit.quantization.palette import load_palettes
+from elastic_dit.stages.quantize_finetune import QuantizeFinetune
+from elastic_dit.tracking.journal import metrics
+from elastic_dit.training.assemble import build_encoders, build_stage, load_network
+from elastic_dit.training.run_folder import RunFolder, find
+from tests.conftest import ROOT
+from tests.stages.conftest import COMMON, LORA, STUDENT, place, train
+from tests.stages.test_distillation_resume import distil
+from tests.stages.test_knowledge_distill import batch
+from tests.training.test_resume import kill_after, start, train_losses
+
+FILE = ROOT / "experiments" / "quantize_finetune.yaml"
+LOSS = "train/loss/width_0.5"
+RESUMED = ["data.init_args.workers=1", "training.max_steps=24", "training.checkpoint_every=4"]
+MANY_STEPS = ["parents.start=elastic_pretrain/p", "stage.init_args.steps=0"]
+
+
+@pytest.fixture(scope="session")
+def quantise(scenes: Path, family: Path) -> list[str]:
+    """Overrides of ``quantize_finetune.yaml`` for a run of seconds at half the tiny student's width: 32 channels."""
+    mix = ["stage.init_args.low_bits=2", "stage.init_args.average_bits=3", "stage.init_args.weight_threshold=600",
+           "stage.init_args.calibration_batches=2"]  # fmt: skip
+    return [*place(scenes, family), *COMMON, *STUDENT, "backbone.widths=[0.5]", *MANY_STEPS, *mix,
+            "optimizer.init_args.lr=1e-2"]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def finished(quantise: list[str], family: Path) -> RunFolder:
+    """An uninterrupted run of 24 steps."""
+    train("quantize_finetune", *quantise, *RESUMED, "--name", "whole")
+    return ran(family, "whole")
+
+
+@pytest.fixture(scope="session")
+def four_steps(scenes: Path, family: Path) -> str:
+    """A LoRA for every width, by plain DMD, named as a parent."""
+    plain = ["stage.init_args.output_weight=0", "stage.init_args.feature_weight=0", "training.max_steps=5"]
+    train("step_distill", *place(scenes, family), *COMMON, *STUDENT, *LORA, "parents.start=elastic_pretrain",
+          *plain, "--name", "parent")  # fmt: skip
+    return "step_distill/parent"
+
+
+def ran(family: Path, name: str) -> RunFolder:
+    return find(family / "runs", f"quantize_finetune/{name}")
+
+
+def test_palettes_stay_and_everything_else_moves(finished: RunFolder, family: Path) -> None:
+    folder = finished
+    palettes = load_palettes(folder.palettes)
+    weights = load_file(folder.weights)
+    network = load_network(folder)
+    assert isinstance(network, ByWidth) and list(network.networks) == ["32"]
+    half = network.at(0.5)
+    parent = standalone(load_network(find(family / "runs", "elastic_pretrain/p")), 0.5)
+    frozen = {f"{name}.weight" for name in palettes}
+    assert "stages.0.blocks.0.attention.q.weight" in frozen and "stages.0.blocks.0.attention.gate.weight" not in frozen
+    for name, palette in palettes.items():
+        assert torch.equal(half.get_parameter(f"{name}.weight"), palette.dense())
+        assert torch.equal(weights[f"networks.32.{name}.weight"], palette.dense())
+        assert not torch.equal(palette.dense(), parent.get_parameter(f"{name}.weight"))
+        assert palette.values.dtype == torch.float16 and palette.bits in (2, 8)
+    state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+    others = {name: value for name, value in half.named_parameters() if name not in frozen}
+    kinds = {"bias", "norm.weight", "offsets", "null", "gate.weight"}
+    assert all(any(kind in name for name in others) for kind in kinds)
+    for name in frozen:
+        assert torch.equal(state[f"backbone.networks.32.{name}"], state[f"average.networks.32.{name}"])
+    for name, value in others.items():
+        assert not torch.equal(value, parent.get_parameter(name)), name
+        assert not torch.equal(state[f"backbone.networks.32.{name}"], parent.get_parameter(name)), name
+    assert not any("original" in name for name in state)
+
+
+def test_it_says_what_it_did(quantise: list[str], family: Path, capsys: pytest.CaptureFixture) -> None:
+    train("quantize_finetune", *quantise, "training.max_steps=1", "--name", "said")
+    folder = ran(family, "said")
+    report = json.loads((folder.path / "quantization.json").read_text())
+    palettes = load_palettes(folder.palettes)
+    bits = sum(p.indices.numel() * p.bits + 16 * 2**p.bits for p in palettes.values())
+    assert report["average_bits"] == bits / sum(p.indices.numel() for p in palettes.values())
+    assert 2.9 < report["average_bits"] <= 3
+    assert {layer["name"]: layer["bits"] for layer in report["layers"]} == {n: p.bits for n, p in palettes.items()}
+    parameters = sum(p.numel() for p in load_network(folder).parameters())
+    assert (
+        report["bytes_fp16"] == 2 * parameters
+        and report["palettised_weights"] + report["other_parameters"] == parameters
+    )
+    assert (folder.path / "quantization.png").read_bytes().startswith(b"\x89PNG")
+    assert f"{report['average_bits']:.3f} bits a weight" in capsys.readouterr().out
+
+
+def test_most_sensitive_layers_have_more_bits(finished: RunFolder) -> None:
+    layers = json.loads((finished.path / "quantization.json").read_text())["layers"]
+    high = [layer for layer in layers if layer["bits"] == 8]
+    assert high and max(layers, key=lambda layer: layer["error"])["bits"] == 8
+    assert all(0 < layer["error"] < 1.5 for layer in layers)
+
+
+def built(words: list[str], *more: str) -> QuantizeFinetune:
+    experiment: Experiment = load(FILE, [*words, *more], Experiment).config
+    stage = build_stage(experiment, build_encoders(experiment))
+    assert isinstance(stage, QuantizeFinetune)
+    return stage
+
+
+def test_loss_is_the_distance_to_the_unquantised_network(quantise: list[str]) -> None:
+    """Zero before anything is quantised, at the x_t and t that pre-training draws; then the velocities' mean square."""
+    stage = built(quantise, "stage.init_args.time_shift=3")
+    draw = stage.draw(batch(), 3)
+    assert not draw.target.requires_grad and len(set(draw.time.tolist())) == 4
+    assert stage.loss(draw, 0.5)[0].item() == 0.0
+    with torch.no_grad():
+        stage.backbone.at(0.5).unembed.bias.add_(0.5)
+    loss, prediction, _ = stage.loss(draw, 0.5)
+    original = stage.original.network(draw.x_t, draw.time, draw.text, width=0.5)
+    assert loss.item() == pytest.approx((prediction - original).square().mean().item()) and loss.item() > 0
+
+
+def test_few_step_inputs_are_the_networks_own_way_from_noise(quantise: list[str], four_steps: str) -> None:
+    stage = built(quantise, f"parents.start={four_steps}", "stage.init_args.steps=4", "stage.init_args.time_shift=3")
+    times = {round(float(stage.draw(batch(), step).time[0]), 6) for step in range(30)}
+    assert times == {1.0, 0.9, 0.75, 0.5}
+    inputs = [stage.inputs(batch(), 7, step) for step in (0, 1, 2)]
+    x, t = inputs[1].x_t, inputs[1].time
+    assert t.tolist() == pytest.approx([0.9] * 4)
+    with torch.no_grad():
+        step = x + (0.75 - 0.9) * stage.backbone(x, t, inputs[1].text, width=0.5)
+    torch.testing.assert_close(inputs[2].x_t, step)
+    assert not inputs[2].x_t.requires_grad
+
+
+def test_a_few_step_parent_has_its_lora_merged(
+    quantise: list[str], family: Path, four_steps: str, tmp_path: Path
+) -> None:
+    words = [*quantise, f"parents.start={four_steps}", "stage.init_args.steps=4"]
+    stage = built(words)
+    parent = load_network(find(family / "runs", four_steps))
+    for name, value in parent.at(0.5).named_parameters():
+        assert torch.equal(stage.original.network.at(0.5).get_parameter(name), value), name
+    train("quantize_finetune", *words, "--name", "few")
+    assert main(["sample", str(ran(family, "few").path), "a red circle", "--out", str(tmp_path / "x.png")]) == 0
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_validation_and_gradient_checkpointing_run(quantise: list[str], family: Path) -> None:
+    train("quantize_finetune", *quantise, "training.validate_every=5", "training.gradient_checkpointing=true",
+          "training.accumulate=2", "--name", "validated")  # fmt: skip
+    recorded = metrics(ran(family, "validated").metrics)
+    assert len(recorded["validation/loss/width_0.5"]) == 2 and len(recorded[LOSS]) == 10
+
+
+def test_killed_run_resumes_bit_for_bit(
+    quantise: list[str], finished: RunFolder, family: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = [*quantise, *RESUMED]
+    killed = start([*words, "--name", "killed"], tmp_path / "killed.log", FILE)
+    kill_after(killed, family / "runs" / "quantize_finetune" / "killed", random.randint(5, 18), LOSS)
+    folder = ran(family, "killed")
+    assert folder.checkpoint.is_file() and not folder.finished.exists()
+    capsys.readouterr()
+    train("quantize_finetune", *words, "--resume", "quantize_finetune/killed")
+    assert "bits a weight" not in capsys.readouterr().out  # not quantised again
+    assert train_losses(folder.path) == train_losses(finished.path)
+    assert len(train_losses(folder.path)[LOSS]) == 24
+    assert folder.weights.read_bytes() == finished.weights.read_bytes()
+    assert folder.palettes.read_bytes() == finished.palettes.read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_the_same_palettes(quantise: list[str], family: Path) -> None:
+    """Each measures sensitivity on its own batches; the sums decide for both."""
+    distil("quantize_finetune", quantise, "ddp", "ddp", "training.max_steps=10")
+    folder = ran(family, "ddp")
+    half = load_network(folder).at(0.5)
+    for name, palette in load_palettes(folder.palettes).items():
+        assert torch.equal(half.get_parameter(f"{name}.weight"), palette.dense())
+    losses = [value for _, value in train_losses(folder.path)[LOSS]]
+    assert sum(losses[-3:]) < sum(losses[:3])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("backbone.widths=[0.5, 1.0]", "quantises one width"),
+        ("backbone.widths=[0.25]", "backbone.widths"),
+        ("stage.init_args.average_bits=2.0", "palettes included"),
+        ("stage.init_args.low_bits=3", "two of"),
+        ("stage.init_args.weight_threshold=100000", "no layer has more"),
+        ("training.strategy=fsdp2", "use ddp"),
+        ("parents={}", "parents.start"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    quantise: list[str], change: str, message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["run", str(FILE), *quantise, change]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_few_steps_have_no_validation_loss(quantise: list[str], capsys: pytest.CaptureFixture) -> None:
+    words = [*quantise, "stage.init_args.steps=4", "training.validate_every=5"]
+    assert main(["run", str(FILE), *words]) == 2
+    assert "validate_every must be 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["elastic_pretrain", "knowledge_distill"])
+def test_other_stages_need_the_full_width(name: str, knowledge: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert main(["run", str(ROOT / "experiments" / f"{name}.yaml"), *knowledge, "backbone.widths=[0.5]"]) == 2
+    assert "backbone.widths must hold 1.0" in capsys.readouterr().err
