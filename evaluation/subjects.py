@@ -63,7 +63,8 @@ class Run:
     """A run of this project at one width, with its averaged weights.
 
     ``run``: path, EXPERIMENT/RUN, or EXPERIMENT for its latest. What is not told is as the run's own ``sampling``.
-    Picture n of a prompt starts from the noise of seed 1000 ``seed`` + n.
+    Picture n of a prompt starts from the noise of seed 1000 ``seed`` + n. ``decoder``: a run whose tiny decoder makes
+    the pictures in place of the autoencoder's own.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Run:
         seed: int = 0,
         batch_size: int = 16,
         runs: Path = Path("runs"),
+        decoder: str | None = None,
     ) -> None:
         from elastic_dit.training.assemble import load_experiment
         from elastic_dit.training.run_folder import find
@@ -83,8 +85,10 @@ class Run:
         if not run:
             raise ConfigError("no run to evaluate: add run=EXPERIMENT or run=EXPERIMENT/RUN")
         self.folder = find(Path(runs), run)
-        if not self.folder.weights.is_file():
-            raise UserError(f"{self.folder.path} has no weights yet: go on with it by --resume {self.folder.name}")
+        self.decoder = find(Path(runs), decoder) if decoder else None
+        for folder in (self.folder, self.decoder):
+            if folder is not None and not folder.weights.is_file():
+                raise UserError(f"{folder.path} has no weights yet: go on with it by --resume {folder.name}")
         self.experiment = load_experiment(self.folder)
         if width not in self.experiment.backbone.widths:
             known = ", ".join(f"{known:g}" for known in sorted(self.experiment.backbone.widths))
@@ -94,13 +98,16 @@ class Run:
             self.experiment.sampling, seed=seed, **{name: value for name, value in told.items() if value is not None}
         )
         self.width, self.batch_size = width, batch_size
-        self.name = f"{self.folder.name} {width:g}x"
+        self.name = f"{self.folder.name} {width:g}x" + (f", {self.decoder.name}" if self.decoder else "")
         self._digest = ""
         self._loaded: tuple[Any, Any] | None = None
 
     def provenance(self) -> dict[str, Any]:
         how = self.how
-        return {
+        decoded = {}
+        if self.decoder is not None:
+            decoded = {"decoder": self.decoder.name, "decoder_sha256": sha256_of(self.decoder.weights)}
+        return decoded | {
             "subject": "run",
             "run": self.folder.name,
             "weights_sha256": self._weights_digest(),
@@ -131,8 +138,11 @@ class Run:
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
             from elastic_dit.training.assemble import build_encoders, load_network
+            from elastic_dit.training.decoders import with_decoder
 
             encoders = build_encoders(self.experiment)
+            if self.decoder is not None:
+                encoders = with_decoder(encoders, self.experiment, self.decoder)
             encoders.to(torch.device(device()))
             self._loaded = load_network(self.folder, device()), encoders
             if sha256_of(self.folder.weights) != self._weights_digest():

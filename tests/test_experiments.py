@@ -8,8 +8,9 @@ import torch
 
 from elastic_dit.backbones.dit import ElasticDiT
 from elastic_dit.backbones.spec import AdaptiveSparseAttention
-from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.experiment import DecoderExperiment, Experiment, kind_of
 from elastic_dit.config.load import load
+from elastic_dit.decoders.tiny import TinyDecoder
 from elastic_dit.training.plan import count_parameters, parameters_by_width
 from evaluation.settings import Evaluation
 from tests.conftest import ROOT
@@ -37,12 +38,15 @@ def test_evaluation_is_valid_and_says_what_it_does(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_yaml_is_valid_and_says_what_it_does(path: Path) -> None:
-    loaded = load(path, [], Experiment)
+    loaded = load(path, [], kind_of(path))
     assert loaded.config.experiment == path.stem
     text = head(path)
     assert f"lightning run {path.relative_to(ROOT)}" in text and "Cost:" in text and "Expected:" in text
     with torch.device("meta"):
-        ElasticDiT(loaded.config.backbone)
+        if isinstance(loaded.config, DecoderExperiment):
+            TinyDecoder(loaded.config.decoder)
+        else:
+            ElasticDiT(loaded.config.backbone)
 
 
 @pytest.mark.parametrize(("name", "paper"), [("a", 424e6), ("b", 406e6), ("c", 408e6), ("d", 429e6)])

@@ -76,10 +76,10 @@ def call_data_build(args: argparse.Namespace) -> None:
 def autoencoder_of(file: Path) -> tuple[Any, int]:
     """An experiment's autoencoder, on the GPU where there is one, and its pictures' size."""
     from elastic_dit.config.component import build
-    from elastic_dit.config.experiment import Experiment
+    from elastic_dit.config.experiment import kind_of
     from elastic_dit.config.load import load
 
-    experiment = load(file, [], Experiment).config
+    experiment = load(file, [], kind_of(file)).config
     autoencoder = build(experiment.autoencoder)
     import torch
 

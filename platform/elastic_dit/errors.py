@@ -15,3 +15,7 @@ class ConfigError(UserError):
 
 class RunError(UserError):
     """A run that could not go on: a missing file, a full disk, a loss that is not finite."""
+
+
+class Stopped(RunError):
+    """A run that was told to stop; what it wrote last is whole, and it can be gone on with."""

@@ -11,12 +11,17 @@ from elastic_dit.errors import ConfigError
 from elastic_dit.files import write_atomically
 from elastic_dit.sampling import sample
 from elastic_dit.training.assemble import build_encoders, load_experiment, load_network
+from elastic_dit.training.decoders import with_decoder
 from elastic_dit.training.grids import grid, to_uint8
 from elastic_dit.training.run_folder import RunFolder
 
 
-def sample_grid(folder: RunFolder, wanted: dict[str, Any], widths: list[float] | None, out: Path) -> None:
+def sample_grid(
+    folder: RunFolder, wanted: dict[str, Any], widths: list[float] | None, out: Path, decoder: RunFolder | None = None
+) -> None:
     """Draw ``wanted`` (overrides of the run's ``sampling`` section) and write the PNG ``out``.
+
+    ``decoder``: a run whose tiny decoder takes the place of the autoencoder's own.
 
     Raises ``ConfigError`` for a width or size that the run's network does not have.
     """
@@ -30,7 +35,10 @@ def sample_grid(folder: RunFolder, wanted: dict[str, Any], widths: list[float] |
         raise ConfigError(f"--out {out}: must end in .png")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = load_network(folder, device)
-    encoders = build_encoders(experiment).to(torch.device(device))
+    encoders = build_encoders(experiment)
+    if decoder is not None:
+        encoders = with_decoder(encoders, experiment, decoder)
+    encoders.to(torch.device(device))
     rows, labels = [], []
     for width in sorted(widths or known):
         rows.append(to_uint8(sample(network, encoders, how.prompts, width, how)))

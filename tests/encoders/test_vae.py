@@ -16,13 +16,11 @@ def save(model: Any, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_checkpoints(folder: Path) -> None:
     """Tiny networks with random weights: "flux" as a pipeline is laid out, "qwen_image" by itself."""
     from diffusers import AutoencoderKL, AutoencoderKLQwenImage
 
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("autoencoders")
     flux = AutoencoderKL(
         block_out_channels=(8, 8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -40,6 +38,12 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
         base_dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=1, temperal_downsample=[False, True, True]
     )
     save(qwen_image, folder / "qwen_image")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("autoencoders")
+    write_checkpoints(folder)
     return folder
 
 

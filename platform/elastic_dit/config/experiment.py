@@ -1,10 +1,13 @@
 """One YAML in ``experiments/`` is one of these: a complete run."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
-from elastic_dit.backbones.spec import DiTSpec
+from elastic_dit.backbones.spec import FULL, DiTSpec
+from elastic_dit.config import document
 from elastic_dit.config.component import Component, Given
+from elastic_dit.decoders.spec import TinyDecoderSpec
 
 
 @dataclass(frozen=True)
@@ -80,31 +83,40 @@ class Tracking:
     project: str = "elastic-dit"
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """A run: data, frozen encoders, backbone, stage, optimizer, and how long and where.
+@dataclass(frozen=True, kw_only=True)
+class BaseExperiment:
+    """What runs of both kinds have: data, a frozen autoencoder, optimizer, and how long and where.
 
-    ``parents``: runs that this one builds on, by role; ``start`` gives the backbone its first weights, and any role
+    ``parents``: runs that this one builds on, by role; ``start`` gives the network its first weights, and any role
     can be used elsewhere as ``${parents.ROLE}``. EXPERIMENT alone is its latest run when this one begins.
     """
 
     experiment: str
-    data: Component
-    autoencoder: Component
-    text_encoders: tuple[Component, ...]
-    backbone: DiTSpec
-    stage: Annotated[Component, Given("backbone", "encoders", "optimizer", "training", "seed")]
-    optimizer: Annotated[Component, Given("params")]
-    training: Training
-    sampling: Sampling
     seed: int = 0
     parents: dict[str, str] = field(default_factory=dict)
+    data: Component
+    autoencoder: Component
+    optimizer: Annotated[Component, Given("params")]
+    training: Training
     runs: str = "runs"
     tracking: Tracking = field(default_factory=Tracking)
 
     def __post_init__(self) -> None:
         if not self.experiment or "/" in self.experiment or self.experiment.startswith("."):
             raise ValueError("experiment must be a plain name: it is a folder under runs/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(BaseExperiment):
+    """A run that trains a backbone: with text encoders, a stage, and how pictures are made on the way."""
+
+    text_encoders: tuple[Component, ...]
+    backbone: DiTSpec
+    stage: Annotated[Component, Given("backbone", "encoders", "optimizer", "training", "seed")]
+    sampling: Sampling
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.text_encoders) != len(self.backbone.text_inputs):
             raise ValueError(
                 f"backbone.text_inputs has {len(self.backbone.text_inputs)} widths "
@@ -114,6 +126,30 @@ class Experiment:
             raise ValueError("optimizer: MuonAdamW needs whole matrices, fsdp2 shards them: use torch.optim.AdamW")
         if self.stage.class_path.endswith("StepDistill") and self.optimizer.class_path.endswith("MuonAdamW"):
             raise ValueError("optimizer: MuonAdamW is not for LoRA: use torch.optim.AdamW with betas [0.0, 0.99]")
+        if FULL not in self.backbone.widths and not self.stage.class_path.endswith("QuantizeFinetune"):
+            raise ValueError("backbone.widths must hold 1.0: the sub-networks learn with the full one")
         multiple = 8 * self.backbone.multiple
         if any(side < multiple or side % multiple for side in self.sampling.size):
             raise ValueError(f"sampling.size: sides must be multiples of {multiple} pixels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderExperiment(BaseExperiment):
+    """A run that trains a decoder for the autoencoder's latents; it knows no text and no backbone."""
+
+    decoder: TinyDecoderSpec
+    stage: Annotated[Component, Given("decoder", "encoders", "optimizer", "training", "seed")]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.training.strategy == "fsdp2":
+            raise ValueError("training.strategy: a tiny decoder is too small to be sharded: use ddp")
+        if self.training.gradient_checkpointing:
+            raise ValueError("training.gradient_checkpointing: a tiny decoder has no use for it")
+        if self.optimizer.class_path.endswith("MuonAdamW"):
+            raise ValueError("optimizer: MuonAdamW is for a transformer's matrices: use torch.optim.AdamW")
+
+
+def kind_of(path: Path) -> type[Experiment] | type[DecoderExperiment]:
+    """Which kind of run a YAML is: one of a decoder has a section ``decoder``. ``ConfigError`` where it is no YAML."""
+    return DecoderExperiment if "decoder" in document.read(path).values else Experiment

@@ -1,13 +1,15 @@
-"""What happens around the steps: the progress line and the grids of samples."""
+"""What happens around the steps: the progress line and the grids of pictures."""
 
 import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 from tqdm import tqdm
 
 from elastic_dit.config.experiment import Sampling
@@ -100,12 +102,11 @@ class TrainMetrics(Callback):
             self.recent = {}
 
 
-class SampleGrids(Callback):
-    """A PNG of the prompts at every width, from the averaged weights, every ``every`` steps and at the end."""
+class PictureGrids(Callback):
+    """A PNG every ``every`` steps and at the end; a subclass says of what."""
 
-    def __init__(self, folder: RunFolder, how: Sampling, every: int) -> None:
+    def __init__(self, folder: RunFolder, every: int) -> None:
         self.folder = folder
-        self.how = how
         self.every = every
         self.drawn_at = -1
 
@@ -121,23 +122,58 @@ class SampleGrids(Callback):
             self.drawn_at = step
             self.draw(trainer, pl_module, step)
 
+    def rows(self, trainer: Trainer, module: LightningModule, step: int) -> tuple[dict[str, Tensor], Sequence[str]]:
+        """Pictures, uint8 (B, 3, H, W), of every row by its label, and the captions of the columns."""
+        raise NotImplementedError
+
     def draw(self, trainer: Trainer, module: LightningModule, step: int) -> None:
         """Every rank takes part, for sharded weights; the first writes."""
+        rows, captions = self.rows(trainer, module, step)
+        if not trainer.is_global_zero or not captions:
+            return
+        path = self.folder.samples / f"step-{step:06d}.png"
+        picture = grid(list(rows.values()), list(rows), captions)
+        write_atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.log_image("samples", path, step)
+
+
+class SampleGrids(PictureGrids):
+    """The prompts at every width, from the averaged weights."""
+
+    def __init__(self, folder: RunFolder, every: int, how: Sampling) -> None:
+        super().__init__(folder, every)
+        self.how = how
+
+    def rows(self, trainer: Trainer, module: LightningModule, step: int) -> tuple[dict[str, Tensor], Sequence[str]]:
         # A dozen steps show what is there; a grid during training should not cost minutes.
         how = self.how if step >= trainer.max_steps else replace(self.how, steps=min(self.how.steps, 12))
         stage: Any = module
         autocast = torch.autocast(module.device.type, torch.bfloat16, enabled="bf16" in str(trainer.precision))
         with autocast, stage.averaged() as network:
-            widths = sorted(network.spec.widths)
-            rows = [to_uint8(sample(network, stage.encoders, how.prompts, width, how)) for width in widths]
-        if not trainer.is_global_zero:
-            return
-        path = self.folder.samples / f"step-{step:06d}.png"
-        picture = grid(rows, [f"{width:g}x" for width in widths], how.prompts)
-        write_atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.log_image("samples", path, step)
+            drawn = {
+                f"{width:g}x": to_uint8(sample(network, stage.encoders, how.prompts, width, how))
+                for width in sorted(network.spec.widths)
+            }
+        return drawn, how.prompts
+
+
+class ReconstructionGrids(PictureGrids):
+    """The first held-out images as they are, from the autoencoder, and from the averaged tiny decoder."""
+
+    COLUMNS = 6
+
+    def rows(self, trainer: Trainer, module: LightningModule, step: int) -> tuple[dict[str, Tensor], Sequence[str]]:
+        stage: Any = module
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        batch: dict[str, Any] = next(iter(data.val_dataloader()), {"captions": []})
+        captions = batch["captions"][: self.COLUMNS]
+        if not captions:  # nothing is held out
+            return {}, captions
+        tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+        first = {key: value[: self.COLUMNS].to(module.device) for key, value in tensors.items()}
+        return {label: to_uint8(images) for label, images in stage.reconstructions(first).items()}, captions
 
 
 class Elapsed(Callback):

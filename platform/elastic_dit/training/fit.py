@@ -4,23 +4,33 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
-from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.experiment import BaseExperiment, DecoderExperiment, Experiment
 from elastic_dit.config.load import Loaded, load
-from elastic_dit.errors import ConfigError, RunError
+from elastic_dit.errors import ConfigError, RunError, Stopped
 from elastic_dit.files import write_atomically
 from elastic_dit.tracking.logger import RunLogger
 from elastic_dit.training import lineage, run_folder
 from elastic_dit.training.assemble import build_data, build_encoders, build_stage
-from elastic_dit.training.callbacks import Elapsed, Progress, SampleGrids, TrainMetrics
+from elastic_dit.training.callbacks import (
+    Elapsed,
+    PictureGrids,
+    Progress,
+    ReconstructionGrids,
+    SampleGrids,
+    TrainMetrics,
+)
 from elastic_dit.training.checkpointing import AtomicCheckpointIO, Checkpoints
+from elastic_dit.training.decoder_plan import decoder_parameters
+from elastic_dit.training.decoders import build_decoder_stage, require_images
 from elastic_dit.training.lineage import differences
 from elastic_dit.training.plan import parameters_by_width
 from elastic_dit.training.precision import resolve_precision
@@ -34,16 +44,24 @@ FREE_KEYS = ("training.log_every", "training.validate_every", "training.checkpoi
              "runs", "stage.init_args.teacher.init_args.runs")  # fmt: skip
 
 
-def run(loaded: Loaded, resume: str | None, name: str | None, allow_changes: bool) -> RunFolder:
+def run(
+    loaded: Loaded,
+    resume: str | None,
+    name: str | None,
+    allow_changes: bool,
+    callbacks: Sequence[Callback] = (),
+    tags: Mapping[str, str] | None = None,
+) -> RunFolder:
     """Train, from the start or from a run's last checkpoint. Returns the run folder.
 
     ``resume``: None starts a new run; "" goes on with the experiment's latest; otherwise a run by name or path.
+    ``callbacks``: beside the run's own. ``tags``: for MLflow, beside the run's own.
     """
     found = find_run(loaded.config, resume)
     begun = found or inherited_folder()
-    recorded = None if begun is None else load(begun.config, [], Experiment)
+    recorded = None if begun is None else load(begun.config, [], type(loaded.config))
     loaded = lineage.pin(loaded, recorded.config.parents if recorded else {})
-    experiment: Experiment = loaded.config
+    experiment: BaseExperiment = loaded.config
     if found is not None and recorded is not None and not inherited_folder():
         refuse_changes(recorded.resolved, loaded.resolved, found, allow_changes)
         take_up(found)
@@ -57,7 +75,7 @@ def run(loaded: Loaded, resume: str | None, name: str | None, allow_changes: boo
     data.allow_changes = allow_changes or data.allow_changes
     data.setup()
     require_same_autoencoder(experiment, data)
-    stage = build_stage(experiment, build_encoders(experiment))
+    stage = build_run(experiment, data)
     folder = found or new_folder(experiment, loaded, name)
     checkpoint = folder.checkpoint if found is not None and folder.checkpoint.exists() else None
     logger = RunLogger(
@@ -67,9 +85,10 @@ def run(loaded: Loaded, resume: str | None, name: str | None, allow_changes: boo
         data.fingerprint,
         batches_per_step=experiment.training.accumulate,
     )
-    trainer = build_trainer(experiment, folder, logger, loaded.to_yaml())
+    trainer = build_trainer(experiment, folder, logger, loaded.to_yaml(), callbacks)
     logger.log_hyperparams(loaded.resolved)
-    for name, value in {"parameters": sizes(experiment), **lineage.verify(folder, experiment)}.items():
+    known = {"parameters": sizes(experiment), **lineage.verify(folder, experiment), **(tags or {})}
+    for name, value in known.items():
         logger.log_tag(name, value)
     if trainer.is_global_zero:
         for name in lineage.unfinished(experiment):
@@ -80,6 +99,15 @@ def run(loaded: Loaded, resume: str | None, name: str | None, allow_changes: boo
         finish(folder, logger, trainer.global_step)
         report(folder, experiment, time.perf_counter() - began)
     return folder
+
+
+def build_run(experiment: BaseExperiment, data: LightningDataModule) -> LightningModule:
+    """The stage of a run of either kind, with the frozen networks that it needs."""
+    if isinstance(experiment, DecoderExperiment):
+        require_images(experiment, data)
+        return build_decoder_stage(experiment)
+    assert isinstance(experiment, Experiment)
+    return build_stage(experiment, build_encoders(experiment))
 
 
 def fit(
@@ -99,7 +127,7 @@ def fit(
             raise
         raise RunError(f"{checkpoint} was written by another network than this configuration's") from error
     except (SystemExit, KeyboardInterrupt):  # Lightning turns Ctrl-C and SIGTERM into these
-        raise RunError(f"stopped at step {trainer.global_step}; go on with --resume {folder.name}") from None
+        raise Stopped(f"stopped at step {trainer.global_step}; go on with --resume {folder.name}") from None
     finally:
         os.environ.pop(FOLDER_VARIABLE, None)
 
@@ -112,7 +140,7 @@ def finish(folder: RunFolder, logger: RunLogger, step: int) -> None:
     write_atomically(folder.finished, f"{step}\n")
 
 
-def require_same_autoencoder(experiment: Experiment, data: LightningDataModule) -> None:
+def require_same_autoencoder(experiment: BaseExperiment, data: LightningDataModule) -> None:
     """Stored latents must come from the autoencoder that decodes the samples."""
     stored = getattr(data.info, "autoencoder", None)
     if stored and stored["class"] != experiment.autoencoder.class_path:
@@ -127,7 +155,7 @@ def inherited_folder() -> RunFolder | None:
     return RunFolder(Path(inherited)) if inherited else None
 
 
-def find_run(experiment: Experiment, resume: str | None) -> RunFolder | None:
+def find_run(experiment: BaseExperiment, resume: str | None) -> RunFolder | None:
     """The run to go on with; None for a new one."""
     if resume is None:
         return None
@@ -145,7 +173,7 @@ def take_up(folder: RunFolder) -> None:
         run_folder.point_latest_at(folder)
 
 
-def new_folder(experiment: Experiment, loaded: Loaded, name: str | None) -> RunFolder:
+def new_folder(experiment: BaseExperiment, loaded: Loaded, name: str | None) -> RunFolder:
     """A new run's folder, made by the first process and taken over by the others."""
     if inherited := inherited_folder():
         return inherited
@@ -179,7 +207,8 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any], folder: RunFolde
         for key, (old, new) in differences(before, now).items()
         if not any(key == name or key.startswith(f"{name}.") for name in free)
     }
-    if fixed := [text for key, text in changed.items() if key.startswith(("optimizer", "backbone", "parents"))]:
+    ours = ("optimizer", "backbone", "decoder", "parents")
+    if fixed := [text for key, text in changed.items() if key.startswith(ours)]:
         raise ConfigError(f"{folder.name} cannot go on with another {'; '.join(fixed)}: start a new run")
     if changed and not allow:
         raise ConfigError(
@@ -188,7 +217,13 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any], folder: RunFolde
         )
 
 
-def build_trainer(experiment: Experiment, folder: RunFolder, logger: RunLogger, config: str) -> Trainer:
+def build_trainer(
+    experiment: BaseExperiment,
+    folder: RunFolder,
+    logger: RunLogger,
+    config: str,
+    callbacks: Sequence[Callback] = (),
+) -> Trainer:
     spec = experiment.training
     plugins: list[Any] = [] if spec.strategy == "fsdp2" else [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
@@ -206,8 +241,9 @@ def build_trainer(experiment: Experiment, folder: RunFolder, logger: RunLogger, 
             Progress(f"{folder.name}: {sizes(experiment)}"),
             TrainMetrics(spec.log_every * spec.accumulate),
             Elapsed(spec.log_every * 5),
-            SampleGrids(folder, experiment.sampling, spec.sample_every),
+            picture_grids(experiment, folder),
             Checkpoints(folder, spec.checkpoint_every, config),
+            *callbacks,
         ],
         plugins=plugins,
         val_check_interval=spec.validate_every * spec.accumulate if spec.validate_every else None,
@@ -229,7 +265,7 @@ def devices(wanted: int | str, accelerator: str) -> int | str:
     return 1 if wanted == "auto" and on_cpu else wanted
 
 
-def strategy(experiment: Experiment) -> Strategy | str:
+def strategy(experiment: BaseExperiment) -> Strategy | str:
     match experiment.training.strategy:
         case "fsdp2":
             # Left to itself, Lightning takes the devices of a node as tensor-parallel ranks.
@@ -247,17 +283,29 @@ def strategy(experiment: Experiment) -> Strategy | str:
             return DDPStrategy(find_unused_parameters=True) if several else "auto"
 
 
-def sizes(experiment: Experiment) -> str:
-    """Parameters of every width, in a line."""
+def picture_grids(experiment: BaseExperiment, folder: RunFolder) -> PictureGrids:
+    if isinstance(experiment, Experiment):
+        return SampleGrids(folder, experiment.training.sample_every, experiment.sampling)
+    return ReconstructionGrids(folder, experiment.training.sample_every)
+
+
+def sizes(experiment: BaseExperiment) -> str:
+    """Parameters of the decoder, or of every width, in a line."""
+    if isinstance(experiment, DecoderExperiment):
+        return f"{decoder_parameters(experiment.decoder) / 1e6:.3g} M parameters"
+    assert isinstance(experiment, Experiment)
     counts = parameters_by_width(experiment.backbone)
     return ", ".join(f"{width:g}x {count / 1e6:.2f} M" for width, count in counts.items()) + " parameters"
 
 
-def report(folder: RunFolder, experiment: Experiment, seconds: float) -> None:
+def report(folder: RunFolder, experiment: BaseExperiment, seconds: float) -> None:
     pictures = sorted(folder.samples.glob("*.png"))
     print(f"\nfinished {folder.name} in {seconds / 60:.1f} min")
     if pictures:
         print(f"  samples  {pictures[-1]}")
     print(f"  weights  {folder.weights}")
-    print(f'  next     lightning sample {folder.name} "{experiment.sampling.prompts[0]}"')
+    if isinstance(experiment, Experiment):
+        print(f'  next     lightning sample {folder.name} "{experiment.sampling.prompts[0]}"')
+    else:
+        print(f'  next     lightning sample RUN "a prompt" --decoder {folder.name}')
     print("           lightning ui")

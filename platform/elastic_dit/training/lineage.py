@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.experiment import BaseExperiment
 from elastic_dit.config.load import Loaded
 from elastic_dit.errors import RunError
 from elastic_dit.files import sha256_of, write_atomically
@@ -12,8 +12,10 @@ from elastic_dit.training.run_folder import RunFolder, find
 
 START = "start"
 
+Kind = TypeVar("Kind", bound=BaseExperiment)
 
-def pin(loaded: Loaded[Experiment], recorded: dict[str, str]) -> Loaded[Experiment]:
+
+def pin(loaded: Loaded[Kind], recorded: dict[str, str]) -> Loaded[Kind]:
     """The same configuration with every parent as EXPERIMENT/RUN, also where it names an experiment's latest run.
 
     ``recorded``: what a run that is gone on with began with; it stays where the configuration still means it.
@@ -34,12 +36,12 @@ def full_name(runs: Path, run: str) -> str:
     return folder.name if below else str(folder.path)
 
 
-def parents(experiment: Experiment) -> dict[str, RunFolder]:
+def parents(experiment: BaseExperiment) -> dict[str, RunFolder]:
     """Every role's run. Raises ``RunError`` where one is not there."""
     return {role: find(Path(experiment.runs), run) for role, run in experiment.parents.items()}
 
 
-def tags(experiment: Experiment) -> dict[str, str]:
+def tags(experiment: BaseExperiment) -> dict[str, str]:
     """What the tracking is told: each parent's name and the hash of its weights."""
     found = {}
     for role, folder in parents(experiment).items():
@@ -49,7 +51,7 @@ def tags(experiment: Experiment) -> dict[str, str]:
     return found
 
 
-def verify(folder: RunFolder, experiment: Experiment) -> dict[str, str]:
+def verify(folder: RunFolder, experiment: BaseExperiment) -> dict[str, str]:
     """``tags``, kept in ``parents.json`` of a new run, and compared with it where the run is gone on with.
 
     Raises ``RunError`` where a parent has other weights than when the run began: its steps would be others.
@@ -63,7 +65,7 @@ def verify(folder: RunFolder, experiment: Experiment) -> dict[str, str]:
     return now
 
 
-def unfinished(experiment: Experiment) -> list[str]:
+def unfinished(experiment: BaseExperiment) -> list[str]:
     """Parents that are taken as they stand although their training has not ended."""
     return [folder.name for folder in parents(experiment).values() if not folder.finished.is_file()]
 

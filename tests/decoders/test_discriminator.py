@@ -1,0 +1,25 @@
+"""The patch discriminator: where its scores look, and that its weights are bounded."""
+
+import torch
+
+from elastic_dit.decoders.discriminator import PatchDiscriminator
+
+
+def test_scores_are_of_patches() -> None:
+    torch.manual_seed(0)
+    network = PatchDiscriminator(8).eval()
+    images = torch.randn(1, 3, 96, 96, requires_grad=True)
+    scores = network(images)
+    assert scores.shape == (1, 1, 12, 12)
+    (seen,) = torch.autograd.grad(scores[0, 0, 6, 6], images)
+    rows = seen.abs().sum((0, 1, 3)).nonzero().flatten()
+    assert int(rows[-1] - rows[0]) + 1 == 38
+
+
+def test_weights_have_unit_spectral_norm() -> None:
+    torch.manual_seed(0)
+    network = PatchDiscriminator(8)
+    for _ in range(50):
+        network(torch.randn(1, 3, 16, 16))
+    weight = network[0].weight.detach().flatten(1)
+    assert abs(float(torch.linalg.matrix_norm(weight, 2)) - 1) < 0.02

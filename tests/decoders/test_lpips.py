@@ -1,0 +1,38 @@
+"""LPIPS through torchmetrics' real class; its ImageNet weights cannot be had here, so random ones stand in."""
+
+import urllib.error
+
+import pytest
+import torch
+
+from elastic_dit.decoders.lpips import LPIPS
+from elastic_dit.errors import RunError
+
+
+def test_distances_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision import models
+
+    class Weights:
+        DEFAULT = None
+
+    monkeypatch.setattr(models, "SqueezeNet1_1_Weights", Weights)
+    torch.manual_seed(0)
+    lpips = LPIPS("squeeze").to(torch.device("cpu"))
+    images = (torch.rand(2, 3, 64, 64) * 2 - 1).requires_grad_()
+    torch.testing.assert_close(lpips.distance(images, images), torch.zeros(2))
+    distance = lpips.distance(images, -images)
+    assert distance.shape == (2,) and (distance > 0).all() and lpips.name == "lpips-squeeze"
+    distance.sum().backward()
+    assert images.grad is not None and images.grad.abs().sum() > 0
+    assert not any(parameter.requires_grad for parameter in lpips.network.parameters())
+
+
+def test_missing_weights_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(RunError, match=r"torchvision's squeeze weights are not in .*checkpoints") as caught:
+        LPIPS("squeeze")
+    assert "\n" not in str(caught.value)

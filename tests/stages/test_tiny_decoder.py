@@ -1,0 +1,299 @@
+"""Training of a tiny decoder: what a run leaves, its losses, resuming, the published autoencoders, its use."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from elastic_dit.cli import main
+from elastic_dit.config.experiment import DecoderExperiment
+from elastic_dit.config.load import load
+from elastic_dit.errors import ConfigError, RunError
+from elastic_dit.losses.adversarial import decoder_adversarial_loss, discriminator_loss
+from elastic_dit.stages.tiny_decoder import TrainTinyDecoder
+from elastic_dit.tracking.journal import metrics
+from elastic_dit.training.assemble import load_network
+from elastic_dit.training.decoders import build_decoder_stage, load_decoder
+from elastic_dit.training.run_folder import RunFolder, create, find
+from tests.conftest import PRETRAIN, ROOT
+from tests.training.test_resume import kill_after, start, train_losses
+
+FILE = ROOT / "experiments" / "tiny_decoder.yaml"
+LOSS = "train/loss/charbonnier"
+PLAIN = ["stage.init_args.perceptual=null", "stage.init_args.perceptual_weight=0"]
+ADVERSARIAL = ["stage.init_args.adversarial_weight=0.05", "stage.init_args.discriminator_width=4"]
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One MLflow for all tests here: making a new one takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'm.db'}"
+
+
+@pytest.fixture
+def words(scenes: Path, tmp_path: Path, uri: str) -> list[str]:
+    """Overrides that make ``tiny_decoder.yaml`` a run of seconds."""
+    return [
+        f"data.init_args.path={scenes}",
+        f"runs={tmp_path / 'runs'}",
+        f"tracking.uri={uri}",
+        "data.init_args.batch_size=4",
+        "data.init_args.workers=0",
+        "data.init_args.validation_samples=4",
+        "decoder.channels=[16, 8]",
+        "decoder.blocks=[1, 1]",
+        "training.max_steps=6",
+        "training.warmup_steps=2",
+        "training.decay=constant",
+        "training.log_every=1",
+        "training.validate_every=0",
+        "training.checkpoint_every=2",
+        "training.sample_every=0",
+    ]
+
+
+def run(words: list[str], tmp_path: Path, *more: str) -> RunFolder:
+    assert main(["run", str(FILE), *words, *more]) == 0
+    return find(tmp_path / "runs", "tiny_decoder")
+
+
+def stage(words: list[str], *more: str) -> TrainTinyDecoder:
+    """The stage without a trainer."""
+    system = build_decoder_stage(load(FILE, [*words, *more], DecoderExperiment).config)
+    assert isinstance(system, TrainTinyDecoder)
+    system.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
+    return system
+
+
+def batch(height: int = 128, width: int = 96) -> dict[str, torch.Tensor]:
+    draws = torch.Generator().manual_seed(0)
+    return {"images": torch.randint(256, (2, 3, height, width), generator=draws, dtype=torch.uint8)}
+
+
+def test_a_run_leaves_what_it_promises(words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    folder = run(words, tmp_path, "training.validate_every=6", *ADVERSARIAL)
+    for path in (folder.config, folder.checkpoint, folder.weights, folder.metrics, folder.finished):
+        assert path.is_file(), path
+    assert (folder.samples / "step-000006.png").stat().st_size > 1000
+    recorded = metrics(folder.metrics)
+    losses = {"charbonnier", "scene_features", "adversarial", "discriminator"}
+    assert {f"train/loss/{name}" for name in losses} <= set(recorded)
+    assert {"train/gradient_norm/decoder", "train/gradient_norm/discriminator"} <= set(recorded)
+    assert [step for step, _ in recorded[LOSS]] == list(range(6))
+    figures = {name: recorded[f"validation/psnr/{name}"][0][1] for name in ("autoencoder", "tiny_decoder")}
+    assert 25 < figures["autoencoder"] < 35 and figures["tiny_decoder"] < figures["autoencoder"]
+    assert {"validation/scene_features/autoencoder", "validation/scene_features/tiny_decoder"} <= set(recorded)
+    out = capfd.readouterr()
+    assert f"--decoder {folder.name}" in out.out and "6/6" in out.err
+    state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+    assert {name.split(".")[0] for name in state} == {"decoder", "average", "discriminator"}
+    decoder = load_decoder(folder)
+    assert not any(parameter.requires_grad for parameter in decoder.parameters())
+    torch.testing.assert_close(decoder.state_dict()["layers.0.weight"], state["average.layers.0.weight"])
+    assert not torch.equal(state["average.layers.0.weight"], state["decoder.layers.0.weight"])
+    assert set(load_file(folder.weights)) == set(decoder.state_dict())
+
+
+def test_training_improves_psnr(words: list[str], tmp_path: Path) -> None:
+    folder = run(words, tmp_path, "training.max_steps=120", "training.validate_every=40", "training.ema_decay=0.9",
+                 "training.checkpoint_every=120", *PLAIN)  # fmt: skip
+    first, second, third = (value for _, value in metrics(folder.metrics)["validation/psnr/tiny_decoder"])
+    assert third > second > first and third > first + 2
+
+
+def test_killed_run_resumes_bit_for_bit(words: list[str], tmp_path: Path) -> None:
+    """64 samples: 16 steps of 4 an epoch, so that 20 steps cross an epoch's end; the discriminator comes in between."""
+    more = [*ADVERSARIAL, "stage.init_args.adversarial_from=8"]
+    arguments = [*words, *more, "data.init_args.workers=1", "training.max_steps=20", "training.checkpoint_every=3"]
+    expected = run([*arguments, "--name", "whole"], tmp_path)
+    killed = start([*arguments, "--name", "killed"], tmp_path / "killed.log", FILE)
+    kill_after(killed, tmp_path / "runs" / "tiny_decoder" / "killed", random.randint(4, 14), LOSS)
+    folder = find(tmp_path / "runs", "tiny_decoder/killed")
+    assert folder.checkpoint.is_file() and not folder.finished.exists()
+    assert run([*arguments, "--resume", "tiny_decoder/killed"], tmp_path).path == folder.path
+    assert train_losses(folder.path) == train_losses(expected.path)
+    assert len(train_losses(folder.path)[LOSS]) == 20
+    assert folder.weights.read_bytes() == expected.weights.read_bytes()
+
+
+def test_windows_of_latents_and_images_are_of_the_same_place(words: list[str]) -> None:
+    """The autoencoder of blocks is local: what it makes of the window's latents is near the window's image."""
+    system = stage(words, "stage.init_args.crop=32")
+    places = set()
+    smooth = torch.nn.functional.interpolate(torch.randint(256, (2, 3, 8, 6)).float(), (128, 96), mode="bilinear")
+    for index in range(8):
+        latents, target = system.pair({"images": smooth.byte()}, index)
+        assert latents.shape == (2, 16, 4, 4) and target.shape == (2, 3, 32, 32)
+        assert (system.encoders.autoencoder.decode(latents) - target).abs().mean() < 0.02
+        places.add(float(target.sum()))
+    assert len(places) > 4
+    whole = stage(words, "stage.init_args.crop=0").pair(batch(), 0)
+    wide = stage(words, "stage.init_args.crop=512").pair(batch(), 0)
+    assert whole[1].shape == (2, 3, 128, 96) and torch.equal(whole[0], wide[0])
+
+
+def test_decoded_is_what_the_autoencoder_makes_of_the_same_latents(words: list[str]) -> None:
+    system = stage(words, "stage.init_args.target=decoded")
+    latents, target = system.pair(batch(), 0)
+    torch.testing.assert_close(target, system.encoders.autoencoder.decode(latents))
+
+
+def test_each_network_gets_its_own_gradient(words: list[str]) -> None:
+    system = stage(words, *ADVERSARIAL, "stage.init_args.perceptual_weight=0.1")
+    assert system.discriminator is not None and system.perceptual is not None
+    system.discriminator.eval()  # spectral norms stand still, so that scores can be had again
+    latents, target = system.pair(batch(), 0)
+    images = system.decoder(latents)
+    losses = system.decoder_gradients(images, target, adversarial=True)
+    assert all(p.grad is None for p in system.discriminator.parameters())
+    found = [p.grad.clone() for p in system.decoder.parameters() if p.grad is not None]
+    system.decoder.zero_grad()
+    again = system.decoder(latents)
+    error = ((again - target).square() + 1e-4).sqrt().mean() - 0.01
+    realism = decoder_adversarial_loss(system.discriminator(again))
+    (error + 0.1 * system.perceptual.distance(again, target).mean() + 0.05 * realism).backward()
+    torch.testing.assert_close(losses["loss/adversarial"], realism.detach())
+    for gradient, parameter in zip(found, system.decoder.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)
+    system.decoder.zero_grad()
+    loss = system.discriminator_gradients(images.detach(), target)
+    torch.testing.assert_close(loss, discriminator_loss(system.discriminator(target), system.discriminator(images)))
+    assert all(p.grad is None for p in system.decoder.parameters())
+    assert all(p.grad is not None for p in system.discriminator.parameters())
+
+
+def test_the_discriminator_waits_for_its_step(words: list[str], tmp_path: Path) -> None:
+    folder = run(words, tmp_path, *ADVERSARIAL, "stage.init_args.adversarial_from=3", "training.accumulate=2")
+    recorded = metrics(folder.metrics)
+    assert [step for step, _ in recorded["train/loss/discriminator"]] == [3, 4, 5]
+    assert [step for step, _ in recorded["train/gradient_norm/discriminator"]] == [3, 4, 5]
+    assert [step for step, _ in recorded["train/gradient_norm/decoder"]] == list(range(6))
+
+
+def test_a_gradient_that_is_not_finite_stops(words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    status = main(["run", str(FILE), *words, "optimizer.init_args.lr=1e30", "training.warmup_steps=0",
+                   "training.checkpoint_every=1"])  # fmt: skip
+    assert status == 1
+    assert "is not finite" in capfd.readouterr().err
+    folder = find(tmp_path / "runs", "tiny_decoder")
+    assert len(list((folder.path / "nonfinite").glob("*.safetensors"))) == 1 and not folder.finished.exists()
+
+
+@pytest.mark.parametrize("kind", ["flux", "qwen_image"])
+def test_the_published_autoencoders(words: list[str], tmp_path: Path, kind: str) -> None:
+    """Tiny instances of diffusers' classes with random weights, through the same contract."""
+    from tests.encoders.test_vae import write_checkpoints
+
+    write_checkpoints(tmp_path)
+    folder = run(words, tmp_path, "autoencoder.class_path=elastic_dit.encoders.vae.DiffusersAutoencoder",
+                 f"autoencoder.init_args={{repository: {tmp_path / kind}, kind: {kind}}}",
+                 "stage.init_args.target=decoded", "training.max_steps=16", "training.validate_every=8",
+                 "training.ema_decay=0.9")  # fmt: skip
+    first, last = (value for _, value in metrics(folder.metrics)["validation/psnr/to_autoencoder"])
+    assert last > first
+    assert load_decoder(folder).decode(torch.randn(1, 16, 3, 2)).shape == (1, 3, 24, 16)
+
+
+def test_shards_of_latents(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = tmp_path / "latents"
+    build = ["data", "build", "scenes", str(data), "--train", "16", "--validation", "4", "--latents", str(FILE)]
+    assert main(build) == 0
+    where = [*words, f"data.init_args.path={data}"]
+    assert main(["run", str(FILE), *where]) == 2
+    assert "holds latents and no images; choose decoded" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    folder = run(where, tmp_path, "stage.init_args.target=decoded", "training.validate_every=6")
+    assert "validation/psnr/to_autoencoder" in metrics(folder.metrics)
+    assert (folder.samples / "step-000006.png").is_file()
+
+
+def test_it_begins_with_another_run(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    first = run(words, tmp_path, "--name", "first")
+    again = stage(words, "parents.start=tiny_decoder/first")
+    torch.testing.assert_close(again.decoder.state_dict(), load_decoder(first).state_dict())
+    other = ["parents.start=tiny_decoder/first", "decoder.channels=[8, 8]"]
+    assert main(["run", str(FILE), *words, *other]) == 2
+    assert "decoder: not that of parents.start (tiny_decoder/first)" in capsys.readouterr().err
+
+
+def test_sampling_with_it(tiny: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["run", str(PRETRAIN), *tiny, words[2], "training.max_steps=1"]) == 0
+    folder, runs = run(words, tmp_path), str(tmp_path / "runs")
+    sample = ["sample", "elastic_pretrain", "a red circle", "--runs", runs, "--steps", "1", "--width", "0.5"]
+    pictures = []
+    for more in ([], ["--decoder", "tiny_decoder"]):
+        out = tmp_path / f"{len(pictures)}.png"
+        assert main([*sample, *more, "--out", str(out)]) == 0
+        pictures.append(out.read_bytes())
+    assert pictures[0] != pictures[1]
+
+    from evaluation.contract import Prompt
+    from evaluation.subjects import Run
+
+    prompt = Prompt("a", "a red circle")
+    subjects = [Run("elastic_pretrain", steps=1, runs=tmp_path / "runs", decoder=d) for d in (None, folder.name)]
+    drawn = [next(subject.draw([prompt], 0))[1] for subject in subjects]
+    assert (drawn[0] != drawn[1]).any() and folder.name in subjects[1].name
+    assert subjects[1].provenance()["decoder"] == folder.name and "decoder" not in subjects[0].provenance()
+
+    capsys.readouterr()
+    for more, message in (
+        (["--decoder", "elastic_pretrain"], "the run of a decoder is wanted here, and this one trained a backbone"),
+        (["--decoder", "tiny_decodr"], "did you mean tiny_decoder"),
+    ):
+        assert main([*sample, *more]) in (1, 2)
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert main(["sample", "tiny_decoder", "a red circle", "--runs", runs]) == 2
+    assert "the run of a backbone is wanted here, and this one trained a decoder" in capsys.readouterr().err
+
+    folder.config.write_text(folder.config.read_text().replace("scale: 2.1", "scale: 1.0"))
+    assert main([*sample, "--decoder", "tiny_decoder"]) == 2
+    assert "trained on the latents of" in capsys.readouterr().err
+
+
+def test_runs_without_good_weights(words: list[str], tmp_path: Path) -> None:
+    empty = create(tmp_path / "runs", "tiny_decoder", "empty", FILE.read_text())
+    with pytest.raises(RunError, match="has no weights yet"):
+        load_decoder(empty)
+    folder = run(words, tmp_path)
+    folder.weights.write_bytes(b"nothing")
+    with pytest.raises(RunError, match="does not hold this run's decoder"):
+        load_decoder(folder)
+    with pytest.raises(ConfigError, match="trained a decoder"):
+        load_network(folder)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["decoder.latent_channels=4"], "decoder.latent_channels is 4, but the autoencoder has 16"),
+        (["decoder.factor=16"], "decoder.factor is 16, but the autoencoder has 8"),
+        (["decoder.blocks=[1]"], "one number a level"),
+        (["decoder.chanels=[1]"], "did you mean 'channels'"),
+        (["stage.init_args.crop=20"], "crop must be 0 or a multiple of 8"),
+        (["stage.init_args.perceptual=null"], "perceptual and perceptual_weight go together"),
+        (["stage.init_args.adversarial_weight=-1"], "must not be negative"),
+        (["training.strategy=fsdp2"], "use ddp"),
+        (["training.gradient_checkpointing=true"], "no use for it"),
+        (["optimizer.class_path=elastic_dit.training.muon.MuonAdamW", "optimizer.init_args={}"], "torch.optim.AdamW"),
+        (["parents.start=nothing"], "no run nothing"),
+        (["data.init_args.path=nowhere"], "holds no data set"),
+        (["backbone.width=3"], "unknown key"),
+    ],
+)
+def test_wrong_settings_are_one_line(
+    words: list[str], tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["run", str(FILE), *words, *more]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error and error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_plan(capsys: pytest.CaptureFixture) -> None:
+    assert main(["run", str(FILE), "--plan"]) == 0
+    plan = capsys.readouterr().out
+    assert "0.0515 M" in plan and "a step measured here" in plan
