@@ -1,0 +1,104 @@
+"""``lightning latency`` on a bundle of the real form, and what it says where nothing can be measured."""
+
+import inspect
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from elastic_dit.cli import main
+from elastic_dit.export.census import Census, OperationCost
+from elastic_dit.latency import coefficients
+from elastic_dit.latency.devices import find_device
+from elastic_dit.latency.records import read
+
+CENSUS = Census(
+    (
+        OperationCost("a", "conv", (1, 1024, 1, 4096), 8 * 10**9, 8 << 20, 8 << 20, 2 << 20, 16.0, count=76),
+        OperationCost("b", "softmax", (1, 4096, 1, 1024), 10**7, 8 << 20, 8 << 20, count=32),
+    )
+)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "census.json").write_text(CENSUS.to_json())
+    content = {"weights": {"run": "elastic_pretrain/r", "sha256": "0"}, "network": {"width": 0.5},
+               "image": {"height": 1024, "width": 768}, "settings": {"batch": 1}}  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_prediction_is_printed_and_kept(bundle: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["latency", str(bundle)]) == 0
+    out = capsys.readouterr().out
+    expected = coefficients.predict(CENSUS, find_device("iphone16promax"))
+    assert "predicted latency" in out and "measured latency" not in out
+    assert f"{expected.milliseconds:.1f}" in out and "1024x768" in out
+    assert "lightning recommend run=elastic_pretrain/r size=1024x768" in out
+    (record,) = read(bundle)
+    assert (record.kind, record.device, record.milliseconds) == ("predicted", "iphone16promax", expected.milliseconds)
+    assert record.low < record.milliseconds < record.high
+    assert main(["latency", str(bundle), "device=iphone14pro"]) == 0
+    assert "uncalibrated" in capsys.readouterr().out
+    assert [record.device for record in read(bundle)] == ["iphone16promax", "iphone14pro"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="there it measures")
+@pytest.mark.parametrize("where", ["mac", "iphone"])
+def test_measuring_elsewhere_says_so_in_one_line(bundle: Path, where: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(["latency", str(bundle), f"measure={where}"]) == 1
+    err = capsys.readouterr().err
+    assert "needs macOS" in err and f"lightning latency {bundle}" in err and err.count("\n") == 1
+    assert read(bundle) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "named"),
+    [
+        (["device=iphone16promx"], 2, "iphone16promax"),
+        (["measure=android"], 2, "iphone"),
+        (["iterations=0"], 2, "at least 1"),
+        (["devce=iphone16promax"], 2, "device"),
+    ],
+)
+def test_wrong_words(bundle: Path, words: list[str], status: int, named: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(["latency", str(bundle), *words]) == status
+    err = capsys.readouterr().err
+    assert named in err and err.count("\n") == 1
+
+
+def test_what_is_no_bundle(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["latency", str(tmp_path / "none")]) == 1
+    assert "lightning export" in capsys.readouterr().err
+    (bundle / "census.json").unlink()
+    assert main(["latency", str(bundle)]) == 1
+    assert "census" in capsys.readouterr().err
+    (bundle / "manifest.json").write_text("{}")
+    assert main(["latency", str(bundle)]) == 1
+    assert "manifest" in capsys.readouterr().err
+
+
+def test_what_is_called_of_coremltools_is_there() -> None:
+    """Measuring needs a Mac; that the names and parameters exist does not."""
+    pytest.importorskip("coremltools")
+    import coremltools as ct
+    from coremltools.models.compute_plan import MLComputePlan
+    from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
+    from coremltools.models.ml_program.experimental.remote_device import AppSigningCredentials, Device, DeviceType
+
+    def takes(function, *names: str) -> bool:
+        return set(names) <= set(inspect.signature(function).parameters)
+
+    assert takes(ct.models.MLModel, "compute_units", "skip_model_load")
+    assert takes(MLModelBenchmarker, "model", "device")
+    assert takes(MLModelBenchmarker.benchmark_predict, "iterations", "warmup")
+    assert takes(MLComputePlan.load_from_path, "path", "compute_units")
+    assert takes(Device.prepare_for_model_debugging, "credentials")
+    assert takes(AppSigningCredentials, "development_team", "bundle_identifier")
+    assert DeviceType.IPHONE in DeviceType and takes(Device.get_connected_devices, "device_type")
+    assert {"CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY", "ALL"} == set(ct.ComputeUnit.__members__)
+    assert hasattr(ct.models.MLModel, "get_compiled_model_path")
