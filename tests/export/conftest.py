@@ -1,0 +1,76 @@
+"""A tiny run with random weights, without training, and a package of every kind made from it."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from elastic_dit.backbones.dit import ElasticDiT
+from elastic_dit.cli import main
+from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.load import load
+from elastic_dit.export.settings import Export
+from elastic_dit.training.run_folder import RunFolder, create
+from tests.conftest import PRETRAIN, ROOT
+
+logging.disable(logging.WARNING)  # as the command does: coremltools' advice on import
+
+COREML = ROOT / "experiments" / "export" / "coreml.yaml"
+TINY = ["backbone.width=64", "backbone.widths=[0.5, 1.0]", "backbone.text_width=32", "backbone.levels.1.depth=1",
+        "backbone.head_dim=32", "backbone.text_kv_heads=1", "backbone.levels.0.attention.kv_heads=1",
+        "backbone.levels.1.attention.kv_heads=1", "backbone.levels.2.attention.kv_heads=1",
+        "backbone.levels.1.long_skips=false", "sampling.size=[64, 64]",
+        "text_encoders.0.init_args.max_tokens=5", "text_encoders.1.init_args.max_tokens=6"]  # fmt: skip
+
+
+def tiny_run(runs: Path, name: str) -> RunFolder:
+    """A run folder as training leaves it, with weights that are all used."""
+    loaded = load(PRETRAIN, [*TINY, f"runs={runs}"], Experiment)
+    folder = create(runs, "elastic_pretrain", name, loaded.to_yaml())
+    torch.manual_seed(0)
+    network = ElasticDiT(loaded.config.backbone)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    save_file(network.state_dict(), folder.weights)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs that holds elastic_pretrain/t."""
+    folder = tmp_path_factory.mktemp("export") / "runs"
+    tiny_run(folder, "t")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """In float32, blocks in a loop, queries in chunks, with no limit on what leaves the Neural Engine."""
+    out = tmp_path_factory.mktemp("exports")
+    return Export("tiny", run="elastic_pretrain/t", width=0.5, precision="float32", blockwise="loop", query_chunk=9,
+                  times=(0.6,), out=out, runs=runs)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def bundle(settings: Export) -> Path:
+    """Exported and verified in float32. Not to be changed."""
+    from elastic_dit.export.build import export
+
+    return export(settings)
+
+
+@pytest.fixture(scope="session")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network of a YAML with random weights, without a run, in float16 by the shipped file and the command line.
+
+    Its budget is too small: an error, but the bundle is there.
+    """
+    folder = tmp_path_factory.mktemp("half")
+    described = folder / "tiny.yaml"
+    described.write_text(load(PRETRAIN, [*TINY, "backbone.widths=[1.0]"], Experiment).to_yaml())
+    words = ["run=null", f"experiment={described}", "width=1.0", f"out={folder / 'out'}", "times=[0.5]"]
+    assert main(["export", str(COREML), *words, "budget.operations=10"]) == 1
+    (bundle,) = (folder / "out").iterdir()
+    return bundle

@@ -1,0 +1,75 @@
+"""The mobile form is the training form, whatever the network is made of."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from elastic_dit.backbones.by_width import standalone
+from elastic_dit.backbones.dit import ElasticDiT
+from elastic_dit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
+from elastic_dit.encoders.contract import TextTokens
+from elastic_dit.mobile.dit import MobileDiT, build_mobile
+
+ASSA = AdaptiveSparseAttention("assa", kv_heads=2, blocks=4)
+THREE = DiTSpec(
+    latent_channels=4, width=32, head_dim=8, text_inputs=(6, 10), text_width=12, text_kv_heads=2,
+    levels=(Level(1, ASSA), Level(2, FullAttention("full", 2), 3.0, 2, long_skips=True), Level(1, ASSA)),
+    widths=(0.5, 1.0),
+)  # fmt: skip
+ONE = replace(THREE, levels=(Level(2, FullAttention("full", 4)),), widths=(1.0,), text_kv_heads=4)
+MULTI_QUERY = replace(ONE, levels=(Level(3, FullAttention("full", 1), 3.0, long_skips=True),), text_kv_heads=1)
+WIDE_BLOCKS = replace(ONE, levels=(Level(1, AdaptiveSparseAttention("assa", 4, blocks=6, radius=2)),))
+PRECONDITIONED = replace(THREE, latent_std=(0.3, 1.0, 2.5, 0.1))
+
+
+def network(spec: DiTSpec, width: float = 1.0) -> ElasticDiT:
+    """Of random weights, none of them zero."""
+    torch.manual_seed(0)
+    whole = ElasticDiT(spec)
+    for parameter in whole.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return standalone(whole, width).requires_grad_(False).eval()
+
+
+def inputs(spec: DiTSpec, size: tuple[int, int]) -> tuple[Tensor, Tensor, list[TextTokens]]:
+    text = [TextTokens(torch.randn(2, 5 + i, w), torch.rand(2, 5 + i) > 0.4) for i, w in enumerate(spec.text_inputs)]
+    text[0].mask[1] = False  # an encoder that is dropped whole
+    return torch.randn(2, spec.latent_channels, *size), torch.tensor([0.9, 0.2]), text
+
+
+def error(form: MobileDiT, projection: torch.nn.Module, full: ElasticDiT, size: tuple[int, int]) -> float:
+    x, time, text = inputs(full.spec, size)
+    reference = full(x, time, text)
+    tokens = projection([t.embeddings for t in text], [t.mask.float() for t in text])
+    return float((form(x, time, *tokens) - reference).abs().max() / reference.abs().max())
+
+
+@pytest.mark.parametrize("blockwise", ["loop", "batched"])
+@pytest.mark.parametrize("chunk", [0, 12])
+@pytest.mark.parametrize(
+    ("spec", "width"),
+    [(THREE, 0.5), (THREE, 1.0), (ONE, 1.0), (MULTI_QUERY, 1.0), (WIDE_BLOCKS, 1.0), (PRECONDITIONED, 0.5)],
+    ids=["three-half", "three", "one", "multi-query", "radius-2", "preconditioned"],
+)
+def test_it_equals_the_training_form(spec: DiTSpec, width: float, blockwise: str, chunk: int) -> None:
+    full = network(spec, width)
+    form, projection = build_mobile(full, (8, 24), blockwise, chunk)  # type: ignore[arg-type]
+    assert error(form, projection, full, (8, 24)) < 1e-5
+
+
+def test_ragged_blocks_work_in_a_loop_and_are_refused_side_by_side() -> None:
+    full = network(replace(THREE, levels=tuple(replace(level, attention=replace(ASSA, blocks=5)) if level.scale == 1
+                                               else level for level in THREE.levels)))  # fmt: skip
+    form, projection = build_mobile(full, (8, 12), "loop")  # 24 tokens in 5 blocks
+    assert error(form, projection, full, (8, 12)) < 1e-5
+    with pytest.raises(ValueError, match="24 tokens make 5 ragged blocks"):
+        build_mobile(full, (8, 12), "batched")
+
+
+def test_what_the_network_does_not_take_is_refused() -> None:
+    with pytest.raises(ValueError, match="10x12 must be multiples of 4"):
+        build_mobile(network(THREE), (10, 12))
+    with pytest.raises(ValueError, match="of one width"):
+        MobileDiT(THREE, (8, 8))
