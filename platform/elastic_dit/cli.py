@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from elastic_dit.data_command import add_data
 from elastic_dit.errors import ConfigError, UserError
 from elastic_dit.evaluate_command import add_evaluate
+from elastic_dit.export_command import add_export
+from elastic_dit.latency_command import add_latency, add_recommend
+from elastic_dit.sweep_command import add_sweep
 
 if TYPE_CHECKING:
-    from elastic_dit.config.experiment import Experiment
+    from elastic_dit.config.experiment import BaseExperiment
 
 EPILOG = """\
 Whatever is not ours goes to Lightning's own command: lightning run SCRIPT.py, lightning consolidate ...
@@ -30,6 +33,10 @@ def parser() -> argparse.ArgumentParser:
     add_run(verbs)
     add_sample(verbs)
     add_evaluate(verbs)
+    add_export(verbs)
+    add_latency(verbs)
+    add_recommend(verbs)
+    add_sweep(verbs)
     add_data(verbs)
     add_ui(verbs)
     add_sync(verbs)
@@ -64,6 +71,7 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
     sample.add_argument("--guidance", type=float)
     sample.add_argument("--seed", type=int)
     sample.add_argument("--size", metavar="HxW", help="picture height and width in pixels, for example 128x128")
+    sample.add_argument("--decoder", metavar="RUN", help="draw with this run's tiny decoder, not the autoencoder's own")
     sample.add_argument("--out", type=Path, default=Path("sample.png"))
     sample.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     sample.set_defaults(call=call_sample)
@@ -85,18 +93,16 @@ def add_sync(verbs: argparse._SubParsersAction) -> None:
 
 
 def call_run(args: argparse.Namespace) -> None:
-    from elastic_dit.config.experiment import Experiment
-    from elastic_dit.config.load import load
+    from elastic_dit.config.experiment import kind_of
+    from elastic_dit.config.load import Loaded, load
 
-    loaded = load(args.file, args.overrides, Experiment)
+    loaded: Loaded[BaseExperiment] = load(args.file, args.overrides, kind_of(args.file))
     if args.print_config:
         print(loaded.to_yaml(), end="")
         return
     if args.plan:
         quiet_warnings()
-        from elastic_dit.training.plan import plan
-
-        print(plan(loaded.config))
+        print(plan_of(loaded.config))
         return
     require_data(loaded.config)
     require_parents(loaded.config)
@@ -106,7 +112,20 @@ def call_run(args: argparse.Namespace) -> None:
     run(loaded, args.resume, args.name, args.allow_changes)
 
 
-def require_data(experiment: "Experiment") -> None:
+def plan_of(experiment: "BaseExperiment") -> str:
+    from elastic_dit.config.experiment import DecoderExperiment, Experiment
+
+    if isinstance(experiment, DecoderExperiment):
+        from elastic_dit.training.decoder_plan import plan_decoder
+
+        return plan_decoder(experiment)
+    from elastic_dit.training.plan import plan
+
+    assert isinstance(experiment, Experiment)
+    return plan(experiment)
+
+
+def require_data(experiment: "BaseExperiment") -> None:
     """Say at once, before anything heavy loads, that the data are not there and how to make them."""
     path = experiment.data.init_args.get("path")
     if path is not None and not (Path(path) / "dataset.json").is_file():
@@ -117,7 +136,7 @@ def require_data(experiment: "Experiment") -> None:
         )
 
 
-def require_parents(experiment: "Experiment") -> None:
+def require_parents(experiment: "BaseExperiment") -> None:
     """The same for the runs that this one builds on."""
     from elastic_dit.training.run_folder import find
 
@@ -156,7 +175,8 @@ def call_sample(args: argparse.Namespace) -> None:
         "seed": args.seed,
         "size": size,
     }
-    sample_grid(folder, {k: v for k, v in wanted.items() if v is not None}, args.width, args.out)
+    decoder = find(args.runs, args.decoder) if args.decoder else None
+    sample_grid(folder, {k: v for k, v in wanted.items() if v is not None}, args.width, args.out, decoder)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -217,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.verb is None:
         top.print_help()
         return 2
-    if args.verb in ("run", "evaluate"):
+    if args.verb in ("run", "evaluate", "sweep", "export", "verify", "latency", "recommend"):
         # Overrides may stand anywhere, also behind --resume, which would take one for a run's name.
         if args.verb == "run" and args.resume and "=" in args.resume:
             rest, args.resume = [args.resume, *rest], ""

@@ -1,0 +1,205 @@
+"""The paper's small model by torch eager, torch.compile and LiteRT on this CPU; ladder A against D beside a phone.
+
+One forward pass of 1024x1024 pixels (128x128x16 latents, 4096 tokens), batch 1, fp32, one thread, random weights, text
+of the encoders' full length. The small model is the 0.5 width of experiments/paper/elastic_256.yaml. Every measurement
+is a process of its own, in turns: all networks together would not fit into memory. Seconds are the process's CPU time,
+which with one thread is the time of a pass on a core of its own: other work on a shared machine counts little. PyTorch
+is warmed up on a sixteenth of the tokens; LiteRT files know one size, and their first pass was as fast as the next.
+
+    python benchmarks/on_device.py [--json PATH] [--rounds N] [--models FOLDER]
+
+Needs the extra litert. Converting takes about 5 minutes of a core a network, and 9 GB of memory.
+"""
+
+import json
+import resource
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.timing import announce, child, milliseconds, options, pairwise, report, table
+from elastic_dit.export.settings import Export
+from elastic_dit.export.subject import Subject, load_subject
+from elastic_dit.litert.convert import convert
+from elastic_dit.litert.interpreter import LiteRTModel
+from elastic_dit.litert.network import VELOCITY, NamedInputs, example_inputs
+from elastic_dit.training.assemble import compile_blocks
+from elastic_dit.training.plan import count_parameters
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EAGER, COMPILED, LITERT = RUNTIMES = ("torch eager", "torch.compile", "LiteRT")
+# File and width of every network; the embedded ones for the tests.
+NETWORKS = {"small": ("paper/elastic_256.yaml", 0.5), "A": ("paper/ladder_a.yaml", 1), "D": ("paper/ladder_d.yaml", 1)}
+QUICK = {"small": ("elastic_pretrain.yaml", 0.5), "A": ("teacher.yaml", 1), "D": ("elastic_pretrain.yaml", 1)}
+PASSES = [("small", runtime) for runtime in RUNTIMES] + [(n, runtime) for n in "AD" for runtime in (EAGER, LITERT)]
+PHONE = 2000 / 360  # A over D in milliseconds on an iPhone 16 Pro Max (paper Fig. 3)
+REQUIRED = 1.0  # LiteRT is there to be faster than PyTorch
+
+Key = tuple[str, str]  # network, runtime
+Pass = Callable[[], Tensor]
+
+
+def subject_of(name: str, quick: bool) -> Subject:
+    """The network, the same in every process, with the size of its latents; ``quick`` has the embedded sizes."""
+    file, width = (QUICK if quick else NETWORKS)[name]
+    return load_subject(
+        Export(export="on_device", experiment=EXPERIMENTS / file, width=width, size="128x128" if quick else "1024x1024")
+    )
+
+
+def inputs_of(subject: Subject) -> dict[str, Tensor]:
+    return example_inputs(subject.network.spec, subject.size, subject.text_lengths)
+
+
+def prepare(name: str, runtime: str, models: Path, quick: bool) -> Pass:
+    """A call of one pass, ready to be timed."""
+    subject = subject_of(name, quick)
+    inputs = inputs_of(subject)
+    if runtime == LITERT:
+        loaded = LiteRTModel(models / f"{name}.tflite", threads=1)
+        return lambda: loaded(inputs)[VELOCITY]
+    module = NamedInputs(subject.network)
+    if runtime == COMPILED:
+        compile_blocks(subject.network)  # for one size: it is warmed up at that size
+        module(**inputs)
+    else:
+        height, width = subject.size
+        module(**inputs_of(replace(subject, size=(height // 4, width // 4))))
+    return lambda: module(**inputs)[VELOCITY]
+
+
+def cpu_seconds(call: Pass) -> float:
+    began = time.process_time()
+    call()
+    return time.process_time() - began
+
+
+def convert_all(models: Path, quick: bool) -> dict[str, Any]:
+    """Convert what ``models`` does not hold yet, each in a process of its own -> what the conversions took."""
+    models.mkdir(parents=True, exist_ok=True)
+    facts = {}
+    for name in NETWORKS:
+        note = models / f"{name}.json"
+        if not (models / f"{name}.tflite").is_file() or not note.is_file():
+            print(f"converting {name}", flush=True)
+            note.write_text(json.dumps(ask("--convert", name, models=models, quick=quick)))
+        facts[name] = json.loads(note.read_text())
+    return facts
+
+
+def ask(*words: str, models: Path, quick: bool) -> Any:
+    """This file in a process of its own."""
+    return child(__file__, *words, "--models", str(models), *(["--quick"] if quick else []))
+
+
+def convert_one(name: str, models: Path, quick: bool) -> dict[str, Any]:
+    """In the child: the file, and parameters, seconds, bytes, operations, error."""
+    subject = subject_of(name, quick)
+    done = convert(NamedInputs(subject.network), inputs_of(subject), models / f"{name}.tflite", max_error=1e-4)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    facts = {"path": done.path.name, "parameters": count_parameters(subject.network), "peak_gb": peak}
+    return {**asdict(done), **facts}
+
+
+def measure(rounds: int, models: Path, quick: bool) -> dict[Key, list[float]]:
+    """Seconds of every pass, in turns."""
+    seconds: dict[Key, list[float]] = {key: [] for key in PASSES}
+    with tqdm(total=rounds * len(PASSES), unit="pass", disable=quick) as bar:
+        for _ in range(rounds):
+            for name, runtime in PASSES:
+                words = ("--time", name, "--by", runtime)
+                seconds[name, runtime].append(float(ask(*words, models=models, quick=quick)))
+                bar.set_postfix_str(f"{name}, {runtime}: {seconds[name, runtime][-1]:.3g} s")
+                bar.update()
+    return seconds
+
+
+@torch.no_grad()
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = options(__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="passes of each kind (default 3)")
+    parser.add_argument("--models", type=Path, metavar="FOLDER", help="keep .tflite files there, or take them")
+    parser.add_argument("--convert", choices=NETWORKS, help="convert one network, print what it took, and exit")
+    parser.add_argument("--time", choices=NETWORKS, help="print the seconds of one pass of this network, and exit")
+    parser.add_argument("--by", choices=RUNTIMES, help="with --time: what runs it")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    quick = chosen.quick
+    if chosen.convert:
+        print(json.dumps(convert_one(chosen.convert, chosen.models, quick)))
+        return
+    if chosen.time:
+        print(json.dumps(cpu_seconds(prepare(chosen.time, chosen.by, chosen.models, quick))))
+        return
+    announce()
+    with ExitStack() as stack:
+        models = chosen.models or Path(stack.enter_context(TemporaryDirectory(prefix="on_device")))
+        converted = convert_all(models, quick)
+        seconds = measure(1 if quick else chosen.rounds, models, quick)
+    conclude(seconds, converted, chosen.json)
+
+
+def conclude(seconds: dict[Key, list[float]], converted: dict[str, Any], path: Path | None) -> None:
+    """Tables, the last line, and the JSON."""
+    print("\nbatch 1, fp32, one thread; CPU seconds\n")
+    facts = [
+        [
+            name,
+            f"{file['parameters'] / 1e6:.1f} M",
+            f"{file['seconds']:.0f} s",
+            f"{file['bytes'] / 1e6:,.0f} MB",
+            file["operations"],
+            f"{file['error']:.1e}",
+            f"{file['peak_gb']:.1f} GB",
+        ]
+        for name, file in converted.items()
+    ]
+    print(
+        table(["LiteRT file", "parameters", "converted in", "size", "operations", "error", "peak memory"], facts),
+        end="\n\n",
+    )
+    rows = [
+        {"network": name, "runtime": runtime, "seconds": own, "eager_over_this": pairwise(seconds[name, EAGER], own)}
+        for (name, runtime), own in seconds.items()
+    ]
+    cells = [
+        [name, runtime, milliseconds(own), pairwise(seconds[name, EAGER], own)]
+        for (name, runtime), own in seconds.items()
+    ]
+    print(table(["network", "by", "median", "torch eager / this"], cells), end="\n\n")
+    ladder = {runtime: pairwise(seconds["A", runtime], seconds["D", runtime]) for runtime in (EAGER, LITERT)}
+    for runtime, ratio in ladder.items():
+        print(f"A / D by {runtime} on this CPU: {ratio}; on the paper's phone {PHONE:.2f}")
+    ratio = pairwise(seconds["small", EAGER], seconds["small", LITERT])
+    met = ratio.median >= REQUIRED
+    against = pairwise(seconds["small", COMPILED], seconds["small", LITERT])
+    print(
+        f"ratio: torch eager / LiteRT = {ratio}, required {REQUIRED}; torch.compile / LiteRT = {against}: "
+        f"{'met' if met else 'NOT met'}"
+    )
+    report(
+        {
+            "benchmark": "on_device",
+            "rows": rows,
+            "converted": converted,
+            "ratio": ratio,
+            "compiled_over_litert": against,
+            "ladder": ladder,
+            "phone": PHONE,
+            "required": REQUIRED,
+            "met": met,
+        },
+        path,
+    )
+
+
+if __name__ == "__main__":
+    main()

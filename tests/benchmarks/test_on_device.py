@@ -1,0 +1,49 @@
+"""The on-device benchmark at the embedded sizes; its networks are the paper's."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import on_device
+from benchmarks.on_device import EAGER, LITERT, NETWORKS, PASSES, PHONE, QUICK, conclude, main
+from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.load import load
+from elastic_dit.training.plan import parameters_by_width
+
+
+def test_the_small_model_is_the_papers() -> None:
+    file, width = NETWORKS["small"]
+    spec = load(on_device.EXPERIMENTS / file, [], Experiment).config.backbone
+    assert 0.35e9 < parameters_by_width(spec)[width] < 0.45e9
+
+
+def test_a_pass_in_a_process_of_its_own_prints_its_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--quick", "--time", "D", "--by", EAGER])
+    assert 0 < json.loads(capsys.readouterr().out.splitlines()[-1]) < 60
+
+
+def test_the_conclusion_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A takes twice the time of D in PyTorch and three times in LiteRT; LiteRT is twice as fast on the small model."""
+    known = {("small", EAGER): 4.0, ("small", LITERT): 2.0, ("A", EAGER): 8.0, ("A", LITERT): 6.0, ("D", EAGER): 4.0}
+    seconds = {key: [known.get(key, 2.0), known.get(key, 2.0)] for key in PASSES}
+    file = {"parameters": 1, "seconds": 1.0, "bytes": 1, "operations": 1, "error": 1e-6, "peak_gb": 1.0}
+    conclude(seconds, dict.fromkeys(NETWORKS, file), tmp_path / "x.json")
+    result = json.loads((tmp_path / "x.json").read_text())
+    assert result["ratio"]["median"] == 2 and result["met"]
+    assert result["ladder"][EAGER]["median"] == 2 and result["ladder"][LITERT]["median"] == 3
+    assert result["phone"] == pytest.approx(PHONE) == pytest.approx(5.56, abs=0.01)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("ratio: torch eager / LiteRT = 2.00")
+
+
+@pytest.mark.slow
+def test_quick(tmp_path: Path) -> None:
+    pytest.importorskip("litert_torch", reason="LiteRT is an extra: pip install 'elastic-dit[litert]'")
+    main(["--quick", "--json", str(tmp_path / "x.json"), "--models", str(tmp_path / "models")])
+    result = json.loads((tmp_path / "x.json").read_text())
+    assert {"machine", "benchmark", "rows", "ratio", "required", "met"} <= set(result)
+    assert {(row["network"], row["runtime"]) for row in result["rows"]} == set(PASSES)
+    assert all(row["seconds"][0] > 0 for row in result["rows"])
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {
+        f"{name}{ending}" for name in QUICK for ending in (".tflite", ".json")
+    }
