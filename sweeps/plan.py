@@ -1,0 +1,111 @@
+"""What a study still lacks: a pure function from the trials that there are to those that must be added.
+
+Asked again and again by the one process that runs the command; after a kill anywhere it gives the same answer, so
+nothing is lost and nothing is added twice.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+
+from sweeps.front import best_first
+from sweeps.settings import Scalar, Sweep
+from sweeps.store import TrialRecord
+
+QUEUE_A_WORKER = 2
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A trial to be put into the queue: of the search or of what goes on from it."""
+
+    longer: bool
+    choices: dict[str, Scalar] = field(default_factory=dict)
+    distributions: dict[str, BaseDistribution] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def missing(sweep: Sweep, search: list[TrialRecord], longer: list[TrialRecord]) -> list[Addition]:
+    """Empty where trials only have to run, or where the study is done."""
+    again = [_again(record, False) for record in orphans(search, sweep.heartbeat.retries)]
+    again += [_again(record, True) for record in orphans(longer, sweep.heartbeat.retries)]
+    lacking = sweep.budget.trials - sum(record.live for record in search) - given_up(sweep, search)
+    lacking -= sum(not addition.longer for addition in again)
+    # No more than workers can take before this is asked again: every look at the queue reads all that waits.
+    room = QUEUE_A_WORKER * sweep.workers - sum(record.state.name == "WAITING" for record in search)
+    again += [Addition(longer=False)] * max(0, min(lacking, room))
+    if again or running(search) or running(longer):
+        return again
+    return _next_stage(sweep, search, longer)
+
+
+def running(records: list[TrialRecord]) -> int:
+    """Trials that wait or run."""
+    return sum(record.state.name in ("WAITING", "RUNNING") for record in records)
+
+
+def orphans(records: list[TrialRecord], retries: int) -> list[TrialRecord]:
+    """Failed trials whose worker died or was stopped, whose place no other has taken yet."""
+    taken = {record.notes.get("continues") for record in records}
+    return [
+        record
+        for record in records
+        if record.state.name == "FAIL" and record.ended in ("", "stopped") and record.number not in taken
+        and deaths(record, records) <= retries
+    ]  # fmt: skip
+
+
+def deaths(record: TrialRecord, records: list[TrialRecord]) -> int:
+    """How many workers died on the trial, over all that took its place."""
+    count, by_number = 0, {one.number: one for one in records}
+    here: TrialRecord | None = record
+    while here is not None:
+        count += here.state.name == "FAIL" and not here.ended
+        here = by_number.get(here.notes.get("continues", -1))
+    return count
+
+
+def given_up(sweep: Sweep, records: list[TrialRecord]) -> int:
+    """Trials on which too many workers died."""
+    return sum(
+        record.state.name == "FAIL" and not record.ended and deaths(record, records) > sweep.heartbeat.retries
+        for record in records
+    )
+
+
+def _again(record: TrialRecord, longer: bool) -> Addition:
+    kept = {name: value for name, value in record.notes.items() if name not in ("ended", "reason", "worker")}
+    notes = kept | {"continues": record.number, "candidate": record.candidate}
+    return Addition(longer, record.choices, record.distributions, notes)
+
+
+def _next_stage(sweep: Sweep, search: list[TrialRecord], longer: list[TrialRecord]) -> list[Addition]:
+    """Promotions to the next budget that has none yet, or the finalists' other seeds."""
+    origins = {record.candidate: record for record in search if record.state.name == "COMPLETE"}
+    reached = {number: record.values for number, record in origins.items()}
+    known = {(record.candidate, record.notes["rung"], record.notes["seed"]) for record in longer}
+    for rung, count in enumerate(sweep.budget.promote, start=1):
+        chosen = _best(sweep, reached, count)
+        wanted = [(number, rung, sweep.seed) for number in chosen]
+        if new := [one for one in wanted if one not in known]:
+            return [_addition(sweep, origins[number], rung, seed) for number, rung, seed in new]
+        done = [r for r in longer if r.notes["rung"] == rung and r.state.name == "COMPLETE"]
+        reached = {record.candidate: record.values for record in done if record.notes["seed"] == sweep.seed}
+    last = len(sweep.budget.steps) - 1
+    finals = [(number, last, seed) for number in _best(sweep, reached, sweep.budget.finalists)
+              for seed in sweep.budget.seeds]  # fmt: skip
+    return [_addition(sweep, origins[number], last, seed) for number, _, seed in finals
+            if (number, last, seed) not in known]  # fmt: skip
+
+
+def _best(sweep: Sweep, reached: dict[int, tuple[float, ...] | None], count: int) -> list[int]:
+    known = {number: values for number, values in reached.items() if values is not None}
+    numbers = list(known)
+    return [numbers[i] for i in best_first([known[n] for n in numbers], sweep.directions)[:count]]
+
+
+def _addition(sweep: Sweep, origin: TrialRecord, rung: int, seed: int) -> Addition:
+    run = origin.notes["run"] if seed == sweep.seed else f"{origin.notes['run']}-seed-{seed}"
+    notes = {"candidate": origin.candidate, "rung": rung, "seed": seed, "steps": sweep.budget.steps[rung], "run": run}
+    return Addition(True, origin.choices, origin.distributions, notes)

@@ -1,0 +1,33 @@
+"""Figures of a trained run: objectives of kind ``scored``. Built from the YAML and called with a ``RunFolder``."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from elastic_dit.backbones.spec import FULL
+from elastic_dit.config.component import Component, build
+from elastic_dit.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a metric of ``evaluation/`` says of pictures that the run draws from a prompt set.
+
+    ``name``: of the metric's scores. ``width``: of the supernet; ``steps``, ``guidance``: of sampling, the run's own
+    where not given. Both components are built when a run is scored.
+    """
+
+    prompts: Component
+    metric: Component
+    name: str = "overall"
+    width: float = FULL
+    steps: int | None = None
+    guidance: float | None = None
+
+    def __call__(self, folder: RunFolder) -> float:
+        from evaluation.subjects import Run
+
+        subject = Run(folder.name, self.width, self.steps, self.guidance, runs=folder.path.parent.parent)
+        with tempfile.TemporaryDirectory() as pictures:
+            images = subject.images(build(self.prompts).load(), Path(pictures))
+            return float(build(self.metric).score(images).scores[self.name].value)

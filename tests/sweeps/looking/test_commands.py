@@ -1,0 +1,89 @@
+"""``--plots``, ``--winner`` and ``--dashboard`` as a user gives them."""
+
+import json
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from elastic_dit.cli import main
+from elastic_dit.config.typed import plain
+from elastic_dit.errors import RunError
+from elastic_dit.tracking.journal import Artifact
+from elastic_dit.tracking.journal import read as read_journal
+from elastic_dit.tracking.logger import RunLogger
+from elastic_dit.tracking.ui import free_port
+from sweeps.looking.dashboard import dashboard
+from sweeps.settings import Sweep
+from sweeps.store import Store
+
+
+@pytest.fixture
+def file(sweep: Sweep, tmp_path: Path) -> Path:
+    path = tmp_path / "hand.yaml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(plain(sweep), default=str))))
+    return path
+
+
+def test_plots_are_drawn_and_sent_to_the_studys_run(
+    file: Path, sweep: Sweep, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    logger = RunLogger(sweep.folder, uri, "p")
+    logger.log_tag("sweep", sweep.sweep)
+    logger.finalize("success")
+    assert main(["sweep", str(file), "--plots"]) == 0
+    assert f"picture  {sweep.folder / 'study.html'}" in capsys.readouterr().out
+    sent = [e for e, _ in read_journal(sweep.folder / "metrics.jsonl") if isinstance(e, Artifact)]
+    client = mlflow.MlflowClient(uri)
+    [experiment] = [e for e in client.search_experiments() if e.name == "p"]
+    [run] = client.search_runs([experiment.experiment_id])
+    listed = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert listed == {"study.html", "pareto.png", "slices.png", "parallel.png"} == {event.path for event in sent}
+
+
+def test_winner_is_written_and_the_next_command_said(
+    file: Path, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "winner.yaml"
+    assert main(["sweep", str(file), "--winner", "2", "--to", str(to)]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{to}: trial 2", f"next     lightning run {to}"]
+    assert main(["sweep", str(file), "--winner", "2", "--to", str(to)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["run", str(to), "--print-config"]) == 0
+
+
+@pytest.mark.parametrize("words", [["--plots"], ["--winner"], ["--dashboard"]])
+def test_a_study_that_has_not_begun(file: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", str(file), *words]) == 1
+    error = capsys.readouterr().err
+    assert "has not begun" in error and f"lightning sweep {file}" in error and error.count("\n") == 1
+
+
+def test_dashboard_serves_the_study_on_loopback(store: Store) -> None:
+    port = free_port(18080)
+    threading.Thread(target=dashboard, args=(store.storage, port), daemon=True).start()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    answer: dict[str, Any] = {}
+    for _ in range(100):
+        try:
+            with opener.open(f"http://127.0.0.1:{port}/api/studies", timeout=5) as page:
+                answer = json.load(page)
+            break
+        except urllib.error.URLError:
+            time.sleep(0.1)
+    assert {study["study_name"] for study in answer["study_summaries"]} == {"hand", "hand/longer"}
+
+
+def test_a_missing_package_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
+    with pytest.raises(RunError, match="pip install optuna-dashboard"):
+        dashboard(store.storage)

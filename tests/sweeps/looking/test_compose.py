@@ -1,0 +1,67 @@
+"""A composed experiment means what its base with the overrides means, and reads as its author wrote it."""
+
+from pathlib import Path
+
+import pytest
+
+from elastic_dit.config.experiment import Experiment
+from elastic_dit.config.load import load
+from elastic_dit.errors import ConfigError
+from sweeps.looking.compose import compose
+from tests.conftest import PRETRAIN
+
+CHANGES = [
+    "backbone.levels.0.attention.blocks=8",
+    "backbone.levels.2.attention={kind: full, kv_heads: 2}",
+    "training.compile=true",
+    "sampling.guidance=${training.clip_norm}",
+]
+ABOUT = ["Trial 3 of the study blocks.", "Cost: 65 s.", "Expected: validation loss 0.5."]
+
+
+def test_it_means_the_base_with_the_overrides(tmp_path: Path) -> None:
+    base = load(PRETRAIN, CHANGES, Experiment)
+    compose(base, tmp_path / "winner.yaml", ABOUT)
+    written = load(tmp_path / "winner.yaml", [], Experiment)
+    assert written.resolved == base.resolved | {"experiment": "winner"}
+    assert written.resolved != load(PRETRAIN, ["experiment=winner"], Experiment).resolved
+    assert [p.name for p in tmp_path.iterdir()] == ["winner.yaml"]
+
+
+def test_comments_inside_stay_and_the_opening_is_new(tmp_path: Path) -> None:
+    compose(load(PRETRAIN, CHANGES, Experiment), tmp_path / "winner.yaml", ABOUT)
+    lines = (tmp_path / "winner.yaml").read_text().splitlines()
+    assert lines[:8] == [
+        "# Trial 3 of the study blocks.", "#", "#   lightning data build scenes data/scenes",
+        f"#   lightning run {tmp_path / 'winner.yaml'}", "#", "# Cost: 65 s.", "# Expected: validation loss 0.5.", "",
+    ]  # fmt: skip
+    inside = PRETRAIN.read_text().partition("experiment:")[2]
+    comments = [line for line in inside.splitlines() if "#" in line]
+    assert comments and set(comments) <= set(lines)  # no changed line had one
+
+
+def test_a_text_that_cannot_be_changed_alone_is_written_resolved(tmp_path: Path) -> None:
+    """Here two levels share one entry by a YAML anchor: a change of the text would change both."""
+    text = PRETRAIN.read_text()
+    first = "    - {depth: 1, scale: 1, attention: {kind: assa, kv_heads: 2, blocks: 4, radius: 1}, ffn_ratio: 4}\n"
+    assert text.count(first) == 2
+    text = text.replace(first, first.replace("- {", "- &down {"), 1)
+    source = tmp_path / "source.yaml"
+    source.write_text(text.replace(first, "    - *down\n"))
+    base = load(source, ["backbone.levels.0.attention.blocks=8"], Experiment)
+    assert base.config.backbone.levels[2].attention.blocks == 4  # type: ignore[union-attr]
+    compose(base, tmp_path / "winner.yaml", ABOUT)
+    assert load(tmp_path / "winner.yaml", [], Experiment).resolved == base.resolved | {"experiment": "winner"}
+    assert (tmp_path / "winner.yaml").read_text().startswith("# Trial 3")
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "winner.yaml").write_text("mine")
+    with pytest.raises(ConfigError, match="exists already"):
+        compose(load(PRETRAIN, [], Experiment), tmp_path / "winner.yaml", ABOUT)
+    assert (tmp_path / "winner.yaml").read_text() == "mine"
+
+
+def test_a_name_without_the_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ends in \.yaml"):
+        compose(load(PRETRAIN, [], Experiment), tmp_path / "winner", ABOUT)

@@ -1,0 +1,91 @@
+"""What a study lacks, from the trials that there are: after a kill anywhere, nothing is added twice or forgotten."""
+
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from elastic_dit.config.typed import convert
+from sweeps.front import best_first, front
+from sweeps.plan import missing
+from sweeps.settings import Sweep
+from sweeps.store import TrialRecord
+
+BOTH = ("minimize", "minimize")
+
+
+def sweep(**changes: Any) -> Sweep:
+    values = {
+        "sweep": "s", "base": "x.yaml", "space": {"seed": {"kind": "int", "low": 0, "high": 9}},
+        "objectives": {"loss": {"kind": "logged", "metric": "m"}},
+        "budget": {"trials": 3, "steps": [1, 2], "promote": [2], "finalists": 1, "seeds": [7, 8]},
+        "heartbeat": {"retries": 1}, **changes,
+    }  # fmt: skip
+    return convert(values, Sweep, "")
+
+
+def record(number: int, state: TrialState, value: float | None = None, **notes: Any) -> TrialRecord:
+    given = {"candidate": number, "rung": 0, "seed": 0, "steps": 1, "run": f"s/trial-{number:04d}"}
+    if state == TrialState.COMPLETE:
+        given["ended"] = "finished"
+    return TrialRecord(number, state, {"seed": number}, {}, None if value is None else (value,), given | notes)
+
+
+DONE = [record(n, TrialState.COMPLETE, value) for n, value in enumerate((3.0, 1.0, 2.0))]
+
+
+def longer(number: int, candidate: int, rung: int = 1, seed: int = 0, value: float = 1.0, **more: Any) -> TrialRecord:
+    return record(number, TrialState.COMPLETE, value, candidate=candidate, rung=rung, seed=seed, **more)
+
+
+def test_an_empty_study_gets_what_its_workers_can_take() -> None:
+    assert len(missing(sweep(), [], [])) == 2
+    assert len(missing(sweep(workers=4), [], [])) == 3
+    waiting = [record(0, TrialState.WAITING), record(1, TrialState.WAITING)]
+    assert missing(sweep(), waiting, []) == []
+
+
+def test_a_refused_trial_is_replaced_and_a_failed_one_is_not() -> None:
+    refused = record(2, TrialState.FAIL, ended="infeasible")
+    failed = record(2, TrialState.FAIL, ended="failed")
+    assert [a.longer for a in missing(sweep(), [*DONE[:2], refused], [])] == [False]
+    assert all(a.longer for a in missing(sweep(), [*DONE[:2], failed], []))
+
+
+@pytest.mark.parametrize("ended", [{}, {"ended": "stopped"}])
+def test_a_trial_without_a_worker_is_queued_again_once(ended: dict[str, str]) -> None:
+    lost = record(2, TrialState.FAIL, **ended)
+    (again,) = missing(sweep(), [*DONE[:2], lost], [])
+    assert again.choices == {"seed": 2} and again.notes["continues"] == 2 and again.notes["run"] == "s/trial-0002"
+    taken = record(3, TrialState.WAITING, candidate=2, continues=2)
+    assert missing(sweep(), [*DONE[:2], lost, taken], []) == []
+
+
+def test_a_trial_that_kills_its_workers_is_given_up() -> None:
+    deaths = [record(2, TrialState.FAIL), record(3, TrialState.FAIL, candidate=2, continues=2)]
+    assert all(addition.longer for addition in missing(sweep(), [*DONE[:2], *deaths], []))
+
+
+def test_the_best_go_on_then_the_finalist_gets_other_seeds_then_it_is_over() -> None:
+    promoted = missing(sweep(), DONE, [])
+    assert [(a.longer, a.notes["candidate"], a.notes["steps"]) for a in promoted] == [(True, 1, 2), (True, 2, 2)]
+    half = [longer(0, 1, value=5.0)]
+    assert [a.notes["candidate"] for a in missing(sweep(), DONE, half)] == [2]  # killed while adding
+    both = [*half, longer(1, 2, value=4.0)]
+    finals = missing(sweep(), DONE, both)
+    assert [(a.notes["run"], a.notes["seed"]) for a in finals] == [
+        ("s/trial-0002-seed-7", 7),
+        ("s/trial-0002-seed-8", 8),
+    ]
+    over = [*both, longer(2, 2, seed=7), longer(3, 2, seed=8)]
+    assert missing(sweep(), DONE, over) == []
+
+
+def test_front_and_order() -> None:
+    points = [(1.0, 5.0), (2.0, 4.0), (2.1, 4.5), (5.0, 1.0), (2.2, 3.9), (9.0, 9.0)]
+    assert front(points, BOTH) == [0, 1, 3, 4]
+    assert set(best_first(points, BOTH)[:2]) == {0, 3}  # the ends
+    assert best_first(points, BOTH)[-2:] == [2, 5]
+    assert front(points, ("maximize", "maximize")) == [5]
+    assert best_first([(3.0,), (1.0,), (2.0,)], ("minimize",)) == [1, 2, 0]
+    assert front([], BOTH) == [] and front([(1.0, 1.0), (1.0, 1.0)], BOTH) == [0, 1]
