@@ -128,12 +128,13 @@ class RayLauncher:
         except ConnectionError as error:
             raise RunError(f"launcher: no Ray cluster at {spec.address}: {str(error).splitlines()[0]}") from None
 
-        @ray.remote(num_cpus=spec.cpus, num_gpus=spec.gpus, max_restarts=-1, max_task_retries=-1)
         class Actor:
             def work(self, index: int, folder: Path) -> None:
                 work(sweep, index, folder)
 
-        self.ray, self.actor = ray, Actor
+        needs = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "max_restarts": -1, "max_task_retries": -1}
+        self.ray: Any = ray
+        self.actor: Any = ray.remote(**needs)(Actor)
         self.workers: dict[int, tuple[Any, Any]] = {}
 
     def start(self, index: int) -> None:

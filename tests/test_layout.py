@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "platform" / "elastic_dit"
-SOURCES = sorted(path for folder in ("platform", "datamodules", "evaluation") for path in (ROOT / folder).rglob("*.py"))
+SOURCES = sorted(path for folder in ("platform", "datamodules", "evaluation", "sweeps") for path in (ROOT / folder).rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:

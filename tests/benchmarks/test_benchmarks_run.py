@@ -110,3 +110,22 @@ def test_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for row in result["rows"]:
         assert {"data module", "webdataset"} <= set(row["samples_per_second"])
         assert row["over_webdataset"]["median"] > 0
+
+
+def test_tiny_decoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = quick("tiny_decoder", tmp_path)
+    assert last_line(capsys).startswith("ratio: ")
+    rows = {row["decoder"]: row for row in result["rows"]}
+    assert set(rows) == {"tiny", "Flux", "Qwen-Image"} and result["held_out"] == []
+    assert all(row["flops"] > 0 and row["parameters"] > 0 and row["memory"] >= 0 for row in rows.values())
+
+
+def test_the_published_decoders_have_their_published_sizes() -> None:
+    from benchmarks.tiny_decoder import DECODERS
+    from elastic_dit.training.plan import count_parameters
+
+    with torch.device("meta"):
+        sizes = {name: count_parameters(make(False)) for name, make in DECODERS.items()}
+    assert sizes["Flux"] == pytest.approx(49.5e6, rel=0.01)
+    assert sizes["Qwen-Image"] == pytest.approx(73.3e6, rel=0.01)
+    assert sizes["tiny"] < 0.03 * sizes["Flux"]

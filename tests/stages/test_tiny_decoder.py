@@ -1,5 +1,6 @@
 """Training of a tiny decoder: what a run leaves, its losses, resuming, the published autoencoders, its use."""
 
+import json
 import random
 from pathlib import Path
 
@@ -97,10 +98,22 @@ def test_a_run_leaves_what_it_promises(words: list[str], tmp_path: Path, capfd: 
 
 
 def test_training_improves_psnr(words: list[str], tmp_path: Path) -> None:
-    folder = run(words, tmp_path, "training.max_steps=120", "training.validate_every=40", "training.ema_decay=0.9",
-                 "training.checkpoint_every=120", *PLAIN)  # fmt: skip
+    folder = run(words, tmp_path, "training.max_steps=75", "training.validate_every=25", "training.ema_decay=0.9",
+                 "training.checkpoint_every=75", *PLAIN)  # fmt: skip
     first, second, third = (value for _, value in metrics(folder.metrics)["validation/psnr/tiny_decoder"])
     assert third > second > first and third > first + 2
+
+    # The benchmark finds the same figures, and draws them.
+    from benchmarks.tiny_decoder import main as benchmark
+
+    file, picture = tmp_path / "b.json", tmp_path / "b.png"
+    runs = str(tmp_path / "runs")
+    benchmark(["--quick", "--run", folder.name, "--runs", runs, "--picture", str(picture), "--json", str(file)])
+    result = json.loads(file.read_text())
+    own, tiny = result["held_out"]
+    assert tiny["psnr"] == pytest.approx(third, abs=1e-3) and tiny["parameters"] > 0
+    assert own["psnr"] == pytest.approx(metrics(folder.metrics)["validation/psnr/autoencoder"][0][1], abs=1e-3)
+    assert not result["met"] and picture.stat().st_size > 1000
 
 
 def test_killed_run_resumes_bit_for_bit(words: list[str], tmp_path: Path) -> None:
