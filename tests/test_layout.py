@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "platform" / "elastic_dit"
-SOURCES = sorted(path for folder in ("platform", "datamodules", "evaluation", "sweeps") for path in (ROOT / folder).rglob("*.py"))
+FOLDERS = ("platform", "datamodules", "evaluation", "sweeps")
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
