@@ -21,6 +21,7 @@ THREE = DiTSpec(
 ONE = replace(THREE, levels=(Level(2, FullAttention("full", 4)),), widths=(1.0,), text_kv_heads=4)
 MULTI_QUERY = replace(ONE, levels=(Level(3, FullAttention("full", 1), 3.0, long_skips=True),), text_kv_heads=1)
 WIDE_BLOCKS = replace(ONE, levels=(Level(1, AdaptiveSparseAttention("assa", 4, blocks=6, radius=2)),))
+LOCAL = replace(ONE, levels=(Level(1, AdaptiveSparseAttention("assa", 4, blocks=6, radius=1, compression=False)),))
 PRECONDITIONED = replace(THREE, latent_std=(0.3, 1.0, 2.5, 0.1))
 
 
@@ -50,8 +51,16 @@ def error(form: MobileDiT, projection: torch.nn.Module, full: ElasticDiT, size: 
 @pytest.mark.parametrize("chunk", [0, 12])
 @pytest.mark.parametrize(
     ("spec", "width"),
-    [(THREE, 0.5), (THREE, 1.0), (ONE, 1.0), (MULTI_QUERY, 1.0), (WIDE_BLOCKS, 1.0), (PRECONDITIONED, 0.5)],
-    ids=["three-half", "three", "one", "multi-query", "radius-2", "preconditioned"],
+    [
+        (THREE, 0.5),
+        (THREE, 1.0),
+        (ONE, 1.0),
+        (MULTI_QUERY, 1.0),
+        (WIDE_BLOCKS, 1.0),
+        (LOCAL, 1.0),
+        (PRECONDITIONED, 0.5),
+    ],
+    ids=["three-half", "three", "one", "multi-query", "radius-2", "local", "preconditioned"],
 )
 def test_it_equals_the_training_form(spec: DiTSpec, width: float, blockwise: str, chunk: int) -> None:
     full = network(spec, width)

@@ -45,7 +45,7 @@ def export(settings: Export) -> Path:
             except RunError as error:
                 if name != DECODER:
                     raise
-                raise RunError(f"{error}; name another decoder by decoder=...") from error
+                raise RunError(f"{error}; give a tiny decoder: decoder=RUN") from error
             print(f"{name}: converted in {time.monotonic() - started:.1f} s")
         del graphs, graph  # the converter's copies of the weights with them
         packages = open_packages(temporary)

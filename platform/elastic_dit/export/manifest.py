@@ -9,6 +9,7 @@ from typing import Any
 from elastic_dit.config.typed import plain
 from elastic_dit.diffusion.samplers import uniform_times
 from elastic_dit.export.census import Census
+from elastic_dit.export.graphs import DECODER
 from elastic_dit.export.package import Package, TensorType
 from elastic_dit.export.settings import Export
 from elastic_dit.export.subject import RANDOM, Subject
@@ -61,7 +62,8 @@ def manifest(
                 )
             ],
         },
-        "autoencoder": plain(settings.decoder or experiment.autoencoder),
+        "autoencoder": plain(experiment.autoencoder),
+        "decoder": subject.decoder_run or ("autoencoder" if DECODER in packages else None),
         "revision": revision(Path(__file__).parent),
         "versions": {name: version(name) for name in _LIBRARIES},
         "verification": [

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from elastic_dit.config.component import Component
-
 SIZE = re.compile(r"(\d+)x(\d+)")
 
 
@@ -34,8 +32,8 @@ class Export:
 
     ``width``: of the sub-network. ``size``: picture HEIGHTxWIDTH in pixels; empty is the run's own. ``batch``: 2 where
     guidance evaluates text and no text at once. ``blockwise``: ASSA's blocks one after another or side by side.
-    ``query_chunk``: queries at a time in attention over all keys, 0 for all. ``decoder``: a module with ``decode``
-    (latents -> images); null is the run's autoencoder.
+    ``query_chunk``: queries at a time in attention over all keys, 0 for all. ``decoder``: a run whose tiny
+    decoder goes along; null is the autoencoder's own, or none with random weights.
     ``verify``: compare the packages with the training form, at ``times``; it fails above ``max_error`` (float32,
     relative to the largest output) or below ``min_snr`` (float16, dB). ``seed``: of random weights and test inputs.
     """
@@ -50,7 +48,7 @@ class Export:
     batch: int = 1
     blockwise: Literal["loop", "batched"] = "batched"
     query_chunk: int = 1024
-    decoder: Component | None = None
+    decoder: str | None = None
     budget: Budget = field(default_factory=Budget)
     verify: bool = True
     times: tuple[float, ...] = (0.9, 0.3)

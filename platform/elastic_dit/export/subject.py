@@ -18,6 +18,7 @@ from elastic_dit.export.settings import Export
 from elastic_dit.files import sha256_of
 from elastic_dit.quantization.palette import Palette, load_palettes
 from elastic_dit.training.assemble import load_experiment, load_network
+from elastic_dit.training.decoders import load_decoder, require_decoder_of
 from elastic_dit.training.run_folder import RunFolder, find
 
 RANDOM = "random weights"
@@ -28,7 +29,7 @@ class Subject:
     """``run``: its full name, empty for random weights. ``network``: standalone. ``size``: latent sides.
     ``text_lengths``: tokens of every encoder, the learned one not counted. ``weights``: SHA-256 of the run's weights,
     or ``RANDOM``. ``decoder``: None where there is none to export. ``palettes``: of the training form's layers by
-    name, where the run is quantised.
+    name, where the run is quantised. ``decoder_run``: of a tiny decoder; empty where it is the autoencoder's own.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Subject:
     weights: str
     decoder: nn.Module | None
     palettes: dict[str, Palette]
+    decoder_run: str = ""
 
 
 def load_subject(settings: Export) -> Subject:
@@ -51,11 +53,14 @@ def load_subject(settings: Export) -> Subject:
         known = ", ".join(f"{width:g}" for width in sorted(spec.widths))
         raise ConfigError(f"width={settings.width:g}: {settings.run or settings.experiment} has {known}")
     size = latent_size(settings, experiment)
+    decoder: nn.Module | None = None
+    decoder_run = ""
     if settings.decoder is not None:
-        decoder = build(settings.decoder)
-    else:
-        # Without a run there may be no autoencoder's weights either.
-        decoder = build(experiment.autoencoder) if folder else None
+        trained = find(settings.runs, settings.decoder)
+        require_decoder_of(experiment, trained)
+        decoder, decoder_run = load_decoder(trained), trained.name
+    elif folder:  # without a run there may be no autoencoder's weights either
+        decoder = build(experiment.autoencoder)
     if folder:
         network = standalone(load_network(folder), settings.width)
         weights, palettes = sha256_of(folder.weights), palettes_of(folder)
@@ -63,7 +68,8 @@ def load_subject(settings: Export) -> Subject:
         network, weights, palettes = randomised(experiment, settings), RANDOM, {}
     lengths = tuple(max_tokens(encoder) for encoder in experiment.text_encoders)
     run = folder.name if folder else ""
-    return Subject(bundle_name(settings, folder), run, experiment, network, size, lengths, weights, decoder, palettes)
+    name = bundle_name(settings, folder)
+    return Subject(name, run, experiment, network, size, lengths, weights, decoder, palettes, decoder_run)
 
 
 def palettes_of(folder: RunFolder) -> dict[str, Palette]:
