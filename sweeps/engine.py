@@ -7,7 +7,7 @@ from pathlib import Path
 
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import Loaded
-from elastic_dit.errors import ConfigError, RunError
+from elastic_dit.errors import ConfigError, RunError, Stopped
 from elastic_dit.files import write_atomically
 from sweeps import plan, results
 from sweeps.check import check, require_same_study
@@ -52,6 +52,9 @@ def run(loaded: Loaded[Sweep]) -> Store:
             with Crew(launcher, sweep.workers, sweep.folder / "log") as crew:
                 drive(store, crew.keep)
                 store.closed = True
+    except KeyboardInterrupt:
+        parent.stop()
+        raise Stopped(f"stopped; the same command goes on with {sweep.sweep}") from None
     except BaseException:
         parent.stop()
         raise

@@ -1,10 +1,12 @@
 """The elastic network: slicing, extraction, gradients, shapes, checkpointing, compilation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from elastic_dit.backbones.attention import AdaptiveSparseSelfAttention
+from elastic_dit.backbones.attention import AdaptiveSparseSelfAttention, build_self_attention
 from elastic_dit.backbones.dit import ElasticDiT, extract, precondition
 from elastic_dit.backbones.position import place, rotate, rotation
 from elastic_dit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
@@ -232,3 +234,31 @@ def test_compression_starts_as_the_mean_of_two_by_two() -> None:
 def test_impossible_descriptions_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DiTSpec(**({f: getattr(SPEC, f) for f in SPEC.__dataclass_fields__} | change))
+
+
+def test_without_compression_the_neighborhood_stands_alone() -> None:
+    """No gate and no compressed branch: with every block in sight it is full attention on the same weights."""
+    grid, angles = (4, 6), rotation(4, 6, 8, 1e4, torch.device("cpu"))
+    alone = replace(SPARSE, compression=False)
+    torch.manual_seed(0)
+    local = build_self_attention(64, 8, replace(alone, radius=9))
+    full = build_self_attention(64, 8, FULL_ATTENTION)
+    full.load_state_dict(local.state_dict())  # the same parameters, none besides
+    x = torch.randn(2, 24, 64)
+    torch.testing.assert_close(local(x, grid, angles), full(x, grid, angles), atol=1e-6, rtol=1e-5)
+    near = build_self_attention(64, 8, replace(alone, radius=0))
+    near.load_state_dict(local.state_dict())
+    moved = x.clone()
+    moved[:, 6:] += 1  # beyond the first of four blocks
+    assert torch.equal(near(x, grid, angles)[:, :6], near(moved, grid, angles)[:, :6])
+    assert not torch.allclose(near(x, grid, angles)[:, 6:], near(moved, grid, angles)[:, 6:])
+
+
+def test_a_network_without_compression_learns_at_every_width() -> None:
+    levels = tuple(replace(level, attention=replace(SPARSE, compression=False)) for level in THREE_STAGES)
+    net = network(replace(SPEC, levels=levels))
+    assert not any("compress" in name or "gate" in name for name, _ in net.named_parameters())
+    for width in SPEC.widths:
+        torch.testing.assert_close(net(*inputs(), width=width), extract(net, width)(*inputs()), atol=1e-6, rtol=0)
+    net(*inputs()).square().sum().backward()
+    assert net.stages[0].blocks[0].attention.kv.weight.grad.abs().min() > 0

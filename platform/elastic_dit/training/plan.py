@@ -186,10 +186,10 @@ def plan(experiment: Experiment) -> str:
         f"  training           {hours} h {minutes:02d} min for {training.max_steps} steps, "
         "data, validation, samples and communication not counted",
     ]
-    if "teacher" in experiment.stage.init_args:
+    if not experiment.stage.class_path.endswith("ElasticPretrain"):
         lines += [
             "",
-            "  counted as elastic training of the whole backbone: the teacher's weights and passes are not in it,",
-            "  and a stage that trains LoRA needs less for gradients, averages and optimizer, and runs other passes",
+            "  counted as elastic training of the whole backbone: a teacher's weights and passes are not in it,",
+            "  and a stage that trains LoRA or biases needs less for gradients and optimizer, and runs other passes",
         ]
     return "\n".join(lines)
