@@ -1,5 +1,5 @@
 # make run   set up .venv, draw the scenes, train the elastic supernet (about 10 minutes on two cores with bf16 after set-up)
-# make test  set up .venv, lint, type-check, test (about 7 minutes on two cores after set-up)
+# make test  set up .venv, lint, type-check, test (about 12 minutes on two cores after set-up)
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
@@ -42,6 +42,8 @@ bench: .venv/ready-bench
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/frechet.py
 	$(BIN)/python benchmarks/distribution_matching.py
+	$(BIN)/python -m benchmarks.tiny_decoder
+	$(BIN)/python benchmarks/sweep_front.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

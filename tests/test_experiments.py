@@ -9,14 +9,16 @@ import torch
 from elastic_dit.backbones.dit import ElasticDiT
 from elastic_dit.backbones.spec import AdaptiveSparseAttention
 from elastic_dit.config.experiment import DecoderExperiment, Experiment, kind_of
-from elastic_dit.config.load import load
+from elastic_dit.config.load import Loaded, load
 from elastic_dit.decoders.tiny import TinyDecoder
+from elastic_dit.litert.settings import kind_of as export_kind_of
 from elastic_dit.training.plan import count_parameters, parameters_by_width
 from evaluation.settings import Evaluation
 from tests.conftest import ROOT
 
 EVALUATIONS = sorted((ROOT / "experiments" / "eval").glob("*.yaml"))
-FILES = sorted(set((ROOT / "experiments").rglob("*.yaml")) - set(EVALUATIONS))
+EXPORTS = sorted((ROOT / "experiments" / "export").glob("*.yaml"))
+FILES = sorted(set((ROOT / "experiments").rglob("*.yaml")) - set(EVALUATIONS) - set(EXPORTS))
 
 
 def experiment(name: str) -> Experiment:
@@ -34,6 +36,14 @@ def test_evaluation_is_valid_and_says_what_it_does(path: Path) -> None:
     assert loaded.config.evaluation == path.stem
     text = head(path)
     assert f"lightning evaluate {path.relative_to(ROOT)}" in text and "Cost:" in text and "Expected:" in text
+
+
+@pytest.mark.parametrize("path", EXPORTS, ids=lambda path: path.stem)
+def test_export_is_valid_and_says_what_it_does(path: Path) -> None:
+    loaded: Loaded = load(path, [], export_kind_of(path))
+    assert loaded.config.export == path.stem
+    text = head(path)
+    assert f"lightning export {path.relative_to(ROOT)}" in text and "Cost:" in text and "Expected:" in text
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
