@@ -57,6 +57,10 @@ def distil(name: str, words: list[str], run: str, strategy: str, *more: str) -> 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+# Of the two the second has more networks to shard: it runs always, the first with the slow ones.
+@pytest.mark.parametrize(
+    "distillation", [pytest.param("knowledge_distill", marks=pytest.mark.slow), "step_distill"], indirect=True
+)
 def test_fsdp2_equals_ddp_with_student_critic_and_teacher_sharded(
     distillation: tuple[str, list[str]], family: Path
 ) -> None:
