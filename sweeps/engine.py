@@ -20,7 +20,7 @@ from sweeps.worker import PARENT, POLL_SECONDS, Worker
 
 STALE_SECONDS = 5.0
 # Of so many trials that could not be trained for each that could, the space holds next to nothing.
-MOST_INFEASIBLE = 50
+MOST_INFEASIBLE = 30
 MOST_FAILED = 3
 
 
@@ -108,7 +108,7 @@ def stop_if_hopeless(sweep: Sweep, search: list[TrialRecord]) -> None:
     refused = [record for record in search if record.ended == "infeasible"]
     if len(refused) >= MOST_INFEASIBLE * sweep.budget.trials:
         raise RunError(f"{len(refused)} trials could not be trained, the last: {refused[-1].notes.get('reason')}; "
-                       "narrow the space or widen the constraints")  # fmt: skip
+                       "change the space or the constraints, or lower budget.trials")  # fmt: skip
 
 
 def require_own_runs(sweep: Sweep, store: Store) -> None:

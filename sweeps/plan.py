@@ -34,10 +34,18 @@ def missing(sweep: Sweep, search: list[TrialRecord], longer: list[TrialRecord]) 
     lacking -= sum(not addition.longer for addition in again)
     # No more than workers can take before this is asked again: every look at the queue reads all that waits.
     room = QUEUE_A_WORKER * sweep.workers - sum(record.state.name == "WAITING" for record in search)
-    again += [Addition(longer=False)] * max(0, min(lacking, room))
+    # A sampler that is sure of itself proposes the same again and again.
+    notes = {"random": True} if _repeats(search) else {}
+    again += [Addition(longer=False, notes=notes)] * max(0, min(lacking, room))
     if again or running(search) or running(longer):
         return again
     return _next_stage(sweep, search, longer)
+
+
+def _repeats(search: list[TrialRecord]) -> bool:
+    """Whether the last trial that came to an end had choices that another had before."""
+    ended = [record for record in search if record.ended]
+    return bool(ended) and "repeats" in ended[-1].notes
 
 
 def running(records: list[TrialRecord]) -> int:

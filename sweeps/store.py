@@ -17,6 +17,8 @@ figures     of the objectives known so far, by name
 continues   number of the trial, in the same study, whose place it takes because its worker died or was stopped
 ended       finished, pruned, infeasible, failed or stopped; missing where the worker died
 reason      why it was not finished
+repeats     number of the trial with the same choices, for which it is infeasible
+random      drawn at random, because the sampler repeated itself
 worker      who ran it
 """
 
@@ -24,7 +26,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,9 @@ class Store:
         self.storage = open_storage(sweep)
         self.search = self._study(sweep.sweep)
         self.longer = self._study(f"{sweep.sweep}/{LONGER}")
-        self.search.sampler = build_sampler(sweep, worker, len(self.search.get_trials(deepcopy=False)))
+        seeds = worker, len(self.search.get_trials(deepcopy=False))
+        self.sampler = build_sampler(sweep, *seeds)
+        self.chance = build_sampler(replace(sweep, sampler=replace(sweep.sampler, kind="random")), *seeds)
         self.search.pruner = build_pruner(sweep)
 
     def _study(self, name: str) -> optuna.Study:
@@ -124,6 +128,7 @@ class Store:
                 self.storage.record_heartbeat(number)
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):
                     if self.storage.set_trial_state_values(number, TrialState.RUNNING):
+                        study.sampler = self.chance if waiting.user_attrs.get("random") else self.sampler
                         trial = optuna.Trial(study, number)
                         trial.set_user_attr("worker", worker)
                         return longer, trial

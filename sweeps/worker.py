@@ -131,6 +131,7 @@ class Attempt(Watch):
         choices = dict(self.trial.params) if self.longer else space.choose(sweep.space, self.trial)
         words = [*self.given(), *space.overrides(sweep.space, choices)]
         self.note(**self.notes, overrides=words)
+        self.refuse_repetition(choices)
         for text in sweep.require:
             if not requirement.holds(text, choices):
                 raise Infeasible(f"require: {text}")
@@ -142,6 +143,15 @@ class Attempt(Watch):
         figures |= self.measured(curves)
         self.note(figures=figures)
         return [figures[name] for name in sweep.objectives]
+
+    def refuse_repetition(self, choices: space.Choices) -> None:
+        """The same choices give the same figures: another trial is drawn instead."""
+        if self.longer or "continues" in self.trial.user_attrs:
+            return
+        for other in self.worker.store.records(longer=False):
+            if other.number < self.trial.number and other.choices == choices and other.ended != "infeasible":
+                self.note(repeats=other.candidate)
+                raise Infeasible(f"the same as trial {other.candidate}")
 
     def describe(self) -> dict[str, Any]:
         """Which trial this is: what it was queued with, and what its number gives."""
