@@ -19,7 +19,7 @@ VELOCITY = "velocity"
 class NamedInputs(nn.Module):
     """A standalone network in the training form, the text projection included (a thousandth of the arithmetic).
 
-    The mobile form has five times as many operations in LiteRT's graph, because XNNPACK's softmax and matrix product
+    The mobile form has three to six times as many operations in LiteRT's graph, because XNNPACK's softmax and matrix product
     want the channels last, and is no faster on a CPU.
     """
 
