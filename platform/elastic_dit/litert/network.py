@@ -19,8 +19,8 @@ VELOCITY = "velocity"
 class NamedInputs(nn.Module):
     """A standalone network in the training form, the text projection included (a thousandth of the arithmetic).
 
-    The mobile form has three to six times as many operations in LiteRT's graph, because XNNPACK's softmax and matrix product
-    want the channels last, and is no faster on a CPU.
+    The mobile form has three to six times as many operations in LiteRT's graph, because XNNPACK's softmax and
+    matrix product want the channels last, and is no faster on a CPU.
     """
 
     def __init__(self, network: ElasticDiT) -> None:
