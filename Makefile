@@ -44,6 +44,7 @@ bench: .venv/ready-bench
 	$(BIN)/python benchmarks/distribution_matching.py
 	$(BIN)/python -m benchmarks.tiny_decoder
 	$(BIN)/python benchmarks/sweep_front.py
+	$(BIN)/python benchmarks/sweep_engine.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

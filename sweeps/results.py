@@ -45,25 +45,22 @@ def assemble(sweep: Sweep, search: list[TrialRecord], longer: list[TrialRecord])
 
 
 def best(sweep: Sweep, found: list[Candidate]) -> list[Candidate]:
-    """The front of those that got furthest, in the order of the first objective. With one objective the best alone, of
-    those that ran with the most seeds: the best of many single runs was partly lucky.
-
-    Values at different budgets are not comparable, so only the longest that any has finished counts.
-    """
-    finished = furthest(found)
-    if len(sweep.objectives) == 1:
-        most = max((len(one.seeds) for one in finished), default=0)
-        finished = [one for one in finished if len(one.seeds) == most]
+    """The front of those that compare, in the order of the first objective; with one objective the best alone."""
+    finished = comparable(found)
     kept = [finished[i] for i in front([one.values or () for one in finished], sweep.directions)]
     kept.sort(key=lambda one: (one.values or (), one.number))
     return kept if len(sweep.objectives) > 1 else kept[:1]
 
 
-def furthest(found: list[Candidate]) -> list[Candidate]:
-    """The finished ones with the most steps."""
+def comparable(found: list[Candidate]) -> list[Candidate]:
+    """The finished ones with the most steps, and of those the ones with the most seeds.
+
+    All that train with one seed see the same data in the same order, which moves every loss by more than most choices
+    do: a mean over two seeds does not compare with a value of one.
+    """
     finished = [one for one in found if one.state == "finished" and one.values is not None]
-    most = max((one.steps for one in finished), default=0)
-    return [one for one in finished if one.steps == most]
+    reached = max(((one.steps, len(one.seeds)) for one in finished), default=(0, 0))
+    return [one for one in finished if (one.steps, len(one.seeds)) == reached]
 
 
 def _of_search(sweep: Sweep, number: int, record: TrialRecord) -> Candidate:

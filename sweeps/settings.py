@@ -157,7 +157,7 @@ class Pruner:
 class Budget:
     """``trials``: trained to ``steps[0]`` optimizer steps (invalid ones not counted). Then the best ``promote[i]`` go
     on from their checkpoints to ``steps[i+1]``. In the end the best ``finalists`` are trained again with every one of
-    ``seeds``."""
+    ``seeds``, and only these make the front: give as many finalists as points are wanted on it."""
 
     trials: int
     steps: tuple[int, ...]

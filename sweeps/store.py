@@ -128,6 +128,7 @@ class Store:
                 self.storage.record_heartbeat(number)
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):
                     if self.storage.set_trial_state_values(number, TrialState.RUNNING):
+                        study.get_trials(deepcopy=False)  # Optuna's cache does not know a trial that another added
                         study.sampler = self.chance if waiting.user_attrs.get("random") else self.sampler
                         trial = optuna.Trial(study, number)
                         trial.set_user_attr("worker", worker)

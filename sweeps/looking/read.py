@@ -6,7 +6,7 @@ from pathlib import Path
 from elastic_dit.errors import RunError
 from elastic_dit.tracking.target import sqlite_path
 from sweeps.looking.shown import Axis, Point, Shown, Views, plain_names, show
-from sweeps.results import Candidate, assemble, best, candidates
+from sweeps.results import Candidate, assemble, best, candidates, comparable
 from sweeps.settings import Bound, Computed, Sweep
 from sweeps.store import Store
 
@@ -29,16 +29,16 @@ def read(sweep: Sweep, store: Store) -> Views:
 def _shown(sweep: Sweep, found: Sequence[Candidate]) -> Shown:
     chosen = best(sweep, list(found))
     ranks = {one.number: rank for rank, one in enumerate(chosen, 1)}
-    steps = max((one.steps for one in found), default=0)
-    compared = [one for one in found if one.state == "infeasible" or (one.values is not None and one.steps == steps)]
+    finished = comparable(list(found))
+    compared = [one for one in found if one.state == "infeasible" or one in finished]
+    steps, seeds = (finished[0].steps, len(finished[0].seeds)) if finished else (0, 1)
     names = plain_names(list(sweep.space))
     axes = tuple(
         Axis(name.replace("_", " "), objective.unit, objective.direction == "minimize")
         for name, objective in sweep.objectives.items()
     )
     points = tuple(_point(sweep, one, ranks.get(one.number, 0), names) for one in compared)
-    seeds = max((len(one.seeds) for one in chosen), default=1)
-    over = f", mean of up to {seeds} seeds" if seeds > 1 else ""
+    over = f", mean of {seeds} seeds" if seeds > 1 else ""
     return Shown(f"{sweep.sweep}: {sweep.base.stem}, {steps} steps{over}", axes, points)
 
 

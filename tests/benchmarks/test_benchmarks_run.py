@@ -120,6 +120,15 @@ def test_tiny_decoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert all(row["flops"] > 0 and row["parameters"] > 0 and row["memory"] >= 0 for row in rows.values())
 
 
+def test_sweep_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = quick("sweep_engine", tmp_path)
+    assert last_line(capsys).startswith("ratio: one worker / two = ")
+    assert [row["trial"] for row in result["rows"]] == [0, 1]
+    assert all(0 < row["beyond"] < row["seconds"] for row in result["rows"])
+    ((one, two),) = result["spans"]
+    assert one > 2 > two > 1 and result["ratio"]["median"] == pytest.approx(one / two)
+
+
 def test_the_published_decoders_have_their_published_sizes() -> None:
     from benchmarks.tiny_decoder import DECODERS
     from elastic_dit.training.plan import count_parameters

@@ -93,15 +93,15 @@ def sweep(tmp_path: Path) -> Sweep:
         objectives={"validation_loss": Logged("logged", "validation/loss/width_1"),
                     "arithmetic": Computed("computed", flops, unit="GFLOP")},
         constraints={"most_arithmetic": Bound(flops, at_most=LIMIT, unit="GFLOP")},
-        budget=Budget(trials=5, steps=(100, 200), promote=(2,), finalists=1, seeds=(0, 1)),
+        budget=Budget(trials=5, steps=(100, 200), promote=(3,), finalists=2, seeds=(0, 1)),
         out=tmp_path / "runs",
     )  # fmt: skip
 
 
 @pytest.fixture
 def store(sweep: Sweep) -> Store:
-    """Five trials: 0 to 2 are a front, 1 is the best one of both, 3 is refused, 4 is worse; 1 and 2 went on to 200
-    steps, 1 there with two seeds."""
+    """Five trials: 0 to 2 are a front, 1 is the best one of both, 3 is refused, 4 is worse; 0 to 2 went on to 200
+    steps, 1 and 2 there with two seeds."""
     store = Store(sweep)
     add(store, 0, choices={"attention": "full"}, values=[0.50, 1.9])
     add(store, 1, choices={"attention": "assa", "blocks": 4}, values=[0.52, 1.2])
@@ -110,8 +110,11 @@ def store(sweep: Sweep) -> Store:
     add(store, 3, choices={"attention": "assa", "blocks": 1}, notes=refused)
     add(store, 4, choices={"attention": "assa", "blocks": 2}, values=[0.70, 1.6])
     later = {"rung": 1, "steps": 200}
-    add(store, 1, True, choices={"attention": "assa", "blocks": 4}, values=[0.42, 1.2], notes=later)
-    add(store, 2, True, choices={"attention": "assa", "blocks": 8}, values=[0.55, 1.0], notes=later)
-    other = later | {"seed": 1, "run": "hand/trial-0001-seed-1"}
-    add(store, 1, True, choices={"attention": "assa", "blocks": 4}, values=[0.44, 1.2], notes=other)
+    add(store, 0, True, choices={"attention": "full"}, values=[0.41, 1.9], notes=later)
+    for number, blocks, losses in ((1, 4, (0.42, 0.44)), (2, 8, (0.55, 0.57))):
+        for seed, loss in enumerate(losses):
+            run = f"hand/trial-{number:04d}" + ("-seed-1" if seed else "")
+            notes = later | {"seed": seed, "run": run}
+            choices = {"attention": "assa", "blocks": blocks}
+            add(store, number, True, choices=choices, values=[loss, 1.4 - 0.05 * blocks], notes=notes)
     return store
