@@ -9,8 +9,8 @@ from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import Loaded, load
 from elastic_dit.errors import ConfigError
 from sweeps import metrics, requirement
-from sweeps.settings import Logged, Options, Sweep
-from sweeps.space import assignment, assignments, extremes, overrides, references, used
+from sweeps.settings import Logged, Options, Scalar, Sweep
+from sweeps.space import assignment, assignments, extremes, overrides, references, used, within
 
 
 def check(loaded: Loaded[Sweep]) -> Loaded[Experiment]:
@@ -28,6 +28,8 @@ def check(loaded: Loaded[Sweep]) -> Loaded[Experiment]:
             _check_dimension(sweep, base, name)
         for index, text in enumerate(sweep.require):
             _check_requirement(sweep, text, f"require.{index}")
+        for index, choices in enumerate(sweep.baselines):
+            _check_baseline(sweep, choices, f"baselines.{index}")
         _check_objectives(sweep, base.config)
         _check_budget(sweep, base.config)
     except InvalidValue as error:
@@ -122,6 +124,26 @@ def _check_requirement(sweep: Sweep, text: str, key: str) -> None:
         requirement.holds(text, {name: extremes(dimension)[0] for name, dimension in sweep.space.items()})
     except ValueError as error:
         raise InvalidValue(key, str(error)) from None
+
+
+def _check_baseline(sweep: Sweep, choices: dict[str, Scalar], key: str) -> None:
+    """It makes every choice that a trial would, within the space, and meets the requirements."""
+    for name, value in choices.items():
+        if name not in sweep.space:
+            raise InvalidValue(f"{key}.{name}", f"no choice of space{did_you_mean_or_all(name, sweep.space)}")
+        if not within(sweep.space[name], value):
+            raise InvalidValue(f"{key}.{name}", f"{value} is not in space.{name}")
+    referred = {other for dimension in sweep.space.values() for other in references(dimension)}
+    wanted = [name for name in sweep.space if name not in referred or name in used(sweep.space, choices)]
+    for name in wanted:
+        if name not in choices:
+            raise InvalidValue(key, f"{name} is missing")
+    for name in choices:
+        if name not in wanted:
+            raise InvalidValue(f"{key}.{name}", "goes with none of its options")
+    for text in sweep.require:
+        if not requirement.holds(text, choices):
+            raise InvalidValue(key, f"does not meet require: {text}")
 
 
 def _check_objectives(sweep: Sweep, base: Experiment) -> None:

@@ -34,9 +34,13 @@ def missing(sweep: Sweep, search: list[TrialRecord], longer: list[TrialRecord]) 
     lacking -= sum(not addition.longer for addition in again)
     # No more than workers can take before this is asked again: every look at the queue reads all that waits.
     room = QUEUE_A_WORKER * sweep.workers - sum(record.state.name == "WAITING" for record in search)
+    begun = {record.notes.get("baseline") for record in search}
+    compared = [Addition(False, dict(choices), notes={"baseline": index})
+                for index, choices in enumerate(sweep.baselines) if index not in begun]  # fmt: skip
     # A sampler that is sure of itself proposes the same again and again.
     notes = {"random": True} if _repeats(search) else {}
-    again += [Addition(longer=False, notes=notes)] * max(0, min(lacking, room))
+    drawn = [Addition(longer=False, notes=notes)] * max(0, lacking - len(compared))
+    again += [*compared, *drawn][: max(0, room)]
     if again or running(search) or running(longer):
         return again
     return _next_stage(sweep, search, longer)
@@ -46,6 +50,11 @@ def _repeats(search: list[TrialRecord]) -> bool:
     """Whether the last trial that came to an end had choices that another had before."""
     ended = [record for record in search if record.ended]
     return bool(ended) and "repeats" in ended[-1].notes
+
+
+def baselines(search: list[TrialRecord]) -> list[int]:
+    """Their candidates; one that the search had tried before it was made a baseline stands under that number."""
+    return list(dict.fromkeys(int(r.notes.get("repeats", r.candidate)) for r in search if "baseline" in r.notes))
 
 
 def running(records: list[TrialRecord]) -> int:
@@ -92,25 +101,29 @@ def _next_stage(sweep: Sweep, search: list[TrialRecord], longer: list[TrialRecor
     """Promotions to the next budget that has none yet, or the finalists' other seeds."""
     origins = {record.candidate: record for record in search if record.state.name == "COMPLETE"}
     reached = {number: record.values for number, record in origins.items()}
+    always = baselines(search)
     known = {(record.candidate, record.notes["rung"], record.notes["seed"]) for record in longer}
     for rung, count in enumerate(sweep.budget.promote, start=1):
-        chosen = _best(sweep, reached, count)
+        chosen = _best(sweep, reached, count, always)
         wanted = [(number, rung, sweep.seed) for number in chosen]
         if new := [one for one in wanted if one not in known]:
             return [_addition(sweep, origins[number], rung, seed) for number, rung, seed in new]
         done = [r for r in longer if r.notes["rung"] == rung and r.state.name == "COMPLETE"]
         reached = {record.candidate: record.values for record in done if record.notes["seed"] == sweep.seed}
     last = len(sweep.budget.steps) - 1
-    finals = [(number, last, seed) for number in _best(sweep, reached, sweep.budget.finalists)
+    finals = [(number, last, seed) for number in _best(sweep, reached, sweep.budget.finalists, always)
               for seed in sweep.budget.seeds]  # fmt: skip
     return [_addition(sweep, origins[number], last, seed) for number, _, seed in finals
             if (number, last, seed) not in known]  # fmt: skip
 
 
-def _best(sweep: Sweep, reached: dict[int, tuple[float, ...] | None], count: int) -> list[int]:
+def _best(sweep: Sweep, reached: dict[int, tuple[float, ...] | None], count: int, always: list[int]) -> list[int]:
+    """So many candidates: those of ``always`` that have values, then the others, the best first."""
     known = {number: values for number, values in reached.items() if values is not None}
     numbers = list(known)
-    return [numbers[i] for i in best_first([known[n] for n in numbers], sweep.directions)[:count]]
+    ranked = [numbers[i] for i in best_first([known[n] for n in numbers], sweep.directions)]
+    kept = [number for number in always if number in known]
+    return [*kept, *(number for number in ranked if number not in kept)][:count]
 
 
 def _addition(sweep: Sweep, origin: TrialRecord, rung: int, seed: int) -> Addition:

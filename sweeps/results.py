@@ -4,6 +4,7 @@ import statistics
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from sweeps import plan
 from sweeps.front import front
 from sweeps.settings import Scalar, Sweep
 from sweeps.store import Store, TrialRecord
@@ -17,7 +18,7 @@ class Candidate:
     finished (``steps``), the mean over ``seeds``; None where there are none. ``spread``: standard deviation over seeds
     (n - 1), empty for a single one. ``bounds``: figures of the constraints. ``reason``: why it is not finished.
     ``run``: EXPERIMENT/RUN of its run folder, empty where it never trained. ``overrides``: key=value, complete over
-    the base experiment."""
+    the base experiment. ``baseline``: one of those that are there for comparison."""
 
     number: int
     state: State
@@ -30,6 +31,7 @@ class Candidate:
     reason: str = ""
     bounds: dict[str, float] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    baseline: bool = False
 
 
 def candidates(sweep: Sweep, store: Store) -> list[Candidate]:
@@ -41,6 +43,8 @@ def assemble(sweep: Sweep, search: list[TrialRecord], longer: list[TrialRecord])
     """In the order of their numbers; those that wait without having been given choices yet are left out."""
     chains = {record.candidate: record for record in search}  # the last one took the place of those before it
     found = [_of_search(sweep, number, record) for number, record in sorted(chains.items())]
+    always = plan.baselines(search)
+    found = [replace(one, baseline=one.number in always) for one in found]
     return [_with_longer(one, longer) for one in found if one.choices]
 
 

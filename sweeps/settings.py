@@ -229,8 +229,10 @@ class Sweep:
 
     ``space``: choice by choice. A choice sets the key of the experiment that it is named by, or all of its ``keys``.
     ``require``: comparisons of choices (``radius < blocks``) that a trial must meet to be trained; one whose choices
-    are not all made is met. ``storage``: SQLAlchemy address of Optuna's storage, the queue that all workers share;
-    empty is ``sqlite:///OUT/sweeps.db``. ``train``: what trains a trial (``sweeps/train.py``).
+    are not all made is met. ``baselines``: choices that are trained whatever they are worth, to every budget and with
+    every seed, so that the others are seen beside them; they take places of the budget. ``storage``: SQLAlchemy
+    address of Optuna's storage, the queue that all workers share; empty is ``sqlite:///OUT/sweeps.db``. ``train``: what
+    trains a trial (``sweeps/train.py``).
     """
 
     sweep: str
@@ -240,6 +242,7 @@ class Sweep:
     budget: Budget
     set: dict[str, Any] = field(default_factory=dict)
     require: tuple[str, ...] = ()
+    baselines: tuple[dict[str, Scalar], ...] = ()
     constraints: dict[str, Bound] = field(default_factory=dict)
     sampler: Sampler = field(default_factory=Sampler)
     pruner: Pruner | None = None
@@ -260,6 +263,9 @@ class Sweep:
             raise ValueError("objectives must not be empty")
         if self.workers < 1:
             raise ValueError("workers must be at least 1")
+        places = [self.budget.trials, *self.budget.promote, *([self.budget.finalists] if self.budget.finalists else [])]
+        if len(self.baselines) > min(places):
+            raise ValueError("more baselines than the budget has places for")
         only = next(iter(self.objectives.values())) if len(self.objectives) == 1 else None
         if self.pruner and not isinstance(only, Logged):
             raise ValueError(

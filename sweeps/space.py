@@ -1,6 +1,7 @@
 """From a search space to choices, and from choices to settings of the experiment."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -90,6 +91,23 @@ def extremes(dimension: Dimension) -> tuple[Scalar, ...]:
             return values
         case Options(options=options):
             return tuple(options)
+        case _:
+            assert_never(dimension)
+
+
+def within(dimension: Dimension, value: Scalar) -> bool:
+    """Whether a trial can choose it."""
+    match dimension:
+        case IntRange(low=low, high=high, step=step):
+            return isinstance(value, int) and low <= value <= high and (value - low) % step == 0
+        case FloatRange(low=low, high=high, step=step):
+            if not isinstance(value, int | float) or not low <= value <= high:
+                return False
+            return step is None or math.isclose((value - low) / step, round((value - low) / step), abs_tol=1e-8)
+        case Values(values=values):
+            return value in values
+        case Options(options=options):
+            return value in options
         case _:
             assert_never(dimension)
 

@@ -14,6 +14,7 @@ run         EXPERIMENT/RUN of its run folder
 overrides   key=value over the base experiment, complete
 bounds      figures of the constraints, by name
 figures     of the objectives known so far, by name
+baseline    its place in ``baselines``, where it is one of these
 continues   number of the trial, in the same study, whose place it takes because its worker died or was stopped
 ended       finished, pruned, infeasible, failed or stopped; missing where the worker died
 reason      why it was not finished
@@ -112,10 +113,15 @@ class Store:
         distributions: dict[str, BaseDistribution],
         notes: dict[str, Any],
     ) -> None:
-        """A trial that waits for a worker; what is not in ``choices`` the sampler decides when one takes it."""
+        """A trial that waits for a worker; what is not in ``choices`` the sampler decides when one takes it.
+
+        ``distributions``: of choices that another trial made; without them the worker makes the choices as given.
+        """
+        made, given = (choices, {}) if distributions else ({}, {"fixed_params": choices})
         self.study(longer).add_trial(
-            optuna.create_trial(state=TrialState.WAITING, params=choices, distributions=distributions, user_attrs=notes)
-        )
+            optuna.create_trial(state=TrialState.WAITING, params=made, distributions=distributions, user_attrs=notes,
+                                system_attrs=given)
+        )  # fmt: skip
 
     def claim(self, worker: str) -> tuple[bool, optuna.Trial] | None:
         """A waiting trial, now running and this worker's alone, with whether it is one of the longer ones."""

@@ -241,7 +241,7 @@ class Attempt(Watch):
         (objective,) = self.worker.sweep.objectives.values()
         assert isinstance(objective, Logged)
         self.trial.report(value_of(objective.metric, values), steps)
-        if steps < self.notes["steps"] and self.trial.should_prune():
+        if steps < self.notes["steps"] and "baseline" not in self.trial.user_attrs and self.trial.should_prune():
             raise Pruned
 
 

@@ -1,6 +1,7 @@
 """``lightning sweep``. Nothing heavy is imported before it is needed."""
 
 import argparse
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ def call_sweep(args: argparse.Namespace) -> None:
     require_data(base.config)
     require_parents(base.config)
     quiet_warnings()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers hand back what they have
     from sweeps.engine import run
 
     run(loaded)

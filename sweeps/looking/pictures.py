@@ -68,6 +68,8 @@ def _pair(axis: "Axes", shown: Shown, x: int, y: int) -> None:
         offset, side = ((5, 5), "left") if point.rank % 2 else ((-5, -11), "right")  # neighbours apart
         axis.annotate(str(point.rank), (point.at(x), point.at(y)), xytext=offset, ha=side,
                       textcoords="offset points", fontsize=9, zorder=5)  # fmt: skip
+    _dots(axis, [p for p in shown.results if p.baseline], x, y, "baseline", color="none", edgecolor="black", s=130,
+          marker="D", zorder=3)  # fmt: skip
     known = [p for p in shown.broken if p.values[x] is not None and p.values[y] is not None]
     _dots(axis, known, x, y, "breaks a constraint", color=BROKEN, s=34, marker="x")
     _half_known(axis, shown, x, y)

@@ -45,7 +45,7 @@ def _shown(sweep: Sweep, found: Sequence[Candidate]) -> Shown:
 def _point(sweep: Sweep, one: Candidate, rank: int, names: Mapping[str, str]) -> Point:
     values: tuple[float | None, ...] = one.values or tuple(_known(sweep, one, name) for name in sweep.objectives)
     choices = {names[name]: value for name, value in one.choices.items()}
-    return Point(one.number, values, choices, _broken(sweep, one), one.spread, rank)
+    return Point(one.number, values, choices, _broken(sweep, one), one.spread, rank, one.baseline)
 
 
 def _known(sweep: Sweep, one: Candidate, name: str) -> float | None:

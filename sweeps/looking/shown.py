@@ -29,7 +29,8 @@ class Point:
 
     ``choices``: what was searched over, by plain name; a choice that the trial did not have to make is missing.
     ``spread``: standard deviation over seeds, of every objective, where it ran with several. ``rank``: its place on
-    the front, counted from 1 along the first objective; 0 where another trial is better.
+    the front, counted from 1 along the first objective; 0 where another trial is better. ``baseline``: there for
+    comparison.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Point:
     broken: tuple[str, ...] = ()
     spread: tuple[float, ...] = ()
     rank: int = 0
+    baseline: bool = False
 
     @property
     def complete(self) -> bool:

@@ -68,6 +68,16 @@ def test_front_goes_on_from_its_checkpoint_and_finalists_are_repeated(tmp_path: 
     assert winner.spread == pytest.approx((0.001 * 13**0.5,))  # their standard deviation
 
 
+def test_a_baseline_is_trained_as_given_and_compared_to_the_end(tmp_path: Path) -> None:
+    budget = {"trials": 6, "steps": [10, 30], "promote": [3], "finalists": 2, "seeds": [5]}
+    study = loaded(tmp_path, budget=budget, baselines=[{"optimizer.init_args.lr": 0.1}])
+    found = candidates(study.config, engine.run(study))
+    (baseline,) = (one for one in found if one.baseline)
+    assert baseline.choices == {"optimizer.init_args.lr": 0.1} and len(found) == 6
+    assert (baseline.steps, baseline.seeds) == (30, (0, 5))
+    assert max(one.values or () for one in found if one is not baseline) < (baseline.values or ())
+
+
 def test_invalid_combinations_are_never_trained_and_not_counted(tmp_path: Path) -> None:
     space = {
         "rate": {"kind": "float", "low": 1e-3, "high": 4e-3, "keys": ["optimizer.init_args.lr"]},

@@ -81,6 +81,26 @@ def test_the_best_go_on_then_the_finalist_gets_other_seeds_then_it_is_over() -> 
     assert missing(sweep(), DONE, over) == []
 
 
+def test_baselines_come_first_and_go_to_the_end_whatever_they_are_worth() -> None:
+    study = sweep(baselines=[{"seed": 4}])
+    first, other = missing(study, [], [])
+    assert (first.choices, first.notes) == ({"seed": 4}, {"baseline": 0}) and other.choices == {}
+    worst = record(0, TrialState.COMPLETE, 3.0, baseline=0)
+    promoted = missing(study, [worst, *DONE[1:]], [])
+    assert [a.notes["candidate"] for a in promoted] == [0, 1]
+    finals = missing(study, [worst, *DONE[1:]], [longer(0, 0, value=3.0), longer(1, 1, value=1.0)])
+    assert [(a.notes["candidate"], a.notes["seed"]) for a in finals] == [(0, 7), (0, 8)]
+
+
+def test_a_baseline_that_was_tried_before_stands_under_that_number() -> None:
+    """It was made one after the study had begun: its own trial is refused as a repetition, and asked for only once."""
+    study = sweep(baselines=[{"seed": 0}])
+    (late,) = missing(study, DONE, [])
+    assert late.notes == {"baseline": 0}
+    refused = record(3, TrialState.FAIL, ended="infeasible", baseline=0, repeats=0)
+    assert [a.notes["candidate"] for a in missing(study, [*DONE, refused], [])] == [0, 1]
+
+
 def test_front_and_order() -> None:
     points = [(1.0, 5.0), (2.0, 4.0), (2.1, 4.5), (5.0, 1.0), (2.2, 3.9), (9.0, 9.0)]
     assert front(points, BOTH) == [0, 1, 3, 4]
