@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import on_device
-from benchmarks.on_device import EAGER, LITERT, NETWORKS, PASSES, PHONE, QUICK, conclude, main
+from benchmarks.on_device import CONVERTED, EAGER, FILES, LITERT, NETWORKS, PASSES, PHONE, conclude, main
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import load
 from elastic_dit.training.plan import parameters_by_width
@@ -28,7 +28,7 @@ def test_the_conclusion_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[st
     known = {("small", EAGER): 4.0, ("small", LITERT): 2.0, ("A", EAGER): 8.0, ("A", LITERT): 6.0, ("D", EAGER): 4.0}
     seconds = {key: [known.get(key, 2.0), known.get(key, 2.0)] for key in PASSES}
     file = {"parameters": 1, "seconds": 1.0, "bytes": 1, "operations": 1, "error": 1e-6, "peak_gb": 1.0}
-    conclude(seconds, dict.fromkeys(NETWORKS, file), tmp_path / "x.json")
+    conclude(seconds, dict.fromkeys(CONVERTED, file), tmp_path / "x.json")
     result = json.loads((tmp_path / "x.json").read_text())
     assert result["ratio"]["median"] == 2 and result["met"]
     assert result["ladder"][EAGER]["median"] == 2 and result["ladder"][LITERT]["median"] == 3
@@ -38,12 +38,13 @@ def test_the_conclusion_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.slow
 def test_quick(tmp_path: Path) -> None:
-    pytest.importorskip("litert_torch", reason="LiteRT is an extra: pip install 'elastic-dit[litert]'")
+    for name in ("litert_torch", "onnxruntime", "onnxscript"):
+        pytest.importorskip(name, reason="an extra: pip install 'elastic-dit[litert,bench]'")
     main(["--quick", "--json", str(tmp_path / "x.json"), "--models", str(tmp_path / "models")])
     result = json.loads((tmp_path / "x.json").read_text())
     assert {"machine", "benchmark", "rows", "ratio", "required", "met"} <= set(result)
     assert {(row["network"], row["runtime"]) for row in result["rows"]} == set(PASSES)
     assert all(row["seconds"][0] > 0 for row in result["rows"])
-    assert {path.name for path in (tmp_path / "models").iterdir()} == {
-        f"{name}{ending}" for name in QUICK for ending in (".tflite", ".json")
-    }
+    files = {f"{name}.{FILES[runtime]}" for name, runtime in CONVERTED}
+    assert {path.name for path in (tmp_path / "models").iterdir()} >= files | {f"{name}.json" for name in files}
+    assert all(file["error"] < 1e-4 for file in result["converted"])
