@@ -132,6 +132,24 @@ def test_killed_command_is_gone_on_with(tmp_path: Path, postgres: str) -> None:
     assert_each_once(tmp_path, sweep)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_hands_back_its_trials(tmp_path: Path, number: signal.Signals) -> None:
+    """Its workers do, so that the next start need not wait for their silence to be noticed."""
+    sweep = prepare(tmp_path, "", seconds=0.2, heartbeat={"every": 60, "grace": 600})
+    process = start(tmp_path, "--workers", "2")
+    try:
+        while len(running_workers(sweep)) < 2:
+            assert process.poll() is None, (tmp_path / "out.txt").read_text()
+            time.sleep(0.2)
+        process.send_signal(number)
+        assert process.wait(60) == 1
+        assert "the same command goes on with s" in (tmp_path / "out.txt").read_text()
+        assert start(tmp_path, "--workers", "2").wait(120) == 0, (tmp_path / "out.txt").read_text()
+    finally:
+        process.kill()
+    assert_each_once(tmp_path, sweep)
+
+
 @pytest.mark.slow
 def test_submitit_workers_share_the_study(tmp_path: Path, postgres: str) -> None:
     pytest.importorskip("submitit")
