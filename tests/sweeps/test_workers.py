@@ -132,6 +132,7 @@ def test_killed_command_is_gone_on_with(tmp_path: Path, postgres: str) -> None:
     assert_each_once(tmp_path, sweep)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_hands_back_its_trials(tmp_path: Path, number: signal.Signals) -> None:
     """Its workers do, so that the next start need not wait for their silence to be noticed."""
