@@ -138,8 +138,9 @@ def convert_onnx(module: NamedInputs, inputs: dict[str, Tensor], file: Path) -> 
     expected = module.eval()(**inputs)[VELOCITY]
     began = time.perf_counter()
     program = torch.onnx.export(
-        module, kwargs=inputs, input_names=list(inputs), output_names=[VELOCITY], dynamo=True, verbose=False
-    )
+        module, kwargs=inputs, input_names=list(inputs), output_names=[VELOCITY], dynamo=True, verbose=False,
+        optimize=False,  # takes more than ten minutes at this size; the runtime optimizes when it loads the file
+    )  # fmt: skip
     seconds = time.perf_counter() - began
     assert program is not None
     program.save(file, external_data=True)  # the format itself holds 2 GB at most

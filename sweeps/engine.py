@@ -1,21 +1,24 @@
 """``lightning sweep``: fills the queue, keeps workers at it, ends when nothing is missing."""
 
+import fcntl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+from elastic_dit.config.component import build
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.config.load import Loaded
 from elastic_dit.errors import ConfigError, RunError, Stopped
 from elastic_dit.files import write_atomically
 from sweeps import plan, results
 from sweeps.check import check, require_same_study
-from sweeps.launchers import Crew, launcher_for
+from sweeps.launchers import Crew, Launcher, launcher_for
 from sweeps.parent import ParentRun
 from sweeps.progress import Line, summary, table
-from sweeps.settings import Processes, Sweep
-from sweeps.store import Store, TrialRecord
+from sweeps.settings import Computed, Processes, Sweep
+from sweeps.store import Store, TrialRecord, answering
 from sweeps.worker import PARENT, POLL_SECONDS, Worker
 
 STALE_SECONDS = 5.0
@@ -35,10 +38,17 @@ def run(loaded: Loaded[Sweep]) -> Store:
     settings = sweep.folder / "sweep.yaml"
     require_same_study(settings, sweep)
     launcher = launcher_for(sweep, settings) if distributed(sweep) else None
+    try_figures(sweep, base.config)
+    with alone(sweep), answering(sweep):
+        return _run(loaded, base, launcher)
+
+
+def _run(loaded: Loaded[Sweep], base: Loaded[Experiment], launcher: Launcher | None) -> Store:
+    sweep = loaded.config
     store = Store(sweep)
     require_own_runs(sweep, store)
     worker = Worker(sweep, store)
-    try_figures(worker, base.config)
+    settings = sweep.folder / "sweep.yaml"
     (sweep.folder / "log").mkdir(parents=True, exist_ok=True)
     write_atomically(settings, loaded.to_yaml())
     parent = ParentRun(loaded, base.config)
@@ -70,14 +80,16 @@ def drive(store: Store, work: Callable[[], bool | None]) -> None:
     """Add what is missing and let ``work`` be done, until nothing is; ``work`` says whether it took its time."""
     line = Line(store.sweep)
     looked = 0.0
+    failed_before = sum(record.ended == "failed" for record in store.records(longer=False))
     try:
         while True:
             if time.monotonic() - looked > STALE_SECONDS:
                 store.fail_stale()
                 looked = time.monotonic()
             search, longer = store.records(longer=False), store.records(longer=True)
-            stop_if_hopeless(store.sweep, search)
             additions = plan.missing(store.sweep, search, longer)
+            if not all(addition.longer for addition in additions):
+                stop_if_hopeless(store.sweep, search, failed_before)
             for one in additions:
                 store.add(one.longer, one.choices, one.distributions, one.notes)
             going = sum(record.state.name == "RUNNING" for record in (*search, *longer))
@@ -98,14 +110,17 @@ def trained(sweep: Sweep, search: list[TrialRecord], longer: list[TrialRecord]) 
     return sum(n["steps"] - (before.get(n["steps"], 0) if n["seed"] == sweep.seed else 0) for n in done if "steps" in n)
 
 
-def stop_if_hopeless(sweep: Sweep, search: list[TrialRecord]) -> None:
-    """``RunError`` with the last reason where trials only fail, or hardly any choice can be trained."""
-    failed = [record for record in search if record.ended == "failed"]
+def stop_if_hopeless(sweep: Sweep, search: list[TrialRecord], failed_before: int) -> None:
+    """``RunError`` with the last reason where trials only fail, or hardly any choice can be trained.
+
+    ``failed_before``: so many had failed when the command began; their cause may be mended.
+    """
+    failed = [record for record in search if record.ended == "failed"][failed_before:]
     finished = any(record.ended in ("finished", "pruned") for record in search)
     if len(failed) >= MOST_FAILED and not finished:
         raise RunError(f"the first {len(failed)} trials failed: {failed[-1].notes.get('reason')}; see "
                        f"{sweep.folder / 'log'}")  # fmt: skip
-    refused = [record for record in search if record.ended == "infeasible"]
+    refused = [record for record in search if record.ended == "infeasible" and "repeats" not in record.notes]
     if len(refused) >= MOST_INFEASIBLE * sweep.budget.trials:
         raise RunError(f"{len(refused)} trials could not be trained, the last: {refused[-1].notes.get('reason')}; "
                        "change the space or the constraints, or lower budget.trials")  # fmt: skip
@@ -119,12 +134,26 @@ def require_own_runs(sweep: Sweep, store: Store) -> None:
                           "this one another name, sweep=NAME")  # fmt: skip
 
 
-def try_figures(worker: Worker, experiment: Experiment) -> None:
+@contextmanager
+def alone(sweep: Sweep) -> Iterator[None]:
+    """``RunError`` where another command on this machine drives the study: both would add what is missing."""
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    with (sweep.folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{sweep.sweep} is being run by another command (it holds {file.name})") from None
+        yield
+
+
+def try_figures(sweep: Sweep, experiment: Experiment) -> None:
     """Compute every figure of the base experiment once: what is wrong with one is said before the first trial."""
-    for group, figures in (("objectives", worker.computed), ("constraints", worker.bounds)):
+    objectives = {name: one.of for name, one in sweep.objectives.items() if isinstance(one, Computed)}
+    bounds = {name: one.of for name, one in sweep.constraints.items()}
+    for group, figures in (("objectives", objectives), ("constraints", bounds)):
         for name, figure in figures.items():
             try:
-                float(figure(experiment))
+                float(build(figure)(experiment))
             except (ValueError, TypeError, NotImplementedError) as error:
                 raise ConfigError(f"{group}.{name}: {str(error).splitlines()[0]}") from error
 
@@ -132,11 +161,14 @@ def try_figures(worker: Worker, experiment: Experiment) -> None:
 def finish(store: Store, parent: ParentRun) -> None:
     """The table, the pictures, the next command."""
     sweep = store.sweep
-    found = results.candidates(sweep, store)
+    search = store.records(longer=False)
+    found = results.assemble(sweep, search, store.records(longer=True))
     best = results.best(sweep, found)
     pictures = draw(store) if best else []
     parent.finish(best, pictures)
     print(f"\n{sweep.sweep}: {summary(sweep, found)}")
+    if plan.exhausted(search):
+        print(f"the space holds no more than {sum(record.ended == 'finished' for record in search)} trials")
     if best:
         print(table(sweep, found))
     for path in pictures:

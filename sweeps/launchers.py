@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +15,9 @@ from elastic_dit.errors import ConfigError, RunError
 from sweeps.settings import Processes, Ray, Slurm, Sweep
 
 STOP_SECONDS = 60
-# So often a worker may leave before it is the code or the machine that is wrong, and not the single worker.
-MOST_STARTS = 20
+# So often in a row a worker may leave soon: then it is the code or the machine that is wrong, not the single worker.
+MOST_STARTS = 10
+SOON_SECONDS = 60.0
 
 
 class Launcher(Protocol):
@@ -35,17 +37,23 @@ class Crew:
 
     def __init__(self, launcher: Launcher, size: int, log: Path) -> None:
         self.launcher, self.log = launcher, log
-        self.starts = dict.fromkeys(range(size), 0)
+        self.size = size
+        self.begun: dict[int, float] = {}
+        self.left_soon = dict.fromkeys(range(size), 0)
 
     def keep(self) -> None:
         """Start those that are not there. Raises ``RunError`` where one leaves again and again."""
-        for index, starts in self.starts.items():
-            if starts and self.launcher.alive(index):
-                continue
-            if starts == MOST_STARTS:
-                raise RunError(f"worker {index} ended {starts} times; it says why in {self.log}")
+        for index in range(self.size):
+            if index in self.begun:
+                if self.launcher.alive(index):
+                    continue
+                soon = time.monotonic() - self.begun[index] < SOON_SECONDS
+                self.left_soon[index] = self.left_soon[index] + 1 if soon else 0
+            if self.left_soon[index] == MOST_STARTS:
+                raise RunError(f"worker {index} ended {MOST_STARTS} times in a row, each within {SOON_SECONDS:g} s; "
+                               f"it says why in {self.log}")  # fmt: skip
             self.launcher.start(index)
-            self.starts[index] += 1
+            self.begun[index] = time.monotonic()
 
     def __enter__(self) -> "Crew":
         return self
@@ -81,6 +89,7 @@ class ProcessLauncher:
         threads = str(max(1, (os.cpu_count() or 1) // sweep.workers))
         # Threads of two processes that share cores wait for each other: computing becomes many times slower.
         self.environment = {"OMP_NUM_THREADS": threads} | os.environ
+        self.gpus = visible_gpus() if sweep.workers > 1 else []
 
     def start(self, index: int) -> None:
         with (self.settings.parent / "log" / f"worker-{index}.log").open("ab") as log:
@@ -89,7 +98,7 @@ class ProcessLauncher:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self.environment,
+                env=self.environment | gpu_for(index, self.gpus),
             )
 
     def alive(self, index: int) -> bool:
@@ -100,6 +109,19 @@ class ProcessLauncher:
             with suppress(ProcessLookupError):
                 worker.send_signal(signal.SIGTERM)
         _wait(self.workers.values())
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES names, or would name."""
+    import torch
+
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",") if given else [str(index) for index in range(torch.cuda.device_count())]
+
+
+def gpu_for(index: int, gpus: list[str]) -> dict[str, str]:
+    """One GPU for each worker, in turn where there are more workers."""
+    return {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}
 
 
 def _wait(workers: Iterable["subprocess.Popen[bytes]"]) -> None:

@@ -14,6 +14,8 @@ from sweeps.settings import Scalar, Sweep
 from sweeps.store import TrialRecord
 
 QUEUE_A_WORKER = 2
+# Choices drawn one after the other, many of them at random, that had all been tried: the space holds no more.
+MOST_REPEATS = 60
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ def missing(sweep: Sweep, search: list[TrialRecord], longer: list[TrialRecord]) 
     again += [_again(record, True) for record in orphans(longer, sweep.heartbeat.retries)]
     lacking = sweep.budget.trials - sum(record.live for record in search) - given_up(sweep, search)
     lacking -= sum(not addition.longer for addition in again)
+    if exhausted(search):
+        lacking = 0
     # No more than workers can take before this is asked again: every look at the queue reads all that waits.
     room = QUEUE_A_WORKER * sweep.workers - sum(record.state.name == "WAITING" for record in search)
-    begun = {record.notes.get("baseline") for record in search}
-    compared = [Addition(False, dict(choices), notes={"baseline": index})
-                for index, choices in enumerate(sweep.baselines) if index not in begun]  # fmt: skip
+    begun = [record.notes.get("baseline") for record in search]
+    compared = [Addition(False, dict(choices), notes={"baseline": dict(choices)})
+                for choices in sweep.baselines if choices not in begun]  # fmt: skip
     # A sampler that is sure of itself proposes the same again and again.
     notes = {"random": True} if _repeats(search) else {}
     drawn = [Addition(longer=False, notes=notes)] * max(0, lacking - len(compared))
@@ -52,9 +56,25 @@ def _repeats(search: list[TrialRecord]) -> bool:
     return bool(ended) and "repeats" in ended[-1].notes
 
 
-def baselines(search: list[TrialRecord]) -> list[int]:
+def exhausted(search: list[TrialRecord]) -> bool:
+    """Whether there is nothing left to draw that was not tried before."""
+    repeats = 0
+    for record in search:
+        if record.ended in ("finished", "pruned", "failed"):
+            repeats = 0
+        repeats += "repeats" in record.notes
+    return repeats >= MOST_REPEATS
+
+
+def baselines(sweep: Sweep, search: list[TrialRecord]) -> list[int]:
     """Their candidates; one that the search had tried before it was made a baseline stands under that number."""
-    return list(dict.fromkeys(int(r.notes.get("repeats", r.candidate)) for r in search if "baseline" in r.notes))
+    marked = [record for record in search if record.notes.get("baseline") in sweep.baselines]
+    return list(dict.fromkeys(int(record.notes.get("repeats", record.candidate)) for record in marked))
+
+
+def finished(sweep: Sweep, search: list[TrialRecord], longer: list[TrialRecord]) -> bool:
+    """Whether the study lacks nothing and nothing runs."""
+    return not (running(search) or running(longer) or missing(sweep, search, longer))
 
 
 def running(records: list[TrialRecord]) -> int:
@@ -68,7 +88,7 @@ def orphans(records: list[TrialRecord], retries: int) -> list[TrialRecord]:
     return [
         record
         for record in records
-        if record.state.name == "FAIL" and record.ended in ("", "stopped") and record.number not in taken
+        if (record.lost or record.ended == "stopped") and record.number not in taken
         and deaths(record, records) <= retries
     ]  # fmt: skip
 
@@ -78,22 +98,21 @@ def deaths(record: TrialRecord, records: list[TrialRecord]) -> int:
     count, by_number = 0, {one.number: one for one in records}
     here: TrialRecord | None = record
     while here is not None:
-        count += here.state.name == "FAIL" and not here.ended
+        count += here.lost
         here = by_number.get(here.notes.get("continues", -1))
     return count
 
 
 def given_up(sweep: Sweep, records: list[TrialRecord]) -> int:
     """Trials on which too many workers died."""
-    return sum(
-        record.state.name == "FAIL" and not record.ended and deaths(record, records) > sweep.heartbeat.retries
-        for record in records
-    )
+    return sum(record.lost and deaths(record, records) > sweep.heartbeat.retries for record in records)
 
 
 def _again(record: TrialRecord, longer: bool) -> Addition:
-    kept = {name: value for name, value in record.notes.items() if name not in ("ended", "reason", "worker")}
+    kept = {name: value for name, value in record.notes.items() if name not in ("ended", "reason", "worker", "first")}
     notes = kept | {"continues": record.number, "candidate": record.candidate}
+    if "baseline" in notes:  # which its worker may not have come to choose
+        return Addition(longer, dict(notes["baseline"]), notes=notes)
     return Addition(longer, record.choices, record.distributions, notes)
 
 
@@ -101,7 +120,7 @@ def _next_stage(sweep: Sweep, search: list[TrialRecord], longer: list[TrialRecor
     """Promotions to the next budget that has none yet, or the finalists' other seeds."""
     origins = {record.candidate: record for record in search if record.state.name == "COMPLETE"}
     reached = {number: record.values for number, record in origins.items()}
-    always = baselines(search)
+    always = baselines(sweep, search)
     known = {(record.candidate, record.notes["rung"], record.notes["seed"]) for record in longer}
     for rung, count in enumerate(sweep.budget.promote, start=1):
         chosen = _best(sweep, reached, count, always)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from sweeps.results import Candidate, best
+from sweeps.results import Candidate, best, comparable
 from sweeps.settings import Sweep
 
 LOG_SECONDS = 20.0
@@ -67,8 +67,9 @@ def _span(values: Sequence[float]) -> str:
 
 
 def table(sweep: Sweep, found: Sequence[Candidate]) -> str:
-    """The best trials, one a line: number, objectives with their spread over seeds, choices."""
+    """The best trials and the baselines, one a line: number, objectives with their spread over seeds, choices."""
     chosen = best(sweep, list(found))
+    chosen += [one for one in comparable(list(found)) if one.baseline and one not in chosen]
     heads = ["trial", *(f"{n} ({o.unit})" if o.unit else n for n, o in sweep.objectives.items()), "steps", "choices"]
     rows = [heads]
     for one in chosen:
@@ -78,7 +79,7 @@ def table(sweep: Sweep, found: Sequence[Candidate]) -> str:
             for value, deviation in zip(one.values or (), spread, strict=True)
         ]
         choices = ", ".join(f"{name}={_short(value)}" for name, value in one.choices.items())
-        rows.append([str(one.number), *figures, str(one.steps), choices])
+        rows.append([str(one.number), *figures, str(one.steps), choices + (" (baseline)" if one.baseline else "")])
     widths = [max(len(row[i]) for row in rows) for i in range(len(heads) - 1)]
     return "\n".join("  ".join([*(c.rjust(w) for c, w in zip(row, widths, strict=False)), row[-1]]) for row in rows)
 

@@ -40,10 +40,12 @@ def candidates(sweep: Sweep, store: Store) -> list[Candidate]:
 
 
 def assemble(sweep: Sweep, search: list[TrialRecord], longer: list[TrialRecord]) -> list[Candidate]:
-    """In the order of their numbers; those that wait without having been given choices yet are left out."""
+    """In the order of their numbers; those that wait without having been given choices yet are left out, and
+    those that only repeat another."""
     chains = {record.candidate: record for record in search}  # the last one took the place of those before it
+    chains = {number: record for number, record in chains.items() if "repeats" not in record.notes}
     found = [_of_search(sweep, number, record) for number, record in sorted(chains.items())]
-    always = plan.baselines(search)
+    always = plan.baselines(sweep, search)
     found = [replace(one, baseline=one.number in always) for one in found]
     return [_with_longer(one, longer) for one in found if one.choices]
 

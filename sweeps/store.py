@@ -14,11 +14,12 @@ run         EXPERIMENT/RUN of its run folder
 overrides   key=value over the base experiment, complete
 bounds      figures of the constraints, by name
 figures     of the objectives known so far, by name
-baseline    its place in ``baselines``, where it is one of these
+baseline    the choices, where they are one of ``baselines``
 continues   number of the trial, in the same study, whose place it takes because its worker died or was stopped
 ended       finished, pruned, infeasible, failed or stopped; missing where the worker died
 reason      why it was not finished
 repeats     number of the trial with the same choices, for which it is infeasible
+first       it is the one that is trained with these choices
 random      drawn at random, because the sampler repeated itself
 worker      who ran it
 """
@@ -67,6 +68,11 @@ class TrialRecord:
         return str(self.notes.get("ended", ""))
 
     @property
+    def lost(self) -> bool:
+        """Whether its worker died: also between saying how it ended and storing the values."""
+        return self.state == TrialState.FAIL and self.ended in ("", "finished", "pruned")
+
+    @property
     def live(self) -> bool:
         """Waiting, running, or done for good."""
         return self.state != TrialState.FAIL or self.ended == "failed"
@@ -93,7 +99,9 @@ class Store:
             storage=self.storage, study_name=name, directions=list(self.sweep.directions), load_if_exists=True
         )
         if tuple(d.name.lower() for d in study.directions) != self.sweep.directions:
-            raise RunError(f"{self.sweep.url} holds a study {name} with other objectives; give this one another name")
+            raise RunError(
+                f"{shown_url(self.sweep)} holds a study {name} with other objectives; give this one another name"
+            )
         return study
 
     def study(self, longer: bool) -> optuna.Study:
@@ -196,16 +204,45 @@ def open_storage(sweep: Sweep) -> optuna.storages.RDBStorage:
             grace_period=sweep.heartbeat.grace,
         )
     except ImportError as error:
-        raise ConfigError(f"storage: {url} needs a driver that is not installed: {error}") from error
+        raise ConfigError(f"storage: {shown_url(sweep)} needs a driver that is not installed: {error}") from error
     except ValueError as error:
-        raise ConfigError(f"storage: {url}: {error}") from error
+        raise ConfigError(f"storage: {shown_url(sweep)}: {error}") from error
     except Exception as error:  # every driver has its own
         if not _concerns_database(error):
             raise
-        raise RunError(f"storage: {url} does not answer: {str(error).splitlines()[0]}") from error
+        raise RunError(f"storage: {shown_url(sweep)} does not answer: {str(error).splitlines()[0]}") from error
     if sqlite:
         _lock_whole_transactions(storage)
     return storage
+
+
+def shown_url(sweep: Sweep) -> str:
+    """Where the study is kept, without the password."""
+    import sqlalchemy
+
+    try:
+        return sqlalchemy.make_url(sweep.url).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return sweep.url
+
+
+def study_names(sweep: Sweep) -> list[str]:
+    """What the storage holds."""
+    return optuna.get_all_study_names(open_storage(sweep))
+
+
+@contextmanager
+def answering(sweep: Sweep) -> Iterator[None]:
+    """``RunError`` in one line where the storage stops to answer while the block runs."""
+    try:
+        yield
+    except Exception as error:  # every driver has its own
+        if not _concerns_database(error):
+            raise
+        cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
+        raise RunError(
+            f"storage: {shown_url(sweep)} does not answer: {cause}; the same command goes on with {sweep.sweep}"
+        ) from error
 
 
 def _concerns_database(error: Exception) -> bool:

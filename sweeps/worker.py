@@ -1,11 +1,13 @@
 """One worker: takes trials from the queue, runs them in this process, and says what came out."""
 
+import math
 import os
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -21,7 +23,7 @@ from elastic_dit.errors import ConfigError, RunError, Stopped, UserError
 from sweeps import requirement, space
 from sweeps.metrics import Curves, value_at, value_of
 from sweeps.settings import Computed, Logged, Scored, Sweep
-from sweeps.store import Store
+from sweeps.store import Store, answering
 from sweeps.train import Job, Lost, Pruned, Watch
 
 POLL_SECONDS = 0.3
@@ -43,10 +45,10 @@ def work(sweep: Sweep, index: int, folder: Path | None = None) -> None:
     parent = os.getppid()
     worker = Worker(sweep, Store(sweep, index))
     idle_since = time.monotonic()
-    while not worker.store.closed:
+    while not worker.store.closed and os.getppid() == parent:
         if worker.run_one():
             idle_since = time.monotonic()
-        elif time.monotonic() - idle_since > PATIENCE_SECONDS or os.getppid() != parent:
+        elif time.monotonic() - idle_since > PATIENCE_SECONDS:
             return
         else:
             time.sleep(POLL_SECONDS)
@@ -106,13 +108,11 @@ class Worker:
         values: list[float] | None = None,
     ) -> None:
         """Nothing where the trial is no longer this worker's."""
-        try:
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
             trial.set_user_attr("ended", ended)
             if reason:
                 trial.set_user_attr("reason", reason)
-            study.tell(trial, values, state)
-        except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-            return
+            study.tell(trial, values, state, skip_if_finished=True)
 
 
 @dataclass
@@ -142,6 +142,9 @@ class Attempt(Watch):
         curves = self.worker.train(self.job(loaded, figures), self)
         figures |= self.measured(curves)
         self.note(figures=figures)
+        for name in sweep.objectives:
+            if not math.isfinite(figures[name]):
+                raise RunError(f"{name} is {figures[name]}")
         return [figures[name] for name in sweep.objectives]
 
     def refuse_repetition(self, choices: space.Choices) -> None:
@@ -149,9 +152,13 @@ class Attempt(Watch):
         if self.longer or "continues" in self.trial.user_attrs:
             return
         for other in self.worker.store.records(longer=False):
-            if other.number < self.trial.number and other.choices == choices and other.ended != "infeasible":
+            if other.number == self.trial.number or other.choices != choices or other.ended == "infeasible":
+                continue
+            # Of two that chose at once the earlier one is trained.
+            if other.number < self.trial.number or "first" in other.notes:
                 self.note(repeats=other.candidate)
                 raise Infeasible(f"the same as trial {other.candidate}")
+        self.note(first=True)
 
     def describe(self) -> dict[str, Any]:
         """Which trial this is: what it was queued with, and what its number gives."""
@@ -255,7 +262,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sweep = load(Path(sys.argv[1]), [], Sweep).config
     try:
-        work(sweep, int(sys.argv[2]), Path.cwd())
+        with answering(sweep):
+            work(sweep, int(sys.argv[2]), Path.cwd())
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(error.status)

@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,9 @@ def call_sweep(args: argparse.Namespace) -> None:
 
     base = check(loaded)
     if args.check:
+        from sweeps.engine import try_figures
+
+        try_figures(loaded.config, base.config)
         print(f"{args.file}: in order")
         return
     require_data(base.config)
@@ -66,9 +70,14 @@ def call_sweep(args: argparse.Namespace) -> None:
 
 def look(args: argparse.Namespace, sweep: "Sweep") -> None:
     """What is asked of a study that was begun before."""
+    from sweeps import plan
+    from sweeps.check import require_same_study
     from sweeps.looking.read import open_study
 
+    require_same_study(sweep.folder / "sweep.yaml", sweep)
     store = open_study(sweep, args.file)
+    if not args.dashboard and not plan.finished(sweep, store.records(longer=False), store.records(longer=True)):
+        print(f"{sweep.sweep} is not finished: this is how it stands", file=sys.stderr)
     if args.dashboard:
         from sweeps.looking.dashboard import dashboard
 

@@ -45,7 +45,7 @@ def page(views: Views, shares: Mapping[str, Mapping[str, float]]) -> str:
         parts.append(f"<h2>{title}</h2>\n{body}")
         if number == 0:
             parts.append(front_table(shown))
-    counts = f"{len(shown.results)} results, {len(shown.broken)} trials that break a constraint"
+    counts = f"{len(shown.results)} results, {len(shown.broken)} refused"
     summary = f"{counts}. Point at a mark to see its choices."
     return _PAGE.format(title=html.escape(shown.title), summary=summary, parts="\n".join(parts))
 
@@ -104,7 +104,7 @@ def _half_known(figure: "Figure", shown: Shown, x: int, y: int, seen: int, colum
         return
     edge = min(known) - 0.04 * (max(known) - min(known))  # type: ignore[type-var, operator]
     symbol = "line-ns-open" if seen == x else "line-ew-open"
-    layer = {"points": points, "name": "breaks a constraint, untrained",
+    layer = {"points": points, "name": "refused, untrained",
              "marker": {"color": BROKEN, "size": 12, "symbol": symbol}}  # fmt: skip
     spots = ([p.values[seen] for p in points], [edge] * len(points))
     _scatter(figure, shown, layer, 1, column, *(spots if seen == x else spots[::-1]))
@@ -188,7 +188,7 @@ def _layers(shown: Shown) -> list[dict[str, Any]]:
     rest = [p for p in shown.results if not p.rank]
     return [
         {"points": rest, "name": "result", "marker": {"color": RESULT, "size": 7}},
-        {"points": shown.broken, "name": "breaks a constraint",
+        {"points": shown.broken, "name": "refused",
          "marker": {"color": BROKEN, "size": 8, "symbol": "x-thin-open"}},
         {"points": shown.front, "name": shown.best, "marker": {"color": FRONT, "size": 10}},
     ]  # fmt: skip
@@ -211,7 +211,7 @@ def _hover(shown: Shown, point: Point) -> str:
     lines = [f"<b>trial {point.number}</b>" + (f", {shown.best} {point.rank}" if point.rank else "")]
     lines += [f"{axis.short}: {text}" for axis, text in zip(shown.axes, shown.figures(point), strict=True)]
     lines += [f"{name}: {show(value)}" for name, value in point.choices.items()]
-    lines += [f"breaks: {text}" for text in point.broken]
+    lines += [f"refused: {text}" for text in point.broken]
     return "<br>".join(html.escape(line) if not line.startswith("<b>") else line for line in lines)
 
 

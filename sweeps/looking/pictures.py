@@ -71,7 +71,7 @@ def _pair(axis: "Axes", shown: Shown, x: int, y: int) -> None:
     _dots(axis, [p for p in shown.results if p.baseline], x, y, "baseline", color="none", edgecolor="black", s=130,
           marker="D", zorder=3)  # fmt: skip
     known = [p for p in shown.broken if p.values[x] is not None and p.values[y] is not None]
-    _dots(axis, known, x, y, "breaks a constraint", color=BROKEN, s=34, marker="x")
+    _dots(axis, known, x, y, "refused", color=BROKEN, s=34, marker="x")
     _half_known(axis, shown, x, y)
     axis.set(xlabel=shown.axes[x].label, ylabel=shown.axes[y].label)
     axis.grid(alpha=0.3)
@@ -85,7 +85,7 @@ def _half_known(axis: "Axes", shown: Shown, x: int, y: int) -> None:
             ends = [0.0] * len(values)
             spots = (values, ends) if seen == x else (ends, values)
             axis.scatter(*spots, transform=place, color=BROKEN, marker="|" if seen == x else "_", s=160,
-                         clip_on=False, label=f"breaks a constraint, untrained ({len(values)})")  # fmt: skip
+                         clip_on=False, label=f"refused, untrained ({len(values)})")  # fmt: skip
 
 
 def _history(axis: "Axes", shown: Shown) -> None:
@@ -101,7 +101,7 @@ def _history(axis: "Axes", shown: Shown) -> None:
     known = [p for p in shown.broken if p.values[FIRST] is not None]
     if known:
         axis.scatter([p.number for p in known], [p.at(FIRST) for p in known], color=BROKEN, marker="x", s=34,
-                     label="breaks a constraint")  # fmt: skip
+                     label="refused")  # fmt: skip
     axis.set(xlabel="trial", ylabel=objective.label)
     axis.grid(alpha=0.3)
 
@@ -160,7 +160,7 @@ def slices(shown: Shown) -> "Figure":
 def _layers(shown: Shown) -> list[tuple[Sequence[Point], dict[str, object]]]:
     return [
         ([p for p in shown.results if not p.rank], {"color": RESULT, "s": 22, "label": "result"}),
-        (shown.broken, {"color": BROKEN, "s": 26, "marker": "x", "label": "breaks a constraint"}),
+        (shown.broken, {"color": BROKEN, "s": 26, "marker": "x", "label": "refused"}),
         (shown.front, {"color": FRONT, "s": 34, "zorder": 4, "label": shown.best}),
     ]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from elastic_dit.errors import RunError
 from elastic_dit.tracking.target import sqlite_path
 from sweeps.looking.shown import Axis, Point, Shown, Views, plain_names, show
-from sweeps.results import Candidate, assemble, best, candidates, comparable
+from sweeps.plan import finished
+from sweeps.results import Candidate, assemble, best, comparable
 from sweeps.settings import Bound, Computed, Sweep
-from sweeps.store import Store
+from sweeps.store import Store, shown_url, study_names
 
 
 def open_study(sweep: Sweep, file: Path) -> Store:
@@ -18,20 +19,26 @@ def open_study(sweep: Sweep, file: Path) -> Store:
         raise RunError(
             f"{sweep.sweep} has not begun ({sweep.url} does not exist); begin it with: lightning sweep {file}"
         )
+    if sweep.sweep not in study_names(sweep):
+        raise RunError(
+            f"{sweep.sweep} has not begun (it is not in {shown_url(sweep)}); begin it with: lightning sweep {file}"
+        )
     return Store(sweep)
 
 
 def read(sweep: Sweep, store: Store) -> Views:
-    search = assemble(sweep, store.records(longer=False), [])
-    return Views(_shown(sweep, search), _shown(sweep, candidates(sweep, store)))
+    search, longer = store.records(longer=False), store.records(longer=True)
+    state = "" if finished(sweep, search, longer) else ", not finished yet"
+    first, all_budgets = assemble(sweep, search, []), assemble(sweep, search, longer)
+    return Views(_shown(sweep, first, state), _shown(sweep, all_budgets, state))
 
 
-def _shown(sweep: Sweep, found: Sequence[Candidate]) -> Shown:
+def _shown(sweep: Sweep, found: Sequence[Candidate], state: str) -> Shown:
     chosen = best(sweep, list(found))
     ranks = {one.number: rank for rank, one in enumerate(chosen, 1)}
-    finished = comparable(list(found))
-    compared = [one for one in found if one.state == "infeasible" or one in finished]
-    steps, seeds = (finished[0].steps, len(finished[0].seeds)) if finished else (0, 1)
+    results = comparable(list(found))
+    compared = [one for one in found if one.state == "infeasible" or one in results]
+    steps, seeds = (results[0].steps, len(results[0].seeds)) if results else (0, 1)
     names = plain_names(list(sweep.space))
     axes = tuple(
         Axis(name.replace("_", " "), objective.unit, objective.direction == "minimize")
@@ -39,7 +46,7 @@ def _shown(sweep: Sweep, found: Sequence[Candidate]) -> Shown:
     )
     points = tuple(_point(sweep, one, ranks.get(one.number, 0), names) for one in compared)
     over = f", mean of {seeds} seeds" if seeds > 1 else ""
-    return Shown(f"{sweep.sweep}: {sweep.base.stem}, {steps} steps{over}", axes, points)
+    return Shown(f"{sweep.sweep}: {sweep.base.stem}, {steps} steps{over}{state}", axes, points)
 
 
 def _point(sweep: Sweep, one: Candidate, rank: int, names: Mapping[str, str]) -> Point:

@@ -10,7 +10,7 @@ from sweeps.looking.compose import compose
 from sweeps.looking.shown import show
 from sweeps.results import Candidate, best, candidates
 from sweeps.settings import Sweep
-from sweeps.store import Store
+from sweeps.store import Store, shown_url
 
 # What makes a trial a run of its study; the experiment has its own.
 STUDYS_OWN = ("experiment", "runs")
@@ -49,8 +49,6 @@ def knee(points: Sequence[Sequence[float]], directions: Sequence[str]) -> int:
 
 def _about(file: Path, sweep: Sweep, store: Store, chosen: Candidate, front: Sequence[Candidate]) -> list[str]:
     """The lines of the opening comment."""
-    from sqlalchemy import make_url
-
     choices = ", ".join(f"{name} {show(value)}" for name, value in chosen.choices.items())
     spreads = chosen.spread or (0.0,) * len(sweep.objectives)
     values = [
@@ -61,10 +59,9 @@ def _about(file: Path, sweep: Sweep, store: Store, chosen: Candidate, front: Seq
     others = [str(one.number) for one in front if one.number != chosen.number]
     place = "best" if len(sweep.objectives) == 1 else "on the front"
     of_front = f", {place}" + (f" with {', '.join(others)}" if others else "") if chosen in front else ""
-    url = make_url(sweep.url).render_as_string(hide_password=True)
     return [
         f"Trial {chosen.number} of the study {sweep.sweep} ({file}) over {sweep.base}: {choices}.",
-        f"From: {chosen.run}{of_front}; the study is kept at {url}.",
+        f"From: {chosen.run}{of_front}; the study is kept at {shown_url(sweep)}.",
         f"Cost: {chosen.steps} steps; in the study {_seconds(store, chosen):.0f} s.",
         f"Expected: {', '.join(values)}{seeds}, as the study found it.",
     ]

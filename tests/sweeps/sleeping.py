@@ -1,5 +1,6 @@
 """Trials that wait instead of computing, through the real engine: two of them at once do not share a core's time."""
 
+import math
 import os
 import time
 from pathlib import Path
@@ -12,19 +13,31 @@ from sweeps.train import Job, Watch
 class Sleep:
     """Goes on from its last "checkpoint", as training does, and notes in ``ends`` beside the runs when it came to its
     end. The loss is the rate, plus what falls with the steps, plus a
-    thousandth of the seed; a rate above ``diverges`` fails."""
+    thousandth of the seed; a rate above ``diverges`` fails, one above ``nan_above`` gives no number, and with the file
+    ``fails_with`` all fail."""
 
-    def __init__(self, seconds: float = 0.0, slices: int = 10, diverges: float = 1e9) -> None:
+    def __init__(
+        self,
+        seconds: float = 0.0,
+        slices: int = 10,
+        diverges: float = 1e9,
+        nan_above: float = 1e9,
+        fails_with: str = "",
+    ) -> None:
         self.seconds, self.slices, self.diverges = seconds, slices, diverges
+        self.nan_above, self.fails_with = nan_above, fails_with
 
     def __call__(self, job: Job, watch: Watch) -> Curves:
         experiment = job.loaded.config
         rate, steps = experiment.optimizer.init_args["lr"], experiment.training.max_steps
         if rate > self.diverges:
             raise RuntimeError("loss is not finite")
+        if self.fails_with and Path(self.fails_with).exists():
+            raise RuntimeError("fuse")
+        offset = math.nan if rate > self.nan_above else experiment.seed / 1e3
         folder = Path(experiment.runs) / experiment.experiment / job.name
         every = experiment.training.validate_every
-        losses = {step: rate + experiment.seed / 1e3 + 1 / step for step in range(every, steps + 1, every)}
+        losses = {step: rate + offset + 1 / step for step in range(every, steps + 1, every)}
         for step, loss in losses.items():
             if step > done(folder):
                 for _ in range(self.slices):

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from elastic_dit.errors import RunError, Stopped
-from sweeps import engine
+from sweeps import engine, launchers
 from sweeps.results import best, candidates
-from sweeps.store import Store
+from sweeps.store import Store, answering
 from sweeps.train import Train
 from tests.sweeps.sleeping import Sleep
 from tests.sweeps.study import loaded
@@ -76,6 +76,82 @@ def test_a_baseline_is_trained_as_given_and_compared_to_the_end(tmp_path: Path) 
     assert baseline.choices == {"optimizer.init_args.lr": 0.1} and len(found) == 6
     assert (baseline.steps, baseline.seeds) == (30, (0, 5))
     assert max(one.values or () for one in found if one is not baseline) < (baseline.values or ())
+
+
+def test_a_figure_that_is_no_number_fails_the_trial(tmp_path: Path) -> None:
+    """Optuna refuses it as a value; the study must still come to its end."""
+    train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"nan_above": 1e-2}}
+    study = loaded(tmp_path, train=train)
+    found = candidates(study.config, engine.run(study))
+    states = {one.state for one in found if float(str(one.choices["optimizer.init_args.lr"])) > 1e-2}
+    assert len(found) == 6 and states == {"failed"}
+    assert {one.reason for one in found if one.state == "failed"} == {"loss is nan"}
+
+
+def test_a_study_goes_on_after_what_made_its_trials_fail_is_mended(tmp_path: Path) -> None:
+    train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"fails_with": str(tmp_path / "fuse")}}
+    (tmp_path / "fuse").touch()
+    study = loaded(tmp_path, train=train)
+    with pytest.raises(RunError, match="the first 3 trials failed: RuntimeError: fuse"):
+        engine.run(study)
+    (tmp_path / "fuse").unlink()
+    states = [one.state for one in candidates(study.config, engine.run(study))]
+    assert sorted(states) == ["failed"] * 3 + ["finished"] * 3
+
+
+def test_a_space_smaller_than_the_budget_is_tried_whole_and_promoted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {"rate": {"kind": "values", "values": [1e-3, 2e-3], "keys": ["optimizer.init_args.lr"]}}
+    study = loaded(tmp_path, space=space, budget={"trials": 6, "steps": [10, 20], "promote": [1]})
+    found = candidates(study.config, engine.run(study))
+    assert sorted(one.steps for one in found) == [10, 20]
+    assert "the space holds no more than 2 trials" in capsys.readouterr().out
+
+
+def test_two_commands_do_not_drive_one_study(tmp_path: Path) -> None:
+    study = loaded(tmp_path)
+    with engine.alone(study.config), pytest.raises(RunError, match="is being run by another command"):
+        engine.run(study)
+    assert len(engine.run(study).records(longer=False)) == 6
+
+
+def test_workers_that_leave_late_are_started_again_and_those_that_die_at_once_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dead:
+        started = 0
+
+        def start(self, index: int) -> None:
+            self.started += 1
+
+        def alive(self, index: int) -> bool:
+            return False
+
+        def stop(self) -> None: ...
+
+    crew = launchers.Crew(Dead(), 1, tmp_path)
+    with pytest.raises(RunError, match="worker 0 ended 10 times in a row"):
+        for _ in range(30):
+            crew.keep()
+    monkeypatch.setattr(launchers, "SOON_SECONDS", 0.0)
+    patient = launchers.Crew(Dead(), 1, tmp_path)
+    for _ in range(30):
+        patient.keep()
+
+
+def test_every_worker_has_a_gpu_of_its_own() -> None:
+    assert [launchers.gpu_for(i, ["2", "5"])["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["2", "5", "2"]
+    assert launchers.gpu_for(0, []) == {}
+
+
+def test_a_storage_that_fails_meanwhile_is_one_line_without_its_password(tmp_path: Path) -> None:
+    import sqlalchemy.exc
+
+    sweep = loaded(tmp_path, storage="postgresql+psycopg2://me:hunter2@db/x").config
+    with pytest.raises(RunError, match="does not answer: the server is gone") as caught, answering(sweep):
+        raise sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("the server is gone"))
+    assert "hunter2" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_invalid_combinations_are_never_trained_and_not_counted(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from elastic_dit.config.typed import convert
 from sweeps.front import best_first, front
-from sweeps.plan import missing
+from sweeps.plan import MOST_REPEATS, baselines, missing
 from sweeps.settings import Sweep
 from sweeps.store import TrialRecord
 
@@ -84,8 +84,8 @@ def test_the_best_go_on_then_the_finalist_gets_other_seeds_then_it_is_over() -> 
 def test_baselines_come_first_and_go_to_the_end_whatever_they_are_worth() -> None:
     study = sweep(baselines=[{"seed": 4}])
     first, other = missing(study, [], [])
-    assert (first.choices, first.notes) == ({"seed": 4}, {"baseline": 0}) and other.choices == {}
-    worst = record(0, TrialState.COMPLETE, 3.0, baseline=0)
+    assert (first.choices, first.notes) == ({"seed": 4}, {"baseline": {"seed": 4}}) and other.choices == {}
+    worst = record(0, TrialState.COMPLETE, 3.0, baseline={"seed": 4})
     promoted = missing(study, [worst, *DONE[1:]], [])
     assert [a.notes["candidate"] for a in promoted] == [0, 1]
     finals = missing(study, [worst, *DONE[1:]], [longer(0, 0, value=3.0), longer(1, 1, value=1.0)])
@@ -96,9 +96,32 @@ def test_a_baseline_that_was_tried_before_stands_under_that_number() -> None:
     """It was made one after the study had begun: its own trial is refused as a repetition, and asked for only once."""
     study = sweep(baselines=[{"seed": 0}])
     (late,) = missing(study, DONE, [])
-    assert late.notes == {"baseline": 0}
-    refused = record(3, TrialState.FAIL, ended="infeasible", baseline=0, repeats=0)
+    assert late.notes == {"baseline": {"seed": 0}}
+    refused = record(3, TrialState.FAIL, ended="infeasible", baseline={"seed": 0}, repeats=0)
     assert [a.notes["candidate"] for a in missing(study, [*DONE, refused], [])] == [0, 1]
+
+
+def test_a_baseline_goes_back_with_its_choices_and_another_one_is_added() -> None:
+    study = sweep(baselines=[{"seed": 4}])
+    dead = TrialRecord(0, TrialState.FAIL, {}, {}, None, {"baseline": {"seed": 4}})
+    assert missing(study, [dead], [])[0].choices == {"seed": 4}
+    old = record(0, TrialState.COMPLETE, 1.0, baseline={"seed": 4})
+    changed = sweep(baselines=[{"seed": 5}])
+    assert missing(changed, [old], [])[0].choices == {"seed": 5} and baselines(changed, [old]) == []
+
+
+@pytest.mark.parametrize("ended", ["finished", "pruned"])
+def test_a_worker_that_died_while_it_told_its_result_is_not_the_end(ended: str) -> None:
+    lost = record(2, TrialState.FAIL, ended=ended)
+    assert missing(sweep(), [*DONE[:2], lost], [])[0].notes["continues"] == 2
+    promoted = [longer(0, 1), record(1, TrialState.FAIL, candidate=2, rung=1, ended=ended)]
+    assert [a.notes["continues"] for a in missing(sweep(), DONE, promoted)] == [1]
+
+
+def test_a_space_without_more_choices_goes_on_with_what_it_has() -> None:
+    repeats = [record(n, TrialState.FAIL, ended="infeasible", repeats=0) for n in range(2, 2 + MOST_REPEATS)]
+    assert all(not a.longer for a in missing(sweep(), [*DONE[:2], *repeats[:-1]], []))
+    assert {a.notes["candidate"] for a in missing(sweep(), [*DONE[:2], *repeats], [])} == {0, 1}
 
 
 def test_front_and_order() -> None:

@@ -21,7 +21,7 @@ from elastic_dit.tracking.logger import RunLogger
 from elastic_dit.tracking.ui import free_port
 from sweeps.looking.dashboard import dashboard
 from sweeps.settings import Sweep
-from sweeps.store import Store
+from sweeps.store import Store, study_names
 
 
 @pytest.fixture
@@ -57,8 +57,29 @@ def test_winner_is_written_and_the_next_command_said(
     assert main(["sweep", str(file), "--winner", "2", "--to", str(to)]) == 0
     assert capsys.readouterr().out.splitlines() == [f"{to}: trial 2", f"next     lightning run {to}"]
     assert main(["sweep", str(file), "--winner", "2", "--to", str(to)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    remark, error = capsys.readouterr().err.splitlines()
+    assert remark == "hand is not finished: this is how it stands" and "exists already" in error
     assert main(["run", str(to), "--print-config"]) == 0
+
+
+@pytest.mark.parametrize("words", [["--plots"], ["--winner"]])
+def test_a_study_whose_file_has_changed_is_not_shown(
+    file: Path, sweep: Sweep, store: Store, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep.folder.mkdir(parents=True)
+    (sweep.folder / "sweep.yaml").write_text(file.read_text())
+    assert main(["sweep", str(file), "seed=3", *words]) == 2
+    error = capsys.readouterr().err
+    assert "was begun with another seed (0, now 3)" in error and error.count("\n") == 1
+
+
+def test_looking_at_a_study_that_has_not_begun_does_not_begin_it(
+    file: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the storage holds other studies."""
+    assert main(["sweep", str(file), "sweep=never", "--plots"]) == 1
+    assert "never has not begun" in capsys.readouterr().err
+    assert study_names(store.sweep) == ["hand", "hand/longer"]
 
 
 @pytest.mark.parametrize("words", [["--plots"], ["--winner"], ["--dashboard"]])

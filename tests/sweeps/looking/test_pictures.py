@@ -25,8 +25,8 @@ def test_pareto_picture_holds_every_trial_in_its_place(shown: Shown) -> None:
     [axes] = figure.axes
     np.testing.assert_allclose(offsets(axes, "front"), [[9.0, 0.50], [7.0, 0.52], [4.0, 0.58]])
     np.testing.assert_allclose(offsets(axes, "result"), [[8.0, 0.60]])
-    np.testing.assert_allclose(offsets(axes, "breaks a constraint (1)"), [[12.0, 0.49]])
-    np.testing.assert_allclose(offsets(axes, "breaks a constraint, untrained"), [[14.0, 0.0]])
+    np.testing.assert_allclose(offsets(axes, "refused (1)"), [[12.0, 0.49]])
+    np.testing.assert_allclose(offsets(axes, "refused, untrained"), [[14.0, 0.0]])
     assert axes.get_xlabel() == "predicted latency (ms), lower is better"
     assert axes.get_ylabel() == "validation loss, lower is better"
     written = "\n".join(text.get_text() for text in axes.texts)
@@ -46,7 +46,7 @@ def test_single_objective_shows_the_best_so_far(single: Shown) -> None:
     [axes] = pictures.pareto(single).axes
     np.testing.assert_allclose(offsets(axes, "best"), [[0, 0.50]])
     assert axes.get_xlabel() == "trial"
-    assert "breaks" in "".join(str(c.get_label()) for c in axes.collections)
+    assert "refused" in "".join(str(c.get_label()) for c in axes.collections)
 
 
 def test_slices_have_a_panel_for_every_objective_and_choice(shown: Shown) -> None:
@@ -93,9 +93,9 @@ def test_pareto_figure_has_the_same_trials(shown: Shown) -> None:
     figure = interactive.pareto(shown)
     by_name = {trace.name: trace for trace in figure.data if trace.name}
     assert list(zip(by_name["front"].x, by_name["front"].y, strict=True)) == [(9.0, 0.50), (7.0, 0.52), (4.0, 0.58)]
-    assert list(by_name["breaks a constraint, untrained"].x) == [14.0]
+    assert list(by_name["refused, untrained"].x) == [14.0]
     assert [a.text for a in figure.layout.annotations] == ["1", "2", "3"]
-    assert "breaks: latency at most 10 ms" in by_name["breaks a constraint"].text[0]
+    assert "refused: latency at most 10 ms" in by_name["refused"].text[0]
 
 
 def test_parallel_lines_stay_between_the_ends(shown: Shown) -> None:
