@@ -45,8 +45,10 @@ def call_latency(args: argparse.Namespace) -> None:
     bundle = open_bundle(args.bundle)
     print(measure_bundle(bundle, settings) if settings.measure else predict_bundle(bundle, settings))
     if bundle.run:
-        device = f" device={settings.device}" if settings.device else ""
-        print(f"next     lightning recommend run={bundle.run}{device} size={bundle.size_text} budget=400ms")
+        from elastic_dit.latency.records import read
+
+        device = read(bundle.folder)[-1].device
+        print(f'next     lightning recommend run={bundle.run} "device={device}" size={bundle.size_text} budget=400ms')
 
 
 def call_recommend(args: argparse.Namespace) -> None:

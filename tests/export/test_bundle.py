@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from elastic_dit.export.build import export, open_packages, verify_bundle
 from elastic_dit.export.census import Census
 from elastic_dit.export.package import Literal, Package
 from elastic_dit.export.settings import Export
-from elastic_dit.export.subject import load_subject
+from elastic_dit.export.subject import bundle_name, load_subject
 from elastic_dit.export.verify import verify
 from elastic_dit.files import sha256_of
 
@@ -74,6 +75,41 @@ def test_one_changed_weight_is_noticed(bundle: Path, settings: Export, tmp_path:
     # And the comparison of outputs notices by itself, without a look at the weights.
     changed = [c for c in verify(open_packages(copy), load_subject(settings), settings) if not c.passes(settings)]
     assert [c.what for c in changed] == ["velocity at time 0.6"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("rm -r transformer.mlpackage", "lacks transformer.mlpackage"),
+        ("rm -r decoder.mlpackage", "lacks decoder.mlpackage"),
+        ("find transformer.mlpackage -name weight.bin -delete", "holds no weight.bin"),
+        ("truncate -s 100 $(find transformer.mlpackage -name weight.bin)", "weight.bin is damaged"),
+        ("truncate -s 0 $(find transformer.mlpackage -name weight.bin)", "weight.bin is damaged"),
+    ],
+)
+def test_a_damaged_bundle_is_one_line(bundle: Path, tmp_path: Path, damage: str, message: str) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "b")
+    subprocess.run(damage, shell=True, cwd=copy, check=True)
+    with pytest.raises(RunError, match=message) as caught:
+        verify_bundle(copy, [])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bundle_is_compared_with_the_run_that_it_is_of(bundle: Path, tmp_path: Path) -> None:
+    content = json.loads((bundle / "manifest.json").read_text())
+    assert content["settings"]["run"] == content["weights"]["run"] == "elastic_pretrain/t"
+    copy = shutil.copytree(bundle, tmp_path / "b")
+    content["weights"]["sha256"] = "0" * 64
+    (copy / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(RunError, match="the weights of elastic_pretrain/t have changed since"):
+        verify_bundle(copy, [])
+
+
+def test_bundles_of_other_forms_have_other_names(settings: Export) -> None:
+    forms = (settings, replace(settings, batch=2), replace(settings, target="iOS18"), replace(settings, query_chunk=0),
+             replace(settings, decoder="tiny_decoder/d"))  # fmt: skip
+    names = {bundle_name(form, None) for form in forms}
+    assert len(names) == 5 and not any("/" in name for name in names)
 
 
 def test_another_width_of_the_run_is_not_what_was_exported(bundle: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_prediction_is_printed_and_kept(bundle: Path, capsys: pytest.CaptureFi
     expected = coefficients.predict(CENSUS, find_device("iphone16promax"))
     assert "predicted latency" in out and "measured latency" not in out
     assert f"{expected.milliseconds:.1f}" in out and "1024x768" in out
-    assert "lightning recommend run=elastic_pretrain/r size=1024x768" in out
+    assert 'lightning recommend run=elastic_pretrain/r "device=iphone16promax" size=1024x768' in out
     (record,) = read(bundle)
     assert (record.kind, record.device, record.milliseconds) == ("predicted", "iphone16promax", expected.milliseconds)
     assert record.low < record.milliseconds < record.high
@@ -62,6 +62,8 @@ def test_measuring_elsewhere_says_so_in_one_line(bundle: Path, where: str, capsy
         (["device=iphone16promx"], 2, "iphone16promax"),
         (["measure=android"], 2, "iphone"),
         (["iterations=0"], 2, "at least 1"),
+        (["measure=mac", "device=iphone16promax"], 2, "measure=mac measures no such device"),
+        (["measure=iphone", "device=mac_m4"], 2, "measure=iphone measures no such device"),
         (["devce=iphone16promax"], 2, "device"),
     ],
 )

@@ -13,7 +13,7 @@ from elastic_dit.export.census import Census, OperationCost
 from elastic_dit.latency.devices import DISPATCH, SUSTAINED, find_device
 from elastic_dit.latency.quality import Quality, Way, from_reports, way_of
 from elastic_dit.latency.recommend import Candidate, Cost, best
-from elastic_dit.latency.records import add, measured
+from elastic_dit.latency.records import add, content_hash, measured
 from elastic_dit.tracking.journal import FILE_NAME, Journal
 from elastic_dit.training.run_folder import create
 from evaluation import report
@@ -29,7 +29,7 @@ def way(width: float, steps: int = 4, guidance: float = 1.0, sampler: str = "eul
 
 
 def candidate(width: float, quality: float, ms: float, memory: int = 10, steps: int = 4) -> Candidate:
-    return Candidate(way(width, steps), quality, Cost(ms, 100.0, memory, "predicted"))
+    return Candidate(way(width, steps), quality, Cost(ms, 0.7 * ms, 1.5 * ms, 100.0, memory, "predicted"))
 
 
 THREE = [candidate(0.375, 0.6, 200), candidate(0.5, 0.7, 360), candidate(1.0, 0.8, 1100, memory=1000)]
@@ -51,6 +51,14 @@ def test_the_best_that_fits(limits: tuple[float, float, float], width: float | N
     assert (found.way.width if found else None) == width
 
 
+def test_a_limit_inside_the_interval_leaves_a_doubt() -> None:
+    """Of 360 ms with 252 to 540: 400 ms may or may not be kept, 600 ms are kept for sure, 200 ms are not."""
+    limits = [(limit, float("inf"), float("inf")) for limit in (200.0, 400.0, 600.0)]
+    assert [(THREE[1].fits(limit), THREE[1].doubtful(limit)) for limit in limits] == [
+        (False, False), (True, True), (True, False),
+    ]  # fmt: skip
+
+
 def test_losses_are_better_when_lower_and_equals_when_faster() -> None:
     assert best(THREE, False, NO_LIMIT) is THREE[0]
     slow, fast = candidate(0.5, 0.7, 360, steps=28), candidate(0.5, 0.7, 360, steps=4)
@@ -58,7 +66,7 @@ def test_losses_are_better_when_lower_and_equals_when_faster() -> None:
 
 
 def test_guidance_and_heun_take_more_evaluations() -> None:
-    cost = Cost(100.0, 50.0, 1, "predicted")
+    cost = Cost(100.0, 90.0, 120.0, 50.0, 1, "predicted")
     assert Candidate(way(1, 10), 0, cost).picture == 1050
     assert Candidate(way(1, 10, guidance=4.0), 0, cost).picture == 2050
     assert Candidate(way(1, 10, sampler="heun"), 0, cost).picture == pytest.approx(1950)
@@ -133,6 +141,8 @@ class Project:
         content = {"weights": {"run": RUN, "sha256": "0"}, "network": {"width": width},
                    "image": {"height": 1024, "width": 1024}, "settings": {"batch": 1}}  # fmt: skip
         (path / "manifest.json").write_text(json.dumps(content))
+        (path / "transformer.mlpackage").mkdir()
+        (path / "transformer.mlpackage" / "weights").write_text(str(flops))
         return path
 
     def recommend(self, *words: str) -> tuple[int, str, str]:
@@ -165,18 +175,47 @@ def test_measurements_come_first_and_stand_apart(project: Project) -> None:
     for width, value, flops in ((0.5, 0.7, 10**12), (1.0, 0.8, 2 * 10**12)):
         project.evaluate(width, value)
         folder = project.export(width, flops)
-    record = measured([500.0], "transformer", "0", "iphone16promax", "iOS 18", "CPU_AND_NE", 1, "1024x1024")
+    content = content_hash(folder / "transformer.mlpackage")
+    record = measured([500.0], "transformer", content, "iphone16promax", "iOS 18", "CPU_AND_NE", 1, "1024x1024")
     add(folder, record)  # of the full width, of which the prediction would fit
     status, out, _ = project.recommend("budget=400ms")
     assert status == 0
     predicted, measurement = out.split("latency measured")
     assert "500.0" in measurement and "500.0" not in predicted and "best     width 0.5" in out
     assert "lightning sample" in project.recommend("budget=600ms")[1]
+    # Of another package, or on other units, later.
+    add(folder, replace(record, sha256="0", milliseconds=5.0))
+    add(folder, replace(record, units="CPU_ONLY", milliseconds=900.0))
+    assert "500.0 (500.0 to 500.0)" in project.recommend("budget=600ms")[1]
     # On another device nothing was measured.
     assert "latency measured" not in project.recommend("budget=600ms", "device=iphone15pro")[1]
     # A device that is in no list can still have been measured on.
     add(folder, replace(record, device="My phone"))
     assert project.recommend("budget=600ms", "device=My phone")[2].count("no such device") == 1  # 0.5 was not
+
+
+def test_other_bundles_that_cannot_be_read_do_not_hinder(project: Project) -> None:
+    project.evaluate(0.5, 0.7)
+    folder = project.export(0.5, 5 * 10**12)
+    for name, content in (("broken", "{"), ("litert", '{"file": "network.tflite"}'), (".b.9.tmp", "{")):
+        (folder.parent / name).mkdir()
+        (folder.parent / name / "manifest.json").write_text(content)
+    status, out, err = project.recommend("budget=400ms")
+    assert status == 0 and "(no bundle)" not in out
+    assert err.count("left out") == 2 and "network.tflite and no Core ML packages" in err and ".tmp" not in err
+
+
+def test_what_is_measured_next_is_filed_under_the_device_that_was_asked_for(project: Project) -> None:
+    project.evaluate(0.5, 0.7)
+    project.export(0.5, 10**12)
+    assert "measure=iphone team=TEAM device=iphone15pro" in project.recommend("budget=1s", "device=iphone15pro")[1]
+    assert "measure=mac device=mac_m4" in project.recommend("budget=1s", "device=mac_m4")[1]
+
+
+def test_the_metric_of_most_widths_speaks() -> None:
+    reports = [a_report(0.5, 0.7), *(a_report(w, 0.3, metric="clip-score (x)") for w in (0.375, 0.5, 1.0))]
+    found = from_reports(reports, RUN, "")
+    assert found is not None and found.metric == "clip-score (x)" and len(found.values) == 3
 
 
 def test_without_bundles_the_description_is_costed(project: Project) -> None:
@@ -222,6 +261,7 @@ def test_nothing_fits(project: Project) -> None:
         (["budget=400"], "400ms"),
         (["budget=400mb"], "400ms"),
         (["budget=-3ms"], "positive"),
+        (["budget=0", "picture=2s"], "positive"),
         (["memory=1.5"], "1.5GB"),
         (["budget=400ms", "device=iphone16promx"], "iphone16promax"),
         (["budget=400ms", "metric=genevl"], "geneval"),

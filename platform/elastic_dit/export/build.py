@@ -3,6 +3,7 @@
 import json
 import math
 import resource
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from elastic_dit.export.subject import Subject, load_subject
 from elastic_dit.export.verify import Check, verify
 from elastic_dit.mobile.weights import mobile_weights
 
-CENSUS = "census.json"
+CENSUS, LATENCY = "census.json", "latency.jsonl"
 
 
 def export(settings: Export) -> Path:
@@ -55,6 +56,8 @@ def export(settings: Export) -> Path:
         checks = check(packages, subject, settings) if settings.verify else []
         content = manifest(settings, subject, packages, censuses, checks)
         (temporary / MANIFEST).write_text(json.dumps(content, indent=2, default=str) + "\n")
+        if (folder / LATENCY).is_file():  # measured on a phone, perhaps; each line says of which package
+            shutil.copy(folder / LATENCY, temporary)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory {peak:.2f} GB")
     require_budget(censuses[TRANSFORMER], settings)
@@ -67,18 +70,25 @@ def verify_bundle(folder: Path, overrides: list[str]) -> None:
     Raises ``RunError`` where they differ or the budget is exceeded.
     """
     settings = bundle_settings(folder, overrides)
+    content = json.loads((folder / MANIFEST).read_text())
     packages = open_packages(folder)
+    if missing := [name for name in content["packages"] if name not in packages]:
+        raise RunError(f"{folder} lacks {', '.join(f'{name}.mlpackage' for name in missing)}; export it again")
     taken = census.take(packages[TRANSFORMER])
     print(f"{table(taken)}\n")
-    check(packages, load_subject(settings), settings)
+    subject = load_subject(settings)
+    if subject.run == content["weights"]["run"] and subject.weights != content["weights"]["sha256"]:
+        raise RunError(f"the weights of {subject.run} have changed since {folder} was exported; export it again")
+    check(packages, subject, settings)
     require_budget(taken, settings)
 
 
 def bundle_settings(folder: Path, overrides: list[str]) -> Export:
     """What a bundle was made with, as its manifest says, with changes."""
     try:
-        values: dict[str, Any] = json.loads((folder / MANIFEST).read_text())["settings"]
-    except (OSError, ValueError, KeyError) as error:
+        content: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        values, _, _ = content["settings"], content["packages"], content["weights"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder} is no exported bundle: no readable {MANIFEST}") from error
     try:
         for text in overrides:

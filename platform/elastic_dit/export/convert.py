@@ -107,7 +107,7 @@ def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> N
             raise
         except Exception as error:  # coremltools raises of all kinds: KeyError, ValueError, NotImplementedError, ...
             reason = " ".join(str(error).split())
-            if "FileWriter" in reason:  # says no more than that writing failed
+            if "FileWriter" in reason or "filesystem error" in reason:  # say no more than that writing failed
                 free = shutil.disk_usage(path.parent).free / 1e6
                 raise RunError(f"{path} could not be written: {free:.1f} MB are free on its disk") from error
             raise RunError(f"{path.stem}: cannot be converted to Core ML: {type(error).__name__}: {reason}") from error

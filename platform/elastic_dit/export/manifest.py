@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def manifest(
     censuses: Mapping[str, Census],
     checks: Iterable[Check],
 ) -> dict[str, Any]:
-    """JSON-able; the fields are described in README.md."""
+    """JSON-able; what an application does with it stands in README.md, under On device."""
     experiment, spec = subject.experiment, subject.network.spec
     sampling = experiment.sampling
     height, width = subject.size
@@ -71,7 +72,8 @@ def manifest(
             {"output": c.what, "max_error": c.max_error, "snr_db": c.snr if math.isfinite(c.snr) else None}
             for c in checks
         ],
-        "settings": plain(settings),
+        # The latest run today may not be so when the bundle is verified.
+        "settings": plain(replace(settings, run=subject.run or None, decoder=subject.decoder_run or None)),
     }
 
 

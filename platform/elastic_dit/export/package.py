@@ -114,7 +114,10 @@ class Package:
 
     @cached_property
     def blob(self) -> Any:
-        return _BlobStorageReader(str(next((self.path / "Data").rglob("weight.bin"))))
+        file = next((self.path / "Data").rglob("weight.bin"), None)
+        if file is None:
+            raise RunError(f"{self.path} holds no weight.bin; export it again")
+        return _BlobStorageReader(str(file))
 
     def read(self, literal: Literal) -> NDArray[Any]:
         """A literal's value, of ``TYPES[dtype]`` and its shape."""
@@ -131,8 +134,13 @@ class Package:
 
     def _from_blob(self, wanted: TensorType, offset: int) -> NDArray[Any]:
         kind = {"FLOAT16": "fp16", "FLOAT32": "float"}.get(wanted.dtype, wanted.dtype.lower())
-        values = np.asarray(getattr(self.blob, f"read_{kind}_data")(offset))
-        return values.view(TYPES[wanted.dtype]).reshape(wanted.shape)
+        try:
+            values = np.asarray(getattr(self.blob, f"read_{kind}_data")(offset))
+            return values.view(TYPES[wanted.dtype]).reshape(wanted.shape)
+        except (RuntimeError, ValueError) as error:
+            raise RunError(
+                f"{self.path}: weight.bin is damaged ({str(error).splitlines()[0]}); export it again"
+            ) from error
 
 
 def _operation(operation: Any, path: Path) -> Operation:

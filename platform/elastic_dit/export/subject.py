@@ -1,7 +1,7 @@
 """What is exported: a network of one width with what surrounds it, from a run or from a description alone."""
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -100,7 +100,13 @@ def bundle_name(settings: Export, folder: RunFolder | None) -> str:
     """Of the bundle's folder."""
     source = folder.name.replace("/", "-") if folder else f"{Path(settings.experiment or '').stem}-random"
     size = f"-{settings.size}" if settings.size else ""
-    return f"{settings.export}-{source}-{settings.width:g}x{size}-{settings.precision}"
+    usual = {one.name: one.default for one in fields(Export)}
+    special = "".join(
+        f"-{name.replace('_', '')}_{str(value).replace('/', '-')}"
+        for name in ("batch", "target", "blockwise", "query_chunk", "decoder")
+        if (value := getattr(settings, name)) != usual[name]
+    )
+    return f"{settings.export}-{source}-{settings.width:g}x{size}-{settings.precision}{special}"
 
 
 def randomised(experiment: Experiment, settings: Export) -> ElasticDiT:

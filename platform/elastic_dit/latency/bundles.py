@@ -1,6 +1,7 @@
 """An exported bundle as latency sees it: whose network, at which size, and the census of its graph."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from elastic_dit.export.folder import MANIFEST
 
 # Names that ``lightning export`` gives; the census is the transformer's.
 CENSUS, TRANSFORMER, DECODER = "census.json", "transformer", "decoder"
+LATENCY = "latency.jsonl"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Bundle:
     @property
     def size_text(self) -> str:
         return f"{self.size[0]}x{self.size[1]}"
+
+    def batch_of(self, name: str) -> int:
+        """A decoder takes one picture at a time."""
+        return 1 if name == DECODER else self.batch
 
     def package(self, name: str) -> Path:
         """``RunError`` where the bundle has none of this name."""
@@ -55,6 +61,11 @@ def open_bundle(folder: Path) -> Bundle:
     file = folder / MANIFEST
     try:
         content: dict[str, Any] = json.loads(file.read_text())
+        if "packages" not in content and "file" in content:
+            raise RunError(
+                f"{folder} holds {content['file']} and no Core ML packages; its latency is in {LATENCY}, and on a "
+                "phone by lightning export experiments/export/litert.yaml litert.benchmark=..."
+            )
         image = content["image"]
         return Bundle(
             folder,
@@ -72,8 +83,12 @@ def open_bundle(folder: Path) -> Bundle:
 
 def bundles_of(exports: Path, run: str, size: tuple[int, int]) -> Iterator[Bundle]:
     """A run's bundles for a picture size, the newest first."""
-    found = sorted(exports.glob(f"*/{MANIFEST}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in found:
-        bundle = open_bundle(file.parent)
+    files = [file for file in exports.glob(f"*/{MANIFEST}") if not file.parent.name.startswith(".")]
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        try:
+            bundle = open_bundle(file.parent)
+        except RunError as error:  # of another run as likely as not
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         if bundle.run == run and bundle.size == size:
             yield bundle

@@ -34,7 +34,7 @@ def measure(bundle: Bundle, name: str, settings: Latency) -> LatencyRecord:
     except Exception as error:  # Core ML's, devicectl's and Xcode's errors have no common type
         raise RunError(f"{path}: not measured: {' '.join(str(error).split())}") from error
     where = settings.device or own_name
-    return measured(samples, name, content_hash(path), where, system, settings.units, bundle.batch,
+    return measured(samples, name, content_hash(path), where, system, settings.units, bundle.batch_of(name),
                     bundle.size_text, own_name if where != own_name else "")  # fmt: skip
 
 

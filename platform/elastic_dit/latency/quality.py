@@ -67,6 +67,11 @@ def from_reports(reports: Sequence[Any], run: str, metric: str) -> Quality | Non
     names = list(dict.fromkeys(name for name, *_ in groups))
     if not names:
         return None
+    if not metric:
+        widths = {
+            name: max(len({way.width for way in groups[key]}) for key in groups if key[0] == name) for name in names
+        }
+        names = [name for name in names if widths[name] == max(widths.values())]
     chosen = choose_metric(names, metric)
     best = max(
         (key for key in groups if key[0] == chosen),

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from elastic_dit.errors import ConfigError, RunError
 from elastic_dit.latency.bundles import DECODER, TRANSFORMER, Bundle, bundles_of
-from elastic_dit.latency.coefficients import predict
+from elastic_dit.latency.coefficients import COVERS, predict
 from elastic_dit.latency.cost import memory_bytes
 from elastic_dit.latency.devices import DEVICES, Device, find_device
 from elastic_dit.latency.quality import Quality, Way, from_reports, from_validation
-from elastic_dit.latency.records import LatencyRecord, read
+from elastic_dit.latency.records import LatencyRecord, content_hash, read
 from elastic_dit.latency.report import censuses, doubts
 from elastic_dit.latency.settings import Recommend
 from elastic_dit.training.run_folder import RunFolder, find
@@ -18,6 +18,7 @@ from elastic_dit.training.run_folder import RunFolder, find
 if TYPE_CHECKING:
     from elastic_dit.config.experiment import Experiment
 
+UNITS = "CPU_AND_NE"  # what the paper measured, and what is predicted
 EVALUATE = "lightning evaluate experiments/eval/embedded.yaml"
 
 
@@ -25,11 +26,14 @@ EVALUATE = "lightning evaluate experiments/eval/embedded.yaml"
 class Cost:
     """Of a width: milliseconds of one evaluation and of the decoder (0 where unknown), bytes of memory.
 
-    ``source``: measured, predicted, or predicted without a bundle. ``batch``: of that one evaluation. ``note``: what
-    the prediction does not cover.
+    ``low`` and ``high``: ends of the prediction's interval, or of the measurement's spread. ``source``: measured,
+    predicted, or predicted without a bundle. ``batch``: of that one evaluation. ``note``: what the prediction does not
+    cover, or on which units was measured.
     """
 
     milliseconds: float
+    low: float
+    high: float
     decoder: float
     memory: int
     source: str
@@ -44,10 +48,14 @@ class Candidate:
     cost: Cost
 
     @property
+    def evaluations(self) -> float:
+        """Of one denoising step; a graph of batch 2 takes both halves of guidance at once."""
+        return self.way.evaluations / min(self.cost.batch, 2 if self.way.guidance != 1 else 1)
+
+    @property
     def step(self) -> float:
-        """Milliseconds of one denoising step; a graph of batch 2 takes both halves of guidance at once."""
-        at_once = min(self.cost.batch, 2 if self.way.guidance != 1 else 1)
-        return self.way.evaluations / at_once * self.cost.milliseconds
+        """Milliseconds of one denoising step."""
+        return self.evaluations * self.cost.milliseconds
 
     @property
     def picture(self) -> float:
@@ -56,8 +64,16 @@ class Candidate:
 
     def fits(self, limits: tuple[float, float, float]) -> bool:
         """``limits``: milliseconds of a step, of a picture, bytes."""
+        return self._fits(self.cost.milliseconds, limits)
+
+    def doubtful(self, limits: tuple[float, float, float]) -> bool:
+        """Whether it fits at one end of the interval and not at the other."""
+        return self._fits(self.cost.low, limits) != self._fits(self.cost.high, limits)
+
+    def _fits(self, milliseconds: float, limits: tuple[float, float, float]) -> bool:
         step, picture, memory = limits
-        return self.step <= step and self.picture <= picture and self.cost.memory <= memory
+        one = self.evaluations * milliseconds
+        return one <= step and self.way.steps * one + self.cost.decoder <= picture and self.cost.memory <= memory
 
 
 def best(
@@ -81,7 +97,8 @@ def recommend(settings: Recommend) -> None:
     quality = recorded_quality(settings, folder, experiment)
     size = settings.pixels or experiment.sampling.size
     widths = sorted({way.width for way in quality.values})
-    costs = {width: cost_of(settings, folder, experiment, width, size) for width in widths}
+    bundles = list(bundles_of(settings.exports, folder.name, size))
+    costs = {width: cost_of(settings, bundles, experiment, width, size) for width in widths}
     candidates = [Candidate(way, value, costs[way.width]) for way, value in quality.values.items()]
     candidates.sort(key=lambda candidate: candidate.picture)
     winner = best(candidates, quality.higher_is_better, settings.limits)
@@ -96,10 +113,12 @@ def recommend(settings: Recommend) -> None:
         )
     way = winner.way
     print(f"\nbest     width {way.width:g}, {way.steps} steps of {way.sampler}, guidance {way.guidance:g}")
-    print(f"next     {following(winner, folder, settings, size)}")
+    print(f"next     {following(winner, folder, settings, bundles, size)}")
 
 
-def following(winner: Candidate, folder: RunFolder, settings: Recommend, size: tuple[int, int]) -> str:
+def following(
+    winner: Candidate, folder: RunFolder, settings: Recommend, bundles: Sequence[Bundle], size: tuple[int, int]
+) -> str:
     """What brings the winner nearer to the device: its bundle, its measurement, its pictures."""
     way = winner.way
     match winner.cost.source:
@@ -107,8 +126,9 @@ def following(winner: Candidate, folder: RunFolder, settings: Recommend, size: t
             shape = f"size={size[0]}x{size[1]}"
             return f"lightning export experiments/export/coreml.yaml run={folder.name} width={way.width:g} {shape}"
         case "predicted":
-            bundle = next(b for b in bundles_of(settings.exports, folder.name, size) if b.width == way.width)
-            return f"lightning latency {bundle.folder} measure=iphone team=TEAM     (on a Mac)"
+            bundle = next(bundle for bundle in bundles if bundle.width == way.width)
+            how = "measure=mac" if settings.device.startswith("mac") else "measure=iphone team=TEAM"
+            return f"lightning latency {bundle.folder} {how} device={settings.device}     (on a Mac)"
         case _:
             how = f"--steps {way.steps} --sampler {way.sampler} --guidance {way.guidance:g}"
             return f"lightning sample {folder.name} --width {way.width:g} {how}"
@@ -131,19 +151,20 @@ def recorded_quality(settings: Recommend, folder: RunFolder, experiment: "Experi
 
 
 def cost_of(
-    settings: Recommend, folder: RunFolder, experiment: "Experiment", width: float, size: tuple[int, int]
+    settings: Recommend, bundles: Sequence[Bundle], experiment: "Experiment", width: float, size: tuple[int, int]
 ) -> Cost:
     """Measured on the device where that was recorded, else predicted from the bundle, else from the description.
 
     ``ConfigError`` for a device that is neither known nor measured on.
     """
-    bundles = [bundle for bundle in bundles_of(settings.exports, folder.name, size) if bundle.width == width]
+    bundles = [bundle for bundle in bundles if bundle.width == width]
     for bundle in bundles:
         records = [r for r in read(bundle.folder) if r.kind == "measured" and r.device == settings.device]
-        if latest := newest(records, TRANSFORMER):
-            decoder = newest(records, DECODER)
-            return Cost(latest.milliseconds, decoder.milliseconds if decoder else 0.0, memory_bytes(bundle.census()),
-                        "measured", bundle.batch)  # fmt: skip
+        if latest := newest(records, bundle, TRANSFORMER):
+            decoder = newest(records, bundle, DECODER)
+            return Cost(latest.milliseconds, latest.low, latest.high, decoder.milliseconds if decoder else 0.0,
+                        memory_bytes(bundle.census()), "measured", bundle.batch, f"measured on {latest.units}, "
+                        f"{latest.system}; the interval is its {latest.spread}")  # fmt: skip
     device = find_device(settings.device)
     if bundles:
         return from_bundle(bundles[0], device)
@@ -165,7 +186,8 @@ def from_description(experiment: "Experiment", width: float, size: tuple[int, in
         census = traced(spec, width, sides, tokens, blockwise=Export.blockwise, query_chunk=Export.query_chunk)
     except ValueError as error:
         raise ConfigError(f"size={size[0]}x{size[1]}: {error}") from error
-    return Cost(predict(census, device).milliseconds, 0.0, memory_bytes(census), "predicted, no bundle",
+    found = predict(census, device)
+    return Cost(found.milliseconds, found.low, found.high, 0.0, memory_bytes(census), "predicted, no bundle",
                 note=doubts(census, device))  # fmt: skip
 
 
@@ -174,13 +196,19 @@ def from_bundle(bundle: Bundle, device: Device) -> Cost:
     found = censuses(bundle)
     decoder = predict(found[DECODER], device).milliseconds if DECODER in found else 0.0
     census = found[TRANSFORMER]
-    return Cost(predict(census, device).milliseconds, decoder, memory_bytes(census), "predicted", bundle.batch,
+    whole = predict(census, device)
+    return Cost(whole.milliseconds, whole.low, whole.high, decoder, memory_bytes(census), "predicted", bundle.batch,
                 doubts(census, device))  # fmt: skip
 
 
-def newest(records: Sequence[LatencyRecord], what: str) -> LatencyRecord | None:
-    """The last record of a package."""
-    return next((record for record in reversed(records) if record.what == what), None)
+def newest(records: Sequence[LatencyRecord], bundle: Bundle, what: str) -> LatencyRecord | None:
+    """The last record of the package as it is now; of those on the Neural Engine where there are some."""
+    own = [record for record in records if record.what == what and bundle.has(what)]
+    if own:
+        present = content_hash(bundle.package(what))
+        own = [record for record in own if record.sha256 == present]
+    engine = [record for record in own if record.units == UNITS]
+    return (engine or own)[-1] if own else None
 
 
 def table(
@@ -198,7 +226,8 @@ def table(
         if some:
             blocks.append(f"latency {kind}\n{rows(some, winner, quality, settings)}")
     blocks.append(f"{quality.metric}: {'higher' if quality.higher_is_better else 'lower'} is better; {quality.source}")
-    notes = ["memory: weights and the largest operation, a lower bound"]
+    notes = [f"in brackets: {COVERS} where predicted; perhaps: it fits at one end of it alone"]
+    notes += ["memory: weights and the largest operation, a lower bound"]
     if any(candidate.cost.decoder == 0 for candidate in candidates):
         notes.append("a picture's time is without its decoder where no bundle has one")
     if any(candidate.cost.source.endswith("no bundle") for candidate in candidates):
@@ -215,8 +244,9 @@ def rows(candidates: Sequence[Candidate], winner: Candidate | None, quality: Qua
         bundle = " (no bundle)" if cost.source.endswith("no bundle") else ""
         lines.append((
             "*" if candidate is winner else "", f"{way.width:g}", str(way.steps), f"{way.guidance:g}",
-            f"{candidate.quality:.4g}", f"{candidate.step:.1f}", f"{candidate.picture:.0f}", f"{cost.memory / 1e6:.1f}",
-            ("yes" if candidate.fits(settings.limits) else "no") + bundle,
+            f"{candidate.quality:.4g}",
+            f"{candidate.step:.1f} ({candidate.evaluations * cost.low:.1f} to {candidate.evaluations * cost.high:.1f})",
+            f"{candidate.picture:.0f}", f"{cost.memory / 1e6:.1f}", verdict(candidate, settings) + bundle,
         ))  # fmt: skip
     widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
     return "\n".join(
@@ -226,6 +256,11 @@ def rows(candidates: Sequence[Candidate], winner: Candidate | None, quality: Qua
         ).rstrip()
         for line in lines
     )
+
+
+def verdict(candidate: Candidate, settings: Recommend) -> str:
+    fits = "yes" if candidate.fits(settings.limits) else "no"
+    return f"perhaps {fits}" if candidate.doubtful(settings.limits) else fits
 
 
 def budget_text(settings: Recommend) -> str:

@@ -38,7 +38,7 @@ def predicted(bundle: Bundle, what: str, census: Census, device: Device) -> Late
     found = predict(census, device)
     source = bundle.folder / CENSUS if what == TRANSFORMER else bundle.package(what)
     return LatencyRecord(
-        what, content_hash(source), "predicted", device.name, "", "CPU_AND_NE", bundle.batch, bundle.size_text,
+        what, content_hash(source), "predicted", device.name, "", "CPU_AND_NE", bundle.batch_of(what), bundle.size_text,
         found.milliseconds, found.low, found.high, COVERS, 0, now(), doubts(census, device),
     )  # fmt: skip
 

@@ -56,6 +56,8 @@ class Latency:
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError("iterations must be at least 1")
+        if self.measure and self.device and not self.device.startswith(self.measure):
+            raise ValueError(f"device={self.device}: measure={self.measure} measures no such device")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Recommend:
     evaluations: Path = Path("evaluations")
 
     def __post_init__(self) -> None:
-        if not (self.budget or self.picture or self.memory):
+        if (self.budget, self.picture, self.memory) == ("", "", ""):
             raise ValueError("give a budget: budget=400ms for a step, picture=2s for a picture, or memory=1.5GB")
         _ = self.limits  # says at once what cannot be read
         if self.size and not re.fullmatch(r"[1-9]\d*x[1-9]\d*", self.size):
@@ -90,9 +92,9 @@ class Recommend:
         """Milliseconds of a step, milliseconds of a picture, bytes; infinite where there is no limit."""
         infinite = float("inf")
         return (
-            amount(self.budget, "budget", _TIMES, "400ms") if self.budget else infinite,
-            amount(self.picture, "picture", _TIMES, "1.5s") if self.picture else infinite,
-            amount(self.memory, "memory", _BYTES, "1.5GB") if self.memory else infinite,
+            amount(self.budget, "budget", _TIMES, "400ms") if self.budget != "" else infinite,
+            amount(self.picture, "picture", _TIMES, "1.5s") if self.picture != "" else infinite,
+            amount(self.memory, "memory", _BYTES, "1.5GB") if self.memory != "" else infinite,
         )
 
     @property
