@@ -107,6 +107,13 @@ def test_command_answers_at_once_with_status_2(tmp_path: Path, command: Command)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
 
 
+def test_the_readmes_study_is_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "README.md").read_text().split("```yaml\nsweep:")[1].split("```")[0]
+    (tmp_path / "s.yaml").write_text(f"sweep:{text}")
+    monkeypatch.chdir(ROOT)
+    check(load(tmp_path / "s.yaml", [], Sweep))
+
+
 STUDIES = sorted((ROOT / "sweeps").rglob("*.yaml"))
 
 
