@@ -44,10 +44,11 @@ class Sleep:
                     time.sleep(self.seconds / self.slices)
                     watch.stepped()
                 watch.validated(step, {"validation/loss/width_1": loss})
-                write_atomically(folder / "done", str(step))
                 write_atomically(folder / "config.yaml", job.loaded.to_yaml())
+                # Before it is done: a kill in between must not look like a step that was never made.
                 with (folder.parent / "validations").open("a") as file:
                     file.write(f"{job.name} {step} {os.getpid()}\n")
+                write_atomically(folder / "done", str(step))
         return {"validation/loss/width_1": [(step - 1, loss) for step, loss in losses.items()]}
 
 
