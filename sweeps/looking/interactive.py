@@ -191,6 +191,8 @@ def _layers(shown: Shown) -> list[dict[str, Any]]:
         {"points": shown.broken, "name": "refused",
          "marker": {"color": BROKEN, "size": 8, "symbol": "x-thin-open"}},
         {"points": shown.front, "name": shown.best, "marker": {"color": FRONT, "size": 10}},
+        {"points": [p for p in shown.results if p.baseline], "name": "baseline",
+         "marker": {"color": "black", "size": 15, "symbol": "diamond-open"}},
     ]  # fmt: skip
 
 
@@ -209,6 +211,7 @@ def _scatter(
 
 def _hover(shown: Shown, point: Point) -> str:
     lines = [f"<b>trial {point.number}</b>" + (f", {shown.best} {point.rank}" if point.rank else "")]
+    lines += ["a baseline"] * point.baseline
     lines += [f"{axis.short}: {text}" for axis, text in zip(shown.axes, shown.figures(point), strict=True)]
     lines += [f"{name}: {show(value)}" for name, value in point.choices.items()]
     lines += [f"refused: {text}" for text in point.broken]

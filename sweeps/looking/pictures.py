@@ -98,6 +98,10 @@ def _history(axis: "Axes", shown: Shown) -> None:
     axis.step([p.number for p in ordered], best, where="post", color=FRONT, linewidth=1, label="best so far")
     for point in shown.front:
         axis.scatter([point.number], [point.at(FIRST)], color=FRONT, s=48, zorder=4, label="best")
+    compared = [p for p in shown.results if p.baseline]
+    if compared:
+        axis.scatter([p.number for p in compared], [p.at(FIRST) for p in compared], color="none", edgecolor="black",
+                     s=130, marker="D", label="baseline")  # fmt: skip
     known = [p for p in shown.broken if p.values[FIRST] is not None]
     if known:
         axis.scatter([p.number for p in known], [p.at(FIRST) for p in known], color=BROKEN, marker="x", s=34,

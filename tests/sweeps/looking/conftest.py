@@ -27,7 +27,7 @@ def shown() -> Shown:
             Point(0, (0.50, 9.0), {"attention": "full", "learning rate": 1e-2}, rank=1),
             Point(1, (0.52, 7.0), sparse | {"blocks": 4}, spread=(0.004, 0.0), rank=2),
             Point(2, (0.58, 4.0), sparse, rank=3),
-            Point(3, (0.60, 8.0), sparse | {"radius": 2, "learning rate": 1e-4}),
+            Point(3, (0.60, 8.0), sparse | {"radius": 2, "learning rate": 1e-4}, baseline=True),
             Point(4, (0.49, 12.0), sparse | {"blocks": 1}, broken=("latency at most 10 ms",)),
             Point(5, (None, 14.0), sparse | {"blocks": 2, "radius": 2}, broken=("latency at most 10 ms",)),
         ),
@@ -38,7 +38,8 @@ def shown() -> Shown:
 def single(shown: Shown) -> Shown:
     """The same with the loss alone."""
     points = tuple(
-        Point(p.number, p.values[:1], p.choices, p.broken, p.spread[:1], int(p.number == 0)) for p in shown.points
+        Point(p.number, p.values[:1], p.choices, p.broken, p.spread[:1], int(p.number == 0), p.baseline)
+        for p in shown.points
     )
     return Shown("one objective", shown.axes[:1], points)
 

@@ -25,6 +25,7 @@ def test_pareto_picture_holds_every_trial_in_its_place(shown: Shown) -> None:
     [axes] = figure.axes
     np.testing.assert_allclose(offsets(axes, "front"), [[9.0, 0.50], [7.0, 0.52], [4.0, 0.58]])
     np.testing.assert_allclose(offsets(axes, "result"), [[8.0, 0.60]])
+    np.testing.assert_allclose(offsets(axes, "baseline"), [[8.0, 0.60]])
     np.testing.assert_allclose(offsets(axes, "refused (1)"), [[12.0, 0.49]])
     np.testing.assert_allclose(offsets(axes, "refused, untrained"), [[14.0, 0.0]])
     assert axes.get_xlabel() == "predicted latency (ms), lower is better"
@@ -45,6 +46,7 @@ def test_no_step_of_the_front_dominates_a_point_of_it(shown: Shown) -> None:
 def test_single_objective_shows_the_best_so_far(single: Shown) -> None:
     [axes] = pictures.pareto(single).axes
     np.testing.assert_allclose(offsets(axes, "best"), [[0, 0.50]])
+    np.testing.assert_allclose(offsets(axes, "baseline"), [[3, 0.60]])
     assert axes.get_xlabel() == "trial"
     assert "refused" in "".join(str(c.get_label()) for c in axes.collections)
 
@@ -94,6 +96,7 @@ def test_pareto_figure_has_the_same_trials(shown: Shown) -> None:
     by_name = {trace.name: trace for trace in figure.data if trace.name}
     assert list(zip(by_name["front"].x, by_name["front"].y, strict=True)) == [(9.0, 0.50), (7.0, 0.52), (4.0, 0.58)]
     assert list(by_name["refused, untrained"].x) == [14.0]
+    assert list(by_name["baseline"].x) == [8.0] and "a baseline" in by_name["baseline"].text[0]
     assert [a.text for a in figure.layout.annotations] == ["1", "2", "3"]
     assert "refused: latency at most 10 ms" in by_name["refused"].text[0]
 
