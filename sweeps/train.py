@@ -62,6 +62,7 @@ class Train:
         begun = folder.config.is_file()
         job.log.parent.mkdir(parents=True, exist_ok=True)
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        gc.freeze()  # the libraries' own objects stay: to look through them takes as long as all else around a training
         try:
             with job.log.open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
                 fit.run(
