@@ -4,6 +4,7 @@ Shape letters: B batch, N image tokens, L text tokens, D hidden size, H query he
 E channels of a head. The key/value heads are the same at every width; the query heads are D / E.
 """
 
+from collections.abc import Iterable
 from typing import assert_never
 
 import torch
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elastic_dit.backbones.elastic import ElasticLinear
-from elastic_dit.backbones.neighborhood import grouped_attention, neighborhood_attention
+from elastic_dit.backbones.neighborhood import grouped_attention, join, neighborhood_attention, neighborhood_blocks
 from elastic_dit.backbones.position import rotate
 from elastic_dit.backbones.spec import AdaptiveSparseAttention, FullAttention
 
@@ -27,6 +28,20 @@ def split_heads(x: Tensor, head_dim: int) -> Tensor:
 def merge_heads(x: Tensor) -> Tensor:
     """(B, H, N, E) -> (B, N, H * E)."""
     return x.transpose(1, 2).flatten(2)
+
+
+def mix(everywhere: Tensor, around: Iterable[tuple[slice, Tensor]], share: Tensor) -> Tensor:
+    """ASSA's interpolation. Without a gradient it takes the place of ``everywhere``, piece by piece.
+
+    everywhere (B, H, N, E); around: tokens and what the local branch read for them; share (B, H, N, 1), the local
+    branch's part. In place a piece is mixed while it is still in the cache, into memory that is already there; with a
+    gradient, every slice of ``everywhere`` would cost a tensor of its whole size in the backward pass.
+    """
+    if torch.is_grad_enabled():
+        return torch.lerp(everywhere, join(near for _, near in around), share)
+    for tokens, near in around:
+        everywhere[:, :, tokens].lerp_(near, share[:, :, tokens])
+    return everywhere
 
 
 class SelfAttention(nn.Module):
@@ -107,14 +122,14 @@ class AdaptiveSparseSelfAttention(SelfAttention):
 
     def attend(self, x: Tensor, grid: Grid, rotation: Rotation) -> Tensor:
         q, k, v = self.project(x, rotation)
-        around = neighborhood_attention(q, k, v, self.blocks, self.radius)
         everywhere = grouped_attention(
             q,
             self.compress(k, self.compress_k, self.compressed_k_norm, grid),
             self.compress(v, self.compress_v, self.compressed_v_norm, grid),
         )
         share = torch.sigmoid(self.gate(x, out_features=q.shape[1])).transpose(1, 2).unsqueeze(-1)
-        return torch.lerp(everywhere, around, share.to(around.dtype))
+        around = neighborhood_blocks(q, k, v, self.blocks, self.radius)
+        return mix(everywhere, around, share.to(everywhere.dtype))
 
 
 class CrossAttention(nn.Module):

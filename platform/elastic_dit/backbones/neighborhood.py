@@ -1,9 +1,11 @@
 """Blockwise neighborhood attention (paper Eq. 2 and 3): each block of tokens sees the blocks around it.
 
 Shape letters: B batch, H query heads, G key/value heads (H is a multiple of G), N tokens, E channels of a head.
-All functions take q (B, H, N, E) and k, v (B, G, N, E) and return (B, H, N, E).
+All functions take q (B, H, N, E) and k, v (B, G, N, E) and give (B, H, N, E), in memory as (B, N, H, E): what the
+projection after it wants.
 """
 
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import torch
@@ -54,10 +56,10 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = Non
     groups = k.shape[1]
     if groups == heads:
         return softmax_attention(q, k, v, mask)
-    if mask is None or mask.shape[-2] == 1:
-        folded = q.reshape(batch, groups, heads // groups * tokens, channels)
-        return softmax_attention(folded, k, v, mask).reshape(q.shape)
     repeat = heads // groups
+    if mask is None or mask.shape[-2] == 1:
+        folded = softmax_attention(q.reshape(batch, groups, repeat * tokens, channels), k, v, mask)
+        return folded.unflatten(2, (repeat, tokens)).permute(0, 3, 1, 2, 4).flatten(2, 3).transpose(1, 2)
     return softmax_attention(q, k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1), mask)
 
 
@@ -66,16 +68,27 @@ def masked(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
     return grouped_attention(q, k, v, neighborhood_mask(q.shape[2], blocks, radius, q.device))
 
 
-def looped(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """One dense attention a block, on slices: no mask, no copy of a neighborhood, any ragged size."""
+def by_block(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Iterator[tuple[slice, Tensor]]:
+    """One dense attention a block, on slices: no mask, no copy of a neighborhood, any ragged size.
+
+    Yields the block's tokens and what they read, (B, H, tokens of the block, E).
+    """
     edges = block_edges(q.shape[2], blocks)
     last = len(edges) - 1
-    outputs = []
     for block in range(last):
+        tokens = slice(edges[block], edges[block + 1])
         near = slice(edges[max(block - radius, 0)], edges[min(block + radius + 1, last)])
-        queries = q[:, :, edges[block] : edges[block + 1]]
-        outputs.append(grouped_attention(queries, k[:, :, near], v[:, :, near]))
-    return torch.cat(outputs, dim=2)
+        yield tokens, grouped_attention(q[:, :, tokens], k[:, :, near], v[:, :, near])
+
+
+def looped(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
+    """The loop over blocks as one tensor."""
+    return join(attended for _, attended in by_block(q, k, v, blocks, radius))
+
+
+def join(blocks: Iterable[Tensor]) -> Tensor:
+    """(B, H, tokens of a block, E) of all blocks -> (B, H, N, E)."""
+    return torch.cat([block.transpose(1, 2) for block in blocks], dim=1).transpose(1, 2)
 
 
 @lru_cache(maxsize=64)
@@ -99,8 +112,15 @@ def flex(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
 LOOP_FROM_BLOCK_TOKENS = 16
 
 
+def neighborhood_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Iterator[tuple[slice, Tensor]]:
+    """Blockwise neighborhood attention by whichever form is faster at this size, in pieces as ``by_block`` gives."""
+    tokens = q.shape[2]
+    if tokens < blocks * LOOP_FROM_BLOCK_TOKENS:
+        yield slice(0, tokens), masked(q, k, v, blocks, radius)
+    else:
+        yield from by_block(q, k, v, blocks, radius)
+
+
 def neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """Blockwise neighborhood attention by whichever form is faster at this size."""
-    if q.shape[2] < blocks * LOOP_FROM_BLOCK_TOKENS:
-        return masked(q, k, v, blocks, radius)
-    return looped(q, k, v, blocks, radius)
+    """``neighborhood_blocks`` as one tensor."""
+    return join(attended for _, attended in neighborhood_blocks(q, k, v, blocks, radius))
