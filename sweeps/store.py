@@ -91,7 +91,9 @@ class Store:
         self.longer = self._study(f"{sweep.sweep}/{LONGER}")
         seeds = worker, len(self.search.get_trials(deepcopy=False))
         self.sampler = build_sampler(sweep, *seeds)
-        self.chance = build_sampler(replace(sweep, sampler=replace(sweep.sampler, kind="random")), *seeds)
+        # With the sampler's own seed it would draw again what the sampler began with.
+        chance = replace(sweep.sampler, kind="random", seed=sweep.sampler.seed + 1)
+        self.chance = build_sampler(replace(sweep, sampler=chance), *seeds)
         self.search.pruner = build_pruner(sweep)
 
     def _study(self, name: str) -> optuna.Study:
