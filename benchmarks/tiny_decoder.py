@@ -28,11 +28,11 @@ from elastic_dit.decoders.tiny import TinyDecoder
 from elastic_dit.encoders.contract import Autoencoder
 from elastic_dit.files import write_atomically
 from elastic_dit.losses.reconstruction import psnr
-from elastic_dit.training.assemble import build_data, load_experiment
+from elastic_dit.training.assemble import build_data
 from elastic_dit.training.decoders import load_decoder
 from elastic_dit.training.grids import grid, to_uint8
 from elastic_dit.training.plan import count_parameters
-from elastic_dit.training.run_folder import find
+from elastic_dit.training.run_folder import find, load_experiment
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper" / "tiny_decoder_qwen_image.yaml"
 REQUIRED = 10.0  # below it, a decoder would not be worth what it loses

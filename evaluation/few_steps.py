@@ -96,9 +96,9 @@ def draw_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, pat
     import torch
 
     from elastic_dit.sampling import sample
-    from elastic_dit.training.assemble import build_encoders, load_experiment, load_network
+    from elastic_dit.training.assemble import build_encoders, load_network
     from elastic_dit.training.grids import grid, to_uint8
-    from elastic_dit.training.run_folder import find
+    from elastic_dit.training.run_folder import find, load_experiment
     from evaluation.subjects import device
 
     prompts = load_experiment(find(runs, entries[0].runs[0])).sampling.prompts

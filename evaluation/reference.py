@@ -213,7 +213,7 @@ def _shards(path: Path, split: str) -> Source:
         raise UserError(f"{path}: no split {split!r}; a data set has {' and '.join(SPLITS)}")
     index = load_index(path, split, info.kind)
     if not len(index):
-        raise UserError(f"{path}: its {split} split has no usable picture; run 'elastic-dit data validate'")
+        raise UserError(f"{path}: its {split} split has no usable picture; run 'lightning data validate'")
     reader = ShardReader(index)
 
     def picture(row: int) -> Picture:
@@ -221,6 +221,6 @@ def _shards(path: Path, split: str) -> Source:
             return np.asarray(open_image(reader.sample(row)).convert("RGB"))
         except (SampleError, *UNREADABLE) as error:
             place = f"{path}: {index.place(row)}"
-            raise UserError(f"{place}: a picture cannot be read ({error}); run 'elastic-dit data validate'") from error
+            raise UserError(f"{place}: a picture cannot be read ({error}); run 'lightning data validate'") from error
 
     return Source(f"{info.name}-{split}", f"{info.fingerprint}-{index.digest}", len(index), picture)

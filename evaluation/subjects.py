@@ -79,8 +79,7 @@ class Run:
         runs: Path = Path("runs"),
         decoder: str | None = None,
     ) -> None:
-        from elastic_dit.training.assemble import load_experiment
-        from elastic_dit.training.run_folder import find
+        from elastic_dit.training.run_folder import find, load_experiment
 
         if not run:
             raise ConfigError("no run to evaluate: add run=EXPERIMENT or run=EXPERIMENT/RUN")

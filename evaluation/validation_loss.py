@@ -32,7 +32,8 @@ class ValidationLoss:
         from elastic_dit.config.component import build
         from elastic_dit.diffusion.path import interpolate, velocity
         from elastic_dit.losses.validation import fixed_noise, level_times
-        from elastic_dit.training.assemble import build_encoders, load_experiment, load_network
+        from elastic_dit.training.assemble import build_encoders, load_network
+        from elastic_dit.training.run_folder import load_experiment
 
         folder = self.folder
         experiment = load_experiment(folder)

@@ -41,6 +41,9 @@ WRONG = {
     "sharded Muon": (["training.strategy=fsdp2"], "AdamW"),
     "wrong scalar in a tuple": (["sampling.size=[128]"], "sampling.size"),
     "experiment with a slash": (["experiment=a/b"], "plain name"),
+    "negative learning rate": (["optimizer.init_args.lr=-1"], "optimizer.init_args.lr"),
+    "empty batch": ([f"{DATA}batch_size=0"], "data.init_args.batch_size"),
+    "name outside the folder": (["--name", "../evil"], "plain name"),
 }
 
 
@@ -141,6 +144,36 @@ def test_overrides_may_stand_behind_resume(capsys: pytest.CaptureFixture) -> Non
     assert values["training"]["max_steps"] == 7 and values["seed"] == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["scenes", "OUT", "--train", "0"], "--train 0"),
+        (["scenes", "OUT", "--validation", "0.5"], "whole number"),
+        (["scenes", "OUT", "--max-side", "64"], "--max-side is for a folder"),
+        (["PICTURES", "OUT", "--train", "3"], "--train is for scenes"),
+        (["PICTURES", "OUT", "--max-side", "0"], "--max-side 0"),
+        (["PICTURES", "OUT", "--validation", "2"], "below 1"),
+        (["PICTURES", "OUT", "--validation", "nan"], "below 1"),
+    ],
+)
+def test_numbers_that_no_data_set_can_have(words: list[str], named: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(["data", "build", *words]) == 2
+    error = capsys.readouterr().err
+    assert named in error and error.count("\n") == 1
+
+
+def test_an_accelerator_that_is_not_there_leaves_no_folder(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    import torch
+
+    if torch.mps.is_available():
+        pytest.skip("this machine has it")
+    assert main(["run", str(PRETRAIN), *tiny, "training.accelerator=mps"]) == 2
+    assert "training.accelerator" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_plan_tells_parameters_memory_and_time(tiny: list[str], capsys: pytest.CaptureFixture) -> None:
     assert main(["run", str(PRETRAIN), "--plan", *tiny]) == 0
     text = capsys.readouterr().out
@@ -163,6 +196,7 @@ def test_sample_draws_a_grid(tiny: list[str], tmp_path: Path, capsys: pytest.Cap
         (["--size", "big"], "128x160"),
         (["--steps", "0"], "at least 1"),
         (["--out", "x.jpg"], ".png"),
+        (["--out", "/dev/null/x.png"], "/dev/null cannot be made"),
     ):
         assert main([*words[:4], "a red circle", *wrong]) == 2
         error = capsys.readouterr().err

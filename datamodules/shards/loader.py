@@ -72,7 +72,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
         width, height = self._buckets[bucket]
         return RunError(
             f"{self._reader.index.folder}: all {len(skipped)} samples of bucket {width}x{height} are broken,"
-            f" the first: {skipped[0]}; run 'elastic-dit data validate' on the data set"
+            f" the first: {skipped[0]}; run 'lightning data validate' on the data set"
         )
 
     def _candidates(self, rows: NDArray[np.int64], bucket: int) -> Iterator[NDArray[np.int64]]:

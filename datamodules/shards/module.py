@@ -101,7 +101,7 @@ class ShardDataModule(LightningDataModule):
         for name in SPLITS:
             self._splits[name] = _Split(info, load_index(self.path, name, info.kind), self.base_size)
         if not len(self.split("train")):
-            raise RunError(f"{self.path}: no readable training sample; run 'elastic-dit data validate' on it")
+            raise RunError(f"{self.path}: no readable training sample; run 'lightning data validate' on it")
         self._report_skipped()
 
     def split(self, name: str) -> SplitIndex:
@@ -246,7 +246,7 @@ class ShardDataModule(LightningDataModule):
             _LOG.warning("skipped %s", entry)
         if len(skipped) > _MOST_LINES:
             more = len(skipped) - _MOST_LINES
-            _LOG.warning("skipped %d more; 'elastic-dit data validate %s' lists all", more, self.path)
+            _LOG.warning("skipped %d more; 'lightning data validate %s' lists all", more, self.path)
 
 
 class _Split:

@@ -146,9 +146,9 @@ def read_info(dataset: Path) -> DatasetInfo:
     """
     path = dataset / "dataset.json"
     if not dataset.is_dir():
-        raise UserError(f"{dataset}: no such data set; make one with 'elastic-dit data build'")
+        raise UserError(f"{dataset}: no such data set; make one with 'lightning data build'")
     if not path.is_file():
-        raise UserError(f"{dataset}: no dataset.json, so no complete data set; run 'elastic-dit data build'")
+        raise UserError(f"{dataset}: no dataset.json, so no complete data set; run 'lightning data build'")
     try:
         data = json.loads(path.read_bytes())
         version = data["schema"]

@@ -33,7 +33,7 @@ def stats(path: Path, base_size: int = 128) -> str:
         index = load_index(path, split, info.kind)
         lines += ["", f"{split}: {len(index)} samples, {len(index.shards)} shards, {_megabytes(index)}"]
         if index.skipped:
-            lines.append(f"  not usable: {len(index.skipped)} ('elastic-dit data validate' lists them)")
+            lines.append(f"  not usable: {len(index.skipped)} ('lightning data validate' lists them)")
         if len(index):
             lines += _sizes(index) + _buckets(index, base_size) + _captions(index)
     return "\n".join(lines)

@@ -129,7 +129,7 @@ class _SplitWriter:
 def _start_over(out: Path, overwrite: bool) -> None:
     complete, started = (out / "dataset.json").exists(), (out / _MARKER).exists()
     if complete and not overwrite:
-        raise UserError(f"{out}: holds a complete data set already; choose another folder or overwrite it")
+        raise UserError(f"{out}: holds a complete data set already; choose another folder, or add --overwrite")
     if not complete and not started and any((out / split).exists() for split in SPLITS):
         raise UserError(f"{out}: has a train or validation folder that is no data set; choose another folder")
     out.mkdir(parents=True, exist_ok=True)

@@ -25,9 +25,9 @@ from elastic_dit.encoders.inputs import Encoders
 from elastic_dit.errors import ConfigError, UserError
 from elastic_dit.files import write_atomically
 from elastic_dit.sampling import sample
-from elastic_dit.training.assemble import build_encoders, load_experiment, load_network
+from elastic_dit.training.assemble import build_encoders, load_network
 from elastic_dit.training.grids import grid, to_uint8
-from elastic_dit.training.run_folder import RunFolder, find
+from elastic_dit.training.run_folder import RunFolder, find, load_experiment
 from evaluation.scenes.held_out import held_out_prompts
 from evaluation.scenes.judge import judge
 

@@ -106,6 +106,7 @@ def call_run(args: argparse.Namespace) -> None:
         return
     require_data(loaded.config)
     require_parents(loaded.config)
+    require_folder(loaded.config, args.resume, args.name)
     quiet_warnings()
     from elastic_dit.training.fit import run
 
@@ -145,6 +146,18 @@ def require_parents(experiment: "BaseExperiment") -> None:
             find(Path(experiment.runs), run)
         except UserError as error:
             raise ConfigError(f"parents.{role}: {error}") from error
+
+
+def require_folder(experiment: "BaseExperiment", resume: str | None, name: str | None) -> None:
+    """The same for the run that is gone on with, and for a new one's name, which the first process takes."""
+    from elastic_dit.training.run_folder import find, leads, require_free
+
+    if not leads():
+        return
+    if resume:
+        find(Path(experiment.runs), resume)
+    elif resume is None:
+        require_free(Path(experiment.runs), experiment.experiment, name)
 
 
 def quiet_warnings() -> None:

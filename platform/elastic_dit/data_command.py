@@ -13,7 +13,7 @@ def add_data(verbs: argparse._SubParsersAction) -> None:
     build = kinds.add_parser("build", help="write shards from drawn scenes or a folder of pictures")
     build.add_argument("source", help='"scenes", or a folder of pictures with captions (.txt, .json or one CSV)')
     build.add_argument("out", type=Path, help="folder of the new data set")
-    build.add_argument("--train", type=int, default=12_000, help="scenes: training samples (default %(default)s)")
+    build.add_argument("--train", type=int, help="scenes: training samples (12 000)")
     build.add_argument("--validation", default=None, help="scenes: validation samples (512); folder: share held out "
                        '(0.05), or "same" to validate on the training pictures')  # fmt: skip
     build.add_argument("--seed", type=int, default=0)
@@ -39,6 +39,7 @@ def call_data_build(args: argparse.Namespace) -> None:
         print(f"{args.out} is there")
         return
     share = None if args.validation in (None, "same") else number(args.validation, "--validation")
+    check(args, share)
     autoencoder = None
     if args.latents:
         autoencoder, _ = autoencoder_of(args.latents)
@@ -49,7 +50,7 @@ def call_data_build(args: argparse.Namespace) -> None:
         print(
             build_scenes(
                 args.out,
-                args.train,
+                12_000 if args.train is None else args.train,
                 validation,
                 args.seed,
                 autoencoder=autoencoder,
@@ -71,6 +72,22 @@ def call_data_build(args: argparse.Namespace) -> None:
             )
         )
     print(f"next     lightning run experiments/elastic_pretrain.yaml data.init_args.path={args.out}")
+
+
+def check(args: argparse.Namespace, share: float | None) -> None:
+    """Raises ``ConfigError`` for numbers that no data set can have, and for options of the other source."""
+    scenes = args.source == "scenes"
+    if not scenes and args.train is not None:
+        raise ConfigError("--train is for scenes: a folder's pictures are all used")
+    if scenes and (args.max_side is not None or args.validation == "same"):
+        raise ConfigError(f"{'--max-side' if args.max_side is not None else '--validation same'} is for a folder")
+    if scenes and args.train is not None and args.train < 1:
+        raise ConfigError(f"--train {args.train}: must be at least 1")
+    if args.max_side is not None and args.max_side < 1:
+        raise ConfigError(f"--max-side {args.max_side}: must be at least 1")
+    if share is not None and not (share >= 1 and share.is_integer() if scenes else 0 <= share < 1):
+        expected = "a whole number of samples" if scenes else "a share from 0 to below 1"
+        raise ConfigError(f"--validation {args.validation}: expected {expected}")
 
 
 def autoencoder_of(file: Path) -> tuple[Any, int]:

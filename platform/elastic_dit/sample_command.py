@@ -1,19 +1,14 @@
 """``lightning sample``: a grid of prompts and widths from a finished run."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from elastic_dit.config.experiment import Experiment, Sampling
 from elastic_dit.errors import ConfigError
 from elastic_dit.files import write_atomically
-from elastic_dit.sampling import sample
-from elastic_dit.training.assemble import build_encoders, load_experiment, load_network
-from elastic_dit.training.decoders import with_decoder
-from elastic_dit.training.grids import grid, to_uint8
-from elastic_dit.training.run_folder import RunFolder
+from elastic_dit.training.run_folder import RunFolder, load_experiment
 
 
 def sample_grid(
@@ -33,6 +28,19 @@ def sample_grid(
             raise ConfigError(f"--width {width:g}: {folder.name} has {', '.join(f'{w:g}' for w in sorted(known))}")
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out {out}: must end in .png")
+    try:  # before the pictures are drawn, not after
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: {out.parent} cannot be made ({error.strerror})") from None
+    if not os.access(out.parent, os.W_OK):
+        raise ConfigError(f"--out {out}: {out.parent} cannot be written to")
+    import torch
+
+    from elastic_dit.sampling import sample
+    from elastic_dit.training.assemble import build_encoders, load_network
+    from elastic_dit.training.decoders import with_decoder
+    from elastic_dit.training.grids import grid, to_uint8
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = load_network(folder, device)
     encoders = build_encoders(experiment)

@@ -11,8 +11,8 @@ import torch
 from elastic_dit.cli import main
 from elastic_dit.config.experiment import Experiment
 from elastic_dit.sampling import sample
-from elastic_dit.training.assemble import build_encoders, load_experiment, load_network
-from elastic_dit.training.run_folder import find
+from elastic_dit.training.assemble import build_encoders, load_network
+from elastic_dit.training.run_folder import find, load_experiment
 from tests.conftest import PRETRAIN
 
 # From scikit-image's own package; square, upright and wide ones.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import RunError
+from elastic_dit.errors import ConfigError, RunError
 from elastic_dit.tracking.logger import RunLogger
 from elastic_dit.tracking.ui import comparison_url, free_port, serve
 
@@ -65,9 +65,9 @@ def test_a_server_that_does_not_answer_is_a_clear_error() -> None:
         serve("http://127.0.0.1:9", open_browser=False)
 
 
-def test_a_port_is_passed_over_when_it_is_in_use_and_the_end_of_the_ports_is_an_error() -> None:
+def test_a_port_is_passed_over_when_it_is_in_use_and_one_beyond_the_ports_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert free_port(port) > port
-    with pytest.raises(RunError, match="no free port"):
+    with pytest.raises(ConfigError, match="1 to 65535"):
         free_port(65536)

@@ -104,6 +104,11 @@ class BaseExperiment:
     def __post_init__(self) -> None:
         if not self.experiment or "/" in self.experiment or self.experiment.startswith("."):
             raise ValueError("experiment must be a plain name: it is a folder under runs/")
+        rate, batch = self.optimizer.init_args.get("lr"), self.data.init_args.get("batch_size")
+        if isinstance(rate, int | float) and not rate > 0:
+            raise ValueError(f"optimizer.init_args.lr: {rate} is no positive number")
+        if isinstance(batch, int) and batch < 1:
+            raise ValueError(f"data.init_args.batch_size: {batch} is less than 1")
 
 
 @dataclass(frozen=True, kw_only=True)

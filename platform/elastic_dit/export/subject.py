@@ -17,9 +17,9 @@ from elastic_dit.errors import ConfigError
 from elastic_dit.export.settings import Export
 from elastic_dit.files import sha256_of
 from elastic_dit.quantization.palette import Palette, load_palettes
-from elastic_dit.training.assemble import load_experiment, load_network
+from elastic_dit.training.assemble import load_network
 from elastic_dit.training.decoders import load_decoder, require_decoder_of
-from elastic_dit.training.run_folder import RunFolder, find
+from elastic_dit.training.run_folder import RunFolder, find, load_experiment
 
 RANDOM = "random weights"
 

@@ -91,7 +91,7 @@ def recommend(settings: Recommend) -> None:
     ``RunError`` where nothing is recorded, and behind the table where nothing fits.
     """
     folder = find(settings.runs, settings.run)
-    from elastic_dit.training.assemble import load_experiment
+    from elastic_dit.training.run_folder import load_experiment
 
     experiment = load_experiment(folder)
     quality = recorded_quality(settings, folder, experiment)

@@ -21,8 +21,8 @@ from elastic_dit.encoders.conditioning import encode_text, unconditional
 from elastic_dit.encoders.contract import TextTokens
 from elastic_dit.errors import ConfigError, RunError
 from elastic_dit.teachers.contract import Lesson
-from elastic_dit.training.assemble import load_experiment, load_network
-from elastic_dit.training.run_folder import find
+from elastic_dit.training.assemble import load_network
+from elastic_dit.training.run_folder import find, load_experiment
 from elastic_dit.training.sharding import shard
 
 FEW_STEP = "few_step"

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import IO
 
-from elastic_dit.errors import RunError
+from elastic_dit.errors import ConfigError, RunError
 from elastic_dit.tracking.target import absolute_uri, artifact_root, is_server, sqlite_path
 
 _HOST = "127.0.0.1"
@@ -59,6 +59,8 @@ def serve(uri: str, port: int = 5000, open_browser: bool = True, project: str = 
 
 def free_port(first: int) -> int:
     """The first port from ``first`` on that nothing on this machine listens on; ``RunError`` after twenty."""
+    if not 0 < first < 65536:
+        raise ConfigError(f"--port {first}: ports are 1 to 65535")
     for port in range(first, min(first + _PORTS_TRIED, 65536)):
         with socket.socket() as probe:
             # As the server does it: a port whose last connections are still closing is free.

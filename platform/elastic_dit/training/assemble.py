@@ -11,14 +11,13 @@ from torch import Tensor
 from elastic_dit.backbones.by_width import LORA, NETWORKS, ByWidth, Network, merge, split, standalone
 from elastic_dit.backbones.dit import ElasticDiT, Stage
 from elastic_dit.config.component import build, import_class
-from elastic_dit.config.experiment import BaseExperiment, Experiment, kind_of
-from elastic_dit.config.load import load
+from elastic_dit.config.experiment import BaseExperiment, Experiment
 from elastic_dit.config.typed import plain
 from elastic_dit.draws import generator
 from elastic_dit.encoders.inputs import Encoders
 from elastic_dit.errors import ConfigError, RunError
 from elastic_dit.training.lineage import START, differences
-from elastic_dit.training.run_folder import RunFolder, find
+from elastic_dit.training.run_folder import RunFolder, find, load_experiment
 
 
 def build_encoders(experiment: Experiment) -> Encoders:
@@ -112,14 +111,6 @@ def compile_blocks(network: ElasticDiT) -> None:
 
 def build_data(experiment: BaseExperiment) -> LightningDataModule:
     return build(experiment.data)
-
-
-def load_experiment(folder: RunFolder, kind: type[BaseExperiment] = Experiment) -> Any:
-    """The configuration that a run was made with. ``ConfigError`` where it is of another kind."""
-    if kind_of(folder.config) is not kind:
-        what = ("a backbone", "a decoder") if kind is Experiment else ("a decoder", "a backbone")
-        raise ConfigError(f"{folder.name}: the run of {what[0]} is wanted here, and this one trained {what[1]}")
-    return load(folder.config, [], kind).config
 
 
 def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Network:

@@ -13,9 +13,8 @@ from elastic_dit.decoders.tiny import TinyDecoder
 from elastic_dit.draws import generator
 from elastic_dit.encoders.inputs import Encoders
 from elastic_dit.errors import ConfigError, RunError
-from elastic_dit.training.assemble import load_experiment
 from elastic_dit.training.lineage import START
-from elastic_dit.training.run_folder import RunFolder, find
+from elastic_dit.training.run_folder import RunFolder, find, load_experiment
 
 
 def build_decoder_stage(experiment: DecoderExperiment) -> LightningModule:

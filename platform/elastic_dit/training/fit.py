@@ -34,10 +34,8 @@ from elastic_dit.training.decoders import build_decoder_stage, require_images
 from elastic_dit.training.lineage import differences
 from elastic_dit.training.plan import parameters_by_width
 from elastic_dit.training.precision import resolve_precision
-from elastic_dit.training.run_folder import RunFolder
+from elastic_dit.training.run_folder import FOLDER_VARIABLE, RunFolder, inherited_folder, launched_rank, leads
 
-# The launcher's child processes find the first process's run folder here.
-FOLDER_VARIABLE = "ELASTIC_DIT_RUN_FOLDER"
 # What a resumed run may change without being asked whether it is meant.
 FREE_KEYS = ("training.log_every", "training.validate_every", "training.checkpoint_every", "training.sample_every",
              "training.compile", "training.gradient_checkpointing", "sampling", "tracking", "data.init_args.workers",
@@ -58,47 +56,55 @@ def run(
     ``callbacks``: beside the run's own. ``tags``: for MLflow, beside the run's own.
     """
     found = find_run(loaded.config, resume)
-    begun = found or inherited_folder()
-    recorded = None if begun is None else load(begun.config, [], type(loaded.config))
-    loaded = lineage.pin(loaded, recorded.config.parents if recorded else {})
-    experiment: BaseExperiment = loaded.config
-    if found is not None and recorded is not None and not inherited_folder():
-        refuse_changes(recorded.resolved, loaded.resolved, found, allow_changes)
-        take_up(found)
-    if found is not None and found.finished_steps() >= experiment.training.max_steps:
-        print(f"{found.name} is finished already. A new run: the same command without --resume.")
-        return found
-    # Lightning's tips and its list of devices, which the run's own lines replace.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Everything that can be wrong with the configuration is found before a folder is made.
-    data = build_data(experiment)
-    data.allow_changes = allow_changes or data.allow_changes
-    data.setup()
-    require_same_autoencoder(experiment, data)
-    stage = build_run(experiment, data)
-    folder = found or new_folder(experiment, loaded, name)
-    checkpoint = folder.checkpoint if found is not None and folder.checkpoint.exists() else None
-    logger = RunLogger(
-        folder.path,
-        experiment.tracking.uri,
-        experiment.tracking.project,
-        data.fingerprint,
-        batches_per_step=experiment.training.accumulate,
-    )
-    trainer = build_trainer(experiment, folder, logger, loaded.to_yaml(), callbacks)
-    logger.log_hyperparams(loaded.resolved)
-    known = {"parameters": sizes(experiment), **lineage.verify(folder, experiment), **(tags or {})}
-    for name, value in known.items():
-        logger.log_tag(name, value)
-    if trainer.is_global_zero:
-        for name in lineage.unfinished(experiment):
-            print(f"note: {name} has not finished its training; its weights are taken as they are now")
-    began = time.perf_counter()
-    fit(trainer, stage, data, checkpoint, folder)
-    if trainer.is_global_zero:
-        finish(folder, logger, trainer.global_step)
-        report(folder, experiment, time.perf_counter() - began)
-    return folder
+    with contextlib.ExitStack() as holding:
+        if found is not None and leads():
+            holding.enter_context(run_folder.held(found))
+        begun = found or inherited_folder()
+        recorded = None if begun is None else load(begun.config, [], type(loaded.config))
+        loaded = lineage.pin(loaded, recorded.config.parents if recorded else {})
+        experiment: BaseExperiment = loaded.config
+        if found is not None and recorded is not None and not inherited_folder():
+            refuse_changes(recorded.resolved, loaded.resolved, found, allow_changes)
+            take_up(found)
+        if found is not None and found.finished_steps() >= experiment.training.max_steps:
+            print(f"{found.name} is finished already. A new run: the same command without --resume.")
+            return found
+        # Lightning's tips and its list of devices, which the run's own lines replace.
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        # Everything that can be wrong with the configuration is found before a folder is made.
+        require_accelerator(experiment.training.accelerator)
+        data = build_data(experiment)
+        data.allow_changes = allow_changes or data.allow_changes
+        data.setup()
+        require_same_autoencoder(experiment, data)
+        stage = build_run(experiment, data)
+        folder = found or new_folder(experiment, loaded, name)
+        if found is None and leads():
+            holding.enter_context(run_folder.held(folder))
+        checkpoint = folder.checkpoint if found is not None and folder.checkpoint.exists() else None
+        if found is not None and checkpoint is None and leads():
+            print(f"note: {folder.name} has no checkpoint yet: it begins at step 0")
+        logger = RunLogger(
+            folder.path,
+            experiment.tracking.uri,
+            experiment.tracking.project,
+            data.fingerprint,
+            batches_per_step=experiment.training.accumulate,
+        )
+        trainer = build_trainer(experiment, folder, logger, loaded.to_yaml(), callbacks)
+        logger.log_hyperparams(loaded.resolved)
+        known = {"parameters": sizes(experiment), **lineage.verify(folder, experiment), **(tags or {})}
+        for name, value in known.items():
+            logger.log_tag(name, value)
+        if trainer.is_global_zero:
+            for name in lineage.unfinished(experiment):
+                print(f"note: {name} has not finished its training; its weights are taken as they are now")
+        began = time.perf_counter()
+        fit(trainer, stage, data, checkpoint, folder)
+        if trainer.is_global_zero:
+            finish(folder, logger, trainer.global_step)
+            report(folder, experiment, time.perf_counter() - began)
+        return folder
 
 
 def build_run(experiment: BaseExperiment, data: LightningDataModule) -> LightningModule:
@@ -123,6 +129,8 @@ def fit(
             f"data.init_args.batch_size with training.accumulate, or training.gradient_checkpointing=true"
         ) from error
     except RuntimeError as error:
+        if "killed by signal: Terminated" in str(error):  # SIGTERM to all processes reaches the data workers as well
+            raise Stopped(f"stopped at step {trainer.global_step}; go on with --resume {folder.name}") from None
         if "loading state_dict" not in str(error):
             raise
         raise RunError(f"{checkpoint} was written by another network than this configuration's") from error
@@ -140,6 +148,13 @@ def finish(folder: RunFolder, logger: RunLogger, step: int) -> None:
     write_atomically(folder.finished, f"{step}\n")
 
 
+def require_accelerator(wanted: str) -> None:
+    """Raises ``ConfigError`` where the machine has none of the kind."""
+    there = {"gpu": torch.accelerator.is_available, "mps": torch.mps.is_available}
+    if wanted in there and not there[wanted]():
+        raise ConfigError(f"training.accelerator: this machine has no {wanted} that torch {torch.__version__} can use")
+
+
 def require_same_autoencoder(experiment: BaseExperiment, data: LightningDataModule) -> None:
     """Stored latents must come from the autoencoder that decodes the samples."""
     stored = getattr(data.info, "autoencoder", None)
@@ -147,12 +162,6 @@ def require_same_autoencoder(experiment: BaseExperiment, data: LightningDataModu
         raise ConfigError(
             f"autoencoder: the data set's latents come from {stored['class']}, not {experiment.autoencoder.class_path}"
         )
-
-
-def inherited_folder() -> RunFolder | None:
-    """The run folder of the process that started this one as another rank."""
-    inherited = os.environ.get(FOLDER_VARIABLE)
-    return RunFolder(Path(inherited)) if inherited else None
 
 
 def find_run(experiment: BaseExperiment, resume: str | None) -> RunFolder | None:
@@ -181,11 +190,6 @@ def new_folder(experiment: BaseExperiment, loaded: Loaded, name: str | None) -> 
     if launched_rank() > 0 and new:
         return RunFolder(runs / experiment.experiment / new)
     return run_folder.create(runs, experiment.experiment, new, loaded.to_yaml())
-
-
-def launched_rank() -> int:
-    """This process's rank under an external launcher; 0 outside one."""
-    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
 
 
 def launcher_name() -> str | None:

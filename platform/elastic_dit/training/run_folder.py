@@ -8,19 +8,28 @@ quantization.json, .png of a quantised run: bits, sensitivities, sizes; the sens
 samples/*.png           grids of all widths
 metrics.jsonl           every metric, in order
 finished                present once the run has reached its last step
+lock                    held by the process that trains it
 """
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+from elastic_dit.config.experiment import BaseExperiment, Experiment, kind_of
+from elastic_dit.config.load import load
 from elastic_dit.errors import ConfigError, RunError
 from elastic_dit.files import write_atomically
 
 LATEST = "latest"
+# The launcher's child processes find the first process's run folder here.
+FOLDER_VARIABLE = "ELASTIC_DIT_RUN_FOLDER"
 
 
 @dataclass(frozen=True)
@@ -94,8 +103,9 @@ class RunFolder:
 def create(runs: Path, experiment: str, name: str | None, config: str) -> RunFolder:
     """A new run's folder with its configuration, named by the time unless told, and ``latest`` pointing at it.
 
-    Raises ``ConfigError`` where the name is taken.
+    Raises ``ConfigError`` as ``require_free`` does.
     """
+    require_free(runs, experiment, name)
     folder = RunFolder(runs / experiment / (name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")))
     try:
         folder.path.mkdir(parents=True)
@@ -104,6 +114,33 @@ def create(runs: Path, experiment: str, name: str | None, config: str) -> RunFol
     write_atomically(folder.config, config)
     point_latest_at(folder)
     return folder
+
+
+def require_free(runs: Path, experiment: str, name: str | None) -> None:
+    """Raises ``ConfigError`` where a new run cannot have the name: it is taken, or no folder's."""
+    if name is None:
+        return
+    if not name or "/" in name or name.startswith(".") or name == LATEST:
+        raise ConfigError(f'--name "{name}": must be a plain name; it is a folder under {runs / experiment}')
+    folder = RunFolder(runs / experiment / name)
+    if folder.path.exists():
+        raise ConfigError(f"{folder.path} exists already; go on with it by --resume {folder.name}")
+
+
+@contextmanager
+def held(folder: RunFolder) -> Iterator[None]:
+    """Keep other processes from training in the folder. Raises ``RunError`` where one does.
+
+    The lock is the process's own: its data workers do not inherit it, and it ends with the process, however that ends.
+    """
+    with (folder.path / "lock").open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise RunError(f"{folder.name} is being trained by another process: wait for it, or stop it") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
 
 
 def point_latest_at(folder: RunFolder) -> None:
@@ -124,7 +161,33 @@ def find(runs: Path, run: str) -> RunFolder:
             return RunFolder(path.resolve())
         if (path / LATEST / "config.yaml").is_file():
             return RunFolder((path / LATEST).resolve())
-    known = sorted(f"{p.parent.parent.name}/{p.parent.name}" for p in runs.glob("*/*/config.yaml"))
-    close = get_close_matches(run, [*known, *sorted({name.split("/")[0] for name in known})], n=1)
+    paths = [path.parent for path in runs.glob("*/*/config.yaml") if path.parent.name != LATEST]
+    known = [f"{path.parent.name}/{path.name}" for path in sorted(paths, key=lambda path: path.stat().st_mtime)]
+    close = [name for name in known if name.endswith(f"/{run}")]
+    close += get_close_matches(run, [*known, *sorted({name.split("/")[0] for name in known})], n=1)
     hint = f"; did you mean {close[0]}?" if close else f"; there is {', '.join(known[-3:])}" if known else ""
     raise RunError(f"no run {run} under {runs}/{hint}")
+
+
+def inherited_folder() -> RunFolder | None:
+    """The run folder of the process that started this one as another rank."""
+    inherited = os.environ.get(FOLDER_VARIABLE)
+    return RunFolder(Path(inherited)) if inherited else None
+
+
+def leads() -> bool:
+    """Whether this is the one process of the run that began the others, or the only one."""
+    return inherited_folder() is None and launched_rank() == 0
+
+
+def launched_rank() -> int:
+    """This process's rank under an external launcher; 0 outside one."""
+    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+
+
+def load_experiment(folder: RunFolder, kind: type[BaseExperiment] = Experiment) -> Any:
+    """The configuration that a run was made with. ``ConfigError`` where it is of another kind."""
+    if kind_of(folder.config) is not kind:
+        what = ("a backbone", "a decoder") if kind is Experiment else ("a decoder", "a backbone")
+        raise ConfigError(f"{folder.name}: the run of {what[0]} is wanted here, and this one trained {what[1]}")
+    return load(folder.config, [], kind).config
