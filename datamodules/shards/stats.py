@@ -28,7 +28,8 @@ def stats(path: Path, base_size: int = 128) -> str:
         UserError: no such data set.
     """
     info = read_info(path)
-    lines = [f"{path}: {info.kind} data set {info.name!r} from {info.source}, fingerprint {info.fingerprint}"]
+    lines = [f"{path}: {info.kind} data set {info.name!r} from {info.source}, fingerprint {info.fingerprint}",
+             "sizes and buckets are height x width, as sampling.size and --size take them"]  # fmt: skip
     for split in SPLITS:
         index = load_index(path, split, info.kind)
         lines += ["", f"{split}: {len(index)} samples, {len(index.shards)} shards, {_megabytes(index)}"]
@@ -95,12 +96,12 @@ def contact_sheet(path: Path, out: Path, *, split: str = "train", count: int = 2
 
 def _megabytes(index: SplitIndex) -> str:
     total = sum((index.folder / shard).stat().st_size for shard in index.shards)
-    return f"{total / 1e6:.1f} MB"
+    return f"{total / 1e6:.1f} MB" if total >= 1e5 else f"{total / 1e3:.1f} kB"
 
 
 def _sizes(index: SplitIndex) -> list[str]:
     counts = Counter(zip(index.width.tolist(), index.height.tolist(), strict=True))
-    lines = [f"  size {width}x{height}: {count}" for (width, height), count in counts.most_common(_MOST_SIZES)]
+    lines = [f"  size {height}x{width}: {count}" for (width, height), count in counts.most_common(_MOST_SIZES)]
     rest = len(counts) - _MOST_SIZES
     return [*lines, f"  and {rest} more sizes"] if rest > 0 else lines
 
@@ -112,7 +113,7 @@ def _buckets(index: SplitIndex, base_size: int) -> list[str]:
         buckets, bucket_of = assign_buckets(index.width, index.height, base_size)
     counts = np.bincount(bucket_of, minlength=len(buckets))
     return [
-        f"  bucket {bucket.width}x{bucket.height}: {count} ({100 * count / len(index):.1f} %)"
+        f"  bucket {bucket.height}x{bucket.width}: {count} ({100 * count / len(index):.1f} %)"
         for bucket, count in zip(buckets, counts.tolist(), strict=True)
         if count
     ]

@@ -1,5 +1,6 @@
 """Reads every sample of a data set and says what is wrong where."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from datamodules.shards.decode import decode_image, decode_latent
 from datamodules.shards.scan import BrokenShardError, Group, scan_shard
 from datamodules.shards.schema import SPLITS, DatasetInfo, Sample, SampleError, parse_sample, read_info
 from elastic_dit.errors import UserError
+from elastic_dit.files import sha256_of
 
 
 @dataclass
@@ -33,7 +35,8 @@ def validate(path: Path) -> Report:
 
     Per sample: members, JSON fields, captions, that the image decodes and has its size, that the latent has
     its shape and is finite. Over all: duplicate keys and ids, ids in both splits, tars that are cut off or
-    hold nothing, and the counts of dataset.json. Other members beside a sample's own are allowed.
+    hold nothing, the counts of dataset.json, and, where all else is well, the shards' fingerprint. Other members
+    beside a sample's own are allowed.
     """
     report = Report(path)
     try:
@@ -52,7 +55,20 @@ def validate(path: Path) -> Report:
     if not info.validation_is_train:
         shared = sorted(ids["train"] & ids["validation"])
         report.problems += [f"validation: id {name} is in train too" for name in shared]
+    if not report.problems and fingerprint_of(path) != info.fingerprint:
+        report.problems.append("the shards are not byte for byte what dataset.json was written for")
     return report
+
+
+def fingerprint_of(path: Path) -> str:
+    """As the writer takes it: of the digests of the splits, each of the digests of its shards in order."""
+    whole = hashlib.sha256()
+    for split in SPLITS:
+        digest = hashlib.sha256()
+        for shard in sorted((path / split).glob("*.tar")):
+            digest.update(bytes.fromhex(sha256_of(shard)))
+        whole.update(digest.digest())
+    return whole.hexdigest()[:16]
 
 
 def _check_split(folder: Path, info: DatasetInfo, report: Report) -> set[str]:

@@ -63,3 +63,14 @@ def test_latents_are_checked(tmp_path: Path, payload: bytes, problem: str | None
     else:
         assert problems[0].startswith(f"train/00000.tar: sample 00000000: {problem}")
         assert "train: no usable sample" in problems
+
+
+def test_a_change_that_every_reader_takes_is_found(make_dataset: Callable[..., Path]) -> None:
+    """One letter of one caption: the sample is as good as before, but no longer the one that was written."""
+    path = make_dataset()
+    shard = next((path / "train").glob("*.tar"))
+    content = bytearray(shard.read_bytes())
+    letter = content.index(b'["', content.index(b'"captions"')) + 2
+    content[letter] = ord("Z")
+    shard.write_bytes(content)
+    assert validate(path).problems == ["the shards are not byte for byte what dataset.json was written for"]
