@@ -104,9 +104,9 @@ def call_run(args: argparse.Namespace) -> None:
         quiet_warnings()
         print(plan_of(loaded.config))
         return
+    require_folder(loaded.config, args.resume, args.name)
     require_data(loaded.config)
     require_parents(loaded.config)
-    require_folder(loaded.config, args.resume, args.name)
     quiet_warnings()
     from elastic_dit.training.fit import run
 
