@@ -28,7 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             return torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error).splitlines() or ["it is empty"])[0]
             raise RunError(f"{path} is no checkpoint that can be read ({reason}); start a new run") from error
 
 
