@@ -36,7 +36,7 @@ test-slow: .venv/ready-dev
 lint: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy platform/elastic_dit datamodules evaluation sweeps benchmarks
+	$(BIN)/mypy platform/pocketdit datamodules evaluation sweeps benchmarks
 
 bench: .venv/ready-bench
 	$(BIN)/python benchmarks/attention.py

@@ -4,7 +4,7 @@ ASSA is what the backbone runs: KV compression with its norms, compressed attent
 attention, the gate and the interpolation; the projections to q, k, v and out are in neither side. Full attention
 is measured in several forms, and the fastest is what ASSA is compared with. Below, the forms of blockwise
 neighborhood attention alone: where the loop over blocks overtakes one masked attention is LOOP_FROM_BLOCK_TOKENS in
-elastic_dit/backbones/neighborhood.py.
+pocketdit/backbones/neighborhood.py.
 
     python benchmarks/attention.py [--json PATH]
 """
@@ -22,8 +22,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import alternate, announce, device, milliseconds, options, pairwise, report, table
-from elastic_dit.backbones.attention import AdaptiveSparseSelfAttention
-from elastic_dit.backbones.neighborhood import (
+from pocketdit.backbones.attention import AdaptiveSparseSelfAttention
+from pocketdit.backbones.neighborhood import (
     LOOP_FROM_BLOCK_TOKENS,
     block_edges,
     flex,
@@ -31,8 +31,8 @@ from elastic_dit.backbones.neighborhood import (
     looped,
     masked,
 )
-from elastic_dit.backbones.position import rotation
-from elastic_dit.backbones.spec import AdaptiveSparseAttention
+from pocketdit.backbones.position import rotation
+from pocketdit.backbones.spec import AdaptiveSparseAttention
 
 HEADS, KV_HEADS, HEAD_DIM = 32, 8, 32
 BLOCKS, RADIUS = 16, 1

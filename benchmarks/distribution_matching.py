@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import announce, options, report, table
-from elastic_dit.diffusion.path import broadcast, data_from_velocity, interpolate, shift, velocity
-from elastic_dit.diffusion.rollout import roll_out
-from elastic_dit.diffusion.samplers import Velocity, at, euler, uniform_times
-from elastic_dit.losses.distillation import output_loss
-from elastic_dit.losses.distribution_matching import distribution_matching_loss
-from elastic_dit.losses.flow_matching import flow_matching_loss
+from pocketdit.diffusion.path import broadcast, data_from_velocity, interpolate, shift, velocity
+from pocketdit.diffusion.rollout import roll_out
+from pocketdit.diffusion.samplers import Velocity, at, euler, uniform_times
+from pocketdit.losses.distillation import output_loss
+from pocketdit.losses.distribution_matching import distribution_matching_loss
+from pocketdit.losses.flow_matching import flow_matching_loss
 
 CENTRES = torch.tensor([[-1.4, -0.8], [1.2, -1.1], [0.0, 0.2], [1.3, 1.1], [-1.0, 1.3]])
 WEIGHTS = torch.tensor([0.30, 0.10, 0.15, 0.20, 0.25])

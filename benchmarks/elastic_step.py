@@ -31,13 +31,13 @@ from benchmarks.timing import (
     report,
     table,
 )
-from elastic_dit.backbones.spec import FULL, AdaptiveSparseAttention, DiTSpec, FullAttention, Level
-from elastic_dit.config.component import Component
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.stages.elastic_pretrain import Draw
-from elastic_dit.training.assemble import build_encoders, build_stage
-from elastic_dit.training.nonfinite import stop_unless_finite
+from pocketdit.backbones.spec import FULL, AdaptiveSparseAttention, DiTSpec, FullAttention, Level
+from pocketdit.config.component import Component
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.running.assemble import build_encoders, build_stage
+from pocketdit.stages.elastic_pretrain import Draw
+from pocketdit.training.nonfinite import stop_unless_finite
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "elastic_pretrain.yaml"
 HALF = 0.5

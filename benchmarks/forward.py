@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import Ratio, alternate, announce, device, milliseconds, options, pairwise, report, table
-from elastic_dit.backbones.dit import ElasticDiT
-from elastic_dit.backbones.spec import FULL, DiTSpec
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.encoders.contract import TextTokens
-from elastic_dit.training.plan import cost, count_parameters, network_inputs
+from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.spec import FULL, DiTSpec
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.encoders.contract import TextTokens
+from pocketdit.running.cost_estimate import cost, count_parameters, network_inputs
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper"
 REQUIRED = 0.9

@@ -16,7 +16,7 @@ from benchmarks.timing import alternate, announce, milliseconds, options, pairwi
 from evaluation.frechet import Floats, Gaussian, frechet_distance, statistics
 
 REQUIRED_AT, REQUIRED = 2048, 5.0
-OURS, THEIRS = "elastic-dit", "clean-fid"
+OURS, THEIRS = "pocketdit", "clean-fid"
 
 Moments = tuple[Floats, Floats]
 

@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             build("pictures, 256", large_samples(large), large, 256, folder / "pictures"),
         ]
         if sets[0].chunks is None:
-            print("litdata is not installed, so it is left out: pip install 'elastic-dit[bench]'")
+            print("litdata is not installed, so it is left out: pip install 'pocketdit[bench]'")
         for data in sets:
             check_same_pixels(data)
             rows += [compare(data, workers, rounds) for workers in ((0,) if chosen.quick else (0, 1, 2))]

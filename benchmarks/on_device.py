@@ -26,15 +26,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.timing import announce, child, milliseconds, options, pairwise, report, table
-from elastic_dit.errors import RunError
-from elastic_dit.export.settings import Export
-from elastic_dit.export.subject import Subject, load_subject
-from elastic_dit.files import write_atomically
-from elastic_dit.litert.convert import convert
-from elastic_dit.litert.interpreter import LiteRTModel, relative_error
-from elastic_dit.litert.network import VELOCITY, NamedInputs, example_inputs
-from elastic_dit.training.assemble import compile_blocks
-from elastic_dit.training.plan import count_parameters
+from pocketdit.errors import RunError
+from pocketdit.export.settings import Export
+from pocketdit.export.subject import Subject, load_subject
+from pocketdit.files import write_atomically
+from pocketdit.litert.convert import convert
+from pocketdit.litert.interpreter import LiteRTModel, relative_error
+from pocketdit.litert.network import VELOCITY, NamedInputs, example_inputs
+from pocketdit.running.cost_estimate import count_parameters
+from pocketdit.training.compilation import compile_blocks
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 EAGER, COMPILED, LITERT, ONNX = RUNTIMES = ("torch eager", "torch.compile", "LiteRT", "ONNX Runtime")

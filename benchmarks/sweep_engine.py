@@ -19,8 +19,8 @@ from unittest.mock import patch
 import yaml
 
 from benchmarks.timing import announce, options, pairwise, report, table
-from elastic_dit.config.load import Loaded, load
-from elastic_dit.files import write_atomically
+from pocketdit.config.load import Loaded, load
+from pocketdit.files import write_atomically
 from sweeps.metrics import Curves
 from sweeps.settings import Sweep
 from sweeps.train import Job, Watch
@@ -71,7 +71,7 @@ def overheads(folder: Path, trials: int) -> list[tuple[float, float]]:
     from lightning.pytorch import Trainer
 
     from datamodules.shards.build import build_scenes
-    from elastic_dit.cli import quiet_warnings
+    from pocketdit.commands.main import quiet_warnings
     from sweeps import engine
 
     quiet_warnings()

@@ -20,7 +20,7 @@ import optuna
 from tqdm import tqdm
 
 from benchmarks.timing import announce, options, report, table
-from elastic_dit.config.component import Component
+from pocketdit.config.component import Component
 from sweeps.samplers import build_sampler
 from sweeps.settings import Budget, Computed, FloatRange, Sampler, Sweep
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from elastic_dit.losses.distillation import task_share
+from pocketdit.losses.distillation import task_share
 
 READINGS: tuple[Literal["density", "cdf"], ...] = ("density", "cdf")
 TITLES = {"density": "density over its maximum", "cdf": "distribution function"}

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from elastic_dit.files import write_atomically
+from pocketdit.files import write_atomically
 
 Seconds = list[float]
 Call = Callable[[], Any]

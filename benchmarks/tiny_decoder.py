@@ -21,18 +21,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.forward import materialise
 from benchmarks.timing import PeakMemory, alternate, announce, device, milliseconds, options, pairwise, report, table
-from elastic_dit.config.component import build
-from elastic_dit.config.experiment import DecoderExperiment
-from elastic_dit.config.load import load
-from elastic_dit.decoders.tiny import TinyDecoder
-from elastic_dit.encoders.contract import Autoencoder
-from elastic_dit.files import write_atomically
-from elastic_dit.losses.reconstruction import psnr
-from elastic_dit.training.assemble import build_data
-from elastic_dit.training.decoders import load_decoder
-from elastic_dit.training.grids import grid, to_uint8
-from elastic_dit.training.plan import count_parameters
-from elastic_dit.training.run_folder import find, load_experiment
+from pocketdit.artifacts.decoder import load_decoder
+from pocketdit.artifacts.run_folder import find, load_experiment
+from pocketdit.config.component import build
+from pocketdit.config.experiment import DecoderExperiment
+from pocketdit.config.load import load
+from pocketdit.decoders.tiny import TinyDecoder
+from pocketdit.encoders.contract import Autoencoder
+from pocketdit.files import write_atomically
+from pocketdit.losses.reconstruction import psnr
+from pocketdit.running.assemble import build_data
+from pocketdit.running.cost_estimate import count_parameters
+from pocketdit.running.grids import grid, to_uint8
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper" / "tiny_decoder_qwen_image.yaml"
 REQUIRED = 10.0  # below it, a decoder would not be worth what it loses

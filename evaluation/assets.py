@@ -14,10 +14,10 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from elastic_dit.config.component import Component
-from elastic_dit.errors import ConfigError, RunError, UserError
-from elastic_dit.files import sha256_of
 from evaluation.settings import Evaluation
+from pocketdit.config.component import Component
+from pocketdit.errors import ConfigError, RunError, UserError
+from pocketdit.files import sha256_of
 
 _CHUNK = 1 << 20
 

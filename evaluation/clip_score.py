@@ -6,8 +6,8 @@ a prompt, or the prompts; here all three stand in the result.
 
 import numpy as np
 
-from elastic_dit.errors import UserError
 from evaluation.contract import ImageSet, ImageTextEncoder, Result, Score, open_picture, result_name
+from pocketdit.errors import UserError
 
 BENCHMARK = "clip-score"
 

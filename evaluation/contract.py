@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 Picture = NDArray[np.uint8]
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from elastic_dit.errors import UserError
-from elastic_dit.files import sha256_of
 from evaluation.contract import Backend, Picture
+from pocketdit.errors import UserError
+from pocketdit.files import sha256_of
 
 PUBLISHED = "vit_large_patch14_dinov2"
 SIDE = 224

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from elastic_dit.config.component import Component, build
-from elastic_dit.config.load import Loaded
-from elastic_dit.config.typed import plain
-from elastic_dit.errors import ConfigError, RunError, UserError
-from elastic_dit.files import write_atomically
 from evaluation import paper_tables, report
 from evaluation.contract import ImageSet, PromptSet, Result, Score
 from evaluation.images import fingerprint, share_of_environment
 from evaluation.settings import Evaluation
+from pocketdit.config.component import Component, build
+from pocketdit.config.load import Loaded
+from pocketdit.config.typed import plain
+from pocketdit.errors import ConfigError, RunError, UserError
+from pocketdit.files import write_atomically
 
 Scored = tuple[Result, ImageSet | None]
 
@@ -145,9 +145,9 @@ def derived(results: list[Result]) -> list[Result]:
 
 def track(settings: Evaluation, found: report.Report, folder: Path) -> None:
     """Journals the results in the folder and copies them to MLflow; a dead server costs nothing but the copy."""
-    from elastic_dit.tracking import journal, target
-    from elastic_dit.tracking.git import revision
-    from elastic_dit.tracking.sync import sync
+    from pocketdit.tracking import journal, target
+    from pocketdit.tracking.git import revision
+    from pocketdit.tracking.sync import sync
 
     log = journal.Journal(folder / journal.FILE_NAME)
     target.open_target(

@@ -7,11 +7,11 @@ reference and on guidance: report all three.
 
 from pathlib import Path
 
-from elastic_dit.errors import ConfigError, UserError
 from evaluation.contract import ImageEncoder, ImageSet, Result, Score, open_picture
 from evaluation.frechet import Gaussian, frechet_distance
 from evaluation.kernel_distance import kernel_distance
 from evaluation.reference import encode_all, reference_for
+from pocketdit.errors import ConfigError, UserError
 
 BENCHMARK = "dino-fid"
 

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from elastic_dit.errors import ConfigError, UserError
-from elastic_dit.files import write_atomically
+from pocketdit.errors import ConfigError, UserError
+from pocketdit.files import write_atomically
 
 METRIC = "geneval (scene-rules)"
-Sampler = Literal["euler", "heun", "multistep"]
+Sampler = Literal["euler", "heun", "dpmpp_2m"]
 NUMBER = r"\d+(\.\d+)?"
 FORM = re.compile(
     r"(?P<label>[^=]+)=(?P<runs>[^:,]+(,[^:,]+)*)"
-    rf"(:(?P<steps>[1-9]\d*)(:(?P<guidance>{NUMBER})(:(?P<sampler>euler|heun|multistep))?)?)?"
+    rf"(:(?P<steps>[1-9]\d*)(:(?P<guidance>{NUMBER})(:(?P<sampler>euler|heun|dpmpp_2m))?)?)?"
 )
 
 
@@ -95,11 +95,12 @@ def draw_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, pat
 
     import torch
 
-    from elastic_dit.sampling import sample
-    from elastic_dit.training.assemble import build_encoders, load_network
-    from elastic_dit.training.grids import grid, to_uint8
-    from elastic_dit.training.run_folder import find, load_experiment
     from evaluation.subjects import device
+    from pocketdit.artifacts.network import load_network
+    from pocketdit.artifacts.run_folder import find, load_experiment
+    from pocketdit.running.assemble import build_encoders
+    from pocketdit.running.grids import grid, to_uint8
+    from pocketdit.sampling import sample
 
     prompts = load_experiment(find(runs, entries[0].runs[0])).sampling.prompts
     rows, labels = [], []

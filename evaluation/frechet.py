@@ -18,7 +18,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 Floats = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 Check = Callable[[Any], Iterator[tuple[str, str | None]]]
 

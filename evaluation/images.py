@@ -19,9 +19,9 @@ from typing import Any, Protocol
 from PIL import Image
 from tqdm import tqdm
 
-from elastic_dit.errors import ConfigError, RunError, UserError
-from elastic_dit.files import write_atomically
 from evaluation.contract import ImageSet, Picture, Prompt, PromptSet
+from pocketdit.errors import ConfigError, RunError, UserError
+from pocketdit.files import write_atomically
 
 _POLL_SECONDS = 2.0
 _LAST_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"  # of every PNG

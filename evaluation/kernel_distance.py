@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 Floats = NDArray[np.float64]
 

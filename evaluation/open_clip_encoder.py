@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from elastic_dit.errors import UserError
-from elastic_dit.files import sha256_of
 from evaluation.contract import Backend, Picture
+from pocketdit.errors import UserError
+from pocketdit.files import sha256_of
 
 _BATCH = 32
 _QUICK = "-quickgelu"

@@ -5,8 +5,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from elastic_dit.errors import ConfigError
 from evaluation.contract import Prompt, PromptSet
+from pocketdit.errors import ConfigError
 
 
 def limited(prompts: PromptSet, limit: int | None, images_each: int | None) -> PromptSet:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from elastic_dit.errors import UserError
-from elastic_dit.files import write_atomically
 from evaluation.contract import Backend, ImageEncoder, Picture, open_picture
 from evaluation.frechet import Floats, Gaussian, statistics
+from pocketdit.errors import UserError
+from pocketdit.files import write_atomically
 
 SCHEMA = 1
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from elastic_dit.errors import UserError
-from elastic_dit.files import write_atomically
 from evaluation.contract import ImageSet, Result, Score, open_picture
 from evaluation.statistics import bootstrap_interval, paired_comparison, stratified_interval
+from pocketdit.errors import UserError
+from pocketdit.files import write_atomically
 
 SCHEMA = 1
 _TILE, _TEXT, _COLUMNS = 160, 46, 5

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from elastic_dit.config.component import Component
-from elastic_dit.config.experiment import Tracking
+from pocketdit.config.component import Component
+from pocketdit.config.experiment import Tracking
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Evaluation:
     width: float = 1.0
     steps: int | None = None
     guidance: float | None = None
-    sampler: Literal["euler", "heun", "multistep"] | None = None
+    sampler: Literal["euler", "heun", "dpmpp_2m"] | None = None
     seed: int = 0
     out: Path = Path("evaluations")
     data: Path = Path("data/evaluation")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Result
+from pocketdit.errors import UserError
 
 Floats = NDArray[np.float64]
 

@@ -10,10 +10,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from elastic_dit.errors import ConfigError, RunError, UserError
-from elastic_dit.files import sha256_of
 from evaluation.contract import ImageSet, Picture, Prompt, PromptSet
 from evaluation.images import check_ids, draw_images
+from pocketdit.errors import ConfigError, RunError, UserError
+from pocketdit.files import sha256_of
 
 _NAMES_SHOWN = 3
 _PICTURES_A_SEED = 1000
@@ -73,13 +73,13 @@ class Run:
         width: float = 1.0,
         steps: int | None = None,
         guidance: float | None = None,
-        sampler: Literal["euler", "heun", "multistep"] | None = None,
+        sampler: Literal["euler", "heun", "dpmpp_2m"] | None = None,
         seed: int = 0,
         batch_size: int = 16,
         runs: Path = Path("runs"),
         decoder: str | None = None,
     ) -> None:
-        from elastic_dit.training.run_folder import find, load_experiment
+        from pocketdit.artifacts.run_folder import find, load_experiment
 
         if not run:
             raise ConfigError("no run to evaluate: add run=EXPERIMENT or run=EXPERIMENT/RUN")
@@ -93,7 +93,7 @@ class Run:
             known = ", ".join(f"{known:g}" for known in sorted(self.experiment.backbone.widths))
             raise ConfigError(f"{self.folder.name} has no width {width:g}; it has {known}")
         told = {"steps": steps, "guidance": guidance, "sampler": sampler}
-        self.how = replace(
+        self.sampling = replace(
             self.experiment.sampling, seed=seed, **{name: value for name, value in told.items() if value is not None}
         )
         self.width, self.batch_size = width, batch_size
@@ -102,7 +102,7 @@ class Run:
         self._loaded: tuple[Any, Any] | None = None
 
     def provenance(self) -> dict[str, Any]:
-        how = self.how
+        sampling = self.sampling
         decoded = {}
         if self.decoder is not None:
             decoded = {"decoder": self.decoder.name, "decoder_sha256": sha256_of(self.decoder.weights)}
@@ -111,12 +111,12 @@ class Run:
             "run": self.folder.name,
             "weights_sha256": self._weights_digest(),
             "width": self.width,
-            "steps": how.steps,
-            "sampler": how.sampler,
-            "guidance": how.guidance,
-            "time_shift": how.time_shift,
-            "size": list(how.size),
-            "seed": how.seed,
+            "steps": sampling.steps,
+            "sampler": sampling.sampler,
+            "guidance": sampling.guidance,
+            "time_shift": sampling.time_shift,
+            "size": list(sampling.size),
+            "seed": sampling.seed,
             "dtype": "float32",
         }
 
@@ -124,20 +124,21 @@ class Run:
         return draw_images(self, prompts, root)
 
     def draw(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, Picture]]:
-        from elastic_dit.sampling import sample
+        from pocketdit.sampling import sample
 
         network, encoders = self._load()
-        for size, some in by_size(prompts, self.how.size):
-            how = replace(self.how, size=size, seed=picture_seed(self.how.seed, number))
+        for size, some in by_size(prompts, self.sampling.size):
+            sampling = replace(self.sampling, size=size, seed=picture_seed(self.sampling.seed, number))
             for first in range(0, len(some), self.batch_size):
                 batch = some[first : first + self.batch_size]
-                drawn = sample(network, encoders, [prompt.text for prompt in batch], self.width, how)
+                drawn = sample(network, encoders, [prompt.text for prompt in batch], self.width, sampling)
                 yield from zip(batch, to_pictures(drawn), strict=True)
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
-            from elastic_dit.training.assemble import build_encoders, load_network
-            from elastic_dit.training.decoders import with_decoder
+            from pocketdit.artifacts.decoder import with_decoder
+            from pocketdit.artifacts.network import load_network
+            from pocketdit.running.assemble import build_encoders
 
             encoders = build_encoders(self.experiment)
             if self.decoder is not None:
@@ -244,7 +245,7 @@ class Folder:
     """Pictures that something else made, found by the prompt's id, never by position.
 
     Under ``path``: ``<id>/*.png`` (or jpg, webp), GenEval's ``<id>/samples/*``, or ``<id>.png``. All prompts need
-    equally many; results say how many there are, which may be fewer than a benchmark's protocol asks for.
+    equally many; results say sampling many there are, which may be fewer than a benchmark's protocol asks for.
     """
 
     def __init__(self, path: Path, name: str = "") -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Result, Score
+from pocketdit.errors import UserError
 
 
 class ValidationLoss:
@@ -21,7 +21,7 @@ class ValidationLoss:
     def __init__(self, run: str, width: float = 1.0, samples: int = 96, runs: Path = Path("runs")) -> None:
         if samples < 1:
             raise UserError(f"samples must be at least 1, not {samples}")
-        from elastic_dit.training.run_folder import find
+        from pocketdit.artifacts.run_folder import find
 
         # Found now, so that a run that starts while pictures are drawn does not take its place.
         self.folder = find(Path(runs), run)
@@ -29,11 +29,12 @@ class ValidationLoss:
 
     @torch.no_grad()
     def measure(self) -> Result:
-        from elastic_dit.config.component import build
-        from elastic_dit.diffusion.path import interpolate, velocity
-        from elastic_dit.losses.validation import fixed_noise, level_times
-        from elastic_dit.training.assemble import build_encoders, load_network
-        from elastic_dit.training.run_folder import load_experiment
+        from pocketdit.artifacts.network import load_network
+        from pocketdit.artifacts.run_folder import load_experiment
+        from pocketdit.config.component import build
+        from pocketdit.diffusion.path import interpolate, velocity
+        from pocketdit.losses.validation import fixed_noise, level_times
+        from pocketdit.running.assemble import build_encoders
 
         folder = self.folder
         experiment = load_experiment(folder)

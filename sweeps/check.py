@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from elastic_dit.config import document
-from elastic_dit.config.errors import InvalidValue, did_you_mean_or_all
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import Loaded, load
-from elastic_dit.errors import ConfigError
+from pocketdit.config import document
+from pocketdit.config.errors import InvalidValue, did_you_mean_or_all
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import Loaded, load
+from pocketdit.errors import ConfigError
 from sweeps import metrics, requirement
 from sweeps.settings import Logged, Options, Scalar, Sweep
 from sweeps.space import assignment, assignments, extremes, overrides, references, used, within
@@ -171,8 +171,8 @@ def require_same_study(path: Path, sweep: Sweep) -> None:
 
     Raises ``ConfigError`` naming the first key of those that decide what a trial is.
     """
-    from elastic_dit.config.typed import plain
-    from elastic_dit.training.lineage import differences
+    from pocketdit.config.typed import plain
+    from pocketdit.running.lineage import differences
 
     if not path.is_file():
         return

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from elastic_dit.backbones.spec import FULL, DiTSpec
-from elastic_dit.config.experiment import Experiment
+from pocketdit.backbones.spec import FULL, DiTSpec
+from pocketdit.config.experiment import Experiment
 
 if TYPE_CHECKING:
-    from elastic_dit.export.census import Census
+    from pocketdit.export.census import Census
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Parameters:
     width: float = FULL
 
     def __call__(self, experiment: Experiment) -> float:
-        from elastic_dit.training.plan import parameters_by_width
+        from pocketdit.running.cost_estimate import parameters_by_width
 
         return parameters_by_width(_of_width(experiment.backbone, self.width))[FULL] / 1e6
 
@@ -41,8 +41,8 @@ class ForwardFlops:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        from elastic_dit.backbones.dit import ElasticDiT
-        from elastic_dit.training.plan import network_inputs
+        from pocketdit.backbones.dit import ElasticDiT
+        from pocketdit.running.cost_estimate import network_inputs
 
         spec = _of_width(experiment.backbone, self.width)
         with torch.device("meta"):
@@ -71,7 +71,7 @@ def _of_width(spec: DiTSpec, width: float) -> DiTSpec:
 
 @dataclass(frozen=True)
 class PredictedLatency:
-    """Predicted milliseconds of one denoising step on a device (``elastic_dit.latency``), from the census of the
+    """Predicted milliseconds of one denoising step on a device (``pocketdit.latency``), from the census of the
     mobile form, which is recorded without training or exporting anything. ``device``: by its name there."""
 
     device: str = "iphone16promax"
@@ -79,8 +79,8 @@ class PredictedLatency:
     size: tuple[int, int] | None = None
 
     def __call__(self, experiment: Experiment) -> float:
-        from elastic_dit.latency.coefficients import predict
-        from elastic_dit.latency.devices import find_device
+        from pocketdit.latency.coefficients import predict
+        from pocketdit.latency.devices import find_device
 
         spec = _of_width(experiment.backbone, self.width)
         tokens = sum(text_tokens(experiment)) + 1
@@ -92,6 +92,6 @@ class PredictedLatency:
 @cache
 def _census(spec: DiTSpec, sides: tuple[int, int], tokens: int) -> "Census":
     """Recorded once for every network: it takes most of a second."""
-    from elastic_dit.latency.traced import traced
+    from pocketdit.latency.traced import traced
 
     return traced(spec, FULL, sides, tokens)

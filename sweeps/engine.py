@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from elastic_dit.config.component import build
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import Loaded
-from elastic_dit.errors import ConfigError, RunError, Stopped
-from elastic_dit.files import write_atomically
+from pocketdit.config.component import build
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import Loaded
+from pocketdit.errors import ConfigError, RunError, Stopped
+from pocketdit.files import write_atomically
 from sweeps import plan, results
 from sweeps.check import check, require_same_study
 from sweeps.launchers import Crew, Launcher, launcher_for

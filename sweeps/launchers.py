@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, assert_never
 
-from elastic_dit.errors import ConfigError, RunError
+from pocketdit.errors import ConfigError, RunError
 from sweeps.settings import Processes, Ray, Slurm, Sweep
 
 STOP_SECONDS = 60

@@ -4,9 +4,9 @@ import ast
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from elastic_dit.config.errors import nearest
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.source import find_class, locate
+from pocketdit.config.errors import nearest
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.source import find_class, locate
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 

@@ -2,7 +2,7 @@
 
 The network is ``experiments/paper/ladder_d.yaml``, which is also the supernet's half width (0.4 B; 4096 tokens at full
 resolution). Every figure is counted from it on the meta device: its sparse levels get each (B, r), with KV compression,
-or full attention. The latency is a prediction (``elastic_dit.latency``), no measurement.
+or full attention. The latency is a prediction (``pocketdit.latency``), no measurement.
 
     python -m sweeps.paper_table [--out docs/sweep_blocks.png]
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from elastic_dit.backbones.spec import FULL, AdaptiveSparseAttention, DiTSpec, FullAttention
+from pocketdit.backbones.spec import FULL, AdaptiveSparseAttention, DiTSpec, FullAttention
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "paper" / "ladder_d.yaml"
 SIDES = (128, 128)  # latent of 1024x1024 pixels
@@ -51,8 +51,8 @@ class Row:
 
 
 def small_model() -> DiTSpec:
-    from elastic_dit.config.experiment import Experiment
-    from elastic_dit.config.load import load
+    from pocketdit.config.experiment import Experiment
+    from pocketdit.config.load import load
 
     return load(EXPERIMENT, [], Experiment).config.backbone
 
@@ -75,7 +75,7 @@ def seen(kind: Attention, tokens: int) -> tuple[float, int]:
     """Keys that a query sees on average: at full resolution, and compressed 2x2."""
     import torch
 
-    from elastic_dit.backbones.neighborhood import neighborhood_mask
+    from pocketdit.backbones.neighborhood import neighborhood_mask
 
     match kind:
         case FullAttention():
@@ -90,8 +90,8 @@ def count(spec: DiTSpec, kind: Attention, sides: tuple[int, int], text_tokens: S
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from elastic_dit.backbones.dit import ElasticDiT
-    from elastic_dit.training.plan import network_inputs
+    from pocketdit.backbones.dit import ElasticDiT
+    from pocketdit.running.cost_estimate import network_inputs
 
     spec = with_attention(spec, kind)
     with torch.device("meta"):
@@ -110,9 +110,9 @@ def count(spec: DiTSpec, kind: Attention, sides: tuple[int, int], text_tokens: S
 
 def predicted(spec: DiTSpec, sides: tuple[int, int], text_tokens: Sequence[int]) -> float:
     """Milliseconds of one denoising step on ``DEVICE``, weights in fp16."""
-    from elastic_dit.latency.coefficients import predict
-    from elastic_dit.latency.devices import find_device
-    from elastic_dit.latency.traced import traced
+    from pocketdit.latency.coefficients import predict
+    from pocketdit.latency.devices import find_device
+    from pocketdit.latency.traced import traced
 
     census = traced(spec, FULL, sides, 1 + sum(text_tokens), query_chunk=QUERY_CHUNK)
     return predict(census, find_device(DEVICE)).milliseconds
@@ -142,7 +142,7 @@ def plot(rows: Sequence[Row], out: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from elastic_dit.files import write_atomically
+    from pocketdit.files import write_atomically
 
     full, sparse = rows[0], rows[1:]
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6))

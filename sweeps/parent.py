@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import Loaded
-from elastic_dit.tracking import target
-from elastic_dit.tracking.logger import RunLogger
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import Loaded
+from pocketdit.tracking import target
+from pocketdit.tracking.logger import RunLogger
 from sweeps.results import Candidate
 from sweeps.settings import Sweep
 

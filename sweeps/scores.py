@@ -4,9 +4,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastic_dit.backbones.spec import FULL
-from elastic_dit.config.component import Component, build
-from elastic_dit.training.run_folder import RunFolder
+from pocketdit.artifacts.run_folder import RunFolder
+from pocketdit.backbones.spec import FULL
+from pocketdit.config.component import Component, build
 
 
 @dataclass(frozen=True)

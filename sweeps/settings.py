@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from elastic_dit.config.component import Component
+from pocketdit.config.component import Component
 
 Scalar = bool | int | float | str | None
 Direction = Literal["minimize", "maximize"]

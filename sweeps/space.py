@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
-from elastic_dit.config.typed import plain
+from pocketdit.config.typed import plain
 from sweeps.settings import Dimension, FloatRange, IntRange, Options, Scalar, Values
 
 if TYPE_CHECKING:

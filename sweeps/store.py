@@ -36,7 +36,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
-from elastic_dit.errors import ConfigError, RunError
+from pocketdit.errors import ConfigError, RunError
 from sweeps.samplers import build_pruner, build_sampler
 from sweeps.settings import Scalar, Sweep
 

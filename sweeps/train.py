@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import Loaded
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import Loaded
 from sweeps.metrics import Curves, value_of
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ class Train:
 
     def __call__(self, job: Job, watch: Watch) -> Curves:
         """Every metric that the run has logged, as step (from 0) and value."""
-        from elastic_dit.tracking.journal import metrics
-        from elastic_dit.training import fit
-        from elastic_dit.training.run_folder import RunFolder
+        from pocketdit.artifacts.run_folder import RunFolder
+        from pocketdit.running import fit
+        from pocketdit.tracking.journal import metrics
 
         experiment = job.loaded.config
         folder = RunFolder(Path(experiment.runs) / experiment.experiment / job.name)

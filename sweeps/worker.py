@@ -16,10 +16,10 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from elastic_dit.config.component import build
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import Loaded, load
-from elastic_dit.errors import ConfigError, RunError, Stopped, UserError
+from pocketdit.config.component import build
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import Loaded, load
+from pocketdit.errors import ConfigError, RunError, Stopped, UserError
 from sweeps import requirement, space
 from sweeps.metrics import Curves, value_at, value_of
 from sweeps.settings import Computed, Logged, Scored, Sweep
@@ -224,7 +224,7 @@ class Attempt(Watch):
 
     def measured(self, curves: Curves) -> dict[str, float]:
         """The objectives that only the trained run gives."""
-        from elastic_dit.training.run_folder import RunFolder
+        from pocketdit.artifacts.run_folder import RunFolder
 
         sweep, found = self.worker.sweep, {}
         for name, objective in sweep.objectives.items():
@@ -256,7 +256,7 @@ def main() -> None:
     """``python -m sweeps.worker FILE INDEX``: a plain process, started by ``launchers.py``."""
     import signal
 
-    from elastic_dit.cli import quiet_warnings
+    from pocketdit.commands.main import quiet_warnings
 
     quiet_warnings()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -12,7 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests share two cores with their own worker processes: spinning threads would slow them many times.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import elastic_dit  # noqa: F401  (first, so that torchvision is importable beside a CPU torch)
+import pocketdit  # noqa: F401  (first, so that torchvision is importable beside a CPU torch)
 
 ROOT = Path(__file__).parent.parent
 PRETRAIN = ROOT / "experiments" / "elastic_pretrain.yaml"
@@ -63,7 +63,7 @@ def command() -> Command:
     """Run the command line in a process of its own, as a user does."""
 
     def run(*arguments: str | Path, timeout: float = 120, **more: object) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "elastic_dit", *map(str, arguments)]
+        words = [sys.executable, "-m", "pocketdit", *map(str, arguments)]
         return subprocess.run(words, capture_output=True, text=True, timeout=timeout, cwd=ROOT, **more)  # type: ignore[call-overload, no-any-return]
 
     return run

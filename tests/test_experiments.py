@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from elastic_dit.backbones.dit import ElasticDiT
-from elastic_dit.backbones.spec import AdaptiveSparseAttention
-from elastic_dit.config.experiment import DecoderExperiment, Experiment, kind_of
-from elastic_dit.config.load import Loaded, load
-from elastic_dit.decoders.tiny import TinyDecoder
-from elastic_dit.litert.settings import kind_of as export_kind_of
-from elastic_dit.training.plan import count_parameters, parameters_by_width
 from evaluation.settings import Evaluation
+from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.spec import AdaptiveSparseAttention
+from pocketdit.config.experiment import DecoderExperiment, Experiment, kind_of
+from pocketdit.config.load import Loaded, load
+from pocketdit.decoders.tiny import TinyDecoder
+from pocketdit.litert.settings import kind_of as export_kind_of
+from pocketdit.running.cost_estimate import count_parameters, parameters_by_width
 from tests.conftest import ROOT
 
 EVALUATIONS = sorted((ROOT / "experiments" / "eval").glob("*.yaml"))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-PACKAGE = ROOT / "platform" / "elastic_dit"
+PACKAGE = ROOT / "platform" / "pocketdit"
 FOLDERS = ("platform", "datamodules", "evaluation", "sweeps")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
@@ -36,13 +36,13 @@ def test_the_package_imports_none_of_its_siblings() -> None:
 
 
 def test_packages_import_one_way() -> None:
-    """No circle between the parts of ``elastic_dit``: a folder or a file at its top counts as one part."""
+    """No circle between the parts of ``pocketdit``: a folder or a file at its top counts as one part."""
     graph: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         for name in imported(path):
             pieces = name.split(".")
-            if pieces[0] == "elastic_dit" and len(pieces) > 1 and pieces[1] != part:
+            if pieces[0] == "pocketdit" and len(pieces) > 1 and pieces[1] != part:
                 graph.setdefault(part, set()).add(pieces[1])
     list(TopologicalSorter(graph).static_order())
 

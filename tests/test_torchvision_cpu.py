@@ -2,9 +2,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import elastic_dit
+import pocketdit
 
-SOURCE = Path(elastic_dit.__file__).parent.parent
+SOURCE = Path(pocketdit.__file__).parent.parent
 
 
 def run(code: str) -> str:
@@ -17,7 +17,7 @@ def run(code: str) -> str:
 
 def test_torchvision_and_what_needs_it_can_be_imported() -> None:
     printed = run(
-        "import elastic_dit.torchvision_cpu as t; t.install()\n"
+        "import pocketdit.torchvision_cpu as t; t.install()\n"
         "import torchvision, lightning, diffusers\n"
         "from torchvision.transforms import v2\n"
         "import torch; print(torch.ops.torchvision.nms.default)"
@@ -28,7 +28,7 @@ def test_torchvision_and_what_needs_it_can_be_imported() -> None:
 def test_installing_twice_adds_one_finder_and_imports_nothing_heavy() -> None:
     printed = run(
         "before = len(sys.meta_path)\n"
-        "import elastic_dit.torchvision_cpu as t\n"
+        "import pocketdit.torchvision_cpu as t\n"
         "t.install(); t.install(); print(len(sys.meta_path) - before, 'torch' in sys.modules)"
     )
     assert printed == "1 False"
@@ -36,7 +36,7 @@ def test_installing_twice_adds_one_finder_and_imports_nothing_heavy() -> None:
 
 def test_looking_for_torchvision_does_not_load_torch() -> None:
     printed = run(
-        "import importlib.util, elastic_dit.torchvision_cpu as t; t.install()\n"
+        "import importlib.util, pocketdit.torchvision_cpu as t; t.install()\n"
         "spec = importlib.util.find_spec('torchvision'); print(spec.name, 'torch' in sys.modules)"
     )
     assert printed == "torchvision False"
@@ -44,7 +44,7 @@ def test_looking_for_torchvision_does_not_load_torch() -> None:
 
 def test_a_machine_without_torchvision_is_left_alone() -> None:
     printed = run(
-        "import importlib.util, elastic_dit.torchvision_cpu as t; t.install()\n"
+        "import importlib.util, pocketdit.torchvision_cpu as t; t.install()\n"
         "sys.path[:] = [sys.path[0]]; print(importlib.util.find_spec('torchvision'))"
     )
     assert printed == "None"

@@ -15,7 +15,7 @@ from typing import Any
 
 from datamodules.scenes.phrases import NUMBERS, PLACES
 from datamodules.scenes.scene import BACKGROUNDS, COLORS, RELATIONS, SHAPES
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 _PHRASE = re.compile(
     rf"(?P<number>an?|{'|'.join(NUMBERS.values())}) (?:small |large )?(?P<color>{'|'.join(COLORS)})"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 

@@ -1,3 +1,3 @@
 """Data sets as WebDataset shards: format, tools and an exactly resumable multi-aspect loader."""
 
-import elastic_dit  # noqa: F401  (before lightning: it prepares torchvision for a CPU torch)
+import pocketdit  # noqa: F401  (before lightning: it prepares torchvision for a CPU torch)

@@ -17,8 +17,8 @@ from datamodules.shards.folder import Candidate, Left, find_candidates, load_pic
 from datamodules.shards.latents import describe, to_latent
 from datamodules.shards.schema import SPLITS, Sample, SampleError
 from datamodules.shards.writer import DatasetWriter
-from elastic_dit.encoders.contract import Autoencoder
-from elastic_dit.errors import UserError
+from pocketdit.encoders.contract import Autoencoder
+from pocketdit.errors import UserError
 
 _SCENE_FORMATS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG"},

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.shards.schema import SampleError
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 _TABLES = ("captions.csv", "metadata.csv", "metadata.jsonl")
 _FILE_COLUMNS = ("file", "file_name")

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from datamodules.shards.scan import BrokenShardError, Group, scan_shard
 from datamodules.shards.schema import Kind, SampleError, parse_metadata, payload_extension
-from elastic_dit.files import write_atomically
+from pocketdit.files import write_atomically
 
 _LOG = logging.getLogger(__name__)
 _CACHE = "index.safetensors"

@@ -9,7 +9,7 @@ import torch
 from datamodules.shards.buckets import bucket_list, nearest_bucket
 from datamodules.shards.decode import decode_image
 from datamodules.shards.schema import LATENT_EXTENSION, Sample
-from elastic_dit.encoders.contract import Autoencoder
+from pocketdit.encoders.contract import Autoencoder
 
 
 def to_latent(sample: Sample, autoencoder: Autoencoder, base_size: int) -> Sample:

@@ -18,7 +18,7 @@ from datamodules.shards.index import SplitIndex
 from datamodules.shards.plan import Request
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import SampleError, parse_sample
-from elastic_dit.errors import RunError
+from pocketdit.errors import RunError
 
 _LOG = logging.getLogger(__name__)
 

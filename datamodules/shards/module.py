@@ -13,7 +13,7 @@ from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.loader import BatchLoader, ShardBatches, SizedBatchLoader, SkipCount
 from datamodules.shards.plan import BatchStream, batches_per_epoch, ordered_batches
 from datamodules.shards.schema import SPLITS, DatasetInfo, read_info
-from elastic_dit.errors import ConfigError, RunError
+from pocketdit.errors import ConfigError, RunError
 
 _LOG = logging.getLogger(__name__)
 _MOST_LINES = 20

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from datamodules.shards import draws
-from elastic_dit.errors import RunError
+from pocketdit.errors import RunError
 
 
 class Request(NamedTuple):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 VERSION = 1
 SPLITS = ("train", "validation")

@@ -14,8 +14,8 @@ from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.latents import to_latent
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import SPLITS, SampleError, parse_metadata, read_info
-from elastic_dit.encoders.contract import Autoencoder
-from elastic_dit.errors import UserError
+from pocketdit.encoders.contract import Autoencoder
+from pocketdit.errors import UserError
 
 _MOST_CAPTIONS = 2000
 _MOST_SIZES = 8

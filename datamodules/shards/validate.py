@@ -11,8 +11,8 @@ from datamodules.shards.buckets import SIDE, Bucket
 from datamodules.shards.decode import decode_image, decode_latent
 from datamodules.shards.scan import BrokenShardError, Group, scan_shard
 from datamodules.shards.schema import SPLITS, DatasetInfo, Sample, SampleError, parse_sample, read_info
-from elastic_dit.errors import UserError
-from elastic_dit.files import sha256_of
+from pocketdit.errors import UserError
+from pocketdit.files import sha256_of
 
 
 @dataclass

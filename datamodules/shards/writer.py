@@ -17,8 +17,8 @@ from datamodules.shards.schema import (
     serialise_info,
     serialise_sample,
 )
-from elastic_dit.errors import UserError
-from elastic_dit.files import write_atomically
+from pocketdit.errors import UserError
+from pocketdit.files import write_atomically
 
 _MARKER = ".building"
 

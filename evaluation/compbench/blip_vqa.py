@@ -8,9 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from elastic_dit.errors import ConfigError, UserError
 from evaluation.compbench.chunks import DROPPED, NounChunks
 from evaluation.contract import Picture, Prompt, QuestionAnswerer
+from pocketdit.errors import ConfigError, UserError
 
 DECIMALS = 4
 

@@ -7,8 +7,8 @@ name.
 import re
 from typing import Any, Protocol
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Backend
+from pocketdit.errors import UserError
 
 BENCHMARK = "t2i-compbench"
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import fmean
 
-from elastic_dit.errors import ConfigError, UserError
 from evaluation.compbench.chunks import BENCHMARK
 from evaluation.compbench.prompts import CATEGORIES, Category, set_name
 from evaluation.compbench.scorer import Scorer
 from evaluation.contract import Backend, ImageSet, Prompt, Result, Score, open_picture, result_name
+from pocketdit.errors import ConfigError, UserError
 
 # The columns of Table 4 of the SnapGen++ paper, whose overall is their plain mean.
 COLUMNS = ("color", "complex", "non_spatial", "shape", "spatial", "texture")

@@ -6,9 +6,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from elastic_dit.errors import ConfigError, UserError
 from evaluation.compbench.objects import PERSONS, found
 from evaluation.contract import Detector, Picture, Prompt
+from pocketdit.errors import ConfigError, UserError
 
 NUMBERS = {
     word: max(number, 1)

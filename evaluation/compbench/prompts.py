@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from elastic_dit.errors import ConfigError, UserError
 from evaluation.compbench.chunks import BENCHMARK
 from evaluation.compbench.numeracy import counts, read_vocabulary
 from evaluation.compbench.spatial import relation
 from evaluation.compbench.three_in_one import PARTS
 from evaluation.contract import Prompt, PromptSet
+from pocketdit.errors import ConfigError, UserError
 
 Category = Literal["color", "shape", "texture", "spatial", "non_spatial", "complex", "numeracy"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)

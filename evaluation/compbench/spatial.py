@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from elastic_dit.errors import ConfigError, UserError
 from evaluation.compbench.chunks import bare, rule_chunks
 from evaluation.compbench.objects import PERSONS, found
 from evaluation.contract import Detection, Detector, Picture, Prompt
+from pocketdit.errors import ConfigError, UserError
 
 Box = Sequence[float]
 

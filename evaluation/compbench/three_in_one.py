@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from elastic_dit.errors import ConfigError, UserError
 from evaluation.compbench.scorer import Scorer
 from evaluation.contract import Picture, Prompt
+from pocketdit.errors import ConfigError, UserError
 
 Part = Literal["attribute", "spatial", "similarity"]
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Backend, ImageSet, Prompt, QuestionAnswerer, Result, Score, open_picture, result_name
 from evaluation.dpg.prompts import OPENS_FILE, read_questions
 from evaluation.dpg.scoring import (
@@ -18,6 +17,7 @@ from evaluation.dpg.scoring import (
     category_scores,
     score_prompt,
 )
+from pocketdit.errors import UserError
 
 
 @dataclass

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Backend, Picture
 from evaluation.dpg.mplug_layers import ClipTower, FusionEncoder
 from evaluation.dpg.mplug_loading import (
@@ -29,6 +28,7 @@ from evaluation.dpg.mplug_loading import (
     read_sizes,
     read_weights,
 )
+from pocketdit.errors import UserError
 
 START, END = 101, 102  # [CLS] and [SEP] of BERT's vocabulary
 

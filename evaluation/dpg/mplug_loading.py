@@ -12,8 +12,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from elastic_dit.errors import UserError
-from elastic_dit.files import sha256_of
+from pocketdit.errors import UserError
+from pocketdit.files import sha256_of
 
 WEIGHTS, VOCABULARY = "pytorch_model.bin", "vocab.txt"
 CONFIG, BERT_CONFIG = "config.yaml", "config_bert.json"

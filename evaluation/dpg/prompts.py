@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Prompt, PromptSet
 from evaluation.dpg.scoring import Question, parse_questions
+from pocketdit.errors import UserError
 
 PROMPTS_FILE = "prompts.jsonl"
 QUESTIONS_FILE = "dpg_bench.csv"

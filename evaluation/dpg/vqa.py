@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from elastic_dit.encoders.checkpoints import loading, require_complete
-from elastic_dit.errors import UserError
-from elastic_dit.files import sha256_of
 from evaluation.contract import Backend, Picture
+from pocketdit.encoders.checkpoints import loading, require_complete
+from pocketdit.errors import UserError
+from pocketdit.files import sha256_of
 
 DType = Literal["float32", "bfloat16"]
 

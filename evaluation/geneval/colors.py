@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from elastic_dit.errors import UserError
-from elastic_dit.files import sha256_of
 from evaluation.contract import Backend, Detection, Picture
 from evaluation.geneval.logic import COLORS
+from pocketdit.errors import UserError
+from pocketdit.files import sha256_of
 
 TEMPLATES = ("a photo of a {color} {label}", "a photo of a {color}-colored {label}", "a photo of a {color} object")
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from elastic_dit.encoders.checkpoints import loading, require_complete
-from elastic_dit.errors import UserError
-from elastic_dit.files import sha256_of
 from evaluation.contract import Backend, Detection, Picture
 from evaluation.geneval.mask2former import WITHOUT_SOURCE, from_mmdet, swin_small_config
+from pocketdit.encoders.checkpoints import loading, require_complete
+from pocketdit.errors import UserError
+from pocketdit.files import sha256_of
 
 Size = tuple[int, int]  # height, width in pixels
 Box = tuple[float, float, float, float]

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 _ENCODER = "model.pixel_level_module.encoder."
 _DECODER = "model.pixel_level_module.decoder."

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from elastic_dit.errors import UserError
 from evaluation.contract import (
     Backend,
     ColorReader,
@@ -18,6 +17,7 @@ from evaluation.contract import (
     result_name,
 )
 from evaluation.geneval.logic import COLORS, POSITION_THRESHOLD, kept, shortcomings
+from pocketdit.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Prompt, PromptSet
+from pocketdit.errors import UserError
 
 FILE = "evaluation_metadata.jsonl"
 _SOURCE = "get it from github.com/djghosh13/geneval, folder prompts"

@@ -12,7 +12,7 @@ from evaluation.scenes.shipped import WEIGHTS, load_weights
 
 
 class SceneFeatureDistance:
-    """A ``PerceptualDistance`` (elastic_dit/decoders/contract.py) in the layers of the scene features' network.
+    """A ``PerceptualDistance`` (pocketdit/decoders/contract.py) in the layers of the scene features' network.
 
     As LPIPS does, without its learned weights: after every ReLU, features are scaled to unit length at each place; the
     squared distances are averaged over places and summed over layers.

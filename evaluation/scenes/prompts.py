@@ -13,10 +13,10 @@ import numpy as np
 from datamodules.scenes.expectation import expectation
 from datamodules.scenes.scene import SIZES
 from datamodules.scenes.split import scenes
-from elastic_dit.errors import ConfigError
 from evaluation.contract import Prompt, PromptSet
 from evaluation.scenes.graph import question_graph
 from evaluation.scenes.held_out import held_out_caption, random_size
+from pocketdit.errors import ConfigError
 
 Tag = Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
 TAGS: tuple[Tag, ...] = get_args(Tag)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from datamodules.scenes.phrases import NUMBERS, PLACES
 from datamodules.scenes.scene import BACKGROUNDS, COLORS, RELATIONS, SHAPES, SIZES
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 
 @dataclass(frozen=True)

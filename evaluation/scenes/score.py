@@ -19,17 +19,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from elastic_dit.backbones.by_width import Network
-from elastic_dit.config.experiment import Sampling
-from elastic_dit.encoders.inputs import Encoders
-from elastic_dit.errors import ConfigError, UserError
-from elastic_dit.files import write_atomically
-from elastic_dit.sampling import sample
-from elastic_dit.training.assemble import build_encoders, load_network
-from elastic_dit.training.grids import grid, to_uint8
-from elastic_dit.training.run_folder import RunFolder, find, load_experiment
 from evaluation.scenes.held_out import held_out_prompts
 from evaluation.scenes.judge import judge
+from pocketdit.artifacts.network import load_network
+from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
+from pocketdit.backbones.by_width import Network
+from pocketdit.config.experiment import Sampling
+from pocketdit.encoders.inputs import Encoders
+from pocketdit.errors import ConfigError, UserError
+from pocketdit.files import write_atomically
+from pocketdit.running.assemble import build_encoders
+from pocketdit.running.grids import grid, to_uint8
+from pocketdit.sampling import sample
 
 BATCH = 24
 SHOWN = 12
@@ -46,23 +47,23 @@ def score(
     experiment = load_experiment(folder)
     prompts = held_out_prompts(count, seed)
     texts = tuple(prompt["prompt"] for prompt in prompts)
-    how = dataclasses.replace(experiment.sampling, prompts=texts, **changes)
+    sampling = dataclasses.replace(experiment.sampling, prompts=texts, **changes)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, encoders = load_network(folder, device), build_encoders(experiment).to(device)
     result: dict[str, Any] = {
         "judge": "rule-based judge for drawn scenes (evaluation/scenes/judge.py); not GenEval",
         "run": folder.name,
         "prompts": {"count": count, "seed": seed, "split": "validation captions, absent from training"},
-        "sampling": {k: v for k, v in dataclasses.asdict(how).items() if k != "prompts"},
+        "sampling": {k: v for k, v in dataclasses.asdict(sampling).items() if k != "prompts"},
         "widths": {},
     }
-    square = [i for i, prompt in enumerate(prompts) if (prompt["height"], prompt["width"]) == how.size]
+    square = [i for i, prompt in enumerate(prompts) if (prompt["height"], prompt["width"]) == sampling.size]
     shown = square[:: max(1, len(square) // SHOWN)][:SHOWN]
     rows, labels = [], []
     chosen = sorted(widths or experiment.backbone.widths)
     bar = tqdm(total=len(chosen) * count, desc="judging", unit="picture", mininterval=5, file=sys.stderr)
     for width in chosen:
-        images = draw_all(network, encoders, prompts, width, how, bar)
+        images = draw_all(network, encoders, prompts, width, sampling, bar)
         verdicts = [judge(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
         result["widths"][f"{width:g}"] = by_tag(prompts, [verdict.correct for verdict in verdicts])
         rows.append(torch.stack([framed(images[i], verdicts[i].correct) for i in shown]))
@@ -79,7 +80,7 @@ def draw_all(
     encoders: Encoders,
     prompts: Sequence[dict[str, Any]],
     width: float,
-    how: Sampling,
+    sampling: Sampling,
     bar: tqdm,
 ) -> list[np.ndarray]:
     """One picture a prompt at the prompt's own size, uint8 (H, W, 3), in the order of the prompts."""
@@ -90,7 +91,7 @@ def draw_all(
         for first in range(0, len(rows), BATCH):
             part = rows[first : first + BATCH]
             texts = [prompts[i]["prompt"] for i in part]
-            drawn = to_uint8(sample(network, encoders, texts, width, dataclasses.replace(how, size=size)))
+            drawn = to_uint8(sample(network, encoders, texts, width, dataclasses.replace(sampling, size=size)))
             pictures |= {i: np.ascontiguousarray(p.permute(1, 2, 0).numpy()) for i, p in zip(part, drawn, strict=True)}
             bar.update(len(part))
     return [pictures[i] for i in range(len(prompts))]

@@ -19,7 +19,6 @@ from tqdm import tqdm
 from datamodules.scenes.draw import draw
 from datamodules.scenes.expectation import expectation
 from datamodules.scenes.split import CaptionedScene, scenes
-from elastic_dit.errors import UserError
 from evaluation.clip_score import ClipScore
 from evaluation.contract import ImageSet, Picture, Prompt, PromptSet, open_picture
 from evaluation.dpg.metric import DPGBench
@@ -31,6 +30,7 @@ from evaluation.scenes.colors import SceneColorReader
 from evaluation.scenes.detector import SceneDetector
 from evaluation.scenes.features import SceneFeatures
 from evaluation.scenes.prompts import scene_dpg
+from pocketdit.errors import UserError
 
 # Strengths: standard deviation in grey levels; radius in pixels; share of the captions; share of the pictures.
 SPOILINGS: dict[str, tuple[float, ...]] = {

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elastic_dit.errors import UserError
-from elastic_dit.files import write_atomically
+from pocketdit.errors import UserError
+from pocketdit.files import write_atomically
 
 WEIGHTS = Path(__file__).parent / "weights"
 

@@ -22,13 +22,13 @@ from tqdm import tqdm
 from datamodules.scenes.draw import draw
 from datamodules.scenes.scene import BACKGROUNDS, COLORS, SHAPES, Scene
 from datamodules.scenes.split import CaptionedScene, scenes
-from elastic_dit.errors import UserError
 from evaluation.contract import Picture
 from evaluation.scenes.clip import ARCHITECTURE, build_clip
 from evaluation.scenes.features import SIDE, FeatureNetwork
 from evaluation.scenes.framing import framed
 from evaluation.scenes.shipped import WEIGHTS, save_weights
 from evaluation.scenes.words import WordTokenizer, vocabulary
+from pocketdit.errors import UserError
 
 BATCH = 128
 _MOST_NOISE, _MOST_BLUR = 60.0, 3.0  # standard deviations: of 255, and in pixels

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
-from elastic_dit.config import override
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import Loaded, load
-from elastic_dit.errors import ConfigError
-from elastic_dit.files import write_atomically
+from pocketdit.config import override
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import Loaded, load
+from pocketdit.errors import ConfigError
+from pocketdit.files import write_atomically
 from sweeps.looking.edit import set_values
 
 

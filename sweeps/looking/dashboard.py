@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from elastic_dit.errors import RunError
-from elastic_dit.tracking.ui import free_port
+from pocketdit.errors import RunError
+from pocketdit.tracking.ui import free_port
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

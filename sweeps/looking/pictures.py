@@ -12,7 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from elastic_dit.files import write_atomically
+from pocketdit.files import write_atomically
 from sweeps.looking.scale import NOT_CHOSEN, Scale, scale_of
 from sweeps.looking.shown import Point, Shown
 

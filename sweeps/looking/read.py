@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from elastic_dit.errors import RunError
-from elastic_dit.tracking.target import sqlite_path
+from pocketdit.errors import RunError
+from pocketdit.tracking.target import sqlite_path
 from sweeps.looking.shown import Axis, Point, Shown, Views, plain_names, show
 from sweeps.plan import finished
 from sweeps.results import Candidate, assemble, best, comparable

@@ -11,7 +11,7 @@ from sweeps.store import Store
 def report(sweep: Sweep, store: Store) -> list[Path]:
     """Write ``study.html`` (all pictures, interactive, one file that needs no network) and each picture as a PNG into
     ``sweep.folder``; works on a study that still runs. Returns the files, none where no trial has finished."""
-    from elastic_dit.files import write_atomically
+    from pocketdit.files import write_atomically
     from sweeps.looking import interactive, pictures
     from sweeps.looking.importance import shares
 
@@ -32,8 +32,8 @@ def publish(sweep: Sweep, files: Sequence[Path]) -> None:
 
     Raises ``RunError`` where MLflow does not answer; ``lightning sync`` sends them then.
     """
-    from elastic_dit.tracking import journal, target
-    from elastic_dit.tracking.sync import sync
+    from pocketdit.tracking import journal, target
+    from pocketdit.tracking.sync import sync
 
     if target.load(sweep.folder) is None:
         return

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.errors import RunError
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.errors import RunError
 from sweeps.looking.compose import compose
 from sweeps.looking.shown import show
 from sweeps.results import Candidate, best, candidates

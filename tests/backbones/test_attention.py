@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from elastic_dit.backbones.attention import AdaptiveSparseSelfAttention
-from elastic_dit.backbones.neighborhood import LOOP_FROM_BLOCK_TOKENS, masked
-from elastic_dit.backbones.position import rotation
-from elastic_dit.backbones.spec import AdaptiveSparseAttention
+from pocketdit.backbones.attention import AdaptiveSparseSelfAttention
+from pocketdit.backbones.neighborhood import LOOP_FROM_BLOCK_TOKENS, masked
+from pocketdit.backbones.position import rotation
+from pocketdit.backbones.spec import AdaptiveSparseAttention
 
 HEAD_DIM, HEADS, BLOCKS, RADIUS = 8, 6, 3, 1
 

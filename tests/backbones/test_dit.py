@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from elastic_dit.backbones.attention import AdaptiveSparseSelfAttention, build_self_attention
-from elastic_dit.backbones.dit import ElasticDiT, extract, precondition
-from elastic_dit.backbones.position import place, rotate, rotation
-from elastic_dit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
-from elastic_dit.encoders.contract import TextTokens
+from pocketdit.backbones.attention import AdaptiveSparseSelfAttention, build_self_attention
+from pocketdit.backbones.dit import ElasticDiT, extract, precondition
+from pocketdit.backbones.position import positional_embedding, rotate, rotation
+from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
+from pocketdit.encoders.contract import TextTokens
 
 SPARSE = AdaptiveSparseAttention("assa", kv_heads=2, blocks=4, radius=1)
 FULL_ATTENTION = FullAttention("full", kv_heads=2)
@@ -181,9 +181,12 @@ def test_a_new_preconditioned_network_gives_the_best_linear_guess() -> None:
 
 def test_place_code_tells_every_token_and_means_the_same_at_every_resolution() -> None:
     device = torch.device("cpu")
-    code = place(6, 10, 64, device)
+    code = positional_embedding(6, 10, 64, device)
     assert torch.cdist(code, code).fill_diagonal_(1.0).min() > 0.1
-    small, large = place(3, 3, 64, device).unflatten(0, (3, 3)), place(9, 9, 64, device).unflatten(0, (9, 9))
+    small, large = (
+        positional_embedding(3, 3, 64, device).unflatten(0, (3, 3)),
+        positional_embedding(9, 9, 64, device).unflatten(0, (9, 9)),
+    )
     torch.testing.assert_close(small, large[1::3, 1::3], atol=1e-4, rtol=0)
 
 

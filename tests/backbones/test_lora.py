@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from elastic_dit.backbones.by_width import LORA, ByWidth, base_parameters, merge, split
-from elastic_dit.backbones.dit import ElasticDiT
-from elastic_dit.backbones.lora import activate, adapter_parameters, add_adapters, load_adapter, scaling, using
-from elastic_dit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
-from elastic_dit.encoders.contract import TextTokens
+from pocketdit.backbones.by_width import LORA, ByWidth, base_parameters, merge, split
+from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.lora import activate, adapter_parameters, add_adapters, load_adapter, scaling, using
+from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
+from pocketdit.encoders.contract import TextTokens
 
 SPARSE = AdaptiveSparseAttention("assa", kv_heads=2, blocks=4, radius=1)
 SPEC = DiTSpec(

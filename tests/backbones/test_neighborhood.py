@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from elastic_dit.backbones.neighborhood import (
+from pocketdit.backbones.neighborhood import (
     block_edges,
     block_of_token,
     flex,

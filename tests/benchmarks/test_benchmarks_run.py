@@ -40,7 +40,7 @@ def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_assa_of_the_benchmark_is_the_backbones() -> None:
     """The timed call gives what the module gives from its own projections."""
     from benchmarks.attention import assa, build, full_forms, grid_of
-    from elastic_dit.backbones.position import rotation
+    from pocketdit.backbones.position import rotation
 
     module, x, qkv = build(64, torch.device("cpu"))
     angles = rotation(*grid_of(64), module.head_dim, 10_000.0, x.device)
@@ -63,8 +63,8 @@ def test_forward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_peers_have_as_many_parameters_as_ladder_d() -> None:
     from benchmarks import forward
-    from elastic_dit.backbones.dit import ElasticDiT
-    from elastic_dit.training.plan import count_parameters
+    from pocketdit.backbones.dit import ElasticDiT
+    from pocketdit.running.cost_estimate import count_parameters
 
     spec = forward.ladder("D", quick=False)
     with torch.device("meta"):
@@ -86,8 +86,8 @@ def test_elastic_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_the_networks_apart_are_those_of_the_supernet() -> None:
     from benchmarks.elastic_step import NETWORKS, cases, spec_of
-    from elastic_dit.backbones.dit import ElasticDiT, extract
-    from elastic_dit.training.plan import count_parameters
+    from pocketdit.backbones.dit import ElasticDiT, extract
+    from pocketdit.running.cost_estimate import count_parameters
 
     spec = cases()["width 512"].experiment.backbone
     with torch.device("meta"):
@@ -131,7 +131,7 @@ def test_sweep_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_the_published_decoders_have_their_published_sizes() -> None:
     from benchmarks.tiny_decoder import DECODERS
-    from elastic_dit.training.plan import count_parameters
+    from pocketdit.running.cost_estimate import count_parameters
 
     with torch.device("meta"):
         sizes = {name: count_parameters(make(False)) for name, make in DECODERS.items()}

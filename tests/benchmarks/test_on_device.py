@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks import on_device
 from benchmarks.on_device import CONVERTED, EAGER, FILES, LITERT, NETWORKS, PASSES, PHONE, conclude, main
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.training.plan import parameters_by_width
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.running.cost_estimate import parameters_by_width
 
 
 def test_the_small_model_is_the_papers() -> None:
@@ -40,7 +40,7 @@ def test_the_conclusion_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.slow
 def test_quick(tmp_path: Path) -> None:
     for name in ("litert_torch", "onnxruntime", "onnxscript"):
-        pytest.importorskip(name, reason="an extra: pip install 'elastic-dit[litert,bench]'")
+        pytest.importorskip(name, reason="an extra: pip install 'pocketdit[litert,bench]'")
     main(["--quick", "--json", str(tmp_path / "x.json"), "--models", str(tmp_path / "models")])
     result = json.loads((tmp_path / "x.json").read_text())
     assert {"machine", "benchmark", "rows", "ratio", "required", "met"} <= set(result)

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import pytest
 
-from elastic_dit.config.component import Component, Given
-from elastic_dit.config.load import Loaded, load
-from elastic_dit.errors import ConfigError
+from pocketdit.config.component import Component, Given
+from pocketdit.config.load import Loaded, load
+from pocketdit.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -352,9 +352,9 @@ def test_the_errors_are_quick_and_load_no_library(file: Path) -> None:
     program = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent / "sources")!r})
 from pathlib import Path
-from elastic_dit.config.load import load
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.errors import ConfigError
+from pocketdit.config.load import load
+from pocketdit.config.experiment import Experiment
+from pocketdit.errors import ConfigError
 try:
     load(Path("x.yaml"), [], Experiment)
 except ConfigError as error:

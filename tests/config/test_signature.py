@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from elastic_dit.config.component import Component, Given
-from elastic_dit.config.signature import UNKNOWN, Parameter, signature
+from pocketdit.config.component import Component, Given
+from pocketdit.config.signature import UNKNOWN, Parameter, signature
 
 
 def annotations(class_path: str) -> dict[str, Any]:
@@ -88,8 +88,8 @@ def test_torch_signatures_equal_the_imported_ones() -> None:
 def test_nothing_is_imported() -> None:
     program = """
 import sys
-from elastic_dit.config.load import load
-from elastic_dit.config.signature import signature
+from pocketdit.config.load import load
+from pocketdit.config.signature import signature
 for name in ("torch.optim.AdamW", "torch.nn.Linear", "torchvision.transforms.Resize"):
     assert signature(name).parameters
 assert not {"torch", "lightning", "torchvision", "numpy"} & set(sys.modules)

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from elastic_dit.config.component import Component, Given, build
-from elastic_dit.config.errors import InvalidValue
-from elastic_dit.config.typed import convert, plain
-from elastic_dit.errors import ConfigError
+from pocketdit.config.component import Component, Given, build
+from pocketdit.config.errors import InvalidValue
+from pocketdit.config.typed import convert, plain
+from pocketdit.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import torch
 
-from elastic_dit.decoders.discriminator import PatchDiscriminator
+from pocketdit.decoders.discriminator import PatchDiscriminator
 
 
 def test_scores_are_of_patches() -> None:

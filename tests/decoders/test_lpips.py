@@ -5,8 +5,8 @@ import urllib.error
 import pytest
 import torch
 
-from elastic_dit.decoders.lpips import LPIPS
-from elastic_dit.errors import RunError
+from pocketdit.decoders.lpips import LPIPS
+from pocketdit.errors import RunError
 
 
 def test_distances_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:

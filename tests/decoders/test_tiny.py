@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from elastic_dit.config.experiment import DecoderExperiment
-from elastic_dit.config.load import load
-from elastic_dit.decoders.paired import WithTinyDecoder
-from elastic_dit.decoders.spec import TinyDecoderSpec
-from elastic_dit.decoders.tiny import Block, Enlarge, TinyDecoder
-from elastic_dit.encoders.contract import Autoencoder
-from elastic_dit.encoders.dct import DCTAutoencoder
-from elastic_dit.training.plan import count_parameters
+from pocketdit.config.experiment import DecoderExperiment
+from pocketdit.config.load import load
+from pocketdit.decoders.paired import WithTinyDecoder
+from pocketdit.decoders.spec import TinyDecoderSpec
+from pocketdit.decoders.tiny import Block, Enlarge, TinyDecoder
+from pocketdit.encoders.contract import Autoencoder
+from pocketdit.encoders.dct import DCTAutoencoder
+from pocketdit.running.cost_estimate import count_parameters
 from tests.conftest import ROOT
 
 SMALL = TinyDecoderSpec(channels=(8, 6), blocks=(1, 2), latent_channels=4, factor=8)

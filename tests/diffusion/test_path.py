@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from elastic_dit.diffusion.path import data_from_velocity, interpolate, sample_times, shift, velocity
+from pocketdit.diffusion.path import data_from_velocity, interpolate, sample_times, shift, velocity
 
 
 def test_velocity_leads_back_to_data_and_on_to_noise() -> None:

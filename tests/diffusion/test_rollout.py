@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from elastic_dit.diffusion.path import data_from_velocity
-from elastic_dit.diffusion.rollout import roll_out
-from elastic_dit.diffusion.samplers import euler, uniform_times
+from pocketdit.diffusion.path import data_from_velocity
+from pocketdit.diffusion.rollout import roll_out
+from pocketdit.diffusion.samplers import euler, uniform_times
 
 TIMES = uniform_times(4, 3.0)  # 1, 0.9, 0.75, 0.5, 0
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from elastic_dit.diffusion.guidance import guided
-from elastic_dit.diffusion.samplers import SAMPLERS, euler, heun, multistep, uniform_times
-from elastic_dit.encoders.contract import TextTokens
+from pocketdit.diffusion.guidance import guided
+from pocketdit.diffusion.samplers import SAMPLERS, dpmpp_2m, euler, heun, uniform_times
+from pocketdit.encoders.contract import TextTokens
 
 SPREAD, CENTRE = 0.5, 2.0
 
@@ -36,7 +36,7 @@ def test_converges_to_the_exact_flow(sampler: Callable) -> None:
     assert error(sampler, 400) < 1e-2 and error(sampler, 400) < error(sampler, 50) < error(sampler, 10)
 
 
-@pytest.mark.parametrize(("sampler", "order"), [(euler, 1), (heun, 2), (multistep, 2)])
+@pytest.mark.parametrize(("sampler", "order"), [(euler, 1), (heun, 2), (dpmpp_2m, 2)])
 def test_order_of_convergence(sampler: Callable, order: int) -> None:
     """Halving the step divides the error by 2^order."""
     ratio = error(sampler, 100) / error(sampler, 200)
@@ -60,8 +60,8 @@ def test_lists_that_do_not_fall_to_zero_are_refused(times: list[float]) -> None:
         euler(lambda x, _: x, torch.zeros(1, 1, 1, 1), times)
 
 
-def test_multistep_takes_one_velocity_a_step_and_heun_two_but_for_the_last() -> None:
-    for sampler, calls in ((euler, 8), (heun, 15), (multistep, 8)):
+def test_dpmpp_2m_takes_one_velocity_a_step_and_heun_two_but_for_the_last() -> None:
+    for sampler, calls in ((euler, 8), (heun, 15), (dpmpp_2m, 8)):
         count = 0
 
         def counted(x: Tensor, time: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from elastic_dit.encoders.conditioning import drop, encode_text, unconditional
-from elastic_dit.encoders.hashed_text import PhraseEncoder, WordEncoder
+from pocketdit.encoders.conditioning import drop, encode_text, unconditional
+from pocketdit.encoders.hashed_text import PhraseEncoder, WordEncoder
 
 
 def encoded(samples: int) -> list:

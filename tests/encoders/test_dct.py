@@ -6,8 +6,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from elastic_dit.encoders.contract import Autoencoder
-from elastic_dit.encoders.dct import COLORS, DCTAutoencoder, analysis_kernel, dct_matrix, zigzag
+from pocketdit.encoders.contract import Autoencoder
+from pocketdit.encoders.dct import COLORS, DCTAutoencoder, analysis_kernel, dct_matrix, zigzag
 
 
 def drawn(width: int = 128, height: int = 96) -> Tensor:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from elastic_dit.encoders.contract import TextEncoder, TextTokens
-from elastic_dit.encoders.hashed_text import (
+from pocketdit.encoders.contract import TextEncoder, TextTokens
+from pocketdit.encoders.hashed_text import (
     PhraseEncoder,
     WordEncoder,
     hashed_vector,
@@ -45,7 +45,7 @@ def test_hashed_vectors_never_change() -> None:
 
 def test_the_same_in_another_process() -> None:
     code = (
-        "from elastic_dit.encoders.hashed_text import PhraseEncoder as P;"
+        "from pocketdit.encoders.hashed_text import PhraseEncoder as P;"
         "print(P(16, 4).encode(['a red circle']).embeddings.double().sum().item())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}

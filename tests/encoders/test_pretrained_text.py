@@ -9,9 +9,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from elastic_dit.encoders.contract import TextEncoder
-from elastic_dit.encoders.pretrained_text import ClipTextEncoder, Gemma3TextEncoder
-from elastic_dit.errors import UserError
+from pocketdit.encoders.contract import TextEncoder
+from pocketdit.encoders.pretrained_text import ClipTextEncoder, Gemma3TextEncoder
+from pocketdit.errors import UserError
 
 WORDS = ["<pad>", "<eos>", "<bos>", "<unk>", "a", "red", "blue", "circle", "square"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from elastic_dit.encoders.contract import Autoencoder
-from elastic_dit.encoders.vae import DiffusersAutoencoder, Kind
-from elastic_dit.errors import UserError
+from pocketdit.encoders.contract import Autoencoder
+from pocketdit.encoders.vae import DiffusersAutoencoder, Kind
+from pocketdit.errors import UserError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

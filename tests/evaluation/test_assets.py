@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.config.component import Component
-from elastic_dit.errors import RunError, UserError
 from evaluation import assets
 from evaluation.assets import Asset, fetch, needed, require
 from evaluation.settings import Evaluation
+from pocketdit.config.component import Component
+from pocketdit.errors import RunError, UserError
 
 CONTENT = b"prompts\n" * 1000
 KIND = "evaluation.prompt_sets.PromptFile"
@@ -128,7 +128,7 @@ def test_components_inside_others_count() -> None:
 
 @pytest.mark.parametrize("kind", assets.ASSETS)
 def test_assets_belong_to_classes_that_take_their_argument(kind: str) -> None:
-    from elastic_dit.config.signature import signature
+    from pocketdit.config.signature import signature
 
     for asset in assets.ASSETS[kind]:
         assert asset.argument in signature(kind).parameters

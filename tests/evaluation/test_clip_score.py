@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from elastic_dit.errors import UserError
 from evaluation.clip_score import ClipScore
 from evaluation.contract import ImageSet, Prompt, PromptSet, open_picture
 from evaluation.open_clip_encoder import OpenClip
+from pocketdit.errors import UserError
 from tests.evaluation.test_open_clip_encoder import QUICK, architectures, weights  # noqa: F401  (fixtures)
 
 

@@ -14,8 +14,8 @@ from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer, _create_vision_transformer
 from torch import Tensor
 
-from elastic_dit.errors import UserError
 from evaluation.dinov2 import MEAN, PUBLISHED, SIDE, STD, DinoV2, interpolated_positions
+from pocketdit.errors import UserError
 
 SMALL = "vit_small_for_tests_dinov2"
 WIDTH, DEPTH = 32, 2

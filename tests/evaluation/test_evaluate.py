@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.cli import main
-from elastic_dit.tracking import journal
 from evaluation.validation_loss import ValidationLoss
+from pocketdit.commands.main import main
+from pocketdit.tracking import journal
 from tests.conftest import PRETRAIN, ROOT
 
 EMBEDDED = ROOT / "experiments" / "eval" / "embedded.yaml"

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from elastic_dit.config.component import Component, build
-from elastic_dit.errors import UserError
 from evaluation.contract import Backend, ImageSet, Picture, Prompt, PromptSet, open_picture
 from evaluation.feature_distance import FeatureDistance
 from evaluation.frechet import Gaussian, frechet_distance
 from evaluation.kernel_distance import kernel_distance
 from evaluation.reference import open_source
+from pocketdit.config.component import Component, build
+from pocketdit.errors import UserError
 from tests.evaluation.test_dinov2 import SMALL, published_state
 from tests.evaluation.test_reference import Thumbnail
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from elastic_dit.errors import ConfigError
 from evaluation.few_steps import Entry, main, parse, table
+from pocketdit.errors import ConfigError
 
 
 def test_entries_are_read() -> None:

@@ -11,8 +11,8 @@ import pytest
 import scipy.linalg
 from numpy.typing import NDArray
 
-from elastic_dit.errors import UserError
 from evaluation.frechet import Gaussian, check_golden, frechet_distance, statistics
+from pocketdit.errors import UserError
 
 Floats = NDArray[np.float64]
 
@@ -78,9 +78,9 @@ def test_a_case_that_is_no_gaussian_is_named() -> None:
     assert difference is not None and "not finite" in difference
 
 
-@pytest.mark.skipif("ELASTIC_DIT_EVALUATION_DATA" not in os.environ, reason="the expected values are not shipped")
+@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="the expected values are not shipped")
 def test_shared_expected_values_agree() -> None:
-    path = Path(os.environ["ELASTIC_DIT_EVALUATION_DATA"]) / "golden" / "frechet.json"
+    path = Path(os.environ["POCKETDIT_EVALUATION_DATA"]) / "golden" / "frechet.json"
     outcomes = list(check_golden(json.loads(path.read_text())))
     assert outcomes
     assert [outcome for outcome in outcomes if outcome[1] is not None] == []

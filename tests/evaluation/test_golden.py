@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from elastic_dit.cli import main
+from pocketdit.commands.main import main
 
 FILES = ("frechet", "dpg_logic", "geneval_logic", "t2i_2d_position")
 
@@ -68,10 +68,10 @@ def test_several_files_and_nothing_besides(tmp_path: Path, capsys: pytest.Captur
     assert "take no evaluation file" in capsys.readouterr().err
 
 
-@pytest.mark.skipif("ELASTIC_DIT_EVALUATION_DATA" not in os.environ, reason="the benchmarks' files are not here")
+@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="the benchmarks' files are not here")
 @pytest.mark.parametrize("name", FILES)
 def test_the_published_expectations_agree(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    file = Path(os.environ["ELASTIC_DIT_EVALUATION_DATA"]) / "golden" / f"{name}.json"
+    file = Path(os.environ["POCKETDIT_EVALUATION_DATA"]) / "golden" / f"{name}.json"
     assert main(["evaluate", "--golden", str(file)]) == 0
     agreeing, _, cases, _ = capsys.readouterr().out.split()
     assert agreeing == cases and int(cases) > 0 and not math.isnan(int(cases))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elastic_dit.errors import RunError, UserError
 from evaluation.contract import Picture, Prompt, PromptSet, open_picture
 from evaluation.images import Share, draw_images, image_folder, share_of_environment, wait_for
 from evaluation.subjects import Folder
+from pocketdit.errors import RunError, UserError
 
 PROMPTS = PromptSet("three", tuple(Prompt(f"{i:05d}", f"text {i}", {"tag": "x"}) for i in range(3)), images_each=2)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import elastic_dit  # noqa: F401  (first, so that torchmetrics finds torchvision importable)
-from elastic_dit.errors import UserError
+import pocketdit  # noqa: F401  (first, so that torchmetrics finds torchvision importable)
 from evaluation.kernel_distance import kernel_distance, squared_mmd
+from pocketdit.errors import UserError
 
 Floats = NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from open_clip import pretrained
 from PIL import Image
 from safetensors.torch import save_file
 
-from elastic_dit.errors import UserError
 from evaluation.open_clip_encoder import OpenClip
+from pocketdit.errors import UserError
 
 PLAIN, QUICK = "test-clip", "test-clip-quickgelu"
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import UserError
 from evaluation.prompt_sets import PromptFile, SceneCompBench, SceneDPG, SceneGenEval
+from pocketdit.errors import UserError
 
 
 @pytest.mark.parametrize(

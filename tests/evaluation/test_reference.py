@@ -13,7 +13,6 @@ from safetensors.numpy import load_file, save_file
 
 from datamodules.shards.index import load_index
 from datamodules.shards.reader import ShardReader
-from elastic_dit.errors import UserError
 from evaluation.contract import Backend, Picture
 from evaluation.frechet import Gaussian, frechet_distance, statistics
 from evaluation.reference import (
@@ -24,6 +23,7 @@ from evaluation.reference import (
     reference_for,
     save_reference,
 )
+from pocketdit.errors import UserError
 
 
 class Thumbnail:

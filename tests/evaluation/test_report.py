@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from elastic_dit.errors import UserError
 from evaluation import report
 from evaluation.contract import ImageSet, Prompt, PromptSet, Result, Score
 from evaluation.report import Report
+from pocketdit.errors import UserError
 
 
 def score(values: dict[str, float]) -> Score:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Result, Score
 from evaluation.statistics import bootstrap_interval, paired_comparison, sign_flip_p_value
+from pocketdit.errors import UserError
 
 
 def result(values: dict[str, float], metric: str = "clip-score") -> Result:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from elastic_dit.cli import main
-from elastic_dit.errors import UserError
 from evaluation.contract import Prompt, PromptSet, open_picture
 from evaluation.subjects import DiffusersPipeline, Run
+from pocketdit.commands.main import main
+from pocketdit.errors import UserError
 from tests.conftest import PRETRAIN
 
 SIZED = PromptSet(

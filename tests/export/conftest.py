@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from elastic_dit.backbones.dit import ElasticDiT
-from elastic_dit.cli import main
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.export.settings import Export
-from elastic_dit.training.run_folder import RunFolder, create
+from pocketdit.artifacts.run_folder import RunFolder, create
+from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.commands.main import main
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.export.settings import Export
 from tests.conftest import PRETRAIN, ROOT
 
 logging.disable(logging.WARNING)  # as the command does: coremltools' advice on import
@@ -56,7 +56,7 @@ def settings(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
 @pytest.fixture(scope="session")
 def bundle(settings: Export) -> Path:
     """Exported and verified in float32. Not to be changed."""
-    from elastic_dit.export.build import export
+    from pocketdit.export.build import export
 
     return export(settings)
 

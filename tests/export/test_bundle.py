@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elastic_dit.errors import ConfigError, RunError
-from elastic_dit.export.build import export, open_packages, verify_bundle
-from elastic_dit.export.census import Census
-from elastic_dit.export.package import Literal, Package
-from elastic_dit.export.settings import Export
-from elastic_dit.export.subject import bundle_name, load_subject
-from elastic_dit.export.verify import verify
-from elastic_dit.files import sha256_of
+from pocketdit.errors import ConfigError, RunError
+from pocketdit.export.build import export, open_packages, verify_bundle
+from pocketdit.export.census import Census
+from pocketdit.export.package import Literal, Package
+from pocketdit.export.settings import Export
+from pocketdit.export.subject import bundle_name, load_subject
+from pocketdit.export.verify import verify
+from pocketdit.files import sha256_of
 
 
 def test_the_manifest_says_what_an_application_needs(bundle: Path, runs: Path) -> None:

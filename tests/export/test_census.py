@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from coremltools.converters.mil import Builder as mb
 
-from elastic_dit.export import census
-from elastic_dit.export.census import Census, OperationCost
-from elastic_dit.export.report import broken, table
-from elastic_dit.export.settings import Budget
+from pocketdit.export import census
+from pocketdit.export.census import Census, OperationCost
+from pocketdit.export.report import broken, table
+from pocketdit.export.settings import Budget
 from tests.export.test_interpreter import saved
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.cli import main
-from elastic_dit.config.load import load
-from elastic_dit.export.settings import Export
+from pocketdit.commands.main import main
+from pocketdit.config.load import load
+from pocketdit.export.settings import Export
 from tests.export.conftest import COREML
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from elastic_dit.errors import RunError
-from elastic_dit.export import census, interpreter
-from elastic_dit.export.convert import Graph, convert
-from elastic_dit.export.package import Package
+from pocketdit.errors import RunError
+from pocketdit.export import census, interpreter
+from pocketdit.export.convert import Graph, convert
+from pocketdit.export.package import Package
 
 
 class Sorted(nn.Module):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import ConfigError
-from elastic_dit.export.folder import written_whole
+from pocketdit.errors import ConfigError
+from pocketdit.export.folder import written_whole
 
 
 def write(folder: Path, text: str) -> None:

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from coremltools.converters.mil import Builder as mb
 from torch import Tensor
 
-from elastic_dit.errors import RunError
-from elastic_dit.export import interpreter
-from elastic_dit.export.package import Package
+from pocketdit.errors import RunError
+from pocketdit.export import interpreter
+from pocketdit.export.package import Package
 
 X = torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(0))
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from elastic_dit.errors import ConfigError
-from elastic_dit.export.census import Census, OperationCost
-from elastic_dit.latency.cost import (
+from pocketdit.errors import ConfigError
+from pocketdit.export.census import Census, OperationCost
+from pocketdit.latency.cost import (
     Coefficients,
     by_kind,
     dispatches,
@@ -17,7 +17,7 @@ from elastic_dit.latency.cost import (
     operation_seconds,
     streamed_bytes,
 )
-from elastic_dit.latency.devices import DEVICES, DISPATCH, PRODUCTS, Device, find_device
+from pocketdit.latency.devices import DEVICES, DISPATCH, PRODUCTS, Device, find_device
 
 DEVICE = Device("test", "test", peak=1e12, memory=1e9, gpu=1e11)
 COEFFICIENTS = Coefficients(stream=2.0, compute=0.5, on_chip=1000)

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from elastic_dit.export.census import Census, OperationCost
-from elastic_dit.latency import coefficients
-from elastic_dit.latency.calibrate import CHOSEN, stored_at
-from elastic_dit.latency.cost import Coefficients, milliseconds
-from elastic_dit.latency.devices import Device, find_device
-from elastic_dit.latency.fit import Fit, Variant, fit, interval, leave_one_out
-from elastic_dit.latency.ladder import DEVICE, MEASURED, load_census
+from pocketdit.export.census import Census, OperationCost
+from pocketdit.latency import coefficients
+from pocketdit.latency.calibrate import CHOSEN, stored_at
+from pocketdit.latency.cost import Coefficients, milliseconds
+from pocketdit.latency.devices import Device, find_device
+from pocketdit.latency.fit import Fit, Variant, fit, interval, leave_one_out
+from pocketdit.latency.ladder import DEVICE, MEASURED, load_census
 
 PHONE = Device("test", "test", peak=17e12, memory=60e9, gpu=2e12)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.cli import main
-from elastic_dit.export.census import Census, OperationCost
-from elastic_dit.latency import coefficients
-from elastic_dit.latency.devices import find_device
-from elastic_dit.latency.records import read
+from pocketdit.commands.main import main
+from pocketdit.export.census import Census, OperationCost
+from pocketdit.latency import coefficients
+from pocketdit.latency.devices import find_device
+from pocketdit.latency.records import read
 
 CENSUS = Census(
     (

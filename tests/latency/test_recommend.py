@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.cli import main
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.export.census import Census, OperationCost
-from elastic_dit.latency.devices import DISPATCH, SUSTAINED, find_device
-from elastic_dit.latency.quality import Quality, Way, from_reports, way_of
-from elastic_dit.latency.recommend import Candidate, Cost, best
-from elastic_dit.latency.records import add, content_hash, measured
-from elastic_dit.tracking.journal import FILE_NAME, Journal
-from elastic_dit.training.run_folder import create
 from evaluation import report
 from evaluation.contract import Result, Score
+from pocketdit.artifacts.run_folder import create
+from pocketdit.commands.main import main
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.export.census import Census, OperationCost
+from pocketdit.latency.devices import DISPATCH, SUSTAINED, find_device
+from pocketdit.latency.quality import Quality, Way, from_reports, way_of
+from pocketdit.latency.recommend import Candidate, Cost, best
+from pocketdit.latency.records import add, content_hash, measured
+from pocketdit.tracking.journal import FILE_NAME, Journal
 from tests.conftest import PRETRAIN
 
 RUN = "elastic_pretrain/r"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import RunError
-from elastic_dit.latency.records import FILE_NAME, LatencyRecord, add, content_hash, measured, read, tables
+from pocketdit.errors import RunError
+from pocketdit.latency.records import FILE_NAME, LatencyRecord, add, content_hash, measured, read, tables
 
 PREDICTED = LatencyRecord("transformer", "0" * 64, "predicted", "iphone16promax", "", "CPU_AND_NE", 1, "1024x1024",
                           360.0, 250.0, 500.0, "80% interval", 0, "2026-01-01T00:00:00+00:00")  # fmt: skip

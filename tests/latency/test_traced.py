@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from elastic_dit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.latency.ladder import load_census
-from elastic_dit.latency.traced import traced
-from elastic_dit.mobile.dit import MobileDiT
+from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.latency.ladder import load_census
+from pocketdit.latency.traced import traced
+from pocketdit.mobile.dit import MobileDiT
 from tests.conftest import ROOT
 
 SPEC = DiTSpec(

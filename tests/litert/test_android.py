@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import RunError
-from elastic_dit.litert.android import AndroidDevice, Timing, find_device, measure, parse_benchmark
+from pocketdit.errors import RunError
+from pocketdit.litert.android import AndroidDevice, Timing, find_device, measure, parse_benchmark
 
 OUTPUT = """\
 INFO: STARTING!

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from elastic_dit.backbones.dit import ElasticDiT, extract
-from elastic_dit.backbones.spec import AdaptiveSparseAttention, DiTSpec, Level
-from elastic_dit.errors import ConfigError, RunError
-from elastic_dit.litert import interpreter
-from elastic_dit.litert.convert import Converted, convert
-from elastic_dit.litert.interpreter import LiteRTModel, relative_error, require_litert, signal_to_noise
-from elastic_dit.litert.network import VELOCITY, NamedInputs, example_inputs
-from elastic_dit.litert.settings import LiteRT
+from pocketdit.backbones.dit import ElasticDiT, extract
+from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, Level
+from pocketdit.errors import ConfigError, RunError
+from pocketdit.litert import interpreter
+from pocketdit.litert.convert import Converted, convert
+from pocketdit.litert.interpreter import LiteRTModel, relative_error, require_litert, signal_to_noise
+from pocketdit.litert.network import VELOCITY, NamedInputs, example_inputs
+from pocketdit.litert.settings import LiteRT
 
 SPEC = DiTSpec(
     latent_channels=4, width=64, head_dim=8, text_inputs=(8, 12), text_width=16, text_kv_heads=2, widths=(0.5, 1.0),
@@ -43,7 +43,7 @@ class Sorting(nn.Module):
 
 @pytest.fixture(scope="session")
 def litert() -> None:
-    pytest.importorskip("litert_torch", reason="LiteRT is an extra: pip install 'elastic-dit[litert]'")
+    pytest.importorskip("litert_torch", reason="LiteRT is an extra: pip install 'pocketdit[litert]'")
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +151,7 @@ def test_what_is_no_model_is_refused(litert: None, tmp_path: Path) -> None:
 
 def test_without_litert_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreter, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"^litert_torch is not installed: pip install 'elastic-dit\[litert\]'$"):
+    with pytest.raises(ConfigError, match=r"^litert_torch is not installed: pip install 'pocketdit\[litert\]'$"):
         require_litert()
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.cli import main
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.export.settings import Export
-from elastic_dit.latency.records import read
-from elastic_dit.litert.settings import LiteRTExport, kind_of
+from pocketdit.commands.main import main
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.export.settings import Export
+from pocketdit.latency.records import read
+from pocketdit.litert.settings import LiteRTExport, kind_of
 from tests.conftest import ROOT
 
 FILE = ROOT / "experiments" / "export" / "litert.yaml"
@@ -45,7 +45,7 @@ def test_other_yamls_are_for_core_ml() -> None:
 def test_an_export_is_a_file_its_manifest_and_its_latency(
     described: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("litert_torch", reason="LiteRT is an extra: pip install 'elastic-dit[litert]'")
+    pytest.importorskip("litert_torch", reason="LiteRT is an extra: pip install 'pocketdit[litert]'")
     assert main(words(described, tmp_path / "out", "litert.passes=3")) == 0
     (folder,) = (tmp_path / "out").iterdir()
     assert {path.name for path in folder.iterdir()} == {"network.tflite", "manifest.json", "latency.jsonl"}
@@ -75,7 +75,7 @@ def test_an_export_is_a_file_its_manifest_and_its_latency(
 def test_wrong_settings_are_one_line(
     described: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], message: str
 ) -> None:
-    pytest.importorskip("litert_torch", reason="LiteRT is an extra: pip install 'elastic-dit[litert]'")
+    pytest.importorskip("litert_torch", reason="LiteRT is an extra: pip install 'pocketdit[litert]'")
     assert main(words(described, tmp_path / "out", *more)) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("lightning export: ")

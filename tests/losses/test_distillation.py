@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from elastic_dit.diffusion.path import sample_times
-from elastic_dit.losses.distillation import feature_loss, output_loss, task_share, timestep_scaling
+from pocketdit.diffusion.path import sample_times
+from pocketdit.losses.distillation import feature_loss, output_loss, task_share, timestep_scaling
 
 TIMES = torch.linspace(0, 1, 100_001)
 SHAPES = [(0.0, 1.0), (math.log(3), 1.5), (math.log(3), 1.0), (-0.7, 0.5), (0.0, 3.0), (1.0, 2.5), (-2.0, 2.0)]

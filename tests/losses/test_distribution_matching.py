@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from elastic_dit.losses.distribution_matching import distribution_matching_loss, matching_gradient, matching_loss
+from pocketdit.losses.distribution_matching import distribution_matching_loss, matching_gradient, matching_loss
 
 
 def test_gradient_by_hand() -> None:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from elastic_dit.backbones.elastic import ElasticLinear
-from elastic_dit.losses.flow_matching import balancing_scale, flow_matching_loss, self_distillation_loss, shared_norms
-from elastic_dit.training import gradients
+from pocketdit.backbones.elastic import ElasticLinear
+from pocketdit.losses.flow_matching import balancing_scale, flow_matching_loss, self_distillation_loss, shared_norms
+from pocketdit.training import gradients
 
 
 def test_losses_by_hand() -> None:

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from elastic_dit.losses.adversarial import decoder_adversarial_loss, discriminator_loss
-from elastic_dit.losses.reconstruction import charbonnier_loss, psnr
+from pocketdit.losses.adversarial import decoder_adversarial_loss, discriminator_loss
+from pocketdit.losses.reconstruction import charbonnier_loss, psnr
 
 
 def test_charbonnier_by_hand() -> None:

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import distribution_matching as toy
-from elastic_dit.diffusion.path import data_from_velocity, interpolate, velocity
-from elastic_dit.losses import distribution_matching
+from pocketdit.diffusion.path import data_from_velocity, interpolate, velocity
+from pocketdit.losses import distribution_matching
 
 SEED, ITERATIONS = 0, 2000
 # Energy distances by number of steps. Seeds 0 to 2 gave, from 0.75 to 0.81 and 0.14 to 0.16 at the start:

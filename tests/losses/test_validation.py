@@ -2,7 +2,7 @@
 
 import torch
 
-from elastic_dit.losses.validation import fixed_noise, level_times
+from pocketdit.losses.validation import fixed_noise, level_times
 
 
 def test_levels_are_equidistant() -> None:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from elastic_dit.backbones.by_width import standalone
-from elastic_dit.backbones.dit import ElasticDiT
-from elastic_dit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
-from elastic_dit.encoders.contract import TextTokens
-from elastic_dit.mobile.dit import MobileDiT, build_mobile
+from pocketdit.backbones.by_width import standalone
+from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
+from pocketdit.encoders.contract import TextTokens
+from pocketdit.mobile.dit import MobileDiT, build_mobile
 
 ASSA = AdaptiveSparseAttention("assa", kv_heads=2, blocks=4)
 THREE = DiTSpec(

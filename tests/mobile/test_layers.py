@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from elastic_dit.mobile.layers import normalise
+from pocketdit.mobile.layers import normalise
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0])

@@ -2,8 +2,8 @@
 
 import torch
 
-from elastic_dit.mobile.dit import build_mobile
-from elastic_dit.mobile.weights import mobile_name, mobile_weights, training_names
+from pocketdit.mobile.dit import build_mobile
+from pocketdit.mobile.weights import mobile_name, mobile_weights, training_names
 from tests.mobile.test_dit import PRECONDITIONED, THREE, network
 
 

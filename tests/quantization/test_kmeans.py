@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from elastic_dit.quantization import kmeans
-from elastic_dit.quantization.palette import palettise
+from pocketdit.quantization import kmeans
+from pocketdit.quantization.palette import palettise
 
 
 def exact(values: np.ndarray, counts: np.ndarray, clusters: int) -> float:

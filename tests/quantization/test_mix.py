@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from elastic_dit.backbones.elastic import Downsample, ElasticLinear, Upsample
-from elastic_dit.errors import ConfigError, RunError
-from elastic_dit.quantization.allocation import allocate, average_bits
-from elastic_dit.quantization.mix import mixed_palettes, put
-from elastic_dit.quantization.palette import (
+from pocketdit.backbones.elastic import Downsample, ElasticLinear, Upsample
+from pocketdit.errors import ConfigError, RunError
+from pocketdit.quantization.allocation import allocate, average_bits
+from pocketdit.quantization.mix import mixed_palettes, put
+from pocketdit.quantization.palette import (
     Palette,
     load_palettes,
     palettise,
@@ -19,8 +19,8 @@ from elastic_dit.quantization.palette import (
     save_palettes,
     stored_bits,
 )
-from elastic_dit.quantization.report import draw_chart
-from elastic_dit.quantization.sensitivity import output_errors
+from pocketdit.quantization.report import draw_chart
+from pocketdit.quantization.sensitivity import output_errors
 
 
 class Small(nn.Module):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.cli import main
+from pocketdit.commands.main import main
 from tests.conftest import ROOT
 
 COMMON = [

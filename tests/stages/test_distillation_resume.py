@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-
-from elastic_dit.tracking.journal import metrics
-from elastic_dit.training.run_folder import find
-from tests.conftest import ROOT
 from tests.training.test_resume import kill_after, start, train_losses
+
+from pocketdit.artifacts.run_folder import find
+from pocketdit.tracking.journal import metrics
+from tests.conftest import ROOT
 
 LOSS = {"knowledge_distill": "train/loss/width_1", "step_distill": "train/loss/critic"}
 
@@ -49,7 +49,7 @@ def test_killed_distillation_resumes_bit_for_bit(
 
 def distil(name: str, words: list[str], run: str, strategy: str, *more: str) -> None:
     """Two CPU processes."""
-    command = [sys.executable, "-m", "elastic_dit", "run", str(ROOT / "experiments" / f"{name}.yaml"), *words,
+    command = [sys.executable, "-m", "pocketdit", "run", str(ROOT / "experiments" / f"{name}.yaml"), *words,
                "training.accelerator=cpu", "training.devices=2", f"training.strategy={strategy}",
                "optimizer.class_path=torch.optim.AdamW", "optimizer.init_args={lr: 1e-3, betas: [0.0, 0.99]}",
                *(more if "--resume" in more else (*more, "--name", run))]  # fmt: skip

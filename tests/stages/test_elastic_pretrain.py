@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from elastic_dit.cli import main
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.stages.elastic_pretrain import Draw
-from elastic_dit.tracking.journal import metrics
-from elastic_dit.training.assemble import build_encoders, build_stage, load_network
-from elastic_dit.training.run_folder import RunFolder, find
+from pocketdit.artifacts.network import load_network
+from pocketdit.artifacts.run_folder import RunFolder, find
+from pocketdit.commands.main import main
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.running.assemble import build_encoders, build_stage
+from pocketdit.stages.elastic_pretrain import Draw
+from pocketdit.tracking.journal import metrics
 from tests.conftest import PRETRAIN
 
 

@@ -8,16 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from elastic_dit.cli import main
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.encoders.conditioning import encode_text
-from elastic_dit.encoders.contract import TextTokens
-from elastic_dit.losses.distillation import task_share
-from elastic_dit.stages.knowledge_distill import KnowledgeDistill, visible_captions
-from elastic_dit.tracking.journal import metrics
-from elastic_dit.training.assemble import build_encoders, build_stage, load_network
-from elastic_dit.training.run_folder import find, point_latest_at
+from pocketdit.artifacts.network import load_network
+from pocketdit.artifacts.run_folder import find, point_latest_at
+from pocketdit.commands.main import main
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.encoders.conditioning import encode_text
+from pocketdit.encoders.contract import TextTokens
+from pocketdit.losses.distillation import task_share
+from pocketdit.running.assemble import build_encoders, build_stage
+from pocketdit.stages.knowledge_distill import KnowledgeDistill, visible_captions
+from pocketdit.tracking.journal import metrics
 from tests.conftest import ROOT
 from tests.stages.conftest import train
 
@@ -149,8 +150,8 @@ def test_wrong_ancestors_are_one_line(
 
 
 def test_teacher_with_other_patches_is_refused(knowledge: list[str]) -> None:
-    from elastic_dit.errors import ConfigError
-    from elastic_dit.stages.projectors import build_projectors
+    from pocketdit.errors import ConfigError
+    from pocketdit.stages.projectors import build_projectors
 
     system = stage(knowledge)
     with pytest.raises(ConfigError, match="patch_size"):

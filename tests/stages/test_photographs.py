@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from elastic_dit.cli import main
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.sampling import sample
-from elastic_dit.training.assemble import build_encoders, load_network
-from elastic_dit.training.run_folder import find, load_experiment
+from pocketdit.artifacts.network import load_network
+from pocketdit.artifacts.run_folder import find, load_experiment
+from pocketdit.commands.main import main
+from pocketdit.config.experiment import Experiment
+from pocketdit.running.assemble import build_encoders
+from pocketdit.sampling import sample
 from tests.conftest import PRETRAIN
 
 # From scikit-image's own package; square, upright and wide ones.

@@ -7,21 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.training.test_resume import kill_after, start, train_losses
 
-from elastic_dit.backbones.by_width import ByWidth, standalone
-from elastic_dit.cli import main
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.quantization.palette import load_palettes
-from elastic_dit.stages.quantize_finetune import QuantizeFinetune
-from elastic_dit.tracking.journal import metrics
-from elastic_dit.training.assemble import build_encoders, build_stage, load_network
-from elastic_dit.training.run_folder import RunFolder, find
+from pocketdit.artifacts.network import load_network
+from pocketdit.artifacts.run_folder import RunFolder, find
+from pocketdit.backbones.by_width import ByWidth, standalone
+from pocketdit.commands.main import main
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.quantization.palette import load_palettes
+from pocketdit.running.assemble import build_encoders, build_stage
+from pocketdit.stages.quantize_finetune import QuantizeFinetune
+from pocketdit.tracking.journal import metrics
 from tests.conftest import ROOT
 from tests.stages.conftest import COMMON, LORA, STUDENT, place, train
 from tests.stages.test_distillation_resume import distil
 from tests.stages.test_knowledge_distill import batch
-from tests.training.test_resume import kill_after, start, train_losses
 
 FILE = ROOT / "experiments" / "quantize_finetune.yaml"
 LOSS = "train/loss/width_0.5"

@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from elastic_dit.backbones.by_width import ByWidth, base_parameters
-from elastic_dit.backbones.lora import adapter_parameters
-from elastic_dit.cli import main
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.draws import generator
-from elastic_dit.losses import distribution_matching
-from elastic_dit.stages.step_distill import AVERAGE, CRITIC, STUDENT, StepDistill
-from elastic_dit.tracking.journal import metrics
-from elastic_dit.training.assemble import build_encoders, build_stage, load_network
-from elastic_dit.training.run_folder import find
+from pocketdit.artifacts.network import load_network
+from pocketdit.artifacts.run_folder import find
+from pocketdit.backbones.by_width import ByWidth, base_parameters
+from pocketdit.backbones.lora import adapter_parameters
+from pocketdit.commands.main import main
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.losses import distribution_matching
+from pocketdit.running.assemble import build_encoders, build_stage
+from pocketdit.seeding import generator
+from pocketdit.stages.step_distill import AVERAGE, CRITIC, STUDENT, StepDistill
+from pocketdit.tracking.journal import metrics
 from tests.backbones.test_lora import fill, storage_bytes
 from tests.conftest import ROOT
 from tests.stages.conftest import train
@@ -106,8 +107,8 @@ def test_students_gradient_is_equation_9_through_its_last_step(few_steps: list[s
     t = time[:, None, None, None]
     x_tau = (1 - t) * x_0.detach() + t * noise
     with torch.no_grad():
-        real = x_tau - t * system.teacher.teach(x_tau, time, given.condition, system.guidance).velocity
-        from elastic_dit.backbones.lora import using
+        real = x_tau - t * system.teacher.predict(x_tau, time, given.condition, system.guidance).velocity
+        from pocketdit.backbones.lora import using
 
         with using(network, CRITIC, afterwards=STUDENT):
             fake = x_tau - t * network(x_tau, time, given.text)
@@ -143,9 +144,9 @@ def test_few_step_terms_pull_towards_the_few_step_teacher(few_steps: list[str]) 
     _, losses = system.student_gradients(given)
     with torch.no_grad():
         own = system.networks(given.x_t, given.time, given.text, 1.0)
-        plain = system.teacher.teach(given.x_t, given.time, given.condition).velocity
+        plain = system.teacher.predict(given.x_t, given.time, given.condition).velocity
         with system.teacher.few_step():
-            few = system.teacher.teach(given.x_t, given.time, given.condition).velocity
+            few = system.teacher.predict(given.x_t, given.time, given.condition).velocity
     torch.testing.assert_close(losses["loss/output"], (own - few).square().mean(), rtol=1e-4, atol=1e-6)
     assert (few - plain).abs().max() > 1e-3
 
@@ -232,7 +233,7 @@ def test_plain_dmd_needs_no_few_step_teacher(few_steps: list[str], family: Path)
         (["parents.teacher=elastic_pretrain"], "began with teacher/t, not with the teacher elastic_pretrain/p"),
         (["stage.init_args.steps=0"], "must be at least 1"),
         (["training.validate_every=5"], "validate_every must be 0"),
-        (["optimizer.class_path=elastic_dit.training.muon.MuonAdamW", "optimizer.init_args={}"], "not for LoRA"),
+        (["optimizer.class_path=pocketdit.training.muon.MuonAdamW", "optimizer.init_args={}"], "not for LoRA"),
         (
             [
                 "stage.init_args.output_weight=0",

@@ -7,19 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-
-from elastic_dit.cli import main
-from elastic_dit.config.experiment import DecoderExperiment
-from elastic_dit.config.load import load
-from elastic_dit.errors import ConfigError, RunError
-from elastic_dit.losses.adversarial import decoder_adversarial_loss, discriminator_loss
-from elastic_dit.stages.tiny_decoder import TrainTinyDecoder
-from elastic_dit.tracking.journal import metrics
-from elastic_dit.training.assemble import load_network
-from elastic_dit.training.decoders import build_decoder_stage, load_decoder
-from elastic_dit.training.run_folder import RunFolder, create, find
-from tests.conftest import PRETRAIN, ROOT
 from tests.training.test_resume import kill_after, start, train_losses
+
+from pocketdit.artifacts.decoder import load_decoder
+from pocketdit.artifacts.network import load_network
+from pocketdit.artifacts.run_folder import RunFolder, create, find
+from pocketdit.commands.main import main
+from pocketdit.config.experiment import DecoderExperiment
+from pocketdit.config.load import load
+from pocketdit.errors import ConfigError, RunError
+from pocketdit.losses.adversarial import decoder_adversarial_loss, discriminator_loss
+from pocketdit.running.decoders import build_decoder_stage
+from pocketdit.stages.tiny_decoder import TrainTinyDecoder
+from pocketdit.tracking.journal import metrics
+from tests.conftest import PRETRAIN, ROOT
 
 FILE = ROOT / "experiments" / "tiny_decoder.yaml"
 LOSS = "train/loss/charbonnier"
@@ -200,7 +201,7 @@ def test_the_published_autoencoders(words: list[str], tmp_path: Path, kind: str)
     from tests.encoders.test_vae import write_checkpoints
 
     write_checkpoints(tmp_path)
-    folder = run(words, tmp_path, "autoencoder.class_path=elastic_dit.encoders.vae.DiffusersAutoencoder",
+    folder = run(words, tmp_path, "autoencoder.class_path=pocketdit.encoders.vae.DiffusersAutoencoder",
                  f"autoencoder.init_args={{repository: {tmp_path / kind}, kind: {kind}}}",
                  "stage.init_args.target=decoded", "training.max_steps=16", "training.validate_every=8",
                  "training.ema_decay=0.9")  # fmt: skip
@@ -291,7 +292,7 @@ def test_runs_without_good_weights(words: list[str], tmp_path: Path) -> None:
         (["stage.init_args.adversarial_weight=-1"], "must not be negative"),
         (["training.strategy=fsdp2"], "use ddp"),
         (["training.gradient_checkpointing=true"], "no use for it"),
-        (["optimizer.class_path=elastic_dit.training.muon.MuonAdamW", "optimizer.init_args={}"], "torch.optim.AdamW"),
+        (["optimizer.class_path=pocketdit.training.muon.MuonAdamW", "optimizer.init_args={}"], "torch.optim.AdamW"),
         (["parents.start=nothing"], "no run nothing"),
         (["data.init_args.path=nowhere"], "holds no data set"),
         (["backbone.width=3"], "unknown key"),

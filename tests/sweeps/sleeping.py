@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from elastic_dit.files import write_atomically
+from pocketdit.files import write_atomically
 from sweeps.metrics import Curves
 from sweeps.train import Job, Watch
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from elastic_dit.config.load import Loaded, load
+from pocketdit.config.load import Loaded, load
 from sweeps.settings import Sweep
 from tests.conftest import ROOT
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from elastic_dit.config.load import load
-from elastic_dit.errors import ConfigError
+from pocketdit.config.load import load
+from pocketdit.errors import ConfigError
 from sweeps.check import check, require_same_study
 from sweeps.settings import Sweep
 from tests.conftest import ROOT, Command

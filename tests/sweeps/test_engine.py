@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from elastic_dit.errors import RunError, Stopped
+from pocketdit.errors import RunError, Stopped
 from sweeps import engine, launchers
 from sweeps.results import best, candidates
 from sweeps.store import Store, answering
@@ -19,8 +19,8 @@ def no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The parent run takes seconds to reach MLflow; one test of it is enough."""
     monkeypatch.setattr("sweeps.parent.ParentRun.run_id", lambda self: None)
     monkeypatch.setattr("sweeps.engine.draw", lambda store: [])
-    monkeypatch.setattr("elastic_dit.tracking.logger.Shipper.start", lambda self: None)
-    monkeypatch.setattr("elastic_dit.tracking.logger.Shipper.close", lambda self, timeout: 0)
+    monkeypatch.setattr("pocketdit.tracking.logger.Shipper.start", lambda self: None)
+    monkeypatch.setattr("pocketdit.tracking.logger.Shipper.close", lambda self, timeout: 0)
 
 
 def validations(folder: Path) -> list[str]:

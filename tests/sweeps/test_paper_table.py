@@ -2,7 +2,7 @@
 
 import pytest
 
-from elastic_dit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
+from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 from sweeps import paper_table
 from sweeps.paper_table import PAPER, count, kinds, small_model, table, with_attention
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from elastic_dit.config.typed import convert
+from pocketdit.config.typed import convert
 from sweeps.front import best_first, front
 from sweeps.plan import MOST_REPEATS, baselines, missing
 from sweeps.settings import Sweep

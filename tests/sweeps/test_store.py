@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from elastic_dit.config.typed import convert
+from pocketdit.config.typed import convert
 from sweeps.settings import Sweep
 from sweeps.store import Store
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from elastic_dit.cli import main
-from elastic_dit.tracking import journal, target
+from pocketdit.commands.main import main
+from pocketdit.tracking import journal, target
 from sweeps import engine
 from sweeps.results import candidates
 from sweeps.settings import Sweep
@@ -99,9 +99,9 @@ def test_trials_leave_no_memory(tmp_path: Path, training: dict[str, Any], monkey
 
 def test_figures_of_a_configuration() -> None:
     """Against counts that are known another way."""
-    from elastic_dit.config.experiment import Experiment
-    from elastic_dit.config.load import load
-    from elastic_dit.training.plan import parameters_by_width
+    from pocketdit.config.experiment import Experiment
+    from pocketdit.config.load import load
+    from pocketdit.running.cost_estimate import parameters_by_width
     from sweeps.costs import ForwardFlops, Parameters, PredictedLatency
     from tests.conftest import PRETRAIN
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from elastic_dit.config.load import load
-from elastic_dit.errors import ConfigError
+from pocketdit.config.load import load
+from pocketdit.errors import ConfigError
 from sweeps import engine
 from sweeps.results import candidates
 from sweeps.settings import Sweep
@@ -35,7 +35,7 @@ def start(folder: Path, *words: str) -> "subprocess.Popen[bytes]":
     """The command, as a user gives it."""
     with (folder / "out.txt").open("ab") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "elastic_dit", "sweep", str(folder / "s.yaml"), *words],
+            [sys.executable, "-m", "pocketdit", "sweep", str(folder / "s.yaml"), *words],
             cwd=ROOT, stdout=out, stderr=out, env=os.environ | {"RAY_AUTH_MODE": "disabled"},
         )  # fmt: skip
 
@@ -171,7 +171,7 @@ def test_workers_on_other_machines_are_refused_a_file(tmp_path: Path) -> None:
 
 
 def test_a_storage_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    from elastic_dit.errors import UserError
+    from pocketdit.errors import UserError
 
     for url, message in (
         ("postgresql+psycopg2://me@127.0.0.1:1/x", "does not answer"),

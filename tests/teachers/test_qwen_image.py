@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from elastic_dit.errors import UserError
-from elastic_dit.teachers.contract import Lesson, Teacher
-from elastic_dit.teachers.qwen_image import DROPPED, TEMPLATE, QwenImageTeacher
+from pocketdit.errors import UserError
+from pocketdit.teachers.contract import Teacher, TeacherOutput
+from pocketdit.teachers.qwen_image import DROPPED, TEMPLATE, QwenImageTeacher
 
 PROMPTS = ["a red circle", "two blue squares left of a small yellow star"]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -99,9 +99,9 @@ def latents(height: int, width: int, count: int = 2) -> Tensor:
     return torch.randn(count, 16, height, width, generator=torch.Generator().manual_seed(height + width))
 
 
-def ask(teacher: QwenImageTeacher, guidance: float = 1.0) -> Lesson:
+def ask(teacher: QwenImageTeacher, guidance: float = 1.0) -> TeacherOutput:
     time = torch.tensor([0.3, 0.8])
-    return teacher.teach(latents(4, 8), time, teacher.condition(PROMPTS), guidance)
+    return teacher.predict(latents(4, 8), time, teacher.condition(PROMPTS), guidance)
 
 
 def test_the_template_is_dropped(teacher: QwenImageTeacher, pipeline: Any) -> None:
@@ -151,9 +151,9 @@ def test_a_step_is_the_pipelines(
     sigma, end = pipeline.scheduler.sigmas.tolist()
     assert 0.1 < sigma < 1 and end == 0
     time = (pipeline.scheduler.timesteps / 1000).expand(2)
-    lesson = teacher.teach(noisy, time, teacher.condition(PROMPTS), guidance)
+    teacher_output = teacher.predict(noisy, time, teacher.condition(PROMPTS), guidance)
     # x_0 = x_t - sigma v is what v = noise - x_0 means.
-    torch.testing.assert_close(lesson.velocity, (noisy - after) / sigma, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(teacher_output.velocity, (noisy - after) / sigma, atol=1e-5, rtol=1e-5)
 
 
 def test_the_scheduler_has_our_sign(pipeline: Any) -> None:
@@ -166,34 +166,34 @@ def test_the_scheduler_has_our_sign(pipeline: Any) -> None:
 
 
 def test_features_are_what_the_velocity_is_made_of(teacher: QwenImageTeacher, pipeline: Any) -> None:
-    lesson = ask(teacher)
-    assert lesson.features.shape == (2, 2 * 4, 32) == (2, 4 * 8 // teacher.patch_size**2, teacher.feature_width)
+    teacher_output = ask(teacher)
+    assert teacher_output.features.shape == (2, 2 * 4, 32) == (2, 4 * 8 // teacher.patch_size**2, teacher.feature_width)
     model = pipeline.transformer
     with torch.no_grad():
-        time = model.time_text_embed(torch.tensor([0.3, 0.8]), lesson.features)
-        tokens = model.proj_out(model.norm_out(lesson.features, time))
-    torch.testing.assert_close(pipeline._unpack_latents(tokens, 32, 64, 8)[:, :, 0], lesson.velocity)
+        time = model.time_text_embed(torch.tensor([0.3, 0.8]), teacher_output.features)
+        tokens = model.proj_out(model.norm_out(teacher_output.features, time))
+    torch.testing.assert_close(pipeline._unpack_latents(tokens, 32, 64, 8)[:, :, 0], teacher_output.velocity)
     guided = ask(teacher, guidance=4.0)
-    torch.testing.assert_close(guided.features, lesson.features)
-    assert not torch.allclose(guided.velocity, lesson.velocity)
+    torch.testing.assert_close(guided.features, teacher_output.features)
+    assert not torch.allclose(guided.velocity, teacher_output.velocity)
     assert guided.velocity.isfinite().all()
 
 
 def test_guidance_of_a_blank_text_is_its_own_prediction(teacher: QwenImageTeacher) -> None:
     condition, time = teacher.condition(["", PROMPTS[0]]), torch.tensor([0.5, 0.5])
-    plain, guided = (teacher.teach(latents(4, 4), time, condition, guidance).velocity for guidance in (1.0, 5.0))
+    plain, guided = (teacher.predict(latents(4, 4), time, condition, guidance).velocity for guidance in (1.0, 5.0))
     torch.testing.assert_close(guided[0], plain[0], atol=1e-5, rtol=0)
     assert not torch.allclose(guided[1], plain[1])
 
 
 def test_a_failure_leaves_no_hook(teacher: QwenImageTeacher) -> None:
     with pytest.raises(ValueError, match="must match"):
-        teacher.teach(
+        teacher.predict(
             latents(4, 4), torch.ones(2), teacher.condition(PROMPTS[:1] + PROMPTS)._replace(mask=torch.ones(1))
         )
     assert not teacher.transformer.transformer_blocks[-1]._forward_hooks
     with pytest.raises(ValueError, match="multiples of 2"):
-        teacher.teach(latents(4, 5), torch.ones(2), teacher.condition(PROMPTS))
+        teacher.predict(latents(4, 5), torch.ones(2), teacher.condition(PROMPTS))
 
 
 def test_the_contract(folder: Path) -> None:
@@ -202,11 +202,14 @@ def test_the_contract(folder: Path) -> None:
     assert (teacher.feature_width, teacher.patch_size, teacher.has_few_step) == (32, 2, False)
     x_t = latents(4, 8).requires_grad_()
     with torch.autocast("cpu", torch.float16):
-        lesson = teacher.teach(x_t, torch.full((2,), 0.5), teacher.condition(PROMPTS), guidance=3.0)
-    outside = teacher.teach(x_t, torch.full((2,), 0.5), teacher.condition(PROMPTS), guidance=3.0)
-    assert lesson.velocity.equal(outside.velocity) and lesson.features.equal(outside.features)
-    assert lesson.velocity.shape == x_t.shape and lesson.velocity.dtype == lesson.features.dtype == torch.float32
-    assert not lesson.velocity.requires_grad and not lesson.features.requires_grad
+        teacher_output = teacher.predict(x_t, torch.full((2,), 0.5), teacher.condition(PROMPTS), guidance=3.0)
+    outside = teacher.predict(x_t, torch.full((2,), 0.5), teacher.condition(PROMPTS), guidance=3.0)
+    assert teacher_output.velocity.equal(outside.velocity) and teacher_output.features.equal(outside.features)
+    assert (
+        teacher_output.velocity.shape == x_t.shape
+        and teacher_output.velocity.dtype == teacher_output.features.dtype == torch.float32
+    )
+    assert not teacher_output.velocity.requires_grad and not teacher_output.features.requires_grad
     for network in (module.transformer, module.text_encoder):
         assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}
         assert not any(weight.requires_grad for weight in network.parameters())

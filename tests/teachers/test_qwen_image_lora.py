@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from elastic_dit.teachers.contract import Lesson
-from elastic_dit.teachers.qwen_image import QwenImageTeacher
+from pocketdit.teachers.contract import TeacherOutput
+from pocketdit.teachers.qwen_image import QwenImageTeacher
 from tests.teachers.test_qwen_image import WEIGHTS, ask, refused, tiny_qwen_image, tiny_teacher  # noqa: F401  (fixtures)
 
 # Layers of both streams.
@@ -65,7 +65,7 @@ def lora(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def merged(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Lesson:
+def merged(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TeacherOutput:
     """What the network gives with W + alpha / rank B A as its weights."""
     copy = Path(shutil.copytree(folder, tmp_path_factory.mktemp("merged") / "model"))
     weights = load_file(copy / "transformer" / WEIGHTS)
@@ -91,7 +91,7 @@ FORMATS: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
 
 @pytest.mark.parametrize("layout", FORMATS)
 def test_the_few_step_teacher_has_merged_weights(
-    folder: Path, teacher: QwenImageTeacher, merged: Lesson, tmp_path: Path, layout: str
+    folder: Path, teacher: QwenImageTeacher, merged: TeacherOutput, tmp_path: Path, layout: str
 ) -> None:
     save_file(FORMATS[layout](lightning(folder)), tmp_path / "lora.safetensors")
     base = ask(teacher, guidance=4.0)
@@ -108,7 +108,7 @@ def test_the_few_step_teacher_has_merged_weights(
 
 
 @pytest.mark.parametrize("prefix", ["transformer.", ""])
-def test_alpha_in_the_metadata_and_dropout(folder: Path, merged: Lesson, tmp_path: Path, prefix: str) -> None:
+def test_alpha_in_the_metadata_and_dropout(folder: Path, merged: TeacherOutput, tmp_path: Path, prefix: str) -> None:
     """As diffusers saves what was trained with it."""
     found = {name: value for name, value in lightning(folder).items() if "alpha" not in name}
     ranks = {name.partition(".lora_")[0]: len(value) for name, value in found.items() if "down" in name}

@@ -6,14 +6,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from elastic_dit.tracking.journal import metrics
-from elastic_dit.training.assemble import load_network
-from elastic_dit.training.run_folder import find
+from pocketdit.artifacts.network import load_network
+from pocketdit.artifacts.run_folder import find
+from pocketdit.tracking.journal import metrics
 from tests.stages.conftest import COMMON, LORA, STUDENT, place, train
 from tests.teachers.test_qwen_image import tiny_qwen_image  # noqa: F401  (the fixture "folder")
 from tests.teachers.test_qwen_image_lora import lightning
 
-QWEN = "stage.init_args.teacher.class_path=elastic_dit.teachers.qwen_image.QwenImageTeacher"
+QWEN = "stage.init_args.teacher.class_path=pocketdit.teachers.qwen_image.QwenImageTeacher"
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.tracking.mlflow_run import MlflowRun
-from elastic_dit.tracking.target import open_target
+from pocketdit.tracking.mlflow_run import MlflowRun
+from pocketdit.tracking.target import open_target
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 import subprocess
 from pathlib import Path
 
-from elastic_dit.tracking.git import revision
+from pocketdit.tracking.git import revision
 
 
 def git(folder: Path, *arguments: str) -> str:

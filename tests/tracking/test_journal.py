@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import RunError
-from elastic_dit.tracking.journal import Artifact, Image, Journal, Metric, Param, Status, Tag, metrics, read
+from pocketdit.errors import RunError
+from pocketdit.tracking.journal import Artifact, Image, Journal, Metric, Param, Status, Tag, metrics, read
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_damaged_line_costs_that_line_only(path: Path) -> None:
 
 def test_kill_9_loses_nothing_that_was_logged(path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from elastic_dit.tracking.journal import Journal\n"
+        "import sys; from pathlib import Path; from pocketdit.tracking.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for step in range(10**9):\n"
         "    journal.log_metrics({'loss': step / 3, 'rate': 1.0}, step)\n"
@@ -117,7 +117,7 @@ def test_kill_9_loses_nothing_that_was_logged(path: Path) -> None:
 def test_a_full_disk_is_one_clear_error_and_leaves_a_readable_journal(path: Path) -> None:
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from elastic_dit.errors import RunError; from elastic_dit.tracking.journal import Journal\n"
+        "from pocketdit.errors import RunError; from pocketdit.tracking.journal import Journal\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "try:\n"

@@ -13,10 +13,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
-from elastic_dit.errors import ConfigError
-from elastic_dit.tracking import target
-from elastic_dit.tracking.journal import metrics
-from elastic_dit.tracking.logger import RunLogger, flatten
+from pocketdit.errors import ConfigError
+from pocketdit.tracking import target
+from pocketdit.tracking.journal import metrics
+from pocketdit.tracking.logger import RunLogger, flatten
 
 
 def mlflow_run(store: str, run_folder: Path) -> Run:

@@ -10,11 +10,11 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from elastic_dit.tracking import target
-from elastic_dit.tracking.logger import RunLogger
-from elastic_dit.tracking.shipper import unsent
-from elastic_dit.tracking.sync import sync
-from elastic_dit.tracking.ui import free_port
+from pocketdit.tracking import target
+from pocketdit.tracking.logger import RunLogger
+from pocketdit.tracking.shipper import unsent
+from pocketdit.tracking.sync import sync
+from pocketdit.tracking.ui import free_port
 
 
 class Server:

@@ -10,11 +10,11 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image as Pictures
 
-from elastic_dit.errors import RunError
-from elastic_dit.tracking import mlflow_run, target
-from elastic_dit.tracking.journal import Artifact, Image, Journal, Metric, Status, encode, read
-from elastic_dit.tracking.shipper import Sender, Shipper, batches, unsent
-from elastic_dit.tracking.sync import sync
+from pocketdit.errors import RunError
+from pocketdit.tracking import mlflow_run, target
+from pocketdit.tracking.journal import Artifact, Image, Journal, Metric, Status, encode, read
+from pocketdit.tracking.shipper import Sender, Shipper, batches, unsent
+from pocketdit.tracking.sync import sync
 
 
 @pytest.fixture

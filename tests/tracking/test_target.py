@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import ConfigError, RunError
-from elastic_dit.tracking import target
+from pocketdit.errors import ConfigError, RunError
+from pocketdit.tracking import target
 
 
 def test_a_relative_database_is_made_absolute_and_other_uris_stay(

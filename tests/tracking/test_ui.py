@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import ConfigError, RunError
-from elastic_dit.tracking.logger import RunLogger
-from elastic_dit.tracking.ui import comparison_url, free_port, serve
+from pocketdit.errors import ConfigError, RunError
+from pocketdit.tracking.logger import RunLogger
+from pocketdit.tracking.ui import comparison_url, free_port, serve
 
 
 def answers(host: str, port: int) -> bool:
@@ -26,7 +26,7 @@ def test_the_page_is_served_on_loopback_only_and_ctrl_c_ends_it(store: str, run_
     logger.finalize("success")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         wanted = taken.getsockname()[1]
-        code = "import sys; from elastic_dit.tracking.ui import serve\n" + (
+        code = "import sys; from pocketdit.tracking.ui import serve\n" + (
             "serve(sys.argv[1], int(sys.argv[2]), open_browser=False, project='shown')"
         )
         page = subprocess.Popen([sys.executable, "-c", code, store, str(wanted)], stdout=subprocess.PIPE, text=True)

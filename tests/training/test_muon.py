@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from elastic_dit.training.muon import Muon, MuonAdamW, orthogonalize
+from pocketdit.training.muon import Muon, MuonAdamW, orthogonalize
 
 
 @pytest.fixture(params=[False, True], ids=["fp32", "bf16"])
 def units(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the processor is said to have bf16 units."""
-    monkeypatch.setattr("elastic_dit.training.muon.has_bf16_units", lambda device: request.param)
+    monkeypatch.setattr("pocketdit.training.muon.has_bf16_units", lambda device: request.param)
     return bool(request.param)
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from elastic_dit.backbones.neighborhood import grouped_attention
-from elastic_dit.training.precision import has_bf16_units, resolve_precision
+from pocketdit.backbones.neighborhood import grouped_attention
+from pocketdit.training.precision import has_bf16_units, resolve_precision
 
 
 @pytest.mark.parametrize(

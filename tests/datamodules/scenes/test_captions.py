@@ -11,7 +11,7 @@ import pytest
 from datamodules.scenes.captions import annotations, captions, scene_from_annotations, short_caption
 from datamodules.scenes.expectation import expectation
 from datamodules.scenes.scene import BACKGROUNDS, Object, Scene, random_scene
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 SAMPLES = [(scene := random_scene(seed), captions(scene, seed)) for seed in range(800)]
 COUNTS = {"a": 1, "an": 1, "two": 2, "three": 3, "four": 4}

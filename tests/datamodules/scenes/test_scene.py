@@ -8,7 +8,7 @@ import pytest
 
 from datamodules.scenes.draw import OUTLINES
 from datamodules.scenes.scene import REACH, SIZES, Object, clear_relation, random_scene, usual_rows
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 SCENES = [random_scene(seed) for seed in range(600)]
 

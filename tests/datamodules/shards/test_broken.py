@@ -13,7 +13,7 @@ import pytest
 
 from datamodules.shards.module import ShardDataModule
 from datamodules.shards.validate import validate
-from elastic_dit.errors import RunError, UserError
+from pocketdit.errors import RunError, UserError
 
 Members = list[tuple[str, bytes]]
 

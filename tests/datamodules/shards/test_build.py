@@ -19,8 +19,8 @@ from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import Sample, read_info
 from datamodules.shards.stats import contact_sheet, latent_statistics, stats
 from datamodules.shards.validate import validate
-from elastic_dit.encoders.dct import DCTAutoencoder
-from elastic_dit.errors import UserError
+from pocketdit.encoders.dct import DCTAutoencoder
+from pocketdit.errors import UserError
 
 
 def _picture(path: Path, size: tuple[int, int] = (200, 150), mode: str = "RGB", **options: object) -> Path:

@@ -13,7 +13,7 @@ _SCRIPT = """
 import json, sys, warnings
 from pathlib import Path
 
-import elastic_dit  # first: it prepares torchvision for a CPU torch
+import pocketdit  # first: it prepares torchvision for a CPU torch
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules.shards.loader import BatchLoader, SkipCount
 from datamodules.shards.module import ShardDataModule
-from elastic_dit.errors import ConfigError, RunError
+from pocketdit.errors import ConfigError, RunError
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datamodules.shards.plan import BatchStream, batch_sizes, epoch_batches, ordered_batches
-from elastic_dit.errors import RunError
+from pocketdit.errors import RunError
 
 
 def _columns(rows: int, shards: int = 9, buckets: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import webdataset
 from datamodules.shards.index import load_index
 from datamodules.shards.schema import Sample, parse_sample, read_info, serialise_sample
 from datamodules.shards.writer import DatasetWriter
-from elastic_dit.errors import UserError
+from pocketdit.errors import UserError
 
 
 def _bytes(path: Path) -> dict[str, bytes]:

@@ -43,9 +43,9 @@ def small(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def published() -> Path:
     """The folder that holds golden/ and t2i_compbench/."""
-    if "ELASTIC_DIT_EVALUATION_DATA" not in os.environ:
-        pytest.skip("ELASTIC_DIT_EVALUATION_DATA is not set")
-    return Path(os.environ["ELASTIC_DIT_EVALUATION_DATA"])
+    if "POCKETDIT_EVALUATION_DATA" not in os.environ:
+        pytest.skip("POCKETDIT_EVALUATION_DATA is not set")
+    return Path(os.environ["POCKETDIT_EVALUATION_DATA"])
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@ from collections.abc import Callable
 
 import pytest
 
-from elastic_dit.errors import ConfigError, UserError
 from evaluation.compbench.blip_vqa import BlipVqa, attribute_score, questions
 from evaluation.compbench.chunks import RuleChunks
 from evaluation.contract import Picture, Prompt
 from evaluation.scenes.answerer import SceneAnswerer
+from pocketdit.errors import ConfigError, UserError
 
 
 def scorer(most: int = 8) -> BlipVqa:

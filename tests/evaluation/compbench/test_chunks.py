@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import UserError
 from evaluation.compbench.chunks import RuleChunks, SpacyChunks, bare, rule_chunks
+from pocketdit.errors import UserError
 
 HAS_SPACY = importlib.util.find_spec("spacy") is not None
 HAS_MODEL = importlib.util.find_spec("en_core_web_sm") is not None

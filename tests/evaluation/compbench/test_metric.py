@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import ConfigError, UserError
 from evaluation.compbench.blip_vqa import BlipVqa
 from evaluation.compbench.chunks import RuleChunks
 from evaluation.compbench.clip_similarity import ClipSimilarity
@@ -17,6 +16,7 @@ from evaluation.compbench.three_in_one import ThreeInOne
 from evaluation.contract import Backend, ImageSet, ImageTextEncoder, Picture, Prompt, PromptSet, Result, Score
 from evaluation.scenes.answerer import SceneAnswerer
 from evaluation.scenes.detector import SceneDetector
+from pocketdit.errors import ConfigError, UserError
 
 Save = Callable[[PromptSet, dict[str, list[Picture]]], ImageSet]
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import ConfigError, UserError
 from evaluation.compbench.numeracy import Numeracy, counts, numeracy_score, read_vocabulary
 from evaluation.contract import Picture, Prompt
 from evaluation.scenes.detector import SceneDetector
+from pocketdit.errors import ConfigError, UserError
 
 VOCABULARY = {"circle": "circle", "circles": "circle", "mice": "mouse", "mouse": "mouse", "table": "table"}
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import UserError
 from evaluation.compbench.chunks import rule_chunks
 from evaluation.compbench.prompts import CATEGORIES, load_prompts
+from pocketdit.errors import UserError
 
 
 def test_reads_the_files_of_a_folder(small: Path) -> None:

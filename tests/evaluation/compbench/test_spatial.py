@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elastic_dit.errors import ConfigError, UserError
 from evaluation.compbench.spatial import Spatial, check_golden, position_score, relation, spatial_score
 from evaluation.contract import Picture, Prompt
 from evaluation.scenes.detector import SceneDetector
+from pocketdit.errors import ConfigError, UserError
 
 # Worked out by hand: squares of side 100 by their left top corner.
 CASES: list[tuple[str, tuple[float, float], tuple[float, float], float]] = [

@@ -2,7 +2,6 @@ from collections.abc import Callable
 
 import pytest
 
-from elastic_dit.errors import ConfigError, UserError
 from evaluation.compbench.blip_vqa import BlipVqa
 from evaluation.compbench.chunks import RuleChunks
 from evaluation.compbench.clip_similarity import ClipSimilarity
@@ -11,6 +10,7 @@ from evaluation.compbench.three_in_one import ThreeInOne
 from evaluation.contract import ImageTextEncoder, Picture, Prompt
 from evaluation.scenes.answerer import SceneAnswerer
 from evaluation.scenes.detector import SceneDetector
+from pocketdit.errors import ConfigError, UserError
 
 TEXT = "The red circle is on the left of the blue square."
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Backend, ImageSet, Picture, Prompt, PromptSet
 from evaluation.dpg.metric import DPGBench
+from pocketdit.errors import UserError
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "black": (0, 0, 0)}
 

@@ -18,10 +18,10 @@ from torchvision import transforms
 from transformers import BertConfig, BertLMHeadModel, BertModel, CLIPVisionConfig, CLIPVisionModel
 from transformers.models.bert.modeling_bert import BertLayer
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Picture
 from evaluation.dpg.mplug import MPlug, MPlugAnswerer, beam_search, preprocess
 from evaluation.dpg.mplug_loading import PUBLISHED_FOLDER, MPlugSizes, is_published, read_sizes
+from pocketdit.errors import UserError
 
 WORDS = [
     "yes",

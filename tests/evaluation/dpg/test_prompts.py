@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Prompt
 from evaluation.dpg.prompts import load_prompts, read_questions
 from evaluation.dpg.scoring import Question
+from pocketdit.errors import UserError
 
 HEADER = (
     "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language\n"
@@ -90,8 +90,8 @@ def test_metadata_without_questions_is_refused(metadata: dict[str, object]) -> N
         read_questions(Prompt("1", "x", metadata))
 
 
-@pytest.mark.skipif("ELASTIC_DIT_EVALUATION_DATA" not in os.environ, reason="needs the published prompts")
+@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="needs the published prompts")
 def test_the_published_prompts() -> None:
-    prompts = load_prompts(Path(os.environ["ELASTIC_DIT_EVALUATION_DATA"]) / "dpg_bench").prompts
+    prompts = load_prompts(Path(os.environ["POCKETDIT_EVALUATION_DATA"]) / "dpg_bench").prompts
     assert len(prompts) == len({prompt.id for prompt in prompts}) == 1065
     assert any(prompt.id == "partiprompts97" for prompt in prompts)

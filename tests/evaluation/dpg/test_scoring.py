@@ -60,9 +60,9 @@ def test_a_case_that_differs_is_reported(field: str, value: Any) -> None:
     assert outcome[1] is not None
 
 
-@pytest.mark.skipif("ELASTIC_DIT_EVALUATION_DATA" not in os.environ, reason="needs the expected values")
+@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="needs the expected values")
 def test_the_published_script_agrees() -> None:
-    path = Path(os.environ["ELASTIC_DIT_EVALUATION_DATA"]) / "golden" / "dpg_logic.json"
+    path = Path(os.environ["POCKETDIT_EVALUATION_DATA"]) / "golden" / "dpg_logic.json"
     outcomes = list(check_golden(json.loads(path.read_text())))
     assert len(outcomes) == 67
     assert [outcome for outcome in outcomes if outcome[1] is not None] == []

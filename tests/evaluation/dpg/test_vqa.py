@@ -23,9 +23,9 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Picture
 from evaluation.dpg.vqa import BlipAnswerer, QwenVLAnswerer
+from pocketdit.errors import UserError
 
 QUESTIONS = ["is there a red dog ?", "what is in the house ?", "a cat ?"]
 

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Detection, Picture
 from evaluation.geneval import colors
 from evaluation.geneval.colors import TEMPLATES, ClipColorReader, cut_out
 from evaluation.geneval.logic import COLORS
+from pocketdit.errors import UserError
 
 TINY = "geneval-test-tiny"
 CONFIG = {

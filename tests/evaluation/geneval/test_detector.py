@@ -8,9 +8,9 @@ import torch
 from torch.nn.functional import interpolate
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Picture
 from evaluation.geneval.detector import OBJECTS, Mask2FormerDetector, instances, preprocess
+from pocketdit.errors import UserError
 
 
 def tiny_config(num_labels: int = 80) -> Mask2FormerConfig:

@@ -10,7 +10,7 @@ import pytest
 from evaluation.contract import Detection
 from evaluation.geneval.logic import check_golden, kept, overlap, relations, shortcomings
 
-DATA = os.environ.get("ELASTIC_DIT_EVALUATION_DATA")
+DATA = os.environ.get("POCKETDIT_EVALUATION_DATA")
 
 # Worked by hand. Boxes of side 10: the offset shrinks by 0.1 * (10 + 10) = 2 an axis.
 SMALL: dict[str, Any] = {
@@ -66,7 +66,7 @@ def test_a_wrong_expectation_is_reported(kind: str) -> None:
     assert sum(difference is not None for _, difference in check_golden(data)) == 1
 
 
-@pytest.mark.skipif(DATA is None, reason="ELASTIC_DIT_EVALUATION_DATA is not set")
+@pytest.mark.skipif(DATA is None, reason="POCKETDIT_EVALUATION_DATA is not set")
 def test_the_benchmarks_own_answers_agree() -> None:
     data = json.loads((Path(str(DATA)) / "golden" / "geneval_logic.json").read_text())
     cases = list(check_golden(data))

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, pad, unfold
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
-from elastic_dit.errors import UserError
 from evaluation.geneval import detector
 from evaluation.geneval.detector import Mask2FormerDetector, model_from_mmdet
 from evaluation.geneval.mask2former import WITHOUT_SOURCE, from_mmdet, swin_small_config
+from pocketdit.errors import UserError
 
 Shape = tuple[int, ...]
 

@@ -12,11 +12,11 @@ from PIL import Image
 from scipy import ndimage
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
-from elastic_dit.errors import UserError
 from evaluation.contract import Backend, Detection, ImageSet, Picture, Prompt, PromptSet
 from evaluation.geneval.detector import Mask2FormerDetector
 from evaluation.geneval.logic import COLORS
 from evaluation.geneval.metric import GenEval
+from pocketdit.errors import UserError
 
 RGB = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.errors import UserError
 from evaluation.geneval.detector import OBJECTS
 from evaluation.geneval.logic import COLORS
 from evaluation.geneval.prompts import FILE, load_prompts
+from pocketdit.errors import UserError
 
-DATA = os.environ.get("ELASTIC_DIT_EVALUATION_DATA")
+DATA = os.environ.get("POCKETDIT_EVALUATION_DATA")
 
 LINE = {"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a photo of a bench"}
 BEHIND = {**LINE, "include": [{"class": "bench", "count": 1, "position": ["above", 0]}]}
@@ -44,7 +44,7 @@ def test_a_missing_or_empty_file_is_an_error(tmp_path: Path) -> None:
         load_prompts(tmp_path)
 
 
-@pytest.mark.skipif(DATA is None, reason="ELASTIC_DIT_EVALUATION_DATA is not set")
+@pytest.mark.skipif(DATA is None, reason="POCKETDIT_EVALUATION_DATA is not set")
 def test_the_published_file() -> None:
     folder = Path(str(DATA)) / "geneval"
     prompts = load_prompts(folder).prompts

@@ -7,9 +7,9 @@ import pytest
 
 from datamodules.scenes.draw import draw
 from datamodules.scenes.scene import Object, Scene
-from elastic_dit.errors import UserError
 from evaluation.scenes.answerer import SceneAnswerer, at_least_one, exactly
 from evaluation.scenes.questions import Attribute, Background, Existence, Phrase, Relation, read_question
+from pocketdit.errors import UserError
 
 ANSWERER = SceneAnswerer()
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from datamodules.scenes.draw import draw
 from datamodules.scenes.scene import Scene
 from datamodules.scenes.split import scenes
-from elastic_dit.errors import UserError
 from evaluation.contract import Picture, result_name
 from evaluation.scenes import train_encoders
 from evaluation.scenes.clip import SceneClip
@@ -21,6 +20,7 @@ from evaluation.scenes.framing import border_color, framed
 from evaluation.scenes.shipped import WEIGHTS, load_weights, save_weights
 from evaluation.scenes.train_encoders import spoil
 from evaluation.scenes.words import WordTokenizer, vocabulary
+from pocketdit.errors import UserError
 
 HELD_OUT = list(scenes("validation", 400, seed=2))
 

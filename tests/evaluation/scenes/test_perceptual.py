@@ -7,9 +7,9 @@ from torch import Tensor
 
 from datamodules.scenes.draw import draw
 from datamodules.scenes.split import scenes
-from elastic_dit.decoders.contract import PerceptualDistance
-from elastic_dit.encoders.dct import DCTAutoencoder
 from evaluation.scenes.perceptual import SceneFeatureDistance
+from pocketdit.decoders.contract import PerceptualDistance
+from pocketdit.encoders.dct import DCTAutoencoder
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from datamodules.scenes.draw import draw
 from datamodules.scenes.expectation import expectation
 from datamodules.scenes.scene import Scene
 from datamodules.scenes.split import scenes, split_of
-from elastic_dit.errors import UserError
 from evaluation.compbench.blip_vqa import BlipVqa
 from evaluation.compbench.metric import CompBench
 from evaluation.compbench.numeracy import Numeracy
@@ -24,6 +23,7 @@ from evaluation.scenes.colors import SceneColorReader
 from evaluation.scenes.detector import SceneDetector
 from evaluation.scenes.prompts import CATEGORIES, TAGS, scene_compbench, scene_dpg, scene_geneval
 from evaluation.scenes.questions import read_question
+from pocketdit.errors import UserError
 
 # Validation scenes by their short captions, to draw a prompt's picture from.
 SCENES = {sample.captions[0]: sample.scene for sample in scenes("validation", 1200, seed=6)}

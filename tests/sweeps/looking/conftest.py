@@ -8,7 +8,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from elastic_dit.config.component import Component
+from pocketdit.config.component import Component
 from sweeps.looking.shown import Axis, Point, Shown
 from sweeps.settings import Bound, Budget, Computed, IntRange, Logged, Options, Sweep
 from sweeps.space import extremes, overrides

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from elastic_dit.cli import main
-from elastic_dit.config.typed import plain
-from elastic_dit.errors import RunError
-from elastic_dit.tracking.journal import Artifact
-from elastic_dit.tracking.journal import read as read_journal
-from elastic_dit.tracking.logger import RunLogger
-from elastic_dit.tracking.ui import free_port
+from pocketdit.commands.main import main
+from pocketdit.config.typed import plain
+from pocketdit.errors import RunError
+from pocketdit.tracking.journal import Artifact
+from pocketdit.tracking.journal import read as read_journal
+from pocketdit.tracking.logger import RunLogger
+from pocketdit.tracking.ui import free_port
 from sweeps.looking.dashboard import dashboard
 from sweeps.settings import Sweep
 from sweeps.store import Store, study_names

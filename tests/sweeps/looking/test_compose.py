@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.errors import ConfigError
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.errors import ConfigError
 from sweeps.looking.compose import compose
 from tests.conftest import PRETRAIN
 

@@ -3,7 +3,7 @@
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from elastic_dit.config import override
+from pocketdit.config import override
 from sweeps.looking.edit import set_values
 from tests.conftest import PRETRAIN
 

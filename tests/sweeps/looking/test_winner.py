@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from elastic_dit.backbones.spec import AdaptiveSparseAttention
-from elastic_dit.config.experiment import Experiment
-from elastic_dit.config.load import load
-from elastic_dit.errors import ConfigError, RunError
+from pocketdit.backbones.spec import AdaptiveSparseAttention
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.errors import ConfigError, RunError
 from sweeps.looking.winner import knee, write_winner
 from sweeps.settings import Sweep
 from sweeps.store import Store

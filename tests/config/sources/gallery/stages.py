@@ -1,9 +1,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Optional, Protocol, Union
 
-from elastic_dit.config.component import Component, Given, build
 from gallery import shards
 from gallery.shards import Order
+from pocketdit.config.component import Component, Given, build
 
 
 class Decoder(Protocol):

@@ -1,0 +1,1 @@
+"""Data sets: rendered scenes, and shards of images or latents with their loader."""

@@ -1,0 +1,1 @@
+"""Evaluation: subjects, prompt sets, metrics, judges and reports."""

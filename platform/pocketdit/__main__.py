@@ -1,0 +1,7 @@
+"""``python -m pocketdit`` is the same program as ``lightning`` and ``pocketdit``."""
+
+import sys
+
+from pocketdit.commands.main import main
+
+sys.exit(main())

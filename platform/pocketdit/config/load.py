@@ -1,0 +1,158 @@
+"""A YAML file and ``key=value`` overrides to a checked, typed configuration."""
+
+import copy
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pocketdit.config import document, override
+from pocketdit.config.document import Document
+from pocketdit.config.errors import InvalidValue, did_you_mean, dotted, join, show
+from pocketdit.config.override import Override
+from pocketdit.config.typed import convert, plain
+from pocketdit.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[T]):
+    """``resolved`` is ``config`` as plain values, with overrides, interpolations and defaults in it.
+
+    ``path`` and ``overrides`` are what it was loaded from.
+    """
+
+    config: T
+    resolved: dict[str, Any]
+    path: Path
+    overrides: tuple[str, ...] = ()
+
+    def override(self, more: list[str]) -> "Loaded[T]":
+        """The same file with more overrides, applied last; interpolations follow them."""
+        return load(self.path, [*self.overrides, *more], type(self.config))
+
+    def to_yaml(self) -> str:
+        """YAML that ``load`` reads back to an equal configuration."""
+        return OmegaConf.to_yaml(OmegaConf.create(_escape(self.resolved)))
+
+
+def load(path: Path, overrides: list[str], schema: type[T]) -> Loaded[T]:
+    """Read, override, interpolate and check. Nothing that the configuration names is imported.
+
+    Relative paths are relative to the working directory.
+    ``ConfigError`` in one line: the file and line or the override, the key, the problem.
+    """
+    source = document.read(path)
+    parsed = [override.parse(text) for text in overrides]
+    try:
+        return replace(_check(source, parsed, schema), overrides=tuple(overrides))
+    except InvalidValue as error:
+        place = _place(error, source, parsed, schema)
+        raise ConfigError(f"{place}: {error}{_meant(error, source, parsed)}") from None
+
+
+def _check(source: Document, overrides: list[Override], schema: type[T]) -> Loaded[T]:
+    values = copy.deepcopy(source.values)
+    _add_defaults(values, schema)
+    for change in overrides:
+        change.apply(values)
+    config = convert(_interpolate(values), schema, "")
+    return Loaded(config, plain(config), source.path)
+
+
+def _place(error: InvalidValue, source: Document, overrides: list[Override], schema: type[Any]) -> str:
+    """The override with which the error appears, if it can come from there; else the file and line."""
+    for count in range(len(overrides) + 1):
+        try:
+            _check(source, overrides[:count], schema)
+        except InvalidValue as other:
+            if str(other) == str(error):
+                break
+    written = _select(source.values, error.key)
+    interpolated = isinstance(written, str) and "${" in written
+    if count and (interpolated or overrides[count - 1].concerns(error.key) or _new(error, source, overrides)):
+        return overrides[count - 1].place
+    return source.place(error.key)
+
+
+def _new(error: InvalidValue, source: Document, overrides: list[Override]) -> str:
+    """The entry that an override alone brought into being and that lacks a key; empty where there is none."""
+    entry = error.key.rpartition(".")[0]
+    named = any(change.key.startswith(f"{entry}.") for change in overrides)
+    return entry if entry and named and _select(source.values, entry) is None else ""
+
+
+def _meant(error: InvalidValue, source: Document, overrides: list[Override]) -> str:
+    """The entry of the file that such an override was probably meant for."""
+    above, _, name = _new(error, source, overrides).rpartition(".")
+    siblings = _select(source.values, above) if above else None
+    return did_you_mean(name, siblings) if isinstance(siblings, dict) else ""
+
+
+def _add_defaults(values: dict[str, Any], schema: Any) -> None:
+    """Put the schema's defaults under the file's values, so that interpolations and overrides reach them."""
+    hints = get_type_hints(schema)
+    for field in fields(schema):
+        if field.name in values:
+            if is_dataclass(hints[field.name]) and isinstance(values[field.name], dict):
+                _add_defaults(values[field.name], hints[field.name])
+        elif field.init and field.default is not MISSING:
+            values[field.name] = plain(field.default)
+        elif field.init and field.default_factory is not MISSING:
+            values[field.name] = plain(field.default_factory())
+
+
+def _interpolate(values: dict[str, Any]) -> Any:
+    try:
+        return OmegaConf.to_container(OmegaConf.create(values), resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = dotted(error.full_key)
+        raise InvalidValue(key, _interpolation_problem(str(error).splitlines()[0], key, values)) from None
+
+
+def _interpolation_problem(message: str, key: str, values: dict[str, Any]) -> str:
+    written = show(_select(values, key))
+    if unknown := re.search(r"Interpolation key '(.*?)' not found(?: \(resolved to '(.*?)'\))?", message):
+        name = unknown[2] or unknown[1]
+        return f"{written} refers to {name!r}, which does not exist{did_you_mean(name, _all_keys(values))}"
+    if unset := re.search(r"Environment variable '(.*?)' not found", message):
+        return f"{written}: the environment variable {unset[1]!r} is not set"
+    if re.search("[Rr]ecursi|parent node", message):
+        return f"{written} refers to itself in a circle"
+    if message.startswith("Missing mandatory value"):
+        return "'???' must be replaced by a value"
+    return f"{written} cannot be interpolated: {message}"
+
+
+def _select(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        if isinstance(values, dict):
+            values = values.get(part)
+        elif isinstance(values, list) and part.isdecimal() and int(part) < len(values):
+            values = values[int(part)]
+        else:
+            return None
+    return values
+
+
+def _all_keys(values: Any, above: str = "") -> Iterator[str]:
+    if isinstance(values, list):
+        values = dict(enumerate(values))
+    if isinstance(values, dict):
+        for part, value in values.items():
+            yield join(above, part)
+            yield from _all_keys(value, join(above, part))
+
+
+def _escape(value: Any) -> Any:
+    """``${`` in a resolved string is text, and must not be read as an interpolation."""
+    if isinstance(value, dict):
+        return {name: _escape(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_escape(item) for item in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value

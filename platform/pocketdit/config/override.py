@@ -1,0 +1,82 @@
+"""One ``key=value`` of the command line."""
+
+import copy
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pocketdit.config.errors import InvalidValue, dotted, join, show
+from pocketdit.errors import ConfigError
+
+_KEY = re.compile(r"[^\s.=\[\]]+(\.[^\s.=\[\]]+|\[\d+\])*")
+
+
+@dataclass(frozen=True)
+class Override:
+    """``key`` is dotted, list items by index: ``levels[0].depth`` is ``levels.0.depth``."""
+
+    text: str
+    key: str
+    value: Any
+
+    @property
+    def place(self) -> str:
+        """What an error that comes from here names instead of the file."""
+        return f"command line ({self.text})"
+
+    def apply(self, values: dict[str, Any]) -> None:
+        """Set the value in place; a mapping or list is replaced whole.
+
+        Keys that are not there yet are added, for the schema to judge. Lists keep their length.
+        """
+        target: Any = values
+        *parents, last = self.key.split(".")
+        above = ""
+        for part in parents:
+            index = _position(target, part, above)
+            above = join(above, part)
+            if isinstance(target, dict) and target.get(index) is None:
+                target[index] = {}
+            target = target[index]
+            if not isinstance(target, dict | list):
+                raise InvalidValue(self.key, f"{above} holds {show(target)}, which has no keys")
+        target[_position(target, last, above)] = copy.deepcopy(self.value)  # later overrides change it
+
+    def concerns(self, key: str) -> bool:
+        """Whether an error at ``key`` can come from this override."""
+        parent, _, name = self.key.rpartition(".")
+        selects = name in ("class_path", "kind") and _within(key, parent)  # decides what is valid beside it
+        return selects or _within(key, self.key) or _within(self.key, key)
+
+
+def parse(text: str) -> Override:
+    """``ConfigError`` unless it reads key=value, the value in YAML."""
+    key, equals, value = text.partition("=")
+    override = Override(" ".join(text.split()), dotted(key), None)
+    if not equals:
+        raise ConfigError(f"{override.place}: not of the form key=value")
+    if not _KEY.fullmatch(key):
+        raise ConfigError(f"{override.place}: {key!r} is not a key such as data.path or levels.0.depth")
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{override.place}: {key}: the value is not valid YAML: {problem}") from None
+    assert isinstance(parsed, dict)
+    return Override(override.text, override.key, parsed["value"])
+
+
+def _position(target: dict[str, Any] | list[Any], part: str, above: str) -> Any:
+    if isinstance(target, dict):
+        return part
+    if not part.isdecimal() or int(part) >= len(target):
+        raise InvalidValue(join(above, part), f"{above} is a list of {len(target)} items, counted from 0")
+    return int(part)
+
+
+def _within(key: str, parent: str) -> bool:
+    return f"{key}.".startswith(f"{parent}." if parent else "")

@@ -1,0 +1,118 @@
+"""The text encoders of the paper (Sec. 4.1), TinyCLIP and Gemma 3, by way of transformers."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+
+from pocketdit.encoders.checkpoints import loading, require_complete
+from pocketdit.encoders.contract import Frozen, TextTokens
+from pocketdit.errors import ConfigError, RunError
+
+DType = Literal["float32", "bfloat16"]
+
+
+class _PretrainedEncoder(Frozen):
+    """A tokenizer, and a transformer whose last hidden states are the tokens."""
+
+    def __init__(self, tokenizer: Any, model: Any, repository: str, max_tokens: int) -> None:
+        super().__init__()
+        limit = int(model.config.max_position_embeddings)
+        if not 0 < max_tokens <= limit:
+            raise ConfigError(f"max_tokens {max_tokens}: {repository} takes 1 to {limit} tokens")
+        self.tokenizer = tokenizer
+        self.model = model
+        self.width = int(model.config.hidden_size)
+        self.max_tokens = max_tokens
+        self.freeze()
+
+    def encode(self, captions: Sequence[str]) -> TextTokens:
+        """B captions -> embeddings (B, max_tokens, width), float32, and mask; zeros where the mask is False.
+
+        The tokenizer's start and end marks are tokens like others, but a blank caption has none.
+        """
+        device = self.model.device
+        batch = self.tokenizer(
+            list(captions),
+            padding="max_length",
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        ).to(device)
+        # An outer autocast would lower the arithmetic below the dtype that was asked for.
+        with torch.autocast(device.type, enabled=False):
+            hidden = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        written = torch.tensor([bool(caption.strip()) for caption in captions], device=device)
+        mask = batch.attention_mask.bool() & written[:, None]
+        return TextTokens(hidden.last_hidden_state.float() * mask[..., None], mask)
+
+
+class ClipTextEncoder(_PretrainedEncoder):
+    """The text half of a CLIP checkpoint, after its final LayerNorm.
+
+    ``repository``: a folder, or a name on the Hugging Face hub such as
+    wkcn/TinyCLIP-ViT-40M-32-Text-19M-LAION400M; a whole CLIP or its text model, in safetensors.
+
+    Raises:
+        RunError: the checkpoint is missing, incomplete, or not a CLIP.
+    """
+
+    def __init__(
+        self, repository: str, max_tokens: int = 77, revision: str | None = None, dtype: DType = "float32"
+    ) -> None:
+        from transformers import CLIPTextModel
+
+        what = "a CLIP text encoder"
+        tokenizer = _load_tokenizer(repository, revision, what, ("clip", "clip_text_model"))
+        model = _load_model(CLIPTextModel, repository, revision, what, dtype)
+        super().__init__(tokenizer, model, repository, max_tokens)
+
+
+class Gemma3TextEncoder(_PretrainedEncoder):
+    """The language model of a Gemma 3 checkpoint, after its final RMSNorm.
+
+    ``repository``: a folder, or a name on the Hugging Face hub such as google/gemma-3-4b-it (the hub wants
+    its licence accepted first); with a vision tower, which is let go, or without; in safetensors.
+
+    Raises:
+        RunError: the checkpoint is missing, incomplete, or not a Gemma 3.
+    """
+
+    def __init__(
+        self, repository: str, max_tokens: int = 256, revision: str | None = None, dtype: DType = "bfloat16"
+    ) -> None:
+        from transformers import AutoModel
+
+        what = "a Gemma 3 language model"
+        tokenizer = _load_tokenizer(repository, revision, what, ("gemma3", "gemma3_text"))
+        model = _load_model(AutoModel, repository, revision, what, dtype)
+        super().__init__(tokenizer, getattr(model, "language_model", model), repository, max_tokens)
+
+
+def _load_tokenizer(repository: str, revision: str | None, what: str, kinds: tuple[str, ...]) -> Any:
+    """The tokenizer, after a look at what the checkpoint is."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    with loading(what, repository):
+        kind = AutoConfig.from_pretrained(repository, revision=revision).model_type
+    if kind not in kinds:
+        raise RunError(f"{repository}: holds a model of type {kind}, not {what} ({' or '.join(kinds)})")
+    with loading(f"the tokenizer of {what}", repository):
+        tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision, padding_side="right")
+    # Where its files are missing, transformers may build one that knows its special tokens only.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise RunError(f"{repository}: the tokenizer of {what} has no vocabulary; tokenizer.json is missing")
+    return tokenizer
+
+
+def _load_model(loader: Any, repository: str, revision: str | None, what: str, dtype: DType) -> Any:
+    with loading(what, repository):
+        model, report = loader.from_pretrained(
+            repository,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    require_complete(what, repository, report["missing_keys"])
+    return model

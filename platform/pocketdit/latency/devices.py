@@ -1,0 +1,58 @@
+"""Devices as data: what is published about them, and where. Only the iPhone 16 Pro Max has measurements behind it."""
+
+from dataclasses import dataclass
+
+from pocketdit.config.errors import did_you_mean_or_all
+from pocketdit.errors import ConfigError
+
+# What the Neural Engines have in common, measured by third parties on Macs that have the same engines:
+#
+# ON_CHIP    bytes that an operation's tensors may take before they stream through memory (M1;
+#            ane-guide.readthedocs.io, part 3, chapter 9, "Roofline"). The measured cliff is gradual (M4; maderix,
+#            "Inside the M4 Apple Neural Engine, Part 2").
+# SUSTAINED  share of the peak that convolutions of a deep graph reach (M4; maderix, the same).
+# PRODUCTS   rate of products of two activations over that of convolutions: 10.2 and 18.8 TFLOP/s (M5 Pro;
+#            aneforge's measurements, quoted in github.com/aosama/astronomical, issue 540).
+# DISPATCH   seconds for a program to start (M1; the guide's chapter 9; 0.1 ms on the M4).
+ON_CHIP = 2 * 2**20
+SUSTAINED = 0.94
+PRODUCTS = 10.2 / 18.8
+DISPATCH = 0.23e-3
+
+
+@dataclass(frozen=True)
+class Device:
+    """``peak``: fp16 FLOP/s of the Neural Engine, half of Apple's TOPS from the A17 on, which count int8 (M4: 38 TOPS
+    are 19 TFLOP/s in fp16; maderix). ``memory``: nominal bytes/s. ``gpu``: FLOP/s in fp32, for what leaves the engine.
+    ``calibrated``: whether the cost model was fitted to measurements on it; others are scaled by these figures.
+    """
+
+    name: str
+    title: str
+    peak: float
+    memory: float
+    gpu: float
+    calibrated: bool = False
+
+
+# TOPS: Apple's announcements. Memory: LPDDR5X-7500, LPDDR5-6400 and LPDDR4X-4266 at 64 bits, 128 bits on Macs; Apple
+# gives 68 GB/s for the M1 and 120 GB/s for the M4. GPU: cores x 256 FLOP x clock (about 1.3 to 1.5 GHz).
+DEVICES = {
+    device.name: device
+    for device in (
+        Device("iphone16promax", "iPhone 16 Pro Max (A18 Pro)", 17.5e12, 60e9, 2.2e12, calibrated=True),
+        Device("iphone16pro", "iPhone 16 Pro (A18 Pro)", 17.5e12, 60e9, 2.2e12),
+        Device("iphone15pro", "iPhone 15 Pro (A17 Pro)", 17.5e12, 51.2e9, 2.1e12),
+        Device("iphone14pro", "iPhone 14 Pro (A16)", 17.0e12, 51.2e9, 1.8e12),
+        Device("iphone13pro", "iPhone 13 Pro (A15)", 15.8e12, 34.1e9, 1.5e12),
+        Device("mac_m1", "Mac with M1", 11.0e12, 68e9, 2.6e12),
+        Device("mac_m4", "Mac with M4", 19.0e12, 120e9, 3.7e12),
+    )
+}
+
+
+def find_device(name: str) -> Device:
+    """``ConfigError`` with the nearest name where there is none."""
+    if name not in DEVICES:
+        raise ConfigError(f"device={name}: no such device{did_you_mean_or_all(name, DEVICES)}")
+    return DEVICES[name]

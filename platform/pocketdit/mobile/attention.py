@@ -1,0 +1,159 @@
+"""Self-attention, ASSA, cross-attention and FFN in the mobile form, with the training form's layer names.
+
+Shape letters: B batch, D channels, H query heads, G key/value heads, E channels of a head, N tokens, L text tokens.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pocketdit.backbones.attention import Grid
+from pocketdit.backbones.spec import AdaptiveSparseAttention, FullAttention
+from pocketdit.mobile.layers import ChannelNorm, head_norm, pointwise, rotate
+from pocketdit.mobile.split_einsum import attention, batched, beyond, in_chunks, looped
+
+Blockwise = Literal["loop", "batched"]
+Rotation = tuple[Tensor, Tensor]
+
+
+class MobileSelfAttention(nn.Module):
+    """Grouped-query attention over all tokens, ``query_chunk`` queries at a time."""
+
+    def __init__(self, width: int, head_dim: int, kv_heads: int, query_chunk: int) -> None:
+        super().__init__()
+        self.head_dim, self.query_chunk = head_dim, query_chunk
+        self.q = pointwise(width, width)
+        self.kv = pointwise(width, 2 * kv_heads * head_dim)
+        self.q_norm, self.k_norm = head_norm(head_dim), head_norm(head_dim)
+        self.out = pointwise(width, width)
+
+    def by_head(self, x: Tensor) -> Tensor:
+        """(B, H E, 1, N) -> (B, H, E, N)."""
+        return x.reshape(x.shape[0], -1, self.head_dim, x.shape[3])
+
+    def place(self, x: Tensor, norm: ChannelNorm, rotation: Rotation) -> Tensor:
+        """Norm and RoPE of every head of (B, H E, 1, N)."""
+        return rotate(norm(self.by_head(x)), *rotation).reshape(x.shape)
+
+    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, D, 1, N) -> q (B, H E, 1, N), k and v (B, G E, 1, N)."""
+        k, v = self.kv(x).chunk(2, dim=1)
+        return self.place(self.q(x), self.q_norm, rotation), self.place(k, self.k_norm, rotation), v
+
+    def attend(self, x: Tensor, rotation: Rotation) -> Tensor:
+        q, k, v = self.project(x, rotation)
+        return in_chunks(q, k.transpose(1, 3), v, self.head_dim, self.query_chunk)
+
+    def forward(self, x: Tensor, rotation: Rotation) -> Tensor:
+        """(B, D, 1, N) -> (B, D, 1, N)."""
+        return self.out(self.attend(x, rotation))  # type: ignore[no-any-return]
+
+
+class MobileSparseSelfAttention(MobileSelfAttention):
+    """ASSA; the blocks of its local branch one after another ("loop") or side by side ("batched").
+
+    Raises ``ValueError`` for "batched" where the blocks are not all of one size.
+    """
+
+    outside: Tensor
+
+    def __init__(
+        self,
+        width: int,
+        head_dim: int,
+        spec: AdaptiveSparseAttention,
+        grid: Grid,
+        blockwise: Blockwise,
+        query_chunk: int,
+    ) -> None:
+        super().__init__(width, head_dim, spec.kv_heads, query_chunk)
+        tokens = grid[0] * grid[1]
+        if blockwise == "batched" and tokens % spec.blocks:
+            raise ValueError(
+                f"blockwise=batched needs blocks of one size, but {tokens} tokens make {spec.blocks} ragged blocks: "
+                "take blockwise=loop"
+            )
+        self.grid, self.blocks, self.radius, self.blockwise = grid, spec.blocks, spec.radius, blockwise
+        self.compression = spec.compression
+        if self.compression:
+            channels = spec.kv_heads * head_dim
+            self.compress_k = nn.Conv2d(channels, channels, kernel_size=2, stride=2)
+            self.compress_v = nn.Conv2d(channels, channels, kernel_size=2, stride=2)
+            self.compressed_k_norm, self.compressed_v_norm = head_norm(head_dim), head_norm(head_dim)
+            self.gate = pointwise(width, width // head_dim)
+        if blockwise == "batched":
+            self.register_buffer("outside", beyond(tokens, spec.blocks, spec.radius), persistent=False)
+
+    def compress(self, x: Tensor, convolution: nn.Conv2d, norm: ChannelNorm) -> Tensor:
+        """Eq. 1: (B, G E, 1, N) -> (B, G E, 1, N/4)."""
+        smaller = convolution(x.reshape(*x.shape[:2], *self.grid)).flatten(2)[:, :, None]
+        return norm(self.by_head(smaller)).reshape(smaller.shape)
+
+    def around(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if self.blockwise == "batched":
+            return batched(q, k, v, self.head_dim, self.outside, self.radius)
+        return looped(q, k.transpose(1, 3), v, self.head_dim, self.blocks, self.radius)
+
+    def attend(self, x: Tensor, rotation: Rotation) -> Tensor:
+        q, k, v = self.project(x, rotation)
+        if not self.compression:
+            return self.around(q, k, v)
+        around = self.by_head(self.around(q, k, v))
+        few_k = self.compress(k, self.compress_k, self.compressed_k_norm).transpose(1, 3)
+        few_v = self.compress(v, self.compress_v, self.compressed_v_norm)
+        everywhere = self.by_head(in_chunks(q, few_k, few_v, self.head_dim, self.query_chunk))
+        share = torch.sigmoid(self.gate(x)).reshape(x.shape[0], -1, 1, x.shape[3])
+        return (everywhere + share * (around - everywhere)).reshape(q.shape)
+
+
+class MobileCrossAttention(nn.Module):
+    """Image tokens read the text, whose mask is a bias on the logits."""
+
+    def __init__(self, width: int, head_dim: int, text_width: int, kv_heads: int) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.q = pointwise(width, width)
+        self.kv = pointwise(text_width, 2 * kv_heads * head_dim)
+        self.q_norm, self.k_norm = head_norm(head_dim), head_norm(head_dim)
+        self.out = pointwise(width, width)
+
+    def norm(self, x: Tensor, norm: ChannelNorm) -> Tensor:
+        """Of every head of (B, H E, 1, N)."""
+        return norm(x.reshape(x.shape[0], -1, self.head_dim, x.shape[3])).reshape(x.shape)
+
+    def forward(self, x: Tensor, text: Tensor, text_bias: Tensor) -> Tensor:
+        """x (B, D, 1, N), text (B, text width, 1, L), text_bias (B, L, 1, 1) -> (B, D, 1, N)."""
+        k, v = self.kv(text).chunk(2, dim=1)
+        q, k = self.norm(self.q(x), self.q_norm), self.norm(k, self.k_norm)
+        return self.out(attention(q, k.transpose(1, 3), v, self.head_dim, text_bias))  # type: ignore[no-any-return]
+
+
+class MobileFeedForward(nn.Module):
+    """GELU MLP of 1x1 convolutions."""
+
+    def __init__(self, width: int, ratio: float) -> None:
+        super().__init__()
+        self.expand = pointwise(width, round(width * ratio))
+        self.contract = pointwise(round(width * ratio), width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, 1, N) -> (B, D, 1, N)."""
+        return self.contract(F.gelu(self.expand(x), approximate="tanh"))  # type: ignore[no-any-return]
+
+
+def build_self_attention(
+    width: int,
+    head_dim: int,
+    spec: FullAttention | AdaptiveSparseAttention,
+    grid: Grid,
+    blockwise: Blockwise,
+    query_chunk: int,
+) -> MobileSelfAttention:
+    """The mobile form of what the level's description asks for."""
+    match spec:
+        case FullAttention():
+            return MobileSelfAttention(width, head_dim, spec.kv_heads, query_chunk)
+        case AdaptiveSparseAttention():
+            return MobileSparseSelfAttention(width, head_dim, spec, grid, blockwise, query_chunk)

@@ -1,0 +1,169 @@
+"""The logger that a run hands to Lightning: everything goes to the run folder, MLflow gets a copy."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from pocketdit.tracking import target
+from pocketdit.tracking.git import revision
+from pocketdit.tracking.journal import FILE_NAME, Journal, RunStatus
+from pocketdit.tracking.mlflow_run import MAX_PARAM_LENGTH, MAX_TAG_LENGTH
+from pocketdit.tracking.shipper import Shipper
+
+_STATUS: dict[str, RunStatus] = {"success": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+
+
+class RunLogger(Logger):
+    """Logs a run into ``run_folder``, which is ``RUNS/EXPERIMENT/RUN``, and to the MLflow experiment
+    ``project``.
+
+    ``uri``: an MLflow tracking URI. ``fingerprint``: of the data. ``code``: a folder in the git work tree
+    that the run is made with. ``close_seconds``: how long the end of the run may wait for MLflow. Files are
+    opened when something is logged, and by rank zero only. Raises ``ConfigError`` for a URI that cannot be
+    one.
+    """
+
+    def __init__(
+        self,
+        run_folder: Path,
+        uri: str = "sqlite:///runs/mlflow.db",
+        project: str = "pocketdit",
+        fingerprint: str | None = None,
+        code: Path = Path(),
+        close_seconds: float = 30.0,
+        batches_per_step: int = 1,
+    ) -> None:
+        super().__init__()
+        self.run_folder = run_folder.absolute()
+        self.uri = target.absolute_uri(uri)
+        self.project = project
+        self._fingerprint = fingerprint
+        self._code = code
+        self._close_seconds = close_seconds
+        self._batches_per_step = batches_per_step
+        self._journal: Journal | None = None
+        self._shipper: Shipper | None = None
+
+    @property
+    def name(self) -> str:
+        return self.run_folder.parent.name
+
+    @property
+    def version(self) -> str:
+        return self.run_folder.name
+
+    @property
+    def save_dir(self) -> str:
+        """The folder of all runs: Lightning puts a run's files under ``save_dir/name/version``."""
+        return str(self.run_folder.parent.parent)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nested settings become parameters with dots in their names. MLflow's parameters cannot change:
+        where a resumed run has another value, it is logged as the tag ``resumed.NAME``."""
+        journal = self._open()
+        for key, value in flatten(vars(params) if isinstance(params, Namespace) else params):
+            text = _cut(value, MAX_PARAM_LENGTH)
+            if journal.params.get(key, text) != text:
+                journal.log_tag(f"resumed.{key}", text)
+            else:
+                journal.log_param(key, text)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """``step``: Lightning's, which counts batches under manual optimisation; optimizer steps are written down.
+        Costs a line in a file, whatever MLflow does."""
+        values = {key: float(value) for key, value in metrics.items()}
+        self._open().log_metrics(values, (step or 0) // self._batches_per_step)
+
+    @rank_zero_only
+    def log_tag(self, key: str, value: str) -> None:
+        self._open().log_tag(key, _cut(value, MAX_TAG_LENGTH))
+
+    @rank_zero_only
+    def log_image(self, key: str, path: Path, step: int) -> None:
+        """Logs the picture at ``path``, a file in the run folder, as ``key`` at ``step``: MLflow shows the
+        pictures of a key side by side over the runs, with a slider over the steps."""
+        self._open().log_image(key, self._relative(path), step)
+
+    @rank_zero_only
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        """Logs the file at ``path`` in the run folder; ``folder`` is where MLflow lists it."""
+        self._open().log_artifact(self._relative(path), folder)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Writes down how the run ended and sends the rest to MLflow; says in one line what could not be
+        sent.
+
+        ``status``: "success", "failed" or "interrupted". More may be logged afterwards, with another
+        ``finalize``.
+        """
+        if self._journal is None:
+            return
+        self._journal.log_status(_STATUS.get(status, "FAILED"))
+        if self._shipper is None:
+            return
+        unsent = self._shipper.close(self._close_seconds)
+        self._shipper = None
+        if unsent:
+            folder = _readable(self.run_folder)
+            print(
+                f"{unsent} events not sent to {self.uri}; they are kept in {folder / FILE_NAME}; "
+                f"send them with: lightning sync {folder}",
+                file=sys.stderr,
+            )
+
+    def _open(self) -> Journal:
+        if self._journal is None:
+            self._journal = Journal(self.run_folder / FILE_NAME)
+            self._describe(self._journal)
+        if self._shipper is None:
+            target.open_target(self.run_folder, self.uri, self.project, f"{self.name}/{self.version}")
+            self._shipper = Shipper(self.run_folder)
+            self._shipper.start()
+        return self._journal
+
+    def _describe(self, journal: Journal) -> None:
+        journal.log_tag("experiment", self.name)
+        journal.log_tag("resumed", str(journal.resumed).lower())
+        code = revision(self._code)
+        if code is not None:
+            journal.log_tag("git.revision", code["commit"] + ("+dirty" if code["dirty"] else ""))
+            journal.log_tag("mlflow.source.git.commit", code["commit"])
+        if self._fingerprint is not None:
+            journal.log_tag("data.fingerprint", self._fingerprint)
+        if journal.resumed:
+            journal.log_status("RUNNING")
+
+    def _relative(self, path: Path) -> str:
+        try:
+            return path.absolute().relative_to(self.run_folder).as_posix()
+        except ValueError:
+            raise ValueError(f"{path} is not in the run folder {self.run_folder}") from None
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested mappings, and lists of mappings, as (dotted name, value as text)."""
+    for key, value in params.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{name}.")
+        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            yield from flatten({str(index): item for index, item in enumerate(value)}, f"{name}.")
+        else:
+            yield name, str(value)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _readable(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

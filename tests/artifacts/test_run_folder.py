@@ -1,0 +1,57 @@
+"""How a run is named, found and held."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pocketdit.artifacts.run_folder import RunFolder, create, find, lock
+from pocketdit.commands.main import main
+from pocketdit.errors import ConfigError, RunError
+
+PRETRAIN = Path(__file__).parents[2] / "experiments" / "elastic_pretrain.yaml"
+HOLD = (
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", ".hidden", "latest"])
+def test_a_name_that_is_no_folders_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="plain name"):
+        create(tmp_path / "runs", "e", name, "")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_named_without_its_experiment_is_named_with_it(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        create(tmp_path, "e", name, "")
+    with pytest.raises(RunError, match="did you mean e/a"):
+        find(tmp_path, "a")
+    with pytest.raises(RunError) as unknown:
+        find(tmp_path, "nothing-like-it")
+    assert "latest" not in str(unknown.value)
+
+
+def test_one_process_at_a_time_trains_in_a_folder(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Another process holds it: one line, nothing touched. It is killed: the same command goes on."""
+    words = ["run", str(PRETRAIN), *tiny]
+    assert main([*words, "training.max_steps=1", "--name", "x"]) == 0
+    folder = RunFolder(tmp_path / "runs" / "elastic_pretrain" / "x")
+    weights = folder.weights.read_bytes()
+    folder.finished.unlink()
+    folder.checkpoint.unlink()
+    command = [sys.executable, "-c", HOLD, str(folder.path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        capsys.readouterr()
+        assert main([*words, "training.max_steps=1", "--resume", "elastic_pretrain/x"]) == 1
+        assert "being trained by another process" in capsys.readouterr().err
+        assert folder.weights.read_bytes() == weights and not folder.finished.exists()
+        other.kill()
+    assert main([*words, "training.max_steps=1", "--resume", "elastic_pretrain/x"]) == 0
+    assert "no checkpoint yet: it begins at step 0" in capsys.readouterr().out
+    with lock(folder):
+        pass

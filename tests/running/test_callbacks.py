@@ -1,0 +1,20 @@
+"""What a training step measured is written once."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from pocketdit.running.callbacks import TrainMetrics
+
+
+def test_a_value_is_not_said_again_before_it_is_measured_again() -> None:
+    lines: list[tuple[int, dict[str, float]]] = []
+    logger = SimpleNamespace(log_metrics=lambda values, step: lines.append((step, values)))
+    trainer: Any = SimpleNamespace(loggers=[logger])
+    callback = TrainMetrics(every=2)
+    steps = [{"loss/a": 1.0}, {"loss/b": 2.0}, {"loss/b": 3.0}, {"loss/b": 4.0}, {"loss/a": 5.0}]
+    for index, outputs in enumerate(steps):
+        tensors = {name: torch.tensor(value) for name, value in outputs.items()}
+        callback.on_train_batch_end(trainer, None, tensors, {}, index)  # type: ignore[arg-type]
+    assert lines == [(1, {"train/loss/a": 1.0, "train/loss/b": 2.0}), (3, {"train/loss/b": 4.0})]

@@ -1,0 +1,53 @@
+"""Two processes on the CPU: FSDP2 takes the same steps as DDP, with validation and samples between them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pocketdit.artifacts.run_folder import find
+from pocketdit.tracking.journal import metrics
+from tests.conftest import PRETRAIN, ROOT
+
+
+def train(tiny: list[str], tmp_path: Path, name: str, *more: str) -> dict[str, list[tuple[int, float]]]:
+    more = ("training.validate_every=2", "training.sample_every=2", *more)
+    words = [sys.executable, "-m", "pocketdit", "run", str(PRETRAIN), *tiny, "training.accelerator=cpu",
+             "optimizer.class_path=torch.optim.AdamW", "optimizer.init_args={lr: 1e-3}", *more]  # fmt: skip
+    if "--resume" not in more:
+        words += ["--name", name]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return metrics(find(tmp_path / "runs", f"elastic_pretrain/{name}").metrics)
+
+
+def test_fsdp2_equals_ddp_and_goes_on_from_its_checkpoint(tiny: list[str], tmp_path: Path) -> None:
+    ddp = train(tiny, tmp_path, "ddp", "training.devices=2", "training.strategy=ddp")
+    sharded = train(tiny, tmp_path, "fsdp2", "training.devices=2", "training.strategy=fsdp2", "training.max_steps=4")
+    for name in ("train/loss/width_1", "train/gradient_norm", "train/gradient_scale"):
+        assert [v for _, v in sharded[name]] == pytest.approx([v for _, v in ddp[name]][:4], rel=1e-4), name
+    again = train(tiny, tmp_path, "fsdp2", "training.devices=2", "training.strategy=fsdp2", "--resume",
+                  "elastic_pretrain/fsdp2")  # fmt: skip
+    assert [v for _, v in again["train/loss/width_1"]] == pytest.approx(
+        [v for _, v in ddp["train/loss/width_1"]], rel=1e-4
+    )
+
+
+def test_filled_state_is_what_the_first_step_would_find() -> None:
+    import torch
+
+    from pocketdit.training.sharding import fill_state
+
+    def trained(fill: bool) -> torch.Tensor:
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = torch.optim.AdamW([weight], lr=0.1, betas=(0.5, 0.9), weight_decay=0.1)
+        if fill:
+            fill_state(optimizer)
+            assert torch.equal(weight, torch.ones(3)) and weight.grad is None and optimizer.state[weight]["step"] == 0
+        for _ in range(2):
+            weight.grad = torch.tensor([1.0, -2.0, 0.5])
+            optimizer.step()
+        return weight.detach()
+
+    assert torch.equal(trained(True), trained(False))
