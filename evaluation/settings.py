@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from pocketdit.config.component import Component
 from pocketdit.config.experiment import Tracking
+from pocketdit.diffusion.sampler_names import SamplerName
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Evaluation:
     width: float = 1.0
     steps: int | None = None
     guidance: float | None = None
-    sampler: Literal["euler", "heun", "dpmpp_2m"] | None = None
+    sampler: SamplerName | None = None
     seed: int = 0
     out: Path = Path("evaluations")
     data: Path = Path("data/evaluation")

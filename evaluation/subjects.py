@@ -12,6 +12,7 @@ import torch
 
 from evaluation.contract import ImageSet, Picture, Prompt, PromptSet
 from evaluation.images import check_ids, draw_images
+from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.files import sha256_of
 
@@ -73,7 +74,7 @@ class Run:
         width: float = 1.0,
         steps: int | None = None,
         guidance: float | None = None,
-        sampler: Literal["euler", "heun", "dpmpp_2m"] | None = None,
+        sampler: SamplerName | None = None,
         seed: int = 0,
         batch_size: int = 16,
         runs: Path = Path("runs"),

@@ -4,13 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from pocketdit.commands.data import add_data
 from pocketdit.commands.evaluate import add_evaluate
 from pocketdit.commands.export import add_export
 from pocketdit.commands.latency import add_latency, add_recommend
 from pocketdit.commands.sweep import add_sweep
+from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
     sample.add_argument("prompts", nargs="*", metavar="prompt", help="none: the run's own prompts")
     sample.add_argument("--width", type=float, nargs="+", metavar="W", help="widths (default: all of the run's)")
     sample.add_argument("--steps", type=int)
-    sample.add_argument("--sampler", choices=("euler", "heun", "dpmpp_2m"))
+    sample.add_argument("--sampler", choices=get_args(SamplerName))
     sample.add_argument("--guidance", type=float)
     sample.add_argument("--seed", type=int)
     sample.add_argument("--size", metavar="HxW", help="picture height and width in pixels, for example 128x128")

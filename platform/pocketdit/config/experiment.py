@@ -8,6 +8,7 @@ from pocketdit.backbones.spec import FULL, DiTSpec
 from pocketdit.config import document
 from pocketdit.config.component import Component, Given
 from pocketdit.decoders.spec import TinyDecoderSpec
+from pocketdit.diffusion.sampler_names import SamplerName
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Sampling:
 
     prompts: tuple[str, ...]
     steps: int = 28
-    sampler: Literal["euler", "heun", "dpmpp_2m"] = "dpmpp_2m"
+    sampler: SamplerName = "dpmpp_2m"
     guidance: float = 4.0
     time_shift: float = 1.0
     size: tuple[int, int] = (256, 256)

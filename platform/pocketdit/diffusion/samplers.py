@@ -5,11 +5,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from pocketdit.diffusion.path import data_from_velocity, shift
+from pocketdit.diffusion.sampler_names import SamplerName
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 Sampler = Callable[[Velocity, Tensor, Sequence[float]], Tensor]
@@ -81,4 +83,4 @@ def log_snr(time: float) -> float:
     return float(torch.log1p(-t) - torch.log(t))
 
 
-SAMPLERS: dict[str, Sampler] = {"euler": euler, "heun": heun, "dpmpp_2m": dpmpp_2m}
+SAMPLERS: dict[str, Sampler] = {name: globals()[name] for name in get_args(SamplerName)}
