@@ -4,7 +4,7 @@ Shape letters: B batch, C latent channels, h x w latent sides, N tokens, L text 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -223,6 +223,12 @@ class ElasticDiT(nn.Module):
                     nn.init.zeros_(module.skip.weight)
         nn.init.normal_(self.text.null, std=1.0)
         nn.init.zeros_(self.unembed.weight)
+
+    def blocks(self) -> Iterator[nn.Module]:
+        """Yield the transformer blocks of all levels, in the order of the forward pass."""
+        for stage in self.stages:
+            assert isinstance(stage, Stage)
+            yield from stage.blocks
 
     def use_gradient_checkpointing(self, on: bool = True) -> None:
         """Keep only the blocks' inputs for the backward pass and compute the rest again."""
