@@ -71,7 +71,7 @@ def overheads(folder: Path, trials: int) -> list[tuple[float, float]]:
     from lightning.pytorch import Trainer
 
     from datamodules.shards.build import build_scenes
-    from pocketdit.commands.main import quiet_warnings
+    from pocketdit.running.requirements import quiet_warnings
     from sweeps import engine
 
     quiet_warnings()

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from pocketdit.config.component import build
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import Loaded, load
-from pocketdit.errors import ConfigError, RunError, Stopped, UserError
+from pocketdit.errors import ConfigError, RunError, RunInterrupted, UserError
 from sweeps import requirement, space
 from sweeps.metrics import Curves, value_at, value_of
 from sweeps.settings import Computed, Logged, Scored, Sweep
@@ -71,7 +71,7 @@ class Worker:
         self.train = build(self.sweep.train)
 
     def run_one(self) -> bool:
-        """Take a trial and bring it to its end; False where none waits. Raises ``Stopped`` after handing it back."""
+        """Take a trial and bring it to its end; False where none waits. Hands it back before ``RunInterrupted``."""
         claimed = self.store.claim(self.name)
         if claimed is None:
             return False
@@ -87,9 +87,9 @@ class Worker:
                 self.tell(study, trial, TrialState.FAIL, "infeasible", str(refusal))
             except Pruned:
                 self.tell(study, trial, TrialState.PRUNED, "pruned", "")
-            except (Stopped, KeyboardInterrupt, SystemExit) as stop:
+            except (RunInterrupted, KeyboardInterrupt, SystemExit) as stop:
                 self.tell(study, trial, TrialState.FAIL, "stopped", str(stop))
-                raise Stopped(f"stopped in trial {trial.number}; the same command goes on with it") from None
+                raise RunInterrupted(f"stopped in trial {trial.number}; the same command goes on with it") from None
             except Exception as error:  # whatever a trial's configuration makes of the code is that trial's failure
                 attempt.log(traceback.format_exc())
                 message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -256,7 +256,7 @@ def main() -> None:
     """``python -m sweeps.worker FILE INDEX``: a plain process, started by ``launchers.py``."""
     import signal
 
-    from pocketdit.commands.main import quiet_warnings
+    from pocketdit.running.requirements import quiet_warnings
 
     quiet_warnings()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

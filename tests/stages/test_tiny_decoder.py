@@ -19,7 +19,7 @@ from pocketdit.errors import ConfigError, RunError
 from pocketdit.losses.adversarial import decoder_adversarial_loss, discriminator_loss
 from pocketdit.running.decoders import build_decoder_stage
 from pocketdit.stages.tiny_decoder import TrainTinyDecoder
-from pocketdit.tracking.journal import metrics
+from pocketdit.tracking.journal import read_metrics
 from tests.conftest import PRETRAIN, ROOT
 
 FILE = ROOT / "experiments" / "tiny_decoder.yaml"
@@ -79,7 +79,7 @@ def test_a_run_leaves_what_it_promises(words: list[str], tmp_path: Path, capfd: 
     for path in (folder.config, folder.checkpoint, folder.weights, folder.metrics, folder.finished):
         assert path.is_file(), path
     assert (folder.samples / "step-000006.png").stat().st_size > 1000
-    recorded = metrics(folder.metrics)
+    recorded = read_metrics(folder.metrics)
     losses = {"charbonnier", "scene_features", "adversarial", "discriminator"}
     assert {f"train/loss/{name}" for name in losses} <= set(recorded)
     assert {"train/gradient_norm/decoder", "train/gradient_norm/discriminator"} <= set(recorded)
@@ -101,7 +101,7 @@ def test_a_run_leaves_what_it_promises(words: list[str], tmp_path: Path, capfd: 
 def test_training_improves_psnr(words: list[str], tmp_path: Path) -> None:
     folder = run(words, tmp_path, "training.max_steps=75", "training.validate_every=25", "training.ema_decay=0.9",
                  "training.checkpoint_every=75", *PLAIN)  # fmt: skip
-    first, second, third = (value for _, value in metrics(folder.metrics)["validation/psnr/tiny_decoder"])
+    first, second, third = (value for _, value in read_metrics(folder.metrics)["validation/psnr/tiny_decoder"])
     assert third > second > first and third > first + 2
 
     # The benchmark finds the same figures, and draws them.
@@ -113,7 +113,7 @@ def test_training_improves_psnr(words: list[str], tmp_path: Path) -> None:
     result = json.loads(file.read_text())
     own, tiny = result["held_out"]
     assert tiny["psnr"] == pytest.approx(third, abs=1e-3) and tiny["parameters"] > 0
-    assert own["psnr"] == pytest.approx(metrics(folder.metrics)["validation/psnr/autoencoder"][0][1], abs=1e-3)
+    assert own["psnr"] == pytest.approx(read_metrics(folder.metrics)["validation/psnr/autoencoder"][0][1], abs=1e-3)
     assert not result["met"] and picture.stat().st_size > 1000
 
 
@@ -180,7 +180,7 @@ def test_each_network_gets_its_own_gradient(words: list[str]) -> None:
 
 def test_the_discriminator_waits_for_its_step(words: list[str], tmp_path: Path) -> None:
     folder = run(words, tmp_path, *ADVERSARIAL, "stage.init_args.adversarial_from=3", "training.accumulate=2")
-    recorded = metrics(folder.metrics)
+    recorded = read_metrics(folder.metrics)
     assert [step for step, _ in recorded["train/loss/discriminator"]] == [3, 4, 5]
     assert [step for step, _ in recorded["train/gradient_norm/discriminator"]] == [3, 4, 5]
     assert [step for step, _ in recorded["train/gradient_norm/decoder"]] == list(range(6))
@@ -205,7 +205,7 @@ def test_the_published_autoencoders(words: list[str], tmp_path: Path, kind: str)
                  f"autoencoder.init_args={{repository: {tmp_path / kind}, kind: {kind}}}",
                  "stage.init_args.target=decoded", "training.max_steps=16", "training.validate_every=8",
                  "training.ema_decay=0.9")  # fmt: skip
-    first, last = (value for _, value in metrics(folder.metrics)["validation/psnr/to_autoencoder"])
+    first, last = (value for _, value in read_metrics(folder.metrics)["validation/psnr/to_autoencoder"])
     assert last > first
     assert load_decoder(folder).decode(torch.randn(1, 16, 3, 2)).shape == (1, 3, 24, 16)
 
@@ -219,7 +219,7 @@ def test_shards_of_latents(words: list[str], tmp_path: Path, capsys: pytest.Capt
     assert "holds latents and no images; choose decoded" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
     folder = run(where, tmp_path, "stage.init_args.target=decoded", "training.validate_every=6")
-    assert "validation/psnr/to_autoencoder" in metrics(folder.metrics)
+    assert "validation/psnr/to_autoencoder" in read_metrics(folder.metrics)
     assert (folder.samples / "step-000006.png").is_file()
 
 
@@ -244,7 +244,7 @@ def test_sampling_with_it(tiny: list[str], words: list[str], tmp_path: Path, cap
     assert pictures[0] != pictures[1]
 
     from evaluation.contract import Prompt
-    from evaluation.subjects import Run
+    from evaluation.subjects.run import Run
 
     prompt = Prompt("a", "a red circle")
     subjects = [Run("elastic_pretrain", steps=1, runs=tmp_path / "runs", decoder=d) for d in (None, folder.name)]
@@ -294,7 +294,7 @@ def test_runs_without_good_weights(words: list[str], tmp_path: Path) -> None:
         (["training.gradient_checkpointing=true"], "no use for it"),
         (["optimizer.class_path=pocketdit.training.muon.MuonAdamW", "optimizer.init_args={}"], "torch.optim.AdamW"),
         (["parents.start=nothing"], "no run nothing"),
-        (["data.init_args.path=nowhere"], "holds no data set"),
+        (["data.init_args.path=nowhere"], "does not contain a data set"),
         (["backbone.width=3"], "unknown key"),
     ],
 )

@@ -102,9 +102,13 @@ def call_run(args: argparse.Namespace) -> None:
         print(loaded.to_yaml(), end="")
         return
     if args.plan:
+        from pocketdit.running.requirements import quiet_warnings
+
         quiet_warnings()
         print(plan_of(loaded.config))
         return
+    from pocketdit.running.requirements import quiet_warnings, require_data, require_folder, require_parents
+
     require_folder(loaded.config, args.resume, args.name)
     require_data(loaded.config)
     require_parents(loaded.config)
@@ -125,51 +129,6 @@ def plan_of(experiment: "BaseExperiment") -> str:
 
     assert isinstance(experiment, Experiment)
     return plan(experiment)
-
-
-def require_data(experiment: "BaseExperiment") -> None:
-    """Say at once, before anything heavy loads, that the data are not there and how to make them."""
-    path = experiment.data.init_args.get("path")
-    if path is not None and not (Path(path) / "dataset.json").is_file():
-        source = "scenes" if Path(path).name == "scenes" else "FOLDER_OF_PICTURES"
-        raise ConfigError(
-            f"data.init_args.path: {path} holds no data set (no dataset.json); "
-            f"make it with: lightning data build {source} {path}"
-        )
-
-
-def require_parents(experiment: "BaseExperiment") -> None:
-    """The same for the runs that this one builds on."""
-    from pocketdit.artifacts.run_folder import find
-
-    for role, run in experiment.parents.items():
-        try:
-            find(Path(experiment.runs), run)
-        except UserError as error:
-            raise ConfigError(f"parents.{role}: {error}") from error
-
-
-def require_folder(experiment: "BaseExperiment", resume: str | None, name: str | None) -> None:
-    """The same for the run that is gone on with, and for a new one's name, which the first process takes."""
-    from pocketdit.artifacts.run_folder import find, leads, require_free
-
-    if not leads():
-        return
-    if resume:
-        find(Path(experiment.runs), resume)
-    elif resume is None:
-        require_free(Path(experiment.runs), experiment.experiment, name)
-
-
-def quiet_warnings() -> None:
-    """Libraries' advice that a user of this command cannot act on."""
-    import warnings
-
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*but have no `validation_step`.*")
-    warnings.filterwarnings("ignore", message=".*loader strategy is deprecated.*")
-    warnings.filterwarnings("ignore", message=".*Grad strides do not match bucket view strides.*")
 
 
 def call_sample(args: argparse.Namespace) -> None:

@@ -49,7 +49,7 @@ def call_sweep(args: argparse.Namespace) -> None:
     if args.dashboard or args.plots or args.winner is not None:
         look(args, loaded.config)
         return
-    from pocketdit.commands.main import quiet_warnings, require_data, require_parents
+    from pocketdit.running.requirements import quiet_warnings, require_data, require_parents
     from sweeps.check import check
 
     base = check(loaded)
