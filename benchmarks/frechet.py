@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import alternate, announce, milliseconds, options, pairwise, report, table
-from evaluation.frechet import Floats, Gaussian, frechet_distance, statistics
+from evaluation.metrics.frechet import Floats, Gaussian, frechet_distance, statistics
 
 REQUIRED_AT, REQUIRED = 2048, 5.0
 OURS, THEIRS = "pocketdit", "clean-fid"

@@ -81,48 +81,48 @@ _COMPBENCH_FILES = {
 }
 
 ASSETS: dict[str, tuple[Asset, ...]] = {
-    "evaluation.prompt_sets.GenEvalPrompts": (
+    "evaluation.prompts.geneval.GenEvalPrompts": (
         Asset(
             "folder", "geneval/evaluation_metadata.jsonl", f"{_GENEVAL}/evaluation_metadata.jsonl",
             "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13", 85_209,
         ),
     ),
-    "evaluation.prompt_sets.DPGPrompts": (
+    "evaluation.prompts.dpg.DPGPrompts": (
         Asset("folder", "dpg_bench/dpg_bench.csv", f"{_ELLA}/dpg_bench.csv", "", 5_000_000),
     ),
-    "evaluation.prompt_sets.CompBenchPrompts": tuple(
+    "evaluation.prompts.compbench.CompBenchPrompts": tuple(
         Asset("folder", f"t2i_compbench/{name}.txt", f"{_COMPBENCH}/{name}.txt", sha256, size)
         for name, (sha256, size) in _COMPBENCH_FILES.items()
     ),
-    "evaluation.geneval.detector.Mask2FormerDetector": (
+    "evaluation.judges.mask2former.Mask2FormerDetector": (
         Asset(
             "weights", "", f"{_MMDET}/mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth",
             "743b7d99", 280_000_000,
         ),
     ),
-    "evaluation.geneval.colors.ClipColorReader": (
+    "evaluation.judges.clip_colors.ClipColorReader": (
         Asset("weights", "", f"{_OPENAI}/{_CLIP_L14}/ViT-L-14.pt", _CLIP_L14, 933_000_000),
     ),
-    "evaluation.dinov2.DinoV2": (
+    "evaluation.judges.dinov2.DinoV2": (
         Asset(
             "weights", "", f"{_HUB}/timm/vit_large_patch14_dinov2.lvd142m/resolve/main/model.safetensors", "",
             1_220_000_000, "vit_large_patch14_dinov2",
         ),
     ),
-    "evaluation.open_clip_encoder.OpenClip": (
+    "evaluation.judges.open_clip_encoder.OpenClip": (
         Asset(
             "weights", "", f"{_HUB}/timm/vit_base_patch32_clip_224.openai/resolve/main/open_clip_model.safetensors",
             "", 605_000_000, "ViT-B-32-quickgelu",
         ),
     ),
-    "evaluation.dpg.mplug.MPlugAnswerer": tuple(
+    "evaluation.judges.mplug.MPlugAnswerer": tuple(
         Asset("folder", name, f"{_MPLUG}/{name}", "", size)
         for name, size in (
             ("pytorch_model.bin", 2_500_000_000), ("config.yaml", 2_000), ("config_bert.json", 1_000),
             ("vocab.txt", 232_000),
         )
     ),
-    "evaluation.dpg.vqa.BlipAnswerer": tuple(
+    "evaluation.judges.blip.BlipAnswerer": tuple(
         Asset("path", name, f"{_HUB}/Salesforce/blip-vqa-capfilt-large/resolve/main/{name}", "", size)
         for name, size in (
             ("config.json", 5_000), ("preprocessor_config.json", 500), ("tokenizer_config.json", 600),

@@ -18,7 +18,10 @@ from PIL import Image
 
 from pocketdit.errors import UserError
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
+
+# The ten color names of GenEval, among which a ``ColorReader`` chooses.
+COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class ImageSet:
     provenance: Mapping[str, Any]
 
 
-def open_picture(path: Path) -> Picture:
+def open_image(path: Path) -> ImageArray:
     """A picture file as RGB; raises ``UserError`` naming a file that is missing or does not decode."""
     try:
         with Image.open(path) as image:
@@ -130,7 +133,7 @@ class Detector(Protocol):
 
     backend: Backend
 
-    def detect(self, picture: Picture) -> list[Detection]: ...
+    def detect(self, picture: ImageArray) -> list[Detection]: ...
 
 
 class ColorReader(Protocol):
@@ -138,7 +141,7 @@ class ColorReader(Protocol):
 
     backend: Backend
 
-    def colors(self, picture: Picture, detections: Sequence[Detection]) -> list[str]: ...
+    def colors(self, picture: ImageArray, detections: Sequence[Detection]) -> list[str]: ...
 
 
 class QuestionAnswerer(Protocol):
@@ -146,9 +149,9 @@ class QuestionAnswerer(Protocol):
 
     backend: Backend
 
-    def answers(self, picture: Picture, questions: Sequence[str]) -> list[str]: ...
+    def answers(self, picture: ImageArray, questions: Sequence[str]) -> list[str]: ...
 
-    def yes_probabilities(self, picture: Picture, questions: Sequence[str]) -> list[float]: ...
+    def yes_probabilities(self, picture: ImageArray, questions: Sequence[str]) -> list[float]: ...
 
 
 class ImageEncoder(Protocol):
@@ -156,10 +159,18 @@ class ImageEncoder(Protocol):
 
     backend: Backend
 
-    def encode_pictures(self, pictures: Sequence[Picture]) -> NDArray[np.float32]: ...
+    def encode_images(self, pictures: Sequence[ImageArray]) -> NDArray[np.float32]: ...
 
 
 class ImageTextEncoder(ImageEncoder, Protocol):
     """An ``ImageEncoder`` that puts texts into the same space; both kinds of feature have norm 1."""
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
+class NounChunks(Protocol):
+    """Finds the noun chunks of a text, in order, as they are written there."""
+
+    backend: Backend
+
+    def chunks(self, text: str) -> list[str]: ...

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evaluation import paper_tables, report
 from evaluation.contract import ImageSet, PromptSet, Result, Score
-from evaluation.images import fingerprint, share_of_environment
+from evaluation.report import paper_tables
+from evaluation.report import results as report
 from evaluation.settings import Evaluation
+from evaluation.subjects.images import fingerprint, share_of_environment
 from pocketdit.config.component import Component, build
 from pocketdit.config.load import Loaded
 from pocketdit.config.typed import plain
@@ -132,8 +133,8 @@ def read(file: Path) -> Result:
 
 def derived(results: list[Result]) -> list[Result]:
     """T2I-CompBench's overall, where each of its columns was scored once."""
-    from evaluation.compbench.chunks import BENCHMARK
-    from evaluation.compbench.metric import COLUMNS, overall
+    from evaluation.metrics.compbench.categories import BENCHMARK, COLUMNS
+    from evaluation.metrics.compbench.metric import overall
 
     columns = [
         result
@@ -184,7 +185,7 @@ def tables(out: Path) -> str:
                 pictures = sorted({s.samples for r in one.results for s in r.scores.values() if r.metric in name})
                 counted = f"{pictures[0]} to {pictures[-1]}" if len(pictures) > 1 else "".join(map(str, pictures))
                 notes.append(f"[{len(notes)}] {name}, {counted or 'few'} pictures, from {folder}")
-        texts.append(paper_tables.render(table, ours))
+        texts.append(paper_tables.render_table(table, ours))
     return "\n\n".join([*texts, "\n".join(notes)])
 
 
@@ -194,7 +195,7 @@ def compare(first: Path, second: Path) -> str:
 
 def check_golden(path: Path) -> None:
     """Prints how many expected values of a file agree; ``RunError`` with the first that does not."""
-    from evaluation.golden import check
+    from evaluation.report.golden import check
 
     agreeing, cases, first = check(path)
     print(f"{len(agreeing)} of {cases} agree")

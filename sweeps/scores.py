@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketdit.artifacts.run_folder import RunFolder
-from pocketdit.backbones.spec import FULL
+from pocketdit.backbones.spec import FULL_WIDTH
 from pocketdit.config.component import Component, build
 
 
@@ -20,12 +20,12 @@ class Score:
     prompts: Component
     metric: Component
     name: str = "overall"
-    width: float = FULL
+    width: float = FULL_WIDTH
     steps: int | None = None
     guidance: float | None = None
 
     def __call__(self, folder: RunFolder) -> float:
-        from evaluation.subjects import Run
+        from evaluation.subjects.run import Run
 
         subject = Run(folder.name, self.width, self.steps, self.guidance, runs=folder.path.parent.parent)
         with tempfile.TemporaryDirectory() as pictures:

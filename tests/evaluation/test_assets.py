@@ -16,7 +16,7 @@ from pocketdit.config.component import Component
 from pocketdit.errors import RunError, UserError
 
 CONTENT = b"prompts\n" * 1000
-KIND = "evaluation.prompt_sets.PromptFile"
+KIND = "evaluation.prompts.file.PromptFile"
 
 
 @pytest.fixture
@@ -105,8 +105,8 @@ def test_an_air_gapped_machine_takes_a_folder(tmp_path: Path, monkeypatch: pytes
 
 def test_files_of_several_folders_have_names_of_their_own() -> None:
     judges = [
-        Component("evaluation.dpg.vqa.BlipAnswerer", {"path": "weights/blip"}),
-        Component("evaluation.dpg.mplug.MPlugAnswerer", {"folder": "weights/mplug"}),
+        Component("evaluation.judges.blip.BlipAnswerer", {"path": "weights/blip"}),
+        Component("evaluation.judges.mplug.MPlugAnswerer", {"folder": "weights/mplug"}),
     ]
     metric = Component("m.Metric", {"judges": judges})
     names = [item.name for item in needed(Evaluation("x", Component("s.S"), {}, (metric,)))]
@@ -114,12 +114,14 @@ def test_files_of_several_folders_have_names_of_their_own() -> None:
 
 
 def test_components_inside_others_count() -> None:
-    deep = Component("evaluation.geneval.detector.Mask2FormerDetector", {"weights": "w.pth"})
-    metric = Component("evaluation.geneval.metric.GenEval", {"prompts": "g", "detector": deep})
-    tagged = Component("evaluation.open_clip_encoder.OpenClip", {"model": "ViT-B-32-quickgelu", "weights": "openai"})
-    other = Component("evaluation.open_clip_encoder.OpenClip", {"model": "ViT-H-14", "weights": "h.safetensors"})
-    dino = Component("evaluation.dinov2.DinoV2", {"weights": "dino.safetensors"})
-    prompts = {"g": Component("evaluation.prompt_sets.GenEvalPrompts", {"folder": "data"})}
+    deep = Component("evaluation.judges.mask2former.Mask2FormerDetector", {"weights": "w.pth"})
+    metric = Component("evaluation.metrics.geneval.metric.GenEval", {"prompts": "g", "detector": deep})
+    tagged = Component(
+        "evaluation.judges.open_clip_encoder.OpenClip", {"model": "ViT-B-32-quickgelu", "weights": "openai"}
+    )
+    other = Component("evaluation.judges.open_clip_encoder.OpenClip", {"model": "ViT-H-14", "weights": "h.safetensors"})
+    dino = Component("evaluation.judges.dinov2.DinoV2", {"weights": "dino.safetensors"})
+    prompts = {"g": Component("evaluation.prompts.geneval.GenEvalPrompts", {"folder": "data"})}
     found = needed(Evaluation("x", Component("s.S"), prompts, (metric, tagged, other, dino)))
     assert [str(item.target) for item in found] == [
         "data/geneval/evaluation_metadata.jsonl", "w.pth", "dino.safetensors",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.validation_loss import ValidationLoss
+from evaluation.metrics.validation_loss import ValidationLoss
 from pocketdit.commands.main import main
 from pocketdit.tracking import journal
 from tests.conftest import PRETRAIN, ROOT
@@ -76,7 +76,7 @@ def test_validation_loss_is_the_one_that_training_logs(tiny: list[str], tmp_path
     runs = tmp_path / "runs"
     changes = ["training.max_steps=2", "training.validate_every=2", "training.precision=32-true"]
     assert main(["run", str(PRETRAIN), *tiny, *changes]) == 0
-    logged = journal.metrics(runs / "elastic_pretrain" / "latest" / "metrics.jsonl")
+    logged = journal.read_metrics(runs / "elastic_pretrain" / "latest" / "metrics.jsonl")
     for width in (0.5, 1.0):
         scores = ValidationLoss("elastic_pretrain", width, samples=4, runs=runs).measure().scores
         ((_, expected),) = logged[f"validation/loss/width_{width:g}"]
@@ -85,8 +85,8 @@ def test_validation_loss_is_the_one_that_training_logs(tiny: list[str], tmp_path
 
 
 def test_another_width_has_pictures_and_results_of_its_own(arguments: list[str], tmp_path: Path) -> None:
-    only = [*arguments, "metrics=[{class_path: evaluation.clip_score.ClipScore, init_args: {prompts: color, encoder: "
-            "{class_path: evaluation.scenes.clip.SceneClip}}}]"]  # fmt: skip
+    only = [*arguments, "metrics=[{class_path: evaluation.metrics.clip_score.ClipScore, init_args: "
+            "{prompts: color, encoder: {class_path: evaluation.scenes.encoders.clip.SceneClip}}}]"]  # fmt: skip
     only = [word for word in only if not word.startswith("metrics.")]
     assert main(only) == 0
     assert main([*only, "width=1.0"]) == 0
@@ -101,7 +101,7 @@ def test_another_width_has_pictures_and_results_of_its_own(arguments: list[str],
         ("width=0.3", "has no width 0.3"),
         ("metrics.1.init_args.prompts=genevl", "wants the prompts 'genevl'"),
         ("metrics.1.init_args.detectr=x", "did you mean 'detector'"),
-        ("metrics.1.init_args.detector.class_path=evaluation.scenes.detector.SceneDetctor", "SceneDetector"),
+        ("metrics.1.init_args.detector.class_path=evaluation.scenes.judges.detector.SceneDetctor", "SceneDetector"),
         ("prompts.color.init_args.count=many", "prompts.color.init_args.count"),
         ("stepz=3", "steps"),
         ("prompts.genevall.init_args.count=4", "command line (prompts.genevall.init_args.count=4): prompts.genevall"),

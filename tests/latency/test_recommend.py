@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import report
+from evaluation.report import results as report
 from evaluation.contract import Result, Score
 from pocketdit.artifacts.run_folder import create
 from pocketdit.commands.main import main

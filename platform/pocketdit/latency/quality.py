@@ -46,7 +46,7 @@ class Quality:
 
 
 def from_reports(reports: Sequence[Any], run: str, metric: str) -> Quality | None:
-    """From evaluations' reports (``evaluation.report.Report``); None where none is of the run.
+    """From evaluations' reports (``evaluation.report.results.Report``); None where none is of the run.
 
     Scores compare within one evaluation, metric, size and number of pictures: the group with the most widths speaks,
     then the one with the most ways, then the one with the most pictures. The newest report comes last and replaces
@@ -106,7 +106,7 @@ def choose_metric(names: Iterable[str], wanted: str) -> str:
 
 def from_validation(metrics: Path, sampling: Sampling) -> Quality | None:
     """The last validation loss of every width, with the run's own sampling; None where there is none."""
-    curves = journal.metrics(metrics) if metrics.is_file() else {}
+    curves = journal.read_metrics(metrics) if metrics.is_file() else {}
     last = {key.removeprefix(VALIDATION): curve[-1] for key, curve in curves.items() if key.startswith(VALIDATION)}
     values = {
         Way(float(width), sampling.steps, sampling.sampler, sampling.guidance): value

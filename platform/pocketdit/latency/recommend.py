@@ -136,7 +136,7 @@ def following(
 
 def recorded_quality(settings: Recommend, folder: RunFolder, experiment: "Experiment") -> Quality:
     """``RunError`` saying what to run where nothing is recorded."""
-    from evaluation import report
+    from evaluation.report import results as report
 
     files = sorted(settings.evaluations.rglob("results.json"), key=lambda file: file.stat().st_mtime)
     found = from_reports([report.load(file) for file in files], folder.name, settings.metric)
@@ -178,8 +178,8 @@ def from_description(experiment: "Experiment", width: float, size: tuple[int, in
     from pocketdit.latency.traced import traced
 
     spec = experiment.backbone
-    if any(side % (8 * spec.multiple) for side in size):
-        raise ConfigError(f"size={size[0]}x{size[1]}: sides must be multiples of {8 * spec.multiple}")
+    if any(side % (8 * spec.latent_multiple) for side in size):
+        raise ConfigError(f"size={size[0]}x{size[1]}: sides must be multiples of {8 * spec.latent_multiple}")
     tokens = 1 + sum(max_tokens(encoder) for encoder in experiment.text_encoders)
     sides = size[0] // 8, size[1] // 8
     try:

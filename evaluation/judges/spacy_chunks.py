@@ -1,0 +1,41 @@
+"""Noun chunks by spaCy."""
+
+from typing import Any
+
+from evaluation.contract import Backend
+from pocketdit.errors import UserError
+
+
+class SpacyChunks:
+    """Noun chunks by spaCy's parser (spacy.io); the published model is en_core_web_sm.
+
+    ``model``: the name of an installed package, or the folder of one.
+
+    Raises:
+        UserError: spaCy or the model is not installed.
+    """
+
+    def __init__(self, model: str = "en_core_web_sm") -> None:
+        try:
+            import spacy  # type: ignore[import-not-found, unused-ignore]
+        except ImportError as error:
+            raise UserError(
+                "noun chunks want spaCy: pip install spacy and the wheel of en_core_web_sm from "
+                "github.com/explosion/spacy-models/releases (an air-gapped machine installs both from wheels); "
+                "or take RuleChunks, a stand-in that needs neither"
+            ) from error
+        try:
+            self._parse: Any = spacy.load(model)
+        except OSError as error:
+            raise UserError(
+                f"spaCy has no model {model}: pip install its wheel from github.com/explosion/spacy-models/releases "
+                "(on an air-gapped machine too, or give the folder of an unpacked one); "
+                "or take RuleChunks, a stand-in that needs none"
+            ) from error
+        meta = self._parse.meta
+        name = f"{meta['lang']}_{meta['name']}"
+        published = ("t2i-compbench",) if name == "en_core_web_sm" else ()
+        self.backend = Backend(f"spacy-{name}", f"spacy {spacy.__version__}, model {meta['version']}", published)
+
+    def chunks(self, text: str) -> list[str]:
+        return [chunk.text for chunk in self._parse(text).noun_chunks]

@@ -1,0 +1,16 @@
+"""The categories of T2I-CompBench (Huang et al. 2023, arXiv 2307.06350; numeracy: 2025, v3)."""
+
+from typing import Literal, get_args
+
+BENCHMARK = "t2i-compbench"
+
+Category = Literal["color", "shape", "texture", "spatial", "non_spatial", "complex", "numeracy"]
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+
+# The columns of Table 4 of the SnapGen++ paper, whose overall score is their plain mean.
+COLUMNS = ("color", "complex", "non_spatial", "shape", "spatial", "texture")
+
+
+def prompt_set_name(category: str) -> str:
+    """Return the name of a category's prompt set, such as "t2i-compbench-color"."""
+    return f"{BENCHMARK}-{category}"

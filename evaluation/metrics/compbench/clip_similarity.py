@@ -1,0 +1,21 @@
+"""T2I-CompBench's non-spatial score (Huang et al. 2023, arXiv 2307.06350, Sec. 4): CLIP's cosine."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluation.contract import ImageArray, ImageTextEncoder, Prompt
+
+
+class ClipSimilarity:
+    """Cosine of picture and prompt, unscaled and unclamped; the published encoder is OpenAI's CLIP ViT-B/32."""
+
+    categories = ("non_spatial",)
+
+    def __init__(self, encoder: ImageTextEncoder) -> None:
+        self.encoder = encoder
+        self.backends = (encoder.backend,)
+        self.protocol: Mapping[str, Any] = {"scorer": "clip_similarity", "prefix": "", "scale": 1}
+
+    def score(self, pictures: Sequence[ImageArray], prompt: Prompt) -> list[float]:
+        text = self.encoder.encode_texts([prompt.text])[0]
+        return [float(cosine) for cosine in self.encoder.encode_images(pictures) @ text]

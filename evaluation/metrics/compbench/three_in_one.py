@@ -1,0 +1,47 @@
+"""T2I-CompBench's score of complex prompts (Huang et al. 2023, arXiv 2307.06350, Sec. 4)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from evaluation.contract import ImageArray, Prompt
+from evaluation.metrics.compbench.scorer import Scorer
+from pocketdit.errors import ConfigError, UserError
+
+Part = Literal["attribute", "spatial", "similarity"]
+
+# Which scores are averaged for what the published lists say of a prompt.
+PARTS: Mapping[str, tuple[Part, ...]] = {
+    "spatial": ("spatial", "attribute"),
+    "action": ("similarity", "attribute"),
+    "spatialaction": ("attribute", "spatial", "similarity"),
+}
+
+_CATEGORY: Mapping[Part, str] = {"attribute": "color", "spatial": "spatial", "similarity": "non_spatial"}
+
+
+class ThreeInOne:
+    """Mean of the attribute (A), spatial (S) and similarity (C) scores that bear on the prompt.
+
+    (S + A) / 2 for spatial prompts, (C + A) / 2 for actions, (A + S + C) / 3 for both.
+    """
+
+    categories = ("complex",)
+
+    def __init__(self, attribute: Scorer, spatial: Scorer, similarity: Scorer) -> None:
+        self.scorers: Mapping[Part, Scorer] = {"attribute": attribute, "spatial": spatial, "similarity": similarity}
+        for part, scorer in self.scorers.items():
+            if _CATEGORY[part] not in scorer.categories:
+                raise ConfigError(f"{part}: {type(scorer).__name__} does not score it; give a {_CATEGORY[part]} scorer")
+        self.backends = tuple(dict.fromkeys(b for scorer in self.scorers.values() for b in scorer.backends))
+        self.protocol: Mapping[str, Any] = {
+            "scorer": "three_in_one",
+            "parts": {kind: list(parts) for kind, parts in PARTS.items()},
+            **{part: dict(scorer.protocol) for part, scorer in self.scorers.items()},
+        }
+
+    def score(self, pictures: Sequence[ImageArray], prompt: Prompt) -> list[float]:
+        kind = str(prompt.metadata.get("kind"))
+        if kind not in PARTS:
+            raise UserError(f"{prompt.id}: kind is {kind!r}, not {', '.join(PARTS)}; take the prompts of load_prompts")
+        rows = [self.scorers[part].score(pictures, prompt) for part in PARTS[kind]]
+        return [sum(scores) / len(scores) for scores in zip(*rows, strict=True)]

@@ -1,0 +1,91 @@
+"""How far the pictures' features lie from those of real ones: Fréchet distance, and the kernel distance beside it.
+
+With DINOv2 ViT-L/14 it is DINO-FID (Stein et al. 2023, arXiv 2306.04675); with any other network it is named after that
+network, for such values do not compare. A value depends on the number of pictures (published: 50 000), on the
+reference and on guidance: report all three.
+"""
+
+from pathlib import Path
+
+from evaluation.contract import ImageEncoder, ImageSet, Result, Score, open_image
+from evaluation.metrics.frechet import Gaussian, frechet_distance
+from evaluation.metrics.kernel_distance import kernel_distance
+from evaluation.metrics.reference import encode_all, reference_for
+from pocketdit.errors import ConfigError, UserError
+
+BENCHMARK = "dino-fid"
+
+
+class FeatureDistance:
+    """Scores "overall" (Fréchet distance) and "kernel" (KID, not multiplied by anything); lower is better for both.
+
+    ``reference``: a data set in shards, a folder of pictures, or a .safetensors of such statistics. The first two are
+    read once, ``reference_samples`` pictures of ``split``, and kept as statistics in ``kept``. ``subsets`` of
+    ``subset_size`` pictures: of the kernel distance.
+
+    Raises:
+        UserError: when scoring, as ``reference_for``; for fewer than 2 pictures, or a prompt without any.
+    """
+
+    def __init__(
+        self,
+        prompts: str,
+        encoder: ImageEncoder,
+        reference: Path,
+        split: str = "train",
+        reference_samples: int = 50_000,
+        kept: Path = Path("evaluations/references"),
+        subsets: int = 100,
+        subset_size: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (
+            ("reference_samples", reference_samples),
+            ("subsets", subsets),
+            ("subset_size", subset_size),
+        ):
+            if value < 2:
+                raise ConfigError(f"FeatureDistance: {name} must be at least 2, not {value}")
+        self.prompts = prompts
+        self.encoder = encoder
+        self.reference, self.split, self.reference_samples = Path(reference), split, reference_samples
+        self.kept = Path(kept)
+        self.subsets, self.subset_size, self.seed = subsets, subset_size, seed
+
+    def score(self, images: ImageSet) -> Result:
+        missing = [prompt.id for prompt in images.prompts.prompts if not images.images.get(prompt.id)]
+        if missing:
+            raise UserError(f"{len(missing)} prompts have no pictures, the first {missing[0]}; draw them again")
+        reference = reference_for(
+            self.reference, self.encoder, self.kept, split=self.split, samples=self.reference_samples, seed=self.seed
+        )
+        paths = [path for prompt in images.prompts.prompts for path in images.images[prompt.id]]
+        features = encode_all(map(open_image, paths), self.encoder)
+        frechet = frechet_distance(Gaussian.from_samples(features), reference.gaussian())
+        kernel = kernel_distance(
+            features, reference.features, subsets=self.subsets, subset_size=self.subset_size, seed=self.seed
+        )
+        backend = self.encoder.backend
+        return Result(
+            metric=BENCHMARK if BENCHMARK in backend.published_for else f"fd ({backend.name})",
+            scores={"overall": Score(frechet, len(paths)), "kernel": Score(kernel.mean, len(paths))},
+            protocol={
+                "prompts": images.prompts.name,
+                "samples": len(paths),
+                "encoder": backend.name,
+                "encoder_version": backend.version,
+                "dimensions": features.shape[1],
+                "reference": reference.name,
+                "reference_source": reference.source,
+                "reference_samples": reference.samples,
+                "frechet": "squared, float64, covariances divided by N - 1",
+                "kernel": {
+                    "kernel": "(x.y / D + 1)^3, unbiased",
+                    "subsets": kernel.subsets,
+                    "subset_size": kernel.subset_size,
+                    "std": kernel.std,
+                    "seed": self.seed,
+                },
+            },
+            higher_is_better=False,
+        )

@@ -1,0 +1,61 @@
+"""Prompts from a file of the user's own."""
+
+import csv
+import json
+from pathlib import Path
+
+from evaluation.contract import Prompt, PromptSet
+from evaluation.prompts.limits import limited
+from pocketdit.errors import ConfigError
+
+
+class PromptFile:
+    """Prompts of the user: a .txt with one a line, a .jsonl with "id", "prompt" and what else is known, or a .csv or
+    .tsv with the columns "id" and "prompt" (PartiPrompts: "Prompt"). Without an id, the line's number from 0.
+    """
+
+    def __init__(self, path: Path, images_each: int = 1, limit: int | None = None) -> None:
+        self.path, self.images_each, self.limit = Path(path), images_each, limit
+
+    def load(self) -> PromptSet:
+        """``ConfigError`` naming the line that is wrong."""
+        try:
+            text = self.path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{self.path}: is not UTF-8 text") from error
+        prompts = tuple(self._prompt(i, row) for i, row in enumerate(self._rows(text)))
+        if not prompts:
+            raise ConfigError(f"{self.path}: no prompts")
+        return limited(PromptSet(self.path.stem, prompts, self.images_each), self.limit, None)
+
+    def _rows(self, text: str) -> list[dict[str, object]]:
+        lines = [line for line in text.splitlines() if line.strip()]
+        match self.path.suffix.lower():
+            case ".jsonl":
+                try:
+                    rows = [json.loads(line) for line in lines]
+                except ValueError as error:
+                    raise ConfigError(f"{self.path}: a line is no JSON ({error})") from error
+                if not all(isinstance(row, dict) for row in rows):
+                    raise ConfigError(f"{self.path}: a line is no JSON object")
+                return rows
+            case ".csv" | ".tsv":
+                delimiter = "\t" if self.path.suffix.lower() == ".tsv" else ","
+                return list(csv.DictReader(lines, delimiter=delimiter))
+            case ".txt":
+                return [{"prompt": line.strip()} for line in lines]
+            case other:
+                raise ConfigError(
+                    f"{self.path}: prompts come as .txt, .jsonl, .csv or .tsv, not {other or 'without a suffix'}"
+                )
+
+    def _prompt(self, number: int, row: dict[str, object]) -> Prompt:
+        text = row.get("prompt") or row.get("Prompt")
+        if not isinstance(text, str):
+            raise ConfigError(f"{self.path}: prompt {number + 1} has no field 'prompt'")
+        if None in row:
+            raise ConfigError(f"{self.path}: prompt {number + 1} has more fields than the header; quote commas")
+        rest = {key: value for key, value in row.items() if key not in ("id", "prompt", "Prompt")}
+        return Prompt(str(row.get("id", f"{number:05d}")), text, rest)

@@ -1,0 +1,98 @@
+"""A text-to-image pipeline of diffusers."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from evaluation.contract import ImageArray, ImageSet, Prompt, PromptSet
+from evaluation.subjects.images import draw_images
+from evaluation.subjects.sampling import by_size, device, picture_seed
+from pocketdit.errors import UserError
+
+
+class DiffusersPipeline:
+    """Any text-to-image pipeline of diffusers, by a local folder or by its name on the Hugging Face hub.
+
+    ``arguments`` are handed to the pipeline's call as they are. ImageArray n of a prompt has a generator of its own, of
+    seed 1000 ``seed`` + n, so that it does not depend on its batch. Name a ``revision`` of a hub's model: a branch may
+    move.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        steps: int = 28,
+        guidance: float = 4.5,
+        size: tuple[int, int] = (1024, 1024),
+        seed: int = 0,
+        batch_size: int = 1,
+        dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16",
+        revision: str | None = None,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        self.model, self.revision, self.dtype = model, revision, dtype
+        self.steps, self.guidance, self.size, self.seed = steps, guidance, size, seed
+        self.batch_size, self.arguments = batch_size, arguments or {}
+        self.name = Path(model).name
+        self._pipeline: Any = None
+
+    def provenance(self) -> dict[str, Any]:
+        import diffusers
+
+        return {
+            "subject": "diffusers",
+            "model": self.model,
+            "revision": self.revision,
+            "files": self._files(),
+            "pipeline": type(self._load()).__name__,
+            "diffusers": diffusers.__version__,
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "size": list(self.size),
+            "seed": self.seed,
+            "dtype": self.dtype,
+            "arguments": self.arguments,
+        }
+
+    def images(self, prompts: PromptSet, root: Path) -> ImageSet:
+        return draw_images(self, prompts, root)
+
+    def draw(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
+        pipeline = self._load()
+        for (height, width), some in by_size(prompts, self.size):
+            for first in range(0, len(some), self.batch_size):
+                batch = some[first : first + self.batch_size]
+                drawn = pipeline(
+                    prompt=[prompt.text for prompt in batch],
+                    num_inference_steps=self.steps,
+                    guidance_scale=self.guidance,
+                    height=height,
+                    width=width,
+                    generator=[torch.Generator("cpu").manual_seed(picture_seed(self.seed, number)) for _ in batch],
+                    output_type="np",
+                    **self.arguments,
+                ).images
+                yield from zip(batch, np.round(np.asarray(drawn) * 255).astype(np.uint8), strict=True)
+
+    def _load(self) -> Any:
+        if self._pipeline is None:
+            from diffusers import DiffusionPipeline
+
+            try:
+                pipeline = DiffusionPipeline.from_pretrained(
+                    self.model, revision=self.revision, torch_dtype=getattr(torch, self.dtype)
+                )
+            except (OSError, ValueError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(f"{self.model}: not a diffusers pipeline that can be loaded here ({reason})") from error
+            pipeline.set_progress_bar_config(disable=True)
+            self._pipeline = pipeline.to(device())
+        return self._pipeline
+
+    def _files(self) -> list[tuple[str, int, int]]:
+        """Names, sizes and times of a local folder's files: they change when weights are replaced."""
+        files = sorted(path for path in Path(self.model).rglob("*") if path.is_file())
+        return [(str(f.relative_to(self.model)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]

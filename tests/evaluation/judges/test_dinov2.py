@@ -1,0 +1,219 @@
+"""DINOv2 as timm's own class in small, with random weights, against transformers, PIL and a bicubic written out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save_file
+from timm.models import register_model
+from timm.models.vision_transformer import VisionTransformer, _create_vision_transformer
+from torch import Tensor
+
+from evaluation.judges.dinov2 import MEAN, PUBLISHED, SIDE, STD, DinoV2, interpolated_positions
+from pocketdit.errors import UserError
+
+SMALL = "vit_small_for_tests_dinov2"
+WIDTH, DEPTH = 32, 2
+
+
+@register_model
+def vit_small_for_tests_dinov2(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
+    """What timm builds DINOv2 from, at a width of 32."""
+    size = {"patch_size": 14, "img_size": 518, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": 2, "init_values": 1e-5}
+    return _create_vision_transformer(SMALL, pretrained=pretrained, **size | kwargs)
+
+
+def published_state(grid: int = 37, seed: int = 0) -> dict[str, Tensor]:
+    """Random weights with the names of facebookresearch/dinov2."""
+    model = timm.create_model(SMALL, num_classes=0, img_size=14 * grid)
+    generator = torch.Generator().manual_seed(seed)
+    state = {name: 0.3 * torch.randn(t.shape, generator=generator) for name, t in model.state_dict().items()}
+    return state | {"mask_token": torch.zeros(1, WIDTH)}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    save_file(published_state(), tmp_path / "dinov2.safetensors")
+    return tmp_path / "dinov2.safetensors"
+
+
+def pictures(*sizes: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (height, width, 3), dtype=np.uint8) for width, height in sizes]
+
+
+def cubic(x: float) -> float:
+    """Keys' kernel with a = -0.75, which torch uses."""
+    x, a = abs(x), -0.75
+    if x <= 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+
+def sampling(old: int, new: int) -> NDArray[np.float64]:
+    """(new, old): the taps of each new place, with the 0.1 of facebookresearch/dinov2 in the scale."""
+    matrix = np.zeros((new, old))
+    for i in range(new):
+        place = (i + 0.5) * old / (new + 0.1) - 0.5
+        for j in range(int(np.floor(place)) - 1, int(np.floor(place)) + 3):
+            matrix[i, min(max(j, 0), old - 1)] += cubic(place - j)
+    return matrix
+
+
+def test_positions_are_interpolated_as_published() -> None:
+    embedding = torch.randn(1, 1 + 37 * 37, 5, generator=torch.Generator().manual_seed(0))
+    taps = sampling(37, 16)
+    expected = np.einsum("ai,bj,ijd->abd", taps, taps, embedding[0, 1:].double().numpy().reshape(37, 37, 5))
+    found = interpolated_positions(embedding, 16)
+    assert found.shape == (1, 257, 5)
+    np.testing.assert_allclose(found[0, 1:].numpy().reshape(16, 16, 5), expected, atol=1e-5)
+    torch.testing.assert_close(found[:, 0], embedding[:, 0])
+    assert interpolated_positions(found, 16) is found
+
+
+def test_transformers_gives_the_same_features(tmp_path: Path) -> None:
+    """Positions of 16x16, so that the two interpolations, which differ, stay out of it."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    state = published_state(grid=16)
+    save_file(state, tmp_path / "dinov2.safetensors")
+    ours = DinoV2(tmp_path / "dinov2.safetensors", SMALL)
+    config = Dinov2Config(
+        hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=2, image_size=SIDE, patch_size=14
+    )
+    theirs = Dinov2Model(config).eval()
+    names = {
+        "cls_token": "embeddings.cls_token",
+        "pos_embed": "embeddings.position_embeddings",
+        "mask_token": "embeddings.mask_token",
+        "patch_embed.proj": "embeddings.patch_embeddings.projection",
+        "norm": "layernorm",
+        **{
+            f"blocks.{i}.{ours_}": f"encoder.layer.{i}.{theirs_}"
+            for i in range(DEPTH)
+            for ours_, theirs_ in {
+                "norm1": "norm1",
+                "norm2": "norm2",
+                "attn.proj": "attention.o_proj",
+                "ls1.gamma": "layer_scale1.lambda1",
+                "ls2.gamma": "layer_scale2.lambda1",
+                "mlp.fc1": "mlp.fc1",
+                "mlp.fc2": "mlp.fc2",
+            }.items()
+        },
+    }
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        stem, _, kind = name.rpartition(".")
+        if stem.endswith("attn.qkv"):
+            layer = f"encoder.layer.{stem.split('.')[1]}.attention"
+            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
+                renamed[f"{layer}.{part}_proj.{kind}"] = piece
+        else:
+            renamed[names[name] if name in names else f"{names[stem]}.{kind}"] = tensor
+    theirs.load_state_dict(renamed)
+    some = pictures((224, 224), (300, 200))
+    with torch.inference_mode():
+        expected = theirs(ours.pixels(some)).last_hidden_state[:, 0].numpy()
+    found = ours.encode_images(some)
+    assert found.shape == (2, WIDTH) and found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_interpolated_weights_are_the_networks(weights: Path) -> None:
+    """Not timm's interpolation: with antialias, of 16 / 37."""
+    model = DinoV2(weights, SMALL).model
+    expected = interpolated_positions(published_state()["pos_embed"], 16)
+    torch.testing.assert_close(model.pos_embed.data, expected, rtol=0, atol=0)
+    timms = timm.create_model(SMALL, num_classes=0, img_size=SIDE)
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    other = checkpoint_filter_fn(published_state(), timms)["pos_embed"]
+    assert (other - expected).abs().max() > 0.01
+
+
+def test_pictures_are_squashed_by_pil_in_float32(weights: Path) -> None:
+    picture = pictures((300, 120))[0]
+    (found,) = DinoV2(weights, SMALL).pixels([picture])
+    channels = [
+        np.asarray(Image.fromarray(picture[..., i].astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        for i in range(3)
+    ]
+    expected = [(c.clip(0, 255) / 255 - m) / s for c, m, s in zip(channels, MEAN, STD, strict=True)]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+def test_the_other_resizing_is_torchvisions_of_dgm_eval(weights: Path) -> None:
+    from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize, ToTensor
+
+    theirs = Compose([Resize((SIDE, SIDE), InterpolationMode.BICUBIC), ToTensor(), Normalize(MEAN, STD)])
+    picture = pictures((300, 120))[0]
+    rounded, clean = DinoV2(weights, SMALL, clean_resize=False), DinoV2(weights, SMALL)
+    torch.testing.assert_close(rounded.pixels([picture])[0], theirs(Image.fromarray(picture)), rtol=0, atol=1e-6)
+    assert not torch.equal(rounded.pixels([picture]), clean.pixels([picture]))
+    assert rounded.backend.version == f"{clean.backend.version} rounded to uint8"
+
+
+def test_batches_and_formats_do_not_show(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.judges.dinov2._BATCH", 2)
+    some = pictures((50, 50), (60, 40), (224, 224))
+    model = DinoV2(weights, SMALL)
+    together = model.encode_images(some)
+    np.testing.assert_allclose(together, [model.encode_images([p])[0] for p in some], rtol=1e-4, atol=1e-5)
+    assert model.encode_images([]).shape == (0, WIDTH)
+    torch.save(published_state(), tmp_path / "dinov2.pth")
+    pickled = DinoV2(tmp_path / "dinov2.pth", SMALL)
+    np.testing.assert_array_equal(pickled.encode_images(some), together)
+    assert pickled.backend.version != model.backend.version
+
+
+def test_only_the_published_network_gives_dino_fid(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert DinoV2(weights, SMALL).backend.published_for == ()
+    entries = timm.models._registry._model_entrypoints
+    monkeypatch.setitem(entries, PUBLISHED, vit_small_for_tests_dinov2)
+    backend = DinoV2(weights).backend
+    assert (backend.name, backend.published_for) == ("vit_large_patch14_dinov2", ("dino-fid",))
+    assert backend.version.startswith("sha256 ") and "224x224 bicubic" in backend.version
+
+
+class Program:
+    """A pickle of it would run code when it is opened."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("run",))
+
+
+def test_what_cannot_be_loaded_is_refused(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="timm has no model resnet_of_tests"):
+        DinoV2(weights, "resnet_of_tests")
+    with pytest.raises(UserError, match=r"missing\.pth: cannot be read .*get model\.safetensors"):
+        DinoV2(tmp_path / "missing.pth", SMALL)
+    torch.save({"pos_embed": Program()}, tmp_path / "program.pth")
+    with pytest.raises(UserError, match="not plain weights"):
+        DinoV2(tmp_path / "program.pth", SMALL)
+    assert "run" not in capsys.readouterr().out.split()
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="not plain weights"):
+        DinoV2(tmp_path / "broken.safetensors", SMALL)
+    state = published_state()
+    save_file({k: v for k, v in state.items() if "norm2" not in k}, tmp_path / "part.safetensors")
+    with pytest.raises(UserError, match=r"not the weights of this DINOv2 .*norm2"):
+        DinoV2(tmp_path / "part.safetensors", SMALL)
+    save_file(state | {"register_tokens": torch.zeros(1, 4, WIDTH)}, tmp_path / "registers.safetensors")
+    with pytest.raises(UserError, match="registers"):
+        DinoV2(tmp_path / "registers.safetensors", SMALL)
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match="not the weights of this DINOv2"):
+        DinoV2(tmp_path / "other.safetensors", SMALL)
+
+
+def test_without_weights_and_network_there_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The hub is off line in tests, and its cache is empty here."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"cannot load its weights .*get model\.safetensors"):
+        DinoV2(model="vit_small_patch14_dinov2")

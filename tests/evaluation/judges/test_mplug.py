@@ -1,0 +1,512 @@
+"""A tiny mPLUG with random weights, saved in the published form and loaded as a user does."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor, nn
+from torchvision import transforms
+from transformers import BertConfig, BertLMHeadModel, BertModel, CLIPVisionConfig, CLIPVisionModel
+from transformers.models.bert.modeling_bert import BertLayer
+
+from evaluation.contract import ImageArray
+from evaluation.judges.mplug import MPlug, MPlugAnswerer, beam_search, preprocess
+from evaluation.judges.mplug_loading import PUBLISHED_FOLDER, MPlugSizes, is_published, read_sizes
+from pocketdit.errors import UserError
+
+WORDS = [
+    "yes",
+    "no",
+    "is",
+    "there",
+    "a",
+    "red",
+    "dog",
+    "blue",
+    "house",
+    "?",
+    "in",
+    "the",
+    "photo",
+    "what",
+    "two",
+    "cat",
+]
+VOCABULARY = ["[PAD]", *(f"[unused{i}]" for i in range(1, 100)), "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+
+BERT: dict[str, Any] = {
+    "hidden_act": "gelu",
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 40,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 6,
+    "type_vocab_size": 2,
+    "vocab_size": len(VOCABULARY),
+    "text_encoder_layers": 2,
+    "fusion_layers": 4,
+    "text_decode_layers": 2,
+    "stride_layer": 4,
+}
+GENERAL = {
+    "image_res": 28,
+    "vision_width": 128,
+    "clip_vision_width": 128,
+    "clip_vision_layers": 2,
+    "clip_vision_patch_size": 14,
+    "min_length": 1,
+    "max_length": 4,
+    "beam_size": 3,
+}
+# In the published file, and of no use.
+EXTRA = [
+    "visual_encoder.positional_embedding",
+    "visual_encoder.text_projection",
+    "visual_encoder.logit_scale",
+    "visual_encoder.token_embedding.weight",
+    "visual_encoder.ln_final.weight",
+    "visual_encoder.transformer.resblocks.0.attn.in_proj_weight",
+    "visual_encoder.visual.proj",
+    "visual_encoder_m.visual.conv1.weight",
+    "text_encoder_m.embeddings.word_embeddings.weight",
+    "fusion_encoder_m.encoder.layer.2.attention.self.query.weight",
+    "text_decoder_m.cls.predictions.bias",
+    "visn_fc_m.weight",
+    "visn_layer_norm_m.bias",
+    "text_encoder.embeddings.position_ids",
+    "text_decoder.bert.embeddings.position_ids",
+    "fusion_encoder.encoder.layer.0.attention.self.query.weight",
+    "fusion_encoder.encoder.layer.1.output.LayerNorm.bias",
+]
+
+
+def write(folder: Path, table: dict[str, Any], **bert: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(GENERAL))
+    (folder / "config_bert.json").write_text(json.dumps(BERT | bert))
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    torch.save(table, folder / "pytorch_model.bin")
+    return folder
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """Random weights, large enough for the answers to depend on what is asked and shown."""
+    torch.manual_seed(0)
+    model = MPlug(read_sizes(folder))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.5 / math.sqrt(parameter.shape[-1]) if "embedding" not in name else 0.5)
+            else:
+                nn.init.normal_(parameter, mean=float(parameter.mean()), std=0.2)
+        head = model.text_decoder.cls.predictions
+        head.bias.copy_(head.decoder.bias)
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+@pytest.fixture(scope="module", params=[4, 2], ids=["large", "with a joint layer"])
+def stride(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    return weights(write(tmp_path_factory.mktemp("sizes"), {}))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, table: dict[str, Tensor], stride: int) -> Path:
+    extra = {name: torch.full((2, 3), float("nan")) for name in EXTRA}
+    folder = tmp_path_factory.mktemp("mplug") / "tiny"
+    return write(folder, {"model": {f"module.{name}": t for name, t in (table | extra).items()}}, stride_layer=stride)
+
+
+@pytest.fixture(scope="module")
+def answerer(published: Path) -> MPlugAnswerer:
+    return MPlugAnswerer(published)
+
+
+def picture(seed: int) -> ImageArray:
+    return np.random.default_rng(seed).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+
+
+# The network, against transformers' own parts, with questions padded to 25 tokens as the published code does.
+
+
+class Reference:
+    def __init__(self, table: dict[str, Tensor], stride: int) -> None:
+        self.stride = stride
+        sizes = {key: value for key, value in BERT.items() if "layers" not in key and key != "stride_layer"}
+        clip = CLIPVisionConfig(
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=28,
+            patch_size=14,
+            hidden_act="quick_gelu",
+        )
+        self.tower = _filled(CLIPVisionModel(clip), _clip_names(table))
+        self.connect = _filled(nn.Linear(128, 48), _below(table, "visn_fc."))
+        self.norm = _filled(nn.LayerNorm(48, eps=1e-12), _below(table, "visn_layer_norm."))
+        text = BertModel(BertConfig(**sizes, num_hidden_layers=2), add_pooling_layer=False)
+        self.text = _filled(text, _below(table, "text_encoder."))
+        layer = BertConfig(**sizes, is_decoder=True, add_cross_attention=True, attn_implementation="eager")
+        layer._attn_implementation = "eager"
+        self.fusion = [
+            _filled(BertLayer(layer), _below(table, f"fusion_encoder.encoder.layer.{i}.")) for i in range(2, 6)
+        ]
+        decoder = BertLMHeadModel(
+            BertConfig(
+                **sizes, num_hidden_layers=2, is_decoder=True, add_cross_attention=True, tie_word_embeddings=False
+            )
+        )
+        self.decoder = _filled(decoder, _below(table, "text_decoder."))
+
+    @torch.inference_mode()
+    def read(self, shown: ImageArray, question: list[int]) -> Callable[[Tensor], Tensor]:
+        squash = transforms.Compose(
+            [
+                transforms.Resize((28, 28), interpolation=transforms.InterpolationMode.BICUBIC),
+                transforms.ToTensor(),
+                transforms.Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+            ]
+        )
+        seen = self.tower(squash(Image.fromarray(shown))[None]).last_hidden_state
+        seen = self.norm(self.connect(self.tower.post_layernorm(seen)))
+        tokens = torch.tensor([question + [0] * (25 - len(question))])
+        mask = (tokens != 0).long()
+        states = self.text(input_ids=tokens, attention_mask=mask).last_hidden_state
+        apart = (1 - mask[:, None, None, :].float()) * -10000
+        for i, layer in enumerate(self.fusion):
+            if i and i % self.stride == 0:
+                both = torch.cat([torch.zeros(1, 1, 1, seen.shape[1]), apart], dim=3)
+                joint = layer(torch.cat([seen, states], 1), both)
+                seen, states = seen + joint[:, : seen.shape[1]], joint[:, seen.shape[1] :]
+            else:
+                states = layer(states, apart, encoder_hidden_states=seen)
+        joined = torch.cat([seen, states], 1)
+        joined_mask = torch.cat([torch.ones(1, seen.shape[1], dtype=torch.long), mask], 1)
+
+        def next_logits(alive: Tensor) -> Tensor:
+            with torch.inference_mode():
+                output = self.decoder(
+                    input_ids=alive,
+                    encoder_hidden_states=joined.expand(len(alive), -1, -1),
+                    encoder_attention_mask=joined_mask.expand(len(alive), -1),
+                )
+            return output.logits[:, -1]
+
+        return next_logits
+
+
+def _below(table: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in table.items() if name.startswith(prefix)}
+
+
+def _clip_names(table: dict[str, Tensor]) -> dict[str, Tensor]:
+    names = {
+        "class_embedding": "embeddings.class_embedding",
+        "positional_embedding": "embeddings.position_embedding.weight",
+        "conv1.": "embeddings.patch_embedding.",
+        "ln_pre.": "pre_layrnorm.",
+        "ln_post.": "post_layernorm.",
+        "transformer.resblocks.": "encoder.layers.",
+        ".ln_1.": ".layer_norm1.",
+        ".ln_2.": ".layer_norm2.",
+        ".mlp.c_fc.": ".mlp.fc1.",
+        ".mlp.c_proj.": ".mlp.fc2.",
+        ".attn.out_proj.": ".self_attn.out_proj.",
+    }
+    found: dict[str, Tensor] = {}
+    for name, tensor in _below(table, "visual_encoder.visual.").items():
+        for old, new in names.items():
+            name = name.replace(old, new)
+        if ".attn.in_proj_" in name:
+            for part, third in zip("qkv", tensor.chunk(3), strict=True):
+                found[name.replace(".attn.in_proj_", f".self_attn.{part}_proj.")] = third
+        else:
+            found[name] = tensor
+    return found
+
+
+def _filled(module: Any, table: dict[str, Tensor]) -> Any:
+    wanted = set(module.state_dict())
+    if all(name.startswith("vision_model.") for name in wanted):
+        table = {f"vision_model.{name}": tensor for name, tensor in table.items()}
+    module.load_state_dict(table)
+    return module.eval()
+
+
+def tokens_of(question: str) -> list[int]:
+    return [101, *(VOCABULARY.index(word) for word in question.split()), 102]
+
+
+@pytest.mark.parametrize("question", ["is there a red dog ?", "yes", "what is in the house ?"])
+def test_the_network_is_what_transformers_parts_make(
+    answerer: MPlugAnswerer, table: dict[str, Tensor], stride: int, question: str
+) -> None:
+    next_logits = Reference(table, stride).read(picture(0), tokens_of(question))
+    words = [VOCABULARY.index("yes"), VOCABULARY.index("no")]
+    expected = next_logits(torch.tensor([[101]]))[0, words].softmax(0)[0]
+    assert answerer.yes_probabilities(picture(0), [question]) == pytest.approx([float(expected)], abs=1e-5)
+    tokens = beam_search(next_logits, beams=3, least=1, most=4)
+    written = " ".join(VOCABULARY[token] for token in tokens if token not in (0, 100, 101, 102, 103))
+    assert answerer.answers(picture(0), [question]) == [written]
+
+
+def test_the_tower_is_clips_with_all_of_its_blocks(table: dict[str, Tensor], answerer: MPlugAnswerer) -> None:
+    reference = Reference(table, 4).tower
+    pixels = preprocess(picture(0), 28)
+    with torch.inference_mode():
+        found = answerer.model.visual_encoder["visual"](pixels)
+        expected = reference.post_layernorm(reference(pixels).last_hidden_state)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_answers_depend_on_the_picture_and_the_question_but_not_on_what_is_asked_beside_it(
+    answerer: MPlugAnswerer,
+) -> None:
+    questions = ["is there a red dog ?", "what is in the house ?"]
+    both = answerer.yes_probabilities(picture(0), questions)
+    assert abs(both[0] - both[1]) > 1e-3
+    assert answerer.yes_probabilities(picture(0), questions[::-1]) == both[::-1]
+    assert abs(answerer.yes_probabilities(picture(1), questions[:1])[0] - both[0]) > 1e-3
+    assert answerer.answers(picture(0), questions[::-1]) == answerer.answers(picture(0), questions)[::-1]
+
+
+def test_questions_are_in_lower_case_and_cut_at_25_tokens(answerer: MPlugAnswerer) -> None:
+    plain, shouted = answerer.yes_probabilities(picture(0), ["is there a red dog ?", "IS there A RED dog?"])
+    assert plain == shouted
+    words = ["a", "red", "dog", "in", "the", "house", "?", "what", "is", "there", "two", "cat"] * 2  # 24, and two marks
+    within, beyond = [*words[:22], "yes", words[23]], [*words[:23], "yes"]
+    found = answerer.yes_probabilities(picture(0), [" ".join(said) for said in (words, within, beyond)])
+    assert found[0] == found[2] != found[1]
+
+
+def test_pictures_are_squashed_as_torchvision_does() -> None:
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    expected = transforms.Compose(
+        [
+            transforms.Resize((28, 28), interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
+    )(Image.fromarray(picture(0)))
+    torch.testing.assert_close(preprocess(picture(0), 28)[0], expected)
+
+
+# The files.
+
+
+def test_every_tensor_lands_and_only_what_is_of_no_use_is_left(
+    answerer: MPlugAnswerer, table: dict[str, Tensor]
+) -> None:
+    loaded = answerer.model.state_dict()
+    assert loaded.keys() == table.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in table.items())
+
+
+def test_names_and_shapes_of_the_large_model() -> None:
+    with torch.device("meta"):
+        shapes = {name: tuple(tensor.shape) for name, tensor in MPlug(MPlugSizes()).state_dict().items()}
+    layer = "encoder.layer.{}.crossattention.self.query.weight"
+    expected = {
+        "visual_encoder.visual.class_embedding": (1024,),
+        "visual_encoder.visual.positional_embedding": (36 * 36 + 1, 1024),
+        "visual_encoder.visual.conv1.weight": (1024, 3, 14, 14),
+        "visual_encoder.visual.ln_pre.weight": (1024,),
+        "visual_encoder.visual.ln_post.bias": (1024,),
+        "visual_encoder.visual.transformer.resblocks.23.attn.in_proj_weight": (3072, 1024),
+        "visual_encoder.visual.transformer.resblocks.23.attn.out_proj.bias": (1024,),
+        "visual_encoder.visual.transformer.resblocks.23.ln_1.weight": (1024,),
+        "visual_encoder.visual.transformer.resblocks.23.mlp.c_fc.weight": (4096, 1024),
+        "visual_encoder.visual.transformer.resblocks.23.mlp.c_proj.bias": (1024,),
+        "visn_fc.weight": (768, 1024),
+        "visn_layer_norm.weight": (768,),
+        "text_encoder.embeddings.word_embeddings.weight": (30522, 768),
+        "text_encoder.embeddings.LayerNorm.weight": (768,),
+        "text_encoder.encoder.layer.5.attention.output.LayerNorm.bias": (768,),
+        "fusion_encoder." + layer.format(6): (768, 768),
+        "fusion_encoder." + layer.format(11): (768, 768),
+        "fusion_encoder.encoder.layer.11.attention.output.dense.weight": (768, 768),
+        "fusion_encoder.encoder.layer.11.intermediate.dense.weight": (3072, 768),
+        "fusion_encoder.encoder.layer.11.output.LayerNorm.weight": (768,),
+        "text_decoder.bert." + layer.format(11): (768, 768),
+        "text_decoder.bert.embeddings.position_embeddings.weight": (512, 768),
+        "text_decoder.cls.predictions.bias": (30522,),
+        "text_decoder.cls.predictions.decoder.weight": (30522, 768),
+        "text_decoder.cls.predictions.transform.LayerNorm.weight": (768,),
+        "text_decoder.cls.predictions.transform.dense.weight": (768, 768),
+    }
+    assert {name: shapes.get(name) for name in expected} == expected
+    assert not any(".resblocks.24." in name or "fusion_encoder.encoder.layer.5." in name for name in shapes)
+
+
+def test_the_published_configuration_has_the_sizes_of_the_large_model(tmp_path: Path) -> None:
+    sizes = {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 512,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "vocab_size": 30522,
+        "text_encoder_layers": 6,
+        "fusion_layers": 6,
+        "text_decode_layers": 12,
+        "stride_layer": 6,
+    }
+    folder = write(tmp_path, {}, **sizes)
+    (folder / "config.yaml").write_text("image_res: 504\nvision_width: 1024\nclip_name: ViT-L-14\nbeam_size: 5\n")
+    assert read_sizes(folder) == MPlugSizes()
+
+
+def test_a_file_with_either_name_of_the_output_layer(tmp_path: Path, table: dict[str, Tensor]) -> None:
+    head = "text_decoder.cls.predictions"
+    tied = table | {f"{head}.decoder.weight": table["text_decoder.bert.embeddings.word_embeddings.weight"]}
+    short = {name: tensor for name, tensor in tied.items() if not name.startswith(f"{head}.decoder.")}
+    whole = MPlugAnswerer(write(tmp_path / "whole", tied))
+    lean = MPlugAnswerer(write(tmp_path / "lean", short))
+    asked = ["is there a red dog ?"]
+    assert lean.yes_probabilities(picture(0), asked) == whole.yes_probabilities(picture(0), asked)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("visn_fc.weight"), "1 tensors are missing, the first is visn_fc.weight"),
+        (lambda t: t.update({"itm_head.weight": torch.zeros(2)}), "unknown, the first is itm_head.weight"),
+        (lambda t: t.update({"visn_fc.bias": torch.zeros(3)}), "of another shape, the first is visn_fc.bias"),
+        (lambda t: t.update({"epoch": 3}), "holds no table of tensors"),
+        (lambda t: t.update({"seen": Path("x")}), "cannot be read as weights"),
+    ],
+)
+def test_other_weights_are_refused(
+    tmp_path: Path, table: dict[str, Tensor], change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    changed: dict[str, Any] = dict(table)
+    change(changed)
+    with pytest.raises(UserError, match=message):
+        MPlugAnswerer(write(tmp_path, changed))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "config.yaml", "config_bert.json", "vocab.txt"])
+def test_a_missing_file_is_named(tmp_path: Path, table: dict[str, Tensor], name: str) -> None:
+    (write(tmp_path, table) / name).unlink()
+    with pytest.raises(UserError, match=rf"{name}: (cannot be read|no such file)"):
+        MPlugAnswerer(tmp_path)
+
+
+def test_only_the_published_weights_bear_the_bare_name(published: Path) -> None:
+    digest = hashlib.sha256((published / "pytorch_model.bin").read_bytes()).hexdigest()
+    tiny = MPlugAnswerer(published, sha256=digest.upper()).backend
+    assert (tiny.name, tiny.published_for) == ("mplug-vqa (tiny)", ())
+    assert digest[:16] in tiny.version
+    with pytest.raises(UserError, match=f"its sha256 is {digest}"):
+        MPlugAnswerer(published, sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "name", "sha256", "expected"),
+    [
+        (MPlugSizes(), PUBLISHED_FOLDER, None, True),
+        (MPlugSizes(), "other", None, False),
+        (MPlugSizes(), "other", "AB", True),
+        (MPlugSizes(), PUBLISHED_FOLDER, "cd", False),
+        (MPlugSizes(stride=3), PUBLISHED_FOLDER, "ab", False),
+    ],
+)
+def test_what_counts_as_published(sizes: MPlugSizes, name: str, sha256: str | None, expected: bool) -> None:
+    assert is_published(sizes, name, "ab", sha256) is expected
+
+
+# Beam search.
+
+
+def table_of(seed: int, tokens: int) -> Callable[[Tensor], Tensor]:
+    """Logits that depend on the whole sequence so far."""
+    generator = np.random.default_rng(seed)
+    known: dict[tuple[int, ...], list[float]] = {}
+
+    def next_logits(alive: Tensor) -> Tensor:
+        rows = [known.setdefault(tuple(row), list(generator.normal(0, 1.5, tokens))) for row in alive.tolist()]
+        return torch.tensor(rows, dtype=torch.float32)
+
+    return next_logits
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_beams_for_all_sequences_find_what_enumeration_finds(seed: int) -> None:
+    tokens, most, end = 4, 3, 2
+    next_logits = table_of(seed, tokens)
+
+    def score(sequence: tuple[int, ...]) -> float:
+        total = 0.0
+        for i, token in enumerate(sequence):
+            row = next_logits(torch.tensor([[0, *sequence[:i]]]))[0].double().log_softmax(0)
+            total += -1e20 if i == 0 and token == end else float(row[token])
+        return total / ((5 + len(sequence)) / 6) ** 0.6
+
+    # Lengths grow until the best of one length has ended; then the best of all that have ended by then.
+    ended: dict[tuple[int, ...], float] = {}
+    for length in range(1, most + 1):
+        of_length = {sequence: score(sequence) for sequence in product(range(tokens), repeat=length)}
+        best = max(of_length, key=lambda sequence: of_length[sequence])
+        ended |= {sequence: value for sequence, value in of_length.items() if sequence[-1] == end}
+        if best[-1] == end or length == most:
+            ended[best] = of_length[best]
+            break
+    expected = max(ended, key=lambda sequence: ended[sequence])
+    assert beam_search(next_logits, beams=64, least=1, most=most, start=0, end=end) == list(expected)
+
+
+# Tokens 0 (start), 1, 2 (end), 3. Probabilities after each sequence.
+STEPS = {(0,): (0, 0.6, 0, 0.4), (0, 1): (0, 0.5, 0.5, 0), (0, 3): (0, 0.02, 0.98, 0)}
+
+
+def by_hand(alive: Tensor) -> Tensor:
+    rows = [STEPS.get(tuple(row), (0.25, 0.25, 0.25, 0.25)) for row in alive.tolist()]
+    return torch.tensor(rows).clamp_min(1e-9).log()
+
+
+def test_a_wider_beam_finds_the_answer_that_begins_worse() -> None:
+    assert beam_search(by_hand, beams=1, least=1, most=2, start=0, end=2)[0] == 1
+    assert beam_search(by_hand, beams=2, least=1, most=2, start=0, end=2) == [3, 2]
+
+
+@pytest.mark.parametrize(("total", "expected"), [(-1.295, [1, 3, 2]), (-1.312, [1, 2])])
+def test_the_length_penalty_by_hand(total: float, expected: list[int]) -> None:
+    # "1 2" ends with log 0.3 = -1.204 while "1 3" is better. ((5 + 3) / (5 + 2))^0.6 x -1.204 = -1.3044: where
+    # "1 3 2" has more than that, it wins, though its probability is less.
+    steps = {
+        (0,): (0, 1, 0, 0),
+        (0, 1): (0, 0.2, 0.3, 0.5),
+        (0, 1, 3): (0, 1 - 2 * math.exp(total), 2 * math.exp(total), 0),
+    }
+
+    def next_logits(alive: Tensor) -> Tensor:
+        rows = [steps.get(tuple(row), (0.25, 0.25, 0.25, 0.25)) for row in alive.tolist()]
+        return torch.tensor(rows).clamp_min(1e-9).log()
+
+    assert beam_search(next_logits, beams=3, least=1, most=4, start=0, end=2) == expected
+
+
+def test_no_answer_is_shorter_or_longer_than_asked() -> None:
+    def ends_at_once(alive: Tensor) -> Tensor:
+        return torch.tensor([[0.0, 1.0, 5.0, 0.0]]).expand(len(alive), -1)
+
+    def never_ends(alive: Tensor) -> Tensor:
+        return torch.tensor([[0.0, 1.0, -50.0, 0.0]]).expand(len(alive), -1)
+
+    assert beam_search(ends_at_once, beams=3, least=2, most=5, start=0, end=2) == [1, 1, 2]
+    assert beam_search(never_ends, beams=3, least=1, most=5, start=0, end=2) == [1] * 5

@@ -1,0 +1,164 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evaluation.contract import Backend, ImageArray, ImageSet, ImageTextEncoder, Prompt, PromptSet, Result, Score
+from evaluation.judges.rule_chunks import RuleChunks
+from evaluation.metrics.compbench.blip_vqa import BlipVqa
+from evaluation.metrics.compbench.categories import COLUMNS
+from evaluation.metrics.compbench.clip_similarity import ClipSimilarity
+from evaluation.metrics.compbench.metric import CompBench, overall
+from evaluation.metrics.compbench.numeracy import Numeracy
+from evaluation.metrics.compbench.spatial import Spatial
+from evaluation.metrics.compbench.three_in_one import ThreeInOne
+from evaluation.prompts.compbench import load_prompts
+from evaluation.scenes.judges.answerer import SceneAnswerer
+from evaluation.scenes.judges.detector import SceneDetector
+from pocketdit.errors import ConfigError, UserError
+
+Save = Callable[[PromptSet, dict[str, list[ImageArray]]], ImageSet]
+
+
+@pytest.fixture
+def spatial(small: Path, drawn: Callable[..., ImageArray], save: Save) -> ImageSet:
+    """ "a circle on the left of a square", once right and once wrong; "a star near a cross", right once."""
+    right = drawn(("circle", "red", 30, 64), ("square", "blue", 98, 64))
+    wrong = drawn(("circle", "red", 98, 64), ("square", "blue", 30, 64))
+    stars = drawn(("star", "red", 40, 64), ("cross", "blue", 90, 64))
+    return save(load_prompts(small, "spatial"), {"spatial-0000": [right, wrong], "spatial-0001": [stars]})
+
+
+def test_a_category_is_the_mean_of_its_prompts(spatial: ImageSet) -> None:
+    result = CompBench("compbench-spatial", "spatial", Spatial(SceneDetector())).score(spatial)
+    score = result.scores["spatial"]
+    assert list(result.scores) == ["spatial"]
+    assert score.samples == 3
+    assert list(score.by_prompt) == ["spatial-0000", "spatial-0001"]
+    # A sure detection scores nearly 1; of two pictures one is right.
+    assert score.by_prompt["spatial-0000"] == pytest.approx(0.5, abs=0.03)
+    assert score.by_prompt["spatial-0001"] == pytest.approx(1, abs=0.06)
+    assert score.value == sum(score.by_prompt.values()) / 2
+
+
+def test_pictures_are_joined_by_id_not_by_position(spatial: ImageSet) -> None:
+    metric = CompBench("p", "spatial", Spatial(SceneDetector()))
+    turned = replace(spatial, images=dict(reversed(spatial.images.items())))
+    assert metric.score(turned) == metric.score(spatial)
+
+
+def test_another_judge_never_carries_the_bare_name(spatial: ImageSet) -> None:
+    result = CompBench("p", "spatial", Spatial(SceneDetector())).score(spatial)
+    assert result.metric == "t2i-compbench (scene-rules)"
+    detector = SceneDetector()
+    detector.backend = Backend("unidet", "1", ("t2i-compbench",))
+    assert CompBench("p", "spatial", Spatial(detector)).score(spatial).metric == "t2i-compbench"
+
+
+def test_protocol_says_how_much_was_scored_and_by_what(spatial: ImageSet) -> None:
+    protocol = json.loads(json.dumps(CompBench("p", "spatial", Spatial(SceneDetector())).score(spatial).protocol))
+    assert protocol["prompt_set"] == "t2i-compbench-spatial"
+    assert (protocol["category"], protocol["prompts"], protocol["images_each"]) == (
+        "spatial",
+        2,
+        {"least": 1, "most": 2},
+    )
+    assert protocol["images_each_published"] == 10
+    assert protocol["backends"] == [{"name": "scene-rules", "version": "1", "published_for": []}]
+    assert protocol["distance_threshold"] == 150
+
+
+def test_every_category_from_files_to_the_overall(
+    tmp_path: Path, drawn: Callable[..., ImageArray], clip: ImageTextEncoder, save: Save
+) -> None:
+    """The way of a user: prompt files, pictures of them, six metrics, the mean."""
+    texts = {
+        **{f"{n}_val.txt": "a red circle and a blue square" for n in ("color", "shape", "texture", "non_spatial")},
+        "spatial_val.txt": "a circle on the left of a square",
+        "numeracy_val.txt": "one circle and one square",
+        "new_objects.txt": "circle - circles\nsquare - squares",
+        "complex_val.txt": "The red circle is on the left of the blue square.",
+        "complex_val_spatial.txt": "The red circle is on the left of the blue square.",
+        "complex_val_action.txt": "-",
+        "complex_val_spatialaction.txt": "-",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    attribute, places = BlipVqa(SceneAnswerer(), RuleChunks()), Spatial(SceneDetector())
+    similarity = ClipSimilarity(clip)
+    scorers = {
+        "color": attribute, "shape": attribute, "texture": attribute, "spatial": places, "non_spatial": similarity,
+        "complex": ThreeInOne(attribute, places, similarity), "numeracy": Numeracy(SceneDetector()),
+    }  # fmt: skip
+    shown = drawn(("circle", "red", 30, 64), ("square", "blue", 98, 64))
+    results = {}
+    for category, scorer in scorers.items():
+        prompts = load_prompts(tmp_path, category)
+        images = save(prompts, {f"{category}-0000": [shown, shown]})
+        results[category] = CompBench(category, category, scorer).score(images)  # type: ignore[arg-type]
+    values = {category: result.scores[category].value for category, result in results.items()}
+    for category in scorers:
+        assert values[category] > 0.8 or category == "non_spatial"
+    whole = overall([result for category, result in results.items() if category != "numeracy"])
+    assert whole.scores["overall"].value == pytest.approx(sum(values[name] for name in COLUMNS) / 6)
+    assert whole.scores["overall"].samples == 12
+    assert {name: score.value for name, score in whole.scores.items() if name != "overall"} == {
+        name: values[name] for name in COLUMNS
+    }
+    assert whole.metric == "t2i-compbench (scene-rules, rule-chunks, tiny-clip)"
+    assert sorted(json.loads(json.dumps(whole.protocol))["columns"]) == sorted(COLUMNS)
+
+
+def column(name: str, *values: float) -> Result:
+    by_prompt = {f"{name}-{i:04d}": value for i, value in enumerate(values)}
+    score = Score(sum(values) / len(values), 10 * len(values), by_prompt)
+    return Result("t2i-compbench", {name: score}, {"category": name, "backends": []})
+
+
+# Rows of Table 4 of the SnapGen++ paper, in the order of COLUMNS, and the overall that it prints.
+@pytest.mark.parametrize(
+    ("columns", "printed"),
+    [
+        ((0.794, 0.375, 0.316, 0.600, 0.419, 0.712), 0.536),
+        ((0.660, 0.377, 0.312, 0.529, 0.322, 0.652), 0.476),
+        ((0.836, 0.399, 0.317, 0.605, 0.443, 0.743), 0.557),
+    ],
+)
+def test_overall_is_the_papers(columns: tuple[float, ...], printed: float) -> None:
+    whole = overall([column(name, value) for name, value in zip(COLUMNS, columns, strict=True)])
+    assert whole.scores["overall"].value == pytest.approx(printed, abs=0.001)  # all seven are rounded
+    assert whole.metric == "t2i-compbench"
+
+
+def test_overall_has_prompts_only_where_their_mean_is_its_value() -> None:
+    even = overall([column(name, 0.1, 0.7) for name in COLUMNS]).scores["overall"]
+    assert len(even.by_prompt) == 12
+    assert sum(even.by_prompt.values()) / 12 == pytest.approx(even.value)
+    uneven = overall([column(name, *([0.1] * (1 + (name == "color")))) for name in COLUMNS]).scores["overall"]
+    assert not uneven.by_prompt
+
+
+@pytest.mark.parametrize("names", [COLUMNS[1:], (*COLUMNS, "color"), (*COLUMNS, "numeracy"), ()])
+def test_overall_wants_each_column_once(names: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="wants one result each of color, complex"):
+        overall([column(name, 1.0) for name in names])
+
+
+def test_wrong_use(spatial: ImageSet) -> None:
+    scorer = Spatial(SceneDetector())
+    metric = CompBench("p", "spatial", scorer)
+    with pytest.raises(ConfigError, match="category numeracy: Spatial does not score it; take Numeracy"):
+        CompBench("p", "numeracy", scorer)
+    with pytest.raises(ConfigError, match="category '3d'"):
+        CompBench("p", "3d", scorer)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="spatial-0001: has no picture"):
+        metric.score(replace(spatial, images={"spatial-0000": spatial.images["spatial-0000"]}))
+    with pytest.raises(UserError, match="a-0: not a spatial prompt"):
+        metric.score(replace(spatial, prompts=PromptSet("mine", (Prompt("a-0", "a cat"),))))
+    with pytest.raises(UserError, match="mine: has no prompts"):
+        metric.score(replace(spatial, prompts=PromptSet("mine", ())))
+    spatial.images["spatial-0000"][0].write_bytes(b"no picture")
+    with pytest.raises(UserError, match="does not decode"):
+        metric.score(spatial)

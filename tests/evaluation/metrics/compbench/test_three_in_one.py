@@ -1,0 +1,48 @@
+from collections.abc import Callable
+
+import pytest
+
+from evaluation.contract import ImageArray, ImageTextEncoder, Prompt
+from evaluation.judges.rule_chunks import RuleChunks
+from evaluation.metrics.compbench.blip_vqa import BlipVqa
+from evaluation.metrics.compbench.clip_similarity import ClipSimilarity
+from evaluation.metrics.compbench.spatial import Spatial, relation
+from evaluation.metrics.compbench.three_in_one import ThreeInOne
+from evaluation.scenes.judges.answerer import SceneAnswerer
+from evaluation.scenes.judges.detector import SceneDetector
+from pocketdit.errors import ConfigError, UserError
+
+TEXT = "The red circle is on the left of the blue square."
+
+
+def test_which_scores_are_averaged(clip: ImageTextEncoder, drawn: Callable[..., ImageArray]) -> None:
+    attribute, spatial, similarity = (
+        BlipVqa(SceneAnswerer(), RuleChunks()),
+        Spatial(SceneDetector()),
+        ClipSimilarity(clip),
+    )
+    scorer = ThreeInOne(attribute, spatial, similarity)
+    right = drawn(("circle", "red", 30, 64), ("square", "blue", 98, 64))
+    # The relation is wrong, the attributes are not.
+    wrong = drawn(("circle", "red", 98, 64), ("square", "blue", 30, 64))
+    pictures = [right, wrong]
+
+    def prompt(kind: str) -> Prompt:
+        return Prompt("complex-0000", TEXT, {"category": "complex", "kind": kind, "relation": relation(TEXT)})
+
+    parts = (part.score(pictures, prompt("action")) for part in (attribute, spatial, similarity))
+    for i, (a, s, c) in enumerate(zip(*parts, strict=True)):
+        assert (a > 0.8, s > 0.9, s == 0) == (True, i == 0, i == 1)
+        assert scorer.score(pictures, prompt("spatial"))[i] == pytest.approx((s + a) / 2)
+        assert scorer.score(pictures, prompt("action"))[i] == pytest.approx((c + a) / 2)
+        assert scorer.score(pictures, prompt("spatialaction"))[i] == pytest.approx((a + s + c) / 3)
+    assert [backend.name for backend in scorer.backends] == ["scene-rules", "rule-chunks", "tiny-clip"]
+    assert scorer.protocol["spatial"]["scorer"] == "spatial"
+
+
+def test_wrong_use(clip: ImageTextEncoder) -> None:
+    attribute, spatial = BlipVqa(SceneAnswerer(), RuleChunks()), Spatial(SceneDetector())
+    with pytest.raises(ConfigError, match="similarity: Spatial does not score it; give a non_spatial scorer"):
+        ThreeInOne(attribute, spatial, spatial)
+    with pytest.raises(UserError, match="x: kind is 'None', not spatial, action, spatialaction"):
+        ThreeInOne(attribute, spatial, ClipSimilarity(clip)).score([], Prompt("x", TEXT))

@@ -1,0 +1,172 @@
+"""The Fréchet distance against known answers, 50-digit arithmetic, scipy's sqrtm, and between its own forms."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.linalg
+from numpy.typing import NDArray
+
+from evaluation.metrics.frechet import Gaussian, check_golden, frechet_distance, statistics
+from pocketdit.errors import UserError
+
+Floats = NDArray[np.float64]
+
+# In one dimension the distance is (difference of means)² + (difference of deviations)²; diagonals add up.
+CASES: dict[str, Any] = {
+    "cases": [
+        {"mu1": [1.0], "mu2": [4.0], "sigma1": [[4.0]], "sigma2": [[25.0]], "fd": 9.0 + 9.0},
+        {"mu1": [0, 0], "mu2": [0, 2], "sigma1": [[1, 0], [0, 9]], "sigma2": [[4, 0], [0, 0]], "fd": 4.0 + 1 + 9},
+        {"mu1": [7, 7], "mu2": [7, 7], "sigma1": [[2, 1], [1, 3]], "sigma2": [[2, 1], [1, 3]], "fd": 0.0},
+    ]
+}
+
+
+def covariance(dimensions: int, condition: float, seed: int) -> Floats:
+    random = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(random.normal(size=(dimensions, dimensions)))
+    matrix = (basis * np.geomspace(1, 1 / condition, dimensions)) @ basis.T
+    return np.asarray((matrix + matrix.T) / 2)
+
+
+def exact(first: Floats, second: Floats) -> float:
+    """tr S₁ + tr S₂ - 2 tr (S₁ S₂)^½ with 50 digits."""
+    with mpmath.workdps(50):
+        a, b = mpmath.matrix(first.tolist()), mpmath.matrix(second.tolist())
+        lower = mpmath.cholesky(a)
+        squares = mpmath.eigsy(lower.T * b * lower, eigvals_only=True)
+        roots = mpmath.fsum(mpmath.sqrt(max(value, mpmath.mpf(0))) for value in squares)
+        trace = mpmath.fsum(m[i, i] for m in (a, b) for i in range(len(first)))
+        return float(trace - 2 * roots)
+
+
+def distance(first: Floats, second: Floats) -> float:
+    zero = np.zeros(len(first))
+    return frechet_distance(Gaussian.from_moments(zero, first), Gaussian.from_moments(zero, second))
+
+
+def samples(count: int, dimensions: int, seed: int) -> Floats:
+    random = np.random.default_rng(seed)
+    return np.asarray(random.normal(size=(count, dimensions)) @ random.normal(size=(dimensions, dimensions)) + seed)
+
+
+def by_sqrtm(x: Floats, y: Floats) -> float:
+    """The textbook formula, accurate to 1e-7 only where covariances are singular."""
+    (mean1, s1), (mean2, s2) = statistics(x), statistics(y)
+    root = np.real(scipy.linalg.sqrtm(s1 @ s2))
+    return float(np.sum((mean1 - mean2) ** 2) + np.trace(s1 + s2 - 2 * root))
+
+
+def test_known_answers_agree() -> None:
+    assert [difference for _, difference in check_golden(CASES)] == [None, None, None]
+
+
+def test_a_case_that_is_off_by_a_billionth_is_named() -> None:
+    case = CASES["cases"][0] | {"fd": 18.0 * (1 + 1e-9)}
+    ((name, difference),) = check_golden({"cases": [case]})
+    assert name == "case 0, 1 dimensions"
+    assert difference is not None and "18.0" in difference
+
+
+def test_a_case_that_is_no_gaussian_is_named() -> None:
+    case = CASES["cases"][0] | {"mu1": [float("nan")]}
+    ((_, difference),) = check_golden({"cases": [case]})
+    assert difference is not None and "not finite" in difference
+
+
+@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="the expected values are not shipped")
+def test_shared_expected_values_agree() -> None:
+    path = Path(os.environ["POCKETDIT_EVALUATION_DATA"]) / "golden" / "frechet.json"
+    outcomes = list(check_golden(json.loads(path.read_text())))
+    assert outcomes
+    assert [outcome for outcome in outcomes if outcome[1] is not None] == []
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e4, 1e8, 1e12])
+@pytest.mark.parametrize("dimensions", [1, 3, 16])
+def test_fifty_digits_give_the_same(dimensions: int, condition: float) -> None:
+    first, second = covariance(dimensions, condition, 1), 2 * covariance(dimensions, condition, 2)
+    assert distance(first, second) == pytest.approx(exact(first, second), rel=1e-11)
+
+
+def test_singular_covariances_lose_nothing() -> None:
+    """Rank 5 of 12: the distance of the factors, where sqrtm and unguarded eigenvalues err by 1e-8."""
+    random = np.random.default_rng(3)
+    a, b = random.normal(size=(5, 12)), random.normal(size=(5, 12))
+    expected = np.sum(a**2) + np.sum(b**2) - 2 * scipy.linalg.svdvals(a @ b.T).sum()
+    assert distance(a.T @ a, b.T @ b) == pytest.approx(expected, rel=1e-12)
+    assert distance(a.T @ a, a.T @ a) < 1e-12
+    full = covariance(12, 10.0, 4)
+    expected = np.sum(a**2) + np.trace(full) - 2 * scipy.linalg.svdvals(a @ np.linalg.cholesky(full)).sum()
+    assert distance(a.T @ a, full) == pytest.approx(expected, rel=1e-12)
+
+
+def test_variances_of_all_sizes_count() -> None:
+    """Far below rounding of the largest one, but not of their own."""
+    first, second = np.diag([1.0, 1e-16, 1e-20]), np.diag([1e-16, 1.0, 1e-20])
+    expected = np.sum((np.sqrt(np.diag(first)) - np.sqrt(np.diag(second))) ** 2)
+    assert distance(first, second) == pytest.approx(float(expected), rel=1e-14)
+
+
+def test_no_variance_at_all_leaves_the_means() -> None:
+    zero = np.zeros((3, 3))
+    first, second = Gaussian.from_moments([0, 0, 0], zero), Gaussian.from_moments([1, 2, 2], np.eye(3))
+    assert frechet_distance(first, second) == pytest.approx(9.0 + 3.0)
+    assert frechet_distance(first, Gaussian.from_moments([1, 2, 2], zero)) == pytest.approx(9.0)
+
+
+@pytest.mark.parametrize("counts", [(200, 150), (10, 8), (10, 200), (21, 20), (20, 20)])
+def test_every_form_gives_the_textbook_formula(counts: tuple[int, int]) -> None:
+    """20 dimensions: many samples, few on both sides, few on one, and about as many as dimensions."""
+    x, y = samples(counts[0], 20, 1), samples(counts[1], 20, 2)
+    found = frechet_distance(Gaussian.from_samples(x), Gaussian.from_samples(y))
+    assert found == pytest.approx(by_sqrtm(x, y), rel=1e-6)
+    through_moments = [Gaussian.from_moments(*statistics(z)) for z in (x, y)]
+    assert found == pytest.approx(frechet_distance(*through_moments), rel=1e-9)
+
+
+def test_few_samples_never_make_a_matrix_of_all_dimensions() -> None:
+    gaussian = Gaussian.from_samples(samples(6, 50, 1))
+    assert gaussian.root.shape == (6, 50)
+
+
+def test_it_is_symmetric_and_blind_to_rotation_and_common_shift() -> None:
+    x, y = samples(60, 8, 1), samples(70, 8, 2)
+    turn, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(8, 8)))
+    expected = frechet_distance(Gaussian.from_samples(x), Gaussian.from_samples(y))
+    assert frechet_distance(Gaussian.from_samples(y), Gaussian.from_samples(x)) == pytest.approx(expected, rel=1e-12)
+    moved = [Gaussian.from_samples(z @ turn + 3) for z in (x, y)]
+    assert frechet_distance(*moved) == pytest.approx(expected, rel=1e-10)
+    shifted = frechet_distance(Gaussian.from_samples(x), Gaussian.from_samples(x + 2))
+    assert shifted == pytest.approx(8 * 4.0, rel=1e-10)
+
+
+def test_statistics_are_numpys_with_one_degree_of_freedom_less() -> None:
+    x = samples(30, 4, 6)
+    mean, matrix = statistics(x.astype(np.float32))
+    np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(matrix, np.cov(x, rowvar=False, ddof=1), rtol=1e-5)
+    assert mean.dtype == matrix.dtype == np.float64
+
+
+def test_what_is_no_distribution_is_refused() -> None:
+    x = samples(5, 3, 0)
+    x[3, 1] = np.nan
+    with pytest.raises(UserError, match="picture 3 are not finite"):
+        Gaussian.from_samples(x)
+    with pytest.raises(UserError, match="at least 2 pictures"):
+        Gaussian.from_samples(np.zeros((1, 3)))
+    with pytest.raises(UserError, match=r"\(2,\) does not meet .* \(3, 3\)"):
+        Gaussian.from_moments([0, 0], np.eye(3))
+    with pytest.raises(UserError, match="not finite"):
+        Gaussian.from_moments([0, 0], [[1, np.inf], [np.inf, 1]])
+    with pytest.raises(UserError, match="not symmetric"):
+        Gaussian.from_moments([0, 0], [[1, 0.5], [0, 1]])
+    with pytest.raises(UserError, match="eigenvalue -1 below 0"):
+        Gaussian.from_moments([0, 0], [[1, 2], [2, 1]])
+    with pytest.raises(UserError, match="2 dimensions do not compare with those of 3"):
+        frechet_distance(Gaussian.from_moments([0] * 2, np.eye(2)), Gaussian.from_moments([0] * 3, np.eye(3)))
