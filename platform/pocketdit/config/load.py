@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_type_hints
@@ -30,9 +30,9 @@ class Loaded(Generic[T]):
     config: T
     resolved: dict[str, Any]
     path: Path
-    overrides: tuple[str, ...] = ()
+    overrides: tuple[str | Override, ...] = ()
 
-    def override(self, more: list[str]) -> "Loaded[T]":
+    def override(self, more: Sequence[str | Override]) -> "Loaded[T]":
         """The same file with more overrides, applied last; interpolations follow them."""
         return load(self.path, [*self.overrides, *more], type(self.config))
 
@@ -41,14 +41,14 @@ class Loaded(Generic[T]):
         return OmegaConf.to_yaml(OmegaConf.create(_escape(self.resolved)))
 
 
-def load(path: Path, overrides: list[str], schema: type[T]) -> Loaded[T]:
+def load(path: Path, overrides: Sequence[str | Override], schema: type[T]) -> Loaded[T]:
     """Read, override, interpolate and check. Nothing that the configuration names is imported.
 
-    Relative paths are relative to the working directory.
+    An override is the text ``key=value`` or an ``Override``. Relative paths are relative to the working directory.
     ``ConfigError`` in one line: the file and line or the override, the key, the problem.
     """
     source = document.read(path)
-    parsed = [override.parse(text) for text in overrides]
+    parsed = [override.parse(item) if isinstance(item, str) else item for item in overrides]
     try:
         return replace(_check(source, parsed, schema), overrides=tuple(overrides))
     except InvalidValue as error:

@@ -1,6 +1,7 @@
-"""One ``key=value`` of the command line."""
+"""One ``key=value`` of the command line, or the same from a program."""
 
 import copy
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pocketdit.config.errors import InvalidValue, dotted, join, show
+from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 
 _KEY = re.compile(r"[^\s.=\[\]]+(\.[^\s.=\[\]]+|\[\d+\])*")
@@ -51,6 +53,19 @@ class Override:
         parent, _, name = self.key.rpartition(".")
         selects = name in ("class_path", "kind") and _within(key, parent)  # decides what is valid beside it
         return selects or _within(key, self.key) or _within(self.key, key)
+
+
+def change(key: str, value: Any) -> Override:
+    """Make an override from a typed value, which is not parsed again.
+
+    Raises:
+        ConfigError: ``key`` is not a dotted key.
+    """
+    value = plain(value)
+    override = Override(f"{key}={json.dumps(value)}", dotted(key), value)
+    if not _KEY.fullmatch(key):
+        raise ConfigError(f"{override.place}: {key!r} is not a key such as data.path or levels.0.depth")
+    return override
 
 
 def parse(text: str) -> Override:
