@@ -26,12 +26,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from benchmarks.timing import alternate, announce, options, pairwise, report, table
-from datamodules.scenes.captions import annotations
-from datamodules.scenes.draw import draw
-from datamodules.scenes.split import scenes
+from datamodules.scenes.captions import annotate_scene
+from datamodules.scenes.render import render_scene
+from datamodules.scenes.split import generate_scenes
 from datamodules.shards.buckets import Bucket, bucket_list, cover_box, nearest_bucket
 from datamodules.shards.module import ShardDataModule
-from datamodules.shards.schema import IMAGE_EXTENSIONS, Sample, serialise_sample
+from datamodules.shards.schema import IMAGE_EXTENSIONS, Sample, serialize_sample
 from datamodules.shards.writer import DatasetWriter
 
 BATCH = 32
@@ -55,9 +55,9 @@ class Data(NamedTuple):
 
 def scene_samples(count: int) -> Iterator[Sample]:
     """The embedded scenes, as PNG of their bucket's size."""
-    for captioned in scenes("train", count, seed=0):
-        picture = draw(captioned.scene)
-        notes = annotations(captioned.scene, captioned.captions[0])
+    for captioned in generate_scenes("train", count, seed=0):
+        picture = render_scene(captioned.scene)
+        notes = annotate_scene(captioned.scene, captioned.captions[0])
         yield encoded(captioned.id, picture, tuple(captioned.captions), "png", annotations=notes)
 
 
@@ -108,7 +108,7 @@ def write_chunks(samples: Sequence[Sample], out: Path, chunk_size: int) -> None:
 
 def as_stored(sample: Sample) -> dict[str, bytes]:
     """The bytes that a shard holds, under names that do not depend on the format."""
-    members = serialise_sample(sample)
+    members = serialize_sample(sample)
     return {"json": members["json"], "image": members[sample.extension]}
 
 

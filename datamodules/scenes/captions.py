@@ -11,13 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.scenes.draw import OUTLINES
-from datamodules.scenes.expectation import expectation
-from datamodules.scenes.phrases import NUMBERS, PLACES, Extras, listed, on_background, one, random_extras, several
-from datamodules.scenes.scene import BACKGROUNDS, Object, Scene, clear_relation, usual_rows
+from datamodules.scenes.expectation import parse_expectation
+from datamodules.scenes.phrases import (
+    NUMBER_WORDS,
+    PLACES,
+    OptionalDetails,
+    join_phrases,
+    plural,
+    random_details,
+    singular,
+    with_background,
+)
+from datamodules.scenes.render import OUTLINES
+from datamodules.scenes.scene import BACKGROUNDS, Object, Scene, clear_relation, default_rows
 
 
-def captions(scene: Scene, seed: int) -> list[str]:
+def caption_scene(scene: Scene, seed: int) -> list[str]:
     """[short, long]; the same for the same scene and seed."""
     return [short_caption(scene, seed), _long(scene, np.random.default_rng((seed, 2)))]
 
@@ -30,7 +39,7 @@ def short_caption(scene: Scene, seed: int) -> str:
     """
     rng = np.random.default_rng((seed, 1))
     objects = scene.objects
-    extras = random_extras(rng)
+    extras = random_details(rng)
     if len(objects) == 1:
         text = _name(objects[0], extras)
         place = place_of(scene, objects[0])
@@ -38,27 +47,27 @@ def short_caption(scene: Scene, seed: int) -> str:
             text = f"{text} {place}"
     elif len({item.kind for item in objects}) == 1:
         first = objects[0]
-        text = several(len(objects), *first.kind, first.size if extras.sized or first.size == "small" else "")
+        text = plural(len(objects), *first.kind, first.size if extras.sized or first.size == "small" else "")
     elif len(objects) == 2 and (not _usual_pair(scene) or rng.random() < 0.5):
         first, second = objects if rng.random() < 0.5 else objects[::-1]
         text = f"{_name(first, extras)} {clear_relation(first, second)} {_name(second, extras)}"
     else:
-        text = listed([_name(item, extras) for item in objects])
+        text = join_phrases([_name(item, extras) for item in objects])
     if scene.background != next(iter(BACKGROUNDS)) or extras.background:
-        return on_background(text, scene.background)
+        return with_background(text, scene.background)
     return text
 
 
-def _name(item: Object, extras: Extras) -> str:
-    return one(*item.kind, item.size if extras.sized or item.size == "small" else "")
+def _name(item: Object, extras: OptionalDetails) -> str:
+    return singular(*item.kind, item.size if extras.sized or item.size == "small" else "")
 
 
 def _usual_pair(scene: Scene) -> bool:
     beside = clear_relation(*scene.objects) in ("left of", "right of")
-    return usual_rows(2, scene.width, scene.height) == ((2,) if beside else (1, 1))
+    return default_rows(2, scene.width, scene.height) == ((2,) if beside else (1, 1))
 
 
-def annotations(scene: Scene, caption: str) -> dict[str, Any]:
+def annotate_scene(scene: Scene, caption: str) -> dict[str, Any]:
     """The scene exactly, ready for JSON, with what its short ``caption`` asks for under "geneval".
 
     Each object also has its "box" (left, top, right, bottom) in pixels.
@@ -68,7 +77,7 @@ def annotations(scene: Scene, caption: str) -> dict[str, Any]:
         "height": scene.height,
         "background": scene.background,
         "objects": [{**dataclasses.asdict(item), "box": _box(item)} for item in scene.objects],
-        "geneval": expectation(caption),
+        "geneval": parse_expectation(caption),
     }
 
 
@@ -88,7 +97,7 @@ def _box(item: Object) -> list[float]:
 def _long(scene: Scene, rng: np.random.Generator) -> str:
     objects = scene.objects
     count, first = len(objects), objects[0]
-    shapes = "one shape" if count == 1 else f"{NUMBERS[count]} shapes"
+    shapes = "one shape" if count == 1 else f"{NUMBER_WORDS[count]} shapes"
     sentences = [
         (
             f"on a plain {scene.background} background there {'is' if count == 1 else 'are'} {shapes}",
@@ -97,13 +106,13 @@ def _long(scene: Scene, rng: np.random.Generator) -> str:
     ]
     places = [place_of(scene, item) for item in objects]
     if count == 1:
-        sentences.append(f"it is {one(*first.kind, first.size)} {places[0]}")
+        sentences.append(f"it is {singular(*first.kind, first.size)} {places[0]}")
         sentences.append("there is nothing else in the picture")
     elif len({item.kind for item in objects}) == 1:
-        sentences.append(f"they are {several(count, *first.kind, first.size)}")
-        sentences.append(f"one is {listed([places[0], *(f'one {place}' for place in places[1:])])}")
+        sentences.append(f"they are {plural(count, *first.kind, first.size)}")
+        sentences.append(f"one is {join_phrases([places[0], *(f'one {place}' for place in places[1:])])}")
     else:
-        told = [f"{one(*item.kind, item.size)} is {place}" for item, place in zip(objects, places, strict=True)]
+        told = [f"{singular(*item.kind, item.size)} is {place}" for item, place in zip(objects, places, strict=True)]
         sentences.extend(" and ".join(told[i : i + 2]) for i in range(0, count, 2))
         if relations := _relations(objects)[:2]:
             sentences.append(", and ".join(relations))

@@ -13,12 +13,12 @@ GenEval). Size, place and background are not judged, and so not part of an expec
 import re
 from typing import Any
 
-from datamodules.scenes.phrases import NUMBERS, PLACES
+from datamodules.scenes.phrases import NUMBER_WORDS, PLACES
 from datamodules.scenes.scene import BACKGROUNDS, COLORS, RELATIONS, SHAPES
 from pocketdit.errors import UserError
 
 _PHRASE = re.compile(
-    rf"(?P<number>an?|{'|'.join(NUMBERS.values())}) (?:small |large )?(?P<color>{'|'.join(COLORS)})"
+    rf"(?P<number>an?|{'|'.join(NUMBER_WORDS.values())}) (?:small |large )?(?P<color>{'|'.join(COLORS)})"
     rf" (?P<shape>{'|'.join(SHAPES)})(?P<plural>e?s)?"
 )
 _RELATION = re.compile(rf" ({'|'.join(RELATIONS)}) (?=an? )")
@@ -28,7 +28,7 @@ _WHERE = re.compile(
 )
 
 
-def expectation(caption: str) -> dict[str, Any]:
+def parse_expectation(caption: str) -> dict[str, Any]:
     """Reads a short caption of this world.
 
     Raises:
@@ -50,7 +50,7 @@ def expectation(caption: str) -> dict[str, Any]:
 
 def _entry(phrase: str, caption: str) -> dict[str, Any]:
     match = _PHRASE.fullmatch(phrase)
-    if match is None or (match["number"] in NUMBERS.values()) != bool(match["plural"]):
+    if match is None or (match["number"] in NUMBER_WORDS.values()) != bool(match["plural"]):
         raise UserError(f"caption {caption!r}: {phrase!r} is not like 'a red circle' or 'two red circles'")
-    counts = {word: count for count, word in NUMBERS.items()}
+    counts = {word: count for count, word in NUMBER_WORDS.items()}
     return {"class": match["shape"], "count": counts.get(match["number"], 1), "color": match["color"]}

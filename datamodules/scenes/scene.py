@@ -29,8 +29,8 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "grey": (145, 145, 145),
 }
 SIZES: dict[str, tuple[float, float]] = {"small": (0.55, 0.65), "large": (0.82, 0.9)}  # shares of a cell's shorter side
-PICTURE_SIZES = ((128, 128), (160, 96), (96, 160))  # (width, height)
-PICTURE_SHARES = (0.5, 0.25, 0.25)
+IMAGE_SIZES = ((128, 128), (160, 96), (96, 160))  # (width, height)
+IMAGE_SIZE_PROBABILITIES = (0.5, 0.25, 0.25)
 RELATIONS = ("left of", "right of", "above", "below")
 
 REACH = 1.25
@@ -93,7 +93,7 @@ def clear_relation(first: Object, second: Object) -> str | None:
     return "above" if dy < 0 else "below"
 
 
-def usual_rows(count: int, width: int, height: int) -> tuple[int, ...]:
+def default_rows(count: int, width: int, height: int) -> tuple[int, ...]:
     """How many objects stand in each row, from the top, where a caption tells nothing else.
 
     One below the other in tall pictures, side by side in others, four two by two.
@@ -120,7 +120,7 @@ def random_scene(rng_seed: int, width: int | None = None, height: int | None = N
         UserError: only one of width and height is given, or they are no multiples of 32 of at least 96.
     """
     rng = np.random.default_rng(rng_seed)
-    drawn_size = PICTURE_SIZES[int(rng.choice(len(PICTURE_SIZES), p=PICTURE_SHARES))]
+    drawn_size = IMAGE_SIZES[int(rng.choice(len(IMAGE_SIZES), p=IMAGE_SIZE_PROBABILITIES))]
     if width is None and height is None:
         width, height = drawn_size
     if width is None or height is None or min(width, height) < 96 or width % 32 or height % 32:
@@ -163,7 +163,7 @@ def _draw_cells(rng: np.random.Generator, kinds: Sequence[tuple[str, str]], widt
             return [Cell(width / 2, height / 2, 0.75 * width, 0.75 * height)]
         row, column = _AROUND[int(rng.integers(len(_AROUND)))]
         return [Cell(width * (1 + column) / 4, height * (1 + row) / 4, width / 2, height / 2)]
-    rows = usual_rows(count, width, height)
+    rows = default_rows(count, width, height)
     if count == 2 and kinds[0] != kinds[1] and rng.random() < _TURNED:
         rows = (1, 1) if rows == (2,) else (2,)
     tall = height / len(rows)

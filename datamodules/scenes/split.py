@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from datamodules.scenes.captions import captions, short_caption
+from datamodules.scenes.captions import caption_scene, short_caption
 from datamodules.scenes.scene import Scene, random_scene
 
 Split = Literal["train", "validation"]
@@ -26,13 +26,13 @@ def split_of(caption: str) -> Split:
     return "validation" if int.from_bytes(digest, "big") % 100 < _VALIDATION_PERCENT else "train"
 
 
-def scenes(split: Split, count: int, seed: int) -> Iterator[CaptionedScene]:
+def generate_scenes(split: Split, count: int, seed: int) -> Iterator[CaptionedScene]:
     """``count`` scenes of the split, always the same ones for the same seed."""
     found, number = 0, 0
     while found < count:
         scene_seed = (seed << 32) + number
         scene = random_scene(scene_seed)
         if split_of(short_caption(scene, scene_seed)) == split:
-            yield CaptionedScene(f"{seed}-{number:08d}", scene, captions(scene, scene_seed))
+            yield CaptionedScene(f"{seed}-{number:08d}", scene, caption_scene(scene, scene_seed))
             found += 1
         number += 1

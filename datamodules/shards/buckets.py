@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 32  # pixels: autoencoder 8, patch 2, middle stage 2
+SIDE_MULTIPLE = 32  # pixels: autoencoder 8, patch 2, middle stage 2
 _WIDEST = 4.0
 
 
@@ -26,12 +26,12 @@ def bucket_list(base_size: int) -> tuple[Bucket, ...]:
     One side runs from half to twice the base size (in steps of a sixteenth of it, at least 32), the other one
     is the nearest multiple of 32; upright and lying. 128 gives 9 buckets, 1024 gives 45.
     """
-    if base_size < SIDE or base_size % SIDE:
-        raise ValueError(f"base size {base_size} is no multiple of {SIDE}")
-    step = max(SIDE, base_size // 16 // SIDE * SIDE)
+    if base_size < SIDE_MULTIPLE or base_size % SIDE_MULTIPLE:
+        raise ValueError(f"base size {base_size} is no multiple of {SIDE_MULTIPLE}")
+    step = max(SIDE_MULTIPLE, base_size // 16 // SIDE_MULTIPLE * SIDE_MULTIPLE)
     found = set()
     for side in range(step, int(_WIDEST * base_size) + 1, step):
-        other = max(1, round(base_size**2 / side / SIDE)) * SIDE
+        other = max(1, round(base_size**2 / side / SIDE_MULTIPLE)) * SIDE_MULTIPLE
         if 1 / _WIDEST <= side / other <= _WIDEST:
             found |= {Bucket(side, other), Bucket(other, side)}
     return tuple(sorted(found))

@@ -9,12 +9,12 @@ from typing import Any, Literal
 from PIL import Image
 from tqdm import tqdm
 
-from datamodules.scenes.captions import annotations
-from datamodules.scenes.draw import draw
-from datamodules.scenes.split import CaptionedScene, Split, scenes
-from datamodules.shards.captions import find_table, read_table
-from datamodules.shards.folder import Candidate, Left, find_candidates, load_picture
-from datamodules.shards.latents import describe, to_latent
+from datamodules.scenes.captions import annotate_scene
+from datamodules.scenes.render import render_scene
+from datamodules.scenes.split import CaptionedScene, Split, generate_scenes
+from datamodules.shards.caption_files import find_table, read_table
+from datamodules.shards.image_folder import Candidate, SkippedImage, find_candidates, load_image
+from datamodules.shards.latents import describe_autoencoder, encode_sample
 from datamodules.shards.schema import SPLITS, Sample, SampleError
 from datamodules.shards.writer import DatasetWriter
 from pocketdit.encoders.contract import Autoencoder
@@ -35,7 +35,7 @@ class BuildReport:
     path: Path
     train: int
     validation: int
-    left: list[Left] = field(default_factory=list)
+    left: list[SkippedImage] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"left out {entry}" for entry in self.left[:_MOST_LINES]]
@@ -76,15 +76,15 @@ def build_scenes(
             kind="image" if autoencoder is None else "latent",
             name="scenes",
             source=f"datamodules.scenes, seed {seed}",
-            autoencoder=None if autoencoder is None else describe(autoencoder, base_size),
+            autoencoder=None if autoencoder is None else describe_autoencoder(autoencoder, base_size),
             overwrite=overwrite,
         ) as writer,
         _bar(train + validation, progress) as bar,
     ):
         for split, count in counts.items():
-            for captioned in scenes(split, count, seed):
+            for captioned in generate_scenes(split, count, seed):
                 sample = _scene_sample(captioned, seed, image_format)
-                writer.add(split, to_latent(sample, autoencoder, base_size) if autoencoder else sample)
+                writer.add(split, encode_sample(sample, autoencoder, base_size) if autoencoder else sample)
                 bar.update()
     return BuildReport(out, train, validation)
 
@@ -135,7 +135,7 @@ def build_folder(
             kind="image" if autoencoder is None else "latent",
             name=source.resolve().name,
             source=str(source.resolve()),
-            autoencoder=None if autoencoder is None else describe(autoencoder, base_size),
+            autoencoder=None if autoencoder is None else describe_autoencoder(autoencoder, base_size),
             overwrite=overwrite,
             validation_is_train=validation == "same",
         ) as writer,
@@ -144,7 +144,7 @@ def build_folder(
         samples = _loaded(candidates, max_side, left, bar)
         shared_out = _repeated(samples) if validation == "same" else _held_out(samples, validation_fraction)
         for split, sample in shared_out:
-            writer.add(split, to_latent(sample, autoencoder, base_size) if autoencoder else sample)
+            writer.add(split, encode_sample(sample, autoencoder, base_size) if autoencoder else sample)
             counts[split] += 1
         if not counts["train"]:
             raise _nothing_usable(source, left)
@@ -153,7 +153,7 @@ def build_folder(
 
 def _scene_sample(captioned: CaptionedScene, seed: int, image_format: str) -> Sample:
     file = io.BytesIO()
-    picture: Image.Image = draw(captioned.scene)
+    picture: Image.Image = render_scene(captioned.scene)
     picture.save(file, **_SCENE_FORMATS[image_format])
     return Sample(
         id=captioned.id,
@@ -162,35 +162,35 @@ def _scene_sample(captioned: CaptionedScene, seed: int, image_format: str) -> Sa
         height=picture.height,
         payload=file.getvalue(),
         extension=image_format,
-        annotations=annotations(captioned.scene, captioned.captions[0]),
+        annotations=annotate_scene(captioned.scene, captioned.captions[0]),
         seed=seed,
     )
 
 
-def _candidates(source: Path, captions: Path | None) -> tuple[list[Candidate], list[Left]]:
+def _candidates(source: Path, captions: Path | None) -> tuple[list[Candidate], list[SkippedImage]]:
     table = captions or find_table(source)
     found = list(find_candidates(source, read_table(table) if table else {}, table_only=captions is not None))
-    left = [entry for entry in found if isinstance(entry, Left)]
+    left = [entry for entry in found if isinstance(entry, SkippedImage)]
     candidates = [entry for entry in found if isinstance(entry, Candidate)]
     if not candidates:
         raise _nothing_usable(source, left)
     return sorted(candidates, key=lambda candidate: candidate.position), left
 
 
-def _nothing_usable(source: Path, left: list[Left]) -> UserError:
+def _nothing_usable(source: Path, left: list[SkippedImage]) -> UserError:
     if not left:
         return UserError(f"{source}: no picture (.png .jpg .jpeg .webp .bmp .tif) in this folder")
     return UserError(f"{source}: none of {len(left)} pictures is usable, the first: {left[0]}")
 
 
 def _loaded(
-    candidates: list[Candidate], max_side: int | None, left: list[Left], bar: "tqdm[None]"
+    candidates: list[Candidate], max_side: int | None, left: list[SkippedImage], bar: "tqdm[None]"
 ) -> Iterator[tuple[float, Sample]]:
     for candidate in candidates:
         try:
-            yield candidate.position, load_picture(candidate, max_side)
+            yield candidate.position, load_image(candidate, max_side)
         except SampleError as error:
-            left.append(Left(candidate.id, str(error)))
+            left.append(SkippedImage(candidate.id, str(error)))
         bar.update()
 
 

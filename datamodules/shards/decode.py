@@ -14,7 +14,7 @@ from datamodules.shards.buckets import Bucket, cover_box
 from datamodules.shards.schema import Sample, SampleError
 
 # What PIL raises for a file that is no picture, or a broken or hostile one.
-UNREADABLE = (
+DECODE_ERRORS = (
     OSError,
     ValueError,
     SyntaxError,
@@ -23,7 +23,7 @@ UNREADABLE = (
 )
 
 
-def unreadable(error: Exception) -> str:
+def describe_decode_error(error: Exception) -> str:
     """Why a picture does not decode, the same text every time (PIL's names an object's address)."""
     return "no known image format" if isinstance(error, UnidentifiedImageError) else str(error)
 
@@ -38,8 +38,8 @@ def open_image(sample: Sample) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(sample.payload))
-    except UNREADABLE as error:
-        raise SampleError(f"image does not decode ({unreadable(error)})") from error
+    except DECODE_ERRORS as error:
+        raise SampleError(f"image does not decode ({describe_decode_error(error)})") from error
     if image.size != (sample.width, sample.height):
         raise SampleError(f"image is {image.width}x{image.height}, json says {sample.width}x{sample.height}")
     return image
@@ -61,8 +61,8 @@ def decode_image(
         image.draft("RGB", bucket)
         image.load()
         picture = image if image.mode == "RGB" else image.convert("RGB")
-    except UNREADABLE as error:
-        raise SampleError(f"image does not decode ({unreadable(error)})") from error
+    except DECODE_ERRORS as error:
+        raise SampleError(f"image does not decode ({describe_decode_error(error)})") from error
     if picture.size != bucket:
         box = cover_box(*picture.size, bucket, across, down)
         picture = picture.resize(bucket, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from datamodules.shards.scan import BrokenShardError, Group, scan_shard
+from datamodules.shards.scan import BrokenShardError, MemberGroup, scan_shard
 from datamodules.shards.schema import Kind, SampleError, parse_metadata, payload_extension
 from pocketdit.files import write_atomically
 
@@ -123,7 +123,7 @@ def build_index(folder: Path, shards: list[Path], kind: Kind) -> SplitIndex:
     return SplitIndex(folder=folder, kind=kind, shards=tuple(p.name for p in shards), skipped=tuple(skipped), **columns)
 
 
-def _size(file: BinaryIO, group: Group, kind: Kind) -> tuple[int, int]:
+def _size(file: BinaryIO, group: MemberGroup, kind: Kind) -> tuple[int, int]:
     if duplicates := group.duplicates():
         raise SampleError(f"member {duplicates[0]} appears twice")
     extensions = {member.extension: member for member in group.members}

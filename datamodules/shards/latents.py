@@ -12,11 +12,11 @@ from datamodules.shards.schema import LATENT_EXTENSION, Sample
 from pocketdit.encoders.contract import Autoencoder
 
 
-def to_latent(sample: Sample, autoencoder: Autoencoder, base_size: int) -> Sample:
+def encode_sample(sample: Sample, autoencoder: Autoencoder, base_size: int) -> Sample:
     """The sample with its picture cut to its bucket and encoded; kept in half precision."""
     buckets = bucket_list(base_size)
     bucket = buckets[nearest_bucket(sample.width, sample.height, buckets)]
-    device = place_of(autoencoder)
+    device = device_of(autoencoder)
     image = decode_image(sample, bucket).to(device).float()[None] / 127.5 - 1
     with torch.inference_mode():
         latent = autoencoder.encode(image)[0].to("cpu", torch.float16)
@@ -32,13 +32,13 @@ def to_latent(sample: Sample, autoencoder: Autoencoder, base_size: int) -> Sampl
     )
 
 
-def place_of(autoencoder: Autoencoder) -> torch.device:
+def device_of(autoencoder: Autoencoder) -> torch.device:
     """Where the autoencoder's weights are; the CPU for one that has none."""
     weights = chain(autoencoder.parameters(), autoencoder.buffers()) if isinstance(autoencoder, torch.nn.Module) else ()
     return next((tensor.device for tensor in weights), torch.device("cpu"))
 
 
-def describe(autoencoder: Autoencoder, base_size: int) -> dict[str, Any]:
+def describe_autoencoder(autoencoder: Autoencoder, base_size: int) -> dict[str, Any]:
     """What dataset.json says of the autoencoder."""
     return {
         "class": f"{type(autoencoder).__module__}.{type(autoencoder).__qualname__}",

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.shards import draws
+from datamodules.shards import stateless_random
 from datamodules.shards.buckets import Bucket
 from datamodules.shards.decode import decode_image, decode_latent
 from datamodules.shards.index import SplitIndex
-from datamodules.shards.plan import Request
+from datamodules.shards.order import Request
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import SampleError, parse_sample
 from pocketdit.errors import RunError
@@ -85,9 +85,14 @@ class ShardBatches(Dataset["Batch | RunError"]):
 
     def _chances(self, epoch: int, rows: NDArray[np.int64]) -> list["_Chance"]:
         # One length of caption a batch, so that short ones are not padded to a long one's tokens.
-        length = float(draws.uniform(draws.CAPTION_LENGTH, self._seed, epoch, rows[:1])[0])
-        purposes = (draws.CAPTION, draws.CROP_ACROSS, draws.CROP_DOWN, draws.FLIP)
-        columns = [draws.uniform(purpose, self._seed, epoch, rows).tolist() for purpose in purposes]
+        length = float(stateless_random.uniform(stateless_random.CAPTION_LENGTH, self._seed, epoch, rows[:1])[0])
+        purposes = (
+            stateless_random.CAPTION,
+            stateless_random.CROP_ACROSS,
+            stateless_random.CROP_DOWN,
+            stateless_random.FLIP,
+        )
+        columns = [stateless_random.uniform(purpose, self._seed, epoch, rows).tolist() for purpose in purposes]
         return [_Chance(length, *values) for values in zip(*columns, strict=True)]
 
     def _fetch(self, row: int, chance: "_Chance", skipped: list[str]) -> dict[str, Any] | None:

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.loops.progress import _ProcessedTracker
 
-from datamodules.shards.buckets import SIDE, assign_buckets, exact_buckets
+from datamodules.shards.buckets import SIDE_MULTIPLE, assign_buckets, exact_buckets
 from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.loader import BatchLoader, ShardBatches, SizedBatchLoader, SkipCount
-from datamodules.shards.plan import BatchStream, batches_per_epoch, ordered_batches
+from datamodules.shards.order import BatchStream, batches_per_epoch, validation_batches
 from datamodules.shards.schema import SPLITS, DatasetInfo, read_info
 from pocketdit.errors import ConfigError, RunError
 
@@ -69,8 +69,8 @@ class ShardDataModule(LightningDataModule):
         ):
             if value is not None and value < minimum:
                 raise ConfigError(f"{name}: {value} is less than {minimum}")
-        if base_size < SIDE or base_size % SIDE:
-            raise ConfigError(f"base_size: {base_size} is no multiple of {SIDE}")
+        if base_size < SIDE_MULTIPLE or base_size % SIDE_MULTIPLE:
+            raise ConfigError(f"base_size: {base_size} is no multiple of {SIDE_MULTIPLE}")
         valid = caption in ("random", "short", "long") if isinstance(caption, str) else 0 <= caption <= 1
         if not valid:
             raise ConfigError(f'caption: {caption!r} is not "random", "short", "long" or a probability')
@@ -144,7 +144,7 @@ class ShardDataModule(LightningDataModule):
             if not len(bucket_of):
                 return []
             world_size, rank = self._world()
-            requests = ordered_batches(
+            requests = validation_batches(
                 bucket_of, batch_size=self.validation_batch_size, world_size=world_size, rank=rank
             )
             self._validation = SizedBatchLoader(

@@ -7,13 +7,13 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from datamodules.shards.index import SplitIndex
-from datamodules.shards.scan import split_name
+from datamodules.shards.scan import split_member_name
 from datamodules.shards.schema import Sample, SampleError, parse_sample
 
 _OPEN_FILES = 64
 
 
-class Stored(NamedTuple):
+class RawSample(NamedTuple):
     """A sample's key in the shard and its members {extension: content}."""
 
     key: str
@@ -35,7 +35,7 @@ class ShardReader:
         """
         return parse_sample(self.members(row).members, self.index.kind)
 
-    def members(self, row: int) -> Stored:
+    def members(self, row: int) -> RawSample:
         """What is stored for a row, not interpreted.
 
         Raises:
@@ -77,7 +77,7 @@ class ShardReader:
         return {"index": self.index, "_files": OrderedDict()}
 
 
-def _plain_members(content: bytes) -> Stored | None:
+def _plain_members(content: bytes) -> RawSample | None:
     """Members whose headers are one block each, as all that our writer writes; None if there are others.
 
     A third of the time of ``_any_members``, which would be a fifth of that of decoding a small picture.
@@ -85,23 +85,23 @@ def _plain_members(content: bytes) -> Stored | None:
     key, members, offset = "", {}, 0
     while offset < len(content):
         info = tarfile.TarInfo.frombuf(content[offset : offset + tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
-        named = split_name(info.name)
+        named = split_member_name(info.name)
         if not info.isreg() or named is None:
             return None
         offset += tarfile.BLOCKSIZE
         key, extension = named
         members[extension] = content[offset : offset + info.size]
         offset += -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return Stored(key, members)
+    return RawSample(key, members)
 
 
-def _any_members(content: bytes) -> Stored:
+def _any_members(content: bytes) -> RawSample:
     key, members = "", {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
         for info in tar:
-            named = split_name(info.name)
+            named = split_member_name(info.name)
             file = tar.extractfile(info)
             if named is not None and file is not None:
                 key, extension = named
                 members[extension] = file.read()
-    return Stored(key, members)
+    return RawSample(key, members)

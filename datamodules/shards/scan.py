@@ -20,7 +20,7 @@ class Member(NamedTuple):
 
 
 @dataclass
-class Group:
+class MemberGroup:
     """The adjacent members of one key: bytes [offset, offset + length) of the shard."""
 
     key: str
@@ -42,22 +42,22 @@ class BrokenShardError(Exception):
         self.reason = reason
 
 
-def split_name(name: str) -> tuple[str, str] | None:
+def split_member_name(name: str) -> tuple[str, str] | None:
     """(key, extension) of a member's name; None for names that WebDataset ignores."""
     match = _NAME.fullmatch(name)
     return (match[1], match[2].lower()) if match else None
 
 
-def scan_shard(file: BinaryIO) -> Iterator[Group]:
+def scan_shard(file: BinaryIO) -> Iterator[MemberGroup]:
     """Yields the samples in order; a last one that is cut off comes with the members that are whole.
 
     Raises:
         BrokenShardError: after the last readable sample, if the shard does not end as a tar ends.
     """
-    group: Group | None = None
+    group: MemberGroup | None = None
     try:
         for info in _members(file):
-            named = split_name(info.name)
+            named = split_member_name(info.name)
             if named is None or not info.isfile():
                 continue
             key, extension = named
@@ -65,7 +65,7 @@ def scan_shard(file: BinaryIO) -> Iterator[Group]:
                 yield group
                 group = None
             if group is None:
-                group = Group(key, info.offset, 0, [])
+                group = MemberGroup(key, info.offset, 0, [])
             group.members.append(Member(extension, info.offset_data, info.size))
             group.length = _padded(info.offset_data + info.size) - group.offset
     except BrokenShardError:

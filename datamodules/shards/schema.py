@@ -122,7 +122,7 @@ def parse_sample(members: Mapping[str, bytes], kind: Kind) -> Sample:
     )
 
 
-def serialise_sample(sample: Sample) -> dict[str, bytes]:
+def serialize_sample(sample: Sample) -> dict[str, bytes]:
     """The inverse of ``parse_sample``; the same bytes for the same sample."""
     data: dict[str, Any] = {
         "id": sample.id,
@@ -170,7 +170,7 @@ def read_info(dataset: Path) -> DatasetInfo:
     return info
 
 
-def serialise_info(info: DatasetInfo) -> str:
+def serialize_info(info: DatasetInfo) -> str:
     data: dict[str, Any] = {
         "schema": VERSION,
         "kind": info.kind,

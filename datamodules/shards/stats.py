@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from datamodules.shards.buckets import assign_buckets, exact_buckets
 from datamodules.shards.decode import decode_latent, open_image
 from datamodules.shards.index import SplitIndex, load_index
-from datamodules.shards.latents import to_latent
+from datamodules.shards.latents import encode_sample
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import SPLITS, SampleError, parse_metadata, read_info
 from pocketdit.encoders.contract import Autoencoder
@@ -21,7 +21,7 @@ _MOST_CAPTIONS = 2000
 _MOST_SIZES = 8
 
 
-def stats(path: Path, base_size: int = 128) -> str:
+def describe_dataset(path: Path, base_size: int = 128) -> str:
     """A table: samples, bytes, sizes, buckets of ``base_size`` and caption lengths of both splits.
 
     Raises:
@@ -55,7 +55,7 @@ def latent_statistics(path: Path, autoencoder: Autoencoder, base_size: int = 128
     for row in _spread(len(index), count):
         try:
             sample = reader.sample(row)
-            encoded = sample if index.kind == "latent" else to_latent(sample, autoencoder, base_size)
+            encoded = sample if index.kind == "latent" else encode_sample(sample, autoencoder, base_size)
             latent = decode_latent(encoded, None).double()
         except SampleError:
             continue

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from datamodules.shards.buckets import SIDE, Bucket
+from datamodules.shards.buckets import SIDE_MULTIPLE, Bucket
 from datamodules.shards.decode import decode_image, decode_latent
-from datamodules.shards.scan import BrokenShardError, Group, scan_shard
+from datamodules.shards.scan import BrokenShardError, MemberGroup, scan_shard
 from datamodules.shards.schema import SPLITS, DatasetInfo, Sample, SampleError, parse_sample, read_info
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
 
 
 @dataclass
-class Report:
+class ValidationReport:
     """``problems`` has a line for each; ``samples`` counts the good ones of each split."""
 
     path: Path
@@ -30,7 +30,7 @@ class Report:
         return "\n".join([*self.problems, f"{self.path}: {good} samples, {problems}"])
 
 
-def validate(path: Path) -> Report:
+def validate_dataset(path: Path) -> ValidationReport:
     """Checks the whole data set; never raises for what is wrong in it.
 
     Per sample: members, JSON fields, captions, that the image decodes and has its size, that the latent has
@@ -38,7 +38,7 @@ def validate(path: Path) -> Report:
     hold nothing, the counts of dataset.json, and, where all else is well, the shards' fingerprint. Other members
     beside a sample's own are allowed.
     """
-    report = Report(path)
+    report = ValidationReport(path)
     try:
         info = read_info(path)
     except UserError as error:
@@ -55,12 +55,12 @@ def validate(path: Path) -> Report:
     if not info.validation_is_train:
         shared = sorted(ids["train"] & ids["validation"])
         report.problems += [f"validation: id {name} is in train too" for name in shared]
-    if not report.problems and fingerprint_of(path) != info.fingerprint:
+    if not report.problems and compute_fingerprint(path) != info.fingerprint:
         report.problems.append("the shards are not byte for byte what dataset.json was written for")
     return report
 
 
-def fingerprint_of(path: Path) -> str:
+def compute_fingerprint(path: Path) -> str:
     """As the writer takes it: of the digests of the splits, each of the digests of its shards in order."""
     whole = hashlib.sha256()
     for split in SPLITS:
@@ -71,7 +71,7 @@ def fingerprint_of(path: Path) -> str:
     return whole.hexdigest()[:16]
 
 
-def _check_split(folder: Path, info: DatasetInfo, report: Report) -> set[str]:
+def _check_split(folder: Path, info: DatasetInfo, report: ValidationReport) -> set[str]:
     keys: Counter[str] = Counter()
     places: dict[str, str] = {}
     for path in sorted(folder.glob("*.tar")):
@@ -113,7 +113,7 @@ def _samples(path: Path, info: DatasetInfo) -> Iterator[tuple[str, Sample] | str
         yield f"cannot be read ({error.strerror})"
 
 
-def _parsed(file: BinaryIO, group: Group, info: DatasetInfo) -> Sample:
+def _parsed(file: BinaryIO, group: MemberGroup, info: DatasetInfo) -> Sample:
     if duplicates := group.duplicates():
         raise SampleError(f"member {duplicates[0]} appears twice")
     contents = {}
@@ -128,8 +128,8 @@ def _problems(sample: Sample, info: DatasetInfo) -> list[str]:
         if info.kind == "image":
             decode_image(sample, Bucket(sample.width, sample.height))
         else:
-            if sample.width % SIDE or sample.height % SIDE:
-                raise SampleError(f"size {sample.width}x{sample.height} is not in multiples of {SIDE} pixels")
+            if sample.width % SIDE_MULTIPLE or sample.height % SIDE_MULTIPLE:
+                raise SampleError(f"size {sample.width}x{sample.height} is not in multiples of {SIDE_MULTIPLE} pixels")
             decode_latent(sample, info.autoencoder)
     except SampleError as error:
         return [str(error)]

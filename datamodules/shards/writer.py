@@ -14,8 +14,8 @@ from datamodules.shards.schema import (
     Kind,
     Sample,
     extensions_of,
-    serialise_info,
-    serialise_sample,
+    serialize_info,
+    serialize_sample,
 )
 from pocketdit.errors import UserError
 from pocketdit.files import write_atomically
@@ -61,7 +61,7 @@ class DatasetWriter:
     def add(self, split: str, sample: Sample) -> None:
         if sample.extension not in extensions_of(self._kind):
             raise ValueError(f"a data set of kind {self._kind!r} takes no .{sample.extension}")
-        self._splits[split].add(serialise_sample(sample))
+        self._splits[split].add(serialize_sample(sample))
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +86,7 @@ class DatasetWriter:
             autoencoder=self._autoencoder,
             validation_is_train=self._validation_is_train,
         )
-        write_atomically(self._out / "dataset.json", serialise_info(info))
+        write_atomically(self._out / "dataset.json", serialize_info(info))
         (self._out / _MARKER).unlink(missing_ok=True)
 
 

@@ -1,1 +1,1 @@
-"""The world of drawn scenes: prompts, judges and encoders that need no download."""
+"""Evaluation on rendered scenes: prompts, judges and encoders that need no download."""

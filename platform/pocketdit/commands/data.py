@@ -23,15 +23,15 @@ def add_data(verbs: argparse._SubParsersAction) -> None:
     build.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
     build.add_argument("--if-missing", action="store_true", help="do nothing where the data set is there")
     build.set_defaults(call=call_data_build)
-    validate = kinds.add_parser("validate", help="check every sample of every shard")
-    validate.add_argument("path", type=Path)
-    validate.set_defaults(call=call_data_validate)
-    stats = kinds.add_parser("stats", help="sizes, aspect ratios, captions")
-    stats.add_argument("path", type=Path)
-    stats.add_argument("--sheet", type=Path, help="also write a contact sheet with captions to this PNG")
-    stats.add_argument("--latents", type=Path, metavar="YAML", help="also measure the latents' mean and standard "
+    validate_dataset = kinds.add_parser("validate", help="check every sample of every shard")
+    validate_dataset.add_argument("path", type=Path)
+    validate_dataset.set_defaults(call=call_data_validate)
+    describe_dataset = kinds.add_parser("stats", help="sizes, aspect ratios, captions")
+    describe_dataset.add_argument("path", type=Path)
+    describe_dataset.add_argument("--sheet", type=Path, help="also write a contact sheet with captions to this PNG")
+    describe_dataset.add_argument("--latents", type=Path, metavar="YAML", help="also measure the latents' mean and standard "
                        "deviation in each channel of this experiment's autoencoder")  # fmt: skip
-    stats.set_defaults(call=call_data_stats)
+    describe_dataset.set_defaults(call=call_data_stats)
 
 
 def call_data_build(args: argparse.Namespace) -> None:
@@ -112,9 +112,9 @@ def number(text: str, option: str) -> float:
 
 
 def call_data_validate(args: argparse.Namespace) -> None:
-    from datamodules.shards.validate import validate
+    from datamodules.shards.validate import validate_dataset
 
-    report = validate(args.path)
+    report = validate_dataset(args.path)
     print(report)
     if report.problems:
         raise RunError(f"{args.path} is not in order: {len(report.problems)} problems above")
@@ -122,9 +122,9 @@ def call_data_validate(args: argparse.Namespace) -> None:
 
 def call_data_stats(args: argparse.Namespace) -> None:
     autoencoder, base_size = autoencoder_of(args.latents) if args.latents else (None, 128)
-    from datamodules.shards.stats import contact_sheet, latent_statistics, stats
+    from datamodules.shards.stats import contact_sheet, latent_statistics, describe_dataset
 
-    print(stats(args.path, base_size))
+    print(describe_dataset(args.path, base_size))
     if autoencoder is not None:
         print(f"\n{latent_statistics(args.path, autoencoder, base_size)}")
     if args.sheet:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from datamodules.scenes.captions import annotations, captions, scene_from_annotations, short_caption
-from datamodules.scenes.expectation import expectation
+from datamodules.scenes.captions import annotate_scene, caption_scene, scene_from_annotations, short_caption
+from datamodules.scenes.expectation import parse_expectation
 from datamodules.scenes.scene import BACKGROUNDS, Object, Scene, random_scene
 from pocketdit.errors import UserError
 
-SAMPLES = [(scene := random_scene(seed), captions(scene, seed)) for seed in range(800)]
+SAMPLES = [(scene := random_scene(seed), caption_scene(scene, seed)) for seed in range(800)]
 COUNTS = {"a": 1, "an": 1, "two": 2, "three": 3, "four": 4}
 
 
@@ -102,20 +102,20 @@ def test_short_captions_tell_all_that_is_not_usual() -> None:
 def test_some_captions_tell_what_is_usual_too() -> None:
     for words in ("large", "in the center", "on a white background", "left of"):
         assert 0.01 < sum(words in short for _, (short, _) in SAMPLES) / len(SAMPLES) < 0.2
-    tags = Counter(expectation(short)["tag"] for _, (short, _) in SAMPLES)
+    tags = Counter(parse_expectation(short)["tag"] for _, (short, _) in SAMPLES)
     assert set(tags) == {"single_object", "color_attr", "position", "counting"} and min(tags.values()) > 80
 
 
 def test_seed_decides_the_words() -> None:
     for seed, (scene, texts) in enumerate(SAMPLES[:50]):
-        assert captions(scene, seed) == texts and short_caption(scene, seed) == texts[0]
+        assert caption_scene(scene, seed) == texts and short_caption(scene, seed) == texts[0]
     scene = next(scene for scene, _ in SAMPLES if len({item.kind for item in scene.objects}) == 2)
     assert len({short_caption(scene, seed) for seed in range(30)}) > 2
 
 
 def test_expectation_counts_what_the_scene_holds() -> None:
     for scene, (short, _) in SAMPLES:
-        asked = expectation(short)
+        asked = parse_expectation(short)
         assert asked["prompt"] == short
         wanted = Counter({(e["class"], e["color"]): e["count"] for e in asked["include"]})
         assert wanted == Counter(item.kind for item in scene.objects)
@@ -159,18 +159,18 @@ def test_expectation_counts_what_the_scene_holds() -> None:
     ],
 )
 def test_known_expectations(caption: str, expected: dict[str, Any]) -> None:
-    assert expectation(caption) == {**expected, "prompt": caption}
+    assert parse_expectation(caption) == {**expected, "prompt": caption}
 
 
 @pytest.mark.parametrize("caption", ["", "a cat", "a red circle near a blue square", "two red circle", "a red circles"])
 def test_other_captions_are_refused(caption: str) -> None:
     with pytest.raises(UserError, match="is not like"):
-        expectation(caption)
+        parse_expectation(caption)
 
 
 def test_annotations_give_the_scene_back_through_json() -> None:
     for scene, (short, _) in SAMPLES:
-        record = json.loads(json.dumps(annotations(scene, short)))
+        record = json.loads(json.dumps(annotate_scene(scene, short)))
         assert scene_from_annotations(record) == scene
         assert record["geneval"]["prompt"] == short and record["background"] in BACKGROUNDS
         for item in record["objects"]:

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from datamodules.scenes.draw import OUTLINES
-from datamodules.scenes.scene import REACH, SIZES, Object, clear_relation, random_scene, usual_rows
+from datamodules.scenes.render import OUTLINES
+from datamodules.scenes.scene import REACH, SIZES, Object, clear_relation, default_rows, random_scene
 from pocketdit.errors import UserError
 
 SCENES = [random_scene(seed) for seed in range(600)]
@@ -43,7 +43,7 @@ def test_small_and_large_are_clearly_different_and_large_enough() -> None:
     assert min(item.radius for scene in SCENES for item in scene.objects) > 10
     for scene in SCENES:
         radii = {size: [item.radius for item in scene.objects if item.size == size] for size in SIZES}
-        if all(radii.values()) and len(set(usual_rows(len(scene.objects), scene.width, scene.height))) == 1:
+        if all(radii.values()) and len(set(default_rows(len(scene.objects), scene.width, scene.height))) == 1:
             assert max(radii["small"]) < 0.8 * min(radii["large"])
 
 
@@ -62,7 +62,7 @@ def test_most_pictures_are_composed_as_usual() -> None:
      (3, (96, 160), (1, 1, 1)), (4, (160, 96), (2, 2))],
 )  # fmt: skip
 def test_usual_rows(count: int, size: tuple[int, int], rows: tuple[int, ...]) -> None:
-    assert usual_rows(count, *size) == rows
+    assert default_rows(count, *size) == rows
     for scene in SCENES:
         if len(scene.objects) == count and (scene.width, scene.height) == size:
             heights = sorted(item.y for item in scene.objects)

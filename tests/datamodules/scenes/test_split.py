@@ -2,9 +2,9 @@
 
 from itertools import islice
 
-from datamodules.scenes.split import scenes, split_of
+from datamodules.scenes.split import generate_scenes, split_of
 
-TRAIN, VALIDATION = list(scenes("train", 600, seed=3)), list(scenes("validation", 100, seed=3))
+TRAIN, VALIDATION = list(generate_scenes("train", 600, seed=3)), list(generate_scenes("validation", 100, seed=3))
 
 
 def test_no_caption_is_in_both_splits() -> None:
@@ -21,8 +21,8 @@ def test_splits_share_no_scene_and_no_id() -> None:
 
 
 def test_the_same_for_ever() -> None:
-    assert list(islice(scenes("train", 10**9, seed=3), 20)) == TRAIN[:20]
-    assert next(scenes("train", 1, seed=4)) != TRAIN[0]
+    assert list(islice(generate_scenes("train", 10**9, seed=3), 20)) == TRAIN[:20]
+    assert next(generate_scenes("train", 1, seed=4)) != TRAIN[0]
     # A change of these would move captions between the splits of data sets already built.
     assert split_of("a blue square") == "validation"
     assert split_of("a red circle") == "train"

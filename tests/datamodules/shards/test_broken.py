@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.shards.module import ShardDataModule
-from datamodules.shards.validate import validate
+from datamodules.shards.validate import validate_dataset
 from pocketdit.errors import RunError, UserError
 
 Members = list[tuple[str, bytes]]
@@ -159,7 +159,7 @@ def test_broken_shard_is_skipped_counted_and_named(
     assert module.skipped >= 1
     messages = [record.getMessage() for record in caplog.records if "skipped train/00001.tar" in record.message]
     assert len(messages) == module.skipped
-    report = validate(path)
+    report = validate_dataset(path)
     assert report.samples["train"] == 40 - lost
     named = "\n".join(line for line in report.problems if line.startswith("train/00001.tar: "))
     for text in ("\n".join(messages), named):
@@ -223,4 +223,4 @@ def test_a_data_set_broken_as_a_whole_is_one_clear_line(
     with pytest.raises(UserError, match=message) as error:
         ShardDataModule(str(path), batch_size=4, workers=0).setup()
     assert "\n" not in str(error.value)
-    assert validate(path).problems
+    assert validate_dataset(path).problems

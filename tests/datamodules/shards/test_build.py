@@ -17,8 +17,8 @@ from datamodules.shards.index import load_index
 from datamodules.shards.module import ShardDataModule
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import Sample, read_info
-from datamodules.shards.stats import contact_sheet, latent_statistics, stats
-from datamodules.shards.validate import validate
+from datamodules.shards.stats import contact_sheet, describe_dataset, latent_statistics
+from datamodules.shards.validate import validate_dataset
 from pocketdit.encoders.dct import DCTAutoencoder
 from pocketdit.errors import UserError
 
@@ -33,7 +33,7 @@ def _picture(path: Path, size: tuple[int, int] = (200, 150), mode: str = "RGB", 
 def _build(source: Path, out: Path, **options: object) -> dict[str, Sample]:
     """All samples by id."""
     build_folder(source, out, progress=False, **options)
-    report = validate(out)
+    report = validate_dataset(out)
     assert report.problems == []
     found = {}
     for split in ("train", "validation"):
@@ -191,7 +191,7 @@ def test_same_pictures_can_serve_for_validation(tmp_path: Path) -> None:
         _picture(source / f"{number}.png").with_suffix(".txt").write_text("x")
     report = build_folder(source, tmp_path / "out", validation="same", progress=False)
     assert (report.train, report.validation) == (3, 3)
-    assert validate(tmp_path / "out").problems == []
+    assert validate_dataset(tmp_path / "out").problems == []
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_scenes_are_reproducible_disjoint_and_annotated(tmp_path: Path) -> None:
     for name in ("a", "b"):
         build_scenes(tmp_path / name, 30, 10, seed=5, progress=False)
     assert read_info(tmp_path / "a").fingerprint == read_info(tmp_path / "b").fingerprint
-    report = validate(tmp_path / "a")
+    report = validate_dataset(tmp_path / "a")
     assert report.problems == []
     assert report.samples == {"train": 30, "validation": 10}
     sample = ShardReader(load_index(tmp_path / "a", "train", "image")).sample(0)
@@ -236,13 +236,13 @@ def test_scenes_are_reproducible_disjoint_and_annotated(tmp_path: Path) -> None:
 @pytest.mark.parametrize("image_format", ["jpg", "webp"])
 def test_scenes_in_other_formats(tmp_path: Path, image_format: str) -> None:
     build_scenes(tmp_path / "a", 5, 2, image_format=image_format, progress=False)  # type: ignore[arg-type]
-    assert validate(tmp_path / "a").problems == []
+    assert validate_dataset(tmp_path / "a").problems == []
 
 
 def test_latents_are_those_of_the_cut_pictures(tmp_path: Path) -> None:
     build_scenes(tmp_path / "images", 12, 2, progress=False)
     build_scenes(tmp_path / "latents", 12, 2, autoencoder=Averages(), progress=False)
-    assert validate(tmp_path / "latents").problems == []
+    assert validate_dataset(tmp_path / "latents").problems == []
     assert read_info(tmp_path / "latents").autoencoder["channels"] == 3  # type: ignore[index]
     images, latents = (
         {
@@ -259,14 +259,14 @@ def test_latents_are_those_of_the_cut_pictures(tmp_path: Path) -> None:
 
 def test_stats_and_contact_sheet(tmp_path: Path) -> None:
     build_scenes(tmp_path / "a", 20, 3, progress=False)
-    text = stats(tmp_path / "a")
+    text = describe_dataset(tmp_path / "a")
     assert "train: 20 samples, 1 shards" in text
     assert "bucket 128x128" in text
     assert "words of the first caption" in text
     sheet = Image.open(contact_sheet(tmp_path / "a", tmp_path / "sheet.png", count=8, columns=4))
     assert sheet.size == (4 * 192, 2 * 256)
     build_scenes(tmp_path / "b", 4, 1, autoencoder=Averages(), progress=False)
-    assert "latent data set" in stats(tmp_path / "b")
+    assert "latent data set" in describe_dataset(tmp_path / "b")
     with pytest.raises(UserError, match="holds latents"):
         contact_sheet(tmp_path / "b", tmp_path / "sheet.png")
 

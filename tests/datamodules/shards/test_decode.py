@@ -1,4 +1,4 @@
-"""Decoding, captions and the stateless draws."""
+"""Decoding, captions and the stateless stateless_random."""
 
 import io
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.shards import draws
+from datamodules.shards import stateless_random
 from datamodules.shards.buckets import Bucket
 from datamodules.shards.decode import decode_image
 from datamodules.shards.loader import choose_caption
@@ -89,12 +89,12 @@ def test_caption_choices_have_their_probabilities() -> None:
 
 
 def test_draws_are_uniform_independent_and_fixed_for_ever() -> None:
-    values = draws.uniform(draws.CAPTION, 0, np.arange(100)[:, None], np.arange(100))
+    values = stateless_random.uniform(stateless_random.CAPTION, 0, np.arange(100)[:, None], np.arange(100))
     assert abs(values.mean() - 0.5) < 0.01
     assert abs(np.var(values) - 1 / 12) < 0.003
     assert abs(np.corrcoef(values[:-1].ravel(), values[1:].ravel())[0, 1]) < 0.03
     assert len(np.unique(values)) == values.size
     # Known values: a change of the generator would silently break the resume of older checkpoints.
-    assert draws.bits(1, 2, 3).item() == 15020427595393229491
-    assert draws.permutation(8, 0, 1).tolist() == [3, 0, 1, 5, 2, 7, 4, 6]
-    assert draws.bits(-1, 5).item() != draws.bits(1, 5).item()
+    assert stateless_random.bits(1, 2, 3).item() == 15020427595393229491
+    assert stateless_random.permutation(8, 0, 1).tolist() == [3, 0, 1, 5, 2, 7, 4, 6]
+    assert stateless_random.bits(-1, 5).item() != stateless_random.bits(1, 5).item()

@@ -11,7 +11,7 @@ import pytest
 from datamodules.shards import index as index_module
 from datamodules.shards.index import load_index
 from datamodules.shards.reader import ShardReader
-from datamodules.shards.schema import Sample, serialise_sample
+from datamodules.shards.schema import Sample, serialize_sample
 
 
 def test_every_row_reads_its_own_sample(make_dataset: Callable[..., Path]) -> None:
@@ -95,7 +95,7 @@ def test_tars_of_other_programs_are_read(tmp_path: Path, make_sample: Callable[.
         directory.type = tarfile.DIRTYPE
         tar.addfile(directory)
         for number in range(3):
-            members = {**serialise_sample(make_sample(number)), "txt": b"more"}
+            members = {**serialize_sample(make_sample(number)), "txt": b"more"}
             for extension, content in members.items():
                 info = tarfile.TarInfo(f"d/{long}é{number}.{extension}")
                 info.size = len(content)

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from datamodules.shards.schema import LATENT_EXTENSION, Sample
-from datamodules.shards.validate import validate
+from datamodules.shards.validate import validate_dataset
 from datamodules.shards.writer import DatasetWriter
 
 
@@ -17,7 +17,7 @@ def _latent(shape: tuple[int, ...], value: float = 0.0, name: str = "latent") ->
 
 
 def test_a_good_data_set_has_no_problem(make_dataset: Callable[..., Path]) -> None:
-    report = validate(make_dataset())
+    report = validate_dataset(make_dataset())
     assert report.problems == []
     assert str(report).endswith("40 good train, 6 good validation samples, no problem")
 
@@ -26,7 +26,7 @@ def test_duplicates_and_overlap_are_named(tmp_path: Path, make_sample: Callable[
     with DatasetWriter(tmp_path / "d", kind="image", name="d", source="test") as writer:
         for split, number in (("train", 1), ("train", 1), ("train", 2), ("validation", 2)):
             writer.add(split, make_sample(number))
-    assert validate(tmp_path / "d").problems == [
+    assert validate_dataset(tmp_path / "d").problems == [
         "train/00000.tar: sample 00000001: id train-1 is that of train/00000.tar: sample 00000000 too",
         "train: 2 good samples, dataset.json says 3",
         "validation: id train-2 is in train too",
@@ -36,10 +36,10 @@ def test_duplicates_and_overlap_are_named(tmp_path: Path, make_sample: Callable[
 def test_a_key_in_two_shards_and_a_missing_shard_are_named(make_dataset: Callable[..., Path]) -> None:
     path = make_dataset()
     (path / "train" / "00002.tar").write_bytes((path / "train" / "00001.tar").read_bytes())
-    problems = validate(path).problems
+    problems = validate_dataset(path).problems
     assert "train/00002.tar: sample 00000007: its key is in the split before" in problems
     (path / "train" / "00002.tar").unlink()
-    assert validate(path).problems == ["train: 33 good samples, dataset.json says 40"]
+    assert validate_dataset(path).problems == ["train: 33 good samples, dataset.json says 40"]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_latents_are_checked(tmp_path: Path, payload: bytes, problem: str | None
     autoencoder = {"class": "test", "channels": 16, "factor": 8}
     with DatasetWriter(tmp_path / "d", kind="latent", name="d", source="test", autoencoder=autoencoder) as writer:
         writer.add("train", Sample("a", ("one",), 160, 96, payload, LATENT_EXTENSION))
-    problems = validate(tmp_path / "d").problems
+    problems = validate_dataset(tmp_path / "d").problems
     if problem is None:
         assert problems == []
     else:
@@ -73,4 +73,4 @@ def test_a_change_that_every_reader_takes_is_found(make_dataset: Callable[..., P
     letter = content.index(b'["', content.index(b'"captions"')) + 2
     content[letter] = ord("Z")
     shard.write_bytes(content)
-    assert validate(path).problems == ["the shards are not byte for byte what dataset.json was written for"]
+    assert validate_dataset(path).problems == ["the shards are not byte for byte what dataset.json was written for"]

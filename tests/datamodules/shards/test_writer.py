@@ -8,7 +8,7 @@ import pytest
 import webdataset
 
 from datamodules.shards.index import load_index
-from datamodules.shards.schema import Sample, parse_sample, read_info, serialise_sample
+from datamodules.shards.schema import Sample, parse_sample, read_info, serialize_sample
 from datamodules.shards.writer import DatasetWriter
 from pocketdit.errors import UserError
 
@@ -34,7 +34,7 @@ def _abandon(out: Path, sample: Sample, **options: object) -> None:
 
 def test_a_sample_survives_serialising(make_sample: Callable[..., Sample]) -> None:
     sample = Sample("é", ("a", "b"), 128, 128, make_sample(0).payload, "png", {"objects": [1.5]}, seed=3)
-    assert parse_sample(serialise_sample(sample), "image") == sample
+    assert parse_sample(serialize_sample(sample), "image") == sample
 
 
 def test_the_same_samples_give_the_same_bytes(make_dataset: Callable[..., Path]) -> None:

@@ -1,0 +1,143 @@
+"""A folder of the user's own pictures, of any size and kind, as samples."""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from datamodules.shards.caption_files import Table, captions_beside
+from datamodules.shards.decode import DECODE_ERRORS, describe_decode_error
+from datamodules.shards.schema import Sample, SampleError
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_KEPT = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A picture with captions; ``position`` in [0, 1) is a hash of its id, which decides its split."""
+
+    id: str
+    path: Path
+    captions: tuple[str, ...]
+    position: float
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """A picture that is left out, and why."""
+
+    id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.reason}"
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All pictures below ``folder``, sorted; names that begin with a dot are passed over."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in _SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def find_candidates(folder: Path, table: Table, *, table_only: bool) -> Iterator[Candidate | SkippedImage]:
+    """Every picture with its captions, and every row of the table that has no picture.
+
+    Captions beside a picture come before the table, unless ``table_only``.
+    """
+    pictures = find_images(folder)
+    for path in pictures:
+        name = path.relative_to(folder).as_posix()
+        try:
+            captions = None if table_only else captions_beside(path)
+        except SampleError as error:
+            yield SkippedImage(name, str(error))
+            continue
+        captions = captions or table.get(path.resolve())
+        if captions:
+            yield Candidate(name, path, tuple(captions), _position(name))
+        else:
+            yield SkippedImage(name, "no caption (a .txt or .json beside it, or a row of a table)")
+    known = {path.resolve() for path in pictures}
+    for path in table:
+        if path not in known:
+            yield SkippedImage(str(path), "in the caption table, but no picture of that name below the folder")
+
+
+def load_image(candidate: Candidate, max_side: int | None = None) -> Sample:
+    """The sample of a picture: its own bytes where they can stay, else encoded anew.
+
+    Bytes stay if the file is a PNG, JPEG or WebP in RGB, upright, a single frame and not above ``max_side``.
+    Else it is turned as its EXIF orientation says, laid on white, scaled down, and stored as JPEG (quality
+    95) if it was one and as PNG otherwise.
+
+    Raises:
+        SampleError: the file does not decode.
+    """
+    try:
+        content = candidate.path.read_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image: Image.Image = Image.open(io.BytesIO(content))
+        image.load()
+        keep = _can_stay(image, max_side)
+        extension = _KEPT[image.format or ""] if keep else "jpg" if image.format in ("JPEG", "MPO") else "png"
+        if not keep:
+            image = _shrunk(_on_white(ImageOps.exif_transpose(image)), max_side)
+            content = _encoded(image, extension)
+    except DECODE_ERRORS as error:
+        raise SampleError(f"does not decode ({describe_decode_error(error)})") from error
+    return Sample(candidate.id, candidate.captions, image.width, image.height, content, extension)
+
+
+def _can_stay(image: Image.Image, max_side: int | None) -> bool:
+    return (
+        image.format in _KEPT
+        and image.mode == "RGB"
+        and "transparency" not in image.info
+        and image.getexif().get(_ORIENTATION, 1) == 1
+        and getattr(image, "n_frames", 1) == 1
+        and (max_side is None or max(image.size) <= max_side)
+    )
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # PIL would clip 16 bits to 8 instead of scaling them.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _shrunk(image: Image.Image, max_side: int | None) -> Image.Image:
+    if max_side is None or max(image.size) <= max_side:
+        return image
+    scale = max_side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _encoded(image: Image.Image, extension: str) -> bytes:
+    file = io.BytesIO()
+    if extension == "jpg":
+        image.save(file, format="JPEG", quality=95, subsampling=0)
+    else:
+        image.save(file, format="PNG")
+    return file.getvalue()
+
+
+def _position(name: str) -> float:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") / 2**64

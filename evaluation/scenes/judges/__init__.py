@@ -1,0 +1,1 @@
+"""Rule-based judges of scene images: object detection, colors, question answering and noun chunks."""

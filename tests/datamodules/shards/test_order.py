@@ -1,0 +1,104 @@
+"""Properties of the batch plan."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from datamodules.shards.order import BatchStream, batch_sizes, epoch_batches, validation_batches
+from pocketdit.errors import RunError
+
+
+def _columns(rows: int, shards: int = 9, buckets: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(rows)
+    return np.sort(rng.integers(0, shards, rows)), rng.integers(0, buckets, rows)
+
+
+def _flat(batches: list[np.ndarray]) -> list[int]:
+    return [int(row) for batch in batches for row in batch]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+@pytest.mark.parametrize("window", [1, 2, 64])
+@pytest.mark.parametrize("rows", [41, 320])
+def test_epoch_uses_every_row_once_in_batches_of_one_bucket(rows: int, window: int, world_size: int) -> None:
+    shards, buckets = _columns(rows)
+    for epoch in range(3):
+        batches = list(
+            epoch_batches(shards, buckets, batch_size=8, seed=1, epoch=epoch, world_size=world_size, window=window)
+        )
+        assert sorted(_flat(batches)) == list(range(rows))
+        assert all(len(set(buckets[batch].tolist())) == 1 for batch in batches)
+        assert all(1 <= len(batch) <= 8 for batch in batches)
+        assert len(batches) % world_size == 0
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_ranks_share_an_epoch_without_overlap_in_equal_numbers_of_batches(world_size: int) -> None:
+    shards, buckets = _columns(100)
+    seen, lengths = [], set()
+    for rank in range(world_size):
+        stream = BatchStream(shards, buckets, batch_size=6, seed=3, world_size=world_size, rank=rank, window=2)
+        requests = list(islice(stream, stream.batches_per_epoch + 1))
+        assert [request.epoch for request in requests] == [0] * stream.batches_per_epoch + [1]
+        lengths.add(stream.batches_per_epoch)
+        seen += [request.rows for request in requests[:-1]]
+    assert len(lengths) == 1
+    assert sorted(_flat(seen)) == list(range(100))
+
+
+def test_most_batches_are_full_and_only_bucket_ends_are_smaller() -> None:
+    sizes = batch_sizes([100, 33, 0, 8], batch_size=8, world_size=1)
+    assert sizes == [[8] * 12 + [4], [8, 8, 8, 8, 1], [], [8]]
+
+
+def test_largest_batches_are_split_for_equal_steps() -> None:
+    sizes = batch_sizes([20, 3], batch_size=8, world_size=6)
+    assert sum(map(len, sizes)) == 6
+    assert [sum(bucket) for bucket in sizes] == [20, 3]
+    assert max(map(max, sizes)) == 4
+
+
+@pytest.mark.parametrize(("counts", "batch_size", "world_size"), [([3], 8, 4), ([10], 1, 3)])
+def test_too_few_samples_for_equal_steps_are_refused(counts: list[int], batch_size: int, world_size: int) -> None:
+    with pytest.raises(RunError, match=f"cannot be shared out evenly to {world_size} processes"):
+        batch_sizes(counts, batch_size, world_size)
+
+
+def test_plan_depends_on_seed_and_epoch_only() -> None:
+    shards, buckets = _columns(100)
+
+    def rows(seed: int, epoch: int) -> list[int]:
+        return _flat(list(epoch_batches(shards, buckets, batch_size=8, seed=seed, epoch=epoch, window=2)))
+
+    assert rows(0, 0) == rows(0, 0)
+    assert rows(0, 0) != rows(1, 0)
+    assert rows(0, 0) != rows(0, 1)
+
+
+def test_a_window_reads_only_its_own_shards_and_leftovers() -> None:
+    shards, buckets = _columns(900, shards=9, buckets=2)
+    batches = list(epoch_batches(shards, buckets, batch_size=8, seed=0, epoch=0, window=3))
+    first_third = set(shards[np.concatenate(batches[: len(batches) // 3 - 4])].tolist())
+    assert len(first_third) == 3
+
+
+@pytest.mark.parametrize("start", [0, 1, 7, 12, 13, 14, 40])
+def test_stream_from_a_number_is_the_tail_of_the_stream(start: int) -> None:
+    shards, buckets = _columns(100)
+    options = {"batch_size": 6, "seed": 3, "world_size": 2, "rank": 1, "window": 2}
+    whole = list(islice(BatchStream(shards, buckets, **options), 60))
+    tail = list(islice(BatchStream(shards, buckets, start=start, **options), 60 - start))
+    assert len({request.epoch for request in whole}) > 3
+    assert [r.epoch for r in tail] == [r.epoch for r in whole[start:]]
+    assert all(np.array_equal(a.rows, b.rows) for a, b in zip(tail, whole[start:], strict=True))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ordered_batches_hold_every_row_once_on_equal_steps(world_size: int) -> None:
+    _, buckets = _columns(50)
+    ranks = [validation_batches(buckets, batch_size=4, world_size=world_size, rank=r) for r in range(world_size)]
+    assert len({len(batches) for batches in ranks}) == 1
+    rows = [request.rows for batches in ranks for request in batches]
+    assert sorted(_flat(rows)) == list(range(50))
+    assert all(len(set(buckets[batch].tolist())) == 1 for batch in rows)
