@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pocketdit.artifacts.run_folder import find
-from pocketdit.tracking.journal import metrics
+from pocketdit.tracking.journal import read_metrics
 from tests.conftest import PRETRAIN, ROOT
 
 
@@ -25,7 +25,7 @@ def start(arguments: list[str], log: Path, file: Path = PRETRAIN) -> subprocess.
 
 
 def train_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    return {k: v for k, v in metrics(folder / "metrics.jsonl").items() if k.startswith("train/")}
+    return {k: v for k, v in read_metrics(folder / "metrics.jsonl").items() if k.startswith("train/")}
 
 
 def kill_after(
@@ -36,7 +36,7 @@ def kill_after(
     while time.monotonic() < deadline:
         journal = run / "metrics.jsonl"
         if journal.exists():
-            seen = len(metrics(journal).get(loss, []))
+            seen = len(read_metrics(journal).get(loss, []))
             if seen >= steps:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -96,7 +96,7 @@ def test_a_stopped_run_says_how_to_go_on(tiny: list[str], tmp_path: Path, sign: 
     process = start([*tiny, "training.max_steps=100000", "--name", "stopped"], tmp_path / "log")
     journal = tmp_path / "runs" / "elastic_pretrain" / "stopped" / "metrics.jsonl"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (journal.exists() and metrics(journal).get("train/loss/width_1")):
+    while time.monotonic() < deadline and not (journal.exists() and read_metrics(journal).get("train/loss/width_1")):
         time.sleep(0.1)
     process.send_signal(sign)
     assert process.wait(timeout=60) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pocketdit.artifacts.run_folder import find
-from pocketdit.tracking.journal import metrics
+from pocketdit.tracking.journal import read_metrics
 from tests.conftest import PRETRAIN, ROOT
 
 
@@ -19,7 +19,7 @@ def train(tiny: list[str], tmp_path: Path, name: str, *more: str) -> dict[str, l
         words += ["--name", name]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stdout + done.stderr
-    return metrics(find(tmp_path / "runs", f"elastic_pretrain/{name}").metrics)
+    return read_metrics(find(tmp_path / "runs", f"elastic_pretrain/{name}").metrics)
 
 
 def test_fsdp2_equals_ddp_and_goes_on_from_its_checkpoint(tiny: list[str], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tests.training.test_resume import kill_after, start, train_losses
 
 from pocketdit.artifacts.run_folder import find
-from pocketdit.tracking.journal import metrics
+from pocketdit.tracking.journal import read_metrics
 from tests.conftest import ROOT
 
 LOSS = {"knowledge_distill": "train/loss/width_1", "step_distill": "train/loss/critic"}
@@ -70,7 +70,7 @@ def test_fsdp2_equals_ddp_with_student_critic_and_teacher_sharded(
     distil(name, words, "fsdp2", "fsdp2", "training.max_steps=6")
     distil(name, words, "fsdp2", "fsdp2", "training.max_steps=12", "--resume", f"{name}/fsdp2")
     runs = family / "runs"
-    ddp, fsdp2 = (metrics(find(runs, f"{name}/{run}").metrics) for run in ("ddp", "fsdp2"))
+    ddp, fsdp2 = (read_metrics(find(runs, f"{name}/{run}").metrics) for run in ("ddp", "fsdp2"))
     assert set(ddp) == set(fsdp2)
     one, other = (load_file(find(runs, f"{name}/{run}").weights) for run in ("ddp", "fsdp2"))
     assert set(one) == set(other)

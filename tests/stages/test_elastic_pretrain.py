@@ -12,12 +12,12 @@ from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.running.assemble import build_encoders, build_stage
 from pocketdit.stages.elastic_pretrain import Draw
-from pocketdit.tracking.journal import metrics
+from pocketdit.tracking.journal import read_metrics
 from tests.conftest import PRETRAIN
 
 
 def losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    return {k: v for k, v in metrics(folder / "metrics.jsonl").items() if k.startswith("train/")}
+    return {k: v for k, v in read_metrics(folder / "metrics.jsonl").items() if k.startswith("train/")}
 
 
 def run(tiny: list[str], tmp_path: Path, *more: str) -> RunFolder:
@@ -30,7 +30,7 @@ def test_a_run_leaves_what_it_promises(tiny: list[str], tmp_path: Path, capfd: p
     for path in (folder.config, folder.checkpoint, folder.weights, folder.metrics, folder.finished):
         assert path.is_file(), path
     assert (folder.samples / "step-000006.png").stat().st_size > 1000
-    recorded = metrics(folder.metrics)
+    recorded = read_metrics(folder.metrics)
     assert [step for step, _ in recorded["train/loss/width_1"]] == list(range(6))
     assert {"validation/loss/width_0.5", "validation/loss/width_1", "validation/level_0.0625/width_1"} <= set(recorded)
     out = capfd.readouterr()

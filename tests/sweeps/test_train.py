@@ -41,7 +41,7 @@ def training(tmp_path: Path, tiny: list[str]) -> dict[str, Any]:
 
 
 def curve(folder: Path, metric: str = "validation/loss/width_1") -> list[tuple[int, float]]:
-    return journal.metrics(folder / "metrics.jsonl")[metric]
+    return journal.read_metrics(folder / "metrics.jsonl")[metric]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import find
-from pocketdit.tracking.journal import metrics
+from pocketdit.tracking.journal import read_metrics
 from tests.stages.conftest import COMMON, LORA, STUDENT, place, train
 from tests.teachers.test_qwen_image import tiny_qwen_image  # noqa: F401  (the fixture "folder")
 from tests.teachers.test_qwen_image_lora import lightning
@@ -32,7 +32,7 @@ def test_stage_learns_from_qwen_image(words: list[str], stage: str, more: list[s
     train(stage, *words, *more, "--name", "q")
     runs = Path(next(word.removeprefix("runs=") for word in words if word.startswith("runs=")))
     run = find(runs, f"{stage}/q")
-    recorded = metrics(run.metrics)
+    recorded = read_metrics(run.metrics)
     wanted = {"knowledge_distill": {"train/output/width_1", "train/feature/width_1"},
               "step_distill": {"train/loss/output", "train/loss/feature", "train/loss/matching"}}  # fmt: skip
     assert wanted[stage] <= set(recorded)

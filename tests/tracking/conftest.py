@@ -1,3 +1,9 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -5,13 +11,58 @@ import pytest
 from pocketdit.tracking.mlflow_run import MlflowRun
 from pocketdit.tracking.target import open_target
 
+PREAMBLE = """
+import os, signal, sys, threading, time
+
+# A suite that runs in the background ignores SIGINT, and its child processes inherit this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def end_with_the_suite():
+    os.read(0, 1)  # returns when the suite closes the pipe, or dies
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(10)
+    os.killpg(0, signal.SIGKILL)
+
+
+threading.Thread(target=end_with_the_suite, daemon=True).start()
+"""
+
+StartProcess = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start_process() -> Iterator[StartProcess]:
+    """Start Python processes that end with the test, whatever its outcome.
+
+    The function takes code, its command-line arguments, and options of ``Popen``. Each process leads a process
+    group, which receives SIGTERM and then SIGKILL after the test, or by itself if the suite is killed.
+    """
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(code: str, *arguments: str, **options: object) -> subprocess.Popen[str]:
+        process: subprocess.Popen[str] = subprocess.Popen(  # type: ignore[call-overload]
+            [sys.executable, "-c", PREAMBLE + code, *arguments],
+            stdin=subprocess.PIPE, text=True, start_new_session=True, **options,
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URI of one real sqlite store for all tests: making its tables takes seconds."""
+    """The URI of one real SQLite store for all tests, because creating its tables takes seconds."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    MlflowRun(folder, open_target(folder, uri, "made by the fixture", "run"))
+    MlflowRun(folder, open_target(folder, uri, "created by the fixture", "run"))
     return uri
 
 

@@ -1,16 +1,20 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from pocketdit.tracking.git import revision
 
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    result = subprocess.run(
+        ["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True
+    )
+    return result.stdout.strip()
 
 
-def test_revision_names_the_commit_and_says_when_files_differ_from_it(tmp_path: Path) -> None:
+def test_revision_is_the_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
     assert revision(tmp_path) is None
     git(tmp_path, "init")
     (tmp_path / ".gitignore").write_text("ignored\n")
@@ -28,7 +32,7 @@ def test_revision_names_the_commit_and_says_when_files_differ_from_it(tmp_path: 
     assert revision(tmp_path) == {"commit": head, "dirty": True}
 
 
-def test_a_missing_git_command_is_no_revision(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_revision_is_none_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(tmp_path, "init")
     monkeypatch.setenv("PATH", "")
     assert revision(tmp_path) is None

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pocketdit.errors import ConfigError
 from pocketdit.tracking import target
-from pocketdit.tracking.journal import metrics
+from pocketdit.tracking.journal import read_metrics
 from pocketdit.tracking.logger import RunLogger, flatten
 
 
@@ -25,7 +25,7 @@ def mlflow_run(store: str, run_folder: Path) -> Run:
     return MlflowClient(store).get_run(stored.run_id)
 
 
-def test_a_run_and_its_resumption_are_one_run_in_mlflow(store: str, run_folder: Path) -> None:
+def test_resumed_run_continues_the_same_mlflow_run(store: str, run_folder: Path) -> None:
     config = {"backbone": {"widths": [1.0, 0.5], "levels": [{"depth": 2}, {"depth": 3}]}, "long": "x" * 9000}
     (run_folder / "samples").mkdir()
     Image.new("RGB", (64, 32), "blue").save(run_folder / "samples" / "10.png")
@@ -45,8 +45,8 @@ def test_a_run_and_its_resumption_are_one_run_in_mlflow(store: str, run_folder: 
     assert len(run.data.params["long"]) == 6000
     tags = run.data.tags
     assert (tags["experiment"], tags["resumed"], tags["data.fingerprint"]) == ("pretrain", "false", "f00")
-    pictures = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
-    assert len(pictures) == 2 and all(name.startswith("images/samples~0.5+step+10+") for name in pictures)
+    images = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
+    assert len(images) == 2 and all(name.startswith("images/samples~0.5+step+10+") for name in images)
 
     resumed = RunLogger(run_folder, store, "logger", fingerprint="f00")
     resumed.log_hyperparams({**config, "long": "other"})
@@ -56,14 +56,14 @@ def test_a_run_and_its_resumption_are_one_run_in_mlflow(store: str, run_folder: 
     resumed.log_artifact(run_folder / "weights.safetensors", "model")
     resumed.finalize("success")
 
-    again = mlflow_run(store, run_folder)
-    assert again.info.run_id == run.info.run_id
-    assert again.info.status == "FINISHED"
-    assert (again.data.tags["resumed"], again.data.tags["resumed.long"]) == ("true", "other")
-    assert len(again.data.params["long"]) == 6000
+    final = mlflow_run(store, run_folder)
+    assert final.info.run_id == run.info.run_id
+    assert final.info.status == "FINISHED"
+    assert (final.data.tags["resumed"], final.data.tags["resumed.long"]) == ("true", "other")
+    assert len(final.data.params["long"]) == 6000
     sent = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "loss")]
     assert sent == [(step, 1 / (step + 1)) for step in range(30)]
-    assert sent == metrics(run_folder / "metrics.jsonl")["loss"]
+    assert sent == read_metrics(run_folder / "metrics.jsonl")["loss"]
     assert [file.path for file in client.list_artifacts(run.info.run_id, "model")] == ["model/weights.safetensors"]
 
 
@@ -81,20 +81,20 @@ class OneWeight(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_lightning_trains_with_it_and_ends_it(store: str, run_folder: Path) -> None:
+def test_lightning_trainer_logs_and_finalizes_the_run(store: str, run_folder: Path) -> None:
     logger = RunLogger(run_folder, store, "lightning")
     Trainer(
         max_steps=4, accelerator="cpu", logger=logger, log_every_n_steps=1, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     ).fit(OneWeight(), torch.ones(8, 1))  # fmt: skip
-    assert [step for step, _ in metrics(run_folder / "metrics.jsonl")["train/loss"]] == [0, 1, 2, 3]
+    assert [step for step, _ in read_metrics(run_folder / "metrics.jsonl")["train/loss"]] == [0, 1, 2, 3]
     run = mlflow_run(store, run_folder)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["train/loss"] == pytest.approx(0.7)
     assert Path(logger.save_dir, logger.name, logger.version) == run_folder
 
 
-def test_a_dead_server_costs_no_time_and_no_metric(
+def test_dead_server_delays_nothing_and_loses_nothing(
     run_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as probe:
@@ -105,41 +105,43 @@ def test_a_dead_server_costs_no_time_and_no_metric(
     logger.log_hyperparams({"lr": 0.1})
     times = []
     for step in range(200):
-        begin = time.perf_counter()
+        start = time.perf_counter()
         logger.log_metrics({f"m{index}": float(index) for index in range(10)}, step)
-        times.append(time.perf_counter() - begin)
+        times.append(time.perf_counter() - start)
         time.sleep(0.01)
-    assert sorted(times)[-5] < 0.05, "on a busy machine a few calls may wait for a core"
-    begin = time.perf_counter()
+    assert sorted(times)[-5] < 0.05, "on a busy machine, a few calls may wait for a core"
+    start = time.perf_counter()
     logger.finalize("success")
-    assert time.perf_counter() - begin < 10
+    assert time.perf_counter() - start < 10
     lines = (run_folder / "metrics.jsonl").read_bytes().count(b"\n")
     assert lines > 2000
     assert capsys.readouterr().err == (
-        f"{lines} events not sent to {uri}; they are kept in runs/pretrain/first/metrics.jsonl; "
+        f"{lines} events were not sent to {uri}; they are kept in runs/pretrain/first/metrics.jsonl; "
         "send them with: lightning sync runs/pretrain/first\n"
     )
 
 
 @pytest.fixture
-def mute_server() -> Iterator[str]:
-    """Takes connections and never answers."""
+def silent_server() -> Iterator[str]:
+    """The URI of a server that accepts connections but never responds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_server_that_never_answers_holds_the_end_up_for_its_timeout_only(
-    run_folder: Path, mute_server: str, capsys: pytest.CaptureFixture[str]
+def test_silent_server_delays_the_end_by_no_more_than_the_timeout(
+    run_folder: Path, silent_server: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logger = RunLogger(run_folder, mute_server, "mute", close_seconds=2.0)
-    begin = time.perf_counter()
+    logger = RunLogger(run_folder, silent_server, "silent", close_seconds=2.0)
+    start = time.perf_counter()
     for step in range(100):
         logger.log_metrics({"loss": 1.0}, step)
-    assert time.perf_counter() - begin < 1.0
-    begin = time.perf_counter()
+    assert time.perf_counter() - start < 1.0
+    start = time.perf_counter()
     logger.finalize("success")
-    assert 2.0 <= time.perf_counter() - begin < 6.0
-    assert capsys.readouterr().err.startswith(f"{len(list((run_folder / 'metrics.jsonl').open()))} events not sent")
+    assert 2.0 <= time.perf_counter() - start < 6.0
+    assert capsys.readouterr().err.startswith(
+        f"{len(list((run_folder / 'metrics.jsonl').open()))} events were not sent"
+    )
 
 
 def test_only_rank_zero_writes(store: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,14 +154,14 @@ def test_only_rank_zero_writes(store: str, run_folder: Path, monkeypatch: pytest
     assert list(run_folder.iterdir()) == []
 
 
-def test_wrong_use_is_a_clear_error(store: str, run_folder: Path) -> None:
+def test_invalid_arguments_are_clear_errors(store: str, run_folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"tracking\.uri"):
         RunLogger(run_folder, "mlruns")
     with pytest.raises(ValueError, match="not in the run folder"):
         RunLogger(run_folder, store).log_artifact(run_folder.parent / "elsewhere.png")
 
 
-def test_flatten_names_every_setting_once() -> None:
+def test_flatten_lists_every_setting_once() -> None:
     nested = {"a": {"b": 1, "c": {}}, "d": [1, 2], "e": [{"f": None}, 3], "g": "text"}
     assert json.dumps(dict(flatten(nested))) == json.dumps(
         {"a.b": "1", "d": "[1, 2]", "e.0.f": "None", "e.1": "3", "g": "text"}

@@ -1,9 +1,9 @@
 import os
+import signal
 import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,27 +12,32 @@ from PIL import Image
 
 from pocketdit.tracking import target
 from pocketdit.tracking.logger import RunLogger
-from pocketdit.tracking.shipper import unsent
+from pocketdit.tracking.shipper import count_unsent
 from pocketdit.tracking.sync import sync
-from pocketdit.tracking.ui import free_port
+from pocketdit.tracking.ui import find_free_port
+from tests.tracking.conftest import StartProcess
+
+RUN_MLFLOW = """
+import runpy
+sys.argv = ["mlflow", *sys.argv[1:]]
+runpy.run_module("mlflow", run_name="__main__")
+"""
 
 
 class Server:
-    """A real MLflow server on loopback that can be killed and started again."""
+    """A real MLflow server on the loopback interface that can be killed and restarted."""
 
-    def __init__(self, store: str, artifacts: Path) -> None:
+    def __init__(self, store: str, artifacts: Path, start_process: StartProcess) -> None:
         self.store, self.artifacts = store, artifacts
-        self.port = free_port(5600)
+        self.port = find_free_port(5600)
         self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
+        self._start_process = start_process
+        self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self.store),
-                *("--artifacts-destination", str(self.artifacts), "--host", "127.0.0.1"),
-                *("--port", str(self.port), "--workers", "1"),
-            ],
+        self._process = self._start_process(
+            RUN_MLFLOW, "server", "--backend-store-uri", self.store, "--artifacts-destination", str(self.artifacts),
+            "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
             env={
                 **os.environ,
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -40,17 +45,15 @@ class Server:
             },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        wait_for(self._answers, seconds=100)
+        )  # fmt: skip
+        wait_for(self._responds, seconds=100)
 
     def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, 9)
-            self.process.wait()
-            self.process = None
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         try:
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{self.uri}/health", timeout=1):
                 return True
@@ -61,19 +64,18 @@ class Server:
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"not within {seconds} seconds"
+        assert time.monotonic() < end, f"condition not met within {seconds} seconds"
         time.sleep(0.2)
 
 
 @pytest.fixture
-def server(store: str, tmp_path: Path) -> Iterator[Server]:
-    server = Server(store, tmp_path / "artifacts")
+def server(store: str, tmp_path: Path, start_process: StartProcess) -> Server:
+    server = Server(store, tmp_path / "artifacts", start_process)
     server.start()
-    yield server
-    server.kill()
+    return server
 
 
-def test_every_metric_arrives_once_through_a_server_that_dies_and_comes_back(
+def test_every_metric_arrives_once_when_the_server_is_killed_and_restarted(
     server: Server, store: str, run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run_folder / "samples").mkdir()
@@ -88,19 +90,19 @@ def test_every_metric_arrives_once_through_a_server_that_dies_and_comes_back(
 
     log(0, 3000)
     logger.log_image("samples", run_folder / "samples" / "10.png", 10)
-    wait_for(lambda: unsent(run_folder) < 5000, seconds=60)
-    server.kill()  # with events on their way and events still to come
+    wait_for(lambda: count_unsent(run_folder) < 5000, seconds=60)
+    server.kill()  # with some events in flight and others not logged yet
     log(3000, 6000)
     wait_for(lambda: logger._shipper is not None and logger._shipper.error is not None, seconds=60)
 
-    # A second run begins and ends while the server is dead.
+    # A second run starts and finishes while the server is down.
     second = run_folder.parent / "second"
     other = RunLogger(second, server.uri, "server")
     for step in range(10):
         other.log_metrics({"loss": float(step)}, step)
     other.finalize("success")
-    count = unsent(second)
-    assert f"{count} events not sent to {server.uri}" in capsys.readouterr().err
+    count = count_unsent(second)
+    assert f"{count} events were not sent to {server.uri}" in capsys.readouterr().err
 
     server.start()
     log(6000, 7000)

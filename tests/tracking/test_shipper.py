@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from PIL import Image as Pictures
+from PIL import Image as PILImage
 
 from pocketdit.errors import RunError
 from pocketdit.tracking import mlflow_run, target
-from pocketdit.tracking.journal import Artifact, Image, Journal, Metric, Status, encode, read
-from pocketdit.tracking.shipper import Sender, Shipper, batches, unsent
+from pocketdit.tracking.journal import Artifact, Image, Journal, Metric, Status, encode, read_events
+from pocketdit.tracking.shipper import Sender, Shipper, count_unsent, read_batches
 from pocketdit.tracking.sync import sync
 
 
@@ -33,7 +33,7 @@ def history(store: str, run_folder: Path, key: str) -> list[tuple[int, float]]:
     return [(m.step, m.value) for m in MlflowClient(store).get_metric_history(run_id(run_folder), key)]
 
 
-def test_batches_hold_every_event_once_within_mlflows_limits(journal: Journal) -> None:
+def test_batches_contain_every_event_once_within_mlflow_limits(journal: Journal) -> None:
     for index in range(350):
         journal.log_param(f"param{index}", "x" * 6000)
         journal.log_tag(f"tag{index}", "y" * 8000)
@@ -45,28 +45,28 @@ def test_batches_hold_every_event_once_within_mlflows_limits(journal: Journal) -
     journal.log_metrics({"late": 1.0}, 0)
 
     sent, offset = [], 0
-    for events, behind in batches(journal.path, 0):
+    for events, next_offset in read_batches(journal.path, 0):
         count = sum(isinstance(event, Metric) for event in events)
         assert count <= 1000 and len(events) - count <= 100
         assert sum(len(encode(event)) for event in events) < 1_000_000
         assert len(events) == 1 or not any(isinstance(event, Image | Artifact | Status) for event in events)
-        assert behind > offset
+        assert next_offset > offset
         sent += events
-        offset = behind
-    assert sent == [event for event, _ in read(journal.path)]
+        offset = next_offset
+    assert sent == [event for event, _ in read_events(journal.path)]
     assert offset == journal.path.stat().st_size
 
 
-def test_damaged_lines_at_the_end_are_passed_over_too(journal: Journal) -> None:
+def test_damaged_lines_at_the_end_are_skipped(journal: Journal) -> None:
     journal.log_metrics({"loss": 1.0}, 0)
     with journal.path.open("ab") as file:
         file.write(b"damaged\n")
-    assert list(batches(journal.path, 0))[-1][1] == journal.path.stat().st_size
+    assert list(read_batches(journal.path, 0))[-1][1] == journal.path.stat().st_size
 
 
 def test_sending_twice_changes_nothing(journal: Journal, run_folder: Path, store: str) -> None:
     (run_folder / "samples").mkdir()
-    Pictures.new("RGB", (300, 100), "red").save(run_folder / "samples" / "7.png")
+    PILImage.new("RGB", (300, 100), "red").save(run_folder / "samples" / "7.png")
     (run_folder / "weights").write_bytes(b"w")
     journal.log_param("lr", "0.1")
     for step in range(50):
@@ -76,7 +76,7 @@ def test_sending_twice_changes_nothing(journal: Journal, run_folder: Path, store
     journal.log_status("FINISHED")
     client = MlflowClient(store)
 
-    def all_that_stands() -> object:
+    def recorded() -> object:
         number = run_id(run_folder)
         run = client.get_run(number)
         files = [file.path for folder in ("images", "model") for file in client.list_artifacts(number, folder)]
@@ -93,60 +93,60 @@ def test_sending_twice_changes_nothing(journal: Journal, run_folder: Path, store
         )
 
     Sender(run_folder).send_all()
-    assert unsent(run_folder) == 0
-    before = all_that_stands()
+    assert count_unsent(run_folder) == 0
+    before = recorded()
     stored = target.load(run_folder)
     assert stored is not None
     assert history(store, run_folder, "loss") == [(step, step / 7) for step in range(50)]
     target.save(run_folder, replace(stored, offset=0))
     Sender(run_folder).send_all()
-    assert all_that_stands() == before
-    target.save(run_folder, stored.from_the_start())  # as if the answer to "make a run" had been lost
+    assert recorded() == before
+    target.save(run_folder, stored.reset())  # as if the response to creating the run had been lost
     Sender(run_folder).send_all()
     assert run_id(run_folder) == stored.run_id
-    assert all_that_stands() == before
+    assert recorded() == before
 
 
-def test_one_event_that_mlflow_refuses_holds_nothing_back(
+def test_refused_event_does_not_hold_up_others(
     journal: Journal, run_folder: Path, store: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for step in range(20):
         journal.log_metrics({"loss@half, %": float(step)}, step)
         if step == 10:
             journal.log_metrics({"a//b": 1.0}, step)
-            journal.log_artifact("not there")
+            journal.log_artifact("missing")
     with caplog.at_level(logging.WARNING):
         Sender(run_folder).send_all()
-    assert unsent(run_folder) == 0
+    assert count_unsent(run_folder) == 0
     assert [step for step, _ in history(store, run_folder, "loss_half_ _")] == list(range(20))
     stored = target.load(run_folder)
     assert stored is not None and stored.refused == 2
-    assert "a//b" in caplog.text and "not there" in caplog.text
+    assert "a//b" in caplog.text and "missing" in caplog.text
 
 
-def test_a_file_that_mlflow_cannot_store_is_given_up_after_three_attempts(
+def test_file_that_mlflow_cannot_store_is_given_up_after_three_attempts(
     journal: Journal, run_folder: Path, store: str
 ) -> None:
     (run_folder / "weights").write_bytes(b"w")
     journal.log_artifact("weights")
     sender = Sender(run_folder)
     sender.send_all()
-    journal.log_artifact("weights", "weights/deeper")  # there is a file of that name, so it cannot be a folder
+    journal.log_artifact("weights", "weights/deeper")  # a file has this name, so it cannot be a folder
     journal.log_metrics({"loss": 1.0}, 0)
     for _ in range(2):
         with pytest.raises(NotADirectoryError):
             sender.send_all()
-        assert unsent(run_folder) == 2
+        assert count_unsent(run_folder) == 2
     sender.send_all()
-    assert unsent(run_folder) == 0
+    assert count_unsent(run_folder) == 0
     assert history(store, run_folder, "loss") == [(0, 1.0)]
 
 
-def test_a_run_that_was_deleted_in_mlflow_is_made_again_whole(journal: Journal, run_folder: Path, store: str) -> None:
+def test_run_deleted_in_mlflow_is_created_again_in_full(journal: Journal, run_folder: Path, store: str) -> None:
     journal.log_metrics({"loss": 1.0}, 0)
     shipper = Shipper(run_folder)
     shipper.start()
-    while unsent(run_folder):
+    while count_unsent(run_folder):
         time.sleep(0.05)
     before = run_id(run_folder)
     MlflowClient(store).delete_run(before)
@@ -161,7 +161,7 @@ def test_a_run_that_was_deleted_in_mlflow_is_made_again_whole(journal: Journal, 
     assert history(store, run_folder, "loss") == [(0, 1.0), (1, 2.0)]
 
 
-def test_a_deleted_project_comes_back_with_its_runs(journal: Journal, run_folder: Path, store: str) -> None:
+def test_deleted_project_is_restored_with_its_runs(journal: Journal, run_folder: Path, store: str) -> None:
     stored = target.open_target(run_folder, store, "deleted project", "run")
     journal.log_metrics({"loss": 1.0}, 0)
     sync(run_folder)
@@ -174,21 +174,19 @@ def test_a_deleted_project_comes_back_with_its_runs(journal: Journal, run_folder
     assert history(store, run_folder, "loss") == [(0, 1.0), (1, 2.0)]
 
 
-def test_sync_tells_how_many_it_sent_and_what_is_wrong(journal: Journal, run_folder: Path) -> None:
-    with pytest.raises(RunError, match="not the folder of a tracked run"):
+def test_sync_returns_the_number_sent_and_reports_errors(journal: Journal, run_folder: Path) -> None:
+    with pytest.raises(RunError, match=r"not the folder of a tracked run: it does not contain tracking\.json"):
         sync(run_folder.parent)
     for step in range(5):
         journal.log_metrics({"loss": 1.0}, step)
     assert sync(run_folder) == 5
     assert sync(run_folder) == 0
     target.open_target(run_folder, "http://127.0.0.1:9", "shipper", "run")
-    with pytest.raises(RunError, match=r"^5 events not sent to http://127\.0\.0\.1:9: .*refused"):
+    with pytest.raises(RunError, match=r"^5 events were not sent to http://127\.0\.0\.1:9: .*refused"):
         sync(run_folder)
 
 
-def test_another_journal_than_the_one_that_was_sent_is_sent_from_its_start(
-    journal: Journal, run_folder: Path, store: str
-) -> None:
+def test_replaced_journal_is_sent_from_its_start(journal: Journal, run_folder: Path, store: str) -> None:
     for step in range(5):
         journal.log_metrics({"loss": 1.0}, step)
     sync(run_folder)
@@ -198,8 +196,8 @@ def test_another_journal_than_the_one_that_was_sent_is_sent_from_its_start(
     assert (5, 2.0) in history(store, run_folder, "loss")
 
 
-def test_a_process_forks_only_when_no_thread_imports_mlflow() -> None:
-    """A child of a fork within an import would wait for ever for that import's lock."""
+def test_fork_waits_until_no_thread_is_importing_mlflow() -> None:
+    """A child forked during an import would wait forever for the lock of that import."""
     holding, released = threading.Event(), threading.Event()
 
     def import_slowly() -> None:

@@ -6,7 +6,7 @@ from pocketdit.errors import ConfigError, RunError
 from pocketdit.tracking import target
 
 
-def test_a_relative_database_is_made_absolute_and_other_uris_stay(
+def test_absolute_uri_resolves_a_relative_database_and_keeps_other_uris(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -24,12 +24,12 @@ def test_a_relative_database_is_made_absolute_and_other_uris_stay(
 
 
 @pytest.mark.parametrize("uri", ["", "mlruns", "runs/mlflow.db", "file:///some/mlruns", "sqlite:", "sqlite:///"])
-def test_a_uri_that_cannot_be_one_is_a_clear_error(uri: str) -> None:
+def test_absolute_uri_rejects_what_is_neither_a_database_nor_a_server(uri: str) -> None:
     with pytest.raises(ConfigError, match="neither a database nor a server"):
         target.absolute_uri(uri)
 
 
-def test_a_target_is_kept_until_the_run_goes_to_another_place(tmp_path: Path) -> None:
+def test_open_target_keeps_the_stored_target_until_the_uri_changes(tmp_path: Path) -> None:
     first = target.open_target(tmp_path, "sqlite:////a/mlflow.db", "project", "run")
     sent = target.Target(**{**vars(first), "run_id": "123", "offset": 99})
     target.save(tmp_path, sent)
@@ -39,7 +39,7 @@ def test_a_target_is_kept_until_the_run_goes_to_another_place(tmp_path: Path) ->
     assert target.load(tmp_path) == other
 
 
-def test_a_damaged_target_is_a_clear_error(tmp_path: Path) -> None:
+def test_damaged_target_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / target.FILE_NAME).write_text('{"uri": ')
     with pytest.raises(RunError, match=r"tracking\.json: cannot be read"):
         target.load(tmp_path)

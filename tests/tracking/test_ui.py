@@ -2,7 +2,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -11,63 +10,79 @@ import pytest
 
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.tracking.logger import RunLogger
-from pocketdit.tracking.ui import comparison_url, free_port, serve
+from pocketdit.tracking.ui import _exit_on_signals, comparison_url, find_free_port, serve
+from tests.tracking.conftest import StartProcess
+
+SERVE = """
+from pocketdit.tracking.ui import serve
+serve(sys.argv[1], int(sys.argv[2]), open_browser=False, project="shown")
+"""
 
 
-def answers(host: str, port: int) -> bool:
+def accepts_connections(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(2)
         return probe.connect_ex((host, port)) == 0
 
 
-def test_the_page_is_served_on_loopback_only_and_ctrl_c_ends_it(store: str, run_folder: Path) -> None:
+def test_serve_listens_on_loopback_only_and_stops_on_ctrl_c(
+    store: str, run_folder: Path, start_process: StartProcess
+) -> None:
     logger = RunLogger(run_folder, store, "shown")
     logger.log_metrics({"loss": 1.0}, 0)
     logger.finalize("success")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        wanted = taken.getsockname()[1]
-        code = "import sys; from pocketdit.tracking.ui import serve\n" + (
-            "serve(sys.argv[1], int(sys.argv[2]), open_browser=False, project='shown')"
-        )
-        page = subprocess.Popen([sys.executable, "-c", code, store, str(wanted)], stdout=subprocess.PIPE, text=True)
-        assert page.stdout is not None
-        said: list[str] = []
-        for line in page.stdout:
-            said.append(line.rstrip())
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        requested = occupied.getsockname()[1]
+        process = start_process(SERVE, store, str(requested), stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line.rstrip())
             if "Ctrl-C" in line:
                 break
-    output = "\n".join(said)
-    assert f"Port {wanted} is in use" in output
+    output = "\n".join(lines)
+    assert f"Port {requested} is in use; using port " in output
     address = re.search(r"^http://127\.0\.0\.1:(\d+)(/#/experiments/\d+/runs\?.*compareRunsMode=CHART)$", output, re.M)
     assert address is not None, output
     port = int(address[1])
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/") as page:
+        assert b"<title>MLflow</title>" in page.read()
+    # A server on all interfaces responds on every address of the machine, including this one.
+    assert not accepts_connections("127.0.0.2", port)
+    assert comparison_url(f"http://127.0.0.1:{port}", "shown") in output
+    assert comparison_url(f"http://127.0.0.1:{port}", "unknown").endswith("/#/experiments")
+
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert not accepts_connections("127.0.0.1", port)
+
+
+def test_ignored_hangup_stays_ignored() -> None:
+    """Under nohup, closing the terminal must not stop the server."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/") as page_:
-            assert b"<title>MLflow</title>" in page_.read()
-        # A server on all interfaces answers on every address of the machine, this one too.
-        assert not answers("127.0.0.2", port)
-        assert comparison_url(f"http://127.0.0.1:{port}", "shown") in output
-        assert comparison_url(f"http://127.0.0.1:{port}", "unknown").endswith("/#/experiments")
+        with _exit_on_signals():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            with pytest.raises(SystemExit):
+                signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
-        page.send_signal(signal.SIGINT)
-        page.wait(20)
-    assert page.returncode == 0
-    assert not answers("127.0.0.1", port)
+        signal.signal(signal.SIGHUP, before)
 
 
-def test_no_database_yet_is_an_error_with_the_next_command(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"mlflow\.db: no run was tracked yet; make one with: lightning run"):
+def test_missing_database_error_names_the_next_command(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"mlflow\.db: no runs have been tracked yet; start one with: lightning run"):
         serve(f"sqlite:///{tmp_path / 'mlflow.db'}", open_browser=False)
 
 
-def test_a_server_that_does_not_answer_is_a_clear_error() -> None:
-    with pytest.raises(RunError, match=r"http://127\.0\.0\.1:9 does not answer: .*refused"):
+def test_unreachable_server_is_a_clear_error() -> None:
+    with pytest.raises(RunError, match=r"http://127\.0\.0\.1:9 does not respond: .*refused"):
         serve("http://127.0.0.1:9", open_browser=False)
 
 
-def test_a_port_is_passed_over_when_it_is_in_use_and_one_beyond_the_ports_is_an_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert free_port(port) > port
-    with pytest.raises(ConfigError, match="1 to 65535"):
-        free_port(65536)
+def test_find_free_port_skips_occupied_ports_and_rejects_numbers_that_are_not_ports() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        port = occupied.getsockname()[1]
+        assert find_free_port(port) > port
+    with pytest.raises(ConfigError, match="from 1 to 65535"):
+        find_free_port(65536)

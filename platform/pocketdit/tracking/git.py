@@ -1,4 +1,4 @@
-"""Which code a run was made with."""
+"""The git revision of the code that a run was made with."""
 
 import os
 import subprocess
@@ -7,15 +7,22 @@ from typing import TypedDict
 
 
 class Revision(TypedDict):
-    """``dirty``: files were changed or added since ``commit`` (ignored ones aside)."""
+    """A commit and whether the work tree differs from it.
+
+    Attributes:
+        commit: The full hash of ``HEAD``.
+        dirty: Whether files have been changed or added since ``commit``. Ignored files do not count.
+    """
 
     commit: str
     dirty: bool
 
 
 def revision(path: Path) -> Revision | None:
-    """The git revision of the work tree that holds ``path``; None outside one, before the first commit, or
-    where the git command is missing."""
+    """Return the git revision of the work tree that contains ``path``.
+
+    Returns None outside a work tree, before its first commit, and where git is not installed.
+    """
     commit = _git(path, "rev-parse", "--verify", "HEAD")
     changes = _git(path, "status", "--porcelain")
     if commit is None or changes is None:
@@ -24,13 +31,13 @@ def revision(path: Path) -> Revision | None:
 
 
 def _git(path: Path, *arguments: str) -> str | None:
-    # A look must not write: without this, `git status` refreshes the index and takes its lock.
+    # Without this setting, `git status` refreshes the index, which takes the repository's lock.
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(path), *arguments],
             capture_output=True, text=True, errors="replace", timeout=10, check=False, env=environment,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return result.stdout.strip() if result.returncode == 0 else None

@@ -1,8 +1,8 @@
-"""The run's own record of what was logged: ``metrics.jsonl``, one JSON object a line, only ever appended to.
+"""The journal of a run: ``metrics.jsonl``, an append-only file with one JSON object per line.
 
-It is complete whatever happens to MLflow, which gets a copy of it (``shipper.py``). Values survive the way to
-text and back bit for bit; JSON has no NaN and no infinity, so these stand as the strings "nan", "inf",
-"-inf".
+The journal is complete whatever happens to MLflow, which receives a copy of it (see ``shipper.py``). Values are
+stored exactly: a float that is read back is bit for bit the one that was logged. JSON has no NaN or infinity, so
+these are written as the strings "nan", "inf" and "-inf".
 """
 
 import json
@@ -24,7 +24,12 @@ RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """``step``: optimizer steps. ``time``: seconds since 1970, as in every event."""
+    """One value of a curve.
+
+    Attributes:
+        step: Number of optimizer steps.
+        time: Seconds since the Unix epoch, as in every other event.
+    """
 
     key: str
     value: float
@@ -34,7 +39,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A setting of the run: written once, never changed."""
+    """A setting of the run. It is written once and never changes."""
 
     key: str
     value: str
@@ -42,7 +47,7 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A note on the run; the last one of a key counts."""
+    """A note about the run. The last value logged under a key replaces the earlier ones."""
 
     key: str
     value: str
@@ -50,7 +55,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture that belongs to a step. ``path``: relative to the run folder."""
+    """An image that belongs to a step. ``path`` is relative to the run folder."""
 
     key: str
     path: str
@@ -60,7 +65,12 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """Any other file. ``path``: relative to the run folder; ``folder``: where it goes in MLflow's listing."""
+    """Any other file.
+
+    Attributes:
+        path: Path relative to the run folder.
+        folder: Folder under which MLflow lists the file.
+    """
 
     path: str
     folder: str
@@ -68,7 +78,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How the run stands; the last one counts."""
+    """The state of the run. The last status in the journal is the current one."""
 
     value: RunStatus
     time: float
@@ -80,7 +90,7 @@ _KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in (Metri
 
 
 def encode(event: Event) -> bytes:
-    """One line, its newline included."""
+    """Return ``event`` as a line of the journal, including the newline."""
     fields = {"kind": type(event).__name__.lower(), **asdict(event)}
     if isinstance(event, Metric) and not math.isfinite(event.value):
         fields["value"] = str(event.value)
@@ -88,7 +98,7 @@ def encode(event: Event) -> bytes:
 
 
 def decode(line: bytes) -> Event | None:
-    """The event of a line; None for one that is damaged or of a kind that this version does not know."""
+    """Return the event on ``line``, or None if the line is damaged or its kind is unknown to this version."""
     try:
         fields = json.loads(line)
         event = _KINDS[fields.pop("kind")](**fields)
@@ -99,11 +109,13 @@ def decode(line: bytes) -> Event | None:
         return None
 
 
-def read(path: Path, offset: int = 0) -> Iterator[tuple[Event | None, int]]:
-    """The events of the journal from byte ``offset`` on, each with the offset behind it.
+def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event | None, int]]:
+    """Yield the events of a journal, starting at byte ``offset``.
 
-    Ends before a last line that has no newline: it is being written, or was cut off. A damaged line gives
-    None.
+    Stops before a last line without a newline, which is still being written or was cut off.
+
+    Yields:
+        The event (None for a damaged line) and the byte offset of the line after it.
     """
     with path.open("rb") as file:
         file.seek(offset)
@@ -114,23 +126,32 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[Event | None, int]]:
             yield decode(line), offset
 
 
-def metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every metric in the journal at ``path``: key -> (step, value), in the order they were logged."""
+def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return every curve in the journal at ``path``: key -> (step, value) in the order they were logged."""
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for event, _ in read(path):
+    for event, _ in read_events(path):
         if isinstance(event, Metric):
             curves[event.key].append((event.step, event.value))
     return dict(curves)
 
 
 class Journal:
-    """Appends to ``path``, going on behind what stands there (``resumed`` says whether anything did).
+    """Appends events to the journal at ``path``, continuing an existing file.
 
-    A run that is resumed repeats the steps after its last checkpoint with the same values. What the journal
-    held when it was opened is therefore not written again: metrics and pictures of the same key and step,
-    parameters of the same key, tags of the same value. A line is handed to the operating system before the
-    call returns, so that it outlives the process. Raises ``RunError`` where the file cannot be written (a
-    full disk).
+    A resumed run repeats the steps after its last checkpoint, with the same values. The journal therefore skips
+    what it already contained when it was opened: metrics and images of the same key and step, parameters of the
+    same key, and tags with the same value. Each line is handed to the operating system before the call returns,
+    so it survives the death of the process.
+
+    Args:
+        path: The file, which is created along with its folder if necessary.
+
+    Attributes:
+        resumed: Whether the file already contained events.
+        params: The value of every parameter logged so far.
+
+    Raises:
+        RunError: If the file cannot be opened or written, for example because the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
@@ -142,8 +163,8 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
-            _cut_half_line(path)
-            for event, _ in read(path):
+            _truncate_partial_line(path)
+            for event, _ in read_events(path):
                 if event is not None:
                     self._remember(event)
             self.resumed = path.stat().st_size > 0
@@ -160,7 +181,7 @@ class Journal:
         )
 
     def log_param(self, key: str, value: str) -> None:
-        """A parameter that stands already keeps its first value."""
+        """Log a parameter. One that was logged before keeps its first value."""
         if key not in self.params:
             self.params[key] = value
             self._append(Param(key, value))
@@ -209,9 +230,9 @@ class Journal:
                 assert_never(event)
 
 
-def _cut_half_line(path: Path) -> None:
-    """Takes off what a killed process left of its last line."""
+def _truncate_partial_line(path: Path) -> None:
+    """Remove the part of a last line that a killed process left behind."""
     content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
+    complete = content.rfind(b"\n") + 1
+    if complete < len(content):
+        os.truncate(path, complete)

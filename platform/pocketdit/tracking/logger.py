@@ -1,4 +1,4 @@
-"""The logger that a run hands to Lightning: everything goes to the run folder, MLflow gets a copy."""
+"""The logger that a run passes to Lightning. It writes to the run folder and sends MLflow a copy."""
 
 import sys
 from argparse import Namespace
@@ -19,13 +19,21 @@ _STATUS: dict[str, RunStatus] = {"success": "FINISHED", "failed": "FAILED", "int
 
 
 class RunLogger(Logger):
-    """Logs a run into ``run_folder``, which is ``RUNS/EXPERIMENT/RUN``, and to the MLflow experiment
-    ``project``.
+    """Logs a run to its folder and to an MLflow experiment.
 
-    ``uri``: an MLflow tracking URI. ``fingerprint``: of the data. ``code``: a folder in the git work tree
-    that the run is made with. ``close_seconds``: how long the end of the run may wait for MLflow. Files are
-    opened when something is logged, and by rank zero only. Raises ``ConfigError`` for a URI that cannot be
-    one.
+    Files are opened when something is first logged, and only on rank zero.
+
+    Args:
+        run_folder: The folder ``RUNS/EXPERIMENT/RUN``.
+        uri: MLflow tracking URI.
+        project: Name of the MLflow experiment.
+        fingerprint: Fingerprint of the data set, logged as the tag ``data.fingerprint``.
+        code: A folder in the git work tree whose revision is logged.
+        close_seconds: How long the end of the run may wait for MLflow.
+        batches_per_step: Batches per optimizer step, where Lightning counts batches (manual optimization).
+
+    Raises:
+        ConfigError: If ``uri`` is not a valid tracking URI.
     """
 
     def __init__(
@@ -59,16 +67,19 @@ class RunLogger(Logger):
 
     @property
     def save_dir(self) -> str:
-        """The folder of all runs: Lightning puts a run's files under ``save_dir/name/version``."""
+        """The folder of all runs. Lightning puts the files of a run under ``save_dir/name/version``."""
         return str(self.run_folder.parent.parent)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nested settings become parameters with dots in their names. MLflow's parameters cannot change:
-        where a resumed run has another value, it is logged as the tag ``resumed.NAME``."""
+        """Log settings as parameters, with dotted names for nested ones.
+
+        MLflow parameters cannot change. A value that differs in a resumed run is logged as the tag
+        ``resumed.NAME``.
+        """
         journal = self._open()
         for key, value in flatten(vars(params) if isinstance(params, Namespace) else params):
-            text = _cut(value, MAX_PARAM_LENGTH)
+            text = _truncate(value, MAX_PARAM_LENGTH)
             if journal.params.get(key, text) != text:
                 journal.log_tag(f"resumed.{key}", text)
             else:
@@ -76,33 +87,41 @@ class RunLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """``step``: Lightning's, which counts batches under manual optimisation; optimizer steps are written down.
-        Costs a line in a file, whatever MLflow does."""
+        """Append metrics to the journal, which takes one file write whatever the state of MLflow.
+
+        Args:
+            metrics: Values by name.
+            step: Lightning's step, which counts batches under manual optimization. The journal records optimizer
+                steps.
+        """
         values = {key: float(value) for key, value in metrics.items()}
         self._open().log_metrics(values, (step or 0) // self._batches_per_step)
 
     @rank_zero_only
     def log_tag(self, key: str, value: str) -> None:
-        self._open().log_tag(key, _cut(value, MAX_TAG_LENGTH))
+        self._open().log_tag(key, _truncate(value, MAX_TAG_LENGTH))
 
     @rank_zero_only
     def log_image(self, key: str, path: Path, step: int) -> None:
-        """Logs the picture at ``path``, a file in the run folder, as ``key`` at ``step``: MLflow shows the
-        pictures of a key side by side over the runs, with a slider over the steps."""
+        """Log an image file of the run folder.
+
+        MLflow shows the images of one key side by side for several runs, with a slider over the steps.
+        """
         self._open().log_image(key, self._relative(path), step)
 
     @rank_zero_only
     def log_artifact(self, path: Path, folder: str = "") -> None:
-        """Logs the file at ``path`` in the run folder; ``folder`` is where MLflow lists it."""
+        """Log a file of the run folder, which MLflow lists under ``folder``."""
         self._open().log_artifact(self._relative(path), folder)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Writes down how the run ended and sends the rest to MLflow; says in one line what could not be
-        sent.
+        """Record how the run ended and send MLflow the rest of the journal.
 
-        ``status``: "success", "failed" or "interrupted". More may be logged afterwards, with another
-        ``finalize``.
+        Prints one line if events remain unsent. Logging may continue afterwards and end with another call.
+
+        Args:
+            status: "success", "failed" or "interrupted".
         """
         if self._journal is None:
             return
@@ -112,9 +131,9 @@ class RunLogger(Logger):
         unsent = self._shipper.close(self._close_seconds)
         self._shipper = None
         if unsent:
-            folder = _readable(self.run_folder)
+            folder = _relative_to_current(self.run_folder)
             print(
-                f"{unsent} events not sent to {self.uri}; they are kept in {folder / FILE_NAME}; "
+                f"{unsent} events were not sent to {self.uri}; they are kept in {folder / FILE_NAME}; "
                 f"send them with: lightning sync {folder}",
                 file=sys.stderr,
             )
@@ -149,7 +168,7 @@ class RunLogger(Logger):
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested mappings, and lists of mappings, as (dotted name, value as text)."""
+    """Yield nested mappings, and lists of mappings, as pairs of a dotted name and the value as text."""
     for key, value in params.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
@@ -160,10 +179,10 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield name, str(value)
 
 
-def _cut(text: str, length: int) -> str:
+def _truncate(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _readable(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+def _relative_to_current(path: Path) -> Path:
+    current = Path.cwd()
+    return path.relative_to(current) if path.is_relative_to(current) else path

@@ -1,7 +1,7 @@
-"""One MLflow run and how events get into it, safe to repeat: an event that is sent twice stands there once.
+"""Writes events to one MLflow run. Writing is idempotent: an event that is sent twice is recorded once.
 
-MLflow keys a metric by run, name, step, time and value, parameters and tags by name, and files by their name,
-and all of these come out of the journal. mlflow is imported only when a connection is made: it takes seconds.
+MLflow identifies a metric by run, name, step, time and value, and parameters, tags and files by name. The journal
+determines all of these. mlflow is imported only when a connection is made, because the import takes seconds.
 """
 
 import logging
@@ -34,66 +34,76 @@ _THUMBNAIL_PIXELS = 256
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    # MLflow would repeat a failed request for minutes; the shipper has its own back-off.
+    # MLflow would retry a failed request for minutes. The shipper has its own back-off.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    # Both write into the progress bar.
+    # MLflow's log messages and URLs would break up the progress bar.
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 _log = logging.getLogger(__name__)
 
-# A process that forks while another thread imports leaves its child with import locks that nobody will
-# release, and a data worker that imports one of those modules waits for ever. So a fork waits until mlflow is
-# imported.
+# If a process forks while another thread is importing a module, the child inherits an import lock that is never
+# released, and a data worker that imports the same module hangs. A fork therefore waits until mlflow is imported.
 _importing = threading.RLock()
 os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
 class GoneError(Exception):
-    """The run does not exist any more in MLflow: it was deleted, or its database was."""
+    """The run no longer exists in MLflow: it, or its database, was deleted."""
 
 
 class MlflowRun:
-    """A connection to the run of ``target`` in MLflow, which is found or made. Raises whatever MLflow
-    raises."""
+    """A connection to the MLflow run of ``target``, which is created if it does not exist.
+
+    Raises whatever MLflow raises.
+
+    Args:
+        run_folder: Folder that the paths of images and artifacts are relative to.
+        target: The stored target. The attribute of the same name also has the run's ID.
+    """
 
     def __init__(self, run_folder: Path, target: Target) -> None:
         self.run_folder = run_folder
         self._client = _client(target.uri)
         if target.run_id is None or not self._is_active(target.run_id):
-            target = replace(target.from_the_start(), run_id=self._find_or_create(target))
+            target = replace(target.reset(), run_id=self._find_or_create(target))
         self.target = target
         self._run_id = str(target.run_id)
 
     def reachable(self) -> bool:
-        """Whether MLflow answers and knows the run."""
+        """Return whether MLflow responds and knows the run."""
         try:
             return self._is_active(self._run_id)
-        except Exception:  # whatever a store, a proxy or a network raises: it does not answer
+        except Exception:  # stores, proxies and networks raise anything
             return False
 
     def send(self, events: Sequence[Event]) -> int:
-        """Writes ``events``; returns how many of them MLflow refuses for good (each gets a warning).
+        """Write ``events`` to the run.
 
-        Raises ``GoneError`` where the run is gone, and what MLflow raises where trying again may help.
+        Returns:
+            The number of events that MLflow refused permanently. Each is logged as a warning.
+
+        Raises:
+            GoneError: If the run no longer exists.
+            Exception: Whatever MLflow raises, if a retry may succeed.
         """
         from mlflow.exceptions import MlflowException
 
         if isinstance(events[0], Image | Artifact) and not (self.run_folder / events[0].path).exists():
-            _log.warning("%s is gone, so it is not sent to MLflow", self.run_folder / events[0].path)
+            _log.warning("%s no longer exists and is not sent to MLflow", self.run_folder / events[0].path)
             return 1
         try:
             self._send(events)
             return 0
         except MlflowException as error:
-            if not _is_refusal(error):
+            if not _is_permanent(error):
                 raise
             if not self._is_active(self._run_id):
                 raise GoneError(self._run_id) from error
             if len(events) == 1:
-                _log.warning("MLflow refuses %s: %s", events[0], error.message)
+                _log.warning("MLflow refused %s: %s", events[0], error.message)
                 return 1
         middle = len(events) // 2
         return self.send(events[:middle]) + self.send(events[middle:])
@@ -118,36 +128,35 @@ class MlflowRun:
         for event in events:
             match event:
                 case Metric(key=key, value=value, step=step, time=time):
-                    metrics.append(entities.Metric(_name(key), value, _milliseconds(time), step))
+                    metrics.append(entities.Metric(_sanitize(key), value, _milliseconds(time), step))
                 case Param(key=key, value=value):
-                    params.append(entities.Param(_name(key), value))
+                    params.append(entities.Param(_sanitize(key), value))
                 case Tag(key=key, value=value):
-                    tags[_name(key)] = value
+                    tags[_sanitize(key)] = value
                 case Image() | Artifact() | Status():
-                    raise ValueError(f"{event} is not sent together with others")
+                    raise ValueError(f"{event} must be sent by itself")
                 case _:
                     assert_never(event)
         run_tags = [entities.RunTag(key, value) for key, value in tags.items()]
         self._client.log_batch(self._run_id, metrics, params, run_tags)
 
     def _send_image(self, image: Image) -> None:
-        """Sends a picture and its thumbnail under the names by which MLflow's charts show pictures over
-        steps.
+        """Send an image and its thumbnail under the names that MLflow's charts expect for images over steps.
 
-        They are those of ``MlflowClient.log_image`` (mlflow 3.17), with a fixed number in place of a random
-        one: sent again, the picture is overwritten.
+        The names are those of ``MlflowClient.log_image`` (mlflow 3.17), except that a hash of the event replaces
+        the random UUID, so that sending the image again overwrites it.
         """
         import PIL.Image
 
-        number = uuid.uuid5(uuid.NAMESPACE_URL, f"{image.key}/{image.step}/{image.time}")
-        key = _name(image.key).replace(":", "_").replace("/", "~")
-        name = f"{key}+step+{image.step}+timestamp+{_milliseconds(image.time)}+{number}"
-        with tempfile.TemporaryDirectory() as folder, PIL.Image.open(self.run_folder / image.path) as picture:
-            full, small = Path(folder, f"{name}.png"), Path(folder, f"{name}+compressed.webp")
-            picture.save(full)
-            picture.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
-            picture.save(small)
-            for path in (full, small):
+        identifier = uuid.uuid5(uuid.NAMESPACE_URL, f"{image.key}/{image.step}/{image.time}")
+        key = _sanitize(image.key).replace(":", "_").replace("/", "~")
+        name = f"{key}+step+{image.step}+timestamp+{_milliseconds(image.time)}+{identifier}"
+        with tempfile.TemporaryDirectory() as folder, PIL.Image.open(self.run_folder / image.path) as pixels:
+            full, thumbnail = Path(folder, f"{name}.png"), Path(folder, f"{name}+compressed.webp")
+            pixels.save(full)
+            pixels.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
+            pixels.save(thumbnail)
+            for path in (full, thumbnail):
                 self._client.log_artifact(self._run_id, str(path), "images")
         self._client.set_tag(self._run_id, "mlflow.loggedImages", True)
 
@@ -163,10 +172,10 @@ class MlflowRun:
 
     def _find_or_create(self, target: Target) -> str:
         experiment = self._experiment(target)
-        ours = f"tags.`{_IDENTITY_TAG}` = '{target.identity}'"
-        found = self._client.search_runs([experiment], ours, max_results=1)
-        if found:
-            return str(found[0].info.run_id)
+        same_identity = f"tags.`{_IDENTITY_TAG}` = '{target.identity}'"
+        runs = self._client.search_runs([experiment], same_identity, max_results=1)
+        if runs:
+            return str(runs[0].info.run_id)
         tags = {_IDENTITY_TAG: target.identity}
         return str(self._client.create_run(experiment, run_name=target.run_name, tags=tags).info.run_id)
 
@@ -175,14 +184,14 @@ class MlflowRun:
 
         experiment = self._client.get_experiment_by_name(target.project)
         if experiment is None:
-            with suppress(MlflowException):  # another run may have made it just now
-                # The kind decides which of its two faces, training or language models, MLflow's page shows.
+            with suppress(MlflowException):  # another run may have created it in the meantime
+                # The kind selects which of its two interfaces MLflow shows: model training or language models.
                 tags = {"mlflow.experimentKind": "custom_model_development"}
                 root = artifact_root(target.uri)
                 return str(self._client.create_experiment(target.project, root, tags=tags))
             experiment = self._client.get_experiment_by_name(target.project)
         if experiment is None:
-            raise ConnectionError(f"MLflow neither has nor makes the experiment {target.project}")
+            raise ConnectionError(f"MLflow could not create the experiment {target.project}")
         if experiment.lifecycle_stage != "active":
             self._client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)
@@ -199,8 +208,8 @@ def _client(uri: str) -> "MlflowClient":
     return MlflowClient(uri)
 
 
-def _is_refusal(error: "MlflowException") -> bool:
-    """Whether the same request would fail again."""
+def _is_permanent(error: "MlflowException") -> bool:
+    """Return whether the same request would fail again."""
     return error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
 
 
@@ -208,6 +217,6 @@ def _milliseconds(time: float) -> int:
     return int(time * 1000)
 
 
-def _name(key: str) -> str:
-    """``key`` with what MLflow does not allow in names replaced."""
+def _sanitize(key: str) -> str:
+    """Replace the characters of ``key`` that MLflow does not allow in names."""
     return re.sub(r"[^\w./ :-]", "_", key)[:MAX_KEY_LENGTH]

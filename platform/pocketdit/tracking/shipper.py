@@ -1,6 +1,7 @@
-"""Copies a run's journal to MLflow beside the training, which never waits for it.
+"""Copies the journal of a run to MLflow in the background, so that training never waits for it.
 
-What is sent is remembered in ``tracking.json`` after every batch, so that the copy goes on after any stop.
+``tracking.json`` records after every batch how much has been sent. The copy therefore continues where it stopped,
+whatever interrupted it.
 """
 
 import threading
@@ -12,30 +13,33 @@ from pocketdit.tracking import journal, target
 from pocketdit.tracking.journal import Artifact, Event, Image, Metric, Status
 from pocketdit.tracking.mlflow_run import GoneError, MlflowRun
 
-# MLflow takes 1000 metrics, 100 parameters, 100 tags and 1 MB in one request: mlflow/utils/validation.py.
+# One request to MLflow may carry 1000 metrics, 100 parameters, 100 tags and 1 MB: mlflow/utils/validation.py.
 _MAX_METRICS = 1000
 _MAX_OTHERS = 100
 _MAX_BYTES = 500_000
 
-_PERIOD = 2.0  # seconds between looks at the journal
-_LONGEST_PAUSE = 30.0  # seconds between attempts while MLflow does not answer
-_FILE_ATTEMPTS = 3
+_POLL_SECONDS = 2.0  # between looks at the journal
+_MAX_RETRY_SECONDS = 30.0  # between attempts while MLflow does not respond
+_MAX_FILE_ATTEMPTS = 3
 
 
-def batches(path: Path, offset: int) -> Iterator[tuple[list[Event], int]]:
-    """The journal from byte ``offset`` on in pieces that one request takes, each with the offset behind it.
+def read_batches(path: Path, offset: int) -> Iterator[tuple[list[Event], int]]:
+    """Yield the journal from byte ``offset`` in batches that fit one request each.
 
-    A picture, a file or a status comes alone.
+    An image, an artifact or a status is a batch by itself.
+
+    Yields:
+        The events and the byte offset after them.
     """
     batch: list[Event] = []
     metrics, start, end = 0, offset, offset
-    for event, behind in journal.read(path, offset):
+    for event, next_offset in journal.read_events(path, offset):
         alone = isinstance(event, Image | Artifact | Status)
-        full = metrics == _MAX_METRICS or len(batch) - metrics == _MAX_OTHERS or behind - start > _MAX_BYTES
+        full = metrics == _MAX_METRICS or len(batch) - metrics == _MAX_OTHERS or next_offset - start > _MAX_BYTES
         if batch and (alone or full):
             yield batch, end
             batch, metrics, start = [], 0, end
-        end = behind
+        end = next_offset
         if event is not None:
             batch.append(event)
             metrics += isinstance(event, Metric)
@@ -46,15 +50,15 @@ def batches(path: Path, offset: int) -> Iterator[tuple[list[Event], int]]:
         yield batch, end
 
 
-def unsent(run_folder: Path) -> int:
-    """How many events of the journal MLflow does not have."""
+def count_unsent(run_folder: Path) -> int:
+    """Return how many events of the journal have not been sent to MLflow."""
     stored = target.load(run_folder)
     path = run_folder / journal.FILE_NAME
-    return sum(1 for _ in journal.read(path, stored.offset if stored else 0)) if path.exists() else 0
+    return sum(1 for _ in journal.read_events(path, stored.offset if stored else 0)) if path.exists() else 0
 
 
 class Sender:
-    """Sends what is unsent of one run, in the order of its journal, and keeps count in ``tracking.json``."""
+    """Sends the unsent events of one run in the order of its journal and records progress in ``tracking.json``."""
 
     def __init__(self, run_folder: Path) -> None:
         self.run_folder = run_folder
@@ -62,14 +66,20 @@ class Sender:
         self._file_failures = 0
 
     def send_all(self, abandon: threading.Event | None = None) -> int:
-        """Sends until all is sent, or ends after the batch at hand when ``abandon`` is set. Returns how many
-        events MLflow took.
+        """Send every unsent event.
 
-        Raises what MLflow raises where it cannot be reached; call again to go on.
+        Raises whatever MLflow raises if it cannot be reached. Calling this again continues after the last batch
+        that was sent.
+
+        Args:
+            abandon: When set, sending stops after the current batch.
+
+        Returns:
+            The number of events that MLflow accepted.
         """
         run = self._connect()
         sent = 0
-        for events, offset in batches(self.run_folder / journal.FILE_NAME, run.target.offset):
+        for events, offset in read_batches(self.run_folder / journal.FILE_NAME, run.target.offset):
             if abandon is not None and abandon.is_set():
                 break
             try:
@@ -87,20 +97,23 @@ class Sender:
             stored = target.load(self.run_folder)
             if stored is None:
                 raise FileNotFoundError(self.run_folder / target.FILE_NAME)
-            if (self.run_folder / journal.FILE_NAME).stat().st_size < stored.offset:  # not the journal that was sent
-                stored = stored.from_the_start()
+            # A journal shorter than the offset is not the one that was sent.
+            if (self.run_folder / journal.FILE_NAME).stat().st_size < stored.offset:
+                stored = stored.reset()
             self._run = MlflowRun(self.run_folder, stored)
             target.save(self.run_folder, self._run.target)
         return self._run
 
     def _send(self, run: MlflowRun, events: list[Event]) -> int:
-        """As ``MlflowRun.send``. A file that fails again and again while MLflow answers (too big for the
-        server, no right to write there) is given up, so that it does not hold back what comes after it."""
+        """Do what ``MlflowRun.send`` does, but give up on a file that fails repeatedly while MLflow responds.
+
+        Such a file (too large for the server, say, or not permitted) would otherwise hold up all later events.
+        """
         try:
             refused = run.send(events)
         except Exception:
             self._file_failures += isinstance(events[0], Image | Artifact)
-            if self._file_failures < _FILE_ATTEMPTS or not run.reachable():
+            if self._file_failures < _MAX_FILE_ATTEMPTS or not run.reachable():
                 raise
             refused = 1
         self._file_failures = 0
@@ -108,14 +121,17 @@ class Sender:
 
 
 class Shipper:
-    """A daemon thread that sends what is appended to the journal of ``run_folder``, from its ``start`` on.
+    """A daemon thread that sends everything appended to the journal of ``run_folder``.
 
-    While MLflow does not answer it tries again, at first after seconds, then every half minute.
+    While MLflow does not respond, the thread retries after a few seconds at first and every half minute later.
+
+    Attributes:
+        error: The exception of the last attempt, or None if it succeeded.
     """
 
     def __init__(self, run_folder: Path) -> None:
         self.run_folder = run_folder
-        self.error: Exception | None = None  # why the last attempt failed, if it did
+        self.error: Exception | None = None
         self._closing = threading.Event()
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow-shipper", daemon=True)
@@ -124,26 +140,32 @@ class Shipper:
         self._thread.start()
 
     def close(self, timeout: float) -> int:
-        """Sends the rest and ends. Returns how many events are left unsent, after ``timeout`` seconds at
-        most; when MLflow does not answer, after one more attempt."""
+        """Send the remaining events and stop, within ``timeout`` seconds.
+
+        If MLflow does not respond, one more attempt is made.
+
+        Returns:
+            The number of events left unsent.
+        """
         self._closing.set()
         self._thread.join(timeout)
         self._abandoned.set()
-        return unsent(self.run_folder)
+        return count_unsent(self.run_folder)
 
     def _work(self) -> None:
         sender = Sender(self.run_folder)
-        pause = _PERIOD
-        seen = -1
+        pause = _POLL_SECONDS
+        sent_size = -1
         while not self._abandoned.is_set():
-            last = self._closing.is_set()  # asked before sending: what was logged before close() is then sent
+            # Read the flag before sending, so that the last pass covers everything logged before close().
+            last = self._closing.is_set()
             try:
                 size = (self.run_folder / journal.FILE_NAME).stat().st_size
-                if size != seen:
+                if size != sent_size:
                     sender.send_all(self._abandoned)
-                self.error, seen, pause = None, size, _PERIOD
-            except Exception as error:  # stores, proxies and networks raise anything; the run goes on without
-                self.error, pause = error, min(2 * pause, _LONGEST_PAUSE)
+                self.error, sent_size, pause = None, size, _POLL_SECONDS
+            except Exception as error:  # Stores, proxies and networks raise anything. Training continues without.
+                self.error, pause = error, min(2 * pause, _MAX_RETRY_SECONDS)
             if last:
                 return
             self._closing.wait(pause)

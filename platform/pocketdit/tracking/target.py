@@ -1,4 +1,4 @@
-"""Where a run's journal is copied to and how far that copy has come: ``tracking.json`` in the run folder."""
+"""Where a run's journal is copied and how much of it has arrived: ``tracking.json`` in the run folder."""
 
 import json
 import uuid
@@ -16,9 +16,17 @@ _SERVERS = ("http", "https")
 
 @dataclass(frozen=True)
 class Target:
-    """``project``: MLflow's experiment. ``identity``: a tag by which the run is found again when MLflow made
-    it but its answer was lost. ``run_id``: MLflow's, once known. ``offset``: bytes of the journal that MLflow
-    has. ``refused``: events that it would not take."""
+    """The MLflow run that receives a journal, and the progress of the copy.
+
+    Attributes:
+        uri: Absolute tracking URI.
+        project: Name of the MLflow experiment.
+        run_name: Name that MLflow shows for the run.
+        identity: Tag that identifies the run if MLflow created it but the response was lost.
+        run_id: MLflow's ID of the run, once known.
+        offset: Number of bytes of the journal that MLflow has.
+        refused: Number of events that MLflow did not accept.
+    """
 
     uri: str
     project: str
@@ -28,19 +36,21 @@ class Target:
     offset: int = 0
     refused: int = 0
 
-    def from_the_start(self) -> "Target":
-        """The same run, not sent yet."""
+    def reset(self) -> "Target":
+        """Return the same run as if nothing had been sent."""
         return replace(self, run_id=None, offset=0, refused=0)
 
 
 def absolute_uri(uri: str) -> str:
-    """``uri`` with a relative sqlite path made absolute. ``ConfigError`` unless it is a database or a
-    server."""
+    """Return ``uri`` with a relative SQLite path made absolute.
+
+    Raises:
+        ConfigError: If ``uri`` is neither a database nor a server.
+    """
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme.partition("+")[0] not in (*_DATABASES, *_SERVERS) or not rest.strip("/"):
         raise ConfigError(
-            f'tracking.uri "{uri}" is neither a database nor a server: '
-            "write sqlite:///runs/mlflow.db or http://HOST:PORT"
+            f'tracking.uri "{uri}" is neither a database nor a server; use sqlite:///runs/mlflow.db or http://HOST:PORT'
         )
     path = sqlite_path(uri)
     return uri if path is None else f"sqlite:///{path}"
@@ -51,37 +61,43 @@ def is_server(uri: str) -> bool:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The absolute path of a sqlite database; None for any other URI."""
+    """Return the absolute path of a SQLite database, or None for any other URI."""
     _, separator, path = uri.partition("sqlite:///")
     return Path(path).absolute() if separator and uri.startswith("sqlite:") else None
 
 
 def artifact_root(uri: str) -> str | None:
-    """Where the pictures and files of a local database go: ``mlartifacts`` beside it. None: the server
-    decides."""
+    """Return where MLflow stores the files of runs.
+
+    This is ``mlartifacts`` next to a SQLite database. For any other URI it is None: the server decides.
+    """
     path = sqlite_path(uri)
     return None if path is None else (path.parent / "mlartifacts").as_uri()
 
 
 def open_target(run_folder: Path, uri: str, project: str, run_name: str) -> Target:
-    """The stored target of the run, or a new one where there is none or it went to another place."""
-    wanted = Target(absolute_uri(uri), project, run_name, identity=uuid.uuid4().hex)
+    """Return the stored target of a run, or create one if there is none or it has another URI or project."""
+    new = Target(absolute_uri(uri), project, run_name, identity=uuid.uuid4().hex)
     stored = load(run_folder)
-    if stored is not None and (stored.uri, stored.project) == (wanted.uri, wanted.project):
+    if stored is not None and (stored.uri, stored.project) == (new.uri, new.project):
         return stored
-    save(run_folder, wanted)
-    return wanted
+    save(run_folder, new)
+    return new
 
 
 def load(run_folder: Path) -> Target | None:
-    """None where the run was never tracked. ``RunError`` where the file is damaged."""
+    """Return the target of a run, or None if the run was never tracked.
+
+    Raises:
+        RunError: If the file is damaged.
+    """
     path = run_folder / FILE_NAME
     try:
         return Target(**json.loads(path.read_text()))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete it and the run is sent anew") from error
+        raise RunError(f"{path}: cannot be read ({error}); delete it to send the run again from the start") from error
 
 
 def save(run_folder: Path, target: Target) -> None:

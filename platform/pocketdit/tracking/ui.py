@@ -1,4 +1,4 @@
-"""MLflow's web page on this machine, opened on the comparison of this project's runs."""
+"""Serves MLflow's web interface on this machine and opens it on a comparison of the project's runs."""
 
 import json
 import os
@@ -24,16 +24,24 @@ _HOST = "127.0.0.1"
 _PORTS_TRIED = 20
 _START_SECONDS = 120.0
 
-# Loopback is asked directly, also where the environment names a proxy.
+# Requests to the loopback interface bypass any proxy set in the environment.
 _web = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def serve(uri: str, port: int = 5000, open_browser: bool = True, project: str = "pocketdit") -> None:
-    """Shows the runs of ``project`` that are tracked at ``uri``, until Ctrl-C.
+    """Show the runs of ``project`` tracked at ``uri`` until Ctrl-C is pressed.
 
-    For a database it starts a server that only this machine reaches, on ``port`` or the next free one; where
-    ``uri`` is a server, it only opens that one's page. ``RunError`` where nothing was tracked yet, no port is
-    free, or the server does not start.
+    For a database, this starts a server on the loopback interface. If ``uri`` is already a server, this only opens
+    its page.
+
+    Args:
+        uri: MLflow tracking URI.
+        port: Preferred port. The next free one is used if it is taken.
+        open_browser: Whether to open a browser where there is a display.
+        project: Name of the MLflow experiment.
+
+    Raises:
+        RunError: If nothing has been tracked yet, no port is free, or the server does not start or respond.
     """
     uri = absolute_uri(uri)
     if is_server(uri):
@@ -42,40 +50,49 @@ def serve(uri: str, port: int = 5000, open_browser: bool = True, project: str = 
     database = sqlite_path(uri)
     if database is not None and not database.exists():
         command = "lightning run experiments/elastic_pretrain.yaml"
-        raise RunError(f"{database}: no run was tracked yet; make one with: {command}")
-    free = free_port(port)
+        raise RunError(f"{database}: no runs have been tracked yet; start one with: {command}")
+    free = find_free_port(port)
     if free != port:
-        print(f"Port {port} is in use, so it is {free}.")
+        print(f"Port {port} is in use; using port {free}.")
     try:
         with running_server(uri, free) as server:
             _show(comparison_url(f"http://{_HOST}:{free}", project), open_browser)
-            print("Ctrl-C stops it.", flush=True)
+            print("Press Ctrl-C to stop.", flush=True)
             server.wait()
     except KeyboardInterrupt:
         print("\nStopped.")
     else:
-        raise RunError("the MLflow server ended by itself; start it again with: lightning ui")
+        raise RunError("the MLflow server exited unexpectedly; start it again with: lightning ui")
 
 
-def free_port(first: int) -> int:
-    """The first port from ``first`` on that nothing on this machine listens on; ``RunError`` after twenty."""
+def find_free_port(first: int) -> int:
+    """Return the first port from ``first`` upwards that is not in use on this machine.
+
+    Raises:
+        ConfigError: If ``first`` is not a port.
+        RunError: If twenty ports in a row are in use.
+    """
     if not 0 < first < 65536:
-        raise ConfigError(f"--port {first}: ports are 1 to 65535")
+        raise ConfigError(f"--port {first}: must be from 1 to 65535")
     for port in range(first, min(first + _PORTS_TRIED, 65536)):
         with socket.socket() as probe:
-            # As the server does it: a port whose last connections are still closing is free.
+            # The server sets this option too: a port whose last connections are still closing counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((_HOST, port))
             except OSError:
                 continue
             return port
-    raise RunError(f"no free port from {first} to {first + _PORTS_TRIED - 1}: name another one")
+    raise RunError(f"ports {first} to {first + _PORTS_TRIED - 1} are all in use; choose another with --port")
 
 
 @contextmanager
 def running_server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """An MLflow server over the database ``uri`` on ``port`` of loopback: answers inside, is ended after."""
+    """Run an MLflow server for the database ``uri`` on ``port`` of the loopback interface.
+
+    The server responds inside the context and is terminated on exit, including when this process receives SIGTERM
+    or SIGHUP.
+    """
     root = artifact_root(uri)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", _HOST, "--port", str(port), "--workers", "1"]
@@ -84,11 +101,11 @@ def running_server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
         **os.environ,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
-        # The job runner serves language-model features; it is eight processes.
+        # The job runner starts eight processes for language-model features.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     with tempfile.TemporaryFile("w+") as log:
-        # In a session of its own, so that Ctrl-C reaches it through us and all its processes end together.
+        # The server gets its own session: Ctrl-C reaches only this process, which then ends the whole group.
         server = subprocess.Popen(
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -101,38 +118,43 @@ def running_server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def comparison_url(address: str, project: str) -> str:
-    """The page of the server at ``address`` that shows the runs of ``project`` as a table with charts over
-    all of them (mlflow 3.17). The list of experiments where the server does not know the project."""
+    """Return the page of a server that compares the runs of ``project`` in a table and charts (mlflow 3.17).
+
+    If the server does not know the project, this is its list of experiments.
+
+    Raises:
+        RunError: If the server does not respond or reports an error.
+    """
     query = urllib.parse.urlencode({"experiment_name": project})
     address = address.rstrip("/")
     try:
-        with _web.open(f"{address}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=30) as answer:
-            number = json.load(answer)["experiment"]["experiment_id"]
+        with _web.open(f"{address}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=30) as response:
+            experiment_id = json.load(response)["experiment"]["experiment_id"]
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return f"{address}/#/experiments"
-        raise RunError(f"{address} answers with: {error}") from error
+        raise RunError(f"{address} returned an error: {error}") from error
     except OSError as error:
-        raise RunError(f"{address} does not answer: {error}") from error
-    return f"{address}/#/experiments/{number}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+        raise RunError(f"{address} does not respond: {error}") from error
+    return f"{address}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
 
 
 def _show(url: str, open_browser: bool) -> None:
     print(url, flush=True)
-    # Without a screen the only browsers are text ones, and these would take the terminal.
-    screen = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    if open_browser and screen:
+    # Without a display only text browsers remain, and they would take over the terminal.
+    has_display = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    if open_browser and has_display:
         webbrowser.open(url)
 
 
 def _wait_until_up(server: subprocess.Popen[bytes], address: str, log: IO[str]) -> None:
-    begin = time.monotonic()
-    shows_progress = sys.stdout.isatty()
-    message = f"MLflow starts on {address} (it takes 10 to 20 seconds)"
-    print(message, end="" if shows_progress else "\n", flush=True)
-    while server.poll() is None and time.monotonic() - begin < _START_SECONDS:
-        if shows_progress:
-            print(f"\r{message}: {time.monotonic() - begin:.0f} s", end="", flush=True)
+    start = time.monotonic()
+    is_terminal = sys.stdout.isatty()
+    message = f"Starting MLflow on {address} (this takes 10 to 20 seconds)"
+    print(message, end="" if is_terminal else "\n", flush=True)
+    while server.poll() is None and time.monotonic() - start < _START_SECONDS:
+        if is_terminal:
+            print(f"\r{message}: {time.monotonic() - start:.0f} s", end="", flush=True)
         try:
             with _web.open(f"{address}/health", timeout=2):
                 break
@@ -140,14 +162,14 @@ def _wait_until_up(server: subprocess.Popen[bytes], address: str, log: IO[str]) 
             time.sleep(0.25)
     else:
         log.seek(0)
-        last = "\n".join(log.read().splitlines()[-10:])
-        raise RunError(f"the MLflow server did not start; it said:\n{last}")
-    if shows_progress:
+        last_lines = "\n".join(log.read().splitlines()[-10:])
+        raise RunError(f"the MLflow server did not start; its log ends with:\n{last_lines}")
+    if is_terminal:
         print()
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """Ends the server and the processes that it started."""
+    """End the server and its child processes."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, number)
@@ -161,14 +183,20 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _exit_on_signals() -> Iterator[None]:
-    """Lets an ended terminal or a `kill` end the server too, not only Ctrl-C."""
+    """Turn SIGTERM and SIGHUP into ``SystemExit``, so that the server ends with this process.
+
+    A signal that is being ignored, as SIGHUP is under nohup, stays ignored.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handled = {number: handler for number, handler in previous.items() if handler != signal.SIG_IGN}
+    for number in handled:
+        signal.signal(number, leave)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handled.items():
             signal.signal(number, handler)

@@ -15,10 +15,9 @@ import yaml  # type: ignore[import-untyped]
 from pocketdit.commands.main import main
 from pocketdit.config.typed import plain
 from pocketdit.errors import RunError
-from pocketdit.tracking.journal import Artifact
-from pocketdit.tracking.journal import read as read_journal
+from pocketdit.tracking.journal import Artifact, read_events
 from pocketdit.tracking.logger import RunLogger
-from pocketdit.tracking.ui import free_port
+from pocketdit.tracking.ui import find_free_port
 from sweeps.looking.dashboard import dashboard
 from sweeps.settings import Sweep
 from sweeps.store import Store, study_names
@@ -42,7 +41,7 @@ def test_plots_are_drawn_and_sent_to_the_studys_run(
     logger.finalize("success")
     assert main(["sweep", str(file), "--plots"]) == 0
     assert f"picture  {sweep.folder / 'study.html'}" in capsys.readouterr().out
-    sent = [e for e, _ in read_journal(sweep.folder / "metrics.jsonl") if isinstance(e, Artifact)]
+    sent = [e for e, _ in read_events(sweep.folder / "metrics.jsonl") if isinstance(e, Artifact)]
     client = mlflow.MlflowClient(uri)
     [experiment] = [e for e in client.search_experiments() if e.name == "p"]
     [run] = client.search_runs([experiment.experiment_id])
@@ -90,7 +89,7 @@ def test_a_study_that_has_not_begun(file: Path, words: list[str], capsys: pytest
 
 
 def test_dashboard_serves_the_study_on_loopback(store: Store) -> None:
-    port = free_port(18080)
+    port = find_free_port(18080)
     threading.Thread(target=dashboard, args=(store.storage, port), daemon=True).start()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     answer: dict[str, Any] = {}
