@@ -11,6 +11,8 @@ from pocketdit.commands.evaluate import add_evaluate
 from pocketdit.commands.export import add_export
 from pocketdit.commands.latency import add_latency, add_recommend
 from pocketdit.commands.sweep import add_sweep
+from pocketdit.commands.sync import add_sync
+from pocketdit.commands.ui import add_ui
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.errors import ConfigError, UserError
 
@@ -78,21 +80,6 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
     sample.set_defaults(call=call_sample)
 
 
-def add_ui(verbs: argparse._SubParsersAction) -> None:
-    ui = verbs.add_parser("ui", help="open MLflow on this project's runs (loopback only)")
-    ui.add_argument("--uri", default="sqlite:///runs/mlflow.db")
-    ui.add_argument("--port", type=int, default=5000)
-    ui.add_argument("--no-browser", action="store_true")
-    ui.set_defaults(call=call_ui)
-
-
-def add_sync(verbs: argparse._SubParsersAction) -> None:
-    sync = verbs.add_parser("sync", help="send what a dead tracking server missed")
-    sync.add_argument("run", help="path, EXPERIMENT/RUN, or EXPERIMENT for its latest")
-    sync.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
-    sync.set_defaults(call=call_sync)
-
-
 def call_run(args: argparse.Namespace) -> None:
     from pocketdit.config.experiment import kind_of
     from pocketdit.config.load import Loaded, load
@@ -157,20 +144,6 @@ def parse_size(text: str) -> tuple[int, int]:
     if not (height.isdigit() and width.isdigit()):
         raise ConfigError(f"--size {text}: expected HEIGHTxWIDTH in pixels, for example 128x160")
     return int(height), int(width)
-
-
-def call_ui(args: argparse.Namespace) -> None:
-    from pocketdit.tracking.ui import serve
-
-    serve(args.uri, args.port, open_browser=not args.no_browser)
-
-
-def call_sync(args: argparse.Namespace) -> None:
-    from pocketdit.artifacts.run_folder import find
-    from pocketdit.tracking.sync import sync
-
-    folder = find(args.runs, args.run)
-    print(f"{folder.name}: {sync(folder.path)} events sent")
 
 
 def ours(arguments: Sequence[str]) -> bool:

@@ -1,0 +1,21 @@
+"""``lightning ui``."""
+
+import argparse
+
+
+def add_ui(verbs: argparse._SubParsersAction) -> None:
+    ui = verbs.add_parser(
+        "ui",
+        help="compare runs in MLflow",
+        description="Serve MLflow on this machine only and open it on a comparison of this project's runs.",
+    )
+    ui.add_argument("--uri", default="sqlite:///runs/mlflow.db", help="MLflow tracking URI (default: %(default)s)")
+    ui.add_argument("--port", type=int, default=5000, help="preferred port (default: %(default)s)")
+    ui.add_argument("--no-browser", action="store_true", help="only print the address")
+    ui.set_defaults(call=call_ui)
+
+
+def call_ui(args: argparse.Namespace) -> None:
+    from pocketdit.tracking.ui import serve
+
+    serve(args.uri, args.port, open_browser=not args.no_browser)
