@@ -31,12 +31,12 @@ from benchmarks.timing import (
     report,
     table,
 )
-from pocketdit.backbones.spec import FULL, AdaptiveSparseAttention, DiTSpec, FullAttention, Level
+from pocketdit.backbones.spec import FULL_WIDTH, AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 from pocketdit.config.component import Component
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.running.assemble import build_encoders, build_stage
-from pocketdit.stages.elastic_pretrain import Draw
+from pocketdit.stages.elastic_pretrain import NoisyBatch
 from pocketdit.training.nonfinite import stop_unless_finite
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "elastic_pretrain.yaml"
@@ -58,10 +58,10 @@ class Case:
 def cases() -> dict[str, Case]:
     """A middling network with AdamW; the embedded default with its own optimizer; and a tiny one for the tests."""
     embedded = load(EXPERIMENT, [], Experiment).config
-    spec = replace(embedded.backbone, widths=(HALF, FULL))
+    spec = replace(embedded.backbone, widths=(HALF, FULL_WIDTH))
     around, everywhere = AdaptiveSparseAttention("assa", 4, 16, 1), FullAttention("full", 4)
     levels = (Level(2, around), Level(3, everywhere, 3, 2, long_skips=True), Level(2, around))
-    middling = DiTSpec(16, 512, 32, spec.text_inputs, 512, 4, levels, (HALF, FULL))
+    middling = DiTSpec(16, 512, 32, spec.text_inputs, 512, 4, levels, (HALF, FULL_WIDTH))
     tiny = replace(middling, width=128, text_kv_heads=2, levels=(Level(1, FullAttention("full", 2)),))
     adamw = Component("torch.optim.AdamW", {"lr": 1e-4})
     return {
@@ -77,9 +77,9 @@ def spec_of(network: str, spec: DiTSpec) -> DiTSpec:
         case "elastic":
             return spec
         case "full":
-            return replace(spec, widths=(FULL,))
+            return replace(spec, widths=(FULL_WIDTH,))
         case _:
-            return replace(spec, width=spec.hidden(HALF), widths=(FULL,))
+            return replace(spec, width=spec.hidden_size(HALF), widths=(FULL_WIDTH,))
 
 
 def step_of(network: str, case: Case, compiled: bool = False) -> Callable[[], None]:
@@ -101,7 +101,7 @@ def step_of(network: str, case: Case, compiled: bool = False) -> Callable[[], No
     latents = (case.batch, experiment.backbone.latent_channels, *case.sides)
     x, target = torch.randn(latents, device=on), torch.randn(latents, device=on)
     text = encoders.tokens(["a red circle left of a blue star"] * case.batch)
-    draw = Draw(x, torch.rand(case.batch, device=on), text, target)
+    draw = NoisyBatch(x, torch.rand(case.batch, device=on), text, target)
     numbers = count()
 
     def step() -> None:

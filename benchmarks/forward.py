@@ -21,11 +21,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import Ratio, alternate, announce, device, milliseconds, options, pairwise, report, table
 from pocketdit.backbones.dit import ElasticDiT
-from pocketdit.backbones.spec import FULL, DiTSpec
+from pocketdit.backbones.spec import FULL_WIDTH, DiTSpec
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.encoders.contract import TextTokens
-from pocketdit.running.cost_estimate import cost, count_parameters, network_inputs
+from pocketdit.stages.elastic_cost import network_cost
+from pocketdit.training.cost import count_parameters, network_inputs
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper"
 REQUIRED = 0.9
@@ -127,7 +128,7 @@ def contestants(sides: tuple[int, int], quick: bool) -> dict[str, Contestant]:
     for letter in ("A", "D"):
         with torch.device("meta"):
             ours = ElasticDiT(ladder(letter, quick))
-        found[letter] = Contestant(ours, partial(call_ours, ours), cost(ours, 1, sides, FULL).forward)
+        found[letter] = Contestant(ours, partial(call_ours, ours), network_cost(ours, 1, sides, FULL_WIDTH, [], 0).forward)
     spec = ladder("D", quick)
     for name, build, call in ((PEERS[0], pixart, call_pixart), (PEERS[1], sana, call_sana)):
         network = of_size(partial(build, spec=spec, sides=sides), count_parameters(found["D"].network))

@@ -11,7 +11,7 @@ from pocketdit.commands.main import main
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.running.assemble import build_encoders, build_stage
-from pocketdit.stages.elastic_pretrain import Draw
+from pocketdit.stages.elastic_pretrain import NoisyBatch
 from pocketdit.tracking.journal import read_metrics
 from tests.conftest import PRETRAIN
 
@@ -64,7 +64,7 @@ def test_accumulation_equals_one_large_batch_in_the_gradient(tiny: list[str], tm
         object.__setattr__(stage.training_spec, "accumulate", len(parts))
         for part in parts:
             tokens = [type(t)(t.embeddings[part], t.mask[part]) for t in text]
-            stage.add_gradients(Draw(x[part], time[part], tokens, target[part]), batch_idx=0)
+            stage.add_gradients(NoisyBatch(x[part], time[part], tokens, target[part]), number=0)
         return [p.grad for p in parameters]
 
     whole = gradient([slice(0, 4)])
@@ -106,12 +106,12 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(
 def test_encoders_stay_out_of_the_checkpoint(tiny: list[str], tmp_path: Path) -> None:
     folder = run(tiny, tmp_path, "training.max_steps=1")
     names = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
-    assert {name.split(".")[0] for name in names} == {"backbone", "average"}
+    assert {name.split(".")[0] for name in names} == {"backbone", "ema"}
 
 
 def test_average_follows_and_differs_from_the_backbone(tiny: list[str], tmp_path: Path) -> None:
     folder = run(tiny, tmp_path)
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
-    live, averaged = state["backbone.embed.weight"], state["average.embed.weight"]
+    live, averaged = state["backbone.embed.weight"], state["ema.embed.weight"]
     assert not torch.equal(live, averaged) and (live - averaged).abs().max() < 0.1
     torch.testing.assert_close(load_network(folder).embed.weight, averaged)

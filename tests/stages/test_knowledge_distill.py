@@ -15,10 +15,10 @@ from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.encoders.conditioning import encode_text
 from pocketdit.encoders.contract import TextTokens
-from pocketdit.losses.distillation import task_share
+from pocketdit.losses.distillation import task_weight
 from pocketdit.running.assemble import build_encoders, build_stage
 from pocketdit.stages.knowledge_distill import KnowledgeDistill, visible_captions
-from pocketdit.tracking.journal import metrics
+from pocketdit.tracking.journal import read_metrics
 from tests.conftest import ROOT
 from tests.stages.conftest import train
 
@@ -51,26 +51,26 @@ def test_loss_is_equation_8(knowledge: list[str], scaling: str, inside: bool) ->
              "stage.init_args.output_weight=2", "stage.init_args.feature_weight=0.5",
              "stage.init_args.teacher_guidance=3", "stage.init_args.drop_text=0"]  # fmt: skip
     system = stage(knowledge, *words)
-    draw = system.draw(batch(), 0)
-    loss, _, logged = system.loss(draw, 0.5)
+    noisy = system.prepare(batch(), 0)
+    loss, _, logged = system.loss(noisy, 0.5)
 
     teacher = system.teacher.network
     text = encode_text(system.teacher.text_encoders, batch()["captions"])
     empty = encode_text(system.teacher.text_encoders, [""] * 4)
     with torch.no_grad():
-        with_text, features = teacher.with_features(draw.x_t, draw.time, text)
-        without = teacher(draw.x_t, draw.time, empty)
+        with_text, features = teacher.forward_with_features(noisy.x_t, noisy.time, text)
+        without = teacher(noisy.x_t, noisy.time, empty)
     wanted = without + 3 * (with_text - without)
-    velocity, own = system.backbone.with_features(draw.x_t, draw.time, draw.text, width=0.5)
-    task = (velocity - draw.target).square().mean((1, 2, 3))
+    velocity, own = system.backbone.forward_with_features(noisy.x_t, noisy.time, noisy.text, width=0.5)
+    task = (velocity - noisy.target).square().mean((1, 2, 3))
     output = (velocity - wanted).square().mean((1, 2, 3))
-    projected = system.projectors.at(32)(own)
+    projected = system.projectors.for_hidden_size(32)(own)
     feature = (projected - F.layer_norm(features, features.shape[-1:])).square().mean((1, 2))
     teaching = output + (0.5 * feature if inside else 0)
     if scaling == "sum":
         expected = (task + 2 * teaching).mean()
     else:
-        share = task_share(draw.time, math.log(3.0), 1.5, scaling)
+        share = task_weight(noisy.time, math.log(3.0), 1.5, scaling)
         expected = (share * task + 2 * (1 - share) * task.mean() / teaching.mean() * teaching).mean()
     expected = expected + (0 if inside else 0.5 * feature.mean())
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
@@ -89,14 +89,14 @@ def test_run_trains_backbone_and_projectors_and_leaves_the_teacher(knowledge: li
     train("knowledge_distill", *knowledge, "--name", "run")
     folder = find(family / "runs", "knowledge_distill/run")
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
-    assert {name.split(".")[0] for name in state} == {"backbone", "average", "projectors"}
+    assert {name.split(".")[0] for name in state} == {"backbone", "ema", "projectors"}
     before = stage(knowledge)
     for width in ("32", "64"):
         name = f"{width}.1.weight"
         assert not torch.equal(state[f"projectors.{name}"], before.projectors.state_dict()[name])
     assert not torch.equal(state["backbone.embed.weight"], before.backbone.embed.weight)
     assert not any(p.requires_grad for p in before.teacher.network.parameters())
-    recorded = metrics(folder.metrics)
+    recorded = read_metrics(folder.metrics)
     assert {"train/output/width_1", "train/feature/width_1", "train/output/width_0.5"} <= set(recorded)
 
 

@@ -11,14 +11,14 @@ from tests.training.test_resume import kill_after, start, train_losses
 
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import RunFolder, find
-from pocketdit.backbones.by_width import ByWidth, standalone
+from pocketdit.backbones.per_width import PerWidthNetworks, standalone_network
 from pocketdit.commands.main import main
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.quantization.palette import load_palettes
 from pocketdit.running.assemble import build_encoders, build_stage
 from pocketdit.stages.quantize_finetune import QuantizeFinetune
-from pocketdit.tracking.journal import metrics
+from pocketdit.tracking.journal import read_metrics
 from tests.conftest import ROOT
 from tests.stages.conftest import COMMON, LORA, STUDENT, place, train
 from tests.stages.test_distillation_resume import distil
@@ -64,9 +64,9 @@ def test_palettes_stay_and_everything_else_moves(finished: RunFolder, family: Pa
     palettes = load_palettes(folder.palettes)
     weights = load_file(folder.weights)
     network = load_network(folder)
-    assert isinstance(network, ByWidth) and list(network.networks) == ["32"]
-    half = network.at(0.5)
-    parent = standalone(load_network(find(family / "runs", "elastic_pretrain/p")), 0.5)
+    assert isinstance(network, PerWidthNetworks) and list(network.networks) == ["32"]
+    half = network.for_width(0.5)
+    parent = standalone_network(load_network(find(family / "runs", "elastic_pretrain/p")), 0.5)
     frozen = {f"{name}.weight" for name in palettes}
     assert "stages.0.blocks.0.attention.q.weight" in frozen and "stages.0.blocks.0.attention.gate.weight" not in frozen
     for name, palette in palettes.items():
@@ -79,7 +79,7 @@ def test_palettes_stay_and_everything_else_moves(finished: RunFolder, family: Pa
     kinds = {"bias", "norm.weight", "offsets", "null", "gate.weight"}
     assert all(any(kind in name for name in others) for kind in kinds)
     for name in frozen:
-        assert torch.equal(state[f"backbone.networks.32.{name}"], state[f"average.networks.32.{name}"])
+        assert torch.equal(state[f"backbone.networks.32.{name}"], state[f"ema.networks.32.{name}"])
     for name, value in others.items():
         assert not torch.equal(value, parent.get_parameter(name)), name
         assert not torch.equal(state[f"backbone.networks.32.{name}"], parent.get_parameter(name)), name
@@ -98,7 +98,7 @@ def test_it_says_what_it_did(quantise: list[str], family: Path, capsys: pytest.C
     parameters = sum(p.numel() for p in load_network(folder).parameters())
     assert (
         report["bytes_fp16"] == 2 * parameters
-        and report["palettised_weights"] + report["other_parameters"] == parameters
+        and report["palettized_weights"] + report["other_parameters"] == parameters
     )
     assert (folder.path / "quantization.png").read_bytes().startswith(b"\x89PNG")
     assert f"{report['average_bits']:.3f} bits a weight" in capsys.readouterr().out
@@ -121,19 +121,19 @@ def built(words: list[str], *more: str) -> QuantizeFinetune:
 def test_loss_is_the_distance_to_the_unquantised_network(quantise: list[str]) -> None:
     """Zero before anything is quantised, at the x_t and t that pre-training draws; then the velocities' mean square."""
     stage = built(quantise, "stage.init_args.time_shift=3")
-    draw = stage.draw(batch(), 3)
-    assert not draw.target.requires_grad and len(set(draw.time.tolist())) == 4
-    assert stage.loss(draw, 0.5)[0].item() == 0.0
+    noisy = stage.prepare(batch(), 3)
+    assert not noisy.target.requires_grad and len(set(noisy.time.tolist())) == 4
+    assert stage.loss(noisy, 0.5)[0].item() == 0.0
     with torch.no_grad():
-        stage.backbone.at(0.5).unembed.bias.add_(0.5)
-    loss, prediction, _ = stage.loss(draw, 0.5)
-    original = stage.original.network(draw.x_t, draw.time, draw.text, width=0.5)
+        stage.backbone.for_width(0.5).unembed.bias.add_(0.5)
+    loss, prediction, _ = stage.loss(noisy, 0.5)
+    original = stage.unquantized.network(noisy.x_t, noisy.time, noisy.text, width=0.5)
     assert loss.item() == pytest.approx((prediction - original).square().mean().item()) and loss.item() > 0
 
 
 def test_few_step_inputs_are_the_networks_own_way_from_noise(quantise: list[str], four_steps: str) -> None:
     stage = built(quantise, f"parents.start={four_steps}", "stage.init_args.steps=4", "stage.init_args.time_shift=3")
-    times = {round(float(stage.draw(batch(), step).time[0]), 6) for step in range(30)}
+    times = {round(float(stage.prepare(batch(), step).time[0]), 6) for step in range(30)}
     assert times == {1.0, 0.9, 0.75, 0.5}
     inputs = [stage.inputs(batch(), 7, step) for step in (0, 1, 2)]
     x, t = inputs[1].x_t, inputs[1].time
@@ -150,8 +150,8 @@ def test_a_few_step_parent_has_its_lora_merged(
     words = [*quantise, f"parents.start={four_steps}", "stage.init_args.steps=4"]
     stage = built(words)
     parent = load_network(find(family / "runs", four_steps))
-    for name, value in parent.at(0.5).named_parameters():
-        assert torch.equal(stage.original.network.at(0.5).get_parameter(name), value), name
+    for name, value in parent.for_width(0.5).named_parameters():
+        assert torch.equal(stage.unquantized.network.for_width(0.5).get_parameter(name), value), name
     train("quantize_finetune", *words, "--name", "few")
     assert main(["sample", str(ran(family, "few").path), "a red circle", "--out", str(tmp_path / "x.png")]) == 0
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
@@ -160,7 +160,7 @@ def test_a_few_step_parent_has_its_lora_merged(
 def test_validation_and_gradient_checkpointing_run(quantise: list[str], family: Path) -> None:
     train("quantize_finetune", *quantise, "training.validate_every=5", "training.gradient_checkpointing=true",
           "training.accumulate=2", "--name", "validated")  # fmt: skip
-    recorded = metrics(ran(family, "validated").metrics)
+    recorded = read_metrics(ran(family, "validated").metrics)
     assert len(recorded["validation/loss/width_0.5"]) == 2 and len(recorded[LOSS]) == 10
 
 
@@ -186,7 +186,7 @@ def test_two_processes_come_to_the_same_palettes(quantise: list[str], family: Pa
     """Each measures sensitivity on its own batches; the sums decide for both."""
     distil("quantize_finetune", quantise, "ddp", "ddp", "training.max_steps=10")
     folder = ran(family, "ddp")
-    half = load_network(folder).at(0.5)
+    half = load_network(folder).for_width(0.5)
     for name, palette in load_palettes(folder.palettes).items():
         assert torch.equal(half.get_parameter(f"{name}.weight"), palette.dense())
     losses = [value for _, value in train_losses(folder.path)[LOSS]]

@@ -7,16 +7,16 @@ import torch
 
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import find
-from pocketdit.backbones.by_width import ByWidth, base_parameters
 from pocketdit.backbones.lora import adapter_parameters
+from pocketdit.backbones.per_width import PerWidthNetworks, base_parameters
 from pocketdit.commands.main import main
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.losses import distribution_matching
 from pocketdit.running.assemble import build_encoders, build_stage
 from pocketdit.seeding import generator
-from pocketdit.stages.step_distill import AVERAGE, CRITIC, STUDENT, StepDistill
-from pocketdit.tracking.journal import metrics
+from pocketdit.stages.step_distill import CRITIC, EMA, STUDENT, StepDistill
+from pocketdit.tracking.journal import read_metrics
 from tests.backbones.test_lora import fill, storage_bytes
 from tests.conftest import ROOT
 from tests.stages.conftest import train
@@ -54,13 +54,13 @@ def test_critic_moves_always_student_every_fifth_widths_in_turn(few_steps: list[
     """Widths 0.5 (32 channels) and 1 (64): iterations 0 to 4 are the first's, 5 to 9 the second's."""
     first, fourth, fifth, sixth, tenth = states(few_steps, family, "turns", [1, 4, 5, 6, 10])
     assert moved(first, fourth, CRITIC, 32) and not moved(first, fourth, CRITIC, 64)
-    assert not moved(first, fourth, STUDENT, 32) and not moved(first, fourth, AVERAGE, 32)
-    assert moved(fourth, fifth, STUDENT, 32) and moved(fourth, fifth, AVERAGE, 32) and moved(fourth, fifth, CRITIC, 32)
+    assert not moved(first, fourth, STUDENT, 32) and not moved(first, fourth, EMA, 32)
+    assert moved(fourth, fifth, STUDENT, 32) and moved(fourth, fifth, EMA, 32) and moved(fourth, fifth, CRITIC, 32)
     assert moved(fifth, sixth, CRITIC, 64) and not moved(fifth, sixth, CRITIC, 32)
     assert not moved(fifth, tenth, STUDENT, 32) and moved(sixth, tenth, STUDENT, 64)
     bases = [k for k in first if ".lora_" not in k and k.startswith("networks")]
     assert bases and all(torch.equal(first[k], tenth[k]) for k in bases)
-    recorded = metrics(find(family / "runs", "step_distill/turns").metrics)
+    recorded = read_metrics(find(family / "runs", "step_distill/turns").metrics)
     assert [step for step, _ in recorded["train/loss/critic"]] == list(range(10))
     assert [step for step, _ in recorded["train/loss/matching"]] == [4, 9]
     assert [step for step, _ in recorded["train/gradient_norm/student"]] == [4, 9]
@@ -71,7 +71,7 @@ def test_iterations_are_steps_also_when_batches_accumulate(few_steps: list[str],
     train("step_distill", *few_steps, "training.max_steps=5", "training.accumulate=2", "--name", "two")
     folder = find(family / "runs", "step_distill/two")
     assert folder.finished_steps() == 5
-    recorded = metrics(folder.metrics)
+    recorded = read_metrics(folder.metrics)
     assert sorted({step for step, _ in recorded["train/loss/matching"]}) == [4]
     assert len(recorded["train/gradient_norm/critic"]) == 5
 
@@ -93,7 +93,7 @@ def test_accumulated_gradient_is_the_mean(few_steps: list[str]) -> None:
 def test_students_gradient_is_equation_9_through_its_last_step(few_steps: list[str]) -> None:
     """L_DMD alone: (f_c - f_xi) dx_0 / dtheta, normalised, with both asked by hand; and no other way in."""
     system = stage(few_steps, "stage.init_args.output_weight=0", "stage.init_args.feature_weight=0")
-    network = system.networks.at(0.5)
+    network = system.networks.for_width(0.5)
     for seed, name in enumerate((STUDENT, CRITIC)):
         fill(network, name, seed)
     given = system.prepare(batch(), 4, 4, 0.5)
@@ -103,14 +103,14 @@ def test_students_gradient_is_equation_9_through_its_last_step(few_steps: list[s
     assert all(p.grad is None for p in adapter_parameters(network, CRITIC).values())
 
     x_0 = given.x_t - given.time[:, None, None, None] * network(given.x_t, given.time, given.text)
-    noise, time = system.compared_at(x_0, "matching", given.here)
+    noise, time = system.draw_noise("matching", x_0, given.position)
     t = time[:, None, None, None]
     x_tau = (1 - t) * x_0.detach() + t * noise
     with torch.no_grad():
         real = x_tau - t * system.teacher.predict(x_tau, time, given.condition, system.guidance).velocity
-        from pocketdit.backbones.lora import using
+        from pocketdit.backbones.lora import active_adapter
 
-        with using(network, CRITIC, afterwards=STUDENT):
+        with active_adapter(network, CRITIC, restore=STUDENT):
             fake = x_tau - t * network(x_tau, time, given.text)
     scale = (x_0.detach() - real).abs().mean((1, 2, 3), keepdim=True)
     expected = torch.autograd.grad(x_0, list(adapter_parameters(network, STUDENT).values()),
@@ -124,7 +124,7 @@ def test_flipping_the_sign_flips_the_gradient(few_steps: list[str], monkeypatch:
 
     def gradient() -> torch.Tensor:
         system = stage(few_steps, "stage.init_args.output_weight=0", "stage.init_args.feature_weight=0")
-        fill(system.networks.at(0.5), CRITIC, 0)
+        fill(system.networks.for_width(0.5), CRITIC, 0)
         system.student_gradients(system.prepare(batch(), 4, 4, 0.5))
         return torch.cat([p.grad.flatten() for p in system.student_parameters() if p.grad is not None])
 
@@ -156,8 +156,8 @@ def test_gradients_are_the_same_with_gradient_checkpointing(few_steps: list[str]
     found = []
     for checkpointing in (False, True):
         system = stage(few_steps, f"training.gradient_checkpointing={checkpointing}")
-        assert all(part.gradient_checkpointing == checkpointing for part in system.networks.at(0.5).stages)
-        fill(system.networks.at(0.5), CRITIC, 0)
+        assert all(part.gradient_checkpointing == checkpointing for part in system.networks.for_width(0.5).stages)
+        fill(system.networks.for_width(0.5), CRITIC, 0)
         given = system.prepare(batch(), 4, 4, 0.5)
         x_0, _ = system.student_gradients(given)
         system.critic_gradients(given, x_0.detach())
@@ -188,8 +188,8 @@ def test_memory_is_one_base_a_role(few_steps: list[str]) -> None:
     """Student, critic and average share the supernet's storage at all widths; the few-step teacher is the teacher."""
     system = stage(few_steps)
     widths = system.networks.spec.widths
-    lora = sum(4 * p.numel() for w in widths for name in (STUDENT, CRITIC, AVERAGE)
-               for p in adapter_parameters(system.networks.at(w), name).values())  # fmt: skip
+    lora = sum(4 * p.numel() for w in widths for name in (STUDENT, CRITIC, EMA)
+               for p in adapter_parameters(system.networks.for_width(w), name).values())  # fmt: skip
     supernet = storage_bytes(load_network(find(Path(runs_of(few_steps)), "elastic_pretrain/p")))
     assert storage_bytes(system.networks) == supernet + lora
     teacher = storage_bytes(load_network(find(Path(runs_of(few_steps)), "teacher/t")))
@@ -205,23 +205,23 @@ def test_weights_are_the_base_and_the_averaged_student(few_steps: list[str], fam
     train("step_distill", *few_steps, "--name", "weights")
     folder = find(family / "runs", "step_distill/weights")
     loaded = load_network(folder)
-    assert isinstance(loaded, ByWidth)
+    assert isinstance(loaded, PerWidthNetworks)
     experiment: Experiment = load(folder.config, [], Experiment).config
     system = build_stage(experiment, build_encoders(experiment))
     system.load_state_dict(torch.load(folder.checkpoint, weights_only=True)["state_dict"])
     given = stage(few_steps).prepare(batch(), 0, 0, 1.0)
     for width in (0.5, 1.0):
-        with torch.no_grad(), system.averaged() as network:
+        with torch.no_grad(), system.ema_network() as network:
             expected = network(given.x_t, given.time, given.text, width)
         torch.testing.assert_close(loaded(given.x_t, given.time, given.text, width), expected, atol=1e-5, rtol=1e-4)
     parent = load_network(find(family / "runs", "elastic_pretrain/p"))
-    for name, value in base_parameters(system.networks.at(1.0)).items():
+    for name, value in base_parameters(system.networks.for_width(1.0)).items():
         assert torch.equal(value, parent.state_dict()[name])
 
 
 def test_plain_dmd_needs_no_few_step_teacher(few_steps: list[str], family: Path) -> None:
     """teacher_few_step.yaml is that: its LoRA loads as the few-step teacher's."""
-    recorded = metrics(find(family / "runs", "teacher_few_step/f").metrics)
+    recorded = read_metrics(find(family / "runs", "teacher_few_step/f").metrics)
     assert "train/loss/matching" in recorded and "train/loss/output" not in recorded
 
 

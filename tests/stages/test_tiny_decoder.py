@@ -17,7 +17,7 @@ from pocketdit.config.experiment import DecoderExperiment
 from pocketdit.config.load import load
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.losses.adversarial import decoder_adversarial_loss, discriminator_loss
-from pocketdit.running.decoders import build_decoder_stage
+from pocketdit.running.assemble import build_encoders, build_stage
 from pocketdit.stages.tiny_decoder import TrainTinyDecoder
 from pocketdit.tracking.journal import read_metrics
 from tests.conftest import PRETRAIN, ROOT
@@ -63,7 +63,8 @@ def run(words: list[str], tmp_path: Path, *more: str) -> RunFolder:
 
 def stage(words: list[str], *more: str) -> TrainTinyDecoder:
     """The stage without a trainer."""
-    system = build_decoder_stage(load(FILE, [*words, *more], DecoderExperiment).config)
+    experiment = load(FILE, [*words, *more], DecoderExperiment).config
+    system = build_stage(experiment, build_encoders(experiment))
     assert isinstance(system, TrainTinyDecoder)
     system.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
     return system
@@ -90,11 +91,11 @@ def test_a_run_leaves_what_it_promises(words: list[str], tmp_path: Path, capfd: 
     out = capfd.readouterr()
     assert f"--decoder {folder.name}" in out.out and "6/6" in out.err
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
-    assert {name.split(".")[0] for name in state} == {"decoder", "average", "discriminator"}
+    assert {name.split(".")[0] for name in state} == {"decoder", "ema", "discriminator"}
     decoder = load_decoder(folder)
     assert not any(parameter.requires_grad for parameter in decoder.parameters())
-    torch.testing.assert_close(decoder.state_dict()["layers.0.weight"], state["average.layers.0.weight"])
-    assert not torch.equal(state["average.layers.0.weight"], state["decoder.layers.0.weight"])
+    torch.testing.assert_close(decoder.state_dict()["layers.0.weight"], state["ema.layers.0.weight"])
+    assert not torch.equal(state["ema.layers.0.weight"], state["decoder.layers.0.weight"])
     assert set(load_file(folder.weights)) == set(decoder.state_dict())
 
 
@@ -138,19 +139,19 @@ def test_windows_of_latents_and_images_are_of_the_same_place(words: list[str]) -
     places = set()
     smooth = torch.nn.functional.interpolate(torch.randint(256, (2, 3, 8, 6)).float(), (128, 96), mode="bilinear")
     for index in range(8):
-        latents, target = system.pair({"images": smooth.byte()}, index)
+        latents, target = system.latents_and_target({"images": smooth.byte()}, index)
         assert latents.shape == (2, 16, 4, 4) and target.shape == (2, 3, 32, 32)
         assert (system.encoders.autoencoder.decode(latents) - target).abs().mean() < 0.02
         places.add(float(target.sum()))
     assert len(places) > 4
-    whole = stage(words, "stage.init_args.crop=0").pair(batch(), 0)
-    wide = stage(words, "stage.init_args.crop=512").pair(batch(), 0)
+    whole = stage(words, "stage.init_args.crop=0").latents_and_target(batch(), 0)
+    wide = stage(words, "stage.init_args.crop=512").latents_and_target(batch(), 0)
     assert whole[1].shape == (2, 3, 128, 96) and torch.equal(whole[0], wide[0])
 
 
 def test_decoded_is_what_the_autoencoder_makes_of_the_same_latents(words: list[str]) -> None:
     system = stage(words, "stage.init_args.target=decoded")
-    latents, target = system.pair(batch(), 0)
+    latents, target = system.latents_and_target(batch(), 0)
     torch.testing.assert_close(target, system.encoders.autoencoder.decode(latents))
 
 
@@ -158,7 +159,7 @@ def test_each_network_gets_its_own_gradient(words: list[str]) -> None:
     system = stage(words, *ADVERSARIAL, "stage.init_args.perceptual_weight=0.1")
     assert system.discriminator is not None and system.perceptual is not None
     system.discriminator.eval()  # spectral norms stand still, so that scores can be had again
-    latents, target = system.pair(batch(), 0)
+    latents, target = system.latents_and_target(batch(), 0)
     images = system.decoder(latents)
     losses = system.decoder_gradients(images, target, adversarial=True)
     assert all(p.grad is None for p in system.discriminator.parameters())

@@ -5,18 +5,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pocketdit.artifacts.run_folder import RunFolder, load_experiment
-from pocketdit.backbones.by_width import LORA, NETWORKS, Network, merge, split
 from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.per_width import LORA_PREFIX, NETWORKS_PREFIX, Network, merge_lora, split_by_width
 from pocketdit.errors import RunError
 
 
 def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Network:
-    """A run's averaged backbone from ``weights.safetensors``, ready for inference; LoRA is merged into it.
+    """Load a run's backbone with its EMA weights for inference, LoRA merged into it.
 
-    Raises ``RunError`` where the run has no weights yet or they do not fit its configuration.
+    Raises:
+        RunError: The run has no weights yet, or they do not fit its configuration.
     """
-    if not folder.weights.is_file():
-        raise RunError(f"{folder.path} has no weights yet: go on training it with --resume {folder.name}")
+    require_weights(folder)
     experiment = load_experiment(folder)
     with torch.device("meta"):
         supernet = ElasticDiT(experiment.backbone)
@@ -24,20 +24,28 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Netwo
         weights = load_file(folder.weights, device=str(device))
         network = network_from(supernet, weights)
     except Exception as error:
-        first = str(error).splitlines()[0]
-        raise RunError(f"{folder.weights} does not hold this run's network: {first}") from error
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{folder.weights} does not fit the network in {folder.config.name}: {reason}") from error
     return network.requires_grad_(False).eval()
 
 
-def network_from(supernet: ElasticDiT, weights: dict[str, Tensor]) -> Network:
-    """A run's network from what its stage wrote: a supernet, one with LoRA beside it, or networks of single widths.
+def require_weights(folder: RunFolder) -> None:
+    """Raise ``RunError`` if the run has not saved any weights yet."""
+    if not folder.weights.is_file():
+        raise RunError(f"{folder.path} has no weights yet: continue its training with --resume {folder.name}")
 
-    ``supernet``: on the meta device.
+
+def network_from(supernet: ElasticDiT, weights: dict[str, Tensor]) -> Network:
+    """Fill a network with the weights that a stage has saved.
+
+    Args:
+        supernet: On the meta device.
+        weights: Those of a supernet, of a supernet with LoRA adapters, or of standalone networks of single widths.
     """
-    if any(name.startswith(NETWORKS) for name in weights):
-        networks = split(supernet, share=False)
+    if any(name.startswith(NETWORKS_PREFIX) for name in weights):
+        networks = split_by_width(supernet, share_weights=False)
         networks.load_state_dict(weights, assign=True)
         return networks
-    base = {name: value for name, value in weights.items() if not name.startswith(LORA)}
+    base = {name: value for name, value in weights.items() if not name.startswith(LORA_PREFIX)}
     supernet.load_state_dict(base, assign=True)
-    return supernet if len(base) == len(weights) else merge(supernet, weights)
+    return supernet if len(base) == len(weights) else merge_lora(supernet, weights)

@@ -1,17 +1,17 @@
-"""``runs/<experiment>/<run>/``: everything a run leaves, and the names by which a run is found again.
+"""``runs/<experiment>/<run>/``: the files that a run leaves, and the names by which commands find a run.
 
-config.yaml             resolved configuration; enough to build the model again
-checkpoints/last.ckpt   full training state
-weights.safetensors     averaged weights of the backbone
-palettes.safetensors    of a quantised run: palettes and indices of its layers (quantization/palette.py)
-quantization.json, .png of a quantised run: bits, sensitivities, sizes; the sensitivities as a chart
-samples/*.png           grids of all widths
+config.yaml             resolved configuration, from which the model can be rebuilt
+checkpoints/last.ckpt   complete training state
+weights.safetensors     EMA weights
+palettes.safetensors    quantized runs: palettes and indices of the layers (quantization/palette.py)
+quantization.json, .png quantized runs: bits, sensitivities and sizes, and a plot of the sensitivities
+samples/*.png           previews, such as grids of all widths
 metrics.jsonl           every metric, in order
-finished                present once the run has reached its last step
-lock                    held by the process that trains it
+parents.json            the runs that this one builds on, with the hashes of their weights
+finished                the final step, once the run has reached it
+lock                    held by the process that trains the run
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,16 +20,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, overload
+
+from filelock import FileLock, Timeout
 
 from pocketdit.config.experiment import BaseExperiment, Experiment, kind_of
 from pocketdit.config.load import load
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.files import write_atomically
+from pocketdit.names import is_plain_name
 
 LATEST = "latest"
-# The launcher's child processes find the first process's run folder here.
+# Child processes that a launcher starts learn the first process's run folder from this environment variable.
 FOLDER_VARIABLE = "POCKETDIT_RUN_FOLDER"
+
+ExperimentT = TypeVar("ExperimentT", bound=BaseExperiment)
 
 
 @dataclass(frozen=True)
@@ -40,19 +45,55 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
+        """The resolved configuration."""
         return self.path / "config.yaml"
 
     @property
     def checkpoint(self) -> Path:
+        """The last checkpoint, a file, or a folder under FSDP2."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
     def new_checkpoint(self) -> Path:
-        """Where a sharded checkpoint, which is a folder, is written before it takes the old one's place."""
+        """Where a sharded checkpoint, which is a folder, is written before it replaces the previous one."""
         return self.checkpoint.with_name(".new.ckpt")
 
-    def take_new_checkpoint(self) -> None:
-        """Put the new sharded checkpoint in the old one's place; a kill in between is mended by ``clean``."""
+    @property
+    def weights(self) -> Path:
+        """The EMA weights."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def palettes(self) -> Path:
+        """The palettes of a quantized run."""
+        return self.path / "palettes.safetensors"
+
+    @property
+    def samples(self) -> Path:
+        """The folder of previews."""
+        return self.path / "samples"
+
+    @property
+    def metrics(self) -> Path:
+        """The journal of metrics."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def finished(self) -> Path:
+        """The file that marks a finished run."""
+        return self.path / "finished"
+
+    @property
+    def name(self) -> str:
+        """``<experiment>/<run>``, the name that commands accept."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    def finished_steps(self) -> int:
+        """Return the step at which the run finished; 0 if it has not."""
+        return int(self.finished.read_text()) if self.finished.is_file() else 0
+
+    def publish_new_checkpoint(self) -> None:
+        """Replace the previous sharded checkpoint by the new one. ``clean`` repairs an interrupted replacement."""
         old = self.checkpoint.with_name(".old.ckpt")
         shutil.rmtree(old, ignore_errors=True)
         if self.checkpoint.exists():
@@ -61,90 +102,82 @@ class RunFolder:
         shutil.rmtree(old, ignore_errors=True)
 
     def clean(self) -> None:
-        """Remove what a killed process left half-written, and restore a checkpoint that it had set aside."""
+        """Remove files that a killed process left incomplete, and restore a checkpoint that it was replacing."""
         old = self.checkpoint.with_name(".old.ckpt")
         if old.exists() and not self.checkpoint.exists():
             old.rename(self.checkpoint)
-        for rest in (old, self.new_checkpoint):
-            shutil.rmtree(rest, ignore_errors=True)
+        for leftover in (old, self.new_checkpoint):
+            shutil.rmtree(leftover, ignore_errors=True)
         for temporary in [*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")]:
             temporary.unlink(missing_ok=True)
 
-    @property
-    def weights(self) -> Path:
-        return self.path / "weights.safetensors"
-
-    @property
-    def palettes(self) -> Path:
-        return self.path / "palettes.safetensors"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def finished(self) -> Path:
-        return self.path / "finished"
-
-    def finished_steps(self) -> int:
-        """The step that the run finished at; 0 where it did not."""
-        return int(self.finished.read_text()) if self.finished.is_file() else 0
-
-    @property
-    def name(self) -> str:
-        """``<experiment>/<run>``, by which commands take it."""
-        return f"{self.path.parent.name}/{self.path.name}"
-
 
 def create(runs: Path, experiment: str, name: str | None, config: str) -> RunFolder:
-    """A new run's folder with its configuration, named by the time unless told, and ``latest`` pointing at it.
+    """Create a new run's folder with its configuration, and point ``latest`` at it.
 
-    Raises ``ConfigError`` as ``require_free`` does.
+    Args:
+        runs: Folder of all runs.
+        experiment: Name of the experiment.
+        name: Name of the run; the current time if None.
+        config: The resolved configuration as YAML.
+
+    Raises:
+        ConfigError: The name is taken or cannot name a folder.
     """
     require_free(runs, experiment, name)
     folder = RunFolder(runs / experiment / (name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")))
     try:
         folder.path.mkdir(parents=True)
     except FileExistsError:
-        raise ConfigError(f"{folder.path} exists already; go on with it by --resume {folder.name}") from None
+        raise name_taken(folder) from None
     write_atomically(folder.config, config)
     point_latest_at(folder)
     return folder
 
 
 def require_free(runs: Path, experiment: str, name: str | None) -> None:
-    """Raises ``ConfigError`` where a new run cannot have the name: it is taken, or no folder's."""
+    """Raise ``ConfigError`` if a new run cannot have the name."""
     if name is None:
         return
-    if not name or "/" in name or name.startswith(".") or name == LATEST:
-        raise ConfigError(f'--name "{name}": must be a plain name; it is a folder under {runs / experiment}')
+    if not is_plain_name(name) or name == LATEST:
+        raise ConfigError(f'--name "{name}": must be a plain name; it becomes a folder in {runs / experiment}')
     folder = RunFolder(runs / experiment / name)
     if folder.path.exists():
-        raise ConfigError(f"{folder.path} exists already; go on with it by --resume {folder.name}")
+        raise name_taken(folder)
+
+
+def name_taken(folder: RunFolder) -> ConfigError:
+    """Return the error for a run that exists already."""
+    return ConfigError(f"{folder.path} already exists; resume it with --resume {folder.name}, or choose another --name")
 
 
 @contextmanager
 def lock(folder: RunFolder) -> Iterator[None]:
-    """Keep other processes from training in the folder. Raises ``RunError`` where one does.
+    """Keep other processes from training in the folder.
 
-    The lock is the process's own: its data workers do not inherit it, and it ends with the process, however that ends.
+    The lock ends with the process, however that ends; forked data workers do not inherit it.
+
+    Raises:
+        RunError: Another process holds the lock.
     """
-    with (folder.path / "lock").open("w") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise RunError(f"{folder.name} is being trained by another process: wait for it, or stop it") from None
-        except OSError:
-            pass  # a file system without locks
+    held = FileLock(folder.path / "lock", timeout=0)
+    try:
+        held.acquire()
+    except Timeout:
+        raise RunError(
+            f"{folder.name} is being trained by another process: wait until it has finished, or stop it"
+        ) from None
+    except (OSError, NotImplementedError):
+        yield  # the file system does not support locks
+        return
+    try:
         yield
+    finally:
+        held.release()
 
 
 def point_latest_at(folder: RunFolder) -> None:
-    """Replace the symbolic link ``latest`` in one step."""
+    """Replace the symbolic link ``latest`` atomically."""
     temporary = folder.path.parent / f".{LATEST}.{os.getpid()}"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(folder.path.name)
@@ -152,9 +185,10 @@ def point_latest_at(folder: RunFolder) -> None:
 
 
 def find(runs: Path, run: str) -> RunFolder:
-    """A run by its path, by ``<experiment>/<run>``, or by ``<experiment>`` for its latest.
+    """Find a run by its path, by ``<experiment>/<run>``, or by ``<experiment>`` for its latest run.
 
-    Raises ``RunError`` naming what there is where it is not found.
+    Raises:
+        RunError: There is no such run. The message names similar ones.
     """
     for path in (Path(run), runs / run):
         if (path / "config.yaml").is_file():
@@ -162,32 +196,48 @@ def find(runs: Path, run: str) -> RunFolder:
         if (path / LATEST / "config.yaml").is_file():
             return RunFolder((path / LATEST).resolve())
     paths = [path.parent for path in runs.glob("*/*/config.yaml") if path.parent.name != LATEST]
-    known = [f"{path.parent.name}/{path.name}" for path in sorted(paths, key=lambda path: path.stat().st_mtime)]
-    close = [name for name in known if name.endswith(f"/{run}")]
-    close += get_close_matches(run, [*known, *sorted({name.split("/")[0] for name in known})], n=1)
-    hint = f"; did you mean {close[0]}?" if close else f"; there is {', '.join(known[-3:])}" if known else ""
-    raise RunError(f"no run {run} under {runs}/{hint}")
+    names = [f"{path.parent.name}/{path.name}" for path in sorted(paths, key=lambda path: path.stat().st_mtime)]
+    similar = [name for name in names if name.endswith(f"/{run}")]
+    similar += get_close_matches(run, [*names, *sorted({name.split("/")[0] for name in names})], n=1)
+    hint = ""
+    if similar:
+        hint = f"; did you mean {similar[0]}?"
+    elif names:
+        hint = f"; the latest are {', '.join(names[-3:])}"
+    raise RunError(f"no run named {run} in {runs}/{hint}")
 
 
 def inherited_folder() -> RunFolder | None:
-    """The run folder of the process that started this one as another rank."""
-    inherited = os.environ.get(FOLDER_VARIABLE)
-    return RunFolder(Path(inherited)) if inherited else None
+    """Return the run folder of the process that started this one as another rank; None in the first process."""
+    path = os.environ.get(FOLDER_VARIABLE)
+    return RunFolder(Path(path)) if path else None
 
 
-def leads() -> bool:
-    """Whether this is the one process of the run that began the others, or the only one."""
+def is_first_process() -> bool:
+    """Return whether this process started the run's other processes, or is the only one."""
     return inherited_folder() is None and launched_rank() == 0
 
 
 def launched_rank() -> int:
-    """This process's rank under an external launcher; 0 outside one."""
+    """Return this process's rank under an external launcher (torchrun, srun); 0 without one."""
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
 
 
-def load_experiment(folder: RunFolder, kind: type[BaseExperiment] = Experiment) -> Any:
-    """The configuration that a run was made with. ``ConfigError`` where it is of another kind."""
+@overload
+def load_experiment(folder: RunFolder) -> Experiment: ...
+
+
+@overload
+def load_experiment(folder: RunFolder, kind: type[ExperimentT]) -> ExperimentT: ...
+
+
+def load_experiment(folder: RunFolder, kind: type[BaseExperiment] = Experiment) -> BaseExperiment:
+    """Return the configuration that a run was made with.
+
+    Raises:
+        ConfigError: The run trained the other kind of network.
+    """
     if kind_of(folder.config) is not kind:
-        what = ("a backbone", "a decoder") if kind is Experiment else ("a decoder", "a backbone")
-        raise ConfigError(f"{folder.name}: the run of {what[0]} is wanted here, and this one trained {what[1]}")
+        needed, trained = ("backbone", "decoder") if kind is Experiment else ("decoder", "backbone")
+        raise ConfigError(f"{folder.name} trained a {trained}; a run that trained a {needed} is needed here")
     return load(folder.config, [], kind).config

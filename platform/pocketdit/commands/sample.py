@@ -1,68 +1,120 @@
-"""``lightning sample``: a grid of prompts and widths from a finished run."""
+"""``lightning sample``: a grid of prompts and widths from a trained run."""
 
+import argparse
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, get_args
 
-from pocketdit.artifacts.run_folder import RunFolder, load_experiment
-from pocketdit.config.experiment import Experiment, Sampling
+from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.errors import ConfigError
-from pocketdit.files import write_atomically
+
+if TYPE_CHECKING:
+    from pocketdit.artifacts.run_folder import RunFolder
+    from pocketdit.config.experiment import Experiment
+
+SAMPLING_OPTIONS = ("prompts", "steps", "sampler", "guidance", "seed", "size")
 
 
-def sample_grid(
-    folder: RunFolder, wanted: dict[str, Any], widths: list[float] | None, out: Path, decoder: RunFolder | None = None
-) -> None:
-    """Draw ``wanted`` (overrides of the run's ``sampling`` section) and write the PNG ``out``.
+def add_sample(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb to the parser."""
+    sample = verbs.add_parser(
+        "sample",
+        help="sample images from prompts",
+        description="Sample images from prompts at every width of a run, and write them as one PNG.",
+    )
+    sample.add_argument("run", help="path, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
+    sample.add_argument("prompts", nargs="*", metavar="prompt", help="default: the prompts in the run's configuration")
+    sample.add_argument("--width", type=float, nargs="+", metavar="W", help="widths (default: all widths of the run)")
+    sample.add_argument("--steps", type=int, help="sampling steps")
+    sample.add_argument("--sampler", choices=get_args(SamplerName))
+    sample.add_argument("--guidance", type=float, help="scale of classifier-free guidance; 1 turns it off")
+    sample.add_argument("--seed", type=int)
+    sample.add_argument("--size", metavar="HxW", help="image height and width in pixels, for example 128x128")
+    sample.add_argument("--decoder", metavar="RUN", help="decode with this run's tiny decoder")
+    sample.add_argument("--out", type=Path, default=Path("sample.png"), help="the PNG (default: %(default)s)")
+    sample.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
+    sample.set_defaults(call=call_sample)
 
-    ``decoder``: a run whose tiny decoder takes the place of the autoencoder's own.
 
-    Raises ``ConfigError`` for a width or size that the run's network does not have.
-    """
-    experiment: Experiment = load_experiment(folder)
-    sampling = replace_sampling(experiment, wanted)
-    known = experiment.backbone.widths
-    for width in widths or ():
-        if width not in known:
-            raise ConfigError(f"--width {width:g}: {folder.name} has {', '.join(f'{w:g}' for w in sorted(known))}")
-    if out.suffix.lower() != ".png":
-        raise ConfigError(f"--out {out}: must end in .png")
-    try:  # before the pictures are drawn, not after
-        out.parent.mkdir(parents=True, exist_ok=True)
+def call_sample(args: argparse.Namespace) -> None:
+    """Check the options, then sample and write the grid."""
+    if args.size:
+        args.size = parse_size(args.size)
+    if args.steps is not None and args.steps < 1:
+        raise ConfigError(f"--steps {args.steps}: must be at least 1")
+    from pocketdit.artifacts.run_folder import find, load_experiment
+
+    folder = find(args.runs, args.run)
+    decoder = find(args.runs, args.decoder) if args.decoder else None
+    experiment = load_experiment(folder)
+    options = {name: getattr(args, name) for name in SAMPLING_OPTIONS if getattr(args, name) not in (None, [])}
+    if "prompts" in options:
+        options["prompts"] = tuple(options["prompts"])
+    try:
+        experiment = dataclasses.replace(experiment, sampling=dataclasses.replace(experiment.sampling, **options))
+        experiment.check()
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    widths = sorted(experiment.backbone.widths)
+    for width in args.width or ():
+        if width not in widths:
+            raise ConfigError(f"--width {width:g}: {folder.name} has {', '.join(f'{w:g}' for w in widths)}")
+    require_writable_png(args.out)
+    write_grid(folder, experiment, sorted(args.width or widths), args.out, decoder)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse HEIGHTxWIDTH in pixels."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise ConfigError(f"--size {text}: expected HEIGHTxWIDTH in pixels, for example 128x160")
+    return int(height), int(width)
+
+
+def require_writable_png(path: Path) -> None:
+    """Raise ``ConfigError`` if the PNG cannot be written. Checked before the images are sampled."""
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"--out {path}: must end in .png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--out {out}: {out.parent} cannot be made ({error.strerror})") from None
-    if not os.access(out.parent, os.W_OK):
-        raise ConfigError(f"--out {out}: {out.parent} cannot be written to")
+        raise ConfigError(f"--out {path}: cannot create the folder {path.parent} ({error.strerror})") from None
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"--out {path}: the folder {path.parent} is not writable")
+
+
+def write_grid(
+    folder: "RunFolder", experiment: "Experiment", widths: list[float], out: Path, decoder: "RunFolder | None"
+) -> None:
+    """Sample every width and write the grid.
+
+    Args:
+        folder: The run.
+        experiment: The run's configuration with the sampling settings to use.
+        widths: The widths to sample.
+        out: The PNG.
+        decoder: The run of the tiny decoder to use, if any.
+    """
     import torch
 
     from pocketdit.artifacts.decoder import with_decoder
     from pocketdit.artifacts.network import load_network
+    from pocketdit.files import write_atomically
+    from pocketdit.images import to_uint8
     from pocketdit.running.assemble import build_encoders
-    from pocketdit.running.grids import grid, to_uint8
+    from pocketdit.running.grids import image_grid
     from pocketdit.sampling import sample
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = load_network(folder, device)
-    encoders = build_encoders(experiment)
+    network, encoders, sampling = load_network(folder, device), build_encoders(experiment), experiment.sampling
     if decoder is not None:
         encoders = with_decoder(encoders, experiment, decoder)
     encoders.to(torch.device(device))
-    rows, labels = [], []
-    for width in sorted(widths or known):
+    rows = []
+    for width in widths:
         rows.append(to_uint8(sample(network, encoders, sampling.prompts, width, sampling)))
-        labels.append(f"{width:g}x")
-        print(f"width {width:g}: {len(sampling.prompts)} pictures, {sampling.steps} steps of {sampling.sampler}")
-    picture = grid(rows, labels, sampling.prompts)
-    write_atomically(out, lambda temporary: picture.save(temporary, format="PNG"))
+        print(f"width {width:g}: {len(sampling.prompts)} images, {sampling.steps} steps of {sampling.sampler}")
+    grid = image_grid(rows, [f"{width:g}x" for width in widths], sampling.prompts)
+    write_atomically(out, lambda temporary: grid.save(temporary, format="PNG"))
     print(out)
-
-
-def replace_sampling(experiment: Experiment, wanted: dict[str, Any]) -> Sampling:
-    """The run's sampling settings with the user's; the experiment's own checks apply."""
-    try:
-        sampling = dataclasses.replace(experiment.sampling, **wanted)
-        dataclasses.replace(experiment, sampling=sampling)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    return sampling

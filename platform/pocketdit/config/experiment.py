@@ -1,23 +1,44 @@
-"""One YAML in ``experiments/`` is one of these: a complete run."""
+"""The schema of an experiment: one YAML in ``experiments/`` describes one complete run."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pocketdit.backbones.spec import FULL, DiTSpec
+from pocketdit.backbones.spec import DiTSpec
 from pocketdit.config import document
-from pocketdit.config.component import Component, Given
+from pocketdit.config.component import Component, Given, import_class
 from pocketdit.decoders.spec import TinyDecoderSpec
 from pocketdit.diffusion.sampler_names import SamplerName
+from pocketdit.names import is_plain_name
+
+# The role of the parent whose weights a run starts with.
+START = "start"
 
 
 @dataclass(frozen=True)
 class Training:
-    """What every stage shares.
+    """Settings that all stages share.
 
-    ``max_steps``: optimizer steps. ``precision``: Lightning's names; "auto" is bf16 on GPUs and on processors that
-    multiply it faster, else fp32.
-    ``accumulate``: batches a step. ``*_every``: in optimizer steps; 0 is never.
+    Attributes:
+        max_steps: Optimizer steps.
+        precision: Lightning's names. "auto" is bf16 on GPUs and on CPUs that multiply it faster, else fp32.
+        accelerator: Lightning's names.
+        devices: Devices per node; "auto" is all GPUs, or one process on a CPU.
+        nodes: Number of machines.
+        strategy: How weights and gradients are distributed; "auto" is DDP for several devices.
+        accumulate: Batches per optimizer step.
+        clip_norm: Gradient norm above which gradients are scaled down.
+        warmup_steps: Steps over which the learning rate rises linearly.
+        decay: How the learning rate falls after the warm-up.
+        final_rate: Fraction of the learning rate at the last step.
+        ema_decay: Decay of the EMA weights.
+        gradient_checkpointing: Whether blocks are recomputed in the backward pass to save memory.
+        compile: Whether blocks are compiled by ``torch.compile``.
+        log_every: Steps between logged training metrics.
+        validate_every: Steps between validations; 0 turns them off.
+        checkpoint_every: Steps between checkpoints.
+        sample_every: Steps between previews; 0 writes only the last one.
     """
 
     max_steps: int
@@ -54,9 +75,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are made from the trained network, during the run and by ``lightning sample``.
+    """How images are sampled from the trained network, in previews and by ``lightning sample``.
 
-    ``size``: height and width in pixels. ``guidance``: 1 is the text alone.
+    Attributes:
+        prompts: The prompts of previews.
+        steps: Sampling steps.
+        sampler: Name of the sampler.
+        guidance: Scale of classifier-free guidance; 1 turns it off.
+        time_shift: Shift of the sampling times towards noise.
+        size: Height and width in pixels.
+        seed: Seed of the starting noise.
     """
 
     prompts: tuple[str, ...]
@@ -72,13 +100,20 @@ class Sampling:
             raise ValueError("steps must be at least 1")
         if not self.prompts:
             raise ValueError("prompts must not be empty")
-        if not 0 <= self.guidance < float("inf") or not 0 < self.time_shift < float("inf"):
-            raise ValueError("guidance must be a number from 0 on and time_shift a positive one")
+        if not 0 <= self.guidance < float("inf"):
+            raise ValueError("guidance must be a finite number that is not negative")
+        if not 0 < self.time_shift < float("inf"):
+            raise ValueError("time_shift must be a finite positive number")
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """Where MLflow keeps what the run folder journals. ``uri``: sqlite file or server."""
+    """Where the run is tracked.
+
+    Attributes:
+        uri: MLflow tracking URI: an SQLite file or a server.
+        project: Name of the MLflow experiment.
+    """
 
     uri: str = "sqlite:///runs/mlflow.db"
     project: str = "pocketdit"
@@ -86,10 +121,20 @@ class Tracking:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseExperiment:
-    """What runs of both kinds have: data, a frozen autoencoder, optimizer, and how long and where.
+    """What all runs have: data, a frozen autoencoder, an optimizer, a stage, and training settings.
 
-    ``parents``: runs that this one builds on, by role; ``start`` gives the network its first weights, and any role
-    can be used elsewhere as ``${parents.ROLE}``. EXPERIMENT alone is its latest run when this one begins.
+    Attributes:
+        experiment: Name of the experiment, a folder in ``runs``.
+        seed: Seed of all random draws.
+        parents: Runs that this one builds on, by role. ``start`` supplies the initial weights; any role can be used
+            elsewhere in the file as ``${parents.ROLE}``. EXPERIMENT alone is its latest run when this run starts.
+        data: The data module.
+        autoencoder: The frozen autoencoder.
+        optimizer: The optimizer, without its parameters.
+        stage: The training stage.
+        training: Settings that all stages share.
+        runs: Folder of all runs.
+        tracking: Where the run is tracked.
     """
 
     experiment: str
@@ -98,27 +143,55 @@ class BaseExperiment:
     data: Component
     autoencoder: Component
     optimizer: Annotated[Component, Given("params")]
+    stage: Annotated[Component, Given("inputs")]
     training: Training
     runs: str = "runs"
     tracking: Tracking = field(default_factory=Tracking)
 
     def __post_init__(self) -> None:
-        if not self.experiment or "/" in self.experiment or self.experiment.startswith("."):
-            raise ValueError("experiment must be a plain name: it is a folder under runs/")
+        if not is_plain_name(self.experiment):
+            raise ValueError("experiment must be a plain name: it becomes a folder in runs/")
         rate, batch = self.optimizer.init_args.get("lr"), self.data.init_args.get("batch_size")
         if isinstance(rate, int | float) and not rate > 0:
-            raise ValueError(f"optimizer.init_args.lr: {rate} is no positive number")
+            raise ValueError(f"optimizer.init_args.lr: {rate} is not positive")
         if isinstance(batch, int) and batch < 1:
             raise ValueError(f"data.init_args.batch_size: {batch} is less than 1")
+
+    @property
+    def start(self) -> str | None:
+        """The run that supplies the initial weights."""
+        return self.parents.get(START)
+
+    def check(self) -> None:
+        """Check the settings that depend on the configured classes, which are imported for it.
+
+        Raises:
+            ValueError: The classes do not support the settings. The message starts with the key.
+        """
+        stage = import_class(self.stage.class_path)
+        if not callable(getattr(stage, "weights", None)) or not callable(getattr(stage, "check", None)):
+            raise ValueError(
+                f"stage.class_path: {self.stage.class_path} is not a stage; see pocketdit/stages/contract.py"
+            )
+        stage.check(self)
+        optimizer = import_class(self.optimizer.class_path)
+        if self.training.strategy == "fsdp2" and not getattr(optimizer, "supports_sharding", True):
+            name = optimizer.__name__
+            raise ValueError(f"optimizer: {name} does not support sharded weights (fsdp2): use torch.optim.AdamW")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(BaseExperiment):
-    """A run that trains a backbone: with text encoders, a stage, and how pictures are made on the way."""
+    """A run that trains a backbone.
+
+    Attributes:
+        text_encoders: The frozen text encoders.
+        backbone: Describes the network.
+        sampling: How images are sampled.
+    """
 
     text_encoders: tuple[Component, ...]
     backbone: DiTSpec
-    stage: Annotated[Component, Given("backbone", "encoders", "optimizer", "training", "seed")]
     sampling: Sampling
 
     def __post_init__(self) -> None:
@@ -128,34 +201,41 @@ class Experiment(BaseExperiment):
                 f"backbone.text_inputs has {len(self.backbone.text_inputs)} widths "
                 f"for {len(self.text_encoders)} text_encoders"
             )
-        if self.training.strategy == "fsdp2" and self.optimizer.class_path.endswith("MuonAdamW"):
-            raise ValueError("optimizer: MuonAdamW needs whole matrices, fsdp2 shards them: use torch.optim.AdamW")
-        if self.stage.class_path.endswith("StepDistill") and self.optimizer.class_path.endswith("MuonAdamW"):
-            raise ValueError("optimizer: MuonAdamW is not for LoRA: use torch.optim.AdamW with betas [0.0, 0.99]")
-        if FULL not in self.backbone.widths and not self.stage.class_path.endswith("QuantizeFinetune"):
-            raise ValueError("backbone.widths must hold 1.0: the sub-networks learn with the full one")
-        multiple = 8 * self.backbone.multiple
+
+    def check(self) -> None:
+        """See the base class; also checks the size of samples against the autoencoder and the patch size."""
+        super().check()
+        multiple = import_class(self.autoencoder.class_path).factor * self.backbone.latent_multiple
         if any(side < multiple or side % multiple for side in self.sampling.size):
             raise ValueError(f"sampling.size: sides must be multiples of {multiple} pixels")
+
+    def sample_command(self, run: str) -> str:
+        """Return the command that samples from a run of this experiment."""
+        return f"lightning sample {shlex.quote(run)} {shlex.quote(self.sampling.prompts[0])}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderExperiment(BaseExperiment):
-    """A run that trains a decoder for the autoencoder's latents; it knows no text and no backbone."""
+    """A run that trains a decoder for the autoencoder's latents, without text encoders or a backbone.
+
+    Attributes:
+        decoder: Describes the decoder.
+    """
 
     decoder: TinyDecoderSpec
-    stage: Annotated[Component, Given("decoder", "encoders", "optimizer", "training", "seed")]
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.training.strategy == "fsdp2":
-            raise ValueError("training.strategy: a tiny decoder is too small to be sharded: use ddp")
-        if self.training.gradient_checkpointing:
-            raise ValueError("training.gradient_checkpointing: a tiny decoder has no use for it")
-        if self.optimizer.class_path.endswith("MuonAdamW"):
-            raise ValueError("optimizer: MuonAdamW is for a transformer's matrices: use torch.optim.AdamW")
+    def sample_command(self, run: str) -> str:
+        """Return the command that samples from a backbone's run and decodes with a run of this experiment."""
+        return f'lightning sample RUN "a prompt" --decoder {shlex.quote(run)}'
+
+
+AnyExperiment = Experiment | DecoderExperiment
 
 
 def kind_of(path: Path) -> type[Experiment] | type[DecoderExperiment]:
-    """Which kind of run a YAML is: one of a decoder has a section ``decoder``. ``ConfigError`` where it is no YAML."""
+    """Return the kind of experiment that a YAML describes: one with a ``decoder`` section trains a decoder.
+
+    Raises:
+        ConfigError: The file is not a YAML mapping.
+    """
     return DecoderExperiment if "decoder" in document.read(path).values else Experiment

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pocketdit.config import document, override
 from pocketdit.config.document import Document
 from pocketdit.config.errors import InvalidValue, did_you_mean, dotted, join, show
+from pocketdit.config.experiment import BaseExperiment
 from pocketdit.config.override import Override
 from pocketdit.config.typed import convert, plain
 from pocketdit.errors import ConfigError
@@ -62,6 +63,11 @@ def _check(source: Document, overrides: list[Override], schema: type[T]) -> Load
     for change in overrides:
         change.apply(values)
     config = convert(_interpolate(values), schema, "")
+    if isinstance(config, BaseExperiment):
+        try:
+            config.check()
+        except (ValueError, ConfigError) as error:
+            raise InvalidValue("", str(error)) from None
     return Loaded(config, plain(config), source.path)
 
 

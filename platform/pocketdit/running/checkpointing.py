@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and the weights beside them."""
+"""Atomic checkpoints, and the weights beside them."""
 
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,33 +16,40 @@ from pocketdit.files import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write beside the old checkpoint, flush to disk, rename. Load tensors and plain values only, no pickled code."""
+    """Write checkpoints to a temporary file, flush them to disk and rename them; load only tensors and plain values."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Save a checkpoint. Raises ``RunError`` if the disk is full or cannot be written to."""
         try:
             write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError of its zip writer
             raise disk_error(Path(path), error) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Load a checkpoint without unpickling code. Raises ``RunError`` if the file is damaged."""
         try:
             return torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
             reason = (str(error).splitlines() or ["it is empty"])[0]
-            raise RunError(f"{path} is no checkpoint that can be read ({reason}); start a new run") from error
+            raise RunError(f"{path} cannot be read as a checkpoint ({reason}); start a new run") from error
 
 
 def disk_error(path: Path, error: BaseException) -> RunError:
+    """Return the error for a file that could not be written."""
     return RunError(
-        f"could not write {path} ({error}); the checkpoint before it is untouched: make room, then run "
-        f"the same command with --resume"
+        f"could not write {path} ({error}); the previous checkpoint is intact: free some disk space, then run the same "
+        f"command with --resume"
     )
 
 
 class Checkpoints(Callback):
-    """``last.ckpt`` and ``weights.safetensors`` every ``every`` optimizer steps and at the end.
+    """Save ``last.ckpt`` and ``weights.safetensors`` every ``every`` optimizer steps and at the end.
 
-    ``config``: the resolved YAML, written into the run folder once a checkpoint that is gone on from has loaded.
+    Args:
+        folder: The run folder.
+        every: Optimizer steps between checkpoints.
+        config: The resolved YAML, written into the run folder once training starts: if a checkpoint is resumed, after
+            it has been loaded.
     """
 
     def __init__(self, folder: RunFolder, every: int, config: str) -> None:
@@ -52,28 +59,29 @@ class Checkpoints(Callback):
         self.saved_at = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the configuration."""
         self.saved_at = trainer.global_step
         if trainer.is_global_zero:
             write_atomically(self.folder.config, self.config)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Save a checkpoint if one is due and this step has none yet."""
         step = trainer.global_step
         if step != self.saved_at and (step % self.every == 0 or step >= trainer.max_steps):
             self.saved_at = step
             self.save(trainer, pl_module)
 
-    def save(self, trainer: Trainer, module: LightningModule) -> None:
-        """Every rank takes part."""
-        # "weights_only" False: the optimizer's state too.
+    def save(self, trainer: Trainer, module: Any) -> None:
+        """Save a checkpoint and the weights. Every rank takes part."""
+        # "weights_only" False: include the optimizer state.
         if isinstance(trainer.strategy, ModelParallelStrategy):
             trainer.save_checkpoint(self.folder.new_checkpoint, weights_only=False)
             trainer.strategy.barrier("checkpoint written")
             if trainer.is_global_zero:
-                self.folder.take_new_checkpoint()
+                self.folder.publish_new_checkpoint()
         else:
             trainer.save_checkpoint(self.folder.checkpoint, weights_only=False)
-        stage: Any = module
-        weights = stage.weights()
+        weights = module.weights()
         if trainer.is_global_zero:
             try:
                 content = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})

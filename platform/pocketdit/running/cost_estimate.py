@@ -1,195 +1,111 @@
-"""``lightning run FILE --plan``: what a run will take, before it starts.
+"""``lightning run FILE --plan``: an estimate of what a run costs, before it starts."""
 
-Parameters, FLOPs and memory are counted on the meta device, where tensors have shapes and no storage. Time is
-measured: one step on this machine where a step is short, else the rate of a matrix product here and the share
-of it that training usually reaches, and the text says which.
-"""
-
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from typing import assert_never
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from tabulate import tabulate
 
-from pocketdit.backbones.dit import ElasticDiT, extract
-from pocketdit.backbones.spec import DiTSpec
-from pocketdit.config.component import build
-from pocketdit.config.experiment import Experiment
-from pocketdit.encoders.contract import TextTokens
-from pocketdit.losses.flow_matching import flow_matching_loss
-from pocketdit.training.precision import resolve_precision
+from pocketdit.config.component import import_class
+from pocketdit.config.experiment import AnyExperiment, DecoderExperiment, Experiment, Training
+from pocketdit.decoders.tiny import TinyDecoder
+from pocketdit.training.cost import StageCost, count_parameters, matrix_rate, parameters_by_width
 
-# Share of the matrix rate that a step of training reaches; used only where a step is too long to be measured.
+# The share of the matrix rate that training usually reaches; used only if a step is too long to be timed.
 USUAL_SHARE = 0.4
-MEASURE_BELOW_FLOPS = 2e12
+TIMED_BELOW_FLOPS = 2e12
 
 
-@dataclass(frozen=True)
-class Cost:
-    """One forward and backward pass. ``saved``: bytes that autograd holds for the backward pass."""
+def parameter_counts(experiment: AnyExperiment) -> dict[str, int]:
+    """Return the parameters of every width, or of the decoder, by label."""
+    match experiment:
+        case Experiment():
+            return {f"{width:g}x": count for width, count in parameters_by_width(experiment.backbone).items()}
+        case DecoderExperiment():
+            with torch.device("meta"):
+                return {"decoder": count_parameters(TinyDecoder(experiment.decoder))}
+        case _:
+            assert_never(experiment)
 
-    forward: float
-    backward: float
-    saved: int
+
+def parameter_summary(experiment: AnyExperiment) -> str:
+    """Return the parameter counts in one line."""
+    counts = parameter_counts(experiment)
+    return ", ".join(f"{label} {count / 1e6:.2f} M" for label, count in counts.items()) + " parameters"
 
 
-def network_inputs(
-    spec: DiTSpec, batch: int, sides: tuple[int, int], device: str, tokens: Sequence[int] = ()
-) -> tuple[Tensor, Tensor, list[TextTokens]]:
-    """Inputs of the right shapes; ``tokens`` of every text encoder, CLIP's 77 where not told."""
-    text = [
-        TextTokens(torch.zeros(batch, count, width, device=device), torch.ones(batch, count, device=device) > 0)
-        for width, count in zip(spec.text_inputs, tokens or [77] * len(spec.text_inputs), strict=True)
+def cost_estimate(experiment: AnyExperiment) -> str:
+    """Return the text that ``--plan`` prints."""
+    training = experiment.training
+    batch = int(experiment.data.init_args.get("batch_size", 1)) * training.accumulate
+    cost: StageCost | None = import_class(experiment.stage.class_path).cost(experiment)
+    if cost is None:
+        counts = parameter_summary(experiment)
+        return f"{experiment.experiment}: {training.max_steps} steps of {batch} samples per process\n\n  {counts}"
+    size = f"{cost.image_size}x{cost.image_size} pixels"
+    parts = [
+        f"{experiment.experiment}: {training.max_steps} steps of {batch} samples per process, {size}",
+        network_table(cost, batch // training.accumulate),
+        *([memory_table(cost, training)] if cost.memory else []),
+        time_table(cost, training, batch),
     ]
-    return torch.zeros(batch, spec.latent_channels, *sides, device=device), torch.zeros(batch, device=device), text
+    return "\n\n".join(parts)
 
 
-def count_parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+def network_table(cost: StageCost, batch: int) -> str:
+    """Return a table of the trained networks."""
+    rows = [
+        [
+            network.label,
+            f"{network.parameters / 1e6:.2f} M",
+            f"{network.forward / batch / 1e9:.2f} G",
+            f"{network.saved / 2**20:.0f} MiB" if network.saved else "",
+        ]
+        for network in cost.networks
+    ]
+    headers = ["network", "parameters", "FLOPs forward per sample", "activations in fp32"]
+    return indent(tabulate(rows, headers, colalign=("left", "right", "right", "right"), disable_numparse=True))
 
 
-@cache
-def parameters_by_width(spec: DiTSpec) -> dict[float, int]:
-    """Parameters of the standalone network of every width, narrow to wide."""
-    with torch.device("meta"):
-        network = ElasticDiT(spec)
-        return {width: count_parameters(extract(network, width)) for width in sorted(spec.widths)}
+def memory_table(cost: StageCost, training: Training) -> str:
+    """Return a table of the memory per process."""
+    devices = training.devices if isinstance(training.devices, int) else max(1, torch.cuda.device_count())
+    processes = devices * training.nodes
+    shards = processes if training.strategy == "fsdp2" else 1
+    memory = {name: size // shards for name, size in cost.sharded_memory.items()} | cost.memory
+    rows = [[name, f"{size / 2**20:.0f} MiB"] for name, size in memory.items()]
+    rows.append(["sum", f"{sum(memory.values()) / 2**20:.0f} MiB"])
+    sharded = f", weights sharded over {processes} processes" if shards > 1 else ""
+    table = tabulate(rows, [f"memory per process{sharded}", ""], colalign=("left", "right"), disable_numparse=True)
+    return indent(f"{table}\nnot counted: {cost.memory_not_counted}")
 
 
-def cost(network: ElasticDiT, batch: int, sides: tuple[int, int], width: float, tokens: Sequence[int] = ()) -> Cost:
-    """FLOPs and saved activations of one pass; ``sides`` are the latent's. The network is on the meta device."""
-    saved: dict[int, int] = {}
-    weights = {id(p.untyped_storage()) for p in network.parameters()}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if id(storage) not in weights:
-            saved[id(storage)] = tensor.numel() * tensor.element_size()
-        return tensor
-
-    inputs = network_inputs(network.spec, batch, sides, "meta", tokens)
-    with FlopCounterMode(display=False) as counter:
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            loss = flow_matching_loss(network(*inputs, width=width), inputs[0])
-        forward = counter.get_total_flops()
-        loss.backward()
-    return Cost(forward, counter.get_total_flops() - forward, sum(saved.values()))
+def time_table(cost: StageCost, training: Training, batch: int) -> str:
+    """Return a table of FLOPs, rate and training time per process."""
+    step_flops = cost.batch_flops * training.accumulate
+    seconds, basis = step_seconds(cost, training)
+    hours, minutes = divmod(round(training.max_steps * seconds / 60), 60)
+    rows = [
+        ["FLOPs per step", f"{step_flops / 1e9:,.1f} G per process"],
+        ["samples per second", f"{batch / seconds:,.1f} per process ({basis})"],
+        ["training time", f"{hours} h {minutes:02d} min for {training.max_steps} steps"],
+        ["not counted", cost.time_not_counted],
+    ]
+    return indent(tabulate(rows, tablefmt="plain", disable_numparse=True))
 
 
-def optimizer_bytes(experiment: Experiment, network: ElasticDiT) -> int:
-    """Bytes of optimizer state, from one step of the real optimizer on the meta device."""
-    optimizer = build(experiment.optimizer, params=list(network.named_parameters()))
-    for parameter in network.parameters():
-        parameter.grad = torch.empty_like(parameter)
-    optimizer.step()
-    return sum(
-        value.numel() * value.element_size()
-        for state in optimizer.state.values()
-        for value in state.values()
-        if isinstance(value, Tensor)
+def step_seconds(cost: StageCost, training: Training) -> tuple[float, str]:
+    """Return the seconds of a step on this machine, and how they were obtained: measured if a step is short."""
+    step_flops = cost.batch_flops * training.accumulate
+    on_gpu = training.accelerator != "cpu" and torch.cuda.is_available()
+    if not on_gpu and step_flops < TIMED_BELOW_FLOPS:
+        return cost.time_batch() * training.accumulate, f"timed on this machine, {torch.get_num_threads()} threads"
+    device = torch.device("cuda" if on_gpu else "cpu")
+    rate = matrix_rate(device, torch.bfloat16 if on_gpu else torch.float32)
+    return step_flops / (rate * USUAL_SHARE), (
+        f"assuming {USUAL_SHARE:.0%} of this machine's matrix rate, {rate / 1e12:.2f} TFLOP/s"
     )
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a square matrix product on this device, the best of six."""
-    size = 4096 if device.type == "cuda" else 1024
-    a = torch.randn(size, size, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(6):
-        began = time.perf_counter()
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
-
-
-def measured_step_seconds(experiment: Experiment, batch: int, sides: tuple[int, int], tokens: Sequence[int]) -> float:
-    """Seconds of one elastic step's two passes and the optimizer on this machine, the best of three."""
-    network = ElasticDiT(experiment.backbone)
-    optimizer = build(experiment.optimizer, params=list(network.named_parameters()))
-    inputs = network_inputs(experiment.backbone, batch, sides, "cpu", tokens)
-    widest_two = sorted(experiment.backbone.widths)[-2:]
-    half = resolve_precision(experiment.training.precision, "cpu") == "bf16-mixed"
-    best = float("inf")
-    for _ in range(3):
-        began = time.perf_counter()
-        for width in widest_two:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                loss = flow_matching_loss(network(*inputs, width=width), inputs[0])
-            loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        best = min(best, time.perf_counter() - began)
-    return best
-
-
-def plan(experiment: Experiment) -> str:
-    """The text that ``--plan`` prints."""
-    spec, training = experiment.backbone, experiment.training
-    batch = int(experiment.data.init_args.get("batch_size", 1))
-    base = int(experiment.data.init_args.get("base_size", experiment.sampling.size[0]))
-    sides = (base // 8, base // 8)
-    with torch.device("meta"):
-        network = ElasticDiT(spec)
-    network.use_gradient_checkpointing(training.gradient_checkpointing)
-    parameters = parameters_by_width(spec)
-    tokens = [int(part.init_args.get("max_tokens", 77)) for part in experiment.text_encoders]
-    costs = {width: cost(network, batch, sides, width, tokens) for width in sorted(spec.widths)}
-    state = optimizer_bytes(experiment, network)
-    on_gpu = training.accelerator != "cpu" and torch.cuda.is_available()
-    *subs, widest = costs.values()
-    step_flops = widest.forward + widest.backward
-    if subs:
-        step_flops += sum(c.forward + c.backward for c in subs) / len(subs)
-    step_flops *= training.accumulate
-
-    wanted = training.devices if isinstance(training.devices, int) else max(1, torch.cuda.device_count())
-    processes = wanted * training.nodes
-    shards = processes if training.strategy == "fsdp2" else 1
-    half = resolve_precision(training.precision, training.accelerator) == "bf16-mixed"
-    weights = 4 * count_parameters(network) // shards
-    memory = {
-        "weights": weights,
-        "averaged weights": weights,
-        "gradients (full + sub-network)" if subs else "gradients": weights * (2 if subs else 1),
-        "optimizer state": state // shards,
-        "activations (one network at a time)": max(c.saved for c in costs.values()) // (2 if half else 1),
-    }
-    lines = [f"{experiment.experiment}: {training.max_steps} steps of {batch * training.accumulate} samples a process, "
-             f"{base}x{base} pixels", "", "  width   parameters   FLOPs forward   activations"]  # fmt: skip
-    for width, c in costs.items():
-        lines.append(
-            f"  {width:<5g}  {parameters[width] / 1e6:9.2f} M  {c.forward / batch / 1e9:9.2f} G/sample  "
-            f"{c.saved / 2**20:8.0f} MiB"
-        )
-    shared = f", weights divided over {shards} processes" if shards > 1 else ""
-    lines += ["", f"  memory a process{shared}"]
-    lines += [f"    {name:<38}{size / 2**20:9.0f} MiB" for name, size in memory.items()]
-    lines += [f"    {'sum, frozen encoders not counted':<38}{sum(memory.values()) / 2**20:9.0f} MiB", ""]
-
-    if not on_gpu and step_flops < MEASURE_BELOW_FLOPS:
-        seconds = measured_step_seconds(experiment, batch, sides, tokens) * training.accumulate
-        basis = f"a step measured here, {torch.get_num_threads()} threads"
-    else:
-        device = torch.device("cuda" if on_gpu else "cpu")
-        rate = matrix_rate(device, torch.bfloat16 if on_gpu else torch.float32)
-        seconds = step_flops / (rate * USUAL_SHARE)
-        basis = f"assumed {USUAL_SHARE:.0%} of this machine's matrix rate, {rate / 1e12:.2f} TFLOP/s"
-    hours, minutes = divmod(round(training.max_steps * seconds / 60), 60)
-    lines += [
-        f"  FLOPs per step     {step_flops / 1e9:,.0f} G a process",
-        f"  samples per second {batch * training.accumulate / seconds:,.1f} a process ({basis})",
-        f"  training           {hours} h {minutes:02d} min for {training.max_steps} steps, "
-        "data, validation, samples and communication not counted",
-    ]
-    if not experiment.stage.class_path.endswith("ElasticPretrain"):
-        lines += [
-            "",
-            "  counted as elastic training of the whole backbone: a teacher's weights and passes are not in it,",
-            "  and a stage that trains LoRA or biases needs less for gradients and optimizer, and runs other passes",
-        ]
-    return "\n".join(lines)
+def indent(text: str) -> str:
+    """Indent every line by two spaces."""
+    return "\n".join(f"  {line}" for line in text.splitlines())

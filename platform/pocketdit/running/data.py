@@ -1,50 +1,11 @@
-"""What a run needs to know about its data.
-
-Any ``LightningDataModule`` can train. Its batches are mappings with ``"images"`` (uint8, (B, 3, H, W)) or
-``"latents"`` (float, (B, C, h, w)), ``"captions"`` (B strings) and, optionally, ``"ids"`` (B strings that identify the
-samples; validation noise is derived from them). A data module that implements ``DescribedData`` also gets its data
-fingerprinted and its stored latents compared with the run's autoencoder.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+"""Checks of a run's data against its configuration."""
 
 from lightning.pytorch import LightningDataModule
 
 from pocketdit.config.component import import_class
 from pocketdit.config.experiment import BaseExperiment
+from pocketdit.data_contract import DataDescription, DescribedData
 from pocketdit.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class DataDescription:
-    """Facts about a data set that a run checks and records.
-
-    Attributes:
-        fingerprint: Identifies the data, for tracking; None if the data module does not compute one.
-        stored_autoencoder: The autoencoder of stored latents, as ``dataset.json`` records it; None for images.
-        has_images: Whether batches hold images. A data set of latents does not.
-    """
-
-    fingerprint: str | None = None
-    stored_autoencoder: Mapping[str, Any] | None = None
-    has_images: bool = True
-
-
-@runtime_checkable
-class DescribedData(Protocol):
-    """A data module that describes its data and resumes at the exact sample.
-
-    Attributes:
-        allow_changes: Whether a resumed run may continue although the data or the batch size have changed.
-    """
-
-    allow_changes: bool
-
-    def describe(self) -> DataDescription:
-        """Describe the data set. Called after ``setup``."""
-        ...
 
 
 def describe(data: LightningDataModule) -> DataDescription:

@@ -1,4 +1,4 @@
-"""The runs that a run builds on, by their full names, so that it can be told and done again where it came from."""
+"""The runs that a run builds on, recorded by their full names and the hashes of their weights."""
 
 import json
 from pathlib import Path
@@ -10,71 +10,78 @@ from pocketdit.config.load import Loaded
 from pocketdit.errors import RunError
 from pocketdit.files import sha256_of, write_atomically
 
-START = "start"
-
-Kind = TypeVar("Kind", bound=BaseExperiment)
+ExperimentT = TypeVar("ExperimentT", bound=BaseExperiment)
 
 
-def pin(loaded: Loaded[Kind], recorded: dict[str, str]) -> Loaded[Kind]:
-    """The same configuration with every parent as EXPERIMENT/RUN, also where it names an experiment's latest run.
+def pin(loaded: Loaded[ExperimentT], recorded: dict[str, str]) -> Loaded[ExperimentT]:
+    """Replace every parent by its full name, EXPERIMENT/RUN, so that "the latest run" keeps its meaning.
 
-    ``recorded``: what a run that is gone on with began with; it stays where the configuration still means it.
-    Raises ``RunError`` where a parent is not there.
+    Args:
+        loaded: The configuration.
+        recorded: The parents that a resumed run began with. They are kept where the configuration still means them.
+
+    Raises:
+        RunError: A parent does not exist.
     """
     experiment = loaded.config
-    named = {}
+    pinned = {}
     for role, run in experiment.parents.items():
         known = recorded.get(role, "")
-        named[role] = known if known.startswith(f"{run}/") else full_name(Path(experiment.runs), run)
-    return loaded.override([f"parents.{role}={name}" for role, name in named.items()])
+        pinned[role] = known if known.startswith(f"{run}/") else full_name(Path(experiment.runs), run)
+    return loaded.override([f"parents.{role}={name}" for role, name in pinned.items()])
 
 
 def full_name(runs: Path, run: str) -> str:
-    """EXPERIMENT/RUN where it lies under ``runs``, else its path."""
+    """Return EXPERIMENT/RUN for a run under ``runs``, and the path of any other."""
     folder = find(runs, run)
-    below = (runs / folder.name).resolve() == folder.path
-    return folder.name if below else str(folder.path)
+    is_under_runs = (runs / folder.name).resolve() == folder.path
+    return folder.name if is_under_runs else str(folder.path)
 
 
 def parents(experiment: BaseExperiment) -> dict[str, RunFolder]:
-    """Every role's run. Raises ``RunError`` where one is not there."""
+    """Return every parent's run folder by role. Raises ``RunError`` if a parent does not exist."""
     return {role: find(Path(experiment.runs), run) for role, run in experiment.parents.items()}
 
 
 def tags(experiment: BaseExperiment) -> dict[str, str]:
-    """What the tracking is told: each parent's name and the hash of its weights."""
-    found = {}
+    """Return each parent's name and the hash of its weights, as tags for tracking."""
+    tags = {}
     for role, folder in parents(experiment).items():
-        found[f"parent.{role}"] = folder.name
+        tags[f"parent.{role}"] = folder.name
         if folder.weights.is_file():
-            found[f"parent.{role}.weights_sha256"] = sha256_of(folder.weights)
-    return found
+            tags[f"parent.{role}.weights_sha256"] = sha256_of(folder.weights)
+    return tags
 
 
 def verify(folder: RunFolder, experiment: BaseExperiment) -> dict[str, str]:
-    """``tags``, kept in ``parents.json`` of a new run, and compared with it where the run is gone on with.
+    """Record the parents of a new run in ``parents.json``, or compare those of a resumed run with it.
 
-    Raises ``RunError`` where a parent has other weights than when the run began: its steps would be others.
+    Returns:
+        The tags of the parents.
+
+    Raises:
+        RunError: A parent's weights have changed since the run began, which would change its training.
     """
-    now, file = tags(experiment), folder.path / "parents.json"
+    current, file = tags(experiment), folder.path / "parents.json"
     if not file.is_file():
-        write_atomically(file, json.dumps(now, indent=1))
-    elif changed := differences(json.loads(file.read_bytes()), now):
+        write_atomically(file, json.dumps(current, indent=1))
+    elif changed := differences(json.loads(file.read_bytes()), current):
         role = min(changed).split(".")[1]
-        raise RunError(f"parents.{role}: {now.get(f'parent.{role}')} has other weights than when {folder.name} began")
-    return now
+        parent = current.get(f"parent.{role}")
+        raise RunError(f"parents.{role}: the weights of {parent} have changed since {folder.name} began")
+    return current
 
 
 def unfinished(experiment: BaseExperiment) -> list[str]:
-    """Parents that are taken as they stand although their training has not ended."""
+    """Return the names of parents whose training has not finished."""
     return [folder.name for folder in parents(experiment).values() if not folder.finished.is_file()]
 
 
 def differences(a: Any, b: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ, with both values."""
+    """Return the dotted keys whose values differ, with both values."""
     if isinstance(a, dict) and isinstance(b, dict):
-        found: dict[str, tuple[Any, Any]] = {}
-        for name in [*a, *(n for n in b if n not in a)]:
-            found |= differences(a.get(name), b.get(name), f"{key}.{name}" if key else str(name))
-        return found
+        result: dict[str, tuple[Any, Any]] = {}
+        for name in [*a, *(name for name in b if name not in a)]:
+            result |= differences(a.get(name), b.get(name), f"{key}.{name}" if key else str(name))
+        return result
     return {} if a == b else {key: (a, b)}

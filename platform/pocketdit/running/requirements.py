@@ -3,7 +3,7 @@
 import warnings
 from pathlib import Path
 
-from pocketdit.artifacts.run_folder import find, leads, require_free
+from pocketdit.artifacts.run_folder import find, is_first_process, require_free
 from pocketdit.config.experiment import BaseExperiment
 from pocketdit.errors import ConfigError, UserError
 
@@ -37,7 +37,7 @@ def require_folder(experiment: BaseExperiment, resume: str | None, name: str | N
         resume: Run to resume. An empty string is the latest run, if there is one; None starts a new run.
         name: Name of the new run; None names it by the time.
     """
-    if not leads():
+    if not is_first_process():
         return
     if resume:
         find(Path(experiment.runs), resume)

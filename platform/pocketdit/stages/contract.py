@@ -12,19 +12,17 @@ everything but ``weights``::
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from pocketdit.config.component import Component
 from pocketdit.config.experiment import BaseExperiment, Sampling, Training
+from pocketdit.data_contract import DataDescription
 from pocketdit.encoders.inputs import Encoders
 from pocketdit.training.cost import StageCost
 
-if TYPE_CHECKING:
-    from pocketdit.running.data import DataDescription
-
-NetworkT = TypeVar("NetworkT", bound=nn.Module)
+NetworkT = TypeVar("NetworkT", bound=nn.Module, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,7 @@ class StageInputs(Generic[NetworkT]):
     Attributes:
         network: The network to train, freshly initialized or filled with the weights of ``parents.start``.
         encoders: The frozen autoencoder and text encoders.
+        autoencoder: The autoencoder as configured; a teacher is compared with it.
         optimizer: The optimizer as configured; the stage builds it with its own parameters.
         training: Settings that all stages share.
         seed: Seed of every random draw.
@@ -42,6 +41,7 @@ class StageInputs(Generic[NetworkT]):
 
     network: NetworkT
     encoders: Encoders
+    autoencoder: Component
     optimizer: Component
     training: Training
     seed: int
@@ -80,7 +80,7 @@ class Stage(Protocol):
         """
 
     @classmethod
-    def check_data(cls, experiment: BaseExperiment, data: "DataDescription") -> None:
+    def check_data(cls, experiment: BaseExperiment, data: DataDescription) -> None:
         """Raise ``ConfigError`` if the stage cannot train on this data. Called before the stage is built."""
 
     @classmethod

@@ -1,66 +1,74 @@
-"""Elastic pre-training (paper Sec. 3.2): one supernet, whose sub-networks learn with it in every step."""
+"""Elastic pre-training (paper Sec. 3.2): one supernet, whose sub-networks are trained with it in every step."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from pocketdit.backbones.by_width import Network
 from pocketdit.backbones.dit import ElasticDiT
-from pocketdit.config.component import Component, build
-from pocketdit.config.experiment import Training
-from pocketdit.diffusion.path import interpolate, sample_times, velocity
-from pocketdit.encoders.conditioning import drop
+from pocketdit.backbones.per_width import Network
+from pocketdit.backbones.spec import FULL_WIDTH
+from pocketdit.config.component import build
+from pocketdit.config.experiment import BaseExperiment, Experiment
+from pocketdit.diffusion.path import draw_times, interpolate, velocity
+from pocketdit.encoders.conditioning import text_dropout
 from pocketdit.encoders.contract import TextTokens
-from pocketdit.encoders.inputs import Encoders
 from pocketdit.losses.flow_matching import flow_matching_loss, self_distillation_loss
 from pocketdit.losses.validation import fixed_noise, level_times
 from pocketdit.seeding import choose, generator
+from pocketdit.stages.contract import Preview, Stage, StageInputs
+from pocketdit.stages.elastic_cost import elastic_cost
+from pocketdit.stages.previews import sampled_preview
 from pocketdit.teachers.contract import TeacherOutput
 from pocketdit.training import gradients
-from pocketdit.training.ema import averaged_copy, decay_at, follow
+from pocketdit.training.cost import StageCost
+from pocketdit.training.ema import ema_copy, ema_decay, update_ema
 from pocketdit.training.nonfinite import stop_unless_finite
-from pocketdit.training.sharding import full_tensor, shard
-from pocketdit.training.update import ready, update
+from pocketdit.training.sharding import full_tensor, mesh_to_shard, shard
+from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
 
 
-class Draw(NamedTuple):
-    """What the networks of one step are given, and the velocity that they should find."""
+class NoisyBatch(NamedTuple):
+    """The inputs of both networks in one step, and the velocity that they should predict.
+
+    Attributes:
+        x_t: Noisy latents, (B, C, h, w).
+        time: Times, (B,).
+        text: One ``TextTokens`` per text encoder.
+        target: The velocity to predict, (B, C, h, w).
+        teacher_output: The teacher's predictions for the same inputs, in a stage that has a teacher.
+    """
 
     x_t: Tensor
     time: Tensor
     text: list[TextTokens]
     target: Tensor
     teacher_output: TeacherOutput | None = None
-    """What a teacher makes of the same, in a stage that has one."""
 
 
-class ElasticPretrain(LightningModule):
-    """Full network and one uniformly sampled sub-network on the same x_t, t and text in every step.
+class ElasticPretrain(LightningModule, Stage):
+    """Train the full network and one random sub-network on the same x_t, t and text in every step.
 
-    Loss: Eq. 4 for both, and Eq. 5 for the sub-network against the full network's detached prediction.
-    The two backward passes follow one another, so that activations of one network at a time are held.
+    The loss is Eq. 4 for both networks, plus Eq. 5 for the sub-network against the full network's detached prediction.
+    The two backward passes run one after the other, so that only one network's activations are held at a time.
 
-    ``time_shift``: shift of the logit-normal times towards noise; ``time_spread``: their standard deviation before
-    the logistic function.
-    ``drop_text``: probability of dropping a sample's text, for each encoder on its own.
-    ``distillation_weight``: weight of Eq. 5.
-    ``gradient_scaling``: "adaptive" gives the sub-network's gradient the full network's norm on the weights they
-    share; "sum" adds the two as they are.
+    Args:
+        inputs: What the program supplies.
+        time_shift: Shift of the logit-normal times towards noise.
+        time_spread: Standard deviation of the times before the logistic function.
+        drop_text: Probability of dropping a sample's text, for each text encoder independently.
+        distillation_weight: Weight of Eq. 5.
+        gradient_scaling: "adaptive" scales the sub-network's gradient to the norm of the full network's gradient on the
+            weights they share; "sum" adds the two gradients unscaled.
     """
 
     def __init__(
         self,
-        backbone: Network,
-        encoders: Encoders,
-        optimizer: Component,
-        training: Training,
-        seed: int,
+        inputs: StageInputs[Network],
         time_shift: float = 1.0,
         time_spread: float = 1.0,
         drop_text: float = 0.1,
@@ -69,116 +77,158 @@ class ElasticPretrain(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.backbone = backbone
-        self.average = averaged_copy(backbone)
-        self.encoders = encoders
-        self.optimizer = optimizer
-        self.training_spec = training
-        self.seed = seed
+        self.backbone = inputs.network
+        self.ema = ema_copy(inputs.network)
+        self.encoders = inputs.encoders
+        self.optimizer = inputs.optimizer
+        self.training_spec = inputs.training
+        self.sampling = inputs.sampling
+        self.seed = inputs.seed
         self.time_shift = time_shift
         self.time_spread = time_spread
         self.drop_text = drop_text
         self.distillation_weight = distillation_weight
         self.gradient_scaling = gradient_scaling
-        self.widths = backbone.spec.widths
+        self.widths = self.backbone.spec.widths
         self.widest = max(self.widths)
         self.sub_widths = [width for width in self.widths if width != self.widest]
 
+    @classmethod
+    def check(cls, experiment: BaseExperiment) -> None:
+        require_full_width(experiment)
+
+    @classmethod
+    def logged_metrics(cls, experiment: BaseExperiment) -> Sequence[str]:
+        assert isinstance(experiment, Experiment)
+        widths = experiment.backbone.widths
+        levels = [f"validation/level_{t:g}/width_{width:g}" for t in level_times() for width in widths]
+        return [*(f"validation/loss/width_{width:g}" for width in widths), *levels]
+
+    @classmethod
+    def cost(cls, experiment: BaseExperiment) -> StageCost:
+        assert isinstance(experiment, Experiment)
+        return elastic_cost(experiment)
+
     def configure_model(self) -> None:
-        """Under FSDP2, shard both networks block by block over the data-parallel ranks."""
-        if self.device_mesh is not None and not isinstance(next(self.backbone.parameters()), DTensor):
-            for network in (self.backbone, self.average):
+        """Under FSDP2, shard the backbone and its EMA copy over the data-parallel ranks."""
+        if mesh := mesh_to_shard(self, self.backbone):
+            for network in (self.backbone, self.ema):
                 assert isinstance(network, ElasticDiT)
-                shard(network, self.device_mesh["data_parallel"])
+                shard(network, mesh)
 
     def setup(self, stage: str) -> None:
+        """Move the encoders to the module's device."""
         self.encoders.to(self.device)
 
-    def trained(self) -> list[tuple[str, nn.Parameter]]:
-        """Names and parameters that the optimizer moves."""
+    def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Return the names and parameters that the optimizer updates."""
         return list(self.backbone.named_parameters())
 
     def configure_optimizers(self) -> Optimizer:
-        return ready(build(self.optimizer, params=self.trained()))
+        """Build the configured optimizer for the trained parameters."""
+        return prepare_optimizer(build(self.optimizer, params=self.trained_parameters()))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        draw = self.draw(batch, batch_idx)
-        losses = self.add_gradients(draw, batch_idx)
+        """Add the gradients of one batch and, after ``accumulate`` batches, update the weights."""
+        number = batch_number(self, batch_idx)
+        losses = self.add_gradients(self.prepare(batch, number), number)
         stop_unless_finite(losses, batch, self)
-        if (batch_idx + 1) % self.training_spec.accumulate == 0:
+        if (number + 1) % self.training_spec.accumulate == 0:
             losses |= self.update(batch)
         return losses
 
-    def draw(self, batch: Mapping[str, Any], batch_idx: int) -> Draw:
-        """What both networks are given in this step."""
+    def prepare(self, batch: Mapping[str, Any], number: int) -> NoisyBatch:
+        """Encode a batch and add noise; ``number`` counts batches and seeds the random draws."""
         data = self.encoders.latents(batch)
-        here = (self.seed, batch_idx, self.global_rank)
-        text = drop(self.encoders.tokens(batch["captions"]), self.drop_text, generator("text", *here))
-        time = sample_times(len(data), self.time_shift, self.time_spread, generator("time", *here)).to(data)
-        noise = torch.randn(data.shape, generator=generator("noise", *here)).to(data)
-        return Draw(interpolate(data, noise, time), time, text, velocity(data, noise))
+        position = (self.seed, number, self.global_rank)
+        text = text_dropout(self.encoders.tokens(batch["captions"]), self.drop_text, generator("text", *position))
+        time = draw_times(len(data), self.time_shift, self.time_spread, generator("time", *position)).to(data)
+        noise = torch.randn(data.shape, generator=generator("noise", *position)).to(data)
+        return NoisyBatch(interpolate(data, noise, time), time, text, velocity(data, noise))
 
-    def loss(self, draw: Draw, width: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """One network's loss, its prediction, and what to log."""
-        prediction = self.backbone(draw.x_t, draw.time, draw.text, width=width)
-        loss = flow_matching_loss(prediction, draw.target)
+    def loss(self, noisy: NoisyBatch, width: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the loss of one width, its prediction, and what to log."""
+        prediction = self.backbone(noisy.x_t, noisy.time, noisy.text, width=width)
+        loss = flow_matching_loss(prediction, noisy.target)
         return loss, prediction, {f"loss/width_{width:g}": loss.detach()}
 
-    def add_gradients(self, draw: Draw, batch_idx: int) -> dict[str, Tensor]:
-        """Both networks' losses, their gradients added to the parameters'. Returns what to log."""
-        parameters = [parameter for _, parameter in self.trained()]
+    def add_gradients(self, noisy: NoisyBatch, number: int) -> dict[str, Tensor]:
+        """Add both networks' gradients to the parameters' and return what to log."""
+        parameters = [parameter for _, parameter in self.trained_parameters()]
         share = 1 / self.training_spec.accumulate
-        loss, prediction, losses = self.loss(draw, self.widest)
+        loss, prediction, losses = self.loss(noisy, self.widest)
         if not self.sub_widths:
             self.manual_backward(loss * share)
             return losses
 
-        earlier = gradients.take(parameters)
+        accumulated = gradients.take(parameters)
         self.manual_backward(loss * share)
         full = gradients.take(parameters)
 
-        width = choose(self.sub_widths, "width", self.seed, batch_idx)
-        sub_loss, sub_prediction, sub_losses = self.loss(draw, width)
+        width = choose(self.sub_widths, "width", self.seed, number)
+        sub_loss, sub_prediction, sub_losses = self.loss(noisy, width)
         distillation = self_distillation_loss(sub_prediction, prediction)
         self.manual_backward((sub_loss + self.distillation_weight * distillation) * share)
         if self.gradient_scaling == "adaptive":
             losses["gradient_scale"] = gradients.balance(parameters, full)
         gradients.add(parameters, full)
-        gradients.add(parameters, earlier)
+        gradients.add(parameters, accumulated)
         return losses | sub_losses | {f"distillation/width_{width:g}": distillation.detach()}
 
     def update(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """One optimizer step, and the average after it. Nothing moves where the gradient is not finite."""
+        """Take an optimizer step, update the EMA weights, and return what to log."""
         step = self.global_step
-        parameters = [parameter for _, parameter in self.trained()]
-        measured = update(self, {"gradient_norm": parameters}, self.training_spec, batch)
-        decay = decay_at(step, self.training_spec.ema_decay)
-        both = zip(self.average.parameters(), self.backbone.parameters(), strict=True)
-        moved = [(average, live) for average, live in both if live.requires_grad]
-        follow([average for average, _ in moved], [live for _, live in moved], decay)
-        return measured
+        parameters = [parameter for _, parameter in self.trained_parameters()]
+        logged = update_weights(self, {"gradient_norm": parameters}, self.training_spec, batch)
+        pairs = zip(self.ema.parameters(), self.backbone.parameters(), strict=True)
+        moving = [(ema, weight) for ema, weight in pairs if weight.requires_grad]
+        decay = ema_decay(step, self.training_spec.ema_decay)
+        update_ema([ema for ema, _ in moving], [weight for _, weight in moving], decay)
+        return logged
 
     @contextmanager
-    def averaged(self) -> Iterator[Network]:
-        """The network that samples and weights are made from."""
-        yield self.average
+    def ema_network(self) -> Iterator[Network]:
+        """Yield the network with the EMA weights, from which samples are made."""
+        yield self.ema
+
+    def preview(self, final: bool) -> Preview | None:
+        """Sample the configured prompts at every width."""
+        return sampled_preview(self, self.ema_network(), self.encoders, self.sampling, final)
 
     def weights(self) -> dict[str, Tensor]:
-        """What ``weights.safetensors`` holds. Every rank must call it: sharded weights are gathered."""
-        return {name: full_tensor(value) for name, value in self.average.state_dict().items()}
+        """Return the EMA weights of the backbone."""
+        return {name: full_tensor(value) for name, value in self.ema.state_dict().items()}
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Eq. 4 at eight fixed noise levels, for every width, with the averaged weights."""
+        """Log Eq. 4 at eight fixed noise levels for every width, with the EMA weights."""
         data = self.encoders.latents(batch)
         text = self.encoders.tokens(batch["captions"])
         totals = {width: torch.zeros((), device=data.device) for width in self.widths}
         for level, t in enumerate(level_times()):
-            noise = fixed_noise(batch["ids"], level, data.shape[1:]).to(data)
+            noise = fixed_noise(sample_ids(batch, batch_idx), level, data.shape[1:]).to(data)
             time = torch.full((len(data),), t, device=data.device)
             x_t, target = interpolate(data, noise, time), velocity(data, noise)
             for width in self.widths:
-                loss = flow_matching_loss(self.average(x_t, time, text, width=width), target)
+                loss = flow_matching_loss(self.ema(x_t, time, text, width=width), target)
                 totals[width] += loss / len(level_times())
                 self.log(f"validation/level_{t:g}/width_{width:g}", loss, batch_size=len(data), sync_dist=True)
         for width, total in totals.items():
             self.log(f"validation/loss/width_{width:g}", total, batch_size=len(data), sync_dist=True)
+
+
+def sample_ids(batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+    """Return the numbers (B,) that identify the samples of a validation batch.
+
+    They are the batch's ``"ids"`` or, if it has none, the samples' positions in a data set read in a fixed order.
+    """
+    if "ids" in batch:
+        return batch["ids"]
+    count = len(batch["captions"])
+    return torch.arange(batch_idx * count, (batch_idx + 1) * count)
+
+
+def require_full_width(experiment: BaseExperiment) -> None:
+    """Raise ``ValueError`` if the widths lack the full network, from which the sub-networks learn."""
+    assert isinstance(experiment, Experiment)
+    if FULL_WIDTH not in experiment.backbone.widths:
+        raise ValueError("backbone.widths must include 1.0: the sub-networks are trained with the full network")

@@ -6,41 +6,46 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from pocketdit.backbones.dit import ElasticDiT
-from pocketdit.config.component import Component
-from pocketdit.config.experiment import Training
+from pocketdit.config.experiment import BaseExperiment
 from pocketdit.encoders.contract import TextTokens
-from pocketdit.encoders.inputs import Encoders
-from pocketdit.losses.distillation import output_loss, task_share, timestep_scaling
+from pocketdit.losses.distillation import output_loss, task_weight, timestep_scaling
 from pocketdit.losses.flow_matching import per_sample_loss
-from pocketdit.stages.elastic_pretrain import Draw, ElasticPretrain
+from pocketdit.stages.contract import StageInputs
+from pocketdit.stages.elastic_pretrain import ElasticPretrain, NoisyBatch
 from pocketdit.stages.projectors import build_projectors, projected_feature_loss, shard_projectors
+from pocketdit.stages.teaching import require_same_latents
 from pocketdit.teachers.contract import Teacher
+from pocketdit.training.cost import StageCost
+from pocketdit.training.sharding import mesh_to_shard
 
 
 class KnowledgeDistill(ElasticPretrain):
-    """Full network and one sampled sub-network in every step, as in pre-training, each with the teacher's loss.
+    """Train the full network and one random sub-network in every step, each with the teacher's loss.
 
-    L = S(L_diff, L_out) + L_feat (Eq. 8). A sample whose text is dropped whole gets the teacher's unconditional
-    prediction.
+    L = S(L_diff, L_out) + L_feat (Eq. 8). A sample whose text is dropped for all encoders is compared with the
+    teacher's unconditional prediction.
 
-    ``teacher_guidance``: of the teacher's predictions; 1 leaves guidance to sampling.
-    ``scaling``: S. "density" and "cdf" are two readings of SnapGen's timestep-aware scaling (see ``task_share``);
-    "sum" adds the two losses. ``output_weight``: of the teacher's part of S, after S has brought it to the size of
-    the data's. ``scale_features``: L_feat within S, added to L_out, instead of beside it.
-    ``distillation_weight``: of Eq. 5 besides; 0 is our reading of Eq. 8, which does not have it.
-    The other arguments are those of ``ElasticPretrain``.
+    Args:
+        inputs: What the program supplies.
+        teacher: The frozen teacher.
+        teacher_guidance: Guidance scale of the teacher's predictions; 1 leaves guidance to sampling.
+        output_weight: Weight of the teacher's part of S, after S has scaled it to the size of the data's part.
+        feature_weight: Weight of L_feat.
+        scaling: S. "density" and "cdf" are two readings of SnapGen's timestep-aware scaling (see ``task_weight``);
+            "sum" adds the two losses.
+        scale_features: Whether L_feat is part of S, added to L_out, instead of being added to S.
+        time_shift: See ``ElasticPretrain``.
+        time_spread: See ``ElasticPretrain``.
+        drop_text: See ``ElasticPretrain``.
+        distillation_weight: Weight of Eq. 5; 0 is our reading of Eq. 8, which does not contain it.
+        gradient_scaling: See ``ElasticPretrain``.
     """
 
     def __init__(
         self,
-        backbone: ElasticDiT,
-        encoders: Encoders,
-        optimizer: Component,
-        training: Training,
-        seed: int,
+        inputs: StageInputs[ElasticDiT],
         teacher: Teacher,
         teacher_guidance: float = 1.0,
         output_weight: float = 1.0,
@@ -53,62 +58,69 @@ class KnowledgeDistill(ElasticPretrain):
         distillation_weight: float = 0.0,
         gradient_scaling: Literal["adaptive", "sum"] = "adaptive",
     ) -> None:
-        super().__init__(
-            backbone, encoders, optimizer, training, seed,
-            time_shift, time_spread, drop_text, distillation_weight, gradient_scaling,
-        )  # fmt: skip
+        super().__init__(inputs, time_shift, time_spread, drop_text, distillation_weight, gradient_scaling)
+        require_same_latents(inputs, teacher)
         self.teacher = teacher
         self.teacher_guidance = teacher_guidance
         self.output_weight = output_weight
         self.feature_weight = feature_weight
         self.scaling = scaling
         self.scale_features = scale_features
-        self.projectors = build_projectors(backbone.spec, teacher) if feature_weight else None
+        self.projectors = build_projectors(self.backbone.spec, teacher) if feature_weight else None
+
+    @classmethod
+    def cost(cls, experiment: BaseExperiment) -> StageCost:
+        return super().cost(experiment).without("the teacher's weights and passes")
 
     def configure_model(self) -> None:
-        if self.device_mesh is not None and not isinstance(next(self.backbone.parameters()), DTensor):
-            self.teacher.shard(self.device_mesh["data_parallel"])
+        """Under FSDP2, shard the teacher and the projectors as well."""
+        if mesh := mesh_to_shard(self, self.backbone):
+            self.teacher.shard(mesh)
             if self.projectors is not None:
-                shard_projectors(self.projectors, self.device_mesh["data_parallel"])
+                shard_projectors(self.projectors, mesh)
         super().configure_model()
 
     def on_fit_start(self) -> None:
+        """Move the teacher to the module's device."""
         self.teacher.to(self.device)
 
-    def trained(self) -> list[tuple[str, nn.Parameter]]:
+    def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Return the names and parameters of the backbone and the projectors."""
         projectors = [] if self.projectors is None else list(self.projectors.named_parameters(prefix="projectors"))
-        return super().trained() + projectors
+        return super().trained_parameters() + projectors
 
-    def draw(self, batch: Mapping[str, Any], batch_idx: int) -> Draw:
-        draw = super().draw(batch, batch_idx)
-        condition = self.teacher.condition(visible_captions(batch["captions"], draw.text))
-        return draw._replace(teacher_output=self.teacher.predict(draw.x_t, draw.time, condition, self.teacher_guidance))
+    def prepare(self, batch: Mapping[str, Any], number: int) -> NoisyBatch:
+        """Encode a batch, add noise, and ask the teacher."""
+        noisy = super().prepare(batch, number)
+        condition = self.teacher.condition(visible_captions(batch["captions"], noisy.text))
+        output = self.teacher.predict(noisy.x_t, noisy.time, condition, self.teacher_guidance)
+        return noisy._replace(teacher_output=output)
 
-    def loss(self, draw: Draw, width: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Eq. 8 of one network."""
-        assert draw.teacher_output is not None
-        prediction, features = self.backbone.with_features(draw.x_t, draw.time, draw.text, width=width)
-        task = per_sample_loss(prediction, draw.target)
-        output = output_loss(prediction, draw.teacher_output.velocity)
+    def loss(self, noisy: NoisyBatch, width: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return Eq. 8 for one width, its prediction, and what to log."""
+        assert noisy.teacher_output is not None
+        prediction, features = self.backbone.forward_with_features(noisy.x_t, noisy.time, noisy.text, width=width)
+        task = per_sample_loss(prediction, noisy.target)
+        output = output_loss(prediction, noisy.teacher_output.velocity)
         logs = {"loss": task.mean(), "output": output.mean()}
-        beside, teaching = torch.zeros_like(task), output
+        added, teaching = torch.zeros_like(task), output
         if self.projectors is not None:
-            feature = projected_feature_loss(self.projectors, features, draw.teacher_output)
+            feature = projected_feature_loss(self.projectors, features, noisy.teacher_output)
             logs["feature"] = feature.mean()
             if self.scale_features:
                 teaching = teaching + self.feature_weight * feature
             else:
-                beside = self.feature_weight * feature
+                added = self.feature_weight * feature
         if self.scaling == "sum":
             scaled = (task + self.output_weight * teaching).mean()
         else:
-            share = task_share(draw.time, math.log(self.time_shift), self.time_spread, self.scaling)
-            scaled = timestep_scaling(task, teaching, share, self.output_weight)
+            weight = task_weight(noisy.time, math.log(self.time_shift), self.time_spread, self.scaling)
+            scaled = timestep_scaling(task, teaching, weight, self.output_weight)
         logged = {f"{name}/width_{width:g}": value.detach() for name, value in logs.items()}
-        return scaled + beside.mean(), prediction, logged
+        return scaled + added.mean(), prediction, logged
 
 
 def visible_captions(captions: list[str], text: list[TextTokens]) -> list[str]:
-    """The captions, blank where every encoder's tokens are hidden from the student."""
-    seen = torch.stack([tokens.mask.any(dim=1) for tokens in text]).any(dim=0)
-    return [caption if shown else "" for caption, shown in zip(captions, seen.tolist(), strict=True)]
+    """Return the captions, blank where every encoder's tokens are hidden from the student."""
+    visible = torch.stack([tokens.mask.any(dim=1) for tokens in text]).any(dim=0)
+    return [caption if shown else "" for caption, shown in zip(captions, visible.tolist(), strict=True)]

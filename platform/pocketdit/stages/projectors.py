@@ -1,47 +1,59 @@
-"""Projectors phi of Eq. 7: a student's features to the size of the teacher's, one for every width."""
+"""The projectors phi of Eq. 7: they map a student's features to the teacher's feature width, one per student width."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
-from pocketdit.backbones.elastic import PerWidth
+from pocketdit.backbones.elastic import WidthSpecific
 from pocketdit.backbones.spec import DiTSpec
 from pocketdit.errors import ConfigError
 from pocketdit.losses.distillation import feature_loss
 from pocketdit.teachers.contract import Teacher, TeacherOutput
 
 
-def build_projectors(spec: DiTSpec, teacher: Teacher) -> PerWidth:
-    """A LayerNorm without parameters and a linear map for every hidden size.
+def build_projectors(spec: DiTSpec, teacher: Teacher) -> WidthSpecific:
+    """Build a LayerNorm without parameters and a linear layer for every hidden size of the student.
 
-    Raises ``ConfigError`` where the tokens of student and teacher are not the same.
+    Raises:
+        ConfigError: Student and teacher divide the latents into different tokens.
     """
     if spec.patch_size != teacher.patch_size:
         raise ConfigError(
-            f"backbone.patch_size is {spec.patch_size}, but the teacher's tokens are {teacher.patch_size} wide: "
+            f"backbone.patch_size is {spec.patch_size}, but the teacher's is {teacher.patch_size}: "
             "their features cannot be compared; set stage.init_args.feature_weight to 0"
         )
-    hidden = [spec.hidden(width) for width in spec.widths]
-    return PerWidth({str(size): projector(size, teacher.feature_width) for size in hidden})
+    hidden_sizes = [spec.hidden_size(width) for width in spec.widths]
+    return WidthSpecific({str(size): projector(size, teacher.feature_width) for size in hidden_sizes})
 
 
-def projector(hidden: int, wanted: int) -> nn.Sequential:
-    """The norm is that in front of a network's output layer: the size of a residual stream is arbitrary."""
-    return nn.Sequential(nn.LayerNorm(hidden, elementwise_affine=False), nn.Linear(hidden, wanted))
+def projector(hidden: int, feature_width: int) -> nn.Sequential:
+    """Build one projector.
 
-
-def shard_projectors(projectors: PerWidth, mesh: DeviceMesh) -> None:
-    """Each divided over the ranks, so that FSDP2 averages its gradient."""
-    for projector in projectors.values():
-        fully_shard(projector, mesh=mesh)
-
-
-def projected_feature_loss(projectors: PerWidth, features: Tensor, teacher_output: TeacherOutput) -> Tensor:
-    """Eq. 7, (B,). features (B, N, D) of any width.
-
-    The teacher's features pass a LayerNorm without parameters too: single channels of a large one are in the
-    thousands.
+    The norm is the one in front of a network's output layer: the scale of a residual stream is arbitrary.
     """
-    wanted = F.layer_norm(teacher_output.features, teacher_output.features.shape[-1:])
-    return feature_loss(projectors.at(features.shape[-1])(features), wanted)
+    return nn.Sequential(nn.LayerNorm(hidden, elementwise_affine=False), nn.Linear(hidden, feature_width))
+
+
+def shard_projectors(projectors: WidthSpecific, mesh: DeviceMesh) -> None:
+    """Shard each projector over the ranks, so that FSDP2 averages its gradient."""
+    for module in projectors.values():
+        fully_shard(module, mesh=mesh)
+
+
+def projected_feature_loss(projectors: WidthSpecific, features: Tensor, teacher_output: TeacherOutput) -> Tensor:
+    """Compute Eq. 7 for every sample.
+
+    The teacher's features pass a LayerNorm without parameters too, because single channels of a large teacher reach
+    values in the thousands.
+
+    Args:
+        projectors: One projector per hidden size.
+        features: The student's features at any width, (B, N, D).
+        teacher_output: The teacher's features, (B, N, F).
+
+    Returns:
+        The loss, (B,).
+    """
+    target = F.layer_norm(teacher_output.features, teacher_output.features.shape[-1:])
+    return feature_loss(projectors.for_hidden_size(features.shape[-1])(features), target)

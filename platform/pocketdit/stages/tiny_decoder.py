@@ -1,45 +1,61 @@
-"""Training of a tiny decoder (paper Sec. 4.1): images back from a frozen autoencoder's latents."""
+"""Training of a tiny decoder (paper Sec. 4.1): images from a frozen autoencoder's latents."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.flop_counter import FlopCounterMode
 
-from pocketdit.config.component import Component, build
-from pocketdit.config.experiment import Training
+from pocketdit.config.component import build
+from pocketdit.config.experiment import BaseExperiment, DecoderExperiment
+from pocketdit.data_contract import DataDescription
 from pocketdit.decoders.contract import PerceptualDistance
 from pocketdit.decoders.discriminator import PatchDiscriminator
+from pocketdit.decoders.spec import TinyDecoderSpec
 from pocketdit.decoders.tiny import TinyDecoder
-from pocketdit.encoders.inputs import Encoders
+from pocketdit.errors import ConfigError
+from pocketdit.images import from_uint8
 from pocketdit.losses.adversarial import decoder_adversarial_loss, discriminator_loss
 from pocketdit.losses.reconstruction import charbonnier_loss, psnr
 from pocketdit.seeding import generator
-from pocketdit.training.ema import averaged_copy, decay_at, follow
+from pocketdit.stages.contract import Preview, Stage, StageInputs
+from pocketdit.training.cost import NetworkCost, StageCost, count_parameters, fastest_seconds
+from pocketdit.training.ema import ema_copy, ema_decay, update_ema
+from pocketdit.training.muon import is_muon
 from pocketdit.training.nonfinite import stop_unless_finite
-from pocketdit.training.update import ready, update
+from pocketdit.training.precision import resolve_precision
+from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
+
+PREVIEW_COLUMNS = 6
 
 
-class TrainTinyDecoder(LightningModule):
-    """L = Charbonnier + ``perceptual_weight`` perceptual + ``adversarial_weight`` adversarial (hinge).
+class TrainTinyDecoder(LightningModule, Stage):
+    """Train with L = Charbonnier + ``perceptual_weight`` perceptual + ``adversarial_weight`` adversarial (hinge).
 
-    ``target``: the "image" itself, or the picture that the autoencoder's own decoder makes of the same latents
-    ("decoded": the only one for shards of latents). ``crop``: train on one random window a batch of at most so many
-    pixels a side, cut from latents and images alike; 0 takes whole pictures. ``perceptual``: a ``PerceptualDistance``.
-    ``adversarial_weight`` above 0 trains a patch discriminator of ``discriminator_width`` channels beside the decoder
-    from step ``adversarial_from`` on, at ``discriminator_rate`` times its learning rate: in every step the decoder's
-    gradient is taken against the discriminator as it is, then the discriminator's on the same pictures, then both move.
+    With ``adversarial_weight`` above 0, a patch discriminator is trained beside the decoder. In every step, the
+    decoder's gradient is taken against the current discriminator, then the discriminator's gradient on the same images;
+    then both are updated.
+
+    Args:
+        inputs: What the program supplies.
+        target: What the decoder learns: "image", the original, or "decoded", the autoencoder's own reconstruction from
+            the same latents (the only choice for a data set of latents).
+        crop: Train on one random window per batch of at most this many pixels per side, cut from latents and images
+            alike; 0 uses complete images.
+        perceptual: The perceptual distance.
+        perceptual_weight: Weight of the perceptual distance.
+        adversarial_weight: Weight of the adversarial loss.
+        adversarial_from: The step at which the adversarial loss begins.
+        discriminator_width: Channels of the discriminator.
+        discriminator_rate: The discriminator's learning rate as a multiple of the decoder's.
     """
 
     def __init__(
         self,
-        decoder: TinyDecoder,
-        encoders: Encoders,
-        optimizer: Component,
-        training: Training,
-        seed: int,
+        inputs: StageInputs[TinyDecoder],
         target: Literal["image", "decoded"] = "image",
         crop: int = 0,
         perceptual: PerceptualDistance | None = None,
@@ -50,6 +66,7 @@ class TrainTinyDecoder(LightningModule):
         discriminator_rate: float = 1.0,
     ) -> None:
         super().__init__()
+        decoder = inputs.network
         if crop < 0 or crop % decoder.spec.factor:
             raise ValueError(f"crop must be 0 or a multiple of {decoder.spec.factor} pixels")
         if perceptual_weight < 0 or adversarial_weight < 0:
@@ -58,12 +75,12 @@ class TrainTinyDecoder(LightningModule):
             raise ValueError("perceptual and perceptual_weight go together: give both or neither")
         self.automatic_optimization = False
         self.decoder = decoder
-        self.average = averaged_copy(decoder)
+        self.ema = ema_copy(decoder)
         self.discriminator = PatchDiscriminator(discriminator_width) if adversarial_weight else None
-        self.encoders = encoders
-        self.optimizer = optimizer
-        self.training_spec = training
-        self.seed = seed
+        self.encoders = inputs.encoders
+        self.optimizer = inputs.optimizer
+        self.training_spec = inputs.training
+        self.seed = inputs.seed
         self.target = target
         self.crop = crop // decoder.spec.factor
         self.perceptual = perceptual
@@ -72,59 +89,89 @@ class TrainTinyDecoder(LightningModule):
         self.adversarial_from = adversarial_from
         self.discriminator_rate = discriminator_rate
 
+    @classmethod
+    def check(cls, experiment: BaseExperiment) -> None:
+        if experiment.training.strategy == "fsdp2":
+            raise ValueError("training.strategy: a tiny decoder is too small to shard; use ddp")
+        if experiment.training.gradient_checkpointing:
+            raise ValueError("training.gradient_checkpointing: a tiny decoder does not support it")
+        if is_muon(experiment.optimizer):
+            raise ValueError("optimizer: MuonAdamW is for a transformer's matrices; use torch.optim.AdamW")
+
+    @classmethod
+    def check_data(cls, experiment: BaseExperiment, data: DataDescription) -> None:
+        if not data.has_images and experiment.stage.init_args.get("target") == "image":
+            raise ConfigError("stage.init_args.target: the data set contains latents but no images; set it to decoded")
+
+    @classmethod
+    def logged_metrics(cls, experiment: BaseExperiment) -> Sequence[str]:
+        names = ["psnr/to_autoencoder", "psnr/tiny_decoder", "psnr/autoencoder"]
+        if experiment.stage.init_args.get("perceptual"):
+            names += ["*/tiny_decoder", "*/autoencoder"]
+        return [f"validation/{name}" for name in names]
+
+    @classmethod
+    def cost(cls, experiment: BaseExperiment) -> StageCost:
+        assert isinstance(experiment, DecoderExperiment)
+        return decoder_cost(experiment)
+
     def setup(self, stage: str) -> None:
+        """Move the encoders and the perceptual network to the module's device."""
         self.encoders.to(self.device)
         if self.perceptual is not None:
             self.perceptual.to(self.device)
 
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters that move, by network; each network's gradient is clipped by itself."""
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the trained parameters of each network; each network's gradient is clipped on its own."""
         groups = {"gradient_norm/decoder": list(self.decoder.parameters())}
         if self.discriminator is not None:
             groups["gradient_norm/discriminator"] = list(self.discriminator.parameters())
         return groups
 
     def configure_optimizers(self) -> Optimizer:
-        """One optimizer with a group a network: a group without gradients stays as it is."""
-        optimizer = build(self.optimizer, params=[{"params": parameters} for parameters in self.groups().values()])
+        """Build one optimizer with a group per network. A group without gradients is not updated."""
+        groups = [{"params": parameters} for parameters in self.parameter_groups().values()]
+        optimizer = build(self.optimizer, params=groups)
         for group in optimizer.param_groups[1:]:
             group["lr"] *= self.discriminator_rate
-        return ready(optimizer)
+        return prepare_optimizer(optimizer)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        latents, target = self.pair(batch, batch_idx)
+        """Train the decoder and, once the adversarial loss has begun, the discriminator."""
+        number = batch_number(self, batch_idx)
+        latents, target = self.latents_and_target(batch, number)
         images = self.decoder(latents).float()
         adversarial = self.discriminator is not None and self.global_step >= self.adversarial_from
         losses = self.decoder_gradients(images, target, adversarial)
         if adversarial:
             losses["loss/discriminator"] = self.discriminator_gradients(images.detach(), target)
         stop_unless_finite(losses, batch, self)
-        if (batch_idx + 1) % self.training_spec.accumulate == 0:
+        if (number + 1) % self.training_spec.accumulate == 0:
             step = self.global_step
-            losses |= update(self, self.groups(), self.training_spec, batch)
-            decay = decay_at(step, self.training_spec.ema_decay)
-            follow(list(self.average.parameters()), list(self.decoder.parameters()), decay)
+            losses |= update_weights(self, self.parameter_groups(), self.training_spec, batch)
+            decay = ema_decay(step, self.training_spec.ema_decay)
+            update_ema(list(self.ema.parameters()), list(self.decoder.parameters()), decay)
         return losses
 
     @torch.no_grad()
-    def pair(self, batch: Mapping[str, Any], batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Latents and the pictures to make of them, of the same window."""
+    def latents_and_target(self, batch: Mapping[str, Any], number: int) -> tuple[Tensor, Tensor]:
+        """Return latents (B, C, h, w) and the images (B, 3, H, W) to decode from them, cut to the same window."""
         latents = self.encoders.latents(batch)
         factor = self.encoders.autoencoder.factor
         sides = [min(self.crop or side, side) for side in latents.shape[-2:]]
-        draws = generator("crop", self.seed, batch_idx, self.global_rank)
+        window = generator("crop", self.seed, number, self.global_rank)
         top, left = (
-            int(torch.randint(whole - side + 1, (1,), generator=draws))
-            for whole, side in zip(latents.shape[-2:], sides, strict=True)
+            int(torch.randint(full - side + 1, (1,), generator=window))
+            for full, side in zip(latents.shape[-2:], sides, strict=True)
         )
         latents = latents[..., top : top + sides[0], left : left + sides[1]]
         if self.target == "decoded":
             return latents, self.encoders.autoencoder.decode(latents)
         top, left, height, width = (factor * number for number in (top, left, *sides))
-        return latents, batch["images"][..., top : top + height, left : left + width].float() / 127.5 - 1
+        return latents, from_uint8(batch["images"][..., top : top + height, left : left + width])
 
     def decoder_gradients(self, images: Tensor, target: Tensor, adversarial: bool) -> dict[str, Tensor]:
-        """The decoder's losses, their gradient added to its own. Returns what to log."""
+        """Add the gradient of the decoder's losses to its own, and return what to log."""
         losses = {"loss/charbonnier": charbonnier_loss(images, target)}
         total = losses["loss/charbonnier"]
         if self.perceptual is not None:
@@ -139,7 +186,7 @@ class TrainTinyDecoder(LightningModule):
         return {name: value.detach() for name, value in losses.items()}
 
     def discriminator_gradients(self, images: Tensor, target: Tensor) -> Tensor:
-        """The discriminator's loss, its gradient added to its own."""
+        """Add the gradient of the discriminator's loss to its own, and return the loss."""
         assert self.discriminator is not None
         self.discriminator.requires_grad_(True)
         loss = discriminator_loss(self.discriminator(target), self.discriminator(images))
@@ -147,29 +194,83 @@ class TrainTinyDecoder(LightningModule):
         return loss.detach()
 
     def weights(self) -> dict[str, Tensor]:
-        """What ``weights.safetensors`` holds: the averaged decoder."""
-        return dict(self.average.state_dict())
+        """Return the EMA weights of the decoder."""
+        return dict(self.ema.state_dict())
 
     @torch.no_grad()
     def reconstructions(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """A batch's pictures as they are (where it holds them), from the autoencoder, and from the averaged decoder."""
+        """Return a batch's images, if it has any, and their reconstructions by both decoders, from EMA weights."""
         latents = self.encoders.latents(batch)
-        original = {"original": batch["images"].float() / 127.5 - 1} if "images" in batch else {}
+        original = {"original": from_uint8(batch["images"])} if "images" in batch else {}
         return original | {
             "autoencoder": self.encoders.autoencoder.decode(latents),
-            "tiny decoder": self.average.decode(latents),
+            "tiny decoder": self.ema.decode(latents),
         }
 
+    def preview(self, final: bool) -> Preview | None:
+        """Reconstruct the first validation images; None if nothing is held out."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        batch: dict[str, Any] = next(iter(data.val_dataloader()), {"captions": []})
+        captions = batch["captions"][:PREVIEW_COLUMNS]
+        if not captions:
+            return None
+        tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+        first = {key: value[:PREVIEW_COLUMNS].to(self.device) for key, value in tensors.items()}
+        return Preview(self.reconstructions(first), captions)
+
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """PSNR in dB, and the perceptual distance where there is one, to the original: of the autoencoder's own decoder
-        and of the tiny one; and the PSNR between the two."""
-        found = self.reconstructions(batch)
-        figures = {"psnr/to_autoencoder": psnr(found["tiny decoder"], found["autoencoder"])}
-        if "original" in found:
+        """Log PSNR (dB) and the perceptual distance of both decoders to the original, and the PSNR between the two."""
+        images = self.reconstructions(batch)
+        values = {"psnr/to_autoencoder": psnr(images["tiny decoder"], images["autoencoder"])}
+        if "original" in images:
             for name in ("tiny decoder", "autoencoder"):
                 key = name.replace(" ", "_")
-                figures[f"psnr/{key}"] = psnr(found[name], found["original"])
+                values[f"psnr/{key}"] = psnr(images[name], images["original"])
                 if self.perceptual is not None:
-                    figures[f"{self.perceptual.name}/{key}"] = self.perceptual.distance(found[name], found["original"])
-        for name, values in figures.items():
-            self.log(f"validation/{name}", values.mean(), batch_size=len(values), sync_dist=True)
+                    distance = self.perceptual.distance(images[name], images["original"])
+                    values[f"{self.perceptual.name}/{key}"] = distance
+        for name, of_samples in values.items():
+            self.log(f"validation/{name}", of_samples.mean(), batch_size=len(of_samples), sync_dist=True)
+
+
+def decoder_cost(experiment: DecoderExperiment) -> StageCost:
+    """Count one decoding pass and its backward pass, which takes twice as much."""
+    spec, training = experiment.decoder, experiment.training
+    batch = int(experiment.data.init_args.get("batch_size", 1))
+    base = int(experiment.data.init_args.get("base_size", 128))
+    side = int(experiment.stage.init_args.get("crop") or base)
+    sides = (side // spec.factor, side // spec.factor)
+    with torch.device("meta"):
+        parameters = count_parameters(TinyDecoder(spec))
+    forward = decoder_flops(spec, sides) * batch
+    bf16 = resolve_precision(training.precision, "cpu") == "bf16-mixed"
+
+    def time_batch() -> float:
+        decoder = TinyDecoder(spec)
+        optimizer = build(experiment.optimizer, params=list(decoder.parameters()))
+        latents = torch.zeros(batch, spec.latent_channels, *sides)
+
+        def step() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                images = decoder(latents)
+            charbonnier_loss(images, torch.zeros_like(images)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return fastest_seconds(step)
+
+    return StageCost(
+        networks=[NetworkCost("decoder", parameters, forward, 2 * forward)],
+        image_size=side,
+        batch_flops=3 * forward,
+        time_batch=time_batch,
+    ).without("the autoencoder, perceptual and adversarial losses")
+
+
+def decoder_flops(spec: TinyDecoderSpec, sides: tuple[int, int]) -> int:
+    """Return the FLOPs of decoding one latent of ``sides`` (h, w)."""
+    with torch.device("meta"):
+        decoder, latents = TinyDecoder(spec), torch.empty(1, spec.latent_channels, *sides)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        decoder(latents)
+    return counter.get_total_flops()

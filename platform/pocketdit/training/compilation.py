@@ -2,14 +2,15 @@
 
 import torch
 
-from pocketdit.backbones.dit import ElasticDiT, Stage
+from pocketdit.backbones.dit import ElasticDiT
 
 
 def compile_blocks(network: ElasticDiT) -> None:
-    """``torch.compile`` every block in place; blocks of a level share what was compiled for a width and a bucket."""
-    # One graph a width and picture size; the default limit would fall back to eager without a word.
+    """Compile every transformer block in place.
+
+    Blocks of a level share the graph compiled for a width and an image size.
+    """
+    # One graph per width and image size; beyond the default limit torch silently falls back to eager mode.
     torch._dynamo.config.recompile_limit = 256
-    for stage in network.stages:
-        assert isinstance(stage, Stage)
-        for block in stage.blocks:
-            block.compile()
+    for block in network.blocks():
+        block.compile()

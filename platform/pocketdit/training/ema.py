@@ -1,4 +1,4 @@
-"""Exponential moving average of the backbone alone (frozen encoders and teachers have no place in it)."""
+"""Exponential moving average (EMA) of the weights of a trained network."""
 
 import copy
 from collections.abc import Sequence
@@ -7,20 +7,26 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-Network = TypeVar("Network", bound=nn.Module)
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
-def averaged_copy(network: Network) -> Network:
-    """A frozen copy that will follow ``network``; a plain submodule, so checkpoints hold it like any weights."""
+def ema_copy(network: NetworkT) -> NetworkT:
+    """Return a frozen copy of ``network`` to hold its EMA weights.
+
+    The copy is an ordinary submodule of the stage, so checkpoints include it.
+    """
     return copy.deepcopy(network).requires_grad_(False)
 
 
-def decay_at(step: int, decay: float) -> float:
-    """The decay after ``step`` updates: short memory at first, so that the start is soon forgotten."""
+def ema_decay(step: int, decay: float) -> float:
+    """Return the decay for update number ``step``, counted from 0.
+
+    It starts low, so that the initial weights are forgotten quickly, and rises to ``decay``.
+    """
     return min(decay, (1 + step) / (10 + step))
 
 
 @torch.no_grad()
-def follow(average: Sequence[Tensor], live: Sequence[Tensor], decay: float) -> None:
-    """average <- decay * average + (1 - decay) * live, in place."""
-    torch._foreach_lerp_(list(average), list(live), 1 - decay)
+def update_ema(ema: Sequence[Tensor], weights: Sequence[Tensor], decay: float) -> None:
+    """Update in place: ema <- decay * ema + (1 - decay) * weights."""
+    torch._foreach_lerp_(list(ema), list(weights), 1 - decay)

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pocketdit.losses.flow_matching import balancing_scale, shared_norms
+from pocketdit.losses.flow_matching import balancing_scale, shared_gradient_norms
 from pocketdit.training.sharding import full_tensor
 
 Gradients = list[Tensor | None]
 
 
 def take(parameters: Sequence[nn.Parameter]) -> Gradients:
-    """The parameters' gradients, leaving none behind."""
+    """Return the parameters' gradients and reset them to None."""
     gradients = [parameter.grad for parameter in parameters]
     for parameter in parameters:
         parameter.grad = None
@@ -21,7 +21,7 @@ def take(parameters: Sequence[nn.Parameter]) -> Gradients:
 
 @torch.no_grad()
 def add(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:
-    """Add ``gradients`` to what the parameters hold, in place."""
+    """Add ``gradients`` to the parameters' own, in place."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
@@ -29,12 +29,22 @@ def add(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:
 
 @torch.no_grad()
 def balance(parameters: Sequence[nn.Parameter], full: Gradients) -> Tensor:
-    """Scale the sub-network's gradient, which the parameters hold, to the full network's norm. Returns the factor."""
+    """Scale the sub-network's gradient to the norm of the full network's gradient on the weights they share.
+
+    Args:
+        parameters: Their ``grad`` holds the sub-network's gradient, which is scaled in place.
+        full: The full network's gradient.
+
+    Returns:
+        The scale, a scalar.
+    """
     shared = [
-        (f, parameter.grad)
-        for parameter, f in zip(parameters, full, strict=True)
-        if f is not None and parameter.grad is not None
+        (of_full, parameter.grad)
+        for parameter, of_full in zip(parameters, full, strict=True)
+        if of_full is not None and parameter.grad is not None
     ]
-    scale = full_tensor(balancing_scale(*shared_norms([f for f, _ in shared], [s for _, s in shared])))
+    scale = full_tensor(
+        balancing_scale(*shared_gradient_norms([full for full, _ in shared], [sub for _, sub in shared]))
+    )
     torch._foreach_mul_([parameter.grad for parameter in parameters if parameter.grad is not None], scale)
     return scale

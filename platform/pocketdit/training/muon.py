@@ -1,28 +1,34 @@
-"""Muon for the blocks' matrices, AdamW for everything else, as one optimizer.
+"""Muon for the matrices of the transformer blocks and AdamW for everything else, as one optimizer.
 
-Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest matrix with equal singular values, so that
-every direction moves alike.
+Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest matrix with equal singular values, so that the
+update has the same size in every direction.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
+from pocketdit.config.component import Component, import_class
 from pocketdit.training.precision import has_bf16_units
 
-# Quintic iteration that lifts all singular values near 1 in five rounds (Jordan et al. 2024).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """The matrix with its singular values drawn to about 1 (0.7 to 1.2), by Newton-Schulz. (m, n) -> (m, n).
+    """Move the singular values of a matrix to about 1 (0.7 to 1.2) by Newton-Schulz iterations.
 
-    X <- a X + b (X X^T) X + c (X X^T)^2 X, in bf16 where the processor multiplies that faster (as
-    ``torch.optim.Muon`` does everywhere), else in the gradient's own precision.
+    X <- a X + b (X X^T) X + c (X X^T)^2 X, in bf16 if the processor multiplies that faster (``torch.optim.Muon``
+    always uses bf16), else in the gradient's own precision.
+
+    Args:
+        matrix: Shape (m, n).
+
+    Returns:
+        A matrix of the same shape and dtype.
     """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonalize(matrix.T).T
@@ -36,9 +42,10 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Nesterov momentum, orthogonalized, at the size of AdamW's usual update: 0.2 sqrt(max(m, n)) (Liu et al. 2025).
+    """Nesterov momentum, orthogonalized and scaled to the size of a typical AdamW update (Liu et al. 2025).
 
-    The same steps as ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")``, in the weights' precision.
+    The scale is 0.2 sqrt(max(m, n)). Takes the same steps as ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")``, in
+    the precision of the weights.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
@@ -46,6 +53,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update all parameters that have a gradient."""
         loss = closure() if closure is not None else None
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -62,13 +70,23 @@ class Muon(Optimizer):
 
 
 class MuonAdamW(Optimizer):
-    """``Muon`` on the matrices inside transformer blocks and ``torch.optim.AdamW`` on the rest.
+    """``Muon`` for the matrices inside transformer blocks and ``torch.optim.AdamW`` for the rest.
 
-    One optimizer to the trainer, so that a step counts once. Muon needs whole matrices: not for weights sharded
-    over devices.
+    Both act as a single optimizer, so that the trainer counts one step.
 
-    ``params``: (name, parameter) pairs. ``lr``: of Muon; ``adamw_lr``: of AdamW.
+    Args:
+        params: (name, parameter) pairs.
+        lr: Learning rate of Muon.
+        adamw_lr: Learning rate of AdamW.
+        momentum: Momentum of Muon.
+        betas: Betas of AdamW.
+        weight_decay: Weight decay of both.
+
+    Attributes:
+        supports_sharding: False, because Muon needs complete matrices.
     """
+
+    supports_sharding: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -81,33 +99,43 @@ class MuonAdamW(Optimizer):
     ) -> None:
         named = list(params)
         matrices = [(n, p) for n, p in named if p.ndim == 2 and ".blocks." in n and ".tables." not in n]
-        inside = {name for name, _ in matrices}
-        rest = [(n, p) for n, p in named if n not in inside]
+        matrix_names = {name for name, _ in matrices}
+        others = [(n, p) for n, p in named if n not in matrix_names]
         self.parts: dict[str, Optimizer] = {
             "muon": Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay),
-            "adamw": AdamW(rest, lr=adamw_lr, betas=betas, weight_decay=weight_decay),
+            "adamw": AdamW(others, lr=adamw_lr, betas=betas, weight_decay=weight_decay),
         }
         super().__init__([p for _, p in named], {})
         self.param_groups = [group for part in self.parts.values() for group in part.param_groups]
 
     @property  # type: ignore[override]
     def state(self) -> dict[Tensor, Any]:
+        """The state of both optimizers."""
         return {key: value for part in self.parts.values() for key, value in part.state.items()}
 
     @state.setter
     def state(self, value: Any) -> None:
-        """The parts hold the state; the base class's empty one is dropped."""
+        """Ignore the base class's empty state: the parts hold the state."""
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Step both optimizers."""
         loss = closure() if closure is not None else None
         for part in self.parts.values():
             part.step()
         return loss
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the state of both optimizers by name."""
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state of both optimizers."""
         for name, part in self.parts.items():
             part.load_state_dict(state_dict[name])
         self.param_groups = [group for part in self.parts.values() for group in part.param_groups]
+
+
+def is_muon(optimizer: Component) -> bool:
+    """Return whether the configured optimizer is ``MuonAdamW`` or derived from it."""
+    cls = import_class(optimizer.class_path)
+    return isinstance(cls, type) and issubclass(cls, MuonAdamW)

@@ -1,4 +1,4 @@
-"""What happens when a loss or a gradient is not finite: stop, keep the last good checkpoint, save the batch."""
+"""What happens when a loss or gradient is not finite: stop, keep the last good checkpoint, save the batch."""
 
 import json
 from collections.abc import Mapping
@@ -15,20 +15,29 @@ from pocketdit.files import write_atomically
 
 
 def stop_unless_finite(values: Mapping[str, Tensor], batch: Mapping[str, Any], module: LightningModule) -> None:
-    """Raise ``RunError`` naming what is not finite, with the batch saved in the run folder's ``nonfinite/``.
+    """Stop the run if a value is NaN or infinite.
 
-    The check comes before the optimizer's step, so weights and checkpoint stay good.
+    The check precedes the optimizer step, so the weights and the last checkpoint stay good.
+
+    Args:
+        values: Losses or gradient norms by name.
+        batch: The batch they come from, saved in the run folder's ``nonfinite/``.
+        module: The stage that is trained.
+
+    Raises:
+        RunError: A value is not finite.
     """
     if bool(torch.stack([value.detach().isfinite().all() for value in values.values()]).all()):
         return
     bad = ", ".join(name for name, value in values.items() if not bool(value.isfinite().all()))
-    folder = Path(module.trainer.default_root_dir) / "nonfinite"
-    stem = folder / f"step-{module.global_step:06d}-rank-{module.global_rank}"
+    folder = Path(module.trainer.default_root_dir)
+    stem = folder / "nonfinite" / f"step-{module.global_step:06d}-rank-{module.global_rank}"
     tensors = {key: value.contiguous().cpu() for key, value in batch.items() if isinstance(value, Tensor)}
     write_atomically(stem.with_suffix(".safetensors"), save(tensors))
-    words = {key: value for key, value in batch.items() if not isinstance(value, Tensor)}
-    write_atomically(stem.with_suffix(".json"), json.dumps(words, indent=1))
+    others = {key: value for key, value in batch.items() if not isinstance(value, Tensor)}
+    write_atomically(stem.with_suffix(".json"), json.dumps(others, indent=1))
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    state = f"the last good state is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
     raise RunError(
-        f"step {module.global_step}: {bad} is not finite; the batch is in {stem}.safetensors and .json, "
-        f"the last good state in {module.trainer.default_root_dir}/checkpoints/last.ckpt"
+        f"step {module.global_step}: {bad} is not finite; the batch was saved to {stem}.safetensors and .json; {state}"
     )

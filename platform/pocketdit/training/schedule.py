@@ -1,4 +1,4 @@
-"""Learning-rate schedules as functions of the step; they hold no state, so a resumed run needs none."""
+"""Learning-rate schedules as functions of the step. They have no state, so a resumed run restores none."""
 
 import math
 from typing import Literal
@@ -7,7 +7,10 @@ Decay = Literal["constant", "linear", "cosine"]
 
 
 def rate_factor(step: int, warmup_steps: int, max_steps: int, decay: Decay, floor: float = 0.0) -> float:
-    """Factor on the learning rate of update number ``step`` (from 0): linear warm-up, then decay to ``floor``."""
+    """Return the factor on the learning rate for update number ``step``, counted from 0.
+
+    The rate rises linearly over ``warmup_steps`` and then decays to the fraction ``floor`` at ``max_steps``.
+    """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     if decay == "constant":

@@ -1,34 +1,44 @@
-"""FSDP2: the backbone's weights, gradients and optimizer state divided over the ranks, block by block."""
+"""FSDP2: the backbone's weights, gradients and optimizer state are sharded over the ranks, block by block."""
 
 import torch
-from torch import Tensor
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from pocketdit.backbones.dit import ElasticDiT, Stage
+from pocketdit.backbones.dit import ElasticDiT
+
+
+def mesh_to_shard(module: LightningModule, network: nn.Module) -> DeviceMesh | None:
+    """Return the mesh over which ``configure_model`` has to shard; None without FSDP2 or if it is done already.
+
+    Lightning calls ``configure_model`` more than once.
+    """
+    if module.device_mesh is None or isinstance(next(network.parameters()), DTensor):
+        return None
+    return module.device_mesh["data_parallel"]
 
 
 def shard(network: ElasticDiT, mesh: DeviceMesh) -> None:
-    """Shard in place. A block gathers its weights when it runs; slicing a width then takes views of them.
+    """Shard a backbone in place.
 
-    The root frees its weights after every forward pass too: the averaged network has no backward pass that would.
+    A block gathers its weights when it runs; slicing a width then takes views of them. The root frees its weights
+    after every forward pass too, because the EMA network has no backward pass that would.
     """
-    for stage in network.stages:
-        assert isinstance(stage, Stage)
-        for block in stage.blocks:
-            fully_shard(block, mesh=mesh)
+    for block in network.blocks():
+        fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh, reshard_after_forward=True)
-    register_fsdp_forward_method(network, "with_features")
+    register_fsdp_forward_method(network, "forward_with_features")
 
 
 @torch.no_grad()
-def fill_state(optimizer: Optimizer) -> None:
-    """Give every parameter its optimizer state, all zeros, as its first step would find it.
+def init_state(optimizer: Optimizer) -> None:
+    """Create the optimizer state of every parameter, all zeros, as its first step would find it.
 
-    A sharded checkpoint is loaded into the state that is there, of all parameters; without this it would lack that
-    of parameters which had no gradient before it was written.
+    A sharded checkpoint is loaded into existing state, for all parameters at once. Without this call, the state of
+    parameters that had no gradient before the checkpoint was written would be missing.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
@@ -46,5 +56,5 @@ def fill_state(optimizer: Optimizer) -> None:
 
 
 def full_tensor(value: Tensor) -> Tensor:
-    """A plain tensor from one that is divided over the ranks; others pass unchanged."""
+    """Gather a tensor that is sharded over the ranks; return any other tensor unchanged."""
     return value.full_tensor() if isinstance(value, DTensor) else value

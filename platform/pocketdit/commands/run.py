@@ -1,0 +1,50 @@
+"""``lightning run``: train, or estimate what training costs."""
+
+import argparse
+from pathlib import Path
+
+
+def add_run(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb to the parser."""
+    run = verbs.add_parser("run", help="train as a YAML describes", description="Train as a YAML describes.")
+    run.add_argument("file", type=Path, help="a YAML in experiments/")
+    run.add_argument("overrides", nargs="*", metavar="key=value", help="for example training.max_steps=200")
+    run.add_argument("--plan", action="store_true", help="estimate parameters, memory, FLOPs and time, then exit")
+    run.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
+    run.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="resume RUN or, without a name, the experiment's latest run; start a new run if there is none",
+    )
+    run.add_argument("--name", help="name of the new run (default: the current time)")
+    run.add_argument("--allow-changes", action="store_true", help="let a resumed run continue with other settings")
+    run.set_defaults(call=call_run)
+
+
+def call_run(args: argparse.Namespace) -> None:
+    """Load the configuration, then print it, estimate its cost, or train."""
+    from pocketdit.config.experiment import kind_of
+    from pocketdit.config.load import load
+
+    loaded = load(args.file, args.overrides, kind_of(args.file))
+    if args.print_config:
+        print(loaded.to_yaml(), end="")
+        return
+    from pocketdit.running.requirements import quiet_warnings, require_folder, require_parents
+
+    quiet_warnings()
+    if args.plan:
+        from pocketdit.running.cost_estimate import cost_estimate
+
+        print(cost_estimate(loaded.config))
+        return
+    require_folder(loaded.config, args.resume, args.name)
+    from pocketdit.running.data import require_available
+
+    require_available(loaded.config)
+    require_parents(loaded.config)
+    from pocketdit.running.fit import run
+
+    run(loaded, args.resume, args.name, args.allow_changes)

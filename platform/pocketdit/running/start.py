@@ -1,0 +1,66 @@
+"""The weights that a run starts with, from the run that ``parents.start`` names."""
+
+from pathlib import Path
+
+from pocketdit.artifacts.decoder import load_decoder, require_decoder_of
+from pocketdit.artifacts.network import load_network
+from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
+from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.per_width import Network, PerWidthNetworks, standalone_network
+from pocketdit.config.experiment import START, BaseExperiment, DecoderExperiment, Experiment
+from pocketdit.config.typed import plain
+from pocketdit.decoders.tiny import TinyDecoder
+from pocketdit.errors import ConfigError
+from pocketdit.running.lineage import differences
+
+
+def start_backbone(supernet: ElasticDiT, experiment: Experiment, separate_widths: bool) -> Network:
+    """Fill a supernet with another run's EMA weights.
+
+    Args:
+        supernet: The new network.
+        experiment: The new run.
+        separate_widths: Return standalone networks of the experiment's widths, which may be some of the other run's.
+
+    Raises:
+        ConfigError: The two networks or their encoders differ.
+    """
+    folder = start_folder(experiment)
+    network = load_network(folder)
+    if not separate_widths and not isinstance(network, ElasticDiT):
+        raise ConfigError(f"parents.{START}: {folder.name} is a few-step model; name the run that it started from")
+    theirs, ours = plain(network.spec), plain(supernet.spec)
+    if separate_widths and set(supernet.spec.widths) <= set(network.spec.widths):
+        theirs["widths"] = ours["widths"]
+    if changed := differences(theirs, ours):
+        key, (theirs, ours) = next(iter(changed.items()))
+        raise ConfigError(f"backbone.{key} is {ours}, but in parents.{START} ({folder.name}) it is {theirs}")
+    parent = load_experiment(folder)
+    for name in ("autoencoder", "text_encoders"):
+        if getattr(parent, name) != getattr(experiment, name):
+            raise ConfigError(f"{name}: parents.{START} ({folder.name}) was trained with another; use the same")
+    if separate_widths:
+        widths = supernet.spec.widths
+        return PerWidthNetworks(supernet.spec, {width: standalone_network(network, width) for width in widths})
+    supernet.load_state_dict(network.state_dict())
+    return supernet
+
+
+def start_decoder(decoder: TinyDecoder, experiment: DecoderExperiment) -> TinyDecoder:
+    """Fill a decoder with another run's EMA weights.
+
+    Raises:
+        ConfigError: The two decoders or their autoencoders differ.
+    """
+    folder = start_folder(experiment)
+    require_decoder_of(experiment, folder)
+    parent = load_decoder(folder)
+    if parent.spec != decoder.spec:
+        raise ConfigError(f"decoder: differs from that of parents.{START} ({folder.name})")
+    decoder.load_state_dict(parent.state_dict())
+    return decoder
+
+
+def start_folder(experiment: BaseExperiment) -> RunFolder:
+    """Return the folder of the run that ``parents.start`` names."""
+    return find(Path(experiment.runs), experiment.parents[START])

@@ -1,0 +1,104 @@
+"""Lightning's trainer for a run: devices, strategy, precision, callbacks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+
+from pocketdit.artifacts.run_folder import RunFolder
+from pocketdit.config.experiment import AnyExperiment, Training
+from pocketdit.errors import ConfigError
+from pocketdit.running.callbacks import Previews, Progress, Speed, TrainMetrics
+from pocketdit.running.checkpointing import AtomicCheckpointIO, Checkpoints
+from pocketdit.running.cost_estimate import parameter_summary
+from pocketdit.tracking.logger import RunLogger
+from pocketdit.training.precision import resolve_precision
+
+
+def build_trainer(
+    experiment: AnyExperiment,
+    folder: RunFolder,
+    logger: RunLogger,
+    config: str,
+    callbacks: Sequence[Callback] = (),
+    splits_data: bool = True,
+) -> Trainer:
+    """Build the trainer of a run.
+
+    Args:
+        experiment: The configuration.
+        folder: The run folder.
+        logger: The run's logger.
+        config: The resolved configuration as YAML.
+        callbacks: Callbacks in addition to the run's own.
+        splits_data: Whether the data module itself divides the samples over the ranks. If not, Lightning does.
+    """
+    training = experiment.training
+    plugins: list[Any] = [] if training.strategy == "fsdp2" else [AtomicCheckpointIO()]
+    if SLURMEnvironment.detect():
+        # Lightning's requeueing writes checkpoints of its own; --resume in the job script does the same.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return Trainer(
+        accelerator=training.accelerator,
+        devices=resolve_devices(training),
+        num_nodes=training.nodes,
+        strategy=build_strategy(training),
+        precision=resolve_precision(training.precision, training.accelerator),
+        max_steps=training.max_steps,
+        logger=logger,
+        callbacks=[
+            Progress(f"{folder.name}: {parameter_summary(experiment)}"),
+            TrainMetrics(training.log_every * training.accumulate),
+            Speed(training.log_every * 5),
+            Previews(folder, training.sample_every),
+            Checkpoints(folder, training.checkpoint_every, config),
+            *callbacks,
+        ],
+        plugins=plugins,
+        val_check_interval=training.validate_every * training.accumulate if training.validate_every else None,
+        check_val_every_n_epoch=None,
+        limit_val_batches=None if training.validate_every else 0,
+        log_every_n_steps=training.log_every * training.accumulate,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=not splits_data,
+        default_root_dir=folder.path,
+    )
+
+
+def require_accelerator(accelerator: str) -> None:
+    """Raise ``ConfigError`` if the machine does not have the accelerator."""
+    available = {"gpu": torch.accelerator.is_available, "mps": torch.mps.is_available}
+    if accelerator in available and not available[accelerator]():
+        raise ConfigError(
+            f"training.accelerator: this machine has no {accelerator} that torch {torch.__version__} can use"
+        )
+
+
+def resolve_devices(training: Training) -> int | str:
+    """Return the number of devices per node: "auto" is all GPUs, but one process on a CPU, whose cores it shares."""
+    on_cpu = training.accelerator == "cpu" or not torch.accelerator.is_available()
+    return 1 if training.devices == "auto" and on_cpu else training.devices
+
+
+def build_strategy(training: Training) -> Strategy | str:
+    """Return Lightning's strategy."""
+    match training.strategy:
+        case "fsdp2":
+            # By default, Lightning uses a node's devices as tensor-parallel ranks.
+            count = resolve_devices(training)
+            ranks = (count if isinstance(count, int) else torch.accelerator.device_count()) * training.nodes
+            return ModelParallelStrategy(data_parallel_size=ranks, tensor_parallel_size=1)
+        case "ddp":
+            return DDPStrategy(find_unused_parameters=True)
+        case _:
+            several = training.nodes > 1 or (
+                resolve_devices(training) != 1 and (training.devices != "auto" or torch.cuda.device_count() > 1)
+            )
+            # A step trains one sub-network: the modulation tables of the others get no gradient.
+            return DDPStrategy(find_unused_parameters=True) if several else "auto"
