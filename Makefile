@@ -1,13 +1,17 @@
-# make run   set up .venv, draw the scenes, train the elastic supernet (about 10 minutes on two cores with bf16 after set-up)
-# make test  set up .venv, lint, type-check, test (about 10 minutes on two cores after set-up; TESTERS=8 for eight)
+# make run      set up .venv, render the scenes, train the elastic supernet
+# make test     set up .venv, lint, type-check, test
+# make distill  everything make run does, then train a teacher and distill the supernet
+# make score    score the latest pre-training run
+#
+# After setup, run and test take about 10 minutes each on two cores (run: with bf16). TESTERS=8 tests on eight cores.
 PYTHON ?= python3
 BIN := .venv/bin
 TESTERS ?= 2
 export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
-# A thread that waits spins: two threads left on one processor make small operations ten times slower.
+# Waiting OpenMP threads spin. If two of them share a core, small operations become ten times slower.
 run distill: export OMP_PROC_BIND ?= true
-# Tests run in processes side by side; a test's threads would wait for those of another.
+# Tests run in parallel processes, whose threads would compete for the cores.
 test: export OMP_NUM_THREADS ?= 1
 
 .PHONY: run distill score test test-slow lint bench clean
