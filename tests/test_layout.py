@@ -1,8 +1,12 @@
-"""The house rules of the tree: imports go one way, platform/ is no package, documents tell the truth."""
+"""Rules of the source tree: imports point one way, and documents name what exists.
+
+CONTRIBUTING.md states the same rules in prose.
+"""
 
 import ast
 import re
 from graphlib import TopologicalSorter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,12 +14,20 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "platform" / "pocketdit"
-FOLDERS = ("platform", "datamodules", "evaluation", "sweeps")
-SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+SIBLINGS = {"datamodules", "evaluation", "sweeps", "benchmarks", "tests"}
+SOURCES = sorted(
+    path for folder in ("platform", "datamodules", "evaluation", "sweeps") for path in (ROOT / folder).rglob("*.py")
+)
+MAX_LINES = 330
+
+# Every part of the package imports only from its own layer and earlier ones. Whatever is not listed is in the first.
+LAYERS = ("training", "artifacts", "teachers", "stages", "running", "mobile export latency", "commands", "__main__")
+
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/LOG.md"]
 
 
 def imported(path: Path) -> set[str]:
-    """Modules that a file imports when it is imported itself; imports inside functions do not count."""
+    """Return the modules that a file imports when it is itself imported. Imports inside functions do not count."""
     names = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -25,18 +37,8 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_platform_is_no_package() -> None:
-    assert not (ROOT / "platform" / "__init__.py").exists()
-
-
-def test_the_package_imports_none_of_its_siblings() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        roots = {name.split(".")[0] for name in imported(path)}
-        assert not roots & {"datamodules", "evaluation", "sweeps", "tests", "benchmarks"}, path
-
-
-def test_packages_import_one_way() -> None:
-    """No circle between the parts of ``pocketdit``: a folder or a file at its top counts as one part."""
+def imports_between_parts() -> dict[str, set[str]]:
+    """Return the parts of ``pocketdit`` that each part imports. A part is a folder, or a file at the top."""
     graph: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -44,18 +46,67 @@ def test_packages_import_one_way() -> None:
             pieces = name.split(".")
             if pieces[0] == "pocketdit" and len(pieces) > 1 and pieces[1] != part:
                 graph.setdefault(part, set()).add(pieces[1])
-    list(TopologicalSorter(graph).static_order())
+    return graph
 
 
-def test_files_are_short_enough_to_read() -> None:
-    assert {str(p): n for p in SOURCES if (n := len(p.read_text().splitlines())) > 330} == {}
+def layer(part: str) -> int:
+    return next((number for number, parts in enumerate(LAYERS, 1) if part in parts.split()), 0)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/LOG.md"])
-def test_documents_are_finished_and_name_what_exists(name: str) -> None:
+def test_platform_is_not_a_package() -> None:
+    """An ``__init__.py`` in ``platform/`` would hide the standard library's module of this name."""
+    assert not (ROOT / "platform" / "__init__.py").exists()
+
+
+def test_pocketdit_does_not_import_its_siblings() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert not roots & SIBLINGS, path
+
+
+def test_parts_do_not_import_each_other_in_a_circle() -> None:
+    list(TopologicalSorter(imports_between_parts()).static_order())
+
+
+def test_parts_import_only_from_earlier_layers() -> None:
+    graph = imports_between_parts()
+    assert [(part, other) for part in graph for other in graph[part] if layer(other) > layer(part)] == []
+
+
+def test_files_are_short() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in SOURCES}
+    assert {path: length for path, length in lengths.items() if length > MAX_LINES} == {}
+
+
+def expand_braces(path: str) -> list[str]:
+    """Expand ``a{b,c}d`` to ``abd`` and ``acd``, as a shell does."""
+    match = re.fullmatch(r"(.*?)\{([^{}]*)\}(.*)", path)
+    if match is None:
+        return [path]
+    head, options, tail = match.groups()
+    return [one for option in options.split(",") for one in expand_braces(head + option + tail)]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_name_existing_files(name: str) -> None:
     text = (ROOT / name).read_text()
-    assert not re.search(r"@[A-Z]+@", text)
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert ((ROOT / name).parent / target).exists(), target
-    for path in re.findall(r"`((?:platform|datamodules|evaluation|experiments|benchmarks|tests|docs)/[\w./-]*)`", text):
-        assert (ROOT / path).exists(), path
+    folders = r"(?:platform|datamodules|evaluation|sweeps|experiments|benchmarks|tests|docs)"
+    for pattern in re.findall(rf"`({folders}/[\w./{{}},*-]*)`", text):
+        for path in expand_braces(pattern):
+            assert list(ROOT.glob(path)), path
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_name_existing_modules(name: str) -> None:
+    text = (ROOT / name).read_text()
+    for module in re.findall(r"python -m ([\w.]+)", text):
+        assert find_spec(module) is not None, module
+    for script in re.findall(r"python (\w+/\w+\.py)", text):
+        assert (ROOT / script).exists(), script
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_have_no_placeholders(name: str) -> None:
+    assert not re.search(r"@[A-Z]+@", (ROOT / name).read_text())
