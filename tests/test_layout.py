@@ -6,6 +6,7 @@ CONTRIBUTING.md states the same rules in prose.
 import ast
 import re
 from graphlib import TopologicalSorter
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -99,12 +100,14 @@ def test_documents_name_existing_files(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_documents_name_existing_modules(name: str) -> None:
+def test_documents_name_existing_modules_and_classes(name: str) -> None:
     text = (ROOT / name).read_text()
     for module in re.findall(r"python -m ([\w.]+)", text):
         assert find_spec(module) is not None, module
     for script in re.findall(r"python (\w+/\w+\.py)", text):
         assert (ROOT / script).exists(), script
+    for module, cls in re.findall(r"`((?:pocketdit|datamodules|evaluation|sweeps)[.\w]*)\.([A-Z]\w+)`", text):
+        assert hasattr(import_module(module), cls), f"{module}.{cls}"
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
