@@ -1,3 +1,3 @@
-"""Data sets as WebDataset shards: format, tools and an exactly resumable multi-aspect loader."""
+"""Data sets as WebDataset shards: the format, its tools, and a multi-aspect loader that resumes at the exact sample."""
 
-import pocketdit  # noqa: F401  (before lightning: it prepares torchvision for a CPU torch)
+import pocketdit  # noqa: F401  (before lightning: it prepares torchvision for a CPU build of torch)

@@ -1,4 +1,4 @@
-"""Builds a data set: the embedded scenes, or a folder of the user's own pictures."""
+"""Build a data set from rendered scenes or from a folder of the user's own images."""
 
 import io
 from collections.abc import Iterator
@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
 from tqdm import tqdm
 
 from datamodules.scenes.captions import annotate_scene
@@ -25,24 +24,31 @@ _SCENE_FORMATS: dict[str, dict[str, Any]] = {
     "jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     "webp": {"format": "WEBP", "lossless": True},
 }
-_MOST_LINES = 20
+_MAX_LINES = 20
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build wrote, and what it left out."""
+    """The result of a build.
+
+    Attributes:
+        path: Folder of the data set.
+        train: Number of training samples.
+        validation: Number of validation samples.
+        skipped: Images that could not be used.
+    """
 
     path: Path
     train: int
     validation: int
-    left: list[SkippedImage] = field(default_factory=list)
+    skipped: list[SkippedImage] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"left out {entry}" for entry in self.left[:_MOST_LINES]]
-        if len(self.left) > _MOST_LINES:
-            lines.append(f"left out {len(self.left) - _MOST_LINES} more")
-        left = f", {len(self.left)} left out" if self.left else ""
-        return "\n".join([*lines, f"{self.path}: {self.train} train, {self.validation} validation samples{left}"])
+        lines = [f"skipped {image}" for image in self.skipped[:_MAX_LINES]]
+        if len(self.skipped) > _MAX_LINES:
+            lines.append(f"skipped {len(self.skipped) - _MAX_LINES} more")
+        skipped = f", {len(self.skipped)} images skipped" if self.skipped else ""
+        return "\n".join([*lines, f"{self.path}: {self.train} train, {self.validation} validation samples{skipped}"])
 
 
 def build_scenes(
@@ -57,16 +63,24 @@ def build_scenes(
     overwrite: bool = False,
     progress: bool = True,
 ) -> BuildReport:
-    """Draws the embedded scenes; the same arguments give the same bytes.
+    """Build a data set of rendered scenes. Equal arguments give equal bytes.
 
     Args:
-        autoencoder: stores latents instead of images (cut to the buckets of ``base_size``).
+        out: Folder of the data set.
+        train: Number of training samples.
+        validation: Number of validation samples.
+        seed: Seed of the scenes.
+        image_format: Format of stored images.
+        autoencoder: Store latents of this autoencoder instead of images.
+        base_size: Size of the buckets that images are cropped to before they are encoded.
+        overwrite: Replace an existing data set.
+        progress: Show a progress bar.
 
     Raises:
-        UserError: ``out`` holds a data set already, or there is nothing to build.
+        UserError: ``out`` already contains a data set, or an argument is invalid.
     """
     if train < 1 or validation < 0:
-        raise UserError(f"{train} train and {validation} validation scenes: give at least 1 and 0")
+        raise UserError(f"{train} train and {validation} validation scenes: at least 1 and 0 are required")
     if image_format not in _SCENE_FORMATS:
         raise UserError(f"image format {image_format!r}: choose one of {', '.join(_SCENE_FORMATS)}")
     counts: dict[Split, int] = {"train": train, "validation": validation}
@@ -79,7 +93,7 @@ def build_scenes(
             autoencoder=None if autoencoder is None else describe_autoencoder(autoencoder, base_size),
             overwrite=overwrite,
         ) as writer,
-        _bar(train + validation, progress) as bar,
+        _progress_bar(train + validation, progress) as bar,
     ):
         for split, count in counts.items():
             for captioned in generate_scenes(split, count, seed):
@@ -102,32 +116,39 @@ def build_folder(
     overwrite: bool = False,
     progress: bool = True,
 ) -> BuildReport:
-    """Makes a data set of all captioned pictures below ``source``.
+    """Build a data set of all captioned images below a folder.
 
-    Captions stand in a .txt or .json beside each picture, or in one table (``captions``, or captions.csv,
-    metadata.csv or metadata.jsonl in ``source``). Pictures without one, or that do not decode, are left out.
-    A picture's path below ``source`` is its id, and a hash of it decides its split: at least one picture
-    is for training and, with two or more and a fraction above 0, at least one is held out.
+    Captions come from a .txt or .json file next to each image, or from one table (``captions``, or the captions.csv,
+    metadata.csv or metadata.jsonl in ``source``). Images that have no caption or do not decode are skipped. An image's
+    id is its path below ``source``, and a hash of the id decides its split. At least one image is used for training
+    and, with two or more images and a fraction above 0, at least one is held out.
 
     Args:
-        captions: use this table and nothing else.
-        validation: "same" keeps every picture for training and repeats all of them for validation, to watch a
-            model learn a handful of pictures by heart; it measures nothing else.
-        max_side: scale larger pictures down to it.
-        autoencoder: stores latents instead of images (cut to the buckets of ``base_size``).
+        source: Folder of the images.
+        out: Folder of the data set.
+        captions: Use this caption table and nothing else.
+        validation_fraction: Share of images that are held out, in [0, 1).
+        validation: "same" uses all images for training and repeats them for validation. That only shows whether a
+            model memorizes a few images.
+        max_side: Scale larger images down to this size of the longer side.
+        autoencoder: Store latents of this autoencoder instead of images.
+        base_size: Size of the buckets that images are cropped to before they are encoded.
+        overwrite: Replace an existing data set.
+        progress: Show a progress bar.
 
     Raises:
-        UserError: no such folder, no usable picture, or ``out`` holds a data set already.
+        UserError: The folder does not exist or contains no usable image, ``out`` already contains a data set, or an
+            argument is invalid.
     """
     if not source.is_dir():
         raise UserError(f"{source}: no such folder")
     if out.resolve() == source.resolve():
-        raise UserError(f"{out}: the data set cannot be written into the folder of the pictures")
+        raise UserError(f"{out}: the data set cannot be written into the folder of the images; choose another folder")
     if not 0 <= validation_fraction < 1:
-        raise UserError(f"validation fraction {validation_fraction}: give a number from 0 to below 1")
+        raise UserError(f"validation fraction {validation_fraction}: must be at least 0 and less than 1")
     if max_side is not None and max_side < 1:
-        raise UserError(f"max side {max_side}: give a number of pixels")
-    candidates, left = _candidates(source, captions)
+        raise UserError(f"max side {max_side}: must be at least 1 pixel")
+    candidates, skipped = _find_candidates(source, captions)
     counts = dict.fromkeys(SPLITS, 0)
     with (
         DatasetWriter(
@@ -139,27 +160,27 @@ def build_folder(
             overwrite=overwrite,
             validation_is_train=validation == "same",
         ) as writer,
-        _bar(len(candidates), progress) as bar,
+        _progress_bar(len(candidates), progress) as bar,
     ):
-        samples = _loaded(candidates, max_side, left, bar)
-        shared_out = _repeated(samples) if validation == "same" else _held_out(samples, validation_fraction)
-        for split, sample in shared_out:
+        samples = _load_samples(candidates, max_side, skipped, bar)
+        assigned = _repeat_in_both(samples) if validation == "same" else _hold_out(samples, validation_fraction)
+        for split, sample in assigned:
             writer.add(split, encode_sample(sample, autoencoder, base_size) if autoencoder else sample)
             counts[split] += 1
         if not counts["train"]:
-            raise _nothing_usable(source, left)
-    return BuildReport(out, counts["train"], counts["validation"], left)
+            raise _no_usable_image(source, skipped)
+    return BuildReport(out, counts["train"], counts["validation"], skipped)
 
 
 def _scene_sample(captioned: CaptionedScene, seed: int, image_format: str) -> Sample:
     file = io.BytesIO()
-    picture: Image.Image = render_scene(captioned.scene)
-    picture.save(file, **_SCENE_FORMATS[image_format])
+    image = render_scene(captioned.scene)
+    image.save(file, **_SCENE_FORMATS[image_format])
     return Sample(
         id=captioned.id,
         captions=tuple(captioned.captions),
-        width=picture.width,
-        height=picture.height,
+        width=image.width,
+        height=image.height,
         payload=file.getvalue(),
         extension=image_format,
         annotations=annotate_scene(captioned.scene, captioned.captions[0]),
@@ -167,52 +188,58 @@ def _scene_sample(captioned: CaptionedScene, seed: int, image_format: str) -> Sa
     )
 
 
-def _candidates(source: Path, captions: Path | None) -> tuple[list[Candidate], list[SkippedImage]]:
+def _find_candidates(source: Path, captions: Path | None) -> tuple[list[Candidate], list[SkippedImage]]:
+    """Return the candidates in the order of their position, and the images that have no caption."""
     table = captions or find_table(source)
-    found = list(find_candidates(source, read_table(table) if table else {}, table_only=captions is not None))
-    left = [entry for entry in found if isinstance(entry, SkippedImage)]
-    candidates = [entry for entry in found if isinstance(entry, Candidate)]
+    entries = list(find_candidates(source, read_table(table) if table else {}, table_only=captions is not None))
+    skipped = [entry for entry in entries if isinstance(entry, SkippedImage)]
+    candidates = [entry for entry in entries if isinstance(entry, Candidate)]
     if not candidates:
-        raise _nothing_usable(source, left)
-    return sorted(candidates, key=lambda candidate: candidate.position), left
+        raise _no_usable_image(source, skipped)
+    return sorted(candidates, key=lambda candidate: candidate.position), skipped
 
 
-def _nothing_usable(source: Path, left: list[SkippedImage]) -> UserError:
-    if not left:
-        return UserError(f"{source}: no picture (.png .jpg .jpeg .webp .bmp .tif) in this folder")
-    return UserError(f"{source}: none of {len(left)} pictures is usable, the first: {left[0]}")
+def _no_usable_image(source: Path, skipped: list[SkippedImage]) -> UserError:
+    if not skipped:
+        return UserError(f"{source}: contains no image (.png .jpg .jpeg .webp .bmp .tif)")
+    return UserError(f"{source}: none of the {len(skipped)} images is usable, the first: {skipped[0]}")
 
 
-def _loaded(
-    candidates: list[Candidate], max_side: int | None, left: list[SkippedImage], bar: "tqdm[None]"
+def _load_samples(
+    candidates: list[Candidate], max_side: int | None, skipped: list[SkippedImage], bar: "tqdm[None]"
 ) -> Iterator[tuple[float, Sample]]:
+    """Yield the position and the sample of each image that decodes, and add the others to ``skipped``."""
     for candidate in candidates:
         try:
             yield candidate.position, load_image(candidate, max_side)
         except SampleError as error:
-            left.append(SkippedImage(candidate.id, str(error)))
+            skipped.append(SkippedImage(candidate.id, str(error)))
         bar.update()
 
 
-def _repeated(samples: Iterator[tuple[float, Sample]]) -> Iterator[tuple[str, Sample]]:
+def _repeat_in_both(samples: Iterator[tuple[float, Sample]]) -> Iterator[tuple[str, Sample]]:
     for _, sample in samples:
         yield "train", sample
         yield "validation", sample
 
 
-def _held_out(samples: Iterator[tuple[float, Sample]], fraction: float) -> Iterator[tuple[str, Sample]]:
-    """Of samples by ascending position the first is held out (if any is to be), the last is for training."""
+def _hold_out(samples: Iterator[tuple[float, Sample]], fraction: float) -> Iterator[tuple[str, Sample]]:
+    """Assign samples, ordered by position, to splits.
+
+    The last sample is always for training. The first is held out unless the fraction is 0, even if its position is
+    above the fraction.
+    """
     previous: tuple[float, Sample] | None = None
-    first = True
-    for following in samples:
+    is_first = True
+    for current in samples:
         if previous is not None:
-            held_out = fraction > 0 and (first or previous[0] < fraction)
+            held_out = fraction > 0 and (is_first or previous[0] < fraction)
             yield "validation" if held_out else "train", previous[1]
-            first = False
-        previous = following
+            is_first = False
+        previous = current
     if previous is not None:
         yield "train", previous[1]
 
 
-def _bar(total: int, progress: bool) -> "tqdm[None]":
+def _progress_bar(total: int, progress: bool) -> "tqdm[None]":
     return tqdm(total=total, desc="building", unit=" samples", smoothing=0.05, disable=not progress)

@@ -1,7 +1,8 @@
-"""From stored bytes to tensors of a bucket's size."""
+"""Decode stored images and latents into tensors."""
 
 import io
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from datamodules.shards.buckets import Bucket, cover_box
 from datamodules.shards.schema import Sample, SampleError
 
-# What PIL raises for a file that is no picture, or a broken or hostile one.
+# What PIL raises for a file that is not an image, is broken, or is a decompression bomb.
 DECODE_ERRORS = (
     OSError,
     ValueError,
@@ -24,15 +25,15 @@ DECODE_ERRORS = (
 
 
 def describe_decode_error(error: Exception) -> str:
-    """Why a picture does not decode, the same text every time (PIL's names an object's address)."""
-    return "no known image format" if isinstance(error, UnidentifiedImageError) else str(error)
+    """Return why an image does not decode. PIL's own text contains an object's address, so it varies."""
+    return "unknown image format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def open_image(sample: Sample) -> Image.Image:
-    """The stored picture, its header read and its size checked; pixels not decoded yet.
+    """Open a stored image and check its size. Pixels are decoded lazily.
 
     Raises:
-        SampleError: no picture, or not of the size that the JSON says.
+        SampleError: The payload is not an image, or its size differs from the metadata.
     """
     try:
         with warnings.catch_warnings():
@@ -41,58 +42,72 @@ def open_image(sample: Sample) -> Image.Image:
     except DECODE_ERRORS as error:
         raise SampleError(f"image does not decode ({describe_decode_error(error)})") from error
     if image.size != (sample.width, sample.height):
-        raise SampleError(f"image is {image.width}x{image.height}, json says {sample.width}x{sample.height}")
+        raise SampleError(f"image is {image.width}x{image.height}, the metadata says {sample.width}x{sample.height}")
     return image
 
 
 def decode_image(
-    sample: Sample, bucket: Bucket, *, across: float = 0.5, down: float = 0.5, flip: bool = False
+    sample: Sample, bucket: Bucket, *, crop_x: float = 0.5, crop_y: float = 0.5, flip: bool = False
 ) -> torch.Tensor:
-    """The picture scaled to cover the bucket and cut to it, uint8 (3, H, W).
+    """Decode an image and resize and crop it to a bucket.
 
-    ``across`` and ``down`` in [0, 1] place the cut (0.5: centre).
+    Args:
+        sample: A sample with an image.
+        bucket: The size to return. The image is scaled to cover it.
+        crop_x: Horizontal position of the crop in [0, 1]; 0.5 is the center.
+        crop_y: Vertical position of the crop in [0, 1].
+        flip: Mirror the image.
+
+    Returns:
+        uint8 (3, H, W).
 
     Raises:
-        SampleError: the picture does not decode.
+        SampleError: The image does not decode.
     """
     image = open_image(sample)
     try:
-        # A JPEG can be decoded at a half, quarter or eighth of its size; never below the bucket's.
+        # JPEGs decode faster at 1/2, 1/4 or 1/8 of their size; draft() does not go below the bucket's size.
         image.draft("RGB", bucket)
         image.load()
-        picture = image if image.mode == "RGB" else image.convert("RGB")
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
     except DECODE_ERRORS as error:
         raise SampleError(f"image does not decode ({describe_decode_error(error)})") from error
-    if picture.size != bucket:
-        box = cover_box(*picture.size, bucket, across, down)
-        picture = picture.resize(bucket, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+    if rgb.size != bucket:
+        box = cover_box(*rgb.size, bucket, crop_x, crop_y)
+        rgb = rgb.resize(bucket, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
     if flip:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+        rgb = rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
 
 
-def decode_latent(sample: Sample, autoencoder: dict[str, Any] | None = None) -> torch.Tensor:
-    """The stored latent (C, h, w), float32.
+def decode_latent(sample: Sample, autoencoder: Mapping[str, Any]) -> torch.Tensor:
+    """Decode a stored latent.
 
-    ``autoencoder`` (of dataset.json) gives "factor" and "channels" to check the shape against.
+    Args:
+        sample: A sample with a latent.
+        autoencoder: The autoencoder's description (see ``describe_autoencoder``): the shape is checked against its
+            "factor" and, if present, its "channels".
+
+    Returns:
+        float32 (C, h, w).
 
     Raises:
-        SampleError: not safetensors, no tensor "latent", wrong shape or not finite.
+        SampleError: The payload is not a safetensors file, lacks the tensor "latent", or the latent has the wrong
+            shape or is not finite.
     """
     try:
         tensors = safetensors.torch.load(sample.payload)
     except SafetensorError as error:
         raise SampleError(f"latent does not decode ({error})") from error
     if "latent" not in tensors:
-        raise SampleError(f'no tensor "latent" (found {sorted(tensors)})')
+        raise SampleError(f'the payload lacks the tensor "latent" (it has {sorted(tensors)})')
     latent = tensors["latent"].float()
-    described = autoencoder or {}
-    factor, channels = int(described.get("factor", 8)), described.get("channels")
+    factor, channels = int(autoencoder["factor"]), autoencoder.get("channels")
     expected = (sample.height // factor, sample.width // factor)
     wrong_channels = latent.ndim == 3 and channels is not None and latent.shape[0] != channels
     if latent.ndim != 3 or tuple(latent.shape[1:]) != expected or wrong_channels:
-        wanted = f"({channels or 'C'}, {expected[0]}, {expected[1]})"
-        raise SampleError(f"latent has shape {tuple(latent.shape)}, expected {wanted}")
+        expected_text = f"({channels or 'C'}, {expected[0]}, {expected[1]})"
+        raise SampleError(f"latent has shape {tuple(latent.shape)}, expected {expected_text}")
     if not torch.isfinite(latent).all():
         raise SampleError("latent is not finite")
     return latent

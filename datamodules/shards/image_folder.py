@@ -1,4 +1,4 @@
-"""A folder of the user's own pictures, of any size and kind, as samples."""
+"""Turn a folder of the user's own images, of any size and format, into samples."""
 
 import hashlib
 import io
@@ -10,18 +10,25 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from datamodules.shards.caption_files import Table, captions_beside
+from datamodules.shards.caption_files import CaptionTable, read_captions_beside
 from datamodules.shards.decode import DECODE_ERRORS, describe_decode_error
 from datamodules.shards.schema import Sample, SampleError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-_KEPT = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
-_ORIENTATION = 0x0112
+_KEPT_FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+_ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A picture with captions; ``position`` in [0, 1) is a hash of its id, which decides its split."""
+    """An image with captions.
+
+    Attributes:
+        id: Path of the image in its folder.
+        path: The image.
+        captions: At least one.
+        position: A hash of the id in [0, 1), which decides the image's split.
+    """
 
     id: str
     path: Path
@@ -31,7 +38,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """A picture that is left out, and why."""
+    """An image that is skipped, and the reason."""
 
     id: str
     reason: str
@@ -41,7 +48,7 @@ class SkippedImage:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All pictures below ``folder``, sorted; names that begin with a dot are passed over."""
+    """Return all images below a folder, sorted. Names that start with a dot are ignored."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -51,16 +58,16 @@ def find_images(folder: Path) -> list[Path]:
     )
 
 
-def find_candidates(folder: Path, table: Table, *, table_only: bool) -> Iterator[Candidate | SkippedImage]:
-    """Every picture with its captions, and every row of the table that has no picture.
+def find_candidates(folder: Path, table: CaptionTable, *, table_only: bool) -> Iterator[Candidate | SkippedImage]:
+    """Yield every image with its captions, then every row of the table without an image.
 
-    Captions beside a picture come before the table, unless ``table_only``.
+    Captions next to an image take precedence over the table, unless ``table_only`` is set.
     """
-    pictures = find_images(folder)
-    for path in pictures:
+    images = find_images(folder)
+    for path in images:
         name = path.relative_to(folder).as_posix()
         try:
-            captions = None if table_only else captions_beside(path)
+            captions = None if table_only else read_captions_beside(path)
         except SampleError as error:
             yield SkippedImage(name, str(error))
             continue
@@ -68,22 +75,22 @@ def find_candidates(folder: Path, table: Table, *, table_only: bool) -> Iterator
         if captions:
             yield Candidate(name, path, tuple(captions), _position(name))
         else:
-            yield SkippedImage(name, "no caption (a .txt or .json beside it, or a row of a table)")
-    known = {path.resolve() for path in pictures}
+            yield SkippedImage(name, "no caption (add a .txt or .json file next to it, or a row to the table)")
+    resolved = {path.resolve() for path in images}
     for path in table:
-        if path not in known:
-            yield SkippedImage(str(path), "in the caption table, but no picture of that name below the folder")
+        if path not in resolved:
+            yield SkippedImage(str(path), "in the caption table, but the folder does not contain this image")
 
 
 def load_image(candidate: Candidate, max_side: int | None = None) -> Sample:
-    """The sample of a picture: its own bytes where they can stay, else encoded anew.
+    """Load an image as a sample, with its original bytes if possible.
 
-    Bytes stay if the file is a PNG, JPEG or WebP in RGB, upright, a single frame and not above ``max_side``.
-    Else it is turned as its EXIF orientation says, laid on white, scaled down, and stored as JPEG (quality
-    95) if it was one and as PNG otherwise.
+    The bytes are kept if the file is a PNG, JPEG or WebP in RGB, upright, with a single frame, and not larger than
+    ``max_side``. Other images are rotated by their EXIF orientation, composited on white, scaled down, and stored as
+    JPEG (quality 95) if they were JPEG and as PNG otherwise.
 
     Raises:
-        SampleError: the file does not decode.
+        SampleError: The file does not decode.
     """
     try:
         content = candidate.path.read_bytes()
@@ -91,19 +98,19 @@ def load_image(candidate: Candidate, max_side: int | None = None) -> Sample:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image: Image.Image = Image.open(io.BytesIO(content))
         image.load()
-        keep = _can_stay(image, max_side)
-        extension = _KEPT[image.format or ""] if keep else "jpg" if image.format in ("JPEG", "MPO") else "png"
+        keep = _can_keep_bytes(image, max_side)
+        extension = _KEPT_FORMATS[image.format or ""] if keep else "jpg" if image.format in ("JPEG", "MPO") else "png"
         if not keep:
-            image = _shrunk(_on_white(ImageOps.exif_transpose(image)), max_side)
-            content = _encoded(image, extension)
+            image = _scale_down(_composite_on_white(ImageOps.exif_transpose(image)), max_side)
+            content = _encode(image, extension)
     except DECODE_ERRORS as error:
         raise SampleError(f"does not decode ({describe_decode_error(error)})") from error
     return Sample(candidate.id, candidate.captions, image.width, image.height, content, extension)
 
 
-def _can_stay(image: Image.Image, max_side: int | None) -> bool:
+def _can_keep_bytes(image: Image.Image, max_side: int | None) -> bool:
     return (
-        image.format in _KEPT
+        image.format in _KEPT_FORMATS
         and image.mode == "RGB"
         and "transparency" not in image.info
         and image.getexif().get(_ORIENTATION, 1) == 1
@@ -112,7 +119,7 @@ def _can_stay(image: Image.Image, max_side: int | None) -> bool:
     )
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _composite_on_white(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         # PIL would clip 16 bits to 8 instead of scaling them.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
@@ -122,7 +129,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def _shrunk(image: Image.Image, max_side: int | None) -> Image.Image:
+def _scale_down(image: Image.Image, max_side: int | None) -> Image.Image:
     if max_side is None or max(image.size) <= max_side:
         return image
     scale = max_side / max(image.size)
@@ -130,7 +137,7 @@ def _shrunk(image: Image.Image, max_side: int | None) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def _encoded(image: Image.Image, extension: str) -> bytes:
+def _encode(image: Image.Image, extension: str) -> bytes:
     file = io.BytesIO()
     if extension == "jpg":
         image.save(file, format="JPEG", quality=95, subsampling=0)

@@ -1,4 +1,4 @@
-"""Where every sample of a split lies, as columns; cached beside the shards, rebuilt when they change."""
+"""An index of where each sample of a split is stored, cached next to the shards and rebuilt when they change."""
 
 import hashlib
 import json
@@ -30,7 +30,13 @@ _COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
 
 
 class Skipped(NamedTuple):
-    """A sample (its key, or "byte N" where a shard breaks) that cannot be used, and why."""
+    """A sample or shard end that cannot be used.
+
+    Attributes:
+        shard: The shard, for example "train/00003.tar".
+        sample: "sample KEY", or "byte N" if the shard cannot be read from there on.
+        reason: Why it cannot be used.
+    """
 
     shard: str
     sample: str
@@ -42,14 +48,18 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitIndex:
-    """Row i of every column is sample i, in the order of the shards.
+    """The index of a split. Row i of each column describes sample i, in the order of the shards.
 
     Attributes:
-        folder: the split's folder; ``shards`` are the names of its files.
-        shard: number of the sample's shard.
-        offset, length: the sample's bytes in it (headers and padding included).
-        width, height: pixels.
-        skipped: what the scan could not use.
+        folder: Folder of the split.
+        kind: Whether samples are images or latents.
+        shards: File names of the shards.
+        shard: (N,) position of the sample's shard in ``shards``.
+        offset: (N,) first byte of the sample in its shard.
+        length: (N,) size of the sample in bytes, including headers and padding.
+        width: (N,) width of the image in pixels.
+        height: (N,) height of the image in pixels.
+        skipped: What the scan could not use.
     """
 
     folder: Path
@@ -67,21 +77,21 @@ class SplitIndex:
 
     @cached_property
     def digest(self) -> str:
-        """The same exactly when the rows are the same, wherever the files lie."""
+        """A hash of the rows. It does not depend on where the files are stored."""
         digest = hashlib.sha256(json.dumps(self.shards).encode())
         for name in _COLUMNS:
             digest.update(getattr(self, name).tobytes())
         return digest.hexdigest()[:16]
 
-    def place(self, row: int) -> str:
-        """The shard of a row, for messages: train/00003.tar."""
+    def shard_path(self, row: int) -> str:
+        """Return the path of a row's shard in the data set, for example "train/00003.tar"."""
         return f"{self.folder.name}/{self.shards[self.shard[row]]}"
 
 
 def load_index(dataset: Path, split: str, kind: Kind) -> SplitIndex:
-    """The index of a split, from the cache if that still fits the shards, else by reading all tar headers.
+    """Load a split's index from its cache, or build it if the shards have changed.
 
-    A folder that cannot be written to is no error: the index then lives in memory only.
+    If the folder is read-only, the index is kept in memory only.
     """
     folder = dataset / split
     shards = sorted(folder.glob("*.tar"))
@@ -91,51 +101,51 @@ def load_index(dataset: Path, split: str, kind: Kind) -> SplitIndex:
     if index is None:
         index = build_index(folder, shards, kind)
         try:
-            write_atomically(folder / _CACHE, _serialised(index, stamp))
+            write_atomically(folder / _CACHE, _serialize(index, stamp))
         except OSError as error:
-            _LOG.info("%s: index kept in memory (%s)", folder, error)
+            _LOG.info("%s: the index is kept in memory only (%s)", folder, error)
     return index
 
 
 def build_index(folder: Path, shards: list[Path], kind: Kind) -> SplitIndex:
-    """Reads the headers and JSON members of all ``shards``."""
+    """Build an index from the headers and JSON members of all shards."""
     rows: list[tuple[int, int, int, int, int]] = []
     skipped: list[Skipped] = []
     for number, path in enumerate(shards):
-        place = f"{folder.name}/{path.name}"
+        shard = f"{folder.name}/{path.name}"
         before = len(rows), len(skipped)
         try:
             with path.open("rb") as file:
                 for group in scan_shard(file):
                     try:
-                        width, height = _size(file, group, kind)
+                        width, height = _image_size(file, group, kind)
                         rows.append((number, group.offset, group.length, width, height))
                     except SampleError as error:
-                        skipped.append(Skipped(place, f"sample {group.key}", str(error)))
+                        skipped.append(Skipped(shard, f"sample {group.key}", str(error)))
         except BrokenShardError as error:
-            skipped.append(Skipped(place, f"byte {error.offset}", error.reason))
+            skipped.append(Skipped(shard, f"byte {error.offset}", error.reason))
         except OSError as error:
-            skipped.append(Skipped(place, "byte 0", f"cannot be read ({error.strerror})"))
+            skipped.append(Skipped(shard, "byte 0", f"cannot be read ({error.strerror})"))
         if before == (len(rows), len(skipped)):
-            skipped.append(Skipped(place, "byte 0", "holds no sample"))
+            skipped.append(Skipped(shard, "byte 0", "contains no sample"))
     table = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
-    columns = {name: np.array(table[i], dtype=kind_) for i, (name, kind_) in enumerate(_COLUMNS.items())}
+    columns = {name: np.array(table[i], dtype=dtype) for i, (name, dtype) in enumerate(_COLUMNS.items())}
     return SplitIndex(folder=folder, kind=kind, shards=tuple(p.name for p in shards), skipped=tuple(skipped), **columns)
 
 
-def _size(file: BinaryIO, group: MemberGroup, kind: Kind) -> tuple[int, int]:
+def _image_size(file: BinaryIO, group: MemberGroup, kind: Kind) -> tuple[int, int]:
     if duplicates := group.duplicates():
         raise SampleError(f"member {duplicates[0]} appears twice")
     extensions = {member.extension: member for member in group.members}
     if "json" not in extensions:
-        raise SampleError("no json member")
+        raise SampleError("the json member is missing")
     payload_extension(extensions, kind)
     file.seek(extensions["json"].offset)
-    data = parse_metadata(file.read(extensions["json"].size))
-    return data["width"], data["height"]
+    metadata = parse_metadata(file.read(extensions["json"].size))
+    return metadata["width"], metadata["height"]
 
 
-def _serialised(index: SplitIndex, stamp: str) -> bytes:
+def _serialize(index: SplitIndex, stamp: str) -> bytes:
     columns = {name: getattr(index, name) for name in _COLUMNS}
     return save(columns, metadata={"stamp": stamp, "skipped": json.dumps(index.skipped)})
 

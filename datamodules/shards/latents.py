@@ -1,4 +1,4 @@
-"""Encodes a picture once, when the data set is built, so that training reads latents."""
+"""Encode images when a data set is built, so that training reads latents."""
 
 from itertools import chain
 from typing import Any
@@ -10,16 +10,16 @@ from datamodules.shards.buckets import bucket_list, nearest_bucket
 from datamodules.shards.decode import decode_image
 from datamodules.shards.schema import LATENT_EXTENSION, Sample
 from pocketdit.encoders.contract import Autoencoder
+from pocketdit.images import from_uint8
 
 
 def encode_sample(sample: Sample, autoencoder: Autoencoder, base_size: int) -> Sample:
-    """The sample with its picture cut to its bucket and encoded; kept in half precision."""
+    """Crop a sample's image to its bucket and replace it by its latent, stored in half precision."""
     buckets = bucket_list(base_size)
     bucket = buckets[nearest_bucket(sample.width, sample.height, buckets)]
-    device = device_of(autoencoder)
-    image = decode_image(sample, bucket).to(device).float()[None] / 127.5 - 1
+    image = from_uint8(decode_image(sample, bucket).to(device_of(autoencoder)))
     with torch.inference_mode():
-        latent = autoencoder.encode(image)[0].to("cpu", torch.float16)
+        latent = autoencoder.encode(image[None])[0].to("cpu", torch.float16)
     return Sample(
         id=sample.id,
         captions=sample.captions,
@@ -33,13 +33,13 @@ def encode_sample(sample: Sample, autoencoder: Autoencoder, base_size: int) -> S
 
 
 def device_of(autoencoder: Autoencoder) -> torch.device:
-    """Where the autoencoder's weights are; the CPU for one that has none."""
+    """Return the device of the autoencoder's weights, or the CPU if it has none."""
     weights = chain(autoencoder.parameters(), autoencoder.buffers()) if isinstance(autoencoder, torch.nn.Module) else ()
     return next((tensor.device for tensor in weights), torch.device("cpu"))
 
 
 def describe_autoencoder(autoencoder: Autoencoder, base_size: int) -> dict[str, Any]:
-    """What dataset.json says of the autoencoder."""
+    """Return the description of an autoencoder that dataset.json records."""
     return {
         "class": f"{type(autoencoder).__module__}.{type(autoencoder).__qualname__}",
         "channels": autoencoder.channels,

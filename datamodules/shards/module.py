@@ -1,47 +1,50 @@
-"""The data module: multi-aspect batches from shards, shared out to ranks, resumed to the sample."""
+"""The data module of shard data sets: multi-aspect batches, divided among ranks, that resume at the exact sample."""
 
 import logging
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.loops.progress import _ProcessedTracker
 
+from datamodules.shards.batches import ShardBatches
 from datamodules.shards.buckets import SIDE_MULTIPLE, assign_buckets, exact_buckets
 from datamodules.shards.index import SplitIndex, load_index
-from datamodules.shards.loader import BatchLoader, ShardBatches, SizedBatchLoader, SkipCount
-from datamodules.shards.order import BatchStream, batches_per_epoch, validation_batches
-from datamodules.shards.schema import SPLITS, DatasetInfo, read_info
+from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedSamples
+from datamodules.shards.order import TrainingOrder, batches_per_epoch, validation_batches
+from datamodules.shards.schema import INFO_FILE, SPLITS, DatasetInfo, read_info
+from pocketdit.data_contract import DataDescription
 from pocketdit.errors import ConfigError, RunError
 
 _LOG = logging.getLogger(__name__)
-_MOST_LINES = 20
-# A change of these changes which samples a batch number stands for.
-_PLAN_KEYS = ("batch_size", "world_size", "seed", "base_size", "window", "fingerprint")
+_MAX_LINES = 20
+# The settings that decide which samples a batch number refers to.
+_ORDER_KEYS = ("batch_size", "world_size", "seed", "base_size", "window", "fingerprint")
 
 
 class ShardDataModule(LightningDataModule):
-    """Batches of one size each, from a data set in the shard format (see ``schema``).
+    """Batches of one image size each, from a data set in the shard format (see ``datamodules.shards.schema``).
 
-    Training batches are endless (count steps, not epochs). Each epoch uses every readable sample exactly
-    once. ``state_dict`` holds the number of batches that the trainer has processed, so a run that goes on
-    from a checkpoint sees exactly the samples it would have seen, whatever the workers had fetched ahead.
+    Training batches are endless, so a run counts steps, not epochs. Each pass over the data uses every readable sample
+    exactly once. ``state_dict`` stores the number of batches that the trainer has processed, so a resumed run sees
+    exactly the samples that it would have seen without the interruption, however far ahead the workers had read.
 
     Args:
-        path: the data set's folder.
-        batch_size: samples of a batch on each rank.
-        base_size: images are cut to buckets of about ``base_size**2`` pixels. Latents keep their size.
-        workers: processes that read and decode; 0 for none.
-        seed: of the order, captions and cuts.
-        window: shards whose samples are shuffled together.
-        caption: "random", "short", "long", or the probability that a batch has the short ones.
-        crop: where images are cut.
-        flip: mirror half of the images (captions that say left and right become wrong).
-        validation_batch_size: default ``batch_size``.
-        validation_samples: at most so many held-out samples, the first of the split; default all.
-        allow_changes: go on from a checkpoint although batch size, ranks, seed, base size, window or data
-            have changed: at the same number of samples, no longer exactly the same ones.
+        path: Folder of the data set.
+        batch_size: Samples per batch on each rank.
+        base_size: Images are cropped to buckets of about ``base_size**2`` pixels. Latents keep their size.
+        workers: Processes that read and decode. 0 loads in the main process.
+        seed: Seed of the order, captions, crops and flips.
+        window: Number of shards whose samples are shuffled together.
+        caption: "random", "short", "long", or the probability that a batch has the short captions.
+        crop: Where images are cropped.
+        flip: Mirror half of the images. Captions that say left and right become wrong.
+        validation_batch_size: Samples per validation batch on each rank. ``batch_size`` by default.
+        validation_samples: Use only the first so many samples of the validation split. All by default.
+        allow_changes: Resume from a checkpoint although the batch size, number of ranks, seed, base size, window or
+            data have changed. The run continues after the same number of samples, but not with the same samples.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class ShardDataModule(LightningDataModule):
             if value is not None and value < minimum:
                 raise ConfigError(f"{name}: {value} is less than {minimum}")
         if base_size < SIDE_MULTIPLE or base_size % SIDE_MULTIPLE:
-            raise ConfigError(f"base_size: {base_size} is no multiple of {SIDE_MULTIPLE}")
+            raise ConfigError(f"base_size: {base_size} is not a multiple of {SIDE_MULTIPLE}")
         valid = caption in ("random", "short", "long") if isinstance(caption, str) else 0 <= caption <= 1
         if not valid:
             raise ConfigError(f'caption: {caption!r} is not "random", "short", "long" or a probability')
@@ -81,15 +84,42 @@ class ShardDataModule(LightningDataModule):
         self.validation_samples = validation_samples
         self.allow_changes = allow_changes
         self.start_batch = 0
-        self.skips = SkipCount()
+        self._skipped = SkippedSamples()
         self._counted_by: object | None = None
         self._processed_before = 0
         self._splits: dict[str, _Split] = {}
-        self._training: weakref.ref[BatchLoader] | None = None  # it refers to this module itself
-        self._validation: SizedBatchLoader | None = None
+        self._training: weakref.ref[BatchLoader] | None = None  # weak: the loader refers to this module
+        self._validation: RepeatedBatchLoader | None = None
+
+    @classmethod
+    def require_available(cls, init_args: Mapping[str, Any]) -> None:
+        """Refuse a data set that is missing, before anything is built.
+
+        Args:
+            init_args: The arguments that a configuration passes to this class.
+
+        Raises:
+            ConfigError: The folder does not contain a complete data set. The message names the command that builds it.
+        """
+        path = init_args.get("path")
+        if path is None or (Path(path).expanduser() / INFO_FILE).is_file():
+            return
+        source = "scenes" if Path(path).name == "scenes" else "IMAGE_FOLDER"
+        raise ConfigError(
+            f"data.init_args.path: {path} does not contain a data set (no {INFO_FILE}); "
+            f"create it with: lightning data build {source} {path}"
+        )
+
+    def describe(self) -> DataDescription:
+        """Return what a run records about its data and checks against its configuration."""
+        return DataDescription(
+            fingerprint=self.fingerprint,
+            stored_autoencoder=self.info.autoencoder,
+            has_images=self.info.kind == "image",
+        )
 
     def prepare_data(self) -> None:
-        """Writes the index beside the shards (Lightning calls this in one process of a machine)."""
+        """Write the index next to the shards. Lightning calls this in one process per machine."""
         kind = read_info(self.path).kind
         for split in SPLITS:
             load_index(self.path, split, kind)
@@ -101,43 +131,46 @@ class ShardDataModule(LightningDataModule):
         for name in SPLITS:
             self._splits[name] = _Split(info, load_index(self.path, name, info.kind), self.base_size)
         if not len(self.split("train")):
-            raise RunError(f"{self.path}: no readable training sample; run 'lightning data validate' on it")
-        self._report_skipped()
+            raise RunError(
+                f"{self.path}: no readable training sample; check it with: lightning data validate {self.path}"
+            )
+        self._log_skipped()
 
     def split(self, name: str) -> SplitIndex:
-        """The index of "train" or "validation"."""
+        """Return the index of "train" or "validation"."""
         return self._split(name).index
 
     @property
     def info(self) -> DatasetInfo:
+        """The contents of dataset.json."""
         return self._split("train").info
 
     @property
     def fingerprint(self) -> str:
-        """Of the data set and of what of it is readable."""
+        """Identifies the data set and its readable training samples."""
         return f"{self.info.fingerprint}-{self.split('train').digest}"
 
     @property
     def skipped(self) -> int:
-        """Samples and shard ends left out so far, by the index and by this process's loaders."""
-        return sum(len(split.index.skipped) for split in self._splits.values()) + len(self.skips)
+        """Number of samples and unreadable shard ends that the index and this process's loaders have skipped."""
+        return sum(len(split.index.skipped) for split in self._splits.values()) + len(self._skipped)
 
     @property
     def batches_per_epoch(self) -> int:
-        """Steps of each rank for one pass over the training samples."""
+        """Number of steps per rank for one pass over the training samples."""
         return batches_per_epoch(self._split("train").bucket_of, self.batch_size, self._world()[0])
 
     def train_dataloader(self) -> BatchLoader:
-        """Endless, from the batch after the last one processed."""
+        """Return an endless loader that starts after the last processed batch."""
         self.start_batch = self._position()
         self._counted_by, self._processed_before = self.trainer, self._processed()
         split = self._split("train")
-        loader = BatchLoader(self._batches(split), self._stream, workers=self.workers, skips=self.skips)
+        loader = BatchLoader(self._batches(split), self._order, workers=self.workers, skipped=self._skipped)
         self._training = weakref.ref(loader)
         return loader
 
-    def val_dataloader(self) -> SizedBatchLoader | list[Any]:
-        """Held-out samples in a fixed order, each once, the same number of batches on every rank."""
+    def val_dataloader(self) -> RepeatedBatchLoader | list[Any]:
+        """Return a loader of the validation samples in a fixed order, with equally many batches on every rank."""
         if self._validation is None:
             split = self._split("validation")
             bucket_of = split.bucket_of[: self.validation_samples]
@@ -147,13 +180,13 @@ class ShardDataModule(LightningDataModule):
             requests = validation_batches(
                 bucket_of, batch_size=self.validation_batch_size, world_size=world_size, rank=rank
             )
-            self._validation = SizedBatchLoader(
-                self._batches(split), requests, workers=min(self.workers, len(requests)), skips=self.skips
+            self._validation = RepeatedBatchLoader(
+                self._batches(split), requests, workers=min(self.workers, len(requests)), skipped=self._skipped
             )
         return self._validation
 
     def teardown(self, stage: str | None = None) -> None:
-        """Ends the workers (Lightning calls this at the end of a fit)."""
+        """End the workers. Lightning calls this at the end of a fit."""
         training = self._training() if self._training is not None else None
         for loader in (training, self._validation):
             if loader is not None:
@@ -163,34 +196,35 @@ class ShardDataModule(LightningDataModule):
         self.teardown()
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values. "batches" is what this rank's trainer has processed (the same on every rank)."""
+        """Return plain values. "batches" counts what a rank's trainer has processed, the same on every rank."""
         batches = self._position()
         samples = batches * len(self.split("train")) // self.batches_per_epoch
-        return {"batches": batches, "samples": samples, **self._plan()}
+        return {"batches": batches, "samples": samples, **self._order_settings()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises:
-        RunError: something has changed that decides which samples come next (without ``allow_changes``).
+        """Resume after the batches that ``state_dict`` counts.
+
+        Raises:
+            RunError: A setting that decides the order of the data has changed, and ``allow_changes`` is not set.
         """
-        plan = self._plan()
-        before = {key: state_dict[key] for key in _PLAN_KEYS}
-        changed = [f"{key} was {before[key]}, now {plan[key]}" for key in plan if plan[key] != before[key]]
+        now = self._order_settings()
+        changed = [f"{key} was {state_dict[key]}, now {now[key]}" for key in now if now[key] != state_dict[key]]
         if changed and not self.allow_changes:
             raise RunError(
-                f"{self.path}: cannot go on exactly from the checkpoint: {'; '.join(changed)};"
-                " restore it, or set the data module's allow_changes to go on with other samples"
+                f"{self.path}: cannot resume at the exact sample: {'; '.join(changed)}; "
+                "change it back, or pass --allow-changes to resume with other samples"
             )
         if changed:
-            _LOG.warning("%s: goes on with other samples: %s", self.path, "; ".join(changed))
+            _LOG.warning("%s: resuming with other samples: %s", self.path, "; ".join(changed))
             epochs = state_dict["samples"] / len(self.split("train"))
             self.start_batch = round(epochs * self.batches_per_epoch)
         else:
             self.start_batch = state_dict["batches"]
         self._counted_by = None
 
-    def _stream(self) -> BatchStream:
+    def _order(self) -> TrainingOrder:
         split, (world_size, rank) = self._split("train"), self._world()
-        return BatchStream(
+        return TrainingOrder(
             split.index.shard,
             split.bucket_of,
             batch_size=self.batch_size,
@@ -201,24 +235,24 @@ class ShardDataModule(LightningDataModule):
             start=self._position(),
         )
 
+    def _order_settings(self) -> dict[str, Any]:
+        own = {key: getattr(self, key) for key in _ORDER_KEYS if key != "world_size"}
+        return {**own, "world_size": self._world()[0]}
+
     def _position(self) -> int:
-        """Batches that this rank has processed since the start of training, over all resumes."""
+        """Number of batches that this rank has processed since the start of training, over all resumes."""
         if self._counted_by is None or self._counted_by is not self.trainer:
             return self.start_batch
         return self.start_batch + self._processed() - self._processed_before
 
     def _processed(self) -> int:
-        # Lightning counts a batch as processed after training_step and before on_train_batch_end, where
-        # checkpoints are saved, and restores the count before it asks for the loader.
+        # Lightning counts a batch as processed after training_step and before on_train_batch_end, where checkpoints
+        # are saved, and restores the count before it asks for the loader.
         if self.trainer is None:
             return 0
         total = self.trainer.fit_loop.epoch_loop.batch_progress.total
         assert isinstance(total, _ProcessedTracker)
         return total.processed
-
-    def _plan(self) -> dict[str, Any]:
-        own = {key: getattr(self, key) for key in _PLAN_KEYS if key != "world_size"}
-        return {**own, "world_size": self._world()[0]}
 
     def _world(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -228,7 +262,7 @@ class ShardDataModule(LightningDataModule):
         return self._splits[name]
 
     def _batches(self, split: "_Split") -> ShardBatches:
-        training = split.index.folder.name == "train"
+        is_training = split.index.folder.name == "train"
         return ShardBatches(
             split.index,
             split.buckets,
@@ -236,21 +270,21 @@ class ShardDataModule(LightningDataModule):
             seed=self.seed,
             autoencoder=split.info.autoencoder,
             caption=self.caption,
-            crop=self.crop if training else "center",
-            flip=self.flip and training,
+            crop=self.crop if is_training else "center",
+            flip=self.flip and is_training,
         )
 
-    def _report_skipped(self) -> None:
+    def _log_skipped(self) -> None:
         skipped = [entry for split in self._splits.values() for entry in split.index.skipped]
-        for entry in skipped[:_MOST_LINES]:
+        for entry in skipped[:_MAX_LINES]:
             _LOG.warning("skipped %s", entry)
-        if len(skipped) > _MOST_LINES:
-            more = len(skipped) - _MOST_LINES
-            _LOG.warning("skipped %d more; 'lightning data validate %s' lists all", more, self.path)
+        if len(skipped) > _MAX_LINES:
+            more = len(skipped) - _MAX_LINES
+            _LOG.warning("skipped %d more; list all with: lightning data validate %s", more, self.path)
 
 
 class _Split:
-    """A split's index with the bucket of every row."""
+    """A split's index and the bucket of each of its rows."""
 
     def __init__(self, info: DatasetInfo, index: SplitIndex, base_size: int) -> None:
         self.info, self.index = info, index

@@ -1,8 +1,9 @@
-"""Which samples make up which batch: a pure function of the index, the seed and the epoch.
+"""The order of the data: which samples make up which batch, as a pure function of the index, the seed and the epoch.
 
-An epoch uses every row exactly once. Shards are shuffled, rows are shuffled within a window of shards, and
-each batch is of one bucket. What is left of a bucket after a window waits for the next window. Every rank
-gets the same number of batches, so the number of batches of an epoch is a multiple of the number of ranks.
+Each epoch uses every row of the index exactly once. Shards are shuffled, rows are shuffled within a window of shards,
+and all rows of a batch share a bucket. Rows that do not fill a batch at the end of a window are carried over to the
+next one. Every rank gets the same number of batches, so an epoch's number of batches is a multiple of the number of
+ranks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,41 +13,47 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from datamodules.shards import stateless_random
+from datamodules.shards.stateless_random import Purpose, permutation
 from pocketdit.errors import RunError
 
 
-class Request(NamedTuple):
-    """One rank's batch: what the loader has to fetch."""
+class BatchRequest(NamedTuple):
+    """The rows of one rank's batch, for the loader to fetch."""
 
     epoch: int
     rows: NDArray[np.int64]
 
 
 def batch_sizes(counts: Sequence[int], batch_size: int, world_size: int) -> list[list[int]]:
-    """Sizes of every bucket's batches in an epoch, largest first: full ones, then the rest of each bucket.
+    """Return the batch sizes of each bucket in one epoch, largest first.
 
-    Where their number is no multiple of ``world_size``, the largest are split in halves until it is.
+    A bucket has full batches and one that holds the remainder. If the total number of batches is not a multiple of
+    ``world_size``, the largest batches are halved until it is.
+
+    Args:
+        counts: Number of rows of each bucket.
+        batch_size: Rows of a full batch.
+        world_size: Number of ranks.
 
     Raises:
-        RunError: too few samples for that.
+        RunError: There are too few samples to give every rank the same number of batches.
     """
-    sizes = [_chunks(count, batch_size) for count in counts]
+    sizes = [_split_evenly(count, batch_size) for count in counts]
     for _ in range(-sum(map(len, sizes)) % world_size):
-        largest = max(range(len(sizes)), key=lambda bucket: sizes[bucket][:1])
-        whole = sizes[largest].pop(0)
-        if whole < 2:
+        bucket = max(range(len(sizes)), key=lambda bucket: sizes[bucket][:1])
+        largest = sizes[bucket].pop(0)
+        if largest < 2:
             raise RunError(
-                f"{sum(counts)} samples in batches of {batch_size} cannot be shared out evenly to"
-                f" {world_size} processes; use fewer processes, more samples, or a batch size of at least 2"
+                f"{sum(counts)} samples in batches of {batch_size} cannot be divided evenly among {world_size} "
+                "processes; use fewer processes, more samples, or a batch size of at least 2"
             )
-        sizes[largest] = sorted([*sizes[largest], whole - whole // 2, whole // 2], reverse=True)
+        sizes[bucket] = sorted([*sizes[bucket], largest - largest // 2, largest // 2], reverse=True)
     return sizes
 
 
-def _chunks(count: int, size: int) -> list[int]:
-    rest = count % size
-    return [size] * (count // size) + ([rest] if rest else [])
+def _split_evenly(count: int, size: int) -> list[int]:
+    remainder = count % size
+    return [size] * (count // size) + ([remainder] if remainder else [])
 
 
 def epoch_batches(
@@ -59,42 +66,55 @@ def epoch_batches(
     world_size: int = 1,
     window: int = 64,
 ) -> Iterator[NDArray[np.int64]]:
-    """The batches (rows) of one epoch, for all ranks: batch i belongs to rank i % world_size.
+    """Yield the rows of each batch of one epoch, for all ranks. Batch i belongs to rank i % world_size.
 
     Args:
         shards: (N,) shard of each row, ascending.
         buckets: (N,) bucket of each row.
-        window: shards whose rows are shuffled together. Larger shuffles better, smaller reads fewer files.
+        batch_size: Rows of a full batch.
+        seed: Seed of the order.
+        epoch: Number of the epoch. Each has an order of its own.
+        world_size: Number of ranks.
+        window: Number of shards whose rows are shuffled together. A larger window shuffles better, a smaller one
+            keeps fewer files open.
     """
     bucket_count = int(buckets.max()) + 1
-    waiting_sizes = batch_sizes(np.bincount(buckets, minlength=bucket_count).tolist(), batch_size, world_size)
-    for sizes in waiting_sizes:
+    remaining_sizes = batch_sizes(np.bincount(buckets, minlength=bucket_count).tolist(), batch_size, world_size)
+    for sizes in remaining_sizes:
         sizes.reverse()
-    waiting_rows = [np.empty(0, dtype=np.int64) for _ in range(bucket_count)]
+    carried_over = [np.empty(0, dtype=np.int64) for _ in range(bucket_count)]
     shard_count = int(shards[-1]) + 1
-    first = np.searchsorted(shards, np.arange(shard_count + 1))
-    order = stateless_random.permutation(shard_count, stateless_random.SHARDS, seed, epoch)
+    first_row = np.searchsorted(shards, np.arange(shard_count + 1))
+    shard_order = permutation(shard_count, Purpose.SHARDS, seed, epoch)
     for start in range(0, shard_count, window):
-        chosen = order[start : start + window]
-        rows = np.concatenate([np.arange(first[shard], first[shard + 1]) for shard in chosen])
-        rows = rows[stateless_random.permutation(len(rows), stateless_random.SAMPLES, seed, epoch, start)]
+        shards_in_window = shard_order[start : start + window]
+        rows = np.concatenate([np.arange(first_row[shard], first_row[shard + 1]) for shard in shards_in_window])
+        rows = rows[permutation(len(rows), Purpose.SAMPLES, seed, epoch, start)]
         batches = []
         for bucket in range(bucket_count):
-            pool = np.concatenate([waiting_rows[bucket], rows[buckets[rows] == bucket]])
-            sizes = waiting_sizes[bucket]
+            pool = np.concatenate([carried_over[bucket], rows[buckets[rows] == bucket]])
+            sizes = remaining_sizes[bucket]
             while sizes and len(pool) >= sizes[-1]:
                 size = sizes.pop()
                 batches.append(pool[:size])
                 pool = pool[size:]
-            waiting_rows[bucket] = pool
-        for i in stateless_random.permutation(len(batches), stateless_random.BATCHES, seed, epoch, start):
+            carried_over[bucket] = pool
+        for i in permutation(len(batches), Purpose.BATCHES, seed, epoch, start):
             yield batches[i]
 
 
-class BatchStream(Sampler[Request]):
-    """One rank's endless sequence of batches, epoch after epoch, from batch number ``start``.
+class TrainingOrder(Sampler[BatchRequest]):
+    """One rank's endless sequence of training batches, epoch after epoch.
 
-    Args: as for ``epoch_batches``; ``rank`` in [0, world_size).
+    Args:
+        shards: (N,) shard of each row, ascending.
+        buckets: (N,) bucket of each row.
+        batch_size: Rows of a full batch.
+        seed: Seed of the order.
+        world_size: Number of ranks.
+        rank: This rank, in [0, world_size).
+        window: Number of shards whose rows are shuffled together.
+        start: Number of this rank's batches to skip, counted from the first batch of the first epoch.
     """
 
     def __init__(
@@ -114,8 +134,8 @@ class BatchStream(Sampler[Request]):
         self._world_size, self._rank, self._start = world_size, rank, start
         self.batches_per_epoch = batches_per_epoch(buckets, batch_size, world_size)
 
-    def __iter__(self) -> Iterator[Request]:
-        epoch, seen = divmod(self._start, self.batches_per_epoch)
+    def __iter__(self) -> Iterator[BatchRequest]:
+        epoch, skip = divmod(self._start, self.batches_per_epoch)
         while True:
             batches = epoch_batches(
                 self._shards,
@@ -127,23 +147,23 @@ class BatchStream(Sampler[Request]):
                 window=self._window,
             )
             for number, rows in enumerate(batches):
-                if number % self._world_size == self._rank and number // self._world_size >= seen:
-                    yield Request(epoch, rows)
-            epoch, seen = epoch + 1, 0
+                if number % self._world_size == self._rank and number // self._world_size >= skip:
+                    yield BatchRequest(epoch, rows)
+            epoch, skip = epoch + 1, 0
 
 
 def batches_per_epoch(buckets: NDArray[np.integer], batch_size: int, world_size: int) -> int:
-    """Batches of an epoch for each rank; the same in every epoch."""
+    """Return the number of batches per rank and epoch, which is the same in every epoch."""
     return sum(map(len, batch_sizes(np.bincount(buckets).tolist(), batch_size, world_size))) // world_size
 
 
 def validation_batches(
     buckets: NDArray[np.integer], *, batch_size: int, world_size: int = 1, rank: int = 0
-) -> list[Request]:
-    """One rank's batches for validation: every row once, in the order of the index, nothing shuffled."""
+) -> list[BatchRequest]:
+    """Return one rank's validation batches, which use every row once, in the order of the index."""
     sizes = batch_sizes(np.bincount(buckets).tolist(), batch_size, world_size)
     batches = []
-    for bucket, lengths in enumerate(sizes):
+    for bucket, bucket_sizes in enumerate(sizes):
         rows = np.flatnonzero(buckets == bucket)
-        batches += np.split(rows, np.cumsum(lengths)[:-1]) if lengths else []
-    return [Request(0, rows) for rows in batches[rank::world_size]]
+        batches += np.split(rows, np.cumsum(bucket_sizes)[:-1]) if bucket_sizes else []
+    return [BatchRequest(0, rows) for rows in batches[rank::world_size]]

@@ -1,4 +1,4 @@
-"""Finds the samples of a shard from its tar headers, up to the first byte that is not as it should be."""
+"""Scan a shard's tar headers for samples, up to the first byte that cannot be read."""
 
 import re
 import tarfile
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 _BLOCK = tarfile.BLOCKSIZE
-# WebDataset's rule: the key ends at the file name's first dot.
+# As in WebDataset, the key ends at the first dot of the file name.
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 
 
 class Member(NamedTuple):
-    """Where the content of a member lies in the shard, in bytes."""
+    """The position of a member's content in its shard, in bytes."""
 
     extension: str
     offset: int
@@ -21,7 +21,7 @@ class Member(NamedTuple):
 
 @dataclass
 class MemberGroup:
-    """The adjacent members of one key: bytes [offset, offset + length) of the shard."""
+    """The adjacent members of one sample: bytes [offset, offset + length) of the shard."""
 
     key: str
     offset: int
@@ -29,12 +29,13 @@ class MemberGroup:
     members: list[Member]
 
     def duplicates(self) -> list[str]:
+        """Return the extensions that occur more than once."""
         names = [member.extension for member in self.members]
         return sorted({name for name in names if names.count(name) > 1})
 
 
 class BrokenShardError(Exception):
-    """The shard cannot be read from byte ``offset`` on."""
+    """A shard cannot be read from byte ``offset`` on."""
 
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(reason)
@@ -43,31 +44,31 @@ class BrokenShardError(Exception):
 
 
 def split_member_name(name: str) -> tuple[str, str] | None:
-    """(key, extension) of a member's name; None for names that WebDataset ignores."""
+    """Split a member's name into key and extension. Returns None for names that WebDataset ignores."""
     match = _NAME.fullmatch(name)
     return (match[1], match[2].lower()) if match else None
 
 
 def scan_shard(file: BinaryIO) -> Iterator[MemberGroup]:
-    """Yields the samples in order; a last one that is cut off comes with the members that are whole.
+    """Yield the samples in order. A truncated last sample comes with its complete members.
 
     Raises:
-        BrokenShardError: after the last readable sample, if the shard does not end as a tar ends.
+        BrokenShardError: After the last readable sample, if the shard does not end like a tar file.
     """
     group: MemberGroup | None = None
     try:
-        for info in _members(file):
-            named = split_member_name(info.name)
-            if named is None or not info.isfile():
+        for info in _scan_headers(file):
+            key_and_extension = split_member_name(info.name)
+            if key_and_extension is None or not info.isfile():
                 continue
-            key, extension = named
+            key, extension = key_and_extension
             if group is not None and group.key != key:
                 yield group
                 group = None
             if group is None:
                 group = MemberGroup(key, info.offset, 0, [])
             group.members.append(Member(extension, info.offset_data, info.size))
-            group.length = _padded(info.offset_data + info.size) - group.offset
+            group.length = _round_up(info.offset_data + info.size) - group.offset
     except BrokenShardError:
         if group is not None:
             yield group
@@ -76,19 +77,19 @@ def scan_shard(file: BinaryIO) -> Iterator[MemberGroup]:
         yield group
 
 
-def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+def _scan_headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     end = file.seek(0, 2)
     file.seek(0)
     if end == 0:
         raise BrokenShardError(0, "the file is empty")
     position = 0
     try:
-        tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (the file belongs to the caller)
+        tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (the caller closes the file)
         while (info := tar.next()) is not None:
             if info.offset_data + info.size > end:
                 raise BrokenShardError(info.offset, f"truncated inside {info.name}")
             yield info
-            tar.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
+            tar.members.clear()  # type: ignore[attr-defined]  # otherwise it keeps every header in memory
             position = tar.offset
         position = tar.offset
     except tarfile.TarError as error:
@@ -97,14 +98,14 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
 
 
 def _check_end(file: BinaryIO, position: int) -> None:
-    """``tarfile`` takes any unreadable header for the end; the real end is a block of zeros."""
+    """Check for the block of zeros that ends a tar file: ``tarfile`` takes any unreadable header for the end."""
     file.seek(position)
     block = file.read(_BLOCK)
     if len(block) < _BLOCK:
-        raise BrokenShardError(position, "truncated: the end mark is missing")
+        raise BrokenShardError(position, "truncated: the end-of-archive block is missing")
     if any(block):
         raise BrokenShardError(position, "damaged: not a tar header")
 
 
-def _padded(position: int) -> int:
+def _round_up(position: int) -> int:
     return -(-position // _BLOCK) * _BLOCK

@@ -1,12 +1,13 @@
-"""The data format, version 1: a folder of WebDataset tars with one dataset.json.
+"""The shard format, version 1: a folder of WebDataset tar files with a dataset.json.
 
-    DATASET/dataset.json              what it is, how many samples, a fingerprint
-    DATASET/train/00000.tar ...       a sample is a run of adjacent members with one key:
+    DATASET/dataset.json              what the data set is, its number of samples, and a fingerprint
+    DATASET/train/00000.tar ...       a sample is a sequence of adjacent members that share a key:
     DATASET/validation/00000.tar ...    KEY.json and KEY.png|jpg|jpeg|webp or KEY.latent.safetensors
 
-KEY.json holds "id" (unique in the data set), "captions" (the short one first, longer ones after it), "width"
-and "height" in pixels (of a latent: of the picture it stands for), and optionally "annotations" and "seed".
-KEY.latent.safetensors holds one tensor "latent" (C, height / factor, width / factor), already normalised.
+KEY.json contains "id" (unique in the data set), "captions" (the short one first, then longer ones), "width" and
+"height" in pixels (for a latent, of the image that it encodes), and optionally "annotations" and "seed".
+KEY.latent.safetensors contains one tensor "latent" (C, height / factor, width / factor), already normalized. The
+dataset.json of a data set of latents describes their autoencoder and records its "factor".
 """
 
 import json
@@ -18,6 +19,7 @@ from typing import Any, Literal
 from pocketdit.errors import UserError
 
 VERSION = 1
+INFO_FILE = "dataset.json"
 SPLITS = ("train", "validation")
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 LATENT_EXTENSION = "latent.safetensors"
@@ -26,12 +28,23 @@ Kind = Literal["image", "latent"]
 
 
 class SampleError(Exception):
-    """Why one sample cannot be used. Loaders skip and count it; it never ends a run."""
+    """A sample cannot be used. Loaders skip it and count it, so the error never ends a run."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample as stored: ``payload`` is the encoded image or latent, ``extension`` says which."""
+    """A sample as it is stored.
+
+    Attributes:
+        id: Unique in the data set.
+        captions: The short caption first, then longer ones.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+        payload: The encoded image or latent.
+        extension: The payload's format, one of ``IMAGE_EXTENSIONS`` or ``LATENT_EXTENSION``.
+        annotations: Ground truth about the image, ready for JSON.
+        seed: Seed that the sample was generated with.
+    """
 
     id: str
     captions: tuple[str, ...]
@@ -45,7 +58,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """dataset.json. ``autoencoder`` describes what made the latents (None for images)."""
+    """The contents of dataset.json.
+
+    Attributes:
+        kind: Whether samples are images or latents.
+        name: Short name of the data set.
+        source: Where the data come from, for a reader.
+        samples: Number of samples per split.
+        fingerprint: Hash of the shards.
+        autoencoder: Description of the autoencoder that made the latents, None for images.
+        validation_is_train: Whether the validation split repeats the training split.
+    """
 
     kind: Kind
     name: str
@@ -57,103 +80,107 @@ class DatasetInfo:
 
 
 def extensions_of(kind: Kind) -> tuple[str, ...]:
+    """Return the payload extensions of a kind of data set."""
     return IMAGE_EXTENSIONS if kind == "image" else (LATENT_EXTENSION,)
 
 
 def parse_metadata(raw: bytes) -> dict[str, Any]:
-    """A sample's JSON member, checked.
+    """Parse and check a sample's JSON member.
 
     Raises:
-        SampleError: not JSON, or a field is missing or of the wrong type.
+        SampleError: The member is not JSON, or a field is missing or has the wrong type.
     """
     try:
-        data = json.loads(raw)
+        metadata = json.loads(raw)
     except ValueError as error:
         raise SampleError(f"json does not parse ({error})") from error
-    if not isinstance(data, dict):
+    if not isinstance(metadata, dict):
         raise SampleError("json is not an object")
-    if not isinstance(data.get("id"), str) or not data["id"]:
-        raise SampleError('json has no "id" (a non-empty string)')
+    if not isinstance(metadata.get("id"), str) or not metadata["id"]:
+        raise SampleError('json: "id" is not a non-empty string')
     for side in ("width", "height"):
-        if type(data.get(side)) is not int or data[side] < 1:
-            raise SampleError(f'json has no "{side}" (a whole number of pixels)')
-    captions = data.get("captions")
+        if type(metadata.get(side)) is not int or metadata[side] < 1:
+            raise SampleError(f'json: "{side}" is not a positive number of pixels')
+    captions = metadata.get("captions")
     if not isinstance(captions, list) or not captions:
-        raise SampleError('json has no "captions" (a list of at least one string)')
+        raise SampleError('json: "captions" is not a list of at least one string')
     if not all(isinstance(caption, str) and caption.strip() for caption in captions):
-        raise SampleError("a caption is empty or no string")
-    if not isinstance(data.get("annotations", {}), dict):
-        raise SampleError('"annotations" in the json is not an object')
-    return data
+        raise SampleError('json: "captions" contains an empty caption or one that is not a string')
+    if not isinstance(metadata.get("annotations", {}), dict):
+        raise SampleError('json: "annotations" is not an object')
+    return metadata
 
 
 def payload_extension(names: Collection[str], kind: Kind) -> str:
-    """The extension of the one payload among a sample's members.
+    """Return the extension of the payload among a sample's members.
 
     Raises:
-        SampleError: no payload of this kind, or several.
+        SampleError: The sample does not have exactly one payload of this kind.
     """
-    found = [name for name in names if name in extensions_of(kind)]
-    if len(found) != 1:
-        wanted = "|".join(extensions_of(kind))
-        raise SampleError(f"{'no' if not found else 'more than one'} {kind} ({wanted}) among {sorted(names)}")
-    return found[0]
+    payloads = [name for name in names if name in extensions_of(kind)]
+    if len(payloads) != 1:
+        expected = "|".join(extensions_of(kind))
+        count = "no" if not payloads else "more than one"
+        raise SampleError(f"{count} {kind} ({expected}) among the members {sorted(names)}")
+    return payloads[0]
 
 
 def parse_sample(members: Mapping[str, bytes], kind: Kind) -> Sample:
-    """A sample from its members {extension: content}.
+    """Parse a sample from its members {extension: content}, without decoding its payload.
 
     Raises:
-        SampleError: a member is missing or the JSON is wrong. The payload itself is not decoded.
+        SampleError: A member is missing or the JSON is invalid.
     """
     if "json" not in members:
-        raise SampleError("no json member")
-    data = parse_metadata(members["json"])
+        raise SampleError("the json member is missing")
+    metadata = parse_metadata(members["json"])
     extension = payload_extension(members, kind)
     return Sample(
-        id=data["id"],
-        captions=tuple(data["captions"]),
-        width=data["width"],
-        height=data["height"],
+        id=metadata["id"],
+        captions=tuple(metadata["captions"]),
+        width=metadata["width"],
+        height=metadata["height"],
         payload=members[extension],
         extension=extension,
-        annotations=data.get("annotations"),
-        seed=data.get("seed"),
+        annotations=metadata.get("annotations"),
+        seed=metadata.get("seed"),
     )
 
 
 def serialize_sample(sample: Sample) -> dict[str, bytes]:
-    """The inverse of ``parse_sample``; the same bytes for the same sample."""
-    data: dict[str, Any] = {
+    """Return a sample's members, the inverse of ``parse_sample``. Equal samples give equal bytes."""
+    metadata: dict[str, Any] = {
         "id": sample.id,
         "captions": list(sample.captions),
         "width": sample.width,
         "height": sample.height,
     }
     if sample.annotations is not None:
-        data["annotations"] = sample.annotations
+        metadata["annotations"] = sample.annotations
     if sample.seed is not None:
-        data["seed"] = sample.seed
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        metadata["seed"] = sample.seed
+    text = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
     return {"json": text.encode(), sample.extension: sample.payload}
 
 
 def read_info(dataset: Path) -> DatasetInfo:
-    """Reads dataset.json.
+    """Read and check a data set's dataset.json.
 
     Raises:
-        UserError: no such folder, no or broken dataset.json, or another version of the schema.
+        UserError: The folder or its dataset.json is missing, invalid, or of another version.
     """
-    path = dataset / "dataset.json"
+    path = dataset / INFO_FILE
     if not dataset.is_dir():
-        raise UserError(f"{dataset}: no such data set; make one with 'lightning data build'")
+        raise UserError(f"{dataset}: no such data set; create one with: lightning data build")
     if not path.is_file():
-        raise UserError(f"{dataset}: no dataset.json, so no complete data set; run 'lightning data build'")
+        raise UserError(f"{dataset}: not a complete data set (no {INFO_FILE}); create one with: lightning data build")
     try:
         data = json.loads(path.read_bytes())
         version = data["schema"]
         if version != VERSION:
-            raise UserError(f"{path}: schema {version!r}, this program reads schema {VERSION}; build it again")
+            raise UserError(
+                f"{path}: schema {version!r} is not supported, expected {VERSION}; build the data set again"
+            )
         info = DatasetInfo(
             kind=data["kind"],
             name=str(data["name"]),
@@ -164,13 +191,16 @@ def read_info(dataset: Path) -> DatasetInfo:
             validation_is_train=bool(data.get("validation_is_train", False)),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not readable ({type(error).__name__}: {error}); build it again") from error
+        raise UserError(f"{path}: invalid ({type(error).__name__}: {error}); build the data set again") from error
     if info.kind not in ("image", "latent"):
-        raise UserError(f'{path}: kind {info.kind!r} is neither "image" nor "latent"')
+        raise UserError(f'{path}: kind {info.kind!r} is neither "image" nor "latent"; build the data set again')
+    if info.kind == "latent" and "factor" not in (info.autoencoder or {}):
+        raise UserError(f'{path}: "autoencoder" does not record the "factor" of the latents; build the data set again')
     return info
 
 
 def serialize_info(info: DatasetInfo) -> str:
+    """Return the text of dataset.json."""
     data: dict[str, Any] = {
         "schema": VERSION,
         "kind": info.kind,

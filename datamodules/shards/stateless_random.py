@@ -1,7 +1,10 @@
-"""Random numbers as a pure function of what they are for, so that nothing has to be stored to resume.
+"""Stateless random numbers: pure functions of integers, so that resuming needs no generator state.
 
-SplitMix64 (Steele, Lea, Flood 2014) over a tuple of integers; the same on every machine and NumPy version.
+The generator is SplitMix64 (Steele, Lea, Flood 2014) over a tuple of integers. It gives the same numbers on every
+machine and with every NumPy version.
 """
+
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,30 +13,40 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
-# What a draw is for: the first number of its tuple.
-SHARDS, SAMPLES, BATCHES, CAPTION, CROP_ACROSS, CROP_DOWN, FLIP, CAPTION_LENGTH = range(8)
+
+class Purpose(IntEnum):
+    """What a number is drawn for. Passed as the first integer, it makes draws for different purposes independent."""
+
+    SHARDS = 0
+    SAMPLES = 1
+    BATCHES = 2
+    CAPTION = 3
+    CROP_X = 4
+    CROP_Y = 5
+    FLIP = 6
+    CAPTION_LENGTH = 7
 
 
-def bits(*numbers: ArrayLike) -> NDArray[np.uint64]:
-    """64 random bits for every tuple of integers (arrays broadcast)."""
+def random_bits(*integers: ArrayLike) -> NDArray[np.uint64]:
+    """Return 64 random bits per tuple of integers. Arrays are broadcast."""
     with np.errstate(over="ignore"):
         state = np.zeros((), dtype=np.uint64)
-        for number in numbers:
-            state = _finish((state ^ np.asarray(number, dtype=np.int64).astype(np.uint64)) + _GOLDEN)
+        for integer in integers:
+            state = _mix((state ^ np.asarray(integer, dtype=np.int64).astype(np.uint64)) + _GOLDEN)
     return state
 
 
-def uniform(*numbers: ArrayLike) -> NDArray[np.float64]:
-    """Uniform in [0, 1)."""
-    return np.asarray((bits(*numbers) >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
+def uniform(*integers: ArrayLike) -> NDArray[np.float64]:
+    """Return a uniform number in [0, 1) per tuple of integers. Arrays are broadcast."""
+    return np.asarray((random_bits(*integers) >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
-def permutation(length: int, *numbers: int) -> NDArray[np.int64]:
-    """A random order of 0 ... length - 1."""
-    return np.argsort(bits(*numbers, np.arange(length)), kind="stable")
+def permutation(length: int, *integers: int) -> NDArray[np.int64]:
+    """Return a random permutation of 0 ... length - 1."""
+    return np.argsort(random_bits(*integers, np.arange(length)), kind="stable")
 
 
-def _finish(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(30))) * _MIX_1
     z = (z ^ (z >> np.uint64(27))) * _MIX_2
     return z ^ (z >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Reads every sample of a data set and says what is wrong where."""
+"""Check every sample of a data set and report all problems."""
 
 import hashlib
 from collections import Counter
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+
+from tabulate import tabulate
 
 from datamodules.shards.buckets import SIDE_MULTIPLE, Bucket
 from datamodules.shards.decode import decode_image, decode_latent
@@ -17,26 +19,32 @@ from pocketdit.files import sha256_of
 
 @dataclass
 class ValidationReport:
-    """``problems`` has a line for each; ``samples`` counts the good ones of each split."""
+    """The result of a validation.
+
+    Attributes:
+        path: Folder of the data set.
+        samples: Number of valid samples per split.
+        problems: One line per problem.
+    """
 
     path: Path
     samples: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        good = ", ".join(f"{count} good {split}" for split, count in self.samples.items())
+        table = tabulate(self.samples.items(), ["split", "valid samples"])
         count = len(self.problems)
-        problems = "no problem" if not count else "1 problem" if count == 1 else f"{count} problems"
-        return "\n".join([*self.problems, f"{self.path}: {good} samples, {problems}"])
+        problems = "no problems" if not count else "1 problem" if count == 1 else f"{count} problems"
+        return "\n".join([*self.problems, table, f"{self.path}: {problems}"])
 
 
 def validate_dataset(path: Path) -> ValidationReport:
-    """Checks the whole data set; never raises for what is wrong in it.
+    """Validate a whole data set. Problems are reported, not raised.
 
-    Per sample: members, JSON fields, captions, that the image decodes and has its size, that the latent has
-    its shape and is finite. Over all: duplicate keys and ids, ids in both splits, tars that are cut off or
-    hold nothing, the counts of dataset.json, and, where all else is well, the shards' fingerprint. Other members
-    beside a sample's own are allowed.
+    For each sample, checks its members, JSON fields and captions, that an image decodes and has the recorded size, and
+    that a latent has the right shape and is finite. For the data set, checks for duplicate keys and ids, ids that
+    occur in both splits, truncated or empty shards, the number of samples in dataset.json and, if there is no other
+    problem, the fingerprint of the shards. Samples may have additional members.
     """
     report = ValidationReport(path)
     try:
@@ -47,64 +55,65 @@ def validate_dataset(path: Path) -> ValidationReport:
     ids: dict[str, set[str]] = {}
     for split in SPLITS:
         ids[split] = _check_split(path / split, info, report)
-        found, stated = report.samples[split], info.samples[split]
-        if found != stated:
-            report.problems.append(f"{split}: {found} good samples, dataset.json says {stated}")
+        valid, recorded = report.samples[split], info.samples[split]
+        if valid != recorded:
+            report.problems.append(f"{split}: {valid} valid samples, but dataset.json records {recorded}")
     if not report.samples["train"]:
         report.problems.append("train: no usable sample")
     if not info.validation_is_train:
         shared = sorted(ids["train"] & ids["validation"])
-        report.problems += [f"validation: id {name} is in train too" for name in shared]
+        report.problems += [f"validation: id {name} also occurs in train" for name in shared]
     if not report.problems and compute_fingerprint(path) != info.fingerprint:
-        report.problems.append("the shards are not byte for byte what dataset.json was written for")
+        report.problems.append("the shards differ from those that dataset.json was written for")
     return report
 
 
 def compute_fingerprint(path: Path) -> str:
-    """As the writer takes it: of the digests of the splits, each of the digests of its shards in order."""
-    whole = hashlib.sha256()
+    """Compute the fingerprint that the writer records: a hash of each split's hash of its shards' hashes."""
+    fingerprint = hashlib.sha256()
     for split in SPLITS:
         digest = hashlib.sha256()
         for shard in sorted((path / split).glob("*.tar")):
             digest.update(bytes.fromhex(sha256_of(shard)))
-        whole.update(digest.digest())
-    return whole.hexdigest()[:16]
+        fingerprint.update(digest.digest())
+    return fingerprint.hexdigest()[:16]
 
 
 def _check_split(folder: Path, info: DatasetInfo, report: ValidationReport) -> set[str]:
+    """Add a split's valid samples and problems to the report. Returns the ids."""
     keys: Counter[str] = Counter()
-    places: dict[str, str] = {}
+    location_of: dict[str, str] = {}
     for path in sorted(folder.glob("*.tar")):
-        place = f"{folder.name}/{path.name}"
-        seen = 0
-        for entry in _samples(path, info):
-            seen += 1
+        shard = f"{folder.name}/{path.name}"
+        is_empty = True
+        for entry in _scan_samples(path, info):
+            is_empty = False
             if isinstance(entry, str):
-                report.problems.append(f"{place}: {entry}")
+                report.problems.append(f"{shard}: {entry}")
                 continue
             key, sample = entry
-            where = f"{place}: sample {key}"
-            problems = _problems(sample, info)
+            location = f"{shard}: sample {key}"
+            problems = _check_payload(sample, info)
             keys[key] += 1
             if keys[key] > 1:
-                problems.append("its key is in the split before")
-            if sample.id in places:
-                problems.append(f"id {sample.id} is that of {places[sample.id]} too")
-            places.setdefault(sample.id, where)
-            report.problems += [f"{where}: {problem}" for problem in problems]
+                problems.append("an earlier sample of the split has the same key")
+            if sample.id in location_of:
+                problems.append(f"id {sample.id} is also that of {location_of[sample.id]}")
+            location_of.setdefault(sample.id, location)
+            report.problems += [f"{location}: {problem}" for problem in problems]
             report.samples[folder.name] += not problems
-        if not seen:
-            report.problems.append(f"{place}: holds no sample")
-    return set(places)
+        if is_empty:
+            report.problems.append(f"{shard}: contains no sample")
+    return set(location_of)
 
 
-def _samples(path: Path, info: DatasetInfo) -> Iterator[tuple[str, Sample] | str]:
-    """Each sample with its key, or what is wrong with it or with the shard from there on."""
+def _scan_samples(path: Path, info: DatasetInfo) -> Iterator[tuple[str, Sample] | str]:
+    """Yield each sample with its key, or the problem with it or with the rest of the shard."""
     try:
         with path.open("rb") as file:
             for group in scan_shard(file):
                 try:
-                    yield group.key, _parsed(file, group, info)
+                    yield group.key, _parse_group(file, group, info)
                 except SampleError as error:
                     yield f"sample {group.key}: {error}"
     except BrokenShardError as error:
@@ -113,7 +122,7 @@ def _samples(path: Path, info: DatasetInfo) -> Iterator[tuple[str, Sample] | str
         yield f"cannot be read ({error.strerror})"
 
 
-def _parsed(file: BinaryIO, group: MemberGroup, info: DatasetInfo) -> Sample:
+def _parse_group(file: BinaryIO, group: MemberGroup, info: DatasetInfo) -> Sample:
     if duplicates := group.duplicates():
         raise SampleError(f"member {duplicates[0]} appears twice")
     contents = {}
@@ -123,13 +132,14 @@ def _parsed(file: BinaryIO, group: MemberGroup, info: DatasetInfo) -> Sample:
     return parse_sample(contents, info.kind)
 
 
-def _problems(sample: Sample, info: DatasetInfo) -> list[str]:
+def _check_payload(sample: Sample, info: DatasetInfo) -> list[str]:
     try:
         if info.kind == "image":
             decode_image(sample, Bucket(sample.width, sample.height))
         else:
             if sample.width % SIDE_MULTIPLE or sample.height % SIDE_MULTIPLE:
-                raise SampleError(f"size {sample.width}x{sample.height} is not in multiples of {SIDE_MULTIPLE} pixels")
+                raise SampleError(f"sides {sample.width}x{sample.height} are not multiples of {SIDE_MULTIPLE} pixels")
+            assert info.autoencoder is not None
             decode_latent(sample, info.autoencoder)
     except SampleError as error:
         return [str(error)]

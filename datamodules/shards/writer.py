@@ -1,4 +1,4 @@
-"""Writes a data set. The same samples give the same bytes; dataset.json comes last and marks it complete."""
+"""Write a data set. Equal samples give equal bytes, and dataset.json is written last to mark it complete."""
 
 import hashlib
 import shutil
@@ -9,6 +9,7 @@ from typing import Any, Self
 import webdataset
 
 from datamodules.shards.schema import (
+    INFO_FILE,
     SPLITS,
     DatasetInfo,
     Kind,
@@ -24,19 +25,24 @@ _MARKER = ".building"
 
 
 class DatasetWriter:
-    """Context manager. Left without an error it completes the data set; killed or failed, it leaves no
-    dataset.json, and the next writer for the same folder starts over.
+    """A context manager that writes a data set.
+
+    Leaving it without an error completes the data set. A writer that is killed or fails leaves no dataset.json, and
+    the next writer for the same folder starts over.
 
     Args:
-        out: the data set's folder.
-        name: short name of the data.
-        source: where it comes from, for a reader.
-        autoencoder: what made the latents (needed for kind "latent").
-        samples_per_shard, bytes_per_shard: a shard is closed at whichever comes first. It is held in memory.
-        overwrite: replace a complete data set.
+        out: Folder of the data set.
+        kind: Whether samples are images or latents.
+        name: Short name of the data set.
+        source: Where the data come from, for a reader.
+        autoencoder: Description of the autoencoder that made the latents, required for kind "latent".
+        samples_per_shard: Number of samples after which a shard is closed. The open shard is kept in memory.
+        bytes_per_shard: Size at which a shard is closed.
+        overwrite: Replace a complete data set.
+        validation_is_train: Record that the validation split repeats the training split.
 
     Raises:
-        UserError: ``out`` holds a complete data set (without ``overwrite``), or shards that are not ours.
+        UserError: ``out`` contains a complete data set (without ``overwrite``) or folders that no writer made.
     """
 
     def __init__(
@@ -59,8 +65,9 @@ class DatasetWriter:
         _start_over(out, overwrite)
 
     def add(self, split: str, sample: Sample) -> None:
+        """Add a sample to "train" or "validation"."""
         if sample.extension not in extensions_of(self._kind):
-            raise ValueError(f"a data set of kind {self._kind!r} takes no .{sample.extension}")
+            raise ValueError(f"a data set of kind {self._kind!r} cannot store a .{sample.extension}")
         self._splits[split].add(serialize_sample(sample))
 
     def __enter__(self) -> Self:
@@ -86,7 +93,7 @@ class DatasetWriter:
             autoencoder=self._autoencoder,
             validation_is_train=self._validation_is_train,
         )
-        write_atomically(self._out / "dataset.json", serialize_info(info))
+        write_atomically(self._out / INFO_FILE, serialize_info(info))
         (self._out / _MARKER).unlink(missing_ok=True)
 
 
@@ -107,7 +114,7 @@ class _SplitWriter:
             self.close()
 
     def close(self) -> None:
-        """Writes what is pending as one shard."""
+        """Write the pending samples as one shard."""
         if not self._pending:
             return
         path = write_atomically(self._folder / f"{self._shard:05d}.tar", self._write_shard)
@@ -117,7 +124,7 @@ class _SplitWriter:
         self._pending, self._pending_bytes = [], 0
 
     def _write_shard(self, path: Path) -> None:
-        # Fixed owner and time: the fingerprint depends on the samples alone.
+        # Owner and time are fixed, so that the fingerprint only depends on the samples.
         with (
             path.open("wb") as file,
             webdataset.TarWriter(file, encoder=False, user="", group="", mode=0o644, mtime=0) as tar,
@@ -127,14 +134,16 @@ class _SplitWriter:
 
 
 def _start_over(out: Path, overwrite: bool) -> None:
-    complete, started = (out / "dataset.json").exists(), (out / _MARKER).exists()
+    complete, started = (out / INFO_FILE).exists(), (out / _MARKER).exists()
     if complete and not overwrite:
-        raise UserError(f"{out}: holds a complete data set already; choose another folder, or add --overwrite")
+        raise UserError(f"{out}: already contains a complete data set; choose another folder, or pass --overwrite")
     if not complete and not started and any((out / split).exists() for split in SPLITS):
-        raise UserError(f"{out}: has a train or validation folder that is no data set; choose another folder")
+        raise UserError(
+            f"{out}: contains a train or validation folder that is not part of a data set; choose another folder"
+        )
     out.mkdir(parents=True, exist_ok=True)
     (out / _MARKER).touch()
-    (out / "dataset.json").unlink(missing_ok=True)
+    (out / INFO_FILE).unlink(missing_ok=True)
     for split in SPLITS:
         shutil.rmtree(out / split, ignore_errors=True)
         (out / split).mkdir()

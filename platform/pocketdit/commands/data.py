@@ -1,4 +1,4 @@
-"""``lightning data``: build, validate or describe a data set. Nothing heavy is imported before a verb needs it."""
+"""``lightning data``: build, validate or describe a data set. Heavy modules are imported when a verb needs them."""
 
 import argparse
 from pathlib import Path
@@ -8,95 +8,108 @@ from pocketdit.errors import ConfigError, RunError
 
 
 def add_data(verbs: argparse._SubParsersAction) -> None:
+    """Add ``lightning data`` and its verbs to the command line."""
     data = verbs.add_parser("data", help="build, validate or describe a data set")
     kinds = data.add_subparsers(dest="kind", metavar="build|validate|stats", required=True)
-    build = kinds.add_parser("build", help="write shards from drawn scenes or a folder of pictures")
-    build.add_argument("source", help='"scenes", or a folder of pictures with captions (.txt, .json or one CSV)')
+    build = kinds.add_parser("build", help="build a data set from rendered scenes or a folder of images")
+    build.add_argument("source", help='"scenes", or a folder of images with captions (.txt, .json or one table)')
     build.add_argument("out", type=Path, help="folder of the new data set")
-    build.add_argument("--train", type=int, help="scenes: training samples (12 000)")
-    build.add_argument("--validation", default=None, help="scenes: validation samples (512); folder: share held out "
-                       '(0.05), or "same" to validate on the training pictures')  # fmt: skip
-    build.add_argument("--seed", type=int, default=0)
-    build.add_argument("--max-side", type=int, help="folder: shrink pictures whose longer side is greater")
+    build.add_argument("--train", type=int, help="scenes only: number of training samples (default: 12000)")
+    build.add_argument(
+        "--validation",
+        help="scenes: number of validation samples (default: 512); folder: share of images to hold out (default: "
+        '0.05), or "same" to validate on the training images',
+    )
+    build.add_argument("--seed", type=int, default=0, help="scenes only: seed of the scenes (default: %(default)s)")
+    build.add_argument("--max-side", type=int, help="folder only: scale down images whose longer side is larger")
     build.add_argument("--latents", type=Path, metavar="YAML", help="store latents of this experiment's autoencoder")
-    build.add_argument("--base-size", type=int, default=128, help="with --latents: size of the buckets")
-    build.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
-    build.add_argument("--if-missing", action="store_true", help="do nothing where the data set is there")
+    build.add_argument(
+        "--base-size",
+        type=int,
+        default=128,
+        help="with --latents: size of the buckets that images are cropped to (default: %(default)s)",
+    )
+    build.add_argument("--overwrite", action="store_true", help="replace an existing data set")
+    build.add_argument("--if-missing", action="store_true", help="do nothing if the data set already exists")
     build.set_defaults(call=call_data_build)
-    validate_dataset = kinds.add_parser("validate", help="check every sample of every shard")
-    validate_dataset.add_argument("path", type=Path)
-    validate_dataset.set_defaults(call=call_data_validate)
-    describe_dataset = kinds.add_parser("stats", help="sizes, aspect ratios, captions")
-    describe_dataset.add_argument("path", type=Path)
-    describe_dataset.add_argument("--sheet", type=Path, help="also write a contact sheet with captions to this PNG")
-    describe_dataset.add_argument("--latents", type=Path, metavar="YAML", help="also measure the latents' mean and standard "
-                       "deviation in each channel of this experiment's autoencoder")  # fmt: skip
-    describe_dataset.set_defaults(call=call_data_stats)
+    validate = kinds.add_parser("validate", help="check every sample of every shard")
+    validate.add_argument("path", type=Path, help="folder of the data set")
+    validate.set_defaults(call=call_data_validate)
+    stats = kinds.add_parser("stats", help="show sizes, buckets and captions")
+    stats.add_argument("path", type=Path, help="folder of the data set")
+    stats.add_argument("--sheet", type=Path, metavar="PNG", help="also write a contact sheet of images with captions")
+    stats.add_argument(
+        "--latents",
+        type=Path,
+        metavar="YAML",
+        help="also measure the mean and standard deviation of each latent channel of this experiment's autoencoder",
+    )
+    stats.set_defaults(call=call_data_stats)
 
 
 def call_data_build(args: argparse.Namespace) -> None:
+    """Run ``lightning data build``."""
     if args.if_missing and (args.out / "dataset.json").is_file():
-        print(f"{args.out} is there")
+        print(f"{args.out} already exists")
         return
-    share = None if args.validation in (None, "same") else number(args.validation, "--validation")
-    check(args, share)
-    autoencoder = None
-    if args.latents:
-        autoencoder, _ = autoencoder_of(args.latents)
+    validation = None if args.validation in (None, "same") else parse_number(args.validation, "--validation")
+    check_build_options(args, validation)
+    autoencoder = load_autoencoder(args.latents)[0] if args.latents else None
     from datamodules.shards.build import build_folder, build_scenes
 
     if args.source == "scenes":
-        validation = 512 if share is None else int(share)
-        print(
-            build_scenes(
-                args.out,
-                12_000 if args.train is None else args.train,
-                validation,
-                args.seed,
-                autoencoder=autoencoder,
-                base_size=args.base_size,
-                overwrite=args.overwrite,
-            )
+        report = build_scenes(
+            args.out,
+            12_000 if args.train is None else args.train,
+            512 if validation is None else int(validation),
+            args.seed,
+            autoencoder=autoencoder,
+            base_size=args.base_size,
+            overwrite=args.overwrite,
         )
     else:
-        print(
-            build_folder(
-                Path(args.source),
-                args.out,
-                validation_fraction=0.05 if share is None else share,
-                validation="same" if args.validation == "same" else "held-out",
-                max_side=args.max_side,
-                base_size=args.base_size,
-                autoencoder=autoencoder,
-                overwrite=args.overwrite,
-            )
+        report = build_folder(
+            Path(args.source),
+            args.out,
+            validation_fraction=0.05 if validation is None else validation,
+            validation="same" if args.validation == "same" else "held-out",
+            max_side=args.max_side,
+            base_size=args.base_size,
+            autoencoder=autoencoder,
+            overwrite=args.overwrite,
         )
-    print(f"next     lightning run experiments/elastic_pretrain.yaml data.init_args.path={args.out}")
+    print(report)
+    print(f"train on it with: lightning run experiments/elastic_pretrain.yaml data.init_args.path={args.out}")
 
 
-def check(args: argparse.Namespace, share: float | None) -> None:
-    """Raises ``ConfigError`` for numbers that no data set can have, and for options of the other source."""
-    scenes = args.source == "scenes"
-    if not scenes and args.train is not None:
-        raise ConfigError("--train is for scenes: a folder's pictures are all used")
-    if scenes and (args.max_side is not None or args.validation == "same"):
-        raise ConfigError(f"{'--max-side' if args.max_side is not None else '--validation same'} is for a folder")
-    if scenes and args.train is not None and args.train < 1:
+def check_build_options(args: argparse.Namespace, validation: float | None) -> None:
+    """Raise ``ConfigError`` for values that no data set can have, and for options that the source does not take."""
+    is_scenes = args.source == "scenes"
+    if not is_scenes and args.train is not None:
+        raise ConfigError("--train: only applies to scenes; all images of a folder are used")
+    if is_scenes and args.max_side is not None:
+        raise ConfigError("--max-side: only applies to a folder of images")
+    if is_scenes and args.validation == "same":
+        raise ConfigError("--validation same: only applies to a folder of images")
+    if is_scenes and args.train is not None and args.train < 1:
         raise ConfigError(f"--train {args.train}: must be at least 1")
     if args.max_side is not None and args.max_side < 1:
         raise ConfigError(f"--max-side {args.max_side}: must be at least 1")
-    if share is not None and not (share >= 1 and share.is_integer() if scenes else 0 <= share < 1):
-        expected = "a whole number of samples" if scenes else "a share from 0 to below 1"
-        raise ConfigError(f"--validation {args.validation}: expected {expected}")
+    if validation is None:
+        return
+    if is_scenes and not (validation >= 1 and validation.is_integer()):
+        raise ConfigError(f"--validation {args.validation}: must be a whole number of samples, at least 1")
+    if not is_scenes and not 0 <= validation < 1:
+        raise ConfigError(f"--validation {args.validation}: must be a share of at least 0 and less than 1")
 
 
-def autoencoder_of(file: Path) -> tuple[Any, int]:
-    """An experiment's autoencoder, on the GPU where there is one, and its pictures' size."""
+def load_autoencoder(experiment_file: Path) -> tuple[Any, int]:
+    """Build an experiment's autoencoder, on the GPU if available. Also returns the experiment's base size."""
     from pocketdit.config.component import build
     from pocketdit.config.experiment import kind_of
     from pocketdit.config.load import load
 
-    experiment = load(file, [], kind_of(file)).config
+    experiment = load(experiment_file, [], kind_of(experiment_file)).config
     autoencoder = build(experiment.autoencoder)
     import torch
 
@@ -104,25 +117,29 @@ def autoencoder_of(file: Path) -> tuple[Any, int]:
     return autoencoder, int(experiment.data.init_args.get("base_size", 128))
 
 
-def number(text: str, option: str) -> float:
+def parse_number(text: str, option: str) -> float:
+    """Parse the value of a command-line option."""
     try:
         return float(text)
     except ValueError:
-        raise ConfigError(f"{option} {text}: expected a number") from None
+        raise ConfigError(f"{option} {text}: must be a number") from None
 
 
 def call_data_validate(args: argparse.Namespace) -> None:
+    """Run ``lightning data validate``."""
     from datamodules.shards.validate import validate_dataset
 
     report = validate_dataset(args.path)
     print(report)
     if report.problems:
-        raise RunError(f"{args.path} is not in order: {len(report.problems)} problems above")
+        count = len(report.problems)
+        raise RunError(f"{args.path}: {count} {'problem' if count == 1 else 'problems'}, listed above")
 
 
 def call_data_stats(args: argparse.Namespace) -> None:
-    autoencoder, base_size = autoencoder_of(args.latents) if args.latents else (None, 128)
-    from datamodules.shards.stats import contact_sheet, latent_statistics, describe_dataset
+    """Run ``lightning data stats``."""
+    autoencoder, base_size = load_autoencoder(args.latents) if args.latents else (None, 128)
+    from datamodules.shards.stats import contact_sheet, describe_dataset, latent_statistics
 
     print(describe_dataset(args.path, base_size))
     if autoencoder is not None:

@@ -1,4 +1,4 @@
-"""Tiny data sets."""
+"""Fixtures that write tiny data sets."""
 
 import io
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def fixture_make_sample() -> Callable[..., Sample]:
 
 @pytest.fixture(name="make_dataset")
 def fixture_make_dataset(tmp_path: Path) -> Callable[..., Path]:
-    """make_dataset(train=40, validation=6, ...) -> its folder."""
+    """Return a function that writes a data set and returns its folder."""
 
     def make(train: int = 40, validation: int = 6, samples_per_shard: int = 7, name: str = "tiny") -> Path:
         out = tmp_path / name

@@ -1,4 +1,4 @@
-"""Kinds of broken shard: each is counted and skipped by the loader and named by validate."""
+"""Broken shards: the loader skips and counts each kind of damage, and validation reports it."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def _write(shard: Path, members: Members) -> None:
 
 
 def _edit(shard: Path, key: int, extension: str, content: bytes | None) -> None:
-    """Replaces (or, with None, takes out) a member."""
+    """Replace a member, or remove it if the content is None."""
     name = f"{key:08d}.{extension}"
     members = [(n, content if n == name else c) for n, c in _read(shard) if n != name or content is not None]
     _write(shard, [(n, c) for n, c in members if c is not None])
@@ -54,7 +54,7 @@ def _content(shard: Path, name: str) -> int:
 
 
 def _end(shard: Path) -> int:
-    """Where the last member ends, its padding included."""
+    """Return where the last member ends, including its padding."""
     with tarfile.open(shard) as tar:
         last = tar.getmembers()[-1]
         return last.offset_data + -(-last.size // 512) * 512
@@ -71,7 +71,7 @@ def _damage_header(shard: Path) -> None:
     shard.write_bytes(content)
 
 
-# Shard 00001.tar holds samples 7 to 13. Kind of damage: (what it does, rows lost, the reason that is given).
+# Shard 00001.tar contains samples 7 to 13. {kind of damage: (function, number of lost rows, reason)}.
 KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "truncated inside an image": (
         lambda s: _cut(s, _content(s, "00000010.png") + 20),
@@ -81,28 +81,28 @@ KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "truncated between members": (
         lambda s: _cut(s, _header(s, "00000010.png")),
         4,
-        r"sample 00000010: no image \(.*\) among \['json'\]",
+        r"sample 00000010: no image \(.*\) among the members \['json'\]",
     ),
     "truncated inside a header": (
         lambda s: _cut(s, _header(s, "00000010.json") + 100),
         4,
-        r"byte \d+: truncated: the end mark is missing",
+        r"byte \d+: truncated: the end-of-archive block is missing",
     ),
-    "end mark missing": (
+    "end-of-archive block missing": (
         lambda s: _cut(s, _end(s)),
         0,
-        r"byte \d+: truncated: the end mark is missing",
+        r"byte \d+: truncated: the end-of-archive block is missing",
     ),
     "damaged header": (_damage_header, 5, r"byte \d+: damaged: not a tar header"),
     "empty file": (lambda s: s.write_bytes(b""), 7, "byte 0: the file is empty"),
-    "no tar at all": (
+    "not a tar file": (
         lambda s: s.write_bytes(b"<html>not found</html>" * 99),
         7,
         "byte 0: not readable as tar",
     ),
-    "tar without samples": (lambda s: _write(s, []), 7, "holds no sample"),
+    "tar without samples": (lambda s: _write(s, []), 7, "contains no sample"),
     "image of garbage": (
-        lambda s: _edit(s, 9, "png", b"no picture"),
+        lambda s: _edit(s, 9, "png", b"not an image"),
         1,
         "sample 00000009: image does not decode",
     ),
@@ -112,7 +112,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
         "sample 00000009: image does not decode",
     ),
     "image missing": (lambda s: _edit(s, 9, "png", None), 1, "sample 00000009: no image"),
-    "json missing": (lambda s: _edit(s, 9, "json", None), 1, "sample 00000009: no json member"),
+    "json missing": (lambda s: _edit(s, 9, "json", None), 1, "sample 00000009: the json member is missing"),
     "json of garbage": (lambda s: _edit(s, 9, "json", b"{"), 1, "sample 00000009: json does not parse"),
     "json in another encoding": (
         lambda s: _edit(s, 9, "json", b'{"id": "\xff"}'),
@@ -122,17 +122,17 @@ KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "caption missing": (
         lambda s: _edit_json(s, 9, captions=[]),
         1,
-        'sample 00000009: json has no "captions"',
+        'sample 00000009: json: "captions" is not a list',
     ),
     "caption empty": (
         lambda s: _edit_json(s, 9, captions=["a", " "]),
         1,
-        "sample 00000009: a caption is empty",
+        'sample 00000009: json: "captions" contains an empty caption',
     ),
     "size wrong": (
         lambda s: _edit_json(s, 9, width=64),
         1,
-        r"sample 00000009: image is 160x96, json says 64x96",
+        r"sample 00000009: image is 160x96, the metadata says 64x96",
     ),
     "member twice": (
         lambda s: _write(s, [m for m in _read(s) for _ in range(1 + (m[0] == "00000009.json"))]),
@@ -143,7 +143,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_broken_shard_is_skipped_counted_and_named(
+def test_damage_is_skipped_counted_and_reported(
     make_dataset: Callable[..., Path], caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     damage, lost, reason = KINDS[kind]
@@ -161,18 +161,18 @@ def test_broken_shard_is_skipped_counted_and_named(
     assert len(messages) == module.skipped
     report = validate_dataset(path)
     assert report.samples["train"] == 40 - lost
-    named = "\n".join(line for line in report.problems if line.startswith("train/00001.tar: "))
-    for text in ("\n".join(messages), named):
+    reported = "\n".join(line for line in report.problems if line.startswith("train/00001.tar: "))
+    for text in ("\n".join(messages), reported):
         assert re.search(reason, text), text
 
 
-def test_a_batch_of_broken_samples_only_is_replaced_from_its_bucket(
+def test_batch_whose_samples_are_all_broken_is_replaced_from_its_bucket(
     make_dataset: Callable[..., Path],
 ) -> None:
     path = make_dataset(train=12, samples_per_shard=12)
     broken = [0, 4]  # of 0, 4, 8, the samples of 128x128
     for key in broken:
-        _edit(path / "train" / "00000.tar", key, "png", b"no picture")
+        _edit(path / "train" / "00000.tar", key, "png", b"not an image")
     module = ShardDataModule(str(path), batch_size=2, workers=0)
     batches = list(islice(module.train_dataloader(), 3 * module.batches_per_epoch))
     assert all(len(batch["ids"]) for batch in batches)
@@ -184,17 +184,19 @@ def test_a_batch_of_broken_samples_only_is_replaced_from_its_bucket(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_bucket_broken_throughout_ends_the_run_with_one_line(make_dataset: Callable[..., Path], workers: int) -> None:
+def test_bucket_whose_samples_are_all_broken_ends_the_run_with_one_line(
+    make_dataset: Callable[..., Path], workers: int
+) -> None:
     path = make_dataset(train=12, samples_per_shard=12)
     for key in (0, 4, 8):
-        _edit(path / "train" / "00000.tar", key, "png", b"no picture")
+        _edit(path / "train" / "00000.tar", key, "png", b"not an image")
     module = ShardDataModule(str(path), batch_size=2, workers=workers)
     with pytest.raises(RunError, match=r"all 3 samples of bucket 128x128 are broken") as error:
         list(islice(module.train_dataloader(), module.batches_per_epoch))
     assert "\n" not in str(error.value)
 
 
-def test_a_shard_that_goes_while_training_is_skipped(make_dataset: Callable[..., Path]) -> None:
+def test_shard_that_is_deleted_during_training_is_skipped(make_dataset: Callable[..., Path]) -> None:
     path = make_dataset()
     module = ShardDataModule(str(path), batch_size=4, workers=0)
     loader = module.train_dataloader()
@@ -208,14 +210,14 @@ def test_a_shard_that_goes_while_training_is_skipped(make_dataset: Callable[...,
     ("damage", "message"),
     [
         (lambda p: (p / "dataset.json").unlink(), "no dataset.json"),
-        (lambda p: (p / "dataset.json").write_text("{"), "not readable"),
-        (lambda p: (p / "dataset.json").write_text('{"schema": 9}'), "schema 9, this program reads schema 1"),
+        (lambda p: (p / "dataset.json").write_text("{"), "dataset.json: invalid"),
+        (lambda p: (p / "dataset.json").write_text('{"schema": 9}'), "schema 9 is not supported, expected 1"),
         (lambda p: (p / "dataset.json").write_text('{"schema": 1}'), "KeyError: 'kind'"),
         (lambda p: p.rename(p.parent / "elsewhere"), "no such data set"),
         (lambda p: [s.write_bytes(b"") for s in (p / "train").glob("*.tar")], "no readable training sample"),
     ],
 )
-def test_a_data_set_broken_as_a_whole_is_one_clear_line(
+def test_unusable_data_set_is_refused_with_one_line(
     make_dataset: Callable[..., Path], damage: Callable[[Path], object], message: str
 ) -> None:
     path = make_dataset()

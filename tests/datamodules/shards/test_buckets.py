@@ -1,4 +1,4 @@
-"""Buckets and the cut to them."""
+"""Buckets and cropping."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from datamodules.shards.buckets import Bucket, assign_buckets, bucket_list, cove
 
 
 @pytest.mark.parametrize(("base_size", "count"), [(64, 5), (128, 9), (256, 17), (512, 33), (1024, 45)])
-def test_list_has_sides_of_32_and_about_the_area(base_size: int, count: int) -> None:
+def test_sides_are_multiples_of_32_and_areas_are_similar(base_size: int, count: int) -> None:
     buckets = bucket_list(base_size)
     assert len(buckets) == count
     assert Bucket(base_size, base_size) in buckets
@@ -18,7 +18,7 @@ def test_list_has_sides_of_32_and_about_the_area(base_size: int, count: int) -> 
         assert Bucket(height, width) in buckets
 
 
-def test_embedded_sizes_are_buckets_of_their_own() -> None:
+def test_sizes_of_scenes_are_buckets() -> None:
     buckets = bucket_list(128)
     for size in ((128, 128), (160, 96), (96, 160)):
         assert buckets[nearest_bucket(*size, buckets)] == size
@@ -33,28 +33,28 @@ def test_embedded_sizes_are_buckets_of_their_own() -> None:
         ((9000, 10), (256, 64)),
     ],
 )
-def test_nearest_is_nearest_in_log_aspect(size: tuple[int, int], bucket: tuple[int, int]) -> None:
+def test_nearest_bucket_is_nearest_in_log_aspect_ratio(size: tuple[int, int], bucket: tuple[int, int]) -> None:
     buckets = bucket_list(128)
-    found = buckets[nearest_bucket(*size, buckets)]
-    assert found == bucket
+    nearest = buckets[nearest_bucket(*size, buckets)]
+    assert nearest == bucket
     ratio = np.log(size[0] / size[1])
     distances = [abs(ratio - np.log(w / h)) for w, h in buckets]
-    assert np.isclose(min(distances), abs(ratio - np.log(found.width / found.height)))
+    assert np.isclose(min(distances), abs(ratio - np.log(nearest.width / nearest.height)))
 
 
-def test_columns_and_single_pictures_agree() -> None:
+def test_assigning_columns_agrees_with_assigning_single_images() -> None:
     rng = np.random.default_rng(0)
     width, height = rng.integers(20, 900, 50), rng.integers(20, 900, 50)
-    buckets, which = assign_buckets(width, height, 256)
-    assert which.tolist() == [nearest_bucket(w, h, buckets) for w, h in zip(width, height, strict=True)]
+    buckets, bucket_of = assign_buckets(width, height, 256)
+    assert bucket_of.tolist() == [nearest_bucket(w, h, buckets) for w, h in zip(width, height, strict=True)]
 
 
 @pytest.mark.parametrize("size", [(500, 200), (200, 500), (64, 64), (161, 96), (160, 96)])
-@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
-def test_cut_is_inside_has_the_aspect_and_spans_a_side(size: tuple[int, int], place: float) -> None:
-    left, top, right, bottom = cover_box(*size, Bucket(160, 96), place, place)
+@pytest.mark.parametrize("position", [0.0, 0.5, 1.0])
+def test_crop_is_inside_has_the_aspect_ratio_and_spans_a_side(size: tuple[int, int], position: float) -> None:
+    left, top, right, bottom = cover_box(*size, Bucket(160, 96), position, position)
     assert 0 <= left < right <= size[0]
     assert 0 <= top < bottom <= size[1]
     assert np.isclose((right - left) / (bottom - top), 160 / 96)
     assert np.isclose(right - left, size[0]) or np.isclose(bottom - top, size[1])
-    assert np.isclose(left, place * (size[0] - (right - left)))
+    assert np.isclose(left, position * (size[0] - (right - left)))

@@ -1,7 +1,8 @@
-"""Building from the embedded scenes and from folders of pictures."""
+"""Building data sets from scenes and from folders of images."""
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from datamodules.shards.build import build_folder, build_scenes
 from datamodules.shards.decode import decode_latent
 from datamodules.shards.index import load_index
+from datamodules.shards.latents import describe_autoencoder
 from datamodules.shards.module import ShardDataModule
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import Sample, read_info
@@ -23,7 +25,7 @@ from pocketdit.encoders.dct import DCTAutoencoder
 from pocketdit.errors import UserError
 
 
-def _picture(path: Path, size: tuple[int, int] = (200, 150), mode: str = "RGB", **options: object) -> Path:
+def _save_image(path: Path, size: tuple[int, int] = (200, 150), mode: str = "RGB", **options: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(len(path.name)).integers(0, 256, (3, 4, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize(size).convert(mode).save(path, **options)
@@ -31,16 +33,16 @@ def _picture(path: Path, size: tuple[int, int] = (200, 150), mode: str = "RGB", 
 
 
 def _build(source: Path, out: Path, **options: object) -> dict[str, Sample]:
-    """All samples by id."""
+    """Build a data set from a folder and return its samples by id."""
     build_folder(source, out, progress=False, **options)
     report = validate_dataset(out)
     assert report.problems == []
-    found = {}
+    samples = {}
     for split in ("train", "validation"):
         index = load_index(out, split, "image")
         reader = ShardReader(index)
-        found.update({sample.id: sample for sample in map(reader.sample, range(len(index)))})
-    return found
+        samples.update({sample.id: sample for sample in map(reader.read_sample, range(len(index)))})
+    return samples
 
 
 def _decoded(sample: Sample) -> np.ndarray:
@@ -48,7 +50,7 @@ def _decoded(sample: Sample) -> np.ndarray:
 
 
 class Averages:
-    """An autoencoder of means over 8x8 pixels."""
+    """An autoencoder whose latents are the averages of 8x8 pixels."""
 
     channels, factor = 3, 8
 
@@ -60,11 +62,11 @@ class Averages:
 
 
 def test_captions_come_from_txt_json_or_a_table(tmp_path: Path) -> None:
-    source = tmp_path / "pictures"
-    _picture(source / "a.png").with_suffix(".txt").write_text("a cat\n\n a long  cat \n")
-    _picture(source / "deep" / "b.jpg").with_suffix(".json").write_text('{"caption": "a dog"}')
-    _picture(source / "c.webp").with_suffix(".json").write_text('{"captions": ["a bird", "a long bird"]}')
-    _picture(source / "d.bmp")
+    source = tmp_path / "source"
+    _save_image(source / "a.png").with_suffix(".txt").write_text("a cat\n\n a long  cat \n")
+    _save_image(source / "deep" / "b.jpg").with_suffix(".json").write_text('{"caption": "a dog"}')
+    _save_image(source / "c.webp").with_suffix(".json").write_text('{"captions": ["a bird", "a long bird"]}')
+    _save_image(source / "d.bmp")
     (source / "captions.csv").write_text('file,caption\nd.bmp,"a fish, red"\nd.bmp,a long fish\na.png,no\n')
     samples = _build(source, tmp_path / "out")
     assert {name: sample.captions for name, sample in samples.items()} == {
@@ -84,24 +86,24 @@ def test_captions_come_from_txt_json_or_a_table(tmp_path: Path) -> None:
             "metadata.jsonl",
             '{"file_name": "x/a.png", "text": "one"}\n\n{"file": "b.png", "captions": ["two"]}\n',
         ),
-        ("given.csv", "\ufefffile,caption\nx/a.png,one\nb.png,two\n"),
+        ("explicit.csv", "\ufefffile,caption\nx/a.png,one\nb.png,two\n"),
     ],
 )
-def test_tables_of_several_kinds(tmp_path: Path, name: str, text: str) -> None:
-    source = tmp_path / "pictures"
-    _picture(source / "x" / "a.png")
-    _picture(source / "b.png").with_suffix(".txt").write_text("beside")
+def test_table_formats(tmp_path: Path, name: str, text: str) -> None:
+    source = tmp_path / "source"
+    _save_image(source / "x" / "a.png")
+    _save_image(source / "b.png").with_suffix(".txt").write_text("next to it")
     table = source / name
     table.write_text(text)
-    given = table if name == "given.csv" else None
-    samples = _build(source, tmp_path / "out", captions=given)
+    explicit = table if name == "explicit.csv" else None
+    samples = _build(source, tmp_path / "out", captions=explicit)
     assert samples["x/a.png"].captions == ("one",)
-    assert samples["b.png"].captions == (("two",) if given else ("beside",))
+    assert samples["b.png"].captions == (("two",) if explicit else ("next to it",))
 
 
-def test_bytes_stay_where_they_can(tmp_path: Path) -> None:
-    source = tmp_path / "pictures"
-    kept = [_picture(source / name) for name in ("a.png", "b.jpg", "c.jpeg", "d.webp", "E.JPG")]
+def test_bytes_are_kept_where_possible(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    kept = [_save_image(source / name) for name in ("a.png", "b.jpg", "c.jpeg", "d.webp", "E.JPG")]
     for path in kept:
         path.with_suffix(".txt").write_text("x")
     samples = _build(source, tmp_path / "out")
@@ -109,75 +111,75 @@ def test_bytes_stay_where_they_can(tmp_path: Path) -> None:
     assert all(samples[path.name].payload == path.read_bytes() for path in kept)
 
 
-def test_pictures_are_turned_laid_on_white_and_converted(tmp_path: Path) -> None:
-    source = tmp_path / "pictures"
+def test_images_are_rotated_composited_on_white_and_converted(tmp_path: Path) -> None:
+    source = tmp_path / "source"
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise
-    upright = np.asarray(Image.open(_picture(tmp_path / "plain.png", size=(200, 152))))
-    _picture(source / "plain.png", size=(200, 152))
-    Image.fromarray(upright).save(source / "turned.png", exif=exif)
-    Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(source / "clear.png")
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise
+    upright = np.asarray(Image.open(_save_image(tmp_path / "plain.png", size=(200, 152))))
+    _save_image(source / "plain.png", size=(200, 152))
+    Image.fromarray(upright).save(source / "rotated.png", exif=exif)
+    Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(source / "transparent.png")
     palette = Image.new("P", (64, 64), 1)
     palette.putpalette([0, 0, 0, 9, 9, 9])
     palette.save(source / "palette.png", transparency=1)
     Image.fromarray(np.full((64, 64), 32768, dtype=np.uint16)).save(source / "deep.png")
-    _picture(source / "grey.tif", mode="L")
-    _picture(source / "print.jpg", mode="CMYK")
+    _save_image(source / "gray.tif", mode="L")
+    _save_image(source / "print.jpg", mode="CMYK")
     for path in list(source.iterdir()):
         path.with_suffix(".txt").write_text("x")
     samples = _build(source, tmp_path / "out")
     assert all(_decoded(sample).ndim == 3 and _decoded(sample).shape[2] == 3 for sample in samples.values())
-    assert np.array_equal(_decoded(samples["turned.png"]), np.rot90(upright, k=-1))
-    assert (_decoded(samples["clear.png"]) == 255).all()
+    assert np.array_equal(_decoded(samples["rotated.png"]), np.rot90(upright, k=-1))
+    assert (_decoded(samples["transparent.png"]) == 255).all()
     assert (_decoded(samples["palette.png"]) == 255).all()
     assert (_decoded(samples["deep.png"]) == 128).all()
     assert samples["print.jpg"].extension == "jpg"
 
 
-def test_max_side_scales_down_only(tmp_path: Path) -> None:
-    source = tmp_path / "pictures"
+def test_max_side_only_scales_down(tmp_path: Path) -> None:
+    source = tmp_path / "source"
     for name, size in (("wide.png", (400, 100)), ("small.png", (50, 60))):
-        _picture(source / name, size=size).with_suffix(".txt").write_text("x")
+        _save_image(source / name, size=size).with_suffix(".txt").write_text("x")
     samples = _build(source, tmp_path / "out", max_side=200)
     assert (samples["wide.png"].width, samples["wide.png"].height) == (200, 50)
     assert (samples["small.png"].width, samples["small.png"].height) == (50, 60)
 
 
-def test_unusable_pictures_are_counted_with_their_reason(tmp_path: Path) -> None:
-    source = tmp_path / "pictures"
+def test_unusable_images_are_skipped_with_a_reason(tmp_path: Path) -> None:
+    source = tmp_path / "source"
     for name in ("good.png", "fine.png"):
-        _picture(source / name).with_suffix(".txt").write_text("x")
-    _picture(source / "silent.png")
-    _picture(source / "blank.png").with_suffix(".txt").write_text(" \n")
-    _picture(source / "odd.png").with_suffix(".json").write_text("[")
-    (source / "fake.jpg").write_bytes(b"no picture")
+        _save_image(source / name).with_suffix(".txt").write_text("x")
+    _save_image(source / "silent.png")
+    _save_image(source / "blank.png").with_suffix(".txt").write_text(" \n")
+    _save_image(source / "odd.png").with_suffix(".json").write_text("[")
+    (source / "fake.jpg").write_bytes(b"not an image")
     (source / "fake.txt").write_text("x")
-    (source / "._good.png").write_bytes(b"left by an archive")
-    half = _picture(source / "half.png", size=(300, 300))
+    (source / "._good.png").write_bytes(b"macOS archive metadata")
+    half = _save_image(source / "half.png", size=(300, 300))
     half.write_bytes(half.read_bytes()[:300])
     half.with_suffix(".txt").write_text("x")
     (source / "captions.csv").write_text("file,caption\ngone.png,x\n")
     report = build_folder(source, tmp_path / "out", progress=False)
-    reasons = {entry.id.rsplit("/", 1)[-1]: entry.reason for entry in report.left}
+    reasons = {entry.id.rsplit("/", 1)[-1]: entry.reason for entry in report.skipped}
     assert (report.train, report.validation) == (1, 1)
     assert reasons.keys() == {"silent.png", "blank.png", "odd.png", "fake.jpg", "half.png", "gone.png"}
     assert reasons["silent.png"].startswith("no caption")
-    assert reasons["blank.png"] == "blank.txt holds no caption"
+    assert reasons["blank.png"] == "blank.txt does not contain a caption"
     assert reasons["odd.png"].startswith("odd.json is not readable")
     assert reasons["half.png"].startswith("does not decode")
-    assert str(report).endswith("1 train, 1 validation samples, 6 left out")
+    assert str(report).endswith("1 train, 1 validation samples, 6 images skipped")
 
 
 @pytest.mark.parametrize(
     ("count", "fraction", "held_out"),
     [(1, 0.05, 0), (2, 0.05, 1), (2, 0.99, 1), (9, 0.0, 0), (40, 0.25, None)],
 )
-def test_split_is_stable_and_neither_side_is_empty(
+def test_split_is_reproducible_and_neither_side_is_empty(
     tmp_path: Path, count: int, fraction: float, held_out: int | None
 ) -> None:
-    source = tmp_path / "pictures"
+    source = tmp_path / "source"
     for number in range(count):
-        _picture(source / f"{number}.png", size=(32, 32)).with_suffix(".txt").write_text("x")
+        _save_image(source / f"{number}.png", size=(32, 32)).with_suffix(".txt").write_text("x")
     reports = [build_folder(source, tmp_path / name, validation_fraction=fraction, progress=False) for name in "ab"]
     assert reports[0].train == reports[1].train
     assert reports[0].train + reports[0].validation == count
@@ -185,10 +187,10 @@ def test_split_is_stable_and_neither_side_is_empty(
     assert read_info(tmp_path / "a").fingerprint == read_info(tmp_path / "b").fingerprint
 
 
-def test_same_pictures_can_serve_for_validation(tmp_path: Path) -> None:
-    source = tmp_path / "pictures"
+def test_validation_can_repeat_the_training_images(tmp_path: Path) -> None:
+    source = tmp_path / "source"
     for number in range(3):
-        _picture(source / f"{number}.png").with_suffix(".txt").write_text("x")
+        _save_image(source / f"{number}.png").with_suffix(".txt").write_text("x")
     report = build_folder(source, tmp_path / "out", validation="same", progress=False)
     assert (report.train, report.validation) == (3, 3)
     assert validate_dataset(tmp_path / "out").problems == []
@@ -198,35 +200,37 @@ def test_same_pictures_can_serve_for_validation(tmp_path: Path) -> None:
     ("prepare", "message"),
     [
         (lambda s: None, "no such folder"),
-        (lambda s: s.mkdir(), "no picture"),
-        (lambda s: _picture(s / "a.png"), "none of 1 pictures is usable, the first: a.png: no caption"),
+        (lambda s: s.mkdir(), "contains no image"),
+        (lambda s: _save_image(s / "a.png"), "none of the 1 images is usable, the first: a.png: no caption"),
         (
-            lambda s: (_picture(s / "a.png"), (s / "captions.csv").write_text("name,text\n")),
-            "no column 'file'",
+            lambda s: (_save_image(s / "a.png"), (s / "captions.csv").write_text("name,text\n")),
+            "the column 'file' .* is missing",
         ),
-        (lambda s: (_picture(s / "a.png"), (s / "captions.csv").write_bytes(b"file,caption\n\xff")), "UTF-8"),
+        (lambda s: (_save_image(s / "a.png"), (s / "captions.csv").write_bytes(b"file,caption\n\xff")), "UTF-8"),
         (
             lambda s: (s.mkdir(), (s / "a.png").write_bytes(b"x"), (s / "a.txt").write_text("x")),
-            "none of 1 pictures is usable, the first: a.png: does not decode",
+            "none of the 1 images is usable, the first: a.png: does not decode",
         ),
     ],
 )
-def test_nothing_usable_is_one_clear_line(tmp_path: Path, prepare: Callable[[Path], object], message: str) -> None:
-    prepare(tmp_path / "pictures")
+def test_folder_without_a_usable_image_is_refused_with_one_line(
+    tmp_path: Path, prepare: Callable[[Path], object], message: str
+) -> None:
+    prepare(tmp_path / "source")
     with pytest.raises(UserError, match=message) as error:
-        build_folder(tmp_path / "pictures", tmp_path / "out", progress=False)
+        build_folder(tmp_path / "source", tmp_path / "out", progress=False)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out" / "dataset.json").exists()
 
 
-def test_scenes_are_reproducible_disjoint_and_annotated(tmp_path: Path) -> None:
+def test_scenes_are_reproducible_and_annotated(tmp_path: Path) -> None:
     for name in ("a", "b"):
         build_scenes(tmp_path / name, 30, 10, seed=5, progress=False)
     assert read_info(tmp_path / "a").fingerprint == read_info(tmp_path / "b").fingerprint
     report = validate_dataset(tmp_path / "a")
     assert report.problems == []
     assert report.samples == {"train": 30, "validation": 10}
-    sample = ShardReader(load_index(tmp_path / "a", "train", "image")).sample(0)
+    sample = ShardReader(load_index(tmp_path / "a", "train", "image")).read_sample(0)
     assert sample.annotations is not None
     assert {"objects", "geneval"} <= sample.annotations.keys()
     build_scenes(tmp_path / "c", 30, 10, seed=6, progress=False)
@@ -234,12 +238,12 @@ def test_scenes_are_reproducible_disjoint_and_annotated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("image_format", ["jpg", "webp"])
-def test_scenes_in_other_formats(tmp_path: Path, image_format: str) -> None:
+def test_scenes_in_other_image_formats(tmp_path: Path, image_format: str) -> None:
     build_scenes(tmp_path / "a", 5, 2, image_format=image_format, progress=False)  # type: ignore[arg-type]
     assert validate_dataset(tmp_path / "a").problems == []
 
 
-def test_latents_are_those_of_the_cut_pictures(tmp_path: Path) -> None:
+def test_latents_are_those_of_the_cropped_images(tmp_path: Path) -> None:
     build_scenes(tmp_path / "images", 12, 2, progress=False)
     build_scenes(tmp_path / "latents", 12, 2, autoencoder=Averages(), progress=False)
     assert validate_dataset(tmp_path / "latents").problems == []
@@ -257,26 +261,28 @@ def test_latents_are_those_of_the_cut_pictures(tmp_path: Path) -> None:
         assert torch.allclose(latent, expected, atol=1e-3)
 
 
-def test_stats_and_contact_sheet(tmp_path: Path) -> None:
+def test_description_and_contact_sheet(tmp_path: Path) -> None:
     build_scenes(tmp_path / "a", 20, 3, progress=False)
     text = describe_dataset(tmp_path / "a")
     assert "train: 20 samples, 1 shards" in text
-    assert "bucket 128x128" in text
+    assert re.search(r"bucket +samples +share\n.*\n(.*\n)*128x128 +\d+ +\d+\.\d %", text)
     assert "words of the first caption" in text
     sheet = Image.open(contact_sheet(tmp_path / "a", tmp_path / "sheet.png", count=8, columns=4))
     assert sheet.size == (4 * 192, 2 * 256)
     build_scenes(tmp_path / "b", 4, 1, autoencoder=Averages(), progress=False)
     assert "latent data set" in describe_dataset(tmp_path / "b")
-    with pytest.raises(UserError, match="holds latents"):
+    with pytest.raises(UserError, match="stores latents"):
         contact_sheet(tmp_path / "b", tmp_path / "sheet.png")
 
 
-def test_latent_statistics_are_those_of_all_latents_stacked(tmp_path: Path) -> None:
+def test_latent_statistics_are_those_of_all_latents(tmp_path: Path) -> None:
     autoencoder = DCTAutoencoder(center=0.5)
     build_scenes(tmp_path / "a", 12, 0, autoencoder=autoencoder, progress=False)
     build_scenes(tmp_path / "b", 12, 0, progress=False)
     reader = ShardReader(load_index(tmp_path / "a", "train", "latent"))
-    stacked = torch.cat([decode_latent(reader.sample(row)).flatten(1) for row in range(12)], dim=1)
+    described = describe_autoencoder(autoencoder, base_size=128)
+    latents = [decode_latent(reader.read_sample(row), described) for row in range(12)]
+    stacked = torch.cat([latent.flatten(1) for latent in latents], dim=1)
     for name, expected in (("mean", stacked.mean(1)), ("std", stacked.std(1, correction=0))):
         for folder in ("a", "b"):
             text = latent_statistics(tmp_path / folder, autoencoder)
@@ -284,7 +290,7 @@ def test_latent_statistics_are_those_of_all_latents_stacked(tmp_path: Path) -> N
             torch.testing.assert_close(torch.tensor(values), expected, atol=2e-3, rtol=0.01)
 
 
-def test_dataset_json_names_its_source(tmp_path: Path) -> None:
+def test_dataset_json_records_its_source(tmp_path: Path) -> None:
     build_scenes(tmp_path / "a", 2, 0, seed=3, progress=False)
     data = json.loads((tmp_path / "a" / "dataset.json").read_text())
     assert (data["schema"], data["kind"], data["source"]) == (1, "image", "datamodules.scenes, seed 3")

@@ -1,4 +1,4 @@
-"""The index and its cache."""
+"""The index, its cache, and the reader."""
 
 import io
 import tarfile
@@ -14,16 +14,16 @@ from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import Sample, serialize_sample
 
 
-def test_every_row_reads_its_own_sample(make_dataset: Callable[..., Path]) -> None:
+def test_each_row_reads_its_own_sample(make_dataset: Callable[..., Path]) -> None:
     index = load_index(make_dataset(), "train", "image")
     reader = ShardReader(index)
-    samples = [reader.sample(row) for row in range(len(index))]
+    samples = [reader.read_sample(row) for row in range(len(index))]
     assert [sample.id for sample in samples] == [f"train-{i}" for i in range(40)]
     assert [(sample.width, sample.height) for sample in samples] == list(zip(index.width, index.height, strict=True))
-    assert reader.members(9).key == "00000009"
+    assert reader.read_members(9).key == "00000009"
 
 
-def test_rows_of_a_shard_tile_it(make_dataset: Callable[..., Path]) -> None:
+def test_rows_cover_their_shard_without_gaps(make_dataset: Callable[..., Path]) -> None:
     index = load_index(make_dataset(), "train", "image")
     for shard in range(len(index.shards)):
         rows = np.flatnonzero(index.shard == shard)
@@ -50,7 +50,7 @@ def test_cache_is_used_until_a_shard_changes(
     assert len(built) == 3
 
 
-def test_skipped_samples_are_remembered_by_the_cache(make_dataset: Callable[..., Path]) -> None:
+def test_cache_stores_skipped_samples(make_dataset: Callable[..., Path]) -> None:
     path = make_dataset()
     shard = path / "train" / "00003.tar"
     shard.write_bytes(shard.read_bytes()[:2000])
@@ -59,9 +59,7 @@ def test_skipped_samples_are_remembered_by_the_cache(make_dataset: Callable[...,
     assert str(first.skipped[-1]).startswith("train/00003.tar: byte ")
 
 
-def test_a_folder_that_cannot_be_written_needs_no_cache(
-    make_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_only_folder_needs_no_cache(make_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError("read-only")
 
@@ -71,22 +69,23 @@ def test_a_folder_that_cannot_be_written_needs_no_cache(
     assert not (path / "train" / "index.safetensors").exists()
 
 
-def test_digest_does_not_depend_on_the_place(make_dataset: Callable[..., Path]) -> None:
+def test_digest_does_not_depend_on_the_folder(make_dataset: Callable[..., Path]) -> None:
     first, second = (load_index(make_dataset(name=name), "train", "image") for name in ("a", "b"))
     other = load_index(make_dataset(train=39, name="c"), "train", "image")
     assert first.digest == second.digest != other.digest
 
 
-def test_reader_keeps_few_files_open(make_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datamodules.shards.reader._OPEN_FILES", 2)
+def test_reader_limits_its_open_files(make_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datamodules.shards.reader._MAX_OPEN_FILES", 2)
     reader = ShardReader(load_index(make_dataset(), "train", "image"))
-    assert [reader.sample(row).id for row in (0, 8, 15, 22, 0, 39)] == [f"train-{row}" for row in (0, 8, 15, 22, 0, 39)]
+    rows = (0, 8, 15, 22, 0, 39)
+    assert [reader.read_sample(row).id for row in rows] == [f"train-{row}" for row in rows]
     assert len(reader._files) == 2
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_tars_of_other_programs_are_read(tmp_path: Path, make_sample: Callable[..., Sample], form: int) -> None:
-    """Folders, long and foreign names, and members that are none of a sample's."""
+def test_tar_files_of_other_programs_are_read(tmp_path: Path, make_sample: Callable[..., Sample], form: int) -> None:
+    """Folders, long names, names that are not ASCII, and additional members."""
     folder = tmp_path / "train"
     folder.mkdir()
     long = "x" * (60 if form == tarfile.USTAR_FORMAT else 150)
@@ -103,6 +102,6 @@ def test_tars_of_other_programs_are_read(tmp_path: Path, make_sample: Callable[.
     index = load_index(tmp_path, "train", "image")
     reader = ShardReader(index)
     assert index.skipped == ()
-    assert [reader.sample(row).id for row in range(3)] == ["train-0", "train-1", "train-2"]
-    assert reader.members(1).key == f"d/{long}é1"
-    assert set(reader.members(2).members) == {"json", "png", "txt"}
+    assert [reader.read_sample(row).id for row in range(3)] == ["train-0", "train-1", "train-2"]
+    assert reader.read_members(1).key == f"d/{long}é1"
+    assert set(reader.read_members(2).members) == {"json", "png", "txt"}

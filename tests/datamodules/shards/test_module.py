@@ -1,4 +1,4 @@
-"""The data module in a loader and under a real Lightning trainer."""
+"""The data module, alone and in a Lightning trainer."""
 
 import logging
 import multiprocessing
@@ -12,8 +12,11 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules.shards.loader import BatchLoader, SkipCount
+from datamodules.shards.build import build_scenes
+from datamodules.shards.loader import BatchLoader, SkippedSamples
 from datamodules.shards.module import ShardDataModule
+from pocketdit.data_contract import DataDescription, DescribedData
+from pocketdit.encoders.dct import DCTAutoencoder
 from pocketdit.errors import ConfigError, RunError
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -30,7 +33,7 @@ def _take(module: ShardDataModule, count: int) -> Seen:
 
 
 class Recorder(LightningModule):
-    """Manual optimisation of one weight; keeps what each step saw."""
+    """Optimizes one weight manually and records the batches of each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ def test_batch_has_the_documented_entries(make_dataset: Callable[..., Path]) -> 
     assert batch["skipped"] == []
 
 
-def test_an_epoch_holds_every_sample_with_its_own_picture_and_caption(
+def test_epoch_contains_every_sample_with_its_own_image_and_caption(
     make_dataset: Callable[..., Path],
 ) -> None:
     module = ShardDataModule(str(make_dataset()), batch_size=4, workers=0, caption="short")
@@ -88,24 +91,24 @@ def test_an_epoch_holds_every_sample_with_its_own_picture_and_caption(
         assert batch["keys"] == [f"{row:08d}" for row in batch["ids"].tolist()]
 
 
-def test_any_number_of_workers_gives_the_same_sequence(make_dataset: Callable[..., Path]) -> None:
+def test_order_does_not_depend_on_the_number_of_workers(make_dataset: Callable[..., Path]) -> None:
     path = str(make_dataset())
     options: dict[str, Any] = {"batch_size": 4, "crop": "random", "flip": True}
-    alone, one, two = (_take(ShardDataModule(path, workers=workers, **options), 30) for workers in (0, 1, 2))
-    assert alone == one == two
+    zero, one, two = (_take(ShardDataModule(path, workers=workers, **options), 30) for workers in (0, 1, 2))
+    assert zero == one == two
 
 
-def test_spawned_workers_give_the_same_sequence(make_dataset: Callable[..., Path]) -> None:
+def test_spawned_workers_give_the_same_batches(make_dataset: Callable[..., Path]) -> None:
     module = ShardDataModule(str(make_dataset()), batch_size=4, workers=0)
     expected = _take(module, 3)
-    requests = list(islice(module._stream(), 3))
+    requests = list(islice(module._order(), 3))
     batches = module._batches(module._split("train"))
-    loader = BatchLoader(batches, lambda: requests, workers=1, skips=SkipCount(), start_method="spawn")
+    loader = BatchLoader(batches, lambda: requests, workers=1, skipped=SkippedSamples(), start_method="spawn")
     assert [_seen(batch) for batch in loader] == expected
 
 
 @pytest.mark.parametrize("start", [1, 5, 13])
-def test_resume_without_a_trainer_is_the_tail(make_dataset: Callable[..., Path], start: int) -> None:
+def test_resuming_without_a_trainer_gives_the_remaining_batches(make_dataset: Callable[..., Path], start: int) -> None:
     path = str(make_dataset())
     whole = _take(ShardDataModule(path, batch_size=4, workers=0), 20)
     module = ShardDataModule(path, batch_size=4, workers=2)
@@ -114,7 +117,7 @@ def test_resume_without_a_trainer_is_the_tail(make_dataset: Callable[..., Path],
 
 
 @pytest.mark.parametrize("stop", [3, 9, 14])
-def test_a_resumed_trainer_sees_what_an_uninterrupted_one_sees(
+def test_resumed_trainer_sees_the_batches_of_an_uninterrupted_one(
     make_dataset: Callable[..., Path], tmp_path: Path, stop: int
 ) -> None:
     path, total = str(make_dataset()), 18
@@ -123,7 +126,7 @@ def test_a_resumed_trainer_sees_what_an_uninterrupted_one_sees(
 
     saver = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=stop, save_top_k=-1, filename="{step}")
     first = Recorder()
-    # Goes on for two steps after the checkpoint, as a run does that is killed between two checkpoints.
+    # Trains for two more steps after the checkpoint, like a run that is killed between two checkpoints.
     options = {"callbacks": [saver], "enable_checkpointing": True}
     _trainer(tmp_path, stop + 2, **options).fit(first, ShardDataModule(path, batch_size=4, workers=2))
 
@@ -141,7 +144,7 @@ def test_a_resumed_trainer_sees_what_an_uninterrupted_one_sees(
     assert state["batches"] == total
 
 
-def test_validation_between_steps_and_checkpoints_during_it_do_not_move_the_sequence(
+def test_validation_and_checkpoints_during_it_do_not_change_the_training_batches(
     make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = str(make_dataset())
@@ -163,7 +166,7 @@ def test_validation_between_steps_and_checkpoints_during_it_do_not_move_the_sequ
     assert first.seen[:4] + second.seen == whole.seen
 
 
-def test_lightning_epochs_cut_the_stream_without_loss(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
+def test_lightning_epochs_do_not_change_the_training_batches(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
     path = str(make_dataset())
     whole = Recorder()
     _trainer(tmp_path, 10).fit(whole, ShardDataModule(path, batch_size=4, workers=0))
@@ -181,13 +184,13 @@ def test_lightning_epochs_cut_the_stream_without_loss(make_dataset: Callable[...
         ({"window": 1}, "window was 64, now 1"),
     ],
 )
-def test_a_changed_setting_is_refused_unless_allowed(
+def test_changed_setting_is_refused_unless_allowed(
     make_dataset: Callable[..., Path], change: dict[str, Any], message: str
 ) -> None:
     path = str(make_dataset())
     options = {"batch_size": 4, "workers": 0}
     state = {**ShardDataModule(path, **options).state_dict(), "batches": 10, "samples": 32}
-    with pytest.raises(RunError, match=message) as refusal:
+    with pytest.raises(RunError, match=f"{message}; .*--allow-changes") as refusal:
         ShardDataModule(path, **{**options, **change}).load_state_dict(state)
     assert "\n" not in str(refusal.value)
     module = ShardDataModule(path, **{**options, **change}, allow_changes=True)
@@ -195,13 +198,13 @@ def test_a_changed_setting_is_refused_unless_allowed(
     assert module.start_batch == round(32 / 40 * module.batches_per_epoch)
 
 
-def test_changed_data_is_refused(make_dataset: Callable[..., Path]) -> None:
+def test_changed_data_are_refused(make_dataset: Callable[..., Path]) -> None:
     state = ShardDataModule(str(make_dataset()), batch_size=4).state_dict()
     with pytest.raises(RunError, match="fingerprint was"):
         ShardDataModule(str(make_dataset(train=39, name="other")), batch_size=4).load_state_dict(state)
 
 
-def test_two_ranks_share_validation_and_training(make_dataset: Callable[..., Path]) -> None:
+def test_ranks_divide_the_validation_samples(make_dataset: Callable[..., Path]) -> None:
     path = str(make_dataset(validation=13))
 
     class _Trainer:
@@ -222,14 +225,14 @@ def test_two_ranks_share_validation_and_training(make_dataset: Callable[..., Pat
     assert sorted(rows) == list(range(11))
 
 
-def test_validation_is_the_same_in_every_pass(make_dataset: Callable[..., Path]) -> None:
+def test_validation_batches_are_the_same_in_every_pass(make_dataset: Callable[..., Path]) -> None:
     loader = ShardDataModule(str(make_dataset()), batch_size=4, workers=1).val_dataloader()
     first = [_seen(batch) for batch in loader]
-    next(iter(loader))  # a pass that is broken off, as Lightning's sanity check does
+    next(iter(loader))  # an unfinished pass, like Lightning's sanity check
     assert [_seen(batch) for batch in loader] == first
 
 
-def test_workers_end_with_the_fit(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
+def test_workers_end_when_the_fit_ends_or_fails(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
     path = str(make_dataset())
     validate = {"limit_val_batches": None, "val_check_interval": 2, "check_val_every_n_epoch": None}
     before = set(multiprocessing.active_children())
@@ -238,15 +241,15 @@ def test_workers_end_with_the_fit(make_dataset: Callable[..., Path], tmp_path: P
     assert set(multiprocessing.active_children()) == before
 
     def fail(*_: Any) -> None:
-        raise ValueError("as asked")
+        raise ValueError("on purpose")
 
     model.on_validation_end = fail  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match="as asked"):
+    with pytest.raises(ValueError, match="on purpose"):
         _trainer(tmp_path, 4, **validate).fit(model, module)
     assert set(multiprocessing.active_children()) == before
 
 
-def test_loading_leaves_the_global_random_state_alone(make_dataset: Callable[..., Path]) -> None:
+def test_loading_does_not_change_the_global_random_state(make_dataset: Callable[..., Path]) -> None:
     module = ShardDataModule(str(make_dataset()), batch_size=4, workers=2)
     before = torch.get_rng_state()
     _take(module, 2)
@@ -257,11 +260,35 @@ def test_loading_leaves_the_global_random_state_alone(make_dataset: Callable[...
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size: 0 is less than 1"),
-        ({"batch_size": 4, "base_size": 100}, "base_size: 100 is no multiple of 32"),
+        ({"batch_size": 4, "base_size": 100}, "base_size: 100 is not a multiple of 32"),
         ({"batch_size": 4, "caption": "tall"}, "caption: 'tall' is not"),
         ({"batch_size": 4, "caption": 1.5}, "caption: 1.5 is not"),
     ],
 )
-def test_wrong_arguments_are_one_clear_line(options: dict[str, Any], message: str) -> None:
+def test_invalid_argument_is_refused_with_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ShardDataModule("nowhere", **options)
+
+
+def test_description_has_the_fingerprint_and_the_stored_autoencoder(
+    make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    images = ShardDataModule(str(make_dataset()), batch_size=4)
+    assert isinstance(images, DescribedData)
+    assert images.describe() == DataDescription(images.fingerprint, stored_autoencoder=None, has_images=True)
+    build_scenes(tmp_path / "latents", 2, 0, autoencoder=DCTAutoencoder(), progress=False)
+    description = ShardDataModule(str(tmp_path / "latents"), batch_size=4).describe()
+    assert not description.has_images and description.stored_autoencoder is not None
+    assert description.stored_autoencoder["class"] == "pocketdit.encoders.dct.DCTAutoencoder"
+
+
+def test_missing_data_set_is_refused_with_the_command_that_creates_it(
+    make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    ShardDataModule.require_available({"path": str(make_dataset()), "batch_size": 4})
+    ShardDataModule.require_available({})  # a missing argument is the configuration's error
+    for name, source in (("scenes", "scenes"), ("mine", "IMAGE_FOLDER")):
+        path = tmp_path / name
+        message = f"data.init_args.path: {path} does not .*lightning data build {source} {path}$"
+        with pytest.raises(ConfigError, match=message):
+            ShardDataModule.require_available({"path": str(path)})

@@ -1,11 +1,11 @@
-"""Properties of the batch plan."""
+"""Properties of the order of the data."""
 
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from datamodules.shards.order import BatchStream, batch_sizes, epoch_batches, validation_batches
+from datamodules.shards.order import TrainingOrder, batch_sizes, epoch_batches, validation_batches
 from pocketdit.errors import RunError
 
 
@@ -34,25 +34,25 @@ def test_epoch_uses_every_row_once_in_batches_of_one_bucket(rows: int, window: i
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
-def test_ranks_share_an_epoch_without_overlap_in_equal_numbers_of_batches(world_size: int) -> None:
+def test_ranks_get_disjoint_and_equally_many_batches(world_size: int) -> None:
     shards, buckets = _columns(100)
     seen, lengths = [], set()
     for rank in range(world_size):
-        stream = BatchStream(shards, buckets, batch_size=6, seed=3, world_size=world_size, rank=rank, window=2)
-        requests = list(islice(stream, stream.batches_per_epoch + 1))
-        assert [request.epoch for request in requests] == [0] * stream.batches_per_epoch + [1]
-        lengths.add(stream.batches_per_epoch)
+        order = TrainingOrder(shards, buckets, batch_size=6, seed=3, world_size=world_size, rank=rank, window=2)
+        requests = list(islice(order, order.batches_per_epoch + 1))
+        assert [request.epoch for request in requests] == [0] * order.batches_per_epoch + [1]
+        lengths.add(order.batches_per_epoch)
         seen += [request.rows for request in requests[:-1]]
     assert len(lengths) == 1
     assert sorted(_flat(seen)) == list(range(100))
 
 
-def test_most_batches_are_full_and_only_bucket_ends_are_smaller() -> None:
+def test_only_the_last_batch_of_a_bucket_is_smaller() -> None:
     sizes = batch_sizes([100, 33, 0, 8], batch_size=8, world_size=1)
     assert sizes == [[8] * 12 + [4], [8, 8, 8, 8, 1], [], [8]]
 
 
-def test_largest_batches_are_split_for_equal_steps() -> None:
+def test_largest_batches_are_halved_to_give_every_rank_the_same_number() -> None:
     sizes = batch_sizes([20, 3], batch_size=8, world_size=6)
     assert sum(map(len, sizes)) == 6
     assert [sum(bucket) for bucket in sizes] == [20, 3]
@@ -60,12 +60,12 @@ def test_largest_batches_are_split_for_equal_steps() -> None:
 
 
 @pytest.mark.parametrize(("counts", "batch_size", "world_size"), [([3], 8, 4), ([10], 1, 3)])
-def test_too_few_samples_for_equal_steps_are_refused(counts: list[int], batch_size: int, world_size: int) -> None:
-    with pytest.raises(RunError, match=f"cannot be shared out evenly to {world_size} processes"):
+def test_too_few_samples_for_every_rank_are_refused(counts: list[int], batch_size: int, world_size: int) -> None:
+    with pytest.raises(RunError, match=f"cannot be divided evenly among {world_size} processes"):
         batch_sizes(counts, batch_size, world_size)
 
 
-def test_plan_depends_on_seed_and_epoch_only() -> None:
+def test_order_depends_on_seed_and_epoch_only() -> None:
     shards, buckets = _columns(100)
 
     def rows(seed: int, epoch: int) -> list[int]:
@@ -76,7 +76,7 @@ def test_plan_depends_on_seed_and_epoch_only() -> None:
     assert rows(0, 0) != rows(0, 1)
 
 
-def test_a_window_reads_only_its_own_shards_and_leftovers() -> None:
+def test_window_only_reads_its_own_shards_and_rows_carried_over() -> None:
     shards, buckets = _columns(900, shards=9, buckets=2)
     batches = list(epoch_batches(shards, buckets, batch_size=8, seed=0, epoch=0, window=3))
     first_third = set(shards[np.concatenate(batches[: len(batches) // 3 - 4])].tolist())
@@ -84,18 +84,18 @@ def test_a_window_reads_only_its_own_shards_and_leftovers() -> None:
 
 
 @pytest.mark.parametrize("start", [0, 1, 7, 12, 13, 14, 40])
-def test_stream_from_a_number_is_the_tail_of_the_stream(start: int) -> None:
+def test_order_with_a_start_is_the_tail_of_the_whole_order(start: int) -> None:
     shards, buckets = _columns(100)
     options = {"batch_size": 6, "seed": 3, "world_size": 2, "rank": 1, "window": 2}
-    whole = list(islice(BatchStream(shards, buckets, **options), 60))
-    tail = list(islice(BatchStream(shards, buckets, start=start, **options), 60 - start))
+    whole = list(islice(TrainingOrder(shards, buckets, **options), 60))
+    tail = list(islice(TrainingOrder(shards, buckets, start=start, **options), 60 - start))
     assert len({request.epoch for request in whole}) > 3
     assert [r.epoch for r in tail] == [r.epoch for r in whole[start:]]
     assert all(np.array_equal(a.rows, b.rows) for a, b in zip(tail, whole[start:], strict=True))
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_ordered_batches_hold_every_row_once_on_equal_steps(world_size: int) -> None:
+def test_validation_batches_contain_every_row_once_and_are_equally_many(world_size: int) -> None:
     _, buckets = _columns(50)
     ranks = [validation_batches(buckets, batch_size=4, world_size=world_size, rank=r) for r in range(world_size)]
     assert len({len(batches) for batches in ranks}) == 1

@@ -1,4 +1,4 @@
-"""validate on whole data sets (broken shards: test_broken)."""
+"""Validation of whole data sets. Broken shards are tested in test_broken.py."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,30 +16,33 @@ def _latent(shape: tuple[int, ...], value: float = 0.0, name: str = "latent") ->
     return safetensors.numpy.save({name: np.full(shape, value, dtype=np.float16)})
 
 
-def test_a_good_data_set_has_no_problem(make_dataset: Callable[..., Path]) -> None:
+def test_valid_data_set_has_no_problems(make_dataset: Callable[..., Path]) -> None:
     report = validate_dataset(make_dataset())
     assert report.problems == []
-    assert str(report).endswith("40 good train, 6 good validation samples, no problem")
+    assert report.samples == {"train": 40, "validation": 6}
+    lines = str(report).splitlines()
+    assert [line.split() for line in lines[-3:-1]] == [["train", "40"], ["validation", "6"]]
+    assert lines[-1].endswith(": no problems")
 
 
-def test_duplicates_and_overlap_are_named(tmp_path: Path, make_sample: Callable[..., Sample]) -> None:
+def test_duplicates_and_overlapping_splits_are_reported(tmp_path: Path, make_sample: Callable[..., Sample]) -> None:
     with DatasetWriter(tmp_path / "d", kind="image", name="d", source="test") as writer:
         for split, number in (("train", 1), ("train", 1), ("train", 2), ("validation", 2)):
             writer.add(split, make_sample(number))
     assert validate_dataset(tmp_path / "d").problems == [
-        "train/00000.tar: sample 00000001: id train-1 is that of train/00000.tar: sample 00000000 too",
-        "train: 2 good samples, dataset.json says 3",
-        "validation: id train-2 is in train too",
+        "train/00000.tar: sample 00000001: id train-1 is also that of train/00000.tar: sample 00000000",
+        "train: 2 valid samples, but dataset.json records 3",
+        "validation: id train-2 also occurs in train",
     ]
 
 
-def test_a_key_in_two_shards_and_a_missing_shard_are_named(make_dataset: Callable[..., Path]) -> None:
+def test_key_in_two_shards_and_missing_shard_are_reported(make_dataset: Callable[..., Path]) -> None:
     path = make_dataset()
     (path / "train" / "00002.tar").write_bytes((path / "train" / "00001.tar").read_bytes())
     problems = validate_dataset(path).problems
-    assert "train/00002.tar: sample 00000007: its key is in the split before" in problems
+    assert "train/00002.tar: sample 00000007: an earlier sample of the split has the same key" in problems
     (path / "train" / "00002.tar").unlink()
-    assert validate_dataset(path).problems == ["train: 33 good samples, dataset.json says 40"]
+    assert validate_dataset(path).problems == ["train: 33 valid samples, but dataset.json records 40"]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,7 @@ def test_a_key_in_two_shards_and_a_missing_shard_are_named(make_dataset: Callabl
         (_latent((16, 20, 12)), "latent has shape (16, 20, 12), expected (16, 12, 20)"),
         (_latent((4, 12, 20)), "latent has shape (4, 12, 20), expected (16, 12, 20)"),
         (_latent((16, 12, 20), np.nan), "latent is not finite"),
-        (_latent((16, 12, 20), name="z"), "no tensor \"latent\" (found ['z'])"),
+        (_latent((16, 12, 20), name="z"), "the payload lacks the tensor \"latent\" (it has ['z'])"),
         (b"garbage", "latent does not decode"),
     ],
 )
@@ -65,12 +68,19 @@ def test_latents_are_checked(tmp_path: Path, payload: bytes, problem: str | None
         assert "train: no usable sample" in problems
 
 
-def test_a_change_that_every_reader_takes_is_found(make_dataset: Callable[..., Path]) -> None:
-    """One letter of one caption: the sample is as good as before, but no longer the one that was written."""
+def test_latents_without_the_factor_of_their_autoencoder_are_refused(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "d", kind="latent", name="d", source="test", autoencoder={"class": "test"}) as writer:
+        writer.add("train", Sample("a", ("one",), 160, 96, _latent((16, 12, 20)), LATENT_EXTENSION))
+    (problem,) = validate_dataset(tmp_path / "d").problems
+    assert 'does not record the "factor" of the latents' in problem
+
+
+def test_change_that_no_reader_notices_is_reported(make_dataset: Callable[..., Path]) -> None:
+    """A changed letter of a caption leaves the sample valid, but it is not the sample that was written."""
     path = make_dataset()
     shard = next((path / "train").glob("*.tar"))
     content = bytearray(shard.read_bytes())
     letter = content.index(b'["', content.index(b'"captions"')) + 2
     content[letter] = ord("Z")
     shard.write_bytes(content)
-    assert validate_dataset(path).problems == ["the shards are not byte for byte what dataset.json was written for"]
+    assert validate_dataset(path).problems == ["the shards differ from those that dataset.json was written for"]

@@ -1,4 +1,4 @@
-"""Writing: bytes, completeness, and reading by WebDataset itself."""
+"""Writing data sets: reproducible bytes, completeness, and compatibility with WebDataset."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def _bytes(path: Path) -> dict[str, bytes]:
 
 
 def _abandon(out: Path, sample: Sample, **options: object) -> None:
-    """A build that stops half way."""
+    """Interrupt a build halfway."""
     with (
         pytest.raises(KeyboardInterrupt),
         DatasetWriter(out, kind="image", name="x", source="x", samples_per_shard=2, **options) as writer,
@@ -32,17 +32,17 @@ def _abandon(out: Path, sample: Sample, **options: object) -> None:
         raise KeyboardInterrupt
 
 
-def test_a_sample_survives_serialising(make_sample: Callable[..., Sample]) -> None:
+def test_sample_survives_serialization(make_sample: Callable[..., Sample]) -> None:
     sample = Sample("é", ("a", "b"), 128, 128, make_sample(0).payload, "png", {"objects": [1.5]}, seed=3)
     assert parse_sample(serialize_sample(sample), "image") == sample
 
 
-def test_the_same_samples_give_the_same_bytes(make_dataset: Callable[..., Path]) -> None:
+def test_equal_samples_give_equal_bytes(make_dataset: Callable[..., Path]) -> None:
     first, second = make_dataset(), make_dataset(name="again")
     assert read_info(first).fingerprint == read_info(second).fingerprint
-    one, two = _bytes(first), _bytes(second)
-    assert one.keys() == two.keys()
-    assert all(one[name] == two[name] for name in one if name.endswith(".tar"))
+    first_files, second_files = _bytes(first), _bytes(second)
+    assert first_files.keys() == second_files.keys()
+    assert all(first_files[name] == second_files[name] for name in first_files if name.endswith(".tar"))
     assert read_info(make_dataset(train=39, name="less")).fingerprint != read_info(first).fingerprint
 
 
@@ -55,24 +55,24 @@ def test_webdataset_reads_the_shards(make_dataset: Callable[..., Path]) -> None:
     assert all(sample["png"].size == (sample["json"]["width"], sample["json"]["height"]) for sample in samples)
 
 
-def test_an_abandoned_build_is_no_data_set_and_starts_over(
+def test_interrupted_build_is_not_a_data_set_and_starts_over(
     tmp_path: Path, make_dataset: Callable[..., Path], make_sample: Callable[..., Sample]
 ) -> None:
     out = tmp_path / "tiny"
     _abandon(out, make_sample(0))
     assert (out / "train" / "00001.tar").exists()
-    with pytest.raises(UserError, match=r"no dataset.json, so no complete data set"):
+    with pytest.raises(UserError, match=r"not a complete data set \(no dataset.json\)"):
         read_info(out)
     assert _bytes(make_dataset()).keys() == _bytes(make_dataset(name="other")).keys()
     assert not (out / ".building").exists()
 
 
-def test_a_complete_data_set_is_kept_unless_told(
+def test_complete_data_set_is_only_replaced_with_overwrite(
     make_dataset: Callable[..., Path], make_sample: Callable[..., Sample]
 ) -> None:
     path = make_dataset()
     before = _bytes(path)
-    with pytest.raises(UserError, match="holds a complete data set already"):
+    with pytest.raises(UserError, match="already contains a complete data set"):
         DatasetWriter(path, kind="image", name="x", source="x")
     assert _bytes(path) == before
     with DatasetWriter(path, kind="image", name="x", source="x", overwrite=True) as writer:
@@ -81,11 +81,11 @@ def test_a_complete_data_set_is_kept_unless_told(
     assert len(load_index(path, "train", "image")) == 1
 
 
-def test_folders_of_somebody_else_are_never_removed(tmp_path: Path) -> None:
-    mine = tmp_path / "train" / "mine.tar"
-    mine.parent.mkdir()
-    mine.write_bytes(b"dear")
+def test_folders_that_no_writer_made_are_never_removed(tmp_path: Path) -> None:
+    foreign = tmp_path / "train" / "foreign.tar"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"content")
     for overwrite in (False, True):
-        with pytest.raises(UserError, match="that is no data set; choose another folder"):
+        with pytest.raises(UserError, match="that is not part of a data set; choose another folder"):
             DatasetWriter(tmp_path, kind="image", name="x", source="x", overwrite=overwrite)
-    assert mine.read_bytes() == b"dear"
+    assert foreign.read_bytes() == b"content"

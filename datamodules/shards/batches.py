@@ -1,0 +1,151 @@
+"""Fetch a batch from shards: read, decode, choose captions, and skip broken samples."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from datamodules.shards.buckets import Bucket
+from datamodules.shards.decode import decode_image, decode_latent
+from datamodules.shards.index import SplitIndex
+from datamodules.shards.order import BatchRequest
+from datamodules.shards.reader import ShardReader
+from datamodules.shards.schema import SampleError, parse_sample
+from datamodules.shards.stateless_random import Purpose, uniform
+from pocketdit.errors import RunError
+
+Batch = dict[str, Any]
+CaptionChoice = Literal["random", "short", "long"] | float
+
+
+class ShardBatches(Dataset["Batch | RunError"]):
+    """A data set whose items are whole batches: ``batches[request]`` is a pure function of the request.
+
+    A batch is a dictionary of
+
+    - "images", uint8 (B, 3, H, W), or "latents", float32 (B, C, h, w);
+    - "captions", B strings;
+    - "ids", int64 (B,), the rows of the index;
+    - "keys", B strings, the samples' keys in their shards;
+    - "skipped", strings that name each broken sample and the reason why it was skipped.
+
+    A batch whose samples are all broken is replaced by the next rows of the same bucket, because every rank has to
+    take its step. If the whole bucket is broken, the item is a ``RunError``, which the loader raises.
+
+    Args:
+        index: The split's index.
+        buckets: The image sizes.
+        bucket_of: (N,) position of each row's bucket in ``buckets``.
+        seed: Seed of the random captions, crops and flips.
+        autoencoder: The autoencoder of stored latents, as dataset.json describes it. None for images.
+        caption: "random" (any caption), "short" (the first), "long" (any other), or the probability of the short
+            one. A probability decides per batch: all captions of a batch are short, or all are long.
+        crop: Where to crop images whose aspect ratio differs from their bucket's.
+        flip: Mirror half of the images. Captions that say left and right become wrong.
+    """
+
+    def __init__(
+        self,
+        index: SplitIndex,
+        buckets: Sequence[Bucket],
+        bucket_of: NDArray[np.integer],
+        *,
+        seed: int = 0,
+        autoencoder: dict[str, Any] | None = None,
+        caption: CaptionChoice = "random",
+        crop: Literal["center", "random"] = "center",
+        flip: bool = False,
+    ) -> None:
+        self._reader = ShardReader(index)
+        self._buckets, self._bucket_of, self._autoencoder = buckets, bucket_of, autoencoder
+        self._seed, self._caption, self._crop, self._flip = seed, caption, crop, flip
+
+    def __getitem__(self, request: BatchRequest) -> "Batch | RunError":
+        skipped: list[str] = []
+        bucket = int(self._bucket_of[request.rows[0]])
+        for rows in self._candidates(request.rows, bucket):
+            draws = self._random_draws(request.epoch, rows)
+            fetched = [self._fetch(int(row), draw, skipped) for row, draw in zip(rows, draws, strict=True)]
+            samples = [sample for sample in fetched if sample is not None]
+            if samples:
+                return self._collate(samples, skipped)
+        width, height = self._buckets[bucket]
+        return RunError(
+            f"{self._reader.index.folder}: all {len(skipped)} samples of bucket {width}x{height} are broken, the "
+            f"first is {skipped[0]}; check the data set with: lightning data validate"
+        )
+
+    def _candidates(self, rows: NDArray[np.int64], bucket: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the rows, then as replacements the bucket's other rows, starting after the last one and wrapping."""
+        yield rows
+        others = np.setdiff1d(np.flatnonzero(self._bucket_of == bucket), rows)
+        others = np.roll(others, -int(np.searchsorted(others, rows[-1])))
+        for start in range(0, len(others), len(rows)):
+            yield others[start : start + len(rows)]
+
+    def _random_draws(self, epoch: int, rows: NDArray[np.int64]) -> list["_Draws"]:
+        # One caption length per batch, so that short captions are not padded to the tokens of a long one.
+        caption_length = float(uniform(Purpose.CAPTION_LENGTH, self._seed, epoch, rows[:1])[0])
+        purposes = (Purpose.CAPTION, Purpose.CROP_X, Purpose.CROP_Y, Purpose.FLIP)
+        columns = [uniform(purpose, self._seed, epoch, rows).tolist() for purpose in purposes]
+        return [_Draws(caption_length, *values) for values in zip(*columns, strict=True)]
+
+    def _fetch(self, row: int, draws: "_Draws", skipped: list[str]) -> dict[str, Any] | None:
+        index = self._reader.index
+        name = f"row {row}"
+        try:
+            key, members = self._reader.read_members(row)
+            name = f"sample {key}"
+            sample = parse_sample(members, index.kind)
+            if index.kind == "latent":
+                assert self._autoencoder is not None
+                tensor = decode_latent(sample, self._autoencoder)
+            else:
+                bucket = self._buckets[self._bucket_of[row]]
+                crop_x, crop_y = (draws.crop_x, draws.crop_y) if self._crop == "random" else (0.5, 0.5)
+                flip = self._flip and draws.flip < 0.5
+                tensor = decode_image(sample, bucket, crop_x=crop_x, crop_y=crop_y, flip=flip)
+        except SampleError as error:
+            skipped.append(f"{index.shard_path(row)}: {name}: {error}")
+            return None
+        caption = choose_caption(sample.captions, self._caption, draws.caption_length, draws.caption)
+        return {"tensor": tensor, "caption": caption, "row": row, "key": key}
+
+    def _collate(self, samples: list[dict[str, Any]], skipped: list[str]) -> Batch:
+        name = "latents" if self._reader.index.kind == "latent" else "images"
+        return {
+            name: torch.stack([sample["tensor"] for sample in samples]),
+            "captions": [sample["caption"] for sample in samples],
+            "ids": torch.tensor([sample["row"] for sample in samples], dtype=torch.int64),
+            "keys": [sample["key"] for sample in samples],
+            "skipped": skipped,
+        }
+
+
+class _Draws(NamedTuple):
+    """A sample's random draws in one epoch, each uniform in [0, 1). The whole batch shares ``caption_length``."""
+
+    caption_length: float
+    caption: float
+    crop_x: float
+    crop_y: float
+    flip: float
+
+
+def choose_caption(captions: Sequence[str], choice: CaptionChoice, length_draw: float, caption_draw: float) -> str:
+    """Choose one of a sample's captions. A sample with one caption always gives that one.
+
+    Args:
+        captions: The short caption first, then the longer ones.
+        choice: See ``ShardBatches``.
+        length_draw: In [0, 1), decides between the short caption and the longer ones.
+        caption_draw: In [0, 1), decides which of several captions.
+    """
+    if choice == "random":
+        return captions[int(caption_draw * len(captions))]
+    short_probability = {"short": 1.0, "long": 0.0}[choice] if isinstance(choice, str) else choice
+    longer = captions[1:] or captions
+    return captions[0] if length_draw < short_probability else longer[int(caption_draw * len(longer))]
