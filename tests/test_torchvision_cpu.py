@@ -1,3 +1,5 @@
+"""Importing torchvision with a CPU build of torch."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -8,14 +10,14 @@ SOURCE = Path(pocketdit.__file__).parent.parent
 
 
 def run(code: str) -> str:
-    """What ``code`` prints in a fresh interpreter."""
+    """Run code in a new interpreter and return what it prints."""
     start = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); "
-    done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    process = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip()
 
 
-def test_torchvision_and_what_needs_it_can_be_imported() -> None:
+def test_torchvision_and_libraries_that_need_it_can_be_imported() -> None:
     printed = run(
         "import pocketdit.torchvision_cpu as t; t.install()\n"
         "import torchvision, lightning, diffusers\n"
@@ -25,7 +27,7 @@ def test_torchvision_and_what_needs_it_can_be_imported() -> None:
     assert printed == "torchvision.nms.default"
 
 
-def test_installing_twice_adds_one_finder_and_imports_nothing_heavy() -> None:
+def test_installing_twice_adds_one_finder_and_does_not_load_torch() -> None:
     printed = run(
         "before = len(sys.meta_path)\n"
         "import pocketdit.torchvision_cpu as t\n"
@@ -34,7 +36,7 @@ def test_installing_twice_adds_one_finder_and_imports_nothing_heavy() -> None:
     assert printed == "1 False"
 
 
-def test_looking_for_torchvision_does_not_load_torch() -> None:
+def test_finding_torchvision_does_not_load_torch() -> None:
     printed = run(
         "import importlib.util, pocketdit.torchvision_cpu as t; t.install()\n"
         "spec = importlib.util.find_spec('torchvision'); print(spec.name, 'torch' in sys.modules)"
@@ -42,7 +44,7 @@ def test_looking_for_torchvision_does_not_load_torch() -> None:
     assert printed == "torchvision False"
 
 
-def test_a_machine_without_torchvision_is_left_alone() -> None:
+def test_missing_torchvision_is_not_found() -> None:
     printed = run(
         "import importlib.util, pocketdit.torchvision_cpu as t; t.install()\n"
         "sys.path[:] = [sys.path[0]]; print(importlib.util.find_spec('torchvision'))"

@@ -1,13 +1,13 @@
-"""PocketDiT: an open implementation of SnapGen++ (arXiv 2601.08303) as an experiment platform.
+"""PocketDiT: an open implementation of SnapGen++ (arXiv 2601.08303), built for experiments.
 
-Importing the package is cheap: nothing here loads torch.
+Importing the package is cheap and does not load torch.
 """
 
 import os
 
 from pocketdit import torchvision_cpu
 
-# No library of ours phones home.
+# Turn off telemetry of the libraries that we use.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""``python -m pocketdit`` is the same program as ``lightning`` and ``pocketdit``."""
+"""Entry point of ``python -m pocketdit``, the same program as ``lightning`` and ``pocketdit``."""
 
 import sys
 

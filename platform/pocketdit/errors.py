@@ -1,21 +1,25 @@
-"""Errors whose message is all a user needs: the command line prints the one line, never a traceback."""
+"""Errors whose message is all that the user needs. The command line prints it as one line, without a traceback."""
 
 
 class UserError(Exception):
-    """A failure that the user can act on. The message says what is wrong, where, and what to do next."""
+    """A failure that the user can fix. The message says what is wrong, where, and what to do.
+
+    Attributes:
+        status: Exit status of the command line.
+    """
 
     status = 1
 
 
 class ConfigError(UserError):
-    """Wrong use or configuration; found before anything heavy is loaded."""
+    """Wrong usage or configuration, detected before anything expensive is loaded."""
 
     status = 2
 
 
 class RunError(UserError):
-    """A run that could not go on: a missing file, a full disk, a loss that is not finite."""
+    """A run that cannot continue: a missing file, a full disk, a loss that is not finite."""
 
 
-class Stopped(RunError):
-    """A run that was told to stop; what it wrote last is whole, and it can be gone on with."""
+class RunInterrupted(RunError):
+    """A run that the user or the scheduler interrupted. Its last checkpoint is complete, so it can be resumed."""

@@ -1,4 +1,4 @@
-"""Files that matter appear under their name only when they are complete; and what a file is known by."""
+"""Atomic writes and checksums of files."""
 
 import hashlib
 import os
@@ -7,16 +7,29 @@ from pathlib import Path
 
 
 def sha256_of(path: Path) -> str:
-    """A file's SHA-256 in hexadecimal digits. ``OSError`` where it cannot be read."""
+    """Return a file's SHA-256 as hexadecimal digits.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) -> Path:
-    """Write ``content`` (or let it write) to a temporary name beside ``path``, flush to disk, rename.
+    """Write a file so that it never exists in part, even after a crash.
 
-    A crash leaves the old file or none, never half of the new one. ``OSError`` (a full disk) passes through
-    after the temporary file is removed.
+    The content is written to a temporary file in the same folder, flushed to disk, and renamed.
+
+    Args:
+        path: The file. Missing parent folders are created.
+        content: The content, or a function that writes it to the path it is called with.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        OSError: Writing failed, for example because the disk is full. The temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -2,5 +2,5 @@
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether ``name`` can name a folder of its own: not empty, no slash, no leading dot."""
+    """Return whether a name can be a single folder: it is not empty and has no slash and no leading dot."""
     return bool(name) and "/" not in name and not name.startswith(".")

@@ -1,21 +1,24 @@
-"""Prompts to pictures, at any width of a network."""
+"""Sampling: from prompts to images, at any width of a network."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from pocketdit.backbones.by_width import Network
+from pocketdit.backbones.per_width import Network
 from pocketdit.config.experiment import Sampling
-from pocketdit.diffusion.guidance import guided
+from pocketdit.diffusion.guidance import guided_velocity
 from pocketdit.diffusion.samplers import SAMPLERS, uniform_times
 from pocketdit.encoders.conditioning import unconditional
 from pocketdit.encoders.inputs import Encoders
 from pocketdit.seeding import generator
 
 
-def start_noise(prompts: Sequence[str], seed: int, channels: int, height: int, width: int) -> Tensor:
-    """One noise a prompt (B, C, h, w), a function of prompt, seed and size: the same in any batch and width."""
+def initial_noise(prompts: Sequence[str], seed: int, channels: int, height: int, width: int) -> Tensor:
+    """Draw the noise (B, C, h, w) that sampling starts from.
+
+    The noise of a prompt depends only on the prompt, the seed and the size, not on its batch or the network's width.
+    """
     return torch.stack(
         [
             torch.randn(channels, height, width, generator=generator("start", seed, prompt, height, width))
@@ -33,17 +36,29 @@ def sample(
     sampling: Sampling,
     batch_size: int = 16,
 ) -> Tensor:
-    """Pictures in [-1, 1], (len(prompts), 3, H, W), on the CPU. The same prompt and seed give the same picture."""
+    """Sample one image per prompt. The same prompt and seed give the same image.
+
+    Args:
+        network: The backbone.
+        encoders: Text encoders for the prompts and the autoencoder whose decoder makes the images.
+        prompts: The prompts.
+        width: The sub-network to run, as a fraction of the full width.
+        sampling: Sampler, steps, guidance, seed and image size.
+        batch_size: Number of prompts per batch.
+
+    Returns:
+        Images in [-1, 1], (len(prompts), 3, H, W), on the CPU.
+    """
     device = next(network.parameters()).device
     factor = encoders.autoencoder.factor
-    pictures = []
+    images = []
     for first in range(0, len(prompts), batch_size):
-        some = prompts[first : first + batch_size]
-        text = encoders.tokens(some)
-        noise = start_noise(
-            some, sampling.seed, encoders.autoencoder.channels, sampling.size[0] // factor, sampling.size[1] // factor
+        batch = prompts[first : first + batch_size]
+        text = encoders.tokens(batch)
+        noise = initial_noise(
+            batch, sampling.seed, encoders.autoencoder.channels, sampling.size[0] // factor, sampling.size[1] // factor
         )
-        velocity = guided(
+        velocity = guided_velocity(
             lambda x, time, tokens: network(x, time, tokens, width=width).float(),
             text,
             unconditional(text),
@@ -51,5 +66,5 @@ def sample(
         )
         times = uniform_times(sampling.steps, sampling.time_shift)
         latents = SAMPLERS[sampling.sampler](velocity, noise.to(device), times)
-        pictures.append(encoders.autoencoder.decode(latents).float().cpu())
-    return torch.cat(pictures)
+        images.append(encoders.autoencoder.decode(latents).float().cpu())
+    return torch.cat(images)

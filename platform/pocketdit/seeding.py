@@ -1,7 +1,7 @@
-"""Random draws that depend on where a run is, not on how it got there.
+"""Random draws that depend on the position in a run, not on its history.
 
-Every step has a generator of its own, made from the seed, the step and the rank. A resumed run draws what an
-uninterrupted one would have drawn, with no generator state in the checkpoint.
+Every draw has its own generator, seeded with the run's seed, the step and the rank. A resumed run therefore draws what
+an uninterrupted run would have drawn, without generator state in the checkpoint.
 """
 
 import hashlib
@@ -11,11 +11,11 @@ import torch
 
 
 def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator seeded by a hash of ``parts``, for example ("times", seed, step, rank)."""
+    """Return a generator that is seeded with a hash of ``parts``, for example ("time", seed, step, rank)."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 def choose(options: Sequence[float], *parts: int | str) -> float:
-    """One of the options, uniformly; the same on every rank when the rank is not among the parts."""
+    """Choose one of the options uniformly at random. Without the rank in ``parts``, every rank chooses the same."""
     return options[int(torch.randint(len(options), (1,), generator=generator(*parts)))]

@@ -1,12 +1,12 @@
-"""Lets ``import torchvision`` succeed beside a CPU build of torch.
+"""Makes ``import torchvision`` work with a CPU build of torch.
 
-The Linux wheel of torchvision on PyPI is compiled against CUDA. Beside a CPU torch its extension cannot load,
-so the operator ``torchvision::nms`` does not exist, and torchvision's own Python code dies on it
-(pytorch/vision issues 9077 and 9085); with it die lightning, torchmetrics, diffusers and timm.
-Where, and only where, the extension does not load, this declares the two operators that the import asks for.
-They get no implementation: calling them, or torchvision.io's decoders, still fails with a clear error.
+The Linux wheel of torchvision on PyPI is compiled for CUDA. With a CPU build of torch, its extension cannot be loaded,
+so the operator ``torchvision::nms`` does not exist and torchvision's own Python code fails to import (pytorch/vision
+issues 9077 and 9085), and with it lightning, torchmetrics, diffusers and timm. If the extension cannot be loaded, this
+module declares the two operators that the import needs. They have no implementation: calling them, or the decoders of
+torchvision.io, still fails with a clear error.
 
-It can go once torchvision imports without its extension, or once PyPI has a wheel for a CPU torch.
+This module can be removed once torchvision imports without its extension or PyPI has a wheel for CPU builds of torch.
 """
 
 import sys
@@ -19,10 +19,10 @@ _OPERATORS = ("nms", "qnms")
 
 
 class _TorchvisionFinder:
-    """Finds torchvision as Python would, and prepares torch just before its code runs."""
+    """Import finder that finds torchvision as Python would and prepares torch just before torchvision's code runs."""
 
     def __init__(self) -> None:
-        self.declared: list[object] = []  # operators live as long as their library object
+        self.libraries: list[object] = []  # operators exist as long as their library object
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -42,7 +42,7 @@ class _TorchvisionFinder:
         return spec
 
     def prepare(self, folder: Path) -> None:
-        """Declares the operators unless the extension in torchvision's ``folder`` loads or they are there."""
+        """Declare the operators unless torchvision's extension in ``folder`` loads or they already exist."""
         import torch
 
         for extension in (*folder.glob("_C*.so"), *folder.glob("_C*.pyd")):
@@ -56,10 +56,10 @@ class _TorchvisionFinder:
             library = torch.library.Library("torchvision", "FRAGMENT")
             for name in missing:
                 library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            self.declared.append(library)
+            self.libraries.append(library)
 
 
 def install() -> None:
-    """Puts the finder in place, once. Costs nothing until torchvision is imported; call it before that."""
+    """Install the finder once, before torchvision is imported. It costs nothing until then."""
     if not any(isinstance(finder, _TorchvisionFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _TorchvisionFinder())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The elastic network: slicing, extraction, gradients, shapes, checkpointing, compilation."""
+"""The elastic network: slicing, extraction, initialization, gradients, shapes, checkpointing and compilation."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from pocketdit.backbones.attention import AdaptiveSparseSelfAttention, build_self_attention
-from pocketdit.backbones.dit import ElasticDiT, extract, precondition
-from pocketdit.backbones.position import positional_embedding, rotate, rotation
+from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork, precondition
+from pocketdit.backbones.position import apply_rope, axial_rope, positional_embedding
 from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 from pocketdit.encoders.contract import TextTokens
 
@@ -23,7 +23,7 @@ SPEC = DiTSpec(4, 64, 8, (12, 20), 24, 2, THREE_STAGES, widths=(0.25, 0.5, 1.0))
 
 
 def network(spec: DiTSpec = SPEC) -> ElasticDiT:
-    """A network whose every weight is random, so that no zero initialisation hides a path."""
+    """Return a network with all weights random, so that no zero initialization hides a path."""
     torch.manual_seed(0)
     net = ElasticDiT(spec)
     for parameter in net.parameters():
@@ -41,14 +41,16 @@ def inputs(height: int = 8, width: int = 12) -> tuple[Tensor, Tensor, list[TextT
 
 
 @pytest.mark.parametrize("width", SPEC.widths)
-def test_extracted_network_has_the_same_output(width: int) -> None:
+def test_extracted_subnetwork_has_the_same_output(width: int) -> None:
     net, arguments = network(), inputs()
-    torch.testing.assert_close(net(*arguments, width=width), extract(net, width)(*arguments), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        net(*arguments, width=width), extract_subnetwork(net, width)(*arguments), atol=1e-6, rtol=0
+    )
 
 
-def test_extraction_copies_and_the_supernet_keeps_its_weights() -> None:
+def test_extraction_copies_the_weights() -> None:
     net = network()
-    small = extract(net, 0.25)
+    small = extract_subnetwork(net, 0.25)
     before = net.embed.weight.clone()
     with torch.no_grad():
         small.embed.weight.zero_()
@@ -57,7 +59,7 @@ def test_extraction_copies_and_the_supernet_keeps_its_weights() -> None:
 
 
 def test_slicing_shares_storage() -> None:
-    """While a narrow network runs, the weights of the linear layers are views of the supernet's."""
+    """While a sub-network runs, the weights of its linear layers are views of the supernet's weights."""
     net, seen = network(), []
     original = torch.nn.functional.linear
 
@@ -74,39 +76,42 @@ def test_slicing_shares_storage() -> None:
     assert len(seen) > 50 and set(seen) <= owned
 
 
-def test_gradient_of_the_unused_part_is_zero() -> None:
+def test_gradient_of_unused_weights_is_zero() -> None:
     net = network()
     net(*inputs(), width=0.25).square().sum().backward()
     query = net.stages[0].blocks[0].attention.q.weight.grad
     assert query[:16, :16].abs().min() > 0 and query[16:].abs().max() == 0 and query[:, 16:].abs().max() == 0
     assert net.down.weight.grad[16:].abs().max() == 0 and net.down.weight.grad[:, 16:].abs().max() == 0
-    # What is tied to another width takes no part at all.
-    assert net.time.at(64).modulation.weight.grad is None and net.time.at(16).modulation.weight.grad is not None
-    # Cross-attention's key and value projections are whole at every width.
+    # Modules of other widths do not take part in the computation.
+    assert (
+        net.time.for_hidden_size(64).modulation.weight.grad is None
+        and net.time.for_hidden_size(16).modulation.weight.grad is not None
+    )
+    # The key and value projections of cross-attention are not sliced.
     assert net.stages[0].blocks[0].cross.kv.weight.grad.abs().min() > 0
 
 
-def test_a_fresh_network_predicts_zero_and_every_block_is_the_identity() -> None:
+def test_new_network_predicts_zero_and_its_blocks_are_the_identity() -> None:
     net = ElasticDiT(SPEC)
     assert net(*inputs()).abs().max() == 0
     hidden = torch.randn(3, 24, 64)
-    modulation, angles = torch.zeros(3, 6, 64), rotation(4, 6, 8, 1e4, torch.device("cpu"))
+    modulation, cos_sin = torch.zeros(3, 6, 64), axial_rope(4, 6, 8, 1e4, torch.device("cpu"))
     text, mask = torch.randn(3, 7, 24), torch.ones(3, 7, dtype=torch.bool)
-    assert torch.equal(net.stages[0](hidden, (4, 6), angles, modulation, text, mask), hidden)
+    assert torch.equal(net.stages[0](hidden, (4, 6), cos_sin, modulation, text, mask), hidden)
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (8, 20), (32, 4)])
-def test_any_aspect_ratio(height: int, width: int) -> None:
+def test_any_aspect_ratio_works(height: int, width: int) -> None:
     arguments = inputs(height, width)
     assert network()(*arguments).shape == arguments[0].shape
 
 
-def test_sides_that_do_not_divide_are_refused() -> None:
+def test_indivisible_sides_are_rejected() -> None:
     with pytest.raises(ValueError, match="multiples of 4"):
         network()(*inputs(8, 10))
 
 
-def test_unknown_width_is_refused() -> None:
+def test_unknown_width_is_rejected() -> None:
     with pytest.raises(ValueError, match="this network has"):
         network()(*inputs(), width=0.75)
 
@@ -119,7 +124,7 @@ def test_masked_text_tokens_have_no_influence() -> None:
     assert net(x, time, hidden).isfinite().all() and not torch.allclose(net(x, time, text), net(x, time, hidden))
 
 
-def test_gradient_checkpointing_changes_no_gradient() -> None:
+def test_gradient_checkpointing_does_not_change_gradients() -> None:
     gradients = []
     for checkpointing in (False, True):
         net = network()
@@ -132,57 +137,61 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
 
 
 def test_compiled_graph_equals_eager() -> None:
-    """The graph that torch.compile captures, for two widths; "aot_eager" needs no C++ compiler."""
+    """The graph that torch.compile captures is correct at two widths. The backend "aot_eager" needs no C++ compiler."""
     net = network()
     compiled = torch.compile(net, backend="aot_eager")
     for width in (0.5, 1.0):
         torch.testing.assert_close(compiled(*inputs(), width=width), net(*inputs(), width=width), atol=1e-5, rtol=1e-4)
 
 
-def test_rotation_keeps_norms_and_sees_only_offsets() -> None:
-    cos, sin = rotation(5, 7, 8, 1e4, torch.device("cpu"))
+def test_rope_keeps_norms_and_depends_only_on_offsets() -> None:
+    cos, sin = axial_rope(5, 7, 8, 1e4, torch.device("cpu"))
     x = torch.randn(1, 1, 1, 8).expand(1, 1, 35, 8)
-    turned = rotate(x, cos, sin)
-    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
-    at = turned[0, 0].unflatten(0, (5, 7))
-    torch.testing.assert_close(at[1, 2] @ at[3, 5], at[0, 0] @ at[2, 3])  # same offset (2, 3)
-    assert not torch.allclose(at[0, 0] @ at[2, 3], at[0, 0] @ at[3, 2])  # rows are not columns
+    rotated = apply_rope(x, cos, sin)
+    torch.testing.assert_close(rotated.norm(dim=-1), x.norm(dim=-1))
+    rotated_at = rotated[0, 0].unflatten(0, (5, 7))
+    torch.testing.assert_close(
+        rotated_at[1, 2] @ rotated_at[3, 5], rotated_at[0, 0] @ rotated_at[2, 3]
+    )  # same offset (2, 3)
+    assert not torch.allclose(
+        rotated_at[0, 0] @ rotated_at[2, 3], rotated_at[0, 0] @ rotated_at[3, 2]
+    )  # rows are not columns
 
 
-def test_preconditioning_is_the_least_squares_guess_of_the_velocity() -> None:
-    """Against a regression on samples: slope, what it leaves over, and the variance of the input."""
+def test_preconditioning_is_the_least_squares_estimate_of_the_velocity() -> None:
+    """Compare input variance, slope and residual with a regression on random samples."""
     generator = torch.Generator().manual_seed(0)
     std, time = torch.tensor([0.2, 2.0]), torch.tensor([0.03, 0.5, 0.97])
     data = std[:, None] * torch.randn(3, 2, 400_000, generator=generator)
     noise = torch.randn(data.shape, generator=generator)
     t = time[:, None, None]
     x_t, velocity = (1 - t) * data + t * noise, noise - data
-    factor, guess, share = (part[..., 0] for part in precondition(time, std.tolist()))
-    torch.testing.assert_close((factor * x_t).std(-1), torch.ones(3, 2), atol=0.01, rtol=0)
+    c_in, c_skip, c_out = (part[..., 0] for part in precondition(time, std.tolist()))
+    torch.testing.assert_close((c_in * x_t).std(-1), torch.ones(3, 2), atol=0.01, rtol=0)
     slope = (x_t * velocity).mean(-1) / x_t.square().mean(-1)
-    torch.testing.assert_close(guess[..., 0], slope, atol=0.02, rtol=0.01)
-    torch.testing.assert_close(share[..., 0], (velocity - guess * x_t).std(-1), atol=0.01, rtol=0.01)
+    torch.testing.assert_close(c_skip[..., 0], slope, atol=0.02, rtol=0.01)
+    torch.testing.assert_close(c_out[..., 0], (velocity - c_skip * x_t).std(-1), atol=0.01, rtol=0.01)
 
 
-def test_a_new_preconditioned_network_gives_the_best_linear_guess() -> None:
+def test_new_preconditioned_network_predicts_the_best_linear_estimate() -> None:
     fields = {f: getattr(SPEC, f) for f in SPEC.__dataclass_fields__}
     std = torch.linspace(0.1, 2.0, SPEC.latent_channels)
     spec = DiTSpec(**(fields | {"latent_std": tuple(std.tolist())}))
     net = ElasticDiT(spec)
     x, time, text = inputs()
-    factor, guess, share = precondition(time, std.tolist())
-    torch.testing.assert_close(net(x, time, text), guess * x)
+    c_in, c_skip, c_out = precondition(time, std.tolist())
+    torch.testing.assert_close(net(x, time, text), c_skip * x)
     plain = network()
     net.load_state_dict(plain.state_dict())
-    torch.testing.assert_close(net(x, time, text), guess * x + share * plain(factor * x, time, text))
+    torch.testing.assert_close(net(x, time, text), c_skip * x + c_out * plain(c_in * x, time, text))
     with pytest.raises(ValueError, match="latent_std must be"):
         DiTSpec(**(fields | {"latent_std": (1.0,)}))
 
 
-def test_place_code_tells_every_token_and_means_the_same_at_every_resolution() -> None:
+def test_positional_embedding_is_unique_and_independent_of_resolution() -> None:
     device = torch.device("cpu")
-    code = positional_embedding(6, 10, 64, device)
-    assert torch.cdist(code, code).fill_diagonal_(1.0).min() > 0.1
+    embedding = positional_embedding(6, 10, 64, device)
+    assert torch.cdist(embedding, embedding).fill_diagonal_(1.0).min() > 0.1
     small, large = (
         positional_embedding(3, 3, 64, device).unflatten(0, (3, 3)),
         positional_embedding(9, 9, 64, device).unflatten(0, (9, 9)),
@@ -190,35 +199,35 @@ def test_place_code_tells_every_token_and_means_the_same_at_every_resolution() -
     torch.testing.assert_close(small, large[1::3, 1::3], atol=1e-4, rtol=0)
 
 
-def test_a_new_attention_prefers_near_tokens() -> None:
-    """The common part of queries and keys scores a token by its distance alone, less the farther it is."""
+def test_new_attention_prefers_nearby_tokens() -> None:
+    """The common component of queries and keys alone gives a token a score that decreases with its distance."""
     attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
-    attention.start_local()
+    attention.init_locality()
     common = attention.q_norm.bias.detach().expand(1, 1, 81, 8)
-    turned = rotate(common, *rotation(9, 9, 8, 10.0, torch.device("cpu")))[0, 0].unflatten(0, (9, 9))
-    scores = (turned @ turned[4, 4]).detach()
+    rotated = apply_rope(common, *axial_rope(9, 9, 8, 10.0, torch.device("cpu")))[0, 0].unflatten(0, (9, 9))
+    scores = (rotated @ rotated[4, 4]).detach()
     assert scores.argmax() == 40
     assert (scores[4, 4:8].diff() < 0).all() and (scores[4:8, 4].diff() < 0).all()
 
 
 def test_gate_interpolates_between_the_two_branches() -> None:
-    """At gate 0 the output is the compressed branch's, at 1 the neighborhood's; a new module takes the mean of both."""
+    """Gate 0 selects the global branch and gate 1 the local branch. A new module returns the mean of the two."""
     torch.manual_seed(0)
     attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
-    attention.reset_branches()
-    x, angles = torch.randn(1, 16, 32), rotation(4, 4, 8, 1e4, torch.device("cpu"))
+    attention.init_branches()
+    x, cos_sin = torch.randn(1, 16, 32), axial_rope(4, 4, 8, 1e4, torch.device("cpu"))
     outputs = []
     with torch.no_grad():
         for bias in (-100.0, 0.0, 100.0):
             attention.gate.bias.fill_(bias)
-            outputs.append(attention.attend(x, (4, 4), angles))
+            outputs.append(attention.attend(x, (4, 4), cos_sin))
     torch.testing.assert_close(outputs[1], (outputs[0] + outputs[2]) / 2)
     assert not torch.allclose(outputs[0], outputs[2])
 
 
-def test_compression_starts_as_the_mean_of_two_by_two() -> None:
+def test_compression_is_initialized_to_the_mean_of_two_by_two() -> None:
     attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
-    attention.reset_branches()
+    attention.init_branches()
     feature_map = torch.randn(1, 16, 4, 4)
     torch.testing.assert_close(attention.compress_k(feature_map), torch.nn.functional.avg_pool2d(feature_map, 2))
 
@@ -234,34 +243,36 @@ def test_compression_starts_as_the_mean_of_two_by_two() -> None:
         ({"head_dim": 6}, "multiple of 4"),
     ],
 )
-def test_impossible_descriptions_are_refused(change: dict, message: str) -> None:
+def test_invalid_specifications_are_rejected(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DiTSpec(**({f: getattr(SPEC, f) for f in SPEC.__dataclass_fields__} | change))
 
 
-def test_without_compression_the_neighborhood_stands_alone() -> None:
-    """No gate and no compressed branch: with every block in sight it is full attention on the same weights."""
-    grid, angles = (4, 6), rotation(4, 6, 8, 1e4, torch.device("cpu"))
+def test_without_compression_the_layer_is_neighborhood_attention() -> None:
+    """It has no gate and no global branch. With every block visible, it is full attention with the same weights."""
+    grid, cos_sin = (4, 6), axial_rope(4, 6, 8, 1e4, torch.device("cpu"))
     alone = replace(SPARSE, compression=False)
     torch.manual_seed(0)
     local = build_self_attention(64, 8, replace(alone, radius=9))
     full = build_self_attention(64, 8, FULL_ATTENTION)
-    full.load_state_dict(local.state_dict())  # the same parameters, none besides
+    full.load_state_dict(local.state_dict())  # both modules have the same parameters
     x = torch.randn(2, 24, 64)
-    torch.testing.assert_close(local(x, grid, angles), full(x, grid, angles), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(local(x, grid, cos_sin), full(x, grid, cos_sin), atol=1e-6, rtol=1e-5)
     near = build_self_attention(64, 8, replace(alone, radius=0))
     near.load_state_dict(local.state_dict())
     moved = x.clone()
-    moved[:, 6:] += 1  # beyond the first of four blocks
-    assert torch.equal(near(x, grid, angles)[:, :6], near(moved, grid, angles)[:, :6])
-    assert not torch.allclose(near(x, grid, angles)[:, 6:], near(moved, grid, angles)[:, 6:])
+    moved[:, 6:] += 1  # outside the first of four blocks
+    assert torch.equal(near(x, grid, cos_sin)[:, :6], near(moved, grid, cos_sin)[:, :6])
+    assert not torch.allclose(near(x, grid, cos_sin)[:, 6:], near(moved, grid, cos_sin)[:, 6:])
 
 
-def test_a_network_without_compression_learns_at_every_width() -> None:
+def test_network_without_compression_is_elastic_and_gets_gradients() -> None:
     levels = tuple(replace(level, attention=replace(SPARSE, compression=False)) for level in THREE_STAGES)
     net = network(replace(SPEC, levels=levels))
     assert not any("compress" in name or "gate" in name for name, _ in net.named_parameters())
     for width in SPEC.widths:
-        torch.testing.assert_close(net(*inputs(), width=width), extract(net, width)(*inputs()), atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            net(*inputs(), width=width), extract_subnetwork(net, width)(*inputs()), atol=1e-6, rtol=0
+        )
     net(*inputs()).square().sum().backward()
     assert net.stages[0].blocks[0].attention.kv.weight.grad.abs().min() > 0

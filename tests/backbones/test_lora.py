@@ -1,12 +1,19 @@
-"""Networks by width and LoRA on them: what is shared, what is active, what is merged."""
+"""Standalone networks per width and LoRA on them: shared, active and merged weights."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketdit.backbones.by_width import LORA, ByWidth, base_parameters, merge, split
 from pocketdit.backbones.dit import ElasticDiT
-from pocketdit.backbones.lora import activate, adapter_parameters, add_adapters, load_adapter, scaling, using
+from pocketdit.backbones.lora import (
+    activate_adapter,
+    active_adapter,
+    adapter_parameters,
+    add_adapters,
+    load_adapter,
+    lora_scale,
+)
+from pocketdit.backbones.per_width import LORA_PREFIX, PerWidthNetworks, base_parameters, merge_lora, split_by_width
 from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 from pocketdit.encoders.contract import TextTokens
 
@@ -33,60 +40,60 @@ def supernet() -> ElasticDiT:
 
 
 def inputs() -> tuple[Tensor, Tensor, list[TextTokens]]:
-    draws = torch.Generator().manual_seed(1)
-    text = TextTokens(torch.randn(2, 5, 12, generator=draws), torch.ones(2, 5) > 0)
-    return torch.randn(2, 4, 8, 12, generator=draws), torch.tensor([0.3, 0.8]), [text]
+    generator = torch.Generator().manual_seed(1)
+    text = TextTokens(torch.randn(2, 5, 12, generator=generator), torch.ones(2, 5) > 0)
+    return torch.randn(2, 4, 8, 12, generator=generator), torch.tensor([0.3, 0.8]), [text]
 
 
 def storage_bytes(*modules: nn.Module) -> int:
-    """Bytes that the parameters really take: every storage once."""
+    """Bytes that the parameters occupy, counting shared storages once."""
     storages = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for m in modules for p in m.parameters()}
     return sum(storages.values())
 
 
 def fill(network: nn.Module, name: str, seed: int) -> None:
-    draws = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in adapter_parameters(network, name).values():
-            weight.copy_(0.1 * torch.randn(weight.shape, generator=draws))
+            weight.copy_(0.1 * torch.randn(weight.shape, generator=generator))
 
 
-def test_features_come_with_the_same_velocity() -> None:
+def test_forward_with_features_returns_the_velocity_of_forward() -> None:
     network = supernet()
     for width, hidden in ((0.5, 32), (1.0, 64)):
-        velocity, features = network.with_features(*inputs(), width=width)
+        velocity, features = network.forward_with_features(*inputs(), width=width)
         assert torch.equal(velocity, network(*inputs(), width=width))
         assert features.shape == (2, 4 * 6, hidden)
 
 
-def test_widths_of_their_own_equal_the_supernets_and_take_no_memory() -> None:
+def test_shared_networks_equal_the_supernet_and_take_no_memory() -> None:
     network = supernet()
-    parts = split(network, share=True)
+    networks = split_by_width(network, share_weights=True)
     for width in SPEC.widths:
-        torch.testing.assert_close(parts(*inputs(), width=width), network(*inputs(), width=width), atol=1e-6, rtol=0)
-    assert storage_bytes(network, parts) == storage_bytes(network)
-    assert storage_bytes(network, split(network, share=False)) > 1.2 * storage_bytes(network)
+        torch.testing.assert_close(networks(*inputs(), width=width), network(*inputs(), width=width), atol=1e-6, rtol=0)
+    assert storage_bytes(network, networks) == storage_bytes(network)
+    assert storage_bytes(network, split_by_width(network, share_weights=False)) > 1.2 * storage_bytes(network)
 
 
-def test_weights_stay_shared_when_they_move() -> None:
-    parts = split(supernet(), share=True)
+def test_weights_stay_shared_after_a_dtype_change() -> None:
+    networks = split_by_width(supernet(), share_weights=True)
     for width in SPEC.widths:
-        add_adapters(parts.at(width), ("student",), rank=4, alpha=8)
-    bases = [base_parameters(parts.at(width)) for width in SPEC.widths]
+        add_adapters(networks.for_width(width), ("student",), rank=4, alpha=8)
+    bases = [base_parameters(networks.for_width(width)) for width in SPEC.widths]
     before = len({p.untyped_storage().data_ptr() for base in bases for p in base.values()})
-    expected = {width: parts(*inputs(), width=width).double() for width in SPEC.widths}
-    parts.double()
-    bases = [base_parameters(parts.at(width)) for width in SPEC.widths]
+    expected = {width: networks(*inputs(), width=width).double() for width in SPEC.widths}
+    networks.double()
+    bases = [base_parameters(networks.for_width(width)) for width in SPEC.widths]
     assert len({p.untyped_storage().data_ptr() for base in bases for p in base.values()}) == before
     x, time, (text,) = inputs()
     for width in SPEC.widths:
-        found = parts(x.double(), time.double(), [TextTokens(text.embeddings.double(), text.mask)], width=width)
-        torch.testing.assert_close(found, expected[width], atol=1e-4, rtol=1e-4)
+        actual = networks(x.double(), time.double(), [TextTokens(text.embeddings.double(), text.mask)], width=width)
+        torch.testing.assert_close(actual, expected[width], atol=1e-4, rtol=1e-4)
 
 
 def test_student_and_critic_share_their_base() -> None:
-    """Two adapters cost their own A and B: rank (in + out) a layer, and nothing of the base."""
-    network = split(supernet(), share=False).at(1.0)
+    """Two adapters add rank (in + out) parameters per layer each, and no copy of the base."""
+    network = split_by_width(supernet(), share_weights=False).for_width(1.0)
     base = storage_bytes(network)
     adapted = {name for name, m in network.named_modules() if isinstance(m, nn.Linear) and name.startswith("stages.")}
     expected = sum(4 * (m.in_features + m.out_features) for n, m in network.named_modules()
@@ -96,30 +103,30 @@ def test_student_and_critic_share_their_base() -> None:
     assert {name.rsplit(".", 1)[0] for name in adapter_parameters(network, "critic")} == adapted
 
 
-def test_adapters_begin_as_the_base_and_change_it_one_at_a_time() -> None:
-    network = split(supernet(), share=False).at(1.0)
+def test_new_adapters_equal_the_base_and_only_the_active_one_changes_the_output() -> None:
+    network = split_by_width(supernet(), share_weights=False).for_width(1.0)
     base = network(*inputs())
     add_adapters(network, ("student", "critic"), rank=4, alpha=8)
     assert torch.equal(network(*inputs()), base)
     fill(network, "critic", 0)
     assert torch.equal(network(*inputs()), base)
-    with using(network, "critic", afterwards="student"):
+    with active_adapter(network, "critic", restore="student"):
         changed = network(*inputs())
     assert (changed - base).abs().max() > 1e-3
     assert torch.equal(network(*inputs()), base)
-    with pytest.raises(RuntimeError, match="boom"), using(network, "critic", afterwards="student"):
+    with pytest.raises(RuntimeError, match="boom"), active_adapter(network, "critic", restore="student"):
         raise RuntimeError("boom")
     assert torch.equal(network(*inputs()), base)
-    activate(network, "critic")
-    activate(network, None)
+    activate_adapter(network, "critic")
+    activate_adapter(network, None)
     assert torch.equal(network(*inputs()), base)
 
 
-def test_a_graph_keeps_its_gradient_while_another_adapter_is_active() -> None:
-    network = split(supernet(), share=False).at(1.0)
+def test_graph_keeps_its_gradients_while_another_adapter_is_active() -> None:
+    network = split_by_width(supernet(), share_weights=False).for_width(1.0)
     add_adapters(network, ("student", "critic"), rank=4, alpha=8)
     loss = network(*inputs()).square().mean()
-    with using(network, "critic", afterwards="student"):
+    with active_adapter(network, "critic", restore="student"):
         loss.backward()
     gradients = [p.grad for name, p in adapter_parameters(network, "student").items() if name.endswith(".B")]
     assert all(g is not None and g.abs().max() > 0 for g in gradients)
@@ -127,27 +134,29 @@ def test_a_graph_keeps_its_gradient_while_another_adapter_is_active() -> None:
     assert all(p.grad is None for p in base_parameters(network).values())
 
 
-def test_merged_weights_draw_what_the_adapter_draws() -> None:
-    """W + alpha / rank B A, and the stored form that holds the factor."""
+def test_merged_network_equals_the_network_with_adapters() -> None:
+    """The merged weight is W + alpha / rank B A, where the stored B includes the factor."""
     network = supernet()
-    parts = split(network, share=True)
+    networks = split_by_width(network, share_weights=True)
     stored = dict(network.state_dict())
     for seed, width in enumerate(SPEC.widths):
-        part = parts.at(width)
-        add_adapters(part, ("student",), rank=4, alpha=12)
-        fill(part, "student", seed)
-        assert scaling(part, "student") == 3
-        for name, value in adapter_parameters(part, "student").items():
-            stored[f"{LORA}{SPEC.hidden(width)}.{name}"] = value * (3 if name.endswith(".B") else 1)
-    merged = merge(network, stored)
-    assert isinstance(merged, ByWidth)
+        subnetwork = networks.for_width(width)
+        add_adapters(subnetwork, ("student",), rank=4, alpha=12)
+        fill(subnetwork, "student", seed)
+        assert lora_scale(subnetwork, "student") == 3
+        for name, value in adapter_parameters(subnetwork, "student").items():
+            stored[f"{LORA_PREFIX}{SPEC.hidden_size(width)}.{name}"] = value * (3 if name.endswith(".B") else 1)
+    merged = merge_lora(network, stored)
+    assert isinstance(merged, PerWidthNetworks)
     for width in SPEC.widths:
-        torch.testing.assert_close(merged(*inputs(), width=width), parts(*inputs(), width=width), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            merged(*inputs(), width=width), networks(*inputs(), width=width), atol=1e-5, rtol=1e-4
+        )
         assert (merged(*inputs(), width=width) - network(*inputs(), width=width)).abs().max() > 1e-2
 
 
-def test_weights_of_another_network_are_refused() -> None:
-    network = split(supernet(), share=False).at(0.5)
+def test_adapter_weights_of_another_network_are_rejected() -> None:
+    network = split_by_width(supernet(), share_weights=False).for_width(0.5)
     add_adapters(network, ("student",), rank=4, alpha=8)
     weights = {name: value.clone() for name, value in adapter_parameters(network, "student").items()}
     weights.pop(min(weights))

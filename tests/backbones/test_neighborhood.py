@@ -1,4 +1,4 @@
-"""Blockwise neighborhood attention against the masked reference, over B, r, ragged sizes and grouped heads."""
+"""Blockwise neighborhood attention against the masked reference: block counts, radii, uneven blocks, grouped heads."""
 
 import pytest
 import torch
@@ -6,10 +6,10 @@ import torch
 from pocketdit.backbones.neighborhood import (
     block_edges,
     block_of_token,
-    flex,
+    flex_neighborhood_attention,
     grouped_attention,
-    looped,
-    masked,
+    looped_attention,
+    masked_attention,
     neighborhood_attention,
     neighborhood_mask,
 )
@@ -23,34 +23,41 @@ def qkv(tokens: int, heads: int = 6, groups: int = 2, channels: int = 8) -> tupl
 @pytest.mark.parametrize("tokens", [1, 7, 16, 60, 61, 64, 97, 256])
 @pytest.mark.parametrize("blocks", [1, 2, 4, 5, 16])
 @pytest.mark.parametrize("radius", [0, 1, 2, 7])
-def test_fast_path_equals_masked_reference(tokens: int, blocks: int, radius: int) -> None:
+def test_looped_attention_equals_masked_reference(tokens: int, blocks: int, radius: int) -> None:
     q, k, v = qkv(tokens)
-    torch.testing.assert_close(looped(q, k, v, blocks, radius), masked(q, k, v, blocks, radius), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        looped_attention(q, k, v, blocks, radius), masked_attention(q, k, v, blocks, radius), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize(("tokens", "blocks", "radius"), [(64, 4, 1), (60, 7, 2)])
 def test_flex_attention_equals_masked_reference(tokens: int, blocks: int, radius: int) -> None:
     q, k, v = qkv(tokens, heads=4, groups=2, channels=16)
-    torch.testing.assert_close(flex(q, k, v, blocks, radius), masked(q, k, v, blocks, radius), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        flex_neighborhood_attention(q, k, v, blocks, radius),
+        masked_attention(q, k, v, blocks, radius),
+        atol=1e-5,
+        rtol=0,
+    )
 
 
-def test_gradients_of_fast_path_equal_the_references() -> None:
+def test_gradients_of_looped_attention_equal_those_of_the_reference() -> None:
     inputs = [tensor.requires_grad_() for tensor in qkv(61)]
-    fast = torch.autograd.grad(looped(*inputs, 5, 1).square().sum(), inputs)
-    slow = torch.autograd.grad(masked(*inputs, 5, 1).square().sum(), inputs)
+    fast = torch.autograd.grad(looped_attention(*inputs, 5, 1).square().sum(), inputs)
+    slow = torch.autograd.grad(masked_attention(*inputs, 5, 1).square().sum(), inputs)
     for a, b in zip(fast, slow, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
-def test_mask_of_the_papers_configuration() -> None:
-    """B = 16, r = 1 on 64 x 64 tokens: blocks are four rows; 46 of 256 block pairs are visible, 18.0 %."""
+def test_mask_in_the_configuration_of_the_paper() -> None:
+    """With B = 16 and r = 1 on 64x64 tokens, a block is four rows, and 46 of 256 block pairs (18.0 %) are visible."""
     mask = neighborhood_mask(4096, 16, 1, torch.device("cpu"))
     assert mask.float().mean().item() == pytest.approx(46 / 256)
     assert block_edges(4096, 16)[:3] == [0, 256, 512]
     assert mask[0, :512].all() and not mask[0, 512:].any()
 
 
-def test_ragged_blocks_differ_by_at_most_one_and_cover_all_tokens() -> None:
+def test_block_sizes_differ_by_at_most_one_and_cover_all_tokens() -> None:
     for tokens in range(1, 40):
         for blocks in range(1, 45):
             sizes = torch.tensor(block_edges(tokens, blocks)).diff()
@@ -58,17 +65,17 @@ def test_ragged_blocks_differ_by_at_most_one_and_cover_all_tokens() -> None:
             assert len(block_of_token(tokens, blocks)) == tokens
 
 
-def test_radius_over_all_blocks_is_full_attention() -> None:
+def test_radius_that_covers_all_blocks_is_full_attention() -> None:
     q, k, v = qkv(60)
     full = grouped_attention(q, k, v)
     torch.testing.assert_close(neighborhood_attention(q, k, v, blocks=4, radius=3), full, atol=1e-5, rtol=0)
 
 
-def test_a_far_token_has_no_influence() -> None:
+def test_token_outside_the_neighborhood_has_no_influence() -> None:
     q, k, v = qkv(64)
     moved = v.clone()
     moved[:, :, 48:] += 100.0
-    before, after = looped(q, k, v, 4, 1), looped(q, k, moved, 4, 1)
+    before, after = looped_attention(q, k, v, 4, 1), looped_attention(q, k, moved, 4, 1)
     assert torch.equal(before[:, :, :32], after[:, :, :32])
     assert not torch.allclose(before[:, :, 32:], after[:, :, 32:])
 

@@ -1,18 +1,18 @@
-"""The patch discriminator: where its scores look, and that its weights are bounded."""
+"""The patch discriminator: receptive field and spectral norm."""
 
 import torch
 
 from pocketdit.decoders.discriminator import PatchDiscriminator
 
 
-def test_scores_are_of_patches() -> None:
+def test_score_depends_on_a_patch_of_38_pixels() -> None:
     torch.manual_seed(0)
     network = PatchDiscriminator(8).eval()
     images = torch.randn(1, 3, 96, 96, requires_grad=True)
     scores = network(images)
     assert scores.shape == (1, 1, 12, 12)
-    (seen,) = torch.autograd.grad(scores[0, 0, 6, 6], images)
-    rows = seen.abs().sum((0, 1, 3)).nonzero().flatten()
+    (gradient,) = torch.autograd.grad(scores[0, 0, 6, 6], images)
+    rows = gradient.abs().sum((0, 1, 3)).nonzero().flatten()
     assert int(rows[-1] - rows[0]) + 1 == 38
 
 

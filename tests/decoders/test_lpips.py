@@ -1,4 +1,4 @@
-"""LPIPS through torchmetrics' real class; its ImageNet weights cannot be had here, so random ones stand in."""
+"""LPIPS with the class of torchmetrics and random weights, because the ImageNet weights would need a download."""
 
 import urllib.error
 
@@ -27,7 +27,7 @@ def test_distances_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(parameter.requires_grad for parameter in lpips.network.parameters())
 
 
-def test_missing_weights_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_missing_weights_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     def offline(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no route")
 

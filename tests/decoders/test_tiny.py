@@ -1,4 +1,4 @@
-"""The tiny decoder by itself: its size, its layers, its shapes, and its half of the autoencoder's contract."""
+"""The tiny decoder: size, layers, shapes, and the interface of an autoencoder."""
 
 from dataclasses import replace
 
@@ -8,23 +8,23 @@ from torch import nn
 
 from pocketdit.config.experiment import DecoderExperiment
 from pocketdit.config.load import load
-from pocketdit.decoders.paired import WithTinyDecoder
 from pocketdit.decoders.spec import TinyDecoderSpec
-from pocketdit.decoders.tiny import Block, Enlarge, TinyDecoder
+from pocketdit.decoders.tiny import SeparableBlock, SeparableUpsample, TinyDecoder
+from pocketdit.decoders.tiny_autoencoder import TinyDecoderAutoencoder
 from pocketdit.encoders.contract import Autoencoder
 from pocketdit.encoders.dct import DCTAutoencoder
-from pocketdit.running.cost_estimate import count_parameters
+from pocketdit.training.cost import count_parameters
 from tests.conftest import ROOT
 
 SMALL = TinyDecoderSpec(channels=(8, 6), blocks=(1, 2), latent_channels=4, factor=8)
 
 
-def shipped(name: str) -> TinyDecoderSpec:
+def spec_of(name: str) -> TinyDecoderSpec:
     return load(ROOT / "experiments" / f"{name}.yaml", [], DecoderExperiment).config.decoder
 
 
-def noisy(spec: TinyDecoderSpec) -> TinyDecoder:
-    """With no branch at zero."""
+def random_decoder(spec: TinyDecoderSpec) -> TinyDecoder:
+    """Return a decoder with random weights, so that no branch is zero."""
     torch.manual_seed(0)
     decoder = TinyDecoder(spec)
     for parameter in decoder.parameters():
@@ -32,10 +32,10 @@ def noisy(spec: TinyDecoderSpec) -> TinyDecoder:
     return decoder
 
 
-def test_the_papers_size() -> None:
-    """SnapGen's tiny decoder has 1.38 M."""
-    spec = shipped("paper/tiny_decoder_qwen_image")
-    assert (spec.latent_channels, spec.factor, spec.shuffle) == (16, 8, 1)
+def test_size_is_that_of_the_paper() -> None:
+    """SnapGen's tiny decoder has 1.38 M parameters."""
+    spec = spec_of("paper/tiny_decoder_qwen_image")
+    assert (spec.latent_channels, spec.factor, spec.pixel_shuffle) == (16, 8, 1)
     with torch.device("meta"):
         assert count_parameters(TinyDecoder(spec)) == pytest.approx(1.4e6, rel=0.1)
 
@@ -43,45 +43,45 @@ def test_the_papers_size() -> None:
 @pytest.mark.parametrize("name", ["tiny_decoder", "paper/tiny_decoder_qwen_image"])
 def test_only_the_first_and_the_last_convolution_are_dense(name: str) -> None:
     with torch.device("meta"):
-        decoder = TinyDecoder(shipped(name))
+        decoder = TinyDecoder(spec_of(name))
     convolutions = [layer for layer in decoder.modules() if isinstance(layer, nn.Conv2d)]
     for layer in convolutions[1:-1]:
         assert layer.kernel_size == (1, 1) or layer.groups == layer.in_channels == layer.out_channels
     kinds = {type(layer) for layer in decoder.modules()}
-    assert kinds <= {TinyDecoder, nn.Sequential, nn.Conv2d, nn.ReLU, nn.PixelShuffle, Block, Enlarge}
+    assert kinds <= {TinyDecoder, nn.Sequential, nn.Conv2d, nn.ReLU, nn.PixelShuffle, SeparableBlock, SeparableUpsample}
 
 
 @pytest.mark.parametrize("sides", [(1, 1), (3, 5), (16, 8)])
 @pytest.mark.parametrize("spec", [SMALL, replace(SMALL, channels=(8,) * 4, blocks=(1,) * 4)])
-def test_any_size(spec: TinyDecoderSpec, sides: tuple[int, int]) -> None:
-    images = noisy(spec)(torch.randn(2, 4, *sides))
+def test_any_size_works(spec: TinyDecoderSpec, sides: tuple[int, int]) -> None:
+    images = random_decoder(spec)(torch.randn(2, 4, *sides))
     assert images.shape == (2, 3, 8 * sides[0], 8 * sides[1])
 
 
-def test_a_window_gives_the_same_pixels_where_it_sees_the_same() -> None:
-    """No statistic of a whole picture: what lies far away changes nothing."""
-    decoder, latents = noisy(SMALL), torch.randn(1, 4, 24, 24)
-    whole, window = decoder(latents), decoder(latents[..., :16, :16])
-    torch.testing.assert_close(whole[..., :48, :48], window[..., :48, :48])
-    assert not torch.allclose(whole[..., :128, :128], window)
+def test_crop_of_the_latents_gives_the_same_pixels() -> None:
+    """No operation uses statistics of the whole image, so distant latents have no influence."""
+    decoder, latents = random_decoder(SMALL), torch.randn(1, 4, 24, 24)
+    full, crop = decoder(latents), decoder(latents[..., :16, :16])
+    torch.testing.assert_close(full[..., :48, :48], crop[..., :48, :48])
+    assert not torch.allclose(full[..., :128, :128], crop)
 
 
-def test_blocks_begin_as_the_identity() -> None:
+def test_blocks_are_initialized_to_the_identity() -> None:
     x = torch.randn(2, 8, 5, 5)
-    block = Block(8)
+    block = SeparableBlock(8)
     nn.init.zeros_(block.mix_2.bias)  # type: ignore[arg-type]
     torch.testing.assert_close(block(x), x)
 
 
-def test_enlarging_first_or_mixing_first_is_the_same() -> None:
-    layer, x = Enlarge(4, 6), torch.randn(1, 4, 3, 3)
-    slow = layer.spatial(layer.mix(nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")))
-    torch.testing.assert_close(layer(x), slow)
+def test_upsampling_commutes_with_the_pointwise_convolution() -> None:
+    layer, x = SeparableUpsample(4, 6), torch.randn(1, 4, 3, 3)
+    expected = layer.spatial(layer.mix(nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")))
+    torch.testing.assert_close(layer(x), expected)
 
 
-def test_the_contract() -> None:
-    decoder = noisy(replace(SMALL, latent_channels=16))
-    autoencoder: Autoencoder = WithTinyDecoder(DCTAutoencoder(), decoder)
+def test_autoencoder_with_tiny_decoder_satisfies_the_protocol() -> None:
+    decoder = random_decoder(replace(SMALL, latent_channels=16))
+    autoencoder: Autoencoder = TinyDecoderAutoencoder(DCTAutoencoder(), decoder)
     assert (autoencoder.channels, autoencoder.factor) == (16, 8)
     latents = 100 * autoencoder.encode(torch.rand(2, 3, 32, 16) * 2 - 1)
     with torch.autocast("cpu", torch.bfloat16):
@@ -95,12 +95,12 @@ def test_the_contract() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"channels": ()}, "one number a level"),
-        ({"blocks": (1,)}, "one number a level"),
+        ({"channels": ()}, "one number per level"),
+        ({"blocks": (1,)}, "one number per level"),
         ({"channels": (8, 0)}, "must be positive"),
-        ({"channels": (8,) * 5, "blocks": (1,) * 5}, "5 levels enlarge too much for a factor of 8"),
+        ({"channels": (8,) * 5, "blocks": (1,) * 5}, "5 levels upsample too much for a factor of 8"),
     ],
 )
-def test_wrong_descriptions(change: dict, message: str) -> None:
+def test_invalid_specifications_are_rejected(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(SMALL, **change)

@@ -1,29 +1,31 @@
-"""Samplers against a flow with a known solution."""
+"""Samplers against a flow with a known solution, and guidance."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from pocketdit.diffusion.guidance import guided
+from pocketdit.diffusion.guidance import guided_velocity
+from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.diffusion.samplers import SAMPLERS, dpmpp_2m, euler, heun, uniform_times
 from pocketdit.encoders.contract import TextTokens
 
-SPREAD, CENTRE = 0.5, 2.0
+SPREAD, CENTER = 0.5, 2.0
 
 
 def gaussian_velocity(x: Tensor, time: Tensor) -> Tensor:
-    """Exact velocity E[noise - data | x_t] for data ~ N(CENTRE, SPREAD^2)."""
+    """Compute the exact velocity E[noise - data | x_t] for data ~ N(CENTER, SPREAD^2)."""
     t = time.reshape(-1, 1, 1, 1).double()
     variance = (1 - t) ** 2 * SPREAD**2 + t**2
-    ahead = x - (1 - t) * CENTRE
-    return t / variance * ahead - CENTRE - (1 - t) * SPREAD**2 / variance * ahead
+    ahead = x - (1 - t) * CENTER
+    return t / variance * ahead - CENTER - (1 - t) * SPREAD**2 / variance * ahead
 
 
 def exact(x: Tensor) -> Tensor:
-    """The flow carries noise quantiles to data quantiles."""
-    return CENTRE + SPREAD * x
+    """Compute the end of the flow, which maps quantiles of the noise to quantiles of the data."""
+    return CENTER + SPREAD * x
 
 
 def error(sampler: Callable, steps: int) -> float:
@@ -31,8 +33,13 @@ def error(sampler: Callable, steps: int) -> float:
     return (sampler(gaussian_velocity, x, uniform_times(steps)) - exact(x)).abs().max().item()
 
 
+def test_every_name_has_the_function_of_that_name() -> None:
+    assert tuple(SAMPLERS) == get_args(SamplerName)
+    assert {name: sampler.__name__ for name, sampler in SAMPLERS.items()} == {name: name for name in SAMPLERS}
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS.keys())
-def test_converges_to_the_exact_flow(sampler: Callable) -> None:
+def test_sampler_converges_to_the_exact_flow(sampler: Callable) -> None:
     assert error(sampler, 400) < 1e-2 and error(sampler, 400) < error(sampler, 50) < error(sampler, 10)
 
 
@@ -50,17 +57,17 @@ def test_constant_velocity_is_exact_in_one_step(sampler: Callable) -> None:
     torch.testing.assert_close(sampler(lambda *_: v, x, [1.0, 0.9, 0.75, 0.5, 0.0]), x - v)
 
 
-def test_four_steps_with_shift_three_are_the_few_step_teachers() -> None:
+def test_four_steps_with_shift_three_are_the_times_of_the_few_step_teacher() -> None:
     assert uniform_times(4, 3.0) == pytest.approx([1.0, 0.9, 0.75, 0.5, 0.0])
 
 
 @pytest.mark.parametrize("times", [[1.0], [1.0, 0.5], [0.5, 1.0, 0.0], [1.0, 0.5, 0.5, 0.0]])
-def test_lists_that_do_not_fall_to_zero_are_refused(times: list[float]) -> None:
-    with pytest.raises(ValueError, match="fall and end at 0"):
+def test_times_that_do_not_decrease_to_zero_are_rejected(times: list[float]) -> None:
+    with pytest.raises(ValueError, match="decrease and end at 0"):
         euler(lambda x, _: x, torch.zeros(1, 1, 1, 1), times)
 
 
-def test_dpmpp_2m_takes_one_velocity_a_step_and_heun_two_but_for_the_last() -> None:
+def test_number_of_velocities_per_sampler() -> None:
     for sampler, calls in ((euler, 8), (heun, 15), (dpmpp_2m, 8)):
         count = 0
 
@@ -73,7 +80,7 @@ def test_dpmpp_2m_takes_one_velocity_a_step_and_heun_two_but_for_the_last() -> N
         assert count == calls
 
 
-def test_guidance_extrapolates_from_the_negative() -> None:
+def test_guidance_extrapolates_from_the_negative_text() -> None:
     def network(x: Tensor, time: Tensor, text: list[TextTokens]) -> Tensor:
         return text[0].mask.float().sum(1).reshape(-1, 1, 1, 1).expand_as(x)
 
@@ -81,6 +88,6 @@ def test_guidance_extrapolates_from_the_negative() -> None:
         return [TextTokens(torch.zeros(2, 4, 3), torch.arange(4)[None].expand(2, -1) < count)]
 
     x, time = torch.zeros(2, 1, 2, 2), torch.ones(2)
-    assert (guided(network, tokens(3), tokens(1), 4.0)(x, time) == 1 + 4 * (3 - 1)).all()
-    assert (guided(network, tokens(3), tokens(1), 1.0)(x, time) == 3).all()
-    assert (guided(network, tokens(3), tokens(1), 0.0)(x, time) == 1).all()
+    assert (guided_velocity(network, tokens(3), tokens(1), 4.0)(x, time) == 1 + 4 * (3 - 1)).all()
+    assert (guided_velocity(network, tokens(3), tokens(1), 1.0)(x, time) == 3).all()
+    assert (guided_velocity(network, tokens(3), tokens(1), 0.0)(x, time) == 1).all()

@@ -1,7 +1,9 @@
+"""Text conditions of several encoders and text dropout."""
+
 import pytest
 import torch
 
-from pocketdit.encoders.conditioning import drop, encode_text, unconditional
+from pocketdit.encoders.conditioning import encode_text, text_dropout, unconditional
 from pocketdit.encoders.hashed_text import PhraseEncoder, WordEncoder
 
 
@@ -10,24 +12,24 @@ def encoded(samples: int) -> list:
     return encode_text(encoders, ["a red circle"] * (samples - 1) + [""])
 
 
-def test_one_entry_an_encoder_in_order() -> None:
+def test_one_entry_per_encoder_in_order() -> None:
     tokens = encoded(3)
     assert [entry.embeddings.shape for entry in tokens] == [(3, 3, 8), (3, 3, 16)]
 
 
-def test_dropping_is_independent_per_encoder_and_sample() -> None:
+def test_dropout_is_independent_per_encoder_and_sample() -> None:
     samples = 4001
-    dropped = drop(encoded(samples), 0.3, torch.Generator().manual_seed(0))
-    gone = torch.stack([~entry.mask[:-1].any(1) for entry in dropped])
-    rates = gone.float().mean(1)
-    both = gone.all(0).float().mean()
-    # four standard errors
+    dropped = text_dropout(encoded(samples), 0.3, torch.Generator().manual_seed(0))
+    hidden = torch.stack([~entry.mask[:-1].any(1) for entry in dropped])
+    rates = hidden.float().mean(1)
+    both = hidden.all(0).float().mean()
+    # The tolerances are four standard errors.
     assert (rates - 0.3).abs().max() < 0.03 and abs(both - 0.09) < 0.02
 
 
-def test_a_sample_keeps_all_of_an_encoder_or_nothing_and_the_embeddings_stay() -> None:
+def test_dropout_hides_all_tokens_of_an_encoder_or_none_and_keeps_the_embeddings() -> None:
     tokens = encoded(64)
-    dropped = drop(tokens, 0.5, torch.Generator().manual_seed(1))
+    dropped = text_dropout(tokens, 0.5, torch.Generator().manual_seed(1))
     for before, after in zip(tokens, dropped, strict=True):
         assert after.embeddings is before.embeddings
         same = (after.mask == before.mask).all(1)
@@ -36,29 +38,29 @@ def test_a_sample_keeps_all_of_an_encoder_or_nothing_and_the_embeddings_stay() -
 
 
 @pytest.mark.parametrize(("probability", "kept"), [(0.0, True), (1.0, False)])
-def test_never_and_always(probability: float, kept: bool) -> None:
+def test_dropout_with_probability_zero_and_one(probability: float, kept: bool) -> None:
     tokens = encoded(100)
-    for before, after in zip(tokens, drop(tokens, probability, torch.Generator()), strict=True):
+    for before, after in zip(tokens, text_dropout(tokens, probability, torch.Generator()), strict=True):
         assert torch.equal(after.mask, before.mask if kept else torch.zeros_like(before.mask))
 
 
-def test_the_generator_decides() -> None:
-    first, second = (drop(encoded(50), 0.5, torch.Generator().manual_seed(3)) for _ in range(2))
-    other = drop(encoded(50), 0.5, torch.Generator().manual_seed(4))
+def test_dropout_depends_only_on_the_generator() -> None:
+    first, second = (text_dropout(encoded(50), 0.5, torch.Generator().manual_seed(3)) for _ in range(2))
+    other = text_dropout(encoded(50), 0.5, torch.Generator().manual_seed(4))
     assert all(torch.equal(a.mask, b.mask) for a, b in zip(first, second, strict=True))
     assert any(not torch.equal(a.mask, b.mask) for a, b in zip(first, other, strict=True))
 
 
-def test_a_probability_beyond_one_is_refused() -> None:
+def test_probability_above_one_is_rejected() -> None:
     with pytest.raises(ValueError, match="probability"):
-        drop(encoded(2), 1.5, torch.Generator())
+        text_dropout(encoded(2), 1.5, torch.Generator())
 
 
-def test_unconditional_hides_everything_and_leaves_the_input_alone() -> None:
+def test_unconditional_hides_everything_and_does_not_change_its_input() -> None:
     tokens = encoded(2)
     assert not any(entry.mask.any() for entry in unconditional(tokens))
     assert all(entry.mask.any() for entry in tokens)
 
 
-def test_no_encoder_at_all() -> None:
-    assert encode_text([], ["a"]) == [] and drop([], 0.5, torch.Generator()) == []
+def test_no_encoders() -> None:
+    assert encode_text([], ["a"]) == [] and text_dropout([], 0.5, torch.Generator()) == []

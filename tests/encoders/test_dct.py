@@ -1,3 +1,5 @@
+"""The DCT autoencoder: orthonormal transforms, geometry, the interface of an autoencoder, export."""
+
 import math
 
 import numpy as np
@@ -8,22 +10,23 @@ from torch import Tensor
 
 from pocketdit.encoders.contract import Autoencoder
 from pocketdit.encoders.dct import COLORS, DCTAutoencoder, analysis_kernel, dct_matrix, zigzag
+from pocketdit.images import from_uint8
 
 
-def drawn(width: int = 128, height: int = 96) -> Tensor:
-    """A light picture with a red disc and a blue box, edges smoothed, (1, 3, H, W) in [-1, 1]."""
-    fine = Image.new("RGB", (4 * width, 4 * height), (235, 235, 225))
-    brush = ImageDraw.Draw(fine)
+def example_image(width: int = 128, height: int = 96) -> Tensor:
+    """Render a light image (1, 3, H, W) in [-1, 1] with a red disc and a blue box with smooth edges."""
+    image = Image.new("RGB", (4 * width, 4 * height), (235, 235, 225))
+    brush = ImageDraw.Draw(image)
     brush.ellipse((60, 40, 220, 200), fill=(210, 40, 40))
     brush.rectangle((280, 190, 450, 340), fill=(40, 70, 200))
-    return torch.from_numpy(np.array(fine.reduce(4))).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return from_uint8(torch.from_numpy(np.array(image.reduce(4))).permute(2, 0, 1)[None])
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
     return -10 * math.log10(((a - b) / 2).square().mean().item())
 
 
-def test_the_transforms_are_orthonormal() -> None:
+def test_transforms_are_orthonormal() -> None:
     torch.testing.assert_close(dct_matrix(8) @ dct_matrix(8).T, torch.eye(8, dtype=torch.float64))
     torch.testing.assert_close(COLORS @ COLORS.T, torch.eye(3, dtype=torch.float64))
     rows = analysis_kernel().flatten(1)
@@ -35,28 +38,28 @@ def test_zigzag_is_the_order_of_jpeg() -> None:
     assert len(set(zigzag(8))) == 64
 
 
-def test_a_constant_image_has_only_dc() -> None:
+def test_constant_image_has_only_dc_coefficients() -> None:
     autoencoder = DCTAutoencoder(scale=2.0)
-    grey = autoencoder.encode(torch.full((1, 3, 16, 24), 0.5))
+    gray = autoencoder.encode(torch.full((1, 3, 16, 24), 0.5))
     expected = torch.zeros(1, 16, 2, 3)
     expected[:, 0] = 0.5 * 8 * math.sqrt(3) / 2.0
-    torch.testing.assert_close(grey, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(gray, expected, atol=1e-5, rtol=0)
     red = torch.tensor([1.0, -1.0, -1.0])[None, :, None, None].expand(1, 3, 8, 8)
     nonzero = autoencoder.encode(red)[0, :, 0, 0].abs() > 1e-5
     assert nonzero.nonzero().flatten().tolist() == [0, 10, 13]
 
 
-def test_the_center_encodes_to_zero_and_comes_back() -> None:
+def test_center_encodes_to_zero_and_does_not_change_reconstructions() -> None:
     autoencoder = DCTAutoencoder(center=0.25)
     torch.testing.assert_close(autoencoder.encode(torch.full((1, 3, 8, 8), 0.25)), torch.zeros(1, 16, 1, 1))
-    smooth = drawn()
+    smooth = example_image()
     plain = DCTAutoencoder()
     torch.testing.assert_close(autoencoder.decode(autoencoder.encode(smooth)), plain.decode(plain.encode(smooth)))
     with pytest.raises(ValueError, match="center"):
         DCTAutoencoder(center=2.0)
 
 
-def test_the_luma_channels_are_a_dct_of_the_block() -> None:
+def test_luma_channels_are_the_dct_of_the_block() -> None:
     from scipy.fft import dctn
 
     image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -91,14 +94,14 @@ def test_encode_then_decode_is_an_orthogonal_projection() -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (96, 160), (128, 104)])
-def test_any_multiple_of_eight(size: tuple[int, int]) -> None:
+def test_any_multiple_of_eight_works(size: tuple[int, int]) -> None:
     autoencoder: Autoencoder = DCTAutoencoder()
     latents = autoencoder.encode(torch.zeros(2, 3, *size))
     assert latents.shape == (2, autoencoder.channels, size[0] // 8, size[1] // 8)
     assert autoencoder.decode(latents).shape == (2, 3, *size)
 
 
-def test_other_sides_are_refused() -> None:
+def test_other_sides_are_rejected() -> None:
     with pytest.raises(ValueError, match="multiples of 8"):
         DCTAutoencoder().encode(torch.zeros(1, 3, 8, 12))
 
@@ -109,21 +112,21 @@ def test_decode_clamps() -> None:
     assert decoded.min() == -1 and decoded.max() == 1
 
 
-def test_a_drawn_image_survives() -> None:
-    image = drawn()
+def test_example_image_is_reconstructed_well() -> None:
+    image = example_image()
     autoencoder = DCTAutoencoder()
     assert psnr(autoencoder.decode(autoencoder.encode(image)), image) > 26
 
 
-def test_it_stays_in_float32_under_autocast() -> None:
+def test_encoder_stays_in_float32_under_autocast() -> None:
     autoencoder = DCTAutoencoder()
-    image = drawn()
+    image = example_image()
     with torch.autocast("cpu", torch.bfloat16):
         latents = autoencoder.encode(image)
     torch.testing.assert_close(latents, autoencoder.encode(image))
 
 
-def test_nothing_is_stored_and_nothing_is_trained() -> None:
+def test_autoencoder_has_no_weights_and_stays_in_eval_mode() -> None:
     autoencoder = DCTAutoencoder().train()
     assert not autoencoder.state_dict() and not list(autoencoder.parameters()) and not autoencoder.training
 
@@ -134,7 +137,7 @@ def test_gradients_reach_the_latents() -> None:
     assert latents.grad is not None and latents.grad[:, 0].abs().min() > 0
 
 
-def test_the_decoder_exports() -> None:
+def test_decoder_can_be_exported() -> None:
     class Decoder(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -1,3 +1,5 @@
+"""The text encoders without weights: vectors, positions, masks, contexts."""
+
 import os
 import subprocess
 import sys
@@ -13,23 +15,23 @@ from pocketdit.encoders.hashed_text import (
     WordEncoder,
     hashed_vector,
     sinusoidal_positions,
-    words,
+    split_words,
 )
 
 ENCODERS = [WordEncoder, PhraseEncoder]
 
 
 def without_positions(encoder: WordEncoder | PhraseEncoder, caption: str) -> torch.Tensor:
-    """(words, width): the vectors of a caption's words."""
+    """Return the vectors (words, width) of a caption's words."""
     tokens = encoder.encode([caption])
     return (tokens.embeddings - encoder.positions[: tokens.mask.shape[1]])[0, tokens.mask[0]]
 
 
-def test_words() -> None:
-    assert words("A red-blue Circle, left_of 2 'dogs'. Été") == [
+def test_split_words() -> None:
+    assert split_words("A red-blue Circle, left_of 2 'dogs'. Été") == [
         "a", "red", "blue", "circle", "left", "of", "2", "dogs", "été"
     ]  # fmt: skip
-    assert words(" ...!") == []
+    assert split_words(" ...!") == []
 
 
 def test_hashed_vectors_have_unit_variance_and_are_nearly_orthogonal() -> None:
@@ -39,20 +41,20 @@ def test_hashed_vectors_have_unit_variance_and_are_nearly_orthogonal() -> None:
     assert np.abs(cosines).max() < 0.4 and abs(vectors.mean()) < 0.02
 
 
-def test_hashed_vectors_never_change() -> None:
+def test_hashed_vectors_are_stable_over_versions() -> None:
     assert hashed_vector("red", 10).tolist() == [-1, 1, -1, -1, 1, -1, -1, -1, -1, 1]
 
 
-def test_the_same_in_another_process() -> None:
+def test_encoder_gives_the_same_result_in_another_process() -> None:
     code = (
         "from pocketdit.encoders.hashed_text import PhraseEncoder as P;"
         "print(P(16, 4).encode(['a red circle']).embeddings.double().sum().item())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    here = PhraseEncoder(16, 4).encode(["a red circle"]).embeddings.double().sum().item()
-    assert float(done.stdout) == here
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    expected = PhraseEncoder(16, 4).encode(["a red circle"]).embeddings.double().sum().item()
+    assert float(process.stdout) == expected
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
@@ -61,7 +63,7 @@ def test_shapes_and_masks(kind: type[WordEncoder | PhraseEncoder], captions: Seq
     encoder: TextEncoder = kind(width=32, max_tokens=5)
     tokens = encoder.encode(captions)
     assert isinstance(tokens, TextTokens)
-    lengths = [min(5, len(words(caption))) for caption in captions]
+    lengths = [min(5, len(split_words(caption))) for caption in captions]
     assert tokens.embeddings.shape == (len(captions), max(lengths, default=0), 32)
     assert tokens.embeddings.dtype == torch.float32 and tokens.mask.dtype == torch.bool
     assert tokens.mask.sum(1).tolist() == lengths
@@ -71,36 +73,36 @@ def test_shapes_and_masks(kind: type[WordEncoder | PhraseEncoder], captions: Seq
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_a_caption_does_not_depend_on_its_batch_or_case(kind: type[WordEncoder | PhraseEncoder]) -> None:
+def test_caption_does_not_depend_on_its_batch_or_case(kind: type[WordEncoder | PhraseEncoder]) -> None:
     encoder = kind(width=32, max_tokens=6)
     alone = encoder.encode(["a red circle"]).embeddings
-    among = encoder.encode(["something else entirely, and longer", "A Red CIRCLE!"]).embeddings
-    torch.testing.assert_close(alone[0], among[1, :3], atol=0, rtol=0)
-    assert among.shape[1] == 5 and not among[1, 3:].any()
+    in_batch = encoder.encode(["something else entirely, and longer", "A Red CIRCLE!"]).embeddings
+    torch.testing.assert_close(alone[0], in_batch[1, :3], atol=0, rtol=0)
+    assert in_batch.shape[1] == 5 and not in_batch[1, 3:].any()
 
 
-def test_a_word_has_one_vector_wherever_it_stands() -> None:
+def test_word_vector_does_not_depend_on_its_position() -> None:
     encoder = WordEncoder(width=64, max_tokens=8)
     vectors = without_positions(encoder, "red circle beside a red square")
     torch.testing.assert_close(vectors[0], vectors[4], atol=1e-5, rtol=0)
     assert (vectors[0] - vectors[1]).abs().max() > 1
 
 
-def test_the_order_of_words_is_visible() -> None:
+def test_order_of_words_changes_the_embeddings() -> None:
     encoder = WordEncoder(width=64, max_tokens=8)
     tokens = encoder.encode(["red circle", "circle red"]).embeddings
     assert (tokens[0].sum(0) - tokens[1].sum(0)).abs().max() < 1e-5
     assert (tokens[0, 0] - tokens[1, 1]).abs().max() > 0.5
 
 
-def test_a_phrase_token_keeps_its_word_and_tells_its_neighbours() -> None:
+def test_phrase_token_depends_on_its_word_and_its_neighbors() -> None:
     encoder = PhraseEncoder(width=1024, max_tokens=8)
     red = without_positions(encoder, "a red circle above a blue square")
     blue = without_positions(encoder, "a blue circle above a red square")
     cosine = torch.nn.functional.cosine_similarity
     assert cosine(red, red.roll(1, 0)).abs().max() < 0.6
     assert 0.4 < cosine(red[2], blue[2], dim=0) < 0.8
-    # three words away nothing of a word is left
+    # A word has no influence at a distance of three words.
     far = [without_positions(encoder, f"{word} is the circle")[3] for word in ("red", "blue")]
     torch.testing.assert_close(*far)
     assert (red.square().mean(1) - 1).abs().max() < 0.3
@@ -113,12 +115,12 @@ def test_positions_differ_and_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_nothing_is_trained_and_the_device_is_followed(kind: type[WordEncoder | PhraseEncoder]) -> None:
+def test_encoder_has_no_weights_and_moves_between_devices(kind: type[WordEncoder | PhraseEncoder]) -> None:
     encoder = kind().train()
     assert not list(encoder.parameters()) and not encoder.state_dict() and not encoder.training
     assert encoder.to("meta").encode(["a red circle"]).embeddings.device.type == "meta"
 
 
-def test_a_width_that_cannot_be_is_refused() -> None:
+def test_odd_width_is_rejected() -> None:
     with pytest.raises(ValueError, match="width 7 must be even"):
         WordEncoder(width=7)

@@ -1,3 +1,5 @@
+"""The pretrained text encoders, on tiny checkpoints with random weights."""
+
 import shutil
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ GEMMA_TEXT: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole tiny CLIP, laid out as TinyCLIP is: a tokenizer.json without tokenizer_config.json."""
+    """A tiny CLIP with the files of TinyCLIP: a tokenizer.json without tokenizer_config.json."""
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
     torch.manual_seed(0)
@@ -59,7 +61,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def save_gemma_tokenizer(folder: Path) -> None:
-    """A word-level tokenizer that pads on the left, as Gemma's does."""
+    """Save a word-level tokenizer that pads on the left, as Gemma's does."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
@@ -77,7 +79,7 @@ def save_gemma_tokenizer(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Gemma3ForConditionalGeneration, which is what google/gemma-3-4b-it holds."""
+    """A tiny Gemma3ForConditionalGeneration, the class of google/gemma-3-4b-it."""
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
     torch.manual_seed(0)
@@ -88,7 +90,7 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_clip_gives_the_last_hidden_state_of_its_text_half(clip: Path) -> None:
+def test_clip_returns_the_last_hidden_state_of_its_text_model(clip: Path) -> None:
     from transformers import CLIPModel
 
     ids = [CLIP_VOCABULARY[token] for token in ("<|startoftext|>", "a</w>", "red</w>", "<|endoftext|>")]
@@ -102,24 +104,24 @@ def test_clip_gives_the_last_hidden_state_of_its_text_half(clip: Path) -> None:
     assert not tokens.embeddings[~tokens.mask].any()
 
 
-def test_gemma_gives_the_last_hidden_state_of_its_language_model(gemma: Path) -> None:
+def test_gemma_returns_the_last_hidden_state_of_its_language_model(gemma: Path) -> None:
     from transformers import Gemma3ForConditionalGeneration
 
     ids = torch.tensor([[WORDS.index(word) for word in ("<bos>", "a", "red", "circle")]])
-    whole = Gemma3ForConditionalGeneration.from_pretrained(gemma).eval()
+    model = Gemma3ForConditionalGeneration.from_pretrained(gemma).eval()
     with torch.no_grad():
-        reference = whole.model.language_model(ids).last_hidden_state[0]
+        reference = model.model.language_model(ids).last_hidden_state[0]
     encoder: TextEncoder = Gemma3TextEncoder(str(gemma), max_tokens=7, dtype="float32")
     tokens = encoder.encode(["a red circle", "  ", "a red circle a blue square a red square"])
     assert encoder.width == 16 and tokens.embeddings.shape == (3, 7, 16)
-    # padding stands on the right
+    # Padding is on the right.
     assert tokens.mask[0].tolist() == [True] * 4 + [False] * 3
     assert tokens.mask.sum(1).tolist() == [4, 0, 7]
     torch.testing.assert_close(tokens.embeddings[0, :4], reference, atol=1e-5, rtol=0)
     assert not tokens.embeddings[~tokens.mask].any()
 
 
-def test_gemma_lets_the_vision_tower_go(gemma: Path) -> None:
+def test_gemma_discards_the_vision_tower(gemma: Path) -> None:
     from transformers import Gemma3TextModel
 
     encoder = Gemma3TextEncoder(str(gemma), max_tokens=4)
@@ -128,7 +130,7 @@ def test_gemma_lets_the_vision_tower_go(gemma: Path) -> None:
     assert encoder.encode(["a red circle"]).embeddings.dtype == torch.float32
 
 
-def test_gemma_without_a_vision_tower(tmp_path: Path) -> None:
+def test_gemma_loads_without_a_vision_tower(tmp_path: Path) -> None:
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     torch.manual_seed(0)
@@ -141,42 +143,42 @@ def test_gemma_without_a_vision_tower(tmp_path: Path) -> None:
     torch.testing.assert_close(tokens.embeddings, reference, atol=1e-5, rtol=0)
 
 
-def test_they_are_frozen_and_a_caption_does_not_depend_on_its_batch(clip: Path, gemma: Path) -> None:
+def test_encoders_are_frozen_and_a_caption_does_not_depend_on_its_batch(clip: Path, gemma: Path) -> None:
     for encoder in (ClipTextEncoder(str(clip), 8), Gemma3TextEncoder(str(gemma), 8, dtype="float32")):
         encoder.train()
         assert not any(weight.requires_grad for weight in encoder.parameters())
         assert not any(part.training for part in encoder.modules())
-        alone, among = encoder.encode(["a red"]), encoder.encode(["blue square circle", "a red"])
-        torch.testing.assert_close(alone.embeddings[0], among.embeddings[1], atol=1e-5, rtol=0)
+        alone, in_batch = encoder.encode(["a red"]), encoder.encode(["blue square circle", "a red"])
+        torch.testing.assert_close(alone.embeddings[0], in_batch.embeddings[1], atol=1e-5, rtol=0)
 
 
-def test_more_tokens_than_the_model_has_positions(clip: Path) -> None:
+def test_more_tokens_than_positions_are_rejected(clip: Path) -> None:
     with pytest.raises(UserError, match=r"max_tokens 77: .* takes 1 to 10 tokens"):
         ClipTextEncoder(str(clip))
 
 
-def test_another_model_is_named(clip: Path, gemma: Path) -> None:
-    with pytest.raises(UserError, match="holds a model of type gemma3, not a CLIP text encoder"):
+def test_error_names_another_model(clip: Path, gemma: Path) -> None:
+    with pytest.raises(UserError, match="contains a model of type gemma3, not a CLIP text encoder"):
         ClipTextEncoder(str(gemma), 8)
-    with pytest.raises(UserError, match="holds a model of type clip, not a Gemma 3 language model"):
+    with pytest.raises(UserError, match="contains a model of type clip, not a Gemma 3 language model"):
         Gemma3TextEncoder(str(clip), 8)
 
 
-def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such folder; it should hold a CLIP text encoder"):
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder; it should contain a CLIP text encoder"):
         ClipTextEncoder(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="cannot load a Gemma 3 language model from this folder"):
         Gemma3TextEncoder(str(tmp_path))
 
 
-def test_offline_says_what_to_download(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_a_connection_says_what_to_download(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="hf download nobody/no-such-model --local-dir FOLDER") as caught:
         Gemma3TextEncoder("nobody/no-such-model")
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_tokenizer(clip: Path, tmp_path: Path) -> None:
+def test_missing_tokenizer(clip: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(clip, tmp_path / "clip"))
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"no vocabulary; tokenizer\.json is missing"):

@@ -1,3 +1,5 @@
+"""The published autoencoders, on tiny checkpoints with random weights."""
+
 from pathlib import Path
 from typing import Any
 
@@ -5,8 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pocketdit.config.component import Component
 from pocketdit.encoders.contract import Autoencoder
-from pocketdit.encoders.vae import DiffusersAutoencoder, Kind
+from pocketdit.encoders.declared import latent_factor
+from pocketdit.encoders.vae import AutoencoderKind, DiffusersAutoencoder
 from pocketdit.errors import UserError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -17,7 +21,7 @@ def save(model: Any, folder: Path) -> None:
 
 
 def write_checkpoints(folder: Path) -> None:
-    """Tiny networks with random weights: "flux" as a pipeline is laid out, "qwen_image" by itself."""
+    """Write tiny checkpoints with random weights: "flux" in the folder of a pipeline, "qwen_image" on its own."""
     from diffusers import AutoencoderKL, AutoencoderKLQwenImage
 
     torch.manual_seed(0)
@@ -52,35 +56,35 @@ def images() -> torch.Tensor:
     return torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def test_flux_is_shifted_and_scaled(checkpoints: Path, images: torch.Tensor) -> None:
+def test_flux_latents_are_shifted_and_scaled(checkpoints: Path, images: torch.Tensor) -> None:
     from diffusers import AutoencoderKL
 
     ours = DiffusersAutoencoder(str(checkpoints / "flux"), "flux")
     theirs = AutoencoderKL.from_pretrained(checkpoints / "flux" / "vae").eval()
     with torch.no_grad():
         mode = theirs.encode(images).latent_dist.mode()
-        pictures = theirs.decode(mode).sample.clamp(-1, 1)
+        decoded = theirs.decode(mode).sample.clamp(-1, 1)
     latents = ours.encode(images)
     torch.testing.assert_close(latents, (mode - 0.1159) * 0.3611)
-    torch.testing.assert_close(ours.decode(latents), pictures, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.decode(latents), decoded, atol=1e-5, rtol=0)
 
 
-def test_qwen_image_is_normalised_by_channel(checkpoints: Path, images: torch.Tensor) -> None:
+def test_qwen_image_latents_are_normalized_per_channel(checkpoints: Path, images: torch.Tensor) -> None:
     from diffusers import AutoencoderKLQwenImage
 
     ours = DiffusersAutoencoder(str(checkpoints / "qwen_image"), "qwen_image")
     theirs = AutoencoderKLQwenImage.from_pretrained(checkpoints / "qwen_image").eval()
     with torch.no_grad():
         mode = theirs.encode(images[:, :, None]).latent_dist.mode()
-        pictures = theirs.decode(mode).sample[:, :, 0]
+        decoded = theirs.decode(mode).sample[:, :, 0]
     latents = ours.encode(images)
     torch.testing.assert_close(latents[:, 0], (mode[:, 0, 0] + 0.7571) / 2.8184)
     torch.testing.assert_close(latents[:, 15], (mode[:, 15, 0] + 0.2921) / 1.9160)
-    torch.testing.assert_close(ours.decode(latents), pictures, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.decode(latents), decoded, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["flux", "qwen_image"])
-def test_the_contract(checkpoints: Path, images: torch.Tensor, kind: Kind) -> None:
+def test_autoencoder_satisfies_the_protocol(checkpoints: Path, images: torch.Tensor, kind: AutoencoderKind) -> None:
     module = DiffusersAutoencoder(str(checkpoints / kind), kind, dtype="bfloat16").train()
     autoencoder: Autoencoder = module
     assert (autoencoder.channels, autoencoder.factor) == (16, 8)
@@ -96,26 +100,26 @@ def test_the_contract(checkpoints: Path, images: torch.Tensor, kind: Kind) -> No
 
 
 @pytest.mark.parametrize("kind", ["flux", "qwen_image"])
-def test_an_outer_autocast_changes_nothing(checkpoints: Path, images: torch.Tensor, kind: Kind) -> None:
+def test_outer_autocast_changes_nothing(checkpoints: Path, images: torch.Tensor, kind: AutoencoderKind) -> None:
     autoencoder = DiffusersAutoencoder(str(checkpoints / kind), kind)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = autoencoder.encode(images)
-    torch.testing.assert_close(inside, autoencoder.encode(images))
+        autocast = autoencoder.encode(images)
+    torch.testing.assert_close(autocast, autoencoder.encode(images))
 
 
-def test_the_other_kind_is_named(checkpoints: Path) -> None:
-    with pytest.raises(UserError, match="holds an AutoencoderKLQwenImage, but kind flux wants an AutoencoderKL"):
+def test_error_names_the_other_kind(checkpoints: Path) -> None:
+    with pytest.raises(UserError, match="contains an AutoencoderKLQwenImage, but kind flux needs an AutoencoderKL"):
         DiffusersAutoencoder(str(checkpoints / "qwen_image"), "flux")
 
 
-def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such folder; it should hold an AutoencoderKL"):
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder; it should contain an AutoencoderKL"):
         DiffusersAutoencoder(str(tmp_path / "nothing"), "flux")
     with pytest.raises(UserError, match=r"no file named config\.json"):
         DiffusersAutoencoder(str(tmp_path), "flux")
 
 
-def test_offline_says_what_to_download(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_a_connection_says_what_to_download(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="hf download nobody/no-such-model --local-dir FOLDER") as caught:
         DiffusersAutoencoder("nobody/no-such-model", "flux")
@@ -137,9 +141,28 @@ def test_damaged_weights(checkpoints: Path, tmp_path: Path) -> None:
         DiffusersAutoencoder(str(tmp_path), "qwen_image")
 
 
-def test_an_autoencoder_that_is_not_of_flux(tmp_path: Path) -> None:
+def test_autoencoder_other_than_that_of_flux_is_rejected(tmp_path: Path) -> None:
     from diffusers import AutoencoderKL
 
     save(AutoencoderKL(norm_num_groups=4, block_out_channels=(8,)), tmp_path)
     with pytest.raises(UserError, match="no shift_factor"):
+        DiffusersAutoencoder(str(tmp_path), "flux")
+
+
+def test_factor_is_declared_by_the_class_and_checked_against_the_checkpoint(tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    assert latent_factor(Component("pocketdit.encoders.vae.DiffusersAutoencoder")) == 8
+    save(
+        AutoencoderKL(
+            norm_num_groups=4,
+            block_out_channels=(8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            scaling_factor=0.3611,
+            shift_factor=0.1159,
+        ),
+        tmp_path,
+    )
+    with pytest.raises(UserError, match=r"its latents have 1/2 of an image's side, but those of .* have 1/8"):
         DiffusersAutoencoder(str(tmp_path), "flux")

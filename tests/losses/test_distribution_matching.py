@@ -1,4 +1,4 @@
-"""The matching gradient and its loss by hand."""
+"""The distribution matching gradient and its loss against hand-computed values."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from torch import Tensor
 from pocketdit.losses.distribution_matching import distribution_matching_loss, matching_gradient, matching_loss
 
 
-def test_gradient_by_hand() -> None:
-    """p_real = (2, -4), (0.5, 0.5), their mean sizes 3 and 0.5; p_fake = (-1, 2), (1, 0)."""
+def test_matching_gradient_equals_hand_computed_values() -> None:
+    """p_real = (2, -4), (0.5, 0.5) with mean sizes 3 and 0.5, and p_fake = (-1, 2), (1, 0)."""
     x = torch.tensor([[1.0, 0.0], [2.0, 2.0]])
     real = torch.tensor([[-1.0, 4.0], [1.5, 1.5]])
     fake = torch.tensor([[2.0, -2.0], [1.0, 2.0]])
@@ -17,7 +17,7 @@ def test_gradient_by_hand() -> None:
     assert size.tolist() == [3.0, 0.5]
 
 
-def test_each_sample_of_an_image_has_one_size() -> None:
+def test_gradient_is_normalized_per_sample() -> None:
     x, real, fake = torch.randn(3, 4, 2, 2, 2, generator=torch.Generator().manual_seed(0)).bfloat16().unbind(0)
     gradient, size = matching_gradient(x, real, fake)
     assert gradient.shape == x.shape and gradient.dtype == size.dtype == torch.float32 and size.shape == (4,)
@@ -27,25 +27,25 @@ def test_each_sample_of_an_image_has_one_size() -> None:
         assert size[row].item() == pytest.approx((x[row].float() - real[row].float()).abs().sum().item() / 8)
 
 
-def test_the_size_has_a_floor() -> None:
+def test_size_has_a_floor() -> None:
     x, fake = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 1.5]])
     gradient, size = matching_gradient(x, x, fake, floor=0.1)
     assert gradient.tolist() == [[0.0, 5.0]] and size.tolist() == [0.0]
     assert matching_gradient(x, x, x)[0].tolist() == [[0.0, 0.0]]
 
 
-def test_what_is_not_finite_pulls_nowhere() -> None:
+def test_nonfinite_gradient_is_zero() -> None:
     x, real = torch.zeros(3, 2), torch.ones(3, 2)
     fake = torch.tensor([[float("nan"), 3.0], [float("inf"), 3.0], [2.0, 3.0]])
     assert matching_gradient(x, real, fake)[0].tolist() == [[0.0, 2.0], [0.0, 2.0], [1.0, 2.0]]
     for bad in (float("nan"), float("inf"), float("-inf")):
-        real[0, 0] = bad  # the size of the sample is lost with it
+        real[0, 0] = bad  # makes the size of this sample nonfinite, too
         gradient, size = matching_gradient(x, real, torch.full((3, 2), 2.0))
         assert gradient.tolist() == [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]
         assert size.isfinite().tolist() == [False, True, True]
 
 
-def test_the_losss_gradient_is_the_gradient_over_numel() -> None:
+def test_gradient_of_the_loss_is_the_gradient_over_numel() -> None:
     x = torch.tensor([[1.0, 0.0], [2.0, 2.0]], requires_grad=True)
     gradient = torch.tensor([[1.0, -2.0], [-1.0, 4.0]], requires_grad=True)
     loss = matching_loss(x, gradient)
@@ -56,16 +56,16 @@ def test_the_losss_gradient_is_the_gradient_over_numel() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (2, 3, 4, 4)])
-def test_descent_moves_from_the_fake_estimate_towards_the_real_one(shape: tuple[int, ...]) -> None:
-    """The teacher takes the data for -1, the critic for +1, whatever they see: descent must lower x."""
+def test_descent_moves_from_the_fake_to_the_real_estimate(shape: tuple[int, ...]) -> None:
+    """The teacher always estimates -1 and the critic +1, so descent must decrease x."""
 
-    def towards(data: float) -> object:
+    def velocity_to(data: float) -> object:
         return lambda x, t: (x - data) / t.reshape(-1, *[1] * (x.ndim - 1))
 
     generator = torch.Generator().manual_seed(0)
     x0 = torch.zeros(shape, requires_grad=True)
     noise, time = torch.randn(shape, generator=generator), torch.tensor([0.3, 0.9])
-    loss, size = distribution_matching_loss(x0, noise, time, towards(-1.0), towards(1.0))  # type: ignore[arg-type]
+    loss, size = distribution_matching_loss(x0, noise, time, velocity_to(-1.0), velocity_to(1.0))  # type: ignore[arg-type]
     loss.backward()
     assert x0.grad is not None
     # (p_real - p_fake) / mean |p_real| = (1 + 1) / 1 for every element.
@@ -73,7 +73,7 @@ def test_descent_moves_from_the_fake_estimate_towards_the_real_one(shape: tuple[
     assert size.item() == pytest.approx(1.0) and loss.item() == pytest.approx(0.5 * 2**2)
 
 
-def test_teacher_and_critic_see_the_noised_data_and_get_no_gradient() -> None:
+def test_teacher_and_critic_get_noised_data_and_no_gradient() -> None:
     weight = torch.tensor(1.0, requires_grad=True)
     seen: list[tuple[Tensor, Tensor]] = []
 
@@ -97,7 +97,7 @@ def test_teacher_and_critic_see_the_noised_data_and_get_no_gradient() -> None:
     torch.testing.assert_close(x0.grad, expected)
 
 
-def test_equal_estimates_are_at_rest() -> None:
+def test_equal_estimates_give_no_gradient() -> None:
     x0 = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
     loss, _ = distribution_matching_loss(x0, torch.ones(4, 2), torch.full((4,), 0.5), *[lambda x, t: x] * 2)
     loss.backward()

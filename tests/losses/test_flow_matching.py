@@ -1,27 +1,32 @@
-"""Losses by hand, and the balance of two gradients."""
+"""Flow matching losses against hand-computed values, and the balancing of two gradients."""
 
 import pytest
 import torch
 from torch import nn
 
 from pocketdit.backbones.elastic import ElasticLinear
-from pocketdit.losses.flow_matching import balancing_scale, flow_matching_loss, self_distillation_loss, shared_norms
+from pocketdit.losses.flow_matching import (
+    balancing_scale,
+    flow_matching_loss,
+    self_distillation_loss,
+    shared_gradient_norms,
+)
 from pocketdit.training import gradients
 
 
-def test_losses_by_hand() -> None:
+def test_flow_matching_loss_equals_hand_computed_value() -> None:
     a, b = torch.tensor([[1.0, 2.0], [3.0, 5.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     assert flow_matching_loss(a, b).item() == pytest.approx((0 + 4 + 9 + 16) / 4)
 
 
-def test_self_distillation_gives_the_full_network_no_gradient() -> None:
+def test_self_distillation_gives_no_gradient_to_the_full_network() -> None:
     full, sub = torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)
     self_distillation_loss(sub, full).backward()
     assert full.grad is None and torch.equal(sub.grad, torch.full((3,), -2 / 3))
 
 
 def sliced_gradients(scale: float) -> tuple[ElasticLinear, gradients.Gradients]:
-    """A layer that holds its narrow half's gradient, and the full layer's gradient apart."""
+    """Return a layer that has the gradient of its narrow half, and the full layer's gradient separately."""
     torch.manual_seed(0)
     layer, x = ElasticLinear(8, 6), torch.randn(5, 8)
     layer(x).square().sum().backward()
@@ -30,23 +35,23 @@ def sliced_gradients(scale: float) -> tuple[ElasticLinear, gradients.Gradients]:
     return layer, full
 
 
-def test_norms_count_only_what_the_sub_network_uses() -> None:
+def test_norms_cover_only_the_shared_weights() -> None:
     layer, full = sliced_gradients(1.0)
-    of_full, of_sub = shared_norms(full, [p.grad for p in layer.parameters()])
+    full_norm, sub_norm = shared_gradient_norms(full, [p.grad for p in layer.parameters()])
     expected = (full[0][:3, :4].square().sum() + full[1][:3].square().sum()).sqrt()
-    torch.testing.assert_close(of_full, expected)
+    torch.testing.assert_close(full_norm, expected)
     torch.testing.assert_close(
-        of_sub, (layer.weight.grad[:3, :4].square().sum() + layer.bias.grad[:3].square().sum()).sqrt()
+        sub_norm, (layer.weight.grad[:3, :4].square().sum() + layer.bias.grad[:3].square().sum()).sqrt()
     )
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 5.0])
 def test_balanced_gradient_has_the_full_networks_norm_on_the_shared_weights(scale: float) -> None:
     layer, full = sliced_gradients(scale)
-    of_full, _ = shared_norms(full, [p.grad for p in layer.parameters()])
+    full_norm, _ = shared_gradient_norms(full, [p.grad for p in layer.parameters()])
     gradients.balance(list(layer.parameters()), full)
     after = torch.cat([layer.weight.grad.flatten(), layer.bias.grad]).norm()
-    torch.testing.assert_close(after, of_full)
+    torch.testing.assert_close(after, full_norm)
 
 
 def test_scale_is_bounded() -> None:

@@ -1,15 +1,15 @@
-"""One-dimensional k-means: known answers, the exact optimum, scikit-learn's."""
+"""One-dimensional k-means against known answers, the exact optimum and scikit-learn."""
 
 import numpy as np
 import pytest
 import torch
 
 from pocketdit.quantization import kmeans
-from pocketdit.quantization.palette import palettise
+from pocketdit.quantization.palette import palettize
 
 
-def exact(values: np.ndarray, counts: np.ndarray, clusters: int) -> float:
-    """The least inertia there is, by dynamic programming over where the clusters end: O(k n^2)."""
+def optimal_inertia(values: np.ndarray, counts: np.ndarray, clusters: int) -> float:
+    """Compute the smallest possible inertia by dynamic programming over the ends of the clusters, O(k n^2)."""
     mass, moment, square = (np.concatenate([[0], np.cumsum(counts * values**power)]) for power in (0, 1, 2))
     ends = np.arange(len(values) + 1)
 
@@ -26,65 +26,65 @@ def exact(values: np.ndarray, counts: np.ndarray, clusters: int) -> float:
     return float(best[-1])
 
 
-def test_known_answer() -> None:
-    """Three heaps: each its mean, a value that occurs twice counting twice."""
+def test_centers_of_a_small_example() -> None:
+    """Each of three clusters has its mean as center, where a value that occurs twice counts twice."""
     weight = torch.tensor([[-1.0, -1.0, -1.75], [0.0, 0.0, 0.25], [3.0, 4.0, 5.0]])
-    values, counts = kmeans.counted(kmeans.codes(weight))
+    values, counts = kmeans.count_values(kmeans.fp16_codes(weight))
     assert values.tolist() == [-1.75, -1.0, 0.0, 0.25, 3.0, 4.0, 5.0] and counts.tolist() == [1, 2, 2, 1, 1, 1, 1]
-    np.testing.assert_allclose(kmeans.centres(values, counts, 3), [-1.25, 0.25 / 3, 4.0])
+    np.testing.assert_allclose(kmeans.fit_centers(values, counts, 3), [-1.25, 0.25 / 3, 4.0])
     assert kmeans.inertia(values, counts, np.array([-1.25, 0.25 / 3, 4.0])) == pytest.approx(
         2 * 0.0625 + 0.25 + 2 * (1 / 12) ** 2 + (1 / 6) ** 2 + 2
     )
 
 
-def test_few_values_stay_what_they_are() -> None:
+def test_few_distinct_values_are_exact() -> None:
     weight = torch.tensor([0.5, -2.0, 0.5, 7.0])
-    palette = palettise(weight, 4)
+    palette = palettize(weight, 4)
     assert palette.values.tolist() == [-2.0, 0.5] + [7.0] * 14
     assert torch.equal(palette.dense(), weight)
-    assert not palettise(torch.zeros(3, 3), 4).dense().any()
+    assert not palettize(torch.zeros(3, 3), 4).dense().any()
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-@pytest.mark.parametrize("shape", ["normal", "heavy tails", "two heaps"])
-def test_it_comes_near_the_exact_optimum(bits: int, shape: str) -> None:
-    draws = torch.Generator().manual_seed(0)
-    weight = torch.randn(400, generator=draws)
+@pytest.mark.parametrize("shape", ["normal", "heavy tails", "two clusters"])
+def test_inertia_is_close_to_the_optimum(bits: int, shape: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(400, generator=generator)
     if shape == "heavy tails":
-        weight = weight / torch.rand(400, generator=draws).clamp_min(0.05)
-    if shape == "two heaps":
+        weight = weight / torch.rand(400, generator=generator).clamp_min(0.05)
+    if shape == "two clusters":
         weight[:200] = weight[:200] * 0.01 + 3
-    values, counts = kmeans.counted(kmeans.codes(weight))
-    found = kmeans.inertia(values, counts, kmeans.centres(values, counts, 2**bits))
-    least = exact(values, counts, 2**bits)
-    assert least <= found * (1 + 1e-9) and found <= 1.06 * least
+    values, counts = kmeans.count_values(kmeans.fp16_codes(weight))
+    actual = kmeans.inertia(values, counts, kmeans.fit_centers(values, counts, 2**bits))
+    least = optimal_inertia(values, counts, 2**bits)
+    assert least <= actual * (1 + 1e-9) and actual <= 1.06 * least
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_it_is_no_worse_than_scikit_learn(bits: int) -> None:
+def test_inertia_is_not_worse_than_that_of_scikit_learn(bits: int) -> None:
     cluster = pytest.importorskip("sklearn.cluster")
     weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(1)) * 0.03
     theirs = cluster.KMeans(2**bits, n_init=2, random_state=0).fit(weight.half().double().reshape(-1, 1).numpy())
-    ours = (palettise(weight, bits).dense() - weight.half().float()).double().square().sum().item()
+    ours = (palettize(weight, bits).dense() - weight.half().float()).double().square().sum().item()
     assert ours <= 1.02 * theirs.inertia_
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_palette_is_fp16_and_every_weight_takes_its_nearest_value(bits: int) -> None:
+def test_palette_is_fp16_and_every_weight_has_its_nearest_value(bits: int) -> None:
     weight = torch.randn(30, 40, generator=torch.Generator().manual_seed(2))
-    palette = palettise(weight, bits)
+    palette = palettize(weight, bits)
     assert palette.values.dtype == torch.float16 and palette.values.shape == (2**bits,) and palette.bits == bits
     assert palette.indices.dtype == torch.uint8 and palette.indices.shape == weight.shape
     assert torch.equal(palette.dense(), palette.values.float()[palette.indices.long()])
     assert torch.equal(palette.dense().half().float(), palette.dense())
     distances = (weight.half().float()[..., None] - palette.values.float()).abs()
     torch.testing.assert_close((palette.dense() - weight.half().float()).abs(), distances.amin(-1))
-    again = palettise(weight, bits)
+    again = palettize(weight, bits)
     assert torch.equal(again.values, palette.values) and torch.equal(again.indices, palette.indices)
 
 
-def test_what_cannot_be_a_palette_is_refused() -> None:
+def test_invalid_palettes_are_rejected() -> None:
     with pytest.raises(ValueError, match="1 to 8 bits"):
-        palettise(torch.ones(3), 9)
+        palettize(torch.ones(3), 9)
     with pytest.raises(ValueError, match="not finite in fp16"):
-        palettise(torch.tensor([1.0, 1e6]), 4)
+        palettize(torch.tensor([1.0, 1e6]), 4)

@@ -1,3 +1,5 @@
+"""The Qwen-Image teacher against diffusers' pipeline, on a tiny Qwen-Image with random weights."""
+
 import json
 import shutil
 from pathlib import Path
@@ -8,35 +10,36 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pocketdit.errors import UserError
+from pocketdit.config.component import Component
+from pocketdit.errors import ConfigError, UserError
 from pocketdit.teachers.contract import Teacher, TeacherOutput
-from pocketdit.teachers.qwen_image import DROPPED, TEMPLATE, QwenImageTeacher
+from pocketdit.teachers.qwen_image import TEMPLATE, TEMPLATE_PREFIX_TOKENS, QwenImageTeacher
 
 PROMPTS = ["a red circle", "two blue squares left of a small yellow star"]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def save_tokenizer(folder: Path) -> None:
-    """Qwen's tokenizer with few words: those of the template are whole tokens, as in the real one, others bytes."""
+    """Save Qwen's tokenizer with a small vocabulary. Words of the template are single tokens, as in the real one."""
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers.models import BPE
     from tokenizers.trainers import BpeTrainer
     from transformers import Qwen2Tokenizer
 
-    learner = Tokenizer(BPE())
-    learner.pre_tokenizer = Qwen2Tokenizer()._tokenizer.pre_tokenizer
-    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trained = Tokenizer(BPE())
+    trained.pre_tokenizer = Qwen2Tokenizer()._tokenizer.pre_tokenizer
+    special_tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    learner.train_from_iterator([TEMPLATE] * 2, BpeTrainer(initial_alphabet=alphabet, special_tokens=marks))
-    learned = json.loads(learner.to_str())["model"]
-    tokenizer = Qwen2Tokenizer(vocab=learned["vocab"], merges=[tuple(pair) for pair in learned["merges"]])
-    tokenizer.add_special_tokens({"additional_special_tokens": marks[1:]})
+    trained.train_from_iterator([TEMPLATE] * 2, BpeTrainer(initial_alphabet=alphabet, special_tokens=special_tokens))
+    model = json.loads(trained.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
+    tokenizer.add_special_tokens({"additional_special_tokens": special_tokens[1:]})
     tokenizer.save_pretrained(folder)
 
 
 @pytest.fixture(scope="module", name="folder")
 def tiny_qwen_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Qwen-Image with random weights, laid out as on the hub."""
+    """A tiny Qwen-Image with random weights and the folders of the hub's repository."""
     from diffusers import QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -76,7 +79,7 @@ def tiny_teacher(folder: Path) -> QwenImageTeacher:
 
 @pytest.fixture(scope="module")
 def pipeline(folder: Path) -> Any:
-    """diffusers' own, with separately loaded weights."""
+    """diffusers' own pipeline, with separately loaded weights."""
     from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImagePipeline
     from diffusers import QwenImageTransformer2DModel as Transformer
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
@@ -99,22 +102,22 @@ def latents(height: int, width: int, count: int = 2) -> Tensor:
     return torch.randn(count, 16, height, width, generator=torch.Generator().manual_seed(height + width))
 
 
-def ask(teacher: QwenImageTeacher, guidance: float = 1.0) -> TeacherOutput:
+def predict(teacher: QwenImageTeacher, guidance: float = 1.0) -> TeacherOutput:
     time = torch.tensor([0.3, 0.8])
     return teacher.predict(latents(4, 8), time, teacher.condition(PROMPTS), guidance)
 
 
-def test_the_template_is_dropped(teacher: QwenImageTeacher, pipeline: Any) -> None:
+def test_template_prefix_is_dropped(teacher: QwenImageTeacher, pipeline: Any) -> None:
     assert pipeline.prompt_template_encode == TEMPLATE
-    assert pipeline.prompt_template_encode_start_idx == DROPPED
+    assert pipeline.prompt_template_encode_start_idx == TEMPLATE_PREFIX_TOKENS
     before, after = TEMPLATE.split("{}")
-    assert len(teacher.tokenizer(before).input_ids) == DROPPED
+    assert len(teacher.tokenizer(before).input_ids) == TEMPLATE_PREFIX_TOKENS
     caption = len(teacher.tokenizer(PROMPTS[0] + after).input_ids)
     assert teacher.condition([PROMPTS[0]]).embeddings.shape == (1, caption, 32)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_texts_are_encoded_as_in_the_pipeline(teacher: QwenImageTeacher, pipeline: Any, side: str) -> None:
+def test_captions_are_encoded_as_in_the_pipeline(teacher: QwenImageTeacher, pipeline: Any, side: str) -> None:
     pipeline.tokenizer.padding_side = side
     with torch.no_grad():
         embeddings, mask = pipeline.encode_prompt(PROMPTS)
@@ -128,7 +131,7 @@ def test_texts_are_encoded_as_in_the_pipeline(teacher: QwenImageTeacher, pipelin
         assert alone.mask is None
 
 
-def test_long_texts_are_cut_as_in_the_pipeline(folder: Path, pipeline: Any) -> None:
+def test_long_captions_are_truncated_as_in_the_pipeline(folder: Path, pipeline: Any) -> None:
     teacher = QwenImageTeacher(str(folder), max_tokens=12, dtype="float32")
     with torch.no_grad():
         embeddings, mask = pipeline.encode_prompt(PROMPTS, max_sequence_length=12)
@@ -138,7 +141,7 @@ def test_long_texts_are_cut_as_in_the_pipeline(folder: Path, pipeline: Any) -> N
 
 @pytest.mark.parametrize("size", [(4, 4), (4, 10), (12, 6)])
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_a_step_is_the_pipelines(
+def test_step_equals_that_of_the_pipeline(
     teacher: QwenImageTeacher, pipeline: Any, size: tuple[int, int], guidance: float
 ) -> None:
     noisy = latents(*size)
@@ -152,11 +155,11 @@ def test_a_step_is_the_pipelines(
     assert 0.1 < sigma < 1 and end == 0
     time = (pipeline.scheduler.timesteps / 1000).expand(2)
     teacher_output = teacher.predict(noisy, time, teacher.condition(PROMPTS), guidance)
-    # x_0 = x_t - sigma v is what v = noise - x_0 means.
+    # x_0 = x_t - sigma v follows from v = noise - x_0.
     torch.testing.assert_close(teacher_output.velocity, (noisy - after) / sigma, atol=1e-5, rtol=1e-5)
 
 
-def test_the_scheduler_has_our_sign(pipeline: Any) -> None:
+def test_scheduler_has_the_same_sign_of_the_velocity(pipeline: Any) -> None:
     data, noise = latents(4, 4), latents(4, 6)[..., :4]
     pipeline.scheduler.set_timesteps(sigmas=[0.6], mu=0.5)
     time = pipeline.scheduler.timesteps
@@ -165,28 +168,28 @@ def test_the_scheduler_has_our_sign(pipeline: Any) -> None:
     torch.testing.assert_close(back, data, atol=1e-5, rtol=0)
 
 
-def test_features_are_what_the_velocity_is_made_of(teacher: QwenImageTeacher, pipeline: Any) -> None:
-    teacher_output = ask(teacher)
+def test_velocity_is_computed_from_the_features(teacher: QwenImageTeacher, pipeline: Any) -> None:
+    teacher_output = predict(teacher)
     assert teacher_output.features.shape == (2, 2 * 4, 32) == (2, 4 * 8 // teacher.patch_size**2, teacher.feature_width)
     model = pipeline.transformer
     with torch.no_grad():
         time = model.time_text_embed(torch.tensor([0.3, 0.8]), teacher_output.features)
         tokens = model.proj_out(model.norm_out(teacher_output.features, time))
     torch.testing.assert_close(pipeline._unpack_latents(tokens, 32, 64, 8)[:, :, 0], teacher_output.velocity)
-    guided = ask(teacher, guidance=4.0)
+    guided = predict(teacher, guidance=4.0)
     torch.testing.assert_close(guided.features, teacher_output.features)
     assert not torch.allclose(guided.velocity, teacher_output.velocity)
     assert guided.velocity.isfinite().all()
 
 
-def test_guidance_of_a_blank_text_is_its_own_prediction(teacher: QwenImageTeacher) -> None:
+def test_guidance_does_not_change_the_prediction_of_a_blank_caption(teacher: QwenImageTeacher) -> None:
     condition, time = teacher.condition(["", PROMPTS[0]]), torch.tensor([0.5, 0.5])
     plain, guided = (teacher.predict(latents(4, 4), time, condition, guidance).velocity for guidance in (1.0, 5.0))
     torch.testing.assert_close(guided[0], plain[0], atol=1e-5, rtol=0)
     assert not torch.allclose(guided[1], plain[1])
 
 
-def test_a_failure_leaves_no_hook(teacher: QwenImageTeacher) -> None:
+def test_failure_leaves_no_hook(teacher: QwenImageTeacher) -> None:
     with pytest.raises(ValueError, match="must match"):
         teacher.predict(
             latents(4, 4), torch.ones(2), teacher.condition(PROMPTS[:1] + PROMPTS)._replace(mask=torch.ones(1))
@@ -196,7 +199,7 @@ def test_a_failure_leaves_no_hook(teacher: QwenImageTeacher) -> None:
         teacher.predict(latents(4, 5), torch.ones(2), teacher.condition(PROMPTS))
 
 
-def test_the_contract(folder: Path) -> None:
+def test_teacher_satisfies_the_protocol(folder: Path) -> None:
     module = QwenImageTeacher(str(folder))
     teacher: Teacher = module.to(torch.device("cpu"))
     assert (teacher.feature_width, teacher.patch_size, teacher.has_few_step) == (32, 2, False)
@@ -218,20 +221,27 @@ def test_the_contract(folder: Path) -> None:
         pass
 
 
-def refused(*arguments: Any, match: str, **more: Any) -> None:
+def test_latents_of_another_autoencoder_are_rejected(teacher: QwenImageTeacher) -> None:
+    path = "pocketdit.encoders.vae.DiffusersAutoencoder"
+    teacher.check_latents(Component(path, {"repository": "x", "kind": "qwen_image"}))
+    with pytest.raises(ConfigError, match=r"autoencoder: not the teacher's: .* are of kind qwen_image, not flux"):
+        teacher.check_latents(Component(path, {"repository": "x", "kind": "flux"}))
+
+
+def assert_rejected(*arguments: Any, match: str, **more: Any) -> None:
     with pytest.raises(UserError, match=match) as caught:
         QwenImageTeacher(*arguments, **more)
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    refused("nobody/no-such-model", match="hf download nobody/no-such-model --local-dir FOLDER")
-    refused(str(tmp_path / "nothing"), match="no such folder; it should hold a Qwen2.5-VL text encoder")
-    refused("x/y", max_tokens=1025, match="takes 1 to 1024 tokens")
+    assert_rejected("nobody/no-such-model", match="hf download nobody/no-such-model --local-dir FOLDER")
+    assert_rejected(str(tmp_path / "nothing"), match="no such folder; it should contain a Qwen2.5-VL text encoder")
+    assert_rejected("x/y", max_tokens=1025, match="takes 1 to 1024 tokens")
 
 
-def test_incomplete_checkpoints(folder: Path, tmp_path: Path) -> None:
+def test_incomplete_checkpoints_are_rejected(folder: Path, tmp_path: Path) -> None:
     def copy(name: str) -> Path:
         return Path(shutil.copytree(folder, tmp_path / name))
 
@@ -239,50 +249,52 @@ def test_incomplete_checkpoints(folder: Path, tmp_path: Path) -> None:
     weights = load_file(model / "transformer" / WEIGHTS)
     del weights["proj_out.bias"]
     save_file(weights, model / "transformer" / WEIGHTS, metadata={"format": "pt"})
-    refused(str(model), match=r"1 weights are missing, the first is proj_out\.bias")
+    assert_rejected(str(model), match=r"1 weights are missing, the first is proj_out\.bias")
     (model / "transformer" / WEIGHTS).unlink()
-    refused(str(model), match=r"no file named diffusion_pytorch_model\.safetensors")
+    assert_rejected(str(model), match=r"no file named diffusion_pytorch_model\.safetensors")
 
     model = copy("config")
     config = json.loads((model / "transformer" / "config.json").read_text())
     for change, match in (
         (
             {"_class_name": "FluxTransformer2DModel"},
-            "holds a FluxTransformer2DModel, not a QwenImageTransformer2DModel",
+            "contains a FluxTransformer2DModel, not a QwenImageTransformer2DModel",
         ),
         ({"use_additional_t_cond": True}, "its config has use_additional_t_cond"),
         ({"num_layers": 4}, "weights are missing, the first is transformer_blocks.3"),
         ({"num_attention_heads": 4}, "cannot load a QwenImageTransformer2DModel"),
     ):
         (model / "transformer" / "config.json").write_text(json.dumps({**config, **change}))
-        refused(str(model), match=match)
+        assert_rejected(str(model), match=match)
 
     model = copy("text")
     file = model / "text_encoder" / "model.safetensors"
     weights = {name: value for name, value in load_file(file).items() if "layers.1.mlp" not in name}
     save_file(weights, file, metadata={"format": "pt"})
-    refused(str(model), match="3 weights are missing")
+    assert_rejected(str(model), match="3 weights are missing")
     file.write_bytes(file.read_bytes()[:5000])
-    refused(str(model), match="cannot load a Qwen2.5-VL text encoder from this folder")
+    assert_rejected(str(model), match="cannot load a Qwen2.5-VL text encoder from this folder")
     (model / "text_encoder" / "config.json").write_text(json.dumps({"model_type": "clip"}))
-    refused(str(model), match="holds a model of type clip, not a Qwen2.5-VL")
+    assert_rejected(str(model), match="contains a model of type clip, not a Qwen2.5-VL")
 
     model = copy("tokenizer")
     (model / "tokenizer" / "tokenizer.json").unlink()
-    refused(str(model), match="tokenizer has no vocabulary")
+    assert_rejected(str(model), match="tokenizer has no vocabulary")
 
 
-def test_weights_in_several_files(folder: Path, teacher: QwenImageTeacher, pipeline: Any, tmp_path: Path) -> None:
+def test_weights_in_several_files_are_loaded(
+    folder: Path, teacher: QwenImageTeacher, pipeline: Any, tmp_path: Path
+) -> None:
     model = Path(shutil.copytree(folder, tmp_path / "model"))
     (model / "transformer" / WEIGHTS).unlink()
     pipeline.transformer.save_pretrained(model / "transformer", max_shard_size="100KB")
-    assert ask(QwenImageTeacher(str(model), dtype="float32")).velocity.equal(ask(teacher).velocity)
+    assert predict(QwenImageTeacher(str(model), dtype="float32")).velocity.equal(predict(teacher).velocity)
     sorted((model / "transformer").glob("*.safetensors"))[1].unlink()
-    refused(str(model), match="cannot load a QwenImageTransformer2DModel")
+    assert_rejected(str(model), match="cannot load a QwenImageTransformer2DModel")
 
 
-def test_the_published_tokenizer_files(folder: Path, teacher: QwenImageTeacher, tmp_path: Path) -> None:
-    """Qwen-Image's own folder has vocab.json and merges.txt in place of tokenizer.json."""
+def test_published_tokenizer_files_are_loaded(folder: Path, teacher: QwenImageTeacher, tmp_path: Path) -> None:
+    """Qwen-Image's repository has vocab.json and merges.txt rather than tokenizer.json."""
     model = Path(shutil.copytree(folder, tmp_path / "model"))
     stored = json.loads((model / "tokenizer" / "tokenizer.json").read_text())
     (model / "tokenizer" / "tokenizer.json").unlink()

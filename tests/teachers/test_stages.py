@@ -1,4 +1,4 @@
-"""Both distillation stages under a tiny random-weight Qwen-Image: the same code that the real one goes through."""
+"""Both distillation stages with a tiny Qwen-Image with random weights, in the same code as the real one."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ QWEN = "stage.init_args.teacher.class_path=pocketdit.teachers.qwen_image.QwenIma
 
 
 @pytest.fixture(scope="module")
-def words(folder: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Overrides of both stages' YAMLs, and a pre-trained student in their ``runs``."""
+def overrides(folder: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides for the YAMLs of both stages. Their ``runs`` folder contains a pretrained student."""
     home = tmp_path_factory.mktemp("qwen")
     save_file(lightning(folder), home / "lightning.safetensors")
     train("elastic_pretrain", *place(scenes, home), *COMMON, *STUDENT, "--name", "p")
@@ -28,14 +28,14 @@ def words(folder: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize(("stage", "more"), [("knowledge_distill", []), ("step_distill", LORA)])
-def test_stage_learns_from_qwen_image(words: list[str], stage: str, more: list[str]) -> None:
-    train(stage, *words, *more, "--name", "q")
-    runs = Path(next(word.removeprefix("runs=") for word in words if word.startswith("runs=")))
+def test_stage_learns_from_qwen_image(overrides: list[str], stage: str, more: list[str]) -> None:
+    train(stage, *overrides, *more, "--name", "q")
+    runs = Path(next(value.removeprefix("runs=") for value in overrides if value.startswith("runs=")))
     run = find(runs, f"{stage}/q")
-    recorded = read_metrics(run.metrics)
-    wanted = {"knowledge_distill": {"train/output/width_1", "train/feature/width_1"},
+    logged = read_metrics(run.metrics)
+    expected = {"knowledge_distill": {"train/output/width_1", "train/feature/width_1"},
               "step_distill": {"train/loss/output", "train/loss/feature", "train/loss/matching"}}  # fmt: skip
-    assert wanted[stage] <= set(recorded)
+    assert expected[stage] <= set(logged)
     state = torch.load(run.checkpoint, weights_only=True)["state_dict"]
     assert not any("transformer_blocks" in name or "teacher" in name for name in state)
     load_network(run)

@@ -1,7 +1,7 @@
-"""Self-attention (full or ASSA) and cross-attention, all sliceable in width.
+"""Self-attention (full, blockwise or ASSA), cross-attention and the feed-forward layer, all sliceable in width.
 
-Shape letters: B batch, N image tokens, L text tokens, D hidden size, H query heads, G key/value heads,
-E channels of a head. The key/value heads are the same at every width; the query heads are D / E.
+Shape letters: B batch, N image tokens, L text tokens, D hidden size, H query heads, G key/value heads, E channels per
+head. G and E are the same at every width, and H = D / E.
 """
 
 from collections.abc import Iterable
@@ -12,40 +12,56 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pocketdit.backbones.elastic import ElasticLinear
-from pocketdit.backbones.neighborhood import grouped_attention, join, neighborhood_attention, neighborhood_blocks
-from pocketdit.backbones.position import rotate
-from pocketdit.backbones.spec import AdaptiveSparseAttention, FullAttention
+from pocketdit.backbones.neighborhood import attend_in_pieces, grouped_attention, join_blocks, neighborhood_attention
+from pocketdit.backbones.position import apply_rope
+from pocketdit.backbones.spec import AdaptiveSparseAttention, AttentionSpec, FullAttention
 
 Grid = tuple[int, int]
-Rotation = tuple[Tensor, Tensor]
+"""Height and width of the token grid. Tokens are in raster order, and N is the product."""
+CosSin = tuple[Tensor, Tensor]
+"""Cosine and sine of the RoPE angles, each (N, E/2), from ``axial_rope``."""
 
 
 def split_heads(x: Tensor, head_dim: int) -> Tensor:
-    """(B, N, H * E) -> (B, H, N, E)."""
+    """Reshape (B, N, H * E) to (B, H, N, E)."""
     return x.unflatten(-1, (-1, head_dim)).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """(B, H, N, E) -> (B, N, H * E)."""
+    """Reshape (B, H, N, E) to (B, N, H * E)."""
     return x.transpose(1, 2).flatten(2)
 
 
-def mix(everywhere: Tensor, around: Iterable[tuple[slice, Tensor]], share: Tensor) -> Tensor:
-    """ASSA's interpolation. Without a gradient it takes the place of ``everywhere``, piece by piece.
+def interpolate_branches(global_BHNE: Tensor, local_pieces: Iterable[tuple[slice, Tensor]], gate: Tensor) -> Tensor:
+    """Interpolate linearly between the global and the local branch of ASSA.
 
-    everywhere (B, H, N, E); around: tokens and what the local branch read for them; share (B, H, N, 1), the local
-    branch's part. In place a piece is mixed while it is still in the cache, into memory that is already there; with a
-    gradient, every slice of ``everywhere`` would cost a tensor of its whole size in the backward pass.
+    Without gradients, the result overwrites ``global_BHNE``: each piece is interpolated while it is still in the
+    cache, into memory that is already allocated. With gradients, every slice of ``global_BHNE`` would cost a tensor of
+    its full size in the backward pass, so the pieces are joined first.
+
+    Args:
+        global_BHNE: Output of the global branch.
+        local_pieces: Token slices and the local branch's output for them, as from ``attend_in_pieces``.
+        gate: Weight of the local branch in [0, 1], (B, H, N, 1).
+
+    Returns:
+        Interpolated output (B, H, N, E).
     """
     if torch.is_grad_enabled():
-        return torch.lerp(everywhere, join(near for _, near in around), share)
-    for tokens, near in around:
-        everywhere[:, :, tokens].lerp_(near, share[:, :, tokens])
-    return everywhere
+        return torch.lerp(global_BHNE, join_blocks(local for _, local in local_pieces), gate)
+    for tokens, local in local_pieces:
+        global_BHNE[:, :, tokens].lerp_(local, gate[:, :, tokens])
+    return global_BHNE
 
 
 class SelfAttention(nn.Module):
-    """Grouped-query attention over all tokens. q and k pass a LayerNorm per head, then RoPE (paper Fig. 2)."""
+    """Grouped-query attention over all tokens. Queries and keys pass a LayerNorm per head, then RoPE (paper Fig. 2).
+
+    Args:
+        width: Hidden size of the full network.
+        head_dim: Channels per head.
+        kv_heads: Number of key/value heads.
+    """
 
     def __init__(self, width: int, head_dim: int, kv_heads: int) -> None:
         super().__init__()
@@ -56,42 +72,47 @@ class SelfAttention(nn.Module):
         self.k_norm = nn.LayerNorm(head_dim)
         self.out = ElasticLinear(width, width)
 
-    def start_local(self) -> None:
-        """Give every query and key the same part, which RoPE turns into a preference for near tokens.
+    def init_locality(self) -> None:
+        """Give all queries and keys a common component, which RoPE turns into a preference for nearby tokens.
 
-        Where x_t is mostly noise its content tells nothing about where to look; a new network would have to learn
-        first that neighbours belong together.
+        Where x_t is mostly noise, its content does not tell a token where to look. Without this bias, a new network
+        first has to learn that neighbors belong together.
         """
         nn.init.ones_(self.q_norm.bias)
         nn.init.ones_(self.k_norm.bias)
 
-    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, N, D) -> q (B, H, N, E), k and v (B, G, N, E)."""
+    def project(self, x: Tensor, cos_sin: CosSin) -> tuple[Tensor, Tensor, Tensor]:
+        """Project x (B, N, D) to q (B, H, N, E) and k and v (B, G, N, E), with RoPE applied to q and k."""
         q = split_heads(self.q(x, out_features=x.shape[-1]), self.head_dim)
         k, v = (split_heads(part, self.head_dim) for part in self.kv(x).chunk(2, dim=-1))
-        return rotate(self.q_norm(q), *rotation), rotate(self.k_norm(k), *rotation), v
+        return apply_rope(self.q_norm(q), *cos_sin), apply_rope(self.k_norm(k), *cos_sin), v
 
-    def attend(self, x: Tensor, grid: Grid, rotation: Rotation) -> Tensor:
-        return grouped_attention(*self.project(x, rotation))
+    def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
+        """Attend from x (B, N, D) to itself, up to the output projection: (B, H, N, E)."""
+        return grouped_attention(*self.project(x, cos_sin))
 
-    def forward(self, x: Tensor, grid: Grid, rotation: Rotation) -> Tensor:
-        """x (B, N, D), N = grid height * grid width in raster order -> (B, N, D)."""
-        return self.out(merge_heads(self.attend(x, grid, rotation)), out_features=x.shape[-1])
+    def forward(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
+        """Map x (B, N, D) to (B, N, D)."""
+        return self.out(merge_heads(self.attend(x, grid, cos_sin)), out_features=x.shape[-1])
 
 
 class BlockwiseSelfAttention(SelfAttention):
-    """ASSA's local branch alone: every block sees the blocks around it (Eq. 2 and 3)."""
+    """The local branch of ASSA alone: every block sees the blocks around it (Eq. 2 and 3)."""
 
     def __init__(self, width: int, head_dim: int, spec: AdaptiveSparseAttention) -> None:
         super().__init__(width, head_dim, spec.kv_heads)
         self.blocks, self.radius = spec.blocks, spec.radius
 
-    def attend(self, x: Tensor, grid: Grid, rotation: Rotation) -> Tensor:
-        return neighborhood_attention(*self.project(x, rotation), self.blocks, self.radius)
+    def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
+        return neighborhood_attention(*self.project(x, cos_sin), self.blocks, self.radius)
 
 
 class AdaptiveSparseSelfAttention(SelfAttention):
-    """ASSA: a global branch on 2x2-compressed keys and values and a local one on blocks, mixed per head and token."""
+    """ASSA (paper Sec. 3.1 C): a global and a local branch, interpolated with a weight per head and token.
+
+    The global branch attends to keys and values that are compressed 2x2 (Eq. 1). The local branch is blockwise
+    neighborhood attention (Eq. 2 and 3).
+    """
 
     def __init__(self, width: int, head_dim: int, spec: AdaptiveSparseAttention) -> None:
         super().__init__(width, head_dim, spec.kv_heads)
@@ -103,8 +124,8 @@ class AdaptiveSparseSelfAttention(SelfAttention):
         self.compressed_v_norm = nn.LayerNorm(head_dim)
         self.gate = ElasticLinear(width, width // head_dim)
 
-    def reset_branches(self) -> None:
-        """Start the compression as the mean of its 2x2 tokens, and the gate half open."""
+    def init_branches(self) -> None:
+        """Initialize the compression to the mean of 2x2 tokens and the gate to 1/2 everywhere."""
         for convolution in (self.compress_k, self.compress_v):
             nn.init.dirac_(convolution.weight)
             with torch.no_grad():
@@ -115,25 +136,37 @@ class AdaptiveSparseSelfAttention(SelfAttention):
         nn.init.zeros_(self.gate.bias)
 
     def compress(self, x_BGNE: Tensor, convolution: nn.Conv2d, norm: nn.LayerNorm, grid: Grid) -> Tensor:
-        """Eq. 1: (B, G, N, E) -> (B, G, N/4, E). Channels last in memory, as the norm wants them."""
+        """Compress keys or values 2x2 (Eq. 1): (B, G, N, E) to (B, G, N/4, E).
+
+        The feature map is channels-last in memory, which is also the layout that the norm needs.
+        """
         feature_map = x_BGNE.transpose(1, 2).flatten(2).unflatten(1, grid).permute(0, 3, 1, 2)
         compressed = convolution(feature_map).permute(0, 2, 3, 1).flatten(1, 2)
         return norm(compressed.unflatten(-1, (-1, self.head_dim)).transpose(1, 2))
 
-    def attend(self, x: Tensor, grid: Grid, rotation: Rotation) -> Tensor:
-        q, k, v = self.project(x, rotation)
-        everywhere = grouped_attention(
+    def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
+        q, k, v = self.project(x, cos_sin)
+        global_output = grouped_attention(
             q,
             self.compress(k, self.compress_k, self.compressed_k_norm, grid),
             self.compress(v, self.compress_v, self.compressed_v_norm, grid),
         )
-        share = torch.sigmoid(self.gate(x, out_features=q.shape[1])).transpose(1, 2).unsqueeze(-1)
-        around = neighborhood_blocks(q, k, v, self.blocks, self.radius)
-        return mix(everywhere, around, share.to(everywhere.dtype))
+        gate = torch.sigmoid(self.gate(x, out_features=q.shape[1])).transpose(1, 2).unsqueeze(-1)
+        local_pieces = attend_in_pieces(q, k, v, self.blocks, self.radius)
+        return interpolate_branches(global_output, local_pieces, gate.to(global_output.dtype))
 
 
 class CrossAttention(nn.Module):
-    """Image tokens read the text. Key and value projections do not depend on the width and are never sliced."""
+    """Attention from image tokens to text tokens.
+
+    The key and value projections do not depend on the width and are never sliced (paper Sec. 3.2).
+
+    Args:
+        width: Hidden size of the full network.
+        head_dim: Channels per head.
+        text_width: Width of the text tokens.
+        kv_heads: Number of key/value heads.
+    """
 
     def __init__(self, width: int, head_dim: int, text_width: int, kv_heads: int) -> None:
         super().__init__()
@@ -145,7 +178,16 @@ class CrossAttention(nn.Module):
         self.out = ElasticLinear(width, width)
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """x (B, N, D), text (B, L, text width), mask (B, L) True = visible -> (B, N, D)."""
+        """Attend from x to the text.
+
+        Args:
+            x: Image tokens (B, N, D).
+            text: Text tokens (B, L, text width).
+            mask: Mask (B, L), True where a text token is visible.
+
+        Returns:
+            Image tokens (B, N, D).
+        """
         q = self.q_norm(split_heads(self.q(x, out_features=x.shape[-1]), self.head_dim))
         k, v = (split_heads(part, self.head_dim) for part in self.kv(text).chunk(2, dim=-1))
         attended = grouped_attention(q, self.k_norm(k), v, mask[:, None, None, :])
@@ -153,7 +195,7 @@ class CrossAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GELU MLP whose inner size is a multiple of the hidden size in use."""
+    """GELU MLP whose inner size is ``ratio`` times the hidden size in use."""
 
     def __init__(self, width: int, ratio: float) -> None:
         super().__init__()
@@ -162,13 +204,14 @@ class FeedForward(nn.Module):
         self.contract = ElasticLinear(round(width * ratio), width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, N, D) to (B, N, D)."""
         hidden = x.shape[-1]
         inner = F.gelu(self.expand(x, out_features=round(hidden * self.ratio)), approximate="tanh")
         return self.contract(inner, out_features=hidden)
 
 
-def build_self_attention(width: int, head_dim: int, spec: FullAttention | AdaptiveSparseAttention) -> SelfAttention:
-    """The attention module that a level's description asks for."""
+def build_self_attention(width: int, head_dim: int, spec: AttentionSpec) -> SelfAttention:
+    """Build the self-attention module that a level's specification describes."""
     match spec:
         case FullAttention():
             return SelfAttention(width, head_dim, spec.kv_heads)

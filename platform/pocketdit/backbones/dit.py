@@ -1,16 +1,14 @@
 """The elastic three-stage diffusion transformer (paper Fig. 2).
 
-Shape letters: B batch, C latent channels, h x w latent sides, N tokens, L text tokens, D hidden size.
+Shape letters: B batch, C latent channels, h x w latent sides, N image tokens, L text tokens, D hidden size.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from pocketdit.backbones.attention import (
     AdaptiveSparseSelfAttention,
@@ -18,136 +16,44 @@ from pocketdit.backbones.attention import (
     FeedForward,
     Grid,
     SelfAttention,
-    build_self_attention,
 )
-from pocketdit.backbones.elastic import Downsample, ElasticLinear, PerWidth, Upsample
-from pocketdit.backbones.position import positional_embedding, rotation
-from pocketdit.backbones.spec import FULL, DiTSpec, Level
+from pocketdit.backbones.block import DiTBlock, DiTLevel, LongSkip, ModulationTable, TimeEmbedding, modulate
+from pocketdit.backbones.elastic import Downsample, ElasticLinear, Upsample, WidthSpecific
+from pocketdit.backbones.position import axial_rope, positional_embedding
+from pocketdit.backbones.spec import FULL_WIDTH, DiTSpec
 from pocketdit.encoders.contract import TextTokens
 
 
 def precondition(time: Tensor, std: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
-    """Factors (B, C, 1, 1) of x_t before the network, of x_t beside it, and of its output.
+    """Compute the preconditioning factors c_in, c_skip and c_out (after Karras et al. 2022, "EDM", Table 1).
 
-    For x_t = (1 - t) x_0 + t e and v = e - x_0, with x_0 of standard deviation s in a channel and e of 1:
-    Var x_t = (1 - t)^2 s^2 + t^2, the best linear guess of v is x_t (t - (1 - t) s^2) / Var x_t, and what it
-    misses has standard deviation s / sqrt(Var x_t). time (B,), std of each channel.
+    The network F then predicts the velocity v = c_skip x_t + c_out F(c_in x_t).
+
+    Let x_t = (1 - t) x_0 + t e and v = e - x_0, where a channel of x_0 has standard deviation s and e has 1. Then
+    Var x_t = (1 - t)^2 s^2 + t^2, the best linear estimate of v is x_t (t - (1 - t) s^2) / Var x_t, and its error
+    has standard deviation s / sqrt(Var x_t). The three factors are 1 / sqrt(Var x_t), the estimate's coefficient and
+    its error.
+
+    Args:
+        time: Times (B,).
+        std: Standard deviation of the latents in each of the C channels.
+
+    Returns:
+        c_in, c_skip and c_out, each (B, C, 1, 1).
     """
     t, s = time[:, None, None, None], time.new_tensor(std)[:, None, None]
     variance = ((1 - t) * s).square() + t.square()
     return variance.rsqrt(), (t - (1 - t) * s.square()) / variance, s * variance.rsqrt()
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """LayerNorm without parameters, then scale and shift (adaLN). x (B, N, D), shift and scale (B, 1, D)."""
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
-
-
-class TimeEmbedding(nn.Module):
-    """Time in [0, 1] -> an embedding (B, D) and the six modulation vectors shared by all blocks (adaLN-single)."""
-
-    def __init__(self, frequencies: int, hidden: int) -> None:
-        super().__init__()
-        self.frequencies = frequencies
-        self.embed = nn.Sequential(nn.Linear(frequencies, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-        self.modulation = nn.Linear(hidden, 6 * hidden)
-
-    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
-        """time (B,) -> embedding (B, 1, D), modulation (B, 6, D)."""
-        half = self.frequencies // 2
-        # Angles in fp32 whatever the precision of the network (autocast leaves these operations alone): in fp16
-        # cos(1000 t) is off by up to 0.2.
-        rates = torch.exp(-math.log(10_000) * torch.arange(half, device=time.device) / half)
-        angles = 1000.0 * time.float()[:, None] * rates
-        waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        embedding = self.embed(waves.to(self.modulation.weight.dtype))
-        return embedding[:, None], self.modulation(F.silu(embedding)).unflatten(-1, (6, -1))
-
-
-class Table(nn.Module):
-    """A block's own offsets (rows, D) to the shared modulation, for one hidden size."""
-
-    def __init__(self, rows: int, hidden: int) -> None:
-        super().__init__()
-        self.offsets = nn.Parameter(torch.zeros(rows, hidden))
-
-    def open_gates(self) -> None:
-        """Rows 2 and 5, which scale what attention and FFN add, start at 1."""
-        with torch.no_grad():
-            self.offsets[[2, 5]] = 1.0
-
-
-class Block(nn.Module):
-    """Modulated self-attention, cross-attention, modulated FFN, each on a residual (paper Fig. 2)."""
-
-    def __init__(self, spec: DiTSpec, level: Level) -> None:
-        super().__init__()
-        self.attention = build_self_attention(spec.width, spec.head_dim, level.attention)
-        self.cross = CrossAttention(spec.width, spec.head_dim, spec.text_width, spec.text_kv_heads)
-        self.ffn = FeedForward(spec.width, level.ffn_ratio)
-        self.tables = PerWidth({str(spec.hidden(w)): Table(6, spec.hidden(w)) for w in spec.widths})
-
-    def forward(
-        self,
-        x: Tensor,
-        grid: Grid,
-        angles: tuple[Tensor, Tensor],
-        modulation: Tensor,
-        text: Tensor,
-        mask: Tensor,
-    ) -> Tensor:
-        """x (B, N, D), modulation (B, 6, D), text (B, L, text width), mask (B, L) -> (B, N, D)."""
-        table = self.tables.at(x.shape[-1])
-        assert isinstance(table, Table)
-        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + table.offsets).unsqueeze(2).unbind(1)
-        x = x + gate1 * self.attention(modulate(x, shift1, scale1), grid, angles)
-        x = x + self.cross(x, text, mask)
-        return x + gate2 * self.ffn(modulate(x, shift2, scale2))
-
-
-class LongSkip(nn.Module):
-    """U-ViT's long skip: a linear map of the two streams side by side, written as a sum so that both slice."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.stream = ElasticLinear(width, width)
-        self.skip = ElasticLinear(width, width, bias=False)
-
-    def forward(self, x: Tensor, earlier: Tensor) -> Tensor:
-        """Both (B, N, D)."""
-        return self.stream(x, out_features=x.shape[-1]) + self.skip(earlier, out_features=x.shape[-1])
-
-
-class Stage(nn.Module):
-    """The blocks of one level, with its long skips where the level has them."""
-
-    def __init__(self, spec: DiTSpec, level: Level) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(Block(spec, level) for _ in range(level.depth))
-        skips = level.depth // 2 if level.long_skips else 0
-        self.skips = nn.ModuleList(LongSkip(spec.width) for _ in range(skips))
-        self.gradient_checkpointing = False
-
-    def forward(self, x: Tensor, *context: object) -> Tensor:
-        """x (B, N, D); ``context`` is what every block is given besides."""
-        earlier: list[Tensor] = []
-        first_skipped = len(self.blocks) - len(self.skips)
-        for index, block in enumerate(self.blocks):
-            if index >= first_skipped:
-                x = self.skips[index - first_skipped](x, earlier.pop())
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, *context, use_reentrant=False)
-            else:
-                x = block(x, *context)
-            if index < len(self.skips):
-                earlier.append(x)
-        return x
-
-
 class TextProjection(nn.Module):
-    """Every encoder's tokens to one width, concatenated along the tokens, behind one learned token.
+    """Projects the tokens of all text encoders to one width and concatenates them behind a learned token.
 
-    The learned token is always visible: with every encoder dropped it is the unconditional text.
+    The learned token is always visible. If every encoder is masked out, it alone is the unconditional text.
+
+    Args:
+        inputs: Embedding width of each text encoder.
+        width: Width of the projected tokens.
     """
 
     def __init__(self, inputs: Sequence[int], width: int) -> None:
@@ -157,9 +63,9 @@ class TextProjection(nn.Module):
         self.null = nn.Parameter(torch.zeros(1, 1, width))
 
     def forward(self, text: Sequence[TextTokens]) -> tuple[Tensor, Tensor]:
-        """One ``TextTokens`` an encoder -> tokens (B, 1 + L, width), mask (B, 1 + L)."""
+        """Map one ``TextTokens`` per encoder to tokens (B, 1 + L, width) and their mask (B, 1 + L)."""
         if len(text) != len(self.project):
-            raise ValueError(f"{len(text)} text encodings for a network built for {len(self.project)}")
+            raise ValueError(f"got {len(text)} text encodings for a network with {len(self.project)} text encoders")
         batch = text[0].embeddings.shape[0]
         tokens = [self.null.expand(batch, -1, -1)]
         masks = [torch.ones(batch, 1, dtype=torch.bool, device=self.null.device)]
@@ -170,31 +76,31 @@ class TextProjection(nn.Module):
 
 
 class ElasticDiT(nn.Module):
-    """Velocity of rectified flow, v(x_t, t, text), at any of the widths in the description.
+    """Predicts the velocity of rectified flow, v(x_t, t, text), at any of the widths in its specification.
 
-    The network knows nothing of noise schedules, guidance or training.
+    The network does not depend on noise schedules, guidance or training.
     """
 
     def __init__(self, spec: DiTSpec) -> None:
         super().__init__()
         self.spec = spec
-        hidden = [spec.hidden(fraction) for fraction in spec.widths]
+        hidden_sizes = [spec.hidden_size(width) for width in spec.widths]
         patch = spec.patch_size**2 * spec.latent_channels
         self.embed = ElasticLinear(patch, spec.width)
-        self.time = PerWidth({str(size): TimeEmbedding(spec.frequency_width, size) for size in hidden})
+        self.time = WidthSpecific({str(hidden): TimeEmbedding(spec.frequency_width, hidden) for hidden in hidden_sizes})
         self.text = TextProjection(spec.text_inputs, spec.text_width)
-        self.stages = nn.ModuleList(Stage(spec, level) for level in spec.levels)
+        self.stages = nn.ModuleList(DiTLevel(spec, level) for level in spec.levels)
         if len(spec.levels) == 3:
             self.down, self.up = Downsample(spec.width), Upsample(spec.width)
-        self.final_tables = PerWidth({str(size): Table(2, size) for size in hidden})
+        self.final_tables = WidthSpecific({str(hidden): ModulationTable(2, hidden) for hidden in hidden_sizes})
         self.unembed = ElasticLinear(spec.width, patch)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Every block starts as the identity and the output as zero.
+        """Initialize every block to the identity and the output to zero.
 
-        The zeros stand in the last matrix of each branch, not in the gates (as adaLN-Zero has them): a matrix
-        moves with its full learning rate from the first step, where closed gates would hold it back.
+        The zeros are in the last matrix of each branch, not in the gates as in adaLN-Zero: a matrix moves with its
+        full learning rate from the first step, but a closed gate would hold it back.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -207,15 +113,15 @@ class ElasticDiT(nn.Module):
                     nn.init.zeros_(module.out.weight)
                 case SelfAttention():
                     nn.init.zeros_(module.out.weight)
-                    module.start_local()
+                    module.init_locality()
                     if isinstance(module, AdaptiveSparseSelfAttention):
-                        module.reset_branches()
+                        module.init_branches()
                 case FeedForward():
                     nn.init.zeros_(module.contract.weight)
-                case Block():
+                case DiTBlock():
                     for table in module.tables.values():
-                        assert isinstance(table, Table)
-                        table.open_gates()
+                        assert isinstance(table, ModulationTable)
+                        table.init_gates()
                 case TimeEmbedding():
                     nn.init.zeros_(module.modulation.weight)
                 case LongSkip():
@@ -226,76 +132,96 @@ class ElasticDiT(nn.Module):
 
     def blocks(self) -> Iterator[nn.Module]:
         """Yield the transformer blocks of all levels, in the order of the forward pass."""
-        for stage in self.stages:
-            assert isinstance(stage, Stage)
-            yield from stage.blocks
+        for level in self.stages:
+            assert isinstance(level, DiTLevel)
+            yield from level.blocks
 
     def use_gradient_checkpointing(self, on: bool = True) -> None:
-        """Keep only the blocks' inputs for the backward pass and compute the rest again."""
-        for stage in self.stages:
-            assert isinstance(stage, Stage)
-            stage.gradient_checkpointing = on
+        """Keep only the inputs of the blocks for the backward pass and recompute everything else."""
+        for level in self.stages:
+            assert isinstance(level, DiTLevel)
+            level.gradient_checkpointing = on
 
-    def forward(self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float = FULL) -> Tensor:
-        """x (B, C, h, w), time (B,) in [0, 1], one ``TextTokens`` an encoder -> velocity (B, C, h, w).
+    def forward(self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float = FULL_WIDTH) -> Tensor:
+        """Predict the velocity.
 
-        Raises ``ValueError`` where h or w is not a multiple of ``spec.multiple`` or the width is unknown.
+        Args:
+            x: Noisy latents x_t, (B, C, h, w).
+            time: Times (B,) in [0, 1], where 0 is data.
+            text: One ``TextTokens`` per text encoder.
+            width: The sub-network to run, as a fraction of the full width.
+
+        Returns:
+            Velocity (B, C, h, w).
+
+        Raises:
+            ValueError: h or w is not a multiple of ``spec.latent_multiple``, or the network does not have this width.
         """
-        return self.predict(x, time, text, width)[0]
+        return self._forward(x, time, text, width)[0]
 
-    def with_features(
-        self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float = FULL
+    def forward_with_features(
+        self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float = FULL_WIDTH
     ) -> tuple[Tensor, Tensor]:
-        """The velocity as ``forward`` gives it, and the last transformer layer's output (B, N, D) in raster order."""
-        return self.predict(x, time, text, width)
+        """Predict the velocity as ``forward`` does and also return the features that Eq. 7 compares.
 
-    def predict(self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float) -> tuple[Tensor, Tensor]:
-        hidden = self.spec.hidden(width)
-        height, breadth = x.shape[-2:]
-        if height % self.spec.multiple or breadth % self.spec.multiple:
-            raise ValueError(f"latent sides {height}x{breadth} must be multiples of {self.spec.multiple}")
+        Returns:
+            Velocity (B, C, h, w), and the output (B, N, D) of the last transformer block, tokens in raster order.
+        """
+        return self._forward(x, time, text, width)
+
+    # FSDP2 wraps both public methods in hooks, so neither may call the other.
+    def _forward(self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float) -> tuple[Tensor, Tensor]:
+        hidden = self.spec.hidden_size(width)
+        rows, columns = x.shape[-2:]
+        if rows % self.spec.latent_multiple or columns % self.spec.latent_multiple:
+            raise ValueError(f"latent sides {rows}x{columns} must be multiples of {self.spec.latent_multiple}")
         patch = self.spec.patch_size
-        grid = (height // patch, breadth // patch)
-        embedding, modulation = self.time.at(hidden)(time)
+        grid = (rows // patch, columns // patch)
+        embedding, modulation = self.time.for_hidden_size(hidden)(time)
         tokens, mask = self.text(text)
 
         preconditioned = bool(self.spec.latent_std)
         if preconditioned:
-            factor, guess, share = precondition(time, self.spec.latent_std)
-        patches = F.pixel_unshuffle(factor * x if preconditioned else x, patch).flatten(2).transpose(1, 2)
+            c_in, c_skip, c_out = precondition(time, self.spec.latent_std)
+        patches = F.pixel_unshuffle(c_in * x if preconditioned else x, patch).flatten(2).transpose(1, 2)
         h = self.embed(patches, out_features=hidden) + positional_embedding(*grid, hidden, x.device).to(patches.dtype)
-        h = self.run_stages(h, grid, modulation, tokens, mask)
-        table = self.final_tables.at(hidden)
-        assert isinstance(table, Table)
+        h = self._run_levels(h, grid, modulation, tokens, mask)
+        table = self.final_tables.for_hidden_size(hidden)
+        assert isinstance(table, ModulationTable)
         shift, scale = (embedding + table.offsets).chunk(2, dim=1)
         out = self.unembed(modulate(h, shift, scale))
-        estimate = F.pixel_shuffle(out.transpose(1, 2).unflatten(2, grid), patch)
-        return (guess * x + share * estimate if preconditioned else estimate), h
+        output = F.pixel_shuffle(out.transpose(1, 2).unflatten(2, grid), patch)
+        return (c_skip * x + c_out * output if preconditioned else output), h
 
-    def run_stages(self, h: Tensor, grid: Grid, modulation: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Down, middle at half the sides, up; the down stage's output is added again before the up stage."""
+    def _run_levels(self, h: Tensor, grid: Grid, modulation: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        """Run the down, middle (half the sides) and up level. The down level's output is added before the up level."""
         spec = self.spec
-        fine = rotation(*grid, spec.head_dim, spec.rope_theta, h.device)
+        fine = axial_rope(*grid, spec.head_dim, spec.rope_theta, h.device)
         h = self.stages[0](h, grid, fine, modulation, text, mask)
         if len(self.stages) == 1:
             return h
-        half = (grid[0] // 2, grid[1] // 2)
-        coarse = rotation(*half, spec.head_dim, spec.rope_theta, h.device)
+        half_grid = (grid[0] // 2, grid[1] // 2)
+        coarse = axial_rope(*half_grid, spec.head_dim, spec.rope_theta, h.device)
         middle = self.down(h.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
-        middle = self.stages[1](middle, half, coarse, modulation, text, mask)
-        risen = self.up(middle.transpose(1, 2).unflatten(2, half)).flatten(2).transpose(1, 2)
-        return self.stages[2](h + risen, grid, fine, modulation, text, mask)
+        middle = self.stages[1](middle, half_grid, coarse, modulation, text, mask)
+        upsampled = self.up(middle.transpose(1, 2).unflatten(2, half_grid)).flatten(2).transpose(1, 2)
+        return self.stages[2](h + upsampled, grid, fine, modulation, text, mask)
 
 
-def extract(network: ElasticDiT, width: float, share: bool = False) -> ElasticDiT:
-    """A standalone network of one width, with the same output, and weights of its own unless they are shared.
+def extract_subnetwork(network: ElasticDiT, width: float, share_weights: bool = False) -> ElasticDiT:
+    """Build a standalone network that computes what the supernet computes at one width.
 
-    Every weight of it is the leading part of the supernet's weight of the same name: a copy, or with ``share`` a view.
+    Each of its weights is the leading part of the supernet's weight with the same name.
+
+    Args:
+        network: The supernet.
+        width: The sub-network, as a fraction of the full width.
+        share_weights: Whether the weights are views of the supernet's weights rather than copies.
     """
-    spec = replace(network.spec, width=network.spec.hidden(width), widths=(FULL,))
+    spec = replace(network.spec, width=network.spec.hidden_size(width), widths=(FULL_WIDTH,))
     with torch.device("meta"):
         small = ElasticDiT(spec)
     weights = network.state_dict()
     parts = {name: weights[name][tuple(map(slice, value.shape))] for name, value in small.state_dict().items()}
-    small.load_state_dict(parts if share else {name: part.clone() for name, part in parts.items()}, assign=True)
+    small.load_state_dict(parts if share_weights else {name: part.clone() for name, part in parts.items()}, assign=True)
     return small

@@ -1,4 +1,4 @@
-"""LoRA adapters on a network's transformer layers, by way of peft: several sets on one base, one active at a time."""
+"""LoRA adapters on a network's transformer blocks, with peft: several adapters on one base, one active at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,19 +9,25 @@ from torch import Tensor, nn
 
 from pocketdit.backbones.dit import ElasticDiT
 
-# Every linear map inside the transformer blocks, and the long skips.
-TARGETS = r"stages\..*\.(q|kv|out|gate|expand|contract|stream|skip)"
+# All linear layers in the transformer blocks and the long skips.
+TARGET_MODULES = r"stages\..*\.(q|kv|out|gate|expand|contract|stream|skip)"
 
 
 def add_adapters(network: ElasticDiT, names: Sequence[str], rank: int, alpha: float) -> None:
-    """Adds adapters in place; the base is frozen. B starts at zero, so every adapter begins as the base network.
+    """Add adapters in place and freeze the base.
 
-    The first of ``names`` is active. Layers with fewer channels than ``rank`` get the same rank.
+    B starts at zero, so a new adapter does not change the network's output.
+
+    Args:
+        network: The base network.
+        names: Names of the adapters. The first one is active afterwards.
+        rank: Rank of every layer's adapter, even if the layer has fewer channels.
+        alpha: LoRA's alpha. The product B A is scaled by alpha / rank.
     """
     from peft import LoraConfig
     from peft.tuners.lora import LoraModel
 
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGETS)  # type: ignore[arg-type]
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGET_MODULES)  # type: ignore[arg-type]
     tuner = LoraModel(network, config, names[0])
     for name in names[1:]:
         tuner.peft_config[name] = config
@@ -29,11 +35,11 @@ def add_adapters(network: ElasticDiT, names: Sequence[str], rank: int, alpha: fl
     for name in names:
         for weight in adapter_parameters(network, name).values():
             weight.requires_grad_(True)
-    activate(network, names[0])
+    activate_adapter(network, names[0])
 
 
-def layers(network: nn.Module) -> Iterator[tuple[str, Any]]:
-    """(name, peft layer) of every adapted layer."""
+def lora_layers(network: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the peft layer of every layer that has adapters."""
     from peft.tuners.lora import LoraLayer
 
     for name, module in network.named_modules():
@@ -41,53 +47,62 @@ def layers(network: nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, module
 
 
-def activate(network: nn.Module, name: str | None) -> None:
-    """Makes one adapter the one that forward passes use; None is the base alone.
+def activate_adapter(network: nn.Module, name: str | None) -> None:
+    """Choose the adapter that forward passes use. None is the base without an adapter.
 
-    A backward pass that runs forward passes again (gradient checkpointing) needs its own adapter active.
+    A backward pass that recomputes forward passes (gradient checkpointing) needs the adapter of these passes active.
     """
-    for _, layer in layers(network):
+    for _, layer in lora_layers(network):
         weights = [*layer.lora_A.parameters(), *layer.lora_B.parameters()]
-        trained = [weight.requires_grad for weight in weights]
+        requires_grad = [weight.requires_grad for weight in weights]
         layer.enable_adapters(name is not None)
         if name is not None:
             layer.set_adapter(name)
-        # peft freezes whatever is not active; but DDP has to know all that is ever trained, and a graph that waits
-        # for its backward pass would lose its gradients without a word.
-        for weight, flag in zip(weights, trained, strict=True):
+        # peft freezes adapters that are not active. Undo this: DDP must know every parameter that is ever trained, and
+        # a graph that still waits for its backward pass would silently lose its gradients.
+        for weight, flag in zip(weights, requires_grad, strict=True):
             weight.requires_grad_(flag)
 
 
 @contextmanager
-def using(network: nn.Module, name: str | None, afterwards: str | None) -> Iterator[None]:
-    """Another adapter for a while."""
-    activate(network, name)
+def active_adapter(network: nn.Module, name: str | None, restore: str | None) -> Iterator[None]:
+    """Activate the adapter ``name`` inside the context, and ``restore`` at its end."""
+    activate_adapter(network, name)
     try:
         yield
     finally:
-        activate(network, afterwards)
+        activate_adapter(network, restore)
 
 
 def adapter_parameters(network: nn.Module, name: str) -> dict[str, nn.Parameter]:
-    """Weights of one adapter by the name of the layer, ``LAYER.A`` (rank, in) and ``LAYER.B`` (out, rank)."""
-    found = {}
-    for layer_name, layer in layers(network):
-        found[f"{layer_name}.A"] = layer.lora_A[name].weight
-        found[f"{layer_name}.B"] = layer.lora_B[name].weight
-    return found
+    """Return the weights of one adapter: ``LAYER.A`` (rank, in) and ``LAYER.B`` (out, rank) of every adapted layer."""
+    parameters = {}
+    for layer_name, layer in lora_layers(network):
+        parameters[f"{layer_name}.A"] = layer.lora_A[name].weight
+        parameters[f"{layer_name}.B"] = layer.lora_B[name].weight
+    return parameters
 
 
-def scaling(network: nn.Module, name: str) -> float:
-    """alpha / rank."""
-    return float(next(layer for _, layer in layers(network)).scaling[name])
+def lora_scale(network: nn.Module, name: str) -> float:
+    """Return alpha / rank of an adapter."""
+    return float(next(layer for _, layer in lora_layers(network)).scaling[name])
 
 
 @torch.no_grad()
 def load_adapter(network: nn.Module, name: str, weights: Mapping[str, Tensor]) -> None:
-    """Fills an adapter from tensors named as by ``adapter_parameters``. Raises ``ValueError`` unless all are there."""
+    """Copy weights into an adapter.
+
+    Args:
+        network: A network that has the adapter.
+        name: Name of the adapter.
+        weights: Tensors with the names that ``adapter_parameters`` returns.
+
+    Raises:
+        ValueError: A weight is missing or unknown.
+    """
     parameters = adapter_parameters(network, name)
     if set(parameters) != set(weights):
-        odd = min(set(parameters) ^ set(weights))
-        raise ValueError(f"LoRA weights do not fit this network: {odd}")
+        mismatch = min(set(parameters) ^ set(weights))
+        raise ValueError(f"LoRA weights do not fit this network: {mismatch} is only in one of them")
     for key, parameter in parameters.items():
         parameter.copy_(weights[key])

@@ -1,8 +1,9 @@
-"""Blockwise neighborhood attention (paper Eq. 2 and 3): each block of tokens sees the blocks around it.
+"""Blockwise neighborhood attention (paper Eq. 2 and 3): each block of tokens attends to the blocks around it.
 
-Shape letters: B batch, H query heads, G key/value heads (H is a multiple of G), N tokens, E channels of a head.
-All functions take q (B, H, N, E) and k, v (B, G, N, E) and give (B, H, N, E), in memory as (B, N, H, E): what the
-projection after it wants.
+Shape letters: B batch, H query heads, G key/value heads (H is a multiple of G), N tokens, E channels per head.
+
+Attention functions take q (B, H, N, E) and k and v (B, G, N, E) and return (B, H, N, E) that is laid out in memory as
+(B, N, H, E), the layout that the output projection needs. ``blocks`` is B of Eq. 2, ``radius`` is r of Eq. 3.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,9 +16,12 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 
 def block_edges(tokens: int, blocks: int) -> list[int]:
-    """Start of every block, and the end: ``blocks`` + 1 numbers. Sizes differ by at most one, larger ones first.
+    """Divide the tokens into blocks whose sizes differ by at most one, larger blocks first.
 
-    More blocks than tokens leaves one token a block.
+    With more blocks than tokens, every block has one token.
+
+    Returns:
+        The start of every block, followed by ``tokens``: one number more than there are blocks.
     """
     blocks = min(blocks, tokens)
     size, larger = divmod(tokens, blocks)
@@ -25,21 +29,24 @@ def block_edges(tokens: int, blocks: int) -> list[int]:
 
 
 def block_of_token(tokens: int, blocks: int) -> Tensor:
-    """Block number of every token, (N,)."""
+    """Return the block number of every token, (N,)."""
     edges = torch.tensor(block_edges(tokens, blocks))
     return torch.repeat_interleave(torch.arange(len(edges) - 1), edges.diff(), output_size=tokens)
 
 
 @lru_cache(maxsize=64)
 def neighborhood_mask(tokens: int, blocks: int, radius: int, device: torch.device) -> Tensor:
-    """(N, N), True where query i may see key j: their blocks are at most ``radius`` apart."""
+    """Return the mask (N, N) that is True where query i sees key j: their blocks are at most ``radius`` apart."""
     with torch.inference_mode(False):
         block = block_of_token(tokens, blocks).to(device)
         return (block[:, None] - block[None, :]).abs() <= radius
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``scaled_dot_product_attention``, on CPUs in fp32: its backward pass there takes ten times as long in bf16."""
+    """Run ``scaled_dot_product_attention``, in fp32 for bf16 inputs on a CPU.
+
+    The backward pass of PyTorch's CPU kernel takes ten times as long in bf16.
+    """
     if q.device.type == "cpu" and q.dtype is torch.bfloat16:
         with torch.autocast("cpu", enabled=False):
             return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask).to(q.dtype)
@@ -47,10 +54,19 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = Non
 
 
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax attention with grouped queries; the mask, where given, broadcasts to (B, 1, N, M), True = visible.
+    """Softmax attention with grouped queries.
 
-    Where all queries see the same keys, the heads that share a key are laid side by side as more queries of that
-    key: the same sums, no repeated keys, and a larger matrix product.
+    If all queries see the same keys, the query heads that share a key head are concatenated along the tokens. This
+    computes the same sums without repeated keys and with a larger matrix product.
+
+    Args:
+        q: Queries (B, H, N, E).
+        k: Keys (B, G, M, E) of M tokens.
+        v: Values (B, G, M, E).
+        mask: Mask that broadcasts to (B, 1, N, M), True where a key is visible.
+
+    Returns:
+        Attention output (B, H, N, E).
     """
     batch, heads, tokens, channels = q.shape
     groups = k.shape[1]
@@ -63,37 +79,40 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = Non
     return softmax_attention(q, k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1), mask)
 
 
-def masked(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """The reference: full attention under the neighborhood mask."""
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
+    """Reference implementation: full attention with the neighborhood mask."""
     return grouped_attention(q, k, v, neighborhood_mask(q.shape[2], blocks, radius, q.device))
 
 
-def by_block(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Iterator[tuple[slice, Tensor]]:
-    """One dense attention a block, on slices: no mask, no copy of a neighborhood, any ragged size.
+def attend_by_block(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Iterator[tuple[slice, Tensor]]:
+    """Run one dense attention per block on slices of q, k and v.
 
-    Yields the block's tokens and what they read, (B, H, tokens of the block, E).
+    This needs no mask and no copy of a neighborhood, and the block sizes may differ.
+
+    Yields:
+        The slice of the block's tokens, and their attention output (B, H, tokens in the block, E).
     """
     edges = block_edges(q.shape[2], blocks)
     last = len(edges) - 1
     for block in range(last):
         tokens = slice(edges[block], edges[block + 1])
-        near = slice(edges[max(block - radius, 0)], edges[min(block + radius + 1, last)])
-        yield tokens, grouped_attention(q[:, :, tokens], k[:, :, near], v[:, :, near])
+        neighborhood = slice(edges[max(block - radius, 0)], edges[min(block + radius + 1, last)])
+        yield tokens, grouped_attention(q[:, :, tokens], k[:, :, neighborhood], v[:, :, neighborhood])
 
 
-def looped(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """The loop over blocks as one tensor."""
-    return join(attended for _, attended in by_block(q, k, v, blocks, radius))
+def looped_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
+    """Run ``attend_by_block`` and join the blocks to one tensor."""
+    return join_blocks(output for _, output in attend_by_block(q, k, v, blocks, radius))
 
 
-def join(blocks: Iterable[Tensor]) -> Tensor:
-    """(B, H, tokens of a block, E) of all blocks -> (B, H, N, E)."""
+def join_blocks(blocks: Iterable[Tensor]) -> Tensor:
+    """Concatenate the outputs (B, H, tokens in the block, E) of all blocks to (B, H, N, E)."""
     return torch.cat([block.transpose(1, 2) for block in blocks], dim=1).transpose(1, 2)
 
 
 @lru_cache(maxsize=64)
-def flex_mask(tokens: int, blocks: int, radius: int, device: torch.device) -> BlockMask:
-    """The neighborhood as FlexAttention's rule."""
+def flex_block_mask(tokens: int, blocks: int, radius: int, device: torch.device) -> BlockMask:
+    """Build FlexAttention's mask of the neighborhood."""
     block = block_of_token(tokens, blocks).to(device)
 
     def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -102,25 +121,29 @@ def flex_mask(tokens: int, blocks: int, radius: int, device: torch.device) -> Bl
     return create_block_mask(visible, None, None, tokens, tokens, device=str(device))
 
 
-def flex(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """PyTorch's FlexAttention with the same mask as a rule; compiled by the caller's ``torch.compile``."""
-    mask = flex_mask(q.shape[2], blocks, radius, q.device)
+def flex_neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
+    """Run PyTorch's FlexAttention with the neighborhood mask. The caller compiles it with ``torch.compile``."""
+    mask = flex_block_mask(q.shape[2], blocks, radius, q.device)
     return flex_attention(q, k, v, block_mask=mask, enable_gqa=True)  # type: ignore[return-value]
 
 
-# Below this many tokens a block one masked attention is faster than a loop over blocks (benchmarks/attention.py).
+# With fewer tokens per block, one masked attention is faster than a loop over blocks (benchmarks/attention.py).
 LOOP_FROM_BLOCK_TOKENS = 16
 
 
-def neighborhood_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Iterator[tuple[slice, Tensor]]:
-    """Blockwise neighborhood attention by whichever form is faster at this size, in pieces as ``by_block`` gives."""
+def attend_in_pieces(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Iterator[tuple[slice, Tensor]]:
+    """Run the faster form of blockwise neighborhood attention for this number of tokens.
+
+    Yields:
+        Slices of tokens and their attention output, as ``attend_by_block`` does. Short sequences are one piece.
+    """
     tokens = q.shape[2]
     if tokens < blocks * LOOP_FROM_BLOCK_TOKENS:
-        yield slice(0, tokens), masked(q, k, v, blocks, radius)
+        yield slice(0, tokens), masked_attention(q, k, v, blocks, radius)
     else:
-        yield from by_block(q, k, v, blocks, radius)
+        yield from attend_by_block(q, k, v, blocks, radius)
 
 
 def neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """``neighborhood_blocks`` as one tensor."""
-    return join(attended for _, attended in neighborhood_blocks(q, k, v, blocks, radius))
+    """Run the faster form of blockwise neighborhood attention and join its pieces to one tensor."""
+    return join_blocks(output for _, output in attend_in_pieces(q, k, v, blocks, radius))

@@ -1,7 +1,8 @@
-"""Where a token is: rotary embedding for distances, and a sine-cosine code for the place in the picture.
+"""Positions of tokens: rotary embedding for distances, sine-cosine embedding for the absolute place in the image.
 
-RoPE alone tells tokens only how far apart they are, so that "top left" would mean nothing.
-Shape letters: B batch, H heads, N tokens, D hidden size, E channels of a head.
+RoPE alone tells a token only how far away the others are, so "top left" would have no meaning.
+
+Shape letters: B batch, H heads, N tokens, E channels per head, D hidden size.
 """
 
 import math
@@ -12,10 +13,20 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=64)
-def rotation(height: int, width: int, head_dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every token's angles, both (height * width, head_dim / 2), in raster order.
+def axial_rope(height: int, width: int, head_dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Compute the cosine and sine of every token's rotation angles (axial RoPE).
 
-    Positions are whole token indices from the top left corner, so any aspect ratio runs (axial RoPE).
+    Positions are integer token indices from the top-left corner, so every aspect ratio works.
+
+    Args:
+        height: Rows of the token grid.
+        width: Columns of the token grid.
+        head_dim: E, a multiple of 4. Half of the angles encode the row, half the column.
+        theta: Base of the geometric frequency sequence.
+        device: Device of the result.
+
+    Returns:
+        Cosine and sine, each (height * width, head_dim / 2), tokens in raster order.
     """
     with torch.inference_mode(False), torch.no_grad():
         frequencies = theta ** -(torch.arange(0, head_dim // 4, device=device) / (head_dim // 4))
@@ -27,8 +38,8 @@ def rotation(height: int, width: int, head_dim: int, theta: float, device: torch
         return angles.cos(), angles.sin()
 
 
-def rotate(x_BHNE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:
-    """Turn the channel pairs (e, e + E/2) of every token by its angles; norms of the pairs stay as they are."""
+def apply_rope(x_BHNE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:
+    """Rotate the channel pairs (e, e + E/2) of every token by its F = E/2 angles. The norm of each pair is kept."""
     cos, sin = cos_NF.to(x_BHNE.dtype), sin_NF.to(x_BHNE.dtype)
     first, second = x_BHNE.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
@@ -36,15 +47,25 @@ def rotate(x_BHNE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def positional_embedding(height: int, width: int, hidden: int, device: torch.device) -> Tensor:
-    """Sine-cosine code of every token's place, (height * width, hidden), for the patch embedding (PixArt).
+    """Compute the sine-cosine embedding that is added to the patch embedding (as in PixArt).
 
-    Places are shares of the sides, (index + 1/2) / side, so the code means the same at every resolution. A quarter
-    of the channels each: sine and cosine of the row, sine and cosine of the column, half a wave to 16 waves a side.
+    Positions are relative to the image, (index + 1/2) / side, so the embedding means the same at every resolution.
+    The sine of the row, its cosine, the sine of the column and its cosine have a quarter of the channels each, with
+    frequencies from half a wave to 16 waves per side.
+
+    Args:
+        height: Rows of the token grid.
+        width: Columns of the token grid.
+        hidden: D, a multiple of 4.
+        device: Device of the result.
+
+    Returns:
+        Embedding (height * width, D), tokens in raster order.
     """
     with torch.inference_mode(False), torch.no_grad():
-        waves = math.pi * 2.0 ** torch.linspace(0, 5, hidden // 4, device=device)
-        rows = (torch.arange(height, device=device) + 0.5)[:, None] / height * waves
-        columns = (torch.arange(width, device=device) + 0.5)[:, None] / width * waves
-        by_row = torch.cat([rows.sin(), rows.cos()], dim=1)[:, None].expand(-1, width, -1)
-        by_column = torch.cat([columns.sin(), columns.cos()], dim=1)[None].expand(height, -1, -1)
-        return torch.cat([by_row, by_column], dim=2).reshape(height * width, hidden)
+        frequencies = math.pi * 2.0 ** torch.linspace(0, 5, hidden // 4, device=device)
+        rows = (torch.arange(height, device=device) + 0.5)[:, None] / height * frequencies
+        columns = (torch.arange(width, device=device) + 0.5)[:, None] / width * frequencies
+        row_embedding = torch.cat([rows.sin(), rows.cos()], dim=1)[:, None].expand(-1, width, -1)
+        column_embedding = torch.cat([columns.sin(), columns.cos()], dim=1)[None].expand(height, -1, -1)
+        return torch.cat([row_embedding, column_embedding], dim=2).reshape(height * width, hidden)

@@ -1,21 +1,23 @@
-"""A diffusion transformer described as data: levels, depths, widths and attention kinds.
+"""The architecture of a diffusion transformer as data: levels, depths, widths and attention kinds.
 
-One description gives every model of the paper's Fig. 3, from the PixArt-style baseline to the elastic
-three-stage supernet. This file imports nothing heavy, so that a configuration can be checked at once.
+One specification describes every model in Fig. 3 of the paper, from the PixArt-style baseline to the elastic
+three-stage supernet. Nothing in this file imports torch, so a configuration is validated in milliseconds.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
-FULL = 1.0
+FULL_WIDTH = 1.0
 
 
 @dataclass(frozen=True)
 class FullAttention:
-    """Softmax attention over all tokens, with grouped queries.
+    """Softmax attention over all tokens with grouped queries.
 
-    ``kv_heads``: key/value heads; 1 is multi-query attention, and the query heads of every width must be a
-    multiple of it.
+    Attributes:
+        kind: The tag that selects this class in YAML.
+        kv_heads: Number of key/value heads. 1 is multi-query attention. It must divide the number of query heads
+            at every width.
     """
 
     kind: Literal["full"]
@@ -24,11 +26,19 @@ class FullAttention:
 
 @dataclass(frozen=True)
 class AdaptiveSparseAttention:
-    """ASSA (paper Sec. 3.1 C): 2x2 KV compression and blockwise neighborhood attention, mixed by a gate.
+    """Adaptive sparse self-attention, ASSA (paper Sec. 3.1 C).
 
-    ``blocks``: number B of blocks that the raster-ordered tokens are divided into (Eq. 2); where B does not
-    divide the token count the first blocks hold one token more. ``radius``: r of Eq. 3. ``compression``: without it
-    the neighborhood attention stands alone, with no gate.
+    A global branch attends to 2x2-compressed keys and values, a local branch is blockwise neighborhood attention,
+    and a learned gate interpolates between the two.
+
+    Attributes:
+        kind: The tag that selects this class in YAML.
+        kv_heads: Number of key/value heads. It must divide the number of query heads at every width.
+        blocks: Number B of blocks that the raster-ordered tokens are divided into (Eq. 2). If B does not divide
+            the number of tokens, the first blocks have one token more than the others.
+        radius: Neighborhood radius r in blocks (Eq. 3).
+        compression: Whether the global branch exists. Without it, the layer is blockwise neighborhood attention
+            alone and has no gate.
     """
 
     kind: Literal["assa"]
@@ -42,16 +52,24 @@ class AdaptiveSparseAttention:
             raise ValueError("blocks must be at least 1 and radius at least 0")
 
 
+AttentionSpec: TypeAlias = FullAttention | AdaptiveSparseAttention
+"""Every kind of self-attention. Code that handles them is a ``match`` that ends in ``assert_never``."""
+
+
 @dataclass(frozen=True)
 class Level:
-    """A run of equal transformer blocks at one resolution.
+    """A sequence of identical transformer blocks at one resolution.
 
-    ``scale``: 1 works on the patch tokens, 2 on tokens merged 2x2. ``long_skips``: block i hands its output to
-    block depth-1-i of the same level (U-ViT).
+    Attributes:
+        depth: Number of blocks.
+        attention: Self-attention of every block.
+        ffn_ratio: Inner size of the feed-forward layer divided by the hidden size.
+        scale: 1 runs on the patch tokens, 2 on tokens merged 2x2.
+        long_skips: Whether block i also feeds block ``depth`` - 1 - i of the same level (U-ViT).
     """
 
     depth: int
-    attention: FullAttention | AdaptiveSparseAttention
+    attention: AttentionSpec
     ffn_ratio: float = 4.0
     scale: Literal[1, 2] = 1
     long_skips: bool = False
@@ -65,17 +83,27 @@ class Level:
 
 @dataclass(frozen=True)
 class DiTSpec:
-    """The backbone. Either one level, or three: down (scale 1), middle (scale 2), up (scale 1).
+    """The architecture of the backbone.
 
-    ``width``: hidden size of the full network. ``widths``: fractions of it that the sub-networks use; the full
-    network (1.0) is one where they are trained together, and may be missing where one goes on alone.
-    ``text_inputs``: embedding width of every text encoder, in the order of ``text_encoders``; each is projected to
-    ``text_width`` and the tokens are concatenated. ``text_kv_heads``: key/value heads of cross-attention, whose
-    projections are shared whole by all widths (paper Sec. 3.2).
-    ``latent_std``: the latents' standard deviation in each channel. Where given, the network is preconditioned
-    (after Karras et al. 2022, "EDM", Table 1): its input has unit variance at every time, and its output corrects
-    the best linear guess of the velocity, so that a narrow network need not carry all the noise of a patch through
-    its hidden size.
+    Attributes:
+        latent_channels: Channels of the autoencoder's latents.
+        width: Hidden size of the full network.
+        head_dim: Channels per attention head, a multiple of 4.
+        text_inputs: Embedding width of each text encoder, in the order of ``text_encoders``. Each is projected to
+            ``text_width``, and the tokens of all encoders are concatenated.
+        text_width: Width of the text tokens that cross-attention reads.
+        text_kv_heads: Key/value heads of cross-attention. All widths share its key and value projections without
+            slicing them (paper Sec. 3.2).
+        levels: Either one level, or three: down (scale 1), middle (scale 2) and up (scale 1).
+        widths: The sub-networks' hidden sizes as fractions of ``width``. The full network (1.0) is one of them
+            when the widths are trained together, and may be absent when a single width is trained further.
+        patch_size: Side of a patch token in latent positions.
+        rope_theta: Base of the rotary position embedding.
+        frequency_width: Number of sine and cosine features that the time embedding starts from.
+        latent_std: Standard deviation of the latents in each channel. If set, the network is preconditioned (after
+            Karras et al. 2022, "EDM", Table 1): its input has unit variance at every time, and its output corrects
+            the best linear estimate of the velocity, so a narrow network does not have to carry all of a patch's
+            noise through its hidden size.
     """
 
     latent_channels: int
@@ -85,7 +113,7 @@ class DiTSpec:
     text_width: int
     text_kv_heads: int
     levels: tuple[Level, ...]
-    widths: tuple[float, ...] = (FULL,)
+    widths: tuple[float, ...] = (FULL_WIDTH,)
     patch_size: int = 2
     rope_theta: float = 10_000.0
     frequency_width: int = 256
@@ -97,33 +125,40 @@ class DiTSpec:
         if [level.scale for level in self.levels] not in ([1], [1, 2, 1]):
             raise ValueError("the scales of the levels must be 1, or 1, 2, 1")
         if not self.widths or sorted(set(self.widths)) != sorted(self.widths):
-            raise ValueError("widths must hold at least one fraction, and none twice")
+            raise ValueError("widths must contain at least one fraction and no duplicates")
         if self.latent_std and (len(self.latent_std) != self.latent_channels or min(self.latent_std) <= 0):
-            raise ValueError(f"latent_std must be {self.latent_channels} positive numbers, one a latent channel")
+            raise ValueError(f"latent_std must be {self.latent_channels} positive numbers, one per latent channel")
         if self.head_dim % 4:
             raise ValueError("head_dim must be a multiple of 4 for two-dimensional RoPE")
         for fraction in self.widths:
-            if not 0 < fraction <= 1:
-                raise ValueError(f"width {fraction} is not in (0, 1]")
-            size = self.width * fraction
-            if size % self.head_dim:
-                raise ValueError(
-                    f"width {fraction} of {self.width} is {size:g}, not a multiple of head_dim {self.head_dim}"
-                )
-            heads = int(size) // self.head_dim
-            for groups in {self.text_kv_heads, *(level.attention.kv_heads for level in self.levels)}:
-                if groups < 1 or heads % groups:
-                    raise ValueError(
-                        f"width {fraction} has {heads} query heads, which {groups} key/value heads do not divide"
-                    )
+            self._check_width(fraction)
 
-    def hidden(self, fraction: float) -> int:
-        """Hidden size of the sub-network of this width."""
-        if fraction not in self.widths:
-            raise ValueError(f"no width {fraction}: this network has {', '.join(map(str, self.widths))}")
-        return round(self.width * fraction)
+    def _check_width(self, fraction: float) -> None:
+        if not 0 < fraction <= 1:
+            raise ValueError(f"width {fraction} is not in (0, 1]")
+        size = self.width * fraction
+        if size % self.head_dim:
+            raise ValueError(
+                f"width {fraction} of {self.width} is {size:g}, not a multiple of head_dim {self.head_dim}"
+            )
+        heads = int(size) // self.head_dim
+        for kv_heads in {self.text_kv_heads, *(level.attention.kv_heads for level in self.levels)}:
+            if kv_heads < 1 or heads % kv_heads:
+                raise ValueError(
+                    f"width {fraction} has {heads} query heads, which {kv_heads} key/value heads do not divide"
+                )
+
+    def hidden_size(self, width: float) -> int:
+        """Return the hidden size of the sub-network with the given fraction of the full width.
+
+        Raises:
+            ValueError: The network does not have this width.
+        """
+        if width not in self.widths:
+            raise ValueError(f"this network has no width {width}; its widths are {', '.join(map(str, self.widths))}")
+        return round(self.width * width)
 
     @property
-    def multiple(self) -> int:
-        """Latent sides must be multiples of this."""
+    def latent_multiple(self) -> int:
+        """The number that both sides of the latents must be a multiple of."""
         return self.patch_size * max(level.scale for level in self.levels)

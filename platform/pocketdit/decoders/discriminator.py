@@ -1,4 +1,4 @@
-"""Tells real pictures from decoded ones, patch by patch; used in training only."""
+"""A discriminator that distinguishes real from decoded images patch by patch. It is used only in training."""
 
 from itertools import pairwise
 
@@ -7,9 +7,12 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Images (B, 3, H, W) -> scores (B, 1, H/8, W/8), each of a patch of 38 pixels (PatchGAN, Isola et al. 2017).
+    """PatchGAN discriminator (Isola et al. 2017) with a score for every patch of 38x38 pixels.
 
-    Spectral normalisation (Miyato et al. 2018) in place of batch statistics: batches here are small.
+    It uses spectral normalization (Miyato et al. 2018) rather than batch normalization because batches are small.
+
+    Args:
+        width: Channels of the first layer. The next two layers have twice and four times as many.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -20,5 +23,6 @@ class PatchDiscriminator(nn.Sequential):
         super().__init__(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1)))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W) to scores (B, 1, H/8, W/8)."""
         scores: Tensor = super().forward(images)
         return scores

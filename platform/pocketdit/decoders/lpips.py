@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al. 2018) by way of torchmetrics, with torchvision's ImageNet weights."""
+"""LPIPS (Zhang et al. 2018), with torchmetrics and torchvision's ImageNet weights."""
 
 from typing import Any, Literal, Self
 
@@ -9,10 +9,13 @@ from pocketdit.errors import RunError
 
 
 class LPIPS:
-    """``network``: "vgg" is what decoders are usually trained with; "alex" is smaller.
+    """The ``PerceptualDistance`` with which decoders are usually trained.
+
+    Args:
+        network: "vgg" is the usual choice for training decoders, "alex" and "squeeze" are smaller.
 
     Raises:
-        RunError: torchvision's weights are neither in its cache nor to be had.
+        RunError: torchvision's weights are not in its cache and cannot be downloaded.
     """
 
     def __init__(self, network: Literal["vgg", "alex", "squeeze"] = "vgg") -> None:
@@ -21,17 +24,19 @@ class LPIPS:
         self.name = f"lpips-{network}"
         try:
             self.network: Any = LearnedPerceptualImagePatchSimilarity(net_type=network).net
-        except OSError as error:  # URLError and HTTPError are such
+        except OSError as error:  # includes URLError and HTTPError
             raise RunError(
                 f"LPIPS: torchvision's {network} weights are not in {torch.hub.get_dir()}/checkpoints and cannot be "
-                f"downloaded ({error}); fetch them on a machine with a connection and copy that folder"
+                f"downloaded ({error}); download them on a machine with a connection and copy that folder"
             ) from error
 
     def to(self, device: torch.device) -> Self:
+        """Move the network to a device in place."""
         self.network.to(device)
         return self
 
     def distance(self, images: Tensor, target: Tensor) -> Tensor:
+        """Compute LPIPS of each image in float32. See ``PerceptualDistance.distance``."""
         with torch.autocast(images.device.type, enabled=False):
             distances: Tensor = self.network(images.float(), target.float())
         return distances.flatten()

@@ -1,13 +1,21 @@
-"""A tiny decoder as data."""
+"""The architecture of a tiny decoder as data."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class TinyDecoderSpec:
-    """``channels``, ``blocks``: of every level, from the latents' resolution up; each level has twice the side of the
-    one before. What is left of ``factor`` after the last level is a pixel shuffle: with factor 8, four levels end at
-    full resolution and three at half of it. ``latent_channels``, ``factor``: of the autoencoder.
+    """The architecture of a tiny decoder.
+
+    Its levels begin at the resolution of the latents, and each has twice the side of the one before. A pixel shuffle
+    after the last level does the rest of the upsampling: with ``factor`` 8, four levels end at full resolution and
+    three at half of it.
+
+    Attributes:
+        channels: Channels of each level.
+        blocks: Residual blocks of each level.
+        latent_channels: Channels of the autoencoder's latents.
+        factor: Pixels per side of a latent position of the autoencoder.
     """
 
     channels: tuple[int, ...]
@@ -17,13 +25,13 @@ class TinyDecoderSpec:
 
     def __post_init__(self) -> None:
         if not self.channels or len(self.channels) != len(self.blocks):
-            raise ValueError("channels and blocks must have one number a level, and at least one level")
+            raise ValueError("channels and blocks must have one number per level, and at least one level")
         if min(self.channels) < 1 or min(self.blocks) < 0 or self.latent_channels < 1:
-            raise ValueError("channels and latent_channels must be positive, blocks not negative")
+            raise ValueError("channels and latent_channels must be positive, and blocks must not be negative")
         if self.factor < 1 or self.factor % 2 ** (len(self.channels) - 1):
-            raise ValueError(f"{len(self.channels)} levels enlarge too much for a factor of {self.factor}")
+            raise ValueError(f"{len(self.channels)} levels upsample too much for a factor of {self.factor}")
 
     @property
-    def shuffle(self) -> int:
-        """Enlargement by the pixel shuffle at the end; 1 is none."""
+    def pixel_shuffle(self) -> int:
+        """Upsampling factor of the pixel shuffle at the end. 1 means that there is no pixel shuffle."""
         return self.factor // 2 ** (len(self.channels) - 1)

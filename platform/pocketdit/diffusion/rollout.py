@@ -1,25 +1,39 @@
-"""The student's own way from noise, up to a step that is then trained (K-DMD, paper Sec. 3.3)."""
+"""Roll-outs of a few-step model: its own trajectory from noise up to the step to be trained (paper Sec. 3.3).
+
+Training on its own trajectory, rather than on noised data, shows the student the inputs it has at inference. DMD2 (Yin
+et al. 2024) calls this backward simulation.
+"""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from pocketdit.diffusion.samplers import Velocity, at, intervals
+from pocketdit.diffusion.samplers import Velocity, batch_time, step_intervals
 
 
 @torch.no_grad()
-def roll_out(velocity: Velocity, noise: Tensor, times: Sequence[float], steps: int) -> tuple[Tensor, Tensor]:
-    """The first ``steps`` Euler steps of ``times`` from ``noise``, without gradient.
+def euler_rollout(velocity: Velocity, noise: Tensor, times: Sequence[float], steps: int) -> tuple[Tensor, Tensor]:
+    """Take the first ``steps`` Euler steps from noise, without gradients.
 
-    ``noise``: (B, ...); ``times``: falling, from 1 to 0 as samplers take them. Returns x_t (B, ...) and its
-    t = times[steps] (B,), for a step with gradient from there. ``steps`` 0 gives the noise back; the last to ask for
-    is len(times) - 2, from which one step is left. ValueError outside, or if ``times`` do not fall to 0.
+    Args:
+        velocity: The model.
+        noise: Noise (B, ...).
+        times: Decreasing times from 1 to 0, as samplers take them.
+        steps: Number of steps, from 0 (returns the noise) to len(times) - 2 (leaves the last step).
+
+    Returns:
+        x_t (B, ...) and its time t = times[steps] (B,), from which the caller can take a step with gradients.
+
+    Raises:
+        ValueError: ``steps`` is out of range, or ``times`` do not decrease to 0.
     """
-    spans = list(intervals(times))
-    if not 0 <= steps < len(spans):
-        raise ValueError(f"steps must be within 0 and {len(spans) - 1} for {len(spans)} intervals, got {steps}")
+    intervals = list(step_intervals(times))
+    if not 0 <= steps < len(intervals):
+        raise ValueError(
+            f"steps must be between 0 and {len(intervals) - 1} for {len(intervals)} intervals, got {steps}"
+        )
     x = noise
-    for now, then in spans[:steps]:
-        x = x + (then - now) * velocity(x, at(now, x))
-    return x, at(times[steps], x)
+    for start, end in intervals[:steps]:
+        x = x + (end - start) * velocity(x, batch_time(start, x))
+    return x, batch_time(times[steps], x)

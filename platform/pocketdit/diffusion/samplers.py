@@ -1,6 +1,9 @@
-"""Samplers as functions: a velocity, a start and a list of falling times in, data out.
+"""Samplers: functions that take a velocity, noise and a list of decreasing times, and return data.
 
-``velocity(x, t)`` takes x (B, C, h, w) and t (B,). ``times`` begins at 1 (noise) and ends at 0 (data).
+A velocity is called with x (B, C, h, w) and t (B,). Times begin at 1 (noise) and end at 0 (data).
+
+To add a sampler, write a function of type ``Sampler`` here and add its name to ``SamplerName`` in
+``sampler_names.py``. ``SAMPLERS`` finds the function by its name.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,75 +13,81 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from pocketdit.diffusion.path import data_from_velocity, shift
+from pocketdit.diffusion.path import data_from_velocity, shift_time
 from pocketdit.diffusion.sampler_names import SamplerName
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 Sampler = Callable[[Velocity, Tensor, Sequence[float]], Tensor]
 
 
-def uniform_times(steps: int, amount: float = 1.0) -> list[float]:
-    """``steps`` + 1 times from 1 to 0, equidistant before the shift.
+def uniform_times(steps: int, shift: float = 1.0) -> list[float]:
+    """Return ``steps`` + 1 times from 1 to 0 that are equidistant before the time shift.
 
-    Four steps with shift 3 are 1, 0.9, 0.75, 0.5, 0: the list of the Qwen-Image-Lightning teacher.
+    Four steps with shift 3 are 1, 0.9, 0.75, 0.5, 0, the times of the Qwen-Image-Lightning teacher.
     """
-    return shift(torch.linspace(1, 0, steps + 1, dtype=torch.float64), amount).tolist()
+    return shift_time(torch.linspace(1, 0, steps + 1, dtype=torch.float64), shift).tolist()
 
 
-def intervals(times: Sequence[float]) -> Iterator[tuple[float, float]]:
+def step_intervals(times: Sequence[float]) -> Iterator[tuple[float, float]]:
+    """Return the start and end time of every step.
+
+    Raises:
+        ValueError: The times do not decrease strictly, or do not end at 0.
+    """
     if len(times) < 2 or times[-1] != 0 or any(a <= b for a, b in pairwise(times)):
-        raise ValueError(f"times must fall and end at 0, got {list(times)}")
+        raise ValueError(f"times must decrease and end at 0, got {list(times)}")
     return pairwise(times)
 
 
-def at(time: float, like: Tensor) -> Tensor:
+def batch_time(time: float, like: Tensor) -> Tensor:
+    """Return one time for a whole batch, (B,), on the device of ``like`` (B, ...)."""
     return torch.full((like.shape[0],), time, device=like.device, dtype=torch.float32)
 
 
 def euler(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
-    """First order: one velocity a step. Exact where the velocity is constant."""
-    for now, then in intervals(times):
-        x = x + (then - now) * velocity(x, at(now, x))
+    """First-order sampler with one velocity per step. It is exact if the velocity is constant."""
+    for start, end in step_intervals(times):
+        x = x + (end - start) * velocity(x, batch_time(start, x))
     return x
 
 
 def heun(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
-    """Second order (trapezoid): two velocities a step, one in the last."""
-    for now, then in intervals(times):
-        slope = velocity(x, at(now, x))
-        ahead = x + (then - now) * slope
-        if then > 0:
-            slope = (slope + velocity(ahead, at(then, x))) / 2
-            ahead = x + (then - now) * slope
-        x = ahead
+    """Second-order sampler (trapezoidal rule) with two velocities per step, except for one in the last step."""
+    for start, end in step_intervals(times):
+        slope = velocity(x, batch_time(start, x))
+        x_end = x + (end - start) * slope
+        if end > 0:
+            slope = (slope + velocity(x_end, batch_time(end, x))) / 2
+            x_end = x + (end - start) * slope
+        x = x_end
     return x
 
 
 def dpmpp_2m(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
-    """Second order from the step before: DPM-Solver++ (2M), one velocity a step.
+    """DPM-Solver++ (2M): a second-order multistep sampler with one velocity per step (Lu et al. 2022, Algorithm 2).
 
-    With signal 1 - t and noise t, lambda = log((1 - t) / t); the data prediction is extrapolated linearly in
-    lambda (Lu et al. 2022, Algorithm 2). The first and the last step, whose lambda is infinite, are first order.
+    With signal 1 - t and noise t, lambda = log((1 - t) / t). The data prediction is extrapolated linearly in lambda
+    from the previous step. The first and the last step, where lambda is infinite, are first order.
     """
-    earlier: Tensor | None = None
-    earlier_width = 0.0
-    for now, then in intervals(times):
-        data = data_from_velocity(x, at(now, x), velocity(x, at(now, x)))
+    previous_data: Tensor | None = None
+    previous_h = 0.0
+    for start, end in step_intervals(times):
+        data = data_from_velocity(x, batch_time(start, x), velocity(x, batch_time(start, x)))
         estimate = data
-        width = 0.0
-        if now < 1 and then > 0:
-            width = log_snr(then) - log_snr(now)
-            if earlier is not None and earlier_width:
-                ratio = width / earlier_width
-                estimate = data + ratio / 2 * (data - earlier)
-        # The line through x at ``now`` that ends in ``estimate``: the first-order step in data prediction.
-        x = then / now * x + (1 - then / now) * estimate
-        earlier, earlier_width = data, width
+        h = 0.0
+        if start < 1 and end > 0:
+            h = log_snr(end) - log_snr(start)
+            if previous_data is not None and previous_h:
+                ratio = h / previous_h
+                estimate = data + ratio / 2 * (data - previous_data)
+        # First-order step in data prediction: the point at ``end`` on the line through x that ends in ``estimate``.
+        x = end / start * x + (1 - end / start) * estimate
+        previous_data, previous_h = data, h
     return x
 
 
 def log_snr(time: float) -> float:
-    """lambda(t) = log((1 - t) / t)."""
+    """Compute lambda(t) = log((1 - t) / t), half of the log signal-to-noise ratio."""
     t = torch.tensor(time, dtype=torch.float64)
     return float(torch.log1p(-t) - torch.log(t))
 

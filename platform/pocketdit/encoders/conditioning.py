@@ -1,7 +1,7 @@
-"""Text conditions of a batch, and their dropping for classifier-free guidance.
+"""Text conditions of a batch, and text dropout for classifier-free guidance.
 
-Only masks change: the backbone has a learned token of its own that is always visible, so a sample without any
-text token is legal.
+Hiding text changes only masks. The backbone has a learned token that is always visible, so a sample needs no visible
+text token.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,23 @@ from pocketdit.encoders.contract import TextEncoder, TextTokens
 
 
 def encode_text(encoders: Sequence[TextEncoder], captions: Sequence[str]) -> list[TextTokens]:
-    """What every encoder makes of B captions, in the order of ``encoders``."""
+    """Encode B captions with every encoder, in the order of ``encoders``."""
     return [encoder.encode(captions) for encoder in encoders]
 
 
-def drop(tokens: Sequence[TextTokens], probability: float, generator: torch.Generator) -> list[TextTokens]:
-    """Hide each encoder from each sample with ``probability``, independently (paper Sec. 4.1).
+def text_dropout(tokens: Sequence[TextTokens], probability: float, generator: torch.Generator) -> list[TextTokens]:
+    """Hide each encoder's tokens of each sample independently with a probability (paper Sec. 4.1).
 
-    So the network also learns to work with any part of the encoders. A sample loses all n of them, which
-    trains the unconditional prediction, with ``probability ** n``: two encoders at 0.32 give 0.1.
-    ``generator`` is on the CPU.
+    This way, the network also learns to work with any subset of the encoders. All n encoders of a sample are hidden,
+    which trains the unconditional prediction, with probability ``probability ** n``: 0.1 for two encoders at 0.32.
+
+    Args:
+        tokens: One ``TextTokens`` per encoder.
+        probability: Probability of hiding an encoder from a sample.
+        generator: Random generator on the CPU.
+
+    Returns:
+        The same tokens with new masks.
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must be in [0, 1], not {probability}")
@@ -34,5 +41,5 @@ def drop(tokens: Sequence[TextTokens], probability: float, generator: torch.Gene
 
 
 def unconditional(tokens: Sequence[TextTokens]) -> list[TextTokens]:
-    """The same batch with every token hidden."""
+    """Return the same batch with every token hidden."""
     return [encoded._replace(mask=torch.zeros_like(encoded.mask)) for encoded in tokens]

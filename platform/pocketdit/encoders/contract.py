@@ -1,7 +1,9 @@
-"""What an autoencoder and a text encoder promise, whatever is behind them.
+"""Protocols of an autoencoder and a text encoder.
 
 Shape letters: B batch, H x W image sides in pixels, C latent channels, h x w latent sides, L text tokens.
-Every implementation is a ``Frozen`` module.
+
+Every implementation is a ``FrozenModule`` and a class that the configuration names. What must be known before weights
+are loaded is declared by the class: see ``declared.py``.
 """
 
 from collections.abc import Sequence
@@ -11,53 +13,55 @@ from torch import Tensor, nn
 
 
 class TextTokens(NamedTuple):
-    """Captions as one encoder sees them."""
+    """One text encoder's tokens for a batch of captions."""
 
     embeddings: Tensor
     """(B, L, width), float32."""
     mask: Tensor
-    """(B, L), bool: True is a real token, False is padding or dropped."""
+    """(B, L), bool. True is a real token, False is padding or hidden by text dropout."""
 
 
 class Autoencoder(Protocol):
-    """Images to normalised latents and back."""
+    """Maps images to normalized latents and back."""
 
     channels: int
     """C."""
     factor: int
-    """H / h = W / w."""
+    """Pixels per side of a latent position, H / h = W / w. A class attribute, so no instance is needed to know it."""
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1] -> latents (B, C, h, w), float32, as the backbone takes them."""
+        """Encode images (B, 3, H, W) in [-1, 1] to latents (B, C, h, w), float32, as the backbone takes them."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, h, w) -> images (B, 3, H, W), float32, clamped to [-1, 1]."""
+        """Decode latents (B, C, h, w) to images (B, 3, H, W), float32, clamped to [-1, 1]."""
         ...
 
 
 class TextEncoder(Protocol):
-    """Captions to tokens."""
+    """Maps captions to tokens. The class has a constructor argument ``max_tokens``."""
 
     width: int
+    """Size of an embedding."""
     max_tokens: int
-    """L of every batch; what a caption has beyond it is cut off."""
+    """Largest L. Captions with more tokens are truncated."""
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """B captions -> tokens on the encoder's device. A blank caption has no real token."""
+        """Encode B captions to tokens on the encoder's device. A blank caption has no visible token."""
         ...
 
 
-class Frozen(nn.Module):
-    """A module that is never trained: no gradients for its weights, and ``train()`` leaves it in eval mode.
+class FrozenModule(nn.Module):
+    """A module that is never trained: its weights get no gradients, and ``train()`` leaves it in eval mode.
 
-    Subclasses call ``freeze()`` once their weights are there. Gradients still pass through to the input.
+    Subclasses call ``freeze()`` after they have created their weights. Gradients still flow to the input.
     """
 
     def freeze(self) -> None:
+        """Turn off gradients for all weights and switch to eval mode."""
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Does nothing for ``mode`` True: a training loop switches its whole tree to training mode."""
+        """Stay in eval mode whatever ``mode`` is, because a training loop switches its whole module tree."""
         return super().train(False)

@@ -1,7 +1,4 @@
-"""What a configuration says about its encoders before they are built: no weights are loaded here.
-
-Importing an encoder's class is enough to know the side of its latents and how many tokens it returns.
-"""
+"""Properties of encoders that their classes declare, for code that runs before any weights are loaded."""
 
 import inspect
 from collections.abc import Sequence
@@ -11,7 +8,7 @@ from pocketdit.errors import ConfigError
 
 
 def latent_factor(autoencoder: Component) -> int:
-    """Pixels per side of a latent position, declared by the autoencoder's class.
+    """Return the number of pixels per side of a latent position, which the autoencoder's class declares.
 
     Raises:
         ConfigError: The class declares no ``factor``, so it is not an autoencoder.
@@ -23,13 +20,17 @@ def latent_factor(autoencoder: Component) -> int:
 
 
 def latent_sides(autoencoder: Component, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the latents of an image of ``size`` (height, width) pixels."""
+    """Return the height and width of the latents of an image of ``size`` (height, width) pixels."""
     factor = latent_factor(autoencoder)
     return size[0] // factor, size[1] // factor
 
 
 def text_lengths(text_encoders: Sequence[Component]) -> list[int]:
-    """Tokens that each text encoder returns for a caption, in the order of ``text_encoders``."""
+    """Return the largest number of tokens of each text encoder: ``max_tokens`` of the configuration or the class.
+
+    Raises:
+        ConfigError: A class has no ``max_tokens``, or the configuration has to set it and does not.
+    """
     return [_max_tokens(encoder) for encoder in text_encoders]
 
 
@@ -38,5 +39,5 @@ def _max_tokens(encoder: Component) -> int:
         return int(encoder.init_args["max_tokens"])
     parameter = inspect.signature(import_class(encoder.class_path)).parameters.get("max_tokens")
     if parameter is None or parameter.default is inspect.Parameter.empty:
-        raise ConfigError(f"text_encoders: {encoder.class_path} has no max_tokens, so its length is not known")
+        raise ConfigError(f"text_encoders: {encoder.class_path} has no default max_tokens; set init_args.max_tokens")
     return int(parameter.default)

@@ -1,4 +1,4 @@
-"""From a batch of pictures and captions to what the backbone trains on: latents and text tokens."""
+"""From a batch of images and captions to the backbone's inputs: latents and text tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,19 +9,25 @@ from torch import Tensor, nn
 
 from pocketdit.encoders.conditioning import encode_text
 from pocketdit.encoders.contract import Autoencoder, TextEncoder, TextTokens
+from pocketdit.images import from_uint8
 
 
 @dataclass
 class Encoders:
-    """The frozen autoencoder and text encoders.
+    """The frozen autoencoder and text encoders of a run.
 
-    Not a module: a checkpoint of the trained network must not hold gigabytes of published weights.
+    This is not a module because a checkpoint of the trained network must not contain gigabytes of published weights.
+
+    Attributes:
+        autoencoder: The autoencoder.
+        text: Text encoders in the order of the configuration.
     """
 
     autoencoder: Autoencoder
     text: Sequence[TextEncoder]
 
     def to(self, device: torch.device) -> "Encoders":
+        """Move all encoders to a device in place."""
         for part in (self.autoencoder, *self.text):
             assert isinstance(part, nn.Module)
             part.to(device)
@@ -29,13 +35,20 @@ class Encoders:
 
     @torch.no_grad()
     def latents(self, batch: Mapping[str, Any]) -> Tensor:
-        """Normalised latents (B, C, h, w) of a batch that holds "images" (uint8, (B, 3, H, W)) or "latents"."""
+        """Return the normalized latents of a batch, encoding its images if the batch has no latents.
+
+        Args:
+            batch: Has "latents" (B, C, h, w) or "images" (uint8, (B, 3, H, W)).
+
+        Returns:
+            Latents (B, C, h, w), float32.
+        """
         if "latents" in batch:
             return batch["latents"].float()
-        return self.autoencoder.encode(batch["images"].float() / 127.5 - 1).float()
+        return self.autoencoder.encode(from_uint8(batch["images"])).float()
 
     def latent_shape(self, batch: Mapping[str, Any]) -> torch.Size:
-        """(B, C, h, w) of what ``latents`` would give, without encoding."""
+        """Return the shape (B, C, h, w) of ``latents(batch)`` without encoding."""
         if "latents" in batch:
             return batch["latents"].shape
         count, _, height, width = batch["images"].shape
@@ -44,5 +57,5 @@ class Encoders:
 
     @torch.no_grad()
     def tokens(self, captions: Sequence[str]) -> list[TextTokens]:
-        """One ``TextTokens`` an encoder."""
+        """Encode captions to one ``TextTokens`` per encoder."""
         return encode_text(self.text, captions)

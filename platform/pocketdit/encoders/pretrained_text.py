@@ -1,19 +1,19 @@
-"""The text encoders of the paper (Sec. 4.1), TinyCLIP and Gemma 3, by way of transformers."""
+"""The text encoders of the paper (Sec. 4.1), TinyCLIP and Gemma 3, with transformers."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 
-from pocketdit.encoders.checkpoints import loading, require_complete
-from pocketdit.encoders.contract import Frozen, TextTokens
+from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
+from pocketdit.encoders.contract import FrozenModule, TextTokens
 from pocketdit.errors import ConfigError, RunError
 
 DType = Literal["float32", "bfloat16"]
 
 
-class _PretrainedEncoder(Frozen):
-    """A tokenizer, and a transformer whose last hidden states are the tokens."""
+class _PretrainedEncoder(FrozenModule):
+    """A tokenizer and a transformer whose last hidden states are the embeddings."""
 
     def __init__(self, tokenizer: Any, model: Any, repository: str, max_tokens: int) -> None:
         super().__init__()
@@ -27,9 +27,9 @@ class _PretrainedEncoder(Frozen):
         self.freeze()
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """B captions -> embeddings (B, max_tokens, width), float32, and mask; zeros where the mask is False.
+        """Encode B captions to embeddings (B, max_tokens, width), float32, zero where the mask is False.
 
-        The tokenizer's start and end marks are tokens like others, but a blank caption has none.
+        The tokenizer's start and end tokens are visible like others, but a blank caption has no visible token.
         """
         device = self.model.device
         batch = self.tokenizer(
@@ -39,22 +39,27 @@ class _PretrainedEncoder(Frozen):
             max_length=self.max_tokens,
             return_tensors="pt",
         ).to(device)
-        # An outer autocast would lower the arithmetic below the dtype that was asked for.
+        # An outer autocast would reduce the precision below the requested dtype.
         with torch.autocast(device.type, enabled=False):
             hidden = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
-        written = torch.tensor([bool(caption.strip()) for caption in captions], device=device)
-        mask = batch.attention_mask.bool() & written[:, None]
+        not_blank = torch.tensor([bool(caption.strip()) for caption in captions], device=device)
+        mask = batch.attention_mask.bool() & not_blank[:, None]
         return TextTokens(hidden.last_hidden_state.float() * mask[..., None], mask)
 
 
 class ClipTextEncoder(_PretrainedEncoder):
-    """The text half of a CLIP checkpoint, after its final LayerNorm.
+    """The text model of a CLIP checkpoint, after its final LayerNorm.
 
-    ``repository``: a folder, or a name on the Hugging Face hub such as
-    wkcn/TinyCLIP-ViT-40M-32-Text-19M-LAION400M; a whole CLIP or its text model, in safetensors.
+    Args:
+        repository: A folder or the name of a repository on the Hugging Face hub, such as
+            wkcn/TinyCLIP-ViT-40M-32-Text-19M-LAION400M. It contains a whole CLIP or its text model, in safetensors.
+        max_tokens: Number of tokens that captions are padded or truncated to.
+        revision: Revision of the hub's repository.
+        dtype: Precision of weights and arithmetic. The embeddings are float32 in any case.
 
     Raises:
-        RunError: the checkpoint is missing, incomplete, or not a CLIP.
+        ConfigError: ``max_tokens`` is more than the model has positions.
+        RunError: The checkpoint is missing, incomplete, or not a CLIP.
     """
 
     def __init__(
@@ -71,11 +76,17 @@ class ClipTextEncoder(_PretrainedEncoder):
 class Gemma3TextEncoder(_PretrainedEncoder):
     """The language model of a Gemma 3 checkpoint, after its final RMSNorm.
 
-    ``repository``: a folder, or a name on the Hugging Face hub such as google/gemma-3-4b-it (the hub wants
-    its licence accepted first); with a vision tower, which is let go, or without; in safetensors.
+    Args:
+        repository: A folder or the name of a repository on the Hugging Face hub, such as google/gemma-3-4b-it (its
+            license must be accepted on the hub first). It contains a Gemma 3 with a vision tower, which is discarded,
+            or without one, in safetensors.
+        max_tokens: Number of tokens that captions are padded or truncated to.
+        revision: Revision of the hub's repository.
+        dtype: Precision of weights and arithmetic. The embeddings are float32 in any case.
 
     Raises:
-        RunError: the checkpoint is missing, incomplete, or not a Gemma 3.
+        ConfigError: ``max_tokens`` is more than the model has positions.
+        RunError: The checkpoint is missing, incomplete, or not a Gemma 3.
     """
 
     def __init__(
@@ -90,23 +101,23 @@ class Gemma3TextEncoder(_PretrainedEncoder):
 
 
 def _load_tokenizer(repository: str, revision: str | None, what: str, kinds: tuple[str, ...]) -> Any:
-    """The tokenizer, after a look at what the checkpoint is."""
+    """Load the tokenizer after checking that the checkpoint's model type is one of ``kinds``."""
     from transformers import AutoConfig, AutoTokenizer
 
-    with loading(what, repository):
+    with explain_load_errors(what, repository):
         kind = AutoConfig.from_pretrained(repository, revision=revision).model_type
     if kind not in kinds:
-        raise RunError(f"{repository}: holds a model of type {kind}, not {what} ({' or '.join(kinds)})")
-    with loading(f"the tokenizer of {what}", repository):
+        raise RunError(f"{repository}: contains a model of type {kind}, not {what} ({' or '.join(kinds)})")
+    with explain_load_errors(f"the tokenizer of {what}", repository):
         tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision, padding_side="right")
-    # Where its files are missing, transformers may build one that knows its special tokens only.
+    # If its files are missing, transformers may build a tokenizer that knows only its special tokens.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise RunError(f"{repository}: the tokenizer of {what} has no vocabulary; tokenizer.json is missing")
     return tokenizer
 
 
 def _load_model(loader: Any, repository: str, revision: str | None, what: str, dtype: DType) -> Any:
-    with loading(what, repository):
+    with explain_load_errors(what, repository):
         model, report = loader.from_pretrained(
             repository,
             revision=revision,

@@ -1,4 +1,4 @@
-"""The published autoencoders of Flux and Qwen-Image, by way of diffusers."""
+"""The published autoencoders of Flux and Qwen-Image, with diffusers."""
 
 from pathlib import Path
 from typing import Any, Literal, assert_never
@@ -6,42 +6,46 @@ from typing import Any, Literal, assert_never
 import torch
 from torch import Tensor
 
-from pocketdit.encoders.checkpoints import loading, require_complete
-from pocketdit.encoders.contract import Frozen
+from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
+from pocketdit.encoders.contract import FrozenModule
 from pocketdit.errors import RunError
 
-Kind = Literal["flux", "qwen_image"]
-_CLASSES: dict[Kind, str] = {"flux": "AutoencoderKL", "qwen_image": "AutoencoderKLQwenImage"}
+AutoencoderKind = Literal["flux", "qwen_image"]
+_CLASSES: dict[AutoencoderKind, str] = {"flux": "AutoencoderKL", "qwen_image": "AutoencoderKLQwenImage"}
 
 
-class DiffusersAutoencoder(Frozen):
-    """A variational autoencoder; latents are the mode of its posterior, normalised as its makers do.
+class DiffusersAutoencoder(FrozenModule):
+    """A variational autoencoder. Latents are the mode of the posterior, normalized as its authors do.
 
-    ``repository``: a folder (of the autoencoder, or of a pipeline with the autoencoder in ``vae/``), or the
-    name of a pipeline on the Hugging Face hub, such as black-forest-labs/FLUX.1-dev or Qwen/Qwen-Image; the
-    weights are in safetensors. ``revision``: of the hub's repository. ``dtype``: of weights and arithmetic;
-    the results are float32 either way.
+    The mode is used rather than a sample because the posterior is narrow and an image then has exactly one latent,
+    which can be stored. The normalization, z' = (z - mean) / std, is read from the checkpoint: one shift and 1 /
+    scaling factor for Flux (0.1159 and 1 / 0.3611), and a mean and a standard deviation per channel for Qwen-Image.
 
-    The mode rather than a sample: the posterior is narrow, and a picture has one latent, which can be stored.
-    Normalisation, z' = (z - mean) / std, is read from the checkpoint: one shift and 1 / scaling for Flux
-    (0.1159 and 1 / 0.3611), a mean and std of every channel for Qwen-Image.
+    Args:
+        repository: A folder (of the autoencoder, or of a pipeline with the autoencoder in ``vae/``) or the name of a
+            pipeline on the Hugging Face hub, such as black-forest-labs/FLUX.1-dev or Qwen/Qwen-Image. The weights
+            must be in safetensors.
+        kind: The architecture.
+        revision: Revision of the hub's repository.
+        dtype: Precision of weights and arithmetic. The results are float32 in any case.
 
     Raises:
-        RunError: the checkpoint is missing, incomplete, or of another kind.
+        RunError: The checkpoint is missing, incomplete, of another kind, or has another factor than 8.
     """
 
+    factor: int = 8
     mean: Tensor
     std: Tensor
 
     def __init__(
         self,
         repository: str,
-        kind: Kind,
+        kind: AutoencoderKind,
         revision: str | None = None,
         dtype: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()
-        # A video autoencoder: an image is a film of one frame.
+        # Qwen-Image's is a video autoencoder. An image is a video of one frame.
         self.has_frames = kind == "qwen_image"
         self.model = _load(repository, kind, revision, getattr(torch, dtype))
         config = self.model.config
@@ -50,20 +54,25 @@ class DiffusersAutoencoder(Frozen):
                 if config.shift_factor is None:
                     raise RunError(f"{repository}: not the autoencoder of Flux: its config has no shift_factor")
                 self.channels = int(config.latent_channels)
-                self.factor = 2 ** (len(config.block_out_channels) - 1)
+                factor = 2 ** (len(config.block_out_channels) - 1)
                 mean, std = [config.shift_factor], [1 / config.scaling_factor]
             case "qwen_image":
                 self.channels = int(config.z_dim)
-                self.factor = 2 ** len(config.temperal_downsample)
+                factor = 2 ** len(config.temperal_downsample)
                 mean, std = config.latents_mean, config.latents_std
             case _:
                 assert_never(kind)
+        if factor != self.factor:
+            raise RunError(
+                f"{repository}: its latents have 1/{factor} of an image's side, but those of the published "
+                f"autoencoders have 1/{self.factor}"
+            )
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.freeze()
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1], sides multiples of ``factor`` -> latents (B, C, h, w), float32."""
+        """Encode images (B, 3, H, W) in [-1, 1], sides multiples of ``factor``, to latents (B, C, h, w), float32."""
         if images.shape[-2] % self.factor or images.shape[-1] % self.factor:
             raise ValueError(f"image sides must be multiples of {self.factor}, not {tuple(images.shape[-2:])}")
         images = images.to(self.model.dtype)
@@ -73,14 +82,14 @@ class DiffusersAutoencoder(Frozen):
         return ((latents[:, :, 0] if self.has_frames else latents).float() - self.mean) / self.std
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, h, w) -> images (B, 3, H, W), float32, clamped to [-1, 1]."""
+        """Decode latents (B, C, h, w) to images (B, 3, H, W), float32, clamped to [-1, 1]."""
         latents = (latents.float() * self.std + self.mean).to(self.model.dtype)
         with torch.autocast(latents.device.type, enabled=False):
             images = self.model.decode(latents[:, :, None] if self.has_frames else latents).sample
         return (images[:, :, 0] if self.has_frames else images).float().clamp(-1, 1)
 
 
-def _load(repository: str, kind: Kind, revision: str | None, dtype: torch.dtype) -> Any:
+def _load(repository: str, kind: AutoencoderKind, revision: str | None, dtype: torch.dtype) -> Any:
     import diffusers  # takes seconds, and only this autoencoder needs it
 
     name = _CLASSES[kind]
@@ -88,12 +97,12 @@ def _load(repository: str, kind: Kind, revision: str | None, dtype: torch.dtype)
         "subfolder": None if (Path(repository) / "config.json").is_file() else "vae",
         "revision": revision,
     }
-    with loading(f"an {name}", repository):
-        stored = getattr(diffusers, name).load_config(repository, **source)
-    found = stored.get("_class_name")
-    if found != name:
-        raise RunError(f"{repository}: holds an {found}, but kind {kind} wants an {name}")
-    with loading(f"an {name}", repository):
+    with explain_load_errors(f"an {name}", repository):
+        config = getattr(diffusers, name).load_config(repository, **source)
+    stored_name = config.get("_class_name")
+    if stored_name != name:
+        raise RunError(f"{repository}: contains an {stored_name}, but kind {kind} needs an {name}")
+    with explain_load_errors(f"an {name}", repository):
         model, report = getattr(diffusers, name).from_pretrained(
             repository,
             **source,

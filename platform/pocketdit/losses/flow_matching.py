@@ -1,4 +1,4 @@
-"""Flow matching and the elastic terms (paper Eq. 4 and 5), and how their gradients are put together."""
+"""Flow matching and self-distillation losses (paper Eq. 4 and 5), and the scaling that balances their gradients."""
 
 from collections.abc import Sequence
 
@@ -7,36 +7,50 @@ from torch import Tensor
 
 
 def per_sample_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Eq. 4 of every sample: mean squared error of the velocity, (B, ...) -> (B,)."""
+    """Compute Eq. 4 per sample: the mean squared error of the velocity, (B, ...) to (B,), in float32."""
     return (prediction.float() - target.float()).square().flatten(1).mean(1)
 
 
 def flow_matching_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Eq. 4: mean squared error of the velocity over every element. Scalar."""
+    """Compute Eq. 4: the mean squared error of the velocity over all elements. Scalar."""
     return (prediction.float() - target.float()).square().mean()
 
 
 def self_distillation_loss(prediction: Tensor, full_prediction: Tensor) -> Tensor:
-    """Eq. 5: the sub-network against the full network's velocity, which gets no gradient. Scalar."""
+    """Compute Eq. 5: the sub-network's error against the full network's velocity, which gets no gradient. Scalar."""
     return (prediction.float() - full_prediction.detach().float()).square().mean()
 
 
-def shared_norms(full: Sequence[Tensor], sub: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Norms of two gradients of the same parameters, over the entries that the sub-network uses.
+def shared_gradient_norms(full: Sequence[Tensor], sub: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Compute the norms of two gradients over the weights that the full network shares with a sub-network.
 
-    A sliced weight's gradient is exactly zero outside the slice, so the sub-network's own non-zero entries mark
-    the shared weights. Scalars.
+    The gradient of a sliced weight is exactly zero outside the slice, so the non-zero entries of the sub-network's
+    gradient mark the shared weights.
+
+    Args:
+        full: The full network's gradient of each parameter.
+        sub: The sub-network's gradient of the same parameters.
+
+    Returns:
+        Norm of the full network's and of the sub-network's gradient. Scalars.
     """
     pairs = [(f, s) for f, s in zip(full, sub, strict=True)]
-    of_full = torch.stack([torch.where(s != 0, f, 0).square().sum() for f, s in pairs]).sum().sqrt()
-    of_sub = torch.stack([s.square().sum() for _, s in pairs]).sum().sqrt()
-    return of_full, of_sub
+    full_norm = torch.stack([torch.where(s != 0, f, 0).square().sum() for f, s in pairs]).sum().sqrt()
+    sub_norm = torch.stack([s.square().sum() for _, s in pairs]).sum().sqrt()
+    return full_norm, sub_norm
 
 
-def balancing_scale(of_full: Tensor, of_sub: Tensor, limit: float = 10.0) -> Tensor:
-    """Factor that gives the sub-network's gradient the full network's norm on the shared weights.
+def balancing_scale(full_norm: Tensor, sub_norm: Tensor, limit: float = 10.0) -> Tensor:
+    """Compute the factor that gives the sub-network's gradient the full network's norm on the shared weights.
 
-    The paper says only that gradients are "aggregated using adaptive scaling" (Sec. 3.2); this is our reading.
-    The factor stays within [1 / limit, limit], so that a vanishing gradient is not blown up. Scalar.
+    The paper says only that gradients are "aggregated using adaptive scaling" (Sec. 3.2). This is our interpretation.
+
+    Args:
+        full_norm: Norm of the full network's gradient.
+        sub_norm: Norm of the sub-network's gradient.
+        limit: The factor stays within [1 / limit, limit], so that a vanishing gradient is not amplified without bound.
+
+    Returns:
+        The factor. Scalar.
     """
-    return (of_full / of_sub.clamp_min(1e-12)).clamp(1 / limit, limit)
+    return (full_norm / sub_norm.clamp_min(1e-12)).clamp(1 / limit, limit)

@@ -1,23 +1,43 @@
-"""Held-out validation loss at eight noise levels (SD3's protocol, as MLPerf's Flux benchmark runs it)."""
+"""Validation loss at eight noise levels (the protocol of SD3, in the form of MLPerf's Flux benchmark)."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-LEVELS = 8
+NOISE_LEVELS = 8
 
 
 def level_times() -> list[float]:
-    """Equidistant noise levels t = (i + 0.5) / 8."""
-    return [(index + 0.5) / LEVELS for index in range(LEVELS)]
+    """Return the times of the equidistant noise levels, t = (i + 0.5) / 8."""
+    return [(index + 0.5) / NOISE_LEVELS for index in range(NOISE_LEVELS)]
 
 
-def fixed_noise(rows: Tensor, level: int, shape: torch.Size) -> Tensor:
-    """One fixed noise for each sample and level, whatever the batch it comes in.
+def sample_ids(batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+    """Return the numbers (B,) that identify the samples of a validation batch.
 
-    ``rows``: sample numbers (B,); ``shape``: (C, h, w). Returns (B, C, h, w) in float32 on the CPU.
+    They are the batch's "ids" or, if it has none, the samples' positions in a data set that is read in a fixed order.
+    """
+    if "ids" in batch:
+        return batch["ids"]
+    count = len(batch["captions"])
+    return torch.arange(batch_idx * count, (batch_idx + 1) * count)
+
+
+def fixed_noise(ids: Tensor, level: int, shape: torch.Size) -> Tensor:
+    """Draw the noise that belongs to each sample and noise level, independent of the batch.
+
+    Args:
+        ids: Numbers of the samples (B,), from ``sample_ids``.
+        level: Index of the noise level.
+        shape: Shape (C, h, w) of one sample's latents.
+
+    Returns:
+        Noise (B, C, h, w) in float32 on the CPU.
     """
     noise = []
-    for row in rows.tolist():
-        generator = torch.Generator().manual_seed((row * LEVELS + level) * 2_654_435_761 % 2**63)
+    for sample_id in ids.tolist():
+        generator = torch.Generator().manual_seed((sample_id * NOISE_LEVELS + level) * 2_654_435_761 % 2**63)
         noise.append(torch.randn(shape, generator=generator))
     return torch.stack(noise)

@@ -1,4 +1,4 @@
-"""Palettised weights: every weight of a tensor is one of 2^bits values (Core ML's name for it)."""
+"""Palettized weights: every weight of a tensor is one of 2^bits values. (Palettization is Core ML's term.)"""
 
 import json
 from collections.abc import Mapping
@@ -17,56 +17,66 @@ from pocketdit.quantization import kmeans
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 VALUE_BITS = 16
-# What Core ML has for every deployment target (constexpr_lut_to_dense).
+# Palette sizes that Core ML supports on every deployment target (constexpr_lut_to_dense).
 CORE_ML_BITS = (1, 2, 4, 6, 8)
 
 
 @dataclass(frozen=True)
 class Palette:
-    """``values`` (2^bits,) rising in float16; ``indices`` uint8 of the weight's shape."""
+    """A palettized weight.
+
+    Attributes:
+        values: The palette (2^bits,) in increasing order, float16.
+        indices: Index of each weight's value, uint8, in the shape of the weight.
+    """
 
     values: Tensor
     indices: Tensor
 
     @property
     def bits(self) -> int:
+        """Bits per index."""
         return (len(self.values) - 1).bit_length()
 
     def dense(self) -> Tensor:
-        """values[indices], the weight in float32."""
+        """Return the weight values[indices] in float32."""
         return self.values.float()[self.indices.int()]
 
     def stored_bits(self) -> int:
+        """Return the bits of the packed indices and the palette."""
         return stored_bits(self.indices.numel(), self.bits)
 
 
 def stored_bits(weights: int, bits: int) -> int:
-    """Of one tensor's packed indices and its palette."""
+    """Return the bits that a tensor of ``weights`` weights takes: packed indices and an fp16 palette."""
     return weights * bits + VALUE_BITS * 2**bits
 
 
-def palettise(weight: Tensor, bits: int) -> Palette:
-    """k-means over a weight's values (paper supplement C); the centres are rounded to fp16 before the last assignment.
+def palettize(weight: Tensor, bits: int) -> Palette:
+    """Palettize a weight with k-means over its values (paper supplement C).
 
-    Deterministic. On the weight's device. Raises ``ValueError`` for bits outside 1 to 8, or a weight that fp16 does not
-    hold.
+    The centers are rounded to fp16 before every weight is assigned to its nearest center. The result is deterministic
+    and on the weight's device.
+
+    Raises:
+        ValueError: ``bits`` is not in 1 to 8, or a weight is not finite in fp16.
     """
     if not 1 <= bits <= 8:
         raise ValueError(f"a palette has 1 to 8 bits, not {bits}")
-    numbers = kmeans.codes(weight)
-    centres = kmeans.centres(*kmeans.counted(numbers), 2**bits)
-    values = torch.from_numpy(centres).half()
-    # Infinities and NaN are among the codes, not among the weights.
-    every = kmeans.all_values().double().nan_to_num(0.0).numpy()
-    index_of = torch.from_numpy(kmeans.nearest(every, values.double().numpy()).astype(np.uint8))
-    indices = index_of.to(weight.device)[numbers]
+    codes = kmeans.fp16_codes(weight)
+    centers = kmeans.fit_centers(*kmeans.count_values(codes), 2**bits)
+    values = torch.from_numpy(centers).half()
+    # The codes include infinities and NaN, the weights do not.
+    all_values = kmeans.fp16_values().double().nan_to_num(0.0).numpy()
+    index_of = torch.from_numpy(kmeans.nearest(all_values, values.double().numpy()).astype(np.uint8))
+    indices = index_of.to(weight.device)[codes]
     return Palette(values.to(weight.device), indices)
 
 
-def palettised_layers(network: nn.Module, weight_threshold: int) -> dict[str, nn.Module]:
-    """Linear and convolutional layers with more weights than the threshold, by name.
+def palettized_layers(network: nn.Module, weight_threshold: int) -> dict[str, nn.Module]:
+    """Return the linear and convolutional layers with more weights than the threshold, by name.
 
-    coremltools' ``weight_threshold`` means the same: a small layer saves little, and its palette costs as much.
+    ``weight_threshold`` means the same in coremltools. A small layer saves little, and its palette costs as much.
     """
     return {
         name: module
@@ -76,16 +86,24 @@ def palettised_layers(network: nn.Module, weight_threshold: int) -> dict[str, nn
 
 
 def save_palettes(path: Path, palettes: Mapping[str, Palette]) -> None:
-    """``LAYER.palette`` (2^bits,) float16 and ``LAYER.indices`` uint8; as metadata "bits", JSON of every layer's."""
+    """Write palettes to a safetensors file.
+
+    The file has ``LAYER.palette`` (2^bits,) in float16 and ``LAYER.indices`` in uint8. Its metadata entry "bits" is a
+    JSON object with the bits of each layer.
+    """
     tensors = {f"{name}.palette": palette.values.cpu() for name, palette in palettes.items()}
     tensors |= {f"{name}.indices": palette.indices.cpu().contiguous() for name, palette in palettes.items()}
     bits = {name: palette.bits for name, palette in palettes.items()}
-    # One entry: safetensors writes several in any order.
+    # A single entry, because safetensors writes several entries in random order.
     write_atomically(path, save(tensors, metadata={"bits": json.dumps(bits)}))
 
 
 def load_palettes(path: Path) -> dict[str, Palette]:
-    """What ``save_palettes`` wrote. Raises ``RunError`` where it cannot be read."""
+    """Read a file of ``save_palettes``.
+
+    Raises:
+        RunError: The file cannot be read.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             return {
@@ -93,4 +111,4 @@ def load_palettes(path: Path) -> dict[str, Palette]:
                 for name in json.loads(file.metadata()["bits"])
             }
     except Exception as error:
-        raise RunError(f"{path} holds no palettes: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{path} does not contain palettes: {str(error).splitlines()[0]}") from error

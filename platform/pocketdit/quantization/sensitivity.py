@@ -1,4 +1,4 @@
-"""How much a layer's own output suffers when this layer alone is quantised (paper supplement C)."""
+"""Sensitivity of layers: the error of a layer's output when only this layer is quantized (paper supplement C)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,16 +13,24 @@ from pocketdit.quantization.palette import Palette
 def output_errors(
     network: nn.Module, palettes: Mapping[str, Palette], inputs: Iterable[Sequence[Any]]
 ) -> dict[str, Tensor]:
-    """For every layer of ``palettes``: [sum of squared errors, sum of squared outputs], (2,) in float64.
+    """Measure the output error of every palettized layer in isolation.
 
-    All layers are measured in the same forward passes of the unquantised network, one for each of ``inputs`` (its
-    arguments): each computes its output twice, and passes the unquantised one on. The first sum over the second is
-    the layer's MSE relative to its output's power. A layer that never ran has zeros.
+    All layers are measured in the same forward passes of the unquantized network. Each layer computes its output twice
+    and passes on the unquantized one.
+
+    Args:
+        network: The network. Its weights are the same afterward.
+        palettes: Palettes by layer name.
+        inputs: The network's arguments for each forward pass.
+
+    Returns:
+        The sum of squared errors and the sum of squared outputs of each layer, (2,) in float64. Their ratio is the
+        mean squared error relative to the mean square of the output. Both are zero for a layer that did not run.
     """
     device = next(network.parameters()).device
     sums = {name: torch.zeros(2, dtype=torch.float64, device=device) for name in palettes}
     hooks = [
-        network.get_submodule(name).register_forward_hook(measuring(palette, sums[name]), with_kwargs=True)
+        network.get_submodule(name).register_forward_hook(error_hook(palette, sums[name]), with_kwargs=True)
         for name, palette in palettes.items()
     ]
     try:
@@ -34,18 +42,18 @@ def output_errors(
     return sums
 
 
-def measuring(palette: Palette, sums: Tensor) -> Callable[..., None]:
-    """A forward hook that adds to ``sums`` the layer's error with its weight from the palette, and its power."""
+def error_hook(palette: Palette, sums: Tensor) -> Callable[..., None]:
+    """Return a forward hook that adds the layer's squared error with the palette and its squared output to ``sums``."""
 
     def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         weight = layer.get_parameter("weight")
-        kept = weight.data
-        weight.data = palette.dense().to(kept.dtype)
+        original = weight.data
+        weight.data = palette.dense().to(original.dtype)
         try:
-            quantised = layer.forward(*args, **kwargs)  # not a call, which would come back here
+            quantized = layer.forward(*args, **kwargs)  # calling the layer itself would run this hook again
         finally:
-            weight.data = kept
-        sums[0] += (quantised - output).double().square().sum()
+            weight.data = original
+        sums[0] += (quantized - output).double().square().sum()
         sums[1] += output.double().square().sum()
 
     return hook

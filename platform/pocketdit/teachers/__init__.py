@@ -1,1 +1,1 @@
-"""Frozen larger networks that a student learns from."""
+"""Teachers: larger frozen networks that a student learns from."""

@@ -1,4 +1,4 @@
-"""The LoRA of Qwen-Image-Lightning, put on a transformer of diffusers whole or not at all."""
+"""Loads the LoRA of Qwen-Image-Lightning into diffusers' transformer and rejects a LoRA that fits only in part."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -7,48 +7,65 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pocketdit.backbones.lora import activate, layers
+from pocketdit.backbones.lora import activate_adapter, lora_layers
 from pocketdit.errors import RunError
-
-FEW_STEP = "few_step"
+from pocketdit.teachers.contract import FEW_STEP_ADAPTER
 
 
 def add_lora(transformer: Any, file: Path) -> None:
-    """Adds the LoRA, switched off. diffusers would only warn of weights that find no place, or drop them silently."""
+    """Add the LoRA as an inactive adapter.
+
+    diffusers itself would only warn about weights that do not fit, or drop them silently.
+
+    Args:
+        transformer: A ``QwenImageTransformer2DModel``.
+        file: The LoRA in safetensors.
+
+    Raises:
+        RunError: The file is damaged, or not all of its weights fit the transformer.
+    """
     from diffusers.loaders.lora_pipeline import QwenImageLoraLoaderMixin
 
     try:
         with safe_open(file, "pt") as stored:
             names = list(stored.keys())
-        # Scales by alpha / rank, and names the weights as in transformer.LAYER.lora_A.weight; but leaves alone what has
-        # neither that prefix nor any alpha, and then the scale is 1.
-        found, metadata = QwenImageLoraLoaderMixin.lora_state_dict(
+        # diffusers multiplies by alpha / rank and renames the weights to transformer.LAYER.lora_A.weight. It leaves
+        # names alone that have neither this prefix nor an alpha. Their scale is 1.
+        converted, metadata = QwenImageLoraLoaderMixin.lora_state_dict(
             str(file), use_safetensors=True, return_lora_metadata=True
         )
         weights = {
-            _bare(name).replace("lora_down", "lora_A").replace("lora_up", "lora_B"): found[name] for name in found
+            _without_prefix(name).replace("lora_down", "lora_A").replace("lora_up", "lora_B"): converted[name]
+            for name in converted
         }
         adapted = _require_fit(weights, names, transformer, file)
-        metadata = metadata and {_bare(name): value for name, value in metadata.items()}
+        metadata = metadata and {_without_prefix(name): value for name, value in metadata.items()}
         transformer.load_lora_adapter(
-            weights, prefix=None, adapter_name=FEW_STEP, metadata=metadata, low_cpu_mem_usage=True
+            weights, prefix=None, adapter_name=FEW_STEP_ADAPTER, metadata=metadata, low_cpu_mem_usage=True
         )
-    # KeyError: half a pair. TypeError: metadata that peft does not know. RuntimeError: a rank other than it says.
+    # KeyError: one of a pair is missing. TypeError: unknown metadata. RuntimeError: the rank differs from the metadata.
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(" .:")
-        raise RunError(f"{file}: not a whole LoRA, or not one that peft can use: {reason}") from error
-    if {name for name, _ in layers(transformer)} != adapted:
-        raise RunError(f"{file}: peft took only a part of the LoRA")
-    activate(transformer, None)
+        raise RunError(f"{file}: not a complete LoRA, or not one that peft can use: {reason}") from error
+    if {name for name, _ in lora_layers(transformer)} != adapted:
+        raise RunError(f"{file}: peft could load only a part of the LoRA")
+    activate_adapter(transformer, None)
 
 
-def _bare(name: str) -> str:
+def _without_prefix(name: str) -> str:
     return name.removeprefix("transformer.")
 
 
 def _require_fit(weights: dict[str, Tensor], stored: Collection[str], transformer: Any, file: Path) -> set[str]:
-    """Names of the layers that the LoRA (``weights``) changes. They exist, with its sizes, and some in every block;
-    nothing that was ``stored`` in the file is left over.
+    """Check that the whole LoRA fits the transformer and return the names of the layers it adapts.
+
+    Every adapted layer must exist with the right size, every block must have one, and no tensor may be left over.
+
+    Args:
+        weights: Converted LoRA weights.
+        stored: Names of all tensors in the file.
+        transformer: The transformer.
+        file: The file, for messages.
     """
     modules = dict(transformer.named_modules())
     adapted = {name.rsplit(".lora_", 1)[0] for name in weights}
@@ -58,12 +75,14 @@ def _require_fit(weights: dict[str, Tensor], stored: Collection[str], transforme
             raise RunError(f"{file}: the LoRA does not fit the transformer, which has no layer {name}")
         a, b = weights[f"{name}.lora_A.weight"], weights[f"{name}.lora_B.weight"]
         if (a.shape[1], *b.shape) != (module.in_features, module.out_features, a.shape[0]):
-            raise RunError(f"{file}: the LoRA does not fit the transformer: {name} has another size")
+            raise RunError(f"{file}: the LoRA does not fit the transformer: {name} has a different size")
     count = len(transformer.transformer_blocks)
-    bare = [i for i in range(count) if not any(name.startswith(f"transformer_blocks.{i}.") for name in adapted)]
-    if bare:
-        raise RunError(f"{file}: the LoRA has nothing for {len(bare)} of {count} blocks, the first is block {bare[0]}")
+    missing = [i for i in range(count) if not any(name.startswith(f"transformer_blocks.{i}.") for name in adapted)]
+    if missing:
+        raise RunError(
+            f"{file}: the LoRA has no weights for {len(missing)} of {count} blocks, the first is block {missing[0]}"
+        )
     alphas = sum(name.endswith(".alpha") for name in stored)
     if len(stored) - alphas != 2 * len(adapted) or alphas not in (0, len(adapted)):
-        raise RunError(f"{file}: not a whole LoRA: {len(stored)} tensors, but pairs for {len(adapted)} layers only")
+        raise RunError(f"{file}: not a complete LoRA: {len(stored)} tensors, but pairs for only {len(adapted)} layers")
     return adapted

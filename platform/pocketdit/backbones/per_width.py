@@ -1,0 +1,139 @@
+"""One standalone network per width of a supernet, called like the supernet.
+
+A supernet is split this way once its widths no longer share all weights: step distillation gives each width its own
+LoRA, and quantization finetunes a single width.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
+from pocketdit.backbones.spec import FULL_WIDTH, DiTSpec
+from pocketdit.encoders.contract import TextTokens
+
+LORA_PREFIX = "lora."
+"""First part of the names of LoRA weights in ``weights.safetensors``."""
+NETWORKS_PREFIX = "networks."
+"""First part of the names of all weights of ``PerWidthNetworks``."""
+
+
+class PerWidthNetworks(nn.Module):
+    """Standalone networks of a supernet's widths.
+
+    Args:
+        spec: The supernet's specification.
+        networks: Standalone networks by width.
+        shared: Whether the weights of the narrower networks are views of the widest network's weights. The views are
+            kept when the module moves to another device or dtype.
+    """
+
+    def __init__(self, spec: DiTSpec, networks: Mapping[float, ElasticDiT], shared: bool = False) -> None:
+        super().__init__()
+        self.spec = spec
+        self.shared = shared
+        self.networks = nn.ModuleDict({str(spec.hidden_size(width)): network for width, network in networks.items()})
+
+    def for_width(self, width: float) -> ElasticDiT:
+        """Return the network of one width.
+
+        Raises:
+            ValueError: The supernet does not have this width.
+        """
+        network = self.networks[str(self.spec.hidden_size(width))]
+        assert isinstance(network, ElasticDiT)
+        return network
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Restore shared weights after ``to`` and similar methods, which copy every parameter separately."""
+        super()._apply(fn, recurse)
+        if self.shared:
+            full = base_parameters(self.for_width(FULL_WIDTH))
+            for width in self.spec.widths:
+                for name, part in base_parameters(self.for_width(width)).items():
+                    if name in full and not isinstance(part, DTensor):
+                        part.data = full[name].data[tuple(map(slice, part.shape))]
+        return self
+
+    def unshare_weights(self) -> None:
+        """Give every network its own copy of the weights. FSDP2 cannot shard views."""
+        self.shared = False
+        for parameter in self.parameters():
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+
+    def forward(self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float = FULL_WIDTH) -> Tensor:
+        """Predict the velocity like ``ElasticDiT.forward``."""
+        return self.for_width(width)(x, time, text)
+
+    def forward_with_features(
+        self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float = FULL_WIDTH
+    ) -> tuple[Tensor, Tensor]:
+        """Predict the velocity and features like ``ElasticDiT.forward_with_features``."""
+        return self.for_width(width).forward_with_features(x, time, text)
+
+
+Network = ElasticDiT | PerWidthNetworks
+
+
+def base_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return a network's parameters except LoRA, under the names that they have without LoRA."""
+    return {
+        name.replace(".base_layer.", "."): parameter
+        for name, parameter in network.named_parameters()
+        if ".lora_" not in name
+    }
+
+
+def standalone_network(network: Network, width: float) -> ElasticDiT:
+    """Return a standalone network of one width.
+
+    Raises:
+        ValueError: The network does not have this width.
+    """
+    return network.for_width(width) if isinstance(network, PerWidthNetworks) else extract_subnetwork(network, width)
+
+
+def split_by_width(supernet: ElasticDiT, share_weights: bool) -> PerWidthNetworks:
+    """Split a supernet into one standalone network per width.
+
+    Args:
+        supernet: The network to split.
+        share_weights: Whether all networks are views of the supernet's weights, which take no memory.
+    """
+    spec = supernet.spec
+    networks = {width: extract_subnetwork(supernet, width, share_weights) for width in sorted(spec.widths)}
+    return PerWidthNetworks(spec, networks, share_weights)
+
+
+def lora_pairs(weights: Mapping[str, Tensor], hidden: int) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield the LoRA weights of one width from the contents of a run's ``weights.safetensors``.
+
+    They are stored as ``lora.HIDDEN.LAYER.A`` and ``lora.HIDDEN.LAYER.B``. B includes the factor alpha / rank.
+
+    Yields:
+        The name of a linear layer, its A (rank, in) and its B (out, rank).
+    """
+    prefix = f"{LORA_PREFIX}{hidden}."
+    for name, a in weights.items():
+        if name.startswith(prefix) and name.endswith(".A"):
+            layer = name.removesuffix(".A")
+            yield layer.removeprefix(prefix), a, weights[f"{layer}.B"]
+
+
+def merge_lora(supernet: ElasticDiT, weights: Mapping[str, Tensor]) -> PerWidthNetworks:
+    """Build standalone networks with each width's LoRA merged into its weights, W + B A (Hu et al. 2021, "LoRA").
+
+    Args:
+        supernet: The base network. It is not changed.
+        weights: LoRA weights named as in ``lora_pairs``. Other names are ignored.
+    """
+    merged = split_by_width(supernet, share_weights=False)
+    with torch.no_grad():
+        for width in supernet.spec.widths:
+            network = merged.for_width(width)
+            for layer, a, b in lora_pairs(weights, supernet.spec.hidden_size(width)):
+                network.get_parameter(f"{layer}.weight").add_(b @ a)
+    return merged
