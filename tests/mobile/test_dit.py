@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pocketdit.backbones.by_width import standalone
 from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.per_width import standalone_network
 from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.mobile.dit import MobileDiT, build_mobile
@@ -31,7 +31,7 @@ def network(spec: DiTSpec, width: float = 1.0) -> ElasticDiT:
     whole = ElasticDiT(spec)
     for parameter in whole.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return standalone(whole, width).requires_grad_(False).eval()
+    return standalone_network(whole, width).requires_grad_(False).eval()
 
 
 def inputs(spec: DiTSpec, size: tuple[int, int]) -> tuple[Tensor, Tensor, list[TextTokens]]:

@@ -229,8 +229,8 @@ def test_plain_dmd_needs_no_few_step_teacher(few_steps: list[str], family: Path)
     ("words", "message"),
     [
         (["stage.init_args.teacher.init_args.few_step=null"], "need a few-step teacher"),
-        (["parents.few_step=elastic_pretrain"], "began with None, not with the teacher"),
-        (["parents.teacher=elastic_pretrain"], "began with teacher/t, not with the teacher elastic_pretrain/p"),
+        (["parents.few_step=elastic_pretrain"], "started from None, not from the teacher"),
+        (["parents.teacher=elastic_pretrain"], "started from teacher/t, not from the teacher elastic_pretrain/p"),
         (["stage.init_args.steps=0"], "must be at least 1"),
         (["training.validate_every=5"], "validate_every must be 0"),
         (["optimizer.class_path=pocketdit.training.muon.MuonAdamW", "optimizer.init_args={}"], "not for LoRA"),
