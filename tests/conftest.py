@@ -1,6 +1,7 @@
-"""Small drawn data and a small experiment that every stage's tests train for a few steps."""
+"""Settings of the whole suite, and a small data set and experiment that most tests use."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,19 +9,42 @@ from pathlib import Path
 
 import pytest
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-# Tests share two cores with their own worker processes: spinning threads would slow them many times.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from tests.processes import SESSION_VARIABLE, end_leftovers, new_session
 
-import pocketdit  # noqa: F401  (first, so that torchvision is importable beside a CPU torch)
+os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests share two cores with the processes that they start; spinning OpenMP threads would slow all of them down.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell starts a suite in the background with SIGINT ignored. Child processes inherit that, and would
+# then ignore Ctrl-C, which some tests send. A handler, unlike an ignored signal, is reset to the default in a child.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+import pocketdit  # noqa: F401  (first, so that torchvision can be imported beside a CPU build of torch)
 
 ROOT = Path(__file__).parent.parent
 PRETRAIN = ROOT / "experiments" / "elastic_pretrain.yaml"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Mark every process that the suite starts, directly or indirectly, by an environment variable."""
+    if SESSION_VARIABLE not in os.environ:
+        os.environ[SESSION_VARIABLE] = new_session()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail if a process that the suite started is still running, and end it."""
+    if hasattr(session.config, "workerinput"):
+        return  # a worker of pytest-xdist; the process that started it checks for all of them
+    leftovers = end_leftovers(os.environ[SESSION_VARIABLE])
+    if leftovers:
+        print("\nprocesses that the tests left running (ended now):", *leftovers, sep="\n  ", file=sys.stderr)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """64 training and 16 validation scenes as shards."""
+    """Return a data set of 64 training and 16 validation scenes."""
     from datamodules.shards.build import build_scenes
 
     folder = tmp_path_factory.mktemp("data") / "scenes"
@@ -30,7 +54,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny(scenes: Path, tmp_path: Path) -> list[str]:
-    """Overrides that make ``elastic_pretrain.yaml`` a run of seconds in ``tmp_path``."""
+    """Return overrides that make ``elastic_pretrain.yaml`` a run of a few seconds in ``tmp_path``."""
     return [
         f"data.init_args.path={scenes}",
         f"runs={tmp_path / 'runs'}",
@@ -60,7 +84,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def command() -> Command:
-    """Run the command line in a process of its own, as a user does."""
+    """Return a function that runs the command line in a process of its own, as a user does."""
 
     def run(*arguments: str | Path, timeout: float = 120, **more: object) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, "-m", "pocketdit", *map(str, arguments)]
