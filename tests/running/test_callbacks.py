@@ -1,4 +1,4 @@
-"""What a training step measured is written once."""
+"""Training metrics are logged once, when they are measured."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -8,13 +8,16 @@ import torch
 from pocketdit.running.callbacks import TrainMetrics
 
 
-def test_a_value_is_not_said_again_before_it_is_measured_again() -> None:
+def test_a_value_is_logged_again_only_after_it_is_measured_again() -> None:
     lines: list[tuple[int, dict[str, float]]] = []
     logger = SimpleNamespace(log_metrics=lambda values, step: lines.append((step, values)))
-    trainer: Any = SimpleNamespace(loggers=[logger])
+    trainer: Any = SimpleNamespace(loggers=[logger], global_step=0)
+    module: Any = SimpleNamespace(automatic_optimization=False, _trainer=None)
     callback = TrainMetrics(every=2)
+    callback.on_train_start(trainer, module)
     steps = [{"loss/a": 1.0}, {"loss/b": 2.0}, {"loss/b": 3.0}, {"loss/b": 4.0}, {"loss/a": 5.0}]
     for index, outputs in enumerate(steps):
+        trainer.global_step = index + 1
         tensors = {name: torch.tensor(value) for name, value in outputs.items()}
-        callback.on_train_batch_end(trainer, None, tensors, {}, index)  # type: ignore[arg-type]
+        callback.on_train_batch_end(trainer, module, tensors, {}, index)
     assert lines == [(1, {"train/loss/a": 1.0, "train/loss/b": 2.0}), (3, {"train/loss/b": 4.0})]

@@ -83,8 +83,16 @@ class Progress(Callback):
             self.bar = None
 
 
+def logged_step(trainer: Trainer, module: LightningModule, batch_idx: int) -> int:
+    """Return the step to log under, as Lightning counts it.
+
+    Lightning counts batches under manual optimization and optimizer steps under automatic optimization.
+    """
+    return max(0, trainer.global_step - 1) if module.automatic_optimization else batch_number(module, batch_idx)
+
+
 class TrainMetrics(Callback):
-    """Log what training steps return, the latest values every ``every`` batches.
+    """Log what training steps return, the latest values every ``every`` optimizer steps.
 
     ``LightningModule.log`` would repeat old values in every line, because not every width and not every network is
     trained in every step.
@@ -93,17 +101,23 @@ class TrainMetrics(Callback):
     def __init__(self, every: int) -> None:
         self.every = every
         self.latest: dict[str, Any] = {}
+        self.logged_at = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the step of a resumed run."""
+        self.logged_at = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Collect the outputs of a batch, and log them when it is time."""
-        number = batch_number(pl_module, batch_idx)
         self.latest |= outputs
-        if (number + 1) % self.every == 0:
+        step = trainer.global_step
+        if step != self.logged_at and step % self.every == 0:
+            self.logged_at = step
             values = {f"train/{name}": float(value) for name, value in self.latest.items()}
             for logger in trainer.loggers:
-                logger.log_metrics(values, number)
+                logger.log_metrics(values, logged_step(trainer, pl_module, batch_idx))
             self.latest = {}
 
 
@@ -167,5 +181,5 @@ class Speed(Callback):
             seconds = time.perf_counter() - self.start
             speed = {"speed/steps_per_second": steps / seconds, "speed/samples_per_second": self.samples / seconds}
             for logger in trainer.loggers:
-                logger.log_metrics(speed, batch_number(pl_module, batch_idx))
+                logger.log_metrics(speed, logged_step(trainer, pl_module, batch_idx))
             self.on_train_start(trainer, pl_module)

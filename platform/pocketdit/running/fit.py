@@ -86,10 +86,11 @@ def run(
             experiment.tracking.uri,
             experiment.tracking.project,
             description.fingerprint,
-            batches_per_step=experiment.training.accumulate,
+            # Lightning counts batches under manual optimization and optimizer steps under automatic optimization.
+            batches_per_step=1 if stage.automatic_optimization else experiment.training.accumulate,
         )
         splits_data = isinstance(data, DescribedData)
-        trainer = build_trainer(experiment, folder, logger, loaded.to_yaml(), callbacks, splits_data)
+        trainer = build_trainer(experiment, stage, folder, logger, loaded.to_yaml(), callbacks, splits_data)
         logger.log_hyperparams(loaded.resolved)
         own_tags = {"parameters": parameter_summary(experiment), **lineage.verify(folder, experiment)}
         for key, value in {**own_tags, **(tags or {})}.items():

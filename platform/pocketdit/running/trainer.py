@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
@@ -20,6 +20,7 @@ from pocketdit.training.precision import resolve_precision
 
 def build_trainer(
     experiment: AnyExperiment,
+    stage: LightningModule,
     folder: RunFolder,
     logger: RunLogger,
     config: str,
@@ -30,6 +31,7 @@ def build_trainer(
 
     Args:
         experiment: The configuration.
+        stage: The stage. One with automatic optimization leaves accumulation and clipping to Lightning.
         folder: The run folder.
         logger: The run's logger.
         config: The resolved configuration as YAML.
@@ -37,6 +39,7 @@ def build_trainer(
         splits_data: Whether the data module itself divides the samples over the ranks. If not, Lightning does.
     """
     training = experiment.training
+    automatic = stage.automatic_optimization
     plugins: list[Any] = [] if training.strategy == "fsdp2" else [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
         # Lightning's requeueing writes checkpoints of its own; --resume in the job script does the same.
@@ -51,7 +54,7 @@ def build_trainer(
         logger=logger,
         callbacks=[
             Progress(f"{folder.name}: {parameter_summary(experiment)}"),
-            TrainMetrics(training.log_every * training.accumulate),
+            TrainMetrics(training.log_every),
             Speed(training.log_every * 5),
             Previews(folder, training.sample_every),
             Checkpoints(folder, training.checkpoint_every, config),
@@ -66,6 +69,8 @@ def build_trainer(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        accumulate_grad_batches=training.accumulate if automatic else 1,
+        gradient_clip_val=training.clip_norm if automatic else None,
         use_distributed_sampler=not splits_data,
         default_root_dir=folder.path,
     )

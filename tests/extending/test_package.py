@@ -1,0 +1,92 @@
+"""CONTRIBUTING, "sampler" and "attention kind": what is added to the package itself, in a copy of it."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.extending.conftest import Program
+
+MIDPOINT = '''
+
+def midpoint(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
+    """Second order: two velocities per step."""
+    for start, end in pairwise(times):
+        half = (start + end) / 2
+        middle = x + (half - start) * velocity(x, torch.full((len(x),), start))
+        x = x + (end - start) * velocity(middle, torch.full((len(x),), half))
+    return x
+
+
+SAMPLERS'''
+
+MEAN_SPEC = '''@dataclass(frozen=True)
+class MeanAttention:
+    """Every token receives the mean value."""
+
+    kind: Literal["mean"]
+    kv_heads: int
+
+
+'''
+
+MEAN_MODULE = '''"""Attention with equal weights."""
+
+from torch import Tensor
+
+from pocketdit.backbones.attention import SelfAttention
+
+
+class MeanSelfAttention(SelfAttention):
+    """Every token receives the mean value."""
+
+    def attend(self, x: Tensor, grid: tuple[int, int], cos_sin: tuple[Tensor, Tensor]) -> Tensor:
+        q, _, v = self.project(x, cos_sin)
+        return v.mean(2, keepdim=True).repeat_interleave(q.shape[1] // v.shape[1], 1).expand_as(q)
+'''
+
+MEAN_ARM = """        case MeanAttention():
+            from pocketdit.backbones.mean_attention import MeanSelfAttention
+
+            return MeanSelfAttention(width, head_dim, spec.kv_heads)
+"""
+
+
+@pytest.fixture
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package that takes precedence over the installed one."""
+    copy = tmp_path_factory.mktemp("copy") / "pocketdit"
+    shutil.copytree(ROOT / "platform" / "pocketdit", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{path} does not contain {old!r}"
+    path.write_text(text.replace(old, new, 1))
+
+
+def with_package(package: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(package.parent), str(ROOT)])}
+
+
+def test_a_sampler_is_a_function_and_one_entry(project: Path, program: Program, package: Path) -> None:
+    edit(package / "diffusion" / "samplers.py", "\nSAMPLERS", MIDPOINT)
+    edit(package / "diffusion" / "sampler_names.py", '"dpmpp_2m"]', '"dpmpp_2m", "midpoint"]')
+    environment = with_package(package)
+    program("run", "run.yaml", "sampling.sampler=midpoint", env=environment)
+    assert "steps of midpoint" in program("sample", "mine", "--sampler", "midpoint", env=environment)
+
+
+def test_an_attention_kind_is_a_file_a_description_and_one_match_arm(
+    project: Path, program: Program, package: Path
+) -> None:
+    (package / "backbones" / "mean_attention.py").write_text(MEAN_MODULE)
+    spec, attention = package / "backbones" / "spec.py", package / "backbones" / "attention.py"
+    edit(spec, "\nAttentionSpec: TypeAlias =", f"\n{MEAN_SPEC}AttentionSpec: TypeAlias = MeanAttention |")
+    edit(attention, "import AdaptiveSparseAttention,", "import AdaptiveSparseAttention, MeanAttention,")
+    edit(attention, "        case _:\n", f"{MEAN_ARM}        case _:\n")
+    level = "backbone.levels=[{depth: 1, attention: {kind: mean, kv_heads: 1}}]"
+    assert "finished" in program("run", "run.yaml", level, env=with_package(package))
