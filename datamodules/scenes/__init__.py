@@ -1,1 +1,1 @@
-"""Embedded data: scenes of coloured shapes with captions, drawn by the project itself."""
+"""Rendered scenes: images of colored shapes, with captions and exact annotations."""

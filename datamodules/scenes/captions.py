@@ -1,8 +1,8 @@
-"""Captions of a scene, short and long, and its exact annotations.
+"""Short and long captions of a scene, and its exact annotations.
 
-A short caption follows GenEval's prompts: colour and shape, sometimes a relation, a count, a size, a place or
-the background. A long one follows DPG-Bench: background, number, every object with size, colour, shape and
-place, then the clear relations. Both are always true of the scene.
+A short caption resembles a GenEval prompt: colors and shapes, sometimes with a relation, a count, a size, a place or
+the background. A long caption resembles a DPG-Bench prompt: the background, the number of objects, each object with its
+size, color, shape and place, then the clear relations. Captions are always true.
 """
 
 import dataclasses
@@ -23,81 +23,88 @@ from datamodules.scenes.phrases import (
     with_background,
 )
 from datamodules.scenes.render import OUTLINES
-from datamodules.scenes.scene import BACKGROUNDS, Object, Scene, clear_relation, default_rows
+from datamodules.scenes.scene import DEFAULT_BACKGROUND, Object, Scene, clear_relation, default_rows
 
 
 def caption_scene(scene: Scene, seed: int) -> list[str]:
-    """[short, long]; the same for the same scene and seed."""
-    return [short_caption(scene, seed), _long(scene, np.random.default_rng((seed, 2)))]
+    """Return the short and the long caption. Equal arguments give equal captions."""
+    return [short_caption(scene, seed), _long_caption(scene, np.random.default_rng((seed, 2)))]
 
 
 def short_caption(scene: Scene, seed: int) -> str:
-    """``captions(scene, seed)[0]``, at a fraction of the time.
+    """Return ``caption_scene(scene, seed)[0]`` in a fraction of the time.
 
-    It tells all that departs from the usual (a large object, in the middle or in usual rows, on white), and of the
-    usual a little.
+    The caption mentions everything that differs from the defaults (large objects, in the center or in default rows, on
+    white), and occasionally a default too.
     """
     rng = np.random.default_rng((seed, 1))
     objects = scene.objects
-    extras = random_details(rng)
+    details = random_details(rng)
     if len(objects) == 1:
-        text = _name(objects[0], extras)
+        text = _object_phrase(objects[0], details)
         place = place_of(scene, objects[0])
-        if place != PLACES[1][1] or extras.place:
+        if place != PLACES[1][1] or details.place:
             text = f"{text} {place}"
     elif len({item.kind for item in objects}) == 1:
-        first = objects[0]
-        text = plural(len(objects), *first.kind, first.size if extras.sized or first.size == "small" else "")
-    elif len(objects) == 2 and (not _usual_pair(scene) or rng.random() < 0.5):
+        text = plural(len(objects), *objects[0].kind, _mentioned_size(objects[0], details))
+    elif len(objects) == 2 and (not _is_default_pair(scene) or rng.random() < 0.5):
         first, second = objects if rng.random() < 0.5 else objects[::-1]
-        text = f"{_name(first, extras)} {clear_relation(first, second)} {_name(second, extras)}"
+        relation = clear_relation(first, second)
+        text = f"{_object_phrase(first, details)} {relation} {_object_phrase(second, details)}"
     else:
-        text = join_phrases([_name(item, extras) for item in objects])
-    if scene.background != next(iter(BACKGROUNDS)) or extras.background:
+        text = join_phrases([_object_phrase(item, details) for item in objects])
+    if scene.background != DEFAULT_BACKGROUND or details.background:
         return with_background(text, scene.background)
     return text
 
 
-def _name(item: Object, extras: OptionalDetails) -> str:
-    return singular(*item.kind, item.size if extras.sized or item.size == "small" else "")
+def _object_phrase(item: Object, details: OptionalDetails) -> str:
+    return singular(*item.kind, _mentioned_size(item, details))
 
 
-def _usual_pair(scene: Scene) -> bool:
-    beside = clear_relation(*scene.objects) in ("left of", "right of")
-    return default_rows(2, scene.width, scene.height) == ((2,) if beside else (1, 1))
+def _mentioned_size(item: Object, details: OptionalDetails) -> str:
+    return item.size if details.size or item.size == "small" else ""
+
+
+def _is_default_pair(scene: Scene) -> bool:
+    """Whether the two objects are arranged in the default rows."""
+    side_by_side = clear_relation(*scene.objects) in ("left of", "right of")
+    return default_rows(2, scene.width, scene.height) == ((2,) if side_by_side else (1, 1))
 
 
 def annotate_scene(scene: Scene, caption: str) -> dict[str, Any]:
-    """The scene exactly, ready for JSON, with what its short ``caption`` asks for under "geneval".
+    """Return the scene's exact description, ready for JSON.
 
-    Each object also has its "box" (left, top, right, bottom) in pixels.
+    Each object also has its "box" (left, top, right, bottom) in pixels. "geneval" is what the short ``caption`` asks
+    for (see ``parse_expectation``).
     """
     return {
         "width": scene.width,
         "height": scene.height,
         "background": scene.background,
-        "objects": [{**dataclasses.asdict(item), "box": _box(item)} for item in scene.objects],
+        "objects": [{**dataclasses.asdict(item), "box": _bounding_box(item)} for item in scene.objects],
         "geneval": parse_expectation(caption),
     }
 
 
-def scene_from_annotations(record: dict[str, Any]) -> Scene:
-    """The inverse of ``annotations``."""
+def scene_from_annotations(annotations: dict[str, Any]) -> Scene:
+    """Return the scene, the inverse of ``annotate_scene``."""
     names = [field.name for field in dataclasses.fields(Object)]
-    objects = tuple(Object(**{name: item[name] for name in names}) for item in record["objects"])
-    return Scene(record["width"], record["height"], record["background"], objects)
+    objects = tuple(Object(**{name: item[name] for name in names}) for item in annotations["objects"])
+    return Scene(annotations["width"], annotations["height"], annotations["background"], objects)
 
 
-def _box(item: Object) -> list[float]:
+def _bounding_box(item: Object) -> list[float]:
     us, vs = zip(*OUTLINES[item.shape], strict=True)
     x, y, r = item.x, item.y, item.radius
     return [round(side, 2) for side in (x + r * min(us), y + r * min(vs), x + r * max(us), y + r * max(vs))]
 
 
-def _long(scene: Scene, rng: np.random.Generator) -> str:
+def _long_caption(scene: Scene, rng: np.random.Generator) -> str:
     objects = scene.objects
     count, first = len(objects), objects[0]
     shapes = "one shape" if count == 1 else f"{NUMBER_WORDS[count]} shapes"
+    # Every word is part of existing data sets and of the trained judges' vocabulary, so none can change.
     sentences = [
         (
             f"on a plain {scene.background} background there {'is' if count == 1 else 'are'} {shapes}",
@@ -112,14 +119,14 @@ def _long(scene: Scene, rng: np.random.Generator) -> str:
         sentences.append(f"they are {plural(count, *first.kind, first.size)}")
         sentences.append(f"one is {join_phrases([places[0], *(f'one {place}' for place in places[1:])])}")
     else:
-        told = [f"{singular(*item.kind, item.size)} is {place}" for item, place in zip(objects, places, strict=True)]
-        sentences.extend(" and ".join(told[i : i + 2]) for i in range(0, count, 2))
-        if relations := _relations(objects)[:2]:
+        clauses = [f"{singular(*item.kind, item.size)} is {place}" for item, place in zip(objects, places, strict=True)]
+        sentences.extend(" and ".join(clauses[i : i + 2]) for i in range(0, count, 2))
+        if relations := _relation_clauses(objects)[:2]:
             sentences.append(", and ".join(relations))
     return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
 
 
-def _relations(objects: Sequence[Object]) -> list[str]:
+def _relation_clauses(objects: Sequence[Object]) -> list[str]:
     return [
         f"the {first.color} {first.shape} is {relation} the {second.color} {second.shape}"
         for i, first in enumerate(objects)
@@ -129,5 +136,5 @@ def _relations(objects: Sequence[Object]) -> list[str]:
 
 
 def place_of(scene: Scene, item: Object) -> str:
-    """The third of the picture that the centre lies in."""
+    """Return the words for the third of the image, in each direction, that contains the object's center."""
     return PLACES[int(item.y / scene.height * 3)][int(item.x / scene.width * 3)]

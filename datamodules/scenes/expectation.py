@@ -1,13 +1,17 @@
-"""What a short caption asks for, in the form of GenEval's metadata (Ghosh et al. 2023, arXiv 2310.11513).
+"""Parse what a short caption asks for, in the form of GenEval's metadata (Ghosh et al. 2023, arXiv 2310.11513).
 
     {"tag": "position", "prompt": "a red circle left of a blue square",
      "include": [{"class": "square", "count": 1, "color": "blue"},
                  {"class": "circle", "count": 1, "color": "red", "position": ["left of", 0]}]}
 
-A position refers to an earlier entry of "include". Here every object is asked for with its colour, so the
-tags are: single_object (one object), color_attr (two to four different objects, each with its own colour),
-position (two objects and their relation), counting (several of one kind; "exclude" bars one more, as in
-GenEval). Size, place and background are not judged, and so not part of an expectation.
+A position refers to an earlier entry of "include". Captions name the color of every object, so the tags are
+
+- single_object: one object;
+- color_attr: two to four different objects, each with its own color;
+- position: two objects and their relation;
+- counting: several objects of one kind. "exclude" rules out one more, as in GenEval.
+
+Size, place and background are not judged, so they are not part of an expectation.
 """
 
 import re
@@ -22,25 +26,25 @@ _PHRASE = re.compile(
     rf" (?P<shape>{'|'.join(SHAPES)})(?P<plural>e?s)?"
 )
 _RELATION = re.compile(rf" ({'|'.join(RELATIONS)}) (?=an? )")
-_WHERE = re.compile(
+_PLACE_AND_BACKGROUND = re.compile(
     rf"(?: (?:{'|'.join(place for row in PLACES for place in row)}))?"
     rf"(?: on a (?:{'|'.join(BACKGROUNDS)}) background)?$"
 )
 
 
 def parse_expectation(caption: str) -> dict[str, Any]:
-    """Reads a short caption of this world.
+    """Parse a short caption of a scene.
 
     Raises:
-        UserError: the caption is not one of this world's.
+        UserError: The caption does not have the form of a scene's short caption.
     """
-    text = _WHERE.sub("", caption)
+    text = _PLACE_AND_BACKGROUND.sub("", caption)
     parts = _RELATION.split(text)
     if len(parts) == 3:
         first, relation, second = parts
-        include = [_entry(second, caption), {**_entry(first, caption), "position": [relation, 0]}]
+        include = [_parse_phrase(second, caption), {**_parse_phrase(first, caption), "position": [relation, 0]}]
         return {"tag": "position", "include": include, "prompt": caption}
-    include = [_entry(phrase, caption) for phrase in re.split(r", | and ", text)]
+    include = [_parse_phrase(phrase, caption) for phrase in re.split(r", | and ", text)]
     if len(include) == 1 and include[0]["count"] > 1:
         exclude = [{**include[0], "count": include[0]["count"] + 1}]
         return {"tag": "counting", "include": include, "exclude": exclude, "prompt": caption}
@@ -48,9 +52,9 @@ def parse_expectation(caption: str) -> dict[str, Any]:
     return {"tag": tag, "include": include, "prompt": caption}
 
 
-def _entry(phrase: str, caption: str) -> dict[str, Any]:
+def _parse_phrase(phrase: str, caption: str) -> dict[str, Any]:
     match = _PHRASE.fullmatch(phrase)
     if match is None or (match["number"] in NUMBER_WORDS.values()) != bool(match["plural"]):
-        raise UserError(f"caption {caption!r}: {phrase!r} is not like 'a red circle' or 'two red circles'")
+        raise UserError(f"caption {caption!r}: {phrase!r} does not have the form 'a red circle' or 'two red circles'")
     counts = {word: count for count, word in NUMBER_WORDS.items()}
     return {"class": match["shape"], "count": counts.get(match["number"], 1), "color": match["color"]}

@@ -1,4 +1,4 @@
-"""The words of short captions, shared by what is drawn and what is asked for."""
+"""The vocabulary and grammar of short captions, shared by training captions and evaluation prompts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}
 
-# By thirds of the picture: (row, column).
+# Where an object is, by thirds of the image: PLACES[row][column].
 PLACES = (
     ("in the top left", "at the top", "in the top right"),
     ("on the left", "in the center", "on the right"),
@@ -16,36 +16,36 @@ PLACES = (
 
 
 class OptionalDetails(NamedTuple):
-    """What a short caption tells although it is the usual: a large size, a white background, the center."""
+    """Which default attributes a short caption mentions: a large size, a white background, a central place."""
 
-    sized: bool
+    size: bool
     background: bool
     place: bool
 
 
-def random_details(rng: np.random.Generator, share: float = 0.12) -> OptionalDetails:
-    """Each in ``share`` of captions, independently."""
-    size, background, place = rng.random(3) < share
+def random_details(rng: np.random.Generator, probability: float = 0.12) -> OptionalDetails:
+    """Draw each detail independently with the given probability."""
+    size, background, place = rng.random(3) < probability
     return OptionalDetails(bool(size), bool(background), bool(place))
 
 
 def singular(shape: str, color: str, size: str = "") -> str:
-    """a red circle; an orange circle; a small red circle"""
+    """Return a phrase such as "a red circle", "an orange circle" or "a small red circle"."""
     words = f"{size} {color}".strip()
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words} {shape}"
 
 
 def plural(count: int, shape: str, color: str, size: str = "") -> str:
-    """two red circles; three small red crosses"""
-    plural = f"{shape}es" if shape.endswith("s") else f"{shape}s"
-    return f"{NUMBER_WORDS[count]} {f'{size} {color}'.strip()} {plural}"
+    """Return a phrase such as "two red circles" or "three small red crosses"."""
+    noun = f"{shape}es" if shape.endswith("s") else f"{shape}s"
+    return f"{NUMBER_WORDS[count]} {f'{size} {color}'.strip()} {noun}"
 
 
-def join_phrases(parts: Sequence[str]) -> str:
-    """a; a and b; a, b and c"""
-    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+def join_phrases(phrases: Sequence[str]) -> str:
+    """Join phrases as "a", "a and b", or "a, b and c"."""
+    return f"{', '.join(phrases[:-1])} and {phrases[-1]}" if len(phrases) > 1 else phrases[0]
 
 
 def with_background(phrase: str, background: str) -> str:
-    """a red circle on a grey background"""
+    """Return a phrase such as "a red circle on a grey background"."""
     return f"{phrase} on a {background} background"

@@ -1,7 +1,7 @@
-"""What a scene is, and how one is drawn by lot.
+"""Scenes of colored shapes, and how random ones are drawn.
 
-Lengths are pixels, x to the right and y down. An object's (x, y) is the centroid of its outline, and every
-outline lies inside the circle of ``REACH * radius`` around it.
+Lengths are in pixels, x points right and y points down. An object's (x, y) is the centroid of its outline, and every
+outline lies inside the circle of radius ``REACH * radius`` around it.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from pocketdit.errors import UserError
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 
-# Hues far apart, and no lightness close to a background's: coarse chroma leaves the edges to the luma.
+# Hues are far apart and no lightness is close to a background's, so that edges survive coarse chroma.
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (222, 24, 36),
     "orange": (255, 140, 0),
@@ -28,23 +28,24 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "white": (235, 235, 235),
     "grey": (145, 145, 145),
 }
-SIZES: dict[str, tuple[float, float]] = {"small": (0.55, 0.65), "large": (0.82, 0.9)}  # shares of a cell's shorter side
+DEFAULT_BACKGROUND = "white"
+SIZES: dict[str, tuple[float, float]] = {"small": (0.55, 0.65), "large": (0.82, 0.9)}  # of a cell's shorter side
 IMAGE_SIZES = ((128, 128), (160, 96), (96, 160))  # (width, height)
 IMAGE_SIZE_PROBABILITIES = (0.5, 0.25, 0.25)
 RELATIONS = ("left of", "right of", "above", "below")
 
 REACH = 1.25
 _GAP = 4.0  # pixels between any two objects
-_JITTER = 0.04  # of the picture's side
-_USUAL = 0.7  # share of white backgrounds and of large objects, which a caption need not tell
-_IN_THE_MIDDLE = 0.6  # share of single objects
-_TURNED = 0.35  # share of pairs that do not stand as usual
+_JITTER = 0.04  # of the image's side
+_DEFAULT_PROBABILITY = 0.7  # of a white background and of large objects, which a caption need not mention
+_CENTERED_PROBABILITY = 0.6  # of a single object
+_TURNED_PROBABILITY = 0.35  # of a pair that is not arranged in the default rows
 _KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
-_AROUND = tuple((row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1))
+_OFF_CENTER = tuple((row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1))
 
 
 class Cell(NamedTuple):
-    """A rectangle by its middle and its sides."""
+    """A rectangle, described by its center and its sides."""
 
     x: float
     y: float
@@ -54,7 +55,16 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Object:
-    """One shape: ``size`` is the word (small, large), ``radius`` its measure in pixels."""
+    """A shape in a scene.
+
+    Attributes:
+        shape: One of ``SHAPES``.
+        color: One of ``COLORS``.
+        size: "small" or "large", relative to the object's cell.
+        x: Horizontal position of the centroid.
+        y: Vertical position of the centroid.
+        radius: Scale of the outline.
+    """
 
     shape: str
     color: str
@@ -65,13 +75,13 @@ class Object:
 
     @property
     def kind(self) -> tuple[str, str]:
-        """Shape and colour: what a caption names it by."""
+        """Shape and color, which is what a caption calls the object."""
         return self.shape, self.color
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture's content, exact. Objects never overlap and lie wholly inside."""
+    """The exact content of an image. Objects never overlap and lie entirely inside the image."""
 
     width: int
     height: int
@@ -80,9 +90,9 @@ class Scene:
 
 
 def clear_relation(first: Object, second: Object) -> str | None:
-    """The relation of ``first`` to ``second`` (one of ``RELATIONS``), or None where people might disagree.
+    """Return the relation of ``first`` to ``second`` (one of ``RELATIONS``), or None if people might disagree.
 
-    Clear means within about 34 degrees of the axis and, along it, wholly past each other.
+    A relation is clear within about 34 degrees of its axis, and if the objects do not overlap along the axis.
     """
     dx, dy = first.x - second.x, first.y - second.y
     along, across = max(abs(dx), abs(dy)), min(abs(dx), abs(dy))
@@ -94,9 +104,9 @@ def clear_relation(first: Object, second: Object) -> str | None:
 
 
 def default_rows(count: int, width: int, height: int) -> tuple[int, ...]:
-    """How many objects stand in each row, from the top, where a caption tells nothing else.
+    """Return the number of objects in each row, from the top, unless a caption says otherwise.
 
-    One below the other in tall pictures, side by side in others, four two by two.
+    Objects are stacked in tall images and side by side in others. Four objects form a 2x2 grid.
     """
     if count == 4:
         return (2, 2)
@@ -106,80 +116,87 @@ def default_rows(count: int, width: int, height: int) -> tuple[int, ...]:
 
 
 def random_scene(rng_seed: int, width: int | None = None, height: int | None = None) -> Scene:
-    """The scene of this seed; the same on every call and machine.
+    """Return the scene of a seed, the same one on every machine.
 
-    Of all scenes 40 % hold one object, 35 % two different ones, 15 % two to four of the same, 10 % three or
-    four different ones. Objects stand in rows and are told from the first row's left to the last one's right.
-    Pictures are composed as people compose them, and captions tell what departs from the usual: seven in ten
-    backgrounds are white and seven in ten objects large; one object stands in the middle in six of ten, else in one
-    of eight places around it; two of three pairs stand along the picture's longer side, the others across it.
+    40 % of scenes have one object, 35 % have two different ones, 15 % have two to four of the same kind, and 10 % have
+    three or four different ones. Objects are arranged in rows and listed in reading order.
 
-    Without a size, one of ``PICTURE_SIZES`` (half of them square).
+    Scenes are composed with defaults, and captions mention what differs from them: 70 % of backgrounds are white and
+    70 % of objects are large. A single object is in the center with probability 0.6, otherwise in one of the eight
+    places around it. 65 % of pairs are arranged along the image's longer side, the others across it.
+
+    Args:
+        rng_seed: The seed.
+        width: Width of the image. One of ``IMAGE_SIZES`` is drawn if neither side is passed; half are square.
+        height: Height of the image.
 
     Raises:
-        UserError: only one of width and height is given, or they are no multiples of 32 of at least 96.
+        UserError: Only one side is passed, or a side is less than 96 or not a multiple of 32.
     """
     rng = np.random.default_rng(rng_seed)
-    drawn_size = IMAGE_SIZES[int(rng.choice(len(IMAGE_SIZES), p=IMAGE_SIZE_PROBABILITIES))]
+    random_size = IMAGE_SIZES[int(rng.choice(len(IMAGE_SIZES), p=IMAGE_SIZE_PROBABILITIES))]
     if width is None and height is None:
-        width, height = drawn_size
+        width, height = random_size
     if width is None or height is None or min(width, height) < 96 or width % 32 or height % 32:
-        raise UserError(f"scene size {width}x{height}: give both sides as multiples of 32, each at least 96")
-    usual, *others = BACKGROUNDS
-    background = usual if rng.random() < _USUAL else others[int(rng.integers(len(others)))]
+        raise UserError(f"scene size {width}x{height}: both sides must be multiples of 32 and at least 96")
+    others = [background for background in BACKGROUNDS if background != DEFAULT_BACKGROUND]
+    is_default = rng.random() < _DEFAULT_PROBABILITY
+    background = DEFAULT_BACKGROUND if is_default else others[int(rng.integers(len(others)))]
     kinds = _draw_kinds(rng)
     sizes = _draw_sizes(rng, kinds)
     cells = _draw_cells(rng, kinds, width, height)
-    objects = [_stand(rng, *each, (width, height)) for each in zip(kinds, sizes, cells, strict=True)]
+    objects = [_draw_object(rng, *each, (width, height)) for each in zip(kinds, sizes, cells, strict=True)]
     return Scene(width, height, background, tuple(objects))
 
 
 def _draw_kinds(rng: np.random.Generator) -> list[tuple[str, str]]:
-    mix = rng.random()
-    if mix < 0.40:
-        return _different_kinds(rng, 1)
-    if mix < 0.75:
-        return _different_kinds(rng, 2)
-    if mix < 0.90:
-        return _different_kinds(rng, 1) * int(rng.choice((2, 3, 4), p=(0.4, 0.35, 0.25)))
-    return _different_kinds(rng, int(rng.integers(3, 5)))
+    u = rng.random()
+    if u < 0.40:
+        return _draw_different_kinds(rng, 1)
+    if u < 0.75:
+        return _draw_different_kinds(rng, 2)
+    if u < 0.90:
+        return _draw_different_kinds(rng, 1) * int(rng.choice((2, 3, 4), p=(0.4, 0.35, 0.25)))
+    return _draw_different_kinds(rng, int(rng.integers(3, 5)))
 
 
-def _different_kinds(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
+def _draw_different_kinds(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
     return [_KINDS[int(i)] for i in rng.choice(len(_KINDS), size=count, replace=False)]
 
 
 def _draw_sizes(rng: np.random.Generator, kinds: Sequence[tuple[str, str]]) -> list[str]:
-    """One size for objects of one kind."""
-    sizes = ["large" if rng.random() < _USUAL else "small" for _ in kinds]
+    """Draw a size per object. Objects of the same kind share one size."""
+    sizes = ["large" if rng.random() < _DEFAULT_PROBABILITY else "small" for _ in kinds]
     return sizes if len(set(kinds)) > 1 else [sizes[0]] * len(kinds)
 
 
 def _draw_cells(rng: np.random.Generator, kinds: Sequence[tuple[str, str]], width: int, height: int) -> list[Cell]:
-    """A rectangle of the picture for each object, none over another."""
+    """Draw disjoint rectangles of the image, one per object."""
     count = len(kinds)
     if count == 1:
-        if rng.random() < _IN_THE_MIDDLE:
+        if rng.random() < _CENTERED_PROBABILITY:
             return [Cell(width / 2, height / 2, 0.75 * width, 0.75 * height)]
-        row, column = _AROUND[int(rng.integers(len(_AROUND)))]
+        row, column = _OFF_CENTER[int(rng.integers(len(_OFF_CENTER)))]
         return [Cell(width * (1 + column) / 4, height * (1 + row) / 4, width / 2, height / 2)]
     rows = default_rows(count, width, height)
-    if count == 2 and kinds[0] != kinds[1] and rng.random() < _TURNED:
+    if count == 2 and kinds[0] != kinds[1] and rng.random() < _TURNED_PROBABILITY:
         rows = (1, 1) if rows == (2,) else (2,)
-    tall = height / len(rows)
+    row_height = height / len(rows)
     return [
-        Cell(width * (column + 0.5) / number, tall * (row + 0.5), width / number, tall)
+        Cell(width * (column + 0.5) / number, row_height * (row + 0.5), width / number, row_height)
         for row, number in enumerate(rows)
         for column in range(number)
     ]
 
 
-def _stand(rng: np.random.Generator, kind: tuple[str, str], size: str, cell: Cell, picture: tuple[int, int]) -> Object:
-    """An object near the middle of its cell, wholly inside."""
+def _draw_object(
+    rng: np.random.Generator, kind: tuple[str, str], size: str, cell: Cell, image_size: tuple[int, int]
+) -> Object:
+    """Draw an object near the center of its cell and entirely inside it."""
     shortest = min(cell.width, cell.height)
     reach = rng.uniform(*SIZES[size]) * shortest / 2
     x, y = (
-        middle + rng.uniform(-1, 1) * max(0.0, min(_JITTER * side, length / 2 - reach - _GAP / 2))
-        for middle, length, side in zip((cell.x, cell.y), (cell.width, cell.height), picture, strict=True)
+        center + rng.uniform(-1, 1) * max(0.0, min(_JITTER * side, length / 2 - reach - _GAP / 2))
+        for center, length, side in zip((cell.x, cell.y), (cell.width, cell.height), image_size, strict=True)
     )
     return Object(*kind, size, round(x, 2), round(y, 2), round(reach / REACH, 2))

@@ -1,4 +1,4 @@
-"""Endless scenes of one split. A caption belongs to one split for ever, so the two never share one."""
+"""Endless scenes of one split. A hash of the short caption decides the split, so no caption occurs in both."""
 
 import hashlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _VALIDATION_PERCENT = 5
 
 
 class CaptionedScene(NamedTuple):
-    """A scene with its captions, the short one first; ``id`` names it for ever."""
+    """A scene with its captions, the short one first, and an id that never changes."""
 
     id: str
     scene: Scene
@@ -21,18 +21,18 @@ class CaptionedScene(NamedTuple):
 
 
 def split_of(caption: str) -> Split:
-    """The split that scenes with this short caption belong to: about 5 % of captions are held out."""
+    """Return the split of scenes with this short caption. About 5 % of captions are held out."""
     digest = hashlib.blake2b(caption.encode(), digest_size=8).digest()
     return "validation" if int.from_bytes(digest, "big") % 100 < _VALIDATION_PERCENT else "train"
 
 
 def generate_scenes(split: Split, count: int, seed: int) -> Iterator[CaptionedScene]:
-    """``count`` scenes of the split, always the same ones for the same seed."""
-    found, number = 0, 0
-    while found < count:
+    """Yield ``count`` scenes of a split, the same ones for the same seed."""
+    generated, number = 0, 0
+    while generated < count:
         scene_seed = (seed << 32) + number
         scene = random_scene(scene_seed)
         if split_of(short_caption(scene, scene_seed)) == split:
             yield CaptionedScene(f"{seed}-{number:08d}", scene, caption_scene(scene, scene_seed))
-            found += 1
+            generated += 1
         number += 1

@@ -1,4 +1,4 @@
-"""Captions that training never saw, for pictures that rules can check."""
+"""Captions of the validation split, which training never saw, for images that rules can judge."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,59 +29,70 @@ from datamodules.scenes.split import split_of
 GROUPS = ("single_object", "color_attr", "position", "counting")
 
 _KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
-# Their plain captions are so few that most of the held-out ones tell size, place or background too.
-_FEW = ("single_object", "counting")
-_PATIENCE = 20_000  # captions in a row without a new one, before a group starts over
+# These groups have so few plain captions that most of the held-out ones also mention a size, place or background.
+_SMALL_GROUPS = ("single_object", "counting")
+_MAX_ATTEMPTS = 20_000  # captions drawn without a new one before a group starts over
 
 
 def held_out_prompts(count: int, seed: int) -> list[dict[str, Any]]:
-    """``count`` expectations (see datamodules.scenes.expectation), each with "width" and "height" to draw.
+    """Return expectations (see ``parse_expectation``), each with the "width" and "height" of the image to sample.
 
-    The prompts are captions of the validation split, in the forms that scenes have theirs in: in turn one
-    object, two objects, two in relation, and several of one kind (``GROUPS``). None comes twice before the
-    held-out captions of its group run out; the smallest group, counting, has about 40.
+    The prompts have the form of the scenes' own short captions. The four ``GROUPS`` take turns: one object, two
+    objects, two objects in a relation, and several objects of one kind. No prompt is repeated until the held-out
+    captions of its group run out. The smallest group, counting, has about 40.
+
+    Args:
+        count: Number of prompts.
+        seed: Seed of the choice of prompts.
     """
     rng = np.random.default_rng(seed)
-    seen: dict[str, set[str]] = {group: set() for group in GROUPS}
+    used: dict[str, set[str]] = {group: set() for group in GROUPS}
     prompts = []
     for i in range(count):
         group = GROUPS[i % len(GROUPS)]
-        asked = parse_expectation(held_out_caption(group, rng, seen[group]))
+        expectation = parse_expectation(held_out_caption(group, rng, used[group]))
         width, height = random_size(rng)
-        prompts.append({**asked, "width": width, "height": height})
+        prompts.append({**expectation, "width": width, "height": height})
     return prompts
 
 
 def held_out_caption(
     group: str,
     rng: np.random.Generator,
-    seen: set[str],
-    wanted: Callable[[str], bool] | None = None,
+    used: set[str],
+    is_suitable: Callable[[str], bool] | None = None,
 ) -> str:
-    """A wanted validation caption of one of ``GROUPS``, not in ``seen``; it is added there.
+    """Draw a validation caption that has not been used, and add it to ``used``.
 
-    ``seen`` is emptied when the group has no more.
+    ``used`` is emptied if the group has no other caption.
+
+    Args:
+        group: One of ``GROUPS``.
+        rng: Draws the captions.
+        used: Captions that must not be returned.
+        is_suitable: Accepts or rejects a caption. All are accepted if None.
     """
     while True:
-        for _ in range(_PATIENCE):
-            caption = _caption(group, rng)
-            if caption not in seen and split_of(caption) == "validation" and (wanted is None or wanted(caption)):
-                seen.add(caption)
+        for _ in range(_MAX_ATTEMPTS):
+            caption = _draw_caption(group, rng)
+            is_new = caption not in used and split_of(caption) == "validation"
+            if is_new and (is_suitable is None or is_suitable(caption)):
+                used.add(caption)
                 return caption
-        seen.clear()
+        used.clear()
 
 
 def random_size(rng: np.random.Generator) -> tuple[int, int]:
-    """(width, height) in pixels, as often as scenes have it."""
+    """Draw a width and height in pixels with the probabilities of scenes."""
     return IMAGE_SIZES[int(rng.choice(len(IMAGE_SIZES), p=IMAGE_SIZE_PROBABILITIES))]
 
 
-def _caption(group: str, rng: np.random.Generator) -> str:
-    """A caption of the group, held out or not."""
-    extras = random_details(rng, 0.4 if group in _FEW else 0.12)
+def _draw_caption(group: str, rng: np.random.Generator) -> str:
+    """Draw a caption of a group, from either split."""
+    details = random_details(rng, 0.4 if group in _SMALL_GROUPS else 0.12)
     first = int(rng.integers(len(_KINDS)))
     second = (first + 1 + int(rng.integers(len(_KINDS) - 1))) % len(_KINDS)
-    sizes = [tuple(SIZES)[int(i)] if extras.sized else "" for i in rng.integers(len(SIZES), size=2)]
+    sizes = [tuple(SIZES)[int(i)] if details.size else "" for i in rng.integers(len(SIZES), size=2)]
     phrases = [singular(*_KINDS[first], sizes[0]), singular(*_KINDS[second], sizes[1])]
     if group == "position":
         text = f"{phrases[0]} {RELATIONS[int(rng.integers(len(RELATIONS)))]} {phrases[1]}"
@@ -89,9 +100,9 @@ def _caption(group: str, rng: np.random.Generator) -> str:
         text = plural(tuple(NUMBER_WORDS)[int(rng.integers(len(NUMBER_WORDS)))], *_KINDS[first], sizes[0])
     else:
         text = join_phrases(phrases if group == "color_attr" else phrases[:1])
-    if extras.place and group == "single_object":
+    if details.place and group == "single_object":
         row, column = rng.integers(len(PLACES), size=2)
         text = f"{text} {PLACES[int(row)][int(column)]}"
-    if extras.background:
+    if details.background:
         return with_background(text, tuple(BACKGROUNDS)[int(rng.integers(len(BACKGROUNDS)))])
     return text

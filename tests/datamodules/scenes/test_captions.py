@@ -1,5 +1,7 @@
-"""On 800 scenes: captions are true, read back exactly, and annotations are exact. Truth is tested by an own
-reading of the words, not by the code that wrote them."""
+"""Captions of 800 scenes are true, parse back exactly, and have exact annotations.
+
+The tests read the captions' words themselves instead of using the code that wrote them.
+"""
 
 import json
 import re
@@ -17,8 +19,8 @@ SAMPLES = [(scene := random_scene(seed), caption_scene(scene, seed)) for seed in
 COUNTS = {"a": 1, "an": 1, "two": 2, "three": 3, "four": 4}
 
 
-def named(scene: Scene, words: list[str]) -> list[Object]:
-    """Objects that a phrase like 'three small red crosses' may mean."""
+def matching_objects(scene: Scene, words: list[str]) -> list[Object]:
+    """Return the objects that a phrase such as "three small red crosses" can refer to."""
     *attributes, shape = words
     return [
         item
@@ -28,14 +30,14 @@ def named(scene: Scene, words: list[str]) -> list[Object]:
     ]
 
 
-def inside(scene: Scene, item: Object, place: str) -> bool:
+def is_in_place(scene: Scene, item: Object, place: str) -> bool:
     x, y = 3 * item.x / scene.width, 3 * item.y / scene.height
     column = 0 if "left" in place else 2 if "right" in place else 1
     row = 0 if "top" in place else 2 if "bottom" in place else 1
     return column <= x <= column + 1 and row <= y <= row + 1
 
 
-def holds(first: Object, relation: str, second: Object) -> bool:
+def relation_is_true(first: Object, relation: str, second: Object) -> bool:
     return {
         "left of": first.x < second.x,
         "right of": first.x > second.x,
@@ -51,13 +53,13 @@ PLACE = r"((?:in|at|on) the (?:top|bottom|left|right|center)(?: left| right)?)"
 def test_short_captions_are_true_and_unambiguous() -> None:
     for scene, (short, _) in SAMPLES:
         phrases = re.findall(PHRASE, short)
-        meant = [named(scene, words.split()) for _, words in phrases]
-        assert [len(items) for items in meant] == [COUNTS[number] for number, _ in phrases], short
-        assert sum(map(len, meant)) == len(scene.objects), short
+        referred = [matching_objects(scene, words.split()) for _, words in phrases]
+        assert [len(items) for items in referred] == [COUNTS[number] for number, _ in phrases], short
+        assert sum(map(len, referred)) == len(scene.objects), short
         if relation := re.search("left of|right of|above|below", short):
-            assert holds(meant[0][0], relation[0], meant[1][0]), short
+            assert relation_is_true(referred[0][0], relation[0], referred[1][0]), short
         elif place := re.search(PLACE, short):
-            assert inside(scene, meant[0][0], place[1]), short
+            assert is_in_place(scene, referred[0][0], place[1]), short
         if background := re.search(r"on a (\w+) background", short):
             assert background[1] == scene.background, short
 
@@ -67,58 +69,60 @@ def test_long_captions_are_true_and_complete() -> None:
         assert 2 <= long.count(".") <= 5 and len(long.split()) <= 70, long
         assert f"plain {scene.background} background" in long
         text = long.lower()
-        told = re.findall(rf"{PHRASE} (?:is )?{PLACE}", text)
+        placed = re.findall(rf"{PHRASE} (?:is )?{PLACE}", text)
         if len({item.kind for item in scene.objects}) > 1 or len(scene.objects) == 1:
-            assert len(told) == len(scene.objects), long
-            for _, words, place in told:
-                (item,) = named(scene, words.split())
-                assert inside(scene, item, place) and item.size in words, long
+            assert len(placed) == len(scene.objects), long
+            for _, words, place in placed:
+                (item,) = matching_objects(scene, words.split())
+                assert is_in_place(scene, item, place) and item.size in words, long
         else:
             assert re.findall(PHRASE, text)[0][0] in ("two", "three", "four")
             places = re.findall(rf"one (?:is )?{PLACE}", text)
             assert len(places) == len(scene.objects)
-            assert all(inside(scene, i, p) for i, p in zip(scene.objects, places, strict=True)), long
+            assert all(is_in_place(scene, i, p) for i, p in zip(scene.objects, places, strict=True)), long
         relations = re.findall(r"the (\w+ \w+) is (left of|right of|above|below) the (\w+ \w+)", text)
         for first, relation, second in relations:
-            (a,), (b,) = named(scene, first.split()), named(scene, second.split())
-            assert holds(a, relation, b), long
+            (a,), (b,) = matching_objects(scene, first.split()), matching_objects(scene, second.split())
+            assert relation_is_true(a, relation, b), long
 
 
-def test_short_captions_tell_all_that_is_not_usual() -> None:
+def test_short_captions_mention_everything_that_differs_from_the_defaults() -> None:
     for scene, (short, _) in SAMPLES:
         assert ("grey background" in short) == (scene.background == "grey"), short
         phrases = re.findall(PHRASE, short)
         small = sum(COUNTS[number] for number, words in phrases if words.startswith("small"))
         assert small == sum(item.size == "small" for item in scene.objects), short
         if len(scene.objects) == 1:
-            assert inside(scene, scene.objects[0], place[1] if (place := re.search(PLACE, short)) else "center"), short
+            assert is_in_place(scene, scene.objects[0], place[1] if (place := re.search(PLACE, short)) else "center"), (
+                short
+            )
         elif len(phrases) == 2 and not re.search("left of|right of|above|below", short):
-            first, second = (named(scene, words.split())[0] for _, words in phrases)
+            first, second = (matching_objects(scene, words.split())[0] for _, words in phrases)
             tall = scene.height > scene.width
-            assert holds(first, "above" if tall else "left of", second), short
+            assert relation_is_true(first, "above" if tall else "left of", second), short
             assert abs(first.y - second.y) > 30 if tall else abs(first.x - second.x) > 30, short
 
 
-def test_some_captions_tell_what_is_usual_too() -> None:
+def test_some_short_captions_mention_defaults() -> None:
     for words in ("large", "in the center", "on a white background", "left of"):
         assert 0.01 < sum(words in short for _, (short, _) in SAMPLES) / len(SAMPLES) < 0.2
     tags = Counter(parse_expectation(short)["tag"] for _, (short, _) in SAMPLES)
     assert set(tags) == {"single_object", "color_attr", "position", "counting"} and min(tags.values()) > 80
 
 
-def test_seed_decides_the_words() -> None:
+def test_captions_depend_on_the_seed_only() -> None:
     for seed, (scene, texts) in enumerate(SAMPLES[:50]):
         assert caption_scene(scene, seed) == texts and short_caption(scene, seed) == texts[0]
     scene = next(scene for scene, _ in SAMPLES if len({item.kind for item in scene.objects}) == 2)
     assert len({short_caption(scene, seed) for seed in range(30)}) > 2
 
 
-def test_expectation_counts_what_the_scene_holds() -> None:
+def test_expectation_counts_the_objects_of_the_scene() -> None:
     for scene, (short, _) in SAMPLES:
-        asked = parse_expectation(short)
-        assert asked["prompt"] == short
-        wanted = Counter({(e["class"], e["color"]): e["count"] for e in asked["include"]})
-        assert wanted == Counter(item.kind for item in scene.objects)
+        expectation = parse_expectation(short)
+        assert expectation["prompt"] == short
+        expected = Counter({(e["class"], e["color"]): e["count"] for e in expectation["include"]})
+        assert expected == Counter(item.kind for item in scene.objects)
 
 
 @pytest.mark.parametrize(
@@ -158,17 +162,17 @@ def test_expectation_counts_what_the_scene_holds() -> None:
         ),
     ],
 )
-def test_known_expectations(caption: str, expected: dict[str, Any]) -> None:
+def test_expectations_of_known_captions(caption: str, expected: dict[str, Any]) -> None:
     assert parse_expectation(caption) == {**expected, "prompt": caption}
 
 
 @pytest.mark.parametrize("caption", ["", "a cat", "a red circle near a blue square", "two red circle", "a red circles"])
-def test_other_captions_are_refused(caption: str) -> None:
-    with pytest.raises(UserError, match="is not like"):
+def test_captions_of_another_form_are_refused(caption: str) -> None:
+    with pytest.raises(UserError, match="does not have the form"):
         parse_expectation(caption)
 
 
-def test_annotations_give_the_scene_back_through_json() -> None:
+def test_annotations_restore_the_scene_through_json() -> None:
     for scene, (short, _) in SAMPLES:
         record = json.loads(json.dumps(annotate_scene(scene, short)))
         assert scene_from_annotations(record) == scene

@@ -1,3 +1,5 @@
+"""Rendered shapes have the area, centroid and colors of their descriptions."""
+
 import numpy as np
 import pytest
 
@@ -13,10 +15,10 @@ def polygon_area(corners: list[tuple[float, float]]) -> float:
 @pytest.mark.parametrize("shape", OUTLINES)
 def test_area_and_centroid_are_those_of_the_outline(shape: str) -> None:
     item = Object(shape, "green", "large", 61.3, 50.8, 21.7)
-    picture = render_scene(Scene(160, 96, "white", (item,)))
-    assert (picture.mode, picture.size) == ("RGB", (160, 96))
+    image = render_scene(Scene(160, 96, "white", (item,)))
+    assert (image.mode, image.size) == ("RGB", (160, 96))
     white, green = (np.array(c, float) for c in (BACKGROUNDS["white"], COLORS["green"]))
-    coverage = ((np.asarray(picture, float) - white) @ (green - white)) / np.sum((green - white) ** 2)
+    coverage = ((np.asarray(image, float) - white) @ (green - white)) / np.sum((green - white) ** 2)
     rows, columns = np.mgrid[:96, :160] + 0.5
     area = coverage.sum()
     assert area == pytest.approx(polygon_area(OUTLINES[shape]) * item.radius**2, rel=0.03)
@@ -24,7 +26,7 @@ def test_area_and_centroid_are_those_of_the_outline(shape: str) -> None:
     assert np.sum(coverage * rows) / area == pytest.approx(item.y, abs=0.2)
 
 
-def test_exact_colours_with_soft_edges_between() -> None:
+def test_colors_are_exact_and_edges_are_antialiased() -> None:
     item = Object("circle", "blue", "large", 64, 64, 20)
     pixels = np.asarray(render_scene(Scene(128, 128, "grey", (item,))))
     assert tuple(pixels[64, 64]) == COLORS["blue"]
@@ -32,8 +34,8 @@ def test_exact_colours_with_soft_edges_between() -> None:
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 8
 
 
-def test_later_objects_leave_earlier_ones_alone() -> None:
-    """Boxes of close objects overlap although the objects do not: only the mask may be painted."""
+def test_later_objects_do_not_paint_over_earlier_ones() -> None:
+    """The boxes of close objects overlap although the objects do not, so only the mask may be painted."""
     first = Object("circle", "red", "small", 40, 64, 12)
     second = Object("circle", "blue", "small", 66, 64, 12)
     both = np.asarray(render_scene(Scene(128, 128, "grey", (first, second))))

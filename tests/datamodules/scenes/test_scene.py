@@ -1,4 +1,4 @@
-"""On 600 scenes: what every scene promises."""
+"""Properties of 600 random scenes."""
 
 import itertools
 import math
@@ -13,12 +13,12 @@ from pocketdit.errors import UserError
 SCENES = [random_scene(seed) for seed in range(600)]
 
 
-def test_the_seed_alone_decides() -> None:
+def test_scenes_depend_on_the_seed_only() -> None:
     assert SCENES[:50] == [random_scene(seed) for seed in range(50)]
     assert len(set(SCENES)) == len(SCENES)
 
 
-def test_objects_lie_inside_and_apart() -> None:
+def test_objects_are_inside_and_do_not_touch() -> None:
     for scene in SCENES:
         for i, item in enumerate(scene.objects):
             reach = REACH * item.radius
@@ -29,7 +29,7 @@ def test_objects_lie_inside_and_apart() -> None:
                 assert gap > 3.9
 
 
-def test_outlines_keep_within_reach_about_their_centroid() -> None:
+def test_outlines_are_within_reach_and_centered_at_their_centroid() -> None:
     for corners in OUTLINES.values():
         assert max(math.hypot(*corner) for corner in corners) <= REACH + 1e-9
         pairs = list(zip(corners, corners[1:] + corners[:1], strict=True))
@@ -39,7 +39,7 @@ def test_outlines_keep_within_reach_about_their_centroid() -> None:
             assert moment / (3 * twice_area) == pytest.approx(0, abs=1e-9)
 
 
-def test_small_and_large_are_clearly_different_and_large_enough() -> None:
+def test_small_and_large_objects_differ_clearly() -> None:
     assert min(item.radius for scene in SCENES for item in scene.objects) > 10
     for scene in SCENES:
         radii = {size: [item.radius for item in scene.objects if item.size == size] for size in SIZES}
@@ -47,7 +47,7 @@ def test_small_and_large_are_clearly_different_and_large_enough() -> None:
             assert max(radii["small"]) < 0.8 * min(radii["large"])
 
 
-def test_most_pictures_are_composed_as_usual() -> None:
+def test_defaults_have_their_probabilities() -> None:
     alone = [scene for scene in SCENES if len(scene.objects) == 1]
     places = Counter((int(3 * s.objects[0].y / s.height), int(3 * s.objects[0].x / s.width)) for s in alone)
     assert len(places) == 9 and places[1, 1] / len(alone) == pytest.approx(0.6, abs=0.08)
@@ -61,7 +61,7 @@ def test_most_pictures_are_composed_as_usual() -> None:
     [(2, (128, 128), (2,)), (2, (96, 160), (1, 1)), (3, (128, 128), (1, 2)), (3, (160, 96), (3,)),
      (3, (96, 160), (1, 1, 1)), (4, (160, 96), (2, 2))],
 )  # fmt: skip
-def test_usual_rows(count: int, size: tuple[int, int], rows: tuple[int, ...]) -> None:
+def test_default_rows(count: int, size: tuple[int, int], rows: tuple[int, ...]) -> None:
     assert default_rows(count, *size) == rows
     for scene in SCENES:
         if len(scene.objects) == count and (scene.width, scene.height) == size:
@@ -71,14 +71,14 @@ def test_usual_rows(count: int, size: tuple[int, int], rows: tuple[int, ...]) ->
             assert turned or sum(steps) + 1 == len(rows)
 
 
-def test_objects_are_in_reading_order() -> None:
+def test_objects_are_listed_in_reading_order() -> None:
     for scene in SCENES:
         for item, following in itertools.pairwise(scene.objects):
             lower = following.y - item.y > 0.25 * scene.height
             assert lower or (following.x > item.x and abs(following.y - item.y) < 0.1 * scene.height)
 
 
-def test_the_mix() -> None:
+def test_numbers_and_kinds_of_objects_have_their_probabilities() -> None:
     kinds = Counter((len(s.objects), len({item.kind for item in s.objects})) for s in SCENES)
     share = {key: number / len(SCENES) for key, number in kinds.items()}
     assert share[1, 1] == pytest.approx(0.40, abs=0.06)
@@ -88,7 +88,7 @@ def test_the_mix() -> None:
     assert {(s.width, s.height) for s in SCENES} == {(128, 128), (160, 96), (96, 160)}
 
 
-def test_any_size_in_steps_of_32() -> None:
+def test_sides_can_be_any_multiple_of_32() -> None:
     for seed in range(40):
         scene = random_scene(seed, 256, 96)
         assert (scene.width, scene.height) == (256, 96)
@@ -108,6 +108,6 @@ def test_any_size_in_steps_of_32() -> None:
         (20, 0, None),
     ],
 )
-def test_relation_is_told_only_where_clear(dx: float, dy: float, relation: str | None) -> None:
+def test_relation_is_only_named_if_it_is_clear(dx: float, dy: float, relation: str | None) -> None:
     first, second = (Object("circle", "red", "small", 60 + x, 60 + y, 12) for x, y in ((dx, dy), (0, 0)))
     assert clear_relation(first, second) == relation
