@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests.training.test_resume import kill_after, start, train_losses
+from tests.running.test_resume import kill_after, start, train_losses
 
 from pocketdit.artifacts.run_folder import find
 from pocketdit.tracking.journal import read_metrics

@@ -133,11 +133,11 @@ def test_resume_keeps_the_parents_it_began_with(knowledge: list[str], family: Pa
     ("word", "message"),
     [
         ("parents.start=elastic_pretrian", "did you mean elastic_pretrain"),
-        ("parents.teacher=nothing", "parents.teacher: no run nothing"),
-        ("backbone.text_width=32", "backbone.text_width is 32, but parents.start (elastic_pretrain/p) has 64"),
+        ("parents.teacher=nothing", "parents.teacher: no run named nothing"),
+        ("backbone.text_width=32", "backbone.text_width is 32, but in parents.start (elastic_pretrain/p) it is 64"),
         ("parents.start=teacher_few_step", "is a few-step model"),
         ("stage.init_args.teacher.init_args.run=teacher_few_step", "a teacher takes it as few_step"),
-        ("autoencoder.init_args.scale=2.5", "autoencoder: not those of parents.start (elastic_pretrain/p)"),
+        ("autoencoder.init_args.scale=2.5", "autoencoder: parents.start (elastic_pretrain/p) was trained with another"),
         ("stage.init_args.scaling=desnity", "did you mean 'density'"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.test_resume import kill_after, start, train_losses
+from tests.running.test_resume import kill_after, start, train_losses
 
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import RunFolder, find
@@ -101,7 +101,7 @@ def test_it_says_what_it_did(quantise: list[str], family: Path, capsys: pytest.C
         and report["palettized_weights"] + report["other_parameters"] == parameters
     )
     assert (folder.path / "quantization.png").read_bytes().startswith(b"\x89PNG")
-    assert f"{report['average_bits']:.3f} bits a weight" in capsys.readouterr().out
+    assert f"{report['average_bits']:.3f} bits per weight" in capsys.readouterr().out
 
 
 def test_most_sensitive_layers_have_more_bits(finished: RunFolder) -> None:
@@ -135,7 +135,7 @@ def test_few_step_inputs_are_the_networks_own_way_from_noise(quantise: list[str]
     stage = built(quantise, f"parents.start={four_steps}", "stage.init_args.steps=4", "stage.init_args.time_shift=3")
     times = {round(float(stage.prepare(batch(), step).time[0]), 6) for step in range(30)}
     assert times == {1.0, 0.9, 0.75, 0.5}
-    inputs = [stage.inputs(batch(), 7, step) for step in (0, 1, 2)]
+    inputs = [stage.noisy_batch(batch(), 7, step) for step in (0, 1, 2)]
     x, t = inputs[1].x_t, inputs[1].time
     assert t.tolist() == pytest.approx([0.9] * 4)
     with torch.no_grad():
@@ -174,7 +174,7 @@ def test_killed_run_resumes_bit_for_bit(
     assert folder.checkpoint.is_file() and not folder.finished.exists()
     capsys.readouterr()
     train("quantize_finetune", *words, "--resume", "quantize_finetune/killed")
-    assert "bits a weight" not in capsys.readouterr().out  # not quantised again
+    assert "bits per weight" not in capsys.readouterr().out  # not quantised again
     assert train_losses(folder.path) == train_losses(finished.path)
     assert len(train_losses(folder.path)[LOSS]) == 24
     assert folder.weights.read_bytes() == finished.weights.read_bytes()
@@ -196,7 +196,7 @@ def test_two_processes_come_to_the_same_palettes(quantise: list[str], family: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("backbone.widths=[0.5, 1.0]", "quantises one width"),
+        ("backbone.widths=[0.5, 1.0]", "quantizes a single width"),
         ("backbone.widths=[0.25]", "backbone.widths"),
         ("stage.init_args.average_bits=2.0", "palettes included"),
         ("stage.init_args.low_bits=3", "two of"),
@@ -221,4 +221,4 @@ def test_few_steps_have_no_validation_loss(quantise: list[str], capsys: pytest.C
 @pytest.mark.parametrize("name", ["elastic_pretrain", "knowledge_distill"])
 def test_other_stages_need_the_full_width(name: str, knowledge: list[str], capsys: pytest.CaptureFixture) -> None:
     assert main(["run", str(ROOT / "experiments" / f"{name}.yaml"), *knowledge, "backbone.widths=[0.5]"]) == 2
-    assert "backbone.widths must hold 1.0" in capsys.readouterr().err
+    assert "backbone.widths must include 1.0" in capsys.readouterr().err

@@ -261,4 +261,4 @@ def test_sample_takes_four_steps(
     words = ["sample", "step_distill/drawn", "a red circle", "--runs", str(family / "runs"), "--out", str(out)]
     assert main([*words, "--steps", "4"]) == 0
     assert out.stat().st_size > 1000
-    assert "width 1: 1 pictures, 4 steps of euler" in capsys.readouterr().out
+    assert "width 1: 1 images, 4 steps of euler" in capsys.readouterr().out

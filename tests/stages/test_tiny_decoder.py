@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.test_resume import kill_after, start, train_losses
+from tests.running.test_resume import kill_after, start, train_losses
 
 from pocketdit.artifacts.decoder import load_decoder
 from pocketdit.artifacts.network import load_network
@@ -110,7 +110,7 @@ def test_training_improves_psnr(words: list[str], tmp_path: Path) -> None:
 
     file, picture = tmp_path / "b.json", tmp_path / "b.png"
     runs = str(tmp_path / "runs")
-    benchmark(["--quick", "--run", folder.name, "--runs", runs, "--picture", str(picture), "--json", str(file)])
+    benchmark(["--quick", "--run", folder.name, "--runs", runs, "--image", str(picture), "--json", str(file)])
     result = json.loads(file.read_text())
     own, tiny = result["held_out"]
     assert tiny["psnr"] == pytest.approx(third, abs=1e-3) and tiny["parameters"] > 0
@@ -217,7 +217,7 @@ def test_shards_of_latents(words: list[str], tmp_path: Path, capsys: pytest.Capt
     assert main(build) == 0
     where = [*words, f"data.init_args.path={data}"]
     assert main(["run", str(FILE), *where]) == 2
-    assert "holds latents and no images; choose decoded" in capsys.readouterr().err
+    assert "contains latents but no images; set it to decoded" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
     folder = run(where, tmp_path, "stage.init_args.target=decoded", "training.validate_every=6")
     assert "validation/psnr/to_autoencoder" in read_metrics(folder.metrics)
@@ -230,7 +230,7 @@ def test_it_begins_with_another_run(words: list[str], tmp_path: Path, capsys: py
     torch.testing.assert_close(again.decoder.state_dict(), load_decoder(first).state_dict())
     other = ["parents.start=tiny_decoder/first", "decoder.channels=[8, 8]"]
     assert main(["run", str(FILE), *words, *other]) == 2
-    assert "decoder: not that of parents.start (tiny_decoder/first)" in capsys.readouterr().err
+    assert "decoder: differs from that of parents.start (tiny_decoder/first)" in capsys.readouterr().err
 
 
 def test_sampling_with_it(tiny: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -249,20 +249,20 @@ def test_sampling_with_it(tiny: list[str], words: list[str], tmp_path: Path, cap
 
     prompt = Prompt("a", "a red circle")
     subjects = [Run("elastic_pretrain", steps=1, runs=tmp_path / "runs", decoder=d) for d in (None, folder.name)]
-    drawn = [next(subject.draw([prompt], 0))[1] for subject in subjects]
+    drawn = [next(subject.sample([prompt], 0))[1] for subject in subjects]
     assert (drawn[0] != drawn[1]).any() and folder.name in subjects[1].name
     assert subjects[1].provenance()["decoder"] == folder.name and "decoder" not in subjects[0].provenance()
 
     capsys.readouterr()
     for more, message in (
-        (["--decoder", "elastic_pretrain"], "the run of a decoder is wanted here, and this one trained a backbone"),
+        (["--decoder", "elastic_pretrain"], "trained a backbone; a run that trained a decoder is needed here"),
         (["--decoder", "tiny_decodr"], "did you mean tiny_decoder"),
     ):
         assert main([*sample, *more]) in (1, 2)
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert main(["sample", "tiny_decoder", "a red circle", "--runs", runs]) == 2
-    assert "the run of a backbone is wanted here, and this one trained a decoder" in capsys.readouterr().err
+    assert "trained a decoder; a run that trained a backbone is needed here" in capsys.readouterr().err
 
     folder.config.write_text(folder.config.read_text().replace("scale: 2.1", "scale: 1.0"))
     assert main([*sample, "--decoder", "tiny_decoder"]) == 2
@@ -275,7 +275,7 @@ def test_runs_without_good_weights(words: list[str], tmp_path: Path) -> None:
         load_decoder(empty)
     folder = run(words, tmp_path)
     folder.weights.write_bytes(b"nothing")
-    with pytest.raises(RunError, match="does not hold this run's decoder"):
+    with pytest.raises(RunError, match="does not fit the decoder"):
         load_decoder(folder)
     with pytest.raises(ConfigError, match="trained a decoder"):
         load_network(folder)
@@ -284,17 +284,17 @@ def test_runs_without_good_weights(words: list[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["decoder.latent_channels=4"], "decoder.latent_channels is 4, but the autoencoder has 16"),
-        (["decoder.factor=16"], "decoder.factor is 16, but the autoencoder has 8"),
-        (["decoder.blocks=[1]"], "one number a level"),
+        (["decoder.latent_channels=4"], "decoder.latent_channels is 4, but the autoencoder's is 16"),
+        (["decoder.factor=16"], "decoder.factor is 16, but the autoencoder's is 8"),
+        (["decoder.blocks=[1]"], "one number per level"),
         (["decoder.chanels=[1]"], "did you mean 'channels'"),
         (["stage.init_args.crop=20"], "crop must be 0 or a multiple of 8"),
         (["stage.init_args.perceptual=null"], "perceptual and perceptual_weight go together"),
         (["stage.init_args.adversarial_weight=-1"], "must not be negative"),
         (["training.strategy=fsdp2"], "use ddp"),
-        (["training.gradient_checkpointing=true"], "no use for it"),
+        (["training.gradient_checkpointing=true"], "does not support it"),
         (["optimizer.class_path=pocketdit.training.muon.MuonAdamW", "optimizer.init_args={}"], "torch.optim.AdamW"),
-        (["parents.start=nothing"], "no run nothing"),
+        (["parents.start=nothing"], "no run named nothing"),
         (["data.init_args.path=nowhere"], "does not contain a data set"),
         (["backbone.width=3"], "unknown key"),
     ],
@@ -311,4 +311,4 @@ def test_wrong_settings_are_one_line(
 def test_the_plan(capsys: pytest.CaptureFixture) -> None:
     assert main(["run", str(FILE), "--plan"]) == 0
     plan = capsys.readouterr().out
-    assert "0.0515 M" in plan and "a step measured here" in plan
+    assert "0.0515 M" in plan and "timed on this machine" in plan

@@ -30,7 +30,12 @@ def parameter_counts(experiment: AnyExperiment) -> dict[str, int]:
 def parameter_summary(experiment: AnyExperiment) -> str:
     """Return the parameter counts in one line."""
     counts = parameter_counts(experiment)
-    return ", ".join(f"{label} {count / 1e6:.2f} M" for label, count in counts.items()) + " parameters"
+    return ", ".join(f"{label} {millions(count)}" for label, count in counts.items()) + " parameters"
+
+
+def millions(count: int) -> str:
+    """Return a count in millions with three significant digits, or more from a billion on."""
+    return f"{count / 1e6:.3g} M" if count < 1e9 else f"{count / 1e6:.0f} M"
 
 
 def cost_estimate(experiment: AnyExperiment) -> str:
@@ -56,7 +61,7 @@ def network_table(cost: StageCost, batch: int) -> str:
     rows = [
         [
             network.label,
-            f"{network.parameters / 1e6:.2f} M",
+            millions(network.parameters),
             f"{network.forward / batch / 1e9:.2f} G",
             f"{network.saved / 2**20:.0f} MiB" if network.saved else "",
         ]
