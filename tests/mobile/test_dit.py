@@ -1,4 +1,4 @@
-"""The mobile form is the training form, whatever the network is made of."""
+"""The mobile form computes the same function as the training form, for every kind of network."""
 
 from dataclasses import replace
 
@@ -26,25 +26,25 @@ PRECONDITIONED = replace(THREE, latent_std=(0.3, 1.0, 2.5, 0.1))
 
 
 def network(spec: DiTSpec, width: float = 1.0) -> ElasticDiT:
-    """Of random weights, none of them zero."""
+    """A network of one width with random weights, none of them zero."""
     torch.manual_seed(0)
-    whole = ElasticDiT(spec)
-    for parameter in whole.parameters():
+    supernet = ElasticDiT(spec)
+    for parameter in supernet.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return standalone_network(whole, width).requires_grad_(False).eval()
+    return standalone_network(supernet, width).requires_grad_(False).eval()
 
 
 def inputs(spec: DiTSpec, size: tuple[int, int]) -> tuple[Tensor, Tensor, list[TextTokens]]:
     text = [TextTokens(torch.randn(2, 5 + i, w), torch.rand(2, 5 + i) > 0.4) for i, w in enumerate(spec.text_inputs)]
-    text[0].mask[1] = False  # an encoder that is dropped whole
+    text[0].mask[1] = False  # one encoder is masked out completely
     return torch.randn(2, spec.latent_channels, *size), torch.tensor([0.9, 0.2]), text
 
 
-def error(form: MobileDiT, projection: torch.nn.Module, full: ElasticDiT, size: tuple[int, int]) -> float:
-    x, time, text = inputs(full.spec, size)
-    reference = full(x, time, text)
+def relative_error(mobile: MobileDiT, projection: torch.nn.Module, network: ElasticDiT, size: tuple[int, int]) -> float:
+    x, time, text = inputs(network.spec, size)
+    reference = network(x, time, text)
     tokens = projection([t.embeddings for t in text], [t.mask.float() for t in text])
-    return float((form(x, time, *tokens) - reference).abs().max() / reference.abs().max())
+    return float((mobile(x, time, *tokens) - reference).abs().max() / reference.abs().max())
 
 
 @pytest.mark.parametrize("blockwise", ["loop", "batched"])
@@ -62,23 +62,23 @@ def error(form: MobileDiT, projection: torch.nn.Module, full: ElasticDiT, size: 
     ],
     ids=["three-half", "three", "one", "multi-query", "radius-2", "local", "preconditioned"],
 )
-def test_it_equals_the_training_form(spec: DiTSpec, width: float, blockwise: str, chunk: int) -> None:
-    full = network(spec, width)
-    form, projection = build_mobile(full, (8, 24), blockwise, chunk)  # type: ignore[arg-type]
-    assert error(form, projection, full, (8, 24)) < 1e-5
+def test_mobile_form_equals_training_form(spec: DiTSpec, width: float, blockwise: str, chunk: int) -> None:
+    trained = network(spec, width)
+    mobile, projection = build_mobile(trained, (8, 24), blockwise, chunk)  # type: ignore[arg-type]
+    assert relative_error(mobile, projection, trained, (8, 24)) < 1e-5
 
 
-def test_ragged_blocks_work_in_a_loop_and_are_refused_side_by_side() -> None:
-    full = network(replace(THREE, levels=tuple(replace(level, attention=replace(ASSA, blocks=5)) if level.scale == 1
+def test_ragged_blocks_work_in_a_loop_but_not_batched() -> None:
+    trained = network(replace(THREE, levels=tuple(replace(level, attention=replace(ASSA, blocks=5)) if level.scale == 1
                                                else level for level in THREE.levels)))  # fmt: skip
-    form, projection = build_mobile(full, (8, 12), "loop")  # 24 tokens in 5 blocks
-    assert error(form, projection, full, (8, 12)) < 1e-5
+    mobile, projection = build_mobile(trained, (8, 12), "loop")  # 24 tokens in 5 blocks
+    assert relative_error(mobile, projection, trained, (8, 12)) < 1e-5
     with pytest.raises(ValueError, match="24 tokens make 5 ragged blocks"):
-        build_mobile(full, (8, 12), "batched")
+        build_mobile(trained, (8, 12), "batched")
 
 
-def test_what_the_network_does_not_take_is_refused() -> None:
+def test_unsupported_sizes_and_supernets_are_rejected() -> None:
     with pytest.raises(ValueError, match="10x12 must be multiples of 4"):
         build_mobile(network(THREE), (10, 12))
-    with pytest.raises(ValueError, match="of one width"):
+    with pytest.raises(ValueError, match="the mobile form has one width"):
         MobileDiT(THREE, (8, 8))

@@ -1,9 +1,9 @@
-"""Self-attention, ASSA, cross-attention and FFN in the mobile form, with the training form's layer names.
+"""Self-attention, ASSA, cross-attention and FFN in the mobile form. Layers have the names of the training form.
 
-Shape letters: B batch, D channels, H query heads, G key/value heads, E channels of a head, N tokens, L text tokens.
+Shape letters: B batch, D channels, H query heads, G key/value heads, E channels per head, N tokens, L text tokens.
 """
 
-from typing import Literal
+from typing import Literal, assert_never
 
 import torch
 import torch.nn.functional as F
@@ -12,14 +12,27 @@ from torch import Tensor, nn
 from pocketdit.backbones.attention import Grid
 from pocketdit.backbones.spec import AdaptiveSparseAttention, FullAttention
 from pocketdit.mobile.layers import ChannelNorm, head_norm, pointwise, rotate
-from pocketdit.mobile.split_einsum import attention, batched, beyond, in_chunks, looped
+from pocketdit.mobile.split_einsum import (
+    attention,
+    batched_neighborhood,
+    chunked_attention,
+    looped_neighborhood,
+    outside_bias,
+)
 
 Blockwise = Literal["loop", "batched"]
 Rotation = tuple[Tensor, Tensor]
 
 
 class MobileSelfAttention(nn.Module):
-    """Grouped-query attention over all tokens, ``query_chunk`` queries at a time."""
+    """Grouped-query attention over all tokens.
+
+    Args:
+        width: D.
+        head_dim: E.
+        kv_heads: G.
+        query_chunk: Queries per step; 0 for all at once.
+    """
 
     def __init__(self, width: int, head_dim: int, kv_heads: int, query_chunk: int) -> None:
         super().__init__()
@@ -29,22 +42,24 @@ class MobileSelfAttention(nn.Module):
         self.q_norm, self.k_norm = head_norm(head_dim), head_norm(head_dim)
         self.out = pointwise(width, width)
 
-    def by_head(self, x: Tensor) -> Tensor:
+    def split_heads(self, x: Tensor) -> Tensor:
         """(B, H E, 1, N) -> (B, H, E, N)."""
         return x.reshape(x.shape[0], -1, self.head_dim, x.shape[3])
 
-    def place(self, x: Tensor, norm: ChannelNorm, rotation: Rotation) -> Tensor:
-        """Norm and RoPE of every head of (B, H E, 1, N)."""
-        return rotate(norm(self.by_head(x)), *rotation).reshape(x.shape)
+    def norm_and_rotate(self, x: Tensor, norm: ChannelNorm, rotation: Rotation) -> Tensor:
+        """Apply norm and RoPE to each head of (B, H E, 1, N)."""
+        return rotate(norm(self.split_heads(x)), *rotation).reshape(x.shape)
 
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, D, 1, N) -> q (B, H E, 1, N), k and v (B, G E, 1, N)."""
         k, v = self.kv(x).chunk(2, dim=1)
-        return self.place(self.q(x), self.q_norm, rotation), self.place(k, self.k_norm, rotation), v
+        q = self.norm_and_rotate(self.q(x), self.q_norm, rotation)
+        return q, self.norm_and_rotate(k, self.k_norm, rotation), v
 
     def attend(self, x: Tensor, rotation: Rotation) -> Tensor:
+        """x (B, D, 1, N) -> heads (B, H E, 1, N), before the output projection."""
         q, k, v = self.project(x, rotation)
-        return in_chunks(q, k.transpose(1, 3), v, self.head_dim, self.query_chunk)
+        return chunked_attention(q, k.transpose(1, 3), v, self.head_dim, self.query_chunk)
 
     def forward(self, x: Tensor, rotation: Rotation) -> Tensor:
         """(B, D, 1, N) -> (B, D, 1, N)."""
@@ -52,9 +67,18 @@ class MobileSelfAttention(nn.Module):
 
 
 class MobileSparseSelfAttention(MobileSelfAttention):
-    """ASSA; the blocks of its local branch one after another ("loop") or side by side ("batched").
+    """ASSA: local attention between neighboring blocks, mixed with attention over compressed keys.
 
-    Raises ``ValueError`` for "batched" where the blocks are not all of one size.
+    Args:
+        width: D.
+        head_dim: E.
+        spec: The attention of the training form.
+        grid: Rows and columns of tokens.
+        blockwise: Whether the local branch computes its blocks one after another or as one batch.
+        query_chunk: Queries per step over compressed keys; 0 for all at once.
+
+    Raises:
+        ValueError: ``blockwise`` is "batched", but the blocks have different sizes.
     """
 
     outside: Tensor
@@ -72,8 +96,8 @@ class MobileSparseSelfAttention(MobileSelfAttention):
         tokens = grid[0] * grid[1]
         if blockwise == "batched" and tokens % spec.blocks:
             raise ValueError(
-                f"blockwise=batched needs blocks of one size, but {tokens} tokens make {spec.blocks} ragged blocks: "
-                "take blockwise=loop"
+                f"blockwise=batched: needs blocks of equal size, but {tokens} tokens make {spec.blocks} ragged blocks; "
+                "use blockwise=loop"
             )
         self.grid, self.blocks, self.radius, self.blockwise = grid, spec.blocks, spec.radius, blockwise
         self.compression = spec.compression
@@ -84,32 +108,33 @@ class MobileSparseSelfAttention(MobileSelfAttention):
             self.compressed_k_norm, self.compressed_v_norm = head_norm(head_dim), head_norm(head_dim)
             self.gate = pointwise(width, width // head_dim)
         if blockwise == "batched":
-            self.register_buffer("outside", beyond(tokens, spec.blocks, spec.radius), persistent=False)
+            self.register_buffer("outside", outside_bias(tokens, spec.blocks, spec.radius), persistent=False)
 
     def compress(self, x: Tensor, convolution: nn.Conv2d, norm: ChannelNorm) -> Tensor:
         """Eq. 1: (B, G E, 1, N) -> (B, G E, 1, N/4)."""
-        smaller = convolution(x.reshape(*x.shape[:2], *self.grid)).flatten(2)[:, :, None]
-        return norm(self.by_head(smaller)).reshape(smaller.shape)
+        compressed = convolution(x.reshape(*x.shape[:2], *self.grid)).flatten(2)[:, :, None]
+        return norm(self.split_heads(compressed)).reshape(compressed.shape)
 
-    def around(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend_locally(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Eq. 2 and 3: attention to the keys of a block and its neighbors."""
         if self.blockwise == "batched":
-            return batched(q, k, v, self.head_dim, self.outside, self.radius)
-        return looped(q, k.transpose(1, 3), v, self.head_dim, self.blocks, self.radius)
+            return batched_neighborhood(q, k, v, self.head_dim, self.outside, self.radius)
+        return looped_neighborhood(q, k.transpose(1, 3), v, self.head_dim, self.blocks, self.radius)
 
     def attend(self, x: Tensor, rotation: Rotation) -> Tensor:
         q, k, v = self.project(x, rotation)
         if not self.compression:
-            return self.around(q, k, v)
-        around = self.by_head(self.around(q, k, v))
-        few_k = self.compress(k, self.compress_k, self.compressed_k_norm).transpose(1, 3)
-        few_v = self.compress(v, self.compress_v, self.compressed_v_norm)
-        everywhere = self.by_head(in_chunks(q, few_k, few_v, self.head_dim, self.query_chunk))
+            return self.attend_locally(q, k, v)
+        local = self.split_heads(self.attend_locally(q, k, v))
+        compressed_k = self.compress(k, self.compress_k, self.compressed_k_norm).transpose(1, 3)
+        compressed_v = self.compress(v, self.compress_v, self.compressed_v_norm)
+        far = self.split_heads(chunked_attention(q, compressed_k, compressed_v, self.head_dim, self.query_chunk))
         share = torch.sigmoid(self.gate(x)).reshape(x.shape[0], -1, 1, x.shape[3])
-        return (everywhere + share * (around - everywhere)).reshape(q.shape)
+        return (far + share * (local - far)).reshape(q.shape)
 
 
 class MobileCrossAttention(nn.Module):
-    """Image tokens read the text, whose mask is a bias on the logits."""
+    """Cross-attention from image tokens to text; the text's mask is a bias on the logits."""
 
     def __init__(self, width: int, head_dim: int, text_width: int, kv_heads: int) -> None:
         super().__init__()
@@ -119,19 +144,19 @@ class MobileCrossAttention(nn.Module):
         self.q_norm, self.k_norm = head_norm(head_dim), head_norm(head_dim)
         self.out = pointwise(width, width)
 
-    def norm(self, x: Tensor, norm: ChannelNorm) -> Tensor:
-        """Of every head of (B, H E, 1, N)."""
+    def norm_heads(self, x: Tensor, norm: ChannelNorm) -> Tensor:
+        """Apply the norm to each head of (B, H E, 1, N)."""
         return norm(x.reshape(x.shape[0], -1, self.head_dim, x.shape[3])).reshape(x.shape)
 
     def forward(self, x: Tensor, text: Tensor, text_bias: Tensor) -> Tensor:
         """x (B, D, 1, N), text (B, text width, 1, L), text_bias (B, L, 1, 1) -> (B, D, 1, N)."""
         k, v = self.kv(text).chunk(2, dim=1)
-        q, k = self.norm(self.q(x), self.q_norm), self.norm(k, self.k_norm)
+        q, k = self.norm_heads(self.q(x), self.q_norm), self.norm_heads(k, self.k_norm)
         return self.out(attention(q, k.transpose(1, 3), v, self.head_dim, text_bias))  # type: ignore[no-any-return]
 
 
 class MobileFeedForward(nn.Module):
-    """GELU MLP of 1x1 convolutions."""
+    """GELU MLP as 1x1 convolutions."""
 
     def __init__(self, width: int, ratio: float) -> None:
         super().__init__()
@@ -151,9 +176,11 @@ def build_self_attention(
     blockwise: Blockwise,
     query_chunk: int,
 ) -> MobileSelfAttention:
-    """The mobile form of what the level's description asks for."""
+    """Build the mobile form of a level's self-attention."""
     match spec:
         case FullAttention():
             return MobileSelfAttention(width, head_dim, spec.kv_heads, query_chunk)
         case AdaptiveSparseAttention():
             return MobileSparseSelfAttention(width, head_dim, spec, grid, blockwise, query_chunk)
+        case _:
+            assert_never(spec)

@@ -1,7 +1,9 @@
-"""The network of one width for one picture size in the mobile form, and its text projection.
+"""The mobile form of a network of one width, for one image size, and its text projection.
 
-Shape letters: B batch, C latent channels, h x w latent sides, D hidden size, N image tokens, L text tokens with the
-learned one. The stream is (B, D, 1, N) throughout.
+Shape letters: B batch, C latent channels, h x w latent sides, D hidden size, N image tokens, L text tokens including
+the learned one. The residual stream is (B, D, 1, N) throughout.
+
+Names of modules and buffers appear in exported graphs.
 """
 
 import math
@@ -13,8 +15,8 @@ from torch import Tensor, nn
 
 from pocketdit.backbones.attention import Grid
 from pocketdit.backbones.dit import ElasticDiT, precondition
-from pocketdit.backbones.position import positional_embedding, rotation
-from pocketdit.backbones.spec import FULL, DiTSpec, Level
+from pocketdit.backbones.position import axial_rope, positional_embedding
+from pocketdit.backbones.spec import FULL_WIDTH, DiTSpec, Level
 from pocketdit.mobile.attention import (
     Blockwise,
     MobileCrossAttention,
@@ -24,13 +26,13 @@ from pocketdit.mobile.attention import (
 )
 from pocketdit.mobile.layers import ChannelNorm, modulate, pointwise
 from pocketdit.mobile.split_einsum import HIDDEN
-from pocketdit.mobile.weights import TEXT, mobile_weights
+from pocketdit.mobile.weights import TEXT_PREFIX, mobile_weights
 
 CPU = torch.device("cpu")
 
 
 class MobileTimeEmbedding(nn.Module):
-    """As ``backbones.dit.TimeEmbedding``. The waves must be computed in fp32, whatever the rest is in."""
+    """Like ``backbones.dit.TimeEmbedding``. The sinusoids need fp32, whatever the precision of the rest."""
 
     rates: Tensor
 
@@ -50,7 +52,7 @@ class MobileTimeEmbedding(nn.Module):
 
 
 class MobileBlock(nn.Module):
-    """Modulated self-attention, cross-attention, modulated FFN. The scales of ``table`` hold their 1."""
+    """Modulated self-attention, cross-attention, modulated FFN. The scales in ``table`` contain adaLN's 1."""
 
     def __init__(self, spec: DiTSpec, level: Level, grid: Grid, blockwise: Blockwise, query_chunk: int) -> None:
         super().__init__()
@@ -68,7 +70,7 @@ class MobileBlock(nn.Module):
 
 
 class MobileLongSkip(nn.Module):
-    """U-ViT's long skip as a sum of two maps."""
+    """U-ViT's long skip connection as a sum of two linear maps."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -76,12 +78,12 @@ class MobileLongSkip(nn.Module):
         self.skip = pointwise(width, width, bias=False)
 
     def forward(self, x: Tensor, earlier: Tensor) -> Tensor:
-        """Both (B, D, 1, N)."""
+        """Merge the stream with an earlier block's input, both (B, D, 1, N)."""
         return self.stream(x) + self.skip(earlier)  # type: ignore[no-any-return]
 
 
 class MobileStage(nn.Module):
-    """The blocks of one level with its long skips; RoPE's tables are constants."""
+    """The blocks of one level with its long skips. RoPE's tables are constants of the graph."""
 
     cos: Tensor
     sin: Tensor
@@ -91,7 +93,7 @@ class MobileStage(nn.Module):
         self.blocks = nn.ModuleList(MobileBlock(spec, level, grid, blockwise, query_chunk) for _ in range(level.depth))
         skips = level.depth // 2 if level.long_skips else 0
         self.skips = nn.ModuleList(MobileLongSkip(spec.width) for _ in range(skips))
-        cos, sin = rotation(*grid, spec.head_dim, spec.rope_theta, CPU)
+        cos, sin = axial_rope(*grid, spec.head_dim, spec.rope_theta, CPU)
         self.register_buffer("cos", cos.T.contiguous(), persistent=False)
         self.register_buffer("sin", sin.T.contiguous(), persistent=False)
 
@@ -109,10 +111,10 @@ class MobileStage(nn.Module):
 
 
 class MobileTextProjection(nn.Module):
-    """Every encoder's tokens to one width behind the learned token; runs once a picture.
+    """Project the tokens of all text encoders to one width, after the learned token. Runs once per image.
 
-    Its outputs are inputs of ``MobileDiT``: the tokens, and the mask as a bias on the logits of cross-attention,
-    0 for a real token and ``HIDDEN`` (-1e4) for padding.
+    Its outputs are inputs of ``MobileDiT``: the tokens, and the mask as a bias on the logits of cross-attention, which
+    is 0 for a real token and ``HIDDEN`` (-1e4) for padding.
     """
 
     seen: Tensor
@@ -125,7 +127,15 @@ class MobileTextProjection(nn.Module):
         self.register_buffer("seen", torch.ones(1, 1, device=CPU), persistent=False)
 
     def forward(self, embeddings: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Of every encoder (B, L_i, width_i) and a mask (B, L_i) of 1 and 0 -> (B, text width, 1, L), (B, L, 1, 1)."""
+        """Project text.
+
+        Args:
+            embeddings: (B, L_i, width_i) per encoder.
+            masks: (B, L_i) of 1 and 0 per encoder.
+
+        Returns:
+            Tokens (B, text width, 1, L) and bias (B, L, 1, 1).
+        """
         batch = embeddings[0].shape[0]
         tokens, visible = [self.null.expand(batch, -1, -1, -1)], [self.seen.expand(batch, -1)]
         for project, norm, embedding, mask in zip(self.project, self.norm, embeddings, masks, strict=True):
@@ -136,11 +146,16 @@ class MobileTextProjection(nn.Module):
 
 
 class MobileDiT(nn.Module):
-    """``ElasticDiT`` of one width for latents of one size, equal to it but for rounding.
+    """``ElasticDiT`` of one width for latents of one size. Its outputs are equal up to rounding.
 
-    ``size``: latent sides (h, w). ``blockwise``: how ASSA's blocks attend, ``query_chunk``: queries at a time in
-    attention over all (compressed) keys, 0 for all at once. Raises ``ValueError`` for a size that the network does
-    not take or blocks that cannot be batched.
+    Args:
+        spec: The network; it has one width.
+        size: Latent sides (h, w).
+        blockwise: Whether ASSA computes its blocks one after another or as one batch.
+        query_chunk: Queries per step in attention over all (compressed) keys; 0 for all at once.
+
+    Raises:
+        ValueError: The network does not support the size, or its blocks cannot be batched.
     """
 
     places: Tensor
@@ -149,10 +164,10 @@ class MobileDiT(nn.Module):
         self, spec: DiTSpec, size: tuple[int, int], blockwise: Blockwise = "batched", query_chunk: int = 0
     ) -> None:
         super().__init__()
-        if spec.widths != (FULL,):
-            raise ValueError("the mobile form is of one width: extract it first")
-        if min(size) < 1 or any(side % spec.multiple for side in size):
-            raise ValueError(f"latent sides {size[0]}x{size[1]} must be multiples of {spec.multiple}")
+        if spec.widths != (FULL_WIDTH,):
+            raise ValueError("the mobile form has one width; extract it from the supernet first")
+        if min(size) < 1 or any(side % spec.latent_multiple for side in size):
+            raise ValueError(f"latent sides {size[0]}x{size[1]} must be multiples of {spec.latent_multiple}")
         self.spec, self.size = spec, size
         self.grid = (size[0] // spec.patch_size, size[1] // spec.patch_size)
         grids = {scale: (self.grid[0] // scale, self.grid[1] // scale) for scale in (1, 2)}
@@ -171,42 +186,52 @@ class MobileDiT(nn.Module):
         self.register_buffer("places", places, persistent=False)
 
     def forward(self, latents: Tensor, time: Tensor, text: Tensor, text_bias: Tensor) -> Tensor:
-        """latents (B, C, h, w), time (B,) in [0, 1], text (B, text width, 1, L), text_bias (B, L, 1, 1)
-        -> velocity (B, C, h, w)."""
+        """Predict the velocity (B, C, h, w).
+
+        Args:
+            latents: (B, C, h, w).
+            time: (B,) in [0, 1].
+            text: (B, text width, 1, L), from ``MobileTextProjection``.
+            text_bias: (B, L, 1, 1), from ``MobileTextProjection``.
+        """
         preconditioned = bool(self.spec.latent_std)
         x = latents
         if preconditioned:
-            factor, guess, share = precondition(time, self.spec.latent_std)
-            x = factor * x
+            c_in, c_skip, c_out = precondition(time, self.spec.latent_std)
+            x = c_in * x
         embedding, modulation = self.time(time)
         patches = F.pixel_unshuffle(x, self.spec.patch_size)
         h = self.embed(patches.reshape(*patches.shape[:2], 1, -1)) + self.places
         h = self.run_stages(h, modulation, text, text_bias)
         shift, scale = (embedding + row for row in self.final_table.chunk(2))
         out = self.unembed(modulate(h, shift, scale))
-        estimate = F.pixel_shuffle(out.reshape(*out.shape[:2], *self.grid), self.spec.patch_size)
-        return guess * latents + share * estimate if preconditioned else estimate
+        output = F.pixel_shuffle(out.reshape(*out.shape[:2], *self.grid), self.spec.patch_size)
+        return c_skip * latents + c_out * output if preconditioned else output
 
     def run_stages(self, h: Tensor, *context: Tensor) -> Tensor:
-        """As ``ElasticDiT.run_stages``; the pictures between the stages are (B, D, rows, columns)."""
+        """Like ``ElasticDiT.run_stages``. Feature maps between the stages are (B, D, rows, columns)."""
         h = self.stages[0](h, *context)
         if len(self.stages) == 1:
             return h
         middle = self.down(h.reshape(*h.shape[:2], *self.grid))
-        picture = middle.shape
-        middle = self.stages[1](middle.reshape(*picture[:2], 1, -1), *context)
-        return self.stages[2](h + self.up(middle.reshape(picture)).reshape(h.shape), *context)  # type: ignore[no-any-return]
+        shape = middle.shape
+        middle = self.stages[1](middle.reshape(*shape[:2], 1, -1), *context)
+        return self.stages[2](h + self.up(middle.reshape(shape)).reshape(h.shape), *context)  # type: ignore[no-any-return]
 
 
 def build_mobile(
     network: ElasticDiT, size: tuple[int, int], blockwise: Blockwise = "batched", query_chunk: int = 0
 ) -> tuple[MobileDiT, MobileTextProjection]:
-    """The mobile form of a standalone network, sharing its matrices. ``ValueError`` as ``MobileDiT``."""
+    """Build the mobile form of a standalone network; it shares the network's matrices.
+
+    Raises:
+        ValueError: See ``MobileDiT``.
+    """
     with torch.device("meta"):
         transformer = MobileDiT(network.spec, size, blockwise, query_chunk)
         text = MobileTextProjection(network.spec)
     weights = mobile_weights(network.state_dict(), network.spec)
-    of_text = {name: value for name, value in weights.items() if name.startswith(TEXT)}
-    text.load_state_dict({name.removeprefix(TEXT): value for name, value in of_text.items()}, assign=True)
-    transformer.load_state_dict({n: value for n, value in weights.items() if n not in of_text}, assign=True)
+    text_weights = {name: value for name, value in weights.items() if name.startswith(TEXT_PREFIX)}
+    text.load_state_dict({name.removeprefix(TEXT_PREFIX): v for name, v in text_weights.items()}, assign=True)
+    transformer.load_state_dict({name: v for name, v in weights.items() if name not in text_weights}, assign=True)
     return transformer.requires_grad_(False).eval(), text.requires_grad_(False).eval()
