@@ -12,8 +12,8 @@ from pocketdit.backbones.spec import AdaptiveSparseAttention
 from pocketdit.config.experiment import DecoderExperiment, Experiment, kind_of
 from pocketdit.config.load import Loaded, load
 from pocketdit.decoders.tiny import TinyDecoder
-from pocketdit.litert.settings import kind_of as export_kind_of
-from pocketdit.running.cost_estimate import count_parameters, parameters_by_width
+from pocketdit.export.settings import settings_class
+from pocketdit.training.cost import count_parameters, parameters_by_width
 from tests.conftest import ROOT
 
 EVALUATIONS = sorted((ROOT / "experiments" / "eval").glob("*.yaml"))
@@ -40,7 +40,7 @@ def test_evaluation_is_valid_and_says_what_it_does(path: Path) -> None:
 
 @pytest.mark.parametrize("path", EXPORTS, ids=lambda path: path.stem)
 def test_export_is_valid_and_says_what_it_does(path: Path) -> None:
-    loaded: Loaded = load(path, [], export_kind_of(path))
+    loaded: Loaded = load(path, [], settings_class(path))
     assert loaded.config.export == path.stem
     text = head(path)
     assert f"lightning export {path.relative_to(ROOT)}" in text and "Cost:" in text and "Expected:" in text
@@ -89,4 +89,4 @@ def test_ladder_has_the_papers_structure() -> None:
 
 def test_ladder_d_is_the_supernets_half_width() -> None:
     half, d = experiment("elastic_256").backbone, experiment("ladder_d").backbone
-    assert half.hidden(0.5) == d.width and half.levels == d.levels
+    assert half.hidden_size(0.5) == d.width and half.levels == d.levels

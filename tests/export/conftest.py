@@ -1,4 +1,4 @@
-"""A tiny run with random weights, without training, and a package of every kind made from it."""
+"""A tiny run with random weights, without training, and Core ML bundles that are exported from it."""
 
 import logging
 from pathlib import Path
@@ -12,10 +12,10 @@ from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.commands.main import main
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
-from pocketdit.export.settings import Export
+from pocketdit.export.coreml.settings import CoreMLExport
 from tests.conftest import PRETRAIN, ROOT
 
-logging.disable(logging.WARNING)  # as the command does: coremltools' advice on import
+logging.disable(logging.WARNING)  # the command line also silences coremltools
 
 COREML = ROOT / "experiments" / "export" / "coreml.yaml"
 TINY = ["backbone.width=64", "backbone.widths=[0.5, 1.0]", "backbone.text_width=32", "backbone.levels.1.depth=1",
@@ -26,7 +26,7 @@ TINY = ["backbone.width=64", "backbone.widths=[0.5, 1.0]", "backbone.text_width=
 
 
 def tiny_run(runs: Path, name: str) -> RunFolder:
-    """A run folder as training leaves it, with weights that are all used."""
+    """A run folder as training leaves it, in which every weight influences the output."""
     loaded = load(PRETRAIN, [*TINY, f"runs={runs}"], Experiment)
     folder = create(runs, "elastic_pretrain", name, loaded.to_yaml())
     torch.manual_seed(0)
@@ -39,38 +39,38 @@ def tiny_run(runs: Path, name: str) -> RunFolder:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of runs that holds elastic_pretrain/t."""
+    """A folder of runs that contains elastic_pretrain/t."""
     folder = tmp_path_factory.mktemp("export") / "runs"
     tiny_run(folder, "t")
     return folder
 
 
 @pytest.fixture(scope="session")
-def settings(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
-    """In float32, blocks in a loop, queries in chunks, with no limit on what leaves the Neural Engine."""
+def settings(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> CoreMLExport:
+    """float32, blocks in a loop, queries in chunks, and no budget."""
     out = tmp_path_factory.mktemp("exports")
-    return Export("tiny", run="elastic_pretrain/t", width=0.5, precision="float32", blockwise="loop", query_chunk=9,
-                  times=(0.6,), out=out, runs=runs)  # fmt: skip
+    return CoreMLExport(export="tiny", run="elastic_pretrain/t", width=0.5, precision="float32", blockwise="loop",
+                        query_chunk=9, times=(0.6,), out=out, runs=runs)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def bundle(settings: Export) -> Path:
-    """Exported and verified in float32. Not to be changed."""
-    from pocketdit.export.build import export
+def bundle(settings: CoreMLExport) -> Path:
+    """A bundle that was exported and verified in float32. Tests must not change it."""
+    from pocketdit.export.coreml.export import export_coreml
 
-    return export(settings)
+    return export_coreml(settings)
 
 
 @pytest.fixture(scope="session")
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The network of a YAML with random weights, without a run, in float16 by the shipped file and the command line.
+    """A float16 bundle of a network with random weights, exported with the shipped YAML on the command line.
 
-    Its budget is too small: an error, but the bundle is there.
+    Its budget is too small, so the export fails, but the bundle is kept.
     """
     folder = tmp_path_factory.mktemp("half")
     described = folder / "tiny.yaml"
     described.write_text(load(PRETRAIN, [*TINY, "backbone.widths=[1.0]"], Experiment).to_yaml())
-    words = ["run=null", f"experiment={described}", "width=1.0", f"out={folder / 'out'}", "times=[0.5]"]
-    assert main(["export", str(COREML), *words, "budget.operations=10"]) == 1
+    overrides = ["run=null", f"experiment={described}", "width=1.0", f"out={folder / 'out'}", "times=[0.5]"]
+    assert main(["export", str(COREML), *overrides, "budget.operations=10"]) == 1
     (bundle,) = (folder / "out").iterdir()
     return bundle

@@ -1,17 +1,20 @@
-"""``lightning export`` and ``lightning verify``. Nothing heavy is imported before it is needed."""
+"""``lightning export``. Nothing heavy is imported before it is needed."""
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
 
-from pocketdit.errors import ConfigError
+if TYPE_CHECKING:
+    from pocketdit.export.coreml.settings import CoreMLExport
+    from pocketdit.export.litert.settings import LiteRTExport
 
 
 def add_export(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb to the command line."""
     export = verbs.add_parser(
         "export",
-        help="a sub-network as Core ML packages or a LiteRT file",
-        description="Convert one width of a run to Core ML or LiteRT, as the YAML says, and check it against PyTorch.",
+        help="export a sub-network as Core ML packages or a LiteRT file",
+        description="Convert one width of a run to Core ML or LiteRT, as a YAML says, and compare it with PyTorch.",
     )
     export.add_argument("file", type=Path, help="a YAML in experiments/export/")
     export.add_argument(
@@ -19,55 +22,50 @@ def add_export(verbs: argparse._SubParsersAction) -> None:
     )
     export.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
     export.set_defaults(call=call_export)
-    verify = verbs.add_parser(
-        "verify",
-        help="compare exported packages with the run that they are of",
-        description="Execute exported packages operation by operation and compare them with PyTorch.",
-    )
-    verify.add_argument("bundle", type=Path, help="a folder that lightning export wrote")
-    verify.add_argument("overrides", nargs="*", metavar="key=value", help="for example run=RUN times=[0.5]")
-    verify.set_defaults(call=call_verify)
 
 
 def call_export(args: argparse.Namespace) -> None:
+    """Load the YAML and export to its target."""
     from pocketdit.config.load import Loaded, load
-    from pocketdit.export.settings import Export
-    from pocketdit.litert.settings import LiteRTExport, kind_of
+    from pocketdit.export.coreml.settings import CoreMLExport
+    from pocketdit.export.litert.settings import LiteRTExport
+    from pocketdit.export.settings import Export, settings_class
 
-    loaded: Loaded[Export | LiteRTExport] = load(args.file, args.overrides, kind_of(args.file))
+    loaded: Loaded[Export] = load(args.file, args.overrides, settings_class(args.file))
     if args.print_config:
         print(loaded.to_yaml(), end="")
         return
-    quiet_libraries()
-    if isinstance(loaded.config, LiteRTExport):
-        from pocketdit.litert.export import export as export_litert
+    match loaded.config:
+        case CoreMLExport() as settings:
+            _export_coreml(settings)
+        case LiteRTExport() as settings:
+            _export_litert(settings)
+        case _:
+            assert_never(loaded.config)
 
-        folder = export_litert(loaded.config)
-        print(f"\nnext     put {folder / 'network.tflite'} with its manifest.json into the application")
-        return
+
+def _export_coreml(settings: "CoreMLExport") -> None:
+    from pocketdit.export.coreml.dependency import require_coremltools, silence_coremltools
+
     require_coremltools()
-    from pocketdit.export.build import export
+    silence_coremltools()
+    from pocketdit.export.coreml.export import export_coreml
 
-    folder = export(loaded.config)
+    folder = export_coreml(settings)
     print(f"\nbundle   {folder}")
-    print(f"next     lightning verify {folder}     (again, or against another run by run=RUN)")
+    print(f"next     lightning verify {folder}     (add run=RUN to compare it with another run)")
 
 
-def call_verify(args: argparse.Namespace) -> None:
-    require_coremltools()
-    quiet_libraries()
-    from pocketdit.export.build import verify_bundle
+def _export_litert(settings: "LiteRTExport") -> None:
+    from pocketdit.export.litert.interpreter import require_litert
 
-    verify_bundle(args.bundle, args.overrides)
+    require_litert()
+    from pocketdit.export.litert.export import export_litert
+    from pocketdit.latency.measure_litert import measure_exported
+    from pocketdit.latency.records import latency_tables
 
-
-def require_coremltools() -> None:
-    if find_spec("coremltools") is None:
-        raise ConfigError("coremltools is not installed: pip install 'pocketdit[export]'")
-
-
-def quiet_libraries() -> None:
-    """coremltools tells what it cannot do on Linux whenever it is imported, and which versions it has not tried."""
-    import logging
-
-    logging.disable(logging.WARNING)
+    model = export_litert(settings)
+    if records := measure_exported(model, settings.litert):
+        print(f"\n{latency_tables(records)}")
+    print(f"\nbundle   {model.file.parent}")
+    print(f"next     add {model.file.name} and manifest.json to the app")

@@ -8,12 +8,14 @@ from pathlib import Path
 from pocketdit.commands.data import add_data
 from pocketdit.commands.evaluate import add_evaluate
 from pocketdit.commands.export import add_export
-from pocketdit.commands.latency import add_latency, add_recommend
+from pocketdit.commands.latency import add_latency
+from pocketdit.commands.recommend import add_recommend
 from pocketdit.commands.run import add_run
 from pocketdit.commands.sample import add_sample
 from pocketdit.commands.sweep import add_sweep
 from pocketdit.commands.sync import add_sync
 from pocketdit.commands.ui import add_ui
+from pocketdit.commands.verify import add_verify
 from pocketdit.errors import ConfigError, UserError
 
 EPILOG = """\
@@ -35,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     add_sample(verbs)
     add_evaluate(verbs)
     add_export(verbs)
+    add_verify(verbs)
     add_latency(verbs)
     add_recommend(verbs)
     add_sweep(verbs)

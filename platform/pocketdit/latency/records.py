@@ -1,6 +1,6 @@
-"""What a package takes on a device: one record type for predictions and measurements, kept beside the bundle.
+"""Latency records: one type for predictions and measurements, stored beside the bundle.
 
-``latency.jsonl`` holds one JSON object a line, the newest last. Tables are of one kind each.
+``latency.jsonl`` contains one JSON object per line, newest last. Predictions and measurements never share a table.
 """
 
 import dataclasses
@@ -14,27 +14,40 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from tabulate import tabulate
 
 from pocketdit.errors import RunError
+from pocketdit.export.common.bundle_files import LATENCY
 from pocketdit.files import sha256_of, write_atomically
 
-FILE_NAME = "latency.jsonl"
-Kind = Literal["predicted", "measured"]
+RecordKind = Literal["predicted", "measured"]
 
 
 @dataclass(frozen=True)
 class LatencyRecord:
-    """``what``: the package's name in its bundle, such as transformer. ``sha256``: of its content (``content_hash``).
+    """The latency of one evaluation of a package on a device.
 
-    ``device``: a name in ``devices.DEVICES``, or what the machine calls itself. ``system``: operating system with its
-    version, empty for predictions. ``units``: compute units, as Core ML or LiteRT name them. ``size``: picture
-    HEIGHTxWIDTH. ``milliseconds``: the median, or the prediction; ``low`` and ``high``: ends of what ``spread`` names.
-    ``runs``: evaluations that were timed, 0 for predictions. ``date``: ISO 8601, UTC. ``note``: what else to know.
+    Attributes:
+        what: The package's name in its bundle, such as transformer.
+        sha256: Hash of the package (see ``content_hash``).
+        kind: Whether it was predicted or measured.
+        device: A name in ``devices.DEVICES``, or the device's own name.
+        system: Operating system with version; empty for predictions.
+        units: Compute units, under the name that Core ML or LiteRT uses.
+        batch: Batch size.
+        size: Image size HEIGHTxWIDTH in pixels.
+        milliseconds: The prediction, or the median of the measurements.
+        low: Lower end of the spread.
+        high: Upper end of the spread.
+        spread: What ``low`` and ``high`` are.
+        runs: Number of timed evaluations; 0 for predictions.
+        date: ISO 8601, UTC.
+        note: Further remarks.
     """
 
     what: str
     sha256: str
-    kind: Kind
+    kind: RecordKind
     device: str
     system: str
     units: str
@@ -50,34 +63,35 @@ class LatencyRecord:
 
     def __post_init__(self) -> None:
         if self.kind not in ("predicted", "measured"):
-            raise ValueError(f"kind must be predicted or measured, not {self.kind!r}")
+            raise ValueError(f"kind={self.kind!r}: must be predicted or measured")
         if (self.kind == "measured") != (self.runs > 0):
-            raise ValueError("a measurement has runs, a prediction has none")
+            raise ValueError(f"runs={self.runs}: a measurement needs at least one run, a prediction has none")
 
 
-def measured(
-    samples: Sequence[float], what: str, sha256: str, device: str, system: str, units: str, batch: int, size: str,
+def measurement(
+    samples: Sequence[float], package: str, sha256: str, device: str, system: str, units: str, batch: int, size: str,
     note: str = "",
 ) -> LatencyRecord:  # fmt: skip
-    """From the milliseconds of every timed evaluation: the median with the 5th and 95th percentile."""
+    """Make a record from the milliseconds of all timed evaluations: median, 5th and 95th percentile."""
     low, middle, high = (float(value) for value in np.percentile(samples, [5, 50, 95]))
-    return LatencyRecord(what, sha256, "measured", device, system, units, batch, size, middle, low, high,
-                         "5th to 95th percentile", len(samples), now(), note)  # fmt: skip
+    return LatencyRecord(package, sha256, "measured", device, system, units, batch, size, middle, low, high,
+                         "5th to 95th percentile", len(samples), timestamp(), note)  # fmt: skip
 
 
-def now() -> str:
+def timestamp() -> str:
+    """The current time as ISO 8601, UTC, with seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def this_system() -> str:
+def system_name() -> str:
     """This machine's operating system with its version."""
-    if mac := platform.mac_ver()[0]:
-        return f"macOS {mac}"
+    if version := platform.mac_ver()[0]:
+        return f"macOS {version}"
     return f"{platform.system()} {platform.release()}"
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files with their names."""
+    """SHA-256 of a file, or of the names and contents of all files in a folder."""
     if path.is_file():
         return sha256_of(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -85,18 +99,24 @@ def content_hash(path: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def add(folder: Path, record: LatencyRecord) -> Path:
-    """Append to the folder's records. A prediction takes the place of an older one of the same package and device."""
-    about = (record.kind, record.what, record.device)
-    earlier = [old for old in read(folder) if old.kind == "measured" or (old.kind, old.what, old.device) != about]
-    records = [*earlier, record]
-    lines = [json.dumps(dataclasses.asdict(one)) for one in records]
-    return write_atomically(folder / FILE_NAME, "\n".join(lines) + "\n")
+def add_record(folder: Path, record: LatencyRecord) -> Path:
+    """Append a record to a bundle. A prediction replaces an older one for the same package and device."""
+    kept = [
+        old
+        for old in read_records(folder)
+        if old.kind == "measured" or (old.kind, old.what, old.device) != (record.kind, record.what, record.device)
+    ]
+    lines = [json.dumps(dataclasses.asdict(entry)) for entry in (*kept, record)]
+    return write_atomically(folder / LATENCY, "\n".join(lines) + "\n")
 
 
-def read(folder: Path) -> list[LatencyRecord]:
-    """The folder's records, oldest first; none where there is no file. ``RunError`` for a line that is no record."""
-    file = folder / FILE_NAME
+def read_records(folder: Path) -> list[LatencyRecord]:
+    """Read a bundle's records, oldest first; an empty list if it has none.
+
+    Raises:
+        RunError: A line is not a latency record.
+    """
+    file = folder / LATENCY
     if not file.is_file():
         return []
     records = []
@@ -104,38 +124,34 @@ def read(folder: Path) -> list[LatencyRecord]:
         try:
             records.append(LatencyRecord(**json.loads(line)))
         except (ValueError, TypeError) as error:
-            raise RunError(f"{file}:{number}: no latency record ({error})") from error
+            raise RunError(f"{file}:{number}: not a latency record ({error})") from error
     return records
 
 
-def tables(records: Iterable[LatencyRecord]) -> str:
-    """The predicted and the measured ones, apart; a kind without records has no table."""
+def latency_tables(records: Iterable[LatencyRecord]) -> str:
+    """One table of predictions and one of measurements; a kind without records has no table."""
     records = list(records)
-    kinds: tuple[Kind, ...] = ("predicted", "measured")
-    texts = [_table(kind, some) for kind in kinds if (some := [r for r in records if r.kind == kind])]
-    return "\n\n".join(texts)
+    kinds: tuple[RecordKind, ...] = ("predicted", "measured")
+    tables = [_table(kind, chosen) for kind in kinds if (chosen := [r for r in records if r.kind == kind])]
+    return "\n\n".join(tables)
 
 
-def _table(kind: Kind, records: Sequence[LatencyRecord]) -> str:
-    headings = ["what", "device", "system", "units", "batch", "size", "ms", "spread", "runs", "date"]
+def _table(kind: RecordKind, records: Sequence[LatencyRecord]) -> str:
+    columns = {
+        "what": [r.what for r in records],
+        "device": [r.device for r in records],
+        "system": [r.system for r in records],
+        "units": [r.units for r in records],
+        "batch": [r.batch for r in records],
+        "size": [r.size for r in records],
+        "ms": [f"{r.milliseconds:.1f}" for r in records],
+        "spread": [f"{r.low:.1f} to {r.high:.1f}" for r in records],
+        "runs": [r.runs for r in records],
+        "date": [r.date for r in records],
+    }
     if kind == "predicted":
-        headings = [heading for heading in headings if heading not in ("system", "runs")]
-    rows = [[_cell(record, heading) for heading in headings] for record in records]
-    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [headings, *rows]
-    ]
-    notes = dict.fromkeys(f"{kind}: {record.spread}" for record in records)
+        del columns["system"], columns["runs"]
+    table = tabulate(columns, headers="keys", tablefmt="simple", disable_numparse=True)
+    notes = dict.fromkeys(f"spread: {record.spread}" for record in records)
     notes |= dict.fromkeys(f"{record.what}, {record.device}: {record.note}" for record in records if record.note)
-    return "\n".join([f"{kind} latency", *lines, *notes])
-
-
-def _cell(record: LatencyRecord, heading: str) -> str:
-    match heading:
-        case "ms":
-            return f"{record.milliseconds:.1f}"
-        case "spread":
-            return f"{record.low:.1f} to {record.high:.1f}"
-        case _:
-            return str(getattr(record, heading))
+    return "\n".join([f"{kind} latency", table, *notes])

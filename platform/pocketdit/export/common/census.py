@@ -1,0 +1,115 @@
+"""The cost of an exported graph, operation by operation."""
+
+import dataclasses
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Self
+
+DATA_MOVEMENT = {"reshape", "transpose", "concat", "split", "slice_by_index", "slice_by_size", "expand_dims", "squeeze",
+                 "cast", "pixel_shuffle", "pixel_unshuffle", "pad", "identity", "stack", "tile"}  # fmt: skip
+"""Operations that move numbers and compute none."""
+
+
+@dataclass(frozen=True)
+class OperationCost:
+    """The cost of one operation. Bytes follow from the types that the graph declares.
+
+    Attributes:
+        name: Name of the first output.
+        kind: The operation's type in MIL, such as conv, einsum, matmul or softmax.
+        shape: Shape of the first output.
+        flops: Floating-point operations; a multiply-add counts as two.
+        input_bytes: Size of all inputs that are not constants.
+        output_bytes: Size of all outputs.
+        weight_bytes: Size of the constants that it reads, as stored in the package. A palette counts with its indices.
+        weight_bits: Average stored bits per weight, 0 without weights.
+        dtype: MIL's name for the type of the first output.
+        elsewhere: Why the operation cannot run on the Neural Engine. Empty if it can.
+        count: How many equal operations this entry represents. All other figures are for one of them.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    flops: int
+    input_bytes: int
+    output_bytes: int
+    weight_bytes: int = 0
+    weight_bits: float = 0.0
+    dtype: str = "FLOAT16"
+    elsewhere: str = ""
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Census:
+    """All operations of a graph except constants, in order of execution.
+
+    Attributes:
+        operations: One entry per operation, or per group of equal operations (see ``merged``).
+        stored_bytes: Size of all weights in the package. A weight that several operations share counts once.
+    """
+
+    operations: tuple[OperationCost, ...]
+    stored_bytes: int = 0
+
+    @property
+    def count(self) -> int:
+        """Number of operations."""
+        return sum(o.count for o in self.operations)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one evaluation."""
+        return sum(o.flops * o.count for o in self.operations)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Weights that all operations read; a shared weight counts once per operation."""
+        return sum(o.weight_bytes * o.count for o in self.operations)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Activations that all operations read and write."""
+        return sum((o.input_bytes + o.output_bytes) * o.count for o in self.operations)
+
+    @property
+    def largest(self) -> OperationCost:
+        """The operation with the largest output."""
+        return max(self.operations, key=lambda o: o.output_bytes)
+
+    @property
+    def elsewhere(self) -> tuple[OperationCost, ...]:
+        """Operations that cannot run on the Neural Engine."""
+        return tuple(o for o in self.operations if o.elsewhere)
+
+    def merged(self) -> Self:
+        """Merge equal operations into one entry with a count, under the first one's name and position."""
+        counts: Counter[OperationCost] = Counter()
+        names: dict[OperationCost, str] = {}
+        for operation in self.operations:
+            unnamed = dataclasses.replace(operation, name="", count=1)
+            counts[unnamed] += operation.count
+            names.setdefault(unnamed, operation.name)
+        merged = tuple(dataclasses.replace(o, name=names[o], count=n) for o, n in counts.items())
+        return dataclasses.replace(self, operations=merged)
+
+    def to_json(self) -> str:
+        """JSON with one operation per line; values equal to their default are omitted."""
+        rows = []
+        for operation in self.operations:
+            row = {
+                f.name: getattr(operation, f.name)
+                for f in dataclasses.fields(operation)
+                if f.default is dataclasses.MISSING or getattr(operation, f.name) != f.default
+            }
+            rows.append(json.dumps(row))
+        return f'{{"stored_bytes": {self.stored_bytes}, "operations": [\n' + ",\n".join(rows) + "\n]}\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Parse the output of ``to_json``."""
+        content = json.loads(text)
+        rows = (OperationCost(**row | {"shape": tuple(row["shape"])}) for row in content["operations"])
+        return cls(tuple(rows), content["stored_bytes"])

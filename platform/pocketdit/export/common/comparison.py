@@ -1,0 +1,61 @@
+"""An exported model's output compared with PyTorch's."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # settings have a tolerance and must load without torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One output against its reference.
+
+    Attributes:
+        output: What was compared, for messages.
+        max_error: Largest absolute difference over the reference's largest absolute value.
+        snr: Signal-to-noise ratio in dB: the reference's power over the difference's. Infinite for equal tensors,
+            minus infinity if the output is not finite.
+    """
+
+    output: str
+    max_error: float
+    snr: float
+
+    def __str__(self) -> str:
+        return f"{self.output:28} max error {self.max_error:.2e}   SNR {self.snr:.1f} dB"
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The largest allowed ``max_error`` and the smallest allowed ``snr`` (dB) of a ``Comparison``."""
+
+    max_error: float = math.inf
+    min_snr: float = -math.inf
+
+    def accepts(self, comparison: Comparison) -> bool:
+        """Whether both limits hold. NaN never passes."""
+        return comparison.max_error <= self.max_error and comparison.snr >= self.min_snr
+
+    def describe_violation(self, comparison: Comparison) -> str:
+        """The measured values beside the limits that are set."""
+        parts = []
+        if self.max_error < math.inf:
+            parts.append(f"max_error is {comparison.max_error:.3g}, at most {self.max_error:g} is allowed")
+        if self.min_snr > -math.inf:
+            parts.append(f"SNR is {comparison.snr:.1f} dB, at least {self.min_snr:g} dB is required")
+        return f"{comparison.output}: {', '.join(parts)}"
+
+
+NO_LIMIT = Tolerance()
+
+
+def compare(output: str, actual: "Tensor", expected: "Tensor") -> Comparison:
+    """Compare two tensors of the same shape in float64."""
+    if not bool(actual.isfinite().all()):
+        return Comparison(output, math.inf, -math.inf)
+    error = (actual.double() - expected.double()).abs()
+    largest, noise, signal = expected.abs().max(), error.square().mean(), expected.double().square().mean()
+    snr = math.inf if noise == 0 else 10 * math.log10(signal / noise)
+    return Comparison(output, float(error.max() / largest), snr)

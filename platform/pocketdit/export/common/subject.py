@@ -1,0 +1,145 @@
+"""The network to export, from a run or, with random weights, from an experiment's YAML."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pocketdit.artifacts.network import load_network
+from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
+from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.per_width import standalone_network
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.encoders.declared import latent_factor, latent_sides, text_lengths
+from pocketdit.errors import ConfigError
+from pocketdit.export.common.settings import BaseExport
+from pocketdit.files import sha256_of
+from pocketdit.quantization.palette import Palette, load_palettes
+from pocketdit.seeding import generator
+
+RANDOM = "random weights"
+
+
+@dataclass(frozen=True)
+class ImageDecoder:
+    """The decoder that is exported beside the network.
+
+    Attributes:
+        module: Has a method ``decode``: latents (B, C, h, w) -> images (B, 3, H, W) in [-1, 1].
+        run: Full name of the tiny decoder's run. Empty for the autoencoder's own decoder.
+    """
+
+    module: nn.Module
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The network to export and what is known about it.
+
+    Attributes:
+        name: Name of the bundle's folder.
+        run: The run's full name. Empty for random weights.
+        experiment: The run's configuration.
+        network: Standalone network of one width.
+        image_size: Height and width in pixels.
+        latent_size: Height and width of the latents.
+        text_lengths: Tokens per text encoder, without the learned token.
+        weights: SHA-256 of the run's weights file, or ``RANDOM``.
+        palettes: Palettes of the quantized layers, by layer name in the training form.
+        decoder: Exported with the network, if any.
+    """
+
+    name: str
+    run: str
+    experiment: Experiment
+    network: ElasticDiT
+    image_size: tuple[int, int]
+    latent_size: tuple[int, int]
+    text_lengths: tuple[int, ...]
+    weights: str
+    palettes: dict[str, Palette]
+    decoder: ImageDecoder | None = None
+
+
+def load_subject(settings: BaseExport) -> Subject:
+    """Load the network that ``settings`` names, without a decoder.
+
+    Raises:
+        ConfigError: The network does not have this width or does not support this image size.
+        RunError: The run is not complete.
+    """
+    folder = find(settings.runs, settings.run) if settings.run else None
+    experiment = load_experiment(folder) if folder else _described_experiment(settings)
+    spec = experiment.backbone
+    if settings.width not in spec.widths:
+        available = ", ".join(f"{width:g}" for width in sorted(spec.widths))
+        raise ConfigError(f"width={settings.width:g}: {settings.run or settings.experiment} has widths {available}")
+    image_size = settings.image_size or experiment.sampling.size
+    latent_size = require_latent_size(experiment, image_size)
+    if folder:
+        network = standalone_network(load_network(folder), settings.width)
+        weights = sha256_of(folder.weights)
+        palettes = load_palettes(folder.palettes) if folder.palettes.is_file() else {}
+    else:
+        network, weights, palettes = random_network(experiment, settings.width, settings.seed), RANDOM, {}
+    return Subject(
+        bundle_name(settings, folder), folder.name if folder else "", experiment, network, image_size, latent_size,
+        tuple(text_lengths(experiment.text_encoders)), weights, palettes,
+    )  # fmt: skip
+
+
+def _described_experiment(settings: BaseExport) -> Experiment:
+    assert settings.experiment is not None
+    return load(settings.experiment, [], Experiment).config
+
+
+def require_latent_size(experiment: Experiment, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Latent height and width for an image size in pixels.
+
+    Raises:
+        ConfigError: The network does not support this image size.
+    """
+    height, width = image_size
+    multiple = latent_factor(experiment.autoencoder) * experiment.backbone.latent_multiple
+    if min(height, width) < multiple or height % multiple or width % multiple:
+        raise ConfigError(f"size={height}x{width}: sides must be multiples of {multiple} pixels for this network")
+    return latent_sides(experiment.autoencoder, image_size)
+
+
+def bundle_name(settings: BaseExport, folder: RunFolder | None) -> str:
+    """Name of the bundle's folder: different settings give different names."""
+    source = folder.name.replace("/", "-") if folder else f"{Path(settings.experiment or '').stem}-random"
+    size = f"-{settings.size}" if settings.size else ""
+    defaults = {field.name: field.default for field in fields(settings)}
+    options = "".join(
+        f"-{name.replace('_', '')}_{str(value).replace('/', '-')}"
+        for name in settings.in_bundle_name
+        if (value := getattr(settings, name)) != defaults[name]
+    )
+    return f"{settings.export}-{source}-{settings.width:g}x{size}-{settings.precision}{options}"
+
+
+def random_network(experiment: Experiment, width: float, seed: int) -> ElasticDiT:
+    """A standalone network with random weights, the same for the same seed.
+
+    Unlike in a freshly initialized network, every weight influences the output: matrices have variance 1 / inputs,
+    norms and gates are about 1, everything else is small.
+    """
+    with torch.device("meta"):
+        network = standalone_network(ElasticDiT(experiment.backbone), width)
+    network.to_empty(device="cpu")
+    rng = generator("export", seed)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if value.ndim > 1 and not name.endswith(("offsets", "null")):
+                value.normal_(std=(value.shape[0] / value.numel()) ** 0.5, generator=rng)
+            else:
+                value.normal_(std=0.1, generator=rng)
+                if "norm" in name and name.endswith("weight"):
+                    value.add_(1)
+                if name.endswith("offsets") and len(value) == 6:
+                    value[[2, 5]] += 1
+    return network.requires_grad_(False).eval()

@@ -1,0 +1,70 @@
+"""Open an exported Core ML bundle, and ``lightning verify``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pocketdit.config.errors import InvalidValue
+from pocketdit.config.override import parse
+from pocketdit.config.typed import convert
+from pocketdit.errors import ConfigError, RunError
+from pocketdit.export.common.bundle_files import MANIFEST, TRANSFORMER
+from pocketdit.export.coreml.census import take_census
+from pocketdit.export.coreml.census_report import census_table, require_budget
+from pocketdit.export.coreml.package import Package
+from pocketdit.export.coreml.settings import CoreMLExport
+from pocketdit.export.coreml.subject import load_coreml_subject
+from pocketdit.export.coreml.verify import require_equal
+
+
+def open_packages(folder: Path) -> dict[str, Package]:
+    """All packages in a bundle, by name."""
+    return {path.stem: Package(path) for path in sorted(folder.glob("*.mlpackage"))}
+
+
+def verify_bundle(folder: Path, overrides: list[str]) -> None:
+    """Compare a bundle with the run that it was exported from, and check its budget.
+
+    Args:
+        folder: The bundle.
+        overrides: Changes to the settings that it was exported with, such as run=RUN.
+
+    Raises:
+        ConfigError: The folder is not a Core ML bundle, or an override is not valid.
+        RunError: The bundle is damaged, differs from the run or exceeds its budget.
+    """
+    manifest = _read_manifest(folder)
+    settings = _exported_settings(manifest, overrides)
+    packages = open_packages(folder)
+    if missing := [name for name in manifest["packages"] if name not in packages]:
+        names = ", ".join(f"{name}.mlpackage" for name in missing)
+        raise RunError(f"{folder}: {names} missing; export the bundle again")
+    census = take_census(packages[TRANSFORMER])
+    print(f"{census_table(census)}\n")
+    subject = load_coreml_subject(settings)
+    if subject.run == manifest["weights"]["run"] and subject.weights != manifest["weights"]["sha256"]:
+        raise RunError(
+            f"{folder}: the weights of {subject.run} have changed since this bundle was exported; export it again"
+        )
+    require_equal(packages, subject, settings)
+    require_budget(census, settings.budget)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        _ = manifest["settings"], manifest["packages"], manifest["weights"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder}: not a Core ML bundle (no valid {MANIFEST})") from error
+    return manifest
+
+
+def _exported_settings(manifest: dict[str, Any], overrides: list[str]) -> CoreMLExport:
+    """The settings that a bundle was exported with, after ``overrides``."""
+    values = manifest["settings"]
+    try:
+        for override in overrides:
+            parse(override).apply(values)
+        return convert(values, CoreMLExport, "")
+    except InvalidValue as error:
+        raise ConfigError(str(error)) from None

@@ -1,0 +1,61 @@
+"""``lightning export`` for Core ML."""
+
+import json
+import resource
+import shutil
+import time
+from pathlib import Path
+
+from pocketdit.errors import RunError
+from pocketdit.export.common.bundle_files import CENSUS, DECODER, LATENCY, MANIFEST, TRANSFORMER
+from pocketdit.export.common.bundle_folder import replace_bundle
+from pocketdit.export.common.subject import Subject
+from pocketdit.export.coreml.bundle import open_packages
+from pocketdit.export.coreml.census import take_census
+from pocketdit.export.coreml.census_report import census_table, require_budget
+from pocketdit.export.coreml.convert import convert
+from pocketdit.export.coreml.graphs import build_graphs
+from pocketdit.export.coreml.manifest import build_manifest
+from pocketdit.export.coreml.settings import CoreMLExport
+from pocketdit.export.coreml.subject import load_coreml_subject
+from pocketdit.export.coreml.verify import require_equal
+
+
+def export_coreml(settings: CoreMLExport) -> Path:
+    """Write the bundle ``out/<name>/``, print its census and its verification, and return its folder.
+
+    Raises:
+        ConfigError: The run's network does not support the settings.
+        RunError: A package cannot be converted or differs from PyTorch, and no bundle is written; or the graph exceeds
+            its budget, and the bundle is kept.
+    """
+    subject = load_coreml_subject(settings)
+    folder = settings.out / subject.name
+    with replace_bundle(folder) as temporary:
+        convert_all(subject, settings, temporary)
+        packages = open_packages(temporary)
+        censuses = {name: take_census(package) for name, package in packages.items()}
+        (temporary / CENSUS).write_text(censuses[TRANSFORMER].merged().to_json())
+        print(f"\n{census_table(censuses[TRANSFORMER])}\n")
+        comparisons = require_equal(packages, subject, settings) if settings.verify else []
+        content = build_manifest(settings, subject, packages, censuses, comparisons)
+        (temporary / MANIFEST).write_text(json.dumps(content, indent=2, default=str) + "\n")
+        if (folder / LATENCY).is_file():  # keep measurements; each record has the hash of the package it is about
+            shutil.copy(folder / LATENCY, temporary)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"peak memory {peak:.2f} GB")
+    require_budget(censuses[TRANSFORMER], settings.budget)
+    return folder
+
+
+def convert_all(subject: Subject, settings: CoreMLExport, folder: Path) -> None:
+    """Convert every graph of the bundle to a package in ``folder``. The graphs are freed on return."""
+    for name, graph in build_graphs(subject, settings).items():
+        started = time.monotonic()
+        try:
+            convert(graph, folder / f"{name}.mlpackage", settings.precision, settings.target)
+        except RunError as error:
+            if name != DECODER:
+                raise
+            raise RunError(f"{error}; export a tiny decoder instead with: decoder=RUN") from error
+        print(f"{name}: converted in {time.monotonic() - started:.1f} s")

@@ -1,0 +1,113 @@
+"""The modules of a Core ML bundle, with the inputs that their packages take."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pocketdit.encoders.contract import TextTokens
+from pocketdit.errors import ConfigError
+from pocketdit.export.common.bundle_files import DECODER, TEXT_PROJECTION, TRANSFORMER
+from pocketdit.export.common.example import noised_latents
+from pocketdit.export.common.subject import Subject
+from pocketdit.export.coreml.convert import Graph
+from pocketdit.export.coreml.settings import CoreMLExport
+from pocketdit.mobile.dit import MobileTextProjection, build_mobile
+from pocketdit.mobile.weights import TEXT_PREFIX, mobile_name
+from pocketdit.seeding import generator
+
+
+@dataclass(frozen=True)
+class Example:
+    """Inputs for one evaluation of the network.
+
+    Attributes:
+        latents: (B, C, h, w).
+        time: (B,).
+        text: What the text encoders return, per encoder.
+    """
+
+    latents: Tensor
+    time: Tensor
+    text: list[TextTokens]
+
+
+def make_example(subject: Subject, batch: int, time: float, seed: int) -> Example:
+    """Noised latents with the spread that the network sees at ``time``, and random text with padding at its end."""
+    rng = generator("example", seed, str(time))
+    spec = subject.network.spec
+    latents = noised_latents(spec, batch, subject.latent_size, time, rng)
+    text = []
+    for length, width in zip(subject.text_lengths, spec.text_inputs, strict=True):
+        unpadded = torch.randint(1, length + 1, (batch, 1), generator=rng)
+        text.append(TextTokens(torch.randn(batch, length, width, generator=rng), torch.arange(length) < unpadded))
+    return Example(latents, torch.full((batch,), time), text)
+
+
+def text_projection_inputs(text: list[TextTokens]) -> dict[str, Tensor]:
+    """The text projection's inputs by name: embeddings of every encoder, then masks."""
+    embeddings = {f"embeddings_{index}": tokens.embeddings for index, tokens in enumerate(text)}
+    return embeddings | {f"mask_{index}": tokens.mask.float() for index, tokens in enumerate(text)}
+
+
+class FlatTextProjection(nn.Module):
+    """``MobileTextProjection`` with one positional argument per tensor."""
+
+    def __init__(self, projection: MobileTextProjection) -> None:
+        super().__init__()
+        self.projection = projection
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the embeddings of every encoder, then the masks."""
+        count = len(tensors) // 2
+        return self.projection(tensors[:count], tensors[count:])  # type: ignore[no-any-return]
+
+
+class Decode(nn.Module):
+    """A decoder whose ``decode`` is the forward pass."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, h, w) -> images (B, 3, H, W) in [-1, 1]."""
+        return self.decoder.decode(latents)  # type: ignore[operator, no-any-return]
+
+
+def build_graphs(subject: Subject, settings: CoreMLExport) -> dict[str, Graph]:
+    """Build the bundle's graphs, by package name.
+
+    Raises:
+        ConfigError: The network's mobile form does not support the settings.
+    """
+    try:
+        transformer, projection = build_mobile(
+            subject.network, subject.latent_size, settings.blockwise, settings.query_chunk
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    example = make_example(subject, settings.batch, settings.times[0], settings.seed)
+    text_inputs = text_projection_inputs(example.text)
+    text, text_bias = FlatTextProjection(projection)(*text_inputs.values())
+    inputs = {"latents": example.latents, "time": example.time, "text": text, "text_bias": text_bias}
+    palettes = {mobile_name(layer): palette.values for layer, palette in subject.palettes.items()}
+    text_palettes = {layer: values for layer, values in palettes.items() if layer.startswith(TEXT_PREFIX)}
+    graphs = {
+        TEXT_PROJECTION: Graph(
+            FlatTextProjection(projection),
+            text_inputs,
+            ("text", "text_bias"),
+            palettes={layer.replace("text", "projection", 1): values for layer, values in text_palettes.items()},
+        ),
+        TRANSFORMER: Graph(
+            transformer,
+            inputs,
+            ("velocity",),
+            exact=("time",),
+            palettes={layer: values for layer, values in palettes.items() if layer not in text_palettes},
+        ),
+    }
+    if subject.decoder is not None:
+        graphs[DECODER] = Graph(Decode(subject.decoder.module), {"latents": example.latents[:1]}, ("image",))
+    return graphs

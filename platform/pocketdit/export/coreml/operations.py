@@ -1,0 +1,179 @@
+"""MIL operations in torch. Each takes its MIL parameters, under the names of MIL's reference (iOS16 to iOS18).
+
+Floating-point tensors are fp32; the interpreter rounds results to the declared type. Integers, booleans and strings are
+Python objects.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    strides: Sequence[int] = (1, 1),
+    pad_type: str = "valid",
+    pad: Sequence[int] = (0, 0, 0, 0),
+    dilations: Sequence[int] = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """Convolve x (B, C, H, W). ``pad``: top, bottom, left, right."""
+    if pad_type == "custom":
+        x = F.pad(x, (pad[2], pad[3], pad[0], pad[1]))
+    elif pad_type != "valid":
+        raise NotImplementedError(f"pad_type {pad_type}")
+    return F.conv2d(x, weight, bias, tuple(strides), 0, tuple(dilations), groups)
+
+
+def conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    strides: Sequence[int] = (1, 1),
+    pad_type: str = "valid",
+    pad: Sequence[int] = (0, 0, 0, 0),
+    dilations: Sequence[int] = (1, 1),
+    groups: int = 1,
+    output_shape: Sequence[int] | None = None,
+) -> Tensor:
+    """Transposed convolution. ``pad`` is cropped from the result; the caller checks ``output_shape``."""
+    if pad_type not in ("valid", "custom"):
+        raise NotImplementedError(f"pad_type {pad_type}")
+    full = F.conv_transpose2d(x, weight, bias, tuple(strides), 0, 0, groups, tuple(dilations))
+    top, bottom, left, right = pad if pad_type == "custom" else (0, 0, 0, 0)
+    return full[:, :, top : full.shape[2] - bottom, left : full.shape[3] - right]
+
+
+def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
+    return torch.matmul(x.mT if transpose_x else x, y.mT if transpose_y else y)
+
+
+def layer_norm(
+    x: Tensor, axes: Sequence[int], gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5
+) -> Tensor:
+    """LayerNorm over ``axes``; ``gamma`` and ``beta`` have one dimension per axis."""
+    axes = sorted(axis % x.ndim for axis in axes)
+    shape = [x.shape[axis] if axis in axes else 1 for axis in range(x.ndim)]
+    centered = x - x.mean(axes, keepdim=True)
+    out = centered * torch.rsqrt(centered.square().mean(axes, keepdim=True) + epsilon)
+    out = out if gamma is None else out * gamma.reshape(shape)
+    return out if beta is None else out + beta.reshape(shape)
+
+
+def split(x: Tensor, axis: int, num_splits: int = 0, split_sizes: Sequence[int] = ()) -> Sequence[Tensor]:
+    sizes = list(split_sizes) or [x.shape[axis] // num_splits] * num_splits
+    return x.split(sizes, axis)
+
+
+def slice_by_index(
+    x: Tensor,
+    begin: Sequence[int],
+    end: Sequence[int],
+    stride: Sequence[int] | None = None,
+    begin_mask: Sequence[bool] | None = None,
+    end_mask: Sequence[bool] | None = None,
+    squeeze_mask: Sequence[bool] | None = None,
+) -> Tensor:
+    """Slice every axis. A masked ``begin`` or ``end`` is ignored. A squeezed axis is indexed at ``begin``."""
+    unmasked = [False] * x.ndim
+    axes = zip(
+        begin, end, stride or [1] * x.ndim, begin_mask or unmasked, end_mask or unmasked, squeeze_mask or unmasked,
+        strict=True,
+    )  # fmt: skip
+    index: list[int | slice] = []
+    for first, last, step, from_start, to_end, squeezed in axes:
+        if step < 1:
+            raise NotImplementedError(f"a stride of {step}")
+        index.append(first if squeezed else slice(None if from_start else first, None if to_end else last, step))
+    return x[tuple(index)]
+
+
+def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", constant_val: float = 0.0) -> Tensor:
+    """Pad with a constant. ``pad`` has two numbers per axis, before and after, for the last axes if it is short."""
+    if mode != "constant":
+        raise NotImplementedError(f"mode {mode}")
+    pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
+    return F.pad(x, [side for pair in reversed(pairs) for side in pair], value=constant_val)
+
+
+def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
+    forms = {"EXACT": "none", "TANH_APPROXIMATION": "tanh"}
+    if mode not in forms:
+        raise NotImplementedError(f"mode {mode}")
+    return F.gelu(x, approximate=forms[mode])
+
+
+def upsample_nearest_neighbor(x: Tensor, scale_factor_height: float = 1, scale_factor_width: float = 1) -> Tensor:
+    return F.interpolate(x, scale_factor=(float(scale_factor_height), float(scale_factor_width)), mode="nearest")
+
+
+def concat(values: Sequence[Tensor], axis: int, interleave: bool = False) -> Tensor:
+    if interleave:
+        raise NotImplementedError("interleave")
+    return torch.cat(list(values), axis)
+
+
+def rsqrt(x: Tensor, epsilon: float = 1e-12) -> Tensor:
+    return torch.rsqrt(x + epsilon)
+
+
+def expand_dims(x: Tensor, axes: Sequence[int]) -> Tensor:
+    rank = x.ndim + len(axes)
+    for axis in sorted(axis % rank for axis in axes):
+        x = x.unsqueeze(axis)
+    return x
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": lambda x, y: x + y,
+    "sub": lambda x, y: x - y,
+    "mul": lambda x, y: x * y,
+    "real_div": lambda x, y: x / y,
+    "pow": lambda x, y: x**y,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+    "square": lambda x: x * x,
+    "sqrt": lambda x: x.sqrt(),
+    "rsqrt": rsqrt,
+    "abs": lambda x: x.abs(),
+    "exp": lambda x: x.exp(),
+    "cos": lambda x: x.cos(),
+    "sin": lambda x: x.sin(),
+    "tanh": lambda x: x.tanh(),
+    "sigmoid": lambda x: x.sigmoid(),
+    "silu": lambda x: F.silu(x),
+    "relu": lambda x: x.relu(),
+    "leaky_relu": lambda x, alpha: F.leaky_relu(x, alpha),
+    "gelu": gelu,
+    "clip": lambda x, alpha, beta: x.clamp(alpha, beta),
+    "softmax": lambda x, axis: x.softmax(axis),
+    "reduce_mean": lambda x, axes, keep_dims=False: x.mean(axes, keepdim=keep_dims),
+    "reduce_sum": lambda x, axes, keep_dims=False: x.sum(axes, keepdim=keep_dims),
+    "reduce_max": lambda x, axes, keep_dims=False: x.amax(axes, keepdim=keep_dims),
+    "layer_norm": layer_norm,
+    "conv": conv,
+    "conv_transpose": conv_transpose,
+    "linear": lambda x, weight, bias=None: F.linear(x, weight, bias),
+    "matmul": matmul,
+    "einsum": lambda values, equation: torch.einsum(equation, *values),
+    "cast": lambda x, dtype: x,
+    "identity": lambda x: x,
+    "reshape": lambda x, shape: x.reshape(tuple(shape)),
+    "transpose": lambda x, perm: x.permute(tuple(perm)),
+    "expand_dims": expand_dims,
+    "squeeze": lambda x, axes: x.squeeze(tuple(axes)),
+    "concat": concat,
+    "split": split,
+    "slice_by_index": slice_by_index,
+    "pad": pad,
+    "tile": lambda x, reps: x.repeat(*reps),
+    "fill": lambda shape, value=0.0: torch.full(tuple(shape), value),
+    "pixel_shuffle": lambda x, upscale_factor: F.pixel_shuffle(x, upscale_factor),
+    "pixel_unshuffle": lambda x, downscale_factor: F.pixel_unshuffle(x, downscale_factor),
+    "upsample_nearest_neighbor": upsample_nearest_neighbor,
+}

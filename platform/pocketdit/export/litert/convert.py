@@ -1,0 +1,116 @@
+"""Convert a PyTorch module to a .tflite file with LiteRT Torch, and compare it with PyTorch."""
+
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pocketdit.errors import RunError
+from pocketdit.export.common.comparison import NO_LIMIT, Comparison, Tolerance, compare
+from pocketdit.export.litert.interpreter import LiteRTModel, hide_native_output, require_litert
+from pocketdit.files import write_atomically
+
+WeightPrecision = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The result of a conversion.
+
+    Attributes:
+        path: The .tflite file.
+        seconds: Time that the conversion took.
+        bytes: Size of the file.
+        operations: Number of operations in its graph.
+        error: Largest ``max_error`` of its outputs against PyTorch.
+        snr: Smallest signal-to-noise ratio of its outputs against PyTorch, in dB.
+    """
+
+    path: Path
+    seconds: float
+    bytes: int
+    operations: int
+    error: float
+    snr: float
+
+
+def lerp_as_arithmetic(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
+    """``torch.lerp``: PyTorch's own decomposition uses an operation that LiteRT Torch does not support."""
+    return start + weight * (end - start)
+
+
+def convert(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    path: Path,
+    weights: WeightPrecision = "float32",
+    tolerance: Tolerance = NO_LIMIT,
+) -> Conversion:
+    """Convert a module, compare the file with PyTorch on this CPU, and write it to ``path`` if it is close enough.
+
+    Args:
+        module: Takes keyword arguments and returns a dictionary of tensors.
+        inputs: Example inputs. The file's signature has their names and those of the outputs.
+        path: Where the file is written.
+        weights: Precision of the weights. The runtime chooses the precision of arithmetic: fp32 on this CPU.
+        tolerance: Limit for every output.
+
+    Raises:
+        RunError: LiteRT does not support an operation, or an output is outside the tolerance; nothing is written.
+        OSError: The disk is full.
+    """
+    require_litert()
+    # The network caches tensors at its first call; during tracing those would be the tracer's.
+    with torch.no_grad():
+        expected = module.eval()(**inputs)
+    started = time.perf_counter()
+    with hide_native_output():
+        content = _lower(module, inputs, path.name, weights)
+    seconds = time.perf_counter() - started
+    conversions: list[Conversion] = []
+
+    def write_checked(temporary: Path) -> None:
+        temporary.write_bytes(content)
+        model = LiteRTModel(temporary)
+        outputs = model(inputs)
+        comparisons = [compare(name, outputs[name], value) for name, value in expected.items()]
+        require_within(tolerance, comparisons, path)
+        error, snr = max(c.max_error for c in comparisons), min(c.snr for c in comparisons)
+        conversions.append(Conversion(path, seconds, len(content), model.operations, error, snr))
+
+    write_atomically(path, write_checked)
+    return conversions[0]
+
+
+def require_within(tolerance: Tolerance, comparisons: list[Comparison], path: Path) -> None:
+    """Raise ``RunError`` for the first output outside the tolerance."""
+    for comparison in comparisons:
+        if not tolerance.accepts(comparison):
+            raise RunError(
+                f"{path.name}: LiteRT's output differs from PyTorch's, so nothing was written: "
+                f"{tolerance.describe_violation(comparison)}"
+            )
+
+
+def _lower(module: nn.Module, inputs: Mapping[str, Tensor], name: str, weights: WeightPrecision) -> bytes:
+    """The file's content. LiteRT's own writer would end the whole process if the disk is full."""
+    os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
+    import litert_torch
+    from litert_torch.fx_infra import decomp
+    from litert_torch.generative.quantize.quant_recipes import full_fp16_recipe
+
+    decomp.add_pre_convert_decomp(torch.ops.aten.lerp.Tensor, lerp_as_arithmetic)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            recipe = full_fp16_recipe() if weights == "float16" else None
+            model = litert_torch.convert(module, sample_kwargs=dict(inputs), quant_config=recipe)
+            return bytes(model.model_content())
+        except (RuntimeError, NotImplementedError) as error:
+            raise RunError(f"{name}: cannot be converted to LiteRT: {str(error).splitlines()[0]}") from error

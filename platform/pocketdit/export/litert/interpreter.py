@@ -1,0 +1,85 @@
+"""Run a .tflite file on this machine's CPU with LiteRT's interpreter (XNNPACK)."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pocketdit.errors import ConfigError, RunError
+
+
+def require_litert() -> None:
+    """Raise ``ConfigError`` if LiteRT, an optional dependency, is not installed."""
+    if missing := [name for name in ("litert_torch", "ai_edge_litert") if find_spec(name) is None]:
+        raise ConfigError(f"{missing[0]} is not installed; install it with: pip install 'pocketdit[litert]'")
+
+
+@contextmanager
+def hide_native_output() -> Iterator[None]:
+    """Hide what LiteRT and its dependencies print, compiled code included: users cannot act on it."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as devnull, redirect_stdout(devnull):
+            os.dup2(devnull.fileno(), 2)
+            yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+class LiteRTModel:
+    """A loaded .tflite file with its first signature.
+
+    Args:
+        path: The file.
+        threads: Threads of the interpreter.
+
+    Raises:
+        RunError: The file cannot be loaded.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        require_litert()
+        try:
+            with hide_native_output():
+                from ai_edge_litert.interpreter import Interpreter
+
+                self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
+                self.interpreter.allocate_tensors()
+                self.signature = self.interpreter.get_signature_runner()
+        except (RuntimeError, ValueError) as error:
+            raise RunError(f"{path}: not a complete LiteRT model: {' '.join(str(error).split())}") from error
+        self.threads = threads
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the inputs by name."""
+        return {name: tuple(map(int, d["shape"])) for name, d in self.signature.get_input_details().items()}
+
+    @property
+    def operations(self) -> int:
+        """Number of operations in the graph, before XNNPACK takes over a part of it."""
+        return sum(operation["op_name"] != "DELEGATE" for operation in self.interpreter._get_ops_details())
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run one pass. Raises ``ValueError`` for a name or shape that the file does not have."""
+        arrays = {name: value.numpy() for name, value in inputs.items()}
+        return {name: torch.from_numpy(value) for name, value in self.signature(**arrays).items()}
+
+    def milliseconds(self, inputs: Mapping[str, Tensor], runs: int, warmup: int = 1) -> list[float]:
+        """Time ``runs`` passes after ``warmup`` passes, including the copies in and out."""
+        for _ in range(warmup):
+            self(inputs)
+        measured = []
+        for _ in range(runs):
+            started = time.perf_counter()
+            self(inputs)
+            measured.append(1000 * (time.perf_counter() - started))
+        return measured

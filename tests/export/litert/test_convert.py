@@ -1,0 +1,171 @@
+"""Conversion to a .tflite file: it runs, equals PyTorch, and is written completely or not at all."""
+
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
+from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, Level
+from pocketdit.errors import ConfigError, RunError
+from pocketdit.export.common.comparison import Tolerance, compare
+from pocketdit.export.litert import interpreter
+from pocketdit.export.litert.convert import Conversion, convert
+from pocketdit.export.litert.interpreter import LiteRTModel, require_litert
+from pocketdit.export.litert.network import VELOCITY, NamedInputs, example_inputs
+from pocketdit.export.litert.settings import LiteRTRuntime
+
+SPEC = DiTSpec(
+    latent_channels=4, width=64, head_dim=8, text_inputs=(8, 12), text_width=16, text_kv_heads=2, widths=(0.5, 1.0),
+    levels=(Level(1, AdaptiveSparseAttention("assa", kv_heads=2, blocks=2, radius=0)),), latent_std=(1.5, 1, 0.5, 0.1),
+)  # fmt: skip
+TOKENS = (5, 3)
+
+
+class OneProduct(nn.Module):
+    """One matrix product, which is converted in a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(64, 64)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"y": self.map(x)}
+
+
+class Orthogonalize(nn.Module):
+    """An operation that LiteRT Torch does not support."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"y": torch.linalg.qr(x)[0]}
+
+
+@pytest.fixture(scope="session")
+def litert() -> None:
+    pytest.importorskip("litert_torch", reason="LiteRT is optional: pip install 'pocketdit[litert]'")
+
+
+@pytest.fixture(scope="session")
+def network() -> ElasticDiT:
+    """The half width of a small supernet without zero weights."""
+    torch.manual_seed(0)
+    supernet = ElasticDiT(SPEC)
+    with torch.no_grad():
+        for parameter in supernet.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return extract_subnetwork(supernet, 0.5).requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="session")
+def converted(litert: None, network: ElasticDiT, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
+    path = tmp_path_factory.mktemp("litert") / "network.tflite"
+    return convert(
+        NamedInputs(network), example_inputs(network.spec, (8, 12), TOKENS), path, tolerance=Tolerance(max_error=1e-5)
+    )
+
+
+def test_file_equals_the_network_on_other_inputs(network: ElasticDiT, converted: Conversion) -> None:
+    inputs = example_inputs(network.spec, (8, 12), TOKENS, seed=1)
+    actual = LiteRTModel(converted.path)(inputs)[VELOCITY]
+    expected = NamedInputs(network)(**inputs)[VELOCITY]
+    assert compare(VELOCITY, actual, expected).max_error < 1e-5
+    assert converted.error < 1e-5 and converted.snr > 100
+    assert converted.bytes == converted.path.stat().st_size > 4 * sum(p.numel() for p in network.parameters())
+
+
+def test_changed_weights_change_the_output(network: ElasticDiT, converted: Conversion) -> None:
+    changed = extract_subnetwork(network, 1.0)
+    with torch.no_grad():
+        changed.stages[0].blocks[0].attention.out.weight[3, 4] += 0.1  # type: ignore[union-attr, index]
+    inputs = example_inputs(network.spec, (8, 12), TOKENS)
+    with torch.no_grad():
+        expected = NamedInputs(changed)(**inputs)[VELOCITY]
+    assert compare(VELOCITY, LiteRTModel(converted.path)(inputs)[VELOCITY], expected).max_error > 1e-4
+
+
+def test_signature_has_names_and_shapes(converted: Conversion) -> None:
+    assert LiteRTModel(converted.path).inputs == {
+        "latents": (1, 4, 8, 12), "time": (1,),
+        "embeddings_0": (1, 5, 8), "mask_0": (1, 5), "embeddings_1": (1, 3, 12), "mask_1": (1, 3),
+    }  # fmt: skip
+
+
+def test_masked_text_does_not_matter(network: ElasticDiT, converted: Conversion) -> None:
+    """Changing a masked token does not change the output; changing a visible one does."""
+    model, inputs = LiteRTModel(converted.path), example_inputs(network.spec, (8, 12), TOKENS)
+    before = model(inputs)[VELOCITY]
+    inputs["embeddings_0"][:, -1] += 1
+    torch.testing.assert_close(model(inputs)[VELOCITY], before, rtol=0, atol=0)
+    inputs["embeddings_0"][:, 0] += 1
+    assert (model(inputs)[VELOCITY] - before).abs().max() > 1e-3
+
+
+def test_every_pass_is_timed(network: ElasticDiT, converted: Conversion) -> None:
+    measured = LiteRTModel(converted.path).milliseconds(example_inputs(network.spec, (8, 12), TOKENS), runs=3)
+    assert len(measured) == 3 and min(measured) > 0
+
+
+def test_half_precision_weights_halve_the_file(litert: None, tmp_path: Path) -> None:
+    inputs = {"x": torch.randn(1, 64)}
+    full, half = (
+        convert(OneProduct(), inputs, tmp_path / f"{weights}.tflite", weights) for weights in ("float32", "float16")
+    )
+    assert half.bytes < 0.7 * full.bytes
+    assert 50 < half.snr < 90 < full.snr
+
+
+def test_results_outside_the_tolerance_are_not_written(litert: None, tmp_path: Path) -> None:
+    with pytest.raises(
+        RunError, match=r"x.tflite: LiteRT's output differs from PyTorch's, so nothing was written: y: max_error is"
+    ):
+        convert(OneProduct(), {"x": torch.randn(1, 64)}, tmp_path / "x.tflite", "float16", Tolerance(max_error=1e-7))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unsupported_operations_are_named(litert: None, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"cannot be converted to LiteRT: .*qr"):
+        convert(Orthogonalize(), {"x": torch.randn(4, 4)}, tmp_path / "x.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_leaves_the_old_file(litert: None, tmp_path: Path) -> None:
+    """A limit on the file size simulates a full disk: the system rejects the write."""
+    path = tmp_path / "x.tflite"
+    path.write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            convert(OneProduct(), {"x": torch.randn(1, 64)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_other_files_are_not_models(litert: None, tmp_path: Path) -> None:
+    path = tmp_path / "x.tflite"
+    path.write_bytes(b"not a model")
+    with pytest.raises(RunError, match="not a complete LiteRT model"):
+        LiteRTModel(path)
+
+
+def test_missing_litert_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interpreter, "find_spec", lambda name: None)
+    with pytest.raises(
+        ConfigError, match=r"^litert_torch is not installed; install it with: pip install 'pocketdit\[litert\]'$"
+    ):
+        require_litert()
+
+
+def test_supernets_are_rejected() -> None:
+    with torch.device("meta"), pytest.raises(ValueError, match="the network has several widths; extract one first"):
+        NamedInputs(ElasticDiT(SPEC))
+
+
+def test_invalid_runtime_settings_are_rejected() -> None:
+    assert LiteRTRuntime(benchmark=Path("benchmark_model"), gpu=True).threads == 1
+    for wrong in ({"threads": 0}, {"passes": -1}, {"gpu": True}, {"serial": "R58"}):
+        with pytest.raises(ValueError):
+            LiteRTRuntime(**wrong)  # type: ignore[arg-type]
