@@ -1,4 +1,4 @@
-"""The cost model against arithmetic by hand, and that more work is never faster."""
+"""The cost model against manual calculations; more work is never predicted to be faster."""
 
 import math
 from dataclasses import replace
@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from pocketdit.errors import ConfigError
-from pocketdit.export.census import Census, OperationCost
+from pocketdit.export.common.census import Census, OperationCost
 from pocketdit.latency.cost import (
     Coefficients,
-    by_kind,
+    cost_kind,
     dispatches,
-    kind_of,
     memory_bytes,
     milliseconds,
+    milliseconds_by_kind,
     operation_seconds,
     streamed_bytes,
 )
@@ -24,14 +24,14 @@ COEFFICIENTS = Coefficients(stream=2.0, compute=0.5, on_chip=1000)
 CONV = OperationCost("a", "conv", (1, 8, 1, 4), flops=1_000_000_000, input_bytes=500, output_bytes=500)
 
 
-def test_arithmetic_of_convolutions_and_of_products() -> None:
+def test_arithmetic_of_convolutions_and_products() -> None:
     assert operation_seconds(CONV, DEVICE, COEFFICIENTS) == pytest.approx(1e9 / 0.5e12)
     product = replace(CONV, kind="einsum")
     assert operation_seconds(product, DEVICE, COEFFICIENTS) == pytest.approx(1e9 / (0.5e12 * PRODUCTS))
 
 
-def test_traffic_of_what_does_not_stay_on_the_chip() -> None:
-    # The larger side, 4000 bytes, streams to three quarters; so do both sides: 0.75 x 6000 bytes at 2 x 1 GB/s.
+def test_traffic_that_exceeds_the_working_set() -> None:
+    # Three quarters of the larger side, 4000 bytes, stream, and so of both sides: 0.75 x 6000 bytes at 2 x 1 GB/s.
     add = OperationCost("a", "add", (1, 1, 1, 1000), flops=1000, input_bytes=4000, output_bytes=2000)
     assert streamed_bytes(add, 1000) == pytest.approx(4500)
     assert operation_seconds(add, DEVICE, COEFFICIENTS) == pytest.approx(4500 / 2e9)
@@ -39,13 +39,13 @@ def test_traffic_of_what_does_not_stay_on_the_chip() -> None:
     assert operation_seconds(add, DEVICE, replace(COEFFICIENTS, overhead=1e-6)) == pytest.approx(4500 / 2e9 + 1e-6)
 
 
-def test_blocks_of_attention_are_worked_on_one_after_another() -> None:
+def test_attention_blocks_are_processed_one_after_another() -> None:
     softmax = OperationCost("a", "softmax", (1, 25, 10, 20), flops=0, input_bytes=10_000, output_bytes=10_000)
     assert streamed_bytes(softmax, 1000) == 0
     assert streamed_bytes(replace(softmax, shape=(1, 250, 1, 20)), 1000) == pytest.approx(0.9 * 20_000)
 
 
-def test_weights_come_from_memory_and_overlap_with_arithmetic() -> None:
+def test_reading_weights_overlaps_with_arithmetic() -> None:
     heavy = replace(CONV, weight_bytes=10_000_000)
     assert operation_seconds(heavy, DEVICE, COEFFICIENTS) == pytest.approx(10e6 / 1e9)
     assert operation_seconds(replace(heavy, flops=10**11), DEVICE, COEFFICIENTS) == pytest.approx(1e11 / 0.5e12)
@@ -57,22 +57,22 @@ def test_views_are_free() -> None:
     assert operation_seconds(replace(view, kind="transpose"), DEVICE, COEFFICIENTS) > 0
 
 
-def test_what_leaves_the_engine_pays_for_the_way() -> None:
+def test_leaving_the_engine_costs_dispatches() -> None:
     away = replace(CONV, elsewhere="FLOAT32", dtype="FLOAT32", flops=10**10)
-    assert kind_of(away) == "elsewhere"
+    assert cost_kind(away) == "elsewhere"
     assert operation_seconds(away, DEVICE, COEFFICIENTS) == pytest.approx(0.1)
-    # Away for its type alone is the time's path at the ends; what the engine has no operation for interrupts it.
+    # Operations that leave only for their type are at the graph's ends; unsupported operations interrupt the engine.
     assert dispatches(Census((away, CONV, away, CONV))) == 1
     gather = replace(CONV, kind="gather", elsewhere="gather")
     assert dispatches(Census((CONV, gather, gather, CONV, gather, CONV))) == 5
     assert dispatches(Census((CONV, replace(gather, count=4), CONV))) == 9
 
 
-def test_a_graph_takes_the_sum_of_its_operations() -> None:
+def test_latency_of_a_graph_is_the_sum_of_its_operations() -> None:
     graph = Census((replace(CONV, count=3), replace(CONV, kind="einsum")))
     expected = 3 * 2e-3 + 2e-3 / PRODUCTS + DISPATCH
     assert milliseconds(graph, DEVICE, COEFFICIENTS) == pytest.approx(1000 * expected)
-    parts = by_kind(graph, DEVICE, COEFFICIENTS)
+    parts = milliseconds_by_kind(graph, DEVICE, COEFFICIENTS)
     assert parts["convolution"] == pytest.approx(6) and parts["dispatch"] == pytest.approx(1000 * DISPATCH)
     apart = Census((CONV, CONV, CONV, replace(CONV, kind="einsum")))
     assert milliseconds(apart, DEVICE, COEFFICIENTS) == pytest.approx(1000 * expected)
@@ -86,9 +86,9 @@ def test_more_work_is_never_faster(kind: str, elsewhere: str, more: str) -> None
     before = 0.0
     for factor in (1, 1.5, 2, 10, 1000, 10**6):
         larger = replace(operation, **{more: int(factor * getattr(operation, more))})
-        now = milliseconds(Census((larger,)), DEVICE, COEFFICIENTS)
-        assert now >= before
-        before = now
+        current = milliseconds(Census((larger,)), DEVICE, COEFFICIENTS)
+        assert current >= before
+        before = current
 
 
 def test_memory_is_weights_and_the_largest_operation() -> None:

@@ -1,16 +1,15 @@
-"""Calibration finds what made the figures and leaves out what it says; the stored coefficients are its own."""
+"""The fit recovers known coefficients, and its intervals and leave-one-out errors are what they claim to be."""
 
 import math
 from dataclasses import replace
 
 import pytest
 
-from pocketdit.export.census import Census, OperationCost
-from pocketdit.latency import coefficients
-from pocketdit.latency.calibrate import CHOSEN, stored_at
+from pocketdit.export.common.census import Census, OperationCost
+from pocketdit.latency import predict
 from pocketdit.latency.cost import Coefficients, milliseconds
 from pocketdit.latency.devices import Device, find_device
-from pocketdit.latency.fit import Fit, Variant, fit, interval, leave_one_out
+from pocketdit.latency.fit import Fit, Variant, fit_coefficients, leave_one_out, prediction_interval
 from pocketdit.latency.ladder import DEVICE, MEASURED, load_census
 
 PHONE = Device("test", "test", peak=17e12, memory=60e9, gpu=2e12)
@@ -29,18 +28,18 @@ def graph(convolutions: int, maps: int) -> Census:
 GRAPHS = {"a": graph(100, 5000), "b": graph(150, 1000), "c": graph(300, 200), "d": graph(400, 10)}
 
 
-def test_the_fit_finds_the_coefficients_that_made_the_figures() -> None:
+def test_fit_recovers_the_true_coefficients() -> None:
     true = Coefficients(stream=1.7, compute=0.55)
     measured = {name: milliseconds(census, PHONE, true) for name, census in GRAPHS.items()}
-    found = fit(GRAPHS, measured, list(GRAPHS), PHONE, Variant("both", ("stream", "compute")))
-    assert found.coefficients.stream == pytest.approx(1.7, rel=1e-3)
-    assert found.coefficients.compute == pytest.approx(0.55, rel=1e-3)
-    assert found.spread < 1e-4 and found.freedom == 2
-    middle, low, high = interval(graph(200, 400), PHONE, found)
+    fitted = fit_coefficients(GRAPHS, measured, list(GRAPHS), PHONE, Variant("both", ("stream", "compute")))
+    assert fitted.coefficients.stream == pytest.approx(1.7, rel=1e-3)
+    assert fitted.coefficients.compute == pytest.approx(0.55, rel=1e-3)
+    assert fitted.spread < 1e-4 and fitted.degrees_of_freedom == 2
+    middle, low, high = prediction_interval(graph(200, 400), PHONE, fitted)
     assert low == pytest.approx(high, rel=1e-2) and low <= middle <= high
 
 
-def test_a_graphs_own_figure_does_not_touch_its_left_out_prediction() -> None:
+def test_leave_one_out_ignores_the_graphs_own_measurement() -> None:
     measured = {"a": 700.0, "b": 300.0, "c": 200.0, "d": 220.0}
     variant = Variant("stream", ("stream",))
     before = leave_one_out(GRAPHS, measured, PHONE, variant)
@@ -49,55 +48,35 @@ def test_a_graphs_own_figure_does_not_touch_its_left_out_prediction() -> None:
     assert after["a"] != pytest.approx(before["a"], rel=1e-3)
 
 
-def test_the_interval_widens_with_errors_and_with_distance() -> None:
+def test_interval_widens_with_errors_and_with_leverage() -> None:
     small = Fit(("stream",), Coefficients(stream=2.0), (0.1, -0.1, 0.0), ((1.0,),))
     large = replace(small, residuals=(0.2, -0.2, 0.0))
-    widths = [math.log(interval(GRAPHS["b"], PHONE, one)[2] / interval(GRAPHS["b"], PHONE, one)[1])
-              for one in (small, large)]  # fmt: skip
+    intervals = [prediction_interval(GRAPHS["b"], PHONE, fitted) for fitted in (small, large)]
+    widths = [math.log(high / low) for _, low, high in intervals]
     assert widths[1] == pytest.approx(2 * widths[0])
-    # All of a is streamed traffic, so it carries the coefficient's whole error; d hardly depends on it.
-    both = [interval(GRAPHS[name], PHONE, small) for name in "ad"]
+    # All of a's cost is streamed traffic, so the coefficient's error affects it fully; d hardly depends on it.
+    both = [prediction_interval(GRAPHS[name], PHONE, small) for name in "ad"]
     ends = [math.log(high / middle) for middle, _, high in both]
     assert ends[0] > 1.2 * ends[1]
 
 
-def test_stored_coefficients_are_those_of_the_ladder() -> None:
-    censuses = {name: load_census(name) for name in MEASURED}
-    found = fit(censuses, MEASURED, list(censuses), find_device(DEVICE), CHOSEN)
-    stored = coefficients.stored()
-    assert stored.free == found.free
-    assert stored.coefficients.stream == pytest.approx(found.coefficients.stream, rel=1e-3)
-    assert stored.residuals == pytest.approx(found.residuals, abs=1e-3)
-    assert stored.information[0] == pytest.approx(found.information[0], rel=1e-2)
-
-
-def test_the_model_puts_the_ladder_in_the_papers_order_of_families() -> None:
-    """Full attention on all tokens is slowest, three stages next, sparse attention fastest; and it is wrong by less
-    than a factor of 1.6 anywhere.
-    """
-    predicted = {name: coefficients.predict(load_census(name), find_device(DEVICE)).milliseconds for name in MEASURED}
+def test_predictions_rank_the_ladder_like_the_paper() -> None:
+    """Full attention is slowest, then three stages, then sparse attention. No error exceeds a factor of 1.6."""
+    predicted = {name: predict.predict(load_census(name), find_device(DEVICE)).milliseconds for name in MEASURED}
     assert predicted["a"] > predicted["b"] > max(predicted["c"], predicted["d"])
     assert predicted["d"] > predicted["c"]
     for name, paper in MEASURED.items():
         assert 1 / 1.6 < predicted[name] / paper < 1.6
 
 
-def test_a_faster_device_is_faster() -> None:
+def test_faster_devices_are_predicted_to_be_faster() -> None:
     census = load_census("d")
-    slow, fast = (coefficients.predict(census, find_device(name)).milliseconds for name in ("iphone13pro", "mac_m4"))
-    assert fast < coefficients.predict(census, find_device(DEVICE)).milliseconds < slow
+    slow, fast = (predict.predict(census, find_device(name)).milliseconds for name in ("iphone13pro", "mac_m4"))
+    assert fast < predict.predict(census, find_device(DEVICE)).milliseconds < slow
 
 
-def test_palettes_change_the_bytes_of_convolutions_alone() -> None:
-    census = replace(GRAPHS["a"], stored_bytes=300 << 20)
-    smaller = stored_at(census, 4.0)
-    assert smaller.weight_bytes == census.weight_bytes // 4
-    assert census.stored_bytes - smaller.stored_bytes == census.weight_bytes - smaller.weight_bytes
-    assert smaller.flops == census.flops and smaller.activation_bytes == census.activation_bytes
-
-
-def test_saving_and_reading_gives_the_same_fit(tmp_path, monkeypatch) -> None:
-    found = Fit(("stream",), Coefficients(stream=1.5), (0.1, -0.2), ((1.25,),))
-    coefficients.save(found, tmp_path / "coefficients.json")
-    monkeypatch.setattr(coefficients, "FILE", tmp_path / "coefficients.json")
-    assert coefficients.stored.__wrapped__() == found
+def test_saved_fit_is_read_back(tmp_path, monkeypatch) -> None:
+    fitted = Fit(("stream",), Coefficients(stream=1.5), (0.1, -0.2), ((1.25,),))
+    predict.save_fit(fitted, tmp_path / "coefficients.json")
+    monkeypatch.setattr(predict, "FILE", tmp_path / "coefficients.json")
+    assert predict.load_fit.__wrapped__() == fitted

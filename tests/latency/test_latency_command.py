@@ -1,4 +1,4 @@
-"""``lightning latency`` on a bundle of the real form, and what it says where nothing can be measured."""
+"""``lightning latency`` on a bundle, and its errors."""
 
 import inspect
 import json
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from pocketdit.commands.main import main
-from pocketdit.export.census import Census, OperationCost
-from pocketdit.latency import coefficients
+from pocketdit.export.common.census import Census, OperationCost
 from pocketdit.latency.devices import find_device
-from pocketdit.latency.records import read
+from pocketdit.latency.predict import predict
+from pocketdit.latency.records import read_records
 
 CENSUS = Census(
     (
@@ -32,48 +32,50 @@ def bundle(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_prediction_is_printed_and_kept(bundle: Path, capsys: pytest.CaptureFixture) -> None:
+def test_predictions_are_printed_and_recorded(bundle: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["latency", str(bundle)]) == 0
     out = capsys.readouterr().out
-    expected = coefficients.predict(CENSUS, find_device("iphone16promax"))
+    expected = predict(CENSUS, find_device("iphone16promax"))
     assert "predicted latency" in out and "measured latency" not in out
     assert f"{expected.milliseconds:.1f}" in out and "1024x768" in out
     assert 'lightning recommend run=elastic_pretrain/r "device=iphone16promax" size=1024x768' in out
-    (record,) = read(bundle)
+    (record,) = read_records(bundle)
     assert (record.kind, record.device, record.milliseconds) == ("predicted", "iphone16promax", expected.milliseconds)
     assert record.low < record.milliseconds < record.high
     assert main(["latency", str(bundle), "device=iphone14pro"]) == 0
     assert "uncalibrated" in capsys.readouterr().out
-    assert [record.device for record in read(bundle)] == ["iphone16promax", "iphone14pro"]
+    assert [record.device for record in read_records(bundle)] == ["iphone16promax", "iphone14pro"]
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="there it measures")
+@pytest.mark.skipif(sys.platform == "darwin", reason="measuring works on a Mac")
 @pytest.mark.parametrize("where", ["mac", "iphone"])
-def test_measuring_elsewhere_says_so_in_one_line(bundle: Path, where: str, capsys: pytest.CaptureFixture) -> None:
+def test_measuring_without_a_mac_is_an_error(bundle: Path, where: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["latency", str(bundle), f"measure={where}"]) == 1
     err = capsys.readouterr().err
     assert "needs macOS" in err and f"lightning latency {bundle}" in err and err.count("\n") == 1
-    assert read(bundle) == []
+    assert read_records(bundle) == []
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "named"),
+    ("overrides", "status", "expected"),
     [
         (["device=iphone16promx"], 2, "iphone16promax"),
         (["measure=android"], 2, "iphone"),
         (["iterations=0"], 2, "at least 1"),
-        (["measure=mac", "device=iphone16promax"], 2, "measure=mac measures no such device"),
-        (["measure=iphone", "device=mac_m4"], 2, "measure=iphone measures no such device"),
+        (["measure=mac", "device=iphone16promax"], 2, "device=iphone16promax: cannot be measured with measure=mac"),
+        (["measure=iphone", "device=mac_m4"], 2, "device=mac_m4: cannot be measured with measure=iphone"),
         (["devce=iphone16promax"], 2, "device"),
     ],
 )
-def test_wrong_words(bundle: Path, words: list[str], status: int, named: str, capsys: pytest.CaptureFixture) -> None:
-    assert main(["latency", str(bundle), *words]) == status
+def test_invalid_overrides_are_one_line_errors(
+    bundle: Path, overrides: list[str], status: int, expected: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["latency", str(bundle), *overrides]) == status
     err = capsys.readouterr().err
-    assert named in err and err.count("\n") == 1
+    assert expected in err and err.count("\n") == 1
 
 
-def test_what_is_no_bundle(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_damaged_and_missing_bundles_are_errors(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["latency", str(tmp_path / "none")]) == 1
     assert "lightning export" in capsys.readouterr().err
     (bundle / "census.json").unlink()
@@ -84,8 +86,8 @@ def test_what_is_no_bundle(bundle: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "manifest" in capsys.readouterr().err
 
 
-def test_what_is_called_of_coremltools_is_there() -> None:
-    """Measuring needs a Mac; that the names and parameters exist does not."""
+def test_coremltools_has_the_apis_that_measuring_needs() -> None:
+    """Measuring requires a Mac, but the existence of names and parameters can be checked anywhere."""
     pytest.importorskip("coremltools")
     import coremltools as ct
     from coremltools.models.compute_plan import MLComputePlan

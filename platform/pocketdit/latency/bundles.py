@@ -1,4 +1,4 @@
-"""An exported bundle as latency sees it: whose network, at which size, and the census of its graph."""
+"""Open an exported Core ML bundle for latency: its run, image size and census."""
 
 import json
 import sys
@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from pocketdit.errors import RunError
-from pocketdit.export.census import Census
-from pocketdit.export.folder import MANIFEST
-
-# Names that ``lightning export`` gives; the census is the transformer's.
-CENSUS, TRANSFORMER, DECODER = "census.json", "transformer", "decoder"
-LATENCY = "latency.jsonl"
+from pocketdit.export.common.bundle_files import CENSUS, DECODER, LATENCY, MANIFEST
+from pocketdit.export.common.census import Census
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """``run``: EXPERIMENT/RUN, empty for random weights. ``weights``: their SHA-256, empty likewise. ``size``: of the
-    picture, height and width. ``batch``: of the transformer's inputs.
+    """A Core ML bundle.
+
+    Attributes:
+        folder: Where it is.
+        run: The run's full name, EXPERIMENT/RUN. Empty for random weights.
+        weights: SHA-256 of the run's weights. Empty for random weights.
+        width: Width of the sub-network.
+        size: Image height and width in pixels.
+        batch: Batch size of the transformer's inputs.
     """
 
     folder: Path
@@ -31,40 +34,42 @@ class Bundle:
 
     @property
     def size_text(self) -> str:
+        """Image size as HEIGHTxWIDTH."""
         return f"{self.size[0]}x{self.size[1]}"
 
-    def batch_of(self, name: str) -> int:
-        """A decoder takes one picture at a time."""
-        return 1 if name == DECODER else self.batch
+    def batch_of(self, package: str) -> int:
+        """Batch size of a package. The decoder takes one image at a time."""
+        return 1 if package == DECODER else self.batch
 
-    def package(self, name: str) -> Path:
-        """``RunError`` where the bundle has none of this name."""
-        path = self.folder / f"{name}.mlpackage"
+    def path_of(self, package: str) -> Path:
+        """Path of a package. Raises ``RunError`` if the bundle does not contain it."""
+        path = self.folder / f"{package}.mlpackage"
         if not path.is_dir():
-            raise RunError(f"{self.folder} holds no {path.name}; export it again")
+            raise RunError(f"{self.folder}: {path.name} is missing; export the bundle again")
         return path
 
-    def has(self, name: str) -> bool:
-        return (self.folder / f"{name}.mlpackage").is_dir()
+    def has(self, package: str) -> bool:
+        """Whether the bundle contains a package."""
+        return (self.folder / f"{package}.mlpackage").is_dir()
 
     def census(self) -> Census:
-        """Of the transformer. ``RunError`` where it cannot be read."""
+        """Census of the transformer. Raises ``RunError`` if it cannot be read."""
         file = self.folder / CENSUS
         try:
             return Census.from_json(file.read_text())
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{file}: no census of an exported graph ({error}); export it again") from error
+            raise RunError(f"{file}: not a readable census ({error}); export the bundle again") from error
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """``RunError`` where the folder is no exported bundle."""
+    """Read a bundle's manifest. Raises ``RunError`` if the folder is not a Core ML bundle."""
     file = folder / MANIFEST
     try:
         content: dict[str, Any] = json.loads(file.read_text())
         if "packages" not in content and "file" in content:
             raise RunError(
-                f"{folder} holds {content['file']} and no Core ML packages; its latency is in {LATENCY}, and on a "
-                "phone by lightning export experiments/export/litert.yaml litert.benchmark=..."
+                f"{folder}: contains {content['file']}, not Core ML packages; its latency is in {LATENCY}, and is "
+                "measured on a phone with: lightning export experiments/export/litert.yaml litert.benchmark=..."
             )
         image = content["image"]
         return Bundle(
@@ -76,19 +81,19 @@ def open_bundle(folder: Path) -> Bundle:
             int(content["settings"]["batch"]),
         )
     except OSError as error:
-        raise RunError(f"{folder} is no exported bundle (no {MANIFEST}); make one with: lightning export") from error
+        raise RunError(f"{folder}: not an export bundle (no {MANIFEST}); create one with: lightning export") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file}: not a bundle's manifest ({error!r}); export it again") from error
+        raise RunError(f"{file}: not a valid manifest ({error!r}); export the bundle again") from error
 
 
-def bundles_of(exports: Path, run: str, size: tuple[int, int]) -> Iterator[Bundle]:
-    """A run's bundles for a picture size, the newest first."""
+def find_bundles(exports: Path, run: str, size: tuple[int, int]) -> Iterator[Bundle]:
+    """Yield a run's bundles for an image size, newest first. Bundles that cannot be read are reported and skipped."""
     files = [file for file in exports.glob(f"*/{MANIFEST}") if not file.parent.name.startswith(".")]
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:
             bundle = open_bundle(file.parent)
-        except RunError as error:  # of another run as likely as not
-            print(f"left out: {error}", file=sys.stderr)
+        except RunError as error:
+            print(f"skipped: {error}", file=sys.stderr)
             continue
         if bundle.run == run and bundle.size == size:
             yield bundle

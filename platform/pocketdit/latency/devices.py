@@ -1,19 +1,19 @@
-"""Devices as data: what is published about them, and where. Only the iPhone 16 Pro Max has measurements behind it."""
+"""Published figures about devices, with sources. The cost model is calibrated on the iPhone 16 Pro Max only."""
 
 from dataclasses import dataclass
 
 from pocketdit.config.errors import did_you_mean_or_all
 from pocketdit.errors import ConfigError
 
-# What the Neural Engines have in common, measured by third parties on Macs that have the same engines:
+# Figures that all Neural Engines share, measured by third parties on Macs with the same engines:
 #
-# ON_CHIP    bytes that an operation's tensors may take before they stream through memory (M1;
-#            ane-guide.readthedocs.io, part 3, chapter 9, "Roofline"). The measured cliff is gradual (M4; maderix,
-#            "Inside the M4 Apple Neural Engine, Part 2").
-# SUSTAINED  share of the peak that convolutions of a deep graph reach (M4; maderix, the same).
-# PRODUCTS   rate of products of two activations over that of convolutions: 10.2 and 18.8 TFLOP/s (M5 Pro;
-#            aneforge's measurements, quoted in github.com/aosama/astronomical, issue 540).
-# DISPATCH   seconds for a program to start (M1; the guide's chapter 9; 0.1 ms on the M4).
+# ON_CHIP    Bytes of an operation's tensors above which they stream through memory (M1; ane-guide.readthedocs.io,
+#            part 3, chapter 9, "Roofline"). The measured transition is gradual (M4; maderix, "Inside the M4 Apple
+#            Neural Engine, Part 2").
+# SUSTAINED  Share of the peak that convolutions of a deep graph reach (M4; maderix, same article).
+# PRODUCTS   Rate of products of two activations relative to convolutions: 10.2 and 18.8 TFLOP/s (M5 Pro; aneforge's
+#            measurements, quoted in github.com/aosama/astronomical, issue 540).
+# DISPATCH   Seconds to start a program (M1; the guide's chapter 9; 0.1 ms on the M4).
 ON_CHIP = 2 * 2**20
 SUSTAINED = 0.94
 PRODUCTS = 10.2 / 18.8
@@ -22,9 +22,17 @@ DISPATCH = 0.23e-3
 
 @dataclass(frozen=True)
 class Device:
-    """``peak``: fp16 FLOP/s of the Neural Engine, half of Apple's TOPS from the A17 on, which count int8 (M4: 38 TOPS
-    are 19 TFLOP/s in fp16; maderix). ``memory``: nominal bytes/s. ``gpu``: FLOP/s in fp32, for what leaves the engine.
-    ``calibrated``: whether the cost model was fitted to measurements on it; others are scaled by these figures.
+    """A device with a Neural Engine.
+
+    Attributes:
+        name: The name that users write.
+        title: The name for tables and plots.
+        peak: fp16 FLOP/s of the Neural Engine. From the A17 on this is half of Apple's TOPS, which count int8 (M4:
+            38 TOPS are 19 TFLOP/s in fp16; maderix).
+        memory: Nominal bandwidth of memory in bytes/s.
+        gpu: fp32 FLOP/s of the GPU, for operations that leave the engine.
+        calibrated: Whether the cost model was fitted to measurements on this device. Predictions for other devices are
+            scaled by these figures.
     """
 
     name: str
@@ -52,7 +60,7 @@ DEVICES = {
 
 
 def find_device(name: str) -> Device:
-    """``ConfigError`` with the nearest name where there is none."""
+    """Look up a device. Raises ``ConfigError`` with the nearest name if it is unknown."""
     if name not in DEVICES:
-        raise ConfigError(f"device={name}: no such device{did_you_mean_or_all(name, DEVICES)}")
+        raise ConfigError(f"device={name}: unknown device{did_you_mean_or_all(name, DEVICES)}")
     return DEVICES[name]

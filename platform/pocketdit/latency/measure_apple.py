@@ -1,6 +1,6 @@
-"""Latency on Apple devices by coremltools' own benchmarker: this Mac, or an iPhone that is connected to it.
+"""Measure latency on Apple devices with coremltools' benchmarker: on this Mac, or on an iPhone connected to it.
 
-Needs macOS; for an iPhone Xcode 16 and a development team, too, which sign the app that runs packages on the phone.
+Requires macOS. An iPhone also requires Xcode 16 and a development team, which signs the app that runs the packages.
 """
 
 import asyncio
@@ -12,40 +12,41 @@ from typing import Any
 
 from pocketdit.errors import RunError
 from pocketdit.latency.bundles import Bundle
-from pocketdit.latency.records import LatencyRecord, content_hash, measured, this_system
+from pocketdit.latency.records import LatencyRecord, content_hash, measurement, system_name
 from pocketdit.latency.settings import Latency
 
 
-def measure(bundle: Bundle, name: str, settings: Latency) -> LatencyRecord:
-    """Time a package of the bundle with random inputs, one evaluation before those that count.
+def measure(bundle: Bundle, package: str, settings: Latency) -> LatencyRecord:
+    """Time a package of the bundle with random inputs, after one warm-up evaluation.
 
-    ``RunError`` where this is no Mac, no iPhone is connected, or Core ML refuses the package.
+    Raises:
+        RunError: This is not a Mac, no iPhone is connected, or Core ML rejects the package.
     """
     if sys.platform != "darwin":
         raise RunError(
-            f"measure={settings.measure} needs macOS with Core ML, this is {this_system()}; "
-            f"predict instead: lightning latency {bundle.folder}"
+            f"measure={settings.measure}: needs macOS with Core ML, but this is {system_name()}; "
+            f"predict the latency instead with: lightning latency {bundle.folder}"
         )
-    path = bundle.package(name)
+    path = bundle.path_of(package)
     try:
-        samples, own_name, system = asyncio.run(_timed(path, settings))
+        samples, device_name, system = asyncio.run(_time_package(path, settings))
     except RunError:
         raise
-    except Exception as error:  # Core ML's, devicectl's and Xcode's errors have no common type
-        raise RunError(f"{path}: not measured: {' '.join(str(error).split())}") from error
-    where = settings.device or own_name
-    return measured(samples, name, content_hash(path), where, system, settings.units, bundle.batch_of(name),
-                    bundle.size_text, own_name if where != own_name else "")  # fmt: skip
+    except Exception as error:  # the errors of Core ML, devicectl and Xcode have no common type
+        raise RunError(f"{path}: the measurement failed: {' '.join(str(error).split())}") from error
+    device = settings.device or device_name
+    return measurement(samples, package, content_hash(path), device, system, settings.units, bundle.batch_of(package),
+                       bundle.size_text, device_name if device != device_name else "")  # fmt: skip
 
 
-async def _timed(path: Path, settings: Latency) -> tuple[list[float], str, str]:
-    """Milliseconds of every evaluation, what the device calls itself, its system."""
+async def _time_package(path: Path, settings: Latency) -> tuple[list[float], str, str]:
+    """Milliseconds per evaluation, the device's own name, and its system."""
     import coremltools as ct
     from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
 
     device, name, system = await _iphone(settings.team) if settings.measure == "iphone" else _this_mac()
-    # A phone loads the package itself; here it is only read.
     units = ct.ComputeUnit[settings.units]
+    # An iPhone loads the package itself, so it need not be loaded here.
     model = ct.models.MLModel(str(path), compute_units=units, skip_model_load=device is not None)
     timing = await MLModelBenchmarker(model, device).benchmark_predict(iterations=settings.iterations, warmup=True)
     return list(timing.samples), name, system
@@ -55,27 +56,29 @@ def _this_mac() -> tuple[None, str, str]:
     chip = subprocess.run(
         ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=True
     )
-    return None, chip.stdout.strip(), this_system()
+    return None, chip.stdout.strip(), system_name()
 
 
 async def _iphone(team: str) -> tuple[Any, str, str]:
-    """The connected iPhone with the app that runs packages on it; its name; its system."""
+    """The connected iPhone, with the app that runs packages installed; its name; its system."""
     from coremltools.models.ml_program.experimental.remote_device import AppSigningCredentials, Device, DeviceType
 
     if not team:
-        raise RunError("measure=iphone signs an app for the phone: add team=YOUR_APPLE_DEVELOPMENT_TEAM")
+        raise RunError("measure=iphone: needs a signed app on the phone; add team=YOUR_APPLE_DEVELOPMENT_TEAM")
     connected = Device.get_connected_devices(DeviceType.IPHONE)
     if not connected:
-        raise RunError("no iPhone is connected, unlocked and in developer mode (xcrun devicectl list devices)")
+        raise RunError(
+            "measure=iphone: no iPhone is connected, unlocked and in developer mode (see xcrun devicectl list devices)"
+        )
     phone = connected[0]
-    ready = await phone.prepare_for_model_debugging(
-        credentials=AppSigningCredentials(development_team=team, bundle_identifier="org.elasticdit.runner")
+    prepared = await phone.prepare_for_model_debugging(
+        credentials=AppSigningCredentials(development_team=team, bundle_identifier="org.pocketdit.runner")
     )
-    return ready, phone.name, f"iOS {phone.os_version}"
+    return prepared, phone.name, f"iOS {phone.os_version}"
 
 
-def compute_plan(path: Path, units: str) -> dict[str, float]:
-    """Share of Core ML's estimated cost by the device that it prefers for the operations; on this Mac."""
+def cost_by_compute_unit(path: Path, units: str) -> dict[str, float]:
+    """Share of Core ML's estimated cost per compute unit that this Mac prefers for the operations."""
     import coremltools as ct
     from coremltools.models.compute_plan import MLComputePlan
 

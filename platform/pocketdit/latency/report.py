@@ -1,72 +1,74 @@
-"""``lightning latency``: a bundle's records, predicted or measured, as the tables that the command prints."""
+"""``lightning latency``: predict or measure a bundle, and print the tables of its records."""
 
-from pocketdit.export.census import Census
-from pocketdit.latency.bundles import CENSUS, DECODER, TRANSFORMER, Bundle
-from pocketdit.latency.coefficients import COVERS, predict
-from pocketdit.latency.cost import KINDS, memory_bytes
+from pocketdit.export.common.bundle_files import CENSUS, DECODER, TRANSFORMER
+from pocketdit.export.common.census import Census
+from pocketdit.latency.bundles import Bundle
+from pocketdit.latency.cost import COST_KINDS, memory_bytes
 from pocketdit.latency.devices import Device, find_device
 from pocketdit.latency.ladder import DEVICE, SMALLEST
-from pocketdit.latency.records import LatencyRecord, add, content_hash, now, read, tables
+from pocketdit.latency.predict import SPREAD, predict
+from pocketdit.latency.records import LatencyRecord, add_record, content_hash, latency_tables, read_records, timestamp
 from pocketdit.latency.settings import Latency
 
-UNCALIBRATED = "uncalibrated: scaled from the iPhone 16 Pro Max by published figures, the interval does not cover that"
-EXTRAPOLATED = "far smaller than the graphs that the model was fitted to: dispatch and what else is fixed may be more"
+UNCALIBRATED = "uncalibrated: scaled from the iPhone 16 Pro Max by published figures; the interval does not cover this"
+EXTRAPOLATED = "far smaller than the graphs of the fit; dispatch and other fixed costs may be larger than predicted"
 
 
-def doubts(census: Census, device: Device) -> str:
-    """What the interval of a prediction does not cover; empty where it covers what is known."""
-    found = [] if device.calibrated else [UNCALIBRATED]
+def prediction_caveats(census: Census, device: Device) -> str:
+    """Known errors that the prediction interval does not cover. Empty if there are none."""
+    caveats = [] if device.calibrated else [UNCALIBRATED]
     if census.flops < SMALLEST / 10:
-        found.append(EXTRAPOLATED)
-    return "; ".join(found)
+        caveats.append(EXTRAPOLATED)
+    return "; ".join(caveats)
 
 
-def censuses(bundle: Bundle) -> dict[str, Census]:
-    """Of the transformer, and of the decoder where the bundle has one."""
-    found = {TRANSFORMER: bundle.census()}
+def bundle_censuses(bundle: Bundle) -> dict[str, Census]:
+    """Censuses of the transformer and, if the bundle contains one, of the decoder."""
+    censuses = {TRANSFORMER: bundle.census()}
     if bundle.has(DECODER):
-        # Slow, and noisy on Linux: only for a package that is there.
-        from pocketdit.export import census
-        from pocketdit.export.package import Package
+        # Importing coremltools is slow, and prints warnings on Linux.
+        from pocketdit.export.coreml.census import take_census
+        from pocketdit.export.coreml.package import Package
 
-        found[DECODER] = census.take(Package(bundle.package(DECODER)))
-    return found
+        censuses[DECODER] = take_census(Package(bundle.path_of(DECODER)))
+    return censuses
 
 
-def predicted(bundle: Bundle, what: str, census: Census, device: Device) -> LatencyRecord:
-    """One evaluation on the Neural Engine; the hash is of the census's file, or of the package."""
-    found = predict(census, device)
-    source = bundle.folder / CENSUS if what == TRANSFORMER else bundle.package(what)
+def predicted_record(bundle: Bundle, package: str, census: Census, device: Device) -> LatencyRecord:
+    """Predict one evaluation on the Neural Engine. The hash is the census file's for the transformer."""
+    prediction = predict(census, device)
+    source = bundle.folder / CENSUS if package == TRANSFORMER else bundle.path_of(package)
     return LatencyRecord(
-        what, content_hash(source), "predicted", device.name, "", "CPU_AND_NE", bundle.batch_of(what), bundle.size_text,
-        found.milliseconds, found.low, found.high, COVERS, 0, now(), doubts(census, device),
+        package, content_hash(source), "predicted", device.name, "", "CPU_AND_NE", bundle.batch_of(package),
+        bundle.size_text, prediction.milliseconds, prediction.low, prediction.high, SPREAD, 0, timestamp(),
+        prediction_caveats(census, device),
     )  # fmt: skip
 
 
 def predict_bundle(bundle: Bundle, settings: Latency) -> str:
-    """Records a prediction for every package and returns all records' tables, with where the time goes."""
+    """Record a prediction for every package. Returns the tables of all records and the shares of each kind of cost."""
     device = find_device(settings.device or DEVICE)
     lines = []
-    for what, census in censuses(bundle).items():
-        add(bundle.folder, predicted(bundle, what, census, device))
+    for package, census in bundle_censuses(bundle).items():
+        add_record(bundle.folder, predicted_record(bundle, package, census, device))
         times = predict(census, device).by_kind
-        shares = ", ".join(f"{kind} {100 * times[kind] / sum(times.values()):.0f} %" for kind in KINDS
-                           if times[kind] > 0.005 * sum(times.values()))  # fmt: skip
-        lines.append(f"{what}: {shares}; at least {memory_bytes(census) / 1e6:.0f} MB of memory")
-    return "\n".join([tables(read(bundle.folder)), "", *lines])
+        total = sum(times.values())
+        shares = ", ".join(f"{kind} {times[kind] / total:.0%}" for kind in COST_KINDS if times[kind] > 0.005 * total)
+        lines.append(f"{package}: {shares}; needs at least {memory_bytes(census) / 1e6:.0f} MB of memory")
+    return "\n".join([latency_tables(read_records(bundle.folder)), "", *lines])
 
 
 def measure_bundle(bundle: Bundle, settings: Latency) -> str:
-    """Measures every package and returns all records' tables, on a Mac with where the transformer runs."""
-    from pocketdit.latency.measure_apple import compute_plan, measure
+    """Measure every package. Returns the tables of all records and, on a Mac, the compute units of the transformer."""
+    from pocketdit.latency.measure_apple import cost_by_compute_unit, measure
 
     if settings.device:
         find_device(settings.device)
-    for what in (TRANSFORMER, DECODER):
-        if what == TRANSFORMER or bundle.has(what):
-            add(bundle.folder, measure(bundle, what, settings))
-    text = tables(read(bundle.folder))
+    for package in (TRANSFORMER, DECODER):
+        if package == TRANSFORMER or bundle.has(package):
+            add_record(bundle.folder, measure(bundle, package, settings))
+    text = latency_tables(read_records(bundle.folder))
     if settings.measure == "mac":
-        shares = compute_plan(bundle.package(TRANSFORMER), settings.units)
-        text += "\n\n" + ", ".join(f"{unit} {share:.0%}" for unit, share in shares.items()) + " of the estimated cost"
+        shares = cost_by_compute_unit(bundle.path_of(TRANSFORMER), settings.units)
+        text += "\n\nestimated cost by compute unit: " + ", ".join(f"{unit} {s:.0%}" for unit, s in shares.items())
     return text

@@ -1,4 +1,4 @@
-"""The census without an export equals what the network computes, and that of an exported graph where it matters."""
+"""The traced census agrees with PyTorch's FLOP counter and with the census of an exported graph."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAtten
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.latency.ladder import load_census
-from pocketdit.latency.traced import traced
+from pocketdit.latency.traced_census import trace_census
 from pocketdit.mobile.dit import MobileDiT
 from tests.conftest import ROOT
 
@@ -23,18 +23,18 @@ SPEC = DiTSpec(
 
 
 @pytest.mark.parametrize("blockwise", ["batched", "loop"])
-def test_arithmetic_is_what_pytorch_counts(blockwise: str) -> None:
-    census = traced(SPEC, 1.0, (16, 16), 7, blockwise=blockwise, query_chunk=16)
+def test_flops_equal_pytorchs_count(blockwise: str) -> None:
+    census = trace_census(SPEC, 1.0, (16, 16), 7, blockwise=blockwise, query_chunk=16)
     network = MobileDiT(DiTSpec(**{**vars(SPEC), "widths": (1.0,)}), (16, 16), blockwise, 16).to("meta")
-    given = [torch.empty(shape, device="meta") for shape in ((1, 4, 16, 16), (1,), (1, 64, 1, 7), (1, 7, 1, 1))]
+    inputs = [torch.empty(shape, device="meta") for shape in ((1, 4, 16, 16), (1,), (1, 64, 1, 7), (1, 7, 1, 1))]
     with FlopCounterMode(display=False) as counter:
-        network(*given)
+        network(*inputs)
     ours = sum(o.flops for o in census.operations if o.kind in ("conv", "conv_transpose", "einsum"))
     assert ours == counter.get_total_flops()
 
 
-def test_weights_are_all_weights_in_fp16() -> None:
-    census = traced(SPEC, 0.5, (16, 16), 7)
+def test_weight_bytes_are_those_of_fp16() -> None:
+    census = trace_census(SPEC, 0.5, (16, 16), 7)
     with torch.device("meta"):
         network = MobileDiT(DiTSpec(**{**vars(SPEC), "width": 64, "widths": (1.0,)}), (16, 16))
     convolutions = sum(o.weight_bytes for o in census.operations if o.kind in ("conv", "conv_transpose"))
@@ -43,15 +43,15 @@ def test_weights_are_all_weights_in_fp16() -> None:
     assert census.stored_bytes == 2 * sum(p.numel() for p in (*network.parameters(), *network.buffers()))
 
 
-def test_a_narrower_network_is_smaller() -> None:
-    small, large = (traced(SPEC, width, (16, 16), 7) for width in (0.5, 1.0))
+def test_narrower_networks_cost_less() -> None:
+    small, large = (trace_census(SPEC, width, (16, 16), 7) for width in (0.5, 1.0))
     assert small.flops < large.flops and small.weight_bytes < large.weight_bytes
 
 
 @pytest.mark.slow
-def test_it_agrees_with_the_exported_ladder() -> None:
+def test_traced_census_agrees_with_exported_ladder() -> None:
     spec = load(ROOT / "experiments" / "paper" / "ladder_d.yaml", [], Experiment).config.backbone
-    ours, exported = traced(spec, 1.0, (128, 128), 78, blockwise="batched", query_chunk=1024), load_census("d")
+    ours, exported = trace_census(spec, 1.0, (128, 128), 78, blockwise="batched", query_chunk=1024), load_census("d")
     assert ours.flops == pytest.approx(exported.flops, rel=1e-3)
     assert ours.weight_bytes == pytest.approx(exported.weight_bytes, rel=1e-3)
     assert ours.activation_bytes == pytest.approx(exported.activation_bytes, rel=0.02)

@@ -1,7 +1,7 @@
-"""The census of a network's mobile form without exporting it: its functions, recorded on the meta device in seconds.
+"""Take the census of a network's mobile form without exporting it, by tracing it on the meta device in seconds.
 
-An exported bundle's own census is the better one (it counts what the converter made of the functions); this one serves
-where no bundle exists yet.
+The census of an exported bundle is more exact, because it counts what the converter makes of the functions. This one
+is for networks without a bundle.
 """
 
 import math
@@ -14,34 +14,42 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from pocketdit.backbones.spec import DiTSpec
-from pocketdit.export.census import MOVES, Census, OperationCost
+from pocketdit.export.common.census import DATA_MOVEMENT, Census, OperationCost
 from pocketdit.mobile.dit import MobileDiT
 
-# Core ML's names of PyTorch's functions, where they differ.
+# Core ML's names for PyTorch functions, if they differ.
 _KINDS = {
     "conv2d": "conv", "conv_transpose2d": "conv_transpose", "mean": "reduce_mean", "cat": "concat", "chunk": "split",
     "flatten": "reshape", "view": "reshape", "getitem": "slice_by_index", "_pad": "pad", "square": "mul",
     "rsub": "sub", "radd": "add", "rmul": "mul", "div": "real_div", "truediv": "real_div", "unsqueeze": "expand_dims",
 }  # fmt: skip
-_MATRIX = {"conv", "conv_transpose", "einsum"}
 
 
-def traced(spec: DiTSpec, width: float, size: tuple[int, int], tokens: int, **form: Any) -> Census:
-    """The census of one denoising step of a sub-network, in fp16.
+def trace_census(
+    spec: DiTSpec, width: float, latent_size: tuple[int, int], text_tokens: int, **mobile_options: Any
+) -> Census:
+    """Take the census of one evaluation of a sub-network in fp16.
 
-    ``size``: of the latents (height, width). ``tokens``: of the text, with the learned one. ``form``: as
-    ``MobileDiT`` takes them. ``ValueError`` where the network does not take the size.
+    Args:
+        spec: The supernet.
+        width: Width of the sub-network.
+        latent_size: Latent height and width.
+        text_tokens: Number of text tokens, including the learned one.
+        mobile_options: Options of ``MobileDiT``.
+
+    Raises:
+        ValueError: The network does not support the size.
     """
-    standalone = replace(spec, width=spec.hidden(width), widths=(1.0,))
+    standalone = replace(spec, width=spec.hidden_size(width), widths=(1.0,))
     with torch.device("meta"):
-        network = MobileDiT(standalone, size, **form).half().to("meta")
+        network = MobileDiT(standalone, latent_size, **mobile_options).half().to("meta")
         inputs = [
             torch.empty(shape, dtype=torch.float16)
             for shape in (
-                (1, spec.latent_channels, *size),
+                (1, spec.latent_channels, *latent_size),
                 (1,),
-                (1, spec.text_width, 1, tokens),
-                (1, tokens, 1, 1),
+                (1, spec.text_width, 1, text_tokens),
+                (1, text_tokens, 1, 1),
             )
         ]
     constants = [*network.parameters(), *network.buffers()]
@@ -51,7 +59,7 @@ def traced(spec: DiTSpec, width: float, size: tuple[int, int], tokens: int, **fo
 
 
 class _Recorder(TorchFunctionMode):
-    """Records every function that returns tensors; nested ones count with the outermost."""
+    """Records every function that returns tensors. Nested calls count with the outermost one."""
 
     def __init__(self, constants: set[int]) -> None:
         super().__init__()
@@ -63,22 +71,22 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         outputs = list(_tensors(result))
-        given = list(_tensors((*args, *(kwargs or {}).values())))
-        # Properties such as shape give no tensor, tables that are built in __init__ are no part of the graph.
-        if outputs and given:
-            self.operations.append(self.cost(func.__name__, args, given, outputs))
+        inputs = list(_tensors((*args, *(kwargs or {}).values())))
+        # Properties such as shape return no tensor, and functions without tensor inputs are not part of the graph.
+        if outputs and inputs:
+            self.operations.append(self.cost(func.__name__, args, inputs, outputs))
         return result
 
-    def cost(self, function: str, args: tuple[Any, ...], given: list[Tensor], outputs: list[Tensor]) -> OperationCost:
+    def cost(self, function: str, args: tuple[Any, ...], inputs: list[Tensor], outputs: list[Tensor]) -> OperationCost:
         kind = function.strip("_")
         kind = _KINDS.get(kind, kind)
-        weights = [value for value in given if id(value) in self.constants]
+        weights = [value for value in inputs if id(value) in self.constants]
         return OperationCost(
             name=f"{kind}_{len(self.operations)}",
             kind=kind,
             shape=tuple(outputs[0].shape),
-            flops=_flops(kind, args, given, outputs[0]),
-            input_bytes=sum(value.nbytes for value in given if id(value) not in self.constants),
+            flops=_flops(kind, args, inputs, outputs[0]),
+            input_bytes=sum(value.nbytes for value in inputs if id(value) not in self.constants),
             output_bytes=sum(value.nbytes for value in outputs),
             weight_bytes=sum(value.nbytes for value in weights),
             weight_bits=16.0 if weights else 0.0,
@@ -93,23 +101,23 @@ def _tensors(values: Any) -> Iterable[Tensor]:
             yield from _tensors(value)
 
 
-def _flops(kind: str, args: tuple[Any, ...], given: list[Tensor], output: Tensor) -> int:
-    """As ``export.census`` counts them."""
+def _flops(kind: str, args: tuple[Any, ...], inputs: list[Tensor], output: Tensor) -> int:
+    """Count FLOPs like ``export.coreml.census``."""
     match kind:
         case "conv":
-            return 2 * output.numel() * math.prod(given[1].shape[1:])
+            return 2 * output.numel() * math.prod(inputs[1].shape[1:])
         case "conv_transpose":
-            return 2 * given[0].numel() * math.prod(given[1].shape[1:])
+            return 2 * inputs[0].numel() * math.prod(inputs[1].shape[1:])
         case "einsum":
             labels = args[0].split("->")[0].split(",")
-            sides = {name: side for names, value in zip(labels, given, strict=True)
+            sides = {name: side for names, value in zip(labels, inputs, strict=True)
                      for name, side in zip(names, value.shape, strict=True)}  # fmt: skip
             return 2 * math.prod(sides.values())
         case "softmax":
             return 4 * output.numel()
         case "reduce_mean":
-            return given[0].numel()
-        case _ if kind in MOVES:
+            return inputs[0].numel()
+        case _ if kind in DATA_MOVEMENT:
             return 0
         case _:
             return output.numel()

@@ -1,0 +1,51 @@
+"""``lightning recommend``. Nothing heavy is imported before it is needed."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pocketdit.latency.quality import EvaluatedScore
+
+
+def add_recommend(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb to the command line."""
+    recommend = verbs.add_parser(
+        "recommend",
+        help="recommend a width and number of steps within a budget",
+        description="Choose the width and number of steps with the best recorded quality within a budget.",
+    )
+    recommend.add_argument(
+        "overrides", nargs="*", metavar="key=value",
+        help="run=RUN, device=iphone16promax, and limits: budget=400ms (per denoising step with guidance), image=2s "
+        "(all steps and the decoder), memory=1.5GB; optionally metric=NAME, size=1024x1024",
+    )  # fmt: skip
+    recommend.set_defaults(call=call_recommend)
+
+
+def call_recommend(args: argparse.Namespace) -> None:
+    """Read the results of all evaluations and recommend an operating point."""
+    from pocketdit.latency.settings import Recommend, parse_settings
+
+    settings = parse_settings(args.overrides, Recommend)
+    from pocketdit.export.coreml.dependency import silence_coremltools
+    from pocketdit.latency.recommend import recommend
+
+    silence_coremltools()
+    recommend(settings, read_scores(settings.evaluations))
+
+
+def read_scores(folder: Path) -> list["EvaluatedScore"]:
+    """Read the overall scores from all results of evaluations in a folder, oldest first."""
+    from evaluation.report import results
+    from pocketdit.latency.quality import EvaluatedScore
+
+    files = sorted(folder.rglob("results.json"), key=lambda file: file.stat().st_mtime)
+    return [
+        EvaluatedScore(
+            report.evaluation, result.metric, result.higher_is_better, overall.value, overall.samples, report.made
+        )
+        for report in map(results.load, files)
+        for result in report.results
+        if (overall := result.scores.get("overall"))
+    ]

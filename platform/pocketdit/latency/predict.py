@@ -1,0 +1,64 @@
+"""Predictions with the calibrated cost model.
+
+``coefficients.json`` is written by ``python -m benchmarks.latency_calibration --save``.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pocketdit.export.common.census import Census
+from pocketdit.files import write_atomically
+from pocketdit.latency.cost import Coefficients, CostKind, milliseconds_by_kind
+from pocketdit.latency.devices import Device
+from pocketdit.latency.fit import COVERAGE, Fit, prediction_interval
+
+FILE = Path(__file__).parent / "coefficients.json"
+SPREAD = f"{COVERAGE:.0%} prediction interval"
+"""What ``Prediction.low`` and ``Prediction.high`` are."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The predicted latency of one evaluation, in milliseconds.
+
+    The interval is valid for the device that the model was calibrated on. On other devices, scaling adds an error that
+    has not been measured.
+
+    Attributes:
+        milliseconds: The prediction.
+        low: Lower end of the prediction interval.
+        high: Upper end of the prediction interval.
+        by_kind: Milliseconds per kind of cost.
+    """
+
+    milliseconds: float
+    low: float
+    high: float
+    by_kind: dict[CostKind, float]
+
+
+def save_fit(fit: Fit, path: Path = FILE) -> None:
+    """Store a fit for ``predict``."""
+    write_atomically(path, json.dumps(dataclasses.asdict(fit), indent=1) + "\n")
+
+
+@cache
+def load_fit() -> Fit:
+    """Load the stored fit."""
+    values = json.loads(FILE.read_text())
+    return Fit(
+        tuple(values["free"]),
+        Coefficients(**values["coefficients"]),
+        tuple(values["residuals"]),
+        tuple(tuple(row) for row in values["information"]),
+    )
+
+
+def predict(census: Census, device: Device) -> Prediction:
+    """Predict one evaluation of a graph on a device with the stored fit."""
+    fit = load_fit()
+    middle, low, high = prediction_interval(census, device, fit)
+    return Prediction(middle, low, high, milliseconds_by_kind(census, device, fit.coefficients))
