@@ -1,14 +1,15 @@
-"""The paper's small model by PyTorch, LiteRT and ONNX Runtime on this CPU; ladder A against D beside a phone.
+"""Time the paper's small model with PyTorch, LiteRT and ONNX Runtime on this CPU, and compare ladder A with D.
 
-One forward pass of 1024x1024 pixels (128x128x16 latents, 4096 tokens), batch 1, fp32, one thread, random weights, text
-of the encoders' full length. The small model is the 0.5 width of experiments/paper/elastic_256.yaml. Every measurement
-is a process of its own, in turns: all networks together would not fit into memory. Seconds are the process's CPU time,
-which with one thread is the time of a pass on a core of its own: other work on a shared machine counts little. PyTorch
-is warmed up on a sixteenth of the tokens; LiteRT files know one size, and their first pass was as fast as the next.
+One forward pass at 1024x1024 pixels (128x128x16 latents, 4096 tokens), batch 1, fp32, one thread, random weights, text
+of the encoders' full length. The small model is the 0.5 width of experiments/paper/elastic_256.yaml. Measurements
+alternate, and each runs in its own process, because all networks together would not fit into memory. Seconds are the
+process's CPU time. With one thread, this is the time of a pass on an otherwise idle core, so other work on a shared
+machine has little effect. PyTorch is warmed up on a sixteenth of the tokens. LiteRT files support one size only; their
+first pass was as fast as the next.
 
     python benchmarks/on_device.py [--json PATH] [--rounds N] [--models FOLDER]
 
-Needs the extras litert and bench. Converting takes about 5 minutes of a core a network, and 9 GB of memory.
+Requires the extras litert and bench. Converting a network takes about 5 minutes of one core and 9 GB of memory.
 """
 
 import json
@@ -25,72 +26,81 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.timing import announce, child, milliseconds, options, pairwise, report, table
+from benchmarks.timing import (
+    argument_parser,
+    format_median,
+    paired_ratio,
+    print_machine,
+    run_child,
+    table,
+    write_result,
+)
 from pocketdit.errors import RunError
-from pocketdit.export.settings import Export
-from pocketdit.export.subject import Subject, load_subject
+from pocketdit.export.common.comparison import Tolerance, compare
+from pocketdit.export.common.subject import Subject, load_subject
+from pocketdit.export.litert.convert import convert
+from pocketdit.export.litert.interpreter import LiteRTModel
+from pocketdit.export.litert.network import VELOCITY, NamedInputs, example_inputs
+from pocketdit.export.litert.settings import LiteRTExport
 from pocketdit.files import write_atomically
-from pocketdit.litert.convert import convert
-from pocketdit.litert.interpreter import LiteRTModel, relative_error
-from pocketdit.litert.network import VELOCITY, NamedInputs, example_inputs
-from pocketdit.running.cost_estimate import count_parameters
 from pocketdit.training.compilation import compile_blocks
+from pocketdit.training.cost import count_parameters
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 EAGER, COMPILED, LITERT, ONNX = RUNTIMES = ("torch eager", "torch.compile", "LiteRT", "ONNX Runtime")
 FILES = {LITERT: "tflite", ONNX: "onnx"}
-# File and width of every network; the embedded ones for the tests.
+# YAML and width of every network. QUICK contains the small embedded networks for tests.
 NETWORKS = {"small": ("paper/elastic_256.yaml", 0.5), "A": ("paper/ladder_a.yaml", 1), "D": ("paper/ladder_d.yaml", 1)}
 QUICK = {"small": ("elastic_pretrain.yaml", 0.5), "A": ("teacher.yaml", 1), "D": ("elastic_pretrain.yaml", 1)}
 PASSES = [("small", runtime) for runtime in RUNTIMES] + [(n, runtime) for n in "AD" for runtime in (EAGER, LITERT)]
 CONVERTED = [key for key in PASSES if key[1] in FILES]
 PHONE = 2000 / 360  # A over D in milliseconds on an iPhone 16 Pro Max (paper Fig. 3)
-REQUIRED = 1.0  # LiteRT is there to be faster than PyTorch
-MOST_ERROR = 1e-4  # of the largest value
+REQUIRED = 1.0  # LiteRT must be faster than PyTorch
+TOLERANCE = Tolerance(max_error=1e-4)
 
 Key = tuple[str, str]  # network, runtime
 Pass = Callable[[], Tensor]
 
 
 def subject_of(name: str, quick: bool) -> Subject:
-    """The network, the same in every process, with the size of its latents; ``quick`` has the embedded sizes."""
+    """The network with random weights that are the same in every process."""
     file, width = (QUICK if quick else NETWORKS)[name]
-    return load_subject(
-        Export(export="on_device", experiment=EXPERIMENTS / file, width=width, size="128x128" if quick else "1024x1024")
-    )
+    size = "128x128" if quick else "1024x1024"
+    return load_subject(LiteRTExport(export="on_device", experiment=EXPERIMENTS / file, width=width, size=size))
 
 
 def inputs_of(subject: Subject) -> dict[str, Tensor]:
-    return example_inputs(subject.network.spec, subject.size, subject.text_lengths)
+    return example_inputs(subject.network.spec, subject.latent_size, subject.text_lengths)
 
 
 def prepare(name: str, runtime: str, models: Path, quick: bool) -> Pass:
-    """A call of one pass, ready to be timed."""
+    """Load a network and return a call of one pass, ready to be timed."""
     subject = subject_of(name, quick)
     inputs = inputs_of(subject)
     if runtime in FILES:
         return load_pass(models / f"{name}.{FILES[runtime]}", inputs)
     module = NamedInputs(subject.network)
     if runtime == COMPILED:
-        compile_blocks(subject.network)  # for one size: it is warmed up at that size
+        compile_blocks(subject.network)  # compiled for one size, so it is warmed up at that size
         module(**inputs)
     else:
-        height, width = subject.size
-        module(**inputs_of(replace(subject, size=(height // 4, width // 4))))
+        height, width = subject.latent_size
+        module(**inputs_of(replace(subject, latent_size=(height // 4, width // 4))))
     return lambda: module(**inputs)[VELOCITY]
 
 
 def cpu_seconds(call: Pass) -> float:
-    began = time.process_time()
+    """CPU time of this process for one call."""
+    started = time.process_time()
     call()
-    return time.process_time() - began
+    return time.process_time() - started
 
 
 def load_pass(file: Path, inputs: dict[str, Tensor]) -> Pass:
-    """One pass of a converted file, on one thread."""
+    """Load a converted file and return a call of one pass on one thread."""
     if file.suffix == ".tflite":
-        loaded = LiteRTModel(file, threads=1)
-        return lambda: loaded(inputs)[VELOCITY]
+        model = LiteRTModel(file, threads=1)
+        return lambda: model(inputs)[VELOCITY]
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -101,64 +111,69 @@ def load_pass(file: Path, inputs: dict[str, Tensor]) -> Pass:
 
 
 def convert_all(models: Path, quick: bool) -> dict[Key, Any]:
-    """Convert what ``models`` does not hold yet, each in a process of its own -> what the conversions took."""
+    """Convert every network that ``models`` does not contain yet, each in its own process.
+
+    Returns:
+        What ``convert_one`` reports, by network and runtime.
+    """
     models.mkdir(parents=True, exist_ok=True)
-    facts = {}
+    reports = {}
     for name, runtime in CONVERTED:
         file = models / f"{name}.{FILES[runtime]}"
         note = file.with_suffix(f"{file.suffix}.json")
         if not file.is_file() or not note.is_file():
             print(f"converting {name} for {runtime}", flush=True)
-            write_atomically(note, json.dumps(ask("--convert", name, "--by", runtime, models=models, quick=quick)))
-        facts[name, runtime] = json.loads(note.read_text())
-    return facts
+            report = run_in_child("--convert", name, "--by", runtime, models=models, quick=quick)
+            write_atomically(note, json.dumps(report))
+        reports[name, runtime] = json.loads(note.read_text())
+    return reports
 
 
-def ask(*words: str, models: Path, quick: bool) -> Any:
-    """This file in a process of its own."""
-    return child(__file__, *words, "--models", str(models), *(["--quick"] if quick else []))
+def run_in_child(*arguments: str, models: Path, quick: bool) -> Any:
+    """Run this file in its own process."""
+    return run_child(__file__, *arguments, "--models", str(models), *(["--quick"] if quick else []))
 
 
 def convert_one(name: str, runtime: str, models: Path, quick: bool) -> dict[str, Any]:
-    """In the child: the file, and parameters, seconds, bytes, operations, error (of the largest value), peak memory."""
+    """Convert a network and report its parameters and the conversion's seconds, bytes, operations, error and memory."""
     subject = subject_of(name, quick)
     module, inputs = NamedInputs(subject.network), inputs_of(subject)
     file = models / f"{name}.{FILES[runtime]}"
-    facts = convert_litert(module, inputs, file) if runtime == LITERT else convert_onnx(module, inputs, file)
+    result = convert_litert(module, inputs, file) if runtime == LITERT else convert_onnx(module, inputs, file)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"parameters": count_parameters(subject.network), **facts, "peak_gb": peak}
+    return {"parameters": count_parameters(subject.network), **result, "peak_gb": peak}
 
 
 def convert_litert(module: NamedInputs, inputs: dict[str, Tensor], file: Path) -> dict[str, Any]:
-    done = convert(module, inputs, file, max_error=MOST_ERROR)
-    return {"seconds": done.seconds, "bytes": done.bytes, "operations": done.operations, "error": done.error}
+    result = convert(module, inputs, file, tolerance=TOLERANCE)
+    return {"seconds": result.seconds, "bytes": result.bytes, "operations": result.operations, "error": result.error}
 
 
 def convert_onnx(module: NamedInputs, inputs: dict[str, Tensor], file: Path) -> dict[str, Any]:
     expected = module.eval()(**inputs)[VELOCITY]
-    began = time.perf_counter()
+    started = time.perf_counter()
     program = torch.onnx.export(
         module, kwargs=inputs, input_names=list(inputs), output_names=[VELOCITY], dynamo=True, verbose=False,
-        optimize=False,  # takes more than ten minutes at this size; the runtime optimizes when it loads the file
+        optimize=False,  # would take more than ten minutes at this size; the runtime optimizes when it loads the file
     )  # fmt: skip
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     assert program is not None
-    program.save(file, external_data=True)  # the format itself holds 2 GB at most
-    error = relative_error(load_pass(file, inputs)(), expected)
-    if not error <= MOST_ERROR:
-        raise RunError(f"{file}: ONNX Runtime's result differs from PyTorch's by {error:.1e} of the largest value")
+    program.save(file, external_data=True)  # the format itself is limited to 2 GB
+    comparison = compare(VELOCITY, load_pass(file, inputs)(), expected)
+    if not TOLERANCE.accepts(comparison):
+        raise RunError(f"{file}: differs from PyTorch: {TOLERANCE.describe_violation(comparison)}")
     size = sum(path.stat().st_size for path in file.parent.glob(f"{file.name}*"))
-    return {"seconds": seconds, "bytes": size, "operations": len(program.model.graph), "error": error}
+    return {"seconds": seconds, "bytes": size, "operations": len(program.model.graph), "error": comparison.max_error}
 
 
 def measure(rounds: int, models: Path, quick: bool) -> dict[Key, list[float]]:
-    """Seconds of every pass, in turns."""
+    """Time all passes in turns. Returns CPU seconds per round."""
     seconds: dict[Key, list[float]] = {key: [] for key in PASSES}
     with tqdm(total=rounds * len(PASSES), unit="pass", disable=quick) as bar:
         for _ in range(rounds):
             for name, runtime in PASSES:
-                words = ("--time", name, "--by", runtime)
-                seconds[name, runtime].append(float(ask(*words, models=models, quick=quick)))
+                arguments = ("--time", name, "--by", runtime)
+                seconds[name, runtime].append(float(run_in_child(*arguments, models=models, quick=quick)))
                 bar.set_postfix_str(f"{name}, {runtime}: {seconds[name, runtime][-1]:.3g} s")
                 bar.update()
     return seconds
@@ -166,12 +181,12 @@ def measure(rounds: int, models: Path, quick: bool) -> dict[Key, list[float]]:
 
 @torch.no_grad()
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = options(__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="passes of each kind (default 3)")
-    parser.add_argument("--models", type=Path, metavar="FOLDER", help="keep .tflite files there, or take them")
-    parser.add_argument("--convert", choices=NETWORKS, help="convert one network, print what it took, and exit")
-    parser.add_argument("--time", choices=NETWORKS, help="print the seconds of one pass of this network, and exit")
-    parser.add_argument("--by", choices=RUNTIMES, help="with --convert, --time: what runs it")
+    parser = argument_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="passes per network and runtime (default 3)")
+    parser.add_argument("--models", type=Path, metavar="FOLDER", help="keep and reuse converted files there")
+    parser.add_argument("--convert", choices=NETWORKS, help="convert one network, print a report, and exit")
+    parser.add_argument("--time", choices=NETWORKS, help="time one pass of this network, print the seconds, and exit")
+    parser.add_argument("--by", choices=RUNTIMES, help="the runtime for --convert and --time")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     quick = chosen.quick
@@ -181,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.time:
         print(json.dumps(cpu_seconds(prepare(chosen.time, chosen.by, chosen.models, quick))))
         return
-    announce()
+    print_machine()
     with ExitStack() as stack:
         models = chosen.models or Path(stack.enter_context(TemporaryDirectory(prefix="on_device")))
         converted = convert_all(models, quick)
@@ -190,9 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def conclude(seconds: dict[Key, list[float]], converted: dict[Key, Any], path: Path | None) -> None:
-    """Tables, the last line, and the JSON."""
+    """Print tables and the conclusion, and write the JSON."""
     print("\nbatch 1, fp32, one thread; CPU seconds\n")
-    facts = [
+    conversions = [
         [
             name,
             runtime,
@@ -206,30 +221,37 @@ def conclude(seconds: dict[Key, list[float]], converted: dict[Key, Any], path: P
         for (name, runtime), file in converted.items()
     ]
     print(
-        table(["network", "for", "parameters", "converted in", "size", "operations", "error", "peak memory"], facts),
+        table(
+            ["network", "for", "parameters", "converted in", "size", "operations", "error", "peak memory"], conversions
+        ),
         end="\n\n",
     )
     rows = [
-        {"network": name, "runtime": runtime, "seconds": own, "eager_over_this": pairwise(seconds[name, EAGER], own)}
+        {
+            "network": name,
+            "runtime": runtime,
+            "seconds": own,
+            "eager_over_this": paired_ratio(seconds[name, EAGER], own),
+        }
         for (name, runtime), own in seconds.items()
     ]
     cells = [
-        [name, runtime, milliseconds(own), pairwise(seconds[name, EAGER], own)]
+        [name, runtime, format_median(own), paired_ratio(seconds[name, EAGER], own)]
         for (name, runtime), own in seconds.items()
     ]
     print(table(["network", "by", "median", "torch eager / this"], cells), end="\n\n")
-    ladder = {runtime: pairwise(seconds["A", runtime], seconds["D", runtime]) for runtime in (EAGER, LITERT)}
+    ladder = {runtime: paired_ratio(seconds["A", runtime], seconds["D", runtime]) for runtime in (EAGER, LITERT)}
     for runtime, ratio in ladder.items():
-        print(f"A / D by {runtime} on this CPU: {ratio}; on the paper's phone {PHONE:.2f}")
-    ratio = pairwise(seconds["small", EAGER], seconds["small", LITERT])
+        print(f"A / D with {runtime} on this CPU: {ratio}; on the paper's phone: {PHONE:.2f}")
+    ratio = paired_ratio(seconds["small", EAGER], seconds["small", LITERT])
     met = ratio.median >= REQUIRED
-    others = {by: pairwise(seconds["small", by], seconds["small", LITERT]) for by in (COMPILED, ONNX)}
+    others = {by: paired_ratio(seconds["small", by], seconds["small", LITERT]) for by in (COMPILED, ONNX)}
     print(
         f"ratio: torch eager / LiteRT = {ratio}, required {REQUIRED}; "
         + "; ".join(f"{by} / LiteRT = {other}" for by, other in others.items())
         + f": {'met' if met else 'NOT met'}"
     )
-    report(
+    write_result(
         {
             "benchmark": "on_device",
             "rows": rows,

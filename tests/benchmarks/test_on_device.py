@@ -1,4 +1,4 @@
-"""The on-device benchmark at the embedded sizes; its networks are the paper's."""
+"""The on-device benchmark with small embedded networks; the full one uses the paper's networks."""
 
 import json
 from pathlib import Path
@@ -9,23 +9,22 @@ from benchmarks import on_device
 from benchmarks.on_device import CONVERTED, EAGER, FILES, LITERT, NETWORKS, PASSES, PHONE, conclude, main
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
-from pocketdit.running.cost_estimate import parameters_by_width
+from pocketdit.training.cost import parameters_by_width
 
 
-def test_the_small_model_is_the_papers() -> None:
+def test_small_model_has_the_papers_size() -> None:
     file, width = NETWORKS["small"]
     spec = load(on_device.EXPERIMENTS / file, [], Experiment).config.backbone
     assert 0.35e9 < parameters_by_width(spec)[width] < 0.45e9
 
 
-def test_a_pass_in_a_process_of_its_own_prints_its_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_timing_one_pass_prints_its_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--quick", "--time", "D", "--by", EAGER])
     assert 0 < json.loads(capsys.readouterr().out.splitlines()[-1]) < 60
 
 
-def test_the_conclusion_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A takes twice the time of D in PyTorch and three times in LiteRT; LiteRT is twice as fast on the
-    small model."""
+def test_conclusion_from_known_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A takes twice the time of D in PyTorch and three times in LiteRT. LiteRT is twice as fast on the small model."""
     known = {("small", EAGER): 4.0, ("small", LITERT): 2.0, ("A", EAGER): 8.0, ("A", LITERT): 6.0, ("D", EAGER): 4.0}
     seconds = {key: [known.get(key, 2.0), known.get(key, 2.0)] for key in PASSES}
     file = {"parameters": 1, "seconds": 1.0, "bytes": 1, "operations": 1, "error": 1e-6, "peak_gb": 1.0}
@@ -40,7 +39,7 @@ def test_the_conclusion_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.slow
 def test_quick(tmp_path: Path) -> None:
     for name in ("litert_torch", "onnxruntime", "onnxscript"):
-        pytest.importorskip(name, reason="an extra: pip install 'pocketdit[litert,bench]'")
+        pytest.importorskip(name, reason="optional dependency: pip install 'pocketdit[litert,bench]'")
     main(["--quick", "--json", str(tmp_path / "x.json"), "--models", str(tmp_path / "models")])
     result = json.loads((tmp_path / "x.json").read_text())
     assert {"machine", "benchmark", "rows", "ratio", "required", "met"} <= set(result)
