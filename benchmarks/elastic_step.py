@@ -1,11 +1,11 @@
-"""An elastic training step against its two networks trained separately, in time and in peak memory.
-
-The elastic step is the stage's own: full network and half-width network, Eq. 4 and 5, adaptive scaling, clipping,
-optimizer, average. Separately means two stages of one width each, with an optimizer, clipping and an average of
-their own, on the same batch. Encoders and data are on neither side. Peak memory is that of a process of its own
-for each of the three, from before the network is built; the two separate ones are added up.
+"""Compare time and peak memory of an elastic training step with those of training its two networks separately.
 
     python benchmarks/elastic_step.py [--compile] [--json PATH]
+
+The elastic step is that of the stage, with the full and the half-width network: Eq. 4 and 5, adaptive scaling,
+gradient clipping, optimizer, EMA. Trained separately, each network has its own stage with optimizer, clipping and EMA,
+on a batch of the same size. Encoders and data loading are not included on either side. Peak memory is measured in a
+separate process for each of the three, from before the network is built, and the two networks are added up.
 """
 
 import json
@@ -21,15 +21,16 @@ from torch import nn
 
 from benchmarks.timing import (
     PeakMemory,
-    alternate,
-    announce,
-    child,
+    argument_parser,
     device,
-    milliseconds,
-    options,
-    pairwise,
-    report,
+    format_median,
+    paired_ratio,
+    print_machine,
+    run_child,
     table,
+    time_alternately,
+    verdict,
+    write_result,
 )
 from pocketdit.backbones.spec import FULL_WIDTH, AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 from pocketdit.config.component import Component
@@ -47,7 +48,14 @@ REQUIRED_TIME, REQUIRED_MEMORY = 1.05, 1.0
 
 @dataclass(frozen=True)
 class Case:
-    """An experiment's stage and optimizer on batches of ``batch`` latents of ``sides``."""
+    """What to measure.
+
+    Attributes:
+        experiment: The stage and optimizer.
+        batch: Batch size.
+        sides: Height and width of the latents.
+        rounds: Number of timed steps.
+    """
 
     experiment: Experiment
     batch: int
@@ -56,23 +64,23 @@ class Case:
 
 
 def cases() -> dict[str, Case]:
-    """A middling network with AdamW; the embedded default with its own optimizer; and a tiny one for the tests."""
-    embedded = load(EXPERIMENT, [], Experiment).config
-    spec = replace(embedded.backbone, widths=(HALF, FULL_WIDTH))
-    around, everywhere = AdaptiveSparseAttention("assa", 4, 16, 1), FullAttention("full", 4)
-    levels = (Level(2, around), Level(3, everywhere, 3, 2, long_skips=True), Level(2, around))
-    middling = DiTSpec(16, 512, 32, spec.text_inputs, 512, 4, levels, (HALF, FULL_WIDTH))
-    tiny = replace(middling, width=128, text_kv_heads=2, levels=(Level(1, FullAttention("full", 2)),))
+    """Return a medium-sized network with AdamW, the shipped experiment, and a tiny network for the tests."""
+    shipped = load(EXPERIMENT, [], Experiment).config
+    spec = replace(shipped.backbone, widths=(HALF, FULL_WIDTH))
+    sparse, full = AdaptiveSparseAttention("assa", 4, 16, 1), FullAttention("full", 4)
+    levels = (Level(2, sparse), Level(3, full, 3, 2, long_skips=True), Level(2, sparse))
+    medium = DiTSpec(16, 512, 32, spec.text_inputs, 512, 4, levels, (HALF, FULL_WIDTH))
+    tiny = replace(medium, width=128, text_kv_heads=2, levels=(Level(1, FullAttention("full", 2)),))
     adamw = Component("torch.optim.AdamW", {"lr": 1e-4})
     return {
-        "width 512": Case(replace(embedded, backbone=middling, optimizer=adamw), 4, (64, 64), 5),
-        "embedded": Case(replace(embedded, backbone=spec), 32, (16, 16), 15),
-        "tiny": Case(replace(embedded, backbone=tiny, optimizer=adamw), 2, (8, 8), 1),
+        "width 512": Case(replace(shipped, backbone=medium, optimizer=adamw), 4, (64, 64), 5),
+        "embedded": Case(replace(shipped, backbone=spec), 32, (16, 16), 15),
+        "tiny": Case(replace(shipped, backbone=tiny, optimizer=adamw), 2, (8, 8), 1),
     }
 
 
 def spec_of(network: str, spec: DiTSpec) -> DiTSpec:
-    """The description of one of ``NETWORKS``."""
+    """Return the specification of one of ``NETWORKS``."""
     match network:
         case "elastic":
             return spec
@@ -83,14 +91,14 @@ def spec_of(network: str, spec: DiTSpec) -> DiTSpec:
 
 
 def step_of(network: str, case: Case, compiled: bool = False) -> Callable[[], None]:
-    """A training step of the real stage without a trainer, on one batch drawn here."""
+    """Return a training step of the real stage, without a trainer, on one random batch."""
     on = device()
     experiment = replace(case.experiment, backbone=spec_of(network, case.experiment.backbone))
     encoders = build_encoders(experiment)
     stage: Any = build_stage(experiment, encoders).to(on)
     encoders.to(on)
     for parameter in stage.backbone.parameters():
-        nn.init.normal_(parameter, std=0.02)  # at the start every branch is zero, and so are its gradients
+        nn.init.normal_(parameter, std=0.02)  # new branches are zero, and so are their gradients
     if compiled:
         stage.backbone.compile()
     optimizer = stage.configure_optimizers()
@@ -101,12 +109,12 @@ def step_of(network: str, case: Case, compiled: bool = False) -> Callable[[], No
     latents = (case.batch, experiment.backbone.latent_channels, *case.sides)
     x, target = torch.randn(latents, device=on), torch.randn(latents, device=on)
     text = encoders.tokens(["a red circle left of a blue star"] * case.batch)
-    draw = NoisyBatch(x, torch.rand(case.batch, device=on), text, target)
+    noisy = NoisyBatch(x, torch.rand(case.batch, device=on), text, target)
     numbers = count()
 
     def step() -> None:
         with torch.autocast(on.type, torch.bfloat16, enabled=on.type == "cuda"):
-            losses = stage.add_gradients(draw, next(numbers))
+            losses = stage.add_gradients(noisy, next(numbers))
             stop_unless_finite(losses, {}, stage)
             stage.update({})
 
@@ -114,11 +122,11 @@ def step_of(network: str, case: Case, compiled: bool = False) -> Callable[[], No
 
 
 def peak_memory(network: str, case: Case, compiled: bool) -> int:
-    """Bytes that building a network and three steps of it add to this process at their peak.
+    """Return the bytes that building a network and training it for three steps add to this process at their peak.
 
-    Exact in a new process: an older one builds in memory that it has freed before.
+    The result is exact only in a new process. An older one reuses memory that it has freed before.
     """
-    step_of(network, cases()["tiny"])()  # libraries load on first use, and are no part of the network's memory
+    step_of(network, cases()["tiny"])()  # load libraries, which are not part of the network's memory
     memory = PeakMemory()
     step = step_of(network, case, compiled)
     for _ in range(3):
@@ -126,46 +134,48 @@ def peak_memory(network: str, case: Case, compiled: bool) -> int:
     return memory.growth()
 
 
-def compare(name: str, case: Case, compiled: bool, own_processes: bool) -> dict[str, Any]:
-    """Time in turns, then memory."""
+def compare(name: str, case: Case, compiled: bool, separate_processes: bool) -> dict[str, Any]:
+    """Time the steps of all networks in turns, then measure their peak memory."""
     steps = {network: step_of(network, case, compiled) for network in NETWORKS}
-    seconds = alternate(steps, case.rounds, warmup=3 if compiled else 1)
+    seconds = time_alternately(steps, case.rounds, warmup=3 if compiled else 1)
     del steps
     flags = ["--compile"] if compiled else []
     memory = {
-        network: child(__file__, "--peak-of", network, "--case", name, *flags)
-        if own_processes
+        network: run_child(__file__, "--peak-of", network, "--case", name, *flags)
+        if separate_processes
         else peak_memory(network, case, compiled)
         for network in NETWORKS
     }
-    apart = [full + half for full, half in zip(seconds["full"], seconds["half"], strict=True)]
+    separate = [full + half for full, half in zip(seconds["full"], seconds["half"], strict=True)]
     return {
         "case": name,
         "batch": case.batch,
         "seconds": seconds,
         "memory": memory,
         "samples_per_second": case.batch / median(seconds["elastic"]),
-        "time_ratio": pairwise(seconds["elastic"], apart),
-        # An older process can build a tiny network in memory that it has: no growth, and no ratio.
+        "time_ratio": paired_ratio(seconds["elastic"], separate),
+        # In an older process, a tiny network may fit into freed memory, so that the growth is zero.
         "memory_ratio": memory["elastic"] / max(1, memory["full"] + memory["half"]),
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = options(__doc__)
-    parser.add_argument("--compile", action="store_true", help="torch.compile the networks")
-    parser.add_argument("--peak-of", choices=NETWORKS, help="print this network's peak memory, for the parent process")
-    parser.add_argument("--case", choices=list(cases()))
-    chosen = parser.parse_args(arguments)
-    if chosen.peak_of:
-        print(json.dumps(peak_memory(chosen.peak_of, cases()[chosen.case], chosen.compile)))
+    parser = argument_parser(__doc__)
+    parser.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
+    parser.add_argument(
+        "--peak-of", choices=NETWORKS, help="print the peak memory of this network and exit (used internally)"
+    )
+    parser.add_argument("--case", choices=list(cases()), help="case that --peak-of measures")
+    args = parser.parse_args(arguments)
+    if args.peak_of:
+        print(json.dumps(peak_memory(args.peak_of, cases()[args.case], args.compile)))
         return
-    announce()
-    wanted = ["tiny"] if chosen.quick else [name for name in cases() if name != "tiny"]
-    rows = [compare(name, cases()[name], chosen.compile, not chosen.quick) for name in wanted]
-    print(f"full and half-width network{', compiled' if chosen.compile else ''}\n")
+    print_machine()
+    names = ["tiny"] if args.quick else [name for name in cases() if name != "tiny"]
+    rows = [compare(name, cases()[name], args.compile, not args.quick) for name in names]
+    print(f"full and half-width network{', compiled' if args.compile else ''}; time, then peak memory\n")
     cells = [
-        [row["case"], row["batch"], *(milliseconds(row["seconds"][n]) for n in NETWORKS), row["time_ratio"]]
+        [row["case"], row["batch"], *(format_median(row["seconds"][n]) for n in NETWORKS), row["time_ratio"]]
         + [f"{row['memory'][n] / 2**20:.0f} MiB" for n in NETWORKS]
         + [f"{row['memory_ratio']:.2f}", f"{row['samples_per_second']:.1f}"]
         for row in rows
@@ -177,9 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     largest = max(row["memory_ratio"] for row in rows)
     print(
         f"ratio: elastic / (full + half) = {slowest['time_ratio']} in time, required {REQUIRED_TIME}; {largest:.2f} in "
-        f"memory, required {REQUIRED_MEMORY}: {'met' if met else 'NOT met'}"
+        f"memory, required {REQUIRED_MEMORY}: {verdict(met)}"
     )
-    report(
+    write_result(
         {
             "benchmark": "elastic_step",
             "rows": rows,
@@ -189,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "required_memory": REQUIRED_MEMORY,
             "met": met,
         },
-        chosen.json,
+        args.json,
     )
 
 

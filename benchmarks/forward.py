@@ -1,10 +1,11 @@
-"""One forward pass of ladder D against ladder A, and against diffusers' PixArt and Sana transformers of D's size.
-
-Batch 1, no gradient, 4096 image tokens, 77 text tokens, random weights; fp32 on a CPU, bf16 on a GPU. The peers
-keep their published width, heads and FFN and get as many layers as bring them nearest to D's parameters. The
-first ratio is time(A) / time(D) over FLOPs(A) / FLOPs(D): the share of the saved arithmetic that is saved time.
+"""Time a forward pass of ladder D against ladder A and against diffusers' PixArt and Sana transformers of D's size.
 
     python benchmarks/forward.py [--json PATH]
+
+All networks run with batch size 1, without gradients, on 4096 image tokens and 77 text tokens, with random weights, in
+fp32 on a CPU and in bf16 on a GPU. PixArt and Sana keep their published width, heads and feed-forward layers, and their
+number of layers is args to bring them closest to D's number of parameters. The first ratio, time(A) / time(D) divided
+by FLOPs(A) / FLOPs(D), shows how much of the saved arithmetic is saved time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.timing import Ratio, alternate, announce, device, milliseconds, options, pairwise, report, table
+from benchmarks.timing import (
+    Ratio,
+    argument_parser,
+    device,
+    format_median,
+    paired_ratio,
+    print_machine,
+    table,
+    time_alternately,
+    verdict,
+    write_result,
+)
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.spec import FULL_WIDTH, DiTSpec
 from pocketdit.config.experiment import Experiment
@@ -30,7 +42,7 @@ from pocketdit.training.cost import count_parameters, network_inputs
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper"
 REQUIRED = 0.9
-CLOSE = 0.03  # of D's parameters
+PARAMETER_TOLERANCE = 0.03  # relative to D's parameters
 PATCH = 2
 PEERS = ("PixArt", "Sana")
 
@@ -39,7 +51,7 @@ Forward = Callable[[Tensor, Tensor, TextTokens], object]
 
 @dataclass
 class Contestant:
-    """A network and how it is called with latents, time and text."""
+    """A network with a function that calls it with latents, time and text, and the FLOPs of one forward pass."""
 
     network: nn.Module
     forward: Forward
@@ -47,7 +59,7 @@ class Contestant:
 
 
 def ladder(letter: str, quick: bool) -> DiTSpec:
-    """Of the shipped configuration; ``quick`` has one layer a level."""
+    """Return the specification of a shipped ladder, or with ``quick`` a narrow version with one block per level."""
     spec = load(PAPER / f"ladder_{letter.lower()}.yaml", [], Experiment).config.backbone
     if quick:
         levels = tuple(replace(level, depth=1, long_skips=False) for level in spec.levels)
@@ -56,7 +68,7 @@ def ladder(letter: str, quick: bool) -> DiTSpec:
 
 
 def pixart(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
-    """PixArt-alpha's sizes: 16 heads of 72 channels, FFN ratio 4."""
+    """Build PixArt-alpha: 16 heads with 72 channels, feed-forward ratio 4."""
     from diffusers import PixArtTransformer2DModel
 
     return PixArtTransformer2DModel(
@@ -71,7 +83,10 @@ def pixart(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
 
 
 def sana(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
-    """Sana 0.6 B's sizes: 36 heads of 32 channels, FFN ratio 2.5; patch 2 in place of its 32-fold autoencoder."""
+    """Build Sana 0.6B: 36 heads with 32 channels, feed-forward ratio 2.5.
+
+    Its patch size is 2 here to have as many tokens as the others, because its own autoencoder has a factor of 32.
+    """
     from diffusers import SanaTransformer2DModel
 
     return SanaTransformer2DModel(
@@ -90,17 +105,19 @@ def sana(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
 
 
 def of_size(build: Callable[[int], nn.Module], parameters: int) -> nn.Module:
-    """With the number of layers (at least one) that comes nearest to ``parameters``; on the meta device."""
+    """Build a network on the meta device with as many layers as bring it closest to a number of parameters."""
     with torch.device("meta"):
         one, two = count_parameters(build(1)), count_parameters(build(2))
         return build(max(1, round((parameters - one) / (two - one)) + 1))
 
 
 def call_ours(network: nn.Module, x: Tensor, time: Tensor, text: TextTokens) -> object:
+    """Call this project's network."""
     return network(x, time, [text])
 
 
 def call_pixart(network: nn.Module, x: Tensor, time: Tensor, text: TextTokens) -> object:
+    """Call diffusers' PixArt."""
     sizes = {"resolution": None, "aspect_ratio": None}
     return network(
         x,
@@ -113,6 +130,7 @@ def call_pixart(network: nn.Module, x: Tensor, time: Tensor, text: TextTokens) -
 
 
 def call_sana(network: nn.Module, x: Tensor, time: Tensor, text: TextTokens) -> object:
+    """Call diffusers' Sana."""
     return network(
         x,
         encoder_hidden_states=text.embeddings,
@@ -123,112 +141,116 @@ def call_sana(network: nn.Module, x: Tensor, time: Tensor, text: TextTokens) -> 
 
 
 def contestants(sides: tuple[int, int], quick: bool) -> dict[str, Contestant]:
-    """All networks on the meta device, with the FLOPs of one pass."""
-    found: dict[str, Contestant] = {}
+    """Build all networks on the meta device and count the FLOPs of a forward pass."""
+    networks: dict[str, Contestant] = {}
     for letter in ("A", "D"):
         with torch.device("meta"):
             ours = ElasticDiT(ladder(letter, quick))
-        found[letter] = Contestant(ours, partial(call_ours, ours), network_cost(ours, 1, sides, FULL_WIDTH, [], 0).forward)
+        networks[letter] = Contestant(
+            ours, partial(call_ours, ours), network_cost(ours, 1, sides, FULL_WIDTH, [], 0).forward
+        )
     spec = ladder("D", quick)
     for name, build, call in ((PEERS[0], pixart, call_pixart), (PEERS[1], sana, call_sana)):
-        network = of_size(partial(build, spec=spec, sides=sides), count_parameters(found["D"].network))
-        found[name] = Contestant(network, partial(call, network), counted(partial(call, network), spec, sides))
-    return found
+        network = of_size(partial(build, spec=spec, sides=sides), count_parameters(networks["D"].network))
+        networks[name] = Contestant(network, partial(call, network), count_flops(partial(call, network), spec, sides))
+    return networks
 
 
-def counted(forward: Forward, spec: DiTSpec, sides: tuple[int, int]) -> float:
+def count_flops(forward: Forward, spec: DiTSpec, sides: tuple[int, int]) -> float:
+    """Count the FLOPs of a forward pass on the meta device."""
     x, time, text = network_inputs(spec, 1, sides, "meta")
     with FlopCounterMode(display=False) as counter:
         forward(x, time, text[0])
     return counter.get_total_flops()
 
 
-def materialise(network: nn.Module, on: torch.device, dtype: torch.dtype) -> None:
-    """Give a network from the meta device random weights, and buffers of ordinary size."""
-    nn.Module.to(network.to_empty(device=on), dtype).eval()  # diffusers' own .to() warns about other dtypes
+def materialize(network: nn.Module, on: torch.device, dtype: torch.dtype) -> None:
+    """Move a network from the meta device and fill its parameters and buffers with random values."""
+    nn.Module.to(network.to_empty(device=on), dtype).eval()  # .to() of diffusers warns about other dtypes
     for tensor in chain(network.parameters(), network.buffers()):
         if tensor.is_floating_point():
             tensor.normal_(std=0.02)
 
 
 def inputs(spec: DiTSpec, sides: tuple[int, int], on: torch.device, dtype: torch.dtype) -> tuple:
+    """Draw random latents and text tokens for one sample at t = 0.5."""
     x, time, (text,) = network_inputs(spec, 1, sides, str(on))
-    drawn = TextTokens(torch.randn_like(text.embeddings, dtype=dtype), text.mask)
-    return torch.randn_like(x, dtype=dtype), torch.full_like(time, 0.5, dtype=dtype), drawn
+    tokens = TextTokens(torch.randn_like(text.embeddings, dtype=dtype), text.mask)
+    return torch.randn_like(x, dtype=dtype), torch.full_like(time, 0.5, dtype=dtype), tokens
 
 
-def compare(found: Mapping[str, Contestant], sides: tuple[int, int], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every pass in turns, after one pass of a sixteenth of the tokens as warm-up."""
+def compare(networks: Mapping[str, Contestant], sides: tuple[int, int], rounds: int) -> dict[str, list[float]]:
+    """Time all networks in turns, after a warm-up pass on a sixteenth of the tokens."""
     on = device()
     dtype = torch.bfloat16 if on.type == "cuda" else torch.float32
-    ours = found["D"].network
+    ours = networks["D"].network
     assert isinstance(ours, ElasticDiT)
-    for contestant in found.values():
-        materialise(contestant.network, on, dtype)
+    for contestant in networks.values():
+        materialize(contestant.network, on, dtype)
         contestant.forward(*inputs(ours.spec, (sides[0] // 4, sides[1] // 4), on, dtype))
-    given = inputs(ours.spec, sides, on, dtype)
-    calls = {name: partial(contestant.forward, *given) for name, contestant in found.items()}
-    return alternate(calls, rounds, warmup=3 if on.type == "cuda" else 0)
+    arguments = inputs(ours.spec, sides, on, dtype)
+    calls = {name: partial(contestant.forward, *arguments) for name, contestant in networks.items()}
+    return time_alternately(calls, rounds, warmup=3 if on.type == "cuda" else 0)
 
 
 @torch.no_grad()
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = options(__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="passes of each network (default 3)")
-    chosen = parser.parse_args(arguments)
-    announce()
-    sides = (16, 16) if chosen.quick else (128, 128)
-    with torch.enable_grad():  # the cost of a pass is counted with its backward pass
-        found = contestants(sides, chosen.quick)
-    seconds = compare(found, sides, 1 if chosen.quick else chosen.rounds)
+    parser = argument_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="timed passes of each network (default: %(default)s)")
+    args = parser.parse_args(arguments)
+    print_machine()
+    sides = (16, 16) if args.quick else (128, 128)
+    with torch.enable_grad():  # the FLOP count includes a backward pass
+        networks = contestants(sides, args.quick)
+    seconds = compare(networks, sides, 1 if args.quick else args.rounds)
 
-    d = found["D"]
+    d = networks["D"]
     rows: list[dict[str, Any]] = [
         {
             "network": name,
             "parameters": count_parameters(contestant.network),
             "flops": contestant.flops,
             "seconds": seconds[name],
-            "time_over_d": pairwise(seconds[name], seconds["D"]),
+            "time_over_d": paired_ratio(seconds[name], seconds["D"]),
             "flops_over_d": contestant.flops / d.flops,
         }
-        for name, contestant in found.items()
+        for name, contestant in networks.items()
     ]
     cells = [
         [
             row["network"],
             f"{row['parameters'] / 1e6:.1f} M",
             f"{row['flops'] / 1e9:,.1f} G",
-            milliseconds(row["seconds"]),
+            format_median(row["seconds"]),
             row["time_over_d"],
             f"{row['flops_over_d']:.2f}",
         ]
         for row in rows
     ]
     tokens = sides[0] * sides[1] // PATCH**2
-    print(f"batch 1, {tokens} image tokens, 77 text tokens; time and FLOPs over those of D\n")
+    print(f"batch size 1, {tokens} image tokens, 77 text tokens\n")
     print(table(["network", "parameters", "FLOPs", "median", "time / D", "FLOPs / D"], cells), end="\n\n")
-    conclude(rows, chosen)
+    conclude(rows, args.json)
 
 
-def conclude(rows: Sequence[dict[str, Any]], chosen: Any) -> None:
-    """The last line, and the JSON."""
+def conclude(rows: Sequence[dict[str, Any]], json_path: Path | None) -> None:
+    """Print whether the requirements are met, and write the JSON file."""
     by_name = {row["network"]: row for row in rows}
     a, d = by_name["A"], by_name["D"]
     ratio = Ratio(*(value / a["flops_over_d"] for value in vars(a["time_over_d"]).values()))
     peers = [by_name[name] for name in PEERS]
     for peer in peers:
-        apart = peer["parameters"] / d["parameters"] - 1
-        if abs(apart) > CLOSE:
-            print(f"{peer['network']} has {apart:+.1%} parameters: not comparable")
+        difference = peer["parameters"] / d["parameters"] - 1
+        if abs(difference) > PARAMETER_TOLERANCE:
+            print(f"{peer['network']} has {difference:+.1%} parameters relative to D: not comparable")
     beaten = all(peer["time_over_d"].median > 1 for peer in peers)
     met = ratio.median >= REQUIRED and beaten
     others = ", ".join(f"{peer['network']} / D = {peer['time_over_d']}" for peer in peers)
     print(
         f"ratio: A / D in time over A / D in FLOPs = {ratio}, required {REQUIRED}; {others}, required above 1: "
-        f"{'met' if met else 'NOT met'}"
+        f"{verdict(met)}"
     )
-    report(
+    write_result(
         {
             "benchmark": "forward",
             "rows": rows,
@@ -237,7 +259,7 @@ def conclude(rows: Sequence[dict[str, Any]], chosen: Any) -> None:
             "peers": {peer["network"]: median(peer["seconds"]) / median(d["seconds"]) for peer in peers},
             "met": met,
         },
-        chosen.json,
+        json_path,
     )
 
 

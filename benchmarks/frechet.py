@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import alternate, announce, milliseconds, options, pairwise, report, table
+from benchmarks.timing import (
+    argument_parser,
+    format_median,
+    paired_ratio,
+    print_machine,
+    table,
+    time_alternately,
+    write_result,
+)
 from evaluation.metrics.frechet import Floats, Gaussian, frechet_distance, statistics
 
 REQUIRED_AT, REQUIRED = 2048, 5.0
@@ -52,27 +60,27 @@ def compare(dimensions: int, rounds: int) -> dict[str, Any]:
     }
     ours(*small)
     theirs(*small)
-    seconds = alternate(calls, rounds, warmup=0)
+    seconds = time_alternately(calls, rounds, warmup=0)
     if not math.isclose(values[OURS], values[THEIRS], rel_tol=1e-6):
         raise RuntimeError(f"{dimensions} dimensions: {values[OURS]!r} and {values[THEIRS]!r} differ")
     return {
         "dimensions": dimensions,
         "values": values,
         "seconds": seconds,
-        "ratio": pairwise(seconds[THEIRS], seconds[OURS]),
+        "ratio": paired_ratio(seconds[THEIRS], seconds[OURS]),
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    chosen = options(__doc__).parse_args(arguments)
-    announce()
+    chosen = argument_parser(__doc__).parse_args(arguments)
+    print_machine()
     sizes, rounds = ((128, 256), 1) if chosen.quick else ((1024, REQUIRED_AT), 3)
     rows = [compare(size, rounds) for size in sizes]
 
     cells = [
         [
             row["dimensions"],
-            *(milliseconds(row["seconds"][name]) for name in (OURS, THEIRS)),
+            *(format_median(row["seconds"][name]) for name in (OURS, THEIRS)),
             row["ratio"],
             f"{abs(row['values'][OURS] / row['values'][THEIRS] - 1):.0e}",
         ]
@@ -85,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"ratio: clean-fid / ours at {last['dimensions']} dimensions = {last['ratio']}, "
         f"required {REQUIRED} at {REQUIRED_AT}: {'met' if met else 'NOT met'}"
     )
-    report(
+    write_result(
         {"benchmark": "frechet", "rows": rows, "ratio": last["ratio"], "required": REQUIRED, "met": met}, chosen.json
     )
 

@@ -25,7 +25,7 @@ import webdataset
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from benchmarks.timing import alternate, announce, options, pairwise, report, table
+from benchmarks.timing import argument_parser, paired_ratio, print_machine, table, time_alternately, write_result
 from datamodules.scenes.captions import annotate_scene
 from datamodules.scenes.render import render_scene
 from datamodules.scenes.split import generate_scenes
@@ -219,20 +219,20 @@ def check_same_pixels(data: Data) -> None:
 
 def compare(data: Data, workers: int, rounds: int) -> dict[str, Any]:
     calls = {name: partial(one_pass, load, data, workers) for name, load in loaders(data).items()}
-    seconds = alternate(calls, rounds, measure=lambda call, _: call())
+    seconds = time_alternately(calls, rounds, measure=lambda call, _: call())
     return {
         "data": data.name,
         "workers": workers,
         "samples_per_second": {name: data.samples / sorted(s)[len(s) // 2] for name, s in seconds.items()},
         "seconds": seconds,
-        "over_webdataset": pairwise(seconds[BARE], seconds[OURS]),
-        "over_litdata": pairwise(seconds[LIT], seconds[OURS]) if LIT in seconds else None,
+        "over_webdataset": paired_ratio(seconds[BARE], seconds[OURS]),
+        "over_litdata": paired_ratio(seconds[LIT], seconds[OURS]) if LIT in seconds else None,
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    chosen = options(__doc__).parse_args(arguments)
-    announce()
+    chosen = argument_parser(__doc__).parse_args(arguments)
+    print_machine()
     small, large, rounds = (48, 24, 1) if chosen.quick else (3000, 300, 3)
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"ratio: data module / webdataset = {worst['over_webdataset']} at the least ({worst['data']}, "
         f"{worst['workers']} workers), required {REQUIRED}: {'met' if met else 'NOT met'}"
     )
-    report(
+    write_result(
         {"benchmark": "loader", "rows": rows, "ratio": worst["over_webdataset"], "required": REQUIRED, "met": met},
         chosen.json,
     )

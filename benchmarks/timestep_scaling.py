@@ -1,4 +1,4 @@
-"""Draw how Eq. 8's S divides the loss between data and teacher over time, for both readings of alpha_t.
+"""Plot how S of Eq. 8 divides the loss between data and teacher over time, for both readings of alpha_t.
 
 python benchmarks/timestep_scaling.py [--out docs/timestep_scaling.png]
 """
@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from pocketdit.losses.distillation import task_share
+from pocketdit.losses.distillation import task_weight
 
 READINGS: tuple[Literal["density", "cdf"], ...] = ("density", "cdf")
 TITLES = {"density": "density over its maximum", "cdf": "distribution function"}
@@ -19,7 +19,7 @@ SETTINGS = ((1.0, 1.0), (3.0, 1.5))  # shift and spread of the training times
 
 
 def plot(out: Path) -> None:
-    """One panel for each reading and setting: alpha_t below its curve, 1 - alpha_t above."""
+    """Plot one panel per reading and setting, with alpha_t below its curve and 1 - alpha_t above it."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -28,13 +28,13 @@ def plot(out: Path) -> None:
     time = torch.linspace(0, 1, 1001)
     figure, axes = plt.subplots(2, 2, figsize=(10, 6.4), sharex=True, sharey=True)
     for row, reading in zip(axes, READINGS, strict=True):
-        for axis, (amount, spread) in zip(row, SETTINGS, strict=True):
-            share = task_share(time, math.log(amount), spread, reading)
-            axis.fill_between(time, share, color="tab:blue", alpha=0.15, linewidth=0)
-            axis.fill_between(time, share, 1, color="tab:orange", alpha=0.15, linewidth=0)
-            axis.plot(time, share, color="tab:blue", label=r"$\alpha_t$, the data's loss")
-            axis.plot(time, 1 - share, "--", color="tab:orange", label=r"$1 - \alpha_t$, the teacher's loss")
-            axis.set_title(f"{TITLES[reading]}, shift {amount:g}, spread {spread:g}", fontsize=11)
+        for axis, (shift, spread) in zip(row, SETTINGS, strict=True):
+            alpha = task_weight(time, math.log(shift), spread, reading)
+            axis.fill_between(time, alpha, color="tab:blue", alpha=0.15, linewidth=0)
+            axis.fill_between(time, alpha, 1, color="tab:orange", alpha=0.15, linewidth=0)
+            axis.plot(time, alpha, color="tab:blue", label=r"$\alpha_t$, loss against data")
+            axis.plot(time, 1 - alpha, "--", color="tab:orange", label=r"$1 - \alpha_t$, loss against the teacher")
+            axis.set_title(f"{TITLES[reading]}, shift {shift:g}, spread {spread:g}", fontsize=11)
             axis.grid(alpha=0.3)
             axis.set(xlim=(0, 1), ylim=(0, 1.02))
     for axis in axes[:, 0]:
@@ -50,10 +50,16 @@ def plot(out: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("docs/timestep_scaling.png"))
-    chosen = parser.parse_args(arguments)
-    plot(chosen.out)
-    print(f"picture: {chosen.out}")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("docs/timestep_scaling.png"),
+        metavar="PNG",
+        help="the plot (default: %(default)s)",
+    )
+    args = parser.parse_args(arguments)
+    plot(args.out)
+    print(f"plot: {args.out}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The shared measurement: calls timed in turns, ratios of neighbours, peak memory of a process of its own.
+"""Measurements that all benchmarks share: alternating timings, ratios of neighboring timings, and peak memory.
 
-The speed of a machine drifts with its clock and with other work on it. Two calls timed in turns meet the same
-conditions, so each ratio is taken between neighbours, and the median of these ratios is the result.
+The speed of a machine changes with its clock and with other work on it. Two calls that are timed in turns meet the same
+conditions, so each ratio is taken between neighboring measurements, and the result is the median of these ratios.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from tabulate import tabulate
 
 from pocketdit.files import write_atomically
 
@@ -30,7 +31,7 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median, least and greatest of the ratios of all pairs."""
+    """Median, smallest and largest ratio of all pairs."""
 
     median: float
     low: float
@@ -40,34 +41,41 @@ class Ratio:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-def pairwise(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """Ratios of two series that were measured in turns, pair by pair."""
+def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
+    """Compute the ratios of two series that were measured in turns, pair by pair."""
     ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
     return Ratio(median(ratios), min(ratios), max(ratios))
 
 
-def seconds_of(call: Callable[[], object], repeats: int = 1) -> float:
-    """Mean seconds of ``repeats`` calls, work queued on a GPU included."""
+def mean_seconds(call: Callable[[], object], repeats: int = 1) -> float:
+    """Measure the mean seconds of ``repeats`` calls, including work that is queued on a GPU."""
     synchronize()
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(repeats):
         call()
     synchronize()
-    return (time.perf_counter() - began) / repeats
+    return (time.perf_counter() - start) / repeats
 
 
-def alternate(
+def time_alternately(
     calls: Mapping[str, Call],
     rounds: int,
     *,
     warmup: int = 1,
     at_least: float = 0.0,
-    measure: Callable[[Call, int], float] = seconds_of,
+    measure: Callable[[Call, int], float] = mean_seconds,
 ) -> dict[str, Seconds]:
-    """Seconds of every call in every round; a round runs each call in turn.
+    """Time several calls in rounds. Every round measures each call once, in turn.
 
-    ``at_least``: a call shorter than this many seconds is repeated within a measurement until it fills them;
-    the seconds given back are of one call. ``measure``: seconds of a call, given how often to repeat it.
+    Args:
+        calls: The calls by name.
+        rounds: Number of measurements per call.
+        warmup: Number of rounds before the first measurement.
+        at_least: Duration of a measurement in seconds. A shorter call is repeated until it takes this long.
+        measure: Measures the mean seconds of a call, given the number of repeats.
+
+    Returns:
+        The seconds of one call in every round, by name.
     """
     for _ in range(warmup):
         for call in calls.values():
@@ -81,16 +89,18 @@ def alternate(
 
 
 def synchronize() -> None:
+    """Wait for the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def device() -> torch.device:
+    """Return the GPU, or the CPU of a machine without one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Describe the machine that the benchmark runs on."""
     return {
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -101,7 +111,7 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_model() -> str:
-    """From /proc/cpuinfo where there is one: on Linux Python itself knows no more than the architecture."""
+    """Return the CPU's name from /proc/cpuinfo. On Linux, Python's ``platform`` knows only the architecture."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -110,23 +120,23 @@ def cpu_model() -> str:
 
 
 class PeakMemory:
-    """Growth of this process's memory from now to its peak: of the resident set, or of what a GPU has allocated."""
+    """Growth of this process's memory from now to its peak: its resident set, or a GPU's allocated memory."""
 
     def __init__(self) -> None:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         with suppress(OSError):
-            # Linux: the peak starts again from what is resident now. Elsewhere it stays that of the process.
+            # On Linux, this resets the peak to the current resident set. Elsewhere, it stays the peak of the process.
             Path("/proc/self/clear_refs").write_text("5")
         self.before = peak_bytes()
 
     def growth(self) -> int:
-        """Bytes; Linux counts pages with a delay, so no growth can read as a little less than none."""
+        """Return the growth in bytes. Linux counts pages with a delay, so negative differences are reported as 0."""
         return max(0, peak_bytes() - self.before)
 
 
 def peak_bytes() -> int:
-    """Peak of this process so far, in bytes."""
+    """Return the peak memory of this process so far, in bytes."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     with suppress(OSError):
@@ -137,47 +147,47 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def child(script: str, *arguments: str) -> Any:
-    """Run a script in a process of its own and give back the JSON of its last line."""
+def run_child(script: str, *arguments: str) -> Any:
+    """Run a Python script in a separate process and return its last line of output, parsed as JSON."""
     command = [sys.executable, script, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns of text, the first to the left and the others to the right."""
-    cells = [[str(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    )
+    """Format a text table with the first column aligned to the left and all others to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    alignment = ["left"] + ["right"] * (len(header) - 1)
+    return tabulate(cells, header, tablefmt="plain", colalign=alignment, disable_numparse=True)
 
 
-def milliseconds(seconds: Sequence[float]) -> str:
-    """Median, for a table."""
+def format_median(seconds: Sequence[float]) -> str:
+    """Format the median of a series of seconds for a table."""
     return f"{1000 * median(seconds):.3g} ms" if median(seconds) < 1 else f"{median(seconds):.2f} s"
 
 
-def options(description: str | None) -> argparse.ArgumentParser:
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options of every benchmark. The help text is the first line of ``description``."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the result there as JSON")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the result to this JSON file")
     parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)  # tiny sizes, for the tests
     return parser
 
 
-def announce() -> None:
-    """The line that names the machine."""
+def print_machine() -> None:
+    """Print one line that describes the machine."""
     here = machine()
     gpu = f", {here['gpu']}" if here["gpu"] else ""
     print(f"{here['cpu']}, {here['cores']} cores, {here['threads']} threads, torch {here['torch']}{gpu}", flush=True)
 
 
-def report(result: dict[str, Any], path: Path | None) -> None:
-    """Write the result with the machine's name, where a path was asked for."""
+def verdict(met: bool) -> str:
+    """Return the word that tells whether a requirement is met."""
+    return "met" if met else "NOT met"
+
+
+def write_result(result: dict[str, Any], path: Path | None) -> None:
+    """Write the result and a description of the machine to a JSON file, unless ``path`` is None."""
     if path is not None:
         result = {"machine": machine(), **result}
         write_atomically(path, json.dumps(result, indent=1, default=asdict) + "\n")

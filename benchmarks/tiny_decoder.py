@@ -1,10 +1,12 @@
-"""The tiny decoder against autoencoders' own: PSNR and time on held-out images, then time and memory at 1024x1024.
+"""Compare the tiny decoder with the decoders of autoencoders: PSNR, time, FLOPs and memory.
 
-    python -m benchmarks.tiny_decoder [--run tiny_decoder] [--picture docs/tiny_decoder.png] [--json PATH]
+    python -m benchmarks.tiny_decoder [--run tiny_decoder] [--image docs/tiny_decoder.png] [--json PATH]
 
-With --run: a run's decoder against its autoencoder's, on the run's validation images. Then the decoder of
-experiments/paper/tiny_decoder_qwen_image.yaml against those of Flux and Qwen-Image at their published sizes, with
-random weights (times need no others, and nothing is said of quality), in fp32 on a CPU and bf16 on a GPU.
+With --run, the first part compares the decoder of a run with that of its autoencoder, on the run's validation images.
+The second part compares the decoder of experiments/paper/tiny_decoder_qwen_image.yaml with those of Flux and Qwen-Image
+at their published sizes, in fp32 on a CPU and in bf16 on a GPU. It uses random weights, so it does not show quality.
+
+Shape letters: B batch, C latent channels, h x w latent sides, H x W image sides.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +21,19 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.forward import materialise
-from benchmarks.timing import PeakMemory, alternate, announce, device, milliseconds, options, pairwise, report, table
+from benchmarks.forward import materialize
+from benchmarks.timing import (
+    PeakMemory,
+    argument_parser,
+    device,
+    format_median,
+    paired_ratio,
+    print_machine,
+    table,
+    time_alternately,
+    verdict,
+    write_result,
+)
 from pocketdit.artifacts.decoder import load_decoder
 from pocketdit.artifacts.run_folder import find, load_experiment
 from pocketdit.config.component import build
@@ -29,52 +42,56 @@ from pocketdit.config.load import load
 from pocketdit.decoders.tiny import TinyDecoder
 from pocketdit.encoders.contract import Autoencoder
 from pocketdit.files import write_atomically
+from pocketdit.images import from_uint8, to_uint8
 from pocketdit.losses.reconstruction import psnr
 from pocketdit.running.assemble import build_data
-from pocketdit.running.cost_estimate import count_parameters
-from pocketdit.running.grids import grid, to_uint8
+from pocketdit.running.grids import image_grid
+from pocketdit.training.cost import count_parameters
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper" / "tiny_decoder_qwen_image.yaml"
-REQUIRED = 10.0  # below it, a decoder would not be worth what it loses
+REQUIRED = 10.0  # a decoder that is not at least this much faster is not worth its loss in quality
 SHOWN, ZOOM = 6, 2
 
 
-class Pictures(NamedTuple):
-    """Held-out images of one size, as they are and from both decoders, (B, 3, H, W); what they show; the latents."""
+class DecodedBatch(NamedTuple):
+    """A batch of held-out images and their reconstructions by both decoders."""
 
     original: Tensor
+    """(B, 3, H, W)."""
     own: Tensor
+    """(B, 3, H, W), from the autoencoder's own decoder."""
     tiny: Tensor
-    captions: list[str]
+    """(B, 3, H, W), from the tiny decoder."""
     latents: Tensor
+    """(B, C, h, w)."""
 
 
 @torch.no_grad()
-def held_out(experiment: DecoderExperiment, autoencoder: Autoencoder, decoder: TinyDecoder) -> list[Pictures]:
-    """All validation images of a run, batch by batch."""
+def held_out(experiment: DecoderExperiment, autoencoder: Autoencoder, decoder: TinyDecoder) -> list[DecodedBatch]:
+    """Decode all validation images of a run, batch by batch."""
     data = build_data(experiment)
-    found = []
+    batches = []
     for batch in data.val_dataloader():
-        images = batch["images"].float() / 127.5 - 1
+        images = from_uint8(batch["images"])
         latents = autoencoder.encode(images)
-        found.append(Pictures(images, autoencoder.decode(latents), decoder.decode(latents), batch["captions"], latents))
+        batches.append(DecodedBatch(images, autoencoder.decode(latents), decoder.decode(latents), latents))
     data.teardown()
-    return found
+    return batches
 
 
-def on_held_out_images(run: str, runs: Path, picture: Path | None, rounds: int) -> list[dict[str, Any]]:
-    """PSNR and time of a run's decoder and of its autoencoder's; the picture with both, where one is wanted."""
+def on_held_out_images(run: str, runs: Path, image: Path | None, rounds: int) -> list[dict[str, Any]]:
+    """Measure PSNR and time of a run's decoder and of its autoencoder's, and save a comparison if ``image`` is set."""
     folder = find(runs, run)
     experiment: DecoderExperiment = load_experiment(folder, DecoderExperiment)
     autoencoder, decoder = build(experiment.autoencoder), load_decoder(folder)
-    found = held_out(experiment, autoencoder, decoder)
-    own = torch.cat([psnr(pictures.own, pictures.original) for pictures in found])
-    tiny = torch.cat([psnr(pictures.tiny, pictures.original) for pictures in found])
+    batches = held_out(experiment, autoencoder, decoder)
+    own = torch.cat([psnr(batch.own, batch.original) for batch in batches])
+    tiny = torch.cat([psnr(batch.tiny, batch.original) for batch in batches])
     calls = {
-        "autoencoder's own": partial(autoencoder.decode, found[0].latents),
-        "tiny": partial(decoder.decode, found[0].latents),
+        "autoencoder's own": partial(autoencoder.decode, batches[0].latents),
+        "tiny": partial(decoder.decode, batches[0].latents),
     }
-    seconds = alternate(calls, rounds, warmup=2, at_least=0.05)
+    seconds = time_alternately(calls, rounds, warmup=2, at_least=0.05)
     rows: list[dict[str, Any]] = [
         {"decoder": name, "parameters": parameters, "psnr": float(values.mean()), "seconds": seconds[name]}
         for name, parameters, values in (
@@ -82,34 +99,36 @@ def on_held_out_images(run: str, runs: Path, picture: Path | None, rounds: int) 
             ("tiny", count_parameters(decoder), tiny),
         )
     ]
-    count, height, width = (found[0].original.shape[i] for i in (0, 2, 3))
-    print(f"{folder.name}, {len(own)} held-out images; time of {count} of {height}x{width} pixels\n")
+    count, height, width = (batches[0].original.shape[i] for i in (0, 2, 3))
+    print(f"{folder.name}, {len(own)} held-out images; time for {count} images of {height}x{width} pixels\n")
     cells = [
-        [row["decoder"], f"{row['parameters']:,}", f"{row['psnr']:.2f} dB", milliseconds(row["seconds"])]
+        [row["decoder"], f"{row['parameters']:,}", f"{row['psnr']:.2f} dB", format_median(row["seconds"])]
         for row in rows
     ]
     print(table(["decoder", "parameters", "PSNR", "median"], cells))
     better = float((tiny > own).float().mean())
-    print(f"tiny - own: {tiny.mean() - own.mean():+.2f} dB in the mean, better on {better:.0%} of the images")
-    print(f"time: tiny / own = {pairwise(seconds['tiny'], seconds[rows[0]['decoder']])}\n")
-    if picture is not None:
-        draw(found[0], picture)
+    print(f"PSNR: tiny - own = {tiny.mean() - own.mean():+.2f} dB on average, higher for {better:.0%} of the images")
+    print(f"time: tiny / own = {paired_ratio(seconds['tiny'], seconds[rows[0]['decoder']])}\n")
+    if image is not None:
+        save_comparison(batches[0], image)
     return rows
 
 
-def draw(pictures: Pictures, path: Path) -> None:
-    """The first images in rows: original, the autoencoder's own decoder, the tiny decoder, with the PSNR of both."""
-    rows = {"original": pictures.original, "autoencoder": pictures.own, "tiny decoder": pictures.tiny}
-    large = [interpolate(images[:SHOWN], scale_factor=float(ZOOM), mode="nearest") for images in rows.values()]
-    own, tiny = (psnr(images, pictures.original) for images in (pictures.own, pictures.tiny))
-    words = [f"{a:.1f} dB autoencoder, {b:.1f} dB tiny decoder" for a, b in zip(own[:SHOWN], tiny[:SHOWN], strict=True)]
-    image = grid([to_uint8(images) for images in large], list(rows), words)
+def save_comparison(batch: DecodedBatch, path: Path) -> None:
+    """Save a grid with the first images and their reconstructions by both decoders, labeled with the PSNR."""
+    rows = {"original": batch.original, "autoencoder": batch.own, "tiny decoder": batch.tiny}
+    enlarged = [interpolate(images[:SHOWN], scale_factor=float(ZOOM), mode="nearest") for images in rows.values()]
+    own, tiny = (psnr(images, batch.original) for images in (batch.own, batch.tiny))
+    labels = [
+        f"{a:.1f} dB autoencoder, {b:.1f} dB tiny decoder" for a, b in zip(own[:SHOWN], tiny[:SHOWN], strict=True)
+    ]
+    image = image_grid([to_uint8(images) for images in enlarged], list(rows), labels)
     write_atomically(path, lambda temporary: image.save(temporary, format="PNG"))
-    print(f"picture: {path}\n")
+    print(f"image: {path}\n")
 
 
 def flux(quick: bool) -> nn.Module:
-    """The decoder in FLUX.1's AutoencoderKL."""
+    """Build the decoder of FLUX.1's AutoencoderKL, or a small version of it."""
     from diffusers import AutoencoderKL
 
     decoder: nn.Module = AutoencoderKL(
@@ -126,21 +145,23 @@ def flux(quick: bool) -> nn.Module:
 
 
 class QwenImageDecoder(nn.Module):
-    """The decoding half of Qwen-Image's video autoencoder, on films of one frame."""
+    """The decoder of Qwen-Image's video autoencoder for videos of one frame, or a small version of it."""
 
     def __init__(self, quick: bool) -> None:
         from diffusers import AutoencoderKLQwenImage
 
         super().__init__()
-        whole = AutoencoderKLQwenImage(base_dim=8 if quick else 96, z_dim=16)
-        self.post_quant_conv, self.decoder = whole.post_quant_conv, whole.decoder
+        autoencoder = AutoencoderKLQwenImage(base_dim=8 if quick else 96, z_dim=16)
+        self.post_quant_conv, self.decoder = autoencoder.post_quant_conv, autoencoder.decoder
 
     def forward(self, latents: Tensor) -> Tensor:
+        """Map latents (B, C, h, w) to images (B, 3, H, W)."""
         images: Tensor = self.decoder(self.post_quant_conv(latents[:, :, None]))
         return images[:, :, 0]
 
 
 def tiny(quick: bool) -> nn.Module:
+    """Build the shipped tiny decoder, or a small version of it."""
     spec = load(PAPER, [], DecoderExperiment).config.decoder
     return TinyDecoder(replace(spec, channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1)) if quick else spec)
 
@@ -150,71 +171,72 @@ DECODERS: dict[str, Callable[[bool], nn.Module]] = {"tiny": tiny, "Flux": flux, 
 
 @torch.no_grad()
 def at_paper_scale(side: int, quick: bool, rounds: int) -> list[dict[str, Any]]:
-    """Parameters, FLOPs, peak memory and seconds of decoding one picture of ``side`` pixels a side, all in turns."""
+    """Measure parameters, FLOPs, peak memory and seconds of decoding one square image with sides of ``side`` pixels."""
     on = device()
     dtype = torch.bfloat16 if on.type == "cuda" else torch.float32
     shape = (1, 16, side // 8, side // 8)
-    rows, calls, grown = [], {}, dict.fromkeys(DECODERS, 0)
+    rows, calls, peaks = [], {}, dict.fromkeys(DECODERS, 0)
 
     def decode(name: str, decoder: nn.Module, latents: Tensor) -> None:
         memory = PeakMemory()
         decoder(latents)
-        grown[name] = max(grown[name], memory.growth())
+        peaks[name] = max(peaks[name], memory.growth())
 
-    for name, make in DECODERS.items():
+    for name, build_decoder in DECODERS.items():
         with torch.device("meta"):
-            decoder = make(quick)
+            decoder = build_decoder(quick)
         with FlopCounterMode(display=False) as counter:
             decoder(torch.empty(shape, device="meta"))
-        materialise(decoder, on, dtype)
+        materialize(decoder, on, dtype)
         calls[name] = partial(decode, name, decoder, torch.randn(shape, device=on, dtype=dtype))
         rows.append({"decoder": name, "parameters": count_parameters(decoder), "flops": counter.get_total_flops()})
-    seconds = alternate(calls, rounds, warmup=3 if on.type == "cuda" else 0)
-    return [row | {"seconds": seconds[row["decoder"]], "memory": grown[row["decoder"]]} for row in rows]
+    seconds = time_alternately(calls, rounds, warmup=3 if on.type == "cuda" else 0)
+    return [row | {"seconds": seconds[row["decoder"]], "memory": peaks[row["decoder"]]} for row in rows]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = options(__doc__)
-    parser.add_argument("--run", help="a run of a tiny decoder: its PSNR and time, too")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.add_argument("--picture", type=Path, metavar="PNG", help="with --run: draw held-out images side by side")
-    parser.add_argument("--side", type=int, default=1024, help="of the picture at paper scale (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="of each time (default %(default)s)")
-    chosen = parser.parse_args(arguments)
-    announce()
-    rounds = 1 if chosen.quick else chosen.rounds
-    quality = on_held_out_images(chosen.run, chosen.runs, chosen.picture, rounds) if chosen.run else []
+    parser = argument_parser(__doc__)
+    parser.add_argument("--run", help="also compare the decoder of this run with that of its autoencoder")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
+    parser.add_argument("--image", type=Path, metavar="PNG", help="with --run: save held-out images side by side")
+    parser.add_argument(
+        "--side", type=int, default=1024, help="side of the image in the second part (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="number of timings (default: %(default)s)")
+    args = parser.parse_args(arguments)
+    print_machine()
+    rounds = 1 if args.quick else args.rounds
+    quality = on_held_out_images(args.run, args.runs, args.image, rounds) if args.run else []
 
-    side = 32 if chosen.quick else chosen.side
-    rows = at_paper_scale(side, chosen.quick, rounds)
+    side = 32 if args.quick else args.side
+    rows = at_paper_scale(side, args.quick, rounds)
     base = rows[0]
     for row in rows:
-        row["time_over_tiny"] = pairwise(row["seconds"], base["seconds"])
+        row["time_over_tiny"] = paired_ratio(row["seconds"], base["seconds"])
         row["flops_over_tiny"] = row["flops"] / base["flops"]
     cells = [
         [
             row["decoder"],
             f"{row['parameters'] / 1e6:.2f} M",
             f"{row['flops'] / 1e9:,.0f} G",
-            milliseconds(row["seconds"]),
+            format_median(row["seconds"]),
             f"{row['memory'] / 2**20:,.0f} MiB",
             row["time_over_tiny"],
             f"{row['flops_over_tiny']:.1f}",
         ]
         for row in rows
     ]
-    print(f"one picture of {side}x{side} pixels, random weights\n")
+    print(f"one image of {side}x{side} pixels, random weights\n")
     header = ["decoder", "parameters", "FLOPs", "median", "peak memory", "time / tiny", "FLOPs / tiny"]
     print(table(header, cells), end="\n\n")
-    least = min(rows[1:], key=lambda row: median(row["seconds"]))
-    ratio = least["time_over_tiny"]
+    fastest = min(rows[1:], key=lambda row: median(row["seconds"]))
+    ratio = fastest["time_over_tiny"]
     better = not quality or quality[1]["psnr"] > quality[0]["psnr"]
     met = ratio.median >= REQUIRED and better
-    beside = ", PSNR above the autoencoder's own required" if quality else ""
-    verdict = "met" if met else "NOT met"
-    print(f"ratio: {least['decoder']} / tiny in time = {ratio}, required {REQUIRED}{beside}: {verdict}")
+    also = "; PSNR above the autoencoder's own required" if quality else ""
+    print(f"ratio: {fastest['decoder']} / tiny in time = {ratio}, required {REQUIRED}{also}: {verdict(met)}")
     result = {"benchmark": "tiny_decoder", "rows": rows, "held_out": quality, "ratio": ratio}
-    report(result | {"required": REQUIRED, "met": met}, chosen.json)
+    write_result(result | {"required": REQUIRED, "met": met}, args.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every benchmark at sizes of seconds: it runs, compares what it says, and writes what it promises."""
+"""Every benchmark at tiny sizes: it runs, prints its verdict, and writes its result."""
 
 import importlib
 import json
@@ -11,7 +11,7 @@ import torch
 KEYS = {"machine", "benchmark", "rows", "ratio", "required", "met"}
 
 
-def quick(name: str, folder: Path) -> dict[str, Any]:
+def run_quick(name: str, folder: Path) -> dict[str, Any]:
     path = folder / f"{name}.json"
     importlib.import_module(f"benchmarks.{name}").main(["--quick", "--json", str(path)])
     result: dict[str, Any] = json.loads(path.read_text())
@@ -28,23 +28,23 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = quick("attention", tmp_path)
+    result = run_quick("attention", tmp_path)
     assert last_line(capsys).startswith("ratio at 64 tokens: full, ")
     assert {row["tokens"] for row in result["neighborhood"]} == {64, 256}
     for row in result["rows"]:
         assert {"ASSA", "full, enable_gqa", "full, repeated keys", "full, folded queries"} <= set(row["seconds"])
         assert row["fastest"] in row["seconds"]
-        assert row["score_share"] == pytest.approx(0.25 + 46 / 256)  # 16 blocks, each with its neighbours
+        assert row["score_share"] == pytest.approx(0.25 + 46 / 256)  # 16 blocks, each with its neighbors
 
 
-def test_assa_of_the_benchmark_is_the_backbones() -> None:
-    """The timed call gives what the module gives from its own projections."""
+def test_timed_assa_equals_that_of_the_backbone() -> None:
+    """The timed call returns what the module computes from its own projections."""
     from benchmarks.attention import assa, build, full_forms, grid_of
-    from pocketdit.backbones.position import rotation
+    from pocketdit.backbones.position import axial_rope
 
     module, x, qkv = build(64, torch.device("cpu"))
-    angles = rotation(*grid_of(64), module.head_dim, 10_000.0, x.device)
-    expected = module.attend(x, grid_of(64), angles)
+    cos_sin = axial_rope(*grid_of(64), module.head_dim, 10_000.0, x.device)
+    expected = module.attend(x, grid_of(64), cos_sin)
     torch.testing.assert_close(assa(module, x, qkv)(), expected)
     first, *others = [form(*qkv) for form in full_forms(torch.device("cpu")).values()]
     for other in others:
@@ -52,7 +52,7 @@ def test_assa_of_the_benchmark_is_the_backbones() -> None:
 
 
 def test_forward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = quick("forward", tmp_path)
+    result = run_quick("forward", tmp_path)
     assert last_line(capsys).startswith("ratio: A / D in time over A / D in FLOPs = ")
     rows = {row["network"]: row for row in result["rows"]}
     assert set(rows) == {"A", "D", "PixArt", "Sana"}
@@ -61,42 +61,42 @@ def test_forward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert result["ratio"]["median"] == pytest.approx(expected)
 
 
-def test_peers_have_as_many_parameters_as_ladder_d() -> None:
+def test_peers_have_the_number_of_parameters_of_ladder_d() -> None:
     from benchmarks import forward
     from pocketdit.backbones.dit import ElasticDiT
-    from pocketdit.running.cost_estimate import count_parameters
+    from pocketdit.training.cost import count_parameters
 
     spec = forward.ladder("D", quick=False)
     with torch.device("meta"):
-        wanted = count_parameters(ElasticDiT(spec))
+        parameters = count_parameters(ElasticDiT(spec))
     for build in (forward.pixart, forward.sana):
-        peer = forward.of_size(lambda layers, build=build: build(layers, spec, (128, 128)), wanted)
-        assert count_parameters(peer) == pytest.approx(wanted, rel=forward.CLOSE)
+        peer = forward.of_size(lambda layers, build=build: build(layers, spec, (128, 128)), parameters)
+        assert count_parameters(peer) == pytest.approx(parameters, rel=forward.PARAMETER_TOLERANCE)
 
 
 def test_elastic_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = quick("elastic_step", tmp_path)
+    result = run_quick("elastic_step", tmp_path)
     assert last_line(capsys).startswith("ratio: elastic / (full + half) = ")
     (row,) = result["rows"]
     assert set(row["seconds"]) == set(row["memory"]) == {"elastic", "full", "half"}
-    apart = row["seconds"]["full"][0] + row["seconds"]["half"][0]
-    assert result["ratio"]["median"] == pytest.approx(row["seconds"]["elastic"][0] / apart)
+    separate = row["seconds"]["full"][0] + row["seconds"]["half"][0]
+    assert result["ratio"]["median"] == pytest.approx(row["seconds"]["elastic"][0] / separate)
     assert result["required_memory"] == 1.0
 
 
-def test_the_networks_apart_are_those_of_the_supernet() -> None:
+def test_separate_networks_are_those_of_the_supernet() -> None:
     from benchmarks.elastic_step import NETWORKS, cases, spec_of
-    from pocketdit.backbones.dit import ElasticDiT, extract
-    from pocketdit.running.cost_estimate import count_parameters
+    from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
+    from pocketdit.training.cost import count_parameters
 
     spec = cases()["width 512"].experiment.backbone
     with torch.device("meta"):
         elastic, full, half = (ElasticDiT(spec_of(network, spec)) for network in NETWORKS)
-    assert count_parameters(full) == count_parameters(extract(elastic, 1.0))
-    assert count_parameters(half) == count_parameters(extract(elastic, 0.5))
+    assert count_parameters(full) == count_parameters(extract_subnetwork(elastic, 1.0))
+    assert count_parameters(half) == count_parameters(extract_subnetwork(elastic, 0.5))
 
 
-def test_peak_memory_for_the_parent_process(capsys: pytest.CaptureFixture[str]) -> None:
+def test_peak_memory_is_printed_for_the_parent_process(capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks.elastic_step import main
 
     main(["--peak-of", "half", "--case", "tiny"])
@@ -104,7 +104,7 @@ def test_peak_memory_for_the_parent_process(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = quick("loader", tmp_path)
+    result = run_quick("loader", tmp_path)
     assert last_line(capsys).startswith("ratio: data module / webdataset = ")
     assert {row["data"] for row in result["rows"]} == {"scenes, 128", "pictures, 256"}
     for row in result["rows"]:
@@ -113,7 +113,7 @@ def test_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_tiny_decoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = quick("tiny_decoder", tmp_path)
+    result = run_quick("tiny_decoder", tmp_path)
     assert last_line(capsys).startswith("ratio: ")
     rows = {row["decoder"]: row for row in result["rows"]}
     assert set(rows) == {"tiny", "Flux", "Qwen-Image"} and result["held_out"] == []
@@ -121,7 +121,7 @@ def test_tiny_decoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_sweep_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = quick("sweep_engine", tmp_path)
+    result = run_quick("sweep_engine", tmp_path)
     assert last_line(capsys).startswith("ratio: one worker / two = ")
     assert [row["trial"] for row in result["rows"]] == [0, 1]
     assert all(0 < row["beyond"] < row["seconds"] for row in result["rows"])
@@ -129,12 +129,12 @@ def test_sweep_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert one > 2 > two > 1 and result["ratio"]["median"] == pytest.approx(one / two)
 
 
-def test_the_published_decoders_have_their_published_sizes() -> None:
+def test_published_decoders_have_their_published_sizes() -> None:
     from benchmarks.tiny_decoder import DECODERS
-    from pocketdit.running.cost_estimate import count_parameters
+    from pocketdit.training.cost import count_parameters
 
     with torch.device("meta"):
-        sizes = {name: count_parameters(make(False)) for name, make in DECODERS.items()}
+        sizes = {name: count_parameters(build(False)) for name, build in DECODERS.items()}
     assert sizes["Flux"] == pytest.approx(49.5e6, rel=0.01)
     assert sizes["Qwen-Image"] == pytest.approx(73.3e6, rel=0.01)
     assert sizes["tiny"] < 0.03 * sizes["Flux"]

@@ -1,4 +1,4 @@
-"""Step distillation in the plane: the teacher in closed form, and students that DMD and K-DMD bring to the data."""
+"""Step distillation in the plane: the teacher's closed form, and students that DMD and K-DMD train."""
 
 import pytest
 import torch
@@ -9,18 +9,19 @@ from pocketdit.diffusion.path import data_from_velocity, interpolate, velocity
 from pocketdit.losses import distribution_matching
 
 SEED, ITERATIONS = 0, 2000
-# Energy distances by number of steps. Seeds 0 to 2 gave, from 0.75 to 0.81 and 0.14 to 0.16 at the start:
-# DMD 0.015 to 0.023 and 0.018 to 0.038, K-DMD 0.015 to 0.018 and 0.039 to 0.042 (its teacher alone has 0.029).
+# Bounds of the energy distance per number of steps. With seeds 0 to 2, students start at 0.75 to 0.81 (1 step) and 0.14
+# to 0.16 (4 steps) and reach 0.015 to 0.023 and 0.018 to 0.038 with DMD, and 0.015 to 0.018 and 0.039 to 0.042 with
+# K-DMD, whose teacher itself has 0.029.
 BOUNDS = {1: 0.05, 4: 0.07}
 
 
 @pytest.fixture(scope="module")
-def begun() -> toy.Network:
-    return toy.start(SEED, 1000)
+def pretrained() -> toy.Network:
+    return toy.pretrain(SEED, 1000)
 
 
-def test_velocity_is_the_mean_over_the_data_behind_a_point() -> None:
-    """Against the mean of noise - data over 200 000 samples, each weighed by its noise's density at the point."""
+def test_exact_velocity_is_the_conditional_mean() -> None:
+    """Compare with the mean of noise - data over 200,000 samples, weighted by the density of their noise."""
     data = toy.draw_data(200_000, torch.Generator().manual_seed(0)).double()
     for t in (0.3, 0.6, 0.9):
         for point in ([0.3, 0.4], [-0.8, 0.2], [1.0, -0.6]):
@@ -32,8 +33,8 @@ def test_velocity_is_the_mean_over_the_data_behind_a_point() -> None:
             torch.testing.assert_close(exact.double(), expected, rtol=0.03, atol=0.03)
 
 
-def test_velocity_minimises_flow_matching() -> None:
-    """Its error is orthogonal to any function of x_t: here to x_t and to itself."""
+def test_exact_velocity_minimizes_flow_matching() -> None:
+    """The error of the minimizer is orthogonal to every function of x_t, such as x_t and the velocity itself."""
     generator = torch.Generator().manual_seed(1)
     data, noise = toy.draw_data(200_000, generator), toy.draw_noise(200_000, generator)
     time = 0.1 + 0.9 * torch.rand(200_000, generator=generator)
@@ -42,7 +43,7 @@ def test_velocity_minimises_flow_matching() -> None:
     error = velocity(data, noise) - exact
     for function in (x_t, exact, torch.ones_like(x_t)):
         assert (error * function).mean().abs().item() < 0.01
-    assert (error * velocity(data, noise)).mean().item() > 0.1  # the test can fail
+    assert (error * velocity(data, noise)).mean().item() > 0.1  # The error is not zero.
 
 
 def test_flow_map_ends_at_data() -> None:
@@ -52,8 +53,8 @@ def test_flow_map_ends_at_data() -> None:
     assert toy.energy_distance(data, toy.true_samples()) < 0.01
 
 
-def test_energy_distance_by_hand() -> None:
-    """Points 0, 2 and 1, 1 on a line: 2 * 1 - (0 + 2 + 2 + 0) / 4 - 0 = 1; of equal sets 0."""
+def test_energy_distance_equals_hand_computed_value() -> None:
+    """Points 0, 2 and 1, 1 on a line have 2 * 1 - (0 + 2 + 2 + 0) / 4 - 0 = 1, and equal sets have 0."""
     a, b = torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     assert toy.energy_distance(a, b) == 1.0
     assert toy.energy_distance(a, a) == 0.0
@@ -61,20 +62,24 @@ def test_energy_distance_by_hand() -> None:
 
 @pytest.mark.parametrize("teacher", [None, toy.flow_map], ids=["DMD", "K-DMD"])
 @pytest.mark.parametrize("steps", [1, 4])
-def test_students_come_close_to_the_data(begun: toy.Network, steps: int, teacher: toy.Velocity | None) -> None:
-    assert toy.distance(begun, steps) > 1.5 * BOUNDS[steps]
-    student = toy.distil(begun, steps, teacher, SEED, ITERATIONS)
+def test_students_approach_the_distribution_of_the_data(
+    pretrained: toy.Network, steps: int, teacher: toy.Velocity | None
+) -> None:
+    assert toy.distance(pretrained, steps) > 1.5 * BOUNDS[steps]
+    student = toy.distill(pretrained, steps, teacher, SEED, ITERATIONS)
     assert toy.distance(student, steps) < BOUNDS[steps]
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_the_wrong_sign_does_not(begun: toy.Network, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = distribution_matching.matching_gradient
+def test_students_with_the_wrong_sign_do_not(
+    pretrained: toy.Network, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = distribution_matching.matching_gradient
 
-    def wrong(x: Tensor, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        gradient, size = right(x, real, fake)
+    def negated(x: Tensor, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        gradient, size = original(x, real, fake)
         return -gradient, size
 
-    monkeypatch.setattr(distribution_matching, "matching_gradient", wrong)
-    student = toy.distil(begun, steps, None, SEED, ITERATIONS)
+    monkeypatch.setattr(distribution_matching, "matching_gradient", negated)
+    student = toy.distill(pretrained, steps, None, SEED, ITERATIONS)
     assert not toy.distance(student, steps) < BOUNDS[steps]
