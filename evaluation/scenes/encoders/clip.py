@@ -1,4 +1,4 @@
-"""A small CLIP that knows drawn scenes and nothing else: a stand-in where a published CLIP would judge."""
+"""A small CLIP for rendered scenes: a stand-in for a published CLIP."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ from evaluation.scenes.encoders.letterbox import letterbox
 from evaluation.scenes.encoders.tokenizer import WordTokenizer
 from evaluation.scenes.encoders.weight_files import WEIGHTS, load_weights
 
-_BATCH = 64
+_BATCH_SIZE = 64
 
-# Arguments of open_clip's CLIP; the text tower's vocabulary comes from the tokenizer.
+# Arguments of open_clip's CLIP. The tokenizer adds the text tower's vocabulary size.
 ARCHITECTURE: dict[str, Any] = {
     "embed_dim": 64,
     "vision_cfg": {"layers": (1, 1, 1, 1), "width": 8, "image_size": 96, "head_width": 32},
@@ -24,7 +24,7 @@ ARCHITECTURE: dict[str, Any] = {
 
 
 def build_clip(architecture: dict[str, Any], vocabulary_size: int) -> Any:
-    """open_clip's own CLIP (Ilharco et al. 2021) with random weights."""
+    """Build open_clip's CLIP (Ilharco et al. 2021) with random weights."""
     from open_clip import CLIP
 
     text = {**architecture["text_cfg"], "vocab_size": vocabulary_size}
@@ -32,37 +32,41 @@ def build_clip(architecture: dict[str, Any], vocabulary_size: int) -> Any:
 
 
 class SceneClip:
-    """Texts and pictures in one space of 64 dimensions, of norm 1.
+    """Encodes texts and images in a shared space of 64 dimensions, with norm 1.
 
-    Trained by ``python -m evaluation.scenes.train_encoders`` on training scenes with their short and long captions;
-    words that scenes do not use are all one to it. ``weights``: a file of that command; by default the shipped one.
+    It only knows rendered scenes: ``python -m evaluation.scenes.train_encoders`` trains it on scenes of the training
+    split with their short and long captions. All words that these do not use have the same embedding.
+
+    Args:
+        weights: A file that the training command wrote.
 
     Raises:
-        UserError: there are no such weights.
+        UserError: The weights are missing or invalid.
     """
 
     def __init__(self, weights: Path = WEIGHTS / "clip.safetensors") -> None:
-        tensors, about, version = load_weights(weights)
+        tensors, metadata, version = load_weights(weights)
         self.backend = Backend("scene-clip", version)
-        self._side = int(about["architecture"]["vision_cfg"]["image_size"])
-        self._tokenizer = WordTokenizer(about["vocabulary"], about["architecture"]["text_cfg"]["context_length"])
-        self._model = build_clip(about["architecture"], self._tokenizer.size)
+        architecture = metadata["architecture"]
+        self._side = int(architecture["vision_cfg"]["image_size"])
+        self._tokenizer = WordTokenizer(metadata["vocabulary"], architecture["text_cfg"]["context_length"])
+        self._model = build_clip(architecture, self._tokenizer.size)
         self._model.load_state_dict(tensors)
         self._model.eval().requires_grad_(False)
 
-    def encode_images(self, pictures: Sequence[ImageArray]) -> NDArray[np.float32]:
-        """N pictures (H, W, 3) -> (N, 64)."""
-        batches = (pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH))
-        return self._joined(
+    def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
+        """Encode N images (H, W, 3) as (N, 64)."""
+        batches = (images[i : i + _BATCH_SIZE] for i in range(0, len(images), _BATCH_SIZE))
+        return self._concatenate(
             [self._model.encode_image(letterbox(batch, self._side), normalize=True) for batch in batches]
         )
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """N texts -> (N, 64)."""
-        batches = (texts[i : i + _BATCH] for i in range(0, len(texts), _BATCH))
-        return self._joined([self._model.encode_text(self._tokenizer(batch), normalize=True) for batch in batches])
+        """Encode N texts as (N, 64)."""
+        batches = (texts[i : i + _BATCH_SIZE] for i in range(0, len(texts), _BATCH_SIZE))
+        return self._concatenate([self._model.encode_text(self._tokenizer(batch), normalize=True) for batch in batches])
 
-    def _joined(self, parts: list[torch.Tensor]) -> NDArray[np.float32]:
+    def _concatenate(self, batches: list[torch.Tensor]) -> NDArray[np.float32]:
         width = int(self._model.text_projection.shape[1])
-        features: NDArray[np.float32] = torch.cat([torch.empty(0, width), *parts]).numpy()
+        features: NDArray[np.float32] = torch.cat([torch.empty(0, width), *batches]).numpy()
         return features

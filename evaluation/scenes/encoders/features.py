@@ -1,4 +1,4 @@
-"""A small picture encoder that knows drawn scenes and nothing else: a stand-in where a published one would judge."""
+"""A small image encoder for rendered scenes: a stand-in for a published feature network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +13,22 @@ from evaluation.scenes.encoders.letterbox import letterbox
 from evaluation.scenes.encoders.weight_files import WEIGHTS, load_weights
 
 SIDE = 96
-_BATCH = 64
+_BATCH_SIZE = 64
 
 
 class FeatureNetwork(nn.Sequential):
-    """(N, 3, S, S) -> (N, widths[-1]): strided convolutions and a mean over places, so that objects add up."""
+    """Strided convolutions and an average over positions, (N, 3, S, S) -> (N, widths[-1]).
+
+    Because of the average, the features of several objects add up.
+    """
 
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 96, 96)) -> None:
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(zip((3, *widths[:-1]), widths, strict=True)):
+        for i, (in_channels, out_channels) in enumerate(zip((3, *widths[:-1]), widths, strict=True)):
             stride = 1 if i == len(widths) - 1 else 2
             layers += [
-                nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
-                nn.BatchNorm2d(after),
+                nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+                nn.BatchNorm2d(out_channels),
                 nn.ReLU(),
             ]
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -33,26 +36,29 @@ class FeatureNetwork(nn.Sequential):
 
 
 class SceneFeatures:
-    """Features (96) of a network that tells what a drawn scene holds and how noisy and blurred it is.
+    """Encodes images as 96 features that capture what a scene contains and how noisy and blurred it is.
 
-    Trained by ``python -m evaluation.scenes.train_encoders``. A Fréchet distance on them compares with others on
-    them, and with nothing published. ``weights``: a file of that command; by default the shipped one.
+    ``python -m evaluation.scenes.train_encoders`` trains the network. Fréchet distances in these features can only be
+    compared with each other, not with published ones.
+
+    Args:
+        weights: A file that the training command wrote.
 
     Raises:
-        UserError: there are no such weights.
+        UserError: The weights are missing or invalid.
     """
 
     def __init__(self, weights: Path = WEIGHTS / "features.safetensors") -> None:
-        tensors, about, version = load_weights(weights)
+        tensors, metadata, version = load_weights(weights)
         self.backend = Backend("scene-features", version)
-        self._network = FeatureNetwork(about["widths"])
+        self._network = FeatureNetwork(metadata["widths"])
         self._network.load_state_dict(tensors)
         self._network.eval().requires_grad_(False)
 
-    def encode_images(self, pictures: Sequence[ImageArray]) -> NDArray[np.float32]:
-        """N pictures (H, W, 3) -> (N, 96)."""
-        parts: list[Tensor] = [torch.empty(0, self._network.width)]
-        for i in range(0, len(pictures), _BATCH):
-            parts.append(self._network(letterbox(pictures[i : i + _BATCH], SIDE)))
-        features: NDArray[np.float32] = torch.cat(parts).numpy()
+    def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
+        """Encode N images (H, W, 3) as (N, 96)."""
+        batches: list[Tensor] = [torch.empty(0, self._network.width)]
+        for i in range(0, len(images), _BATCH_SIZE):
+            batches.append(self._network(letterbox(images[i : i + _BATCH_SIZE], SIDE)))
+        features: NDArray[np.float32] = torch.cat(batches).numpy()
         return features

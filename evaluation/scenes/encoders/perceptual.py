@@ -1,4 +1,4 @@
-"""A perceptual distance for decoders of drawn scenes: a stand-in where LPIPS has no weights, and never called so."""
+"""A perceptual distance for training decoders on rendered scenes: a stand-in for LPIPS that does not use its name."""
 
 from pathlib import Path
 from typing import Self
@@ -12,20 +12,23 @@ from evaluation.scenes.encoders.weight_files import WEIGHTS, load_weights
 
 
 class SceneFeatureDistance:
-    """A ``PerceptualDistance`` (pocketdit/decoders/contract.py) in the layers of the scene features' network.
+    """A ``PerceptualDistance`` (pocketdit/decoders/contract.py) in the layers of the scenes' feature network.
 
-    As LPIPS does, without its learned weights: after every ReLU, features are scaled to unit length at each place; the
-    squared distances are averaged over places and summed over layers.
+    As in LPIPS, but without its learned weights, the features after every ReLU are scaled to unit length at each
+    position. Squared distances are averaged over positions and summed over layers.
+
+    Args:
+        weights: A file that ``python -m evaluation.scenes.train_encoders`` wrote.
 
     Raises:
-        UserError: there are no such weights.
+        UserError: The weights are missing or invalid.
     """
 
     name = "scene_features"
 
     def __init__(self, weights: Path = WEIGHTS / "features.safetensors") -> None:
-        tensors, about, _ = load_weights(weights)
-        network = FeatureNetwork(about["widths"])
+        tensors, metadata, _ = load_weights(weights)
+        network = FeatureNetwork(metadata["widths"])
         network.load_state_dict(tensors)
         self.network = network.eval().requires_grad_(False)
 
@@ -34,17 +37,18 @@ class SceneFeatureDistance:
         return self
 
     def distance(self, images: Tensor, target: Tensor) -> Tensor:
+        """Return the distance (B,) between images and targets (B, 3, H, W) in [-1, 1]."""
         pairs = zip(self.features(images), self.features(target), strict=True)
         return torch.stack([(a - b).square().sum(1).mean((1, 2)) for a, b in pairs]).sum(0)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """One (B, C, h, w) a layer, of unit length over C."""
-        found, x = [], images.float()
+        """Return the features (B, C, h, w) after each ReLU, with unit length over C."""
+        features, x = [], images.float()
         with torch.autocast(images.device.type, enabled=False):
             for layer in self.network:
                 if isinstance(layer, nn.AdaptiveAvgPool2d):
                     break
                 x = layer(x)
                 if isinstance(layer, nn.ReLU):
-                    found.append(functional.normalize(x, dim=1))
-        return found
+                    features.append(functional.normalize(x, dim=1))
+        return features

@@ -1,4 +1,4 @@
-"""A tokenizer for the few words that drawn scenes are told in."""
+"""A word tokenizer for the small vocabulary of scene captions."""
 
 import re
 from collections.abc import Sequence
@@ -10,32 +10,36 @@ from datamodules.scenes.split import generate_scenes
 
 _WORD = re.compile(r"[a-z]+")
 _PADDING, _START, _UNKNOWN = 0, 1, 2
-_FIRST = 3
+_FIRST_WORD = 3
 
 
 def vocabulary() -> list[str]:
-    """Every word of the training captions, in alphabetical order."""
+    """Return all words of the training captions in alphabetical order."""
     texts = (text for sample in generate_scenes("train", 2000, seed=0) for text in sample.captions)
     return sorted({word for text in texts for word in _WORD.findall(text.lower())})
 
 
 class WordTokenizer:
-    """Lower-case words to numbers: 0 padding, 1 start, 2 a word it does not know, then the words, last the end.
+    """Maps lower-case words to tokens: 0 is padding, 1 the start, 2 an unknown word, then the words, then the end.
 
-    The end has the greatest number of all because open_clip's text tower reads its features there (``argmax``).
+    The end has the largest token because open_clip's text tower reads its features there (``argmax``).
+
+    Args:
+        words: The vocabulary.
+        length: Tokens per text.
     """
 
     def __init__(self, words: Sequence[str], length: int) -> None:
         self.words = list(words)
         self.length = length
-        self.end = _FIRST + len(self.words)
+        self.end = _FIRST_WORD + len(self.words)
         self.size = self.end + 1
-        self._numbers = {word: _FIRST + i for i, word in enumerate(self.words)}
+        self._token_of = {word: _FIRST_WORD + i for i, word in enumerate(self.words)}
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """N texts -> numbers (N, length); what is too long loses its last words."""
-        rows = torch.full((len(texts), self.length), _PADDING)
-        for row, text in zip(rows, texts, strict=True):
-            inner = [self._numbers.get(word, _UNKNOWN) for word in _WORD.findall(text.lower())][: self.length - 2]
-            row[: len(inner) + 2] = torch.tensor([_START, *inner, self.end])
-        return rows
+        """Tokenize N texts as (N, length). Longer texts are truncated."""
+        tokens = torch.full((len(texts), self.length), _PADDING)
+        for row, text in zip(tokens, texts, strict=True):
+            words = [self._token_of.get(word, _UNKNOWN) for word in _WORD.findall(text.lower())][: self.length - 2]
+            row[: len(words) + 2] = torch.tensor([_START, *words, self.end])
+        return tokens

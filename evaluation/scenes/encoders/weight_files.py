@@ -1,4 +1,4 @@
-"""Small weights as files: float16 safetensors, with what they need to be loaded in the header."""
+"""Small weights files: float16 safetensors, with everything else that loading needs in the header."""
 
 import hashlib
 import json
@@ -15,29 +15,34 @@ from pocketdit.files import write_atomically
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
-def save_weights(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Floating-point tensors as float16, the others as they are; ``about`` is JSON."""
+def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Save weights with JSON metadata. Floating-point tensors are stored as float16."""
     from safetensors.torch import save
 
     tensors = {name: (t.half() if t.is_floating_point() else t).contiguous() for name, t in weights.items()}
-    write_atomically(path, save(tensors, {"about": json.dumps(about)}))
+    write_atomically(path, save(tensors, {"about": json.dumps(metadata)}))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
-    """The tensors (float32), what was said about them, and a version: the start of the file's hash.
+    """Load a file that ``save_weights`` wrote.
+
+    Returns:
+        The tensors (float16 as float32), the metadata, and a version, which is the start of the file's hash.
 
     Raises:
-        UserError: the file is missing, or not one that ``save_weights`` wrote.
+        UserError: The file is missing, or ``save_weights`` did not write it.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         version = hashlib.blake2b(path.read_bytes(), digest_size=6).hexdigest()
         with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["about"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            metadata = json.loads(file.metadata()["about"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError, TypeError, KeyError) as error:
-        remedy = "make it with python -m evaluation.scenes.train_encoders"
-        raise UserError(f"{path}: no weights of a scene encoder ({error}); {remedy}") from error
+        raise UserError(
+            f"{path}: not the weights of a scene encoder ({error}); "
+            "create them with: python -m evaluation.scenes.train_encoders"
+        ) from error
     floats = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}
-    return floats, about, version
+    return floats, metadata, version

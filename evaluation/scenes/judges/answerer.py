@@ -1,4 +1,4 @@
-"""Answers to yes/no questions about drawn scenes by rules: a stand-in where a language model would judge."""
+"""Answer yes/no questions about scene images by rules: a stand-in for the language model of a published metric."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,25 +11,26 @@ from datamodules.scenes.scene import SHAPES
 from evaluation.contract import Backend, ImageArray
 from evaluation.scenes.judges.colors import background_lab, color_probabilities, smooth_lab
 from evaluation.scenes.judges.detector import find_objects
-from evaluation.scenes.judges.judge import axis_share
+from evaluation.scenes.judges.judge import axis_cosine
 from evaluation.scenes.judges.layout import Center, large_probability, place_probabilities, shorter_sides
 from evaluation.scenes.judges.questions import (
     Attribute,
     Background,
     Existence,
-    Phrase,
+    ObjectPhrase,
     Question,
     Relation,
     parse_question,
 )
 from evaluation.scenes.judges.shapes import shape_probabilities
 
-_RELATION_EDGE, _RELATION_DOUBT = 0.5, 0.04  # of the cosine: GenEval's 60 degrees, and the scale of the doubt
+_RELATION_THRESHOLD = 0.5  # of the cosine: 60 degrees, as in GenEval
+_RELATION_SCALE = 0.04  # of the logistic curve around the threshold
 
 
 @dataclass(frozen=True)
-class _Object:
-    """Probabilities of what one object is: of its words by kind of word, and its place."""
+class _ObjectBelief:
+    """Probabilities of an object's shape, color, size and place, and its center."""
 
     shape: Mapping[str, float]
     color: Mapping[str, float]
@@ -39,41 +40,41 @@ class _Object:
 
 
 @dataclass(frozen=True)
-class _View:
+class _SceneBelief:
     background: Mapping[str, float]
-    objects: tuple[_Object, ...]
+    objects: tuple[_ObjectBelief, ...]
 
 
 class SceneAnswerer:
-    """Reads the questions of ``evaluation.scenes.judges.questions`` and answers from what ``find_objects`` finds.
+    """Answers the questions of ``evaluation.scenes.judges.questions`` from the objects that ``find_objects`` returns.
 
-    Shape, colour, size, place and relation each have a probability from how well they fit, and objects and their
-    attributes are taken as independent; "yes" is from 0.5 on.
+    Each shape, color, size, place and relation has a probability that depends on how well it fits. Objects and their
+    attributes are treated as independent. The answer is "yes" for a probability of at least 0.5.
 
-    Raises (both methods):
-        UserError: a question is not of a form that the rules can read.
+    Raises:
+        UserError: Both methods refuse a question that the rules cannot parse.
     """
 
     backend = Backend("scene-rules", "1")
 
-    def answers(self, picture: ImageArray, questions: Sequence[str]) -> list[str]:
-        return ["yes" if value >= 0.5 else "no" for value in self.yes_probabilities(picture, questions)]
+    def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
+        return ["yes" if probability >= 0.5 else "no" for probability in self.yes_probabilities(image, questions)]
 
-    def yes_probabilities(self, picture: ImageArray, questions: Sequence[str]) -> list[float]:
-        read = [parse_question(question) for question in questions]
-        view = _view(picture)
-        return [_probability(view, question) for question in read]
+    def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]:
+        parsed = [parse_question(question) for question in questions]
+        scene = _analyze_image(image)
+        return [_yes_probability(scene, question) for question in parsed]
 
 
-def _view(picture: ImageArray) -> _View:
-    height, width, _ = picture.shape
-    found = find_objects(picture)
-    sides = shorter_sides([item.center for item in found], width, height)
+def _analyze_image(image: ImageArray) -> _SceneBelief:
+    height, width, _ = image.shape
+    detected = find_objects(image)
+    sides = shorter_sides([item.center for item in detected], width, height)
     objects = []
-    for item, side in zip(found, sides, strict=True):
-        large = large_probability(item.likeliest, item.area, side)
+    for item, side in zip(detected, sides, strict=True):
+        large = large_probability(item.best_shape, item.area, side)
         objects.append(
-            _Object(
+            _ObjectBelief(
                 shape_probabilities(item.correlations),
                 color_probabilities(item.color),
                 {"large": large, "small": 1 - large},
@@ -81,29 +82,29 @@ def _view(picture: ImageArray) -> _View:
                 item.center,
             )
         )
-    return _View(color_probabilities(background_lab(smooth_lab(picture))), tuple(objects))
+    return _SceneBelief(color_probabilities(background_lab(smooth_lab(image))), tuple(objects))
 
 
-def _probability(view: _View, question: Question) -> float:
+def _yes_probability(scene: _SceneBelief, question: Question) -> float:
     match question:
         case Background(color):
-            return view.background[color]
+            return scene.background[color]
         case Existence(phrase, place):
-            each = [_fits(item, phrase) * _stands(item, place) for item in view.objects]
-            return at_least_one(each) if phrase.number is None else exactly(phrase.number, each)
-        case Attribute(subject, said, place, everyone):
-            are = [_fits(item, subject) for item in view.objects]
-            have = [_fits(item, said) * _stands(item, place) for item in view.objects]
-            if not everyone:
-                return at_least_one([a * b for a, b in zip(are, have, strict=True)])
-            others = [1 - a * (1 - b) for a, b in zip(are, have, strict=True)]
-            return at_least_one(are) * math.prod(others)
+            fits = [_fit(item, phrase) * _place_fit(item, place) for item in scene.objects]
+            return at_least_one(fits) if phrase.number is None else exactly(phrase.number, fits)
+        case Attribute(subject, attributes, place, all_subjects):
+            is_subject = [_fit(item, subject) for item in scene.objects]
+            has_attributes = [_fit(item, attributes) * _place_fit(item, place) for item in scene.objects]
+            pairs = list(zip(is_subject, has_attributes, strict=True))
+            if not all_subjects:
+                return at_least_one([a * b for a, b in pairs])
+            return at_least_one(is_subject) * math.prod(1 - a * (1 - b) for a, b in pairs)
         case Relation(first, name, second):
             return at_least_one(
                 [
-                    _fits(a, first) * _fits(b, second) * _holds(name, a, b)
-                    for a in view.objects
-                    for b in view.objects
+                    _fit(a, first) * _fit(b, second) * _relation_fit(name, a, b)
+                    for a in scene.objects
+                    for b in scene.objects
                     if a is not b
                 ]
             )
@@ -111,7 +112,7 @@ def _probability(view: _View, question: Question) -> float:
             assert_never(question)
 
 
-def _fits(item: _Object, phrase: Phrase) -> float:
+def _fit(item: _ObjectBelief, phrase: ObjectPhrase) -> float:
     return (
         (sum(item.shape[shape] for shape in SHAPES) if phrase.shape is None else item.shape[phrase.shape])
         * (1.0 if phrase.color is None else item.color[phrase.color])
@@ -119,27 +120,27 @@ def _fits(item: _Object, phrase: Phrase) -> float:
     )
 
 
-def _stands(item: _Object, place: str | None) -> float:
+def _place_fit(item: _ObjectBelief, place: str | None) -> float:
     return 1.0 if place is None else item.place[place]
 
 
-def _holds(name: str, first: _Object, second: _Object) -> float:
-    share = axis_share(name, first.center, second.center)
-    return 0.5 * (1 + math.tanh((share - _RELATION_EDGE) / (2 * _RELATION_DOUBT)))
+def _relation_fit(name: str, first: _ObjectBelief, second: _ObjectBelief) -> float:
+    cosine = axis_cosine(name, first.center, second.center)
+    return 0.5 * (1 + math.tanh((cosine - _RELATION_THRESHOLD) / (2 * _RELATION_SCALE)))
 
 
 def at_least_one(probabilities: Sequence[float]) -> float:
-    """Of independent events."""
+    """Return the probability that at least one of independent events happens."""
     return 1 - math.prod(1 - p for p in probabilities)
 
 
 def exactly(number: int, probabilities: Sequence[float]) -> float:
-    """That exactly so many of independent events happen (the Poisson binomial distribution)."""
-    of_number = np.zeros(number + 2)  # the last entry: more
-    of_number[0] = 1
+    """Return the probability that exactly ``number`` of independent events happen (Poisson binomial distribution)."""
+    distribution = np.zeros(number + 2)  # the last entry is the probability of more than ``number``
+    distribution[0] = 1
     for p in probabilities:
-        moved = of_number * p
-        of_number = of_number - moved
-        of_number[1:] += moved[:-1]
-        of_number[-1] += moved[-1]
-    return float(of_number[number])
+        happens = distribution * p
+        distribution = distribution - happens
+        distribution[1:] += happens[:-1]
+        distribution[-1] += happens[-1]
+    return float(distribution[number])

@@ -1,4 +1,4 @@
-"""The noun chunks of drawn scenes' captions: T2I-CompBench asks a question for each."""
+"""The noun chunks of scene captions, about which T2I-CompBench asks questions."""
 
 import re
 
@@ -7,17 +7,17 @@ from datamodules.scenes.scene import BACKGROUNDS, COLORS, SHAPES, SIZES
 from evaluation.contract import Backend
 
 _CHUNK = re.compile(
-    rf"(?:\b(?:an?|the|{'|'.join(NUMBER_WORDS.values())}) )?(?:\b(?:{'|'.join(SIZES)}) )?(?:\b(?:{'|'.join(COLORS)}) )?"
-    rf"\b(?:{'|'.join(SHAPES)})(?:e?s)?\b"
+    rf"(?:\b(?:an?|the|{'|'.join(NUMBER_WORDS.values())}) )?(?:\b(?:{'|'.join(SIZES)}) )?"
+    rf"(?:\b(?:{'|'.join(COLORS)}) )?\b(?:{'|'.join(SHAPES)})(?:e?s)?\b"
     rf"|\ba (?:plain )?(?:{'|'.join(BACKGROUNDS)}) background\b",
     re.IGNORECASE,
 )
 
 
 class SceneChunks:
-    """Objects and the background, with their article or number, size and colour; places ("the top left") are none.
+    """Finds the objects and the background of a caption, with article or number, size and color, but no places.
 
-    A stand-in for spaCy's noun chunks that knows the words of scenes alone.
+    It is a stand-in for spaCy's noun chunks that only knows the vocabulary of scenes.
     """
 
     backend = Backend("scene-chunks", "1")

@@ -1,7 +1,7 @@
-"""A rule-based detector of shape scenes, drawn or generated: no learning, so its answers can be checked by eye.
+"""Detect the objects of scene images, rendered or generated, by rules that can be checked by eye.
 
-Background from the border, foreground by distance in CIE Lab, colours by the palette of the embedded data,
-shapes by correlation with the outlines they are drawn from.
+The border gives the background, the distance in CIE Lab gives the foreground, the palette of the scenes gives the
+colors, and the correlation with the scenes' outlines gives the shapes.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from scipy import ndimage
 from datamodules.scenes.scene import COLORS
 from evaluation.contract import Backend, Detection, ImageArray
 from evaluation.scenes.judges.colors import (
-    FOREGROUND,
+    FOREGROUND_DISTANCE,
     background_lab,
     color_inside,
     nearest_color,
@@ -26,18 +26,22 @@ from evaluation.scenes.judges.shapes import MIN_CORRELATION, UNCLEAR, shape_corr
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_SMALLEST_PART = 0.005  # of the picture's area; the smallest object drawn covers 0.014
-_MARGIN = 4  # pixels kept around a part, for its soft edge
-_ORTHOGONAL = ndimage.generate_binary_structure(2, 1)
-_DISC = ndimage.iterate_structure(_ORTHOGONAL, 2)
+_MIN_AREA = 0.005  # of the image's area; the smallest object of a scene covers 0.014
+_MARGIN = 4  # pixels kept around a part for its soft edge
+_CROSS = ndimage.generate_binary_structure(2, 1)
+_DISC = ndimage.iterate_structure(_CROSS, 2)
 
 
 @dataclass(frozen=True, eq=False)
 class DetectedObject:
-    """An object found.
+    """A detected object.
 
-    color: Lab (3). box: left, top, right, bottom in pixels, right and bottom exclusive. center: (x, y) of the mask's
-    centroid in pixels. correlations: by shape, at most 1. mask: (H, W) of the whole picture.
+    Attributes:
+        color: Lab value (3,).
+        box: Left, top, right and bottom in pixels. Right and bottom are exclusive.
+        center: Centroid (x, y) of the mask in pixels.
+        correlations: Correlation with each shape's outline, at most 1.
+        mask: Boolean mask (H, W) of the image.
     """
 
     color: Floats
@@ -47,106 +51,112 @@ class DetectedObject:
     mask: Mask
 
     @property
-    def likeliest(self) -> str:
-        """The shape that fits best, however badly."""
+    def best_shape(self) -> str:
+        """The shape that fits best, even if it fits badly."""
         return max(self.correlations, key=lambda shape: self.correlations[shape])
 
     @property
     def shape(self) -> str:
-        """The shape, or ``UNCLEAR`` where none fits."""
-        best = self.likeliest
-        return best if self.correlations[best] >= MIN_CORRELATION else UNCLEAR
+        """The shape that fits best, or ``UNCLEAR`` if none fits."""
+        return self.best_shape if self.correlations[self.best_shape] >= MIN_CORRELATION else UNCLEAR
 
     @property
     def color_name(self) -> str:
-        """The palette's nearest; a background's name is possible."""
+        """The nearest color of the palette, which can be a background's color."""
         return palette()[0][int(nearest_color(self.color))]
 
     @property
     def area(self) -> int:
-        """In pixels."""
+        """Area in pixels."""
         return int(self.mask.sum())
 
 
 class SceneDetector:
-    """Detections labelled with the shape that fits best; its probability, from the correlation, is the score.
+    """Detects objects. The label is the shape that fits best, the score is its probability.
 
-    A part that people could not name scores under 0.3, the least that GenEval's protocol looks at, and a cleanly
-    drawn object above the 0.9 that the protocol asks for when it counts.
+    A shape that people could not name scores below 0.3, the threshold of GenEval's protocol. A cleanly rendered object
+    scores above 0.9, the protocol's threshold for counting.
     """
 
     backend = Backend("scene-rules", "1")
 
-    def detect(self, picture: ImageArray) -> list[Detection]:
+    def detect(self, image: ImageArray) -> list[Detection]:
         return [
             Detection(
-                item.likeliest,
-                shape_probabilities(item.correlations)[item.likeliest],
+                item.best_shape,
+                shape_probabilities(item.correlations)[item.best_shape],
                 (float(item.box[0]), float(item.box[1]), float(item.box[2]), float(item.box[3])),
                 item.mask,
             )
-            for item in find_objects(picture)
+            for item in find_objects(image)
         ]
 
 
-def find_objects(picture: ImageArray) -> list[DetectedObject]:
-    """The objects in a picture (H, W, 3), largest first. Parts under 0.5 % of the picture are ignored."""
-    lab = smooth_lab(picture)
+def find_objects(image: ImageArray) -> list[DetectedObject]:
+    """Return the objects of an image (H, W, 3), largest first. Parts below 0.5 % of the image are ignored."""
+    lab = smooth_lab(image)
     background = background_lab(lab)
-    foreground = np.sqrt(np.sum((lab - background) ** 2, axis=-1)) > FOREGROUND
-    foreground = ndimage.binary_opening(ndimage.binary_fill_holes(foreground), _ORTHOGONAL)
-    smallest = _SMALLEST_PART * foreground.size
+    foreground = np.sqrt(np.sum((lab - background) ** 2, axis=-1)) > FOREGROUND_DISTANCE
+    foreground = ndimage.binary_opening(ndimage.binary_fill_holes(foreground), _CROSS)
+    min_area = _MIN_AREA * foreground.size
     labels, _ = ndimage.label(foreground)
-    found: list[DetectedObject] = []
+    objects: list[DetectedObject] = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         top, left = max(rows.start - _MARGIN, 0), max(columns.start - _MARGIN, 0)
         crop = (slice(top, rows.stop + _MARGIN), slice(left, columns.stop + _MARGIN))
         part = labels[crop] == number
-        if part.sum() < smallest:
+        if part.sum() < min_area:
             continue
-        for piece in _by_color(lab[crop], part, smallest):
-            if (item := _describe(lab, crop, background, piece, smallest)) is not None:
-                found.append(item)
-    return sorted(found, key=lambda item: -item.area)
+        for piece in _split_by_color(lab[crop], part, min_area):
+            if (item := _describe_piece(lab, crop, background, piece, min_area)) is not None:
+                objects.append(item)
+    return sorted(objects, key=lambda item: -item.area)
 
 
-def _parts(mask: Mask, smallest: float) -> list[Mask]:
-    """Connected parts of at least ``smallest`` pixels."""
+def _connected_parts(mask: Mask, min_area: float) -> list[Mask]:
     labels, count = ndimage.label(mask)
     areas = np.bincount(labels.ravel(), minlength=count + 1)
-    return [labels == i for i in range(1, count + 1) if areas[i] >= smallest]
+    return [labels == i for i in range(1, count + 1) if areas[i] >= min_area]
 
 
-def _by_color(lab: Floats, part: Mask, smallest: float) -> list[Mask]:
-    """Splits a part whose colours are each large enough to be an object; blended edges never are."""
+def _split_by_color(lab: Floats, part: Mask, min_area: float) -> list[Mask]:
+    """Split a part that has several colors, each large enough to be an object. Blended edges never are."""
     nearest = np.where(part, nearest_color(lab), -1)
     cores = [
-        core for i in range(len(COLORS)) if (core := ndimage.binary_opening(nearest == i, _DISC)).sum() >= smallest
+        core for i in range(len(COLORS)) if (core := ndimage.binary_opening(nearest == i, _DISC)).sum() >= min_area
     ]
     if len(cores) < 2:
         return [part]
     owner = np.sum([(i + 1) * core for i, core in enumerate(cores)], axis=0)
     rows, columns = ndimage.distance_transform_edt(owner == 0, return_distances=False, return_indices=True)
     owner = np.where(part, owner[rows, columns], 0)
-    return [piece for i in range(len(cores)) for piece in _parts(owner == i + 1, smallest)]
+    return [piece for i in range(len(cores)) for piece in _connected_parts(owner == i + 1, min_area)]
 
 
-def _describe(
-    lab: Floats, crop: tuple[slice, slice], background: Floats, piece: Mask, smallest: float
+def _describe_piece(
+    lab: Floats, crop: tuple[slice, slice], background: Floats, piece: Mask, min_area: float
 ) -> DetectedObject | None:
-    """``lab`` is the whole picture, ``piece`` a mask of its ``crop``."""
-    inner = color_inside(lab[crop], piece)
-    # Coverage of a pixel: where its colour lies on the way from the background to the object's own.
-    span = inner - background
-    around = ndimage.binary_dilation(piece, _ORTHOGONAL, iterations=2)
-    coverage = np.clip((lab[crop] - background) @ span / max(float(span @ span), 1e-6), 0, 1) * around
-    part = max(_parts(coverage > 0.5, 0), key=np.sum, default=piece)
-    if part.sum() < smallest:
+    """Describe an object, or return None if it is too small.
+
+    Args:
+        lab: The whole image.
+        crop: The part of the image that ``piece`` belongs to.
+        background: Lab value (3,) of the background.
+        piece: Mask of the object in its crop.
+        min_area: Least area of an object in pixels.
+    """
+    inner_color = color_inside(lab[crop], piece)
+    # A pixel's coverage is its position on the line from the background's color to the object's.
+    span = inner_color - background
+    near_piece = ndimage.binary_dilation(piece, _CROSS, iterations=2)
+    coverage = np.clip((lab[crop] - background) @ span / max(float(span @ span), 1e-6), 0, 1) * near_piece
+    part = max(_connected_parts(coverage > 0.5, 0), key=np.sum, default=piece)
+    if part.sum() < min_area:
         return None
-    coverage = coverage * ndimage.binary_dilation(part, _ORTHOGONAL, iterations=2)
-    likeness, (x, y) = shape_correlations(coverage)
+    coverage = coverage * ndimage.binary_dilation(part, _CROSS, iterations=2)
+    correlations, (x, y) = shape_correlations(coverage)
     mask = np.zeros(lab.shape[:2], dtype=np.bool_)
     mask[crop] = part
     rows, columns = np.nonzero(mask)
     box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-    return DetectedObject(inner, box, (x + crop[1].start, y + crop[0].start), likeness, mask)
+    return DetectedObject(inner_color, box, (x + crop[1].start, y + crop[0].start), correlations, mask)

@@ -1,8 +1,8 @@
-"""Whether a picture shows what a short caption asks for.
+"""Judge whether an image shows what a short caption asks for.
 
-The rules follow GenEval (Ghosh et al. 2023, arXiv 2310.11513): at least the asked number of each object, no more
-where "exclude" says so, and relations; unlike there, an object is told by its colour as well, and its place by the
-centre of its mask.
+The rules follow GenEval (Ghosh et al. 2023, arXiv 2310.11513): each object has to occur at least as often as asked, not
+more often than "exclude" allows, and relations have to hold. Unlike in GenEval, an object is identified by its color as
+well, and located by the centroid of its mask.
 """
 
 import math
@@ -18,45 +18,60 @@ from evaluation.scenes.judges.detector import DetectedObject, find_objects
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a picture shows what was asked, the first reason why not, and what was seen."""
+    """The judgment of an image.
+
+    Attributes:
+        correct: Whether the image shows everything that the caption asks for.
+        reason: The first reason why it does not.
+        objects: The detected objects.
+    """
 
     correct: bool
     reason: str
-    found: tuple[DetectedObject, ...]
+    objects: tuple[DetectedObject, ...]
 
 
 def judge_image(image: NDArray[np.uint8], expectation: dict[str, Any]) -> Verdict:
-    """Compares a picture (H, W, 3) with an expectation (see datamodules.scenes.expectation for its form)."""
-    found = tuple(find_objects(image))
-    reason = _shortcoming(found, expectation)
-    return Verdict(reason is None, reason or "as asked", found)
+    """Compare an image (H, W, 3) with an expectation (see ``datamodules.scenes.expectation``)."""
+    objects = tuple(find_objects(image))
+    reason = _first_error(objects, expectation)
+    return Verdict(reason is None, reason or "matches the prompt", objects)
 
 
-def _shortcoming(found: Sequence[DetectedObject], expectation: dict[str, Any]) -> str | None:
-    groups = [_matching(found, asked) for asked in expectation["include"]]
-    for asked, group in zip(expectation["include"], groups, strict=True):
-        if len(group) < asked["count"]:
-            return f"found {len(group)} {asked['color']} {asked['class']}, asked for {asked['count']}"
-    for barred in expectation.get("exclude", ()):
-        number, most = len(_matching(found, barred)), barred["count"] - 1
-        if number > most:
-            return f"found {number} {barred['color']} {barred['class']}, at most {most} allowed"
-    for asked, group in zip(expectation["include"], groups, strict=True):
-        if "position" in asked:
-            relation, reference = asked["position"]
-            if not any(axis_share(relation, a.center, b.center) > 0.5 for a in group for b in groups[reference]):
-                return f"{asked['color']} {asked['class']} is not {relation} the other object"
+def _first_error(objects: Sequence[DetectedObject], expectation: dict[str, Any]) -> str | None:
+    groups = [_matching(objects, clause) for clause in expectation["include"]]
+    for clause, group in zip(expectation["include"], groups, strict=True):
+        if len(group) < clause["count"]:
+            return f"{_kind(clause)}: found {len(group)}, expected {clause['count']}"
+    for clause in expectation.get("exclude", ()):
+        number, maximum = len(_matching(objects, clause)), clause["count"] - 1
+        if number > maximum:
+            return f"{_kind(clause)}: found {number}, expected at most {maximum}"
+    for clause, group in zip(expectation["include"], groups, strict=True):
+        if "position" in clause:
+            relation, reference = clause["position"]
+            if not any(axis_cosine(relation, a.center, b.center) > 0.5 for a in group for b in groups[reference]):
+                return f"{_kind(clause)}: not {relation} the other object"
     return None
 
 
-def _matching(found: Sequence[DetectedObject], asked: dict[str, Any]) -> list[DetectedObject]:
-    return [item for item in found if (item.shape, item.color_name) == (asked["class"], asked["color"])]
+def _kind(clause: dict[str, Any]) -> str:
+    return f"{clause['color']} {clause['class']}"
 
 
-def axis_share(relation: str, first: tuple[float, float], second: tuple[float, float]) -> float:
-    """Cosine between the way from ``second`` to ``first``, centres (x, y), and the relation's axis.
+def _matching(objects: Sequence[DetectedObject], clause: dict[str, Any]) -> list[DetectedObject]:
+    return [item for item in objects if (item.shape, item.color_name) == (clause["class"], clause["color"])]
 
-    GenEval takes a relation to hold above 0.5, within 60 degrees of the axis.
+
+def axis_cosine(relation: str, first: tuple[float, float], second: tuple[float, float]) -> float:
+    """Return the cosine between the vector from ``second`` to ``first`` and the axis of a relation.
+
+    In GenEval a relation holds for a cosine above 0.5, which means within 60 degrees of the axis.
+
+    Args:
+        relation: One of ``datamodules.scenes.scene.RELATIONS``.
+        first: Center (x, y) of the first object.
+        second: Center (x, y) of the second object.
     """
     dx, dy = first[0] - second[0], first[1] - second[1]
     along = {"left of": -dx, "right of": dx, "above": -dy, "below": dy}[relation]

@@ -1,7 +1,7 @@
-"""Where objects stand, and how large they are for it: what the words of scenes mean in pixels.
+"""What the words for sizes and places mean in pixels, given the arrangement of the objects.
 
-A scene's size word is a share of the rectangle that the object has to itself (datamodules.scenes.scene), so that the
-rows have to be read off the picture first.
+The size of an object is relative to its cell (see ``datamodules.scenes.scene``), so the rows of objects have to be
+inferred from the image first.
 """
 
 import math
@@ -16,31 +16,31 @@ from evaluation.scenes.judges.shapes import unit_area
 
 Center = tuple[float, float]
 
-_SAME_ROW = 0.16  # of the height: rows are at least 0.25 of it apart, and a row's objects within 0.08
-_MIDDLE = 1 / 8  # of a side: a single object stands in the middle or at least a quarter away
-_ALONE = {True: 0.75, False: 0.5}  # sides of a single object's rectangle, in the middle and elsewhere
-_SIZE_EDGE = (SIZES["small"][1] + SIZES["large"][0]) / 2
-_SIZE_DOUBT = 0.02  # of the rectangle's side: scale of the logistic curve between small and large
-_PLACE_DOUBT = 0.01  # of the picture's side: likewise at the edge between two thirds
+_SAME_ROW = 0.16  # of the height: rows are at least 0.25 apart, and a row's objects differ by at most 0.08
+_CENTERED = 1 / 8  # of a side: a single object is in the center or at least a quarter away from it
+_SINGLE_CELL_SIDE = {True: 0.75, False: 0.5}  # of the image's side, for a centered single object and for others
+_SIZE_THRESHOLD = (SIZES["small"][1] + SIZES["large"][0]) / 2
+_SIZE_SCALE = 0.02  # of the cell's side: scale of the logistic curve between small and large
+_PLACE_SCALE = 0.01  # of the image's side: scale of the logistic curve between two thirds
 
 
 def shorter_sides(centers: Sequence[Center], width: int, height: int) -> list[float]:
-    """The shorter side in pixels of the rectangle that each object stands in, by all objects' centres."""
+    """Return the shorter side in pixels of each object's cell, inferred from the centers of all objects."""
     if len(centers) == 1:
         ((x, y),) = centers
-        middle = abs(x - width / 2) < _MIDDLE * width and abs(y - height / 2) < _MIDDLE * height
-        return [_ALONE[middle] * min(width, height)]
-    rows = _rows(centers, height)
-    tall = height / max(len(rows), 1)
-    number = {i: len(row) for row in rows for i in row}
-    return [min(width / number[i], tall) for i in range(len(centers))]
+        is_centered = abs(x - width / 2) < _CENTERED * width and abs(y - height / 2) < _CENTERED * height
+        return [_SINGLE_CELL_SIDE[is_centered] * min(width, height)]
+    rows = _group_rows(centers, height)
+    row_height = height / max(len(rows), 1)
+    objects_in_row = {i: len(row) for row in rows for i in row}
+    return [min(width / objects_in_row[i], row_height) for i in range(len(centers))]
 
 
-def _rows(centers: Sequence[Center], height: int) -> list[list[int]]:
+def _group_rows(centers: Sequence[Center], height: int) -> list[list[int]]:
     rows: list[list[int]] = []
     order = sorted(range(len(centers)), key=lambda i: centers[i][1])
-    for before, i in zip([None, *order], order, strict=False):
-        if before is not None and centers[i][1] - centers[before][1] < _SAME_ROW * height:
+    for previous, i in zip([None, *order], order, strict=False):
+        if previous is not None and centers[i][1] - centers[previous][1] < _SAME_ROW * height:
             rows[-1].append(i)
         else:
             rows.append([i])
@@ -48,21 +48,27 @@ def _rows(centers: Sequence[Center], height: int) -> list[list[int]]:
 
 
 def large_probability(shape: str, area: float, shorter_side: float) -> float:
-    """That an object of this area (pixels) is a large one in its rectangle; small is what is left to 1."""
-    share = 2 * REACH * math.sqrt(area / unit_area(shape)) / shorter_side
-    return _logistic((share - _SIZE_EDGE) / _SIZE_DOUBT)
+    """Return the probability that an object is large. Otherwise it is small.
+
+    Args:
+        shape: The object's shape.
+        area: The object's area in pixels.
+        shorter_side: The shorter side of its cell in pixels.
+    """
+    relative_size = 2 * REACH * math.sqrt(area / unit_area(shape)) / shorter_side
+    return _logistic((relative_size - _SIZE_THRESHOLD) / _SIZE_SCALE)
 
 
 def place_probabilities(center: Center, width: int, height: int) -> dict[str, float]:
-    """That a centre lies in each of the ninths of the picture, by the words of captions."""
+    """Return the probability of each place word for an object's center."""
     x, y = center
-    across, down = _thirds(x / width), _thirds(y / height)
-    return {PLACES[row][column]: float(down[row] * across[column]) for row in range(3) for column in range(3)}
+    horizontal, vertical = _thirds(x / width), _thirds(y / height)
+    return {PLACES[row][column]: float(vertical[row] * horizontal[column]) for row in range(3) for column in range(3)}
 
 
-def _thirds(share: float) -> NDArray[np.float64]:
-    past = [_logistic((share - edge) / _PLACE_DOUBT) for edge in (1 / 3, 2 / 3)]
-    return np.array([1 - past[0], past[0] - past[1], past[1]])
+def _thirds(position: float) -> NDArray[np.float64]:
+    beyond = [_logistic((position - edge) / _PLACE_SCALE) for edge in (1 / 3, 2 / 3)]
+    return np.array([1 - beyond[0], beyond[0] - beyond[1], beyond[1]])
 
 
 def _logistic(value: float) -> float:

@@ -1,4 +1,4 @@
-"""Yes/no questions about drawn scenes, read into what they ask.
+"""Parse yes/no questions about scenes. They have one of these forms:
 
 Is there a red circle?  Are there three stars?  Is there a circle in the top left?
 Is the circle red?  Are the stars large?  Is the red shape a circle?  Is the circle at the top?
@@ -15,8 +15,15 @@ from pocketdit.errors import UserError
 
 
 @dataclass(frozen=True)
-class Phrase:
-    """What an object is called by; None where it is not said. ``number``: exactly so many."""
+class ObjectPhrase:
+    """The words that describe an object, None for what is not mentioned.
+
+    Attributes:
+        shape: One of ``SHAPES``. None for "shape" or "object".
+        color: The color.
+        size: "small" or "large".
+        number: The exact number of such objects.
+    """
 
     shape: str | None
     color: str | None
@@ -26,116 +33,120 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Existence:
-    """Is it there: at least one, or exactly ``phrase.number``; where a place is said, in that place."""
+    """Asks whether the image has at least one such object, or exactly ``phrase.number``.
 
-    phrase: Phrase
+    With a ``place``, only objects in that place count.
+    """
+
+    phrase: ObjectPhrase
     place: str | None
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """Is one of the ``subject``'s, or every one, also of this shape, colour, size and place."""
+    """Asks whether one of the ``subject``'s objects, or all of them, also have the ``attributes`` and the ``place``."""
 
-    subject: Phrase
-    said: Phrase
+    subject: ObjectPhrase
+    attributes: ObjectPhrase
     place: str | None
-    everyone: bool
+    all_subjects: bool
 
 
 @dataclass(frozen=True)
 class Relation:
-    """Is one of the first in this relation to one of the second."""
+    """Asks whether a first object is in this relation to a second one."""
 
-    first: Phrase
+    first: ObjectPhrase
     name: str
-    second: Phrase
+    second: ObjectPhrase
 
 
 @dataclass(frozen=True)
 class Background:
-    """Is the background of this colour."""
+    """Asks whether the background has this color."""
 
     color: str
 
 
 Question = Existence | Attribute | Relation | Background
 
-_COUNTS = {"one": 1, **{word: number for number, word in NUMBER_WORDS.items()}}
+_NUMBERS = {"one": 1, **{word: number for number, word in NUMBER_WORDS.items()}}
 _ANY_COLOR = "|".join((*COLORS, *BACKGROUNDS))
-_PLACE = "|".join(sorted((place for row in PLACES for place in row), key=len, reverse=True))
-_WORDS = rf"(?:(?P<size>{'|'.join(SIZES)}) ?)?(?:(?P<color>{_ANY_COLOR}) ?)?"
-_PHRASE = re.compile(
-    rf"(?:(?P<article>an?|the|{'|'.join(_COUNTS)}) )?{_WORDS}(?P<noun>{'|'.join(SHAPES)}|shape|object)(?P<plural>e?s)?"
+_ANY_PLACE = "|".join(sorted((place for row in PLACES for place in row), key=len, reverse=True))
+_ADJECTIVES = rf"(?:(?P<size>{'|'.join(SIZES)}) ?)?(?:(?P<color>{_ANY_COLOR}) ?)?"
+_ADJECTIVES_PATTERN = re.compile(_ADJECTIVES)
+_PHRASE_PATTERN = re.compile(
+    rf"(?:(?P<article>an?|the|{'|'.join(_NUMBERS)}) )?{_ADJECTIVES}"
+    rf"(?P<noun>{'|'.join(SHAPES)}|shape|object)(?P<plural>e?s)?"
 )
-_ADJECTIVES = re.compile(_WORDS)
-_BACKGROUND = re.compile(
+_BACKGROUND_PATTERN = re.compile(
     rf"(?:(?:is|are) there )?(?:an? )?(?:plain )?(?P<before>{_ANY_COLOR}) background"
     rf"|is the (?:picture's )?background (?:plain )?(?P<after>{_ANY_COLOR})"
 )
-_RELATION = re.compile(rf" (?:is )?(?:to the )?({'|'.join(RELATIONS)}) ")
-_PLACED = re.compile(rf"(?P<rest>.*?) ?(?P<place>{_PLACE})")
-_SUBJECT = re.compile(rf"(?:is|are) (?P<subject>the {_PHRASE.pattern}) (?P<rest>.+)")
+_RELATION_PATTERN = re.compile(rf" (?:is )?(?:to the )?({'|'.join(RELATIONS)}) ")
+_PLACE_PATTERN = re.compile(rf"(?P<rest>.*?) ?(?P<place>{_ANY_PLACE})")
+_SUBJECT_PATTERN = re.compile(rf"(?:is|are) (?P<subject>the {_PHRASE_PATTERN.pattern}) (?P<rest>.+)")
 
 
 def parse_question(text: str) -> Question:
-    """What a question asks; case, a question mark and "gray" or "grey" make no difference.
+    """Parse a question. Case, the question mark, and "gray" or "grey" make no difference.
 
     Raises:
-        UserError: it is not of the forms above.
+        UserError: The question does not have one of the forms above.
     """
     body = re.sub(r"\s+", " ", text.lower().replace("gray", "grey")).strip(" ?.")
-    question = _background(body) or _relation(body) or _attribute(body) or _existence(body)
+    question = _parse_background(body) or _parse_relation(body) or _parse_attribute(body) or _parse_existence(body)
     if question is None:
         raise UserError(
-            f"question {text!r}: not one that rules for drawn scenes can read; ask like 'Is there a red circle?', "
+            f"question {text!r}: the rules for scenes cannot parse it; ask in the form 'Is there a red circle?', "
             "'Is the circle large?', 'Are there three stars?' or 'Is the red circle left of the blue square?'"
         )
     return question
 
 
-def _background(body: str) -> Background | None:
-    match = _BACKGROUND.fullmatch(body)
+def _parse_background(body: str) -> Background | None:
+    match = _BACKGROUND_PATTERN.fullmatch(body)
     return Background(match["before"] or match["after"]) if match else None
 
 
-def _relation(body: str) -> Relation | None:
-    parts = _RELATION.split(re.sub(r"^(?:is|are) (?:there )?", "", body))
+def _parse_relation(body: str) -> Relation | None:
+    parts = _RELATION_PATTERN.split(re.sub(r"^(?:is|are) (?:there )?", "", body))
     if len(parts) != 3:
         return None
-    first, second = _phrase(parts[0]), _phrase(parts[2])
+    first, second = _parse_phrase(parts[0]), _parse_phrase(parts[2])
     return Relation(first, parts[1], second) if first and second else None
 
 
-def _attribute(body: str) -> Attribute | None:
-    match = _SUBJECT.fullmatch(body)
-    subject = _phrase(match["subject"]) if match else None
+def _parse_attribute(body: str) -> Attribute | None:
+    match = _SUBJECT_PATTERN.fullmatch(body)
+    subject = _parse_phrase(match["subject"]) if match else None
     if match is None or subject is None:
         return None
-    rest, place = _placed(match["rest"])
-    said = _phrase(rest) or _adjectives(rest)
-    everyone = match["plural"] is not None
-    return Attribute(subject, said, place, everyone) if said and (rest or place) else None
+    rest, place = _split_place(match["rest"])
+    attributes = _parse_phrase(rest) or _parse_adjectives(rest)
+    all_subjects = match["plural"] is not None
+    return Attribute(subject, attributes, place, all_subjects) if attributes and (rest or place) else None
 
 
-def _existence(body: str) -> Existence | None:
-    rest, place = _placed(re.sub(r"^(?:is|are) there ", "", body))
-    phrase = _phrase(rest)
+def _parse_existence(body: str) -> Existence | None:
+    rest, place = _split_place(re.sub(r"^(?:is|are) there ", "", body))
+    phrase = _parse_phrase(rest)
     return Existence(phrase, place) if phrase else None
 
 
-def _placed(text: str) -> tuple[str, str | None]:
-    match = _PLACED.fullmatch(text)
+def _split_place(text: str) -> tuple[str, str | None]:
+    match = _PLACE_PATTERN.fullmatch(text)
     return (match["rest"], match["place"]) if match else (text, None)
 
 
-def _phrase(text: str) -> Phrase | None:
-    match = _PHRASE.fullmatch(text)
+def _parse_phrase(text: str) -> ObjectPhrase | None:
+    match = _PHRASE_PATTERN.fullmatch(text)
     if match is None:
         return None
     shape = match["noun"] if match["noun"] in SHAPES else None
-    return Phrase(shape, match["color"], match["size"], _COUNTS.get(match["article"] or ""))
+    return ObjectPhrase(shape, match["color"], match["size"], _NUMBERS.get(match["article"] or ""))
 
 
-def _adjectives(text: str) -> Phrase | None:
-    match = _ADJECTIVES.fullmatch(text)
-    return Phrase(None, match["color"], match["size"]) if match else None
+def _parse_adjectives(text: str) -> ObjectPhrase | None:
+    match = _ADJECTIVES_PATTERN.fullmatch(text)
+    return ObjectPhrase(None, match["color"], match["size"]) if match else None

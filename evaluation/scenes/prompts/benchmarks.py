@@ -1,8 +1,8 @@
-"""Drawn scenes' own prompts in the forms of three benchmarks, for judges that need no download.
+"""Prompts about scenes in the forms of three benchmarks, for judges that need no download.
 
-All are captions of the validation split (``split_of``), always the same for the same count and seed. Metadata are in
-the published form, with the picture's "width" and "height" added. Each prompt is meant for one picture: more prompts
-tell more than more pictures of one.
+All prompts are captions of the validation split (``split_of``), and equal arguments give equal prompts. The metadata
+have the published form, with the image's "width" and "height" added. Each prompt is meant for one image: more prompts
+are more informative than more images per prompt.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Tag = Literal["single_object", "two_object", "counting", "colors", "position", "
 TAGS: tuple[Tag, ...] = get_args(Tag)
 CATEGORIES = ("color", "shape", "spatial", "numeracy", "complex")
 
-# As held_out.GROUPS calls the forms of captions.
+# GenEval's tag: the group of ``held_out_caption`` with captions of that form.
 _GROUPS: dict[Tag, str] = {
     "single_object": "single_object",
     "two_object": "color_attr",
@@ -31,8 +31,8 @@ _GROUPS: dict[Tag, str] = {
     "position": "position",
     "color_attr": "color_attr",
 }
-_COLORED: tuple[Tag, ...] = ("colors", "color_attr")
-_SIDES = {
+_TAGS_WITH_COLOR: tuple[Tag, ...] = ("colors", "color_attr")
+_COMPBENCH_RELATIONS = {
     "left of": "on the left of",
     "right of": "on the right of",
     "above": "on the top of",
@@ -41,42 +41,56 @@ _SIDES = {
 
 
 def scene_geneval(count: int, seed: int) -> PromptSet:
-    """``count`` prompts in GenEval's six tags, in turn; ids "00000" on.
+    """Return prompts for GenEval's six tags in turn, with the ids "00000", "00001", ...
 
-    A class is a shape. Scenes' captions name every object's colour, but a tag asks what it asks in GenEval:
-    single_object for one shape ("a red circle": any circle will do), two_object for two shapes, counting for so
-    many of a shape and not one more, position for two shapes in their relation, all without colour; colors for one
-    shape and color_attr for two, each in its colour. Two objects always differ in shape, because GenEval looks at
-    the best detection of a class alone. Size, place and background are told in some prompts and judged in none.
-    The tags single_object and colors share no prompt, nor do two_object and color_attr, until the held-out captions
-    run out: counting's first, after about 40.
+    A class is a shape. The captions of scenes name every object's color, but a tag only asks for what it asks for in
+    GenEval:
+
+    - single_object: a shape of any color;
+    - two_object: two shapes of any color;
+    - counting: a number of one shape, and not one more;
+    - position: two shapes of any color in their relation;
+    - colors: a shape in its color;
+    - color_attr: two shapes, each in its color.
+
+    Two objects always differ in shape, because GenEval only looks at the best detection of a class. Some prompts
+    mention a size, place or background, which is never judged. The tags single_object and colors share no prompt, nor
+    do two_object and color_attr, until the held-out captions run out, which counting's do first, after about 40.
+
+    Args:
+        count: Number of prompts.
+        seed: Seed of the choice of prompts.
     """
     rng = np.random.default_rng(seed)
-    seen: dict[str, set[str]] = {group: set() for group in _GROUPS.values()}
+    used: dict[str, set[str]] = {group: set() for group in _GROUPS.values()}
     prompts = []
     for number in range(count):
         tag = TAGS[number % len(TAGS)]
-        text = held_out_caption(_GROUPS[tag], rng, seen[_GROUPS[tag]], _different_shapes)
-        metadata = {"tag": tag, **_clauses(text, tag in _COLORED), "prompt": text}
-        prompts.append(_sized(f"{number:05d}", text, metadata, rng))
+        text = held_out_caption(_GROUPS[tag], rng, used[_GROUPS[tag]], _has_different_shapes)
+        metadata = {"tag": tag, **_geneval_clauses(text, tag in _TAGS_WITH_COLOR), "prompt": text}
+        prompts.append(_prompt_with_size(f"{number:05d}", text, metadata, rng))
     return PromptSet("scene-geneval", tuple(prompts))
 
 
-def _clauses(text: str, colored: bool) -> dict[str, Any]:
-    asked = parse_expectation(text)
-    kept = ("class", "count", "position", "color") if colored else ("class", "count", "position")
+def _geneval_clauses(text: str, with_color: bool) -> dict[str, Any]:
+    expectation = parse_expectation(text)
+    keys = ("class", "count", "position", "color") if with_color else ("class", "count", "position")
     return {
-        name: [{key: value for key, value in clause.items() if key in kept} for clause in asked[name]]
+        name: [{key: value for key, value in clause.items() if key in keys} for clause in expectation[name]]
         for name in ("include", "exclude")
-        if name in asked
+        if name in expectation
     }
 
 
 def scene_dpg(count: int, seed: int) -> PromptSet:
-    """Long captions of ``count`` validation scenes with ``question_graph``'s questions; ids "scene-<seed>-...".
+    """Return long captions of validation scenes with their ``question_graph``, with the ids "scene-<seed>-...".
 
-    It is the scene's short caption that training never saw; the long one of a simple scene may be that of a training
-    scene too.
+    Only the short caption of a scene is guaranteed to be absent from training. The long caption of a simple scene can
+    be that of a training scene too.
+
+    Args:
+        count: Number of prompts.
+        seed: Seed of the scenes.
     """
     prompts = []
     for number, sample in enumerate(generate_scenes("validation", count, seed)):
@@ -87,45 +101,55 @@ def scene_dpg(count: int, seed: int) -> PromptSet:
 
 
 def scene_compbench(category: str, count: int, seed: int) -> PromptSet:
-    """``count`` prompts of one of T2I-CompBench's categories, in short captions; ids "<category>-0000" on.
+    """Return short captions for one of T2I-CompBench's categories, with the ids "<category>-0000", ...
 
-    color: two objects of different colours. shape: two of different shapes and the same colour. spatial: two shapes
-    in a relation. numeracy: two to four of one shape. complex: two in a relation, with sizes or the background, of
-    kind "spatial" (scenes hold no actions). Metadata: "category"; "relation" of spatial and complex prompts in
-    CompBench's own words ("on the left of"); "objects" of numeracy, the number by shape; "kind" of complex ones.
+    - color: two objects of different colors;
+    - shape: two objects of different shapes and the same color;
+    - spatial: two shapes in a relation;
+    - numeracy: two to four objects of one shape;
+    - complex: two shapes in a relation, with sizes or the background. They are of kind "spatial", because scenes show
+      no actions.
+
+    The metadata are "category", "relation" for spatial and complex prompts (in CompBench's words, for example "on the
+    left of"), "objects" for numeracy (the number of each shape), and "kind" for complex prompts.
+
+    Args:
+        category: One of ``CATEGORIES``.
+        count: Number of prompts.
+        seed: Seed of the choice of prompts.
 
     Raises:
-        ConfigError: there is no such category.
+        ConfigError: The category is unknown.
     """
-    group, wanted = _form(category)
+    group, is_suitable = _caption_form(category)
     rng = np.random.default_rng((seed, CATEGORIES.index(category)))
-    seen: set[str] = set()
+    used: set[str] = set()
     prompts = []
     for number in range(count):
-        text = held_out_caption(group, rng, seen, wanted)
-        metadata = {"category": category, **_extras(category, text)}
-        prompts.append(_sized(f"{category}-{number:04d}", text, metadata, rng))
+        text = held_out_caption(group, rng, used, is_suitable)
+        metadata = {"category": category, **_compbench_metadata(category, text)}
+        prompts.append(_prompt_with_size(f"{category}-{number:04d}", text, metadata, rng))
     return PromptSet(f"scene-compbench-{category}", tuple(prompts))
 
 
-def _form(category: str) -> tuple[str, Callable[[str], bool]]:
-    """Group of captions, and which of them."""
+def _caption_form(category: str) -> tuple[str, Callable[[str], bool]]:
+    """Return the category's group of captions, and a predicate for the suitable ones."""
     match category:
         case "color":
-            return "color_attr", lambda text: _differ(text, "color")
+            return "color_attr", lambda text: _all_differ(text, "color")
         case "shape":
-            return "color_attr", lambda text: _differ(text, "class") and not _differ(text, "color")
+            return "color_attr", lambda text: _all_differ(text, "class") and not _all_differ(text, "color")
         case "spatial":
-            return "position", _different_shapes
+            return "position", _has_different_shapes
         case "numeracy":
             return "counting", lambda text: True
         case "complex":
-            return "position", lambda text: _different_shapes(text) and _tells_more(text)
+            return "position", lambda text: _has_different_shapes(text) and _mentions_size_or_background(text)
         case _:
-            raise ConfigError(f"category {category!r}: drawn scenes have {', '.join(CATEGORIES)}")
+            raise ConfigError(f"category {category!r}: choose one of {', '.join(CATEGORIES)}")
 
 
-def _extras(category: str, text: str) -> dict[str, Any]:
+def _compbench_metadata(category: str, text: str) -> dict[str, Any]:
     include = parse_expectation(text)["include"]
     match category:
         case "numeracy":
@@ -133,25 +157,26 @@ def _extras(category: str, text: str) -> dict[str, Any]:
         case "spatial" | "complex":
             second, first = include
             names = [f"{clause['color']} {clause['class']}" for clause in (first, second)]
-            relation = {"first": names[0], "relation": _SIDES[first["position"][0]], "second": names[1]}
-            return {"relation": relation, **({"kind": "spatial"} if category == "complex" else {})}
+            relation = _COMPBENCH_RELATIONS[first["position"][0]]
+            metadata = {"relation": {"first": names[0], "relation": relation, "second": names[1]}}
+            return {**metadata, "kind": "spatial"} if category == "complex" else metadata
         case _:
             return {}
 
 
-def _different_shapes(text: str) -> bool:
-    return _differ(text, "class")
+def _has_different_shapes(text: str) -> bool:
+    return _all_differ(text, "class")
 
 
-def _differ(text: str, what: str) -> bool:
-    values = [clause[what] for clause in parse_expectation(text)["include"]]
+def _all_differ(text: str, key: str) -> bool:
+    values = [clause[key] for clause in parse_expectation(text)["include"]]
     return len(set(values)) == len(values)
 
 
-def _tells_more(text: str) -> bool:
+def _mentions_size_or_background(text: str) -> bool:
     return "background" in text or any(size in text.split() for size in SIZES)
 
 
-def _sized(name: str, text: str, metadata: dict[str, Any], rng: np.random.Generator) -> Prompt:
+def _prompt_with_size(prompt_id: str, text: str, metadata: dict[str, Any], rng: np.random.Generator) -> Prompt:
     width, height = random_size(rng)
-    return Prompt(name, text, {**metadata, "width": width, "height": height})
+    return Prompt(prompt_id, text, {**metadata, "width": width, "height": height})

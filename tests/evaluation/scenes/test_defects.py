@@ -1,4 +1,4 @@
-"""A broken scene differs from the whole one in what it says, and stays one that can be drawn."""
+"""A scene with a defect differs in one attribute only, and is still a valid scene."""
 
 import math
 from itertools import combinations
@@ -13,14 +13,14 @@ from evaluation.scenes.defects import DEFECTS, Defect, add_defect
 SAMPLES = [sample.scene for sample in generate_scenes("train", 150, seed=3)]
 
 
-def broken(attribute: Defect) -> list[tuple[Scene, Scene]]:
-    pairs = [(scene, add_defect(scene, attribute, seed)) for seed, scene in enumerate(SAMPLES)]
+def scenes_with_defect(defect: Defect) -> list[tuple[Scene, Scene]]:
+    pairs = [(scene, add_defect(scene, defect, seed)) for seed, scene in enumerate(SAMPLES)]
     return [(scene, other) for scene, other in pairs if other is not None]
 
 
-@pytest.mark.parametrize("attribute", DEFECTS)
-def test_can_be_drawn_and_is_the_same_again(attribute: Defect) -> None:
-    pairs = broken(attribute)
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_changed_scene_is_valid_and_reproducible(defect: Defect) -> None:
+    pairs = scenes_with_defect(defect)
     assert len(pairs) > 130
     for scene, other in pairs:
         assert scene != other
@@ -30,39 +30,39 @@ def test_can_be_drawn_and_is_the_same_again(attribute: Defect) -> None:
             assert min(item.x, item.y, other.width - item.x, other.height - item.y) >= reach
         for a, b in combinations(other.objects, 2):
             assert math.dist((a.x, a.y), (b.x, b.y)) > REACH * (a.radius + b.radius)
-    assert pairs == broken(attribute)
+    assert pairs == scenes_with_defect(defect)
 
 
-@pytest.mark.parametrize(("attribute", "fields"), [("color", "color"), ("shape", "shape"), ("size", "size radius")])
-def test_one_object_changes_in_nothing_else(attribute: Defect, fields: str) -> None:
-    for scene, other in broken(attribute):
+@pytest.mark.parametrize(("defect", "fields"), [("color", "color"), ("shape", "shape"), ("size", "size radius")])
+def test_one_object_changes_in_nothing_else(defect: Defect, fields: str) -> None:
+    for scene, other in scenes_with_defect(defect):
         assert other.background == scene.background
         changed = [(a, b) for a, b in zip(scene.objects, other.objects, strict=True) if a != b]
         ((before, after),) = changed
         names = [name for name in vars(before) if getattr(before, name) != getattr(after, name)]
         assert names == fields.split()
-        if attribute == "size":
+        if defect == "size":
             ratio = after.radius / before.radius
             assert (1 < ratio < 1.44) if before.size == "small" else ratio == pytest.approx(1 / 1.433, abs=0.01)
 
 
-def test_an_object_more_or_less() -> None:
-    numbers = [len(other.objects) - len(scene.objects) for scene, other in broken("count")]
+def test_count_adds_or_removes_one_object() -> None:
+    numbers = [len(other.objects) - len(scene.objects) for scene, other in scenes_with_defect("count")]
     assert set(numbers) == {-1, 1} and 30 < numbers.count(1) < 120
-    for scene, other in broken("count"):
+    for scene, other in scenes_with_defect("count"):
         small, large = sorted([scene.objects, other.objects], key=len)
         assert set(small) < set(large) and {item.kind for item in other.objects} <= {i.kind for i in scene.objects}
 
 
-def test_objects_stand_elsewhere() -> None:
-    for scene, other in broken("position"):
+def test_position_moves_objects_to_other_places() -> None:
+    for scene, other in scenes_with_defect("position"):
         assert sorted(item.kind for item in scene.objects) == sorted(item.kind for item in other.objects)
         before = sorted((item.kind, place_of(scene, item)) for item in scene.objects)
         assert before != sorted((item.kind, place_of(other, item)) for item in other.objects)
 
 
-def test_what_cannot_be_broken() -> None:
+def test_impossible_defects_are_none() -> None:
     four = Scene(128, 128, "white", tuple(Object("star", "red", "small", x, y, 12) for x in (32, 96) for y in (32, 96)))
     assert add_defect(four, "position", seed=0) is None
     empty = Scene(128, 128, "white", ())
-    assert [attribute for attribute in DEFECTS if add_defect(empty, attribute, seed=0)] == ["background"]
+    assert [defect for defect in DEFECTS if add_defect(empty, defect, seed=0)] == ["background"]

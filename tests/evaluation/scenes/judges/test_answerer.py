@@ -1,4 +1,4 @@
-"""Questions read and answered, on scenes whose answers can be seen in the test."""
+"""Parsing and answering questions, on scenes whose answers are obvious from the test."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ import pytest
 from datamodules.scenes.render import render_scene
 from datamodules.scenes.scene import Object, Scene
 from evaluation.scenes.judges.answerer import SceneAnswerer, at_least_one, exactly
-from evaluation.scenes.judges.questions import Attribute, Background, Existence, Phrase, Relation, parse_question
+from evaluation.scenes.judges.questions import Attribute, Background, Existence, ObjectPhrase, Relation, parse_question
 from pocketdit.errors import UserError
 
 ANSWERER = SceneAnswerer()
@@ -19,9 +19,8 @@ STARS = np.asarray(
     render_scene(Scene(160, 96, "white", tuple(Object("star", "green", "small", x, 48, 12.5) for x in (26, 80, 134))))
 )
 
-RED_CIRCLE = Phrase("circle", "red", None)
-NOTHING = Phrase(None, None, None)
-BLUE_SQUARE = Phrase("square", "blue", None)
+RED_CIRCLE = ObjectPhrase("circle", "red", None)
+BLUE_SQUARE = ObjectPhrase("square", "blue", None)
 
 
 @pytest.mark.parametrize(
@@ -31,15 +30,24 @@ BLUE_SQUARE = Phrase("square", "blue", None)
         ("a red circle?", Existence(RED_CIRCLE, None)),
         ("Red  circle", Existence(RED_CIRCLE, None)),
         ("Is there a red circle in the top left?", Existence(RED_CIRCLE, "in the top left")),
-        ("are there three small stars?", Existence(Phrase("star", None, "small", 3), None)),
-        ("Is there one shape?", Existence(Phrase(None, None, None, 1), None)),
-        ("two red crosses?", Existence(Phrase("cross", "red", None, 2), None)),
-        ("Is the circle red?", Attribute(Phrase("circle", None, None), Phrase(None, "red", None), None, False)),
-        ("Are the crosses large?", Attribute(Phrase("cross", None, None), Phrase(None, None, "large"), None, True)),
-        ("Is the red shape a circle?", Attribute(Phrase(None, "red", None), Phrase("circle", None, None), None, False)),
+        ("are there three small stars?", Existence(ObjectPhrase("star", None, "small", 3), None)),
+        ("Is there one shape?", Existence(ObjectPhrase(None, None, None, 1), None)),
+        ("two red crosses?", Existence(ObjectPhrase("cross", "red", None, 2), None)),
+        (
+            "Is the circle red?",
+            Attribute(ObjectPhrase("circle", None, None), ObjectPhrase(None, "red", None), None, False),
+        ),
+        (
+            "Are the crosses large?",
+            Attribute(ObjectPhrase("cross", None, None), ObjectPhrase(None, None, "large"), None, True),
+        ),
+        (
+            "Is the red shape a circle?",
+            Attribute(ObjectPhrase(None, "red", None), ObjectPhrase("circle", None, None), None, False),
+        ),
         (
             "Is the star on the left?",
-            Attribute(Phrase("star", None, None), Phrase(None, None, None), "on the left", False),
+            Attribute(ObjectPhrase("star", None, None), ObjectPhrase(None, None, None), "on the left", False),
         ),
         ("Is the blue square left of the red circle?", Relation(BLUE_SQUARE, "left of", RED_CIRCLE)),
         ("Is the blue square to the left of a red circle?", Relation(BLUE_SQUARE, "left of", RED_CIRCLE)),
@@ -48,7 +56,7 @@ BLUE_SQUARE = Phrase("square", "blue", None)
         ("a plain white background?", Background("white")),
     ],
 )
-def test_reads(text: str, meaning: object) -> None:
+def test_question_is_parsed(text: str, meaning: object) -> None:
     assert parse_question(text) == meaning
 
 
@@ -63,7 +71,7 @@ def test_reads(text: str, meaning: object) -> None:
         "Is the circle?",
     ],
 )
-def test_names_a_question_that_it_cannot_read(text: str) -> None:
+def test_question_that_cannot_be_parsed_is_named_in_the_error(text: str) -> None:
     with pytest.raises(UserError, match=f"question '{text}'".replace("?", r"\?")):
         ANSWERER.answers(PAIR, ["Is there a red circle?", text])
 
@@ -113,7 +121,7 @@ def test_answers_about_a_group(question: str, answer: str) -> None:
     assert ANSWERER.answers(STARS, [question]) == [answer]
 
 
-def test_every_one_of_a_group_must_have_the_attribute() -> None:
+def test_plural_question_needs_the_attribute_of_every_object() -> None:
     stars = tuple(
         Object("star", color, "small", x, 48, 12.5) for x, color in ((26, "green"), (80, "red"), (134, "green"))
     )
@@ -121,8 +129,8 @@ def test_every_one_of_a_group_must_have_the_attribute() -> None:
     assert ANSWERER.answers(pixels, ["Are the stars green?", "Is the star green?"]) == ["no", "yes"]
 
 
-def test_probability_falls_as_a_shape_dissolves() -> None:
-    """From a square to a plain bar, by cutting it down step by step."""
+def test_probability_falls_as_a_shape_deforms() -> None:
+    """A square becomes a bar step by step."""
     values = []
     for height in (44, 36, 32, 28, 24, 16):
         pixels = np.full((128, 128, 3), 235, np.uint8)
@@ -133,7 +141,7 @@ def test_probability_falls_as_a_shape_dissolves() -> None:
     assert any(0.02 < value < 0.98 for value in values)
 
 
-def test_probability_falls_as_a_colour_fades_into_another() -> None:
+def test_probability_falls_as_a_color_fades_into_another() -> None:
     red, orange = np.array([222, 24, 36]), np.array([255, 140, 0])
     values = []
     for share in np.linspace(0, 1, 9):
@@ -144,13 +152,13 @@ def test_probability_falls_as_a_colour_fades_into_another() -> None:
     assert values[0] > 0.95 and values[-1] < 0.01 and any(0.1 < value < 0.9 for value in values)
 
 
-def test_number_of_independent_events() -> None:
-    """Against the sum over all outcomes."""
+def test_distribution_of_the_number_of_independent_events() -> None:
+    """Compares with the sum over all outcomes."""
     p = [0.1, 0.5, 0.8, 1.0]
-    of_number = [0.0] * 5
+    expected = [0.0] * 5
     for outcome in range(16):
         bits = [outcome >> i & 1 for i in range(4)]
-        of_number[sum(bits)] += float(np.prod([q if bit else 1 - q for q, bit in zip(p, bits, strict=True)]))
-    assert [exactly(n, p) for n in range(5)] == pytest.approx(of_number)
+        expected[sum(bits)] += float(np.prod([q if bit else 1 - q for q, bit in zip(p, bits, strict=True)]))
+    assert [exactly(n, p) for n in range(5)] == pytest.approx(expected)
     assert at_least_one(p[:3]) == pytest.approx(1 - exactly(0, p[:3]))
     assert exactly(0, []) == 1 and exactly(2, []) == 0 == at_least_one([])

@@ -1,3 +1,5 @@
+"""The noun chunks of captions can be asked about as questions."""
+
 import pytest
 
 from datamodules.scenes.split import generate_scenes
@@ -12,17 +14,17 @@ from evaluation.scenes.judges.questions import Background, Existence, parse_ques
         ("three small red crosses on a grey background", ["three small red crosses", "a grey background"]),
         ("an orange star in the top left", ["an orange star"]),
         ("a red circle, a blue star and a pink cross", ["a red circle", "a blue star", "a pink cross"]),
-        ("nothing of the kind", []),
+        ("no known words", []),
     ],
 )
-def test_chunks(text: str, chunks: list[str]) -> None:
+def test_chunks_of_known_captions(text: str, chunks: list[str]) -> None:
     assert SceneChunks().chunks(text) == chunks
 
 
-def test_every_chunk_of_a_short_caption_is_a_question_for_the_answerer() -> None:
+def test_every_chunk_of_a_short_caption_is_a_valid_question() -> None:
     for sample in generate_scenes("validation", 200, seed=4):
         kinds = {item.kind for item in sample.scene.objects}
         questions = [parse_question(f"{chunk}?") for chunk in SceneChunks().chunks(sample.captions[0])]
-        asked = [question for question in questions if isinstance(question, Existence)]
-        assert {(question.phrase.shape, question.phrase.color) for question in asked} == kinds
+        existence = [question for question in questions if isinstance(question, Existence)]
+        assert {(question.phrase.shape, question.phrase.color) for question in existence} == kinds
         assert all(isinstance(question, (Existence, Background)) for question in questions)

@@ -1,4 +1,4 @@
-"""The detector and the colour reader on drawn scenes, whole and spoilt."""
+"""The detector and the color reader on rendered scenes, intact and corrupted."""
 
 import dataclasses
 import io
@@ -35,7 +35,7 @@ def jpeg(pixels: Pixels) -> Pixels:
 
 
 def few_coefficients(pixels: Pixels) -> Pixels:
-    """Keeps the lowest 10 luma and 3 + 3 chroma DCT coefficients of every 8x8 block."""
+    """Keep the lowest 10 luma and 3 + 3 chroma DCT coefficients of every 8x8 block."""
     ycc = np.asarray(Image.fromarray(pixels).convert("YCbCr"), float)
     height, width, _ = ycc.shape
     blocks = dctn(ycc.reshape(height // 8, 8, width // 8, 8, 3), axes=(1, 3), norm="ortho")
@@ -51,21 +51,21 @@ def noisy(pixels: Pixels) -> Pixels:
     return np.clip(pixels + noise, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("spoil", [np.asarray, blurred, jpeg, few_coefficients, noisy])
-def test_finds_what_was_drawn(spoil: Callable[[Pixels], Pixels]) -> None:
+@pytest.mark.parametrize("corrupt", [np.asarray, blurred, jpeg, few_coefficients, noisy])
+def test_objects_of_scenes_are_found(corrupt: Callable[[Pixels], Pixels]) -> None:
     agree = 0
     for sample in SAMPLES:
-        found = find_objects(spoil(np.asarray(render_scene(sample.scene))))
-        right = sorted((d.shape, d.color_name) for d in found) == sorted(i.kind for i in sample.scene.objects)
+        detected = find_objects(corrupt(np.asarray(render_scene(sample.scene))))
+        right = sorted((d.shape, d.color_name) for d in detected) == sorted(i.kind for i in sample.scene.objects)
         agree += right
         if right:
             for item in sample.scene.objects:
-                near = [d for d in found if np.hypot(d.center[0] - item.x, d.center[1] - item.y) < 1]
+                near = [d for d in detected if np.hypot(d.center[0] - item.x, d.center[1] - item.y) < 1]
                 assert [(d.shape, d.color_name) for d in near] == [item.kind]
     assert agree >= 0.98 * len(SAMPLES)
 
 
-def picture(*objects: Object, background: str = "white") -> Pixels:
+def render(*objects: Object, background: str = "white") -> Pixels:
     return np.asarray(render_scene(Scene(128, 128, background, tuple(objects))))
 
 
@@ -73,51 +73,51 @@ RED = Object("circle", "red", "small", 30, 30, 12)
 BLUE = Object("square", "blue", "small", 90, 34, 12)
 
 
-def test_touching_objects_of_two_colours_are_told_apart() -> None:
-    joined = picture(dataclasses.replace(RED, x=52, y=64, radius=15), dataclasses.replace(BLUE, x=78, y=64, radius=15))
+def test_touching_objects_of_two_colors_are_separated() -> None:
+    joined = render(dataclasses.replace(RED, x=52, y=64, radius=15), dataclasses.replace(BLUE, x=78, y=64, radius=15))
     assert {(d.shape, d.color_name) for d in find_objects(joined)} == {("circle", "red"), ("square", "blue")}
 
 
 def test_box_and_area_of_a_square() -> None:
-    (found,) = find_objects(picture(Object("square", "green", "large", 64, 50, 25)))
-    assert found.box == pytest.approx((42, 28, 86, 72), abs=1)
-    assert found.area == pytest.approx(44 * 44, rel=0.05)
+    (square,) = find_objects(render(Object("square", "green", "large", 64, 50, 25)))
+    assert square.box == pytest.approx((42, 28, 86, 72), abs=1)
+    assert square.area == pytest.approx(44 * 44, rel=0.05)
 
 
-def test_a_shape_that_is_none_of_ours_is_unclear() -> None:
-    pixels = picture()
+def test_unknown_shape_is_unclear() -> None:
+    pixels = render()
     pixels = pixels.copy()
     pixels[60:66, 20:110] = COLORS["red"]
     assert [(d.shape, d.color_name) for d in find_objects(pixels)] == [(UNCLEAR, "red")]
 
 
-def test_an_object_in_no_asked_colour() -> None:
-    pixels = picture().copy()
+def test_object_in_a_background_color_is_found() -> None:
+    pixels = render().copy()
     pixels[40:80, 40:80] = (128, 128, 128)
     assert [(d.shape, d.color_name) for d in find_objects(pixels)] == [("square", "grey")]
 
 
 @pytest.mark.parametrize("value", [0, 255])
-def test_an_empty_or_noisy_picture_holds_nothing(value: int) -> None:
+def test_empty_or_noisy_image_has_no_objects(value: int) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (96, 160, 3), dtype=np.uint8)
     assert find_objects(np.full((96, 160, 3), value, np.uint8)) == []
     assert all(d.shape == UNCLEAR for d in find_objects(noise))
 
 
-def test_score_is_above_the_counting_threshold_for_what_is_drawn_and_below_the_other_for_what_is_unclear() -> None:
-    """GenEval looks at scores above 0.9 where it counts, and above 0.3 elsewhere."""
-    (square,) = SceneDetector().detect(picture(Object("square", "blue", "large", 64, 64, 30)))
+def test_scores_are_on_the_right_side_of_genevals_thresholds() -> None:
+    """GenEval counts detections that score above 0.9, and ignores those below 0.3."""
+    (square,) = SceneDetector().detect(render(Object("square", "blue", "large", 64, 64, 30)))
     assert (square.label, square.score > 0.9) == ("square", True)
     assert square.mask is not None and square.mask[64, 64] and not square.mask[5, 5]
     assert square.box == pytest.approx((37.6, 37.6, 90.4, 90.4), abs=1.5)
-    pixels = picture().copy()
+    pixels = render().copy()
     pixels[60:66, 20:110] = COLORS["red"]
     (bar,) = SceneDetector().detect(pixels)
     assert bar.score < 0.3
 
 
-def test_probabilities_of_shapes() -> None:
-    """At the least correlation 0.3, if no other shape is near; two that fit equally share it."""
+def test_shape_probabilities() -> None:
+    """The least correlation gives 0.3 if no other shape fits. Two shapes that fit equally have equal probabilities."""
     alone = shape_probabilities({"circle": MIN_CORRELATION, "star": 0.0})
     assert alone["circle"] == pytest.approx(0.3, abs=1e-6) and alone["star"] < 1e-6
     both = shape_probabilities({"circle": 0.98, "square": 0.98})
@@ -125,17 +125,17 @@ def test_probabilities_of_shapes() -> None:
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_reads_the_colour_in_the_mask_or_in_the_box(masked: bool) -> None:
-    """Of a box alone, what differs from the background counts."""
+def test_color_is_read_in_the_mask_or_in_the_box(masked: bool) -> None:
+    """Without a mask, the part of the box that differs from the background counts."""
     red, blue = Object("cross", "red", "large", 50, 50, 25), Object("star", "blue", "large", 98, 98, 20)
-    pixels = picture(red, blue)
-    found = [d if masked else dataclasses.replace(d, mask=None) for d in SceneDetector().detect(pixels)]
-    told = dict(zip([d.label for d in found], SceneColorReader().colors(pixels, found), strict=True))
-    assert told == {"cross": "red", "star": "blue"}
+    pixels = render(red, blue)
+    detections = [d if masked else dataclasses.replace(d, mask=None) for d in SceneDetector().detect(pixels)]
+    colors = SceneColorReader().colors(pixels, detections)
+    assert dict(zip([d.label for d in detections], colors, strict=True)) == {"cross": "red", "star": "blue"}
 
 
-def test_a_box_of_nothing_reads_the_background() -> None:
-    grey = picture(RED, background="grey")
+def test_empty_box_has_the_color_of_the_background() -> None:
+    image = render(RED, background="grey")
     boxes = [Detection("circle", 1.0, box) for box in ((80.0, 80.0, 120.0, 120.0), (-9.0, 200.0, 500.0, 300.0))]
-    assert SceneColorReader().colors(grey, boxes) == ["grey", "grey"]
-    assert SceneColorReader().colors(grey, []) == []
+    assert SceneColorReader().colors(image, boxes) == ["grey", "grey"]
+    assert SceneColorReader().colors(image, []) == []

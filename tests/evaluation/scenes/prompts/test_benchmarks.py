@@ -1,4 +1,4 @@
-"""The scenes' own prompt sets, in the published metrics' hands."""
+"""The prompt sets of scenes, scored by the published metrics with rule-based judges."""
 
 from collections import Counter
 from pathlib import Path
@@ -25,25 +25,25 @@ from evaluation.scenes.judges.questions import parse_question
 from evaluation.scenes.prompts.benchmarks import CATEGORIES, TAGS, scene_compbench, scene_dpg, scene_geneval
 from pocketdit.errors import UserError
 
-# Validation scenes by their short captions, to draw a prompt's picture from.
+# Validation scenes by their short captions, to render a prompt's image from.
 SCENES = {sample.captions[0]: sample.scene for sample in generate_scenes("validation", 1200, seed=6)}
 
 
-def drawn(prompts: list[Prompt], pictured: list[Scene], folder: Path) -> ImageSet:
+def render_images(prompts: list[Prompt], scenes: list[Scene], folder: Path) -> ImageSet:
     folder.mkdir(exist_ok=True)
-    for prompt, scene in zip(prompts, pictured, strict=True):
+    for prompt, scene in zip(prompts, scenes, strict=True):
         render_scene(scene).save(folder / f"{prompt.id}.png")
     files = {prompt.id: (folder / f"{prompt.id}.png",) for prompt in prompts}
     return ImageSet(PromptSet("scenes", tuple(prompts)), files, {})
 
 
-def with_scenes(prompts: PromptSet) -> tuple[list[Prompt], list[Scene]]:
+def prompts_with_scenes(prompts: PromptSet) -> tuple[list[Prompt], list[Scene]]:
     known = [prompt for prompt in prompts.prompts if prompt.text in SCENES]
     return known, [SCENES[prompt.text] for prompt in known]
 
 
 @pytest.mark.parametrize("name", ["geneval", "dpg", *CATEGORIES])
-def test_sets_are_held_out_and_the_same_again(name: str) -> None:
+def test_prompts_are_held_out_and_reproducible(name: str) -> None:
     def load(seed: int) -> PromptSet:
         if name == "geneval":
             return scene_geneval(60, seed)
@@ -58,7 +58,7 @@ def test_sets_are_held_out_and_the_same_again(name: str) -> None:
         assert len({prompt.text for prompt in prompts.prompts}) == len(prompts.prompts)
 
 
-def test_tags_ask_what_they_ask_in_geneval() -> None:
+def test_tags_ask_for_what_they_ask_for_in_geneval() -> None:
     prompts = scene_geneval(120, seed=0).prompts
     assert Counter(prompt.metadata["tag"] for prompt in prompts) == dict.fromkeys(TAGS, 20)
     for prompt in prompts:
@@ -71,36 +71,37 @@ def test_tags_ask_what_they_ask_in_geneval() -> None:
         assert len(include) == (2 if tag in ("two_object", "position", "color_attr") else 1)
         assert any("position" in clause for clause in include) == (tag == "position")
         if tag == "counting":
-            (asked,), (barred,) = include, prompt.metadata["exclude"]
-            assert asked["count"] >= 2 and barred == {"class": asked["class"], "count": asked["count"] + 1}
+            (included,), (excluded,) = include, prompt.metadata["exclude"]
+            assert included["count"] >= 2
+            assert excluded == {"class": included["class"], "count": included["count"] + 1}
         else:
             assert "exclude" not in prompt.metadata and all(clause["count"] == 1 for clause in include)
 
 
-def test_geneval_passes_the_drawn_and_fails_the_broken(tmp_path: Path) -> None:
-    prompts, pictured = with_scenes(scene_geneval(360, seed=0))
-    prompts, pictured = prompts[:120], pictured[:120]
+def test_geneval_accepts_rendered_prompts_and_rejects_defects(tmp_path: Path) -> None:
+    prompts, scenes = prompts_with_scenes(scene_geneval(360, seed=0))
+    prompts, scenes = prompts[:120], scenes[:120]
     metric = GenEval("scenes", SceneDetector(), SceneColorReader())
-    right = metric.score(drawn(prompts, pictured, tmp_path / "right"))
+    right = metric.score(render_images(prompts, scenes, tmp_path / "right"))
     assert right.metric.startswith("geneval (") and "scene-rules" in right.metric
     assert all(right.scores[tag].value >= 0.98 for tag in TAGS)
-    gone = [Scene(scene.width, scene.height, scene.background, scene.objects[1:]) for scene in pictured]
-    assert metric.score(drawn(prompts, gone, tmp_path / "gone")).scores["overall"].value <= 0.02
-    colors = [broken for i, scene in enumerate(pictured) if (broken := add_defect(scene, "color", i))]
-    wrong = metric.score(drawn(prompts, colors, tmp_path / "wrong")).scores
+    missing = [Scene(scene.width, scene.height, scene.background, scene.objects[1:]) for scene in scenes]
+    assert metric.score(render_images(prompts, missing, tmp_path / "missing")).scores["overall"].value <= 0.02
+    recolored = [changed for i, scene in enumerate(scenes) if (changed := add_defect(scene, "color", i))]
+    wrong = metric.score(render_images(prompts, recolored, tmp_path / "wrong")).scores
     assert wrong["colors"].value == 0 == wrong["color_attr"].value
     assert wrong["single_object"].value >= 0.98 <= wrong["position"].value
 
 
-def test_dpg_graphs_ask_what_the_metric_reads(tmp_path: Path) -> None:
+def test_dpg_question_graphs_can_be_scored(tmp_path: Path) -> None:
     prompts = list(scene_dpg(60, seed=3).prompts)
-    pictured = [sample.scene for sample in generate_scenes("validation", 60, seed=3)]
+    scenes = [sample.scene for sample in generate_scenes("validation", 60, seed=3)]
     kinds: set[str] = set()
     for prompt in prompts:
         questions, tuples = prompt.metadata["questions"], prompt.metadata["tuples"]
         parents = prompt.metadata["dependencies"]
         assert list(questions) == list(tuples) == list(parents) == [str(i + 1) for i in range(len(questions))]
-        assert all(parent < int(number) for number, some in parents.items() for parent in some)
+        assert all(parent < int(number) for number, numbers in parents.items() for parent in numbers)
         assert len(set(questions.values())) == len(questions)
         kinds |= {text.split("(")[0].strip() for text in tuples.values()}
         for question in questions.values():
@@ -115,23 +116,23 @@ def test_dpg_graphs_ask_what_the_metric_reads(tmp_path: Path) -> None:
         "other - count",
     }
     metric = DPGBench("scenes", SceneAnswerer())
-    assert metric.score(drawn(prompts, pictured, tmp_path / "right")).scores["overall"].value >= 99
-    empty = [Scene(scene.width, scene.height, scene.background, ()) for scene in pictured]
-    nothing = metric.score(drawn(prompts, empty, tmp_path / "empty")).scores
-    assert nothing["L1/entity"].value == 0 and nothing["L1/global"].value == 100
+    assert metric.score(render_images(prompts, scenes, tmp_path / "right")).scores["overall"].value >= 99
+    empty = [Scene(scene.width, scene.height, scene.background, ()) for scene in scenes]
+    empty_scores = metric.score(render_images(prompts, empty, tmp_path / "empty")).scores
+    assert empty_scores["L1/entity"].value == 0 and empty_scores["L1/global"].value == 100
 
 
 @pytest.mark.parametrize("category", ["color", "shape", "spatial", "numeracy"])
-def test_compbench_tells_drawn_from_broken(category: str, tmp_path: Path) -> None:
-    prompts, pictured = with_scenes(scene_compbench(category, 200, seed=0))
-    prompts, pictured = prompts[:20], pictured[:20]
+def test_compbench_distinguishes_rendered_prompts_from_defects(category: str, tmp_path: Path) -> None:
+    prompts, scenes = prompts_with_scenes(scene_compbench(category, 200, seed=0))
+    prompts, scenes = prompts[:20], scenes[:20]
     assert len(prompts) >= 8
     scorers = {"spatial": Spatial(SceneDetector()), "numeracy": Numeracy(SceneDetector())}
     metric = CompBench("scenes", category, scorers.get(category, BlipVqa(SceneAnswerer(), SceneChunks())))  # type: ignore[arg-type]
-    right = metric.score(drawn(prompts, pictured, tmp_path / "right")).scores[category].value
-    break_of = {"spatial": "position", "numeracy": "count"}.get(category, category)
-    others = [add_defect(scene, break_of, seed=i) or scene for i, scene in enumerate(pictured)]  # type: ignore[arg-type]
-    wrong = metric.score(drawn(prompts, others, tmp_path / "wrong")).scores[category].value
+    right = metric.score(render_images(prompts, scenes, tmp_path / "right")).scores[category].value
+    defect = {"spatial": "position", "numeracy": "count"}.get(category, category)
+    changed = [add_defect(scene, defect, seed=i) or scene for i, scene in enumerate(scenes)]  # type: ignore[arg-type]
+    wrong = metric.score(render_images(prompts, changed, tmp_path / "wrong")).scores[category].value
     assert right >= 0.9
     assert wrong <= 0.55
 
@@ -146,7 +147,7 @@ def test_compbench_metadata() -> None:
         words = {"left": "left", "right": "right", "top": "above", "bottom": "below"}
         assert words[relation["relation"].split()[2]] in prompt.text
     for prompt in scene_compbench("shape", 40, seed=1).prompts:
-        one, other = parse_expectation(prompt.text)["include"]
-        assert one["color"] == other["color"] and one["class"] != other["class"]
+        first, second = parse_expectation(prompt.text)["include"]
+        assert first["color"] == second["color"] and first["class"] != second["class"]
     with pytest.raises(UserError, match="texture"):
         scene_compbench("texture", 1, seed=0)

@@ -1,10 +1,12 @@
+"""Held-out prompts are validation captions, balanced over groups."""
+
 from collections import Counter
 
 from datamodules.scenes.split import generate_scenes, split_of
 from evaluation.scenes.prompts.held_out import GROUPS, held_out_prompts
 
 
-def test_different_prompts_of_the_validation_split_in_balance() -> None:
+def test_prompts_are_different_held_out_and_balanced() -> None:
     prompts = held_out_prompts(160, seed=0)
     assert len({p["prompt"] for p in prompts}) == 160
     assert all(split_of(p["prompt"]) == "validation" for p in prompts)
@@ -14,14 +16,14 @@ def test_different_prompts_of_the_validation_split_in_balance() -> None:
     assert prompts == held_out_prompts(160, seed=0) != held_out_prompts(160, seed=1)
 
 
-def test_repeats_only_when_a_group_runs_out() -> None:
+def test_prompts_repeat_only_when_a_group_runs_out() -> None:
     prompts = [p["prompt"] for p in held_out_prompts(400, seed=0) if p["tag"] == "counting"]
     number = len(set(prompts))
     assert 30 < number < 100 and len(set(prompts[:number])) == number
 
 
-def test_prompts_are_captions_that_scenes_have() -> None:
-    """Validation scenes' captions of one object are among the prompts of one object."""
+def test_prompts_cover_the_captions_of_scenes() -> None:
+    """The prompts of one object include the captions of validation scenes with one object."""
     prompts = {p["prompt"] for p in held_out_prompts(1600, seed=0) if p["tag"] == "single_object"}
     captions = {s.captions[0] for s in generate_scenes("validation", 60, seed=5) if len(s.scene.objects) == 1}
     assert captions <= prompts
