@@ -24,14 +24,14 @@ from evaluation.scenes.judges.judge import judge_image
 from evaluation.scenes.prompts.held_out import held_out_prompts
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
-from pocketdit.backbones.by_width import Network
+from pocketdit.backbones.per_width import Network
 from pocketdit.config.experiment import Sampling
 from pocketdit.encoders.inputs import Encoders
 from pocketdit.errors import ConfigError, UserError
 from pocketdit.files import write_atomically
 from pocketdit.images import to_uint8
 from pocketdit.running.assemble import build_encoders
-from pocketdit.running.grids import grid
+from pocketdit.running.grids import image_grid
 from pocketdit.sampling import sample
 
 BATCH_SIZE = 24
@@ -81,8 +81,8 @@ def score_run(
         rows.append(torch.stack([draw_frame(images[i], verdicts[i].correct) for i in shown]))
         labels.append(f"{width:g}x")
     progress.close()
-    image_grid = grid(rows, labels, [texts[i] for i in shown])
-    write_atomically(folder.samples / "scene_score.png", lambda path: image_grid.save(path, format="PNG"))
+    image = image_grid(rows, labels, [texts[i] for i in shown])
+    write_atomically(folder.samples / "scene_score.png", lambda path: image.save(path, format="PNG"))
     write_atomically(folder.path / "scene_score.json", json.dumps(result, indent=1))
     return result
 
