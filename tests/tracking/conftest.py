@@ -14,9 +14,6 @@ from pocketdit.tracking.target import open_target
 PREAMBLE = """
 import os, signal, sys, threading, time
 
-# A suite that runs in the background ignores SIGINT, and its child processes inherit this.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 def end_with_the_suite():
     os.read(0, 1)  # returns when the suite closes the pipe, or dies
