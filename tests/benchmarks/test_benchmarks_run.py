@@ -106,7 +106,7 @@ def test_peak_memory_is_printed_for_the_parent_process(capsys: pytest.CaptureFix
 def test_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run_quick("loader", tmp_path)
     assert last_line(capsys).startswith("ratio: data module / webdataset = ")
-    assert {row["data"] for row in result["rows"]} == {"scenes, 128", "pictures, 256"}
+    assert {row["data"] for row in result["rows"]} == {"scenes, 128", "images, 256"}
     for row in result["rows"]:
         assert {"data module", "webdataset"} <= set(row["samples_per_second"])
         assert row["over_webdataset"]["median"] > 0
