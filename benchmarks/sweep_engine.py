@@ -1,9 +1,9 @@
-"""What the sweep engine adds to its trials: seconds of each beyond its training, and what a second worker is worth.
+"""What the engine of studies adds to its trials: seconds per trial beyond training, and the speedup of a second worker.
 
-The first is measured on trials that really train, one after the other in this process: wall-clock seconds of a trial,
-from taking it to telling its result, less those inside ``Trainer.fit``. The second on trials that wait instead of
-computing, so that the number of cores does not decide it: seconds from the first trial's start to the last one's end,
-with one worker process over two.
+The overhead is measured on trials that train one after the other in this process. It is the wall-clock time of a trial,
+from claiming it to storing its result, without the time inside ``Trainer.fit``. The speedup is measured on trials that
+sleep, so that the number of cores does not matter. It is the time from the first trial's start to the last one's end
+with one worker process, divided by that with two.
 
     python benchmarks/sweep_engine.py [--trials N] [--rounds N] [--json PATH]
 """
@@ -18,43 +18,48 @@ from unittest.mock import patch
 
 import yaml
 
-from benchmarks.timing import announce, options, pairwise, report, table
+from benchmarks.timing import argument_parser, paired_ratio, print_machine, table, write_result
 from pocketdit.config.load import Loaded, load
 from pocketdit.files import write_atomically
+from sweeps.engine.training import Job, Observer
 from sweeps.metrics import Curves
 from sweeps.settings import Sweep
-from sweeps.train import Job, Watch
+from sweeps.storage.store import Store
 
 BASE = Path(__file__).parent.parent / "experiments" / "elastic_pretrain.yaml"
 METRIC = "validation/loss/width_1"
-MOST_OVERHEAD = 1.0  # seconds
-LEAST_RATIO = 1.8
+MAX_OVERHEAD = 1.0  # seconds
+MIN_SPEEDUP = 1.8
 STEPS = 10
 
 
-class Wait:
-    """Instead of training: waits, and gives the learning rate back as the loss."""
+class Sleep:
+    """Sleeps instead of training, and returns the learning rate as the loss."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def __call__(self, job: Job, watch: Watch) -> Curves:
+    def __call__(self, job: Job, observer: Observer) -> Curves:
         experiment = job.loaded.config
         end = time.monotonic() + self.seconds
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))
-            watch.stepped()
+            observer.on_step()
         write_atomically(Path(experiment.runs) / experiment.experiment / job.name / "config.yaml", job.loaded.to_yaml())
         return {METRIC: [(experiment.training.max_steps - 1, experiment.optimizer.init_args["lr"])]}
 
 
-def study(folder: Path, trials: int, given: dict[str, Any], train: dict[str, Any]) -> Loaded[Sweep]:
-    """A study over the embedded experiment, written to ``folder``."""
-    settings = {
+def load_study(folder: Path, trials: int, settings: dict[str, Any], train: dict[str, Any]) -> Loaded[Sweep]:
+    """Write a study over the shipped experiment to ``folder`` and load it.
+
+    Args:
+        settings: Settings of the experiment that all trials share.
+    """
+    study = {
         "sweep": "engine",
         "base": str(BASE),
         "out": str(folder / "runs"),
-        "set": {"tracking.uri": f"sqlite:///{folder / 'mlflow.db'}", "training.decay": "constant", **given},
+        "set": {"tracking.uri": f"sqlite:///{folder / 'mlflow.db'}", "training.decay": "constant", **settings},
         "space": {"rate": {"kind": "float", "low": 1e-3, "high": 1e-2, "keys": ["optimizer.init_args.lr"]}},
         "objectives": {"loss": {"kind": "logged", "metric": METRIC}},
         "budget": {"trials": trials, "steps": [STEPS]},
@@ -62,95 +67,100 @@ def study(folder: Path, trials: int, given: dict[str, Any], train: dict[str, Any
     }
     folder.mkdir(parents=True)
     path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    path.write_text(yaml.safe_dump(study, sort_keys=False))
     return load(path, [], Sweep)
 
 
-def overheads(folder: Path, trials: int) -> list[tuple[float, float]]:
-    """Seconds of every trial in this process, and those of them inside ``Trainer.fit``."""
+def no_plots(sweep: Sweep, store: Store) -> list[Path]:
+    return []
+
+
+def trial_seconds(folder: Path, trials: int) -> list[tuple[float, float]]:
+    """Train trials in this process. Returns the seconds of each trial and those of them inside ``Trainer.fit``."""
     from lightning.pytorch import Trainer
 
     from datamodules.shards.build import build_scenes
     from pocketdit.running.requirements import quiet_warnings
-    from sweeps import engine
+    from sweeps.engine import study
+    from sweeps.engine.worker import Worker
 
     quiet_warnings()
     build_scenes(folder / "scenes", train=64, validation=16, seed=0, overwrite=False)
     small = {"data.init_args.path": str(folder / "scenes"), "data.init_args.workers": 0,
              "data.init_args.batch_size": 4, "data.init_args.validation_samples": 4, "training.validate_every": STEPS,
              "training.checkpoint_every": STEPS, "training.sample_every": 0}  # fmt: skip
-    settings = study(folder / "trains", trials, small, {"class_path": "sweeps.train.Train"})
-    fitted, whole = [], []
-    fit, run_one = Trainer.fit, engine.Worker.run_one
+    loaded = load_study(folder / "trains", trials, small, {"class_path": "sweeps.engine.training.Train"})
+    fitting, whole = [], []
+    fit, run_one = Trainer.fit, Worker.run_one
 
-    def timed_fit(*args: Any, **more: Any) -> None:
-        began = time.perf_counter()
-        fit(*args, **more)
-        fitted.append(time.perf_counter() - began)
+    def timed_fit(*args: Any, **kwargs: Any) -> None:
+        start = time.perf_counter()
+        fit(*args, **kwargs)
+        fitting.append(time.perf_counter() - start)
 
-    def timed_trial(worker: engine.Worker) -> bool:
-        began = time.perf_counter()
-        if done := run_one(worker):
-            whole.append(time.perf_counter() - began)
-        return done
+    def timed_trial(worker: Worker) -> bool:
+        start = time.perf_counter()
+        if claimed := run_one(worker):
+            whole.append(time.perf_counter() - start)
+        return claimed
 
-    with patch.object(Trainer, "fit", timed_fit), patch.object(engine.Worker, "run_one", timed_trial):
-        engine.run(settings)
-    return list(zip(whole, fitted, strict=True))
+    with patch.object(Trainer, "fit", timed_fit), patch.object(Worker, "run_one", timed_trial):
+        study.run(loaded, no_plots)
+    return list(zip(whole, fitting, strict=True))
 
 
 def span(folder: Path, workers: int, trials: int, seconds: float) -> float:
-    """From the first trial's start to the last one's end, in seconds, with so many worker processes."""
+    """Return the seconds from the first trial's start to the last one's end with worker processes."""
     import optuna
 
-    from sweeps import engine
-    from sweeps.launchers import Crew, launcher_for
-    from sweeps.store import Store
+    from sweeps.engine import study
+    from sweeps.engine.launchers import build_launcher
+    from sweeps.engine.worker_pool import WorkerPool
 
-    waits = {"class_path": "benchmarks.sweep_engine.Wait", "init_args": {"seconds": seconds}}
-    loaded = study(folder, trials, {"training.validate_every": STEPS}, waits)
+    sleep = {"class_path": "benchmarks.sweep_engine.Sleep", "init_args": {"seconds": seconds}}
+    loaded = load_study(folder, trials, {"training.validate_every": STEPS}, sleep)
     sweep = loaded.config
     file = sweep.folder / "sweep.yaml"
     (sweep.folder / "log").mkdir(parents=True)
     write_atomically(file, loaded.to_yaml())
     store = Store(sweep)
-    # As engine.run does with several, so that the one worker is a process too.
-    with Crew(launcher_for(sweep, file), workers, sweep.folder / "log") as crew:
-        engine.drive(store, crew.keep)
+    # `study.run` would run the trials of a single worker in this process.
+    with WorkerPool(build_launcher(sweep, file), workers, sweep.folder / "log") as pool:
+        study.drive(store, pool.restart_missing)
         store.closed = True
-    done = store.search.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    begun = [trial.datetime_start for trial in done if trial.datetime_start]
-    ended = [trial.datetime_complete for trial in done if trial.datetime_complete]
-    return (max(ended) - min(begun)).total_seconds()
+    complete = store.search.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    starts = [trial.datetime_start for trial in complete if trial.datetime_start]
+    ends = [trial.datetime_complete for trial in complete if trial.datetime_complete]
+    return (max(ends) - min(starts)).total_seconds()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = options(__doc__)
-    parser.add_argument("--trials", type=int, default=10, metavar="N", help="of each kind (default 10)")
-    parser.add_argument("--rounds", type=int, default=3, help="with one worker and with two, in turns (default 3)")
-    chosen = parser.parse_args(arguments)
-    announce()
-    trials, rounds, seconds = (2, 1, 1.0) if chosen.quick else (chosen.trials, chosen.rounds, 3.0)
+    parser = argument_parser(__doc__)
+    parser.add_argument("--trials", type=int, default=10, metavar="N", help="trials of each kind (default 10)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of one and two workers in turn (default 3)")
+    args = parser.parse_args(arguments)
+    print_machine()
+    trials, rounds, seconds = (2, 1, 1.0) if args.quick else (args.trials, args.rounds, 3.0)
     with TemporaryDirectory(prefix="sweep_engine") as name:
         folder = Path(name)
-        pairs = overheads(folder, trials)
+        trained = trial_seconds(folder, trials)
         spans = [[span(folder / f"{n}-{i}", n, trials, seconds) for n in (1, 2)] for i in range(rounds)]
-    rows = [{"trial": i, "seconds": whole, "beyond": whole - inside} for i, (whole, inside) in enumerate(pairs)]
+    rows = [{"trial": i, "seconds": whole, "beyond": whole - inside} for i, (whole, inside) in enumerate(trained)]
     cells = [[row["trial"], f"{row['seconds']:.2f} s", f"{row['beyond']:.2f} s"] for row in rows]
-    print("\n" + table(["trial that trains", "whole", "beyond Trainer.fit"], cells))
-    print(f"\n{trials} trials that wait {seconds:g} s: " + "; ".join(f"one worker {a:.1f} s, two {b:.1f} s"
-                                                                     for a, b in spans))  # fmt: skip
+    print("\n" + table(["trial that trains", "total", "beyond Trainer.fit"], cells))
+    rounds_text = "; ".join(f"one worker {a:.1f} s, two {b:.1f} s" for a, b in spans)
+    print(f"\n{trials} trials that sleep {seconds:g} s: {rounds_text}")
     overhead = median(row["beyond"] for row in rows)
-    ratio = pairwise(*zip(*spans, strict=True))
-    met = overhead < MOST_OVERHEAD and ratio.median >= LEAST_RATIO
+    ratio = paired_ratio(*zip(*spans, strict=True))
+    met = overhead < MAX_OVERHEAD and ratio.median >= MIN_SPEEDUP
     print(
-        f"ratio: one worker / two = {ratio}, required {LEAST_RATIO}; overhead of a trial: median {overhead:.2f} s, "
-        f"required below {MOST_OVERHEAD:g} s: {'met' if met else 'NOT met'}"
+        f"ratio: one worker / two = {ratio}, required {MIN_SPEEDUP}; overhead of a trial: median {overhead:.2f} s, "
+        f"required below {MAX_OVERHEAD:g} s: {'met' if met else 'NOT met'}"
     )
-    report(
-        {"benchmark": "sweep_engine", "rows": rows, "overhead": overhead, "most_overhead": MOST_OVERHEAD,
-         "spans": spans, "ratio": ratio, "required": LEAST_RATIO, "met": met},
-        chosen.json,
+    write_result(
+        {"benchmark": "sweep_engine", "rows": rows, "overhead": overhead, "most_overhead": MAX_OVERHEAD,
+         "spans": spans, "ratio": ratio, "required": MIN_SPEEDUP, "met": met},
+        args.json,
     )  # fmt: skip
 
 

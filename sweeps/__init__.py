@@ -1,1 +1,1 @@
-"""Architecture and hyperparameter studies with Optuna."""
+"""Studies of architectures and hyperparameters with Optuna."""

@@ -1,40 +1,44 @@
-"""Figures of a configuration that need no training: objectives and bounds of kind ``computed``.
+"""Figures that follow from a configuration without training: objectives of kind ``computed`` and constraints.
 
-Each is built from the YAML and called with an ``Experiment``. ``width``: of the supernet, 1.0 the full network.
+Each class is built from the sweep file and called with an ``Experiment``. ``width`` is a width of the supernet; 1.0 is
+the full network.
 """
 
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pocketdit.backbones.spec import FULL, DiTSpec
+from pocketdit.backbones.spec import FULL_WIDTH, DiTSpec
 from pocketdit.config.experiment import Experiment
 
 if TYPE_CHECKING:
-    from pocketdit.export.census import Census
+    from pocketdit.export.common.census import Census
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Millions of parameters of a width's own network."""
+    """Millions of parameters of the standalone network of a width."""
 
-    width: float = FULL
+    width: float = FULL_WIDTH
 
     def __call__(self, experiment: Experiment) -> float:
-        from pocketdit.running.cost_estimate import parameters_by_width
+        from pocketdit.training.cost import parameters_by_width
 
-        return parameters_by_width(_of_width(experiment.backbone, self.width))[FULL] / 1e6
+        return parameters_by_width(_standalone(experiment.backbone, self.width))[FULL_WIDTH] / 1e6
 
 
 @dataclass(frozen=True)
 class ForwardFlops:
-    """GFLOP of one forward pass of one picture, counted from the graph on the meta device: arithmetic, not latency.
+    """GFLOP of one forward pass for one image.
 
-    ``size``: height and width in pixels, the experiment's own where not given. Every product of two matrices that
-    the training form computes is in it, a multiply-add as two; masked-out entries only where they are computed.
+    Counts the matrix products of the training form on the meta device, a multiply-add as two operations. Entries that
+    a mask removes count only where they are computed. This is arithmetic, not latency.
+
+    Args:
+        size: Height and width of the image in pixels; by default those of the experiment.
     """
 
-    width: float = FULL
+    width: float = FULL_WIDTH
     size: tuple[int, int] | None = None
 
     def __call__(self, experiment: Experiment) -> float:
@@ -42,56 +46,59 @@ class ForwardFlops:
         from torch.utils.flop_counter import FlopCounterMode
 
         from pocketdit.backbones.dit import ElasticDiT
-        from pocketdit.running.cost_estimate import network_inputs
+        from pocketdit.encoders.declared import text_lengths
+        from pocketdit.training.cost import network_inputs
 
-        spec = _of_width(experiment.backbone, self.width)
+        spec = _standalone(experiment.backbone, self.width)
         with torch.device("meta"):
             network = ElasticDiT(spec)
-        inputs = network_inputs(spec, 1, latent_sides(experiment, self.size), "meta", text_tokens(experiment))
+        sides = _latent_sides(experiment, self.size)
+        inputs = network_inputs(spec, 1, sides, "meta", text_lengths(experiment.text_encoders))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(*inputs)
         return float(counter.get_total_flops()) / 1e9
 
 
-def latent_sides(experiment: Experiment, size: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of the latent of a picture of ``size`` pixels."""
-    height, width = size or experiment.sampling.size
-    return height // 8, width // 8
-
-
-def text_tokens(experiment: Experiment) -> list[int]:
-    """Tokens of every text encoder."""
-    return [int(encoder.init_args.get("max_tokens", 77)) for encoder in experiment.text_encoders]
-
-
-def _of_width(spec: DiTSpec, width: float) -> DiTSpec:
-    """The network of a width as one of its own. ``ValueError`` where the supernet has no such width."""
-    return replace(spec, width=spec.hidden(width), widths=(FULL,))
-
-
 @dataclass(frozen=True)
 class PredictedLatency:
-    """Predicted milliseconds of one denoising step on a device (``pocketdit.latency``), from the census of the
-    mobile form, which is recorded without training or exporting anything. ``device``: by its name there."""
+    """Predicted milliseconds of one denoising step on a device.
+
+    ``pocketdit.latency`` predicts them from the census of the mobile form, without training or exporting anything.
+
+    Args:
+        device: Name of the device in ``pocketdit.latency.devices``.
+        size: Height and width of the image in pixels; by default those of the experiment.
+    """
 
     device: str = "iphone16promax"
-    width: float = FULL
+    width: float = FULL_WIDTH
     size: tuple[int, int] | None = None
 
     def __call__(self, experiment: Experiment) -> float:
-        from pocketdit.latency.coefficients import predict
+        from pocketdit.encoders.declared import text_lengths
         from pocketdit.latency.devices import find_device
+        from pocketdit.latency.predict import predict
 
-        spec = _of_width(experiment.backbone, self.width)
-        tokens = sum(text_tokens(experiment)) + 1
-        return predict(
-            _census(spec, latent_sides(experiment, self.size), tokens), find_device(self.device)
-        ).milliseconds
+        spec = _standalone(experiment.backbone, self.width)
+        tokens = sum(text_lengths(experiment.text_encoders)) + 1
+        census = _census(spec, _latent_sides(experiment, self.size), tokens)
+        return predict(census, find_device(self.device)).milliseconds
+
+
+def _standalone(spec: DiTSpec, width: float) -> DiTSpec:
+    """Return the spec of a width as a network of its own. Raises ``ValueError`` for a width it does not have."""
+    return replace(spec, width=spec.hidden_size(width), widths=(FULL_WIDTH,))
+
+
+def _latent_sides(experiment: Experiment, size: tuple[int, int] | None) -> tuple[int, int]:
+    from pocketdit.encoders.declared import latent_sides
+
+    return latent_sides(experiment.autoencoder, size or experiment.sampling.size)
 
 
 @cache
 def _census(spec: DiTSpec, sides: tuple[int, int], tokens: int) -> "Census":
-    """Recorded once for every network: it takes most of a second."""
-    from pocketdit.latency.traced import traced
+    """Record a network's census once: it takes most of a second."""
+    from pocketdit.latency.traced_census import trace_census
 
-    return traced(spec, FULL, sides, tokens)
+    return trace_census(spec, FULL_WIDTH, sides, tokens)

@@ -1,4 +1,6 @@
-"""Optuna's samplers and pruners from a study's settings."""
+"""Optuna samplers and pruners from a study's settings."""
+
+from typing import assert_never
 
 import optuna
 
@@ -6,13 +8,17 @@ from sweeps.settings import Sweep
 
 
 def build_sampler(sweep: Sweep, worker: int = 0, trials: int = 0) -> optuna.samplers.BaseSampler:
-    """``worker`` and ``trials`` (that the study has already): no two workers draw the same, and a study that goes on
-    does not draw again what it began with."""
+    """Build a worker's sampler.
+
+    Args:
+        worker: Index of the worker. Different workers draw different numbers.
+        trials: Number of trials that the study already has, so that a resumed study does not repeat its first draws.
+    """
     spec = sweep.sampler
     seed = (spec.seed * 1_000_003 + worker * 10_007 + trials) % 2**32
     match spec.kind:
         case "tpe":
-            # By groups: choices that are made together are modelled together, also where others are not made.
+            # Grouping models parameters that occur together jointly, even if other trials do not have them.
             return optuna.samplers.TPESampler(n_startup_trials=spec.startup, seed=seed, multivariate=True, group=True)
         case "nsga2":
             return optuna.samplers.NSGAIISampler(population_size=spec.startup, seed=seed)
@@ -20,10 +26,12 @@ def build_sampler(sweep: Sweep, worker: int = 0, trials: int = 0) -> optuna.samp
             return optuna.samplers.GPSampler(n_startup_trials=spec.startup, seed=seed, warn_independent_sampling=False)
         case "random":
             return optuna.samplers.RandomSampler(seed=seed)
+        case _:
+            assert_never(spec.kind)
 
 
 def build_pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
-    """None of Optuna's prunes several objectives."""
+    """Build the study's pruner. Optuna's pruners support a single objective only."""
     spec = sweep.pruner
     if spec is None:
         return optuna.pruners.NopPruner()
@@ -36,3 +44,5 @@ def build_pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
             return optuna.pruners.HyperbandPruner(
                 min_resource=spec.least_steps, max_resource=sweep.budget.steps[0], reduction_factor=spec.reduction
             )
+        case _:
+            assert_never(spec.kind)

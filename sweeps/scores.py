@@ -1,4 +1,7 @@
-"""Figures of a trained run: objectives of kind ``scored``. Built from the YAML and called with a ``RunFolder``."""
+"""Figures measured on a trained run: objectives of kind ``scored``.
+
+Each class is built from the sweep file and called with a ``RunFolder``.
+"""
 
 import tempfile
 from dataclasses import dataclass
@@ -11,10 +14,15 @@ from pocketdit.config.component import Component, build
 
 @dataclass(frozen=True)
 class Score:
-    """What a metric of ``evaluation/`` says of pictures that the run draws from a prompt set.
+    """A score of ``evaluation/`` for images that the run samples from a prompt set.
 
-    ``name``: of the metric's scores. ``width``: of the supernet; ``steps``, ``guidance``: of sampling, the run's own
-    where not given. Both components are built when a run is scored.
+    Args:
+        prompts: A prompt set, built when a run is scored.
+        metric: A metric, built when a run is scored.
+        name: Which of the metric's scores to use.
+        width: Width of the supernet that samples.
+        steps: Sampling steps; by default those of the run.
+        guidance: Guidance scale; by default that of the run.
     """
 
     prompts: Component
@@ -28,6 +36,6 @@ class Score:
         from evaluation.subjects.run import Run
 
         subject = Run(folder.name, self.width, self.steps, self.guidance, runs=folder.path.parent.parent)
-        with tempfile.TemporaryDirectory() as pictures:
-            images = subject.images(build(self.prompts).load(), Path(pictures))
+        with tempfile.TemporaryDirectory() as images_folder:
+            images = subject.images(build(self.prompts).load(), Path(images_folder))
             return float(build(self.metric).score(images).scores[self.name].value)

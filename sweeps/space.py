@@ -1,27 +1,30 @@
-"""From a search space to choices, and from choices to settings of the experiment."""
+"""From a search space to a trial's parameters, and from parameters to settings of the experiment."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
 from pocketdit.config.typed import plain
-from sweeps.settings import Dimension, FloatRange, IntRange, Options, Scalar, Values
+from sweeps.dimensions import Dimension, FloatRange, IntRange, Options, Scalar, Values
+from sweeps.overrides import KeyValue
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
 Space = Mapping[str, Dimension]
-Choices = dict[str, Scalar]
+Params = dict[str, Scalar]
 
 
-def choose(space: Space, trial: "Trial") -> Choices:
-    """The trial's choices, made by its sampler. What options refer to comes after them, and only where it is used."""
-    referred = {name for dimension in space.values() for name in references(dimension)}
-    choices = {name: _suggest(name, space[name], trial) for name in space if name not in referred}
-    for name in used(space, choices):
-        choices[name] = _suggest(name, space[name], trial)
-    return choices
+def suggest_params(space: Space, trial: "Trial") -> Params:
+    """Let the trial's sampler choose its parameters.
+
+    Dimensions that options refer to come last, and only those that the chosen options use.
+    """
+    referenced = all_references(space)
+    params = {name: _suggest(name, space[name], trial) for name in space if name not in referenced}
+    for name in used_references(space, params):
+        params[name] = _suggest(name, space[name], trial)
+    return params
 
 
 def _suggest(name: str, dimension: Dimension, trial: "Trial") -> Scalar:
@@ -38,52 +41,43 @@ def _suggest(name: str, dimension: Dimension, trial: "Trial") -> Scalar:
             assert_never(dimension)
 
 
-def overrides(space: Space, choices: Choices) -> list[str]:
-    """``key=value`` for every key that the choices set: options first, then the keys that refine them."""
-    referred = {name for dimension in space.values() for name in references(dimension)}
-    words = []
+def param_overrides(space: Space, params: Params) -> list[KeyValue]:
+    """Return the experiment's settings for ``params``: first those of options, then the keys that refine them."""
+    referenced = all_references(space)
+    overrides: list[KeyValue] = []
     for name, dimension in space.items():
         if isinstance(dimension, Options):
-            for key, value in dimension.options[str(choices[name])].items():
-                words.append(assignment(key, _fill(value, choices)))
+            chosen = dimension.options[str(params[name])]
+            overrides += [(key, _substitute(value, params)) for key, value in chosen.items()]
     for name, dimension in space.items():
-        if not isinstance(dimension, Options) and name in choices and name not in referred:
-            words += [assignment(key, choices[name]) for key in dimension.keys or (name,)]
-    return words
-
-
-def assignment(key: str, value: Any) -> str:
-    """``key=value`` as the command line takes it; JSON is YAML."""
-    return f"{key}={json.dumps(plain(value))}"
-
-
-def assignments(values: Mapping[str, Any], above: str = "") -> list[str]:
-    """The same for a mapping, down to what is no mapping itself."""
-    words = []
-    for name, value in values.items():
-        key = f"{above}{name}"
-        words += assignments(value, f"{key}.") if isinstance(value, dict) and value else [assignment(key, value)]
-    return words
-
-
-def used(space: Space, choices: Choices) -> list[str]:
-    """What the options taken refer to, in the order of the space."""
-    wanted = {
-        name
-        for option, dimension in space.items()
-        if isinstance(dimension, Options) and option in choices
-        for name in _names(dimension.options[str(choices[option])])
-    }
-    return [name for name in space if name in wanted]
+        if not isinstance(dimension, Options) and name in params and name not in referenced:
+            overrides += [(key, params[name]) for key in dimension.keys or (name,)]
+    return overrides
 
 
 def references(dimension: Dimension) -> set[str]:
-    """Other choices that a dimension's options stand on."""
-    return set(_names(dimension.options)) if isinstance(dimension, Options) else set()
+    """Return the dimensions that ``dimension`` refers to as ``$name``."""
+    return set(_referenced_names(dimension.options)) if isinstance(dimension, Options) else set()
 
 
-def extremes(dimension: Dimension) -> tuple[Scalar, ...]:
-    """The values to try a dimension with: both ends of a range, all of a list."""
+def all_references(space: Space) -> set[str]:
+    """Return the dimensions that any dimension of the space refers to."""
+    return {name for dimension in space.values() for name in references(dimension)}
+
+
+def used_references(space: Space, params: Params) -> list[str]:
+    """Return the dimensions that the chosen options refer to, in the order of the space."""
+    used = {
+        name
+        for option, dimension in space.items()
+        if isinstance(dimension, Options) and option in params
+        for name in _referenced_names(dimension.options[str(params[option])])
+    }
+    return [name for name in space if name in used]
+
+
+def values_to_check(dimension: Dimension) -> tuple[Scalar, ...]:
+    """Return both ends of a range, or every alternative."""
     match dimension:
         case IntRange(low=low, high=high) | FloatRange(low=low, high=high):
             return (low, high)
@@ -95,8 +89,8 @@ def extremes(dimension: Dimension) -> tuple[Scalar, ...]:
             assert_never(dimension)
 
 
-def within(dimension: Dimension, value: Scalar) -> bool:
-    """Whether a trial can choose it."""
+def contains(dimension: Dimension, value: Scalar) -> bool:
+    """Whether a trial can have this value."""
     match dimension:
         case IntRange(low=low, high=high, step=step):
             return isinstance(value, int) and low <= value <= high and (value - low) % step == 0
@@ -112,26 +106,27 @@ def within(dimension: Dimension, value: Scalar) -> bool:
             assert_never(dimension)
 
 
-def _names(value: Any) -> Iterator[str]:
+def _referenced_names(value: Any) -> Iterator[str]:
     match plain(value):
         case dict() as mapping:
             for item in mapping.values():
-                yield from _names(item)
+                yield from _referenced_names(item)
         case list() as items:
             for item in items:
-                yield from _names(item)
+                yield from _referenced_names(item)
         case str() as text if _is_reference(text):
             yield text[1:]
 
 
-def _fill(value: Any, choices: Choices) -> Any:
+def _substitute(value: Any, params: Params) -> Any:
+    """Replace every ``$name`` in ``value`` by the parameter."""
     match plain(value):
         case dict() as mapping:
-            return {name: _fill(item, choices) for name, item in mapping.items()}
+            return {name: _substitute(item, params) for name, item in mapping.items()}
         case list() as items:
-            return [_fill(item, choices) for item in items]
+            return [_substitute(item, params) for item in items]
         case str() as text if _is_reference(text):
-            return choices[text[1:]]
+            return params[text[1:]]
         case other:
             return other
 

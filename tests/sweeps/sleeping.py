@@ -1,4 +1,4 @@
-"""Trials that wait instead of computing, through the real engine: two of them at once do not share a core's time."""
+"""Trials that sleep instead of training, so that two of them at once do not compete for a core."""
 
 import math
 import os
@@ -6,15 +6,23 @@ import time
 from pathlib import Path
 
 from pocketdit.files import write_atomically
+from sweeps.engine.training import Job, Observer
 from sweeps.metrics import Curves
-from sweeps.train import Job, Watch
 
 
 class Sleep:
-    """Goes on from its last "checkpoint", as training does, and notes in ``ends`` beside the runs when it came to its
-    end. The loss is the rate, plus what falls with the steps, plus a
-    thousandth of the seed; a rate above ``diverges`` fails, one above ``nan_above`` gives no number, and with the file
-    ``fails_with`` all fail."""
+    """Stands in for training: resumes from its last "checkpoint", and its loss follows from the configuration.
+
+    The loss is the learning rate, plus the reciprocal of the step, plus a thousandth of the seed. Every validation is
+    appended to ``validations`` in the experiment's folder.
+
+    Args:
+        seconds: Time between two validations.
+        slices: Number of steps that this time is divided into.
+        diverges: Learning rates above this raise an error.
+        nan_above: Learning rates above this give a loss of NaN.
+        fails_with: While this file exists, every trial fails.
+    """
 
     def __init__(
         self,
@@ -27,7 +35,7 @@ class Sleep:
         self.seconds, self.slices, self.diverges = seconds, slices, diverges
         self.nan_above, self.fails_with = nan_above, fails_with
 
-    def __call__(self, job: Job, watch: Watch) -> Curves:
+    def __call__(self, job: Job, observer: Observer) -> Curves:
         experiment = job.loaded.config
         rate, steps = experiment.optimizer.init_args["lr"], experiment.training.max_steps
         if rate > self.diverges:
@@ -39,19 +47,19 @@ class Sleep:
         every = experiment.training.validate_every
         losses = {step: rate + offset + 1 / step for step in range(every, steps + 1, every)}
         for step, loss in losses.items():
-            if step > done(folder):
+            if step > steps_done(folder):
                 for _ in range(self.slices):
                     time.sleep(self.seconds / self.slices)
-                    watch.stepped()
-                watch.validated(step, {"validation/loss/width_1": loss})
+                    observer.on_step()
+                observer.on_validation(step, {"validation/loss/width_1": loss})
                 write_atomically(folder / "config.yaml", job.loaded.to_yaml())
-                # Before it is done: a kill in between must not look like a step that was never made.
+                # Log before saving: a kill in between must not look like a validation that never happened.
                 with (folder.parent / "validations").open("a") as file:
                     file.write(f"{job.name} {step} {os.getpid()}\n")
                 write_atomically(folder / "done", str(step))
         return {"validation/loss/width_1": [(step - 1, loss) for step, loss in losses.items()]}
 
 
-def done(folder: Path) -> int:
-    """Steps of the last checkpoint."""
+def steps_done(folder: Path) -> int:
+    """Return the step of the last checkpoint."""
     return int((folder / "done").read_text()) if (folder / "done").is_file() else 0

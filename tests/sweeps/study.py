@@ -7,11 +7,12 @@ import yaml
 
 from pocketdit.config.load import Loaded, load
 from sweeps.settings import Sweep
+from sweeps.storage.store import Store
 from tests.conftest import ROOT
 
 
-def sleeping(folder: Path, **changes: Any) -> dict[str, Any]:
-    """As it would stand in YAML."""
+def settings(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Return the study as plain values, with top-level keys replaced by ``changes``."""
     return {
         "sweep": "s",
         "base": str(ROOT / "experiments" / "elastic_pretrain.yaml"),
@@ -27,11 +28,18 @@ def sleeping(folder: Path, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def written(folder: Path, **changes: Any) -> Path:
+def write(folder: Path, **changes: Any) -> Path:
+    """Write the study's YAML."""
     path = folder / "s.yaml"
-    path.write_text(yaml.safe_dump(sleeping(folder, **changes), sort_keys=False))
+    path.write_text(yaml.safe_dump(settings(folder, **changes), sort_keys=False))
     return path
 
 
 def loaded(folder: Path, *overrides: str, **changes: Any) -> Loaded[Sweep]:
-    return load(written(folder, **changes), list(overrides), Sweep)
+    """Write and load the study."""
+    return load(write(folder, **changes), list(overrides), Sweep)
+
+
+def no_plots(sweep: Sweep, store: Store) -> list[Path]:
+    """Stands in for the plots that a study writes at its end."""
+    return []

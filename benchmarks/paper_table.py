@@ -1,0 +1,216 @@
+"""The paper's sparse attention with B = 16 and r = 1 compared with its neighbors: cost at 1024x1024, without training.
+
+The network is ``experiments/paper/ladder_d.yaml``, which is also the half width of the supernet (0.4 B parameters; 4096
+tokens at full resolution). All figures are counted on the meta device: the network's sparse levels get each (B, r),
+with KV compression, or full attention. The latency is a prediction (``pocketdit.latency``), not a measurement.
+
+    python -m benchmarks.paper_table [--out docs/sweep_blocks.png]
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+from pocketdit.backbones.spec import FULL_WIDTH, AdaptiveSparseAttention, DiTSpec, FullAttention
+
+if TYPE_CHECKING:
+    from pocketdit.config.experiment import Experiment
+
+EXPERIMENT = Path(__file__).parent.parent / "experiments" / "paper" / "ladder_d.yaml"
+SIZE = (1024, 1024)  # pixels
+DEVICE, QUERY_CHUNK = "iphone16promax", 1024  # queries at a time in the exported form
+BLOCKS, RADII = (8, 16, 32, 64), (0, 1, 2)
+PAPER = (16, 1)
+
+Attention = AdaptiveSparseAttention | FullAttention
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of attention in the sparse levels.
+
+    Attributes:
+        kind: The attention.
+        neighbors: Keys at full resolution that a query of such a level attends to on average.
+        compressed: Keys compressed 2x2 that it attends to.
+        attention: FLOPs of all self-attention in one forward pass, a multiply-add as two: logits, weighted sums of
+            values, compression and gate, without the projections, which are the same in every row.
+        forward: FLOPs of the whole forward pass.
+        latency: Predicted milliseconds of the pass on ``DEVICE``, in the exported form.
+    """
+
+    kind: Attention
+    neighbors: float
+    compressed: int
+    attention: float
+    forward: float
+    latency: float
+
+    @property
+    def name(self) -> str:
+        match self.kind:
+            case AdaptiveSparseAttention(blocks=blocks, radius=radius):
+                return f"B = {blocks}, r = {radius}"
+            case FullAttention():
+                return "full attention"
+
+    @property
+    def is_papers(self) -> bool:
+        """Whether this is the paper's choice."""
+        return isinstance(self.kind, AdaptiveSparseAttention) and (self.kind.blocks, self.kind.radius) == PAPER
+
+
+def load_experiment() -> "Experiment":
+    from pocketdit.config.experiment import Experiment
+    from pocketdit.config.load import load
+
+    return load(EXPERIMENT, [], Experiment).config
+
+
+def attention_kinds(kv_heads: int) -> list[Attention]:
+    """Return full attention, then every (B, r)."""
+    sparse = [AdaptiveSparseAttention("assa", kv_heads, blocks, radius) for blocks in BLOCKS for radius in RADII]
+    return [FullAttention("full", kv_heads), *sparse]
+
+
+def with_attention(spec: DiTSpec, kind: Attention) -> DiTSpec:
+    """Set the attention of the levels that are sparse in ``spec``. The middle level keeps its full attention."""
+    levels = [
+        replace(level, attention=kind) if isinstance(level.attention, AdaptiveSparseAttention) else level
+        for level in spec.levels
+    ]
+    return replace(spec, levels=tuple(levels))
+
+
+def keys_per_query(kind: Attention, tokens: int) -> tuple[float, int]:
+    """Return the keys that a query attends to on average: at full resolution, and compressed 2x2."""
+    import torch
+
+    from pocketdit.backbones.neighborhood import neighborhood_mask
+
+    match kind:
+        case FullAttention():
+            return float(tokens), 0
+        case AdaptiveSparseAttention(blocks=blocks, radius=radius):
+            mask = neighborhood_mask(tokens, blocks, radius, torch.device("cpu"))
+            return mask.sum().item() / tokens, tokens // 4
+
+
+def count(spec: DiTSpec, kind: Attention, sides: tuple[int, int], text_tokens: Sequence[int]) -> Row:
+    """Count one forward pass for one image on the meta device.
+
+    Args:
+        sides: Height and width of the latents.
+        text_tokens: Tokens of each text encoder.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from pocketdit.backbones.dit import ElasticDiT
+    from pocketdit.training.cost import network_inputs
+
+    spec = with_attention(spec, kind)
+    with torch.device("meta"):
+        network = ElasticDiT(spec)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(*network_inputs(spec, 1, sides, "meta", text_tokens))
+    by_module = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
+    attention = sum(
+        by_module[name] - sum(by_module[f"{name}.{part}"] for part in ("q", "kv", "out"))
+        for name in by_module
+        if name.endswith(".attention")
+    )
+    tokens = sides[0] * sides[1] // spec.patch_size**2
+    latency = predict_latency(spec, sides, text_tokens)
+    return Row(kind, *keys_per_query(kind, tokens), attention, counter.get_total_flops(), latency)
+
+
+def predict_latency(spec: DiTSpec, sides: tuple[int, int], text_tokens: Sequence[int]) -> float:
+    """Predict the milliseconds of one denoising step on ``DEVICE`` with weights in fp16."""
+    from pocketdit.latency.devices import find_device
+    from pocketdit.latency.predict import predict
+    from pocketdit.latency.traced_census import trace_census
+
+    census = trace_census(spec, FULL_WIDTH, sides, 1 + sum(text_tokens), query_chunk=QUERY_CHUNK)
+    return predict(census, find_device(DEVICE)).milliseconds
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Tabulate the rows. The first one is full attention, and the others are given as a share of it."""
+    full = rows[0]
+    cells = [
+        [
+            row.name,
+            f"{row.neighbors:.0f} + {row.compressed}",
+            f"{row.attention / 1e9:.0f}",
+            f"{row.attention / full.attention:.1%}",
+            f"{row.forward / 1e9:.0f}",
+            f"{row.latency:.0f}",
+            "the paper's" if row.is_papers else "",
+        ]
+        for row in rows
+    ]
+    headers = ["", "keys per query,\nfull + compressed", "self-attention\n(GFLOP)", "share of\nfull",
+               "forward pass\n(GFLOP)", f"{DEVICE}\n(ms)", ""]  # fmt: skip
+    alignment = ("left", *["right"] * 5, "left")
+    return tabulate(cells, headers, tablefmt="simple", disable_numparse=True, colalign=alignment)
+
+
+def plot(rows: Sequence[Row], out: Path) -> None:
+    """Plot arithmetic and predicted latency over B with a line per r, and full attention as a horizontal line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from pocketdit.files import write_atomically
+
+    full, sparse = rows[0], rows[1:]
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6))
+    titles = ("self-attention per forward pass (GFLOP)", "predicted latency per forward pass (ms)")
+    for axis, title, value in zip(axes, titles, (lambda r: r.attention / 1e9, lambda r: r.latency), strict=True):
+        for radius in RADII:
+            line = [row for row in sparse if row.kind.radius == radius]  # type: ignore[union-attr]
+            axis.plot(range(len(BLOCKS)), [value(row) for row in line], marker="o", label=f"r = {radius}")
+        [paper] = [row for row in sparse if row.is_papers]
+        axis.scatter([BLOCKS.index(PAPER[0])], [value(paper)], marker="*", s=260, color="black", zorder=5,
+                     label=f"the paper's {PAPER}")  # fmt: skip
+        axis.axhline(value(full), color="0.4", linestyle="--", label="full attention")
+        axis.set(
+            xticks=range(len(BLOCKS)), xticklabels=BLOCKS, xlabel="blocks B (4096 tokens)", ylabel=title, ylim=(0, None)
+        )
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=9)
+    figure.suptitle(
+        f"Attention in the paper's small model at 1024x1024 on {DEVICE}: blocks B, radius r, KV compression",
+        fontsize=12,
+    )
+    figure.tight_layout()
+    write_atomically(out, lambda temporary: figure.savefig(temporary, dpi=90, format="png"))
+    plt.close(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    from tqdm import tqdm
+
+    from pocketdit.encoders.declared import latent_sides, text_lengths
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs/sweep_blocks.png"), help="PNG of the plot")
+    args = parser.parse_args(arguments)
+    experiment = load_experiment()
+    spec, kv_heads = experiment.backbone, experiment.backbone.levels[0].attention.kv_heads
+    sides, text_tokens = latent_sides(experiment.autoencoder, SIZE), text_lengths(experiment.text_encoders)
+    kinds = attention_kinds(kv_heads)
+    rows = [count(spec, kind, sides, text_tokens) for kind in tqdm(kinds, unit="kind", leave=False)]
+    print(table(rows))
+    plot(rows, args.out)
+    print(f"plot: {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Finds what is wrong with a study before its first trial."""
+
+from pathlib import Path
+
+from pocketdit.config import document
+from pocketdit.config.component import build
+from pocketdit.config.errors import InvalidValue, did_you_mean_or_all
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import Loaded, load
+from pocketdit.errors import ConfigError
+from sweeps import requirement
+from sweeps.dimensions import Options, Scalar
+from sweeps.metrics import unknown_metric_problem
+from sweeps.objectives import Computed, Logged
+from sweeps.overrides import KeyValue, flatten, load_experiment
+from sweeps.settings import Sweep
+from sweeps.space import (
+    Params,
+    Space,
+    all_references,
+    contains,
+    param_overrides,
+    references,
+    used_references,
+    values_to_check,
+)
+
+# A study can be resumed only if these settings, which decide what a trial computes, are unchanged.
+DEFINING_KEYS = ("base", "set", "space", "objectives", "constraints", "require", "seed", "train")
+
+
+def check(loaded: Loaded[Sweep]) -> Loaded[Experiment]:
+    """Check a study against its base experiment.
+
+    Returns:
+        The base experiment with the study's ``set`` applied.
+
+    Raises:
+        ConfigError: In one line with file and line number: a key that the experiment does not have, a value that it
+            refuses whatever the other parameters are, an objective that it does not log, a requirement on an unknown
+            parameter, or a budget that does not fit its training.
+    """
+    sweep = loaded.config
+    try:
+        base = _load_base(sweep)
+        _check_references(sweep)
+        for name in sweep.space:
+            _check_dimension(sweep, name)
+        for index, text in enumerate(sweep.require):
+            _check_requirement(sweep, text, f"require.{index}")
+        for index, params in enumerate(sweep.baselines):
+            _check_baseline(sweep, params, f"baselines.{index}")
+        _check_objectives(sweep, base.config)
+        _check_budget(sweep, base.config)
+    except InvalidValue as error:
+        raise ConfigError(f"{document.read(loaded.path).place(error.key)}: {error}") from None
+    return base
+
+
+def check_figures(sweep: Sweep, experiment: Experiment) -> None:
+    """Compute every computed objective and constraint of the base experiment once.
+
+    Raises:
+        ConfigError: A figure cannot be computed.
+    """
+    objectives = {name: one.of for name, one in sweep.objectives.items() if isinstance(one, Computed)}
+    constraints = {name: one.of for name, one in sweep.constraints.items()}
+    for group, figures in (("objectives", objectives), ("constraints", constraints)):
+        for name, figure in figures.items():
+            try:
+                float(build(figure)(experiment))
+            except (ValueError, TypeError, NotImplementedError) as error:
+                raise ConfigError(f"{group}.{name}: {str(error).splitlines()[0]}") from error
+
+
+def require_same_study(path: Path, sweep: Sweep) -> None:
+    """Check that a resumed study is the one that was started.
+
+    Args:
+        path: The study's settings as they were when it was started; need not exist.
+
+    Raises:
+        ConfigError: A setting that decides what a trial computes has changed.
+    """
+    from pocketdit.config.typed import plain
+    from pocketdit.running.lineage import differences
+
+    if not path.is_file():
+        return
+    before, now = plain(load(path, [], Sweep).config), plain(sweep)
+    for key, (old, new) in differences(before, now).items():
+        rungs_changed = key == "budget.steps" and list(new)[: len(old)] != list(old)
+        if key.split(".")[0] in DEFINING_KEYS or rungs_changed:
+            raise ConfigError(
+                f"{key}: {sweep.sweep} was started with {old}, not {new}, so its trials would not be comparable; "
+                "give this study another name: sweep=NAME"
+            )
+
+
+def _load_base(sweep: Sweep) -> Loaded[Experiment]:
+    settings = flatten(sweep.set)
+    try:
+        return load_experiment(sweep.base, settings)
+    except ConfigError as error:
+        combined = error
+    load(sweep.base, [], Experiment)  # an error in the file itself is reported as `lightning run` reports it
+    for key, value in settings:
+        try:
+            load_experiment(sweep.base, [(key, value)])
+        except ConfigError as error:
+            if _is_about(error, key):
+                raise InvalidValue(f"set.{key}", f"{sweep.base}: {error.__context__ or error}") from None
+    raise InvalidValue("set", f"{sweep.base}: {combined.__context__ or combined}")
+
+
+def _is_about(error: ConfigError, key: str) -> bool:
+    """Whether the key or its value is refused, rather than its combination with others.
+
+    An error about a combination names a key above both.
+    """
+    cause = error.__context__
+    if not isinstance(cause, InvalidValue) or f"{cause.key}.".startswith(f"{key}."):
+        return True
+    unknown = "unknown key" in str(cause) or "counted from 0" in str(cause)
+    return unknown and f"{key}.".startswith(f"{cause.key}.")
+
+
+def _check_references(sweep: Sweep) -> None:
+    for name, dimension in sweep.space.items():
+        for other in references(dimension):
+            key = f"space.{name}"
+            if other not in sweep.space:
+                raise InvalidValue(key, f"${other} is not a dimension{did_you_mean_or_all(other, sweep.space)}")
+            target = sweep.space[other]
+            if isinstance(target, Options):
+                raise InvalidValue(key, f"${other}: options cannot refer to other options")
+            if target.keys:
+                raise InvalidValue(f"space.{other}.keys", f"must be empty, because options of {name} refer to {other}")
+
+
+def _check_dimension(sweep: Sweep, name: str) -> None:
+    """Apply every value of a dimension that must be checked, with the others at their first value."""
+    refused: list[str] = []
+    values = values_to_check(sweep.space[name])
+    for value in values:
+        overrides = _overrides_of_value(sweep, name, value)
+        try:
+            load_experiment(sweep.base, [*flatten(sweep.set), *overrides])
+        except ConfigError as error:
+            problem = error.__context__ or error
+            if any(_is_about(error, key) for key, _ in overrides):
+                raise InvalidValue(f"space.{name}", f"{sweep.base}: {problem}") from None
+            refused.append(str(problem))
+    if len(refused) == len(values):
+        raise InvalidValue(f"space.{name}", f"{sweep.base} does not accept any of its values: {refused[0]}")
+
+
+def _overrides_of_value(sweep: Sweep, name: str, value: Scalar) -> list[KeyValue]:
+    """Return what one value sets. A dimension that options refer to is set by the first option that does."""
+    first = {other: values_to_check(dimension)[0] for other, dimension in sweep.space.items()}
+    dimension = sweep.space[name]
+    if isinstance(dimension, Options):
+        return param_overrides(_with_references(sweep, name), first | {name: value})
+    for other, options in sweep.space.items():
+        if isinstance(options, Options) and name in references(options):
+            part = _with_references(sweep, other)
+            option = next(o for o in options.options if name in used_references(part, {other: o}))
+            return param_overrides(part, first | {other: option, name: value})
+    return [(key, value) for key in dimension.keys or (name,)]
+
+
+def _with_references(sweep: Sweep, name: str) -> Space:
+    """Return the part of the space that consists of a dimension and those that it refers to."""
+    return {other: sweep.space[other] for other in (name, *references(sweep.space[name]))}
+
+
+def _check_requirement(sweep: Sweep, text: str, key: str) -> None:
+    try:
+        for name in sorted(requirement.param_names(text)):
+            if name not in sweep.space:
+                hint = did_you_mean_or_all(name, [n for n in sweep.space if n.isidentifier()])
+                raise InvalidValue(key, f"{text!r}: {name} is not a dimension of space{hint}")
+        first = {name: values_to_check(dimension)[0] for name, dimension in sweep.space.items()}
+        requirement.is_satisfied(text, first)
+    except ValueError as error:
+        raise InvalidValue(key, str(error)) from None
+
+
+def _check_baseline(sweep: Sweep, params: Params, key: str) -> None:
+    """Check that a baseline has exactly the parameters of a trial, within the space and the requirements."""
+    for name, value in params.items():
+        if name not in sweep.space:
+            raise InvalidValue(f"{key}.{name}", f"not a dimension of space{did_you_mean_or_all(name, sweep.space)}")
+        if not contains(sweep.space[name], value):
+            raise InvalidValue(f"{key}.{name}", f"{value} is not in space.{name}")
+    referenced, used = all_references(sweep.space), used_references(sweep.space, params)
+    expected = [name for name in sweep.space if name not in referenced or name in used]
+    for name in expected:
+        if name not in params:
+            raise InvalidValue(key, f"{name} is missing")
+    for name in params:
+        if name not in expected:
+            raise InvalidValue(f"{key}.{name}", "none of the baseline's options refers to it; remove it")
+    for text in sweep.require:
+        if not requirement.is_satisfied(text, params):
+            raise InvalidValue(key, f"does not satisfy require: {text}")
+
+
+def _check_objectives(sweep: Sweep, base: Experiment) -> None:
+    for name, objective in sweep.objectives.items():
+        if isinstance(objective, Logged) and (problem := unknown_metric_problem(objective.metric, base)):
+            raise InvalidValue(f"objectives.{name}.metric", problem)
+
+
+def _check_budget(sweep: Sweep, base: Experiment) -> None:
+    budget, training = sweep.budget, base.training
+    if len(budget.steps) > 1 and training.decay != "constant":
+        raise InvalidValue(
+            "budget.steps",
+            f"a run with training.decay: {training.decay} cannot continue past its last step; "
+            "put training.decay: constant under set",
+        )
+    if any(isinstance(objective, Logged) for objective in sweep.objectives.values()):
+        for steps in budget.steps:
+            if training.validate_every == 0 or steps % training.validate_every:
+                raise InvalidValue(
+                    "budget.steps",
+                    f"{steps} is not a multiple of training.validate_every ({training.validate_every}), "
+                    "so the objective would not be logged at the last step",
+                )
+    if sweep.pruner and sweep.pruner.least_steps < training.validate_every:
+        raise InvalidValue(
+            "pruner.least_steps", f"must be at least training.validate_every ({training.validate_every})"
+        )

@@ -1,0 +1,101 @@
+"""The kinds of dimension that a search space consists of."""
+
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Scalar = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class IntRange:
+    """Integers from ``low`` to ``high``, both included.
+
+    Attributes:
+        step: Distance between values; must be 1 if ``log`` is true.
+        log: Sample on a logarithmic scale.
+        keys: Keys of the experiment that the value sets; by default the key that the dimension is named after.
+    """
+
+    kind: Literal["int"]
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+    keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_range(self.low, self.high, self.log)
+        if self.step < 1 or (self.log and self.step != 1):
+            raise ValueError("step must be at least 1, and exactly 1 if log is true")
+
+
+@dataclass(frozen=True)
+class FloatRange:
+    """Numbers from ``low`` to ``high``, both included.
+
+    Attributes:
+        step: Distance between values; None for a continuous range.
+        log: Sample on a logarithmic scale; excludes ``step``.
+        keys: As in ``IntRange``.
+    """
+
+    kind: Literal["float"]
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+    keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_range(self.low, self.high, self.log)
+        if self.step is not None and (self.step <= 0 or self.log):
+            raise ValueError("step must be positive and cannot be combined with log")
+
+
+@dataclass(frozen=True)
+class Values:
+    """One value of a list.
+
+    Attributes:
+        keys: As in ``IntRange``.
+    """
+
+    kind: Literal["values"]
+    values: tuple[Scalar, ...]
+    keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_alternatives(self.values)
+
+
+@dataclass(frozen=True)
+class Options:
+    """One of several named groups of settings.
+
+    Attributes:
+        options: For each option, the value of every key that it sets. A value replaces the experiment's own. A string
+            ``$name`` inside a value is replaced by the trial's value of another dimension, which is then sampled only
+            in trials whose option refers to it.
+    """
+
+    kind: Literal["options"]
+    options: dict[str, dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        _require_alternatives(self.options)
+
+
+Dimension = IntRange | FloatRange | Values | Options
+
+
+def _require_range(low: float, high: float, log: bool) -> None:
+    if low >= high:
+        raise ValueError(f"the range from {low} to {high} is empty")
+    if log and low <= 0:
+        raise ValueError("log needs a low above 0")
+
+
+def _require_alternatives(values: Sized) -> None:
+    if len(values) < 2:
+        raise ValueError("list at least two alternatives")

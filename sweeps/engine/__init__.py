@@ -1,0 +1,1 @@
+"""Runs a study: queues trials, keeps workers busy, and trains each trial."""

@@ -1,0 +1,160 @@
+"""Where workers run: processes on this machine, actors on a Ray cluster, or SLURM jobs."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, assert_never
+
+from pocketdit.errors import ConfigError, RunError
+from sweeps.engine.worker import work
+from sweeps.engine.worker_pool import Launcher
+from sweeps.settings import Processes, Ray, Slurm, Sweep
+
+STOP_SECONDS = 60
+
+
+def build_launcher(sweep: Sweep, settings: Path) -> Launcher:
+    """Build the study's launcher.
+
+    Args:
+        settings: YAML of the study's resolved settings, for workers that are processes.
+
+    Raises:
+        ConfigError: The storage cannot be shared by such workers, or a package is missing.
+        RunError: The Ray cluster does not respond.
+    """
+    if not isinstance(sweep.launcher, Processes) and sweep.url.startswith("sqlite"):
+        raise ConfigError(
+            f"storage: workers on other machines cannot share {sweep.url}; use a PostgreSQL URL: "
+            "storage=postgresql+psycopg2://USER@HOST/DATABASE"
+        )
+    match sweep.launcher:
+        case Processes():
+            return ProcessLauncher(sweep, settings)
+        case Ray():
+            return RayLauncher(sweep, sweep.launcher)
+        case Slurm():
+            return SlurmLauncher(sweep, sweep.launcher)
+        case _:
+            assert_never(sweep.launcher)
+
+
+class ProcessLauncher:
+    """Starts processes that share this machine's cores. Their output goes to ``worker-INDEX.log``."""
+
+    def __init__(self, sweep: Sweep, settings: Path) -> None:
+        self.settings = settings
+        self.workers: dict[int, subprocess.Popen[bytes]] = {}
+        threads = str(max(1, (os.cpu_count() or 1) // sweep.workers))
+        # If the processes had more threads than cores, they would wait for each other and run many times slower.
+        self.environment = {"OMP_NUM_THREADS": threads} | os.environ
+        self.gpus = visible_gpus() if sweep.workers > 1 else []
+
+    def start(self, index: int) -> None:
+        with (self.settings.parent / "log" / f"worker-{index}.log").open("ab") as log:
+            self.workers[index] = subprocess.Popen(
+                [sys.executable, "-m", "sweeps.engine.worker", str(self.settings), str(index)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment | gpu_environment(index, self.gpus),
+            )
+
+    def is_alive(self, index: int) -> bool:
+        return self.workers[index].poll() is None
+
+    def stop(self) -> None:
+        for worker in self.workers.values():
+            with suppress(ProcessLookupError):
+                worker.send_signal(signal.SIGTERM)
+        for worker in self.workers.values():
+            try:
+                worker.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
+
+
+def visible_gpus() -> list[str]:
+    """Return the entries of CUDA_VISIBLE_DEVICES, or the indices of all GPUs if it is not set."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+
+
+def gpu_environment(index: int, gpus: list[str]) -> dict[str, str]:
+    """Assign one GPU to a worker. With more workers than GPUs, workers share them in turn."""
+    return {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}
+
+
+class RayLauncher:
+    """Starts Ray actors. Ray restarts an actor whose process dies, on another node if its own is gone."""
+
+    def __init__(self, sweep: Sweep, spec: Ray) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError:
+            raise ConfigError("launcher: kind ray needs Ray; install it with: pip install 'ray>=2.60,<2.61'") from None
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        local = {"num_cpus": max(1, round(spec.cpus * sweep.workers)), "include_dashboard": False}
+        try:
+            ray.init(**({"address": spec.address} if spec.address else local), log_to_driver=False)
+        except ConnectionError as error:
+            raise RunError(
+                f"launcher: the Ray cluster at {spec.address} does not respond: {str(error).splitlines()[0]}"
+            ) from None
+
+        class Actor:
+            def work(self, index: int, folder: Path) -> None:
+                work(sweep, index, folder)
+
+        resources = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "max_restarts": -1, "max_task_retries": -1}
+        self.ray: Any = ray
+        self.actor: Any = ray.remote(**resources)(Actor)
+        self.workers: dict[int, tuple[Any, Any]] = {}
+
+    def start(self, index: int) -> None:
+        actor = self.actor.remote()
+        self.workers[index] = (actor, actor.work.remote(index, Path.cwd()))
+
+    def is_alive(self, index: int) -> bool:
+        done, _ = self.ray.wait([self.workers[index][1]], timeout=0)
+        return not done
+
+    def stop(self) -> None:
+        # Workers exit on their own once the study is closed. If it is interrupted, their missing heartbeats return
+        # their trials to the queue.
+        self.ray.wait([task for _, task in self.workers.values()], num_returns=len(self.workers), timeout=5)
+        self.ray.shutdown()
+
+
+class SlurmLauncher:
+    """Submits SLURM jobs with submitit, or runs them on this machine to try out the setup."""
+
+    def __init__(self, sweep: Sweep, spec: Slurm) -> None:
+        try:
+            import submitit
+        except ModuleNotFoundError:
+            raise ConfigError("launcher: kind slurm needs submitit; install it with: pip install submitit") from None
+        self.sweep = sweep
+        try:
+            self.executor = submitit.AutoExecutor(folder=sweep.folder / "jobs", cluster=spec.cluster)
+            self.executor.update_parameters(name=f"sweep-{sweep.sweep}", **spec.parameters)
+        except (RuntimeError, NameError, TypeError) as error:
+            raise ConfigError(f"launcher.parameters: {str(error).splitlines()[0]}") from None
+        self.jobs: dict[int, Any] = {}
+
+    def start(self, index: int) -> None:
+        self.jobs[index] = self.executor.submit(work, self.sweep, index, Path.cwd())
+
+    def is_alive(self, index: int) -> bool:
+        return not self.jobs[index].done()
+
+    def stop(self) -> None:
+        for job in self.jobs.values():
+            if not job.done():
+                job.cancel()

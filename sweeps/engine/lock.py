@@ -1,0 +1,31 @@
+"""Keeps two commands on one machine from running the same study."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import filelock
+
+from pocketdit.errors import RunError
+from sweeps.settings import Sweep
+
+
+@contextmanager
+def lock(sweep: Sweep) -> Iterator[None]:
+    """Hold the study's lock while the block runs. The lock ends with the process, however that ends.
+
+    Raises:
+        RunError: Another command holds it. Both would queue the trials that are missing.
+    """
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    held = filelock.FileLock(sweep.folder / "lock", blocking=False)
+    try:
+        held.acquire()
+    except filelock.Timeout:
+        raise RunError(
+            f"sweep: {sweep.sweep} is already being run by another command, which holds {held.lock_file}; "
+            "wait for it or stop it"
+        ) from None
+    try:
+        yield
+    finally:
+        held.release()

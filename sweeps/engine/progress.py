@@ -1,0 +1,123 @@
+"""The progress line of a running study, and the table at its end."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from sweeps.settings import Sweep
+from sweeps.storage.records import TrialRecord
+from sweeps.storage.results import Candidate, best_candidates, comparable
+
+LOG_SECONDS = 20.0
+
+
+class ProgressLine:
+    """Shows trials by state, the best values so far, and the time left.
+
+    On a terminal the line is updated in place; in a log file a new line is written every ``LOG_SECONDS``.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        terminal = sys.stderr.isatty()
+        budget = sweep.budget
+        # The unit is an optimizer step, so that longer trials weigh more in the time left.
+        rungs = zip(budget.promote, budget.steps, budget.steps[1:], strict=False)
+        promotions = sum(count * (after - before) for count, before, after in rungs)
+        finals = budget.finalists * len(budget.seeds) * budget.steps[-1]
+        self.total = budget.trials * budget.steps[0] + promotions + finals
+        self.bar: tqdm | None = None
+        self.options = {
+            "desc": sweep.sweep,
+            "total": self.total,
+            "unit": "step",
+            "smoothing": 0,
+            "dynamic_ncols": terminal,
+            "mininterval": 0.2 if terminal else LOG_SECONDS,
+            "maxinterval": 10 if terminal else LOG_SECONDS * 1.5,
+            "bar_format": "{desc} {percentage:3.0f}% ETA {remaining}{postfix}" + ("" if terminal else "\n"),
+        }
+
+    def show(self, candidates: Sequence[Candidate], running: int, steps: int) -> None:
+        """Update the line.
+
+        Args:
+            running: Number of running trials.
+            steps: Optimizer steps of all trials that have ended.
+        """
+        if self.bar is None:
+            self.bar = tqdm(initial=steps, **self.options)
+        states = Counter(one.state for one in candidates)
+        done = states["complete"] + states["pruned"] + states["failed"]
+        parts = [f"{done}/{self.sweep.budget.trials} trials, {running} running"]
+        parts += [f"{states[state]} {state}" for state in ("pruned", "infeasible", "failed") if states[state]]
+        self.bar.set_postfix_str("; ".join([*parts, summary(self.sweep, candidates)]), refresh=False)
+        self.bar.update(steps - self.bar.n)
+        if not self.bar.update(0) and sys.stderr.isatty():
+            self.bar.refresh()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def trained_steps(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRecord]) -> int:
+    """Count the optimizer steps of all trials that have ended. Pruned and failed trials count in full."""
+    ended = [r.attrs for r in (*search, *promoted) if r.outcome in ("complete", "pruned", "failed")]
+    # A promoted trial resumes from the rung before, so it does not repeat those steps.
+    resumed_from = {steps: earlier for earlier, steps in pairwise(sweep.budget.steps)}
+    return sum(
+        attrs["steps"] - (resumed_from.get(attrs["steps"], 0) if attrs["seed"] == sweep.seed else 0)
+        for attrs in ended
+        if "steps" in attrs
+    )
+
+
+def summary(sweep: Sweep, candidates: Sequence[Candidate]) -> str:
+    """Describe the best value, or the size of the front and the range of each objective on it."""
+    points = [one.values for one in best_candidates(sweep, candidates) if one.values is not None]
+    if not points:
+        return "none complete yet"
+    ranges = [
+        f"{name} {_range([point[index] for point in points])}{f' {o.unit}' if o.unit else ''}"
+        for index, (name, o) in enumerate(sweep.objectives.items())
+    ]
+    return f"front of {len(points)}: {', '.join(ranges)}" if len(sweep.objectives) > 1 else f"best {ranges[0]}"
+
+
+def table(sweep: Sweep, candidates: Sequence[Candidate]) -> str:
+    """Tabulate the best candidates and the baselines with their objectives, steps and parameters."""
+    rows = best_candidates(sweep, candidates)
+    rows += [one for one in comparable(candidates) if one.baseline and one not in rows]
+    objectives = [f"{name} ({o.unit})" if o.unit else name for name, o in sweep.objectives.items()]
+    return tabulate(
+        [[one.number, *_objective_cells(one), one.steps, _params_cell(one)] for one in rows],
+        headers=["trial", *objectives, "steps", "parameters"],
+        tablefmt="plain",
+        disable_numparse=True,
+        colalign=("right", *["right"] * len(objectives), "right", "left"),
+    )
+
+
+def _objective_cells(one: Candidate) -> list[str]:
+    spread = one.spread or (None,) * len(one.values or ())
+    return [
+        f"{value:.4g}" if deviation is None else f"{value:.4g} ± {deviation:.1g}"
+        for value, deviation in zip(one.values or (), spread, strict=True)
+    ]
+
+
+def _params_cell(one: Candidate) -> str:
+    params = ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in one.params.items()
+    )
+    return params + (" (baseline)" if one.baseline else "")
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"

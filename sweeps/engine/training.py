@@ -1,0 +1,112 @@
+"""Trains a trial's configuration in this process, as ``lightning run`` does."""
+
+import gc
+import logging
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import Loaded
+from sweeps.metrics import Curves, value_of
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
+
+class Pruned(Exception):
+    """The pruner ended the trial."""
+
+
+class Lost(Exception):
+    """The trial was given to another worker, because this one had been silent for too long."""
+
+
+class Observer(Protocol):
+    """Follows the training of a trial. Both methods raise ``Lost``; ``on_validation`` also raises ``Pruned``."""
+
+    def on_step(self) -> None:
+        """Called after every optimizer step."""
+
+    def on_validation(self, steps: int, values: Mapping[str, float]) -> None:
+        """Called after every validation with the number of optimizer steps and the logged metrics."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train.
+
+    Attributes:
+        loaded: The trial's configuration.
+        name: Name of the run in the experiment's folder. An existing run of this name is resumed.
+        tags: Tags for MLflow.
+        objective_values: Objectives that are known before training.
+        logged_objectives: Metric of each logged objective, by the objective's name.
+        log_file: Receives what the run prints.
+    """
+
+    loaded: Loaded[Experiment]
+    name: str
+    tags: Mapping[str, str]
+    objective_values: Mapping[str, float]
+    logged_objectives: Mapping[str, str]
+    log_file: Path
+
+
+class Train:
+    """Trains a job's run, from the start or its last checkpoint, to ``training.max_steps``."""
+
+    def __call__(self, job: Job, observer: Observer) -> Curves:
+        """Train and return every metric that the run has logged."""
+        from pocketdit.artifacts.run_folder import RunFolder
+        from pocketdit.running import fit
+        from pocketdit.tracking.journal import read_metrics
+
+        experiment = job.loaded.config
+        folder = RunFolder(Path(experiment.runs) / experiment.experiment / job.name)
+        exists = folder.config.is_file()
+        job.log_file.parent.mkdir(parents=True, exist_ok=True)
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        # Library objects stay alive: scanning them takes as long as everything else around a short training.
+        gc.freeze()
+        try:
+            with job.log_file.open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+                fit.run(
+                    job.loaded,
+                    str(folder.path) if exists else None,
+                    job.name,
+                    allow_changes=False,
+                    callbacks=[_observer_callback(job, observer)],
+                    tags=job.tags,
+                )
+        finally:
+            gc.collect()  # a trainer and its modules form reference cycles
+        return read_metrics(folder.metrics)
+
+
+def _observer_callback(job: Job, observer: Observer) -> "Callback":
+    from lightning.pytorch import Callback, LightningModule, Trainer
+
+    class ObserverCallback(Callback):
+        """Reports progress to the observer, and logs the objectives under their own names."""
+
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            for logger in trainer.loggers:
+                logger.log_metrics({f"objective/{name}": value for name, value in job.objective_values.items()}, 0)
+
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            observer.on_step()
+
+        def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            objectives = {}
+            for name, metric in job.logged_objectives.items():
+                with suppress(KeyError):
+                    objectives[f"objective/{name}"] = value_of(metric, values)
+            for logger in trainer.loggers:
+                logger.log_metrics(objectives, (trainer.global_step - 1) * trainer.accumulate_grad_batches)
+            observer.on_validation(trainer.global_step, values)
+
+    return ObserverCallback()

@@ -1,0 +1,200 @@
+"""One trial: from its parameters to its objectives."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import optuna
+
+from pocketdit.artifacts.run_folder import RunFolder
+from pocketdit.config.component import build
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import Loaded
+from pocketdit.errors import ConfigError, RunError
+from sweeps import requirement
+from sweeps.engine.training import Job, Lost, Observer, Pruned
+from sweeps.metrics import Curves, value_after, value_of
+from sweeps.objectives import Computed, Logged, Scored
+from sweeps.overrides import KeyValue, flatten, load_experiment
+from sweeps.settings import Sweep
+from sweeps.space import Params, param_overrides, suggest_params
+from sweeps.storage.store import Store
+
+
+class Infeasible(Exception):
+    """The trial's configuration cannot or must not be trained. The message says why."""
+
+
+class Figures:
+    """The components of a study, built once per worker."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        objectives = sweep.objectives.items()
+        self.computed = {name: build(one.of) for name, one in objectives if isinstance(one, Computed)}
+        self.scored = {name: build(one.of) for name, one in objectives if isinstance(one, Scored)}
+        self.constraints = {name: build(bound.of) for name, bound in sweep.constraints.items()}
+        self.train = build(sweep.train)
+
+
+@dataclass
+class TrialRun(Observer):
+    """A trial that a worker has claimed.
+
+    Attributes:
+        promoted: Whether the trial continues or repeats one of the search.
+        lost: Set once the trial no longer belongs to the worker.
+        attrs: The trial's place in the study: candidate, rung, seed, steps and run.
+    """
+
+    store: Store
+    figures: Figures
+    trial: optuna.Trial
+    promoted: bool
+    lost: Event
+    attrs: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        queued, sweep = self.trial.user_attrs, self.store.sweep
+        candidate = int(queued.get("candidate", self.trial.number))
+        defaults = {
+            "candidate": candidate,
+            "rung": 0,
+            "seed": sweep.seed,
+            "steps": sweep.budget.steps[0],
+            "run": f"{sweep.sweep}/trial-{candidate:04d}",
+        }
+        self.attrs = {name: queued.get(name, value) for name, value in defaults.items()}
+
+    def run(self) -> list[float]:
+        """Train the trial and return its objectives in order.
+
+        Raises:
+            Infeasible: The trial cannot or must not be trained.
+            Pruned: The pruner ended it.
+            Lost: Another worker has the trial.
+        """
+        sweep = self.store.sweep
+        params = dict(self.trial.params) if self.promoted else suggest_params(sweep.space, self.trial)
+        overrides = [*self.study_overrides(), *param_overrides(sweep.space, params)]
+        self.record(**self.attrs, overrides=overrides)
+        self.refuse_duplicate(params)
+        for text in sweep.require:
+            if not requirement.is_satisfied(text, params):
+                raise Infeasible(f"require: {text}")
+        loaded = self.load(overrides)
+        self.check_constraints(loaded.config)
+        values = {name: float(figure(loaded.config)) for name, figure in self.figures.computed.items()}
+        self.record(objective_values=values)
+        curves = self.figures.train(self.job(loaded, values), self)
+        values |= self.measure(curves)
+        self.record(objective_values=values)
+        for name in sweep.objectives:
+            if not math.isfinite(values[name]):
+                raise RunError(f"{name} is {values[name]}")
+        return [values[name] for name in sweep.objectives]
+
+    def study_overrides(self) -> list[KeyValue]:
+        """Return the changes that the study makes in every trial, whatever its parameters."""
+        sweep, attrs = self.store.sweep, self.attrs
+        own = {
+            "experiment": sweep.sweep,
+            "runs": str(sweep.out),
+            "seed": attrs["seed"],
+            "training.max_steps": attrs["steps"],
+        }
+        return [*flatten(sweep.set), *own.items()]
+
+    def refuse_duplicate(self, params: Params) -> None:
+        """Raise ``Infeasible`` if another trial has the same parameters: it would give the same values."""
+        if self.promoted or "retry_of" in self.trial.user_attrs:
+            return
+        for other in self.store.records(promoted=False):
+            if other.number == self.trial.number or other.params != params or other.outcome == "infeasible":
+                continue
+            # Of two trials that chose the same at the same time, the earlier one is trained.
+            if other.number < self.trial.number or "original" in other.attrs:
+                self.record(duplicate_of=other.candidate)
+                raise Infeasible(f"same parameters as trial {other.candidate}")
+        self.record(original=True)
+
+    def load(self, overrides: list[KeyValue]) -> Loaded[Experiment]:
+        try:
+            return load_experiment(self.store.sweep.base, overrides)
+        except ConfigError as error:
+            raise Infeasible(str(error.__context__ or error)) from None
+
+    def check_constraints(self, experiment: Experiment) -> None:
+        """Compute and record the constraints. Raises ``Infeasible`` if one is violated."""
+        values = {}
+        try:
+            for name, figure in self.figures.constraints.items():
+                values[name] = float(figure(experiment))
+        except ValueError as error:
+            raise Infeasible(str(error)) from None
+        self.record(constraint_values=values)
+        violated = []
+        for name, value in values.items():
+            bound = self.store.sweep.constraints[name]
+            excess = max(bound.at_least - value, value - bound.at_most)
+            self.trial.set_constraint(name, excess)
+            if excess > 0:
+                violated.append(f"{name} is {value:.4g}")
+        if violated:
+            raise Infeasible("; ".join(violated))
+
+    def job(self, loaded: Loaded[Experiment], values: Mapping[str, float]) -> Job:
+        sweep, attrs = self.store.sweep, self.attrs
+        tags = {"sweep": sweep.sweep, "sweep.trial": str(attrs["candidate"]), "sweep.rung": str(attrs["rung"])}
+        tags |= {f"sweep.{name}": str(value) for name, value in self.trial.params.items()}
+        if parent := self.store.parent_run:
+            tags["mlflow.parentRunId"] = parent
+        logged = {name: o.metric for name, o in sweep.objectives.items() if isinstance(o, Logged)}
+        return Job(loaded, self.run_name, tags, values, logged, self.log_file)
+
+    def measure(self, curves: Curves) -> dict[str, float]:
+        """Return the objectives that only the trained run provides."""
+        sweep, values = self.store.sweep, {}
+        for name, objective in sweep.objectives.items():
+            if isinstance(objective, Logged):
+                try:
+                    values[name] = value_after(objective.metric, curves, self.attrs["steps"])
+                except KeyError:
+                    raise RunError(f"{objective.metric} was not logged at step {self.attrs['steps']}") from None
+            elif isinstance(objective, Scored):
+                values[name] = float(self.figures.scored[name](RunFolder(sweep.out / self.attrs["run"])))
+        return values
+
+    def on_step(self) -> None:
+        if self.lost.is_set():
+            raise Lost
+
+    def on_validation(self, steps: int, values: Mapping[str, float]) -> None:
+        self.on_step()
+        if self.store.sweep.pruner is None or self.promoted:
+            return
+        (objective,) = self.store.sweep.objectives.values()
+        assert isinstance(objective, Logged)
+        self.trial.report(value_of(objective.metric, values), steps)
+        if steps < self.attrs["steps"] and "baseline" not in self.trial.user_attrs and self.trial.should_prune():
+            raise Pruned
+
+    def record(self, **attrs: Any) -> None:
+        """Store user attributes of the trial."""
+        for name, value in attrs.items():
+            self.trial.set_user_attr(name, value)
+
+    @property
+    def run_name(self) -> str:
+        return str(self.attrs["run"]).rpartition("/")[2]
+
+    @property
+    def log_file(self) -> Path:
+        return self.store.sweep.folder / "log" / f"{self.run_name}.txt"
+
+    def log(self, text: str) -> None:
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("a") as file:
+            file.write(text)

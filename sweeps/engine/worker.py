@@ -1,0 +1,130 @@
+"""A worker claims trials from the queue, runs them in its own process, and reports their outcome."""
+
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from pocketdit.config.load import load
+from pocketdit.errors import RunInterrupted, UserError
+from sweeps.engine.training import Lost, Pruned
+from sweeps.engine.trial import Figures, Infeasible, TrialRun
+from sweeps.settings import Sweep
+from sweeps.storage.connection import storage_errors
+from sweeps.storage.store import Store
+
+POLL_SECONDS = 0.3
+# An idle worker exits, so that one whose command was killed does not stay forever. The command starts another.
+IDLE_SECONDS = 600.0
+
+
+@dataclass
+class Worker:
+    """Runs trials of a study, one after the other."""
+
+    store: Store
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+
+    def __post_init__(self) -> None:
+        self.figures = Figures(self.store.sweep)
+
+    def run_one(self) -> bool:
+        """Claim a trial and run it.
+
+        Returns:
+            False if no trial is waiting.
+
+        Raises:
+            RunInterrupted: The worker was interrupted; its trial is handed back to the queue.
+        """
+        claimed = self.store.claim(self.name)
+        if claimed is None:
+            return False
+        promoted, trial = claimed
+        study = self.store.study(promoted)
+        with self.store.heartbeat(study, trial) as lost:
+            run = TrialRun(self.store, self.figures, trial, promoted, lost)
+            try:
+                values = run.run()
+            except Lost:
+                return True
+            except Infeasible as error:
+                tell(study, trial, TrialState.FAIL, "infeasible", str(error))
+            except Pruned:
+                tell(study, trial, TrialState.PRUNED, "pruned")
+            except (RunInterrupted, KeyboardInterrupt, SystemExit) as error:
+                tell(study, trial, TrialState.FAIL, "interrupted", str(error))
+                raise RunInterrupted(
+                    f"interrupted in trial {trial.number}; run the same command again to resume"
+                ) from None
+            except Exception as error:  # any error that a trial's configuration causes is that trial's failure
+                run.log(traceback.format_exc())
+                message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                tell(study, trial, TrialState.FAIL, "failed", message.strip().splitlines()[0])
+            else:
+                tell(study, trial, TrialState.COMPLETE, "complete", values=values)
+        return True
+
+
+def tell(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    state: TrialState,
+    outcome: str,
+    reason: str = "",
+    values: list[float] | None = None,
+) -> None:
+    """Store a trial's outcome, unless the trial no longer belongs to this worker."""
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        trial.set_user_attr("outcome", outcome)
+        if reason:
+            trial.set_user_attr("reason", reason)
+        study.tell(trial, values, state, skip_if_finished=True)
+
+
+def work(sweep: Sweep, index: int, folder: Path) -> None:
+    """Run trials until the study is closed or the process that started this one has ended.
+
+    Args:
+        folder: The command's working directory, which relative paths in the settings refer to.
+    """
+    os.chdir(folder)
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # for class paths of the user's own modules
+    parent = os.getppid()
+    worker = Worker(Store(sweep, index))
+    idle_since = time.monotonic()
+    while not worker.store.closed and os.getppid() == parent:
+        if worker.run_one():
+            idle_since = time.monotonic()
+        elif time.monotonic() - idle_since > IDLE_SECONDS:
+            return
+        else:
+            time.sleep(POLL_SECONDS)
+
+
+def main() -> None:
+    """Run ``python -m sweeps.engine.worker SETTINGS INDEX``, which ``launchers.py`` starts."""
+    from pocketdit.running.requirements import quiet_warnings
+
+    quiet_warnings()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sweep = load(Path(sys.argv[1]), [], Sweep).config
+    try:
+        with storage_errors(sweep):
+            work(sweep, int(sys.argv[2]), Path.cwd())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.status)
+
+
+if __name__ == "__main__":
+    main()

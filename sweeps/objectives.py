@@ -1,0 +1,76 @@
+"""What a study optimizes, and the constraints that a trial must satisfy to be trained."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pocketdit.config.component import Component
+
+Direction = Literal["minimize", "maximize"]
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A metric that the experiment logs, read at the trial's last step.
+
+    Attributes:
+        metric: For example ``validation/loss/width_1``. A name with a star, such as ``validation/loss/width_*``, is
+            the mean of all metrics that match.
+        unit: Unit for tables and plots.
+    """
+
+    kind: Literal["logged"]
+    metric: str
+    direction: Direction = "minimize"
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A figure that follows from the configuration, known before training.
+
+    Attributes:
+        of: A class whose instances map an ``Experiment`` to a float; see ``sweeps/costs.py``.
+        unit: Unit for tables and plots.
+    """
+
+    kind: Literal["computed"]
+    of: Component
+    direction: Direction = "minimize"
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A figure measured on the trained run.
+
+    Attributes:
+        of: A class whose instances map a ``RunFolder`` to a float; see ``sweeps/scores.py``.
+        unit: Unit for tables and plots.
+    """
+
+    kind: Literal["scored"]
+    of: Component
+    direction: Direction = "minimize"
+    unit: str = ""
+
+
+Objective = Logged | Computed | Scored
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A constraint on a figure that is computed before training. A trial outside the bounds is not trained.
+
+    Attributes:
+        of: A class whose instances map an ``Experiment`` to a float.
+        unit: Unit for plots.
+    """
+
+    of: Component
+    at_least: float = float("-inf")
+    at_most: float = float("inf")
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.at_least <= self.at_most or (self.at_least, self.at_most) == (float("-inf"), float("inf")):
+            raise ValueError("set at_least, at_most, or both, with at_least not above at_most")

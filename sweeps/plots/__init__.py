@@ -1,0 +1,1 @@
+"""Plots of a study, static and interactive, and Optuna's dashboard."""

@@ -1,0 +1,83 @@
+"""How much of the variance of each objective each parameter explains."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sweeps.dimensions import Scalar
+from sweeps.plots.scale import LOG_RATIO
+from sweeps.plots.view import StudyView
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.importance import FanovaImportanceEvaluator
+    from optuna.trial import FrozenTrial
+
+MIN_RESULTS = 8  # with fewer results, importances are noise
+NOT_CHOSEN = "not chosen"
+
+
+def importances(view: StudyView) -> dict[str, dict[str, float]]:
+    """Compute the importance of each parameter, from 0 to 1, for each objective by its short label.
+
+    Returns:
+        fANOVA importances (Hutter et al. 2014), by Optuna; empty if ``importance_study`` is None.
+    """
+    from optuna.importance import get_param_importances
+
+    study = importance_study(view)
+    if study is None:
+        return {}
+    names = list(study.trials[0].params)
+    by_objective = {}
+    for index, axis in enumerate(view.axes):
+        found = get_param_importances(study, evaluator=evaluator(), target=partial(objective_value, index=index))
+        by_objective[axis.short_label] = {name: float(found.get(name, 0.0)) for name in names}
+    return by_objective
+
+
+def evaluator() -> "FanovaImportanceEvaluator":
+    from optuna.importance import FanovaImportanceEvaluator
+
+    return FanovaImportanceEvaluator(seed=0)
+
+
+def objective_value(trial: "FrozenTrial", index: int) -> float:
+    """Return one of a complete trial's objectives."""
+    return float(trial.values[index])
+
+
+def importance_study(view: StudyView) -> "optuna.Study | None":
+    """Copy the results into a study in memory in which every trial has every parameter.
+
+    A parameter that a trial does not have gets the value "not chosen", because Optuna's fANOVA skips parameters that
+    some trials lack.
+
+    Returns:
+        None if there are fewer than ``MIN_RESULTS`` results, or if no parameter varies.
+    """
+    import optuna
+
+    results = view.results
+    columns = {name: [p.params.get(name, NOT_CHOSEN) for p in results] for name in view.param_names}
+    varying = {name: column for name, column in columns.items() if len(set(column)) > 1}
+    if len(results) < MIN_RESULTS or not varying:
+        return None
+    distributions = {name: _distribution(column) for name, column in varying.items()}
+    study = optuna.create_study(directions=["minimize" if axis.minimize else "maximize" for axis in view.axes])
+    study.set_metric_names([axis.short_label for axis in view.axes])
+    for index, point in enumerate(results):
+        params = {name: column[index] for name, column in varying.items()}
+        values = [point.value(objective) for objective in range(len(view.axes))]
+        study.add_trial(optuna.create_trial(params=params, distributions=distributions, values=values))
+    return study
+
+
+def _distribution(values: list[Scalar]) -> "BaseDistribution":
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) < len(values):
+        return CategoricalDistribution(sorted(set(values), key=str))
+    low, high = min(numbers), max(numbers)
+    return FloatDistribution(low, high, log=low > 0 and high / low >= LOG_RATIO)

@@ -1,0 +1,89 @@
+"""From a study's storage to the views that its plots show."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pocketdit.errors import RunError
+from pocketdit.tracking.target import sqlite_path
+from sweeps.engine.trial_queue import is_complete
+from sweeps.objectives import Bound, Computed
+from sweeps.plots.view import ObjectiveAxis, StudyView, StudyViews, TrialPoint, format_value, short_names
+from sweeps.settings import Sweep
+from sweeps.storage.connection import masked_url, study_names
+from sweeps.storage.results import Candidate, best_candidates, candidates, comparable
+from sweeps.storage.store import Store
+
+
+def open_study(sweep: Sweep, file: Path) -> Store:
+    """Open the storage of a study that exists.
+
+    Args:
+        file: The sweep file, for the error message.
+
+    Raises:
+        RunError: The study has not been started, as far as this machine can tell.
+    """
+    database = sqlite_path(sweep.url)
+    if database is not None and not database.is_file():
+        problem = f"{sweep.url} does not exist"
+    elif sweep.sweep not in study_names(sweep):
+        problem = f"it is not in {masked_url(sweep)}"
+    else:
+        return Store(sweep)
+    raise RunError(f"sweep: {sweep.sweep} has not been started ({problem}); start it with: lightning sweep {file}")
+
+
+def read_views(sweep: Sweep, store: Store) -> StudyViews:
+    """Read both views of a study, which may still be running."""
+    search, promoted = store.records(promoted=False), store.records(promoted=True)
+    suffix = "" if is_complete(sweep, search, promoted) else ", not complete yet"
+    return StudyViews(
+        _view(sweep, candidates(sweep, search, []), suffix), _view(sweep, candidates(sweep, search, promoted), suffix)
+    )
+
+
+def _view(sweep: Sweep, all_candidates: Sequence[Candidate], title_suffix: str) -> StudyView:
+    ranks = {one.number: rank for rank, one in enumerate(best_candidates(sweep, all_candidates), 1)}
+    results = comparable(all_candidates)
+    shown = [one for one in all_candidates if one.state == "infeasible" or one in results]
+    steps, seeds = (results[0].steps, len(results[0].seeds)) if results else (0, 1)
+    names = short_names(list(sweep.space))
+    axes = tuple(
+        ObjectiveAxis(name.replace("_", " "), objective.unit, objective.direction == "minimize")
+        for name, objective in sweep.objectives.items()
+    )
+    points = tuple(_point(sweep, one, ranks.get(one.number, 0), names) for one in shown)
+    averaged = f", mean of {seeds} seeds" if seeds > 1 else ""
+    return StudyView(f"{sweep.sweep}: {sweep.base.stem}, {steps} steps{averaged}{title_suffix}", axes, points)
+
+
+def _point(sweep: Sweep, one: Candidate, rank: int, names: Mapping[str, str]) -> TrialPoint:
+    values: tuple[float | None, ...] = one.values or tuple(_computed(sweep, one, name) for name in sweep.objectives)
+    params = {names[name]: value for name, value in one.params.items()}
+    return TrialPoint(one.number, values, params, _violations(sweep, one), one.spread, rank, one.baseline)
+
+
+def _computed(sweep: Sweep, one: Candidate, name: str) -> float | None:
+    """Return an objective of an untrained trial, which is known if a constraint bounds the same figure."""
+    objective = sweep.objectives[name]
+    if not isinstance(objective, Computed):
+        return None
+    same = (other for other, bound in sweep.constraints.items() if bound.of == objective.of)
+    return next((one.constraint_values[other] for other in same if other in one.constraint_values), None)
+
+
+def _violations(sweep: Sweep, one: Candidate) -> tuple[str, ...]:
+    if one.state != "infeasible":
+        return ()
+    violated = [
+        f"{name.replace('_', ' ')} {format_value(one.constraint_values[name])}, {_limits(bound)}"
+        for name, bound in sweep.constraints.items()
+        if name in one.constraint_values and not bound.at_least <= one.constraint_values[name] <= bound.at_most
+    ]
+    return tuple(violated) or (one.reason,)
+
+
+def _limits(bound: Bound) -> str:
+    limits = [("at least", bound.at_least), ("at most", bound.at_most)]
+    text = " and ".join(f"{word} {format_value(limit)}" for word, limit in limits if abs(limit) != float("inf"))
+    return f"{text} {bound.unit}".rstrip()

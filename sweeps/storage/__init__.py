@@ -1,0 +1,1 @@
+"""A study's trials in Optuna's storage, and their results."""

@@ -1,0 +1,78 @@
+"""Connects to the database that holds a study, and reports its failures in one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+import sqlalchemy.exc
+
+from pocketdit.errors import ConfigError, RunError
+from sweeps.settings import Sweep
+from sweeps.storage.optuna_internals import lock_transactions_early
+
+
+def open_storage(sweep: Sweep) -> optuna.storages.RDBStorage:
+    """Open the study's storage with heartbeats. A SQLite file is created if it does not exist.
+
+    Raises:
+        ConfigError: The URL is not valid, or its driver is not installed.
+        RunError: The database does not respond.
+    """
+    url = sweep.url
+    sqlite = url.startswith("sqlite:///")
+    if sqlite:
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    arguments: dict[str, Any] = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}
+    try:
+        storage = optuna.storages.RDBStorage(
+            url,
+            engine_kwargs=arguments,
+            heartbeat_interval=sweep.heartbeat.every,
+            grace_period=sweep.heartbeat.grace,
+        )
+    except ImportError as error:
+        raise ConfigError(f"storage: {masked_url(sweep)} needs a driver that is not installed: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"storage: {masked_url(sweep)}: {error}") from error
+    except Exception as error:  # every driver has its own exceptions
+        if not _is_database_error(error):
+            raise
+        raise RunError(f"storage: {masked_url(sweep)} does not respond: {str(error).splitlines()[0]}") from error
+    if sqlite:
+        lock_transactions_early(storage)
+    return storage
+
+
+def masked_url(sweep: Sweep) -> str:
+    """Return the storage's URL without the password."""
+    try:
+        return sqlalchemy.make_url(sweep.url).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return sweep.url
+
+
+def study_names(sweep: Sweep) -> list[str]:
+    """List the Optuna studies in the storage."""
+    return optuna.get_all_study_names(open_storage(sweep))
+
+
+@contextmanager
+def storage_errors(sweep: Sweep) -> Iterator[None]:
+    """Turn database errors inside the block into a ``RunError`` of one line."""
+    try:
+        yield
+    except Exception as error:  # every driver has its own exceptions
+        if not _is_database_error(error):
+            raise
+        cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
+        raise RunError(
+            f"storage: {masked_url(sweep)} does not respond: {cause}; "
+            f"run the same command again to resume {sweep.sweep}"
+        ) from error
+
+
+def _is_database_error(error: Exception) -> bool:
+    return isinstance(error, sqlalchemy.exc.SQLAlchemyError | optuna.exceptions.StorageInternalError)

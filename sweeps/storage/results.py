@@ -1,0 +1,147 @@
+"""The results of a study so far: one ``Candidate`` per point of the search space that was tried."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from sweeps.overrides import KeyValue
+from sweeps.pareto import pareto_front
+from sweeps.settings import Sweep
+from sweeps.space import Params
+from sweeps.storage.records import TrialRecord, baseline_candidates
+from sweeps.storage.store import Store
+
+State = Literal["waiting", "running", "complete", "pruned", "infeasible", "failed"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A point of the search space, with the results of all trials that trained it.
+
+    Attributes:
+        number: Number of its first trial.
+        values: Objectives in order at the longest budget that it has completed, averaged over ``seeds``; None if it
+            has not completed any.
+        spread: Standard deviation over seeds (n - 1) of each objective; empty for a single seed.
+        steps: The longest budget completed, in optimizer steps; 0 if none.
+        run: EXPERIMENT/RUN of its run folder; empty if it never trained.
+        reason: Why it is not complete.
+        constraint_values: Figures of the constraints, by name.
+        overrides: Changes to the base experiment, complete.
+        baseline: Whether it is one of the study's baselines.
+    """
+
+    number: int
+    state: State
+    params: Params
+    values: tuple[float, ...] | None = None
+    spread: tuple[float, ...] = ()
+    steps: int = 0
+    seeds: tuple[int, ...] = ()
+    run: str = ""
+    reason: str = ""
+    constraint_values: dict[str, float] = field(default_factory=dict)
+    overrides: tuple[KeyValue, ...] = ()
+    baseline: bool = False
+
+
+def load_candidates(sweep: Sweep, store: Store) -> list[Candidate]:
+    """Read all candidates from the study's storage."""
+    return candidates(sweep, store.records(promoted=False), store.records(promoted=True))
+
+
+def candidates(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRecord]) -> list[Candidate]:
+    """Combine trials into candidates, in the order of their numbers.
+
+    Leaves out waiting trials without parameters and trials that duplicate another.
+    """
+    latest = {record.candidate: record for record in search}  # a retry replaces the trial before it
+    latest = {number: record for number, record in latest.items() if "duplicate_of" not in record.attrs}
+    baselines = baseline_candidates(sweep, search)
+    combined = []
+    for number, record in sorted(latest.items()):
+        if record.params:
+            candidate = replace(_from_search(sweep, number, record), baseline=number in baselines)
+            combined.append(_with_promoted(candidate, promoted))
+    return combined
+
+
+def best_candidates(sweep: Sweep, all_candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the front of the comparable candidates by the first objective; with one objective, the best alone."""
+    compared = comparable(all_candidates)
+    front = [compared[i] for i in pareto_front([one.values or () for one in compared], sweep.directions)]
+    front.sort(key=lambda one: (one.values or (), one.number))
+    return front if len(sweep.objectives) > 1 else front[:1]
+
+
+def comparable(all_candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the complete candidates with the most steps and, among them, the most seeds.
+
+    Trainings with one seed see the same data in the same order, which moves every loss more than most parameters do.
+    So a mean over two seeds cannot be compared with the value of one.
+    """
+    complete = [one for one in all_candidates if one.state == "complete" and one.values is not None]
+    furthest = max(((one.steps, len(one.seeds)) for one in complete), default=(0, 0))
+    return [one for one in complete if (one.steps, len(one.seeds)) == furthest]
+
+
+def _from_search(sweep: Sweep, number: int, record: TrialRecord) -> Candidate:
+    attrs = record.attrs
+    complete = record.state.name == "COMPLETE"
+    return Candidate(
+        number,
+        _state(record),
+        record.params,
+        values=record.values if complete else None,
+        steps=int(attrs.get("steps", 0)) if complete else 0,
+        seeds=(int(attrs.get("seed", sweep.seed)),) if complete else (),
+        run=str(attrs.get("run", "")),
+        reason=str(attrs.get("reason", "")),
+        constraint_values=attrs.get("constraint_values", {}),
+        overrides=_overrides(record),
+    )
+
+
+def _state(record: TrialRecord) -> State:
+    match record.state.name:
+        case "COMPLETE":
+            return "complete"
+        case "PRUNED":
+            return "pruned"
+        case "RUNNING":
+            return "running"
+        case "FAIL" if record.outcome in ("infeasible", "failed"):
+            return "infeasible" if record.outcome == "infeasible" else "failed"
+        case _:
+            return "waiting"
+
+
+def _with_promoted(candidate: Candidate, promoted: list[TrialRecord]) -> Candidate:
+    """Replace the values by those of the longest budget that the candidate has completed, over all its seeds."""
+    done = [
+        (int(record.attrs["steps"]), int(record.attrs["seed"]), record, record.values)
+        for record in promoted
+        if record.candidate == candidate.number and record.state.name == "COMPLETE" and record.values is not None
+    ]
+    most = max((steps for steps, *_ in done), default=0)
+    if most < candidate.steps or candidate.values is None:
+        return candidate
+    longest = [(seed, record, values) for steps, seed, record, values in done if steps == most]
+    by_seed = {seed: values for seed, _, values in longest}
+    if most == candidate.steps:
+        by_seed = dict(zip(candidate.seeds, [candidate.values], strict=True)) | by_seed
+    same_run = next((record for _, record, _ in longest if record.attrs["run"] == candidate.run), None)
+    columns = list(zip(*by_seed.values(), strict=True))
+    return replace(
+        candidate,
+        values=tuple(statistics.fmean(column) for column in columns),
+        spread=tuple(statistics.stdev(column) for column in columns) if len(by_seed) > 1 else (),
+        steps=most,
+        seeds=tuple(by_seed),
+        overrides=_overrides(same_run) if same_run else candidate.overrides,
+    )
+
+
+def _overrides(record: TrialRecord) -> tuple[KeyValue, ...]:
+    return tuple((key, value) for key, value in record.attrs.get("overrides", ()))

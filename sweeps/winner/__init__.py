@@ -1,0 +1,1 @@
+"""A study's best trial, written as an experiment of its own."""

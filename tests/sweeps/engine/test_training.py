@@ -1,0 +1,98 @@
+"""Trials that really train: what they log, what memory they keep, and that they can be reproduced."""
+
+import gc
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pocketdit.commands.main import main
+from pocketdit.tracking import journal, target
+from sweeps.engine import study
+from sweeps.engine.training import Train
+from sweeps.engine.worker import Worker
+from sweeps.settings import Sweep
+from sweeps.storage.results import load_candidates
+from tests.sweeps.study import loaded, no_plots
+
+SPACE = {
+    "rate": {"kind": "float", "low": 1e-3, "high": 1e-2, "keys": ["optimizer.init_args.lr"]},
+    "blocks": {"kind": "values", "values": [2, 4],
+               "keys": ["backbone.levels.0.attention.blocks", "backbone.levels.2.attention.blocks"]},
+}  # fmt: skip
+OBJECTIVES = {
+    "loss": {"kind": "logged", "metric": "validation/loss/width_1"},
+    "flops": {"kind": "computed", "of": {"class_path": "sweeps.costs.ForwardFlops"}, "unit": "GFLOP"},
+}
+
+
+@pytest.fixture
+def training(tmp_path: Path, tiny: list[str]) -> dict[str, Any]:
+    """Changes to the sleeping study that let its trials train the tiny experiment."""
+    overrides = dict(text.split("=", 1) for text in tiny if not text.startswith(("runs=", "training.max_steps=")))
+    return {
+        "set": {key: yaml.safe_load(value) for key, value in overrides.items()} | {"training.validate_every": 2},
+        "space": SPACE,
+        "objectives": OBJECTIVES,
+        "budget": {"trials": 2, "steps": [2, 4], "promote": [1]},
+        "train": {"class_path": "sweeps.engine.training.Train"},
+    }
+
+
+def loss_curve(folder: Path) -> list[tuple[int, float]]:
+    return journal.read_metrics(folder / "metrics.jsonl")["validation/loss/width_1"]
+
+
+def test_train_is_the_default() -> None:
+    field = Sweep.__dataclass_fields__["train"]
+    assert field.default_factory().class_path == f"{Train.__module__}.{Train.__qualname__}"  # type: ignore[misc]
+
+
+@pytest.mark.slow
+def test_lightning_run_reproduces_a_trial(tmp_path: Path, training: dict[str, Any]) -> None:
+    """Including one that was promoted and resumed. Also covers what MLflow receives."""
+    sweep = loaded(tmp_path, **training)
+    candidates = load_candidates(sweep.config, study.run(sweep, no_plots))
+    promoted = max(candidates, key=lambda one: one.steps)
+    assert sorted(one.steps for one in candidates) == [2, 4]
+    for one in candidates:
+        folder = sweep.config.out / one.run
+        assert main(["run", str(folder / "config.yaml"), "--name", f"again-{one.number}"]) == 0
+        again = folder.parent / f"again-{one.number}"
+        assert loss_curve(again) == loss_curve(folder) and len(loss_curve(again)) == one.steps // 2
+        assert one.values is not None and one.values[0] == loss_curve(again)[-1][1]
+    assert_tracked(sweep.config, promoted.run)
+
+
+def assert_tracked(sweep: Sweep, run: str) -> None:
+    from mlflow import MlflowClient
+
+    stored, parent = target.load(sweep.out / run), target.load(sweep.folder)
+    assert stored is not None and parent is not None and stored.run_id is not None
+    logged = MlflowClient(stored.uri).get_run(stored.run_id).data
+    assert logged.tags["mlflow.parentRunId"] == parent.run_id and logged.tags["sweep"] == "s"
+    assert float(logged.params["optimizer.init_args.lr"]) == float(logged.tags["sweep.rate"])
+    assert logged.metrics["objective/flops"] > 0 and "objective/loss" in logged.metrics
+    best = MlflowClient(parent.uri).get_run(parent.run_id or "").data
+    assert best.metrics["objective/loss"] > 0
+
+
+@pytest.mark.slow
+def test_trials_do_not_leak_memory(tmp_path: Path, training: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare the resident memory after the last trial with that after the first few."""
+    mebibytes = []
+
+    def measured(self: Worker) -> bool:
+        found = run_one(self)
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        mebibytes.append(pages * resource.getpagesize() / 2**20)
+        return found
+
+    run_one = Worker.run_one
+    monkeypatch.setattr(Worker, "run_one", measured)
+    training["budget"] = {"trials": 14, "steps": [2]}
+    study.run(loaded(tmp_path, **training), no_plots)
+    assert len(mebibytes) == 14 and mebibytes[-1] - mebibytes[3] < 40

@@ -1,0 +1,27 @@
+"""Database failures are reported in one line."""
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy.exc
+
+from pocketdit.errors import RunError, UserError
+from sweeps.storage.connection import open_storage, storage_errors
+from tests.sweeps.study import loaded
+
+
+def test_an_error_of_the_database_does_not_show_the_password(tmp_path: Path) -> None:
+    sweep = loaded(tmp_path, storage="postgresql+psycopg2://me:hunter2@db/x").config
+    with pytest.raises(RunError, match="does not respond: the server is gone") as caught, storage_errors(sweep):
+        raise sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("the server is gone"))
+    assert "hunter2" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [("postgresql+psycopg2://me@127.0.0.1:1/x", "does not respond"), ("nosql://x", "storage: nosql")],
+)
+def test_a_storage_that_cannot_be_opened(tmp_path: Path, url: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        open_storage(loaded(tmp_path, storage=url).config)
+    assert "\n" not in str(caught.value)

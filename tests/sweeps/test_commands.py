@@ -1,0 +1,108 @@
+"""``--plots``, ``--winner`` and ``--dashboard`` as a user runs them."""
+
+import json
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from pocketdit.commands.main import main
+from pocketdit.config.typed import plain
+from pocketdit.errors import RunError
+from pocketdit.tracking.journal import Artifact, read_events
+from pocketdit.tracking.logger import RunLogger
+from pocketdit.tracking.ui import find_free_port
+from sweeps.plots.dashboard import serve_dashboard
+from sweeps.settings import Sweep
+from sweeps.storage.connection import study_names
+from sweeps.storage.store import Store
+
+
+@pytest.fixture
+def file(sweep: Sweep, tmp_path: Path) -> Path:
+    path = tmp_path / "hand.yaml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(plain(sweep), default=str))))
+    return path
+
+
+def test_plots_are_written_and_sent_to_the_studys_run(
+    file: Path, sweep: Sweep, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    logger = RunLogger(sweep.folder, uri, "p")
+    logger.log_tag("sweep", sweep.sweep)
+    logger.finalize("success")
+    assert main(["sweep", str(file), "--plots"]) == 0
+    assert f"plot   {sweep.folder / 'study.html'}" in capsys.readouterr().out
+    sent = [e for e, _ in read_events(sweep.folder / "metrics.jsonl") if isinstance(e, Artifact)]
+    client = mlflow.MlflowClient(uri)
+    [experiment] = [e for e in client.search_experiments() if e.name == "p"]
+    [run] = client.search_runs([experiment.experiment_id])
+    artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert artifacts == {"study.html", "pareto.png", "slices.png", "parallel.png"} == {event.path for event in sent}
+
+
+def test_winner_is_written_and_the_next_command_is_printed(
+    file: Path, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "winner.yaml"
+    assert main(["sweep", str(file), "--winner", "2", "--to", str(to)]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{to}: trial 2", f"next   lightning run {to}"]
+    assert main(["sweep", str(file), "--winner", "2", "--to", str(to)]) == 2
+    note, error = capsys.readouterr().err.splitlines()
+    assert note == "hand is not complete yet; this is its current state" and "exists already" in error
+    assert main(["run", str(to), "--print-config"]) == 0
+
+
+@pytest.mark.parametrize("options", [["--plots"], ["--winner"]])
+def test_a_study_whose_file_has_changed_is_refused(
+    file: Path, sweep: Sweep, store: Store, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep.folder.mkdir(parents=True)
+    (sweep.folder / "sweep.yaml").write_text(file.read_text())
+    assert main(["sweep", str(file), "seed=3", *options]) == 2
+    error = capsys.readouterr().err
+    assert "seed: hand was started with 0, not 3" in error and error.count("\n") == 1
+
+
+def test_inspecting_a_study_does_not_start_it(file: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """Even if the storage contains other studies."""
+    assert main(["sweep", str(file), "sweep=never", "--plots"]) == 1
+    assert "never has not been started" in capsys.readouterr().err
+    assert study_names(store.sweep) == ["hand", "hand/promoted"]
+
+
+@pytest.mark.parametrize("options", [["--plots"], ["--winner"], ["--dashboard"]])
+def test_a_study_that_has_not_been_started(file: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", str(file), *options]) == 1
+    error = capsys.readouterr().err
+    assert "has not been started" in error and f"lightning sweep {file}" in error and error.count("\n") == 1
+
+
+def test_dashboard_serves_the_study_on_loopback(store: Store) -> None:
+    port = find_free_port(18080)
+    threading.Thread(target=serve_dashboard, args=(store.storage, port), daemon=True).start()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    response: dict[str, Any] = {}
+    for _ in range(100):
+        try:
+            with opener.open(f"http://127.0.0.1:{port}/api/studies", timeout=5) as page:
+                response = json.load(page)
+            break
+        except urllib.error.URLError:
+            time.sleep(0.1)
+    assert {study["study_name"] for study in response["study_summaries"]} == {"hand", "hand/promoted"}
+
+
+def test_a_missing_package_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
+    with pytest.raises(RunError, match="pip install optuna-dashboard"):
+        serve_dashboard(store.storage)
