@@ -1,6 +1,8 @@
-"""Every shipped YAML is a complete, valid run; the paper's sizes come out of the paper's files."""
+"""Every shipped YAML file is valid and documented, and the files of the paper's models have its sizes and structure."""
 
 import itertools
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -25,33 +27,45 @@ def experiment(name: str) -> Experiment:
     return load(ROOT / "experiments" / "paper" / f"{name}.yaml", [], Experiment).config
 
 
-def head(path: Path) -> str:
-    """The comment that a file opens with."""
-    return "\n".join(itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines()))
+def header(path: Path) -> str:
+    """Return the comment at the top of a file, without the comment signs."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    return "\n".join(line.removeprefix("#").removeprefix(" ") for line in lines)
+
+
+def commands(text: str, verb: str) -> list[list[str]]:
+    """Return the arguments of the indented ``lightning VERB`` commands in a header, without comments."""
+    joined = text.replace("\\\n", " ")
+    return [
+        shlex.split(line, comments=True) for line in re.findall(rf"^ +(?:srun )?lightning {verb} (.+)$", joined, re.M)
+    ]
+
+
+def assert_documented(path: Path, verb: str) -> None:
+    text = header(path)
+    assert str(path.relative_to(ROOT)) in [words[0] for words in commands(text, verb)]
+    assert "\nCost: " in text and "\nExpected: " in text
 
 
 @pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.stem)
-def test_evaluation_is_valid_and_says_what_it_does(path: Path) -> None:
+def test_evaluation_is_valid_and_documented(path: Path) -> None:
     loaded = load(path, ["run=x"], Evaluation)
     assert loaded.config.evaluation == path.stem
-    text = head(path)
-    assert f"lightning evaluate {path.relative_to(ROOT)}" in text and "Cost:" in text and "Expected:" in text
+    assert_documented(path, "evaluate")
 
 
 @pytest.mark.parametrize("path", EXPORTS, ids=lambda path: path.stem)
-def test_export_is_valid_and_says_what_it_does(path: Path) -> None:
+def test_export_is_valid_and_documented(path: Path) -> None:
     loaded: Loaded = load(path, [], settings_class(path))
     assert loaded.config.export == path.stem
-    text = head(path)
-    assert f"lightning export {path.relative_to(ROOT)}" in text and "Cost:" in text and "Expected:" in text
+    assert_documented(path, "export")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_yaml_is_valid_and_says_what_it_does(path: Path) -> None:
+def test_experiment_is_valid_and_documented(path: Path) -> None:
     loaded = load(path, [], kind_of(path))
     assert loaded.config.experiment == path.stem
-    text = head(path)
-    assert f"lightning run {path.relative_to(ROOT)}" in text and "Cost:" in text and "Expected:" in text
+    assert_documented(path, "run")
     with torch.device("meta"):
         if isinstance(loaded.config, DecoderExperiment):
             TinyDecoder(loaded.config.decoder)
@@ -59,22 +73,28 @@ def test_yaml_is_valid_and_says_what_it_does(path: Path) -> None:
             ElasticDiT(loaded.config.backbone)
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_commands_in_headers_are_valid(path: Path) -> None:
+    for file, *arguments in commands(header(path), "run"):
+        load(ROOT / file, [word for word in arguments if "=" in word], kind_of(ROOT / file))
+
+
 @pytest.mark.parametrize(("name", "paper"), [("a", 424e6), ("b", 406e6), ("c", 408e6), ("d", 429e6)])
-def test_ladder_has_the_papers_sizes(name: str, paper: float) -> None:
+def test_ladder_has_the_sizes_of_the_paper(name: str, paper: float) -> None:
     with torch.device("meta"):
         network = ElasticDiT(experiment(f"ladder_{name}").backbone)
     assert count_parameters(network) == pytest.approx(paper, rel=0.05)
 
 
-def test_supernet_has_the_papers_sizes() -> None:
+def test_supernet_has_the_sizes_of_the_paper() -> None:
     sizes = parameters_by_width(experiment("elastic_256").backbone)
     assert 1.55e9 < sizes[1.0] < 1.65e9
     assert 0.35e9 < sizes[0.5] < 0.45e9
     assert 0.25e9 < sizes[0.375] < 0.35e9
 
 
-def test_ladder_has_the_papers_structure() -> None:
-    """Sec. 3.1: A is one stage; B halves it into three; C is sparse where the resolution is high; D enhances."""
+def test_ladder_has_the_structure_of_the_paper() -> None:
+    """Check Sec. 3.1: A has one stage, B has three, C is sparse at high resolution, and D adds the enhancements."""
     a, b, c, d = (experiment(f"ladder_{name}").backbone for name in "abcd")
     assert len(a.levels) == 1 and a.levels[0].attention.kv_heads == 1 and a.levels[0].ffn_ratio == 3
     down, middle, up = b.levels
@@ -87,6 +107,6 @@ def test_ladder_has_the_papers_structure() -> None:
     assert d.levels[1].depth / sum(x.depth for x in d.levels) < middle.depth / sum(x.depth for x in b.levels)
 
 
-def test_ladder_d_is_the_supernets_half_width() -> None:
+def test_ladder_d_is_the_supernet_at_half_width() -> None:
     half, d = experiment("elastic_256").backbone, experiment("ladder_d").backbone
     assert half.hidden_size(0.5) == d.width and half.levels == d.levels
