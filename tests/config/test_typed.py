@@ -48,6 +48,8 @@ class Level:
         (None, int | None, None),
         ("auto", int | Literal["auto"], "auto"),
         ("3", float | str, "3"),
+        (float("inf"), float, float("inf")),
+        ("3", float | None, 3.0),
         (3, float | int, 3),
         ([1, 2], list[float], [1.0, 2.0]),
         ([1, 2], tuple[int, ...], (1, 2)),
@@ -76,6 +78,10 @@ def test_values(value: Any, annotation: Any, expected: Any) -> None:
         (float("inf"), int, "key: expected int, got inf"),
         (True, float, "key: expected float, got True"),
         ("1e", float, "key: expected float, got '1e'"),
+        ("nan", float, "key: expected float, got 'nan'"),
+        ("yes", bool, "key: expected bool, got 'yes'"),
+        ([1, 2, 3], tuple[int, int], "key: expected a list of 2, got 3 items"),
+        ("x", float | int | None, "key: expected float or int or null, got 'x'"),
         (float("nan"), float, "key: expected float, got nan"),
         (1, bool, "key: expected bool, got 1"),
         (7, str, "key: expected str, got 7; put it in quotes"),
@@ -131,7 +137,7 @@ def test_existing_path(tmp_path: Path) -> None:
         convert(str(tmp_path / "elsewhere"), existing, "data")
 
 
-def test_component_gets_typed_arguments_and_literal_defaults(tmp_path: Path) -> None:
+def test_component_gets_typed_arguments_and_defaults(tmp_path: Path) -> None:
     value = {
         "class_path": "gallery.shards.ShardData",
         "init_args": {"path": str(tmp_path), "weights": {"a": 1}},
@@ -142,8 +148,32 @@ def test_component_gets_typed_arguments_and_literal_defaults(tmp_path: Path) -> 
         "batch_size": 32,
         "order": "shuffled",
         "weights": {"a": 1.0},
-    }  # neither `limit` (not a literal) nor `sizes` (a tuple that YAML would return as a list)
+        "limit": 1000,
+    }  # without `sizes`: YAML would return the tuple as a list
     assert convert(plain(component), Component, "data") == component
+
+
+def test_without_classes_the_arguments_of_a_component_are_as_written() -> None:
+    value = {"class_path": "gallery.unimportable.Absent", "init_args": {"depht": "x"}}
+    assert convert(value, Component, "key", classes=False) == Component(value["class_path"], {"depht": "x"})
+    with pytest.raises(InvalidValue, match=r"^key\.class_path: gallery\.unimportable\.Absent: cannot be imported: "):
+        convert(value, Component, "key")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"class_path": "galery.stages.X"}, "key.class_path: no module 'galery'; did you mean 'gallery.stages.X'?"),
+        ({"class_path": 3}, "key.class_path: expected str, got 3; put it in quotes"),
+        ({"class_path": "gallery.shards.X", "init_args": [1]}, "key.init_args: expected a mapping, got a list"),
+        ({"class_path": "gallery.X", "init_args": {1: 2}}, "key.init_args.1: keys must be text; put it in quotes"),
+        ({"class_path": "gallery.shards.X", "args": {}}, "key.args: unknown key; did you mean 'init_args'?"),
+    ],
+)  # fmt: skip
+def test_the_outline_of_a_component_is_checked_without_its_class(value: Any, message: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        convert(value, Component, "key", classes=False)
+    assert str(caught.value) == message
 
 
 def test_component_takes_extra_arguments_where_the_class_does() -> None:

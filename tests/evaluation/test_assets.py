@@ -1,4 +1,4 @@
-"""Files that an evaluation needs: fetched from a server or a folder, checked, never half there."""
+"""Files that an evaluation needs: downloaded or copied, verified, and never left incomplete."""
 
 import hashlib
 import threading
@@ -9,24 +9,39 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import assets
-from evaluation.assets import Asset, fetch, needed, require
+from evaluation.assets import Asset, check_files, fetch_files, required_files
+from evaluation.prompts.file import PromptFile
 from evaluation.settings import Evaluation
 from pocketdit.config.component import Component
+from pocketdit.config.importing import import_class
 from pocketdit.errors import RunError, UserError
 
 CONTENT = b"prompts\n" * 1000
-KIND = "evaluation.prompts.file.PromptFile"
+SUBJECT = Component("evaluation.subjects.run.Run", {"run": "r"})
+GENEVAL = "evaluation.metrics.geneval.metric.GenEval"
+OPEN_CLIP = "evaluation.judges.open_clip_encoder.OpenClip"
+PROMPT_FILE = "evaluation.prompts.file.PromptFile"
+CLASSES_WITH_ASSETS = (
+    "evaluation.prompts.geneval.GenEvalPrompts",
+    "evaluation.prompts.dpg.DPGPrompts",
+    "evaluation.prompts.compbench.CompBenchPrompts",
+    "evaluation.judges.mask2former.Mask2FormerDetector",
+    "evaluation.judges.clip_colors.ClipColorReader",
+    "evaluation.judges.dinov2.DinoV2",
+    "evaluation.judges.mplug.MPlugAnswerer",
+    "evaluation.judges.blip.BlipAnswerer",
+    OPEN_CLIP,
+)
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """A loopback server with the one file."""
+    """A local server with the file p.txt, and with half.txt, whose transfer breaks off."""
     folder = tmp_path / "server"
     folder.mkdir()
     (folder / "p.txt").write_bytes(CONTENT)
 
-    class Quiet(SimpleHTTPRequestHandler):
+    class Handler(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path != "/half.txt":
                 return super().do_GET()
@@ -38,100 +53,116 @@ def server(tmp_path: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as running:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
 
 
 def settings(path: Path) -> Evaluation:
-    inner = Component(KIND, {"path": path})
-    metric = Component("m.Metric", {"prompts": "p", "parts": [{"deep": inner}]})
-    return Evaluation("x", Component("s.Subject", {"run": "r"}), {"p": Component("q.Set")}, (metric,))
+    """An evaluation whose nested component reads ``path``."""
+    nested = Component(PROMPT_FILE, {"path": path})
+    metric = Component(GENEVAL, {"prompts": "p", "parts": [{"deep": nested}]})
+    return Evaluation("x", SUBJECT, {"p": Component("evaluation.prompts.scenes.SceneGenEval")}, (metric,))
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, url: str, sha256: str = hashlib.sha256(CONTENT).hexdigest()) -> None:
-    monkeypatch.setattr(assets, "ASSETS", {KIND: (Asset("path", "", url, sha256, len(CONTENT)),)})
+def declare_asset(monkeypatch: pytest.MonkeyPatch, url: str, sha256: str = hashlib.sha256(CONTENT).hexdigest()) -> None:
+    monkeypatch.setattr(PromptFile, "assets", (Asset("path", "", url, sha256, len(CONTENT)),), raising=False)
 
 
-def test_a_file_is_fetched_once_and_checked(
+def test_file_is_downloaded_once_and_verified(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    offer(monkeypatch, f"{server}/p.txt")
+    declare_asset(monkeypatch, f"{server}/p.txt")
     target = tmp_path / "data" / "prompts.txt"
     with pytest.raises(UserError, match=r"1 files are missing.*\n.*prompts.txt \(8 kB\) from http"):
-        require(settings(target))
-    fetch(settings(target))
+        check_files(settings(target))
+    fetch_files(settings(target))
     assert target.read_bytes() == CONTENT and [path.name for path in target.parent.iterdir()] == [target.name]
-    require(settings(target))
-    fetch(settings(target))
-    assert "there     " in capsys.readouterr().out
+    check_files(settings(target))
+    fetch_files(settings(target))
+    assert "exists    " in capsys.readouterr().out
     target.write_bytes(b"damaged")
     with pytest.raises(UserError, match="wrong checksum"):
-        fetch(settings(target))
+        fetch_files(settings(target))
 
 
-def test_a_wrong_checksum_or_a_dead_server_leaves_nothing(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_downloads_leave_no_files(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "data" / "prompts.txt"
-    offer(monkeypatch, f"{server}/p.txt", sha256="0" * 64)
-    with pytest.raises(UserError, match=r"^http.*/p.txt: wrong checksum .*; take another copy"):
-        fetch(settings(target))
-    offer(monkeypatch, f"{server}/none.txt")
+    declare_asset(monkeypatch, f"{server}/p.txt", sha256="0" * 64)
+    with pytest.raises(UserError, match=r"^http.*/p.txt: wrong checksum .*; use another copy"):
+        fetch_files(settings(target))
+    declare_asset(monkeypatch, f"{server}/none.txt")
     with pytest.raises(RunError, match="404"):
-        fetch(settings(target))
-    offer(monkeypatch, "http://127.0.0.1:9/p.txt")
+        fetch_files(settings(target))
+    declare_asset(monkeypatch, "http://127.0.0.1:9/p.txt")
     with pytest.raises(RunError, match="refused"):
-        fetch(settings(target))
-    offer(monkeypatch, f"{server}/half.txt", sha256="")
-    with pytest.raises(RunError, match="only 4000 of 8000 bytes came"):
-        fetch(settings(target))
+        fetch_files(settings(target))
+    declare_asset(monkeypatch, f"{server}/half.txt", sha256="")
+    with pytest.raises(RunError, match="4000 bytes read, 4000 more expected"):
+        fetch_files(settings(target))
     assert list(target.parent.iterdir()) == []
 
 
-def test_an_air_gapped_machine_takes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(monkeypatch, "http://127.0.0.1:9/p.txt")
+def test_prefix_of_a_checksum_is_verified(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    declare_asset(monkeypatch, f"{server}/p.txt", sha256=digest[:8])
+    fetch_files(settings(tmp_path / "p.txt"))
+    declare_asset(monkeypatch, f"{server}/p.txt", sha256="0" * 8)
+    with pytest.raises(UserError, match=f"wrong checksum {digest}, expected 00000000"):
+        fetch_files(settings(tmp_path / "p.txt"))
+
+
+def test_digest_is_printed_if_the_publisher_states_none(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declare_asset(monkeypatch, f"{server}/p.txt", sha256="")
+    fetch_files(settings(tmp_path / "p.txt"))
+    assert f"sha256 {hashlib.sha256(CONTENT).hexdigest()}" in capsys.readouterr().out
+
+
+def test_air_gapped_machine_copies_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare_asset(monkeypatch, "http://127.0.0.1:9/p.txt")
     target, source = tmp_path / "data" / "prompts.txt", tmp_path / "stick"
     with pytest.raises(UserError, match="no such folder"):
-        fetch(settings(target), source)
+        fetch_files(settings(target), source)
     source.mkdir()
     with pytest.raises(UserError, match=r"lacks 1 of 1 files: p.txt"):
-        fetch(settings(target), source)
+        fetch_files(settings(target), source)
     (source / "p.txt").write_bytes(CONTENT)
-    fetch(settings(target), source)
+    fetch_files(settings(target), source)
     assert target.read_bytes() == CONTENT
 
 
-def test_files_of_several_folders_have_names_of_their_own() -> None:
+def test_files_of_several_folders_have_distinct_names() -> None:
     judges = [
         Component("evaluation.judges.blip.BlipAnswerer", {"path": "weights/blip"}),
         Component("evaluation.judges.mplug.MPlugAnswerer", {"folder": "weights/mplug"}),
     ]
-    metric = Component("m.Metric", {"judges": judges})
-    names = [item.name for item in needed(Evaluation("x", Component("s.S"), {}, (metric,)))]
+    metric = Component(GENEVAL, {"judges": judges})
+    names = [file.name for file in required_files(Evaluation("x", SUBJECT, {}, (metric,)))]
     assert len(set(names)) == len(names) and {"blip/vocab.txt", "mplug/vocab.txt"} < set(names)
 
 
-def test_components_inside_others_count() -> None:
-    deep = Component("evaluation.judges.mask2former.Mask2FormerDetector", {"weights": "w.pth"})
-    metric = Component("evaluation.metrics.geneval.metric.GenEval", {"prompts": "g", "detector": deep})
-    tagged = Component(
-        "evaluation.judges.open_clip_encoder.OpenClip", {"model": "ViT-B-32-quickgelu", "weights": "openai"}
-    )
-    other = Component("evaluation.judges.open_clip_encoder.OpenClip", {"model": "ViT-H-14", "weights": "h.safetensors"})
+def test_nested_components_are_included_and_other_models_are_not() -> None:
+    detector = Component("evaluation.judges.mask2former.Mask2FormerDetector", {"weights": "w.pth"})
+    metric = Component(GENEVAL, {"prompts": "g", "detector": detector})
+    tagged = Component(OPEN_CLIP, {"model": "ViT-B-32-quickgelu", "weights": "openai"})
+    other = Component(OPEN_CLIP, {"model": "ViT-H-14", "weights": "h.safetensors"})
     dino = Component("evaluation.judges.dinov2.DinoV2", {"weights": "dino.safetensors"})
     prompts = {"g": Component("evaluation.prompts.geneval.GenEvalPrompts", {"folder": "data"})}
-    found = needed(Evaluation("x", Component("s.S"), prompts, (metric, tagged, other, dino)))
-    assert [str(item.target) for item in found] == [
+    files = required_files(Evaluation("x", SUBJECT, prompts, (metric, tagged, other, dino)))
+    assert [str(file.target) for file in files] == [
         "data/geneval/evaluation_metadata.jsonl", "w.pth", "dino.safetensors",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", assets.ASSETS)
-def test_assets_belong_to_classes_that_take_their_argument(kind: str) -> None:
-    from pocketdit.config.signature import signature
+@pytest.mark.parametrize("class_path", CLASSES_WITH_ASSETS)
+def test_assets_refer_to_arguments_of_their_class(class_path: str) -> None:
+    from pocketdit.config.component import arguments
 
-    for asset in assets.ASSETS[kind]:
-        assert asset.argument in signature(kind).parameters
-        assert asset.url.startswith("https://") and asset.bytes > 0
+    assets = import_class(class_path).assets
+    assert assets
+    for asset in assets:
+        assert asset.argument in arguments(import_class(class_path))[0]
+        assert asset.url.startswith("https://") and asset.size > 0

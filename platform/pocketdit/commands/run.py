@@ -27,24 +27,27 @@ def call_run(args: argparse.Namespace) -> None:
     """Load the configuration, then print it, estimate its cost, or train."""
     from pocketdit.config.experiment import kind_of
     from pocketdit.config.load import load
+    from pocketdit.running.requirements import quiet_warnings, require_folder, require_parents
 
-    loaded = load(args.file, args.overrides, kind_of(args.file))
+    kind = kind_of(args.file)
+    if not (args.print_config or args.plan):
+        # What needs no class is reported before any class is imported.
+        outline = load(args.file, args.overrides, kind, classes=False).config
+        require_folder(outline, args.resume, args.name)
+        require_parents(outline)
+    loaded = load(args.file, args.overrides, kind)
     if args.print_config:
         print(loaded.to_yaml(), end="")
         return
-    from pocketdit.running.requirements import quiet_warnings, require_folder, require_parents
-
     quiet_warnings()
     if args.plan:
         from pocketdit.running.cost_estimate import cost_estimate
 
         print(cost_estimate(loaded.config))
         return
-    require_folder(loaded.config, args.resume, args.name)
     from pocketdit.running.data import require_available
+    from pocketdit.running.fit import run
 
     require_available(loaded.config)
-    require_parents(loaded.config)
-    from pocketdit.running.fit import run
 
     run(loaded, args.resume, args.name, args.allow_changes)

@@ -1,4 +1,4 @@
-"""A YAML file as plain values that know their lines."""
+"""A YAML file as plain values, with the line of every key."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,14 @@ from pocketdit.errors import ConfigError
 
 @dataclass(frozen=True)
 class Document:
-    """``values`` still hold their interpolations."""
+    """A parsed file. The interpolations in ``values`` are not resolved."""
 
     path: Path
     node: yaml.MappingNode
     values: dict[str, Any]
 
     def place(self, key: str) -> str:
-        """``file:line`` of the key, or of the nearest key above it that the file has."""
+        """Return ``file:line`` of the key, or of the nearest key above it that the file contains."""
         node, line = self.node, None
         for part in key.split("."):
             entries = {}
@@ -37,7 +37,11 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """``ConfigError``, with the line where YAML tells it, for everything that is not a mapping in YAML."""
+    """Read a file that holds a YAML mapping.
+
+    Raises:
+        ConfigError: It holds anything else; the message gives the line if the YAML parser does.
+    """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file{did_you_mean_path(path, '*.y*ml')}")
     try:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pocketdit.backbones.spec import DiTSpec
 from pocketdit.config import document
-from pocketdit.config.component import Component, Given, import_class
+from pocketdit.config.component import Component, Given
+from pocketdit.config.importing import import_class
 from pocketdit.decoders.spec import TinyDecoderSpec
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.names import is_plain_name

@@ -1,4 +1,4 @@
-"""A YAML file and ``key=value`` overrides to a checked, typed configuration."""
+"""From a YAML file and ``key=value`` overrides to a checked, typed configuration."""
 
 import copy
 import re
@@ -13,7 +13,6 @@ from omegaconf.errors import OmegaConfBaseException
 from pocketdit.config import document, override
 from pocketdit.config.document import Document
 from pocketdit.config.errors import InvalidValue, did_you_mean, dotted, join, show
-from pocketdit.config.experiment import BaseExperiment
 from pocketdit.config.override import Override
 from pocketdit.config.typed import convert, plain
 from pocketdit.errors import ConfigError
@@ -23,59 +22,79 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Loaded(Generic[T]):
-    """``resolved`` is ``config`` as plain values, with overrides, interpolations and defaults in it.
+    """A configuration, and the file and overrides that it was loaded from.
 
-    ``path`` and ``overrides`` are what it was loaded from.
+    ``resolved`` is ``config`` as plain values, with overrides, interpolations and defaults applied. ``classes`` says
+    whether classes were imported for their arguments.
     """
 
     config: T
     resolved: dict[str, Any]
     path: Path
     overrides: tuple[str | Override, ...] = ()
+    classes: bool = True
 
     def override(self, more: Sequence[str | Override]) -> "Loaded[T]":
-        """The same file with more overrides, applied last; interpolations follow them."""
-        return load(self.path, [*self.overrides, *more], type(self.config))
+        """Load the same file with more overrides, which are applied last; interpolations follow them."""
+        return load(self.path, [*self.overrides, *more], type(self.config), classes=self.classes)
 
     def to_yaml(self) -> str:
-        """YAML that ``load`` reads back to an equal configuration."""
+        """Return YAML that ``load`` reads back to an equal configuration."""
         return OmegaConf.to_yaml(OmegaConf.create(_escape(self.resolved)))
 
 
-def load(path: Path, overrides: Sequence[str | Override], schema: type[T]) -> Loaded[T]:
-    """Read, override, interpolate and check. Nothing that the configuration names is imported.
+def load(path: Path, overrides: Sequence[str | Override], schema: type[T], *, classes: bool = True) -> Loaded[T]:
+    """Read a file, apply overrides and interpolations, and check the result against a schema.
 
-    An override is the text ``key=value`` or an ``Override``. Relative paths are relative to the working directory.
-    ``ConfigError`` in one line: the file and line or the override, the key, the problem.
+    The structure is checked first, without importing any class that the configuration names, so that a wrong key,
+    type or section is reported at once. Relative paths are relative to the working directory.
+
+    Args:
+        path: The YAML file.
+        overrides: ``key=value`` words or ``Override`` objects. Of two with the same key, the last one wins.
+        schema: A dataclass. If it has a method ``check``, that is called once the classes are imported, and raises
+            ``ValueError`` for settings that the classes do not support.
+        classes: Whether to go on to import the classes of components, check their arguments and add the default
+            ones. Without this, their arguments are as written.
+
+    Raises:
+        ConfigError: One line with the file and line or the override, the key, and the problem.
     """
     source = document.read(path)
     parsed = [override.parse(item) if isinstance(item, str) else item for item in overrides]
+    loaded = _check(source, parsed, schema, classes=False)
+    if classes:
+        loaded = _check(source, parsed, schema, classes=True)
+    return replace(loaded, overrides=tuple(overrides))
+
+
+def _check(source: Document, overrides: list[Override], schema: type[T], classes: bool) -> Loaded[T]:
     try:
-        return replace(_check(source, parsed, schema), overrides=tuple(overrides))
+        return _convert(source, overrides, schema, classes)
     except InvalidValue as error:
-        place = _place(error, source, parsed, schema)
-        raise ConfigError(f"{place}: {error}{_meant(error, source, parsed)}") from None
+        place = _place(error, source, overrides, schema, classes)
+        raise ConfigError(f"{place}: {error}{_meant(error, source, overrides)}") from None
 
 
-def _check(source: Document, overrides: list[Override], schema: type[T]) -> Loaded[T]:
+def _convert(source: Document, overrides: list[Override], schema: type[T], classes: bool) -> Loaded[T]:
     values = copy.deepcopy(source.values)
     _add_defaults(values, schema)
     for change in overrides:
         change.apply(values)
-    config = convert(_interpolate(values), schema, "")
-    if isinstance(config, BaseExperiment):
+    config = convert(_interpolate(values), schema, "", classes=classes)
+    if classes and hasattr(config, "check"):
         try:
             config.check()
         except (ValueError, ConfigError) as error:
             raise InvalidValue("", str(error)) from None
-    return Loaded(config, plain(config), source.path)
+    return Loaded(config, plain(config), source.path, classes=classes)
 
 
-def _place(error: InvalidValue, source: Document, overrides: list[Override], schema: type[Any]) -> str:
-    """The override with which the error appears, if it can come from there; else the file and line."""
+def _place(error: InvalidValue, source: Document, overrides: list[Override], schema: type[Any], classes: bool) -> str:
+    """Return the override with which the error appears, if it can come from there, or else the file and line."""
     for count in range(len(overrides) + 1):
         try:
-            _check(source, overrides[:count], schema)
+            _convert(source, overrides[:count], schema, classes)
         except InvalidValue as other:
             if str(other) == str(error):
                 break
@@ -87,21 +106,21 @@ def _place(error: InvalidValue, source: Document, overrides: list[Override], sch
 
 
 def _new(error: InvalidValue, source: Document, overrides: list[Override]) -> str:
-    """The entry that an override alone brought into being and that lacks a key; empty where there is none."""
+    """Return the entry that lacks a key and exists only because of an override, or an empty string."""
     entry = error.key.rpartition(".")[0]
     named = any(change.key.startswith(f"{entry}.") for change in overrides)
     return entry if entry and named and _select(source.values, entry) is None else ""
 
 
 def _meant(error: InvalidValue, source: Document, overrides: list[Override]) -> str:
-    """The entry of the file that such an override was probably meant for."""
+    """Suggest the entry of the file that such an override was probably meant for."""
     above, _, name = _new(error, source, overrides).rpartition(".")
     siblings = _select(source.values, above) if above else None
     return did_you_mean(name, siblings) if isinstance(siblings, dict) else ""
 
 
 def _add_defaults(values: dict[str, Any], schema: Any) -> None:
-    """Put the schema's defaults under the file's values, so that interpolations and overrides reach them."""
+    """Add the schema's defaults to the file's values, so that interpolations and overrides can refer to them."""
     hints = get_type_hints(schema)
     for field in fields(schema):
         if field.name in values:
@@ -156,7 +175,7 @@ def _all_keys(values: Any, above: str = "") -> Iterator[str]:
 
 
 def _escape(value: Any) -> Any:
-    """``${`` in a resolved string is text, and must not be read as an interpolation."""
+    """Escape ``${`` in a resolved string, where it is text and not an interpolation."""
     if isinstance(value, dict):
         return {name: _escape(item) for name, item in value.items()}
     if isinstance(value, list):

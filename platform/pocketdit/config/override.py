@@ -19,7 +19,7 @@ _KEY = re.compile(r"[^\s.=\[\]]+(\.[^\s.=\[\]]+|\[\d+\])*")
 
 @dataclass(frozen=True)
 class Override:
-    """``key`` is dotted, list items by index: ``levels[0].depth`` is ``levels.0.depth``."""
+    """``key`` is dotted and gives list items by index: ``levels[0].depth`` is ``levels.0.depth``."""
 
     text: str
     key: str
@@ -27,13 +27,13 @@ class Override:
 
     @property
     def place(self) -> str:
-        """What an error that comes from here names instead of the file."""
+        """What an error names instead of the file and line."""
         return f"command line ({self.text})"
 
     def apply(self, values: dict[str, Any]) -> None:
-        """Set the value in place; a mapping or list is replaced whole.
+        """Set the value in place. It replaces a mapping or list as a whole.
 
-        Keys that are not there yet are added, for the schema to judge. Lists keep their length.
+        Keys that do not exist are added, and the schema judges them. Lists keep their length.
         """
         target: Any = values
         *parents, last = self.key.split(".")
@@ -51,7 +51,7 @@ class Override:
     def concerns(self, key: str) -> bool:
         """Whether an error at ``key`` can come from this override."""
         parent, _, name = self.key.rpartition(".")
-        selects = name in ("class_path", "kind") and _within(key, parent)  # decides what is valid beside it
+        selects = name in ("class_path", "kind") and _within(key, parent)  # decides which siblings are valid
         return selects or _within(key, self.key) or _within(self.key, key)
 
 
@@ -69,7 +69,11 @@ def change(key: str, value: Any) -> Override:
 
 
 def parse(text: str) -> Override:
-    """``ConfigError`` unless it reads key=value, the value in YAML."""
+    """Read ``key=value`` with the value in YAML.
+
+    Raises:
+        ConfigError: The text has another form, or the value is not valid YAML.
+    """
     key, equals, value = text.partition("=")
     override = Override(" ".join(text.split()), dotted(key), None)
     if not equals:
@@ -77,12 +81,27 @@ def parse(text: str) -> Override:
     if not _KEY.fullmatch(key):
         raise ConfigError(f"{override.place}: {key!r} is not a key such as data.path or levels.0.depth")
     try:
-        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)
+        return Override(override.text, override.key, _value(value))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{override.place}: {key}: the value is not valid YAML: {problem}") from None
+
+
+def _value(text: str) -> Any:
+    """Parse YAML without comments: nobody writes a comment in an override, and YAML would drop a part of the value."""
+    if _has_comment(text):
+        if text.lstrip()[:1] in tuple("[{'\"|>&!*"):
+            raise ValueError("' #' begins a comment; put the text that contains it in quotes")
+        return text.strip()
+    parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
     assert isinstance(parsed, dict)
-    return Override(override.text, override.key, parsed["value"])
+    return parsed["value"]
+
+
+def _has_comment(text: str) -> bool:
+    marks = [match.start() for match in re.finditer(r"(?<!\S)#", text)]
+    scalars = [token for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken)] if marks else []
+    return not all(any(s.start_mark.index <= mark < s.end_mark.index for s in scalars) for mark in marks)
 
 
 def _position(target: dict[str, Any] | list[Any], part: str, above: str) -> Any:

@@ -1,69 +1,72 @@
-"""Plain YAML values to typed ones and back. Every failure is one line with the key it is about."""
+"""Plain YAML values to typed objects and back: pydantic converts and checks, and the one-line messages are ours.
 
-import math
-import re
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+The types are standard dataclasses that know nothing of pydantic. ``rule`` turns an annotation into one that pydantic
+checks as strictly as a configuration should be checked.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass
+from functools import cache, reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, Literal, NotRequired, Required, get_args, get_origin, get_type_hints
 
-from pocketdit.config.component import Component, Given
+import pydantic
+from pydantic import AfterValidator, PlainValidator, TypeAdapter, ValidationError, ValidationInfo, WrapValidator
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
+
+from pocketdit.config.component import (
+    MAPPINGS,
+    SCALARS,
+    SEQUENCES,
+    Component,
+    Given,
+    arguments,
+)
 from pocketdit.config.errors import (
+    UNIONS,
     InvalidValue,
-    MissingKey,
-    describe,
-    did_you_mean,
     did_you_mean_or_all,
     did_you_mean_path,
     join,
+    mismatch,
     one_of,
     show,
 )
-from pocketdit.config.signature import Parameter, signature
-
-# Numbers that arrive as text: 2e-3 from YAML 1.1, environment variables, "${a}000".
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-SCALARS = (int, float, bool, str, Path, types.NoneType)
+from pocketdit.config.importing import import_class, require_module
+from pocketdit.errors import ConfigError
 
 
-def convert(value: Any, annotation: Any, key: str) -> Any:
-    """``value`` (as parsed from YAML) as an object of type ``annotation``.
+def convert(value: Any, annotation: Any, key: str, *, classes: bool = True) -> Any:
+    """Convert ``value``, as parsed from YAML, to an object of type ``annotation``.
 
-    Covers int, float, bool, str, Path, Literal, unions, dataclasses, unions of dataclasses that differ in
-    ``kind: Literal[...]``, list, Sequence, tuple, dict[str, X], ``Annotated[Path, "exists"]``, ``Component``
-    (its arguments are checked against the signature of the class) and ``Annotated[Component, Given(...)]``.
-    ``Any`` takes everything, and a mapping with ``class_path`` in it is a component.
+    Args:
+        value: Plain mappings, lists and scalars.
+        annotation: Any combination of int, float, bool, str, Path, Literal, unions, dataclasses, unions of
+            dataclasses that differ in ``kind: Literal[...]``, list, Sequence, tuple, ``dict[str, X]``,
+            ``Annotated[Path, "exists"]``, ``Component`` and ``Annotated[Component, Given(...)]``. ``Any`` accepts
+            everything, and treats a mapping with ``class_path`` in it as a component.
+        key: The dotted key of the value, for the message.
+        classes: Whether to import the classes of components, check their arguments and add the default ones.
 
-    Raises ``InvalidValue``; ``TypeError`` for an annotation outside this list.
+    Raises:
+        InvalidValue: One line with the key and the problem.
+        TypeError: The annotation is none of the above.
     """
-    origin, args = get_origin(annotation), get_args(annotation)
-    base = origin or annotation
-    if base is Any or base is object:
-        return _untyped(value, key)
-    if base is Annotated:
-        return _annotated(value, args[0], args[1:], key)
-    if base is Union or base is types.UnionType:
-        return _union(value, args, key)
-    if base is Literal:
-        return _literal(value, args, key)
-    if base is Component:
-        return _component(value, (), key)
-    if is_dataclass(base):
-        return _dataclass(value, base, key)
-    if base in (list, tuple, Sequence):
-        return _sequence(value, annotation, base, args, key)
-    if base in (dict, Mapping):
-        item = args[1] if args else Any
-        return {name: convert(entry, item, join(key, name)) for name, entry in _mapping(value, key).items()}
-    if base in SCALARS:
-        return _scalar(value, base, key)
-    raise TypeError(f"{key}: no rule for values of type {annotation}")
+    try:
+        return _adapter(annotation).validate_python(value, context=classes)
+    except ValidationError as error:
+        line = error.errors(include_url=False)[0]
+    parts = [part for part in line["loc"] if part != "[key]"]
+    problem = " ".join(line["msg"].removeprefix("Value error, ").split())
+    shown = reduce(join, parts[:-1], key) if line["type"] == "missing" else None
+    raise InvalidValue(reduce(join, parts, key), problem, shown)
 
 
 def plain(value: Any) -> Any:
-    """The reverse of ``convert``: dataclasses, paths and tuples as what YAML can hold."""
+    """Reverse ``convert``: dataclasses, paths and tuples become what YAML can hold."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.init}
     if isinstance(value, dict):
@@ -73,160 +76,223 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _scalar(value: Any, kind: type, key: str) -> Any:
-    number = value
-    if isinstance(value, str) and NUMBER.fullmatch(value):
-        number = int(value) if value.lstrip("+-").isdecimal() else float(value)
-    if kind in (int, float) and isinstance(number, int | float) and not isinstance(number, bool):
-        if kind is float and not math.isnan(number):
-            return float(number)
-        if kind is int and (isinstance(number, int) or number.is_integer()):
-            return int(number)
-    if kind is Path and isinstance(value, str) and value:
-        return Path(value).expanduser()
-    if kind in (bool, str, types.NoneType) and type(value) is kind:
-        return value
-    hint = "; put it in quotes" if kind is str and isinstance(value, int | float) else ""
-    raise InvalidValue(key, f"expected {describe(kind)}, got {show(value)}{hint}")
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(rule(annotation))
 
 
-def _literal(value: Any, choices: tuple[Any, ...], key: str) -> Any:
-    for choice in choices:
-        if value == choice and type(value) is type(choice):
-            return choice
-    raise InvalidValue(key, f"{show(value)} is not one of {one_of(choices)}{did_you_mean(value, choices)}")
+def rule(annotation: Any) -> Any:
+    """Return the annotation for pydantic, with this project's strictness and messages attached."""
+    args = get_args(annotation)
+    base = get_origin(annotation) or annotation
+    if base is Annotated:
+        return _annotated(args[0], args[1:])
+    if base in UNIONS:
+        return _union(annotation)
+    if base is Any or base is object:
+        return Annotated[Any, PlainValidator(_untyped)]
+    if base is Component:
+        return _component(())
+    if is_dataclass(base):
+        return _dataclass(base)
+    if base in SEQUENCES:
+        items = [arg if arg is ... else rule(arg) for arg in args] or [rule(Any), *[...][: base is tuple]]
+        fixed = base is tuple and ... not in items
+        return _worded(annotation, base[tuple(items)], lambda value: not fixed or len(value) == len(items))
+    if base in MAPPINGS:
+        return _worded(annotation, base[Any if Any in args[:1] else _KEY, rule(args[1] if args else Any)])
+    if base is Literal:
+        return _worded(annotation, annotation, lambda value: type(value) in map(type, args))
+    if base in SCALARS:
+        expanded = Annotated[Path, AfterValidator(Path.expanduser)]
+        return _worded(annotation, expanded if base is Path else base, _ACCEPTED.get(base, _anything))
+    raise TypeError(f"no rule for values of type {annotation}")
 
 
-def _union(value: Any, members: tuple[Any, ...], key: str) -> Any:
-    if value is None and types.NoneType in members:
-        return None
-    candidates = [member for member in members if member is not types.NoneType]
-    tagged = {kind: member for member in candidates if is_dataclass(member) for kind in _kinds(member)}
-    if tagged and isinstance(value, dict):
-        if "kind" not in value:
-            raise InvalidValue(key, f"missing required key 'kind', one of {one_of(tagged)}")
-        return _dataclass(value, tagged[_literal(value["kind"], tuple(tagged), join(key, "kind"))], key)
-    if len(candidates) == 1:
-        return convert(value, candidates[0], key)
-    candidates.sort(key=lambda member: type(value) is not member)  # for `float | str`, '3' is text
-    deeper = None
-    for candidate in candidates:
+def _anything(value: Any) -> bool:
+    return True
+
+
+def _key(name: Any) -> str:
+    if not isinstance(name, str):
+        raise ValueError("keys must be text; put it in quotes")
+    return name
+
+
+_KEY: Any = Annotated[Any, AfterValidator(_key)]
+# pydantic converts more than a configuration should leave to chance: True to 1 and "yes" to True.
+_ACCEPTED: dict[Any, Callable[[Any], bool]] = {
+    int: lambda value: not isinstance(value, bool),
+    float: lambda value: not isinstance(value, bool),
+    bool: lambda value: isinstance(value, bool),
+    Path: lambda value: value != "",
+}
+
+
+def _worded(annotation: Any, inner: Any, accepted: Callable[[Any], bool] = _anything) -> Any:
+    """Replace pydantic's message about the value; messages about a part of it come from the part's own rule."""
+
+    def check(value: Any, handler: Any) -> Any:
         try:
-            return convert(value, candidate, key)
-        except InvalidValue as error:
-            if error.key != key:  # the value has this candidate's shape, so its complaint is the useful one
-                deeper = deeper or error
-    if deeper:
-        raise deeper
-    literals = [member for member in candidates if get_origin(member) is Literal]
-    choices = [choice for literal in literals for choice in get_args(literal)]
-    expected = " or ".join(map(describe, members))
-    raise InvalidValue(key, f"expected {expected}, got {show(value)}{did_you_mean(value, choices)}")
-
-
-def _annotated(value: Any, annotation: Any, metadata: tuple[Any, ...], key: str) -> Any:
-    given = next((item.names for item in metadata if isinstance(item, Given)), ())
-    if annotation is Component:
-        return _component(value, given, key)
-    converted = convert(value, annotation, key)
-    if annotation is Path and "exists" in metadata and not converted.exists():
-        raise InvalidValue(key, f"{str(converted)!r} does not exist{did_you_mean_path(converted)}")
-    return converted
-
-
-def _sequence(value: Any, annotation: Any, base: Any, args: tuple[Any, ...], key: str) -> Any:
-    if not isinstance(value, list):
-        raise InvalidValue(key, f"expected {describe(annotation)}, got {show(value)}")
-    fixed = base is tuple and args and args[-1] is not Ellipsis
-    if fixed and len(value) != len(args):
-        raise InvalidValue(key, f"expected a list of {len(args)}, got {len(value)} items")
-    kinds = args if fixed else (args[0] if args else Any,) * len(value)
-    items = [convert(item, kinds[i], join(key, i)) for i, item in enumerate(value)]
-    return tuple(items) if base is tuple else items
-
-
-def _dataclass(value: Any, cls: Any, key: str) -> Any:
-    known = {field.name: field for field in fields(cls) if field.init}
-    mapping = _mapping(value, key, known)
-    hints = typing.get_type_hints(cls, include_extras=True)
-    for name, field in known.items():
-        if name not in mapping and field.default is MISSING and field.default_factory is MISSING:
-            raise MissingKey(key, name)
-    arguments = {name: convert(item, hints[name], join(key, name)) for name, item in mapping.items()}
-    try:
-        return cls(**arguments)
-    except ValueError as error:
-        raise InvalidValue(key, " ".join(str(error).split())) from None
-
-
-def _component(value: Any, given: tuple[str, ...], key: str) -> Component:
-    if isinstance(value, str):
-        raise InvalidValue(key, f"expected a mapping, got {show(value)}; write {{class_path: {value}}}")
-    mapping = _mapping(value, key, ("class_path", "init_args"))
-    if "class_path" not in mapping:
-        raise MissingKey(key, "class_path")
-    class_path = convert(mapping["class_path"], str, join(key, "class_path"))
-    try:
-        found = signature(class_path)
-    except ValueError as error:
-        raise InvalidValue(join(key, "class_path"), str(error)) from None
-    owner = class_path.rpartition(".")[2]
-    for name in given:
-        if name not in found.parameters and not found.accepts_extra:
-            problem = f"{owner} takes no argument {name!r}, which the program supplies"
-            raise InvalidValue(join(key, "class_path"), problem)
-    key = join(key, "init_args")
-    written = _mapping({} if mapping.get("init_args") is None else mapping["init_args"], key)
-    settable = {name: parameter for name, parameter in found.parameters.items() if name not in given}
-    for name in written:
-        if name in given:
-            raise InvalidValue(join(key, name), f"the program supplies this argument of {owner}; remove it")
-        if name not in settable and not found.accepts_extra:
-            near = did_you_mean_or_all(name, settable)
-            raise InvalidValue(join(key, name), f"unknown key of {owner}{near}")
-    arguments = {}
-    for name, parameter in settable.items():
-        if name in written:
-            arguments[name] = convert(written[name], parameter.annotation, join(key, name))
-        elif parameter.required:
-            raise MissingKey(key, name, owner)
+            converted = handler(value)
+        except ValidationError as error:
+            if error.errors()[0]["loc"] and accepted(value):
+                raise
         else:
-            arguments |= _default(parameter, join(key, name))
-    extra = {name: _untyped(item, join(key, name)) for name, item in written.items() if name not in settable}
-    return Component(class_path, arguments | extra)
+            if accepted(value) and converted == converted:  # not NaN
+                return converted
+        raise ValueError(mismatch(value, annotation))
+
+    return Annotated[inner, WrapValidator(check)]
 
 
-def _default(parameter: Parameter, key: str) -> dict[str, Any]:
-    """The default as an entry of ``init_args``, if it comes back unchanged from YAML."""
-    if not isinstance(parameter.default, int | float | str | list | tuple | dict | None):
-        return {}
-    try:
-        default = convert(plain(parameter.default), parameter.annotation, key)
-    except InvalidValue:
-        return {}
-    return {parameter.name: default} if default == parameter.default else {}
+def _annotated(annotation: Any, metadata: tuple[Any, ...]) -> Any:
+    if annotation is Component:
+        return _component(next((item.names for item in metadata if isinstance(item, Given)), ()))
+    return Annotated[rule(annotation), AfterValidator(_existing)] if "exists" in metadata else rule(annotation)
 
 
-def _untyped(value: Any, key: str) -> Any:
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise ValueError(f"{str(path)!r} does not exist{did_you_mean_path(path)}")
+    return path
+
+
+def _untyped(value: Any, info: ValidationInfo) -> Any:
+    """Find the components within a value of any type."""
     if isinstance(value, dict):
-        if "class_path" in value:
-            return _component(value, (), key)
-        return {name: _untyped(item, join(key, name)) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_untyped(item, join(key, i)) for i, item in enumerate(value)]
-    return value
+        annotation: Any = Component if "class_path" in value else dict[Any, Any]
+    elif isinstance(value, list):
+        annotation = list[Any]
+    else:
+        return value
+    return _adapter(annotation).validate_python(value, context=info.context)
 
 
-def _mapping(value: Any, key: str, known: typing.Iterable[str] | None = None) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidValue(key, f"expected a mapping, got {show(value)}")
-    for name in value:
-        if not isinstance(name, str):
-            raise InvalidValue(join(key, name), "keys must be text; put it in quotes")
-        if known is not None and name not in known:
-            raise InvalidValue(join(key, name), f"unknown key{did_you_mean_or_all(name, known)}")
-    return value
+def _union(annotation: Any) -> Any:
+    """Try the members in turn; a mapping is the dataclass that its ``kind`` names.
+
+    pydantic's own unions are not used because they put the names of members into the location of an error.
+    """
+    members = get_args(annotation)
+    kinds = {kind: cls for cls in members if is_dataclass(cls) for kind in get_args(get_type_hints(cls).get("kind"))}
+    tag = Required[rule(Literal[tuple(kinds)])] if kinds else Any
+    tagged = TypeAdapter(_mapping({"kind": tag}, f", one of {one_of(kinds)}", closed=False))
+
+    def choose(value: Any, info: ValidationInfo) -> Any:
+        candidates = [member for member in members if (member is NoneType) == (value is None)] or list(members)
+        candidates.sort(key=lambda member: type(value) is not member)  # for `float | str`, '3' is text
+        if kinds and isinstance(value, dict):
+            candidates = [kinds[tagged.validate_python(value)["kind"]]]
+        errors = []
+        for member in candidates:
+            try:
+                return _adapter(member).validate_python(value, context=info.context)
+            except ValidationError as error:
+                errors.append(error)
+        deeper = [error for error in errors if error.errors()[0]["loc"]]  # the value has this member's shape
+        if deeper or len(errors) == 1:
+            raise (deeper or errors)[0]
+        raise ValueError(mismatch(value, annotation))
+
+    return Annotated[Any, PlainValidator(choose)]
 
 
-def _kinds(cls: Any) -> tuple[Any, ...]:
-    return get_args(typing.get_type_hints(cls).get("kind"))
+def _dataclass(cls: Any) -> Any:
+    hints = get_type_hints(cls, include_extras=True)
+    parameters = [p.replace(annotation=hints[p.name]) for p in inspect.signature(cls).parameters.values()]
+    return Annotated[_mapping(_entries(parameters)), AfterValidator(lambda arguments: cls(**arguments))]
+
+
+def _entries(parameters: Iterable[inspect.Parameter]) -> dict[str, Any]:
+    return {p.name: (Required if p.default is p.empty else NotRequired)[rule(p.annotation)] for p in parameters}
+
+
+def _mapping(entries: dict[str, Any], owner: str = "", closed: bool = True) -> Any:
+    """Return a mapping of these ``Required`` and ``NotRequired`` keys. ``owner`` ends the messages about its keys."""
+    strict = pydantic.with_config(extra="forbid" if closed else "ignore")
+    shape: Any = strict(TypedDict("shape", entries))  # type: ignore[operator]
+
+    def check(value: Any, handler: Any) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            own = {line["type"]: line["loc"] for line in reversed(error.errors()) if len(line["loc"]) < 2}
+            if "dict_type" in own:
+                raise ValueError(mismatch(value, dict)) from None
+            if key := own.get("invalid_key"):
+                raise _at(key, "keys must be text; put it in quotes") from None
+            if key := own.get("extra_forbidden"):
+                raise _at(key, f"unknown key{owner}{did_you_mean_or_all(key[0], entries)}") from None
+            if key := own.get("missing"):
+                raise _at(key, f"missing required key {key[0]!r}{owner}", "missing") from None
+            raise
+
+    return Annotated[shape, WrapValidator(check)]
+
+
+def _at(location: tuple[int | str, ...], problem: str, kind: str = "invalid") -> ValidationError:
+    """Return the error of a part of the value that is being checked."""
+    error = PydanticCustomError(kind, problem)  # type: ignore[arg-type]
+    return ValidationError.from_exception_data("", [{"type": error, "loc": location, "input": None}])
+
+
+def _component(given: tuple[str, ...]) -> Any:
+    """Check the outline of a component and, where classes may be imported, its arguments."""
+    path: Any = Annotated[rule(str), AfterValidator(_class_path)]
+    written: Any = _worded(dict, dict[_KEY, Any] | None)
+    outline = TypeAdapter(_mapping({"class_path": Required[path], "init_args": NotRequired[written]}))
+
+    def check(value: Any, info: ValidationInfo) -> Component:
+        if isinstance(value, str):
+            raise ValueError(f"expected a mapping, got {show(value)}; write {{class_path: {value}}}")
+        entries = outline.validate_python(value, context=info.context)
+        component = Component(entries["class_path"], entries.get("init_args") or {})
+        return _with_arguments(component, given) if info.context else component
+
+    return Annotated[Any, PlainValidator(check)]
+
+
+def _class_path(class_path: str, info: ValidationInfo) -> str:
+    try:
+        (import_class if info.context else require_module)(class_path)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return class_path
+
+
+def _with_arguments(component: Component, given: tuple[str, ...]) -> Component:
+    """Check the arguments that are written, and add the defaults of the others."""
+    cls, written = import_class(component.class_path), component.init_args
+    parameters, open_ended = arguments(cls)
+    for name in given:
+        if name not in parameters and not open_ended:
+            raise _at(("class_path",), f"{cls.__name__} takes no argument {name!r}, which the program supplies")
+        if name in written:
+            raise _at(("init_args", name), f"the program supplies this argument of {cls.__name__}; remove it")
+    more = tuple(name for name in written if open_ended and name not in parameters)
+    checked = _init_args(cls, given, more).validate_python({"init_args": written}, context=True)["init_args"]
+    values = {name: value for name, value in _defaults(cls).items() if name not in given} | checked
+    return Component(component.class_path, {name: values[name] for name in (*parameters, *more) if name in values})
+
+
+@cache
+def _init_args(cls: Any, given: tuple[str, ...], more: tuple[str, ...]) -> TypeAdapter[Any]:
+    """``more`` are arguments for the ``**kwargs`` of the class."""
+    entries = _entries(parameter for name, parameter in arguments(cls)[0].items() if name not in given)
+    entries |= {name: NotRequired[rule(Any)] for name in more}
+    return TypeAdapter(_mapping({"init_args": Required[_mapping(entries, f" of {cls.__name__}")]}))
+
+
+@cache
+def _defaults(cls: Any) -> dict[str, Any]:
+    """Return the default arguments that come back unchanged from YAML."""
+    found: dict[str, Any] = {}
+    for name, parameter in arguments(cls)[0].items():
+        if type(parameter.default) in (int, float, bool, str, list, tuple, dict, NoneType):
+            try:
+                value = convert(plain(parameter.default), parameter.annotation, name)
+            except InvalidValue:
+                continue
+            found |= {name: value} if value == parameter.default else {}
+    return found

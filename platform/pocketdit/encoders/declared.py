@@ -3,7 +3,8 @@
 import inspect
 from collections.abc import Sequence
 
-from pocketdit.config.component import Component, import_class
+from pocketdit.config.component import Component
+from pocketdit.config.importing import import_class
 from pocketdit.errors import ConfigError
 
 

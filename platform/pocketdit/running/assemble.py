@@ -8,8 +8,9 @@ from torch import nn
 
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import Network, PerWidthNetworks
-from pocketdit.config.component import build, import_class
+from pocketdit.config.component import build
 from pocketdit.config.experiment import AnyExperiment, DecoderExperiment, Experiment
+from pocketdit.config.importing import import_class
 from pocketdit.decoders.tiny import TinyDecoder
 from pocketdit.encoders.inputs import Encoders
 from pocketdit.errors import ConfigError

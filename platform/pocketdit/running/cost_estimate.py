@@ -5,8 +5,8 @@ from typing import assert_never
 import torch
 from tabulate import tabulate
 
-from pocketdit.config.component import import_class
 from pocketdit.config.experiment import AnyExperiment, DecoderExperiment, Experiment, Training
+from pocketdit.config.importing import import_class
 from pocketdit.decoders.tiny import TinyDecoder
 from pocketdit.training.cost import StageCost, count_parameters, matrix_rate, parameters_by_width
 

@@ -2,8 +2,8 @@
 
 from lightning.pytorch import LightningDataModule
 
-from pocketdit.config.component import import_class
 from pocketdit.config.experiment import BaseExperiment
+from pocketdit.config.importing import import_class
 from pocketdit.data_contract import DataDescription, DescribedData
 from pocketdit.errors import ConfigError
 

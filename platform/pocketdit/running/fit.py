@@ -12,8 +12,8 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 
 from pocketdit.artifacts import run_folder
 from pocketdit.artifacts.run_folder import FOLDER_VARIABLE, RunFolder, inherited_folder, is_first_process
-from pocketdit.config.component import import_class
 from pocketdit.config.experiment import AnyExperiment
+from pocketdit.config.importing import import_class
 from pocketdit.config.load import Loaded, load
 from pocketdit.data_contract import DescribedData
 from pocketdit.errors import RunError, RunInterrupted

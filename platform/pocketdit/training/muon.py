@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
-from pocketdit.config.component import Component, import_class
+from pocketdit.config.component import Component
+from pocketdit.config.importing import import_class
 from pocketdit.training.precision import has_bf16_units
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)

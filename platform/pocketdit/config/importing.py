@@ -1,0 +1,59 @@
+"""The import of a class that a configuration names."""
+
+import importlib
+import pkgutil
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
+from typing import Any
+
+from pocketdit.config.errors import did_you_mean, nearest
+from pocketdit.errors import ConfigError
+
+
+def import_class(class_path: str) -> Any:
+    """Import the class that a configuration names. Nothing else in this project imports what a configuration names.
+
+    Raises:
+        ConfigError: There is no such class, or its module cannot be imported.
+    """
+    require_module(class_path)
+    module_name, _, name = class_path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+        found = getattr(module, name, None)
+    except SyntaxError as error:
+        raise ConfigError(f"{error.filename}:{error.lineno}: {error.msg}") from error
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{class_path}: cannot be imported: {error}") from error
+    if not isinstance(found, type):
+        classes = [other for other, value in vars(module).items() if isinstance(value, type)]
+        raise ConfigError(f"{module_name} has no class {name!r}{did_you_mean(name, classes)}")
+    return found
+
+
+def require_module(class_path: str) -> None:
+    """Check that the module of a class exists, without running any code of its package.
+
+    Raises:
+        ConfigError: The path is malformed, or there is no such module; the message suggests the nearest one.
+    """
+    parts = class_path.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise ConfigError(f"{class_path!r} is not of the form 'package.module.Class'")
+    if ".".join(parts[:-1]) in sys.modules:
+        return
+    spec: ModuleSpec | None = None
+    for depth, part in enumerate(parts[:-1]):
+        parent, folders = ".".join(parts[:depth]), spec.submodule_search_locations if spec else None
+        if spec and folders is None:
+            raise ConfigError(f"{parent} is a module, not a package: it has no {part!r}")
+        name = ".".join(parts[: depth + 1])
+        try:
+            spec = PathFinder.find_spec(name, folders) if spec else find_spec(name)
+        except ValueError:  # __main__ has no spec
+            spec = None
+        if spec is None:
+            near = nearest(part, [module.name for module in pkgutil.iter_modules(folders)])
+            hint = f"; did you mean {'.'.join([*parts[:depth], near, *parts[depth + 1 :]])!r}?" if near else ""
+            raise ConfigError(f"no module {name!r}{hint}")

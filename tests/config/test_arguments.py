@@ -1,0 +1,133 @@
+import inspect
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Optional
+
+import pytest
+
+from pocketdit.config.component import Component, Given, arguments, build
+from pocketdit.config.importing import import_class, require_module
+from pocketdit.errors import ConfigError
+
+
+def parameters(class_path: str) -> dict[str, inspect.Parameter]:
+    return arguments(import_class(class_path))[0]
+
+
+def annotations(class_path: str) -> dict[str, Any]:
+    return {name: parameter.annotation for name, parameter in parameters(class_path).items()}
+
+
+def test_annotations_that_yaml_can_express_are_kept() -> None:
+    assert annotations("gallery.shards.ShardData") == {
+        "path": Annotated[Path, "exists"],
+        "batch_size": int,
+        "order": Literal["shuffled", "sorted"],
+        "sizes": Sequence[tuple[int, int]],
+        "weights": Mapping[str, float] | None,
+        "limit": int,
+    }
+
+
+def test_components_protocols_and_aliases_of_other_modules() -> None:
+    assert annotations("gallery.stages.Stage") == {
+        "backbone": Any,
+        "optimizer": Annotated[Component, Given("params")],
+        "decoder": Any,
+        "heads": list[Any] | None,
+        "rate": float | Literal["shuffled", "sorted"],
+    }
+
+
+def test_class_without_init_takes_what_its_base_takes() -> None:
+    expected = parameters("gallery.shards.ShardData")
+    assert parameters("gallery.shards.Subset") == expected
+    assert parameters("gallery.stages.Evaluated") == expected  # base in another module, two steps up
+
+
+def test_fields_of_a_dataclass_are_arguments() -> None:
+    found = parameters("gallery.stages.Schedule")
+    assert annotations("gallery.stages.Schedule") == {"low": float, "high": float, "steps": int, "marks": list[int]}
+    assert [name for name, parameter in found.items() if parameter.default is parameter.empty] == ["low"]
+    assert found["steps"].default == 4
+
+
+def test_extra_arguments_and_missing_annotations() -> None:
+    named, open_ended = arguments(import_class("gallery.shards.Extra"))
+    assert open_ended and not arguments(import_class("gallery.shards.ShardData"))[1]
+    assert list(named) == ["first", "second"] and annotations("gallery.shards.Extra")["first"] is Any
+
+
+def test_annotations_may_be_text_and_may_name_what_only_type_checkers_import() -> None:
+    assert annotations("gallery.checking.Typed") == {"part": Component, "depth": int}
+    assert annotations("gallery.checking.Untyped") == {"absent": Any, "depth": Any}
+    part = Component("gallery.stages.Mlp", {"width": 1})
+    assert build(Component("gallery.checking.Typed", {"part": part})).part is part
+
+
+def test_reexports_are_followed() -> None:
+    assert import_class("gallery.ShardData") is import_class("gallery.shards.ShardData")
+
+
+def test_torch_arguments() -> None:
+    import torch
+
+    for name in ("AdamW", "Muon", "SGD"):
+        real = inspect.signature(getattr(torch.optim, name)).parameters
+        found = parameters(f"torch.optim.{name}")
+        assert list(found) == list(real)
+        assert all(found[name].default == real[name].default for name in real)
+    assert annotations("torch.optim.AdamW")["lr"] is float  # float | Tensor, of which YAML holds the float
+    assert annotations("torch.optim.AdamW")["betas"] == tuple[float, float]
+    assert annotations("torch.optim.Muon")["adjust_lr_fn"] == Optional[str]  # noqa: UP045
+    assert {"in_features", "bias"} <= set(parameters("torch.nn.Linear"))
+
+
+def test_a_module_is_found_without_importing_its_package() -> None:
+    program = """
+import sys
+from pocketdit.config.importing import require_module
+for name in ("torch.optim.AdamW", "torch.nn.modules.linear.Linear", "torchvision.transforms.Resize"):
+    require_module(name)
+assert not {"torch", "lightning", "torchvision", "numpy"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+MODULES = [
+    ("torch.optin.AdamW", "no module 'torch.optin'; did you mean 'torch.optim.AdamW'?"),
+    ("galery.shards.ShardData", "no module 'galery'; did you mean 'gallery.shards.ShardData'?"),
+    ("gallery.shard.ShardData", "no module 'gallery.shard'; did you mean 'gallery.shards.ShardData'?"),
+    ("gallery.shards.ShardData.x", "gallery.shards is a module, not a package: it has no 'ShardData'"),
+    ("ShardData", "'ShardData' is not of the form 'package.module.Class'"),
+    ("gallery/shards.py", "'gallery/shards.py' is not of the form 'package.module.Class'"),
+]
+CLASSES = [
+    ("gallery.shards.SharData", "gallery.shards has no class 'SharData'; did you mean 'ShardData'?"),
+    ("torch.optim.adamw", "torch.optim has no class 'adamw'; did you mean 'AdamW'?"),
+    ("gallery.shards.Order", "gallery.shards has no class 'Order'"),
+]
+
+
+@pytest.mark.parametrize(("class_path", "message"), MODULES)
+def test_wrong_module_names_the_nearest(class_path: str, message: str) -> None:
+    for check in (require_module, import_class):
+        with pytest.raises(ConfigError) as caught:
+            check(class_path)
+        assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("class_path", "message"), CLASSES)
+def test_wrong_class_names_the_nearest(class_path: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        import_class(class_path)
+    assert str(caught.value) == message
+
+
+def test_syntax_error_tells_file_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "unreadable.py").write_text("x = 1\nclass Net\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"unreadable\.py:2: "):
+        import_class("unreadable.Net")
