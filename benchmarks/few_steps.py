@@ -99,7 +99,8 @@ def draw_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, pat
     from pocketdit.artifacts.network import load_network
     from pocketdit.artifacts.run_folder import find, load_experiment
     from pocketdit.running.assemble import build_encoders
-    from pocketdit.running.grids import grid, to_uint8
+    from pocketdit.images import to_uint8
+    from pocketdit.running.grids import image_grid
     from pocketdit.sampling import sample
 
     prompts = load_experiment(find(runs, entries[0].runs[0])).sampling.prompts
@@ -116,7 +117,7 @@ def draw_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, pat
         for entry, network, encoders, how in loaded:
             rows.append(to_uint8(sample(network, encoders, prompts, width, how)))
             labels.append(f"{width:g}x {entry.label}")
-    picture = grid(rows, labels, prompts)
+    picture = image_grid(rows, labels, prompts)
     write_atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
 
 

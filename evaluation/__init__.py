@@ -1,1 +1,1 @@
-"""Evaluation: subjects, prompt sets, metrics, judges and reports."""
+"""Evaluation of text-to-image models: subjects, prompt sets, metrics, judges and reports."""

@@ -1,10 +1,11 @@
-"""What metrics and judges are given, and what they return.
+"""The interfaces between prompt sets, subjects, metrics and judges.
 
-A metric is one class: an ``ImageSet`` in, named ``Score``s out. Images and prompts meet by the prompt's id, never by
-position. Judges (detectors, colour readers, question answerers, encoders) are what a metric asks; each says which it
-is, and a metric judged by another than the published one never carries the benchmark's bare name.
+A metric is a class that turns an ``ImageSet`` into named ``Score``s. Images are matched to prompts by the prompt's id,
+never by position. Judges (detectors, color readers, question answerers, encoders) are what a metric asks about an
+image. Each judge identifies itself with a ``Backend``, and a score from any judge other than the published one never
+carries the benchmark's bare name.
 
-Pictures are RGB uint8 (H, W, 3); boxes are (left, top, right, bottom) in pixels, y down.
+Images are RGB uint8 arrays (H, W, 3). Boxes are (left, top, right, bottom) in pixels, with y pointing down.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +21,19 @@ from pocketdit.errors import UserError
 
 ImageArray = NDArray[np.uint8]
 
-# The ten color names of GenEval, among which a ``ColorReader`` chooses.
+# The colors of GenEval, from which a ``ColorReader`` chooses.
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """``id`` is unique in its set and a plain file name. ``metadata`` is what the benchmark's own file says of it."""
+    """A prompt of a benchmark.
+
+    Attributes:
+        id: Unique within the prompt set, and usable as a file name.
+        text: What the model is asked to draw.
+        metadata: Everything else that the benchmark's file states about the prompt.
+    """
 
     id: str
     text: str
@@ -35,7 +42,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of one benchmark. ``images_each``: pictures that its protocol asks for per prompt."""
+    """The prompts of one benchmark.
+
+    Attributes:
+        name: Name of the prompt set in results.
+        prompts: The prompts, in the order of the benchmark's file.
+        images_each: Images per prompt that the benchmark's protocol asks for.
+    """
 
     name: str
     prompts: tuple[Prompt, ...]
@@ -44,10 +57,13 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures of a prompt set. ``images``: files by prompt id, in the order of their seeds.
+    """The images of a prompt set.
 
-    ``provenance``: how they were made (run or pipeline, weights' hash, width, steps, guidance, seed, dtype); ready
-    for JSON.
+    Attributes:
+        prompts: The prompt set.
+        images: Image files by prompt id, in the order of their seeds.
+        provenance: How the images were made (run or pipeline, hash of the weights, width, steps, guidance, seed,
+            dtype), serializable as JSON.
     """
 
     prompts: PromptSet
@@ -56,19 +72,29 @@ class ImageSet:
 
 
 def open_image(path: Path) -> ImageArray:
-    """A picture file as RGB; raises ``UserError`` naming a file that is missing or does not decode."""
+    """Read an image file as RGB.
+
+    Raises:
+        UserError: The file is missing or cannot be decoded.
+    """
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such picture; run the evaluation again to make it") from error
+        raise UserError(f"{path}: no such image; run the evaluation again to create it") from error
     except (OSError, SyntaxError) as error:
-        raise UserError(f"{path}: does not decode ({error}); delete it and run the evaluation again") from error
+        raise UserError(f"{path}: cannot be decoded ({error}); delete it and run the evaluation again") from error
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Which judge gave a score. ``published_for``: benchmarks whose published protocol has this very judge."""
+    """Identity of a judge.
+
+    Attributes:
+        name: Name of the judge in results.
+        version: Versions and hashes that determine its answers.
+        published_for: Benchmarks whose published protocol uses exactly this judge.
+    """
 
     name: str
     version: str
@@ -77,11 +103,14 @@ class Backend:
 
 @dataclass(frozen=True)
 class Score:
-    """A number, how many pictures it rests on, and its parts.
+    """A number with the parts that it is computed from.
 
-    ``by_prompt``: the prompts' own values, of which ``value`` is the mean unless the metric says otherwise; empty
-    where the number belongs to the set as a whole (a Fréchet distance). Confidence intervals and paired comparisons
-    are computed from it.
+    Attributes:
+        value: The score.
+        samples: Number of images behind the score.
+        by_prompt: Values of the individual prompts, whose mean is ``value`` unless the metric documents otherwise.
+            Confidence intervals and paired comparisons are computed from them. Empty where the score belongs to the
+            set as a whole, such as a Fréchet distance.
     """
 
     value: float
@@ -91,11 +120,15 @@ class Score:
 
 @dataclass(frozen=True)
 class Result:
-    """What a metric found. ``scores`` has "overall" (where the benchmark has one) and the categories.
+    """The result of a metric on an image set.
 
-    ``metric``: the benchmark's name, with the backend's in brackets where it is not the published judge
-    (``result_name``). ``higher_is_better`` is of "overall". ``protocol``: everything needed to reproduce the numbers
-    besides the pictures (prompt set, backend and version, constants); ready for JSON.
+    Attributes:
+        metric: Name of the benchmark, followed by the judges in parentheses where they are not the published ones
+            (see ``result_name``).
+        scores: "overall", where the benchmark defines it, and the categories.
+        protocol: Everything besides the images that is needed to reproduce the scores (prompt set, backends,
+            constants), serializable as JSON.
+        higher_is_better: Direction of the "overall" score.
     """
 
     metric: str
@@ -105,22 +138,41 @@ class Result:
 
 
 def result_name(benchmark: str, *backends: Backend) -> str:
-    """ "geneval", or "geneval (scene-rules)" where a judge is not the one that the benchmark publishes."""
+    """Return "geneval", or "geneval (scene-rules)" if a judge is not the one that the benchmark publishes."""
     others = dict.fromkeys(backend.name for backend in backends if benchmark not in backend.published_for)
     return f"{benchmark} ({', '.join(others)})" if others else benchmark
 
 
 class Metric(Protocol):
-    """``prompts``: name of the prompt set that it scores, as the evaluation's YAML calls it."""
+    """Scores the images of a prompt set.
+
+    The evaluation's YAML names the prompt set in the metric's ``init_args.prompts``.
+
+    Attributes:
+        prompts: Key of the prompt set under ``prompts`` in the YAML.
+    """
 
     prompts: str
 
     def score(self, images: ImageSet) -> Result: ...
 
 
+class ImageFreeMetric(Protocol):
+    """Measures something that needs no images, such as a validation loss. It has no argument ``prompts``."""
+
+    def measure(self) -> Result: ...
+
+
 @dataclass(frozen=True)
 class Detection:
-    """An object found: its class by name, a score in [0, 1], its box, and its mask (H, W) where the judge has one."""
+    """A detected object.
+
+    Attributes:
+        label: Name of its class.
+        score: Confidence in [0, 1].
+        box: (left, top, right, bottom) in pixels.
+        mask: Boolean mask (H, W), where the detector provides one.
+    """
 
     label: str
     score: float
@@ -129,47 +181,47 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Finds objects of the classes it knows; no threshold applied yet."""
+    """Detects the objects of the classes it knows, without applying a score threshold."""
 
     backend: Backend
 
-    def detect(self, picture: ImageArray) -> list[Detection]: ...
+    def detect(self, image: ImageArray) -> list[Detection]: ...
 
 
 class ColorReader(Protocol):
-    """Names the colour of each detection."""
+    """Names the color of each detection, one of ``COLORS``."""
 
     backend: Backend
 
-    def colors(self, picture: ImageArray, detections: Sequence[Detection]) -> list[str]: ...
+    def colors(self, image: ImageArray, detections: Sequence[Detection]) -> list[str]: ...
 
 
 class QuestionAnswerer(Protocol):
-    """Answers questions about a picture: in lower-case words, or by the probability that the answer is yes."""
+    """Answers questions about an image, in lower-case words or as the probability that the answer is yes."""
 
     backend: Backend
 
-    def answers(self, picture: ImageArray, questions: Sequence[str]) -> list[str]: ...
+    def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]: ...
 
-    def yes_probabilities(self, picture: ImageArray, questions: Sequence[str]) -> list[float]: ...
+    def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]: ...
 
 
 class ImageEncoder(Protocol):
-    """Pictures of any sizes to features (N, D), float32."""
+    """Encodes images of any size as float32 features (N, D)."""
 
     backend: Backend
 
-    def encode_images(self, pictures: Sequence[ImageArray]) -> NDArray[np.float32]: ...
+    def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]: ...
 
 
 class ImageTextEncoder(ImageEncoder, Protocol):
-    """An ``ImageEncoder`` that puts texts into the same space; both kinds of feature have norm 1."""
+    """An ``ImageEncoder`` that also maps texts into the same space. All features have norm 1."""
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
 
 
-class NounChunks(Protocol):
-    """Finds the noun chunks of a text, in order, as they are written there."""
+class NounChunker(Protocol):
+    """Finds the noun chunks of a text, in order and exactly as they are written."""
 
     backend: Backend
 

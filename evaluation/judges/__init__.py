@@ -1,0 +1,1 @@
+"""Judges: the networks and rules that metrics ask about images and texts."""

@@ -1,4 +1,4 @@
-"""BLIP answers questions about images."""
+"""BLIP answers questions about images (Li et al. 2022, arXiv 2201.12086)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,90 +7,117 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from evaluation.assets import Asset
 from evaluation.contract import ImageArray
-from evaluation.judges.transformers_folder import backend_of, config_of, load_model, ones
+from evaluation.judges.transformers_folder import folder_backend, load_config, load_model
 from pocketdit.encoders.checkpoints import explain_load_errors
+
+_HUB = "https://huggingface.co/Salesforce/blip-vqa-capfilt-large/resolve/main"
+_DESCRIPTION = "BLIP for visual questions"
+_MAX_QUESTION_TOKENS = 35
 
 
 class BlipAnswerer:
-    """BLIP for visual questions (Li et al. 2022, arXiv 2201.12086), such as Salesforce/blip-vqa-capfilt-large.
+    """BLIP for visual questions, such as Salesforce/blip-vqa-capfilt-large, run by transformers.
 
-    ``path``: a folder in transformers' form, weights in safetensors. ``name``: what results call it; the folder's
-    name where None.
+    Questions are encoded as in BLIP's own code, not as in transformers' example: they begin with [ENC] instead of
+    [CLS] and are truncated to 35 tokens. Images are resized to the size that the folder's processor states (384x384;
+    BLIP's own code, and thus T2I-CompBench, uses 480x480), ignoring their aspect ratio. It is not the judge that
+    DPG-Bench publishes (see ``mplug``), so results carry the model's name.
 
-    Questions are read as by BLIP's own code, not as by transformers' example: they begin with [ENC] instead of [CLS],
-    and are cut at 35 tokens. Pictures are squashed to the size that the folder's processor says (384x384; BLIP's own
-    code, and T2I-CompBench with it, goes to 480x480).
+    Args:
+        path: Folder in transformers' format, with weights in safetensors.
+        name: Name of the judge in results; None uses the folder's name.
+        device: Device to run on.
 
     Raises:
-        UserError: the folder is missing, incomplete, or holds another model.
+        UserError: The folder is missing or incomplete, or contains another model.
     """
+
+    assets = tuple(
+        Asset("path", name, f"{_HUB}/{name}", "", size)
+        for name, size in (
+            ("config.json", 5_000),
+            ("preprocessor_config.json", 500),
+            ("tokenizer_config.json", 600),
+            ("tokenizer.json", 711_000),
+            ("vocab.txt", 232_000),
+            ("special_tokens_map.json", 200),
+            ("model.safetensors", 1_540_000_000),
+        )
+    )
 
     def __init__(self, path: Path, name: str | None = None, device: str = "cpu") -> None:
         from transformers import BertTokenizer, BlipForQuestionAnswering, BlipImageProcessorPil
 
-        what = "BLIP for visual questions"
-        config = config_of(path, what, "blip")
-        self.model = load_model(BlipForQuestionAnswering, path, what, "float32", device)
-        with explain_load_errors(f"the processor of {what}", str(path)):
+        config = load_config(path, _DESCRIPTION, "blip")
+        self.model = load_model(BlipForQuestionAnswering, path, _DESCRIPTION, "float32", device)
+        with explain_load_errors(f"the processor of {_DESCRIPTION}", str(path)):
             self.tokenizer = BertTokenizer.from_pretrained(str(path), local_files_only=True)
-            self.pictures = BlipImageProcessorPil.from_pretrained(str(path), local_files_only=True)
-        self.text = config.text_config
+            self.image_processor = BlipImageProcessorPil.from_pretrained(str(path), local_files_only=True)
+        self.text_config = config.text_config
         self.device = torch.device(device)
-        self.backend = backend_of(path, name)
+        self.backend = folder_backend(path, name)
 
-    def answers(self, picture: ImageArray, questions: Sequence[str]) -> list[str]:
-        """The answer to each question, by beam search as in BLIP's own code: 3 beams, 1 to 10 tokens."""
-        written = [
+    def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
+        """Return the answer to each question by beam search as in BLIP's own code: 3 beams, 1 to 10 tokens."""
+        answers = [
             self.model.text_decoder.generate(
                 input_ids=self._start(),
                 encoder_hidden_states=states,
-                encoder_attention_mask=ones(states),
+                encoder_attention_mask=_ones(states),
                 num_beams=3,
                 min_length=1,
                 max_length=10,
                 do_sample=False,
-                eos_token_id=self.text.sep_token_id,
-                pad_token_id=self.text.pad_token_id,
+                eos_token_id=self.text_config.sep_token_id,
+                pad_token_id=self.text_config.pad_token_id,
             )[0]
-            for states in self._read(picture, questions)
+            for states in self._encode(image, questions)
         ]
-        return [self.tokenizer.decode(tokens, skip_special_tokens=True).strip().lower() for tokens in written]
+        return [self.tokenizer.decode(tokens, skip_special_tokens=True).strip().lower() for tokens in answers]
 
     @torch.inference_mode()
-    def yes_probabilities(self, picture: ImageArray, questions: Sequence[str]) -> list[float]:
-        """p(yes) / (p(yes) + p(no)) of each answer's first token, which is what T2I-CompBench rates by; not rounded."""
-        words = self.tokenizer.convert_tokens_to_ids(["yes", "no"])
+    def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]:
+        """Return p(yes) / (p(yes) + p(no)) for each answer's first token, unrounded, as T2I-CompBench uses it."""
+        yes_and_no = self.tokenizer.convert_tokens_to_ids(["yes", "no"])
         return [
             float(
                 self.model.text_decoder(
-                    input_ids=self._start(), encoder_hidden_states=states, encoder_attention_mask=ones(states)
+                    input_ids=self._start(), encoder_hidden_states=states, encoder_attention_mask=_ones(states)
                 )
-                .logits[0, -1, words]
+                .logits[0, -1, yes_and_no]
                 .softmax(dim=-1)[0]
             )
-            for states in self._read(picture, questions)
+            for states in self._encode(image, questions)
         ]
 
     def _start(self) -> Tensor:
-        return torch.tensor([[self.text.bos_token_id]], device=self.device)
+        return torch.tensor([[self.text_config.bos_token_id]], device=self.device)
 
     @torch.inference_mode()
-    def _read(self, picture: ImageArray, questions: Sequence[str]) -> list[Tensor]:
-        """The states (1, T, D) of each question after it has seen the picture. One at a time, so without padding."""
-        pixels = self.pictures(Image.fromarray(picture), return_tensors="pt").pixel_values.to(self.device)
-        seen = self.model.vision_model(pixel_values=pixels).last_hidden_state
-        found = []
+    def _encode(self, image: ImageArray, questions: Sequence[str]) -> list[Tensor]:
+        """Return the states (1, T, D) of each question, attending to the image. One at a time avoids padding."""
+        pixels = self.image_processor(Image.fromarray(image), return_tensors="pt").pixel_values.to(self.device)
+        image_states = self.model.vision_model(pixel_values=pixels).last_hidden_state
+        states = []
         for question in questions:
-            tokens = self.tokenizer(question, truncation=True, max_length=35, return_tensors="pt").input_ids
-            # transformers' tokenizer lacks BLIP's two marks: [DEC], which begins answers, and [ENC] after it.
-            tokens[:, 0] = self.text.bos_token_id + 1
+            tokens = self.tokenizer(
+                question, truncation=True, max_length=_MAX_QUESTION_TOKENS, return_tensors="pt"
+            ).input_ids
+            # transformers' tokenizer lacks BLIP's special tokens [DEC], which begins answers, and [ENC] after it.
+            tokens[:, 0] = self.text_config.bos_token_id + 1
             tokens = tokens.to(self.device)
-            states = self.model.text_encoder(
+            output = self.model.text_encoder(
                 input_ids=tokens,
                 attention_mask=torch.ones_like(tokens),
-                encoder_hidden_states=seen,
-                encoder_attention_mask=ones(seen),
+                encoder_hidden_states=image_states,
+                encoder_attention_mask=_ones(image_states),
             )
-            found.append(states.last_hidden_state)
-        return found
+            states.append(output.last_hidden_state)
+        return states
+
+
+def _ones(states: Tensor) -> Tensor:
+    """Return an attention mask (B, T) for states (B, T, D) without padding."""
+    return torch.ones(states.shape[:2], dtype=torch.long, device=states.device)

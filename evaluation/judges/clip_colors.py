@@ -1,4 +1,4 @@
-"""The colour reader of GenEval: CLIP compares a cut-out object with the names of ten colours."""
+"""The color reader of GenEval: CLIP compares a cropped object with the names of ten colors."""
 
 import pickle
 from collections.abc import Collection, Sequence
@@ -14,36 +14,43 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from evaluation.assets import Asset
 from evaluation.contract import COLORS, Backend, Detection, ImageArray
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
 
 TEMPLATES = ("a photo of a {color} {label}", "a photo of a {color}-colored {label}", "a photo of a {color} object")
 
-_GREY = 153  # "#999"
+_GRAY = 153  # "#999"
 _BATCH = 16
 _ARCHITECTURE = "ViT-L-14-quickgelu"
-# sha256 of OpenAI's ViT-L-14.pt, which is part of its address.
-_OPENAI = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
+# SHA-256 of OpenAI's ViT-L-14.pt, which is part of its URL.
+_OPENAI_SHA256 = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
+_OPENAI_URL = f"https://openaipublic.azureedge.net/clip/models/{_OPENAI_SHA256}/ViT-L-14.pt"
 _SOURCE = (
-    f"get https://openaipublic.azureedge.net/clip/models/{_OPENAI}/ViT-L-14.pt "
-    "or open_clip_model.safetensors of timm/vit_large_patch14_clip_224.openai on the Hugging Face hub"
+    f"get {_OPENAI_URL} or open_clip_model.safetensors of timm/vit_large_patch14_clip_224.openai "
+    "on the Hugging Face hub"
 )
 
 
 class ClipColorReader:
-    """Names one of ten colours for each detection, by open_clip (Ilharco et al. 2021).
+    """Assigns one of ten colors to each detection with open_clip (Ilharco et al. 2021).
 
-    ``weights``: OpenAI's ViT-L-14.pt, the published judge, recognised by its sha256; or another file of open_clip's,
-    safetensors or a pickle of tensors alone. ``architecture``: a plain CLIP's name in open_clip. OpenAI's weights were
-    trained with QuickGELU, and "ViT-L-14" would run them with GELU.
+    Computes in float32. The benchmark's script lets CUDA round to float16, so near ties may be decided differently.
 
-    Arithmetic is float32; the benchmark's script lets CUDA round to float16, so that near ties may fall otherwise.
+    Args:
+        weights: OpenAI's ViT-L-14.pt, which is the published judge and recognized by its SHA-256; or another weights
+            file for open_clip (safetensors, or a pickle that contains only tensors).
+        device: Device to run on.
+        architecture: Name of a plain CLIP in open_clip. OpenAI's weights were trained with QuickGELU; "ViT-L-14"
+            would run them with GELU.
 
     Raises:
-        UserError: the weights are missing, of another architecture, or hold more than tensors; or open_clip does not
-            know the architecture.
+        UserError: The weights are missing, belong to another architecture or contain more than tensors, or open_clip
+            does not know the architecture.
     """
+
+    assets = (Asset("weights", "", _OPENAI_URL, _OPENAI_SHA256, 933_000_000),)
 
     def __init__(self, weights: Path, device: str = "cpu", architecture: str = _ARCHITECTURE) -> None:
         import open_clip
@@ -51,48 +58,48 @@ class ClipColorReader:
         weights = Path(weights)
         config = open_clip.get_model_config(architecture)
         if config is None or set(config) - {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}:
-            raise UserError(f"open_clip has no plain CLIP called {architecture}; GenEval's is {_ARCHITECTURE}")
+            raise UserError(f"architecture {architecture}: not a plain CLIP of open_clip; GenEval's is {_ARCHITECTURE}")
         digest = _digest(weights)
         model = open_clip.CLIP(**config)
         _load(model, weights, digest)
-        # Shorter side to the model's by PIL's bicubic, centre crop, CLIP's mean and standard deviation.
+        # Shorter side to the model's input size by PIL's bicubic, center crop, CLIP's mean and standard deviation.
         self._transform = open_clip.image_transform(model.visual.image_size, is_train=False)
         self.device = torch.device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
         self._tokenizer = open_clip.get_tokenizer(architecture)
-        self._prototypes = lru_cache(maxsize=None)(self._read_prototypes)
-        known = digest == _OPENAI and architecture == _ARCHITECTURE
+        self._prototypes = lru_cache(maxsize=None)(self._encode_prototypes)
+        published = digest == _OPENAI_SHA256 and architecture == _ARCHITECTURE
         self.backend = Backend(
-            f"clip {architecture} ({'openai' if known else 'unknown weights'})",
+            f"clip {architecture} ({'openai' if published else 'unknown weights'})",
             f"sha256 {digest[:16]}, open_clip {version('open_clip_torch')}",
-            ("geneval",) if known else (),
+            ("geneval",) if published else (),
         )
 
-    def colors(self, picture: ImageArray, detections: Sequence[Detection]) -> list[str]:
-        """One of ``COLORS`` for each detection."""
+    def colors(self, image: ImageArray, detections: Sequence[Detection]) -> list[str]:
+        """Return one of ``COLORS`` for each detection."""
         names: list[str] = []
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             for start in range(0, len(detections), _BATCH):
                 batch = detections[start : start + _BATCH]
-                pixels = torch.stack([self._transform(cut_out(picture, detection)) for detection in batch])
+                pixels = torch.stack([self._transform(crop(image, detection)) for detection in batch])
                 features = normalize(self.model.encode_image(pixels.to(self.device)), dim=-1)
                 for feature, detection in zip(features, batch, strict=True):
                     names.append(COLORS[int((self._prototypes(detection.label) @ feature).argmax())])
         return names
 
-    def _read_prototypes(self, label: str) -> Tensor:
-        """Features (10, D) of the colours of a ``label``: mean of the templates' directions, norm 1."""
+    def _encode_prototypes(self, label: str) -> Tensor:
+        """Return features (10, D) of norm 1 for the colors of a ``label``: the mean direction of the templates."""
         texts = [template.format(color=color, label=label) for color in COLORS for template in TEMPLATES]
         features = normalize(self.model.encode_text(self._tokenizer(texts).to(self.device)), dim=-1)
         return normalize(features.unflatten(0, (len(COLORS), len(TEMPLATES))).mean(dim=1), dim=-1)
 
 
-def cut_out(picture: ImageArray, detection: Detection) -> Image.Image:
-    """The detection's box of the picture, grey outside of the mask where it has one."""
+def crop(image: ImageArray, detection: Detection) -> Image.Image:
+    """Crop the image to the detection's box. Pixels outside the mask, if there is one, turn gray."""
     if detection.mask is not None:
-        picture = np.where(detection.mask[..., None], picture, np.uint8(_GREY))
+        image = np.where(detection.mask[..., None], image, np.uint8(_GRAY))
     left, top, right, bottom = map(round, detection.box)
-    return Image.fromarray(picture).crop((left, top, right, bottom))
+    return Image.fromarray(image).crop((left, top, right, bottom))
 
 
 def _digest(path: Path) -> str:
@@ -106,8 +113,8 @@ def _load(model: Any, path: Path, digest: str) -> None:
     import open_clip
 
     try:
-        if digest == _OPENAI:
-            model.load_state_dict(_archived_weights(path, model.state_dict().keys()))
+        if digest == _OPENAI_SHA256:
+            model.load_state_dict(_torchscript_weights(path, model.state_dict().keys()))
         else:
             open_clip.load_checkpoint(model, str(path), weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
@@ -115,7 +122,7 @@ def _load(model: Any, path: Path, digest: str) -> None:
         raise UserError(f"{path}: not plain weights of this CLIP ({reason}); {_SOURCE}") from error
 
 
-def _archived_weights(path: Path, names: Collection[str]) -> dict[str, Tensor]:
-    """The weights of OpenAI's TorchScript archive: a program, which is why only the very file is opened."""
+def _torchscript_weights(path: Path, names: Collection[str]) -> dict[str, Tensor]:
+    """Read OpenAI's TorchScript archive. It is a program, so only the file with the known digest is opened."""
     state = torch.jit.load(path, map_location="cpu").state_dict()
     return {name: tensor for name, tensor in state.items() if name in names}

@@ -1,9 +1,9 @@
 """DINOv2 (Oquab et al. 2023, arXiv 2304.07193) as the feature network of DINO-FID, as dgm-eval runs it.
 
-dgm-eval (Stein et al. 2023, arXiv 2306.04675; layer6ai-labs/dgm-eval) squashes a picture to 224x224 and takes the
-class token after the last norm. The weights were trained at 518x518: their position embedding (37x37) is interpolated
-to 16x16 here as facebookresearch/dinov2 does, bicubic, without antialias, by the scale (16 + 0.1) / 37. timm's own way
-(antialias, no 0.1) and transformers' (no 0.1) give other features.
+dgm-eval (Stein et al. 2023, arXiv 2306.04675; layer6ai-labs/dgm-eval) resizes an image to 224x224, ignoring its aspect
+ratio, and uses the class token after the last norm. The weights were trained at 518x518. Their position embedding
+(37x37) is interpolated to 16x16 as in facebookresearch/dinov2: bicubic, without antialias, with the scale
+(16 + 0.1) / 37. timm's interpolation (antialias, no 0.1) and transformers' (no 0.1) yield different features.
 """
 
 import math
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from evaluation.assets import Asset
 from evaluation.contract import Backend, ImageArray
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
@@ -26,8 +27,9 @@ PUBLISHED = "vit_large_patch14_dinov2"
 SIDE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-_OFFSET = 0.1  # of facebookresearch/dinov2, there against rounding, but it moves every sample
+_OFFSET = 0.1  # in facebookresearch/dinov2 as a guard against rounding, but it shifts every sampling position
 _BATCH = 32
+_HUB_FILE = "https://huggingface.co/timm/vit_large_patch14_dinov2.lvd142m/resolve/main/model.safetensors"
 _SOURCE = (
     "get model.safetensors of timm/vit_large_patch14_dinov2.lvd142m on the Hugging Face hub, "
     "or dinov2_vitl14_pretrain.pth of facebookresearch/dinov2"
@@ -35,20 +37,25 @@ _SOURCE = (
 
 
 class DinoV2:
-    """Class tokens (1024 for ViT-L/14), float32, by timm.
+    """Class tokens (1024 dimensions for ViT-L/14) in float32, computed with timm.
 
-    ``weights``: a file, safetensors or a pickle of tensors alone, with timm's names or facebookresearch/dinov2's; None
-    takes timm's from the Hugging Face hub or its cache. ``model``: a DINOv2 without registers that timm knows; the
-    published network of DINO-FID is the default. ``clean_resize``: bicubic by PIL in float32, as clean-fid and
-    dgm-eval's ``--clean_resize``; False rounds to uint8 after it, as dgm-eval does without that option (its README's
-    check value among them).
+    The backend's version states the weights' hash and the resizing, both of which determine the features.
 
-    The backend's version names the weights' hash and the resizing, which decide the features.
+    Args:
+        weights: File with timm's or facebookresearch/dinov2's names (safetensors, or a pickle that contains only
+            tensors). None uses timm's weights from the Hugging Face hub or its cache.
+        model: A DINOv2 without registers that timm knows. The default is the published network of DINO-FID.
+        device: Device to run on.
+        clean_resize: True resizes in float32 with PIL's bicubic filter, as clean-fid and dgm-eval's
+            ``--clean_resize`` do. False also rounds to uint8, as dgm-eval does without that option (including for
+            the reference value in its README).
 
     Raises:
-        UserError: the weights are missing, of another architecture, or hold more than tensors; or timm does not know
-            the model.
+        UserError: The weights are missing, belong to another architecture or contain more than tensors, or timm does
+            not know the model.
     """
+
+    assets = (Asset("weights", "", _HUB_FILE, "", 1_220_000_000, model=PUBLISHED),)
 
     def __init__(
         self, weights: Path | None = None, model: str = PUBLISHED, device: str = "cpu", clean_resize: bool = True
@@ -57,7 +64,7 @@ class DinoV2:
         from cleanfid.resize import make_resizer
 
         if not timm.is_model(model):
-            raise UserError(f"timm has no model {model}; DINO-FID's is {PUBLISHED}")
+            raise UserError(f"model {model}: not a model of timm; DINO-FID's is {PUBLISHED}")
         state, version = _hub_state(model) if weights is None else _file_state(Path(weights))
         network = timm.create_model(model, pretrained=False, num_classes=0, img_size=SIDE)
         _load(network, state, f"{weights or model}")
@@ -71,31 +78,34 @@ class DinoV2:
             ("dino-fid",) if architecture == PUBLISHED else (),
         )
 
-    def pixels(self, pictures: Sequence[ImageArray]) -> Tensor:
-        """N pictures (H, W, 3) -> what the network sees, (N, 3, 224, 224), float32."""
-        resized = np.stack([self._resize(picture) for picture in pictures]).astype(np.float32)
-        normal = (torch.from_numpy(resized) / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
-        return normal.permute(0, 3, 1, 2).contiguous()
+    def preprocess(self, images: Sequence[ImageArray]) -> Tensor:
+        """Resize and normalize N images (H, W, 3) to the network's input (N, 3, 224, 224), float32."""
+        resized = np.stack([self._resize(image) for image in images]).astype(np.float32)
+        normalized = (torch.from_numpy(resized) / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+        return normalized.permute(0, 3, 1, 2).contiguous()
 
-    def encode_images(self, pictures: Sequence[ImageArray]) -> NDArray[np.float32]:
-        """N pictures (H, W, 3) of any sizes -> (N, D)."""
+    def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
+        """Encode N images (H, W, 3) of any size as features (N, D)."""
         parts = [np.empty((0, self.model.num_features), np.float32)]
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            for i in range(0, len(pictures), _BATCH):
-                tokens = self.model.forward_features(self.pixels(pictures[i : i + _BATCH]).to(self.device))
+            for i in range(0, len(images), _BATCH):
+                tokens = self.model.forward_features(self.preprocess(images[i : i + _BATCH]).to(self.device))
                 parts.append(tokens[:, 0].float().cpu().numpy())
         return np.concatenate(parts)
 
 
-def interpolated_positions(embedding: Tensor, side: int) -> Tensor:
-    """A position embedding (1, 1 + S * S, D), the class token's first, as one (1, 1 + side * side, D).
+def interpolate_positions(embedding: Tensor, side: int) -> Tensor:
+    """Interpolate a position embedding (1, 1 + S * S, D) to (1, 1 + side * side, D). The class token comes first.
 
-    The published interpolation (facebookresearch/dinov2, ``interpolate_pos_encoding``); nothing where S is ``side``.
-    ``ValueError`` where the embedding is of no square grid and one class token.
+    This is the published interpolation (facebookresearch/dinov2, ``interpolate_pos_encoding``). If S equals ``side``,
+    the embedding is returned unchanged.
+
+    Raises:
+        ValueError: The embedding does not consist of a class token and a square grid.
     """
     old = math.isqrt(embedding.shape[1] - 1)
     if old * old != embedding.shape[1] - 1:
-        raise ValueError(f"{embedding.shape[1]} positions are not those of a square and a class token")
+        raise ValueError(f"{embedding.shape[1]} positions are not a class token and a square grid")
     if old == side:
         return embedding
     grid = embedding[:, 1:].float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
@@ -105,16 +115,18 @@ def interpolated_positions(embedding: Tensor, side: int) -> Tensor:
 
 
 def _hub_state(model: str) -> tuple[Mapping[str, Tensor], str]:
+    """Return timm's weights and their version."""
     import timm
 
     try:
         network: Any = timm.create_model(model, pretrained=True, num_classes=0)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{model}: timm cannot load its weights ({_first_line(error)}); {_SOURCE}") from error
+        raise UserError(f"{model}: timm cannot load its weights ({_first_lines(error)}); {_SOURCE}") from error
     return network.state_dict(), f"timm {network.pretrained_cfg.get('tag', '')}".strip()
 
 
 def _file_state(path: Path) -> tuple[Mapping[str, Tensor], str]:
+    """Return the weights in a file and their version."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -127,7 +139,7 @@ def _file_state(path: Path) -> tuple[Mapping[str, Tensor], str]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {_SOURCE}") from error
     except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise UserError(f"{path}: not plain weights ({_first_line(error)}); {_SOURCE}") from error
+        raise UserError(f"{path}: not plain weights ({_first_lines(error)}); {_SOURCE}") from error
     return state, f"sha256 {digest[:16]}"
 
 
@@ -137,14 +149,14 @@ def _load(network: Any, state: Mapping[str, Tensor], source: str) -> None:
     try:
         tensors = dict(state)
         if any("reg" in name.split(".")[0] for name in tensors):
-            raise ValueError("it has registers, whose positions are interpolated in another way")
-        positions = interpolated_positions(tensors.pop("pos_embed"), network.patch_embed.grid_size[0])
+            raise ValueError("it has registers, whose positions are interpolated differently")
+        positions = interpolate_positions(tensors.pop("pos_embed"), network.patch_embed.grid_size[0])
         network.load_state_dict(checkpoint_filter_fn(tensors, network) | {"pos_embed": positions})
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{source}: not the weights of this DINOv2 ({_first_line(error)}); {_SOURCE}") from error
+        raise UserError(f"{source}: not the weights of this DINOv2 ({_first_lines(error)}); {_SOURCE}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_lines(error: Exception) -> str:
+    # Two lines, because torch's list of missing or mismatched keys begins with a line that names none of them.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # torch's list of keys that are missing or of another shape begins with a line that says nothing of them.
     return " ".join(lines[:2])[:200].rstrip(" .:") or type(error).__name__

@@ -1,8 +1,8 @@
-"""The object detector of GenEval: Mask2Former on Swin-S, by way of transformers instead of mmdet.
+"""The object detector of GenEval: Mask2Former with Swin-S, run by transformers instead of mmdet.
 
-Preprocessing and postprocessing are those of mmdet 2.x, written anew: transformers' own processor takes other sizes.
+Preprocessing and postprocessing reimplement mmdet 2.x, because transformers' own processor resizes differently.
 
-Shapes: Q queries, K classes; h, w of the mask logits, a quarter of the padded picture's sides.
+Shapes: Q queries, K classes; h, w of the mask logits, a quarter of the padded image's sides.
 """
 
 import pickle
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from evaluation.assets import Asset
 from evaluation.contract import Backend, Detection, ImageArray
-from evaluation.judges.mask2former_weights import WITHOUT_SOURCE, from_mmdet, swin_small_config
+from evaluation.judges.mask2former_weights import NOT_IN_MMDET, from_mmdet, swin_small_config
 from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
@@ -26,7 +27,7 @@ Size = tuple[int, int]  # height, width in pixels
 Box = tuple[float, float, float, float]
 Mask = NDArray[np.bool_]
 
-# COCO's 80 classes in its order, under the names that GenEval's prompts use; a detector's classes map by index.
+# COCO's 80 classes in its order, under the names that GenEval's prompts use. Detector classes map to them by index.
 OBJECTS = tuple(
     """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,
 bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,skis,
@@ -36,43 +37,57 @@ dining table,toilet,tv,laptop,computer mouse,tv remote,computer keyboard,cell ph
 refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush""".replace("\n", "").split(",")
 )
 
-# How the sha256 of mmdet's mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth begins.
-_ORIGINAL = "743b7d99"
+_MODEL = "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco"
+_FILE = f"{_MODEL}_20220504_001756-743b7d99.pth"
+_PUBLISHED_SHA256 = "743b7d99"  # the first digits, as the file name states them
+_SOURCE = f"get {_FILE} from mmdet's model zoo"
 
-_LONGEST, _SHORTEST = 1333, 800  # pixels of the resized picture's sides, at most
+_MAX_LONG_SIDE, _MAX_SHORT_SIDE = 1333, 800  # pixels of the resized image
 _MULTIPLE = 32
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of RGB in [0, 255]
-_INSTANCES = 100
+_MAX_INSTANCES = 100
 
 
 class Mask2FormerDetector:
-    """Finds the 80 classes of COCO, with boxes and masks; 100 detections a picture, most of them of low score.
+    """Detects the 80 classes of COCO with boxes and masks: 100 detections per image, most of them with low scores.
 
-    ``weights``: GenEval's own checkpoint, the .pth file from mmdet's model zoo; or a folder of a Mask2Former in
-    transformers' form, such as facebook/mask2former-swin-small-coco-instance, which was trained apart. Only the
-    first is the published judge, and is recognised by its sha256; ``backend`` says which one it is.
+    Args:
+        weights: GenEval's own checkpoint, the .pth file from mmdet's model zoo, which is the published judge and
+            recognized by its SHA-256; or a folder with a Mask2Former in transformers' format, such as
+            facebook/mask2former-swin-small-coco-instance, which was trained separately.
+        device: Device to run on.
 
     Raises:
-        UserError: the checkpoint is missing, incomplete, of another model, or holds more than weights.
+        UserError: The checkpoint is missing, incomplete, from another model, or contains more than weights.
     """
+
+    assets = (
+        Asset(
+            "weights",
+            "",
+            f"https://download.openmmlab.com/mmdetection/v2.0/mask2former/{_MODEL}/{_FILE}",
+            _PUBLISHED_SHA256,
+            280_000_000,
+        ),
+    )
 
     def __init__(self, weights: Path, device: str = "cpu") -> None:
         weights = Path(weights)
         if weights.is_dir():
-            model = _from_folder(weights)
+            model = _load_folder(weights)
             self.backend = Backend(f"mask2former ({weights.name}, other training)", _libraries())
         else:
-            self.backend = _backend(weights)
-            model = model_from_mmdet(weights, swin_small_config())
+            self.backend = _file_backend(weights)
+            model = load_mmdet(weights, swin_small_config())
         self.device = torch.device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
 
-    def detect(self, picture: ImageArray) -> list[Detection]:
-        """Detections by falling class probability, no threshold applied."""
-        pixels, resized = preprocess(picture)
+    def detect(self, image: ImageArray) -> list[Detection]:
+        """Return detections sorted by descending class probability, without applying a threshold."""
+        pixels, resized = preprocess(image)
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             output = self.model(pixel_values=pixels.to(self.device))
-            height, width = picture.shape[:2]
+            height, width = image.shape[:2]
             return instances(
                 output.class_queries_logits[0].float(),
                 output.masks_queries_logits[0].float(),
@@ -82,18 +97,22 @@ class Mask2FormerDetector:
             )
 
 
-def preprocess(picture: ImageArray) -> tuple[Tensor, Size]:
-    """A picture (H, W, 3) -> normalised (1, 3, H', W'), padded below and right by zeros, and the size without padding.
+def preprocess(image: ImageArray) -> tuple[Tensor, Size]:
+    """Resize, normalize and pad an image (H, W, 3) to (1, 3, H', W').
 
-    The ratio is kept, the sides within 1333 and 800. Resampling is OpenCV's INTER_LINEAR, which never averages over
-    more than the four nearest pixels, not even where it shrinks: torch's interpolate without antialias, rounded to
-    whole levels. (OpenCV reckons in fixed point, so that a level may differ by one.)
+    The aspect ratio is kept and the sides stay within 1333 and 800 pixels. Zeros pad the bottom and the right.
+    Resampling reproduces OpenCV's INTER_LINEAR, which interpolates between the four nearest pixels even when
+    shrinking: torch's interpolate without antialias, rounded to integers. (OpenCV computes in fixed point, so a value
+    may differ by one.)
+
+    Returns:
+        The pixels, and the size without padding.
     """
-    height, width = picture.shape[:2]
-    factor = min(_LONGEST / max(height, width), _SHORTEST / min(height, width))
+    height, width = image.shape[:2]
+    factor = min(_MAX_LONG_SIDE / max(height, width), _MAX_SHORT_SIDE / min(height, width))
     resized = int(height * factor + 0.5), int(width * factor + 0.5)
-    # In float32 the places of a large picture's pixels are off by enough to turn some levels.
-    pixels = torch.tensor(picture, dtype=torch.float64).permute(2, 0, 1)[None]
+    # In float32, the sampling positions in a large image are inexact enough to change some rounded values.
+    pixels = torch.tensor(image, dtype=torch.float64).permute(2, 0, 1)[None]
     pixels = interpolate(pixels, size=resized, mode="bilinear", align_corners=False, antialias=False).round().float()
     mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
     return pad((pixels - mean) / std, (0, -resized[1] % _MULTIPLE, 0, -resized[0] % _MULTIPLE)), resized
@@ -102,88 +121,93 @@ def preprocess(picture: ImageArray) -> tuple[Tensor, Size]:
 def instances(
     class_logits: Tensor, mask_logits: Tensor, padded: Size, resized: Size, original: Size
 ) -> list[Detection]:
-    """Logits (Q, K + 1), the last for "nothing", and (Q, h, w) -> the 100 likeliest pairs of query and class.
+    """Return the 100 most probable pairs of query and class.
 
-    The masks go bilinearly to the padded size, lose the padding, and go bilinearly to the picture's; a pixel belongs
-    to one where its logit is positive. Score: probability of the class, times the mean sigmoid inside the mask. Box:
-    the mask's extent, right and bottom exclusive; zeros, with score 0, where the mask is empty.
+    Masks are resized bilinearly to the padded size, cropped to the resized size, and resized bilinearly to the
+    original size; a pixel belongs to a mask if its logit is positive. The score is the class probability times the
+    mean sigmoid inside the mask. The box is the extent of the mask, with right and bottom exclusive; an empty mask
+    has a box of zeros and score 0.
+
+    Args:
+        class_logits: (Q, K + 1), the last for "no object".
+        mask_logits: (Q, h, w).
+        padded: Size of the network's input.
+        resized: Size of the input without padding.
+        original: Size of the image.
     """
     probabilities = class_logits.softmax(dim=-1)[:, :-1]
     classes = probabilities.shape[1]
-    best = probabilities.flatten().topk(min(_INSTANCES, probabilities.numel()))
-    # Several classes may share a query, and all queries at full size would take hundreds of megabytes.
+    best = probabilities.flatten().topk(min(_MAX_INSTANCES, probabilities.numel()))
+    # Computed on demand: classes may share a query, and all queries at full size would take hundreds of megabytes.
     masks: dict[int, tuple[float, Box, Mask]] = {}
-    found: list[Detection] = []
+    detections: list[Detection] = []
     for probability, pair in zip(best.values.tolist(), best.indices.tolist(), strict=True):
         query, label = divmod(pair, classes)
         if query not in masks:
             masks[query] = _mask(mask_logits[query], padded, resized, original)
         quality, box, mask = masks[query]
-        found.append(Detection(OBJECTS[label], probability * quality, box, mask))
-    return found
+        detections.append(Detection(OBJECTS[label], probability * quality, box, mask))
+    return detections
 
 
 def _mask(logits: Tensor, padded: Size, resized: Size, original: Size) -> tuple[float, Box, Mask]:
-    """Logits (h, w) -> mean sigmoid inside, box, and mask at the original size."""
-    whole = interpolate(logits[None, None], size=padded, mode="bilinear", align_corners=False)
-    whole = whole[..., : resized[0], : resized[1]]
-    whole = interpolate(whole, size=original, mode="bilinear", align_corners=False)[0, 0]
-    inside = whole > 0
-    quality = float((whole.sigmoid() * inside).sum() / (inside.sum() + 1e-6))
+    """Return the mean sigmoid inside a mask with logits (h, w), its box, and the mask at the original size."""
+    full = interpolate(logits[None, None], size=padded, mode="bilinear", align_corners=False)
+    full = full[..., : resized[0], : resized[1]]
+    full = interpolate(full, size=original, mode="bilinear", align_corners=False)[0, 0]
+    inside = full > 0
+    quality = float((full.sigmoid() * inside).sum() / (inside.sum() + 1e-6))
     rows, columns = (torch.where(inside.any(dim=dim))[0].tolist() for dim in (1, 0))
     box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if rows else (0, 0, 0, 0)
     left, top, right, bottom = map(float, box)
     return quality, (left, top, right, bottom), inside.cpu().numpy()
 
 
-def model_from_mmdet(path: Path, config: Any) -> Any:
-    """transformers' Mask2Former of ``config`` with the weights of an mmdet 2.x checkpoint.
+def load_mmdet(path: Path, config: Any) -> Any:
+    """Create transformers' Mask2Former of a ``config`` with the weights of an mmdet 2.x checkpoint.
 
     Raises:
-        UserError: the file is missing, holds more than weights, or those of another model.
+        UserError: The file is missing, contains more than weights, or belongs to another model.
     """
     from transformers import Mask2FormerForUniversalSegmentation
 
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; {_SOURCE}") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: does not load as plain weights; {_SOURCE}") from error
+        raise UserError(f"{path}: cannot be loaded as plain weights; {_SOURCE}") from error
     model = Mask2FormerForUniversalSegmentation(config)
     try:
-        model.load_state_dict(from_mmdet(stored["state_dict"], model.state_dict().keys()), strict=False)
+        model.load_state_dict(from_mmdet(checkpoint["state_dict"], model.state_dict().keys()), strict=False)
     except (UserError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}; {_SOURCE}") from error
     return model
 
 
-_SOURCE = "get mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth from mmdet's model zoo"
-
-
-def _from_folder(folder: Path) -> Any:
+def _load_folder(folder: Path) -> Any:
     from transformers import Mask2FormerForUniversalSegmentation
 
     with explain_load_errors("a Mask2Former", str(folder)):
         model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True
         )
-    require_complete("Mask2Former", str(folder), set(report["missing_keys"]) - WITHOUT_SOURCE)
+    require_complete("Mask2Former", str(folder), set(report["missing_keys"]) - NOT_IN_MMDET)
     if model.config.num_labels != len(OBJECTS):
         raise UserError(
-            f"{folder}: knows {model.config.num_labels} classes; GenEval wants the {len(OBJECTS)} of COCO instances"
+            f"{folder}: detects {model.config.num_labels} classes; GenEval needs the {len(OBJECTS)} of COCO instances"
         )
     return model
 
 
-def _backend(path: Path) -> Backend:
+def _file_backend(path: Path) -> Backend:
     try:
         digest = sha256_of(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {_SOURCE}") from error
-    known = digest.startswith(_ORIGINAL)
-    name = "mask2former-swin-s (mmdet)" if known else "mask2former-swin-s (unknown weights)"
-    return Backend(name, f"sha256 {digest[:16]}, {_libraries()}", ("geneval",) if known else ())
+    published = digest.startswith(_PUBLISHED_SHA256)
+    name = "mask2former-swin-s (mmdet)" if published else "mask2former-swin-s (unknown weights)"
+    return Backend(name, f"sha256 {digest[:16]}, {_libraries()}", ("geneval",) if published else ())
 
 
 def _libraries() -> str:

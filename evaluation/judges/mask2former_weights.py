@@ -1,7 +1,7 @@
-"""Weights of Mask2Former (Cheng et al. 2022, arXiv 2112.01527) from mmdet 2.x's names to those of transformers.
+"""Converts weights of Mask2Former (Cheng et al. 2022, arXiv 2112.01527) from mmdet 2.x to transformers.
 
-Both libraries build the same network. mmdet has one matrix for the queries, keys and values of an attention, with
-Swin as the backbone it numbers the inputs of a patch merging in another order, and otherwise only names differ.
+Both libraries build the same network, under different names. In addition, mmdet's Swin backbone stores the queries,
+keys and values of an attention in one matrix and orders the inputs of a patch merging differently.
 """
 
 import re
@@ -16,7 +16,7 @@ _ENCODER = "model.pixel_level_module.encoder."
 _DECODER = "model.pixel_level_module.decoder."
 _HEAD = "model.transformer_module."
 
-# mmdet's name -> that of transformers. "[qkv]" stands for three names that share out the rows of one tensor.
+# mmdet's name -> transformers' name. "[qkv]" denotes three names, among which the rows of one tensor are divided.
 _RULES = [
     (re.compile(rule), target)
     for rule, target in (
@@ -95,17 +95,20 @@ _RULES = [
     )
 ]
 
-# A table computed from the window's size, which transformers computes itself.
+# Computed from the window size, which transformers does itself.
 _COMPUTED = re.compile(r"backbone\.stages\.\d+\.blocks\.\d+\.attn\.w_msa\.relative_position_index")
 
-# Weights that transformers has beside: Swin's last norm, which the segmenter passes by, and the loss's.
-WITHOUT_SOURCE = frozenset(
+# Weights that only transformers has: Swin's last norm, which the segmenter does not use, and the loss's weight.
+NOT_IN_MMDET = frozenset(
     {_ENCODER + "swin.layernorm.weight", _ENCODER + "swin.layernorm.bias", "criterion.empty_weight"}
 )
 
 
 def swin_small_config() -> Any:
-    """transformers' configuration of mmdet's mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco: 80 classes, 100 queries."""
+    """Return transformers' configuration of mmdet's mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco.
+
+    It has 80 classes and 100 queries.
+    """
     from transformers import Mask2FormerConfig, SwinConfig
 
     backbone = SwinConfig(
@@ -117,37 +120,39 @@ def swin_small_config() -> Any:
         window_size=7,
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
-    # decoder_layers counts the prediction from the queries alone, before the first of the nine layers.
+    # decoder_layers includes the prediction from the queries alone, before the first of the nine layers.
     return Mask2FormerConfig(backbone_config=backbone, num_labels=80, num_queries=100, decoder_layers=10)
 
 
 def from_mmdet(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
-    """Weights under mmdet 2.x's names -> under those of transformers.
+    """Convert weights from mmdet 2.x's names to transformers' names.
 
-    ``names``: of the weights that the transformers model has; all but ``WITHOUT_SOURCE`` are found.
+    Args:
+        state: mmdet's weights.
+        names: Names of the transformers model's weights. All except ``NOT_IN_MMDET`` must result.
 
     Raises:
-        UserError: a weight is missing, or one is left over.
+        UserError: A weight is missing or unknown.
     """
     converted: dict[str, Tensor] = {}
-    left_over: list[str] = []
+    unknown: list[str] = []
     for name, tensor in state.items():
         if _COMPUTED.fullmatch(name):
             continue
         target = _target(name)
         if target is None:
-            left_over.append(name)
+            unknown.append(name)
         elif "[qkv]" in target:
             for letter, part in zip("qkv", tensor.chunk(3), strict=True):
                 converted[target.replace("[qkv]", letter)] = part
         else:
-            converted[target] = _merging_reordered(tensor) if ".downsample." in name else tensor
-    left_over += sorted(converted.keys() - set(names))
-    missing = sorted(set(names) - converted.keys() - WITHOUT_SOURCE)
-    for problem, which in (("are missing", missing), ("are unknown", left_over)):
+            converted[target] = _reorder_patch_merging(tensor) if ".downsample." in name else tensor
+    unknown += sorted(converted.keys() - set(names))
+    missing = sorted(set(names) - converted.keys() - NOT_IN_MMDET)
+    for problem, which in (("missing", missing), ("unknown", unknown)):
         if which:
             raise UserError(
-                f"not the weights of this Mask2Former under mmdet 2.x's names: {len(which)} {problem}, "
+                f"not the weights of this Mask2Former under mmdet 2.x's names: {len(which)} are {problem}, "
                 f"the first is {which[0]}"
             )
     return converted
@@ -160,11 +165,11 @@ def _target(name: str) -> str | None:
     return None
 
 
-def _merging_reordered(tensor: Tensor) -> Tensor:
-    """(..., 4 C) in mmdet's order of a patch merging's inputs -> in that of Swin's authors and transformers.
+def _reorder_patch_merging(tensor: Tensor) -> Tensor:
+    """Reorder the inputs (..., 4 C) of a patch merging from mmdet's order to that of Swin's authors and transformers.
 
-    mmdet unfolds: channel first, then row, then column of the 2x2 patch. The others put together four pictures of C
-    channels: first column by row, then the channel.
+    mmdet unfolds the 2x2 patch: channel, then row, then column. The others concatenate four images of C channels:
+    column, then row, then channel.
     """
     *rest, inputs = tensor.shape
     patches = tensor.reshape(*rest, inputs // 4, 2, 2)  # ..., channel, row, column

@@ -1,13 +1,14 @@
 """mPLUG-large for visual questions, the judge of DPG-Bench, in plain PyTorch.
 
-Li et al. 2022, arXiv 2205.12005; the published weights are ModelScope's
-damo/mplug_visual-question-answering_coco_large_en. A picture goes through CLIP, a linear layer and a LayerNorm; a
-question through 6 layers of BERT; 6 fusion layers join them; a decoder of 12 layers writes the answer.
+Li et al. 2022, arXiv 2205.12005. The published weights are damo/mplug_visual-question-answering_coco_large_en on
+ModelScope. An image passes through CLIP, a linear layer and a LayerNorm; a question through 6 layers of BERT. Then 6
+fusion layers join them, and a decoder of 12 layers writes the answer.
 
 Shapes: P patches and the class token, T tokens of a question, D width, K beams, V vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,15 +17,20 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from evaluation.assets import Asset
 from evaluation.contract import Backend, ImageArray
+from evaluation.judges.beam_search import beam_search
 from evaluation.judges.mplug_layers import ClipTower, FusionEncoder
-from evaluation.judges.mplug_loading import (
+from evaluation.judges.mplug_weights import (
+    BERT_CONFIG,
+    CONFIG,
+    PUBLISHED_FOLDER,
     VOCABULARY,
     WEIGHTS,
     MPlugSizes,
     digest_of,
-    fill,
     is_published,
+    load_weights,
     read_sizes,
     read_weights,
 )
@@ -33,43 +39,7 @@ from pocketdit.errors import UserError
 START, END = 101, 102  # [CLS] and [SEP] of BERT's vocabulary
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, of RGB in [0, 1]
-_LONGEST_QUESTION = 25  # tokens, both marks included
-_ALPHA = 0.6  # of the length penalty
-_NEVER = -1e20
-
-
-def beam_search(
-    next_logits: Callable[[Tensor], Tensor], beams: int, least: int, most: int, start: int = START, end: int = END
-) -> list[int]:
-    """The tokens after ``start`` of the best sequence, its ``end`` included where it has one.
-
-    ``next_logits``: sequences (K, T), each beginning with ``start``, to logits of their next token (K, V). A sequence
-    of n tokens scores its log probability over ((5 + n) / 6)^0.6 (Wu et al. 2016, arXiv 1609.08144, Eq. 14, with n
-    tokens after ``start``). ``end`` cannot be among the first ``least`` tokens, and ``most`` are written at most.
-
-    As published: the search stops when the best of the beams has ended, and a beam that ended without being the best
-    is kept as a candidate, but goes on being extended as well.
-    """
-    alive = torch.full((beams, 1), start)
-    # All beams begin alike: only one of them counts in the first step.
-    totals = torch.tensor([0.0] + [float("-inf")] * (beams - 1))
-    candidates: list[tuple[float, list[int]]] = []
-    for step in range(most):
-        log_probabilities = next_logits(alive).float().log_softmax(dim=-1).cpu()
-        if step < least:
-            log_probabilities[:, end] = _NEVER
-        penalty = ((5 + step + 1) / 6) ** _ALPHA
-        scores = (log_probabilities + totals[:, None]) / penalty
-        best, places = scores.flatten().topk(beams)
-        totals = best * penalty
-        tokens = places % scores.shape[1]
-        alive = torch.cat([alive[places // scores.shape[1]], tokens[:, None]], dim=1)
-        stops = bool(tokens[0] == end) or step + 1 == most
-        ended = [i for i in range(beams) if stops or tokens[i] == end]
-        candidates += [(float(best[i]), alive[i, 1:].tolist()) for i in ended]
-        if stops:
-            break
-    return max(candidates, key=lambda candidate: candidate[0])[1]
+_MAX_QUESTION_TOKENS = 25  # including both special tokens
 
 
 class MPlug(nn.Module):
@@ -90,7 +60,7 @@ class MPlug(nn.Module):
             "hidden_act": "gelu",
         }
         self.visual_encoder = nn.ModuleDict(
-            {"visual": ClipTower(sizes.picture, sizes.patch, sizes.visual_width, sizes.visual_layers)}
+            {"visual": ClipTower(sizes.image, sizes.patch, sizes.visual_width, sizes.visual_layers)}
         )
         self.visn_fc = nn.Linear(sizes.visual_width, sizes.width)
         self.visn_layer_norm = nn.LayerNorm(sizes.width, eps=1e-12)
@@ -100,7 +70,7 @@ class MPlug(nn.Module):
         self.fusion_encoder = FusionEncoder(
             sizes.width, sizes.heads, sizes.inner, sizes.eps, sizes.fusion_first, sizes.fusion_layers, sizes.stride
         )
-        # Untied, so that the file's own output layer is used whether or not it is the same as its embedding.
+        # Untied, so that the file's own output layer is used whether or not it equals the embedding.
         self.text_decoder = BertLMHeadModel(
             BertConfig(
                 **config,
@@ -111,17 +81,17 @@ class MPlug(nn.Module):
             )
         )
 
-    def see(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures (1, 3, side, side) -> (1, P, D)."""
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Encode normalized pixels (1, 3, side, side) as (1, P, D)."""
         return cast(Tensor, self.visn_layer_norm(self.visn_fc(self.visual_encoder["visual"](pixels))))
 
-    def read(self, picture: Tensor, question: Tensor) -> Tensor:
-        """A picture (1, P, D) and a question's tokens (1, T), without padding -> both, joined (1, P + T, D)."""
+    def fuse(self, image: Tensor, question: Tensor) -> Tensor:
+        """Fuse an encoded image (1, P, D) and a question's tokens (1, T), without padding, into (1, P + T, D)."""
         text = self.text_encoder(input_ids=question).last_hidden_state
-        return cast(Tensor, self.fusion_encoder(text, picture))
+        return cast(Tensor, self.fusion_encoder(text, image))
 
     def next_logits(self, states: Tensor, answers: Tensor) -> Tensor:
-        """What was read (1, P + T, D) and answers so far (K, n) -> logits of the next token (K, V)."""
+        """Return logits (K, V) of the next tokens, given fused states (1, P + T, D) and partial answers (K, n)."""
         output = self.text_decoder(
             input_ids=answers, encoder_hidden_states=states.expand(len(answers), -1, -1), use_cache=False
         )
@@ -129,19 +99,27 @@ class MPlug(nn.Module):
 
 
 class MPlugAnswerer:
-    """Answers questions in the words of mPLUG-large (a ``QuestionAnswerer``).
+    """Answers questions with mPLUG-large.
 
-    ``folder``: as ModelScope publishes it, with pytorch_model.bin, config.yaml, config_bert.json and vocab.txt.
-    ``sha256``: of pytorch_model.bin as the source states it. With it, the file must be that very one. Without, the
-    weights count as the published ones where their sizes are the published ones' and the folder has the published
-    name, which is a matter of trust; ``backend.version`` has the file's own sha256 either way. Weights that are not
-    the published ones are named "mplug-vqa (folder)", and DPG-Bench's result then says so.
+    Images are resized to 504x504 (bicubic), ignoring their aspect ratio. Questions are lower-cased and truncated to
+    25 tokens. Weights that are not the published ones are named "mplug-vqa (folder)", and so are DPG-Bench's results.
 
-    Pictures are squashed to 504x504 (bicubic); questions are put in lower case and cut at 25 tokens.
+    Args:
+        folder: The folder that ModelScope publishes, with pytorch_model.bin, config.yaml, config_bert.json and
+            vocab.txt.
+        sha256: SHA-256 of pytorch_model.bin as the source states it, which the file must then have. Without it, the
+            weights count as the published ones if their sizes and the folder's name match, which is a matter of
+            trust. ``backend.version`` contains the file's SHA-256 in any case.
+        device: Device to run on.
 
     Raises:
-        UserError: a file is missing, not of this model, or has another sha256.
+        UserError: A file is missing, belongs to another model, or has another SHA-256.
     """
+
+    assets = tuple(
+        Asset("folder", name, f"https://modelscope.cn/models/damo/{PUBLISHED_FOLDER}/resolve/master/{name}", "", size)
+        for name, size in ((WEIGHTS, 2_500_000_000), (CONFIG, 2_000), (BERT_CONFIG, 1_000), (VOCABULARY, 232_000))
+    )
 
     def __init__(self, folder: Path, sha256: str | None = None, device: str = "cpu") -> None:
         from transformers import BertTokenizer
@@ -156,7 +134,7 @@ class MPlugAnswerer:
             raise UserError(f"{folder / VOCABULARY}: no such file; it comes with the weights")
         self.tokenizer = BertTokenizer.from_pretrained(str(folder), local_files_only=True, do_lower_case=True)
         model = MPlug(self.sizes)
-        fill(model, read_weights(path), self.sizes, path)
+        load_weights(model, read_weights(path), self.sizes, path)
         self.device = torch.device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
         name = folder.resolve().name
@@ -167,40 +145,35 @@ class MPlugAnswerer:
             ("dpg",) if published else (),
         )
 
-    def answers(self, picture: ImageArray, questions: Sequence[str]) -> list[str]:
-        """The answer to each question, by beam search."""
+    def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
+        """Return the answer to each question, by beam search."""
         sizes = self.sizes
-        return [
-            self.tokenizer.decode(
-                beam_search(
-                    lambda tokens, states=states: self._next_logits(states, tokens),  # type: ignore[misc]
-                    sizes.beams,
-                    sizes.least,
-                    sizes.most,
-                ),
-                skip_special_tokens=True,
-            )
-            for states in self._read(picture, questions)
-        ]
+        answers = []
+        for states in self._encode(image, questions):
+            next_logits = partial(self._next_logits, states)
+            tokens = beam_search(next_logits, sizes.beams, sizes.min_tokens, sizes.max_tokens, START, END)
+            answers.append(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        return answers
 
-    def yes_probabilities(self, picture: ImageArray, questions: Sequence[str]) -> list[float]:
-        """p(yes) / (p(yes) + p(no)) of each answer's first token."""
-        words = self.tokenizer.convert_tokens_to_ids(["yes", "no"])
+    def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]:
+        """Return p(yes) / (p(yes) + p(no)) for each answer's first token."""
+        yes_and_no = self.tokenizer.convert_tokens_to_ids(["yes", "no"])
         start = torch.tensor([[START]])
         return [
-            float(self._next_logits(states, start)[0, words].softmax(dim=-1)[0])
-            for states in self._read(picture, questions)
+            float(self._next_logits(states, start)[0, yes_and_no].softmax(dim=-1)[0])
+            for states in self._encode(image, questions)
         ]
 
     @torch.inference_mode()
-    def _read(self, picture: ImageArray, questions: Sequence[str]) -> list[Tensor]:
+    def _encode(self, image: ImageArray, questions: Sequence[str]) -> list[Tensor]:
+        """Return the fused states of the image and each question."""
         with torch.autocast(self.device.type, enabled=False):
-            seen = self.model.see(preprocess(picture, self.sizes.picture).to(self.device))
-            return [self.model.read(seen, self._tokens(question)) for question in questions]
+            encoded = self.model.encode_image(preprocess(image, self.sizes.image).to(self.device))
+            return [self.model.fuse(encoded, self._tokens(question)) for question in questions]
 
     def _tokens(self, question: str) -> Tensor:
-        found = self.tokenizer(question, truncation=True, max_length=_LONGEST_QUESTION, return_tensors="pt")
-        return cast(Tensor, found.input_ids.to(self.device))
+        encoding = self.tokenizer(question, truncation=True, max_length=_MAX_QUESTION_TOKENS, return_tensors="pt")
+        return cast(Tensor, encoding.input_ids.to(self.device))
 
     @torch.inference_mode()
     def _next_logits(self, states: Tensor, tokens: Tensor) -> Tensor:
@@ -208,10 +181,10 @@ class MPlugAnswerer:
             return self.model.next_logits(states, tokens.to(self.device))
 
 
-def preprocess(picture: ImageArray, side: int) -> Tensor:
-    """RGB uint8 (H, W, 3) -> (1, 3, side, side), squashed without keeping the ratio, with CLIP's mean and std."""
-    squashed = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)
-    values = (np.asarray(squashed, dtype=np.float32) / 255 - np.asarray(_MEAN, np.float32)) / np.asarray(
+def preprocess(image: ImageArray, side: int) -> Tensor:
+    """Resize RGB uint8 (H, W, 3) to (1, 3, side, side), ignoring the aspect ratio, with CLIP's mean and deviation."""
+    resized = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+    values = (np.asarray(resized, dtype=np.float32) / 255 - np.asarray(_MEAN, np.float32)) / np.asarray(
         _STD, np.float32
     )
     return torch.from_numpy(values).permute(2, 0, 1)[None]

@@ -1,8 +1,8 @@
-"""The parts of mPLUG that transformers has not, under the names that the published weights have.
+"""The parts of mPLUG that transformers does not have, under the names of the published weights.
 
 CLIP: Radford et al. 2021, arXiv 2103.00020. mPLUG: Li et al. 2022, arXiv 2205.12005, Sec. 3.2.
 
-Shapes: B batch, P patches and the class token, T text tokens, D width of the text half, V of the visual one.
+Shapes: B batch, P patches and the class token, T text tokens, D width of the text layers, V width of the visual ones.
 """
 
 from typing import cast
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-_CLIP_HEAD = 64  # width of a head in every CLIP
+_CLIP_HEAD = 64  # width of an attention head in every CLIP
 
 
 class _ClipBlock(nn.Module):
@@ -30,10 +30,15 @@ class _ClipBlock(nn.Module):
 
 
 class ClipTower(nn.Module):
-    """CLIP's vision transformer, all of its blocks and its last LayerNorm over every token, without the projection.
+    """CLIP's vision transformer without the projection: all blocks, and the last LayerNorm over every token.
 
-    ``side``: of its square pictures in pixels, a multiple of ``patch``. The published code's ``skip_last_layer`` means
-    the projection: no block is left out.
+    ``skip_last_layer`` in the published code refers to the projection; no block is skipped.
+
+    Args:
+        side: Side of the square images in pixels, a multiple of ``patch``.
+        patch: Side of a patch in pixels.
+        width: Width V.
+        layers: Number of blocks.
     """
 
     def __init__(self, side: int, patch: int, width: int, layers: int) -> None:
@@ -46,7 +51,7 @@ class ClipTower(nn.Module):
         self.ln_post = nn.LayerNorm(width)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures (B, 3, side, side) -> (B, P, V), the class token first."""
+        """Encode normalized images (B, 3, side, side) as (B, P, V), the class token first."""
         patches = self.conv1(pixels).flatten(2).transpose(1, 2)
         classes = self.class_embedding.expand(len(patches), 1, -1)
         x = self.ln_pre(torch.cat([classes, patches], dim=1) + self.positional_embedding)
@@ -56,7 +61,7 @@ class ClipTower(nn.Module):
 
 
 class _Attention(nn.Module):
-    """BERT's attention: heads, output, residual, LayerNorm. Self-attention where ``source`` is the input."""
+    """BERT's attention with output layer, residual and LayerNorm. Self-attention if ``source`` is the input."""
 
     def __init__(self, width: int, heads: int, eps: float) -> None:
         super().__init__()
@@ -74,7 +79,7 @@ class _Attention(nn.Module):
 
 
 class FusionLayer(nn.Module):
-    """A layer of BERT with attention to the picture between its self-attention and its feed-forward network."""
+    """A BERT layer that attends to the image between its self-attention and its feed-forward network."""
 
     def __init__(self, width: int, heads: int, inner: int, eps: float) -> None:
         super().__init__()
@@ -83,20 +88,28 @@ class FusionLayer(nn.Module):
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
         self.output = nn.ModuleDict({"dense": nn.Linear(inner, width), "LayerNorm": nn.LayerNorm(width, eps=eps)})
 
-    def forward(self, x: Tensor, picture: Tensor | None) -> Tensor:
-        """(B, T, D) and the picture (B, P, D), or None to pass the attention to it over -> (B, T, D)."""
+    def forward(self, x: Tensor, image: Tensor | None) -> Tensor:
+        """Transform x (B, T, D), attending to the image (B, P, D) unless it is None."""
         x = self.attention(x, x)
-        if picture is not None:
-            x = self.crossattention(x, picture)
+        if image is not None:
+            x = self.crossattention(x, image)
         inner = self.output["dense"](gelu(self.intermediate["dense"](x)))
         return cast(Tensor, self.output["LayerNorm"](inner + x))
 
 
 class FusionEncoder(nn.Module):
-    """The asymmetric co-attention of text and picture; every ``stride``-th layer takes both as one sequence.
+    """Asymmetric co-attention of text and image. Every ``stride``-th layer processes both as one sequence.
 
-    ``first`` and ``layers``: the published weights number the layers from ``first``; those before are never used.
-    The number of layers in use being no more than the stride, the large model has no such joint layer.
+    The large model uses no more layers than the stride, so it has no such joint layer.
+
+    Args:
+        width: Width D.
+        heads: Attention heads.
+        inner: Width of the feed-forward networks.
+        eps: Epsilon of the LayerNorms.
+        first: Number of the first layer in the published weights, which contain unused layers before it.
+        layers: Number of layers.
+        stride: Distance between joint layers.
     """
 
     def __init__(self, width: int, heads: int, inner: int, eps: float, first: int, layers: int, stride: int) -> None:
@@ -105,12 +118,12 @@ class FusionEncoder(nn.Module):
         numbered = {str(first + i): FusionLayer(width, heads, inner, eps) for i in range(layers)}
         self.encoder = nn.ModuleDict({"layer": nn.ModuleDict(numbered)})
 
-    def forward(self, text: Tensor, picture: Tensor) -> Tensor:
-        """Text (B, T, D), without padding, and picture (B, P, D) -> both after fusion, the picture first."""
+    def forward(self, text: Tensor, image: Tensor) -> Tensor:
+        """Fuse text (B, T, D), without padding, and image (B, P, D) into (B, P + T, D), the image first."""
         for number, layer in enumerate(cast(nn.ModuleDict, self.encoder["layer"]).values()):
             if number == 0 or number % self.stride:
-                text = layer(text, picture)
+                text = layer(text, image)
             else:
-                joint = layer(torch.cat([picture, text], dim=1), None)
-                picture, text = picture + joint[:, : picture.shape[1]], joint[:, picture.shape[1] :]
-        return torch.cat([picture, text], dim=1)
+                joint = layer(torch.cat([image, text], dim=1), None)
+                image, text = image + joint[:, : image.shape[1]], joint[:, image.shape[1] :]
+        return torch.cat([image, text], dim=1)

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL answers questions about images."""
+"""Qwen2.5-VL answers questions about images (Bai et al. 2025, arXiv 2502.13923)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,20 +8,29 @@ from PIL import Image
 from torch import Tensor
 
 from evaluation.contract import ImageArray
-from evaluation.judges.transformers_folder import DType, backend_of, config_of, load_model
+from evaluation.judges.transformers_folder import DType, folder_backend, load_config, load_model
 from pocketdit.encoders.checkpoints import explain_load_errors
 from pocketdit.errors import UserError
 
+_DESCRIPTION = "Qwen2.5-VL"
+
 
 class QwenVLAnswerer:
-    """Qwen2.5-VL (Bai et al. 2025, arXiv 2502.13923), such as Qwen/Qwen2.5-VL-7B-Instruct.
+    """Qwen2.5-VL, such as Qwen/Qwen2.5-VL-7B-Instruct, run by transformers.
 
-    ``path``: a folder in transformers' form, weights in safetensors. ``name``: what results call it; the folder's
-    name where None. ``instruction``: put after every question, on a line of its own. Answers are in lower case
-    without a full stop at the end; decoding is greedy, ``most`` tokens long at most.
+    Answers are in lower case without a final period. Decoding is greedy. It is not the judge that DPG-Bench publishes
+    (see ``mplug``), so results carry the model's name.
+
+    Args:
+        path: Folder in transformers' format, with weights in safetensors.
+        name: Name of the judge in results; None uses the folder's name.
+        device: Device to run on.
+        dtype: Precision of the weights.
+        instruction: Text appended to every question on a line of its own.
+        most: Maximum number of tokens of an answer.
 
     Raises:
-        UserError: the folder is missing, incomplete, or holds another model.
+        UserError: The folder is missing or incomplete, or contains another model.
     """
 
     def __init__(
@@ -35,25 +44,24 @@ class QwenVLAnswerer:
     ) -> None:
         from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
 
-        what = "Qwen2.5-VL"
-        self.config = config_of(path, what, "qwen2_5_vl")
-        self.model = load_model(Qwen2_5_VLForConditionalGeneration, path, what, dtype, device)
-        # Not their common processor, which wants torchvision for films.
-        with explain_load_errors(f"the processor of {what}", str(path)):
+        self.config = load_config(path, _DESCRIPTION, "qwen2_5_vl")
+        self.model = load_model(Qwen2_5_VLForConditionalGeneration, path, _DESCRIPTION, dtype, device)
+        # Not their combined processor, which requires torchvision for videos.
+        with explain_load_errors(f"the processor of {_DESCRIPTION}", str(path)):
             self.tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
-            self.pictures = Qwen2VLImageProcessorPil.from_pretrained(str(path), local_files_only=True)
+            self.image_processor = Qwen2VLImageProcessorPil.from_pretrained(str(path), local_files_only=True)
         if not self.tokenizer.chat_template:
-            raise UserError(f"{path}: the tokenizer of {what} has no chat template; get the whole folder again")
+            raise UserError(f"{path}: the tokenizer has no chat template; get the complete folder again")
         self.device, self.instruction, self.most = torch.device(device), instruction, most
-        self.backend = backend_of(path, name, dtype, instruction)
+        self.backend = folder_backend(path, name, dtype, instruction)
 
     @torch.inference_mode()
-    def answers(self, picture: ImageArray, questions: Sequence[str]) -> list[str]:
-        """The answer to each question."""
-        found = []
-        for inputs in self._inputs(picture, questions):
-            # What the checkpoint says of sampling is for conversation; answers must not vary.
-            written = self.model.generate(
+    def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
+        """Return the answer to each question."""
+        answers = []
+        for inputs in self._inputs(image, questions):
+            # Overrides the checkpoint's sampling settings, which are meant for conversations: answers must not vary.
+            output = self.model.generate(
                 **inputs,
                 do_sample=False,
                 num_beams=1,
@@ -63,46 +71,51 @@ class QwenVLAnswerer:
                 repetition_penalty=1.0,
                 max_new_tokens=self.most,
             )
-            words = self.tokenizer.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            found.append(words.strip().rstrip(".").lower())
-        return found
+            text = self.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            answers.append(text.strip().rstrip(".").lower())
+        return answers
 
     @torch.inference_mode()
-    def yes_probabilities(self, picture: ImageArray, questions: Sequence[str]) -> list[float]:
-        """p(yes) / (p(yes) + p(no)) of each answer's first token, over the spellings that are one token."""
+    def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]:
+        """Return p(yes) / (p(yes) + p(no)) for each answer's first token, over all single-token spellings."""
         yes, no = (self._spellings(word) for word in ("yes", "no"))
-        found = []
-        for inputs in self._inputs(picture, questions):
+        probabilities = []
+        for inputs in self._inputs(image, questions):
             logits = self.model(**inputs, use_cache=False, logits_to_keep=1).logits[0, -1].float()
-            found.append(float(torch.sigmoid(logits[yes].logsumexp(0) - logits[no].logsumexp(0))))
-        return found
+            probabilities.append(float(torch.sigmoid(logits[yes].logsumexp(0) - logits[no].logsumexp(0))))
+        return probabilities
 
     def _spellings(self, word: str) -> list[int]:
-        spelled = [before + form for before in ("", " ") for form in (word, word.capitalize(), word.upper())]
-        tokens = [self.tokenizer.encode(form, add_special_tokens=False) for form in spelled]
+        """Return the tokens of a word's spellings that are one token each."""
+        forms = [space + form for space in ("", " ") for form in (word, word.capitalize(), word.upper())]
+        tokens = [self.tokenizer.encode(form, add_special_tokens=False) for form in forms]
         single = sorted({ids[0] for ids in tokens if len(ids) == 1})
         if not single:
-            raise UserError(f"the tokenizer of {self.backend.name} has no token for {word!r}; it is not Qwen2.5-VL's")
+            raise UserError(
+                f"{self.backend.name}: its tokenizer has no token for {word!r}, so it is not Qwen2.5-VL's; get the "
+                "complete folder again"
+            )
         return single
 
-    def _inputs(self, picture: ImageArray, questions: Sequence[str]) -> list[dict[str, Tensor]]:
-        seen = self.pictures(Image.fromarray(picture), return_tensors="pt")
-        mark = self.tokenizer.convert_ids_to_tokens(self.config.image_token_id)
-        count = int(seen.image_grid_thw[0].prod()) // self.pictures.merge_size**2
-        found = []
+    def _inputs(self, image: ImageArray, questions: Sequence[str]) -> list[dict[str, Tensor]]:
+        """Return the model's inputs for each question."""
+        patches = self.image_processor(Image.fromarray(image), return_tensors="pt")
+        placeholder = self.tokenizer.convert_ids_to_tokens(self.config.image_token_id)
+        count = int(patches.image_grid_thw[0].prod()) // self.image_processor.merge_size**2
+        inputs = []
         for question in questions:
             content = [{"type": "image"}, {"type": "text", "text": f"{question}\n{self.instruction}"}]
             text = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )
-            tokens = self.tokenizer(text.replace(mark, mark * count, 1), return_tensors="pt").input_ids
-            inputs = {
+            tokens = self.tokenizer(text.replace(placeholder, placeholder * count, 1), return_tensors="pt").input_ids
+            tensors = {
                 "input_ids": tokens,
                 "attention_mask": torch.ones_like(tokens),
-                # Where the picture is: positions in it count along its rows and columns.
+                # Marks the image's tokens, whose positions count along its rows and columns.
                 "mm_token_type_ids": (tokens == self.config.image_token_id).long(),
-                "pixel_values": seen.pixel_values.to(self.model.dtype),
-                "image_grid_thw": seen.image_grid_thw,
+                "pixel_values": patches.pixel_values.to(self.model.dtype),
+                "image_grid_thw": patches.image_grid_thw,
             }
-            found.append({key: value.to(self.device) for key, value in inputs.items()})
-        return found
+            inputs.append({key: value.to(self.device) for key, value in tensors.items()})
+        return inputs

@@ -1,7 +1,6 @@
-"""Noun chunks of a prompt: "a green bench and a blue bowl" has "a green bench" and "a blue bowl".
+"""Noun chunks by word lists: "a green bench and a blue bowl" contains "a green bench" and "a blue bowl".
 
-T2I-CompBench takes those of spaCy's en_core_web_sm. The rules here need no model, and stand in for it under their own
-name.
+A stand-in for spaCy's en_core_web_sm that needs no model and reports its own name.
 """
 
 import re
@@ -19,7 +18,7 @@ _DETERMINERS = _words(
 _COLORS = _words(
     "black white red green blue yellow orange purple pink brown grey gray beige tan gold silver golden colorful"
 )
-_JOINTS = _words(
+_BOUNDARIES = _words(
     # prepositions
     "above across against along alongside amidst among around as at atop before behind below beneath beside besides "
     "between beyond by down during for from in inside into like near nearby next of off on onto out outside over past "
@@ -27,7 +26,7 @@ _JOINTS = _words(
     # conjunctions, pronouns, adverbs of place and time
     "and but or nor while when where which who whom whose that then so both either he him himself herself it itself "
     "she they them themselves there together neatly away not nestled "
-    # verbs that the prompts use again and again and that are no nouns
+    # verbs that are frequent in the prompts and not also nouns
     "am is are was were be been being has have had having could do does did will would "
     "adds adorned attached attract attracted bake bloomed boil carried cluttered contrasted contrasts "
     "covers danced decorated displayed drives driving drove draped "
@@ -41,17 +40,17 @@ _JOINTS = _words(
     "ticked used using was walking watching wearing wears wrote write"
 )
 # Verb or noun: "metallic stand display" ends in a verb, "a triangular slice" in a noun.
-_EITHER = _words(
+_VERB_OR_NOUN = _words(
     "back can cast cook cover covered cut display drip fall flash light measure mix nap perch release rest slice "
     "stand stir watch"
 )
-# A past form at the end of a run is its verb ("the old oak tree snaked"); "seed" and "red" are none.
-_PAST = re.compile(r"[a-z]{3,}(?<!e)ed")
+# A past tense at the end of a run is its verb ("the old oak tree snaked"), but "seed" and "red" are not verbs.
+_PAST_TENSE = re.compile(r"[a-z]{3,}(?<!e)ed")
 _WORD = re.compile(r"[A-Za-z0-9]+(?:['’:-][A-Za-z0-9]+)*|[^\sA-Za-z0-9]")
 
 
 class RuleChunks:
-    """A stand-in for spaCy's noun chunks, by word lists; scores with it are not the published ones."""
+    """Noun chunks by word lists. Scores computed with it are not the published ones."""
 
     backend = Backend("rule-chunks", "1")
 
@@ -60,40 +59,50 @@ class RuleChunks:
 
 
 def rule_chunks(text: str) -> list[str]:
-    """Runs of words between punctuation, prepositions, conjunctions and common verbs.
+    """Split a text into runs of words between punctuation, prepositions, conjunctions and common verbs.
 
-    A determiner or a number opens a new run; two colours may share one ("a black and white cat"), and a comma may
-    stand after its first adjective ("a long, narrow hall"). A verb that no rule knows stays in its chunk.
+    A determiner or a number starts a new run. Two colors may share a run ("a black and white cat"), and a comma may
+    follow its first adjective ("a long, narrow hall"). A verb that no rule recognizes remains in its chunk.
     """
     words = _WORD.findall(text)
-    lows = [*(word.lower() for word in words), "", ""]
+    lower = [*(word.lower() for word in words), "", ""]
     runs: list[list[str]] = [[]]
     for i, word in enumerate(words):
-        before, low, after, later = lows[i - 1], *lows[i : i + 3]
+        previous, current, following, second = lower[i - 1], *lower[i : i + 3]
         described = sum(w.lower() not in _DETERMINERS for w in runs[-1])
-        if low in _DETERMINERS:
+        if current in _DETERMINERS:
             runs.append([word])
-        elif low == "and" and described and before in _COLORS and after in _COLORS:
+        elif current == "and" and described and previous in _COLORS and following in _COLORS:
             runs[-1].append(word)
-        elif low == "," and described == 1 and len(runs[-1]) > 1 and not _splits(after) and not _splits(later):
+        elif (
+            current == ","
+            and described == 1
+            and len(runs[-1]) > 1
+            and not _is_boundary(following)
+            and not _is_boundary(second)
+        ):
             runs[-1][-1] += ","
-        elif _splits(low) or (low in _EITHER and described > 1 and (after in _DETERMINERS or after in ("on", "in"))):
+        elif _is_boundary(current) or (
+            current in _VERB_OR_NOUN and described > 1 and (following in _DETERMINERS or following in ("on", "in"))
+        ):
             runs.append([])
         else:
             runs[-1].append(word)
-    return [" ".join(run) for run in map(_without_verb, runs) if not {word.lower() for word in run} <= _DETERMINERS]
+    return [
+        " ".join(run) for run in map(_without_final_verb, runs) if not {word.lower() for word in run} <= _DETERMINERS
+    ]
 
 
-def _splits(low: str) -> bool:
-    return low in _DETERMINERS or low in _JOINTS or not low[:1].isalnum()
+def _is_boundary(word: str) -> bool:
+    return word in _DETERMINERS or word in _BOUNDARIES or not word[:1].isalnum()
 
 
-def _without_verb(run: list[str]) -> list[str]:
-    return run[:-1] if run and _PAST.fullmatch(run[-1]) else run
+def _without_final_verb(run: list[str]) -> list[str]:
+    return run[:-1] if run and _PAST_TENSE.fullmatch(run[-1]) else run
 
 
-def bare(chunk: str) -> str:
-    """A chunk in lower case without the determiners that open it: "The red hat" is "red hat"."""
+def strip_determiners(chunk: str) -> str:
+    """Return a chunk in lower case without its leading determiners: "red hat" for "The red hat"."""
     words = chunk.lower().split()
     while words and words[0] in _DETERMINERS:
         words.pop(0)

@@ -1,15 +1,19 @@
-"""Noun chunks by spaCy."""
+"""Noun chunks by spaCy's parser, as T2I-CompBench uses them."""
 
 from typing import Any
 
 from evaluation.contract import Backend
 from pocketdit.errors import UserError
 
+_WHEELS = "github.com/explosion/spacy-models/releases"
+
 
 class SpacyChunks:
-    """Noun chunks by spaCy's parser (spacy.io); the published model is en_core_web_sm.
+    """Noun chunks by spaCy's parser (spacy.io).
 
-    ``model``: the name of an installed package, or the folder of one.
+    Args:
+        model: Name of an installed model package, or a folder that contains one. The published model is
+            en_core_web_sm.
 
     Raises:
         UserError: spaCy or the model is not installed.
@@ -20,17 +24,15 @@ class SpacyChunks:
             import spacy  # type: ignore[import-not-found, unused-ignore]
         except ImportError as error:
             raise UserError(
-                "noun chunks want spaCy: pip install spacy and the wheel of en_core_web_sm from "
-                "github.com/explosion/spacy-models/releases (an air-gapped machine installs both from wheels); "
-                "or take RuleChunks, a stand-in that needs neither"
+                f"SpacyChunks needs spaCy: pip install spacy and the wheel of en_core_web_sm from {_WHEELS} "
+                "(an air-gapped machine installs both from wheels); or use the stand-in RuleChunks, which needs neither"
             ) from error
         try:
             self._parse: Any = spacy.load(model)
         except OSError as error:
             raise UserError(
-                f"spaCy has no model {model}: pip install its wheel from github.com/explosion/spacy-models/releases "
-                "(on an air-gapped machine too, or give the folder of an unpacked one); "
-                "or take RuleChunks, a stand-in that needs none"
+                f"spaCy has no model {model}: pip install its wheel from {_WHEELS}, or give the folder of an unpacked "
+                "one; or use the stand-in RuleChunks, which needs no model"
             ) from error
         meta = self._parse.meta
         name = f"{meta['lang']}_{meta['name']}"

@@ -1,11 +1,10 @@
-"""Models from folders in transformers' form."""
+"""Loads models from local folders in transformers' format."""
 
 import hashlib
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
 
 from evaluation.contract import Backend
 from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
@@ -15,34 +14,47 @@ from pocketdit.files import sha256_of
 DType = Literal["float32", "bfloat16"]
 
 
-def ones(states: Tensor) -> Tensor:
-    return torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+def load_config(path: Path, description: str, model_type: str) -> Any:
+    """Load a model's configuration.
 
-
-def config_of(path: Path, what: str, kind: str) -> Any:
+    Raises:
+        UserError: The folder is missing or contains a model of another type.
+    """
     from transformers import AutoConfig
 
-    with explain_load_errors(what, str(path)):
+    with explain_load_errors(description, str(path)):
         config = AutoConfig.from_pretrained(str(path), local_files_only=True)
-    if config.model_type != kind:
-        raise UserError(f"{path}: holds a model of type {config.model_type}, not {what} ({kind})")
+    if config.model_type != model_type:
+        raise UserError(f"{path}: contains a model of type {config.model_type}, not {description} ({model_type})")
     return config
 
 
-def load_model(loader: Any, path: Path, what: str, dtype: DType, device: str) -> Any:
-    with explain_load_errors(what, str(path)):
-        model, report = loader.from_pretrained(
+def load_model(model_class: Any, path: Path, description: str, dtype: DType, device: str) -> Any:
+    """Load a model in evaluation mode, without gradients.
+
+    Raises:
+        UserError: The folder is missing or incomplete.
+    """
+    with explain_load_errors(description, str(path)):
+        model, report = model_class.from_pretrained(
             str(path),
             local_files_only=True,
             use_safetensors=True,
             dtype=getattr(torch, dtype),
             output_loading_info=True,
         )
-    require_complete(what, str(path), report["missing_keys"])
+    require_complete(description, str(path), report["missing_keys"])
     return model.to(device).eval().requires_grad_(False)
 
 
-def backend_of(path: Path, name: str | None, *settings: str) -> Backend:
+def folder_backend(path: Path, name: str | None, *settings: str) -> Backend:
+    """Identify a folder by the hashes of its weights, the version of transformers and further settings.
+
+    Args:
+        path: The folder.
+        name: Name of the judge in results; None uses the folder's name.
+        *settings: Settings that affect the answers.
+    """
     from transformers import __version__
 
     digest = hashlib.sha256()

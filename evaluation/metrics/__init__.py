@@ -1,0 +1,1 @@
+"""Metrics: images and prompts in, named numbers out."""

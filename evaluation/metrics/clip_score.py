@@ -1,7 +1,7 @@
-"""CLIP-Score (Hessel et al. 2021, arXiv 2104.08718): the cosine of a picture's features and its prompt's.
+"""CLIP-Score (Hessel et al. 2021, arXiv 2104.08718): cosine similarity of image features and prompt features.
 
-The plain cosine: not multiplied by 100 or 2.5, and not cut off at 0. Papers seldom name the CLIP, the words put before
-a prompt, or the prompts; here all three stand in the result.
+The value is the plain cosine: it is not multiplied by 100 or 2.5 and not clamped at 0. Papers rarely state the CLIP
+model, the prefix or the prompts that they use. Here the result states all three.
 """
 
 import numpy as np
@@ -13,12 +13,12 @@ BENCHMARK = "clip-score"
 
 
 class ClipScore:
-    """Mean over prompts of the mean cosine of their pictures.
+    """Mean over prompts of the mean cosine similarity of their images.
 
-    ``prefix``: put before every prompt as it stands, so end it with a space ("A photo depicts " is one in use).
-
-    Raises:
-        UserError: when scoring, where a prompt has no picture or a feature is not finite.
+    Args:
+        prompts: Key of the prompt set in the evaluation.
+        encoder: The CLIP model.
+        prefix: Text put directly before every prompt, so end it with a space ("A photo depicts " is common).
     """
 
     def __init__(self, prompts: str, encoder: ImageTextEncoder, prefix: str = "") -> None:
@@ -27,17 +27,22 @@ class ClipScore:
         self.prefix = prefix
 
     def score(self, images: ImageSet) -> Result:
+        """Score an image set.
+
+        Raises:
+            UserError: A prompt has no images, or a feature is not finite.
+        """
         prompts = images.prompts.prompts
         missing = [prompt.id for prompt in prompts if not images.images.get(prompt.id)]
         if missing or not prompts:
-            raise UserError(f"{len(missing)} of {len(prompts)} prompts have no pictures; draw them again")
-        texts = self.encoder.encode_texts([self.prefix + prompt.text for prompt in prompts])
+            raise UserError(f"{len(missing)} of {len(prompts)} prompts have no images; run the evaluation again")
+        text_features = self.encoder.encode_texts([self.prefix + prompt.text for prompt in prompts])
         by_prompt: dict[str, float] = {}
-        for prompt, text in zip(prompts, texts, strict=True):
-            pictures = self.encoder.encode_images([open_image(path) for path in images.images[prompt.id]])
-            by_prompt[prompt.id] = float(np.mean(pictures.astype(np.float64) @ text.astype(np.float64)))
+        for prompt, text in zip(prompts, text_features, strict=True):
+            features = self.encoder.encode_images([open_image(path) for path in images.images[prompt.id]])
+            by_prompt[prompt.id] = float(np.mean(features.astype(np.float64) @ text.astype(np.float64)))
             if not np.isfinite(by_prompt[prompt.id]):
-                raise UserError(f"prompt {prompt.id}: a feature is not finite; look at the encoder's weights")
+                raise UserError(f"prompt {prompt.id}: a feature is not finite; check the encoder's weights")
         samples = sum(len(images.images[prompt.id]) for prompt in prompts)
         backend = self.encoder.backend
         return Result(

@@ -1,8 +1,8 @@
-"""How far the pictures' features lie from those of real ones: Fréchet distance, and the kernel distance beside it.
+"""Distance between the feature distributions of generated and real images: Fréchet distance and kernel distance.
 
-With DINOv2 ViT-L/14 it is DINO-FID (Stein et al. 2023, arXiv 2306.04675); with any other network it is named after that
-network, for such values do not compare. A value depends on the number of pictures (published: 50 000), on the
-reference and on guidance: report all three.
+With DINOv2 ViT-L/14 features this is DINO-FID (Stein et al. 2023, arXiv 2306.04675). With any other network the metric
+is named after the network, because such values are not comparable. A value depends on the number of images (published
+values use 50,000), on the reference images and on guidance: report all three.
 """
 
 from pathlib import Path
@@ -17,14 +17,22 @@ BENCHMARK = "dino-fid"
 
 
 class FeatureDistance:
-    """Scores "overall" (Fréchet distance) and "kernel" (KID, not multiplied by anything); lower is better for both.
+    """Fréchet distance ("overall") and kernel distance ("kernel", unscaled KID). Lower is better for both.
 
-    ``reference``: a data set in shards, a folder of pictures, or a .safetensors of such statistics. The first two are
-    read once, ``reference_samples`` pictures of ``split``, and kept as statistics in ``kept``. ``subsets`` of
-    ``subset_size`` pictures: of the kernel distance.
+    Args:
+        prompts: Key of the prompt set in the evaluation.
+        encoder: The feature network.
+        reference: Real images: a data set in shards, a folder of images, or a .safetensors file of their statistics.
+            The statistics of data sets and folders are computed once.
+        split: Split of the data set.
+        reference_samples: Maximum number of reference images.
+        kept: Folder in which computed reference statistics are stored.
+        subsets: Number of random subsets for the kernel distance.
+        subset_size: Images per subset.
+        seed: Seed of all random choices.
 
     Raises:
-        UserError: when scoring, as ``reference_for``; for fewer than 2 pictures, or a prompt without any.
+        ConfigError: ``reference_samples``, ``subsets`` or ``subset_size`` is below 2.
     """
 
     def __init__(
@@ -53,9 +61,17 @@ class FeatureDistance:
         self.subsets, self.subset_size, self.seed = subsets, subset_size, seed
 
     def score(self, images: ImageSet) -> Result:
+        """Score an image set.
+
+        Raises:
+            UserError: A prompt has no images, there are fewer than 2 images, or the reference cannot be used (see
+                ``reference_for``).
+        """
         missing = [prompt.id for prompt in images.prompts.prompts if not images.images.get(prompt.id)]
         if missing:
-            raise UserError(f"{len(missing)} prompts have no pictures, the first {missing[0]}; draw them again")
+            raise UserError(
+                f"{len(missing)} prompts have no images, the first is {missing[0]}; run the evaluation again"
+            )
         reference = reference_for(
             self.reference, self.encoder, self.kept, split=self.split, samples=self.reference_samples, seed=self.seed
         )

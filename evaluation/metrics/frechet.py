@@ -2,9 +2,10 @@
 
     d² = |μ₁ - μ₂|² + tr S₁ + tr S₂ - 2 tr (S₁ S₂)^½
 
-Exact and in float64: float32 is wrong by about 1 %. With roots S = Rᵀ R of any kind, tr (S₁ S₂)^½ is the nuclear norm
-of R₁ R₂ᵀ, so no square root of a matrix that is not symmetric is ever taken. Which root there is decides the form:
-centred samples where there are fewer of them than dimensions, else Cholesky's factor, else (singular) the eigenvectors.
+The computation is exact and in float64; float32 is off by about 1 %. With any roots S = Rᵀ R, tr (S₁ S₂)^½ is the
+nuclear norm of R₁ R₂ᵀ, so the square root of a non-symmetric matrix is never needed. The root is chosen by what is
+available: the centered samples if there are fewer samples than dimensions, else the Cholesky factor, else (if the
+covariance is singular) the eigenvectors.
 
 Shapes: N samples, D dimensions, R rows of a root.
 """
@@ -23,12 +24,19 @@ from pocketdit.errors import UserError
 Floats = NDArray[np.float64]
 
 _GOLDEN_TOLERANCE = 1e-10
-_ROUNDING = 1e-13  # of the terms that the distance is a difference of; what float64 leaves at a few thousand dimensions
+# Relative to the terms whose difference the distance is: the rounding of float64 at a few thousand dimensions.
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """``mean`` (D,), and a ``root`` (R, D) of the covariance: rootᵀ root. ``definite``: the root is square, regular."""
+    """A Gaussian by its mean and a root of its covariance.
+
+    Attributes:
+        mean: (D,).
+        root: (R, D), with covariance = rootᵀ root.
+        definite: Whether the root is square and regular.
+    """
 
     mean: Floats
     root: Floats
@@ -36,12 +44,12 @@ class Gaussian:
 
     @classmethod
     def from_samples(cls, features: ArrayLike) -> "Gaussian":
-        """Of samples (N, D), N at least 2; fewer than D + 1 of them are their own root.
+        """Fit a Gaussian to samples (N, D) with N >= 2. If N <= D, the centered samples serve as the root.
 
         Raises:
-            UserError: not of this shape, or not finite.
+            UserError: The array has another shape, or values are not finite.
         """
-        samples = _samples(features)
+        samples = _checked_samples(features)
         if len(samples) > samples.shape[1]:
             return cls.from_moments(*statistics(samples))
         mean = samples.mean(axis=0)
@@ -49,33 +57,41 @@ class Gaussian:
 
     @classmethod
     def from_moments(cls, mean: ArrayLike, covariance: ArrayLike) -> "Gaussian":
-        """Of a mean (D,) and a covariance (D, D), which may be singular.
+        """Create a Gaussian from a mean (D,) and a covariance (D, D), which may be singular.
 
         Raises:
-            UserError: shapes that do not meet, numbers that are not finite, or a matrix that is no covariance.
+            UserError: The shapes do not match, values are not finite, or the matrix is not a covariance.
         """
-        centre, matrix = np.asarray(mean, dtype=np.float64), np.asarray(covariance, dtype=np.float64)
-        if centre.ndim != 1 or not centre.size or matrix.shape != (len(centre), len(centre)):
-            raise UserError(f"a mean of shape {centre.shape} does not meet a covariance of shape {matrix.shape}")
-        if not np.isfinite(centre).all() or not np.isfinite(matrix).all():
-            raise UserError("a mean or covariance holds values that are not finite; make the features again")
-        return cls(centre, *_root(matrix))
+        center, matrix = np.asarray(mean, dtype=np.float64), np.asarray(covariance, dtype=np.float64)
+        if center.ndim != 1 or not center.size or matrix.shape != (len(center), len(center)):
+            raise UserError(f"a mean of shape {center.shape} does not match a covariance of shape {matrix.shape}")
+        if not np.isfinite(center).all() or not np.isfinite(matrix).all():
+            raise UserError("a mean or covariance is not finite; compute the features again")
+        return cls(center, *_root(matrix))
 
 
 def statistics(features: ArrayLike) -> tuple[Floats, Floats]:
-    """Mean (D,) and covariance (D, D), divided by N - 1, of samples (N, D); ``UserError`` as of ``from_samples``."""
-    samples = _samples(features)
+    """Return the mean (D,) and the covariance (D, D), divided by N - 1, of samples (N, D).
+
+    Raises:
+        UserError: There are fewer than 2 samples, or values are not finite.
+    """
+    samples = _checked_samples(features)
     mean = samples.mean(axis=0)
-    centred = samples - mean
-    return mean, centred.T @ centred / (len(samples) - 1)
+    centered = samples - mean
+    return mean, centered.T @ centered / (len(samples) - 1)
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
-    """The squared distance d² above, which is what FID reports; ``UserError`` where the dimensions do not meet."""
+    """Return the squared distance d² defined above, which is what FID reports.
+
+    Raises:
+        UserError: The Gaussians have different dimensions.
+    """
     if first.mean.shape != second.mean.shape:
         raise UserError(
-            f"features of {first.mean.size} dimensions do not compare with those of {second.mean.size}; "
-            "take both from one network"
+            f"features of {first.mean.size} dimensions are not comparable with those of {second.mean.size}; "
+            "use the same network for both"
         )
     difference = first.mean - second.mean
     traces = np.sum(first.root**2) + np.sum(second.root**2)
@@ -84,63 +100,70 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
 
 
 def check_golden(data: Any) -> Iterator[tuple[str, str | None]]:
-    """Each case's name, and None or what differs; ``data["cases"]`` have mu1, sigma1, mu2, sigma2 and fd.
+    """Compare computed distances with stored ones.
 
-    Equal is within 1e-10 of the expected value, or within rounding of the terms whose difference it is.
+    A distance agrees if it is within 1e-10 of the expected value, or within rounding of the terms whose difference
+    it is.
+
+    Args:
+        data: ``data["cases"]`` lists objects with "mu1", "sigma1", "mu2", "sigma2" and "fd".
+
+    Yields:
+        The name of each case, and a description of the difference or None.
     """
     for number, case in enumerate(data["cases"]):
         name = f"case {number}, {len(case['mu1'])} dimensions"
         try:
             first = Gaussian.from_moments(case["mu1"], case["sigma1"])
             second = Gaussian.from_moments(case["mu2"], case["sigma2"])
-            found = frechet_distance(first, second)
+            distance = frechet_distance(first, second)
         except UserError as error:
             yield name, str(error)
             continue
         expected = float(case["fd"])
         terms = np.sum((first.mean - second.mean) ** 2) + np.sum(first.root**2) + np.sum(second.root**2)
-        equal = math.isclose(found, expected, rel_tol=_GOLDEN_TOLERANCE, abs_tol=_ROUNDING * float(terms))
-        yield name, None if equal else f"{found!r}, expected {expected!r}"
+        equal = math.isclose(distance, expected, rel_tol=_GOLDEN_TOLERANCE, abs_tol=_ROUNDING * float(terms))
+        yield name, None if equal else f"{distance!r}, expected {expected!r}"
 
 
-def _samples(features: ArrayLike) -> Floats:
+def _checked_samples(features: ArrayLike) -> Floats:
     samples = np.asarray(features, dtype=np.float64)
     if samples.ndim != 2 or len(samples) < 2 or not samples.shape[1]:
-        raise UserError(f"features of shape {samples.shape}: a distribution needs at least 2 pictures of one width")
+        raise UserError(f"features of shape {samples.shape}: a distribution needs at least 2 images")
     if not np.isfinite(samples).all():
         bad = int(np.flatnonzero(~np.isfinite(samples).all(axis=1))[0])
-        raise UserError(f"the features of picture {bad} are not finite; look at it and at the network's weights")
+        raise UserError(f"the features of image {bad} are not finite; check the image and the network's weights")
     return samples
 
 
 def _root(matrix: Floats) -> tuple[Floats, bool]:
-    """A root (R, D), and whether it is square and regular."""
+    """Return a root (R, D) of a covariance, and whether it is square and regular."""
     scale = float(np.abs(matrix).max())
     if np.abs(matrix - matrix.T).max() > 1e-8 * scale:
-        raise UserError("a covariance is not symmetric; make the statistics again")
+        raise UserError("a covariance is not symmetric; compute the statistics again")
     noise = len(matrix) * np.finfo(np.float64).eps
     try:
         lower = np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
         pass
     else:
-        # Rounding lets some singular matrices pass, whose eigenvalues' square roots would then be wrong by 1e-8.
+        # Rounding lets some singular matrices pass, whose eigenvalues' square roots would then be off by 1e-8.
         if (np.diag(lower) ** 2 > noise * np.diag(matrix)).all():
             return np.asarray(lower.T, dtype=np.float64), True
     values, vectors = np.linalg.eigh(matrix)
     if values[0] < -1e-6 * scale:
-        raise UserError(f"a covariance has the eigenvalue {values[0]:.3g} below 0; make the statistics again")
-    kept = values > noise * max(float(values[-1]), 0.0)
-    return np.asarray(np.sqrt(values[kept])[:, None] * vectors[:, kept].T, dtype=np.float64), False
+        raise UserError(f"a covariance has a negative eigenvalue ({values[0]:.3g}); compute the statistics again")
+    positive = values > noise * max(float(values[-1]), 0.0)
+    return np.asarray(np.sqrt(values[positive])[:, None] * vectors[:, positive].T, dtype=np.float64), False
 
 
 def _nuclear_norm(first: Gaussian, second: Gaussian) -> float:
-    """Of R₁ R₂ᵀ: the sum of its singular values."""
+    """Return the sum of the singular values of R₁ R₂ᵀ."""
     product = first.root @ second.root.T
     if not product.size:
         return 0.0
     if first.definite and second.definite:
-        # Half the time of singular values, and as exact where none of them is zero.
+        # Eigenvalues take half the time of singular values, and are as exact if none of them is zero.
         squares = np.linalg.eigvalsh(product.T @ product)
         return float(np.sum(np.sqrt(np.maximum(squares, 0.0))))
     return float(np.sum(scipy.linalg.svdvals(product)))

@@ -1,4 +1,4 @@
-"""The kernel distance (KID; Bińkowski et al. 2018, arXiv 1801.01401): unbiased, so that it fits small sets too."""
+"""The kernel distance (KID; Bińkowski et al. 2018, arXiv 1801.01401), which is unbiased and thus suits small sets."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 
 
 class KernelDistance(NamedTuple):
-    """Mean and standard deviation over ``subsets`` of ``subset_size`` samples of either side."""
+    """Mean and standard deviation over ``subsets`` random subsets of ``subset_size`` samples from each side."""
 
     mean: float
     std: float
@@ -20,15 +20,15 @@ class KernelDistance(NamedTuple):
 
 
 def kernel(x: Floats, y: Floats) -> Floats:
-    """(x · y / D + 1)³ of every pair of x (N, D) and y (M, D): (N, M)."""
+    """Return (x · y / D + 1)³ for every pair of x (N, D) and y (M, D) as an (N, M) matrix."""
     values: Floats = (x @ y.T / x.shape[1] + 1) ** 3
     return values
 
 
 def squared_mmd(x: Floats, y: Floats) -> float:
-    """The unbiased squared maximum mean discrepancy (Gretton et al. 2012, eq. 3) of x (N, D) and y (M, D).
+    """Return the unbiased squared maximum mean discrepancy (Gretton et al. 2012, Eq. 3) of x (N, D) and y (M, D).
 
-    No sample is compared with itself, so the value can be a little below 0.
+    No sample is compared with itself, so the value can be slightly negative.
     """
     within = [(np.sum(k) - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (kernel(x, x), kernel(y, y))]
     return float(sum(within) - 2 * np.mean(kernel(x, y)))
@@ -37,20 +37,23 @@ def squared_mmd(x: Floats, y: Floats) -> float:
 def kernel_distance(
     first: ArrayLike, second: ArrayLike, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> KernelDistance:
-    """Mean of ``squared_mmd`` over random subsets of features (N, D) and (M, D), as published.
+    """Average ``squared_mmd`` over random subsets of features (N, D) and (M, D), as published.
 
-    Smaller sets make the subsets smaller; where a subset would be all of both, one is enough.
+    Small sets shrink the subsets. If a subset would contain all samples of both sides, one subset suffices.
 
     Raises:
-        UserError: fewer than 2 samples, dimensions that do not meet, or values that are not finite.
+        UserError: There are fewer than 2 samples, the dimensions differ, or values are not finite.
     """
     x, y = (np.asarray(features, dtype=np.float64) for features in (first, second))
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise UserError(f"features of shapes {x.shape} and {y.shape} do not compare; take both from one network")
+        raise UserError(f"features of shapes {x.shape} and {y.shape} are not comparable; use the same network for both")
     if subsets < 1 or min(len(x), len(y), subset_size) < 2:
-        raise UserError(f"{len(x)} and {len(y)} pictures in {subsets} subsets of {subset_size}: at least 2 are needed")
+        raise UserError(
+            f"kernel distance of {len(x)} and {len(y)} images in {subsets} subsets of {subset_size}: "
+            "at least 2 images per subset are needed"
+        )
     if not np.isfinite(x).all() or not np.isfinite(y).all():
-        raise UserError("features hold values that are not finite; look at the pictures and the network's weights")
+        raise UserError("features are not finite; check the images and the network's weights")
     size = min(len(x), len(y), subset_size)
     random = np.random.default_rng(seed)
     count = 1 if size == len(x) == len(y) else subsets

@@ -1,13 +1,13 @@
-"""What generated pictures are compared with: features of real ones, taken once and kept in a file of its own.
+"""Reference statistics: features of real images, computed once and stored in a file.
 
-The source is a data set in this project's shards or a folder of pictures. The file says by which network, in which
-resizing and from how many pictures it was made, and is refused where another network asks for it.
+The file records the feature network, its resizing and the number of images. It is rejected if another network asks
+for it.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,26 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from evaluation.contract import Backend, ImageArray, ImageEncoder, open_image
+from evaluation.contract import Backend, ImageArray, ImageEncoder
 from evaluation.metrics.frechet import Floats, Gaussian, statistics
+from evaluation.metrics.image_source import open_source
 from pocketdit.errors import UserError
 from pocketdit.files import write_atomically
 
 SCHEMA = 1
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
-_KEPT = 10_000  # samples for the kernel distance, whose subsets have a thousand
+_STORED_FEATURES = 10_000  # for the kernel distance, whose subsets have a thousand
 _BATCH = 32
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Statistics of real pictures.
+    """Statistics of real images.
 
     Attributes:
-        name: of the file; ``source``: of the data set or folder, with its split and fingerprint.
-        encoder, version: of the feature network's backend; the version tells its resizing.
-        samples: pictures behind ``mean`` (D,) and ``covariance`` (D, D).
-        features: (K, D) of them, all or a random 10 000.
+        name: Name of the file.
+        source: Data set or folder, with its split and fingerprint.
+        encoder: Name of the feature network.
+        version: Version of the feature network, including its resizing.
+        samples: Number of images behind ``mean`` and ``covariance``.
+        mean: (D,).
+        covariance: (D, D).
+        features: (K, D), the features of all images or of 10,000 random ones.
     """
 
     name: str
@@ -48,67 +52,52 @@ class Reference:
     features: NDArray[np.float32]
 
     def gaussian(self) -> Gaussian:
+        """Return the Gaussian of all images, from their features if all are stored."""
         if len(self.features) == self.samples:
             return Gaussian.from_samples(self.features)
         return Gaussian.from_moments(self.mean, self.covariance)
 
 
-@dataclass(frozen=True)
-class Source:
-    """Pictures by number. ``fingerprint`` changes when they do."""
-
-    name: str
-    fingerprint: str
-    count: int
-    picture: Callable[[int], ImageArray]
-
-
-def open_source(path: Path, split: str = "train") -> Source:
-    """A data set in shards (a folder with dataset.json) or a folder with pictures in it or below it.
-
-    ``split``: of the data set; a plain folder has none.
+def encode_all(images: Iterable[ImageArray], encoder: ImageEncoder) -> NDArray[np.float32]:
+    """Return the features (N, D) of a stream of images, of which only one batch is held in memory at a time.
 
     Raises:
-        UserError: nothing there, or a data set of latents.
+        UserError: The stream is empty.
     """
-    if (path / "dataset.json").is_file():
-        return _shards(path, split)
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
-    if not files:
-        raise UserError(f"{path}: no pictures ({', '.join(EXTENSIONS)}) and no data set to take a reference from")
-    listing = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    digest = hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
-    return Source(path.resolve().name, digest, len(files), lambda number: open_image(files[number]))
-
-
-def encode_all(pictures: Iterable[ImageArray], encoder: ImageEncoder) -> NDArray[np.float32]:
-    """Features (N, D) of a stream of pictures, of which only a batch is held at a time; ``UserError`` for none."""
     parts: list[NDArray[np.float32]] = []
     batch: list[ImageArray] = []
-    for picture in pictures:
-        batch.append(picture)
+    for image in images:
+        batch.append(image)
         if len(batch) == _BATCH:
             parts.append(encoder.encode_images(batch))
             batch = []
     if batch:
         parts.append(encoder.encode_images(batch))
     if not parts:
-        raise UserError("there are no pictures to take features of")
+        raise UserError("no images to compute features of")
     return np.concatenate(parts)
 
 
 def build_reference(
     path: Path, encoder: ImageEncoder, name: str, *, split: str = "train", samples: int = 50_000, seed: int = 0
 ) -> Reference:
-    """Of at most ``samples`` pictures, drawn without replacement where there are more; 50 000 are DINO-FID's.
+    """Compute the statistics of a data set or folder.
+
+    Args:
+        path: Data set in shards, or folder of images.
+        encoder: The feature network.
+        name: Name of the reference.
+        split: Split of the data set.
+        samples: Maximum number of images, drawn without replacement; DINO-FID uses 50,000.
+        seed: Seed of the random choice.
 
     Raises:
-        UserError: no pictures, fewer than 2, one that does not decode, or features that are not finite.
+        UserError: There are fewer than 2 images, one cannot be decoded, or features are not finite.
     """
     source = open_source(path, split)
-    rows = _drawn(source.count, samples, seed)
-    progress = tqdm(rows, desc=f"reference {source.name}", unit="picture")
-    features = encode_all((source.picture(row) for row in progress), encoder)
+    rows = _choose_rows(source.count, samples, seed)
+    progress = tqdm(rows, desc=f"reference {source.name}", unit="image")
+    features = encode_all((source.read(row) for row in progress), encoder)
     mean, covariance = statistics(features)
     return Reference(
         name=name,
@@ -118,12 +107,12 @@ def build_reference(
         samples=len(features),
         mean=mean,
         covariance=covariance,
-        features=features[_drawn(len(features), _KEPT, seed)],
+        features=features[_choose_rows(len(features), _STORED_FEATURES, seed)],
     )
 
 
 def save_reference(reference: Reference, folder: Path) -> Path:
-    """Writes folder/NAME.safetensors; the name appears when the file is complete."""
+    """Write folder/NAME.safetensors atomically and return its path."""
     from safetensors.numpy import save
 
     about = {
@@ -139,10 +128,11 @@ def save_reference(reference: Reference, folder: Path) -> Path:
 
 
 def load_reference(path: Path, backend: Backend) -> Reference:
-    """A file of ``save_reference``, made by the same feature network.
+    """Read a file written by ``save_reference``.
 
     Raises:
-        UserError: no such file, not a reference, or made by another network, other weights or another resizing.
+        UserError: The file is missing or not a reference, or was computed with another network, other weights or
+            another resizing than ``backend``.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -151,19 +141,21 @@ def load_reference(path: Path, backend: Backend) -> Reference:
             about: dict[str, Any] = json.loads(file.metadata()["about"])
             tensors = {key: file.get_tensor(key) for key in ("mean", "covariance", "features")}
         if about["schema"] != SCHEMA:
-            raise UserError(f"{path}: reference of schema {about['schema']}, this program reads {SCHEMA}; make it anew")
-        known = {key: about[key] for key in ("source", "encoder", "version", "samples")}
+            raise UserError(
+                f"{path}: reference has schema {about['schema']}, this version reads {SCHEMA}; delete it to recompute"
+            )
+        fields = {key: about[key] for key in ("source", "encoder", "version", "samples")}
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such reference; name a data set or a folder of pictures to make one") from error
+        raise UserError(f"{path}: no such reference; use a data set or a folder of images to compute one") from error
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a reference ({error}); delete it and make it anew") from error
-    asked, made = f"{backend.name} ({backend.version})", f"{known['encoder']} ({known['version']})"
-    if asked != made:
-        raise UserError(f"{path}: made by {made}, but the metric has {asked}; take one network for both")
-    width = tensors["mean"].size
-    if tensors["covariance"].shape != (width, width) or tensors["features"].shape[1:] != (width,):
-        raise UserError(f"{path}: its mean, covariance and features have not one width; delete it and make it anew")
-    return Reference(name=path.stem, **known, **tensors)
+        raise UserError(f"{path}: not a reference ({error}); delete it to recompute") from error
+    requested, stored = f"{backend.name} ({backend.version})", f"{fields['encoder']} ({fields['version']})"
+    if requested != stored:
+        raise UserError(f"{path}: computed with {stored}, but the metric uses {requested}; use one network for both")
+    dimensions = tensors["mean"].size
+    if tensors["covariance"].shape != (dimensions, dimensions) or tensors["features"].shape[1:] != (dimensions,):
+        raise UserError(f"{path}: mean, covariance and features differ in dimensions; delete it to recompute")
+    return Reference(name=path.stem, **fields, **tensors)
 
 
 def reference_for(
@@ -175,15 +167,28 @@ def reference_for(
     samples: int = 50_000,
     seed: int = 0,
 ) -> Reference:
-    """From a reference's file; or of a data set or folder, made the first time and then found in ``kept``.
+    """Load a reference file, or compute the reference of a data set or folder on first use and store it.
 
-    The name under ``kept`` has a hash of the pictures, the network and the choice of samples: change one, and the
-    reference is made anew. Raises ``UserError`` as the functions above.
+    The stored file's name contains a hash of the images, the network and the choice of samples. If one of them
+    changes, the reference is computed again.
+
+    Args:
+        path: Data set in shards, folder of images, or .safetensors file.
+        encoder: The feature network.
+        kept: Folder for computed references.
+        split: See ``build_reference``.
+        samples: See ``build_reference``.
+        seed: See ``build_reference``.
+
+    Raises:
+        UserError: See ``build_reference`` and ``load_reference``.
     """
     if path.suffix == ".safetensors":
         return load_reference(path, encoder.backend)
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder or reference; name a data set, a folder of pictures or a .safetensors")
+        raise UserError(
+            f"{path}: no such folder or reference; use a data set, a folder of images or a .safetensors file"
+        )
     source, backend = open_source(path, split), encoder.backend
     key = json.dumps([source.name, source.fingerprint, backend.name, backend.version, samples, seed])
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
@@ -193,34 +198,8 @@ def reference_for(
     return load_reference(kept / f"{name}.safetensors", backend)
 
 
-def _drawn(count: int, wanted: int, seed: int) -> NDArray[np.intp]:
-    """All of ``count`` rows, or ``wanted`` random ones, in order."""
-    if count <= wanted:
+def _choose_rows(count: int, limit: int, seed: int) -> NDArray[np.intp]:
+    """Return all of ``count`` row numbers, or ``limit`` random ones in ascending order."""
+    if count <= limit:
         return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, wanted, replace=False))
-
-
-def _shards(path: Path, split: str) -> Source:
-    from datamodules.shards.decode import DECODE_ERRORS, open_image
-    from datamodules.shards.index import load_index
-    from datamodules.shards.reader import ShardReader
-    from datamodules.shards.schema import SPLITS, SampleError, read_info
-
-    info = read_info(path)
-    if info.kind != "image":
-        raise UserError(f"{path}: holds latents; a reference needs a data set of pictures")
-    if split not in SPLITS:
-        raise UserError(f"{path}: no split {split!r}; a data set has {' and '.join(SPLITS)}")
-    index = load_index(path, split, info.kind)
-    if not len(index):
-        raise UserError(f"{path}: its {split} split has no usable picture; run 'lightning data validate'")
-    reader = ShardReader(index)
-
-    def picture(row: int) -> ImageArray:
-        try:
-            return np.asarray(open_image(reader.sample(row)).convert("RGB"))
-        except (SampleError, *DECODE_ERRORS) as error:
-            place = f"{path}: {index.place(row)}"
-            raise UserError(f"{place}: a picture cannot be read ({error}); run 'lightning data validate'") from error
-
-    return Source(f"{info.name}-{split}", f"{info.fingerprint}-{index.digest}", len(index), picture)
+    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))

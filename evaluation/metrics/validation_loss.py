@@ -1,4 +1,4 @@
-"""Validation loss of a run's averaged weights, by noise level: the flow-matching loss (paper Eq. 4) at eight levels."""
+"""Validation loss of a run's EMA weights by noise level: the flow-matching loss (paper, Eq. 4) at eight levels."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,56 +10,50 @@ from pocketdit.errors import UserError
 
 
 class ValidationLoss:
-    """Eight fixed noise levels over the run's own validation split; ``samples``: at most so many pictures of it.
+    """Flow-matching loss at eight fixed noise levels on the run's validation split.
 
-    The noise of a sample and a level is fixed, so that every model and width sees the same. Values of other data,
-    autoencoders or scales of latents do not compare.
+    The noise of a sample at a level is fixed, so all models and widths see the same inputs. Values from different
+    data, autoencoders or latent scales are not comparable.
+
+    Args:
+        run: Path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run.
+        width: Width of the sub-network.
+        samples: Maximum number of validation samples.
+        runs: Folder that contains the runs.
+
+    Raises:
+        UserError: ``samples`` is below 1, or there is no such run.
     """
-
-    prompts = None
 
     def __init__(self, run: str, width: float = 1.0, samples: int = 96, runs: Path = Path("runs")) -> None:
         if samples < 1:
             raise UserError(f"samples must be at least 1, not {samples}")
         from pocketdit.artifacts.run_folder import find
 
-        # Found now, so that a run that starts while pictures are drawn does not take its place.
+        # Resolved now, so that a run that starts while images are being sampled does not become the latest one.
         self.folder = find(Path(runs), run)
         self.width, self.samples = width, samples
 
     @torch.no_grad()
     def measure(self) -> Result:
-        from pocketdit.artifacts.network import load_network
-        from pocketdit.artifacts.run_folder import load_experiment
-        from pocketdit.config.component import build
-        from pocketdit.diffusion.path import interpolate, velocity
-        from pocketdit.losses.validation import fixed_noise, level_times
-        from pocketdit.running.assemble import build_encoders
+        """Compute the loss: "overall" is the mean over the levels, "t=..." the loss at one level.
 
-        folder = self.folder
-        experiment = load_experiment(folder)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network, encoders = load_network(folder, device), build_encoders(experiment)
-        encoders.to(device)
-        arguments = experiment.data.init_args | {"validation_samples": self.samples}
-        data = build(replace(experiment.data, init_args=arguments))
-        data.setup("validate")
-        levels: dict[float, dict[str, float]] = {t: {} for t in level_times()}
-        for batch in data.val_dataloader():
-            latents, text = encoders.latents(batch).to(device), encoders.tokens(batch["captions"])
-            for number, (t, by_sample) in enumerate(levels.items()):
-                noise = fixed_noise(batch["ids"], number, latents.shape[1:]).to(latents)
-                time = torch.full((len(latents),), t, device=device)
-                predicted = network(interpolate(latents, noise, time), time, text, width=self.width)
-                losses = (predicted.float() - velocity(latents, noise)).square().mean((1, 2, 3))
-                by_sample.update(zip(batch["keys"], losses.tolist(), strict=True))
-        names = list(next(iter(levels.values())))
+        Raises:
+            UserError: The run's data has no validation samples.
+        """
+        from pocketdit.artifacts.run_folder import load_experiment
+        from pocketdit.losses.validation import level_times
+
+        experiment = load_experiment(self.folder)
+        losses = self._losses_by_level()
+        names = list(next(iter(losses.values())))
         if not names:
-            raise UserError(f"{folder.name}: its data have no validation samples")
-        scores = {"overall": _score({name: sum(v[name] for v in levels.values()) / len(levels) for name in names})}
-        scores |= {f"t={t:.4g}": _score({name: values[name] for name in names}) for t, values in levels.items()}
+            raise UserError(f"{self.folder.name}: its data has no validation samples")
+        means = {name: sum(by_sample[name] for by_sample in losses.values()) / len(losses) for name in names}
+        scores = {"overall": _score(means)}
+        scores |= {f"t={t:.4g}": _score({name: by_sample[name] for name in names}) for t, by_sample in losses.items()}
         protocol = {
-            "run": folder.name,
+            "run": self.folder.name,
             "width": self.width,
             "autoencoder": experiment.autoencoder.class_path,
             "autoencoder_arguments": experiment.autoencoder.init_args,
@@ -70,6 +64,35 @@ class ValidationLoss:
         }
         return Result("validation-loss", scores, protocol, higher_is_better=False)
 
+    def _losses_by_level(self) -> dict[float, dict[str, float]]:
+        """Return {noise level: {sample: loss}}."""
+        from pocketdit.artifacts.network import load_network
+        from pocketdit.artifacts.run_folder import load_experiment
+        from pocketdit.config.component import build
+        from pocketdit.diffusion.path import interpolate, velocity
+        from pocketdit.losses.validation import fixed_noise, level_times, sample_ids
+        from pocketdit.running.assemble import build_encoders
 
-def _score(by_prompt: dict[str, float]) -> Score:
-    return Score(sum(by_prompt.values()) / len(by_prompt), len(by_prompt), by_prompt)
+        experiment = load_experiment(self.folder)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network, encoders = load_network(self.folder, device), build_encoders(experiment)
+        encoders.to(device)
+        arguments = experiment.data.init_args | {"validation_samples": self.samples}
+        data = build(replace(experiment.data, init_args=arguments))
+        data.setup("validate")
+        losses: dict[float, dict[str, float]] = {t: {} for t in level_times()}
+        for index, batch in enumerate(data.val_dataloader()):
+            numbers = sample_ids(batch, index)
+            names = batch.get("keys", [str(number) for number in numbers.tolist()])
+            latents, text = encoders.latents(batch).to(device), encoders.tokens(batch["captions"])
+            for level, (t, by_sample) in enumerate(losses.items()):
+                noise = fixed_noise(numbers, level, latents.shape[1:]).to(latents)
+                time = torch.full((len(latents),), t, device=device)
+                prediction = network(interpolate(latents, noise, time), time, text, width=self.width)
+                errors = (prediction.float() - velocity(latents, noise)).square().mean((1, 2, 3))
+                by_sample.update(zip(names, errors.tolist(), strict=True))
+        return losses
+
+
+def _score(by_sample: dict[str, float]) -> Score:
+    return Score(sum(by_sample.values()) / len(by_sample), len(by_sample), by_sample)

@@ -1,0 +1,1 @@
+"""Prompt sets: the published benchmarks, rendered scenes, and files of the user."""

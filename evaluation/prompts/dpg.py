@@ -1,60 +1,77 @@
-"""The prompts of DPG-Bench and the questions that it asks about their images."""
+"""The prompts of DPG-Bench (Hu et al. 2024, arXiv 2403.05135) and its questions about their images."""
 
 import csv
 import json
 from pathlib import Path
 from typing import Any
 
+from evaluation.assets import Asset
 from evaluation.contract import Prompt, PromptSet
 from evaluation.metrics.dpg.questions import DEPENDENCIES, OPENS_FILE, QUESTIONS, TUPLES
-from evaluation.prompts.limits import limited
+from evaluation.prompts.limits import limit_prompts
 from pocketdit.errors import UserError
 
 PROMPTS_FILE = "prompts.jsonl"
 QUESTIONS_FILE = "dpg_bench.csv"
+_URL = (
+    "https://raw.githubusercontent.com/TencentQQGYLab/ELLA/3c228f1dc6c4d3cad0a47493816151a419f14db3/dpg_bench/"
+    "dpg_bench.csv"
+)
 _SOURCE = "github.com/TencentQQGYLab/ELLA, folder dpg_bench"
 
 
 class DPGPrompts:
-    """DPG-Bench's 1065 prompts with their questions, 4 pictures each."""
+    """DPG-Bench's 1065 prompts with their questions, 4 images each.
+
+    Args:
+        folder: Folder that contains dpg_bench/dpg_bench.csv.
+        limit: Maximum number of prompts.
+        images_each: Images per prompt, if not the benchmark's number.
+    """
+
+    assets = (Asset("folder", f"dpg_bench/{QUESTIONS_FILE}", _URL, "", 5_000_000),)
 
     def __init__(self, folder: Path, limit: int | None = None, images_each: int | None = None) -> None:
         self.folder, self.limit, self.images_each = Path(folder), limit, images_each
 
     def load(self) -> PromptSet:
-        return limited(load_prompts(self.folder / "dpg_bench"), self.limit, self.images_each)
+        return limit_prompts(load_prompts(self.folder / "dpg_bench"), self.limit, self.images_each)
 
 
 def load_prompts(folder: Path) -> PromptSet:
-    """The prompts of ``folder`` (1065 as published), four pictures each.
+    """Read the prompts and questions of ``folder``.
 
-    dpg_bench.csv: the published question file, a row per question with at least the columns item_id, text,
-    proposition_id, dependency ("0" for none, else numbers with commas), tuple and question_natural_language. Where an
-    item's rows are not together, the last run of them counts, as in the published script. prompts.jsonl, where it is
-    there: "item_id" and "text" a line, in place of the file's texts. With it alone pictures can be made: then
-    ``metadata`` is empty, and ``read_questions`` says what to get.
+    dpg_bench.csv is the published question file with one row per question. Its columns include item_id, text,
+    proposition_id, dependency ("0" for none, else comma-separated numbers), tuple and question_natural_language. If
+    an item's rows are not contiguous, the last group counts, as in the published script.
+
+    prompts.jsonl is optional and replaces the texts in the question file. It has one object with "item_id" and "text"
+    per line. Alone, it suffices for creating images: the metadata is then empty, and ``read_questions`` says what is
+    missing.
 
     Raises:
-        UserError: neither file is there, one is not of that form, or a prompt has no question.
+        UserError: Both files are missing, one has another format, or a prompt has no questions.
     """
     path = folder / QUESTIONS_FILE
-    given = folder / PROMPTS_FILE
-    texts = _texts(given) if given.exists() or not path.exists() else _texts_of_questions(path)
-    questions = _questions(path) if path.exists() else None
-    if questions is not None and (lacking := [item for item in texts if item not in questions]):
+    prompts_path = folder / PROMPTS_FILE
+    use_prompts_file = prompts_path.exists() or not path.exists()
+    texts = _read_texts(prompts_path) if use_prompts_file else _read_texts_of_questions(path)
+    questions = _read_questions(path) if path.exists() else None
+    if questions is not None and (missing := [item for item in texts if item not in questions]):
         raise UserError(
-            f"{path}: no question for {len(lacking)} of the {len(texts)} prompts, the first is {lacking[0]}; "
-            f"get the whole file from {_SOURCE}"
+            f"{path}: no questions for {len(missing)} of the {len(texts)} prompts, the first is {missing[0]}; "
+            f"get the complete file from {_SOURCE}"
         )
     prompts = tuple(Prompt(item, text, questions[item] if questions else {}) for item, text in texts.items())
     return PromptSet("dpg", prompts, images_each=4)
 
 
-def _texts(path: Path) -> dict[str, str]:
+def _read_texts(path: Path) -> dict[str, str]:
+    """Read texts by item from prompts.jsonl."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); it holds DPG-Bench's prompts") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); it contains DPG-Bench's prompts") from error
     texts: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -63,45 +80,45 @@ def _texts(path: Path) -> dict[str, str]:
             row = json.loads(line)
             item, text = row["item_id"], row["text"]
         except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path}: line {number} is no JSON object with item_id and text") from error
+            raise UserError(f"{path}: line {number} is not a JSON object with item_id and text") from error
         if not isinstance(item, str) or not isinstance(text, str) or not item or Path(item).name != item:
-            raise UserError(f"{path}: line {number}: item_id must be a plain file name, and text a text")
+            raise UserError(f"{path}: line {number}: item_id must be a plain file name, and text a string")
         if item in texts:
-            raise UserError(f"{path}: line {number}: item {item} is there twice")
+            raise UserError(f"{path}: line {number}: duplicate item {item}")
         texts[item] = text
     if not texts:
-        raise UserError(f"{path}: holds no prompt")
+        raise UserError(f"{path}: contains no prompts")
     return texts
 
 
-def _texts_of_questions(path: Path) -> dict[str, str]:
-    """Prompts by item, in the order of their first rows."""
+def _read_texts_of_questions(path: Path) -> dict[str, str]:
+    """Read texts by item from the question file, in the order of their first rows."""
     texts: dict[str, str] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file):
                 texts.setdefault(row["item_id"].strip(), row["text"])
     except (OSError, KeyError, AttributeError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: no prompts in its column text ({error}); get it from {_SOURCE}") from error
+        raise UserError(f"{path}: has no prompts in a column text ({error}); get it from {_SOURCE}") from error
     return texts
 
 
-def _questions(path: Path) -> dict[str, dict[str, Any]]:
-    """Metadata by item."""
-    found: dict[str, dict[str, Any]] = {}
+def _read_questions(path: Path) -> dict[str, dict[str, Any]]:
+    """Read metadata by item from the question file."""
+    metadata: dict[str, dict[str, Any]] = {}
     previous: str | None = None
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for number, row in enumerate(csv.DictReader(file)):
                 item = row["item_id"].strip()
                 if item != previous:
-                    found[item] = {QUESTIONS: {}, TUPLES: {}, DEPENDENCIES: {}, OPENS_FILE: number == 0}
+                    metadata[item] = {QUESTIONS: {}, TUPLES: {}, DEPENDENCIES: {}, OPENS_FILE: number == 0}
                 name = str(int(row["proposition_id"]))
                 if row["question_natural_language"] is None:
-                    raise ValueError(f"row {number + 1} is cut short")
-                found[item][QUESTIONS][name] = row["question_natural_language"]
-                found[item][TUPLES][name] = row["tuple"]
-                found[item][DEPENDENCIES][name] = [int(parent) for parent in row["dependency"].split(",")]
+                    raise ValueError(f"row {number + 1} is truncated")
+                metadata[item][QUESTIONS][name] = row["question_natural_language"]
+                metadata[item][TUPLES][name] = row["tuple"]
+                metadata[item][DEPENDENCIES][name] = [int(parent) for parent in row["dependency"].split(",")]
                 previous = item
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
@@ -109,4 +126,4 @@ def _questions(path: Path) -> dict[str, dict[str, Any]]:
         raise UserError(
             f"{path}: not DPG-Bench's question file ({type(error).__name__}: {error}); get it from {_SOURCE}"
         ) from error
-    return found
+    return metadata

@@ -1,24 +1,34 @@
-"""Prompts from a file of the user's own."""
+"""Prompts from a file of the user."""
 
 import csv
 import json
 from pathlib import Path
 
 from evaluation.contract import Prompt, PromptSet
-from evaluation.prompts.limits import limited
+from evaluation.prompts.limits import limit_prompts
 from pocketdit.errors import ConfigError
 
 
 class PromptFile:
-    """Prompts of the user: a .txt with one a line, a .jsonl with "id", "prompt" and what else is known, or a .csv or
-    .tsv with the columns "id" and "prompt" (PartiPrompts: "Prompt"). Without an id, the line's number from 0.
+    """Prompts from a text, JSON Lines, CSV or TSV file.
+
+    Args:
+        path: A .txt file with one prompt per line, a .jsonl file with objects, or a .csv or .tsv file with a header.
+            Objects and rows have a "prompt" (or "Prompt", as in PartiPrompts) and optionally an "id"; all other
+            fields become metadata. Without an id, the prompt's number from 0 with five digits is used.
+        images_each: Images per prompt.
+        limit: Maximum number of prompts.
     """
 
     def __init__(self, path: Path, images_each: int = 1, limit: int | None = None) -> None:
         self.path, self.images_each, self.limit = Path(path), images_each, limit
 
     def load(self) -> PromptSet:
-        """``ConfigError`` naming the line that is wrong."""
+        """Read the file.
+
+        Raises:
+            ConfigError: The file cannot be read, or a prompt is malformed.
+        """
         try:
             text = self.path.read_text(encoding="utf-8-sig")
         except OSError as error:
@@ -27,8 +37,8 @@ class PromptFile:
             raise ConfigError(f"{self.path}: is not UTF-8 text") from error
         prompts = tuple(self._prompt(i, row) for i, row in enumerate(self._rows(text)))
         if not prompts:
-            raise ConfigError(f"{self.path}: no prompts")
-        return limited(PromptSet(self.path.stem, prompts, self.images_each), self.limit, None)
+            raise ConfigError(f"{self.path}: contains no prompts")
+        return limit_prompts(PromptSet(self.path.stem, prompts, self.images_each), self.limit)
 
     def _rows(self, text: str) -> list[dict[str, object]]:
         lines = [line for line in text.splitlines() if line.strip()]
@@ -37,9 +47,9 @@ class PromptFile:
                 try:
                     rows = [json.loads(line) for line in lines]
                 except ValueError as error:
-                    raise ConfigError(f"{self.path}: a line is no JSON ({error})") from error
+                    raise ConfigError(f"{self.path}: a line is not JSON ({error})") from error
                 if not all(isinstance(row, dict) for row in rows):
-                    raise ConfigError(f"{self.path}: a line is no JSON object")
+                    raise ConfigError(f"{self.path}: a line is not a JSON object")
                 return rows
             case ".csv" | ".tsv":
                 delimiter = "\t" if self.path.suffix.lower() == ".tsv" else ","
@@ -48,7 +58,7 @@ class PromptFile:
                 return [{"prompt": line.strip()} for line in lines]
             case other:
                 raise ConfigError(
-                    f"{self.path}: prompts come as .txt, .jsonl, .csv or .tsv, not {other or 'without a suffix'}"
+                    f"{self.path}: prompt files are .txt, .jsonl, .csv or .tsv, not {other or 'without a suffix'}"
                 )
 
     def _prompt(self, number: int, row: dict[str, object]) -> Prompt:
@@ -57,5 +67,5 @@ class PromptFile:
             raise ConfigError(f"{self.path}: prompt {number + 1} has no field 'prompt'")
         if None in row:
             raise ConfigError(f"{self.path}: prompt {number + 1} has more fields than the header; quote commas")
-        rest = {key: value for key, value in row.items() if key not in ("id", "prompt", "Prompt")}
-        return Prompt(str(row.get("id", f"{number:05d}")), text, rest)
+        metadata = {key: value for key, value in row.items() if key not in ("id", "prompt", "Prompt")}
+        return Prompt(str(row.get("id", f"{number:05d}")), text, metadata)

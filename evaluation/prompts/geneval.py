@@ -1,60 +1,82 @@
-"""The prompts of GenEval, from its own file."""
+"""The prompts of GenEval (Ghosh et al. 2023, arXiv 2310.11513)."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+from evaluation.assets import Asset
 from evaluation.contract import Prompt, PromptSet
-from evaluation.prompts.limits import limited
+from evaluation.prompts.limits import limit_prompts
 from pocketdit.errors import UserError
 
 FILE = "evaluation_metadata.jsonl"
+_URL = (
+    "https://raw.githubusercontent.com/djghosh13/geneval/af4902f24d3ca90ebbb446dd9891a59e0f82725f/prompts/"
+    "evaluation_metadata.jsonl"
+)
 _SOURCE = "get it from github.com/djghosh13/geneval, folder prompts"
 
 
 class GenEvalPrompts:
-    """GenEval's 553 prompts, 4 pictures each. ``folder``: of the benchmarks' files."""
+    """GenEval's 553 prompts, 4 images each.
+
+    Args:
+        folder: Folder that contains geneval/evaluation_metadata.jsonl.
+        limit: Maximum number of prompts.
+        images_each: Images per prompt, if not the benchmark's number.
+    """
+
+    assets = (
+        Asset(
+            "folder",
+            f"geneval/{FILE}",
+            _URL,
+            "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
+            85_209,
+        ),
+    )
 
     def __init__(self, folder: Path, limit: int | None = None, images_each: int | None = None) -> None:
         self.folder, self.limit, self.images_each = Path(folder), limit, images_each
 
     def load(self) -> PromptSet:
-        return limited(load_prompts(self.folder / "geneval"), self.limit, self.images_each)
+        return limit_prompts(load_prompts(self.folder / "geneval"), self.limit, self.images_each)
 
 
 def load_prompts(folder: Path) -> PromptSet:
-    """The prompts of ``folder``/evaluation_metadata.jsonl, one a line (553 as published), four pictures each.
+    """Read the prompts of ``folder``/evaluation_metadata.jsonl, one per line.
 
-    Ids are the line numbers from 0 in five digits, which is how the benchmark names its folders. ``metadata`` is the
-    line itself: "tag", "include", "exclude" where there is one, and "prompt".
+    Ids are line numbers from 0 with five digits, which is how the benchmark names its folders. The metadata is the
+    line itself: "tag", "include", "prompt" and, in some lines, "exclude".
 
     Raises:
-        UserError: the file is missing, empty, or a line is not of that form.
+        UserError: The file is missing or empty, or a line has another format.
     """
     path = folder / FILE
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {_SOURCE}") from error
-    prompts = tuple(_prompt(path, number, line) for number, line in enumerate(lines) if line.strip())
+    prompts = tuple(_parse(path, number, line) for number, line in enumerate(lines) if line.strip())
     if not prompts:
-        raise UserError(f"{path}: holds no prompt; {_SOURCE}")
+        raise UserError(f"{path}: contains no prompts; {_SOURCE}")
     return PromptSet("geneval", prompts, images_each=4)
 
 
-def _prompt(path: Path, number: int, line: str) -> Prompt:
+def _parse(path: Path, number: int, line: str) -> Prompt:
     try:
         metadata = json.loads(line)
-        sound = isinstance(metadata["tag"], str) and isinstance(metadata["prompt"], str) and _sound(metadata)
+        has_texts = isinstance(metadata["tag"], str) and isinstance(metadata["prompt"], str)
+        valid = has_texts and _has_valid_clauses(metadata)
     except (ValueError, TypeError, KeyError, AttributeError):
-        sound = False
-    if not sound:
+        valid = False
+    if not valid:
         raise UserError(f"{path}: line {number + 1} is not a prompt of GenEval; {_SOURCE}")
     return Prompt(f"{number:05}", metadata["prompt"], metadata)
 
 
-def _sound(metadata: dict[str, Any]) -> bool:
-    """Whether the clauses have classes and counts, and positions refer to clauses before them."""
+def _has_valid_clauses(metadata: dict[str, Any]) -> bool:
+    """Return whether clauses have classes and counts, and positions refer to earlier clauses."""
     clauses = [*metadata["include"], *metadata.get("exclude", ())]
     return all(isinstance(clause["class"], str) and isinstance(clause["count"], int) for clause in clauses) and all(
         0 <= clause["position"][1] < place for place, clause in enumerate(metadata["include"]) if "position" in clause

@@ -1,4 +1,4 @@
-"""Fewer prompts, or another number of images per prompt, than a benchmark's protocol asks for."""
+"""Changes to the size of a prompt set."""
 
 from dataclasses import replace
 
@@ -6,8 +6,17 @@ from evaluation.contract import PromptSet
 from pocketdit.errors import ConfigError
 
 
-def limited(prompts: PromptSet, limit: int | None, images_each: int | None) -> PromptSet:
-    """The first ``limit`` prompts; fewer or more pictures of each than the protocol asks for."""
+def limit_prompts(prompts: PromptSet, limit: int | None = None, images_each: int | None = None) -> PromptSet:
+    """Return a prompt set with only the first prompts, or another number of images per prompt.
+
+    Args:
+        prompts: The prompt set.
+        limit: Maximum number of prompts; None keeps all.
+        images_each: Images per prompt; None keeps the number of the benchmark's protocol.
+
+    Raises:
+        ConfigError: A number is below 1.
+    """
     for name, value in (("limit", limit), ("images_each", images_each)):
         if value is not None and value < 1:
             raise ConfigError(f"{prompts.name}: {name} must be at least 1, not {value}")

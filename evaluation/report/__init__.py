@@ -1,0 +1,1 @@
+"""Results on disk, statistics, reports and tables."""

@@ -1,53 +1,85 @@
-"""Expected values, through the very functions that the metrics use: ``lightning evaluate --golden FILE``."""
+"""Compares expected values with the functions that the metrics use: ``lightning evaluate --golden FILE``."""
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketdit.errors import UserError
+from pocketdit.errors import RunError, UserError
 
+# Maps the contents of a file to the name of each case, and a description of the difference or None.
 Check = Callable[[Any], Iterator[tuple[str, str | None]]]
 
 
-def check(path: Path) -> tuple[list[str], int, str | None]:
-    """(names of the cases that agree, number of cases, the first that does not with what differs).
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of comparing a file's cases.
 
-    Raises ``UserError`` where the file is none of the four forms: GenEval's logic, DPG-Bench's, T2I-CompBench's
-    positions, Fréchet distances.
+    Attributes:
+        agreeing: Number of cases that agree.
+        cases: Number of cases.
+        first_difference: Name and description of the first case that differs, or None.
+    """
+
+    agreeing: int
+    cases: int
+    first_difference: str | None
+
+
+def compare_file(path: Path) -> Outcome:
+    """Compare the cases in a file.
+
+    Raises:
+        UserError: The file cannot be read, or has none of the four formats: GenEval's logic, DPG-Bench's logic,
+            T2I-CompBench's positions, or Fréchet distances.
     """
     try:
         data = json.loads(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise UserError(f"{path}: no JSON ({error})") from error
+        raise UserError(f"{path}: not JSON ({error})") from error
     try:
-        outcomes = list(_check_of(path, data)(data))
+        outcomes = list(_check_for(path, data)(data))
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise UserError(f"{path}: a case has not the form of its kind ({type(error).__name__}: {error})") from error
-    agreeing = [name for name, difference in outcomes if difference is None]
-    first = next((f"{name}: {difference}" for name, difference in outcomes if difference is not None), None)
-    return agreeing, len(outcomes), first
+        raise UserError(f"{path}: a case does not have its format ({type(error).__name__}: {error})") from error
+    differences = [f"{name}: {difference}" for name, difference in outcomes if difference is not None]
+    return Outcome(len(outcomes) - len(differences), len(outcomes), next(iter(differences), None))
 
 
-def _check_of(path: Path, data: Any) -> Check:
+def print_outcome(path: Path) -> None:
+    """Compare the cases in a file and print how many agree.
+
+    Raises:
+        RunError: A case differs.
+        UserError: The file contains no cases, or see ``compare_file``.
+    """
+    outcome = compare_file(path)
+    print(f"{outcome.agreeing} of {outcome.cases} agree")
+    if outcome.first_difference is not None:
+        raise RunError(f"{path}: {outcome.first_difference}")
+    if not outcome.cases:
+        raise UserError(f"{path}: contains no cases")
+
+
+def _check_for(path: Path, data: Any) -> Check:
     if isinstance(data, dict) and "relative_position" in data:
-        from evaluation.metrics.geneval.logic import check_golden as geneval
+        from evaluation.metrics.geneval.logic import check_golden as check_geneval
 
-        return geneval
+        return check_geneval
     cases = data.get("cases") if isinstance(data, dict) else None
     keys = set(cases[0]) if isinstance(cases, list) and cases and isinstance(cases[0], dict) else set()
     if "sigma1" in keys:
-        from evaluation.metrics.frechet import check_golden as frechet
+        from evaluation.metrics.frechet import check_golden as check_frechet
 
-        return frechet
+        return check_frechet
     if "dependency" in keys:
-        from evaluation.metrics.dpg.scoring import check_golden as dpg
+        from evaluation.metrics.dpg.scoring import check_golden as check_dpg
 
-        return dpg
+        return check_dpg
     if "locality" in keys:
-        from evaluation.metrics.compbench.spatial import check_golden as position
+        from evaluation.metrics.compbench.spatial import check_golden as check_position
 
-        return position
-    raise UserError(f"{path}: not one of the forms geneval_logic, dpg_logic, t2i_2d_position, frechet")
+        return check_position
+    raise UserError(f"{path}: not in one of the formats geneval_logic, dpg_logic, t2i_2d_position, frechet")

@@ -1,164 +1,55 @@
-"""The paper's tables of scores (arXiv 2601.08303, supplement, Tables 2 to 4; Table 2 of the main text), with ours.
+"""The paper's tables with our rows, as text."""
 
-The figures are the paper's and are marked so: they were not measured here. Note: the main text gives SD3-Medium 84.1 on
-DPG-Bench and 0.68 on GenEval, the supplement 85.1 and 0.62; both stand as printed.
-"""
-
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate
 
 from evaluation.contract import Result
+from evaluation.report.paper_scores import COMPBENCH, DPG, TABLES, Table
+from evaluation.report.results import FILE_NAME, load
+from pocketdit.errors import UserError
 
 PAPER = "paper"
 
 
-@dataclass(frozen=True)
-class Table:
-    """``metric``: of the results that belong in it. ``columns``: heading -> name of the score, best first last."""
-
-    title: str
-    metric: str
-    columns: Mapping[str, str]
-    rows: Mapping[str, tuple[float, ...]]
-
-
-DPG = Table(
-    "DPG-Bench",
-    "dpg",
-    {
-        "Global": "L1/global", "Entity": "L1/entity", "Attribute": "L1/attribute", "Relation": "L1/relation",
-        "Other": "L1/other", "Overall": "overall",
-    },
-    {
-        "SnapGen 0.4B": (88.3, 85.1, 87.0, 87.3, 87.6, 81.1),
-        "PixArt-alpha 0.6B": (75.0, 79.3, 78.6, 82.6, 77.0, 71.1),
-        "PixArt-Sigma 0.6B": (86.9, 82.9, 88.9, 86.6, 87.7, 80.5),
-        "SANA 1.6B": (86.0, 91.5, 88.9, 91.9, 90.7, 84.8),
-        "LUMINA-Next 2.0B": (82.8, 88.7, 86.4, 80.5, 81.8, 74.6),
-        "SD3-Medium 2.0B": (83.5, 89.6, 86.7, 93.2, 92.5, 85.1),
-        "SDXL 2.6B": (83.3, 82.4, 80.9, 86.8, 80.4, 74.7),
-        "Playground v2.5 2.6B": (83.1, 82.6, 81.2, 84.1, 83.5, 75.5),
-        "IF-XL 5.5B": (77.7, 81.2, 83.3, 81.8, 82.9, 75.6),
-        "SD3.5-Large 8.1B": (87.4, 92.1, 90.0, 88.2, 88.1, 85.6),
-        "FLUX.1-dev 12B": (74.4, 90.0, 89.9, 90.9, 88.3, 83.8),
-        "HiDream-I1-Full 17B": (76.4, 90.2, 89.5, 93.7, 91.8, 85.9),
-        "Qwen-Image 20B": (91.3, 91.6, 92.0, 94.3, 92.7, 88.3),
-        "SnapGen++ tiny 0.3B": (88.5, 90.2, 88.8, 92.6, 78.8, 84.6),
-        "SnapGen++ small 0.4B": (84.2, 90.9, 89.0, 93.1, 79.6, 85.2),
-        "SnapGen++ full 1.6B": (85.7, 91.5, 89.6, 94.5, 80.4, 87.2),
-    },
-)  # fmt: skip
-
-GENEVAL = Table(
-    "GenEval",
-    "geneval",
-    {
-        "Single": "single_object", "Two": "two_object", "Counting": "counting", "Colors": "colors",
-        "Position": "position", "Color attr.": "color_attr", "Overall": "overall",
-    },
-    {
-        "SnapGen 0.4B": (1.00, 0.84, 0.60, 0.88, 0.18, 0.45, 0.66),
-        "PixArt-alpha 0.6B": (0.98, 0.50, 0.44, 0.80, 0.08, 0.07, 0.48),
-        "PixArt-Sigma 0.6B": (0.99, 0.65, 0.46, 0.82, 0.12, 0.12, 0.53),
-        "SANA 1.6B": (0.99, 0.77, 0.62, 0.88, 0.21, 0.47, 0.66),
-        "LUMINA-Next 2.0B": (0.92, 0.46, 0.48, 0.70, 0.09, 0.13, 0.46),
-        "SD3-Medium 2.0B": (0.98, 0.74, 0.63, 0.67, 0.34, 0.36, 0.62),
-        "SDXL 2.6B": (0.98, 0.74, 0.39, 0.85, 0.15, 0.23, 0.55),
-        "Playground v2.5 2.6B": (0.98, 0.77, 0.52, 0.84, 0.11, 0.17, 0.56),
-        "IF-XL 5.5B": (0.97, 0.74, 0.66, 0.81, 0.13, 0.35, 0.61),
-        "SD3.5-Large 8.1B": (0.98, 0.89, 0.73, 0.83, 0.34, 0.47, 0.71),
-        "FLUX.1-dev 12B": (0.98, 0.81, 0.74, 0.79, 0.22, 0.45, 0.66),
-        "HiDream-I1-Full 17B": (1.00, 0.98, 0.79, 0.91, 0.60, 0.72, 0.83),
-        "Qwen-Image 20B": (0.99, 0.92, 0.89, 0.88, 0.76, 0.77, 0.87),
-        "SnapGen++ tiny 0.3B": (1.00, 0.91, 0.62, 0.85, 0.26, 0.56, 0.69),
-        "SnapGen++ small 0.4B": (1.00, 0.91, 0.64, 0.89, 0.22, 0.55, 0.70),
-        "SnapGen++ full 1.6B": (1.00, 0.97, 0.66, 0.90, 0.32, 0.70, 0.76),
-    },
-)  # fmt: skip
-
-COMPBENCH = Table(
-    "T2I-CompBench",
-    "t2i-compbench",
-    {
-        "Color": "color", "Complex": "complex", "Non-spatial": "non_spatial", "Shape": "shape", "Spatial": "spatial",
-        "Texture": "texture", "Overall": "overall",
-    },
-    {
-        "PixArt-alpha 0.6B": (0.416, 0.334, 0.308, 0.389, 0.197, 0.461, 0.351),
-        "PixArt-Sigma 0.6B": (0.585, 0.380, 0.309, 0.479, 0.244, 0.566, 0.427),
-        "SANA 1.6B": (0.660, 0.377, 0.312, 0.529, 0.322, 0.652, 0.476),
-        "LUMINA-Next 2.0B": (0.511, 0.350, 0.303, 0.333, 0.185, 0.438, 0.353),
-        "SD3-Medium 2.0B": (0.794, 0.384, 0.315, 0.582, 0.324, 0.731, 0.522),
-        "SDXL 2.6B": (0.570, 0.331, 0.311, 0.481, 0.199, 0.520, 0.402),
-        "Playground v2.5 2.6B": (0.644, 0.364, 0.308, 0.486, 0.217, 0.607, 0.437),
-        "IF-XL 5.5B": (0.591, 0.354, 0.311, 0.512, 0.182, 0.577, 0.421),
-        "SD3.5-Large 8.1B": (0.768, 0.382, 0.316, 0.591, 0.275, 0.712, 0.507),
-        "FLUX.1-dev 12B": (0.764, 0.374, 0.307, 0.501, 0.253, 0.627, 0.471),
-        "HiDream-I1-Full 17B": (0.749, 0.401, 0.314, 0.592, 0.399, 0.696, 0.525),
-        "Qwen-Image 20B": (0.836, 0.399, 0.317, 0.605, 0.443, 0.743, 0.557),
-        "SnapGen++ tiny 0.3B": (0.765, 0.372, 0.316, 0.545, 0.331, 0.680, 0.502),
-        "SnapGen++ small 0.4B": (0.770, 0.370, 0.316, 0.551, 0.350, 0.679, 0.506),
-        "SnapGen++ full 1.6B": (0.794, 0.375, 0.316, 0.600, 0.419, 0.712, 0.536),
-    },
-)  # fmt: skip
-
-SUMMARY = Table(
-    "Summary (the paper's Table 2)",
-    "",
-    {"DPG": "dpg", "GenEval": "geneval", "T2I-C.B.": "t2i-compbench", "CLIP (COCO)": "clip-score"},
-    {
-        "SnapGen 0.4B": (81.1, 0.66, float("nan"), 0.332),
-        "PixArt-alpha 0.6B": (71.1, 0.48, 0.351, 0.316),
-        "PixArt-Sigma 0.6B": (80.5, 0.53, 0.427, 0.317),
-        "SANA 1.6B": (84.8, 0.66, 0.476, 0.327),
-        "LUMINA-Next 2.0B": (74.6, 0.46, 0.353, 0.309),
-        "SD3-Medium 2.0B": (84.1, 0.68, 0.522, 0.323),
-        "SDXL 2.6B": (74.7, 0.55, 0.402, 0.301),
-        "Playground v2.5 2.6B": (75.5, 0.56, 0.237, 0.319),
-        "IF-XL 5.5B": (75.6, 0.61, 0.421, 0.311),
-        "SD3.5-Large 8.1B": (85.6, 0.71, 0.507, 0.326),
-        "FLUX.1-dev 12B": (83.8, 0.66, 0.471, 0.316),
-        "SnapGen++ tiny 0.3B": (84.6, 0.69, 0.502, 0.330),
-        "SnapGen++ small 0.4B": (85.2, 0.70, 0.506, 0.332),
-        "SnapGen++ full 1.6B": (87.2, 0.76, 0.536, 0.338),
-    },
-)
-
-
 def our_rows(table: Table, results: Sequence[Result]) -> dict[str, tuple[float, ...]]:
-    """{the metrics' full names: figures in the table's columns}; empty where nothing of ours belongs there.
+    """Return our figures in the table's columns, by the full names of the metrics. Empty if no result belongs there.
 
-    A result by a stand-in's judge belongs in the table of its benchmark, under its own full name: results of one
-    benchmark by different judges are different rows, but for T2I-CompBench, whose columns have judges of their own.
+    Results of one benchmark from different judges are different rows. T2I-CompBench is the exception: its columns
+    have different judges by design and form one row.
     """
     if not table.metric:
-        parts = [result for result in results if "overall" in result.scores and belongs(table, result)]
-        groups = {", ".join(result.metric for result in parts): parts} if parts else {}
-        return {name: figures(table, {base_name(r): r.scores["overall"].value for r in some})
-                for name, some in groups.items()}  # fmt: skip
+        parts = [result for result in results if "overall" in result.scores and _in_summary(table, result)]
+        if not parts:
+            return {}
+        values = {base_name(result): result.scores["overall"].value for result in parts}
+        return {", ".join(result.metric for result in parts): _select(table, values)}
     parts = [result for result in results if base_name(result) == table.metric]
-    together = table is COMPBENCH and parts
-    names = [joined(parts)] if together else sorted({part.metric for part in parts})
-    rows = {}
-    for name in names:
-        of_row = parts if together else [part for part in parts if part.metric == name]
-        rows[name] = figures(table, {key: score.value for part in of_row for key, score in part.scores.items()})
-    return rows
+    if table is COMPBENCH and parts:
+        groups = {_joint_name(parts): parts}
+    else:
+        groups = {name: [part for part in parts if part.metric == name] for name in sorted({p.metric for p in parts})}
+    return {
+        name: _select(table, {key: score.value for part in group for key, score in part.scores.items()})
+        for name, group in groups.items()
+    }
 
 
-def joined(results: Sequence[Result]) -> str:
-    """The benchmark's name with all the judges of its results in brackets."""
-    inside = [result.metric.partition(" (")[2].removesuffix(")") for result in results]
-    judges = dict.fromkeys(judge for names in inside if names for judge in names.split(", "))
+def _joint_name(results: Sequence[Result]) -> str:
+    """Return the benchmark's name with the judges of all results in parentheses."""
+    lists = [result.metric.partition(" (")[2].removesuffix(")") for result in results]
+    judges = dict.fromkeys(judge for names in lists if names for judge in names.split(", "))
     return f"{base_name(results[0])} ({', '.join(judges)})" if judges else base_name(results[0])
 
 
-def figures(table: Table, scores: Mapping[str, float]) -> tuple[float, ...]:
+def _select(table: Table, scores: Mapping[str, float]) -> tuple[float, ...]:
     return tuple(scores.get(name, float("nan")) for name in table.columns.values())
 
 
-def belongs(table: Table, result: Result) -> bool:
-    """Whether an overall is of a column of the summary; the paper's CLIP scores are of COCO's captions."""
+def _in_summary(table: Table, result: Result) -> bool:
+    """Return whether a result belongs in the summary. The paper's CLIP scores use COCO's captions."""
     name = base_name(result)
     if name == "clip-score":
         return "coco" in str(result.protocol.get("prompts", "")).lower()
@@ -166,24 +57,46 @@ def belongs(table: Table, result: Result) -> bool:
 
 
 def base_name(result: Result) -> str:
-    """The benchmark that a result is of, without the judge's name."""
+    """Return the benchmark's name without the judges."""
     return result.metric.partition(" (")[0]
 
 
-def render_table(table: Table, ours: Mapping[str, tuple[float, ...]]) -> str:
-    """The table as text: the paper's rows, each marked, then ours by label."""
-    headings = ["model", "source", *table.columns]
+def render_table(table: Table, our_rows: Mapping[str, tuple[float, ...]]) -> str:
+    """Render the table as text: the paper's rows, labeled as such, followed by ours."""
     digits = 1 if table is DPG else 3
-    body = [[name, PAPER, *(figure(value, digits) for value in values)] for name, values in table.rows.items()]
-    body += [[name, "measured", *(figure(value, digits) for value in values)] for name, values in ours.items()]
-    widths = [max(len(row[i]) for row in [headings, *body]) for i in range(len(headings))]
-    lines = ["  ".join(cell.ljust(widths[i]) if i < 2 else cell.rjust(widths[i]) for i, cell in enumerate(row))
-             for row in [headings, *body]]  # fmt: skip
-    return "\n".join([table.title, *lines])
+    labeled = [(name, PAPER, values) for name, values in table.rows.items()]
+    labeled += [(name, "measured", values) for name, values in our_rows.items()]
+    text = tabulate(
+        [[name, source, *(_format(value, digits) for value in values)] for name, source, values in labeled],
+        headers=["model", "source", *table.columns],
+        tablefmt="simple",
+        disable_numparse=True,
+        colalign=("left", "left", *["right"] * len(table.columns)),
+    )
+    return f"{table.title}\n{text}"
 
 
-def figure(value: float, digits: int) -> str:
-    return "-" if value != value else f"{value:.{digits}f}"
+def _format(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-TABLES = (SUMMARY, DPG, GENEVAL, COMPBENCH)
+def render_tables(out: Path) -> str:
+    """Render the paper's tables with all results below ``out``: one numbered row per folder of results and judge.
+
+    Raises:
+        UserError: There are no results.
+    """
+    reports = {path.parent.name: load(path) for path in sorted(out.rglob(FILE_NAME))}
+    if not reports:
+        raise UserError(f"{out}: contains no results of evaluations")
+    texts, notes = [], ["paper: printed in arXiv 2601.08303, not measured here"]
+    for table in TABLES:
+        rows = {}
+        for folder, report in reports.items():
+            for name, row in our_rows(table, report.results).items():
+                rows[f"[{len(notes)}] {report.subject}"] = row
+                counts = sorted({s.samples for r in report.results for s in r.scores.values() if r.metric in name})
+                images = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else "".join(map(str, counts))
+                notes.append(f"[{len(notes)}] {name}, {images or 'few'} images, from {folder}")
+        texts.append(render_table(table, rows))
+    return "\n\n".join([*texts, "\n".join(notes)])

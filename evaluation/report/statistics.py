@@ -1,28 +1,35 @@
-"""How sure a mean over prompts is, and whether two systems differ on the same prompts."""
+"""Confidence intervals of means over prompts, and paired comparisons of two systems on the same prompts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import bootstrap
 
 from evaluation.contract import Result
 from pocketdit.errors import UserError
 
 Floats = NDArray[np.float64]
 
-_BLOCK = 1 << 22  # values drawn at a time: 32 MB
-_EXACT_UP_TO = 14  # differences whose 2^n signs are all tried
+LEVEL = 0.95
+
+_BLOCK = 1 << 22  # random values held in memory at a time: 32 MB
+_MAX_EXACT = 14  # differences up to which all 2^n signs are enumerated
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Second minus first, on the same prompts.
+    """The difference of two systems on the same prompts, second minus first.
 
     Attributes:
-        difference: of the means over prompts; (``low``, ``high``): its bootstrap interval at ``level``.
-        p_value: of a difference as large as this, either way, if the two systems were interchangeable.
-        prompts: how many the two have in common, which is all of them.
+        difference: Difference of the means over prompts.
+        low: Lower end of the bootstrap confidence interval of the difference.
+        high: Upper end of the interval.
+        p_value: Two-sided probability of a difference this large if the systems were interchangeable.
+        prompts: Number of prompts.
+        level: Confidence level of the interval.
     """
 
     difference: float
@@ -40,56 +47,63 @@ class Comparison:
 
 
 def bootstrap_interval(
-    values: Sequence[float], *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+    values: Sequence[float], *, level: float = LEVEL, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval (Efron 1979) of the mean of prompts' values: prompts are drawn again, not pictures.
+    """Return the percentile bootstrap interval (Efron 1979) of the mean of the prompts' values.
 
-    The same values and seed give the same interval.
+    Prompts are resampled, not images. The same values and seed yield the same interval.
 
     Raises:
-        UserError: fewer than 2 values, or one that is not finite.
+        UserError: There are fewer than 2 values, or one is not finite.
         ValueError: ``level`` is not between 0 and 1, or ``resamples`` is below 1.
     """
-    data = _checked(values)
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"level {level} must be between 0 and 1, and resamples {resamples} at least 1")
-    random = np.random.default_rng(seed)
-    means = _in_blocks(
-        resamples, len(data), lambda rows: data[random.integers(0, len(data), (rows, len(data)))].mean(axis=1)
-    )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return stratified_interval([_checked(values)], level=level, resamples=resamples, seed=seed)
 
 
 def stratified_interval(
-    groups: Sequence[Sequence[float]], *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+    groups: Sequence[Sequence[float] | Floats], *, level: float = LEVEL, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """As ``bootstrap_interval``, of the mean of the groups' means: values are drawn again within their group.
+    """Return the percentile bootstrap interval of the mean of the groups' means. Values are resampled within groups.
 
     Raises:
-        UserError: a value is not finite.
+        UserError: A value is not finite.
+        ValueError: ``level`` is not between 0 and 1, or ``resamples`` is below 1.
     """
-    random = np.random.default_rng(seed)
-    means = np.zeros(resamples)
-    for group in groups:
-        data = np.asarray(group, dtype=np.float64)
-        if not np.isfinite(data).all():
-            raise UserError("a prompt's value is not finite; look at its pictures and score it again")
-        means += data[random.integers(0, len(data), (resamples, len(data)))].mean(axis=1) / len(groups)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(f"level {level} must be between 0 and 1, and resamples {resamples} at least 1")
+    samples = [_finite(np.asarray(group, dtype=np.float64)) for group in groups]
+    # scipy needs two values per sample. Resampling a single value always yields that value.
+    samples = [np.repeat(sample, 2) if len(sample) == 1 else sample for sample in samples]
+    interval = bootstrap(
+        samples,
+        _mean_of_means,
+        n_resamples=resamples,
+        batch=max(1, _BLOCK // max(map(len, samples))),
+        vectorized=True,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def _mean_of_means(*samples: Floats, axis: int = -1) -> Any:
+    return np.mean([sample.mean(axis=axis) for sample in samples], axis=0)
 
 
 def sign_flip_p_value(differences: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> float:
-    """Two-sided p of a mean of paired differences, by giving them random signs (Fisher 1935).
+    """Return the two-sided p-value of a mean of paired differences under random sign flips (Fisher 1935).
 
-    Up to 14 differences all signs are tried and p is exact; beyond, what was observed counts as one of the draws, so
-    that p is never 0. Raises as ``bootstrap_interval``.
+    Up to 14 differences, all signs are enumerated and p is exact. Beyond that, the observed value counts as one of
+    the random ones, so p is never 0.
+
+    Raises:
+        UserError: There are fewer than 2 differences, or one is not finite.
     """
     data = _checked(differences)
-    # A hair below what was observed: the same sum in another order of signs must count as equal.
+    # Slightly below the observed value: the same sum in another order of summation must count as equal.
     observed = abs(data.sum()) * (1 - 1e-12)
-    if len(data) <= _EXACT_UP_TO:
+    if len(data) <= _MAX_EXACT:
         bits = np.arange(2 ** len(data))[:, None] >> np.arange(len(data)) & 1
         return float(np.mean(np.abs((1.0 - 2 * bits) @ data) >= observed))
     random = np.random.default_rng(seed)
@@ -106,32 +120,32 @@ def paired_comparison(
     second: Result,
     score: str = "overall",
     *,
-    level: float = 0.95,
+    level: float = LEVEL,
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
-    """Second minus first of one metric's ``score``, prompt by prompt; prompts meet by id.
+    """Compare one score of two results of the same metric prompt by prompt. Prompts are matched by id.
 
-    It compares means over prompts, also where the score's own value is another mean of them.
+    Means over prompts are compared, even if the score's own value is a different mean.
 
     Raises:
-        UserError: other metrics, no values by prompt, prompts that only one has, or fewer than 2.
+        UserError: The metrics differ, there are no values by prompt, only one result has some of the prompts, or
+            there are fewer than 2 prompts.
     """
     if first.metric != second.metric:
-        raise UserError(f"{first.metric} does not compare with {second.metric}: score both with one metric")
+        raise UserError(f"{first.metric} cannot be compared with {second.metric}; score both with the same metric")
     values = []
     for result in (first, second):
         if score not in result.scores or not result.scores[score].by_prompt:
             raise UserError(f'{result.metric}: "{score}" has no values by prompt to compare')
         values.append(result.scores[score].by_prompt)
-    ours, theirs = values
-    if alone := sorted(set(ours) ^ set(theirs)):
-        some = ", ".join(alone[:3])
+    first_values, second_values = values
+    if unmatched := sorted(set(first_values) ^ set(second_values)):
         raise UserError(
-            f"{first.metric}: {len(alone)} prompts were scored by only one of the two, such as {some}; "
-            "evaluate both on the same prompts"
+            f"{first.metric}: {len(unmatched)} prompts were scored by only one of the two, such as "
+            f"{', '.join(unmatched[:3])}; evaluate both on the same prompts"
         )
-    differences = [theirs[name] - ours[name] for name in sorted(ours)]
+    differences = [second_values[name] - first_values[name] for name in sorted(first_values)]
     low, high = bootstrap_interval(differences, level=level, resamples=resamples, seed=seed)
     p_value = sign_flip_p_value(differences, resamples=resamples, seed=seed)
     return Comparison(float(np.mean(differences)), low, high, p_value, len(differences), level)
@@ -140,13 +154,17 @@ def paired_comparison(
 def _checked(values: Sequence[float]) -> Floats:
     data = np.asarray(values, dtype=np.float64)
     if data.ndim != 1 or len(data) < 2:
-        raise UserError(f"{data.size} prompts: at least 2 are needed to say how sure a mean is")
+        raise UserError(f"{data.size} prompts are too few: confidence intervals need at least 2")
+    return _finite(data)
+
+
+def _finite(data: Floats) -> Floats:
     if not np.isfinite(data).all():
-        raise UserError("a prompt's value is not finite; look at its pictures and score it again")
+        raise UserError("a prompt's value is not finite; check its images and score it again")
     return data
 
 
-def _in_blocks(count: int, width: int, draw: Callable[[int], Floats]) -> Floats:
-    """``count`` numbers by calls of ``draw`` for some at a time, each of which takes ``width`` values."""
+def _in_blocks(count: int, width: int, compute: Callable[[int], Floats]) -> Floats:
+    """Compute ``count`` numbers by calls of ``compute`` for several at a time, each of which uses ``width`` values."""
     rows = max(1, _BLOCK // width)
-    return np.concatenate([draw(min(rows, count - done)) for done in range(0, count, rows)])
+    return np.concatenate([compute(min(rows, count - done)) for done in range(0, count, rows)])

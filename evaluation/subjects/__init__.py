@@ -1,0 +1,1 @@
+"""Subjects: what an evaluation scores."""

@@ -1,4 +1,4 @@
-"""A text-to-image pipeline of diffusers."""
+"""A text-to-image pipeline of diffusers as a subject."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,17 +8,26 @@ import numpy as np
 import torch
 
 from evaluation.contract import ImageArray, ImageSet, Prompt, PromptSet
-from evaluation.subjects.images import draw_images
-from evaluation.subjects.sampling import by_size, device, picture_seed
+from evaluation.subjects.image_cache import sample_images
+from evaluation.subjects.sampling import device, group_by_size, image_seed
 from pocketdit.errors import UserError
 
 
 class DiffusersPipeline:
-    """Any text-to-image pipeline of diffusers, by a local folder or by its name on the Hugging Face hub.
+    """Samples images with any text-to-image pipeline of diffusers.
 
-    ``arguments`` are handed to the pipeline's call as they are. ImageArray n of a prompt has a generator of its own, of
-    seed 1000 ``seed`` + n, so that it does not depend on its batch. Name a ``revision`` of a hub's model: a branch may
-    move.
+    Image n of a prompt has a generator of its own with seed 1000 ``seed`` + n, so it does not depend on its batch.
+
+    Args:
+        model: Local folder, or a name on the Hugging Face hub.
+        steps: Sampling steps.
+        guidance: Guidance scale.
+        size: (height, width) in pixels.
+        seed: Seed of the images.
+        batch_size: Images per batch.
+        dtype: Precision of the weights.
+        revision: Revision on the hub. State one, because a branch may move.
+        arguments: Further arguments of the pipeline's call.
     """
 
     def __init__(
@@ -58,24 +67,29 @@ class DiffusersPipeline:
         }
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
-        return draw_images(self, prompts, root)
+        """Sample the images.
 
-    def draw(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
+        Raises:
+            UserError: The pipeline cannot be loaded.
+        """
+        return sample_images(self, prompts, root)
+
+    def sample(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
         pipeline = self._load()
-        for (height, width), some in by_size(prompts, self.size):
-            for first in range(0, len(some), self.batch_size):
-                batch = some[first : first + self.batch_size]
-                drawn = pipeline(
+        for (height, width), group in group_by_size(prompts, self.size):
+            for first in range(0, len(group), self.batch_size):
+                batch = group[first : first + self.batch_size]
+                images = pipeline(
                     prompt=[prompt.text for prompt in batch],
                     num_inference_steps=self.steps,
                     guidance_scale=self.guidance,
                     height=height,
                     width=width,
-                    generator=[torch.Generator("cpu").manual_seed(picture_seed(self.seed, number)) for _ in batch],
+                    generator=[torch.Generator("cpu").manual_seed(image_seed(self.seed, number)) for _ in batch],
                     output_type="np",
                     **self.arguments,
                 ).images
-                yield from zip(batch, np.round(np.asarray(drawn) * 255).astype(np.uint8), strict=True)
+                yield from zip(batch, np.round(np.asarray(images) * 255).astype(np.uint8), strict=True)
 
     def _load(self) -> Any:
         if self._pipeline is None:
@@ -87,12 +101,12 @@ class DiffusersPipeline:
                 )
             except (OSError, ValueError) as error:
                 reason = " ".join(str(error).split())[:200]
-                raise UserError(f"{self.model}: not a diffusers pipeline that can be loaded here ({reason})") from error
+                raise UserError(f"{self.model}: cannot be loaded as a diffusers pipeline ({reason})") from error
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline.to(device())
         return self._pipeline
 
     def _files(self) -> list[tuple[str, int, int]]:
-        """Names, sizes and times of a local folder's files: they change when weights are replaced."""
+        """Return names, sizes and times of a local folder's files, which change when weights are replaced."""
         files = sorted(path for path in Path(self.model).rglob("*") if path.is_file())
         return [(str(f.relative_to(self.model)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]

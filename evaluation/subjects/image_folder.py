@@ -1,54 +1,63 @@
-"""A folder of images."""
+"""A folder of existing images as a subject."""
 
 from dataclasses import replace
 from pathlib import Path
 
 from evaluation.contract import ImageSet, PromptSet
-from evaluation.subjects.images import check_ids
+from evaluation.subjects.image_cache import check_ids
 from pocketdit.errors import ConfigError, UserError
 
 _NAMES_SHOWN = 3
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class ImageFolder:
-    """Pictures that something else made, found by the prompt's id, never by position.
+    """Images from any source, matched to prompts by the prompt's id, never by position.
 
-    Under ``path``: ``<id>/*.png`` (or jpg, webp), GenEval's ``<id>/samples/*``, or ``<id>.png``. All prompts need
-    equally many; results say sampling many there are, which may be fewer than a benchmark's protocol asks for.
+    All prompts need the same number of images. Results state this number, which may be lower than a benchmark's
+    protocol asks for.
+
+    Args:
+        path: Folder that contains ``<id>/*.png`` (or jpg, webp), GenEval's ``<id>/samples/*``, or ``<id>.png``.
+        name: Name in reports, if not the folder's name.
+
+    Raises:
+        ConfigError: There is no such folder.
     """
 
     def __init__(self, path: Path, name: str = "") -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise ConfigError(f"{self.path}: no such folder of pictures")
+            raise ConfigError(f"{self.path}: no such folder of images")
         self.name = name or self.path.name
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
-        """``UserError`` where a prompt has no picture."""
+        """Find the images.
+
+        Raises:
+            UserError: A prompt has no images, or prompts have different numbers of images.
+        """
         check_ids(prompts)
-        found = {prompt.id: self._find(prompt.id) for prompt in prompts.prompts}
-        without = [name for name, paths in found.items() if not paths]
-        if without:
-            shown = ", ".join(without[:_NAMES_SHOWN])
+        images = {prompt.id: self._find(prompt.id) for prompt in prompts.prompts}
+        missing = [name for name, paths in images.items() if not paths]
+        if missing:
+            shown = ", ".join(missing[:_NAMES_SHOWN])
             raise UserError(
-                f"{self.path}: no picture for {len(without)} of {len(found)} prompts of {prompts.name} ({shown}"
-                f"{', ...' if len(without) > _NAMES_SHOWN else ''}); they belong into {self.path / without[0]}/"
+                f"{self.path}: no images for {len(missing)} of {len(images)} prompts of {prompts.name} ({shown}"
+                f"{', ...' if len(missing) > _NAMES_SHOWN else ''}); put them into {self.path / missing[0]}/"
             )
-        counts = {len(paths) for paths in found.values()}
+        counts = {len(paths) for paths in images.values()}
         if len(counts) > 1:
-            fewest = min(found, key=lambda name: len(found[name]))
+            fewest = min(images, key=lambda name: len(images[name]))
             raise UserError(
-                f"{self.path}: from {min(counts)} to {max(counts)} pictures a prompt, fewest for {fewest}; "
-                "give all equally many"
+                f"{self.path}: between {min(counts)} and {max(counts)} images per prompt, the fewest for {fewest}; "
+                "provide the same number for all prompts"
             )
         prompts = replace(prompts, images_each=counts.pop())
-        return ImageSet(prompts, found, {"subject": "folder", "path": str(self.path), "name": self.name})
+        return ImageSet(prompts, images, {"subject": "folder", "path": str(self.path), "name": self.name})
 
     def _find(self, name: str) -> tuple[Path, ...]:
         for folder in (self.path / name / "samples", self.path / name):
-            if pictures := sorted(path for path in folder.glob("*") if path.suffix.lower() in _SUFFIXES):
-                return tuple(pictures)
+            if images := sorted(path for path in folder.glob("*") if path.suffix.lower() in _SUFFIXES):
+                return tuple(images)
         return tuple(path for suffix in _SUFFIXES if (path := self.path / f"{name}{suffix}").is_file())[:1]
-
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

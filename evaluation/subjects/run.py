@@ -1,26 +1,41 @@
-"""A run of this project."""
+"""A run of this project as a subject."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from evaluation.contract import ImageArray, ImageSet, Prompt, PromptSet
-from evaluation.subjects.images import draw_images
-from evaluation.subjects.sampling import by_size, device, picture_seed, to_pictures
+from evaluation.subjects.image_cache import sample_images
+from evaluation.subjects.sampling import device, group_by_size, image_seed
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.files import sha256_of
 
 
 class Run:
-    """A run of this project at one width, with its averaged weights.
+    """Samples images with the EMA weights of a run at one width.
 
-    ``run``: path, EXPERIMENT/RUN, or EXPERIMENT for its latest. What is not told is as the run's own ``sampling``.
-    Image n of a prompt starts from the noise of seed 1000 ``seed`` + n. ``decoder``: a run whose tiny decoder makes
-    the pictures in place of the autoencoder's own.
+    Sampling settings that are None default to the run's own ``sampling``. Image n of a prompt starts from the noise
+    of seed 1000 ``seed`` + n.
+
+    Args:
+        run: Path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run.
+        width: Width of the sub-network.
+        steps: Sampling steps.
+        guidance: Guidance scale.
+        sampler: Sampler.
+        seed: Seed of the images.
+        batch_size: Images per batch.
+        runs: Folder that contains the runs.
+        decoder: Run whose tiny decoder replaces the autoencoder's own decoder.
+
+    Raises:
+        ConfigError: No run is named, or it does not have the width.
+        UserError: There is no such run, or it has no weights yet.
     """
 
     def __init__(
@@ -38,34 +53,38 @@ class Run:
         from pocketdit.artifacts.run_folder import find, load_experiment
 
         if not run:
-            raise ConfigError("no run to evaluate: add run=EXPERIMENT or run=EXPERIMENT/RUN")
+            raise ConfigError("run: not set; add run=EXPERIMENT or run=EXPERIMENT/RUN")
         self.folder = find(Path(runs), run)
         self.decoder = find(Path(runs), decoder) if decoder else None
         for folder in (self.folder, self.decoder):
             if folder is not None and not folder.weights.is_file():
-                raise UserError(f"{folder.path} has no weights yet: go on with it by --resume {folder.name}")
+                raise UserError(f"{folder.path}: has no weights yet; resume it with --resume {folder.name}")
         self.experiment = load_experiment(self.folder)
         if width not in self.experiment.backbone.widths:
-            known = ", ".join(f"{known:g}" for known in sorted(self.experiment.backbone.widths))
-            raise ConfigError(f"{self.folder.name} has no width {width:g}; it has {known}")
-        told = {"steps": steps, "guidance": guidance, "sampler": sampler}
+            widths = ", ".join(f"{known:g}" for known in sorted(self.experiment.backbone.widths))
+            raise ConfigError(f"{self.folder.name} has no width {width:g}; it has {widths}")
+        own = self.experiment.sampling
         self.sampling = replace(
-            self.experiment.sampling, seed=seed, **{name: value for name, value in told.items() if value is not None}
+            own,
+            steps=own.steps if steps is None else steps,
+            guidance=own.guidance if guidance is None else guidance,
+            sampler=sampler or own.sampler,
+            seed=seed,
         )
         self.width, self.batch_size = width, batch_size
         self.name = f"{self.folder.name} {width:g}x" + (f", {self.decoder.name}" if self.decoder else "")
-        self._digest = ""
+        self._weights_sha256 = ""
         self._loaded: tuple[Any, Any] | None = None
 
     def provenance(self) -> dict[str, Any]:
         sampling = self.sampling
-        decoded = {}
+        decoder = {}
         if self.decoder is not None:
-            decoded = {"decoder": self.decoder.name, "decoder_sha256": sha256_of(self.decoder.weights)}
-        return decoded | {
+            decoder = {"decoder": self.decoder.name, "decoder_sha256": sha256_of(self.decoder.weights)}
+        return decoder | {
             "subject": "run",
             "run": self.folder.name,
-            "weights_sha256": self._weights_digest(),
+            "weights_sha256": self._digest(),
             "width": self.width,
             "steps": sampling.steps,
             "sampler": sampling.sampler,
@@ -77,20 +96,23 @@ class Run:
         }
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
-        return draw_images(self, prompts, root)
+        return sample_images(self, prompts, root)
 
-    def draw(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
+    def sample(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
+        from pocketdit.images import to_uint8
         from pocketdit.sampling import sample
 
         network, encoders = self._load()
-        for size, some in by_size(prompts, self.sampling.size):
-            sampling = replace(self.sampling, size=size, seed=picture_seed(self.sampling.seed, number))
-            for first in range(0, len(some), self.batch_size):
-                batch = some[first : first + self.batch_size]
-                drawn = sample(network, encoders, [prompt.text for prompt in batch], self.width, sampling)
-                yield from zip(batch, to_pictures(drawn), strict=True)
+        for size, group in group_by_size(prompts, self.sampling.size):
+            sampling = replace(self.sampling, size=size, seed=image_seed(self.sampling.seed, number))
+            for first in range(0, len(group), self.batch_size):
+                batch = group[first : first + self.batch_size]
+                images = to_uint8(sample(network, encoders, [prompt.text for prompt in batch], self.width, sampling))
+                for prompt, image in zip(batch, images.permute(0, 2, 3, 1).numpy(), strict=True):
+                    yield prompt, np.ascontiguousarray(image)
 
     def _load(self) -> tuple[Any, Any]:
+        """Return the network and the encoders."""
         if self._loaded is None:
             from pocketdit.artifacts.decoder import with_decoder
             from pocketdit.artifacts.network import load_network
@@ -101,12 +123,14 @@ class Run:
                 encoders = with_decoder(encoders, self.experiment, self.decoder)
             encoders.to(torch.device(device()))
             self._loaded = load_network(self.folder, device()), encoders
-            if sha256_of(self.folder.weights) != self._weights_digest():
-                raise RunError(f"{self.folder.name}: its weights changed meanwhile; evaluate it when it has finished")
+            if sha256_of(self.folder.weights) != self._digest():
+                raise RunError(
+                    f"{self.folder.name}: its weights changed during the evaluation; evaluate it when it has finished"
+                )
         return self._loaded
 
-    def _weights_digest(self) -> str:
-        """Of the weights when first asked, so that all prompt sets are of the same ones."""
-        if not self._digest:
-            self._digest = sha256_of(self.folder.weights)
-        return self._digest
+    def _digest(self) -> str:
+        """Return the hash of the weights at the first call, so that all prompt sets use the same weights."""
+        if not self._weights_sha256:
+            self._weights_sha256 = sha256_of(self.folder.weights)
+        return self._weights_sha256

@@ -1,4 +1,4 @@
-"""What an evaluation scores."""
+"""The interface of a subject."""
 
 from pathlib import Path
 from typing import Protocol
@@ -7,10 +7,14 @@ from evaluation.contract import ImageSet, PromptSet
 
 
 class Subject(Protocol):
-    """``name`` is how reports call it."""
+    """Something that has images for prompts: a model that samples them, or a folder that contains them.
+
+    Attributes:
+        name: Name of the subject in reports.
+    """
 
     name: str
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
-        """Pictures of the prompts, made (and kept under ``root``) or found."""
+        """Return the images of a prompt set. Sampled images are stored under ``root``."""
         ...

@@ -1,4 +1,4 @@
-"""Drawn pictures, the published files where they are at hand, and a small folder of the same form."""
+"""Rendered images, small prompt files in T2I-CompBench's format, a tiny CLIP, and the published files if available."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from datamodules.scenes.render import render_scene
 from datamodules.scenes.scene import Object, Scene
 from evaluation.contract import Backend, ImageArray, ImageSet, PromptSet
 
-SMALL = {
+COMPBENCH_FILES = {
     "color_val.txt": "a green bench and a blue bowl\r\na blue bench and a green bowl",
     "non_spatial_val.txt": "A person is looking at a rainbow.\r\n\r\n",
     "spatial_val.txt": "a circle on the left of a square\na star near a cross\n",
@@ -33,16 +33,17 @@ Save = Callable[[PromptSet, dict[str, list[ImageArray]]], ImageSet]
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
+    """A folder with a few prompts per category of T2I-CompBench."""
     folder = tmp_path / "prompts"
     folder.mkdir()
-    for name, text in SMALL.items():
+    for name, text in COMPBENCH_FILES.items():
         (folder / name).write_bytes(text.encode())
     return folder
 
 
 @pytest.fixture(scope="session")
 def published() -> Path:
-    """The folder that holds golden/ and t2i_compbench/."""
+    """The folder that contains golden/ and t2i_compbench/."""
     if "POCKETDIT_EVALUATION_DATA" not in os.environ:
         pytest.skip("POCKETDIT_EVALUATION_DATA is not set")
     return Path(os.environ["POCKETDIT_EVALUATION_DATA"])
@@ -50,32 +51,32 @@ def published() -> Path:
 
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
-    """Writes pictures to files, as a run leaves them."""
+    """Save images by prompt id and return them as an image set."""
 
-    def written(prompts: PromptSet, pictures: dict[str, list[ImageArray]]) -> ImageSet:
-        images: dict[str, tuple[Path, ...]] = {}
-        for name, drawn in pictures.items():
-            images[name] = tuple(tmp_path / f"{name}-{i}.png" for i in range(len(drawn)))
-            for path, picture in zip(images[name], drawn, strict=True):
-                Image.fromarray(picture).save(path)
-        return ImageSet(prompts, images, {"made": "by hand"})
+    def save_images(prompts: PromptSet, images: dict[str, list[ImageArray]]) -> ImageSet:
+        files: dict[str, tuple[Path, ...]] = {}
+        for name, arrays in images.items():
+            files[name] = tuple(tmp_path / f"{name}-{i}.png" for i in range(len(arrays)))
+            for path, array in zip(files[name], arrays, strict=True):
+                Image.fromarray(array).save(path)
+        return ImageSet(prompts, files, {"made": "by hand"})
 
-    return written
+    return save_images
 
 
 @pytest.fixture(scope="session")
-def drawn() -> Callable[..., ImageArray]:
-    """``drawn(("circle", "red", x, y), ...)``: a picture with these on white."""
+def render_objects() -> Callable[..., ImageArray]:
+    """``render_objects(("circle", "red", x, y), ...)`` renders large objects on white."""
 
-    def of(*items: tuple[str, str, float, float], width: int = 128, height: int = 128) -> ImageArray:
+    def render_on_white(*items: tuple[str, str, float, float], width: int = 128, height: int = 128) -> ImageArray:
         objects = tuple(Object(shape, color, "large", x, y, 16) for shape, color, x, y in items)
         return np.asarray(render_scene(Scene(width, height, "white", objects)))
 
-    return of
+    return render_on_white
 
 
 class TinyClip:
-    """transformers' CLIP with random weights; texts by their letters."""
+    """transformers' CLIP with random weights and letters as tokens."""
 
     backend = Backend("tiny-clip", "random")
 
@@ -89,17 +90,17 @@ class TinyClip:
         self.model: Any = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).eval()
 
     @torch.no_grad()
-    def encode_images(self, pictures: Sequence[ImageArray]) -> NDArray[np.float32]:
-        small = [np.asarray(Image.fromarray(picture).resize((32, 32)), np.float32) / 255 for picture in pictures]
+    def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
+        small = [np.asarray(Image.fromarray(image).resize((32, 32)), np.float32) / 255 for image in images]
         hidden = self.model.vision_model(torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2)).pooler_output
-        return self._normed(self.model.visual_projection(hidden))
+        return self._normalize(self.model.visual_projection(hidden))
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         rows = [self.model.text_model(torch.tensor([[*text.encode()[:60], 127]])).pooler_output for text in texts]
-        return self._normed(self.model.text_projection(torch.cat(rows)))
+        return self._normalize(self.model.text_projection(torch.cat(rows)))
 
-    def _normed(self, features: torch.Tensor) -> NDArray[np.float32]:
+    def _normalize(self, features: torch.Tensor) -> NDArray[np.float32]:
         return torch.nn.functional.normalize(features, dim=-1).numpy()
 
 

@@ -1,11 +1,14 @@
-"""``lightning evaluate`` from end to end, on a tiny run and the embedded judges."""
+"""``lightning evaluate`` from end to end: a tiny run, the embedded judges, and a metric of the user."""
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from evaluation.metrics.validation_loss import ValidationLoss
 from pocketdit.commands.main import main
@@ -31,7 +34,7 @@ def arguments(tiny: list[str], scenes: Path, tmp_path: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def test_every_metric_a_report_and_mlflow_and_nothing_twice(
+def test_evaluation_writes_report_and_mlflow_and_repeats_nothing(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 0
@@ -40,7 +43,7 @@ def test_every_metric_a_report_and_mlflow_and_nothing_twice(
     data = json.loads(results.read_text())
     metrics = [entry["metric"] for entry in data["results"]]
     assert len(metrics) == 10 and "validation-loss" in metrics
-    # No score of a stand-in under a benchmark's bare name.
+    # Scores from stand-ins never carry a benchmark's bare name.
     assert not {"geneval", "dpg", "t2i-compbench", "clip-score", "dino-fid"} & set(metrics)
     assert all(name in out for name in metrics)
     geneval = next(entry for entry in data["results"] if entry["metric"].startswith("geneval"))
@@ -56,7 +59,7 @@ def test_every_metric_a_report_and_mlflow_and_nothing_twice(
     assert len(times) == 12 + 6 * 3
     assert main(arguments) == 0
     again = capsys.readouterr()
-    assert "drawing" not in again.err and "scoring" not in again.out
+    assert "sampling" not in again.err and "scoring" not in again.out
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert json.loads(results.read_text())["results"] == data["results"]
 
@@ -71,8 +74,8 @@ def test_every_metric_a_report_and_mlflow_and_nothing_twice(
     assert "0.0" in capsys.readouterr().out
 
 
-def test_validation_loss_is_the_one_that_training_logs(tiny: list[str], tmp_path: Path) -> None:
-    """The same levels, noise, samples and averaged weights."""
+def test_validation_loss_matches_the_one_logged_in_training(tiny: list[str], tmp_path: Path) -> None:
+    """Both use the same levels, noise, samples and EMA weights."""
     runs = tmp_path / "runs"
     changes = ["training.max_steps=2", "training.validate_every=2", "training.precision=32-true"]
     assert main(["run", str(PRETRAIN), *tiny, *changes]) == 0
@@ -84,14 +87,14 @@ def test_validation_loss_is_the_one_that_training_logs(tiny: list[str], tmp_path
         assert scores["overall"].samples == 4 and len(scores) == 9
 
 
-def test_another_width_has_pictures_and_results_of_its_own(arguments: list[str], tmp_path: Path) -> None:
-    only = [*arguments, "metrics=[{class_path: evaluation.metrics.clip_score.ClipScore, init_args: "
+def test_each_width_has_its_own_images_and_results(arguments: list[str], tmp_path: Path) -> None:
+    clip_only = [*arguments, "metrics=[{class_path: evaluation.metrics.clip_score.ClipScore, init_args: "
             "{prompts: color, encoder: {class_path: evaluation.scenes.encoders.clip.SceneClip}}}]"]  # fmt: skip
-    only = [word for word in only if not word.startswith("metrics.")]
-    assert main(only) == 0
-    assert main([*only, "width=1.0"]) == 0
+    clip_only = [word for word in clip_only if not word.startswith("metrics.")]
+    assert main(clip_only) == 0
+    assert main([*clip_only, "width=1.0"]) == 0
     assert len(list((tmp_path / "out" / "embedded").iterdir())) == 2
-    assert len(list((tmp_path / "out" / "images").iterdir())) == 2  # of the one set that a metric asks for
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 2  # only of the prompt set that the metric scores
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_another_width_has_pictures_and_results_of_its_own(arguments: list[str],
     [
         ('run=""', "run=EXPERIMENT"),
         ("width=0.3", "has no width 0.3"),
-        ("metrics.1.init_args.prompts=genevl", "wants the prompts 'genevl'"),
+        ("metrics.1.init_args.prompts=genevl", "prompts 'genevl' is not defined"),
         ("metrics.1.init_args.detectr=x", "did you mean 'detector'"),
         ("metrics.1.init_args.detector.class_path=evaluation.scenes.judges.detector.SceneDetctor", "SceneDetector"),
         ("prompts.color.init_args.count=many", "prompts.color.init_args.count"),
@@ -107,13 +110,13 @@ def test_another_width_has_pictures_and_results_of_its_own(arguments: list[str],
         ("prompts.genevall.init_args.count=4", "command line (prompts.genevall.init_args.count=4): prompts.genevall"),
         ("prompts.genevall.init_args.count=4", "did you mean 'geneval'?"),
         ("resamples=1", "resamples must be at least 100"),
-        ("guidance=.inf", "guidance must be a number"),
+        ("guidance=.inf", "guidance must be a finite number"),
         ("data=elsewhere", "does not use ${data}"),
         ("prompts.color.init_args.count=0", "count or limit must be at least 1"),
         ("metrics.9.init_args.reference_samples=-5", "reference_samples must be at least 2"),
     ],
 )
-def test_wrong_settings_are_one_line(
+def test_wrong_settings_are_reported_in_one_line(
     change: str, message: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
@@ -122,7 +125,7 @@ def test_wrong_settings_are_one_line(
     assert message in err and "Traceback" not in err
 
 
-def test_missing_files_are_told_with_size_and_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_files_are_listed_with_size_and_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     published = ROOT / "experiments" / "eval" / "published.yaml"
     assert main(["evaluate", str(published), "run=x", f"data={tmp_path}"]) == 2
     err = capsys.readouterr().err
@@ -131,6 +134,56 @@ def test_missing_files_are_told_with_size_and_place(tmp_path: Path, capsys: pyte
     assert "lacks" in capsys.readouterr().err
 
 
-def test_the_command_needs_a_file(command: Callable[..., object]) -> None:
+def test_command_needs_a_file(command: Callable[..., object]) -> None:
     done = command("evaluate")
     assert done.returncode == 2 and "experiments/eval/" in done.stderr  # type: ignore[attr-defined]
+
+
+MY_METRIC = """
+import numpy as np
+
+from evaluation.contract import ImageSet, Result, Score, open_image
+
+
+class Brightness:
+    def __init__(self, prompts: str, scale: float = 1.0) -> None:
+        self.prompts, self.scale = prompts, scale
+
+    def score(self, images: ImageSet) -> Result:
+        by_prompt = {
+            name: self.scale * float(np.mean([open_image(path).mean() for path in paths]))
+            for name, paths in images.images.items()
+        }
+        score = Score(sum(by_prompt.values()) / len(by_prompt), len(by_prompt), by_prompt)
+        return Result("brightness", {"overall": score}, {"scale": self.scale})
+"""
+MY_EVALUATION = """
+evaluation: mine
+subject: {class_path: evaluation.subjects.image_folder.ImageFolder, init_args: {path: images}}
+prompts:
+  mine: {class_path: evaluation.prompts.file.PromptFile, init_args: {path: prompts.txt}}
+metrics:
+  - class_path: my_metrics.Brightness
+    init_args: {prompts: mine, scale: 2.0}
+"""
+
+
+def test_metric_of_the_user_works_from_the_users_folder(tmp_path: Path) -> None:
+    """The installed command finds ``my_metrics.py`` in the current folder, and scores again when it changes."""
+    (tmp_path / "my_metrics.py").write_text(MY_METRIC)
+    (tmp_path / "mine.yaml").write_text(MY_EVALUATION)
+    (tmp_path / "prompts.txt").write_text("a dark image\na bright image\n")
+    (tmp_path / "images").mkdir()
+    for number, value in enumerate((10, 200)):
+        Image.new("RGB", (8, 8), (value,) * 3).save(tmp_path / "images" / f"{number:05d}.png")
+    command = [str(Path(sys.executable).with_name("lightning")), "evaluate", "mine.yaml"]
+
+    def overall() -> float:
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        latest = max((tmp_path / "evaluations" / "mine").glob("*/results.json"), key=lambda path: path.stat().st_mtime)
+        return float(json.loads(latest.read_text())["results"][0]["scores"]["overall"]["value"])
+
+    assert overall() == pytest.approx(2 * 105)
+    (tmp_path / "my_metrics.py").write_text(MY_METRIC.replace("self.scale * float", "3 * self.scale * float"))
+    assert overall() == pytest.approx(6 * 105)

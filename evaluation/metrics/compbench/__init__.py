@@ -1,0 +1,1 @@
+"""T2I-CompBench (Huang et al. 2023, arXiv 2307.06350)."""

@@ -1,44 +1,49 @@
-"""T2I-CompBench's attribute score (Huang et al. 2023, arXiv 2307.06350, Sec. 4): colour, shape and texture.
+"""T2I-CompBench's attribute score (Huang et al. 2023, arXiv 2307.06350, Sec. 4): color, shape and texture.
 
-Each noun chunk of the prompt is asked for ("a green bench?"), and the probabilities of yes are multiplied, so that a
-green bowl and a blue bench do not pass for the reverse.
+One question is asked for each noun chunk of the prompt ("a green bench?"), and the probabilities of yes are
+multiplied. A green bowl and a blue bench thus do not pass for a green bench and a blue bowl.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.contract import ImageArray, NounChunks, Prompt, QuestionAnswerer
+from evaluation.contract import ImageArray, NounChunker, Prompt, QuestionAnswerer
 from pocketdit.errors import ConfigError, UserError
 
 DECIMALS = 4
 
-# Left over from relations: "on the left of" is no object.
+# Parts of relations such as "on the left of", which are not objects.
 DROPPED = frozenset({"top", "the side", "the left", "the right"})
 
 
-def questions(chunks: Sequence[str], most: int) -> list[str]:
-    """Questions for at most ``most`` chunks, in order; words left over from relations are none."""
-    return [f"{chunk}?" for chunk in chunks if chunk not in DROPPED][:most]
+def ask_for_chunks(chunks: Sequence[str], limit: int) -> list[str]:
+    """Return questions for up to ``limit`` noun chunks, in order, skipping parts of relations."""
+    return [f"{chunk}?" for chunk in chunks if chunk not in DROPPED][:limit]
 
 
 def attribute_score(probabilities: Sequence[float]) -> float:
-    """Product of the probabilities of yes, each rounded to 4 decimals as in the published score."""
+    """Return the product of the probabilities of yes, each rounded to 4 decimals as in the published score."""
     return math.prod(round(float(probability), DECIMALS) for probability in probabilities)
 
 
 class BlipVqa:
-    """Scores pictures by a question for each noun chunk of the prompt.
+    """Scores images by asking a question for each noun chunk of the prompt.
 
-    ``max_chunks``: further chunks are not asked for. The published answerer is Salesforce/blip-vqa-capfilt-large,
-    the published chunks are those of spaCy's en_core_web_sm.
+    Args:
+        answerer: Answers the questions; the published one is Salesforce/blip-vqa-capfilt-large.
+        chunks: Finds the noun chunks; the published ones are those of spaCy's en_core_web_sm.
+        max_chunks: Maximum number of questions per prompt.
+
+    Raises:
+        ConfigError: ``max_chunks`` is below 1.
     """
 
     categories = ("color", "shape", "texture")
 
-    def __init__(self, answerer: QuestionAnswerer, chunks: NounChunks, max_chunks: int = 8) -> None:
+    def __init__(self, answerer: QuestionAnswerer, chunks: NounChunker, max_chunks: int = 8) -> None:
         if max_chunks < 1:
-            raise ConfigError(f"max_chunks {max_chunks}: want at least 1")
+            raise ConfigError(f"max_chunks must be at least 1, not {max_chunks}")
         self.answerer = answerer
         self.chunks = chunks
         self.max_chunks = max_chunks
@@ -52,11 +57,11 @@ class BlipVqa:
             "decimals": DECIMALS,
         }
 
-    def score(self, pictures: Sequence[ImageArray], prompt: Prompt) -> list[float]:
-        asked = questions(self.chunks.chunks(prompt.text), self.max_chunks)
-        if not asked:
-            # The product of nothing would be a full score.
+    def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
+        questions = ask_for_chunks(self.chunks.chunks(prompt.text), self.max_chunks)
+        if not questions:
+            # An empty product would be a perfect score.
             raise UserError(
-                f"{prompt.id}: {self.chunks.backend.name} finds no noun chunk in {prompt.text!r}; leave the prompt out"
+                f"{prompt.id}: {self.chunks.backend.name} finds no noun chunks in {prompt.text!r}; remove the prompt"
             )
-        return [attribute_score(self.answerer.yes_probabilities(picture, asked)) for picture in pictures]
+        return [attribute_score(self.answerer.yes_probabilities(image, questions)) for image in images]

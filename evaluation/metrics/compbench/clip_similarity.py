@@ -1,4 +1,4 @@
-"""T2I-CompBench's non-spatial score (Huang et al. 2023, arXiv 2307.06350, Sec. 4): CLIP's cosine."""
+"""T2I-CompBench's non-spatial score (Huang et al. 2023, arXiv 2307.06350, Sec. 4): CLIP's cosine similarity."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,11 @@ from evaluation.contract import ImageArray, ImageTextEncoder, Prompt
 
 
 class ClipSimilarity:
-    """Cosine of picture and prompt, unscaled and unclamped; the published encoder is OpenAI's CLIP ViT-B/32."""
+    """Cosine similarity of image and prompt, not scaled and not clamped.
+
+    Args:
+        encoder: The CLIP model; the published one is OpenAI's ViT-B/32.
+    """
 
     categories = ("non_spatial",)
 
@@ -16,6 +20,6 @@ class ClipSimilarity:
         self.backends = (encoder.backend,)
         self.protocol: Mapping[str, Any] = {"scorer": "clip_similarity", "prefix": "", "scale": 1}
 
-    def score(self, pictures: Sequence[ImageArray], prompt: Prompt) -> list[float]:
+    def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
         text = self.encoder.encode_texts([prompt.text])[0]
-        return [float(cosine) for cosine in self.encoder.encode_images(pictures) @ text]
+        return [float(cosine) for cosine in self.encoder.encode_images(images) @ text]

@@ -1,7 +1,8 @@
-"""T2I-CompBench (Huang et al. 2023, arXiv 2307.06350; 2025, v3) as a metric: one category each, and the overall."""
+"""T2I-CompBench (Huang et al. 2023, arXiv 2307.06350; 2025, v3): one result per category, and the overall score."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from statistics import fmean
 
 from evaluation.contract import Backend, ImageSet, Prompt, Result, Score, open_image, result_name
@@ -9,61 +10,7 @@ from evaluation.metrics.compbench.categories import BENCHMARK, CATEGORIES, COLUM
 from evaluation.metrics.compbench.scorer import Scorer
 from pocketdit.errors import ConfigError, UserError
 
-
-class CompBench:
-    """One category of T2I-CompBench.
-
-    ``prompts``: name of the prompt set in the evaluation. ``scorer``: ``BlipVqa`` for color, shape and texture,
-    ``Spatial``, ``Numeracy``, ``ClipSimilarity`` for non_spatial, ``ThreeInOne`` for complex prompts.
-    """
-
-    def __init__(self, prompts: str, category: Category, scorer: Scorer) -> None:
-        if category not in CATEGORIES:
-            raise ConfigError(f"category {category!r}: T2I-CompBench has {', '.join(CATEGORIES)}")
-        if category not in scorer.categories:
-            raise ConfigError(
-                f"category {category}: {type(scorer).__name__} does not score it; take {_SCORERS[category]}"
-            )
-        self.prompts = prompts
-        self.category = category
-        self.scorer = scorer
-
-    def score(self, images: ImageSet) -> Result:
-        """The category's score: a prompt's is the mean of its pictures, the category's the mean of its prompts.
-
-        Raises:
-            UserError: a prompt is of another category or has no picture, or a picture does not open.
-        """
-        if not images.prompts.prompts:
-            raise UserError(
-                f"{images.prompts.name}: has no prompts; use a prompt set of {prompt_set_name(self.category)}"
-            )
-        by_prompt = {prompt.id: self._prompt(images, prompt) for prompt in images.prompts.prompts}
-        pictures = [len(images.images[name]) for name in by_prompt]
-        score = Score(fmean(by_prompt.values()), sum(pictures), by_prompt)
-        protocol = {
-            "prompt_set": images.prompts.name,
-            "category": self.category,
-            "prompts": len(by_prompt),
-            "images_each": {"least": min(pictures), "most": max(pictures)},
-            "images_each_published": images.prompts.images_each,
-            "backends": [asdict(backend) for backend in self.scorer.backends],
-            **self.scorer.protocol,
-        }
-        return Result(result_name(BENCHMARK, *self.scorer.backends), {self.category: score}, protocol)
-
-    def _prompt(self, images: ImageSet, prompt: Prompt) -> float:
-        if prompt.metadata.get("category") != self.category:
-            raise UserError(
-                f"{prompt.id}: not a {self.category} prompt of T2I-CompBench; give a prompt set of this category"
-            )
-        paths = images.images.get(prompt.id, ())
-        if not paths:
-            raise UserError(f"{prompt.id}: has no picture; run the evaluation again to make them")
-        return fmean(self.scorer.score([open_image(path) for path in paths], prompt))
-
-
-_SCORERS: dict[str, str] = {
+_PUBLISHED_SCORERS: dict[str, str] = {
     "color": "BlipVqa",
     "shape": "BlipVqa",
     "texture": "BlipVqa",
@@ -74,29 +21,87 @@ _SCORERS: dict[str, str] = {
 }
 
 
-def overall(results: Sequence[Result]) -> Result:
-    """The six columns of Table 4 of the SnapGen++ paper in one result, "overall" being their plain mean.
+class CompBench:
+    """One category of T2I-CompBench.
 
-    "overall" has its prompts' values only where the columns have equally many, for their mean is its value then.
+    Args:
+        prompts: Key of the category's prompt set in the evaluation.
+        category: The category.
+        scorer: ``BlipVqa`` for color, shape and texture, ``Spatial``, ``Numeracy``, ``ClipSimilarity`` for
+            non_spatial, and ``ThreeInOne`` for complex prompts.
 
     Raises:
-        UserError: a column is missing or given twice, or a result is of no column.
+        ConfigError: The category is unknown, or the scorer does not score it.
     """
-    given = [str(result.protocol.get("category")) for result in results]
-    if sorted(given) != sorted(COLUMNS):
+
+    def __init__(self, prompts: str, category: Category, scorer: Scorer) -> None:
+        if category not in CATEGORIES:
+            raise ConfigError(f"category must be one of {', '.join(CATEGORIES)}, not {category!r}")
+        if category not in scorer.categories:
+            raise ConfigError(
+                f"category {category}: {type(scorer).__name__} does not score it; use {_PUBLISHED_SCORERS[category]}"
+            )
+        self.prompts = prompts
+        self.category = category
+        self.scorer = scorer
+
+    def score(self, images: ImageSet) -> Result:
+        """Return the category's score, the mean over prompts of the mean over their images.
+
+        Raises:
+            UserError: A prompt belongs to another category or has no images, or an image cannot be decoded.
+        """
+        if not images.prompts.prompts:
+            raise UserError(
+                f"{images.prompts.name}: has no prompts; use a prompt set of {prompt_set_name(self.category)}"
+            )
+        by_prompt = {prompt.id: self._score_prompt(images, prompt) for prompt in images.prompts.prompts}
+        counts = [len(images.images[name]) for name in by_prompt]
+        score = Score(fmean(by_prompt.values()), sum(counts), by_prompt)
+        protocol = {
+            "prompt_set": images.prompts.name,
+            "category": self.category,
+            "prompts": len(by_prompt),
+            "images_each": {"least": min(counts), "most": max(counts)},
+            "images_each_published": images.prompts.images_each,
+            "backends": [asdict(backend) for backend in self.scorer.backends],
+            **self.scorer.protocol,
+        }
+        return Result(result_name(BENCHMARK, *self.scorer.backends), {self.category: score}, protocol)
+
+    def _score_prompt(self, images: ImageSet, prompt: Prompt) -> float:
+        if prompt.metadata.get("category") != self.category:
+            raise UserError(
+                f"{prompt.id}: not a {self.category} prompt of T2I-CompBench; use a prompt set of this category"
+            )
+        paths = images.images.get(prompt.id, ())
+        if not paths:
+            raise UserError(f"{prompt.id}: has no images; run the evaluation again")
+        return fmean(self.scorer.score([open_image(path) for path in paths], prompt))
+
+
+def overall(results: Sequence[Result]) -> Result:
+    """Combine the six columns of Table 4 of the SnapGen++ paper. "overall" is their plain mean.
+
+    "overall" has values by prompt only if the columns have equally many prompts, because only then is its value the
+    mean of the prompts' values.
+
+    Raises:
+        UserError: The results are not exactly one per column.
+    """
+    categories = [str(result.protocol.get("category")) for result in results]
+    if sorted(categories) != sorted(COLUMNS):
         raise UserError(
-            f"the overall wants one result each of {', '.join(COLUMNS)}; given: {', '.join(given) or 'none'}"
+            f"the overall score needs one result per column ({', '.join(COLUMNS)}), not "
+            f"{', '.join(categories) or 'none'}"
         )
-    scores = {name: result.scores[name] for name, result in sorted(zip(given, results, strict=True), key=_first)}
+    columns = sorted(zip(categories, results, strict=True), key=itemgetter(0))
+    scores = {name: result.scores[name] for name, result in columns}
     prompts = {len(score.by_prompt) for score in scores.values()}
     by_prompt = {k: v for s in scores.values() for k, v in s.by_prompt.items()} if len(prompts) == 1 else {}
     mean = Score(fmean(s.value for s in scores.values()), sum(s.samples for s in scores.values()), by_prompt)
     backends = dict.fromkeys(
         Backend(b["name"], b["version"], tuple(b["published_for"])) for r in results for b in r.protocol["backends"]
     )
-    protocol = {"columns": {name: result.protocol for name, result in zip(given, results, strict=True)}}
+    protocol = {"columns": {name: result.protocol for name, result in zip(categories, results, strict=True)}}
     return Result(result_name(BENCHMARK, *backends), {"overall": mean, **scores}, protocol)
-
-
-def _first(pair: tuple[str, Result]) -> str:
-    return pair[0]

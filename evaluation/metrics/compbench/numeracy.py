@@ -1,4 +1,4 @@
-"""T2I-CompBench++'s numeracy score (Huang et al. 2025, arXiv 2307.06350v3): objects found, and found in number."""
+"""T2I-CompBench++'s numeracy score (Huang et al. 2025, arXiv 2307.06350v3): presence and number of objects."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.contract import Detector, ImageArray, Prompt
-from evaluation.metrics.compbench.objects import PERSONS, found
+from evaluation.metrics.compbench.objects import PERSON_ALIASES, find_object
 from pocketdit.errors import ConfigError, UserError
 
 NUMBERS = {
@@ -17,10 +17,10 @@ NUMBERS = {
 
 
 def read_vocabulary(path: Path) -> dict[str, str]:
-    """Objects by either of their forms, from lines "mouse - mice".
+    """Read lines such as "mouse - mice" and map both forms to the singular.
 
     Raises:
-        UserError: the file is missing or a line has another form.
+        UserError: The file cannot be read, or a line has another format.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -30,32 +30,40 @@ def read_vocabulary(path: Path) -> dict[str, str]:
     for number, line in enumerate(filter(str.strip, lines), start=1):
         match = re.fullmatch(r"\s*(\S.*?) - (\S.*?)\s*", line)
         if match is None:
-            raise UserError(f'{path}: line {number} is {line!r}; want "mouse - mice"')
+            raise UserError(f'{path}: line {number} is {line!r}; expected the format "mouse - mice"')
         names |= {match[1].lower(): match[1].lower(), match[2].lower(): match[1].lower()}
     return names
 
 
-def counts(text: str, vocabulary: Mapping[str, str]) -> dict[str, int]:
-    """{"dog": 2, "tent": 1} of "two dogs and a tent": number words that stand before an object of the vocabulary."""
+def parse_counts(text: str, vocabulary: Mapping[str, str]) -> dict[str, int]:
+    """Return {"dog": 2, "tent": 1} for "two dogs and a tent": number words directly before a vocabulary word."""
     words = re.findall(r"[a-z]+", text.lower())
-    asked: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for number, name in pairwise(words):
         if number in NUMBERS and name in vocabulary:
-            asked[vocabulary[name]] = asked.get(vocabulary[name], 0) + NUMBERS[number]
-    return asked
+            counts[vocabulary[name]] = counts.get(vocabulary[name], 0) + NUMBERS[number]
+    return counts
 
 
-def numeracy_score(asked: Mapping[str, int], seen: Mapping[str, int]) -> float:
-    """Of n objects, each gives 0.5 / n where it is seen at all and 0.5 / n where its number is right."""
-    half = 0.5 / len(asked)
-    return sum(half * (seen.get(name, 0) > 0) + half * (seen.get(name, 0) == number) for name, number in asked.items())
+def numeracy_score(expected: Mapping[str, int], detected: Mapping[str, int]) -> float:
+    """Score n objects: each adds 0.5 / n if it is present at all, and 0.5 / n if its number is right."""
+    half = 0.5 / len(expected)
+    return sum(
+        half * (detected.get(name, 0) > 0) + half * (detected.get(name, 0) == number)
+        for name, number in expected.items()
+    )
 
 
 class Numeracy:
-    """Scores prompts that count objects by how often a detector finds them.
+    """Scores prompts that count objects by the number of detections.
 
-    ``threshold``: the least score of a detection. ``aliases``: as ``Spatial``'s. The published detector is UniDet
-    (Zhou et al. 2022, arXiv 2102.13086).
+    Args:
+        detector: Detects objects; the published detector is UniDet (Zhou et al. 2022, arXiv 2102.13086).
+        threshold: Minimum score of a detection.
+        aliases: Further classes of the detector by object name; None uses ``PERSON_ALIASES``.
+
+    Raises:
+        ConfigError: ``threshold`` is outside [0, 1].
     """
 
     categories = ("numeracy",)
@@ -67,10 +75,10 @@ class Numeracy:
         aliases: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         if not 0 <= threshold <= 1:
-            raise ConfigError(f"threshold {threshold}: want a detection score from 0 to 1")
+            raise ConfigError(f"threshold must be a detection score between 0 and 1, not {threshold}")
         self.detector = detector
         self.threshold = threshold
-        self.aliases = PERSONS if aliases is None else aliases
+        self.aliases = PERSON_ALIASES if aliases is None else aliases
         self.backends = (detector.backend,)
         self.protocol: Mapping[str, Any] = {
             "scorer": "numeracy",
@@ -78,13 +86,12 @@ class Numeracy:
             "aliases": {name: list(labels) for name, labels in self.aliases.items()},
         }
 
-    def score(self, pictures: Sequence[ImageArray], prompt: Prompt) -> list[float]:
-        asked = prompt.metadata.get("objects")
-        if not asked:
-            raise UserError(f"{prompt.id}: no counted objects in its metadata; take the prompts of load_prompts")
-        scores = []
-        for picture in pictures:
-            detections = self.detector.detect(picture)
-            seen = {name: len(found(detections, name, self.threshold, self.aliases)) for name in asked}
-            scores.append(numeracy_score(asked, seen))
-        return scores
+    def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
+        expected = prompt.metadata.get("objects")
+        if not expected:
+            raise UserError(f"{prompt.id}: its metadata has no counted objects; use the prompt set CompBenchPrompts")
+        return [numeracy_score(expected, self._count(image, expected)) for image in images]
+
+    def _count(self, image: ImageArray, names: Mapping[str, int]) -> dict[str, int]:
+        detections = self.detector.detect(image)
+        return {name: len(find_object(detections, name, self.threshold, self.aliases)) for name in names}

@@ -1,4 +1,4 @@
-"""What a category's scorer is to T2I-CompBench's metric."""
+"""The interface between T2I-CompBench's metric and the scorers of its categories."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -7,14 +7,16 @@ from evaluation.contract import Backend, ImageArray, Prompt
 
 
 class Scorer(Protocol):
-    """Scores pictures of one prompt, 0 to 1 (a cosine may fall below).
+    """Scores the images of one prompt between 0 and 1 (a cosine may be lower).
 
-    ``categories``: those that it can score. ``backends``: the judges that it asks. ``protocol``: its constants,
-    ready for JSON.
+    Attributes:
+        categories: Categories that it can score.
+        backends: The judges that it asks.
+        protocol: Its constants, serializable as JSON.
     """
 
     categories: tuple[str, ...]
     backends: tuple[Backend, ...]
     protocol: Mapping[str, Any]
 
-    def score(self, pictures: Sequence[ImageArray], prompt: Prompt) -> list[float]: ...
+    def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]: ...

@@ -1,4 +1,4 @@
-"""T2I-CompBench's score of complex prompts (Huang et al. 2023, arXiv 2307.06350, Sec. 4)."""
+"""T2I-CompBench's score for complex prompts (Huang et al. 2023, arXiv 2307.06350, Sec. 4)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from pocketdit.errors import ConfigError, UserError
 
 Part = Literal["attribute", "spatial", "similarity"]
 
-# Which scores are averaged for what the published lists say of a prompt.
+# The scores that are averaged, by the kind of prompt that the published lists state.
 PARTS: Mapping[str, tuple[Part, ...]] = {
     "spatial": ("spatial", "attribute"),
     "action": ("similarity", "attribute"),
@@ -20,9 +20,17 @@ _CATEGORY: Mapping[Part, str] = {"attribute": "color", "spatial": "spatial", "si
 
 
 class ThreeInOne:
-    """Mean of the attribute (A), spatial (S) and similarity (C) scores that bear on the prompt.
+    """Mean of the attribute (A), spatial (S) and similarity (C) scores that apply to the prompt.
 
-    (S + A) / 2 for spatial prompts, (C + A) / 2 for actions, (A + S + C) / 3 for both.
+    (S + A) / 2 for spatial prompts, (C + A) / 2 for actions, and (A + S + C) / 3 for both.
+
+    Args:
+        attribute: Scorer of the category "color".
+        spatial: Scorer of the category "spatial".
+        similarity: Scorer of the category "non_spatial".
+
+    Raises:
+        ConfigError: A scorer does not score its category.
     """
 
     categories = ("complex",)
@@ -31,7 +39,9 @@ class ThreeInOne:
         self.scorers: Mapping[Part, Scorer] = {"attribute": attribute, "spatial": spatial, "similarity": similarity}
         for part, scorer in self.scorers.items():
             if _CATEGORY[part] not in scorer.categories:
-                raise ConfigError(f"{part}: {type(scorer).__name__} does not score it; give a {_CATEGORY[part]} scorer")
+                raise ConfigError(
+                    f"{part}: {type(scorer).__name__} does not score the category {_CATEGORY[part]}; use one that does"
+                )
         self.backends = tuple(dict.fromkeys(b for scorer in self.scorers.values() for b in scorer.backends))
         self.protocol: Mapping[str, Any] = {
             "scorer": "three_in_one",
@@ -39,9 +49,12 @@ class ThreeInOne:
             **{part: dict(scorer.protocol) for part, scorer in self.scorers.items()},
         }
 
-    def score(self, pictures: Sequence[ImageArray], prompt: Prompt) -> list[float]:
+    def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
         kind = str(prompt.metadata.get("kind"))
         if kind not in PARTS:
-            raise UserError(f"{prompt.id}: kind is {kind!r}, not {', '.join(PARTS)}; take the prompts of load_prompts")
-        rows = [self.scorers[part].score(pictures, prompt) for part in PARTS[kind]]
+            raise UserError(
+                f"{prompt.id}: kind must be one of {', '.join(PARTS)}, not {kind!r}; use the prompt set "
+                "CompBenchPrompts"
+            )
+        rows = [self.scorers[part].score(images, prompt) for part in PARTS[kind]]
         return [sum(scores) / len(scores) for scores in zip(*rows, strict=True)]

@@ -1,0 +1,1 @@
+"""DPG-Bench (Hu et al. 2024, arXiv 2403.05135)."""

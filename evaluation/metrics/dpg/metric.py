@@ -1,4 +1,4 @@
-"""DPG-Bench (Hu et al. 2024, arXiv 2403.05135): questions about a dense prompt, asked of its pictures."""
+"""DPG-Bench (Hu et al. 2024, arXiv 2403.05135): asks questions about the images of dense prompts."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from evaluation.metrics.dpg.scoring import (
     Mode,
     PromptScore,
     Question,
-    asked,
     broad_category,
     category_scores,
+    questions_to_ask,
     score_prompt,
 )
 from pocketdit.errors import UserError
@@ -22,64 +22,70 @@ from pocketdit.errors import UserError
 
 @dataclass
 class _Category:
-    """Scores of questions by prompt, and the pictures they are about."""
+    """Scores of a category's questions and the number of images, both by prompt."""
 
     by_prompt: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    pictures: dict[str, int] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
 
     def score(self) -> Score:
         pooled = [value for values in self.by_prompt.values() for value in values]
         by_prompt = {name: 100 * sum(values) / len(values) for name, values in self.by_prompt.items()}
-        return Score(100 * sum(pooled) / len(pooled), sum(self.pictures.values()), by_prompt)
+        return Score(100 * sum(pooled) / len(pooled), sum(self.images.values()), by_prompt)
 
 
 class DPGBench:
-    """Share of questions answered yes, times 100; see ``evaluation.metrics.dpg.scoring`` for how it is counted.
+    """Percentage of questions answered yes; ``evaluation.metrics.dpg.scoring`` defines how it is computed.
 
-    ``prompts``: the name of a prompt set whose metadata holds questions in the benchmark's form (``load_prompts``).
-    ``judge`` answers them; an answer counts only if it is exactly "yes". ``mode``: "official" counts as the published
-    script does, its faults included, so that totals compare with published ones; "corrected" asks every question and
-    takes the categories from all pictures, after the dependencies; the result's name then says "corrected".
+    The third fault of the published script, categories mixed up when several GPUs share the work, is reproduced in
+    neither mode.
 
-    The published script's third fault, categories mixed where several GPUs share the work, is in neither mode.
+    Args:
+        prompts: Key of a prompt set with questions in its metadata (see ``DPGPrompts``).
+        judge: Answers the questions. An answer counts only if it is exactly "yes".
+        mode: "official" computes scores as the published script does, including its faults, so that totals are
+            comparable with published ones. "corrected" asks every question and computes the categories from all
+            images, after dependencies; the name of the result then states "corrected".
+
+    Raises:
+        UserError: The mode is unknown.
     """
 
     def __init__(self, prompts: str, judge: QuestionAnswerer, mode: Mode = "official") -> None:
         if mode not in ("official", "corrected"):
-            raise UserError(f"DPG-Bench's mode is official or corrected, not {mode}")
+            raise UserError(f"mode must be official or corrected, not {mode}")
         self.prompts = prompts
         self.judge = judge
         self.mode: Mode = mode
 
     def score(self, images: ImageSet) -> Result:
-        """ "overall", then a ``Score`` per category: "L1/attribute", "L2/attribute - color" and so on.
+        """Return "overall" and a ``Score`` per category, such as "L1/attribute" and "L2/attribute - color".
 
-        A prompt's value is the mean over its pictures, "overall" the mean over the prompts. A category's value is
+        A prompt's value is the mean over its images, and "overall" is the mean over prompts. A category's value is
         the mean over its questions, not over its prompts. In mode "official", a prompt at which the published script
-        stops (a question depends on one that was dropped) is left out of all scores; the protocol names it.
+        stops (a question depends on one that was dropped) is left out of all scores and listed in the protocol.
 
         Raises:
-            UserError: a prompt has no picture or no questions, or a picture does not decode.
+            UserError: A prompt has no images or no questions, or an image cannot be decoded.
         """
         values: dict[str, float] = {}
         categories: dict[str, _Category] = {}
-        pictures: dict[str, int] = {}
+        image_counts: dict[str, int] = {}
         for prompt in images.prompts.prompts:
-            questions = asked(read_questions(prompt), self.mode, bool(prompt.metadata.get(OPENS_FILE)))
+            questions = questions_to_ask(read_questions(prompt), self.mode, bool(prompt.metadata.get(OPENS_FILE)))
             answers = self._answers(images, prompt, questions)
             if (score := self._score(questions, answers)) is None:
                 continue
-            values[prompt.id], pictures[prompt.id] = 100 * score.value, len(answers)
-            about = 1 if self.mode == "official" else len(answers)
+            values[prompt.id], image_counts[prompt.id] = 100 * score.value, len(answers)
+            category_images = 1 if self.mode == "official" else len(answers)
             for name, scores in category_scores(questions, score).items():
                 for label in (f"L1/{broad_category(name)}", f"L2/{name}"):
                     category = categories.setdefault(label, _Category())
                     category.by_prompt[prompt.id].extend(scores)
-                    category.pictures[prompt.id] = about
+                    category.images[prompt.id] = category_images
         if not values:
-            raise UserError(f"prompt set {self.prompts}: no prompt that DPG-Bench can score")
+            raise UserError(f"prompt set {self.prompts} has no prompts that DPG-Bench can score")
         others = [Backend("corrected", "")] if self.mode == "corrected" else []
-        overall = Score(sum(values.values()) / len(values), sum(pictures.values()), values)
+        overall = Score(sum(values.values()) / len(values), sum(image_counts.values()), values)
         return Result(
             result_name("dpg", self.judge.backend, *others),
             {"overall": overall, **{label: categories[label].score() for label in sorted(categories)}},
@@ -87,9 +93,10 @@ class DPGBench:
         )
 
     def _answers(self, images: ImageSet, prompt: Prompt, questions: Sequence[Question]) -> list[dict[int, str]]:
+        """Return the answers by question number for each image."""
         paths = images.images.get(prompt.id, ())
         if not paths:
-            raise UserError(f"prompt {prompt.id} ({prompt.text!r}) has no picture; run the evaluation again")
+            raise UserError(f"prompt {prompt.id} ({prompt.text!r}) has no images; run the evaluation again")
         texts = [question.text for question in questions]
         return [
             {
@@ -100,7 +107,8 @@ class DPGBench:
         ]
 
     def _score(self, questions: Sequence[Question], answers: Sequence[Mapping[int, str]]) -> PromptScore | None:
-        # The script never hears of an item whose only question it skipped, and passes over where it stops.
+        """Return None for a prompt that the published script does not score."""
+        # The script never sees a prompt whose only question it skipped, and skips a prompt at which it stops.
         if not questions:
             return None
         try:

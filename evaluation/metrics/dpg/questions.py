@@ -1,19 +1,19 @@
-"""The questions of DPG-Bench as a prompt's metadata holds them."""
+"""How a prompt's metadata stores the questions of DPG-Bench."""
 
 from evaluation.contract import Prompt
 from evaluation.metrics.dpg.scoring import Question, parse_questions
 from pocketdit.errors import UserError
 
-# Keys of a prompt's metadata. The first three are by the question's number as text, in the order of the file.
+# Keys of the metadata. The first three map question numbers, as strings, in the order of the question file.
 QUESTIONS, TUPLES, DEPENDENCIES = "questions", "tuples", "dependencies"
 OPENS_FILE = "opens_file"  # true for the prompt whose first question is the first row of the question file
 
 
 def read_questions(prompt: Prompt) -> tuple[Question, ...]:
-    """A prompt's questions, at least one, in the order of the question file.
+    """Return a prompt's questions, at least one, in the order of the question file.
 
     Raises:
-        UserError: its metadata has none.
+        UserError: The metadata contains no questions.
     """
     try:
         data = prompt.metadata
@@ -22,7 +22,7 @@ def read_questions(prompt: Prompt) -> tuple[Question, ...]:
         questions = ()
     if not questions:
         raise UserError(
-            f"prompt {prompt.id} has no questions in DPG-Bench's form; for DPG-Bench itself put dpg_bench.csv from "
-            "github.com/TencentQQGYLab/ELLA, folder dpg_bench, beside prompts.jsonl"
+            f"prompt {prompt.id} has no questions in DPG-Bench's format; for DPG-Bench itself, put dpg_bench.csv "
+            "(github.com/TencentQQGYLab/ELLA, folder dpg_bench) next to prompts.jsonl"
         )
     return questions

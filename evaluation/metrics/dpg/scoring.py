@@ -1,7 +1,7 @@
 """The arithmetic of DPG-Bench (Hu et al. 2024, arXiv 2403.05135; TencentQQGYLab/ELLA, dpg_bench).
 
-A prompt has numbered questions; each names the questions that it depends on ("Is the bicycle red?" means nothing
-where there is no bicycle) and a tuple that says its category ("attribute - color (bicycle, red)").
+A prompt has numbered questions. Each question lists the questions that it depends on ("Is the bicycle red?" is
+meaningless without a bicycle), and a tuple that states its category ("attribute - color (bicycle, red)").
 """
 
 import math
@@ -12,13 +12,18 @@ from typing import Any, Literal
 
 Mode = Literal["official", "corrected"]
 
-NO_PARENT = 0  # a dependency on it is none
+NO_PARENT = 0  # the question file's marker for a question without dependencies
 
 
 @dataclass(frozen=True)
 class Question:
-    """``number``: within its prompt, from 1. ``fact``: what it asks about, as the file's column "tuple" has it.
-    ``parents``: numbers of the questions that must be answered yes.
+    """A question about the images of a prompt.
+
+    Attributes:
+        number: Number within its prompt, from 1.
+        text: The question.
+        fact: What it asks about, from the question file's column "tuple".
+        parents: Numbers of the questions that must be answered yes.
     """
 
     number: int
@@ -28,47 +33,57 @@ class Question:
 
     @property
     def category(self) -> str:
-        """Level 2: "attribute - color" of "attribute - color (bicycle, red)"."""
+        """The level 2 category: "attribute - color" for "attribute - color (bicycle, red)"."""
         return self.fact.split("(")[0].strip()
 
 
 @dataclass(frozen=True)
 class PromptScore:
-    """``value``: mean over the images, in [0, 1]. ``by_question``: the 0s and 1s that its categories are made of."""
+    """The score of a prompt.
+
+    Attributes:
+        value: Mean over its images, in [0, 1].
+        by_question: Zeros and ones per question, which the categories pool.
+    """
 
     value: float
     by_question: Mapping[int, tuple[float, ...]]
 
 
 class MissingParentError(KeyError):
-    """A question depends on one that the prompt does not have; the published script stops at it."""
+    """A question depends on one that the prompt does not have. The published script stops there."""
 
 
 def broad_category(category: str) -> str:
-    """Level 1 of a level 2 category: "attribute" of "attribute - color"."""
+    """Return the level 1 category of a level 2 category: "attribute" for "attribute - color"."""
     return category.split("-")[0].strip()
 
 
-def asked(questions: Sequence[Question], mode: Mode, opens_file: bool) -> Sequence[Question]:
-    """The questions that count. ``opens_file``: their first one is the first row of the benchmark's question file,
-    which the published script skips as if it were a header (its issue 61).
+def questions_to_ask(questions: Sequence[Question], mode: Mode, opens_file: bool) -> Sequence[Question]:
+    """Return the questions that count.
+
+    Args:
+        questions: All questions of a prompt.
+        mode: "official" or "corrected".
+        opens_file: Whether the first question is the first row of the benchmark's question file, which the published
+            script skips as if it were a header (issue 61 of its repository).
     """
     return questions[1:] if mode == "official" and opens_file else questions
 
 
 def answer_score(answer: str) -> float:
-    """1 where the answer is exactly "yes", else 0."""
+    """Return 1 if the answer is exactly "yes", else 0."""
     return float(answer == "yes")
 
 
-def after_dependencies(questions: Sequence[Question], scores: Mapping[int, float], mode: Mode) -> dict[int, float]:
-    """Scores by question, 0 where a parent's score is 0.
+def apply_dependencies(questions: Sequence[Question], scores: Mapping[int, float], mode: Mode) -> dict[int, float]:
+    """Set the scores of questions with a parent that scores 0 to 0.
 
-    The questions are taken in their order and zeroed in place: what a question lost counts for those that depend on
-    it only if they come later.
+    Questions are processed in order and in place: a score that was set to 0 affects only dependent questions that
+    come later.
 
     Raises:
-        MissingParentError: in mode "official", at a parent that has no score. "corrected" passes over such parents.
+        MissingParentError: In mode "official", a parent has no score. Mode "corrected" ignores such parents.
     """
     result = dict(scores)
     for question in questions:
@@ -84,37 +99,43 @@ def after_dependencies(questions: Sequence[Question], scores: Mapping[int, float
 
 
 def score_prompt(questions: Sequence[Question], answers: Sequence[Mapping[int, str]], mode: Mode) -> PromptScore:
-    """The score of a prompt from the answers about each of its images, by question.
+    """Score a prompt from the answers about each of its images.
 
-    Its value is the mean over images of the mean over questions after the dependencies. ``by_question`` is, in mode
-    "official", what the published script feeds to its categories: the last image's answers before the dependencies
-    (its issue 60); in mode "corrected", the scores of all images after them.
+    The value is the mean over images of the mean over questions after dependencies. In mode "official",
+    ``by_question`` contains what the published script feeds to its categories: the answers about the last image
+    before dependencies (issue 60 of its repository). In mode "corrected", it contains the scores of all images after
+    dependencies.
+
+    Args:
+        questions: The questions that were asked.
+        answers: For each image, the answers by question number.
+        mode: "official" or "corrected".
 
     Raises:
-        MissingParentError: see ``after_dependencies``.
+        MissingParentError: See ``apply_dependencies``.
     """
     raw = [{question.number: answer_score(image[question.number]) for question in questions} for image in answers]
-    kept = [after_dependencies(questions, scores, mode) for scores in raw]
-    value = sum(sum(scores.values()) / len(scores) for scores in kept) / len(kept)
-    for_categories = raw[-1:] if mode == "official" else kept
+    final = [apply_dependencies(questions, scores, mode) for scores in raw]
+    value = sum(sum(scores.values()) / len(scores) for scores in final) / len(final)
+    for_categories = raw[-1:] if mode == "official" else final
     return PromptScore(value, {q.number: tuple(scores[q.number] for scores in for_categories) for q in questions})
 
 
 def category_scores(questions: Sequence[Question], score: PromptScore) -> dict[str, list[float]]:
-    """What a prompt adds to each level 2 category: the scores of its questions, to be pooled over the prompts."""
-    found: dict[str, list[float]] = defaultdict(list)
+    """Return what a prompt contributes to each level 2 category: the scores of its questions."""
+    scores: dict[str, list[float]] = defaultdict(list)
     for question in questions:
-        found[question.category].extend(score.by_question[question.number])
-    return dict(found)
+        scores[question.category].extend(score.by_question[question.number])
+    return dict(scores)
 
 
 def parse_questions(
     questions: Mapping[str, str], tuples: Mapping[str, str], dependencies: Mapping[str, Sequence[int]]
 ) -> tuple[Question, ...]:
-    """Questions in the order of ``questions``; all three mappings are by the question's number, as text.
+    """Return the questions in the order of ``questions``. All three mappings are keyed by the number as a string.
 
     Raises:
-        KeyError: a number is not in all three.
+        KeyError: A number is not in all three mappings.
     """
     return tuple(
         Question(int(number), text, tuples[number], tuple(dependencies[number])) for number, text in questions.items()
@@ -122,23 +143,27 @@ def parse_questions(
 
 
 def check_golden(data: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
-    """Runs stored cases through the functions above: the name of each, and None or what differs.
+    """Compare the functions above with stored cases from the published script.
 
-    ``data["cases"]``: "tuple" and "dependency" by question, "answers_per_image" (a list of answers by question), the
-    "prompt_score", and "official_category_scores_raw_last_image" by question; all of the published script's.
+    Args:
+        data: ``data["cases"]`` lists objects with "tuple" and "dependency" by question, "answers_per_image" (a list
+            of answers by question), the "prompt_score", and "official_category_scores_raw_last_image" by question.
+
+    Yields:
+        The name of each case, and a description of the difference or None.
     """
-    for place, case in enumerate(data["cases"]):
-        yield f"case {place} ({len(case['tuple'])} questions)", _difference(case)
+    for number, case in enumerate(data["cases"]):
+        yield f"case {number} ({len(case['tuple'])} questions)", _golden_difference(case)
 
 
-def _difference(case: Mapping[str, Any]) -> str | None:
+def _golden_difference(case: Mapping[str, Any]) -> str | None:
     questions = parse_questions({number: "" for number in case["dependency"]}, case["tuple"], case["dependency"])
     answers = [{int(number): answer for number, answer in image.items()} for image in case["answers_per_image"]]
     score = score_prompt(questions, answers, "official")
     if not math.isclose(score.value, case["prompt_score"], rel_tol=0, abs_tol=1e-12):
         return f"score {score.value}, not {case['prompt_score']}"
-    pooled: dict[str, list[float]] = defaultdict(list)
+    expected: dict[str, list[float]] = defaultdict(list)
     for question in questions:
-        pooled[question.category].append(case["official_category_scores_raw_last_image"][str(question.number)])
-    found = category_scores(questions, score)
-    return None if found == pooled else f"categories {found}, not {dict(pooled)}"
+        expected[question.category].append(case["official_category_scores_raw_last_image"][str(question.number)])
+    computed = category_scores(questions, score)
+    return None if computed == expected else f"categories {computed}, not {dict(expected)}"

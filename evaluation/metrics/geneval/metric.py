@@ -1,4 +1,4 @@
-"""GenEval (Ghosh et al. 2023, arXiv 2310.11513): are the objects there, in number, colour and place."""
+"""GenEval (Ghosh et al. 2023, arXiv 2310.11513): checks objects, their number, color and position."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,13 +17,13 @@ from evaluation.contract import (
     open_image,
     result_name,
 )
-from evaluation.metrics.geneval.logic import POSITION_THRESHOLD, kept, shortcomings
+from evaluation.metrics.geneval.logic import POSITION_THRESHOLD, find_errors, keep_detections
 from pocketdit.errors import UserError
 
 
 @dataclass(frozen=True)
 class Constants:
-    """``GenEval`` says what each is; the defaults are the benchmark's."""
+    """The benchmark's constants, documented in ``GenEval``."""
 
     threshold: float = 0.3
     counting_threshold: float = 0.9
@@ -36,15 +36,19 @@ _PUBLISHED = Constants()
 
 
 class GenEval:
-    """Share of correct pictures for each kind of prompt ("tag"), and "overall", the mean of these shares.
+    """Share of correct images for each type of prompt ("tag"), and "overall", the mean of these shares.
 
-    ``prompts``: the name of a prompt set whose metadata is in the benchmark's form (``load_prompts``).
-    ``detector`` and ``colors``: the judges. The rest are the benchmark's constants; with others, the result's name
-    says so.
+    The name of the result states if a judge or a constant is not the published one.
 
-    threshold, counting_threshold: a detection counts where its score is above; the latter where the tag is
-    "counting". most_of_a_class: detections kept per class, the highest scores first. max_overlap: of boxes of one
-    class, as intersection over union; 1 keeps all. position_threshold: of the boxes' sides, taken off their offset.
+    Args:
+        prompts: Key of a prompt set with metadata in the benchmark's format (see ``GenEvalPrompts``).
+        detector: Detects objects.
+        colors: Reads the colors of detected objects.
+        threshold: Detections must score above it.
+        counting_threshold: Replaces ``threshold`` for prompts with the tag "counting".
+        most_of_a_class: Maximum number of detections per class, the highest scores first.
+        max_overlap: Maximum intersection over union of boxes of one class; 1 keeps all boxes.
+        position_threshold: Share of the boxes' sides by which their offset is reduced.
     """
 
     def __init__(
@@ -64,22 +68,24 @@ class GenEval:
         self.constants = Constants(threshold, counting_threshold, most_of_a_class, max_overlap, position_threshold)
 
     def score(self, images: ImageSet) -> Result:
-        """A ``Score`` per tag, in the order of the prompts, and "overall".
+        """Return "overall" and a ``Score`` per tag, in the order of the prompts.
 
-        A prompt's value is the share of its pictures that are correct; a tag's is the share over all its pictures.
+        A prompt's value is the share of its images that are correct. A tag's value is the share over all its images.
         "overall" weighs tags equally and is therefore not the mean of its ``by_prompt``.
 
         Raises:
-            UserError: a prompt has no picture or no metadata of the benchmark's form, or a picture does not decode.
+            UserError: A prompt has no images or no metadata in the benchmark's format, or an image cannot be decoded.
         """
         correct: dict[str, dict[str, list[bool]]] = {}
         for prompt in images.prompts.prompts:
             paths = images.images.get(prompt.id, ())
             if not paths:
-                raise UserError(f"prompt {prompt.id} ({prompt.text!r}) has no picture; run the evaluation again")
+                raise UserError(f"prompt {prompt.id} ({prompt.text!r}) has no images; run the evaluation again")
             if "tag" not in prompt.metadata or "include" not in prompt.metadata:
-                raise UserError(f"prompt {prompt.id} says no tag or include: {self.prompts} is no GenEval prompt set")
-            verdicts = [not self.shortcomings(open_image(path), prompt.metadata) for path in paths]
+                raise UserError(
+                    f"prompt {prompt.id} has no tag or no include clauses: {self.prompts} is not a GenEval prompt set"
+                )
+            verdicts = [not self.errors(open_image(path), prompt.metadata) for path in paths]
             correct.setdefault(prompt.metadata["tag"], {})[prompt.id] = verdicts
         tags = {tag: _score(verdicts) for tag, verdicts in correct.items()}
         if not tags:
@@ -91,13 +97,14 @@ class GenEval:
         )
         return Result(self._name(), {"overall": overall, **tags}, self._protocol(images))
 
-    def shortcomings(self, picture: ImageArray, metadata: Mapping[str, Any]) -> list[str]:
-        """Why a picture does not show what ``metadata`` asks for; nothing where it is correct."""
+    def errors(self, image: ImageArray, metadata: Mapping[str, Any]) -> list[str]:
+        """Return the reasons why an image does not match a prompt's metadata; empty if it matches."""
         constants = self.constants
         threshold = constants.counting_threshold if metadata["tag"] == "counting" else constants.threshold
-        found = kept(self.detector.detect(picture), threshold, constants.most_of_a_class, constants.max_overlap)
-        read_colors = partial(self.colors.colors, picture)
-        return shortcomings(found, metadata, read_colors, constants.position_threshold)
+        detections = keep_detections(
+            self.detector.detect(image), threshold, constants.most_of_a_class, constants.max_overlap
+        )
+        return find_errors(detections, metadata, partial(self.colors.colors, image), constants.position_threshold)
 
     def _name(self) -> str:
         others = [] if self.constants == _PUBLISHED else [Backend("other constants", "")]
@@ -112,12 +119,12 @@ class GenEval:
             "detector": asdict(self.detector.backend),
             "color_reader": asdict(self.colors.backend),
             "colors": list(COLORS),
-            "overall": "mean of the tags' shares of correct pictures",
+            "overall": "mean of the tags' shares of correct images",
             **asdict(self.constants),
         }
 
 
 def _score(verdicts: Mapping[str, list[bool]]) -> Score:
-    every = [verdict for of_prompt in verdicts.values() for verdict in of_prompt]
+    pooled = [verdict for of_prompt in verdicts.values() for verdict in of_prompt]
     shares = {name: sum(of_prompt) / len(of_prompt) for name, of_prompt in verdicts.items()}
-    return Score(sum(every) / len(every), len(every), shares)
+    return Score(sum(pooled) / len(pooled), len(pooled), shares)

@@ -1,4 +1,4 @@
-"""A tiny CLIP of random weights, registered with open_clip as users may, read through its own files."""
+"""The color reader with a tiny CLIP of random weights that is registered with open_clip and loaded from a file."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from evaluation.contract import COLORS, Detection, ImageArray
 from evaluation.judges import clip_colors
-from evaluation.judges.clip_colors import TEMPLATES, ClipColorReader, cut_out
+from evaluation.judges.clip_colors import TEMPLATES, ClipColorReader, crop
 from pocketdit.errors import UserError
 
 TINY = "geneval-test-tiny"
@@ -32,7 +32,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> open_clip.CLIP:
     open_clip.add_model_config(folder)
     torch.manual_seed(0)
     model = open_clip.create_model(TINY).eval()
-    with torch.no_grad():  # so that texts and pictures differ by more than their common part
+    with torch.no_grad():  # so that features differ by more than their common part
         model.token_embedding.weight.mul_(100)
         model.visual.conv1.weight.mul_(30)
     return model
@@ -45,49 +45,49 @@ def weights(clip: open_clip.CLIP, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
-def picture() -> ImageArray:
+def noise() -> ImageArray:
     return np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
 
 
-def detections(number: int) -> list[Detection]:
-    """Boxes of several sizes, every other with a mask."""
-    found = []
+def make_detections(number: int) -> list[Detection]:
+    """Boxes of several sizes, every other one with a mask."""
+    detections = []
     for i in range(number):
         left, top, right, bottom = i, 2 * i % 20, i + 20 + i % 7, 2 * i % 20 + 25
         mask = np.zeros((50, 70), bool)
         mask[top:bottom, left : right - 3] = True
         label = ("bear", "cup")[i % 3 == 0]
-        found.append(Detection(label, 0.5, (left, top, right, bottom), mask if i % 2 else None))
-    return found
+        detections.append(Detection(label, 0.5, (left, top, right, bottom), mask if i % 2 else None))
+    return detections
 
 
-def test_outside_of_the_mask_is_grey() -> None:
-    detection = detections(2)[1]
-    image = np.asarray(cut_out(picture(), detection))
-    # As PIL composes and crops it, which is how the benchmark does.
+def test_pixels_outside_the_mask_are_gray() -> None:
+    detection = make_detections(2)[1]
+    image = np.asarray(crop(noise(), detection))
+    # As PIL composes and crops it, like the benchmark.
     assert detection.mask is not None
-    whole = Image.fromarray(picture())
-    blank = Image.new("RGB", whole.size, color="#999")
-    expected = Image.composite(whole, blank, Image.fromarray(detection.mask)).crop(detection.box)
+    original = Image.fromarray(noise())
+    blank = Image.new("RGB", original.size, color="#999")
+    expected = Image.composite(original, blank, Image.fromarray(detection.mask)).crop(detection.box)
     assert np.array_equal(image, np.asarray(expected))
     assert (image[:, -3:] == 153).all()
-    assert np.array_equal(image[:, :-3], picture()[2:27, 1:19])
+    assert np.array_equal(image[:, :-3], noise()[2:27, 1:19])
 
 
-def test_without_a_mask_the_box_is_kept_whole() -> None:
-    assert np.array_equal(np.asarray(cut_out(picture(), Detection("cup", 1, (3, 4, 13, 24)))), picture()[4:24, 3:13])
+def test_box_without_a_mask_is_cropped() -> None:
+    assert np.array_equal(np.asarray(crop(noise(), Detection("cup", 1, (3, 4, 13, 24)))), noise()[4:24, 3:13])
 
 
-def test_reads_what_open_clip_says(clip: open_clip.CLIP, weights: Path) -> None:
-    """One object at a time, one text at a time; more objects than fit a batch."""
-    found = detections(20)
-    names = ClipColorReader(weights, architecture=TINY).colors(picture(), found)
+def test_colors_match_open_clip(clip: open_clip.CLIP, weights: Path) -> None:
+    """The reference processes one object and one text at a time. There are more objects than fit into a batch."""
+    detections = make_detections(20)
+    names = ClipColorReader(weights, architecture=TINY).colors(noise(), detections)
     _, _, transform = open_clip.create_model_and_transforms(TINY)
     tokenizer = open_clip.get_tokenizer(TINY)
-    for detection, name in zip(found, names, strict=True):
+    for detection, name in zip(detections, names, strict=True):
         scores = []
         with torch.no_grad():
-            image = clip.encode_image(transform(cut_out(picture(), detection))[None], normalize=True)[0]
+            image = clip.encode_image(transform(crop(noise(), detection))[None], normalize=True)[0]
             for color in COLORS:
                 texts = [template.format(color=color, label=detection.label) for template in TEMPLATES]
                 mean = sum(clip.encode_text(tokenizer([text]), normalize=True)[0] for text in texts)
@@ -96,7 +96,7 @@ def test_reads_what_open_clip_says(clip: open_clip.CLIP, weights: Path) -> None:
     assert len(set(names)) > 1
 
 
-def test_the_templates_are_the_published_ones() -> None:
+def test_templates_are_the_published_ones() -> None:
     assert [template.format(color="red", label="cup") for template in TEMPLATES] == [
         "a photo of a red cup",
         "a photo of a red-colored cup",
@@ -104,13 +104,13 @@ def test_the_templates_are_the_published_ones() -> None:
     ]
 
 
-def test_unknown_weights_are_no_published_judge(clip: open_clip.CLIP, weights: Path) -> None:
+def test_unknown_weights_are_not_the_published_judge(clip: open_clip.CLIP, weights: Path) -> None:
     backend = ClipColorReader(weights, architecture=TINY).backend
     assert backend.name == f"clip {TINY} (unknown weights)"
     assert backend.published_for == ()
 
 
-def test_openais_archive_is_opened_by_its_digest_alone(
+def test_torchscript_archive_is_opened_only_with_the_published_digest(
     clip: open_clip.CLIP, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "ViT-L-14.pt"
@@ -118,28 +118,28 @@ def test_openais_archive_is_opened_by_its_digest_alone(
     program.save(path)
     with pytest.raises(UserError, match="not plain weights of this CLIP"):
         ClipColorReader(path, architecture=TINY)
-    monkeypatch.setattr(clip_colors, "_OPENAI", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(clip_colors, "_OPENAI_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     monkeypatch.setattr(clip_colors, "_ARCHITECTURE", TINY)
     judge = ClipColorReader(path, architecture=TINY)
     assert judge.backend.published_for == ("geneval",)
     assert judge.backend.name == f"clip {TINY} (openai)"
-    expected = ClipColorReader(weights, architecture=TINY).colors(picture(), detections(5))
-    assert judge.colors(picture(), detections(5)) == expected
+    expected = ClipColorReader(weights, architecture=TINY).colors(noise(), make_detections(5))
+    assert judge.colors(noise(), make_detections(5)) == expected
 
 
-def test_the_published_architecture_has_quick_gelu() -> None:
+def test_published_architecture_uses_quick_gelu() -> None:
     config = open_clip.get_model_config("ViT-L-14-quickgelu")
     assert config["quick_gelu"]
     assert config["vision_cfg"]["image_size"] == 224
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "ViT-B-16-SigLIP"])
-def test_an_architecture_that_is_no_plain_clip_is_refused(weights: Path, name: str) -> None:
-    with pytest.raises(UserError, match=f"no plain CLIP called {name}"):
+def test_other_architectures_are_rejected(weights: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"architecture {name}: not a plain CLIP"):
         ClipColorReader(weights, architecture=name)
 
 
-def test_weights_that_do_not_fit_are_refused(clip: open_clip.CLIP, tmp_path: Path) -> None:
+def test_invalid_weights_are_rejected(clip: open_clip.CLIP, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         ClipColorReader(tmp_path / "none.safetensors", architecture=TINY)
     path = tmp_path / "short.safetensors"

@@ -1,4 +1,4 @@
-"""DINOv2 as timm's own class in small, with random weights, against transformers, PIL and a bicubic written out."""
+"""A small DINOv2 of timm with random weights, against transformers, PIL and an explicit bicubic interpolation."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer, _create_vision_transformer
 from torch import Tensor
 
-from evaluation.judges.dinov2 import MEAN, PUBLISHED, SIDE, STD, DinoV2, interpolated_positions
+from evaluation.judges.dinov2 import MEAN, PUBLISHED, SIDE, STD, DinoV2, interpolate_positions
 from pocketdit.errors import UserError
 
 SMALL = "vit_small_for_tests_dinov2"
@@ -23,13 +23,13 @@ WIDTH, DEPTH = 32, 2
 
 @register_model
 def vit_small_for_tests_dinov2(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
-    """What timm builds DINOv2 from, at a width of 32."""
+    """timm's DINOv2 with a width of 32."""
     size = {"patch_size": 14, "img_size": 518, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": 2, "init_values": 1e-5}
     return _create_vision_transformer(SMALL, pretrained=pretrained, **size | kwargs)
 
 
 def published_state(grid: int = 37, seed: int = 0) -> dict[str, Tensor]:
-    """Random weights with the names of facebookresearch/dinov2."""
+    """Random weights under the names of facebookresearch/dinov2."""
     model = timm.create_model(SMALL, num_classes=0, img_size=14 * grid)
     generator = torch.Generator().manual_seed(seed)
     state = {name: 0.3 * torch.randn(t.shape, generator=generator) for name, t in model.state_dict().items()}
@@ -42,42 +42,42 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "dinov2.safetensors"
 
 
-def pictures(*sizes: tuple[int, int]) -> list[NDArray[np.uint8]]:
+def noise(*sizes: tuple[int, int]) -> list[NDArray[np.uint8]]:
     random = np.random.default_rng(0)
     return [random.integers(0, 256, (height, width, 3), dtype=np.uint8) for width, height in sizes]
 
 
 def cubic(x: float) -> float:
-    """Keys' kernel with a = -0.75, which torch uses."""
+    """Keys' kernel with a = -0.75, as in torch."""
     x, a = abs(x), -0.75
     if x <= 1:
         return (a + 2) * x**3 - (a + 3) * x**2 + 1
     return a * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
 
 
-def sampling(old: int, new: int) -> NDArray[np.float64]:
-    """(new, old): the taps of each new place, with the 0.1 of facebookresearch/dinov2 in the scale."""
+def bicubic_weights(old: int, new: int) -> NDArray[np.float64]:
+    """Return (new, old): the weights of each new position, with the 0.1 of facebookresearch/dinov2 in the scale."""
     matrix = np.zeros((new, old))
     for i in range(new):
-        place = (i + 0.5) * old / (new + 0.1) - 0.5
-        for j in range(int(np.floor(place)) - 1, int(np.floor(place)) + 3):
-            matrix[i, min(max(j, 0), old - 1)] += cubic(place - j)
+        position = (i + 0.5) * old / (new + 0.1) - 0.5
+        for j in range(int(np.floor(position)) - 1, int(np.floor(position)) + 3):
+            matrix[i, min(max(j, 0), old - 1)] += cubic(position - j)
     return matrix
 
 
 def test_positions_are_interpolated_as_published() -> None:
     embedding = torch.randn(1, 1 + 37 * 37, 5, generator=torch.Generator().manual_seed(0))
-    taps = sampling(37, 16)
-    expected = np.einsum("ai,bj,ijd->abd", taps, taps, embedding[0, 1:].double().numpy().reshape(37, 37, 5))
-    found = interpolated_positions(embedding, 16)
-    assert found.shape == (1, 257, 5)
-    np.testing.assert_allclose(found[0, 1:].numpy().reshape(16, 16, 5), expected, atol=1e-5)
-    torch.testing.assert_close(found[:, 0], embedding[:, 0])
-    assert interpolated_positions(found, 16) is found
+    weights = bicubic_weights(37, 16)
+    expected = np.einsum("ai,bj,ijd->abd", weights, weights, embedding[0, 1:].double().numpy().reshape(37, 37, 5))
+    interpolated = interpolate_positions(embedding, 16)
+    assert interpolated.shape == (1, 257, 5)
+    np.testing.assert_allclose(interpolated[0, 1:].numpy().reshape(16, 16, 5), expected, atol=1e-5)
+    torch.testing.assert_close(interpolated[:, 0], embedding[:, 0])
+    assert interpolate_positions(interpolated, 16) is interpolated
 
 
-def test_transformers_gives_the_same_features(tmp_path: Path) -> None:
-    """Positions of 16x16, so that the two interpolations, which differ, stay out of it."""
+def test_features_match_transformers(tmp_path: Path) -> None:
+    """With 16x16 positions, so that neither interpolates them. The two interpolations differ."""
     from transformers import Dinov2Config, Dinov2Model
 
     state = published_state(grid=16)
@@ -117,62 +117,64 @@ def test_transformers_gives_the_same_features(tmp_path: Path) -> None:
         else:
             renamed[names[name] if name in names else f"{names[stem]}.{kind}"] = tensor
     theirs.load_state_dict(renamed)
-    some = pictures((224, 224), (300, 200))
+    images = noise((224, 224), (300, 200))
     with torch.inference_mode():
-        expected = theirs(ours.pixels(some)).last_hidden_state[:, 0].numpy()
-    found = ours.encode_images(some)
-    assert found.shape == (2, WIDTH) and found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+        expected = theirs(ours.preprocess(images)).last_hidden_state[:, 0].numpy()
+    features = ours.encode_images(images)
+    assert features.shape == (2, WIDTH) and features.dtype == np.float32
+    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_interpolated_weights_are_the_networks(weights: Path) -> None:
-    """Not timm's interpolation: with antialias, of 16 / 37."""
+def test_network_uses_the_published_interpolation(weights: Path) -> None:
+    """timm's own interpolation uses antialias and a scale of 16 / 37."""
     model = DinoV2(weights, SMALL).model
-    expected = interpolated_positions(published_state()["pos_embed"], 16)
+    expected = interpolate_positions(published_state()["pos_embed"], 16)
     torch.testing.assert_close(model.pos_embed.data, expected, rtol=0, atol=0)
-    timms = timm.create_model(SMALL, num_classes=0, img_size=SIDE)
+    timm_model = timm.create_model(SMALL, num_classes=0, img_size=SIDE)
     from timm.models.vision_transformer import checkpoint_filter_fn
 
-    other = checkpoint_filter_fn(published_state(), timms)["pos_embed"]
+    other = checkpoint_filter_fn(published_state(), timm_model)["pos_embed"]
     assert (other - expected).abs().max() > 0.01
 
 
-def test_pictures_are_squashed_by_pil_in_float32(weights: Path) -> None:
-    picture = pictures((300, 120))[0]
-    (found,) = DinoV2(weights, SMALL).pixels([picture])
+def test_images_are_resized_by_pil_in_float32(weights: Path) -> None:
+    image = noise((300, 120))[0]
+    (pixels,) = DinoV2(weights, SMALL).preprocess([image])
     channels = [
-        np.asarray(Image.fromarray(picture[..., i].astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        np.asarray(Image.fromarray(image[..., i].astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
         for i in range(3)
     ]
     expected = [(c.clip(0, 255) / 255 - m) / s for c, m, s in zip(channels, MEAN, STD, strict=True)]
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(pixels.numpy(), expected, atol=1e-5)
 
 
-def test_the_other_resizing_is_torchvisions_of_dgm_eval(weights: Path) -> None:
+def test_rounded_resizing_matches_dgm_eval_with_torchvision(weights: Path) -> None:
     from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize, ToTensor
 
     theirs = Compose([Resize((SIDE, SIDE), InterpolationMode.BICUBIC), ToTensor(), Normalize(MEAN, STD)])
-    picture = pictures((300, 120))[0]
+    image = noise((300, 120))[0]
     rounded, clean = DinoV2(weights, SMALL, clean_resize=False), DinoV2(weights, SMALL)
-    torch.testing.assert_close(rounded.pixels([picture])[0], theirs(Image.fromarray(picture)), rtol=0, atol=1e-6)
-    assert not torch.equal(rounded.pixels([picture]), clean.pixels([picture]))
+    torch.testing.assert_close(rounded.preprocess([image])[0], theirs(Image.fromarray(image)), rtol=0, atol=1e-6)
+    assert not torch.equal(rounded.preprocess([image]), clean.preprocess([image]))
     assert rounded.backend.version == f"{clean.backend.version} rounded to uint8"
 
 
-def test_batches_and_formats_do_not_show(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_do_not_depend_on_batches_or_file_format(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("evaluation.judges.dinov2._BATCH", 2)
-    some = pictures((50, 50), (60, 40), (224, 224))
+    images = noise((50, 50), (60, 40), (224, 224))
     model = DinoV2(weights, SMALL)
-    together = model.encode_images(some)
-    np.testing.assert_allclose(together, [model.encode_images([p])[0] for p in some], rtol=1e-4, atol=1e-5)
+    together = model.encode_images(images)
+    np.testing.assert_allclose(together, [model.encode_images([image])[0] for image in images], rtol=1e-4, atol=1e-5)
     assert model.encode_images([]).shape == (0, WIDTH)
     torch.save(published_state(), tmp_path / "dinov2.pth")
     pickled = DinoV2(tmp_path / "dinov2.pth", SMALL)
-    np.testing.assert_array_equal(pickled.encode_images(some), together)
+    np.testing.assert_array_equal(pickled.encode_images(images), together)
     assert pickled.backend.version != model.backend.version
 
 
-def test_only_the_published_network_gives_dino_fid(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_published_network_yields_dino_fid(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert DinoV2(weights, SMALL).backend.published_for == ()
     entries = timm.models._registry._model_entrypoints
     monkeypatch.setitem(entries, PUBLISHED, vit_small_for_tests_dinov2)
@@ -182,14 +184,14 @@ def test_only_the_published_network_gives_dino_fid(weights: Path, monkeypatch: p
 
 
 class Program:
-    """A pickle of it would run code when it is opened."""
+    """Its pickle runs code when it is loaded."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (print, ("run",))
 
 
-def test_what_cannot_be_loaded_is_refused(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="timm has no model resnet_of_tests"):
+def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="model resnet_of_tests: not a model of timm"):
         DinoV2(weights, "resnet_of_tests")
     with pytest.raises(UserError, match=r"missing\.pth: cannot be read .*get model\.safetensors"):
         DinoV2(tmp_path / "missing.pth", SMALL)
@@ -212,8 +214,8 @@ def test_what_cannot_be_loaded_is_refused(weights: Path, tmp_path: Path, capsys:
         DinoV2(tmp_path / "other.safetensors", SMALL)
 
 
-def test_without_weights_and_network_there_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The hub is off line in tests, and its cache is empty here."""
+def test_missing_weights_are_reported_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Tests run offline, and the hub's cache is empty."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"cannot load its weights .*get model\.safetensors"):
         DinoV2(model="vit_small_patch14_dinov2")

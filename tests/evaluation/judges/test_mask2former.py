@@ -1,4 +1,4 @@
-"""A tiny Mask2Former of random weights, run as a user would, against mmdet's steps written out."""
+"""The detector with a tiny Mask2Former of random weights, against mmdet's steps."""
 
 from pathlib import Path
 
@@ -48,18 +48,18 @@ def noise(height: int, width: int) -> ImageArray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def bilinear(picture: ImageArray, height: int, width: int) -> np.ndarray:
-    """OpenCV's INTER_LINEAR by its formula: x = (i + 0.5) old / new - 0.5, its two neighbours, clamped to the edge."""
+def resize_bilinear(image: ImageArray, height: int, width: int) -> np.ndarray:
+    """OpenCV's INTER_LINEAR, from the two neighbors of (i + 0.5) old / new - 0.5, clamped to the edge."""
 
     def axis(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        place = (np.arange(new) + 0.5) * old / new - 0.5
-        low = np.floor(place).astype(int)
-        return np.clip(low, 0, old - 1), np.clip(low + 1, 0, old - 1), place - low
+        position = (np.arange(new) + 0.5) * old / new - 0.5
+        low = np.floor(position).astype(int)
+        return np.clip(low, 0, old - 1), np.clip(low + 1, 0, old - 1), position - low
 
-    top, bottom, down = axis(picture.shape[0], height)
-    left, right, across = axis(picture.shape[1], width)
+    top, bottom, down = axis(image.shape[0], height)
+    left, right, across = axis(image.shape[1], width)
     down, across = down[:, None, None], across[None, :, None]
-    values = picture.astype(float)
+    values = image.astype(float)
     upper = values[top][:, left] * (1 - across) + values[top][:, right] * across
     lower = values[bottom][:, left] * (1 - across) + values[bottom][:, right] * across
     return upper * (1 - down) + lower * down
@@ -75,53 +75,52 @@ def bilinear(picture: ImageArray, height: int, width: int) -> np.ndarray:
         ((2100, 1700), (988, 800), (992, 800)),
     ],
 )
-def test_preprocessing_is_mmdets(size: tuple[int, int], resized: tuple[int, int], padded: tuple[int, int]) -> None:
-    picture = noise(*size)
-    pixels, found = preprocess(picture)
-    assert (found, tuple(pixels.shape)) == (resized, (1, 3, *padded))
+def test_preprocessing_matches_mmdet(size: tuple[int, int], resized: tuple[int, int], padded: tuple[int, int]) -> None:
+    image = noise(*size)
+    pixels, unpadded = preprocess(image)
+    assert (unpadded, tuple(pixels.shape)) == (resized, (1, 3, *padded))
     levels = pixels[0].permute(1, 2, 0).numpy() * [58.395, 57.12, 57.375] + [123.675, 116.28, 103.53]
     inside = levels[: resized[0], : resized[1]]
     assert np.abs(inside - inside.round()).max() < 1e-4
-    assert np.abs(inside - bilinear(picture, *resized)).max() < 0.501
+    assert np.abs(inside - resize_bilinear(image, *resized)).max() < 0.501
     assert not pixels[..., resized[0] :, :].any()
     assert not pixels[..., resized[1] :].any()
 
 
-def test_a_mask_becomes_a_box_and_a_score() -> None:
-    # One query sure of class 3 and of a rectangle; the picture is the padded size, so nothing is resampled but once.
+def test_mask_determines_box_and_score() -> None:
+    # One query is certain of class 3 and of a rectangle. All sizes are equal, so resizing changes nothing.
     class_logits = torch.full((2, 81), -20.0)
     class_logits[0, 3], class_logits[1, 80] = 20, 20
     mask_logits = torch.full((2, 8, 8), -9.0)
     mask_logits[0, 2:6, 1:4] = 9
-    found = instances(class_logits, mask_logits, padded=(8, 8), resized=(8, 8), original=(8, 8))
-    assert len(found) == 100
-    best = max(found, key=lambda item: item.score)
+    detections = instances(class_logits, mask_logits, padded=(8, 8), resized=(8, 8), original=(8, 8))
+    assert len(detections) == 100
+    best = max(detections, key=lambda item: item.score)
     assert (best.label, best.box) == ("motorcycle", (1, 2, 4, 6))
     assert best.score == pytest.approx(torch.sigmoid(torch.tensor(9.0)).item(), abs=1e-4)
     assert best.mask is not None
     assert np.array_equal(np.argwhere(best.mask)[[0, -1]], [[2, 1], [5, 3]])
-    empty = [item for item in found if not item.mask.any()]  # type: ignore[union-attr]
+    empty = [item for item in detections if not item.mask.any()]  # type: ignore[union-attr]
     assert empty
     assert all(item.score == 0 and item.box == (0, 0, 0, 0) for item in empty)
 
 
-def test_padding_is_cut_off_before_the_last_resize() -> None:
+def test_padding_is_removed_before_the_last_resize() -> None:
     mask_logits = torch.full((1, 4, 4), 5.0)
-    mask_logits[:, :, 2:] = -5  # the padded half
+    mask_logits[:, :, 2:] = -5  # the padding
     class_logits = torch.zeros(1, 81)
-    (found, *_) = instances(class_logits, mask_logits, padded=(16, 16), resized=(16, 6), original=(32, 12))
-    assert found.box == (0, 0, 12, 32)
-    assert found.mask is not None
-    assert found.mask.shape == (32, 12)
+    (detection, *_) = instances(class_logits, mask_logits, padded=(16, 16), resized=(16, 6), original=(32, 12))
+    assert detection.box == (0, 0, 12, 32)
+    assert detection.mask is not None
+    assert detection.mask.shape == (32, 12)
 
 
-def test_detects_as_mmdet_would(folder: Path) -> None:
-    """All queries at once, by mmdet's formulas, on the same model."""
-    picture = noise(60, 90)
-    judge = Mask2FormerDetector(folder)
-    found = judge.detect(picture)
+def test_detections_match_mmdet(folder: Path) -> None:
+    """The reference applies mmdet's formulas to all queries at once, with the same model."""
+    image = noise(60, 90)
+    detections = Mask2FormerDetector(folder).detect(image)
 
-    pixels, (height, width) = preprocess(picture)
+    pixels, (height, width) = preprocess(image)
     with torch.no_grad():
         output = Mask2FormerForUniversalSegmentation.from_pretrained(folder).eval()(pixel_values=pixels)
     scores = output.class_queries_logits[0].softmax(-1)[:, :-1].flatten()
@@ -134,20 +133,20 @@ def test_detects_as_mmdet_would(folder: Path) -> None:
     labels, values = [OBJECTS[i] for i in best % 80], (scores[best] * quality).tolist()
     assert max(values) > 0.005
     order = sorted(range(100), key=lambda i: (labels[i], values[i]))
-    found.sort(key=lambda item: (item.label, item.score))
-    assert [item.label for item in found] == [labels[i] for i in order]
-    np.testing.assert_allclose([item.score for item in found], [values[i] for i in order], rtol=1e-5)
-    areas = [int(item.mask.sum()) for item in found if item.mask is not None]
+    detections.sort(key=lambda item: (item.label, item.score))
+    assert [item.label for item in detections] == [labels[i] for i in order]
+    np.testing.assert_allclose([item.score for item in detections], [values[i] for i in order], rtol=1e-5)
+    areas = [int(item.mask.sum()) for item in detections if item.mask is not None]
     assert areas == [int(inside[i].sum()) for i in order]
 
 
-def test_a_folder_is_no_published_judge(folder: Path) -> None:
+def test_folder_is_not_the_published_judge(folder: Path) -> None:
     backend = Mask2FormerDetector(folder).backend
     assert backend.name == "mask2former (tiny-mask2former, other training)"
     assert backend.published_for == ()
 
 
-def test_a_folder_of_other_classes_is_refused(tmp_path: Path) -> None:
+def test_folder_with_other_classes_is_rejected(tmp_path: Path) -> None:
     Mask2FormerForUniversalSegmentation(tiny_config(num_labels=5)).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="knows 5 classes"):
+    with pytest.raises(UserError, match="detects 5 classes"):
         Mask2FormerDetector(tmp_path)

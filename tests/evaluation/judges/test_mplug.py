@@ -1,10 +1,9 @@
-"""A tiny mPLUG with random weights, saved in the published form and loaded as a user does."""
+"""A tiny mPLUG with random weights, saved in the published format and loaded as a user does."""
 
 import hashlib
 import json
 import math
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from transformers import BertConfig, BertLMHeadModel, BertModel, CLIPVisionConfi
 from transformers.models.bert.modeling_bert import BertLayer
 
 from evaluation.contract import ImageArray
-from evaluation.judges.mplug import MPlug, MPlugAnswerer, beam_search, preprocess
-from evaluation.judges.mplug_loading import PUBLISHED_FOLDER, MPlugSizes, is_published, read_sizes
+from evaluation.judges.beam_search import beam_search
+from evaluation.judges.mplug import END, START, MPlug, MPlugAnswerer, preprocess
+from evaluation.judges.mplug_weights import PUBLISHED_FOLDER, MPlugSizes, is_published, read_sizes
 from pocketdit.errors import UserError
 
 WORDS = [
@@ -68,7 +68,7 @@ GENERAL = {
     "max_length": 4,
     "beam_size": 3,
 }
-# In the published file, and of no use.
+# Tensors in the published file that answering does not need.
 EXTRA = [
     "visual_encoder.positional_embedding",
     "visual_encoder.text_projection",
@@ -90,17 +90,17 @@ EXTRA = [
 ]
 
 
-def write(folder: Path, table: dict[str, Any], **bert: Any) -> Path:
+def write(folder: Path, weights: dict[str, Any], **bert: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(GENERAL))
     (folder / "config_bert.json").write_text(json.dumps(BERT | bert))
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
-    torch.save(table, folder / "pytorch_model.bin")
+    torch.save(weights, folder / "pytorch_model.bin")
     return folder
 
 
-def weights(folder: Path) -> dict[str, Tensor]:
-    """Random weights, large enough for the answers to depend on what is asked and shown."""
+def random_weights(folder: Path) -> dict[str, Tensor]:
+    """Random weights that are large enough for answers to depend on question and image."""
     torch.manual_seed(0)
     model = MPlug(read_sizes(folder))
     with torch.no_grad():
@@ -121,7 +121,7 @@ def stride(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    return weights(write(tmp_path_factory.mktemp("sizes"), {}))
+    return random_weights(write(tmp_path_factory.mktemp("sizes"), {}))
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +136,11 @@ def answerer(published: Path) -> MPlugAnswerer:
     return MPlugAnswerer(published)
 
 
-def picture(seed: int) -> ImageArray:
+def noise(seed: int) -> ImageArray:
     return np.random.default_rng(seed).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
 
-# The network, against transformers' own parts, with questions padded to 25 tokens as the published code does.
+# The network, against parts of transformers, with questions padded to 25 tokens as in the published code.
 
 
 class Reference:
@@ -174,29 +174,30 @@ class Reference:
         self.decoder = _filled(decoder, _below(table, "text_decoder."))
 
     @torch.inference_mode()
-    def read(self, shown: ImageArray, question: list[int]) -> Callable[[Tensor], Tensor]:
-        squash = transforms.Compose(
+    def encode(self, image: ImageArray, question: list[int]) -> Callable[[Tensor], Tensor]:
+        transform = transforms.Compose(
             [
                 transforms.Resize((28, 28), interpolation=transforms.InterpolationMode.BICUBIC),
                 transforms.ToTensor(),
                 transforms.Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
             ]
         )
-        seen = self.tower(squash(Image.fromarray(shown))[None]).last_hidden_state
-        seen = self.norm(self.connect(self.tower.post_layernorm(seen)))
+        image_states = self.tower(transform(Image.fromarray(image))[None]).last_hidden_state
+        image_states = self.norm(self.connect(self.tower.post_layernorm(image_states)))
         tokens = torch.tensor([question + [0] * (25 - len(question))])
         mask = (tokens != 0).long()
         states = self.text(input_ids=tokens, attention_mask=mask).last_hidden_state
-        apart = (1 - mask[:, None, None, :].float()) * -10000
+        padding = (1 - mask[:, None, None, :].float()) * -10000
         for i, layer in enumerate(self.fusion):
             if i and i % self.stride == 0:
-                both = torch.cat([torch.zeros(1, 1, 1, seen.shape[1]), apart], dim=3)
-                joint = layer(torch.cat([seen, states], 1), both)
-                seen, states = seen + joint[:, : seen.shape[1]], joint[:, seen.shape[1] :]
+                joint_padding = torch.cat([torch.zeros(1, 1, 1, image_states.shape[1]), padding], dim=3)
+                joint = layer(torch.cat([image_states, states], 1), joint_padding)
+                count = image_states.shape[1]
+                image_states, states = image_states + joint[:, :count], joint[:, count:]
             else:
-                states = layer(states, apart, encoder_hidden_states=seen)
-        joined = torch.cat([seen, states], 1)
-        joined_mask = torch.cat([torch.ones(1, seen.shape[1], dtype=torch.long), mask], 1)
+                states = layer(states, padding, encoder_hidden_states=image_states)
+        joined = torch.cat([image_states, states], 1)
+        joined_mask = torch.cat([torch.ones(1, image_states.shape[1], dtype=torch.long), mask], 1)
 
         def next_logits(alive: Tensor) -> Tensor:
             with torch.inference_mode():
@@ -228,21 +229,21 @@ def _clip_names(table: dict[str, Tensor]) -> dict[str, Tensor]:
         ".mlp.c_proj.": ".mlp.fc2.",
         ".attn.out_proj.": ".self_attn.out_proj.",
     }
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for name, tensor in _below(table, "visual_encoder.visual.").items():
         for old, new in names.items():
             name = name.replace(old, new)
         if ".attn.in_proj_" in name:
             for part, third in zip("qkv", tensor.chunk(3), strict=True):
-                found[name.replace(".attn.in_proj_", f".self_attn.{part}_proj.")] = third
+                renamed[name.replace(".attn.in_proj_", f".self_attn.{part}_proj.")] = third
         else:
-            found[name] = tensor
-    return found
+            renamed[name] = tensor
+    return renamed
 
 
 def _filled(module: Any, table: dict[str, Tensor]) -> Any:
-    wanted = set(module.state_dict())
-    if all(name.startswith("vision_model.") for name in wanted):
+    expected = set(module.state_dict())
+    if all(name.startswith("vision_model.") for name in expected):
         table = {f"vision_model.{name}": tensor for name, tensor in table.items()}
     module.load_state_dict(table)
     return module.eval()
@@ -253,48 +254,62 @@ def tokens_of(question: str) -> list[int]:
 
 
 @pytest.mark.parametrize("question", ["is there a red dog ?", "yes", "what is in the house ?"])
-def test_the_network_is_what_transformers_parts_make(
+def test_network_matches_parts_of_transformers(
     answerer: MPlugAnswerer, table: dict[str, Tensor], stride: int, question: str
 ) -> None:
-    next_logits = Reference(table, stride).read(picture(0), tokens_of(question))
-    words = [VOCABULARY.index("yes"), VOCABULARY.index("no")]
-    expected = next_logits(torch.tensor([[101]]))[0, words].softmax(0)[0]
-    assert answerer.yes_probabilities(picture(0), [question]) == pytest.approx([float(expected)], abs=1e-5)
-    tokens = beam_search(next_logits, beams=3, least=1, most=4)
-    written = " ".join(VOCABULARY[token] for token in tokens if token not in (0, 100, 101, 102, 103))
-    assert answerer.answers(picture(0), [question]) == [written]
+    next_logits = Reference(table, stride).encode(noise(0), tokens_of(question))
+    yes_and_no = [VOCABULARY.index("yes"), VOCABULARY.index("no")]
+    expected = next_logits(torch.tensor([[101]]))[0, yes_and_no].softmax(0)[0]
+    assert answerer.yes_probabilities(noise(0), [question]) == pytest.approx([float(expected)], abs=1e-5)
+    tokens = beam_search(next_logits, beams=3, min_tokens=1, max_tokens=4, start=START, end=END)
+    answer = " ".join(VOCABULARY[token] for token in tokens if token not in (0, 100, 101, 102, 103))
+    assert answerer.answers(noise(0), [question]) == [answer]
 
 
-def test_the_tower_is_clips_with_all_of_its_blocks(table: dict[str, Tensor], answerer: MPlugAnswerer) -> None:
+def test_tower_contains_all_blocks_of_clip(table: dict[str, Tensor], answerer: MPlugAnswerer) -> None:
     reference = Reference(table, 4).tower
-    pixels = preprocess(picture(0), 28)
+    pixels = preprocess(noise(0), 28)
     with torch.inference_mode():
-        found = answerer.model.visual_encoder["visual"](pixels)
+        states = answerer.model.visual_encoder["visual"](pixels)
         expected = reference.post_layernorm(reference(pixels).last_hidden_state)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(states, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_answers_depend_on_the_picture_and_the_question_but_not_on_what_is_asked_beside_it(
+def test_answers_depend_on_image_and_question_but_not_on_other_questions(
     answerer: MPlugAnswerer,
 ) -> None:
     questions = ["is there a red dog ?", "what is in the house ?"]
-    both = answerer.yes_probabilities(picture(0), questions)
+    both = answerer.yes_probabilities(noise(0), questions)
     assert abs(both[0] - both[1]) > 1e-3
-    assert answerer.yes_probabilities(picture(0), questions[::-1]) == both[::-1]
-    assert abs(answerer.yes_probabilities(picture(1), questions[:1])[0] - both[0]) > 1e-3
-    assert answerer.answers(picture(0), questions[::-1]) == answerer.answers(picture(0), questions)[::-1]
+    assert answerer.yes_probabilities(noise(0), questions[::-1]) == both[::-1]
+    assert abs(answerer.yes_probabilities(noise(1), questions[:1])[0] - both[0]) > 1e-3
+    assert answerer.answers(noise(0), questions[::-1]) == answerer.answers(noise(0), questions)[::-1]
 
 
-def test_questions_are_in_lower_case_and_cut_at_25_tokens(answerer: MPlugAnswerer) -> None:
-    plain, shouted = answerer.yes_probabilities(picture(0), ["is there a red dog ?", "IS there A RED dog?"])
-    assert plain == shouted
-    words = ["a", "red", "dog", "in", "the", "house", "?", "what", "is", "there", "two", "cat"] * 2  # 24, and two marks
+def test_questions_are_lower_cased_and_truncated_to_25_tokens(answerer: MPlugAnswerer) -> None:
+    lower, upper = answerer.yes_probabilities(noise(0), ["is there a red dog ?", "IS there A RED dog?"])
+    assert lower == upper
+    words = [
+        "a",
+        "red",
+        "dog",
+        "in",
+        "the",
+        "house",
+        "?",
+        "what",
+        "is",
+        "there",
+        "two",
+        "cat",
+    ] * 2  # 24 words
     within, beyond = [*words[:22], "yes", words[23]], [*words[:23], "yes"]
-    found = answerer.yes_probabilities(picture(0), [" ".join(said) for said in (words, within, beyond)])
-    assert found[0] == found[2] != found[1]
+    questions = [" ".join(question) for question in (words, within, beyond)]
+    probabilities = answerer.yes_probabilities(noise(0), questions)
+    assert probabilities[0] == probabilities[2] != probabilities[1]
 
 
-def test_pictures_are_squashed_as_torchvision_does() -> None:
+def test_images_are_resized_as_by_torchvision() -> None:
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     expected = transforms.Compose(
         [
@@ -302,14 +317,14 @@ def test_pictures_are_squashed_as_torchvision_does() -> None:
             transforms.ToTensor(),
             transforms.Normalize(mean, std),
         ]
-    )(Image.fromarray(picture(0)))
-    torch.testing.assert_close(preprocess(picture(0), 28)[0], expected)
+    )(Image.fromarray(noise(0)))
+    torch.testing.assert_close(preprocess(noise(0), 28)[0], expected)
 
 
-# The files.
+# The published files.
 
 
-def test_every_tensor_lands_and_only_what_is_of_no_use_is_left(
+def test_all_tensors_are_loaded_and_only_unneeded_ones_ignored(
     answerer: MPlugAnswerer, table: dict[str, Tensor]
 ) -> None:
     loaded = answerer.model.state_dict()
@@ -353,7 +368,7 @@ def test_names_and_shapes_of_the_large_model() -> None:
     assert not any(".resblocks.24." in name or "fusion_encoder.encoder.layer.5." in name for name in shapes)
 
 
-def test_the_published_configuration_has_the_sizes_of_the_large_model(tmp_path: Path) -> None:
+def test_published_configuration_has_the_sizes_of_the_large_model(tmp_path: Path) -> None:
     sizes = {
         "hidden_size": 768,
         "intermediate_size": 3072,
@@ -371,14 +386,14 @@ def test_the_published_configuration_has_the_sizes_of_the_large_model(tmp_path: 
     assert read_sizes(folder) == MPlugSizes()
 
 
-def test_a_file_with_either_name_of_the_output_layer(tmp_path: Path, table: dict[str, Tensor]) -> None:
+def test_output_layer_may_have_either_name(tmp_path: Path, table: dict[str, Tensor]) -> None:
     head = "text_decoder.cls.predictions"
     tied = table | {f"{head}.decoder.weight": table["text_decoder.bert.embeddings.word_embeddings.weight"]}
     short = {name: tensor for name, tensor in tied.items() if not name.startswith(f"{head}.decoder.")}
-    whole = MPlugAnswerer(write(tmp_path / "whole", tied))
-    lean = MPlugAnswerer(write(tmp_path / "lean", short))
-    asked = ["is there a red dog ?"]
-    assert lean.yes_probabilities(picture(0), asked) == whole.yes_probabilities(picture(0), asked)
+    from_both = MPlugAnswerer(write(tmp_path / "both", tied))
+    from_one = MPlugAnswerer(write(tmp_path / "one", short))
+    questions = ["is there a red dog ?"]
+    assert from_one.yes_probabilities(noise(0), questions) == from_both.yes_probabilities(noise(0), questions)
 
 
 @pytest.mark.parametrize(
@@ -387,11 +402,11 @@ def test_a_file_with_either_name_of_the_output_layer(tmp_path: Path, table: dict
         (lambda t: t.pop("visn_fc.weight"), "1 tensors are missing, the first is visn_fc.weight"),
         (lambda t: t.update({"itm_head.weight": torch.zeros(2)}), "unknown, the first is itm_head.weight"),
         (lambda t: t.update({"visn_fc.bias": torch.zeros(3)}), "of another shape, the first is visn_fc.bias"),
-        (lambda t: t.update({"epoch": 3}), "holds no table of tensors"),
+        (lambda t: t.update({"epoch": 3}), "does not contain a dictionary of tensors"),
         (lambda t: t.update({"seen": Path("x")}), "cannot be read as weights"),
     ],
 )
-def test_other_weights_are_refused(
+def test_other_weights_are_rejected(
     tmp_path: Path, table: dict[str, Tensor], change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     changed: dict[str, Any] = dict(table)
@@ -401,13 +416,13 @@ def test_other_weights_are_refused(
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "config.yaml", "config_bert.json", "vocab.txt"])
-def test_a_missing_file_is_named(tmp_path: Path, table: dict[str, Tensor], name: str) -> None:
+def test_missing_file_is_reported(tmp_path: Path, table: dict[str, Tensor], name: str) -> None:
     (write(tmp_path, table) / name).unlink()
     with pytest.raises(UserError, match=rf"{name}: (cannot be read|no such file)"):
         MPlugAnswerer(tmp_path)
 
 
-def test_only_the_published_weights_bear_the_bare_name(published: Path) -> None:
+def test_only_the_published_weights_have_the_bare_name(published: Path) -> None:
     digest = hashlib.sha256((published / "pytorch_model.bin").read_bytes()).hexdigest()
     tiny = MPlugAnswerer(published, sha256=digest.upper()).backend
     assert (tiny.name, tiny.published_for) == ("mplug-vqa (tiny)", ())
@@ -426,87 +441,5 @@ def test_only_the_published_weights_bear_the_bare_name(published: Path) -> None:
         (MPlugSizes(stride=3), PUBLISHED_FOLDER, "ab", False),
     ],
 )
-def test_what_counts_as_published(sizes: MPlugSizes, name: str, sha256: str | None, expected: bool) -> None:
+def test_published_weights_are_recognized(sizes: MPlugSizes, name: str, sha256: str | None, expected: bool) -> None:
     assert is_published(sizes, name, "ab", sha256) is expected
-
-
-# Beam search.
-
-
-def table_of(seed: int, tokens: int) -> Callable[[Tensor], Tensor]:
-    """Logits that depend on the whole sequence so far."""
-    generator = np.random.default_rng(seed)
-    known: dict[tuple[int, ...], list[float]] = {}
-
-    def next_logits(alive: Tensor) -> Tensor:
-        rows = [known.setdefault(tuple(row), list(generator.normal(0, 1.5, tokens))) for row in alive.tolist()]
-        return torch.tensor(rows, dtype=torch.float32)
-
-    return next_logits
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_beams_for_all_sequences_find_what_enumeration_finds(seed: int) -> None:
-    tokens, most, end = 4, 3, 2
-    next_logits = table_of(seed, tokens)
-
-    def score(sequence: tuple[int, ...]) -> float:
-        total = 0.0
-        for i, token in enumerate(sequence):
-            row = next_logits(torch.tensor([[0, *sequence[:i]]]))[0].double().log_softmax(0)
-            total += -1e20 if i == 0 and token == end else float(row[token])
-        return total / ((5 + len(sequence)) / 6) ** 0.6
-
-    # Lengths grow until the best of one length has ended; then the best of all that have ended by then.
-    ended: dict[tuple[int, ...], float] = {}
-    for length in range(1, most + 1):
-        of_length = {sequence: score(sequence) for sequence in product(range(tokens), repeat=length)}
-        best = max(of_length, key=lambda sequence: of_length[sequence])
-        ended |= {sequence: value for sequence, value in of_length.items() if sequence[-1] == end}
-        if best[-1] == end or length == most:
-            ended[best] = of_length[best]
-            break
-    expected = max(ended, key=lambda sequence: ended[sequence])
-    assert beam_search(next_logits, beams=64, least=1, most=most, start=0, end=end) == list(expected)
-
-
-# Tokens 0 (start), 1, 2 (end), 3. Probabilities after each sequence.
-STEPS = {(0,): (0, 0.6, 0, 0.4), (0, 1): (0, 0.5, 0.5, 0), (0, 3): (0, 0.02, 0.98, 0)}
-
-
-def by_hand(alive: Tensor) -> Tensor:
-    rows = [STEPS.get(tuple(row), (0.25, 0.25, 0.25, 0.25)) for row in alive.tolist()]
-    return torch.tensor(rows).clamp_min(1e-9).log()
-
-
-def test_a_wider_beam_finds_the_answer_that_begins_worse() -> None:
-    assert beam_search(by_hand, beams=1, least=1, most=2, start=0, end=2)[0] == 1
-    assert beam_search(by_hand, beams=2, least=1, most=2, start=0, end=2) == [3, 2]
-
-
-@pytest.mark.parametrize(("total", "expected"), [(-1.295, [1, 3, 2]), (-1.312, [1, 2])])
-def test_the_length_penalty_by_hand(total: float, expected: list[int]) -> None:
-    # "1 2" ends with log 0.3 = -1.204 while "1 3" is better. ((5 + 3) / (5 + 2))^0.6 x -1.204 = -1.3044: where
-    # "1 3 2" has more than that, it wins, though its probability is less.
-    steps = {
-        (0,): (0, 1, 0, 0),
-        (0, 1): (0, 0.2, 0.3, 0.5),
-        (0, 1, 3): (0, 1 - 2 * math.exp(total), 2 * math.exp(total), 0),
-    }
-
-    def next_logits(alive: Tensor) -> Tensor:
-        rows = [steps.get(tuple(row), (0.25, 0.25, 0.25, 0.25)) for row in alive.tolist()]
-        return torch.tensor(rows).clamp_min(1e-9).log()
-
-    assert beam_search(next_logits, beams=3, least=1, most=4, start=0, end=2) == expected
-
-
-def test_no_answer_is_shorter_or_longer_than_asked() -> None:
-    def ends_at_once(alive: Tensor) -> Tensor:
-        return torch.tensor([[0.0, 1.0, 5.0, 0.0]]).expand(len(alive), -1)
-
-    def never_ends(alive: Tensor) -> Tensor:
-        return torch.tensor([[0.0, 1.0, -50.0, 0.0]]).expand(len(alive), -1)
-
-    assert beam_search(ends_at_once, beams=3, least=2, most=5, start=0, end=2) == [1, 1, 2]
-    assert beam_search(never_ends, beams=3, least=1, most=5, start=0, end=2) == [1] * 5

@@ -1,4 +1,4 @@
-"""CLIPs of open_clip's own class, small and with random weights, loaded the way a user loads one."""
+"""Small CLIPs of open_clip with random weights, loaded as a user loads them."""
 
 import json
 import warnings
@@ -23,7 +23,7 @@ PLAIN, QUICK = "test-clip", "test-clip-quickgelu"
 
 @pytest.fixture(scope="session", autouse=True)
 def architectures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A small architecture and its twin with QuickGELU, told to open_clip as a user's own ones are."""
+    """A small architecture and its variant with QuickGELU, registered with open_clip."""
     folder = tmp_path_factory.mktemp("architectures")
     config: dict[str, Any] = {
         "embed_dim": 16,
@@ -47,7 +47,7 @@ def weights(architectures: None, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def tags(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights that open_clip would know of: one with QuickGELU, one that wants other pixels."""
+    """Published weights as open_clip lists them: one with QuickGELU, one with another normalization."""
     known = {
         "quick": pretrained._pcfg("https://example.invalid/quick.pt", quick_gelu=True),
         "half": pretrained._pcfg("https://example.invalid/half.pt", mean=(0.5,) * 3, std=(0.5,) * 3),
@@ -56,76 +56,77 @@ def tags(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(pretrained._PRETRAINED, QUICK, {"quick": known["quick"]})
 
 
-def pictures(count: int = 3) -> list[NDArray[np.uint8]]:
+def noise(count: int = 3) -> list[NDArray[np.uint8]]:
     random = np.random.default_rng(0)
     return [random.integers(0, 256, (40 + 8 * i, 64, 3), dtype=np.uint8) for i in range(count)]
 
 
-def test_features_are_open_clips_of_norm_1(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_normalized_features_of_open_clip(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluation.judges.open_clip_encoder._BATCH", 2)
     ours = OpenClip(QUICK, weights)
     model, _, transform = open_clip.create_model_and_transforms(QUICK, pretrained=str(weights))
-    some, texts = pictures(), ["a red circle", "two blue stars", ""]
+    images, texts = noise(), ["a red circle", "two blue stars", ""]
     with torch.inference_mode():
-        seen = model.eval().encode_image(torch.stack([transform(Image.fromarray(p)) for p in some]))
-        read = model.encode_text(open_clip.get_tokenizer(QUICK)(texts))
-    for found, expected in ((ours.encode_images(some), seen), (ours.encode_texts(texts), read)):
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, torch.nn.functional.normalize(expected, dim=-1).numpy(), atol=1e-5)
-        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
+        image_features = model.eval().encode_image(torch.stack([transform(Image.fromarray(p)) for p in images]))
+        text_features = model.encode_text(open_clip.get_tokenizer(QUICK)(texts))
+    pairs = ((ours.encode_images(images), image_features), (ours.encode_texts(texts), text_features))
+    for features, expected in pairs:
+        assert features.dtype == np.float32
+        np.testing.assert_allclose(features, torch.nn.functional.normalize(expected, dim=-1).numpy(), atol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1.0, atol=1e-5)
     assert ours.encode_images([]).shape == ours.encode_texts([]).shape == (0, 16)
 
 
-def test_the_backend_names_architecture_version_and_weights(weights: Path) -> None:
+def test_backend_states_architecture_version_and_weights(weights: Path) -> None:
     backend = OpenClip(QUICK, weights).backend
     assert backend.name == QUICK
     assert backend.version.startswith(f"open_clip {open_clip.__version__}, sha256 ")
     assert backend.published_for == ()
 
 
-def test_a_pickle_of_tensors_gives_the_same(weights: Path, tmp_path: Path) -> None:
+def test_pickle_of_tensors_yields_the_same_features(weights: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     torch.save(load_file(weights), tmp_path / "clip.pt")
-    found = OpenClip(QUICK, tmp_path / "clip.pt").encode_images(pictures())
-    np.testing.assert_array_equal(found, OpenClip(QUICK, weights).encode_images(pictures()))
+    features = OpenClip(QUICK, tmp_path / "clip.pt").encode_images(noise())
+    np.testing.assert_array_equal(features, OpenClip(QUICK, weights).encode_images(noise()))
 
 
-def test_the_activation_matters_so_a_plain_name_warns(weights: Path) -> None:
+def test_plain_name_warns_because_the_activation_matters(weights: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quick = OpenClip(QUICK, weights)
-    with pytest.warns(UserWarning, match=f"then say {QUICK}"):
+    with pytest.warns(UserWarning, match=f"and {QUICK} is needed"):
         plain = OpenClip(PLAIN, weights)
-    assert np.abs(quick.encode_images(pictures()) - plain.encode_images(pictures())).max() > 1e-3
+    assert np.abs(quick.encode_images(noise()) - plain.encode_images(noise())).max() > 1e-3
 
 
-def test_openai_weights_of_a_plain_name_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"ViT-B-32 has GELU, but its weights openai .* say ViT-B-32-quickgelu"):
+def test_openai_weights_with_a_plain_name_are_rejected_before_loading(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"ViT-B-32 uses GELU, but its weights openai .* use ViT-B-32-quickgelu"):
         OpenClip("ViT-B-32", "openai")
     cached = tmp_path / "models--timm--vit_base_patch32_clip_224.openai" / "snapshots" / "0" / "open_clip_model.pt"
-    with pytest.raises(UserError, match=r"OpenAI's by their path.* say ViT-B-32-quickgelu"):
+    with pytest.raises(UserError, match=r"by their path, these are OpenAI's .* use ViT-B-32-quickgelu"):
         OpenClip("ViT-B-32", cached)
 
 
-def test_a_tag_decides_activation_and_pixels(weights: Path, tags: None) -> None:
-    with pytest.raises(UserError, match=f"trained with QuickGELU: say {QUICK}"):
+def test_tag_determines_activation_and_normalization(weights: Path, tags: None) -> None:
+    with pytest.raises(UserError, match=f"trained with QuickGELU: use {QUICK}"):
         OpenClip(PLAIN, weights, tag="quick")
     with pytest.raises(UserError, match=f"no weights 'half' of {QUICK}; it has quick"):
         OpenClip(QUICK, weights, tag="half")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         half = OpenClip(PLAIN, weights, tag="half")
-    gray = np.full((32, 32, 3), 255, np.uint8)
-    torch.testing.assert_close(half._transform(Image.fromarray(gray)), torch.ones(3, 32, 32))
-    usual = OpenClip(QUICK, weights)._transform(Image.fromarray(gray))
-    assert float(usual[0, 0, 0]) == pytest.approx((1 - 0.48145466) / 0.26862954)
+    white = np.full((32, 32, 3), 255, np.uint8)
+    torch.testing.assert_close(half._transform(Image.fromarray(white)), torch.ones(3, 32, 32))
+    default = OpenClip(QUICK, weights)._transform(Image.fromarray(white))
+    assert float(default[0, 0, 0]) == pytest.approx((1 - 0.48145466) / 0.26862954)
 
 
-def test_published_weights_that_agree_decide_the_pixels_of_a_file(
+def test_unanimous_published_weights_determine_the_normalization_of_a_file(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As for SigLIP, whose files say nothing of the mean of 0.5 that they want."""
+    """As for SigLIP, whose files do not state their mean of 0.5."""
     half = pretrained._pcfg("https://example.invalid/half.pt", mean=(0.5,) * 3, std=(0.5,) * 3, quick_gelu=True)
     monkeypatch.setitem(pretrained._PRETRAINED, QUICK, {"one": half, "other": half})
     white = Image.fromarray(np.full((32, 32, 3), 255, np.uint8))
@@ -133,14 +134,14 @@ def test_published_weights_that_agree_decide_the_pixels_of_a_file(
 
 
 class Program:
-    """A pickle of it would run code when it is opened."""
+    """Its pickle runs code when it is loaded."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (print, ("run",))
 
 
-def test_what_cannot_be_loaded_is_refused(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="open_clip has no model clip-of-tests"):
+def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="model clip-of-tests: not a model of open_clip"):
         OpenClip("clip-of-tests", weights)
     with pytest.raises(UserError, match="open_clip has no weights 'best' of ViT-B-32-quickgelu; it has openai"):
         OpenClip("ViT-B-32-quickgelu", "best")
@@ -151,7 +152,7 @@ def test_what_cannot_be_loaded_is_refused(weights: Path, tmp_path: Path, capsys:
         OpenClip(QUICK, tmp_path / "program.pt")
     assert "run" not in capsys.readouterr().out.split()
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "archive.pt"))
-    with pytest.raises(UserError, match=r"not plain weights .*TorchScript.*take open_clip_model\.safetensors"):
+    with pytest.raises(UserError, match=r"not plain weights .*TorchScript.*use open_clip_model\.safetensors"):
         OpenClip(QUICK, tmp_path / "archive.pt")
     save_file({"logit_scale": torch.zeros(())}, tmp_path / "part.safetensors")
     with pytest.raises(UserError, match=r"part\.safetensors: not plain weights"):

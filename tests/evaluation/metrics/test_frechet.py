@@ -1,4 +1,4 @@
-"""The Fréchet distance against known answers, 50-digit arithmetic, scipy's sqrtm, and between its own forms."""
+"""The Fréchet distance against known answers, 50-digit arithmetic, scipy's sqrtm, and its own variants."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from pocketdit.errors import UserError
 
 Floats = NDArray[np.float64]
 
-# In one dimension the distance is (difference of means)² + (difference of deviations)²; diagonals add up.
+# In one dimension, the distance is (difference of means)² + (difference of deviations)². Diagonal entries add up.
 CASES: dict[str, Any] = {
     "cases": [
         {"mu1": [1.0], "mu2": [4.0], "sigma1": [[4.0]], "sigma2": [[25.0]], "fd": 9.0 + 9.0},
@@ -34,7 +34,7 @@ def covariance(dimensions: int, condition: float, seed: int) -> Floats:
 
 
 def exact(first: Floats, second: Floats) -> float:
-    """tr S₁ + tr S₂ - 2 tr (S₁ S₂)^½ with 50 digits."""
+    """Return tr S₁ + tr S₂ - 2 tr (S₁ S₂)^½, computed with 50 digits."""
     with mpmath.workdps(50):
         a, b = mpmath.matrix(first.tolist()), mpmath.matrix(second.tolist())
         lower = mpmath.cholesky(a)
@@ -55,7 +55,7 @@ def samples(count: int, dimensions: int, seed: int) -> Floats:
 
 
 def by_sqrtm(x: Floats, y: Floats) -> float:
-    """The textbook formula, accurate to 1e-7 only where covariances are singular."""
+    """Compute the textbook formula, which is accurate only to 1e-7 if covariances are singular."""
     (mean1, s1), (mean2, s2) = statistics(x), statistics(y)
     root = np.real(scipy.linalg.sqrtm(s1 @ s2))
     return float(np.sum((mean1 - mean2) ** 2) + np.trace(s1 + s2 - 2 * root))
@@ -65,21 +65,21 @@ def test_known_answers_agree() -> None:
     assert [difference for _, difference in check_golden(CASES)] == [None, None, None]
 
 
-def test_a_case_that_is_off_by_a_billionth_is_named() -> None:
+def test_case_off_by_a_billionth_is_reported() -> None:
     case = CASES["cases"][0] | {"fd": 18.0 * (1 + 1e-9)}
     ((name, difference),) = check_golden({"cases": [case]})
     assert name == "case 0, 1 dimensions"
     assert difference is not None and "18.0" in difference
 
 
-def test_a_case_that_is_no_gaussian_is_named() -> None:
+def test_case_with_invalid_moments_is_reported() -> None:
     case = CASES["cases"][0] | {"mu1": [float("nan")]}
     ((_, difference),) = check_golden({"cases": [case]})
     assert difference is not None and "not finite" in difference
 
 
-@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="the expected values are not shipped")
-def test_shared_expected_values_agree() -> None:
+@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="POCKETDIT_EVALUATION_DATA is not set")
+def test_published_values_agree() -> None:
     path = Path(os.environ["POCKETDIT_EVALUATION_DATA"]) / "golden" / "frechet.json"
     outcomes = list(check_golden(json.loads(path.read_text())))
     assert outcomes
@@ -88,13 +88,13 @@ def test_shared_expected_values_agree() -> None:
 
 @pytest.mark.parametrize("condition", [1.0, 1e4, 1e8, 1e12])
 @pytest.mark.parametrize("dimensions", [1, 3, 16])
-def test_fifty_digits_give_the_same(dimensions: int, condition: float) -> None:
+def test_distance_matches_fifty_digit_arithmetic(dimensions: int, condition: float) -> None:
     first, second = covariance(dimensions, condition, 1), 2 * covariance(dimensions, condition, 2)
     assert distance(first, second) == pytest.approx(exact(first, second), rel=1e-11)
 
 
-def test_singular_covariances_lose_nothing() -> None:
-    """Rank 5 of 12: the distance of the factors, where sqrtm and unguarded eigenvalues err by 1e-8."""
+def test_singular_covariances_lose_no_accuracy() -> None:
+    """With rank 5 of 12, sqrtm and unguarded eigenvalues are off by 1e-8."""
     random = np.random.default_rng(3)
     a, b = random.normal(size=(5, 12)), random.normal(size=(5, 12))
     expected = np.sum(a**2) + np.sum(b**2) - 2 * scipy.linalg.svdvals(a @ b.T).sum()
@@ -105,14 +105,14 @@ def test_singular_covariances_lose_nothing() -> None:
     assert distance(a.T @ a, full) == pytest.approx(expected, rel=1e-12)
 
 
-def test_variances_of_all_sizes_count() -> None:
-    """Far below rounding of the largest one, but not of their own."""
+def test_variances_far_below_the_largest_one_count() -> None:
+    """Variances below the rounding error of the largest one still contribute exactly."""
     first, second = np.diag([1.0, 1e-16, 1e-20]), np.diag([1e-16, 1.0, 1e-20])
     expected = np.sum((np.sqrt(np.diag(first)) - np.sqrt(np.diag(second))) ** 2)
     assert distance(first, second) == pytest.approx(float(expected), rel=1e-14)
 
 
-def test_no_variance_at_all_leaves_the_means() -> None:
+def test_zero_variance_leaves_the_means() -> None:
     zero = np.zeros((3, 3))
     first, second = Gaussian.from_moments([0, 0, 0], zero), Gaussian.from_moments([1, 2, 2], np.eye(3))
     assert frechet_distance(first, second) == pytest.approx(9.0 + 3.0)
@@ -120,32 +120,32 @@ def test_no_variance_at_all_leaves_the_means() -> None:
 
 
 @pytest.mark.parametrize("counts", [(200, 150), (10, 8), (10, 200), (21, 20), (20, 20)])
-def test_every_form_gives_the_textbook_formula(counts: tuple[int, int]) -> None:
-    """20 dimensions: many samples, few on both sides, few on one, and about as many as dimensions."""
+def test_all_roots_match_the_textbook_formula(counts: tuple[int, int]) -> None:
+    """In 20 dimensions: many samples, few on both sides, few on one side, and about as many as dimensions."""
     x, y = samples(counts[0], 20, 1), samples(counts[1], 20, 2)
-    found = frechet_distance(Gaussian.from_samples(x), Gaussian.from_samples(y))
-    assert found == pytest.approx(by_sqrtm(x, y), rel=1e-6)
+    result = frechet_distance(Gaussian.from_samples(x), Gaussian.from_samples(y))
+    assert result == pytest.approx(by_sqrtm(x, y), rel=1e-6)
     through_moments = [Gaussian.from_moments(*statistics(z)) for z in (x, y)]
-    assert found == pytest.approx(frechet_distance(*through_moments), rel=1e-9)
+    assert result == pytest.approx(frechet_distance(*through_moments), rel=1e-9)
 
 
-def test_few_samples_never_make_a_matrix_of_all_dimensions() -> None:
+def test_few_samples_are_their_own_root() -> None:
     gaussian = Gaussian.from_samples(samples(6, 50, 1))
     assert gaussian.root.shape == (6, 50)
 
 
-def test_it_is_symmetric_and_blind_to_rotation_and_common_shift() -> None:
+def test_distance_is_symmetric_and_invariant_under_rotation_and_translation() -> None:
     x, y = samples(60, 8, 1), samples(70, 8, 2)
-    turn, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(8, 8)))
+    rotation, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(8, 8)))
     expected = frechet_distance(Gaussian.from_samples(x), Gaussian.from_samples(y))
     assert frechet_distance(Gaussian.from_samples(y), Gaussian.from_samples(x)) == pytest.approx(expected, rel=1e-12)
-    moved = [Gaussian.from_samples(z @ turn + 3) for z in (x, y)]
+    moved = [Gaussian.from_samples(z @ rotation + 3) for z in (x, y)]
     assert frechet_distance(*moved) == pytest.approx(expected, rel=1e-10)
     shifted = frechet_distance(Gaussian.from_samples(x), Gaussian.from_samples(x + 2))
     assert shifted == pytest.approx(8 * 4.0, rel=1e-10)
 
 
-def test_statistics_are_numpys_with_one_degree_of_freedom_less() -> None:
+def test_statistics_match_numpy() -> None:
     x = samples(30, 4, 6)
     mean, matrix = statistics(x.astype(np.float32))
     np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-6)
@@ -153,20 +153,20 @@ def test_statistics_are_numpys_with_one_degree_of_freedom_less() -> None:
     assert mean.dtype == matrix.dtype == np.float64
 
 
-def test_what_is_no_distribution_is_refused() -> None:
+def test_invalid_samples_and_moments_are_errors() -> None:
     x = samples(5, 3, 0)
     x[3, 1] = np.nan
-    with pytest.raises(UserError, match="picture 3 are not finite"):
+    with pytest.raises(UserError, match="image 3 are not finite"):
         Gaussian.from_samples(x)
-    with pytest.raises(UserError, match="at least 2 pictures"):
+    with pytest.raises(UserError, match="at least 2 images"):
         Gaussian.from_samples(np.zeros((1, 3)))
-    with pytest.raises(UserError, match=r"\(2,\) does not meet .* \(3, 3\)"):
+    with pytest.raises(UserError, match=r"\(2,\) does not match .* \(3, 3\)"):
         Gaussian.from_moments([0, 0], np.eye(3))
     with pytest.raises(UserError, match="not finite"):
         Gaussian.from_moments([0, 0], [[1, np.inf], [np.inf, 1]])
     with pytest.raises(UserError, match="not symmetric"):
         Gaussian.from_moments([0, 0], [[1, 0.5], [0, 1]])
-    with pytest.raises(UserError, match="eigenvalue -1 below 0"):
+    with pytest.raises(UserError, match=r"negative eigenvalue \(-1\)"):
         Gaussian.from_moments([0, 0], [[1, 2], [2, 1]])
-    with pytest.raises(UserError, match="2 dimensions do not compare with those of 3"):
+    with pytest.raises(UserError, match="2 dimensions are not comparable with those of 3"):
         frechet_distance(Gaussian.from_moments([0] * 2, np.eye(2)), Gaussian.from_moments([0] * 3, np.eye(3)))

@@ -1,6 +1,7 @@
-"""References of shards and of folders: taken once, kept whole, refused for another network."""
+"""Reference statistics of shards and folders: computed once, stored completely, rejected for another network."""
 
 import io
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,11 @@ from datamodules.shards.index import load_index
 from datamodules.shards.reader import ShardReader
 from evaluation.contract import Backend, ImageArray
 from evaluation.metrics.frechet import Gaussian, frechet_distance, statistics
+from evaluation.metrics.image_source import open_source
 from evaluation.metrics.reference import (
     build_reference,
     encode_all,
     load_reference,
-    open_source,
     reference_for,
     save_reference,
 )
@@ -27,14 +28,14 @@ from pocketdit.errors import UserError
 
 
 class Thumbnail:
-    """An encoder that can be computed by eye: a picture of 2x2 pixels, 12 dimensions. Counts what it has seen."""
+    """Encodes images as thumbnails of 2x2 pixels with 12 dimensions, and counts them."""
 
     def __init__(self, version: str = "2x2") -> None:
         self.backend = Backend("thumbnail", version)
-        self.seen = 0
+        self.count = 0
 
     def encode_images(self, pictures: Sequence[ImageArray]) -> NDArray[np.float32]:
-        self.seen += len(pictures)
+        self.count += len(pictures)
         small = [np.asarray(Image.fromarray(p).resize((2, 2), Image.Resampling.BOX)) for p in pictures]
         return np.stack(small).reshape(len(small), -1).astype(np.float32)
 
@@ -43,84 +44,84 @@ class Thumbnail:
 def folder(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
     for i in range(40):
-        place = tmp_path / "real" / ("deeper" if i % 2 else "")
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (8, 10, 3), dtype=np.uint8)).save(place / f"{i:02d}.png")
-    (tmp_path / "real" / "notes.txt").write_text("no picture")
+        subfolder = tmp_path / "real" / ("deeper" if i % 2 else "")
+        subfolder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (8, 10, 3), dtype=np.uint8)).save(subfolder / f"{i:02d}.png")
+    (tmp_path / "real" / "notes.txt").write_text("not an image")
     return tmp_path / "real"
 
 
-def test_shards_give_the_pictures_that_lie_in_them(scenes: Path) -> None:
+def test_shards_yield_their_images(scenes: Path) -> None:
     source = open_source(scenes)
     assert (source.name, source.count) == ("scenes-train", 64)
     reader = ShardReader(load_index(scenes, "train", "image"))
     for row in (0, 63):
-        expected = np.asarray(Image.open(io.BytesIO(reader.sample(row).payload)).convert("RGB"))
-        np.testing.assert_array_equal(source.picture(row), expected)
+        expected = np.asarray(Image.open(io.BytesIO(reader.read_sample(row).payload)).convert("RGB"))
+        np.testing.assert_array_equal(source.read(row), expected)
     assert open_source(scenes, "validation").count == 16
     assert open_source(scenes, "validation").fingerprint != source.fingerprint
 
 
-def test_statistics_are_of_all_pictures(scenes: Path, tmp_path: Path) -> None:
+def test_statistics_cover_all_images(scenes: Path, tmp_path: Path) -> None:
     encoder = Thumbnail()
     reference = build_reference(scenes, encoder, "scenes")
     source = open_source(scenes)
-    features = Thumbnail().encode_images([source.picture(i) for i in range(64)])
+    features = Thumbnail().encode_images([source.read(i) for i in range(64)])
     mean, covariance = statistics(features)
     np.testing.assert_allclose(reference.mean, mean)
     np.testing.assert_allclose(reference.covariance, covariance)
     np.testing.assert_array_equal(reference.features, features)
-    assert (reference.samples, encoder.seen) == (64, 64)
+    assert (reference.samples, encoder.count) == (64, 64)
     assert frechet_distance(reference.gaussian(), Gaussian.from_samples(features)) < 1e-8
 
 
-def test_a_stored_reference_comes_back_whole(folder: Path, tmp_path: Path) -> None:
+def test_saved_reference_can_be_loaded(folder: Path, tmp_path: Path) -> None:
     reference = build_reference(folder, Thumbnail(), "real-thumbnail")
     path = save_reference(reference, tmp_path / "kept")
     assert path == tmp_path / "kept" / "real-thumbnail.safetensors"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-    found = load_reference(path, Thumbnail().backend)
+    loaded = load_reference(path, Thumbnail().backend)
     for name in ("name", "source", "encoder", "version", "samples"):
-        assert getattr(found, name) == getattr(reference, name)
+        assert getattr(loaded, name) == getattr(reference, name)
     for name in ("mean", "covariance", "features"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(reference, name))
-    assert found.samples == 40 and found.source.startswith("real, ")
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(reference, name))
+    assert loaded.samples == 40 and loaded.source.startswith("real, ")
 
 
-def test_many_samples_are_drawn_and_some_features_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.metrics.reference._KEPT", 10)
-    all_of_them, some = build_reference(folder, Thumbnail(), "a"), build_reference(folder, Thumbnail(), "b", samples=30)
-    assert (all_of_them.samples, some.samples) == (40, 30)
-    assert all_of_them.features.shape == some.features.shape == (10, 12)
-    np.testing.assert_array_equal(some.features, build_reference(folder, Thumbnail(), "b", samples=30).features)
-    assert not np.array_equal(some.mean, build_reference(folder, Thumbnail(), "b", samples=30, seed=1).mean)
-    moments = Gaussian.from_moments(some.mean, some.covariance)
-    assert frechet_distance(some.gaussian(), moments) < 1e-8  # of all 30, not of the 10 that are kept
+def test_samples_and_stored_features_are_limited(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.metrics.reference._STORED_FEATURES", 10)
+    complete, limited = build_reference(folder, Thumbnail(), "a"), build_reference(folder, Thumbnail(), "b", samples=30)
+    assert (complete.samples, limited.samples) == (40, 30)
+    assert complete.features.shape == limited.features.shape == (10, 12)
+    np.testing.assert_array_equal(limited.features, build_reference(folder, Thumbnail(), "b", samples=30).features)
+    assert not np.array_equal(limited.mean, build_reference(folder, Thumbnail(), "b", samples=30, seed=1).mean)
+    moments = Gaussian.from_moments(limited.mean, limited.covariance)
+    assert frechet_distance(limited.gaussian(), moments) < 1e-8  # from all 30, not from the 10 that are stored
 
 
-def test_it_is_made_once_and_anew_when_something_changes(folder: Path, tmp_path: Path) -> None:
+def test_reference_is_computed_once_and_again_after_changes(folder: Path, tmp_path: Path) -> None:
     kept, encoder = tmp_path / "kept", Thumbnail()
     first = reference_for(folder, encoder, kept)
     assert reference_for(folder, encoder, kept).name == first.name
-    assert encoder.seen == 40
+    assert encoder.count == 40
     names = {first.name}
     names.add(reference_for(folder, Thumbnail("2x2 by another filter"), kept).name)
     names.add(reference_for(folder, encoder, kept, samples=20).name)
-    picture = next(folder.glob("*.png"))
-    os.utime(picture, ns=(1, 1))
+    image = next(folder.glob("*.png"))
+    os.utime(image, ns=(1, 1))
     names.add(reference_for(folder, encoder, kept).name)
     assert len(names) == 4 == len(list(kept.iterdir()))
     assert all(name.startswith("real-thumbnail-") for name in names)
 
 
-def test_another_network_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_other_networks_are_rejected(folder: Path, tmp_path: Path) -> None:
     path = save_reference(build_reference(folder, Thumbnail(), "real"), tmp_path)
     assert reference_for(path, Thumbnail(), tmp_path).samples == 40
-    with pytest.raises(UserError, match=r"made by thumbnail \(2x2\), but the metric has thumbnail \(3x3\)"):
+    with pytest.raises(UserError, match=r"computed with thumbnail \(2x2\), but the metric uses thumbnail \(3x3\)"):
         reference_for(path, Thumbnail("3x3"), tmp_path)
 
 
-def test_files_that_are_no_reference_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_invalid_files_are_rejected(folder: Path, tmp_path: Path) -> None:
     backend = Thumbnail().backend
     with pytest.raises(UserError, match="no such reference"):
         load_reference(tmp_path / "none.safetensors", backend)
@@ -137,31 +138,31 @@ def test_files_that_are_no_reference_are_refused(folder: Path, tmp_path: Path) -
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
     save_file(tensors | {"mean": tensors["mean"][:5]}, tmp_path / "narrow.safetensors", metadata)
-    with pytest.raises(UserError, match="not one width"):
+    with pytest.raises(UserError, match="differ in dimensions"):
         load_reference(tmp_path / "narrow.safetensors", backend)
 
 
-def test_sources_without_pictures_are_refused(scenes: Path, tmp_path: Path) -> None:
+def test_sources_without_images_are_rejected(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder or reference"):
         reference_for(tmp_path / "nowhere", Thumbnail(), tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no pictures"):
+    with pytest.raises(UserError, match="contains neither images"):
         reference_for(tmp_path / "empty", Thumbnail(), tmp_path)
     with pytest.raises(UserError, match="no split 'test'"):
         reference_for(scenes, Thumbnail(), tmp_path, split="test")
-    with pytest.raises(UserError, match="no pictures to take features of"):
+    with pytest.raises(UserError, match="no images to compute features of"):
         encode_all([], Thumbnail())
 
 
-def test_latents_are_refused(scenes: Path, tmp_path: Path) -> None:
+def test_latents_are_rejected(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "latents").mkdir()
-    text = (scenes / "dataset.json").read_text().replace('"kind": "image"', '"kind": "latent"')
-    (tmp_path / "latents" / "dataset.json").write_text(text)
-    with pytest.raises(UserError, match="holds latents"):
+    info = json.loads((scenes / "dataset.json").read_text()) | {"kind": "latent", "autoencoder": {"factor": 8}}
+    (tmp_path / "latents" / "dataset.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match="contains latents"):
         open_source(tmp_path / "latents")
 
 
-def test_a_picture_that_does_not_decode_is_named(folder: Path) -> None:
-    (folder / "00.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"00\.png: does not decode"):
+def test_undecodable_image_is_reported(folder: Path) -> None:
+    (folder / "00.png").write_bytes(b"not an image")
+    with pytest.raises(UserError, match=r"00\.png: cannot be decoded"):
         build_reference(folder, Thumbnail(), "real")

@@ -1,3 +1,5 @@
+"""T2I-CompBench's prompts, from a small folder and from the published files if available."""
+
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from evaluation.prompts.compbench import load_prompts
 from pocketdit.errors import UserError
 
 
-def test_reads_the_files_of_a_folder(small: Path) -> None:
+def test_prompts_are_read_from_a_folder(small: Path) -> None:
     prompts = load_prompts(small, "color")
     assert (prompts.name, prompts.images_each) == ("t2i-compbench-color", 10)
     assert [(p.id, p.text) for p in prompts.prompts] == [
@@ -20,7 +22,7 @@ def test_reads_the_files_of_a_folder(small: Path) -> None:
     assert [p.text for p in load_prompts(small, "non_spatial").prompts] == ["A person is looking at a rainbow."]
 
 
-def test_metadata_are_what_the_scorers_need(small: Path) -> None:
+def test_metadata_contains_what_scorers_need(small: Path) -> None:
     spatial, numeracy, complex_ = (load_prompts(small, c).prompts for c in ("spatial", "numeracy", "complex"))
     assert spatial[0].metadata["relation"] == {"first": "circle", "relation": "on the left of", "second": "square"}
     assert numeracy[0].metadata["objects"] == {"mouse": 2}
@@ -37,20 +39,23 @@ def test_metadata_are_what_the_scorers_need(small: Path) -> None:
     ("category", "name", "text", "message"),
     [
         ("color", "color_val.txt", None, "cannot be read.*examples/dataset"),
-        ("color", "color_val.txt", "\n", "holds no prompt"),
-        ("spatial", "spatial_val.txt", "a cat and a dog", "'a cat and a dog' lacks two objects"),
-        ("spatial", "spatial_val.txt", "next to a dog", "lacks two objects"),
-        ("numeracy", "numeracy_val.txt", "three burgers", "lacks a number"),
+        ("color", "color_val.txt", "\n", "contains no prompts"),
+        ("spatial", "spatial_val.txt", "a cat and a dog", "'a cat and a dog' does not contain two objects"),
+        ("spatial", "spatial_val.txt", "next to a dog", "does not contain two objects"),
+        ("numeracy", "numeracy_val.txt", "three burgers", "does not contain a number"),
         ("numeracy", "new_objects.txt", None, "new_objects.txt: cannot be read"),
-        ("numeracy", "new_objects.txt", "mouse, mice", 'line 1 is .*want "mouse - mice"'),
-        ("complex", "complex_val_action.txt", "The dog slept.", "'The cat slept.' is in none"),
+        ("numeracy", "new_objects.txt", "mouse, mice", 'line 1 is .*expected the format "mouse - mice"'),
+        (
+            "complex",
+            "complex_val_action.txt",
+            "The dog slept.",
+            "'The cat slept.' must be in exactly one of",
+        ),
         ("complex", "complex_val_action.txt", "The cat slept.\nThe vase sat near the cup.", "action and spatialaction"),
-        ("3d", "", None, "category '3d'.*numeracy"),
+        ("3d", "", None, "category must be one of .*numeracy, not '3d'"),
     ],
 )
-def test_a_wrong_folder_is_one_clear_line(
-    small: Path, category: str, name: str, text: str | None, message: str
-) -> None:
+def test_invalid_folders_are_reported(small: Path, category: str, name: str, text: str | None, message: str) -> None:
     if text is not None:
         (small / name).write_text(text)
     elif name:
@@ -59,33 +64,33 @@ def test_a_wrong_folder_is_one_clear_line(
         load_prompts(small, category)
 
 
-def test_the_published_prompts(published: Path) -> None:
+def test_published_prompts(published: Path) -> None:
     folder = published / "t2i_compbench"
     sets = {category: load_prompts(folder, category).prompts for category in CATEGORIES}
     assert {category: len(prompts) for category, prompts in sets.items()} == dict.fromkeys(CATEGORIES, 300)
     assert len({prompt.id for prompts in sets.values() for prompt in prompts}) == 7 * 300
     assert Counter(p.metadata["kind"] for p in sets["complex"]) == {"action": 212, "spatial": 58, "spatialaction": 30}
-    # Of the prompts listed as both, one says no relation at all.
-    related = Counter(p.metadata["kind"] for p in sets["complex"] if p.metadata["relation"])
-    assert (related["spatial"], related["spatialaction"]) == (58, 29)
+    # One of the prompts listed as both contains no relation.
+    with_relation = Counter(p.metadata["kind"] for p in sets["complex"] if p.metadata["relation"])
+    assert (with_relation["spatial"], with_relation["spatialaction"]) == (58, 29)
     for prompt in sets["spatial"]:
-        first, name, second = prompt.metadata["relation"].values()
+        first, relation, second = prompt.metadata["relation"].values()
         rest = prompt.text.removeprefix("a ").removeprefix("an ")
-        assert rest in (f"{first} {name} a {second}", f"{first} {name} an {second}")
+        assert rest in (f"{first} {relation} a {second}", f"{first} {relation} an {second}")
     for category in ("color", "shape", "texture", "complex"):
         assert all(rule_chunks(prompt.text) for prompt in sets[category])
 
 
-def test_every_number_before_a_known_object_of_the_published_prompts_is_read(published: Path) -> None:
+def test_numbers_in_published_prompts_are_parsed(published: Path) -> None:
     prompts = load_prompts(published / "t2i_compbench", "numeracy").prompts
-    asked = {prompt.text: prompt.metadata["objects"] for prompt in prompts}
-    assert asked["three camels shared a burger"] == {"camel": 3}
-    assert asked["four bananas, four horses, and three cups were on the picnic table"] == {
+    counts = {prompt.text: prompt.metadata["objects"] for prompt in prompts}
+    assert counts["three camels shared a burger"] == {"camel": 3}
+    assert counts["four bananas, four horses, and three cups were on the picnic table"] == {
         "banana": 4,
         "horse": 4,
         "cup": 3,
     }
-    assert asked["two sheep, four dogs, three candles, and three bees created a warm atmosphere"] == {
+    assert counts["two sheep, four dogs, three candles, and three bees created a warm atmosphere"] == {
         "sheep": 2,
         "dog": 4,
         "candle": 3,

@@ -1,3 +1,5 @@
+"""DPG-Bench's prompts and questions, from small files and from the published ones if available."""
+
 import json
 import os
 from pathlib import Path
@@ -28,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_prompts_in_the_order_of_their_file_with_the_questions_in_the_order_of_theirs(folder: Path) -> None:
+def test_prompts_and_questions_keep_the_order_of_their_files(folder: Path) -> None:
     prompts = load_prompts(folder)
     assert (prompts.name, prompts.images_each) == ("dpg", 4)
     assert [(prompt.id, prompt.text) for prompt in prompts.prompts] == [("12", "A cat"), ("b7", "A dog, red")]
@@ -41,22 +43,22 @@ def test_prompts_in_the_order_of_their_file_with_the_questions_in_the_order_of_t
     assert json.loads(json.dumps(dict(prompts.prompts[1].metadata))) == prompts.prompts[1].metadata
 
 
-def test_pictures_can_be_made_without_the_question_file_but_not_scored(folder: Path) -> None:
+def test_without_the_question_file_images_can_be_made_but_not_scored(folder: Path) -> None:
     (folder / "dpg_bench.csv").unlink()
     prompts = load_prompts(folder)
     assert len(prompts.prompts) == 2
-    with pytest.raises(UserError, match=r"prompt 12 has no questions.*dpg_bench\.csv from github\.com"):
+    with pytest.raises(UserError, match=r"prompt 12 has no questions.*dpg_bench\.csv \(github\.com"):
         read_questions(prompts.prompts[0])
 
 
-def test_the_question_file_alone_has_the_prompts_too(folder: Path) -> None:
+def test_question_file_alone_provides_the_prompts(folder: Path) -> None:
     (folder / "prompts.jsonl").unlink()
     prompts = load_prompts(folder)
     assert [(prompt.id, prompt.text) for prompt in prompts.prompts] == [("b7", "A dog, red"), ("12", "A cat")]
     assert len(read_questions(prompts.prompts[0])) == 3
 
 
-def test_where_rows_of_an_item_are_apart_the_last_run_counts(folder: Path) -> None:
+def test_last_group_counts_if_the_rows_of_an_item_are_not_contiguous(folder: Path) -> None:
     (folder / "dpg_bench.csv").write_text(HEADER + ROWS + "b7,x,,4,0,entity,whole,entity - part (tail),A tail?\n")
     assert [question.number for question in read_questions(load_prompts(folder).prompts[1])] == [4]
 
@@ -64,35 +66,35 @@ def test_where_rows_of_an_item_are_apart_the_last_run_counts(folder: Path) -> No
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("prompts.jsonl", "", "holds no prompt"),
-        ("prompts.jsonl", '{"item_id": "1"}', "line 1 is no JSON object"),
+        ("prompts.jsonl", "", "contains no prompts"),
+        ("prompts.jsonl", '{"item_id": "1"}', "line 1 is not a JSON object"),
         ("prompts.jsonl", '{"item_id": "../1", "text": "x"}', "plain file name"),
-        ("prompts.jsonl", '{"item_id": "1", "text": "x"}\n' * 2, "line 2: item 1 is there twice"),
+        ("prompts.jsonl", '{"item_id": "1", "text": "x"}\n' * 2, "line 2: duplicate item 1"),
         ("dpg_bench.csv", "a,b\n1,2\n", "not DPG-Bench's question file"),
-        ("dpg_bench.csv", HEADER + ROWS.replace("b7,", "b8,"), "no question for 1 of the 2 prompts, the first is b7"),
+        ("dpg_bench.csv", HEADER + ROWS.replace("b7,", "b8,"), "no questions for 1 of the 2 prompts, the first is b7"),
         ("dpg_bench.csv", HEADER + "b7,A dog,,1,zero,a,b,c,d\n", "not DPG-Bench's question file"),
-        ("dpg_bench.csv", HEADER + "b7,A dog,,1,0,a,b,c\n", "row 1 is cut short"),
+        ("dpg_bench.csv", HEADER + "b7,A dog,,1,0,a,b,c\n", "row 1 is truncated"),
     ],
 )
-def test_files_of_another_form_are_refused(folder: Path, name: str, text: str, message: str) -> None:
+def test_invalid_files_are_reported(folder: Path, name: str, text: str, message: str) -> None:
     (folder / name).write_text(text)
     with pytest.raises(UserError, match=message):
         load_prompts(folder)
 
 
-def test_no_prompts_file(tmp_path: Path) -> None:
+def test_missing_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"prompts\.jsonl: cannot be read"):
         load_prompts(tmp_path)
 
 
 @pytest.mark.parametrize("metadata", [{}, {"questions": {}, "tuples": {}, "dependencies": {}}, {"questions": 3}])
-def test_metadata_without_questions_is_refused(metadata: dict[str, object]) -> None:
-    with pytest.raises(UserError, match="no questions in DPG-Bench's form"):
+def test_metadata_without_questions_is_an_error(metadata: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="no questions in DPG-Bench's format"):
         read_questions(Prompt("1", "x", metadata))
 
 
 @pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="needs the published prompts")
-def test_the_published_prompts() -> None:
+def test_published_prompts() -> None:
     prompts = load_prompts(Path(os.environ["POCKETDIT_EVALUATION_DATA"]) / "dpg_bench").prompts
     assert len(prompts) == len({prompt.id for prompt in prompts}) == 1065
     assert any(prompt.id == "partiprompts97" for prompt in prompts)

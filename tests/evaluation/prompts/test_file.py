@@ -1,9 +1,10 @@
+"""Prompt files of the user, in all formats."""
+
 from pathlib import Path
 
 import pytest
 
 from evaluation.prompts.file import PromptFile
-from evaluation.prompts.scenes import SceneCompBench, SceneDPG, SceneGenEval
 from pocketdit.errors import UserError
 
 
@@ -16,7 +17,7 @@ from pocketdit.errors import UserError
         ("p.tsv", "\ufeffPrompt\tCategory\na cat\tAnimals\na dog\tAnimals\n"),
     ],
 )
-def test_a_file_of_prompts(name: str, text: str, tmp_path: Path) -> None:
+def test_all_formats_are_read(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     prompts = PromptFile(tmp_path / name, images_each=3).load()
     assert [(p.id, p.text) for p in prompts.prompts] == [("00000", "a cat"), ("00001", "a dog")]
@@ -24,7 +25,7 @@ def test_a_file_of_prompts(name: str, text: str, tmp_path: Path) -> None:
     assert len(PromptFile(tmp_path / name, limit=1).load().prompts) == 1
 
 
-def test_ids_and_what_else_is_known_are_kept(tmp_path: Path) -> None:
+def test_ids_and_metadata_are_kept(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"id": "x7", "prompt": "a cat", "width": 96, "height": 160}\n')
     (prompt,) = PromptFile(tmp_path / "p.jsonl").load().prompts
     assert (prompt.id, dict(prompt.metadata)) == ("x7", {"width": 96, "height": 160})
@@ -33,13 +34,13 @@ def test_ids_and_what_else_is_known_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no prompts"),
+        ("", "contains no prompts"),
         ('{"text": "x"}', "prompt 1 has no field 'prompt'"),
-        ("{", "no JSON"),
-        ("[1]", "no JSON object"),
+        ("{", "not JSON"),
+        ("[1]", "not a JSON object"),
     ],
 )
-def test_wrong_files(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_files_are_reported(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(text)
     with pytest.raises(UserError, match=message):
         PromptFile(tmp_path / "p.jsonl").load()
@@ -54,9 +55,3 @@ def test_wrong_files(text: str, message: str, tmp_path: Path) -> None:
         PromptFile(tmp_path / "p.txt").load()
     with pytest.raises(UserError, match="cannot be read"):
         PromptFile(tmp_path / "none.txt").load()
-
-
-def test_drawn_scenes_have_sets_of_every_benchmarks_form() -> None:
-    assert len(SceneGenEval(12, images_each=2).load().prompts) == 12
-    assert all("questions" in prompt.metadata for prompt in SceneDPG(3).load().prompts)
-    assert {prompt.metadata["category"] for prompt in SceneCompBench("color", 4).load().prompts} == {"color"}

@@ -1,3 +1,5 @@
+"""GenEval's prompts, from small files and from the published one if available."""
+
 import json
 import os
 from collections import Counter
@@ -13,7 +15,7 @@ from pocketdit.errors import UserError
 DATA = os.environ.get("POCKETDIT_EVALUATION_DATA")
 
 LINE = {"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a photo of a bench"}
-BEHIND = {**LINE, "include": [{"class": "bench", "count": 1, "position": ["above", 0]}]}
+FORWARD_REFERENCE = {**LINE, "include": [{"class": "bench", "count": 1, "position": ["above", 0]}]}
 
 
 def test_lines_become_prompts(tmp_path: Path) -> None:
@@ -28,24 +30,24 @@ def test_lines_become_prompts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", "{}", '"x"', json.dumps(LINE | {"include": [{"class": "cup"}]}), json.dumps(BEHIND)]
+    "line", ["{", "[]", "{}", '"x"', json.dumps(LINE | {"include": [{"class": "cup"}]}), json.dumps(FORWARD_REFERENCE)]
 )
-def test_a_line_of_another_form_is_named(tmp_path: Path, line: str) -> None:
+def test_invalid_line_is_reported(tmp_path: Path, line: str) -> None:
     (tmp_path / FILE).write_text(f"{json.dumps(LINE)}\n{line}\n")
     with pytest.raises(UserError, match="line 2 is not a prompt of GenEval"):
         load_prompts(tmp_path)
 
 
-def test_a_missing_or_empty_file_is_an_error(tmp_path: Path) -> None:
+def test_missing_or_empty_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         load_prompts(tmp_path)
     (tmp_path / FILE).write_text("\n")
-    with pytest.raises(UserError, match="holds no prompt"):
+    with pytest.raises(UserError, match="contains no prompts"):
         load_prompts(tmp_path)
 
 
 @pytest.mark.skipif(DATA is None, reason="POCKETDIT_EVALUATION_DATA is not set")
-def test_the_published_file() -> None:
+def test_published_file() -> None:
     folder = Path(str(DATA)) / "geneval"
     prompts = load_prompts(folder).prompts
     assert (prompts[0].id, prompts[-1].id) == ("00000", "00552")

@@ -1,4 +1,4 @@
-"""Expected values of all four forms, through the command line."""
+"""Expected values in all four formats, through the command line."""
 
 import json
 import math
@@ -30,7 +30,7 @@ POSITION = {
 
 
 @pytest.mark.parametrize("data", [FRECHET, DPG, POSITION])
-def test_cases_by_hand_agree_and_a_wrong_one_is_told(
+def test_hand_computed_cases_agree_and_a_wrong_one_is_reported(
     data: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "cases.json"
@@ -50,7 +50,7 @@ def test_cases_by_hand_agree_and_a_wrong_one_is_told(
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"cases": []}', '{"cases": [{"x": 1}]}', '{"cases": [{"sigma1": 1}]}']
 )
-def test_other_files_are_one_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_files_are_reported_in_one_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "cases.json"
     file.write_text(text)
     assert main(["evaluate", "--golden", str(file)]) != 0
@@ -58,7 +58,7 @@ def test_other_files_are_one_line(text: str, tmp_path: Path, capsys: pytest.Capt
     assert str(file) in err and err.count("\n") == 1
 
 
-def test_several_files_and_nothing_besides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_files_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     for file, data in zip(files, (FRECHET, DPG), strict=True):
         file.write_text(json.dumps(data))
@@ -68,9 +68,9 @@ def test_several_files_and_nothing_besides(tmp_path: Path, capsys: pytest.Captur
     assert "take no evaluation file" in capsys.readouterr().err
 
 
-@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="the benchmarks' files are not here")
+@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="POCKETDIT_EVALUATION_DATA is not set")
 @pytest.mark.parametrize("name", FILES)
-def test_the_published_expectations_agree(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_values_agree(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = Path(os.environ["POCKETDIT_EVALUATION_DATA"]) / "golden" / f"{name}.json"
     assert main(["evaluate", "--golden", str(file)]) == 0
     agreeing, _, cases, _ = capsys.readouterr().out.split()

@@ -1,3 +1,5 @@
+"""The paper's tables and our rows in them."""
+
 import math
 from pathlib import Path
 
@@ -7,7 +9,8 @@ from datamodules.scenes.render import render_scene
 from datamodules.scenes.split import generate_scenes
 from evaluation.contract import ImageSet, Result, Score
 from evaluation.metrics.dpg.metric import DPGBench
-from evaluation.report.paper_tables import COMPBENCH, DPG, GENEVAL, SUMMARY, TABLES, our_rows, render_table
+from evaluation.report.paper_scores import COMPBENCH, DPG, GENEVAL, SUMMARY, TABLES
+from evaluation.report.paper_tables import our_rows, render_table
 from evaluation.scenes.judges.answerer import SceneAnswerer
 from evaluation.scenes.prompts.benchmarks import scene_dpg
 
@@ -17,7 +20,7 @@ def result(metric: str, **scores: float) -> Result:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.title)
-def test_every_row_fills_every_column(table) -> None:  # type: ignore[no-untyped-def]
+def test_all_rows_fill_all_columns(table) -> None:  # type: ignore[no-untyped-def]
     assert all(len(row) == len(table.columns) for row in table.rows.values())
     assert {name for name in table.rows if name.startswith("SnapGen++")} == {
         "SnapGen++ tiny 0.3B", "SnapGen++ small 0.4B", "SnapGen++ full 1.6B",
@@ -25,13 +28,13 @@ def test_every_row_fills_every_column(table) -> None:  # type: ignore[no-untyped
 
 
 @pytest.mark.parametrize("table", [GENEVAL, COMPBENCH], ids=lambda table: table.title)
-def test_the_papers_overall_is_the_mean_of_its_columns(table) -> None:  # type: ignore[no-untyped-def]
-    """A slip of the pen shows: the printed overall is the mean, rounded, in all rows but those the paper rounds so."""
+def test_overall_is_the_mean_of_the_columns(table) -> None:  # type: ignore[no-untyped-def]
+    """Up to the paper's rounding; this reveals typing errors."""
     for name, (*columns, overall) in table.rows.items():
         assert overall == pytest.approx(sum(columns) / len(columns), abs=0.012), name
 
 
-def test_the_summary_repeats_the_details_but_for_the_two_that_the_paper_prints_differently() -> None:
+def test_summary_repeats_the_details_except_where_the_paper_differs() -> None:
     for column, table in (("DPG", DPG), ("GenEval", GENEVAL), ("T2I-C.B.", COMPBENCH)):
         position = list(SUMMARY.columns).index(column)
         different = {
@@ -42,7 +45,7 @@ def test_the_summary_repeats_the_details_but_for_the_two_that_the_paper_prints_d
         assert different <= {"SD3-Medium 2.0B", "Playground v2.5 2.6B"}, column
 
 
-def test_ours_stand_under_their_full_names() -> None:
+def test_our_rows_have_full_names() -> None:
     published = result("geneval", single_object=0.9, overall=0.7)
     stand_in = result("geneval (scene-rules)", single_object=0.8, overall=0.6)
     rows = our_rows(GENEVAL, [published, stand_in, result("clip-score", overall=0.3)])
@@ -54,13 +57,13 @@ def test_ours_stand_under_their_full_names() -> None:
     assert text.count("measured") == 2 and text.count("paper") == len(GENEVAL.rows)
 
 
-def test_compbench_columns_of_different_judges_are_one_row() -> None:
+def test_compbench_columns_of_different_judges_form_one_row() -> None:
     columns = [result("t2i-compbench (x)", color=0.5), result("t2i-compbench (x, y)", shape=0.4)]
     ((name, row),) = our_rows(COMPBENCH, columns).items()
     assert name == "t2i-compbench (x, y)" and row[:4:3] == (0.5, 0.4)
 
 
-def test_the_summary_names_its_judges_and_takes_clip_scores_of_coco_alone() -> None:
+def test_summary_names_judges_and_accepts_only_clip_scores_on_coco() -> None:
     scenes = Result("clip-score (scene-clip)", {"overall": Score(0.8, 4)}, {"prompts": "scene-geneval"})
     coco = Result("clip-score", {"overall": Score(0.3, 4)}, {"prompts": "coco-2014"})
     ((name, row),) = our_rows(SUMMARY, [result("geneval (scene-rules)", overall=0.6), scenes]).items()
@@ -68,12 +71,12 @@ def test_the_summary_names_its_judges_and_takes_clip_scores_of_coco_alone() -> N
     assert our_rows(SUMMARY, [coco])["clip-score"][3] == 0.3
 
 
-def test_dpgs_categories_are_those_that_the_metric_names(tmp_path: Path) -> None:
-    """Through the metric itself, on drawn scenes."""
+def test_dpg_columns_are_categories_of_the_metric(tmp_path: Path) -> None:
+    """The metric itself, on rendered scenes."""
     prompts, paths = scene_dpg(6, seed=3), {}
     for prompt, sample in zip(prompts.prompts, generate_scenes("validation", 6, seed=3), strict=True):
         paths[prompt.id] = (tmp_path / f"{prompt.id}.png",)
         render_scene(sample.scene).save(paths[prompt.id][0])
-    found = DPGBench("x", SceneAnswerer(), "corrected").score(ImageSet(prompts, paths, {}))
-    (row,) = our_rows(DPG, [found]).values()
+    scored = DPGBench("x", SceneAnswerer(), "corrected").score(ImageSet(prompts, paths, {}))
+    (row,) = our_rows(DPG, [scored]).values()
     assert not any(math.isnan(value) for value in row)

@@ -1,3 +1,5 @@
+"""T2I-CompBench's categories and overall score, on rendered scenes."""
+
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,33 +25,33 @@ Save = Callable[[PromptSet, dict[str, list[ImageArray]]], ImageSet]
 
 
 @pytest.fixture
-def spatial(small: Path, drawn: Callable[..., ImageArray], save: Save) -> ImageSet:
-    """ "a circle on the left of a square", once right and once wrong; "a star near a cross", right once."""
-    right = drawn(("circle", "red", 30, 64), ("square", "blue", 98, 64))
-    wrong = drawn(("circle", "red", 98, 64), ("square", "blue", 30, 64))
-    stars = drawn(("star", "red", 40, 64), ("cross", "blue", 90, 64))
+def spatial(small: Path, render_objects: Callable[..., ImageArray], save: Save) -> ImageSet:
+    """One right and one wrong image of "a circle on the left of a square", one right image of "a star near a cross"."""
+    right = render_objects(("circle", "red", 30, 64), ("square", "blue", 98, 64))
+    wrong = render_objects(("circle", "red", 98, 64), ("square", "blue", 30, 64))
+    stars = render_objects(("star", "red", 40, 64), ("cross", "blue", 90, 64))
     return save(load_prompts(small, "spatial"), {"spatial-0000": [right, wrong], "spatial-0001": [stars]})
 
 
-def test_a_category_is_the_mean_of_its_prompts(spatial: ImageSet) -> None:
+def test_category_is_the_mean_of_its_prompts(spatial: ImageSet) -> None:
     result = CompBench("compbench-spatial", "spatial", Spatial(SceneDetector())).score(spatial)
     score = result.scores["spatial"]
     assert list(result.scores) == ["spatial"]
     assert score.samples == 3
     assert list(score.by_prompt) == ["spatial-0000", "spatial-0001"]
-    # A sure detection scores nearly 1; of two pictures one is right.
+    # A confident detection scores nearly 1; one of the two images is right.
     assert score.by_prompt["spatial-0000"] == pytest.approx(0.5, abs=0.03)
     assert score.by_prompt["spatial-0001"] == pytest.approx(1, abs=0.06)
     assert score.value == sum(score.by_prompt.values()) / 2
 
 
-def test_pictures_are_joined_by_id_not_by_position(spatial: ImageSet) -> None:
+def test_images_are_matched_by_id(spatial: ImageSet) -> None:
     metric = CompBench("p", "spatial", Spatial(SceneDetector()))
-    turned = replace(spatial, images=dict(reversed(spatial.images.items())))
-    assert metric.score(turned) == metric.score(spatial)
+    reordered = replace(spatial, images=dict(reversed(spatial.images.items())))
+    assert metric.score(reordered) == metric.score(spatial)
 
 
-def test_another_judge_never_carries_the_bare_name(spatial: ImageSet) -> None:
+def test_other_judges_are_named_in_the_result(spatial: ImageSet) -> None:
     result = CompBench("p", "spatial", Spatial(SceneDetector())).score(spatial)
     assert result.metric == "t2i-compbench (scene-rules)"
     detector = SceneDetector()
@@ -57,7 +59,7 @@ def test_another_judge_never_carries_the_bare_name(spatial: ImageSet) -> None:
     assert CompBench("p", "spatial", Spatial(detector)).score(spatial).metric == "t2i-compbench"
 
 
-def test_protocol_says_how_much_was_scored_and_by_what(spatial: ImageSet) -> None:
+def test_protocol_states_counts_and_judges(spatial: ImageSet) -> None:
     protocol = json.loads(json.dumps(CompBench("p", "spatial", Spatial(SceneDetector())).score(spatial).protocol))
     assert protocol["prompt_set"] == "t2i-compbench-spatial"
     assert (protocol["category"], protocol["prompts"], protocol["images_each"]) == (
@@ -70,10 +72,10 @@ def test_protocol_says_how_much_was_scored_and_by_what(spatial: ImageSet) -> Non
     assert protocol["distance_threshold"] == 150
 
 
-def test_every_category_from_files_to_the_overall(
-    tmp_path: Path, drawn: Callable[..., ImageArray], clip: ImageTextEncoder, save: Save
+def test_all_categories_from_prompt_files_to_overall(
+    tmp_path: Path, render_objects: Callable[..., ImageArray], clip: ImageTextEncoder, save: Save
 ) -> None:
-    """The way of a user: prompt files, pictures of them, six metrics, the mean."""
+    """As a user does: prompt files, images, one metric per category, the overall score."""
     texts = {
         **{f"{n}_val.txt": "a red circle and a blue square" for n in ("color", "shape", "texture", "non_spatial")},
         "spatial_val.txt": "a circle on the left of a square",
@@ -86,29 +88,29 @@ def test_every_category_from_files_to_the_overall(
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    attribute, places = BlipVqa(SceneAnswerer(), RuleChunks()), Spatial(SceneDetector())
+    attribute, spatial = BlipVqa(SceneAnswerer(), RuleChunks()), Spatial(SceneDetector())
     similarity = ClipSimilarity(clip)
     scorers = {
-        "color": attribute, "shape": attribute, "texture": attribute, "spatial": places, "non_spatial": similarity,
-        "complex": ThreeInOne(attribute, places, similarity), "numeracy": Numeracy(SceneDetector()),
+        "color": attribute, "shape": attribute, "texture": attribute, "spatial": spatial, "non_spatial": similarity,
+        "complex": ThreeInOne(attribute, spatial, similarity), "numeracy": Numeracy(SceneDetector()),
     }  # fmt: skip
-    shown = drawn(("circle", "red", 30, 64), ("square", "blue", 98, 64))
+    image = render_objects(("circle", "red", 30, 64), ("square", "blue", 98, 64))
     results = {}
     for category, scorer in scorers.items():
         prompts = load_prompts(tmp_path, category)
-        images = save(prompts, {f"{category}-0000": [shown, shown]})
+        images = save(prompts, {f"{category}-0000": [image, image]})
         results[category] = CompBench(category, category, scorer).score(images)  # type: ignore[arg-type]
     values = {category: result.scores[category].value for category, result in results.items()}
     for category in scorers:
         assert values[category] > 0.8 or category == "non_spatial"
-    whole = overall([result for category, result in results.items() if category != "numeracy"])
-    assert whole.scores["overall"].value == pytest.approx(sum(values[name] for name in COLUMNS) / 6)
-    assert whole.scores["overall"].samples == 12
-    assert {name: score.value for name, score in whole.scores.items() if name != "overall"} == {
+    total = overall([result for category, result in results.items() if category != "numeracy"])
+    assert total.scores["overall"].value == pytest.approx(sum(values[name] for name in COLUMNS) / 6)
+    assert total.scores["overall"].samples == 12
+    assert {name: score.value for name, score in total.scores.items() if name != "overall"} == {
         name: values[name] for name in COLUMNS
     }
-    assert whole.metric == "t2i-compbench (scene-rules, rule-chunks, tiny-clip)"
-    assert sorted(json.loads(json.dumps(whole.protocol))["columns"]) == sorted(COLUMNS)
+    assert total.metric == "t2i-compbench (scene-rules, rule-chunks, tiny-clip)"
+    assert sorted(json.loads(json.dumps(total.protocol))["columns"]) == sorted(COLUMNS)
 
 
 def column(name: str, *values: float) -> Result:
@@ -117,7 +119,7 @@ def column(name: str, *values: float) -> Result:
     return Result("t2i-compbench", {name: score}, {"category": name, "backends": []})
 
 
-# Rows of Table 4 of the SnapGen++ paper, in the order of COLUMNS, and the overall that it prints.
+# Rows of Table 4 of the SnapGen++ paper in the order of COLUMNS, and the printed overall scores.
 @pytest.mark.parametrize(
     ("columns", "printed"),
     [
@@ -126,13 +128,13 @@ def column(name: str, *values: float) -> Result:
         ((0.836, 0.399, 0.317, 0.605, 0.443, 0.743), 0.557),
     ],
 )
-def test_overall_is_the_papers(columns: tuple[float, ...], printed: float) -> None:
-    whole = overall([column(name, value) for name, value in zip(COLUMNS, columns, strict=True)])
-    assert whole.scores["overall"].value == pytest.approx(printed, abs=0.001)  # all seven are rounded
-    assert whole.metric == "t2i-compbench"
+def test_overall_matches_the_paper(columns: tuple[float, ...], printed: float) -> None:
+    total = overall([column(name, value) for name, value in zip(COLUMNS, columns, strict=True)])
+    assert total.scores["overall"].value == pytest.approx(printed, abs=0.001)  # all seven numbers are rounded
+    assert total.metric == "t2i-compbench"
 
 
-def test_overall_has_prompts_only_where_their_mean_is_its_value() -> None:
+def test_overall_has_values_by_prompt_only_if_their_mean_is_its_value() -> None:
     even = overall([column(name, 0.1, 0.7) for name in COLUMNS]).scores["overall"]
     assert len(even.by_prompt) == 12
     assert sum(even.by_prompt.values()) / 12 == pytest.approx(even.value)
@@ -141,24 +143,24 @@ def test_overall_has_prompts_only_where_their_mean_is_its_value() -> None:
 
 
 @pytest.mark.parametrize("names", [COLUMNS[1:], (*COLUMNS, "color"), (*COLUMNS, "numeracy"), ()])
-def test_overall_wants_each_column_once(names: tuple[str, ...]) -> None:
-    with pytest.raises(UserError, match="wants one result each of color, complex"):
+def test_overall_needs_each_column_once(names: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match=r"needs one result per column \(color, complex"):
         overall([column(name, 1.0) for name in names])
 
 
-def test_wrong_use(spatial: ImageSet) -> None:
+def test_wrong_use_is_reported(spatial: ImageSet) -> None:
     scorer = Spatial(SceneDetector())
     metric = CompBench("p", "spatial", scorer)
-    with pytest.raises(ConfigError, match="category numeracy: Spatial does not score it; take Numeracy"):
+    with pytest.raises(ConfigError, match="category numeracy: Spatial does not score it; use Numeracy"):
         CompBench("p", "numeracy", scorer)
-    with pytest.raises(ConfigError, match="category '3d'"):
+    with pytest.raises(ConfigError, match=r"category must be one of .*, not '3d'"):
         CompBench("p", "3d", scorer)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="spatial-0001: has no picture"):
+    with pytest.raises(UserError, match="spatial-0001: has no images"):
         metric.score(replace(spatial, images={"spatial-0000": spatial.images["spatial-0000"]}))
     with pytest.raises(UserError, match="a-0: not a spatial prompt"):
         metric.score(replace(spatial, prompts=PromptSet("mine", (Prompt("a-0", "a cat"),))))
     with pytest.raises(UserError, match="mine: has no prompts"):
         metric.score(replace(spatial, prompts=PromptSet("mine", ())))
-    spatial.images["spatial-0000"][0].write_bytes(b"no picture")
-    with pytest.raises(UserError, match="does not decode"):
+    spatial.images["spatial-0000"][0].write_bytes(b"not an image")
+    with pytest.raises(UserError, match="cannot be decoded"):
         metric.score(spatial)

@@ -1,10 +1,12 @@
+"""The numeracy score on numbers, words and rendered scenes."""
+
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from evaluation.contract import ImageArray, Prompt
-from evaluation.metrics.compbench.numeracy import Numeracy, counts, numeracy_score, read_vocabulary
+from evaluation.metrics.compbench.numeracy import Numeracy, numeracy_score, parse_counts, read_vocabulary
 from evaluation.scenes.judges.detector import SceneDetector
 from pocketdit.errors import ConfigError, UserError
 
@@ -12,7 +14,7 @@ VOCABULARY = {"circle": "circle", "circles": "circle", "mice": "mouse", "mouse":
 
 
 @pytest.mark.parametrize(
-    ("text", "asked"),
+    ("text", "expected"),
     [
         ("two circles", {"circle": 2}),
         ("Two circles, a mouse, and eight mice sat on the table", {"circle": 2, "mouse": 9}),
@@ -22,22 +24,22 @@ VOCABULARY = {"circle": "circle", "circles": "circle", "mice": "mouse", "mouse":
         ("ten mice", {"mouse": 10}),
     ],
 )
-def test_numbers_before_known_objects(text: str, asked: dict[str, int]) -> None:
-    assert counts(text, VOCABULARY) == asked
+def test_numbers_before_known_objects_are_parsed(text: str, expected: dict[str, int]) -> None:
+    assert parse_counts(text, VOCABULARY) == expected
 
 
-def test_vocabulary_has_both_forms(small: Path) -> None:
+def test_vocabulary_contains_both_forms(small: Path) -> None:
     names = read_vocabulary(small / "new_objects.txt")
     assert (names["mice"], names["mouse"], names["fish"], len(names)) == ("mouse", "mouse", "fish", 9)
 
 
-def test_the_published_vocabulary(published: Path) -> None:
+def test_published_vocabulary(published: Path) -> None:
     names = read_vocabulary(published / "t2i_compbench" / "new_objects.txt")
     assert (names["people"], names["women"], names["deer"], names["knives"]) == ("person", "woman", "deer", "knife")
 
 
 @pytest.mark.parametrize(
-    ("asked", "seen", "score"),
+    ("expected", "detected", "score"),
     [
         ({"a": 2}, {"a": 2}, 1.0),
         ({"a": 2}, {"a": 3}, 0.5),
@@ -47,28 +49,29 @@ def test_the_published_vocabulary(published: Path) -> None:
         ({"a": 1, "b": 1, "c": 1}, {"a": 1, "c": 2}, 0.5),
     ],
 )
-def test_half_for_being_there_and_half_for_the_number(
-    asked: dict[str, int], seen: dict[str, int], score: float
-) -> None:
-    assert numeracy_score(asked, seen) == pytest.approx(score)
+def test_presence_and_number_count_half_each(expected: dict[str, int], detected: dict[str, int], score: float) -> None:
+    assert numeracy_score(expected, detected) == pytest.approx(score)
 
 
-def test_counted_by_a_detector(drawn: Callable[..., ImageArray]) -> None:
-    shown = drawn(("circle", "red", 30, 30), ("circle", "blue", 90, 30), ("star", "red", 60, 95))
+def test_objects_are_counted_by_a_detector(render_objects: Callable[..., ImageArray]) -> None:
+    image = render_objects(("circle", "red", 30, 30), ("circle", "blue", 90, 30), ("star", "red", 60, 95))
     scorer = Numeracy(SceneDetector())
-    for asked, score in (
+    for expected, score in (
         ({"circle": 2}, 1.0),
         ({"circle": 3}, 0.5),
         ({"circle": 2, "star": 2}, 0.75),
         ({"square": 1, "star": 1}, 0.5),
         ({"cross": 1}, 0.0),
     ):
-        assert scorer.score([shown, drawn()], Prompt("x", "", {"objects": asked})) == [pytest.approx(score), 0]
-    assert Numeracy(SceneDetector(), 1.0).score([shown], Prompt("x", "", {"objects": {"circle": 2}})) == [0]
+        assert scorer.score([image, render_objects()], Prompt("x", "", {"objects": expected})) == [
+            pytest.approx(score),
+            0,
+        ]
+    assert Numeracy(SceneDetector(), 1.0).score([image], Prompt("x", "", {"objects": {"circle": 2}})) == [0]
 
 
-def test_wrong_use() -> None:
-    with pytest.raises(ConfigError, match="threshold -1"):
+def test_wrong_use_is_reported() -> None:
+    with pytest.raises(ConfigError, match="threshold must be a detection score between 0 and 1, not -1"):
         Numeracy(SceneDetector(), -1)
-    with pytest.raises(UserError, match="x: no counted objects"):
+    with pytest.raises(UserError, match="x: its metadata has no counted objects"):
         Numeracy(SceneDetector()).score([], Prompt("x", "two circles"))

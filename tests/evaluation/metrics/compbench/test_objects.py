@@ -1,13 +1,15 @@
+"""Matching of detector classes with the objects of a prompt."""
+
 import pytest
 
 from evaluation.contract import Detection
-from evaluation.metrics.compbench.objects import PERSONS, found
+from evaluation.metrics.compbench.objects import PERSON_ALIASES, find_object
 
 BOX = (0.0, 0.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
-    ("phrase", "label", "fits"),
+    ("phrase", "label", "matches"),
     [
         ("brown coat rack", "coat rack", True),
         ("brown coat rack", "rack", True),
@@ -21,10 +23,10 @@ BOX = (0.0, 0.0, 1.0, 1.0)
         ("cat", "scat", False),
     ],
 )
-def test_classes_that_fit_a_phrase(phrase: str, label: str, fits: bool) -> None:
-    assert bool(found([Detection(label, 0.9, BOX)], phrase, 0.5, PERSONS)) == fits
+def test_class_matches_phrase(phrase: str, label: str, matches: bool) -> None:
+    assert bool(find_object([Detection(label, 0.9, BOX)], phrase, 0.5, PERSON_ALIASES)) == matches
 
 
-def test_best_first_and_from_the_threshold_on() -> None:
+def test_detections_are_sorted_and_thresholded() -> None:
     detections = [Detection("cat", score, BOX) for score in (0.5, 0.9, 0.49, 0.7)]
-    assert [d.score for d in found(detections, "cat", 0.5, PERSONS)] == [0.9, 0.7, 0.5]
+    assert [d.score for d in find_object(detections, "cat", 0.5, PERSON_ALIASES)] == [0.9, 0.7, 0.5]

@@ -1,3 +1,5 @@
+"""The spatial score on hand-computed boxes, published values and rendered scenes."""
+
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +9,11 @@ import numpy as np
 import pytest
 
 from evaluation.contract import ImageArray, Prompt
-from evaluation.metrics.compbench.spatial import Spatial, check_golden, position_score, relation, spatial_score
+from evaluation.metrics.compbench.spatial import Spatial, check_golden, parse_relation, position_score, spatial_score
 from evaluation.scenes.judges.detector import SceneDetector
 from pocketdit.errors import ConfigError, UserError
 
-# Worked out by hand: squares of side 100 by their left top corner.
+# Computed by hand: squares of side 100, given by their top left corners.
 CASES: list[tuple[str, tuple[float, float], tuple[float, float], float]] = [
     ("on the left of", (0, 0), (200, 0), 1.0),
     ("on the left of", (200, 0), (0, 0), 0.0),
@@ -19,7 +21,7 @@ CASES: list[tuple[str, tuple[float, float], tuple[float, float], float]] = [
     ("on the top of", (0, 0), (0, 200), 1.0),
     ("on the bottom of", (0, 200), (0, 0), 1.0),
     ("on top of", (0, 0), (0, 200), 0.0),
-    ("on the left of", (0, 0), (200, 200), 0.0),  # as far across as along
+    ("on the left of", (0, 0), (200, 200), 0.0),  # the offset across equals the offset along
     ("on the left of", (0, 0), (50, 0), 0.1 / (50 / 150)),
     ("on the top of", (0, 0), (0, 90), 1.0),  # IoU 10 / 190, below 0.1
     ("next to", (0, 0), (300, 149), 1.0),
@@ -39,13 +41,13 @@ def golden(cases: list[tuple[str, tuple[float, float], tuple[float, float], floa
     }
 
 
-def test_hand_written_cases() -> None:
+def test_hand_computed_cases_agree() -> None:
     outcomes = dict(check_golden(golden(CASES)))
     assert len(outcomes) == len(CASES)
-    assert {name: what for name, what in outcomes.items() if what} == {}
+    assert {name: difference for name, difference in outcomes.items() if difference} == {}
 
 
-def test_a_case_that_differs_is_named() -> None:
+def test_differing_case_is_reported() -> None:
     wrong = [(*CASES[0][:3], 0.25), CASES[1]]
     assert list(check_golden(golden(wrong))) == [
         ("0: on the left of", "1.0, published 0.25"),
@@ -53,7 +55,7 @@ def test_a_case_that_differs_is_named() -> None:
     ]
 
 
-def test_the_published_function_agrees(published: Path) -> None:
+def test_published_function_agrees(published: Path) -> None:
     data = json.loads((published / "golden" / "t2i_2d_position.json").read_text())
     outcomes = list(check_golden(data))
     assert len(outcomes) == 134
@@ -61,19 +63,20 @@ def test_the_published_function_agrees(published: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("on the left of", "on the right of"), ("on the top of", "on the bottom of"), ("near", "near")]
+    ("relation", "inverse"),
+    [("on the left of", "on the right of"), ("on the top of", "on the bottom of"), ("near", "near")],
 )
-def test_a_relation_reads_the_same_from_the_other_end(one: str, other: str) -> None:
+def test_inverse_relation_scores_the_same(relation: str, inverse: str) -> None:
     rng = np.random.default_rng(0)
     scores = []
     for corners in rng.uniform(0, 380, (300, 4)):
         a, b = ((x, y, x + 90, y + 60) for x, y in (corners[:2], corners[2:]))
-        scores.append(position_score(one, a, b))
-        assert scores[-1] == pytest.approx(position_score(other, b, a))
+        scores.append(position_score(relation, a, b))
+        assert scores[-1] == pytest.approx(position_score(inverse, b, a))
     assert 0 < min(scores[i] for i in np.flatnonzero(scores)) < max(scores) == 1
 
 
-def test_boxes_without_area_do_not_fail() -> None:
+def test_boxes_without_area_can_be_scored() -> None:
     assert position_score("on the left of", (5, 5, 5, 5), (5, 5, 5, 5)) == 0
     assert position_score("on the left of", (5, 5, 5, 5), (9, 5, 9, 5)) == 1
 
@@ -82,12 +85,12 @@ def test_boxes_without_area_do_not_fail() -> None:
     ("parts", "score"),
     [((0.9, 0.7, 1.0), 0.9), ((0.9, 0.9, 0.0), 0.0), ((1.0, 1.0, 0.0), 0.5), ((0.5, 0.5, 0.4), 0.0)],
 )
-def test_sum(parts: tuple[float, float, float], score: float) -> None:
+def test_score_is_a_weighted_sum(parts: tuple[float, float, float], score: float) -> None:
     assert spatial_score(*parts) == pytest.approx(score)
 
 
 @pytest.mark.parametrize(
-    ("text", "first", "name", "second"),
+    ("text", "first", "relation", "second"),
     [
         ("a giraffe next to a lamp", "giraffe", "next to", "lamp"),
         ("The round clock was on the right of the picture frame.", "round clock", "on the right of", "picture frame"),
@@ -95,23 +98,23 @@ def test_sum(parts: tuple[float, float, float], score: float) -> None:
         ("The cat snuggled up next to the warm blanket.", "cat", "next to", "warm blanket"),
     ],
 )
-def test_relation_of_a_prompt(text: str, first: str, name: str, second: str) -> None:
-    assert relation(text) == {"first": first, "relation": name, "second": second}
+def test_relation_is_parsed(text: str, first: str, relation: str, second: str) -> None:
+    assert parse_relation(text) == {"first": first, "relation": relation, "second": second}
 
 
-def test_no_relation() -> None:
-    assert relation("The nearby sun sank below the horizon.") is None
+def test_text_without_relation() -> None:
+    assert parse_relation("The nearby sun sank below the horizon.") is None
 
 
 def prompt(text: str) -> Prompt:
-    return Prompt("spatial-0000", text, {"category": "spatial", "relation": relation(text)})
+    return Prompt("spatial-0000", text, {"category": "spatial", "relation": parse_relation(text)})
 
 
 LEFT = (("circle", "red", 30, 64), ("square", "blue", 98, 64))
 
 
 @pytest.mark.parametrize(
-    ("text", "good"),
+    ("text", "correct"),
     [
         ("a circle on the left of a square", True),
         ("a red circle on the left of a blue square", True),
@@ -123,56 +126,57 @@ LEFT = (("circle", "red", 30, 64), ("square", "blue", 98, 64))
         ("a circle near a square", True),
     ],
 )
-def test_detected_objects(drawn: Callable[..., ImageArray], text: str, good: bool) -> None:
-    """A red circle left of a blue square, found by rules."""
-    shown = drawn(*LEFT)
-    confidence = [found.score for found in SceneDetector().detect(shown)]
-    (score,) = Spatial(SceneDetector()).score([shown], prompt(text))
+def test_detected_objects_are_scored(render_objects: Callable[..., ImageArray], text: str, correct: bool) -> None:
+    """The image shows a red circle to the left of a blue square."""
+    image = render_objects(*LEFT)
+    confidence = [detection.score for detection in SceneDetector().detect(image)]
+    (score,) = Spatial(SceneDetector()).score([image], prompt(text))
     expected = 0.25 * sum(confidence) + 0.5
-    assert score == pytest.approx(expected if good else 0)
+    assert score == pytest.approx(expected if correct else 0)
     assert 0.9 < expected < 1
 
 
-def test_an_object_stands_in_no_relation_to_itself(drawn: Callable[..., ImageArray]) -> None:
+def test_two_objects_never_share_a_detection(render_objects: Callable[..., ImageArray]) -> None:
     pair = Prompt("x", "", {"relation": {"first": "circle", "relation": "near", "second": "circle"}})
-    one, two = drawn(LEFT[0]), drawn(LEFT[0], ("circle", "blue", 98, 64))
+    one, two = render_objects(LEFT[0]), render_objects(LEFT[0], ("circle", "blue", 98, 64))
     alone, both = Spatial(SceneDetector()).score([one, two], pair)
     assert alone == 0 < both
 
 
-def test_the_frame_is_480_pixels_whatever_the_picture(drawn: Callable[..., ImageArray]) -> None:
-    """Circles 44 pixels apart both ways: 165 in the frame of a 128-pixel picture, but 132 of a 160-pixel one."""
+def test_boxes_are_scaled_to_the_480_pixel_frame(render_objects: Callable[..., ImageArray]) -> None:
+    """Objects 44 pixels apart along both axes are 165 pixels apart in the frame of a 128-pixel image, but 132 pixels
+    in that of a 160-pixel image."""
     near = prompt("a circle near a square")
-    places = (("circle", "red", 30, 30), ("square", "blue", 74, 74))
-    small, large = drawn(*places), drawn(*places, width=160, height=160)
+    objects = (("circle", "red", 30, 30), ("square", "blue", 74, 74))
+    small, large = render_objects(*objects), render_objects(*objects, width=160, height=160)
     detector = SceneDetector()
-    boxes = [{found.label: np.array(found.box) for found in detector.detect(shown)} for shown in (small, large)]
+    boxes = [{item.label: np.array(item.box) for item in detector.detect(image)} for image in (small, large)]
     offsets = [(b["square"] - b["circle"]).reshape(2, 2).mean(0) * s for b, s in zip(boxes, (3.75, 3), strict=True)]
     assert min(offsets[0]) > 150 > max(offsets[1])
-    certain = [0.25 * sum(found.score for found in detector.detect(shown)) for shown in (small, large)]
+    detection_part = [0.25 * sum(item.score for item in detector.detect(image)) for image in (small, large)]
     assert Spatial(detector).score([small, large], near) == [
-        pytest.approx(certain[0] + 0.5 * 150 / max(offsets[0])),
-        pytest.approx(certain[1] + 0.5),
+        pytest.approx(detection_part[0] + 0.5 * 150 / max(offsets[0])),
+        pytest.approx(detection_part[1] + 0.5),
     ]
 
 
-def test_threshold_and_aliases(drawn: Callable[..., ImageArray]) -> None:
-    shown = drawn(*LEFT)
+def test_threshold_and_aliases(render_objects: Callable[..., ImageArray]) -> None:
+    image = render_objects(*LEFT)
     left = prompt("a disc on the left of a square")
-    assert Spatial(SceneDetector()).score([shown], left) == [0]
-    assert Spatial(SceneDetector(), aliases={"disc": ["circle"]}).score([shown], left)[0] > 0.9
-    assert Spatial(SceneDetector(), 1.0, {"disc": ["circle"]}).score([shown], left) == [0]
-    with pytest.raises(ConfigError, match="threshold 50"):
+    assert Spatial(SceneDetector()).score([image], left) == [0]
+    assert Spatial(SceneDetector(), aliases={"disc": ["circle"]}).score([image], left)[0] > 0.9
+    assert Spatial(SceneDetector(), 1.0, {"disc": ["circle"]}).score([image], left) == [0]
+    with pytest.raises(ConfigError, match="threshold must be a detection score between 0 and 1, not 50"):
         Spatial(SceneDetector(), 50)
 
 
-def test_a_prompt_without_relation_scores_nothing(drawn: Callable[..., ImageArray]) -> None:
-    assert Spatial(SceneDetector()).score([drawn(*LEFT)] * 2, prompt("a circle")) == [0, 0]
-    with pytest.raises(UserError, match="no relation in its metadata"):
-        Spatial(SceneDetector()).score([drawn()], Prompt("x", "a circle near a square"))
+def test_prompt_without_relation_scores_zero(render_objects: Callable[..., ImageArray]) -> None:
+    assert Spatial(SceneDetector()).score([render_objects(*LEFT)] * 2, prompt("a circle")) == [0, 0]
+    with pytest.raises(UserError, match="its metadata has no relation"):
+        Spatial(SceneDetector()).score([render_objects()], Prompt("x", "a circle near a square"))
 
 
-def test_protocol_is_json() -> None:
+def test_protocol_is_serializable() -> None:
     stored = json.loads(json.dumps(Spatial(SceneDetector()).protocol))
     assert (stored["frame"], stored["iou_threshold"], stored["distance_threshold"]) == (480, 0.1, 150)
     assert stored["aliases"]["boy"] == ["person"]

@@ -1,3 +1,5 @@
+"""The score for complex prompts, from its three parts."""
+
 from collections.abc import Callable
 
 import pytest
@@ -6,7 +8,7 @@ from evaluation.contract import ImageArray, ImageTextEncoder, Prompt
 from evaluation.judges.rule_chunks import RuleChunks
 from evaluation.metrics.compbench.blip_vqa import BlipVqa
 from evaluation.metrics.compbench.clip_similarity import ClipSimilarity
-from evaluation.metrics.compbench.spatial import Spatial, relation
+from evaluation.metrics.compbench.spatial import Spatial, parse_relation
 from evaluation.metrics.compbench.three_in_one import ThreeInOne
 from evaluation.scenes.judges.answerer import SceneAnswerer
 from evaluation.scenes.judges.detector import SceneDetector
@@ -15,34 +17,34 @@ from pocketdit.errors import ConfigError, UserError
 TEXT = "The red circle is on the left of the blue square."
 
 
-def test_which_scores_are_averaged(clip: ImageTextEncoder, drawn: Callable[..., ImageArray]) -> None:
+def test_scores_are_averaged_by_kind(clip: ImageTextEncoder, render_objects: Callable[..., ImageArray]) -> None:
     attribute, spatial, similarity = (
         BlipVqa(SceneAnswerer(), RuleChunks()),
         Spatial(SceneDetector()),
         ClipSimilarity(clip),
     )
     scorer = ThreeInOne(attribute, spatial, similarity)
-    right = drawn(("circle", "red", 30, 64), ("square", "blue", 98, 64))
-    # The relation is wrong, the attributes are not.
-    wrong = drawn(("circle", "red", 98, 64), ("square", "blue", 30, 64))
-    pictures = [right, wrong]
+    right = render_objects(("circle", "red", 30, 64), ("square", "blue", 98, 64))
+    # The parse_relation is wrong, the attributes are not.
+    wrong = render_objects(("circle", "red", 98, 64), ("square", "blue", 30, 64))
+    images = [right, wrong]
 
     def prompt(kind: str) -> Prompt:
-        return Prompt("complex-0000", TEXT, {"category": "complex", "kind": kind, "relation": relation(TEXT)})
+        return Prompt("complex-0000", TEXT, {"category": "complex", "kind": kind, "relation": parse_relation(TEXT)})
 
-    parts = (part.score(pictures, prompt("action")) for part in (attribute, spatial, similarity))
+    parts = (part.score(images, prompt("action")) for part in (attribute, spatial, similarity))
     for i, (a, s, c) in enumerate(zip(*parts, strict=True)):
         assert (a > 0.8, s > 0.9, s == 0) == (True, i == 0, i == 1)
-        assert scorer.score(pictures, prompt("spatial"))[i] == pytest.approx((s + a) / 2)
-        assert scorer.score(pictures, prompt("action"))[i] == pytest.approx((c + a) / 2)
-        assert scorer.score(pictures, prompt("spatialaction"))[i] == pytest.approx((a + s + c) / 3)
+        assert scorer.score(images, prompt("spatial"))[i] == pytest.approx((s + a) / 2)
+        assert scorer.score(images, prompt("action"))[i] == pytest.approx((c + a) / 2)
+        assert scorer.score(images, prompt("spatialaction"))[i] == pytest.approx((a + s + c) / 3)
     assert [backend.name for backend in scorer.backends] == ["scene-rules", "rule-chunks", "tiny-clip"]
     assert scorer.protocol["spatial"]["scorer"] == "spatial"
 
 
-def test_wrong_use(clip: ImageTextEncoder) -> None:
+def test_wrong_use_is_reported(clip: ImageTextEncoder) -> None:
     attribute, spatial = BlipVqa(SceneAnswerer(), RuleChunks()), Spatial(SceneDetector())
-    with pytest.raises(ConfigError, match="similarity: Spatial does not score it; give a non_spatial scorer"):
+    with pytest.raises(ConfigError, match="similarity: Spatial does not score the category non_spatial"):
         ThreeInOne(attribute, spatial, spatial)
-    with pytest.raises(UserError, match="x: kind is 'None', not spatial, action, spatialaction"):
+    with pytest.raises(UserError, match="x: kind must be one of spatial, action, spatialaction, not 'None'"):
         ThreeInOne(attribute, spatial, ClipSimilarity(clip)).score([], Prompt("x", TEXT))

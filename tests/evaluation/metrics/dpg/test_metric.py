@@ -1,3 +1,5 @@
+"""DPG-Bench on images of one color, with a judge that reads pixels, against scores computed by hand."""
+
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,27 +15,29 @@ from pocketdit.errors import UserError
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "black": (0, 0, 0)}
 
 
-class PlainColors:
-    """Answers "Is it red?" about pictures of one colour, and "maybe" about anything else."""
+class PixelAnswerer:
+    """Answers "Is it red?" about images of one color, and "maybe" to any other question."""
 
     def __init__(self, published_for: tuple[str, ...] = ("dpg",)) -> None:
-        self.backend = Backend("plain-colors", "1", published_for)
+        self.backend = Backend("pixels", "1", published_for)
 
-    def answers(self, picture: ImageArray, questions: Sequence[str]) -> list[str]:
-        return [self._answer(tuple(picture[0, 0].tolist()), question) for question in questions]
+    def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
+        return [self._answer(tuple(image[0, 0].tolist()), question) for question in questions]
 
     def _answer(self, color: tuple[int, ...], question: str) -> str:
-        asked = question.removeprefix("Is it ").removesuffix("?")
-        return "maybe" if asked not in COLORS else "yes" if COLORS[asked] == color else "no"
+        name = question.removeprefix("Is it ").removesuffix("?")
+        return "maybe" if name not in COLORS else "yes" if COLORS[name] == color else "no"
 
-    def yes_probabilities(self, picture: ImageArray, questions: Sequence[str]) -> list[float]:
+    def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]:
         raise NotImplementedError
 
 
-def prompt(name: str, questions: dict[str, tuple[str, str, list[int]]], **more: Any) -> Prompt:
+def prompt(name: str, questions: dict[str, tuple[str, str, list[int]]], **metadata: Any) -> Prompt:
     parts = ("questions", "tuples", "dependencies")
     return Prompt(
-        name, name, {part: {number: row[i] for number, row in questions.items()} for i, part in enumerate(parts)} | more
+        name,
+        name,
+        {part: {number: row[i] for number, row in questions.items()} for i, part in enumerate(parts)} | metadata,
     )
 
 
@@ -42,8 +46,8 @@ GREEN = ("Is it green?", "attribute - color (green)", [0])
 TEXT = ("Is there text?", "other - text (x)", [0])
 
 
-def images(folder: Path, made: dict[Prompt, tuple[str, ...]] | list[tuple[Prompt, tuple[str, ...]]]) -> ImageSet:
-    pairs = list(made.items()) if isinstance(made, dict) else made
+def save_images(folder: Path, pairs: list[tuple[Prompt, tuple[str, ...]]]) -> ImageSet:
+    """Save one image per color for each prompt."""
     files: dict[str, tuple[Path, ...]] = {}
     for item, colors in pairs:
         files[item.id] = tuple(folder / f"{item.id}-{i}.png" for i in range(len(colors)))
@@ -54,19 +58,20 @@ def images(folder: Path, made: dict[Prompt, tuple[str, ...]] | list[tuple[Prompt
 
 @pytest.fixture
 def two(tmp_path: Path) -> ImageSet:
-    # a: red 1, 1, then green 0 and red 0: (1/2 + 0) / 2; b: text never yes, red (of text) always lost: 0.
+    # a: 1/2 for the red image and 0 for the green one. b: text is never answered yes, so the question that depends on
+    # it is always 0; green is answered yes for one of the images.
     a = prompt("a", {"1": RED, "2": TEXT})
     b = prompt("b", {"1": TEXT, "2": (RED[0], "entity - whole (red)", [1]), "3": GREEN})
-    return images(tmp_path, [(a, ("red", "green")), (b, ("green", "red"))])
+    return save_images(tmp_path, [(a, ("red", "green")), (b, ("green", "red"))])
 
 
 def test_official_scores_by_hand(two: ImageSet) -> None:
-    result = DPGBench("p", PlainColors(), "official").score(two)
+    result = DPGBench("p", PixelAnswerer(), "official").score(two)
     assert result.metric == "dpg"
     assert {name: score.value for name, score in result.scores.items()} == pytest.approx(
         {
             "overall": 100 * (1 / 4 + 1 / 6) / 2,
-            # Of the last pictures alone: red of a 0, green of b 0, red of b 1 in spite of its lost parent.
+            # From the last images only: red of a 0, green of b 0, red of b 1 despite its parent.
             "L1/attribute": 0,
             "L1/entity": 100,
             "L1/other": 0,
@@ -81,7 +86,7 @@ def test_official_scores_by_hand(two: ImageSet) -> None:
 
 
 def test_corrected_scores_by_hand(two: ImageSet) -> None:
-    result = DPGBench("p", PlainColors(), "corrected").score(two)
+    result = DPGBench("p", PixelAnswerer(), "corrected").score(two)
     assert result.metric == "dpg (corrected)"
     assert {name: score.value for name, score in result.scores.items()} == pytest.approx(
         {
@@ -98,44 +103,44 @@ def test_corrected_scores_by_hand(two: ImageSet) -> None:
     assert result.scores["L2/attribute - color"].samples == 4
 
 
-def test_pictures_are_joined_to_prompts_by_id(two: ImageSet) -> None:
-    turned = ImageSet(
+def test_images_are_matched_by_id(two: ImageSet) -> None:
+    reordered = ImageSet(
         PromptSet("p", two.prompts.prompts[::-1], 2), dict(reversed(list(two.images.items()))), two.provenance
     )
-    metric = DPGBench("p", PlainColors())
-    first, second = metric.score(two).scores, metric.score(turned).scores
+    metric = DPGBench("p", PixelAnswerer())
+    first, second = metric.score(two).scores, metric.score(reordered).scores
     assert {name: score.value for name, score in first.items()} == {name: score.value for name, score in second.items()}
 
 
-def test_the_first_question_of_the_file_is_dropped_in_official_mode_alone(tmp_path: Path) -> None:
+def test_first_question_of_the_file_is_dropped_in_official_mode_only(tmp_path: Path) -> None:
     opens = prompt("a", {"1": TEXT, "2": RED, "3": RED}, opens_file=True)
-    made = images(tmp_path, [(opens, ("red", "red"))])
-    assert DPGBench("p", PlainColors(), "official").score(made).scores["overall"].value == 100
-    assert DPGBench("p", PlainColors(), "corrected").score(made).scores["overall"].value == pytest.approx(200 / 3)
+    images = save_images(tmp_path, [(opens, ("red", "red"))])
+    assert DPGBench("p", PixelAnswerer(), "official").score(images).scores["overall"].value == 100
+    assert DPGBench("p", PixelAnswerer(), "corrected").score(images).scores["overall"].value == pytest.approx(200 / 3)
 
 
-def test_a_prompt_at_which_the_official_script_stops_is_left_out_and_named(tmp_path: Path) -> None:
+def test_prompt_at_which_the_published_script_stops_is_left_out(tmp_path: Path) -> None:
     opens = prompt("a", {"1": RED, "2": (GREEN[0], GREEN[1], [1])}, opens_file=True)
-    made = images(tmp_path, [(opens, ("green",)), (prompt("b", {"1": RED}), ("red",))])
-    official = DPGBench("p", PlainColors(), "official").score(made)
+    images = save_images(tmp_path, [(opens, ("green",)), (prompt("b", {"1": RED}), ("red",))])
+    official = DPGBench("p", PixelAnswerer(), "official").score(images)
     assert official.scores["overall"].by_prompt == {"b": 100}
     assert official.protocol["left_out"] == ["a"]
-    corrected = DPGBench("p", PlainColors(), "corrected").score(made)
+    corrected = DPGBench("p", PixelAnswerer(), "corrected").score(images)
     assert corrected.scores["overall"].by_prompt == {"a": 0, "b": 100}
     assert corrected.protocol["left_out"] == []
 
 
-def test_another_judge_is_named(two: ImageSet) -> None:
-    assert DPGBench("p", PlainColors(())).score(two).metric == "dpg (plain-colors)"
+def test_other_judges_are_named_in_the_result(two: ImageSet) -> None:
+    assert DPGBench("p", PixelAnswerer(())).score(two).metric == "dpg (pixels)"
 
 
-def test_what_cannot_be_scored_is_said(two: ImageSet) -> None:
-    metric = DPGBench("p", PlainColors())
-    with pytest.raises(UserError, match=r"prompt b .* has no picture"):
+def test_incomplete_image_sets_are_errors(two: ImageSet) -> None:
+    metric = DPGBench("p", PixelAnswerer())
+    with pytest.raises(UserError, match=r"prompt b .* has no images"):
         metric.score(ImageSet(two.prompts, {"a": two.images["a"]}, {}))
     with pytest.raises(UserError, match="prompt c has no questions"):
         metric.score(ImageSet(PromptSet("p", (Prompt("c", "c"),)), {"c": two.images["a"]}, {}))
-    with pytest.raises(UserError, match="no prompt that DPG-Bench can score"):
+    with pytest.raises(UserError, match="no prompts that DPG-Bench can score"):
         metric.score(ImageSet(PromptSet("p", ()), {}, {}))
-    with pytest.raises(UserError, match="official or corrected"):
-        DPGBench("p", PlainColors(), "exact")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="mode must be official or corrected, not exact"):
+        DPGBench("p", PixelAnswerer(), "exact")  # type: ignore[arg-type]

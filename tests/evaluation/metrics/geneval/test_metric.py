@@ -1,4 +1,4 @@
-"""The metric on drawn pictures, with judges that read the drawing exactly: rules, thresholds and averages."""
+"""GenEval on rectangles, with judges that read pixels exactly: rules, thresholds and averages."""
 
 import json
 from collections.abc import Sequence
@@ -20,39 +20,39 @@ from pocketdit.errors import UserError
 RGB = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
 
 
-class DrawnBoxes:
-    """Rectangles on white: wide ones are "bench", others "cup". Score: the share of its box that a part fills."""
+class RectangleDetector:
+    """Detects rectangles on white: wide ones are a "bench", others a "cup". The score is the filled share."""
 
-    backend = Backend("drawn-boxes", "1")
+    backend = Backend("rectangles", "1")
 
-    def detect(self, picture: ImageArray) -> list[Detection]:
-        parts, number = ndimage.label((picture != 255).any(axis=-1))
-        found = []
+    def detect(self, image: ImageArray) -> list[Detection]:
+        parts, number = ndimage.label((image != 255).any(axis=-1))
+        detections = []
         for part, (rows, columns) in enumerate(ndimage.find_objects(parts), start=1):
             mask = parts == part
             wide = columns.stop - columns.start > 2 * (rows.stop - rows.start)
             box = (columns.start, rows.start, columns.stop, rows.stop)
-            found.append(Detection("bench" if wide else "cup", float(mask[rows, columns].mean()), box, mask))
-        assert len(found) == number
-        return found
+            detections.append(Detection("bench" if wide else "cup", float(mask[rows, columns].mean()), box, mask))
+        assert len(detections) == number
+        return detections
 
 
-class DrawnColors:
-    backend = Backend("drawn-colors", "1", published_for=("geneval",))
+class PixelColorReader:
+    backend = Backend("pixels", "1", published_for=("geneval",))
 
-    def colors(self, picture: ImageArray, detections: Sequence[Detection]) -> list[str]:
+    def colors(self, image: ImageArray, detections: Sequence[Detection]) -> list[str]:
         by_value = {value: name for name, value in RGB.items()}
-        return [by_value[tuple(picture[item.mask][0].tolist())] for item in detections]
+        return [by_value[tuple(image[item.mask][0].tolist())] for item in detections]
 
 
-def drawn(path: Path, *boxes: tuple[int, int, int, int, str], hole: bool = False) -> Path:
-    """White, with rectangles (left, top, width, height, colour); ``hole`` takes a quarter out of each."""
-    picture = np.full((100, 100, 3), 255, np.uint8)
+def save_image(path: Path, *boxes: tuple[int, int, int, int, str], hole: bool = False) -> Path:
+    """Save rectangles (left, top, width, height, color) on white. ``hole`` removes a quarter of each."""
+    image = np.full((100, 100, 3), 255, np.uint8)
     for left, top, width, height, color in boxes:
-        picture[top : top + height, left : left + width] = RGB[color]
+        image[top : top + height, left : left + width] = RGB[color]
         if hole:
-            picture[top : top + height // 2, left : left + width // 2] = 255
-    Image.fromarray(picture).save(path)
+            image[top : top + height // 2, left : left + width // 2] = 255
+    Image.fromarray(image).save(path)
     return path
 
 
@@ -75,22 +75,22 @@ LONG = (10, 80, 50, 10, "blue")
 
 @pytest.fixture
 def images(tmp_path: Path) -> ImageSet:
-    pictures = {
-        "00000": (drawn(tmp_path / "0.png", LONG), drawn(tmp_path / "1.png", A)),
-        "00001": (drawn(tmp_path / "2.png", B), drawn(tmp_path / "3.png", C, LONG)),
-        # Three are too many; two whole ones do; two with holes score 0.75, too low where counting.
+    files = {
+        "00000": (save_image(tmp_path / "0.png", LONG), save_image(tmp_path / "1.png", A)),
+        "00001": (save_image(tmp_path / "2.png", B), save_image(tmp_path / "3.png", C, LONG)),
+        # Three cups are too many, two are right, and two with holes score 0.75, too low for counting.
         "00002": (
-            drawn(tmp_path / "4.png", A, B, C),
-            drawn(tmp_path / "5.png", A, B),
-            drawn(tmp_path / "6.png", A, B, hole=True),
+            save_image(tmp_path / "4.png", A, B, C),
+            save_image(tmp_path / "5.png", A, B),
+            save_image(tmp_path / "6.png", A, B, hole=True),
         ),
-        "00003": (drawn(tmp_path / "7.png", A), drawn(tmp_path / "8.png", B)),
+        "00003": (save_image(tmp_path / "7.png", A), save_image(tmp_path / "8.png", B)),
     }
-    return ImageSet(prompt_set(BENCH, CUP, TWO_CUPS, RED_CUP), pictures, {})
+    return ImageSet(prompt_set(BENCH, CUP, TWO_CUPS, RED_CUP), files, {})
 
 
-def test_scores_are_shares_of_pictures_and_overall_weighs_tags_equally(images: ImageSet) -> None:
-    result = GenEval("geneval", DrawnBoxes(), DrawnColors()).score(images)
+def test_scores_are_shares_of_images_and_overall_weighs_tags_equally(images: ImageSet) -> None:
+    result = GenEval("geneval", RectangleDetector(), PixelColorReader()).score(images)
     assert list(result.scores) == ["overall", "single_object", "counting", "colors"]
     values = {name: (score.value, score.samples) for name, score in result.scores.items()}
     assert values == {
@@ -104,46 +104,50 @@ def test_scores_are_shares_of_pictures_and_overall_weighs_tags_equally(images: I
     assert result.scores["single_object"].by_prompt == {"00000": 1 / 2, "00001": 1.0}
 
 
-def test_the_threshold_is_higher_where_counting(images: ImageSet) -> None:
-    lower = GenEval("geneval", DrawnBoxes(), DrawnColors(), counting_threshold=0.3).score(images)
+def test_counting_has_a_higher_threshold(images: ImageSet) -> None:
+    lower = GenEval("geneval", RectangleDetector(), PixelColorReader(), counting_threshold=0.3).score(images)
     assert lower.scores["counting"].value == pytest.approx(2 / 3)
-    higher = GenEval("geneval", DrawnBoxes(), DrawnColors(), threshold=1.0).score(images)
+    higher = GenEval("geneval", RectangleDetector(), PixelColorReader(), threshold=1.0).score(images)
     assert higher.scores["single_object"].value == 0
 
 
-def test_order_of_pictures_and_prompts_does_not_matter(images: ImageSet) -> None:
-    turned = ImageSet(PromptSet("geneval", images.prompts.prompts[::-1], 2), dict(reversed(images.images.items())), {})
-    metric = GenEval("geneval", DrawnBoxes(), DrawnColors())
-    assert metric.score(turned).scores == metric.score(images).scores
+def test_order_of_images_and_prompts_does_not_matter(images: ImageSet) -> None:
+    reordered = ImageSet(
+        PromptSet("geneval", images.prompts.prompts[::-1], 2), dict(reversed(images.images.items())), {}
+    )
+    metric = GenEval("geneval", RectangleDetector(), PixelColorReader())
+    assert metric.score(reordered).scores == metric.score(images).scores
 
 
-def test_the_name_says_what_is_not_published(images: ImageSet) -> None:
-    result = GenEval("geneval", DrawnBoxes(), DrawnColors()).score(images)
-    assert result.metric == "geneval (drawn-boxes)"
-    other = GenEval("geneval", DrawnBoxes(), DrawnColors(), position_threshold=0.2).score(images)
-    assert other.metric == "geneval (drawn-boxes, other constants)"
+def test_name_states_unpublished_judges_and_constants(images: ImageSet) -> None:
+    result = GenEval("geneval", RectangleDetector(), PixelColorReader()).score(images)
+    assert result.metric == "geneval (rectangles)"
+    other = GenEval("geneval", RectangleDetector(), PixelColorReader(), position_threshold=0.2).score(images)
+    assert other.metric == "geneval (rectangles, other constants)"
 
 
-def test_the_protocol_names_judges_and_constants(images: ImageSet) -> None:
-    protocol = json.loads(json.dumps(GenEval("geneval", DrawnBoxes(), DrawnColors()).score(images).protocol))
-    assert protocol["detector"]["name"] == "drawn-boxes"
+def test_protocol_contains_judges_and_constants(images: ImageSet) -> None:
+    protocol = json.loads(
+        json.dumps(GenEval("geneval", RectangleDetector(), PixelColorReader()).score(images).protocol)
+    )
+    assert protocol["detector"]["name"] == "rectangles"
     constants = ["threshold", "counting_threshold", "most_of_a_class", "max_overlap", "position_threshold"]
     assert [protocol[name] for name in constants] == [0.3, 0.9, 16, 1.0, 0.1]
     assert protocol["colors"] == list(COLORS)
 
 
-def test_what_cannot_be_scored_is_an_error(images: ImageSet) -> None:
-    metric = GenEval("geneval", DrawnBoxes(), DrawnColors())
-    with pytest.raises(UserError, match=r"prompt 00001 .* has no picture"):
+def test_incomplete_image_sets_are_errors(images: ImageSet) -> None:
+    metric = GenEval("geneval", RectangleDetector(), PixelColorReader())
+    with pytest.raises(UserError, match=r"prompt 00001 .* has no images"):
         metric.score(ImageSet(images.prompts, {**images.images, "00001": ()}, {}))
-    with pytest.raises(UserError, match="no GenEval prompt set"):
+    with pytest.raises(UserError, match="not a GenEval prompt set"):
         metric.score(ImageSet(prompt_set({"prompt": "a cat"}), images.images, {}))
     with pytest.raises(UserError, match="is empty"):
         metric.score(ImageSet(PromptSet("geneval", ()), {}, {}))
 
 
-def test_runs_with_the_real_detector(tmp_path: Path) -> None:
-    """Random weights know nothing: no score passes the threshold, and the reasons say so."""
+def test_metric_runs_with_the_real_detector(tmp_path: Path) -> None:
+    """With random weights, no detection passes the threshold."""
     backbone = SwinConfig(
         embed_dim=8,
         depths=[1, 1, 1, 1],
@@ -166,12 +170,12 @@ def test_runs_with_the_real_detector(tmp_path: Path) -> None:
     )
     torch.manual_seed(0)
     Mask2FormerForUniversalSegmentation(config).save_pretrained(tmp_path / "tiny")
-    metric = GenEval("geneval", Mask2FormerDetector(tmp_path / "tiny"), DrawnColors())
-    path = drawn(tmp_path / "a.png", A)
+    metric = GenEval("geneval", Mask2FormerDetector(tmp_path / "tiny"), PixelColorReader())
+    path = save_image(tmp_path / "a.png", A)
     result = metric.score(ImageSet(prompt_set(CUP), {"00000": (path,)}, {}))
     assert (result.metric, result.scores["overall"].value) == ("geneval (mask2former (tiny, other training))", 0)
-    # With nothing asked of the score, what it guessed counts.
-    guess = metric.detector.detect(np.asarray(Image.open(path)))[0].label
-    asked = {"tag": "single_object", "include": [{"class": guess, "count": 1}]}
-    low = GenEval("geneval", metric.detector, DrawnColors(), threshold=-1.0)
-    assert low.score(ImageSet(prompt_set(asked), {"00000": (path,)}, {})).scores["overall"].value == 1
+    # Without a threshold, its most probable class counts.
+    label = metric.detector.detect(np.asarray(Image.open(path)))[0].label
+    metadata = {"tag": "single_object", "include": [{"class": label, "count": 1}]}
+    low = GenEval("geneval", metric.detector, PixelColorReader(), threshold=-1.0)
+    assert low.score(ImageSet(prompt_set(metadata), {"00000": (path,)}, {})).scores["overall"].value == 1

@@ -1,0 +1,77 @@
+"""Real images by number, from a data set in shards or a folder of images."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.contract import ImageArray, open_image
+from pocketdit.errors import UserError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images by number.
+
+    Attributes:
+        name: Name of the data set and its split, or of the folder.
+        fingerprint: Changes when the images do.
+        count: Number of images.
+        read: Returns the image with a number below ``count``.
+    """
+
+    name: str
+    fingerprint: str
+    count: int
+    read: Callable[[int], ImageArray]
+
+
+def open_source(path: Path, split: str = "train") -> ImageSource:
+    """Open a data set in shards (a folder with dataset.json), or a folder that contains images at any depth.
+
+    Args:
+        path: The folder.
+        split: Split of the data set. Ignored for a folder of images.
+
+    Raises:
+        UserError: There are no images, or the data set contains latents.
+    """
+    if (path / "dataset.json").is_file():
+        return _open_shards(path, split)
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
+    if not files:
+        raise UserError(f"{path}: contains neither images ({', '.join(EXTENSIONS)}) nor a data set in shards")
+    listing = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    digest = hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
+    return ImageSource(path.resolve().name, digest, len(files), lambda number: open_image(files[number]))
+
+
+def _open_shards(path: Path, split: str) -> ImageSource:
+    from datamodules.shards import decode
+    from datamodules.shards.index import load_index
+    from datamodules.shards.reader import ShardReader
+    from datamodules.shards.schema import SPLITS, SampleError, read_info
+
+    info = read_info(path)
+    if info.kind != "image":
+        raise UserError(f"{path}: contains latents; reference statistics need a data set of images")
+    if split not in SPLITS:
+        raise UserError(f"{path}: no split {split!r}; a data set has {' and '.join(SPLITS)}")
+    index = load_index(path, split, info.kind)
+    if not len(index):
+        raise UserError(f"{path}: its {split} split has no usable images; run 'lightning data validate'")
+    reader = ShardReader(index)
+
+    def read(row: int) -> ImageArray:
+        try:
+            return np.asarray(decode.open_image(reader.read_sample(row)).convert("RGB"))
+        except (SampleError, *decode.DECODE_ERRORS) as error:
+            place = f"{path}: {index.shard_path(row)}"
+            raise UserError(f"{place}: image cannot be read ({error}); run 'lightning data validate'") from error
+
+    return ImageSource(f"{info.name}-{split}", f"{info.fingerprint}-{index.digest}", len(index), read)

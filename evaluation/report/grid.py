@@ -1,0 +1,51 @@
+"""An image grid of the prompts with the best, median and worst scores."""
+
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from evaluation.contract import ImageSet, Result, open_image
+
+_TILE, _CAPTION, _LABELS, _COLUMNS = 160, 46, 60, 5  # pixels, pixels, pixels, tiles
+
+
+def render_grid(result: Result, images: ImageSet) -> Image.Image | None:
+    """Render the first images of the prompts with the best, median and worst values, one row each.
+
+    Returns:
+        The grid, or None if the result has no values by prompt.
+    """
+    overall = result.scores.get("overall") or next(iter(result.scores.values()))
+    if not overall.by_prompt:
+        return None
+    sign = 1 if result.higher_is_better else -1
+    ranked = sorted(overall.by_prompt, key=lambda name: (-sign * overall.by_prompt[name], name))
+    count = min(_COLUMNS, len(ranked))
+    middle = (len(ranked) - count) // 2
+    rows = [("best", ranked[:count]), ("median", ranked[middle : middle + count]), ("worst", ranked[-count:])]
+    texts = {prompt.id: prompt.text for prompt in images.prompts.prompts}
+    sheet = Image.new("RGB", (_LABELS + count * _TILE, len(rows) * (_TILE + _CAPTION)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for row, (title, names) in enumerate(rows):
+        top = row * (_TILE + _CAPTION)
+        pen.text((4, top + _TILE // 2), title, "black", font)
+        for column, name in enumerate(names):
+            left = _LABELS + column * _TILE
+            image = Image.fromarray(open_image(images.images[name][0]))
+            image.thumbnail((_TILE - 6, _TILE - 6))
+            sheet.paste(image, (left, top))
+            caption = _wrap(f"{overall.by_prompt[name]:.3f}  {texts[name]}", pen, font, _TILE - 8, lines=2)
+            pen.multiline_text((left, top + _TILE - 4), caption, "black", font, spacing=1)
+    return sheet
+
+
+def _wrap(text: str, pen: ImageDraw.ImageDraw, font: Any, width: int, lines: int) -> str:
+    """Wrap a text to at most ``lines`` lines of ``width`` pixels and truncate the rest."""
+    rows = [""]
+    for word in text.split(" "):
+        if rows[-1] and pen.textlength(f"{rows[-1]} {word} ...", font) > width:
+            rows.append(word)
+        else:
+            rows[-1] = f"{rows[-1]} {word}" if rows[-1] else word
+    wrapped = "\n".join(rows[:lines])
+    return f"{wrapped} ..." if len(rows) > lines else wrapped

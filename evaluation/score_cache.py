@@ -1,0 +1,97 @@
+"""Stores the results of metrics, so that the same metric never scores the same images twice."""
+
+import dataclasses
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from evaluation.contract import ImageSet, Result
+from evaluation.report.results import result_from_json
+from evaluation.subjects.image_cache import fingerprint
+from pocketdit.config.component import Component, build, import_class
+from pocketdit.config.typed import plain
+from pocketdit.errors import ConfigError
+from pocketdit.files import write_atomically
+
+
+def score(component: Component, images: ImageSet | None, cache: Path) -> Result:
+    """Return a metric's result, from the cache if the same metric has scored the same images before.
+
+    "The same" covers the metric's settings and the files that they name, the images, the prompts, and the code and
+    shipped weights of this package and of the metric's own modules.
+
+    Args:
+        component: The metric.
+        images: The images to score; None for a metric that needs none, whose result is never cached.
+        cache: Folder of cached results.
+
+    Raises:
+        ConfigError: The metric needs images, but names no prompt set.
+    """
+    if images is None:
+        metric = build(component)
+        if not hasattr(metric, "measure"):
+            raise ConfigError(f"{component.class_path}: init_args.prompts must name one of the evaluation's prompts")
+        return metric.measure()
+    file = cache / f"{fingerprint(_key(component, images))[:24]}.json"
+    if file.is_file():
+        return result_from_json(json.loads(file.read_text()))
+    metric = build(component)
+    print(f"scoring {component.class_path.rpartition('.')[2]} on {sum(map(len, images.images.values()))} images")
+    result: Result = metric.score(images)
+    cache.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps(dataclasses.asdict(result), default=str))
+    return result
+
+
+def _key(component: Component, images: ImageSet) -> dict[str, Any]:
+    """Return everything that determines the result."""
+    settings = plain(component)
+    return {
+        "metric": settings,
+        "files": {text: _file_state(Path(text)) for text in _strings(settings) if Path(text).exists()},
+        "made": images.provenance,
+        "prompts": dataclasses.asdict(images.prompts),
+        "images": {name: [_file_state(path) for path in paths] for name, paths in images.images.items()},
+        "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _code_files(component)],
+    }
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield all strings in a configuration except those under ``kept``, where metrics store what they compute."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _strings([item for name, item in value.items() if name != "kept"])
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+
+
+def _file_state(path: Path) -> list[Any]:
+    """Return size and time of a file, or of all files in a folder. They change when the content is replaced."""
+    if path.is_dir():
+        return [[child.name, *_file_state(child)] for child in sorted(path.iterdir()) if child.is_file()]
+    return [path.stat().st_size, path.stat().st_mtime_ns]
+
+
+def _code_files(component: Component) -> list[Path]:
+    """Return this package's modules and shipped weights, and the modules of the metric and its judges."""
+    package = Path(__file__).parent
+    modules = {Path(inspect.getfile(import_class(name))) for name in _class_paths(component)}
+    return sorted({*package.rglob("*.py"), *package.rglob("*.safetensors"), *modules})
+
+
+def _class_paths(value: Any) -> Iterator[str]:
+    """Yield the class paths of a component and of all components in its arguments."""
+    if isinstance(value, Component):
+        yield value.class_path
+        yield from _class_paths(list(value.init_args.values()))
+    elif isinstance(value, dict):
+        yield from _class_paths(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _class_paths(item)

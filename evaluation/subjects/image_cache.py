@@ -1,0 +1,164 @@
+"""Samples the images of a prompt set once and stores them under a key of everything that determines them.
+
+    ROOT/<key>/manifest.json              how the images are made, and for which prompts
+    ROOT/<key>/<prompt id>/0000.png ...   one file per image, by prompt and by number
+
+An interrupted call resumes with the images that are missing. Several processes (with the environment variables of
+torchrun or SLURM) share the prompts and meet in the folder.
+"""
+
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+from tqdm import tqdm
+
+from evaluation.contract import ImageArray, ImageSet, Prompt, PromptSet
+from pocketdit.errors import ConfigError, RunError, UserError
+from pocketdit.files import write_atomically
+
+_POLL_SECONDS = 2.0
+_PATIENCE_SECONDS = 600.0
+_LAST_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"  # of every PNG
+
+
+class ImageSampler(Protocol):
+    """Samples images for prompts."""
+
+    def provenance(self) -> dict[str, Any]:
+        """Return everything that determines the images, serializable as JSON."""
+        ...
+
+    def sample(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
+        """Yield image ``number`` (from 0) of every prompt, in any order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rank:
+    """This process among those that share the prompts."""
+
+    index: int = 0
+    world_size: int = 1
+
+
+def rank_from_environment(environment: Mapping[str, str] = os.environ) -> Rank:
+    """Return the rank set by torchrun or SLURM, or that of a single process."""
+    for index, world_size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+        if index in environment and world_size in environment:
+            return Rank(int(environment[index]), int(environment[world_size]))
+    return Rank()
+
+
+def fingerprint(value: Any) -> str:
+    """Return the SHA-256 of a value's JSON, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def image_folder(root: Path, provenance: Mapping[str, Any], prompts: PromptSet) -> Path:
+    """Return the folder for images with this provenance and these prompts."""
+    return root / fingerprint({"made": provenance, "prompts": asdict(prompts)})[:16]
+
+
+def sample_images(sampler: ImageSampler, prompts: PromptSet, root: Path, rank: Rank | None = None) -> ImageSet:
+    """Sample the images that a prompt set asks for, skipping those that exist.
+
+    Args:
+        sampler: Samples the images.
+        prompts: The prompt set, with its number of images per prompt.
+        root: Folder under which images are stored.
+        rank: This process; None reads the environment. All processes return once all images exist.
+
+    Raises:
+        UserError: Two prompts have the same id, or an id cannot be a file name.
+        RunError: Other processes have added no images for ten minutes.
+    """
+    check_ids(prompts)
+    rank = rank or rank_from_environment()
+    provenance = sampler.provenance()
+    folder = image_folder(root, provenance, prompts)
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = {"made": provenance, "prompts": asdict(prompts)}
+    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1, default=str) + "\n")
+    own_prompts = prompts.prompts[rank.index :: rank.world_size]
+    missing = {
+        number: [prompt for prompt in own_prompts if not is_complete(image_path(folder, prompt, number))]
+        for number in range(prompts.images_each)
+    }
+    total = sum(map(len, missing.values()))
+    with tqdm(total=total, desc=f"sampling {prompts.name}", unit="image", disable=not total) as progress:
+        for number, batch in missing.items():
+            for prompt, image in sampler.sample(batch, number) if batch else ():
+                _save(image, image_path(folder, prompt, number))
+                progress.update()
+    images = {
+        prompt.id: tuple(image_path(folder, prompt, number) for number in range(prompts.images_each))
+        for prompt in prompts.prompts
+    }
+    if rank.world_size > 1:
+        wait_for([path for paths in images.values() for path in paths])
+    return ImageSet(prompts, images, provenance)
+
+
+def _save(image: ImageArray, path: Path) -> None:
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "png")
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, encoded.getvalue())
+
+
+def is_complete(path: Path) -> bool:
+    """Return whether a PNG exists and ends with its last chunk. A truncated file is sampled again."""
+    if not path.is_file() or path.stat().st_size < len(_LAST_CHUNK):
+        return False
+    with path.open("rb") as file:
+        file.seek(-len(_LAST_CHUNK), os.SEEK_END)
+        return file.read() == _LAST_CHUNK
+
+
+def image_path(folder: Path, prompt: Prompt, number: int) -> Path:
+    """Return the path of image ``number`` of a prompt."""
+    return folder / prompt.id / f"{number:04d}.png"
+
+
+def check_ids(prompts: PromptSet) -> None:
+    """Check that a prompt set is not empty and that its ids are unique file names.
+
+    Raises:
+        ConfigError: The prompt set is empty.
+        UserError: An id occurs twice or cannot be a file name.
+    """
+    ids = [prompt.id for prompt in prompts.prompts]
+    if not ids:
+        raise ConfigError(f"prompt set {prompts.name}: no prompts; its count or limit must be at least 1")
+    duplicates = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
+    if duplicates:
+        raise UserError(f"prompt set {prompts.name}: duplicate id {duplicates[0]!r}")
+    for name in ids:
+        if not name or name != Path(name).name or name.startswith("."):
+            raise UserError(f"prompt set {prompts.name}: the id {name!r} is not a plain file name")
+
+
+def wait_for(paths: Sequence[Path], patience: float = _PATIENCE_SECONDS) -> None:
+    """Wait until all files exist.
+
+    Raises:
+        RunError: No file was added for ``patience`` seconds.
+    """
+    remaining, since = len(paths) + 1, time.monotonic()
+    while missing := [path for path in paths if not path.is_file()]:
+        if len(missing) < remaining:
+            remaining, since = len(missing), time.monotonic()
+        if time.monotonic() - since > patience:
+            raise RunError(
+                f"{len(missing)} images of other processes are missing, the first is {missing[0]}; check that all "
+                "processes are running, and run the evaluation again"
+            )
+        time.sleep(_POLL_SECONDS)

@@ -1,0 +1,35 @@
+"""Logs the results of an evaluation to MLflow."""
+
+from pathlib import Path
+
+from evaluation.report import page, results
+from evaluation.settings import Evaluation
+from pocketdit.errors import RunError
+from pocketdit.tracking import journal, target
+from pocketdit.tracking.git import revision
+from pocketdit.tracking.sync import sync
+
+_MAX_PARAM = 500  # characters; MLflow rejects longer values
+
+
+def track(settings: Evaluation, report: results.Report, folder: Path) -> None:
+    """Write a report to the folder's journal and copy it to MLflow. If the server is down, only the copy is missing."""
+    log = journal.Journal(folder / journal.FILE_NAME)
+    run_name = f"{settings.evaluation}: {report.subject}"
+    target.open_target(folder, settings.tracking.uri, settings.tracking.project, run_name)
+    log.log_tag("kind", "evaluation")
+    if (code := revision(Path(__file__).parent)) is not None:
+        log.log_tag("git.commit", code["commit"])
+    for name, provenance in report.made.items():
+        for key, value in provenance.items():
+            log.log_param(f"{name}.{key}", str(value)[:_MAX_PARAM])
+    log.log_metrics(results.summary(report.results), step=0)
+    for pattern in (page.FILE_NAME, "grid-*.png", results.FILE_NAME):
+        for path in sorted(folder.glob(pattern)):
+            log.log_artifact(path.name)
+    log.log_status("FINISHED")
+    log.close()
+    try:
+        sync(folder)
+    except RunError as error:
+        print(f"MLflow: {error}; send the results later with: lightning sync {folder}")

@@ -1,0 +1,37 @@
+"""Comparison of two reports prompt by prompt."""
+
+import pytest
+
+from evaluation.contract import Result, Score
+from evaluation.report.compare import compare
+from evaluation.report.results import Report
+from pocketdit.errors import UserError
+from tests.evaluation.report.example import example_result
+
+
+def test_reports_are_compared_prompt_by_prompt() -> None:
+    first, second = (Report("e", name, (example_result(shift),), {}) for name, shift in (("a", 0.0), ("b", 0.25)))
+    text = compare(first, second)
+    assert "b minus a" in text and "+0.2500" in text and "images differ" not in text
+
+
+def test_differing_settings_are_listed() -> None:
+    reports = [
+        Report("e", "c", (example_result(),), {"p": {"steps": steps, "seed": 0, "weights_sha256": str(steps)}})
+        for steps in (6, 24)
+    ]
+    text = compare(*reports)
+    assert "images differ in steps: 24 against 6" in text
+    assert text.count("images differ") == 1
+
+
+def test_metrics_without_values_by_prompt_are_listed() -> None:
+    distance = Result("fd (x)", {"overall": Score(3.5, 40)}, {}, False)
+    report = Report("e", "a", (example_result(), distance), {})
+    assert "not compared (not in both, or no values by prompt): fd (x)" in compare(report, report)
+
+
+def test_reports_without_a_common_metric_are_an_error() -> None:
+    other = Report("e", "c", (Result("other", {"overall": Score(1, 1)}, {}),), {})
+    with pytest.raises(UserError, match="share no metric"):
+        compare(Report("e", "a", (example_result(),), {}), other)

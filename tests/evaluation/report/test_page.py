@@ -1,0 +1,48 @@
+"""The HTML report and its image grids."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from evaluation.contract import ImageSet, Prompt, PromptSet, Result, Score
+from evaluation.report.grid import render_grid
+from evaluation.report.page import write_html
+from evaluation.report.results import Report
+from tests.evaluation.report.example import example_result
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> ImageSet:
+    """Images whose red channel is their prompt's value."""
+    prompts = PromptSet("p", tuple(Prompt(f"p{i}", f"prompt <{i}>") for i in range(40)))
+    files = {}
+    for name, value in example_result().scores["overall"].by_prompt.items():
+        files[name] = (tmp_path / f"{name}.png",)
+        Image.new("RGB", (96, 64), (round(255 * value), 0, 0)).save(files[name][0])
+    return ImageSet(prompts, files, {"seed": 0})
+
+
+def test_grid_shows_best_median_and_worst(images: ImageSet) -> None:
+    result = example_result()
+    grid = render_grid(result, images)
+    assert grid is not None
+    reds = [[grid.getpixel((60 + 160 * column + 40, 206 * row + 40))[0] for column in range(5)] for row in range(3)]
+    best, median, worst = (sorted(result.scores["overall"].by_prompt.values(), reverse=True)[i] for i in (0, 20, 39))
+    assert reds[0][0] == round(255 * best) and reds[2][4] == round(255 * worst)
+    assert reds[0] == sorted(reds[0], reverse=True) and abs(reds[1][2] - 255 * median) < 20
+
+
+def test_result_without_values_by_prompt_has_no_grid(images: ImageSet) -> None:
+    assert render_grid(Result("fd (x)", {"overall": Score(3.5, 40)}, {}, False), images) is None
+
+
+def test_page_escapes_text_and_shows_scores_grids_and_protocol(images: ImageSet, tmp_path: Path) -> None:
+    distance = Result("fd (<x>)", {"overall": Score(3.5, 40)}, {"note": "</pre><script>"}, False)
+    report = Report("eval", "<run> & co", (example_result(), distance), {"p": {"path": "<b>"}})
+    page = write_html(report, [images, None], tmp_path, 200).read_text()
+    assert "<title>eval: &lt;run&gt; &amp; co</title>" in page
+    assert not any(text in page for text in ("<run>", "<x>", "<script>", "<b>"))
+    assert 'src="grid-0.png"' in page and (tmp_path / "grid-0.png").is_file() and "grid-1.png" not in page
+    assert "<td>3.5000</td><td>-</td><td>40</td>" in page
+    assert "&#34;threshold&#34;: 0.3" in page

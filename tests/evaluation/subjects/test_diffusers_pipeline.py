@@ -1,0 +1,58 @@
+"""A tiny pipeline of diffusers as a subject."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation.contract import Prompt, PromptSet, open_image
+from evaluation.subjects.diffusers_pipeline import DiffusersPipeline
+from pocketdit.errors import UserError
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """A saved Stable Diffusion pipeline with a few thousand random weights."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    vocabulary = {word: i for i, word in enumerate(["<|startoftext|>", "<|endoftext|>", "a</w>", "red</w>", "a", "r"])}
+    text = CLIPTextConfig(
+        vocab_size=len(vocabulary), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+    )  # fmt: skip
+    built = StableDiffusionPipeline(
+        vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16),
+        unet=UNet2DConditionModel(
+            sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16),
+            norm_num_groups=4, cross_attention_dim=16, attention_head_dim=4,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        ),
+        scheduler=DDIMScheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    built.save_pretrained(tmp_path / "tiny-pipeline")
+    return tmp_path / "tiny-pipeline"
+
+
+def test_images_depend_on_the_seed_but_not_on_batches(pipeline: Path, tmp_path: Path) -> None:
+    prompts = PromptSet("p", (Prompt("a", "a red"), Prompt("b", "a")), images_each=2)
+    options: dict[str, Any] = {"steps": 2, "size": (16, 16), "dtype": "float32"}
+    images = DiffusersPipeline(str(pipeline), batch_size=2, **options).images(prompts, tmp_path / "one")
+    again = DiffusersPipeline(str(pipeline), batch_size=1, **options).images(prompts, tmp_path / "two")
+    for name in ("a", "b"):
+        for path, other in zip(images.images[name], again.images[name], strict=True):
+            assert np.abs(open_image(path).astype(int) - open_image(other)).max() <= 1
+    assert (open_image(images.images["a"][0]) != open_image(images.images["a"][1])).any()
+    assert images.provenance["pipeline"] == "StableDiffusionPipeline"
+
+
+def test_missing_pipeline_is_reported(tmp_path: Path) -> None:
+    subject = DiffusersPipeline(str(tmp_path / "nothing"))
+    with pytest.raises(UserError, match="cannot be loaded as a diffusers pipeline"):
+        subject.images(PromptSet("p", (Prompt("a", "x"),)), tmp_path)

@@ -1,0 +1,100 @@
+"""Images are sampled once, stored by everything that determines them, and shared by processes."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluation.contract import ImageArray, Prompt, PromptSet, open_image
+from evaluation.subjects.image_cache import Rank, image_folder, rank_from_environment, sample_images, wait_for
+from pocketdit.errors import RunError, UserError
+
+PROMPTS = PromptSet("three", tuple(Prompt(f"{i:05d}", f"text {i}", {"tag": "x"}) for i in range(3)), images_each=2)
+
+
+class ConstantSampler:
+    """Samples images of one gray value, which encodes prompt and number. Is interrupted after ``limit`` images."""
+
+    def __init__(self, seed: int = 0, limit: int = 100) -> None:
+        self.seed, self.limit, self.count = seed, limit, 0
+
+    def provenance(self) -> dict[str, Any]:
+        return {"subject": "constant", "seed": self.seed}
+
+    def sample(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
+        for prompt in prompts:
+            if self.count == self.limit:
+                raise KeyboardInterrupt
+            self.count += 1
+            yield prompt, np.full((8, 8, 3), 10 * int(prompt.id) + number, np.uint8)
+
+
+def test_interrupted_call_resumes_and_a_second_call_samples_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        sample_images(ConstantSampler(limit=4), PROMPTS, tmp_path)
+    resumed = ConstantSampler()
+    images = sample_images(resumed, PROMPTS, tmp_path)
+    assert resumed.count == 2
+    for prompt in PROMPTS.prompts:
+        values = [int(open_image(path)[0, 0, 0]) for path in images.images[prompt.id]]
+        assert values == [10 * int(prompt.id), 10 * int(prompt.id) + 1]
+    again = ConstantSampler()
+    assert sample_images(again, PROMPTS, tmp_path) == images and again.count == 0
+    manifest = json.loads((image_folder(tmp_path, again.provenance(), PROMPTS) / "manifest.json").read_text())
+    assert manifest["made"] == again.provenance() and len(manifest["prompts"]["prompts"]) == 3
+
+
+def test_everything_that_determines_an_image_changes_the_folder(tmp_path: Path) -> None:
+    other = PromptSet("three", (*PROMPTS.prompts[:2], Prompt("00002", "other text")), images_each=2)
+    samplers, prompt_sets = [ConstantSampler(seed) for seed in (0, 1)], (PROMPTS, other)
+    folders = {image_folder(tmp_path, s.provenance(), prompts) for s in samplers for prompts in prompt_sets}
+    assert len(folders) == 4
+
+
+def test_ranks_share_the_prompts_and_return_all_images(tmp_path: Path) -> None:
+    samplers = [ConstantSampler(), ConstantSampler()]
+    (tmp_path / "x").mkdir()
+    with pytest.raises(RunError, match="images of other processes"):
+        wait_for([tmp_path / "x" / "never.png"], patience=0.0)
+    folder = image_folder(tmp_path, samplers[1].provenance(), PROMPTS)
+    for prompt in PROMPTS.prompts[::2]:  # those of rank 0
+        for number in range(2):
+            path = folder / prompt.id / f"{number:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"from rank 0")  # not opened by this rank
+    images = sample_images(samplers[1], PROMPTS, tmp_path, Rank(1, 2))
+    assert samplers[1].count == 2 and set(images.images) == {"00000", "00001", "00002"}
+    assert rank_from_environment({"RANK": "3", "WORLD_SIZE": "8"}) == Rank(3, 8)
+    assert rank_from_environment({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}) == Rank(1, 2)
+    assert rank_from_environment({}) == Rank(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ((), "no prompts"),
+        (("a", "a"), "duplicate id 'a'"),
+        (("../a",), "is not a plain file name"),
+        ((".a",), "is not a plain file name"),
+    ],
+)
+def test_ids_that_cannot_be_file_names_are_errors(ids: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        sample_images(ConstantSampler(), PromptSet("bad", tuple(Prompt(name, "x") for name in ids)), tmp_path)
+
+
+def test_truncated_image_is_reported_and_sampled_again(tmp_path: Path) -> None:
+    images = sample_images(ConstantSampler(), PROMPTS, tmp_path)
+    path = images.images["00001"][0]
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(UserError, match=r"0000\.png: cannot be decoded"):
+        open_image(path)
+    again = ConstantSampler()
+    sample_images(again, PROMPTS, tmp_path)
+    assert again.count == 1 and open_image(path).shape == (8, 8, 3)
+    path.unlink()
+    with pytest.raises(UserError, match="no such image"):
+        open_image(path)
