@@ -197,7 +197,7 @@ def plot(rows: Sequence[Row], out: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     from tqdm import tqdm
 
-    from pocketdit.encoders.declared import latent_sides, text_lengths
+    from pocketdit.config.declared import latent_sides, text_lengths
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/sweep_blocks.png"), help="PNG of the plot")

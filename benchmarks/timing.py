@@ -176,9 +176,9 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
 
 def print_machine() -> None:
     """Print one line that describes the machine."""
-    here = machine()
-    gpu = f", {here['gpu']}" if here["gpu"] else ""
-    print(f"{here['cpu']}, {here['cores']} cores, {here['threads']} threads, torch {here['torch']}{gpu}", flush=True)
+    info = machine()
+    gpu = f", {info['gpu']}" if info["gpu"] else ""
+    print(f"{info['cpu']}, {info['cores']} cores, {info['threads']} threads, torch {info['torch']}{gpu}", flush=True)
 
 
 def verdict(met: bool) -> str:

@@ -46,7 +46,7 @@ class ForwardFlops:
         from torch.utils.flop_counter import FlopCounterMode
 
         from pocketdit.backbones.dit import ElasticDiT
-        from pocketdit.encoders.declared import text_lengths
+        from pocketdit.config.declared import text_lengths
         from pocketdit.training.cost import network_inputs
 
         spec = _standalone(experiment.backbone, self.width)
@@ -75,7 +75,7 @@ class PredictedLatency:
     size: tuple[int, int] | None = None
 
     def __call__(self, experiment: Experiment) -> float:
-        from pocketdit.encoders.declared import text_lengths
+        from pocketdit.config.declared import text_lengths
         from pocketdit.latency.devices import find_device
         from pocketdit.latency.predict import predict
 
@@ -91,7 +91,7 @@ def _standalone(spec: DiTSpec, width: float) -> DiTSpec:
 
 
 def _latent_sides(experiment: Experiment, size: tuple[int, int] | None) -> tuple[int, int]:
-    from pocketdit.encoders.declared import latent_sides
+    from pocketdit.config.declared import latent_sides
 
     return latent_sides(experiment.autoencoder, size or experiment.sampling.size)
 

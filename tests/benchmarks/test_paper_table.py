@@ -57,7 +57,7 @@ def test_the_papers_choice_is_one_of_the_rows() -> None:
 
 
 def test_the_papers_network_has_4096_tokens_and_one_text_encoder() -> None:
-    from pocketdit.encoders.declared import latent_sides, text_lengths
+    from pocketdit.config.declared import latent_sides, text_lengths
 
     experiment = load_experiment()
     assert latent_sides(experiment.autoencoder, (1024, 1024)) == (128, 128)

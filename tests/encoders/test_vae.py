@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pocketdit.config.component import Component
+from pocketdit.config.declared import latent_factor
 from pocketdit.encoders.contract import Autoencoder
-from pocketdit.encoders.declared import latent_factor
 from pocketdit.encoders.vae import AutoencoderKind, DiffusersAutoencoder
 from pocketdit.errors import UserError
 

@@ -3,7 +3,7 @@
 Shape letters: B batch, H x W image sides in pixels, C latent channels, h x w latent sides, L text tokens.
 
 Every implementation is a ``FrozenModule`` and a class that the configuration names. What must be known before weights
-are loaded is declared by the class: see ``declared.py``.
+are loaded is declared by the class: see ``config/declared.py``.
 """
 
 from collections.abc import Sequence

@@ -85,7 +85,7 @@ def _cost_from_bundle(bundle: Bundle, device: Device) -> Cost:
 
 def _cost_from_description(experiment: "Experiment", width: float, size: tuple[int, int], device: Device) -> Cost:
     """The prediction for an export with default settings."""
-    from pocketdit.encoders.declared import text_lengths
+    from pocketdit.config.declared import text_lengths
     from pocketdit.export.common.subject import require_latent_size
     from pocketdit.export.coreml.settings import CoreMLExport
     from pocketdit.latency.traced_census import trace_census

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pocketdit.backbones.attention import Grid
-from pocketdit.backbones.spec import AdaptiveSparseAttention, FullAttention
+from pocketdit.backbones.spec import AdaptiveSparseAttention, AttentionSpec, FullAttention
 from pocketdit.mobile.layers import ChannelNorm, head_norm, pointwise, rotate
 from pocketdit.mobile.split_einsum import (
     attention,
@@ -171,7 +171,7 @@ class MobileFeedForward(nn.Module):
 def build_self_attention(
     width: int,
     head_dim: int,
-    spec: FullAttention | AdaptiveSparseAttention,
+    spec: AttentionSpec,
     grid: Grid,
     blockwise: Blockwise,
     query_chunk: int,

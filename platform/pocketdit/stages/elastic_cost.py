@@ -4,8 +4,8 @@ import torch
 
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.config.component import build
+from pocketdit.config.declared import latent_sides, text_lengths
 from pocketdit.config.experiment import Experiment
-from pocketdit.encoders.declared import latent_sides, text_lengths
 from pocketdit.losses.flow_matching import flow_matching_loss
 from pocketdit.training.cost import (
     NetworkCost,

@@ -10,9 +10,9 @@ from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import standalone_network
+from pocketdit.config.declared import latent_factor, latent_sides, text_lengths
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
-from pocketdit.encoders.declared import latent_factor, latent_sides, text_lengths
 from pocketdit.errors import ConfigError
 from pocketdit.export.common.settings import BaseExport
 from pocketdit.files import sha256_of

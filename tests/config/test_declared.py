@@ -3,7 +3,7 @@
 import pytest
 
 from pocketdit.config.component import Component
-from pocketdit.encoders.declared import latent_factor, latent_sides, text_lengths
+from pocketdit.config.declared import latent_factor, latent_sides, text_lengths
 from pocketdit.errors import ConfigError
 
 DCT = Component("pocketdit.encoders.dct.DCTAutoencoder")
@@ -26,7 +26,7 @@ def test_class_without_a_factor_is_not_an_autoencoder(component: Component) -> N
 
 
 def test_class_that_cannot_be_imported_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"pocketdit\.encoders\.dct\.Missing: cannot be imported"):
+    with pytest.raises(ConfigError, match=r"pocketdit\.encoders\.dct has no class 'Missing'"):
         latent_factor(Component("pocketdit.encoders.dct.Missing"))
 
 
