@@ -18,7 +18,7 @@ from pocketdit.diffusion.path import draw_times, interpolate, velocity
 from pocketdit.encoders.conditioning import text_dropout
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.losses.flow_matching import flow_matching_loss, self_distillation_loss
-from pocketdit.losses.validation import fixed_noise, level_times
+from pocketdit.losses.validation import fixed_noise, level_times, sample_ids
 from pocketdit.seeding import choose, generator
 from pocketdit.stages.contract import Preview, Stage, StageInputs
 from pocketdit.stages.elastic_cost import elastic_cost
@@ -214,17 +214,6 @@ class ElasticPretrain(LightningModule, Stage):
                 self.log(f"validation/level_{t:g}/width_{width:g}", loss, batch_size=len(data), sync_dist=True)
         for width, total in totals.items():
             self.log(f"validation/loss/width_{width:g}", total, batch_size=len(data), sync_dist=True)
-
-
-def sample_ids(batch: Mapping[str, Any], batch_idx: int) -> Tensor:
-    """Return the numbers (B,) that identify the samples of a validation batch.
-
-    They are the batch's ``"ids"`` or, if it has none, the samples' positions in a data set read in a fixed order.
-    """
-    if "ids" in batch:
-        return batch["ids"]
-    count = len(batch["captions"])
-    return torch.arange(batch_idx * count, (batch_idx + 1) * count)
 
 
 def require_full_width(experiment: BaseExperiment) -> None:
