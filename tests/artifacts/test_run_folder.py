@@ -1,4 +1,4 @@
-"""How a run is named, found and held."""
+"""Names of runs, how they are found, and the lock of a run folder."""
 
 import subprocess
 import sys
@@ -11,19 +11,24 @@ from pocketdit.commands.main import main
 from pocketdit.errors import ConfigError, RunError
 
 PRETRAIN = Path(__file__).parents[2] / "experiments" / "elastic_pretrain.yaml"
-HOLD = (
-    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
-)
+HOLD = """
+import sys
+from pathlib import Path
+from pocketdit.artifacts.run_folder import RunFolder, lock
+with lock(RunFolder(Path(sys.argv[1]))):
+    print("held", flush=True)
+    input()
+"""
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", ".hidden", "latest"])
-def test_a_name_that_is_no_folders_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_that_cannot_be_a_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="plain name"):
         create(tmp_path / "runs", "e", name, "")
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_named_without_its_experiment_is_named_with_it(tmp_path: Path) -> None:
+def test_a_run_named_without_its_experiment_is_suggested_with_it(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
         create(tmp_path, "e", name, "")
     with pytest.raises(RunError, match="did you mean e/a"):
@@ -33,17 +38,15 @@ def test_a_run_named_without_its_experiment_is_named_with_it(tmp_path: Path) -> 
     assert "latest" not in str(unknown.value)
 
 
-def test_one_process_at_a_time_trains_in_a_folder(
-    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    """Another process holds it: one line, nothing touched. It is killed: the same command goes on."""
+def test_only_one_process_trains_in_a_folder(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """While another process holds the lock, nothing is touched; once it is killed, the same command resumes."""
     words = ["run", str(PRETRAIN), *tiny]
     assert main([*words, "training.max_steps=1", "--name", "x"]) == 0
     folder = RunFolder(tmp_path / "runs" / "elastic_pretrain" / "x")
     weights = folder.weights.read_bytes()
     folder.finished.unlink()
     folder.checkpoint.unlink()
-    command = [sys.executable, "-c", HOLD, str(folder.path / "lock")]
+    command = [sys.executable, "-c", HOLD, str(folder.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
         capsys.readouterr()
@@ -52,6 +55,6 @@ def test_one_process_at_a_time_trains_in_a_folder(
         assert folder.weights.read_bytes() == weights and not folder.finished.exists()
         other.kill()
     assert main([*words, "training.max_steps=1", "--resume", "elastic_pretrain/x"]) == 0
-    assert "no checkpoint yet: it begins at step 0" in capsys.readouterr().out
+    assert "no checkpoint yet; it starts at step 0" in capsys.readouterr().out
     with lock(folder):
         pass

@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be read."""
+"""Unreadable checkpoints."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from pocketdit.errors import RunError
 from pocketdit.running.checkpointing import AtomicCheckpointIO
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
-def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_a_damaged_checkpoint_is_reported_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "last.ckpt").write_bytes(content)
-    with pytest.raises(RunError, match="no checkpoint that can be read"):
+    with pytest.raises(RunError, match="cannot be read as a checkpoint"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")

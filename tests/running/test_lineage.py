@@ -1,4 +1,4 @@
-"""Which runs a run builds on: named once, by full name."""
+"""The parents of a run are recorded by their full names."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def pinned(runs: Path, recorded: dict[str, str], *words: str) -> dict[str, str]:
     return lineage.pin(loaded, recorded).config.parents
 
 
-def test_an_experiment_means_its_latest_run_until_it_is_recorded(tmp_path: Path) -> None:
+def test_an_experiment_is_its_latest_run_until_a_run_is_recorded(tmp_path: Path) -> None:
     make(tmp_path, "teacher", "t")
     make(tmp_path, "elastic_pretrain", "one")
     make(tmp_path, "elastic_pretrain", "two")
@@ -36,7 +36,7 @@ def test_an_experiment_means_its_latest_run_until_it_is_recorded(tmp_path: Path)
     assert asked["start"] == "elastic_pretrain/two"
 
 
-def test_interpolations_follow(tmp_path: Path) -> None:
+def test_interpolations_use_the_full_name(tmp_path: Path) -> None:
     make(tmp_path, "teacher", "t")
     make(tmp_path, "elastic_pretrain", "one")
     loaded = lineage.pin(load(FILE, [f"runs={tmp_path}"], Experiment), {})
@@ -44,7 +44,7 @@ def test_interpolations_follow(tmp_path: Path) -> None:
     assert "teacher/t" in loaded.to_yaml()
 
 
-def test_a_run_elsewhere_is_kept_by_its_path(tmp_path: Path) -> None:
+def test_a_run_in_another_folder_is_recorded_by_its_path(tmp_path: Path) -> None:
     make(tmp_path / "runs", "teacher", "t")
     far = make(tmp_path / "other", "elastic_pretrain", "one")
     assert pinned(tmp_path / "runs", {}, f"parents.start={far}")["start"] == str(far.resolve())
@@ -52,11 +52,11 @@ def test_a_run_elsewhere_is_kept_by_its_path(tmp_path: Path) -> None:
 
 def test_a_missing_parent_is_an_error(tmp_path: Path) -> None:
     make(tmp_path, "teacher", "t")
-    with pytest.raises(RunError, match="no run elastic_pretrain"):
+    with pytest.raises(RunError, match="no run named elastic_pretrain"):
         pinned(tmp_path, {})
 
 
-def test_a_parent_that_changed_is_refused(tmp_path: Path) -> None:
+def test_a_parent_whose_weights_changed_is_refused(tmp_path: Path) -> None:
     make(tmp_path, "teacher", "t")
     start = make(tmp_path, "elastic_pretrain", "one")
     config = lineage.pin(load(FILE, [f"runs={tmp_path}"], Experiment), {}).config
@@ -64,11 +64,11 @@ def test_a_parent_that_changed_is_refused(tmp_path: Path) -> None:
     assert lineage.verify(folder, config) == lineage.verify(folder, config)
     assert lineage.unfinished(config) == ["elastic_pretrain/one", "teacher/t"]
     (start / "weights.safetensors").write_bytes(b"others")
-    with pytest.raises(RunError, match=r"parents\.start: elastic_pretrain/one has other weights"):
+    with pytest.raises(RunError, match=r"parents\.start: the weights of elastic_pretrain/one have changed"):
         lineage.verify(folder, config)
 
 
-def test_tags_tell_the_weights(tmp_path: Path) -> None:
+def test_tags_include_hashes_of_the_weights(tmp_path: Path) -> None:
     make(tmp_path, "teacher", "t")
     make(tmp_path, "elastic_pretrain", "one")
     loaded = lineage.pin(load(FILE, [f"runs={tmp_path}"], Experiment), {})

@@ -1,4 +1,4 @@
-"""A killed run goes on as if it had never stopped: the same losses bit for bit, every sample once."""
+"""A killed run resumes as if it had never stopped: the same losses bit for bit, and every sample once."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def train_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def kill_after(
     process: subprocess.Popen, run: Path, steps: int, loss: str = "train/loss/width_1", timeout: float = 150
 ) -> int:
-    """SIGKILL the whole process group once ``steps`` losses are on disk. Returns how many there were."""
+    """Kill the process group once ``steps`` losses are on disk, and return how many there were."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         journal = run / "metrics.jsonl"
@@ -41,19 +41,19 @@ def kill_after(
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 return seen
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.poll() is None, "the run ended before it was killed"
         time.sleep(0.01)
-    raise AssertionError("the run did not get so far in time")
+    raise AssertionError(f"the run did not log {steps} losses in {timeout} seconds")
 
 
 @pytest.mark.parametrize("processes", [1, 2], ids=["one process", "two processes (DDP, gloo)"])
 def test_killed_run_resumes_bit_for_bit(tiny: list[str], tmp_path: Path, processes: int) -> None:
-    """64 samples: 16 steps of 4 an epoch (8 with two processes), so that 20 steps cross an epoch's end."""
+    """64 samples are 16 steps of 4 per epoch (8 with two processes), so 20 steps cross the end of an epoch."""
     arguments = [*tiny, "data.init_args.workers=2", "training.max_steps=20", "training.checkpoint_every=3",
                  f"training.devices={processes}", "training.accelerator=cpu"]  # fmt: skip
     runs = tmp_path / "runs"
-    whole = start([*arguments, "--name", "whole"], tmp_path / "whole.log")
-    assert whole.wait(timeout=200) == 0, (tmp_path / "whole.log").read_text()
+    uninterrupted = start([*arguments, "--name", "uninterrupted"], tmp_path / "uninterrupted.log")
+    assert uninterrupted.wait(timeout=200) == 0, (tmp_path / "uninterrupted.log").read_text()
 
     killed = start([*arguments, "--name", "killed"], tmp_path / "killed.log")
     at = kill_after(killed, runs / "elastic_pretrain" / "killed", steps=random.randint(4, 16))
@@ -62,14 +62,14 @@ def test_killed_run_resumes_bit_for_bit(tiny: list[str], tmp_path: Path, process
     again = start([*arguments, "--resume", "elastic_pretrain/killed"], tmp_path / "again.log")
     assert again.wait(timeout=200) == 0, (tmp_path / "again.log").read_text()
 
-    expected = find(runs, "elastic_pretrain/whole")
+    expected = find(runs, "elastic_pretrain/uninterrupted")
     assert train_losses(folder.path) == train_losses(expected.path)
     assert len(train_losses(folder.path)["train/loss/width_1"]) == 20
     assert folder.weights.read_bytes() == expected.weights.read_bytes()
     assert "Traceback" not in (tmp_path / "again.log").read_text()
 
 
-def test_changed_batch_size_is_refused_unless_meant(tiny: list[str], tmp_path: Path) -> None:
+def test_a_changed_batch_size_is_refused(tiny: list[str], tmp_path: Path) -> None:
     from pocketdit.commands.main import main
 
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=2"]) == 0
@@ -81,18 +81,18 @@ def test_changed_batch_size_is_refused_unless_meant(tiny: list[str], tmp_path: P
     assert [step for step, _ in train_losses(folder.path)["train/loss/width_1"]] == [0, 1, 2, 3]
 
 
-def test_a_finished_run_is_left_alone(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_finished_run_is_not_touched(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     from pocketdit.commands.main import main
 
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=2", "--resume"]) == 0
     before = find(tmp_path / "runs", "elastic_pretrain").checkpoint.stat().st_mtime_ns
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=2", "--resume"]) == 0
     assert find(tmp_path / "runs", "elastic_pretrain").checkpoint.stat().st_mtime_ns == before
-    assert "finished already" in capsys.readouterr().out
+    assert "has already finished" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_says_how_to_go_on(tiny: list[str], tmp_path: Path, sign: signal.Signals) -> None:
+def test_an_interrupted_run_says_how_to_resume(tiny: list[str], tmp_path: Path, sign: signal.Signals) -> None:
     process = start([*tiny, "training.max_steps=100000", "--name", "stopped"], tmp_path / "log")
     journal = tmp_path / "runs" / "elastic_pretrain" / "stopped" / "metrics.jsonl"
     deadline = time.monotonic() + 120
@@ -104,14 +104,16 @@ def test_a_stopped_run_says_how_to_go_on(tiny: list[str], tmp_path: Path, sign: 
     assert "--resume elastic_pretrain/stopped" in text and "Traceback" not in text
 
 
-def test_a_damaged_checkpoint_is_one_line(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_damaged_checkpoint_is_reported_in_one_line(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     from pocketdit.commands.main import main
 
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=2"]) == 0
     checkpoint = find(tmp_path / "runs", "elastic_pretrain").checkpoint
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=4", "--resume"]) == 1
-    assert "no checkpoint that can be read" in capsys.readouterr().err
+    assert "cannot be read as a checkpoint" in capsys.readouterr().err
 
 
 def test_another_network_or_optimizer_is_refused(tiny: list[str], tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_another_network_or_optimizer_is_refused(tiny: list[str], tmp_path: Path
     assert find(tmp_path / "runs", "elastic_pretrain").config.read_bytes() == before
 
 
-def test_nothing_is_left_of_a_run_that_could_not_begin(tiny: list[str], tmp_path: Path) -> None:
+def test_a_run_that_cannot_start_leaves_no_folder(tiny: list[str], tmp_path: Path) -> None:
     from pocketdit.commands.main import main
 
     assert main(["run", str(PRETRAIN), *tiny, "backbone.latent_channels=8"]) == 2
@@ -133,18 +135,18 @@ def test_nothing_is_left_of_a_run_that_could_not_begin(tiny: list[str], tmp_path
     assert not (tmp_path / "runs").exists()
 
 
-def test_interrupted_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+def test_an_interrupted_write_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     from pocketdit.files import write_atomically
 
     target = tmp_path / "last.ckpt"
     write_atomically(target, b"good")
 
-    def breaks(path: Path) -> None:
+    def fail_halfway(path: Path) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        write_atomically(target, breaks)
+        write_atomically(target, fail_halfway)
     assert target.read_bytes() == b"good" and list(tmp_path.iterdir()) == [target]
 
 

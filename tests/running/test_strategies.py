@@ -1,4 +1,4 @@
-"""Two processes on the CPU: FSDP2 takes the same steps as DDP, with validation and samples between them."""
+"""On two CPU processes, FSDP2 takes the same steps as DDP, with validation and previews in between."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def train(tiny: list[str], tmp_path: Path, name: str, *more: str) -> dict[str, l
     return read_metrics(find(tmp_path / "runs", f"elastic_pretrain/{name}").metrics)
 
 
-def test_fsdp2_equals_ddp_and_goes_on_from_its_checkpoint(tiny: list[str], tmp_path: Path) -> None:
+def test_fsdp2_equals_ddp_and_resumes_from_its_checkpoint(tiny: list[str], tmp_path: Path) -> None:
     ddp = train(tiny, tmp_path, "ddp", "training.devices=2", "training.strategy=ddp")
     sharded = train(tiny, tmp_path, "fsdp2", "training.devices=2", "training.strategy=fsdp2", "training.max_steps=4")
     for name in ("train/loss/width_1", "train/gradient_norm", "train/gradient_scale"):
@@ -34,16 +34,16 @@ def test_fsdp2_equals_ddp_and_goes_on_from_its_checkpoint(tiny: list[str], tmp_p
     )
 
 
-def test_filled_state_is_what_the_first_step_would_find() -> None:
+def test_initialized_state_equals_that_of_the_first_step() -> None:
     import torch
 
-    from pocketdit.training.sharding import fill_state
+    from pocketdit.training.sharding import init_state
 
-    def trained(fill: bool) -> torch.Tensor:
+    def trained(initialize: bool) -> torch.Tensor:
         weight = torch.nn.Parameter(torch.ones(3))
         optimizer = torch.optim.AdamW([weight], lr=0.1, betas=(0.5, 0.9), weight_decay=0.1)
-        if fill:
-            fill_state(optimizer)
+        if initialize:
+            init_state(optimizer)
             assert torch.equal(weight, torch.ones(3)) and weight.grad is None and optimizer.state[weight]["step"] == 0
         for _ in range(2):
             weight.grad = torch.tensor([1.0, -2.0, 0.5])

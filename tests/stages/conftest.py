@@ -1,4 +1,4 @@
-"""A tiny teacher, its few-step LoRA and a tiny pre-trained student, trained once for all distillation tests."""
+"""A tiny teacher, its few-step LoRA and a tiny pre-trained student, trained once for all tests of distillation."""
 
 from pathlib import Path
 
@@ -28,20 +28,20 @@ STUDENT = ["backbone.width=64", "backbone.widths=[0.5, 1.0]", "backbone.text_wid
 LORA = ["stage.init_args.rank=4", "stage.init_args.alpha=8"]
 
 
-def place(scenes: Path, folder: Path) -> list[str]:
-    """Where a run finds its data and leaves what it makes."""
+def locations(scenes: Path, folder: Path) -> list[str]:
+    """Return overrides for the data, the runs and the tracking database."""
     return [f"data.init_args.path={scenes}", f"runs={folder / 'runs'}", f"tracking.uri=sqlite:///{folder / 'm.db'}"]
 
 
-def train(name: str, *words: str) -> None:
-    assert main(["run", str(ROOT / "experiments" / f"{name}.yaml"), *words]) == 0
+def train(name: str, *overrides: str) -> None:
+    assert main(["run", str(ROOT / "experiments" / f"{name}.yaml"), *overrides]) == 0
 
 
 @pytest.fixture(scope="session")
 def family(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose ``runs`` hold teacher/t, teacher_few_step/f and elastic_pretrain/p."""
+    """Return a folder whose ``runs`` contains teacher/t, teacher_few_step/f and elastic_pretrain/p."""
     folder = tmp_path_factory.mktemp("family")
-    where = place(scenes, folder)
+    where = locations(scenes, folder)
     train("teacher", *where, *COMMON, *TEACHER, "--name", "t")
     train("teacher_few_step", *where, *COMMON, *TEACHER, *LORA, "--name", "f")
     train("elastic_pretrain", *where, *COMMON, *STUDENT, "--name", "p")
@@ -50,11 +50,11 @@ def family(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def knowledge(scenes: Path, family: Path) -> list[str]:
-    """Overrides of ``knowledge_distill.yaml`` for a run of seconds."""
-    return [*place(scenes, family), *COMMON, *STUDENT]
+    """Return overrides that make ``knowledge_distill.yaml`` a run of a few seconds."""
+    return [*locations(scenes, family), *COMMON, *STUDENT]
 
 
 @pytest.fixture
 def few_steps(scenes: Path, family: Path) -> list[str]:
-    """The same of ``step_distill.yaml``, which begins with the pre-trained student here."""
-    return [*place(scenes, family), *COMMON, *STUDENT, *LORA, "parents.start=elastic_pretrain"]
+    """Return the same for ``step_distill.yaml``, which starts from the pre-trained student here."""
+    return [*locations(scenes, family), *COMMON, *STUDENT, *LORA, "parents.start=elastic_pretrain"]

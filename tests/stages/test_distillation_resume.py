@@ -1,4 +1,4 @@
-"""Killed distillation goes on as if it had never stopped, and FSDP2 takes DDP's steps in it."""
+"""A killed distillation resumes as if it had never stopped, and FSDP2 takes the same steps as DDP."""
 
 import random
 import subprocess
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests.running.test_resume import kill_after, start, train_losses
 
 from pocketdit.artifacts.run_folder import find
 from pocketdit.tracking.journal import read_metrics
 from tests.conftest import ROOT
+from tests.running.test_resume import kill_after, start, train_losses
 
 LOSS = {"knowledge_distill": "train/loss/width_1", "step_distill": "train/loss/critic"}
 
 
 @pytest.fixture(params=list(LOSS))
 def distillation(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
-    """A stage and the overrides that make its YAML a run of seconds."""
+    """Return a stage and the overrides that make its YAML a run of a few seconds."""
     fixture = {"knowledge_distill": "knowledge", "step_distill": "few_steps"}[request.param]
     return request.param, request.getfixturevalue(fixture)
 
@@ -26,12 +26,12 @@ def distillation(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
 def test_killed_distillation_resumes_bit_for_bit(
     distillation: tuple[str, list[str]], family: Path, tmp_path: Path
 ) -> None:
-    """24 steps with a checkpoint every fourth: the kill falls within a student's five iterations."""
-    name, words = distillation
+    """With checkpoints every four of 24 steps, the kill falls within a student's five iterations."""
+    name, overrides = distillation
     file, runs = ROOT / "experiments" / f"{name}.yaml", family / "runs"
-    arguments = [*words, "data.init_args.workers=1", "training.max_steps=24", "training.checkpoint_every=4"]
-    whole = start([*arguments, "--name", "whole"], tmp_path / "whole.log", file)
-    assert whole.wait(timeout=200) == 0, (tmp_path / "whole.log").read_text()
+    arguments = [*overrides, "data.init_args.workers=1", "training.max_steps=24", "training.checkpoint_every=4"]
+    uninterrupted = start([*arguments, "--name", "uninterrupted"], tmp_path / "uninterrupted.log", file)
+    assert uninterrupted.wait(timeout=200) == 0, (tmp_path / "uninterrupted.log").read_text()
 
     killed = start([*arguments, "--name", "killed"], tmp_path / "killed.log", file)
     kill_after(killed, runs / name / "killed", random.randint(5, 18), LOSS[name])
@@ -40,16 +40,16 @@ def test_killed_distillation_resumes_bit_for_bit(
     again = start([*arguments, "--resume", f"{name}/killed"], tmp_path / "again.log", file)
     assert again.wait(timeout=200) == 0, (tmp_path / "again.log").read_text()
 
-    expected = find(runs, f"{name}/whole")
+    expected = find(runs, f"{name}/uninterrupted")
     assert train_losses(folder.path) == train_losses(expected.path)
     assert len(train_losses(folder.path)[LOSS[name]]) >= 24
     assert folder.weights.read_bytes() == expected.weights.read_bytes()
     assert "Traceback" not in (tmp_path / "again.log").read_text()
 
 
-def distil(name: str, words: list[str], run: str, strategy: str, *more: str) -> None:
-    """Two CPU processes."""
-    command = [sys.executable, "-m", "pocketdit", "run", str(ROOT / "experiments" / f"{name}.yaml"), *words,
+def distil(name: str, overrides: list[str], run: str, strategy: str, *more: str) -> None:
+    """Run a stage on two CPU processes."""
+    command = [sys.executable, "-m", "pocketdit", "run", str(ROOT / "experiments" / f"{name}.yaml"), *overrides,
                "training.accelerator=cpu", "training.devices=2", f"training.strategy={strategy}",
                "optimizer.class_path=torch.optim.AdamW", "optimizer.init_args={lr: 1e-3, betas: [0.0, 0.99]}",
                *(more if "--resume" in more else (*more, "--name", run))]  # fmt: skip
@@ -57,27 +57,27 @@ def distil(name: str, words: list[str], run: str, strategy: str, *more: str) -> 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# Of the two the second has more networks to shard: it runs always, the first with the slow ones.
+# Step distillation shards more networks, so it runs in every suite; knowledge distillation is a slow test.
 @pytest.mark.parametrize(
     "distillation", [pytest.param("knowledge_distill", marks=pytest.mark.slow), "step_distill"], indirect=True
 )
 def test_fsdp2_equals_ddp_with_student_critic_and_teacher_sharded(
     distillation: tuple[str, list[str]], family: Path
 ) -> None:
-    name, words = distillation
-    words = [*words, "training.sample_every=6"]
-    distil(name, words, "ddp", "ddp", "training.max_steps=12")
-    distil(name, words, "fsdp2", "fsdp2", "training.max_steps=6")
-    distil(name, words, "fsdp2", "fsdp2", "training.max_steps=12", "--resume", f"{name}/fsdp2")
+    name, overrides = distillation
+    overrides = [*overrides, "training.sample_every=6"]
+    distil(name, overrides, "ddp", "ddp", "training.max_steps=12")
+    distil(name, overrides, "fsdp2", "fsdp2", "training.max_steps=6")
+    distil(name, overrides, "fsdp2", "fsdp2", "training.max_steps=12", "--resume", f"{name}/fsdp2")
     runs = family / "runs"
     ddp, fsdp2 = (read_metrics(find(runs, f"{name}/{run}").metrics) for run in ("ddp", "fsdp2"))
     assert set(ddp) == set(fsdp2)
-    one, other = (load_file(find(runs, f"{name}/{run}").weights) for run in ("ddp", "fsdp2"))
-    assert set(one) == set(other)
-    # As a whole: a weight whose gradient is rounding alone (a key's bias, say) moves by Adam's full step either way.
-    apart = sum((other[key] - value).square().sum() for key, value in one.items()).sqrt()
-    size = sum(value.square().sum() for value in one.values()).sqrt()
-    assert apart < 1e-3 * size
+    first, second = (load_file(find(runs, f"{name}/{run}").weights) for run in ("ddp", "fsdp2"))
+    assert set(first) == set(second)
+    # Compared as one vector: where the gradient is only rounding error (a key's bias), Adam still takes a full step.
+    distance = sum((second[key] - value).square().sum() for key, value in first.items()).sqrt()
+    size = sum(value.square().sum() for value in first.values()).sqrt()
+    assert distance < 1e-3 * size
     for key in ddp:
         if key.startswith("train/"):
             assert [v for _, v in fsdp2[key]] == pytest.approx([v for _, v in ddp[key]], rel=2e-3, abs=1e-5), key

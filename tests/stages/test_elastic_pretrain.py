@@ -1,4 +1,4 @@
-"""The stage by itself: losses, gradients, the average, the NaN policy."""
+"""Elastic pre-training: losses, gradients, EMA weights, and what happens when a loss is not finite."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def run(tiny: list[str], tmp_path: Path, *more: str) -> RunFolder:
     return find(tmp_path / "runs", "elastic_pretrain")
 
 
-def test_a_run_leaves_what_it_promises(tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_a_run_leaves_all_its_files(tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     folder = run(tiny, tmp_path, "training.validate_every=6", "training.max_steps=6")
     for path in (folder.config, folder.checkpoint, folder.weights, folder.metrics, folder.finished):
         assert path.is_file(), path
@@ -39,15 +39,15 @@ def test_a_run_leaves_what_it_promises(tiny: list[str], tmp_path: Path, capfd: p
     assert network.spec.widths == (0.5, 1.0) and not any(p.requires_grad for p in network.parameters())
 
 
-def test_same_seed_same_losses_other_seed_other_losses(tiny: list[str], tmp_path: Path) -> None:
+def test_the_seed_decides_the_losses(tiny: list[str], tmp_path: Path) -> None:
     first, second = run(tiny, tmp_path, "--name", "a"), run(tiny, tmp_path, "--name", "b")
     third = run(tiny, tmp_path, "--name", "c", "seed=1")
     assert losses(first.path) == losses(second.path)
     assert losses(first.path)["train/loss/width_1"] != losses(third.path)["train/loss/width_1"]
 
 
-def test_accumulation_equals_one_large_batch_in_the_gradient(tiny: list[str], tmp_path: Path) -> None:
-    """Two half batches give the mean of their gradients: with plain summing, that of the whole batch."""
+def test_accumulated_gradients_equal_those_of_one_large_batch(tiny: list[str], tmp_path: Path) -> None:
+    """The mean gradient of two half batches is that of the full batch, if gradients of the widths are summed."""
     experiment: Experiment = load(PRETRAIN, [*tiny, "stage.init_args.gradient_scaling=sum"], Experiment).config
     stage = build_stage(experiment, build_encoders(experiment))
     stage.manual_backward = lambda loss: loss.backward()
@@ -67,29 +67,29 @@ def test_accumulation_equals_one_large_batch_in_the_gradient(tiny: list[str], tm
             stage.add_gradients(NoisyBatch(x[part], time[part], tokens, target[part]), number=0)
         return [p.grad for p in parameters]
 
-    whole = gradient([slice(0, 4)])
+    full = gradient([slice(0, 4)])
     halves = gradient([slice(0, 2), slice(2, 4)])
-    for a, b in zip(whole, halves, strict=True):
+    for a, b in zip(full, halves, strict=True):
         assert (a is None) == (b is None)
         if a is not None and b is not None:
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("scaling", ["adaptive", "sum"])
-def test_training_learns_on_both_widths(tiny: list[str], tmp_path: Path, scaling: str) -> None:
+def test_training_lowers_the_loss_of_both_widths(tiny: list[str], tmp_path: Path, scaling: str) -> None:
     folder = run(tiny, tmp_path, "training.max_steps=80", f"stage.init_args.gradient_scaling={scaling}",
                  "data.init_args.batch_size=8", "training.checkpoint_every=80")  # fmt: skip
     for name in ("train/loss/width_1", "train/loss/width_0.5"):
         values = torch.tensor([value for _, value in losses(folder.path)[name]])
-        # An untrained network already gives the best linear guess; what it learns comes on top of that.
+        # An untrained network already makes the best linear guess, so the loss falls from there.
         assert values[-20:].mean() < 0.85 * values[:5].mean()
     assert ("train/gradient_scale" in losses(folder.path)) == (scaling == "adaptive")
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(
     tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    """A learning rate of 1e30 makes the second update infinite: the run stops, the last good state stays."""
+    """A learning rate of 1e30 makes the second loss infinite; the last good checkpoint is kept."""
     status = main(["run", str(PRETRAIN), *tiny, "optimizer.init_args.adamw_lr=1e30", "training.warmup_steps=0",
                    "training.checkpoint_every=1"])  # fmt: skip
     assert status == 1
@@ -103,15 +103,15 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(
     assert not folder.finished.exists()
 
 
-def test_encoders_stay_out_of_the_checkpoint(tiny: list[str], tmp_path: Path) -> None:
+def test_the_checkpoint_does_not_contain_the_encoders(tiny: list[str], tmp_path: Path) -> None:
     folder = run(tiny, tmp_path, "training.max_steps=1")
     names = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
     assert {name.split(".")[0] for name in names} == {"backbone", "ema"}
 
 
-def test_average_follows_and_differs_from_the_backbone(tiny: list[str], tmp_path: Path) -> None:
+def test_ema_weights_follow_the_backbone(tiny: list[str], tmp_path: Path) -> None:
     folder = run(tiny, tmp_path)
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
-    live, averaged = state["backbone.embed.weight"], state["ema.embed.weight"]
-    assert not torch.equal(live, averaged) and (live - averaged).abs().max() < 0.1
-    torch.testing.assert_close(load_network(folder).embed.weight, averaged)
+    weight, ema = state["backbone.embed.weight"], state["ema.embed.weight"]
+    assert not torch.equal(weight, ema) and (weight - ema).abs().max() < 0.1
+    torch.testing.assert_close(load_network(folder).embed.weight, ema)

@@ -1,4 +1,4 @@
-"""Knowledge distillation by itself: its loss, what it trains, where it comes from."""
+"""Knowledge distillation: its loss, what it trains, and its parents."""
 
 import math
 from dataclasses import replace
@@ -25,8 +25,8 @@ from tests.stages.conftest import train
 FILE = ROOT / "experiments" / "knowledge_distill.yaml"
 
 
-def stage(words: list[str], *more: str) -> KnowledgeDistill:
-    experiment: Experiment = load(FILE, [*words, *more], Experiment).config
+def stage(overrides: list[str], *more: str) -> KnowledgeDistill:
+    experiment: Experiment = load(FILE, [*overrides, *more], Experiment).config
     built = build_stage(experiment, build_encoders(experiment))
     assert isinstance(built, KnowledgeDistill)
     return built
@@ -37,7 +37,7 @@ def batch() -> dict:
     return {"images": images, "captions": ["a red circle", "a blue star", "two green stars", "a pink cross"]}
 
 
-def test_it_begins_with_the_parents_weights(knowledge: list[str], family: Path) -> None:
+def test_it_starts_from_the_weights_of_the_parent(knowledge: list[str], family: Path) -> None:
     parent = load_network(find(family / "runs", "elastic_pretrain/p")).state_dict()
     for name, value in stage(knowledge).backbone.state_dict().items():
         assert torch.equal(value, parent[name]), name
@@ -45,12 +45,12 @@ def test_it_begins_with_the_parents_weights(knowledge: list[str], family: Path) 
 
 @pytest.mark.parametrize("scaling", ["density", "cdf", "sum"])
 @pytest.mark.parametrize("inside", [False, True])
-def test_loss_is_equation_8(knowledge: list[str], scaling: str, inside: bool) -> None:
-    """Against the terms written out, with the teacher asked by hand."""
-    words = [f"stage.init_args.scaling={scaling}", f"stage.init_args.scale_features={inside}",
+def test_the_loss_is_equation_8(knowledge: list[str], scaling: str, inside: bool) -> None:
+    """Compare with the terms written out, from the teacher's network itself."""
+    overrides = [f"stage.init_args.scaling={scaling}", f"stage.init_args.scale_features={inside}",
              "stage.init_args.output_weight=2", "stage.init_args.feature_weight=0.5",
              "stage.init_args.teacher_guidance=3", "stage.init_args.drop_text=0"]  # fmt: skip
-    system = stage(knowledge, *words)
+    system = stage(knowledge, *overrides)
     noisy = system.prepare(batch(), 0)
     loss, _, logged = system.loss(noisy, 0.5)
 
@@ -60,10 +60,10 @@ def test_loss_is_equation_8(knowledge: list[str], scaling: str, inside: bool) ->
     with torch.no_grad():
         with_text, features = teacher.forward_with_features(noisy.x_t, noisy.time, text)
         without = teacher(noisy.x_t, noisy.time, empty)
-    wanted = without + 3 * (with_text - without)
+    target = without + 3 * (with_text - without)
     velocity, own = system.backbone.forward_with_features(noisy.x_t, noisy.time, noisy.text, width=0.5)
     task = (velocity - noisy.target).square().mean((1, 2, 3))
-    output = (velocity - wanted).square().mean((1, 2, 3))
+    output = (velocity - target).square().mean((1, 2, 3))
     projected = system.projectors.for_hidden_size(32)(own)
     feature = (projected - F.layer_norm(features, features.shape[-1:])).square().mean((1, 2))
     teaching = output + (0.5 * feature if inside else 0)
@@ -77,7 +77,7 @@ def test_loss_is_equation_8(knowledge: list[str], scaling: str, inside: bool) ->
     torch.testing.assert_close(logged["output/width_0.5"], output.mean(), rtol=1e-4, atol=1e-5)
 
 
-def test_who_sees_no_text_learns_the_unconditional_teacher() -> None:
+def test_samples_without_text_get_the_unconditional_teacher() -> None:
     def tokens(*rows: list[int]) -> TextTokens:
         return TextTokens(torch.zeros(len(rows), 2, 3), torch.tensor(rows) > 0)
 
@@ -85,7 +85,7 @@ def test_who_sees_no_text_learns_the_unconditional_teacher() -> None:
     assert visible_captions(["a", "b", "c"], text) == ["a", "b", ""]
 
 
-def test_run_trains_backbone_and_projectors_and_leaves_the_teacher(knowledge: list[str], family: Path) -> None:
+def test_a_run_trains_backbone_and_projectors_but_not_the_teacher(knowledge: list[str], family: Path) -> None:
     train("knowledge_distill", *knowledge, "--name", "run")
     folder = find(family / "runs", "knowledge_distill/run")
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
@@ -100,12 +100,12 @@ def test_run_trains_backbone_and_projectors_and_leaves_the_teacher(knowledge: li
     assert {"train/output/width_1", "train/feature/width_1", "train/output/width_0.5"} <= set(recorded)
 
 
-def test_no_projectors_without_their_loss(knowledge: list[str]) -> None:
+def test_without_the_feature_loss_there_are_no_projectors(knowledge: list[str]) -> None:
     assert stage(knowledge, "stage.init_args.feature_weight=0").projectors is None
 
 
-def test_lineage_is_recorded_by_full_name(knowledge: list[str], family: Path) -> None:
-    """The configuration names an experiment; the run keeps which of its runs that was."""
+def test_parents_are_recorded_by_full_name(knowledge: list[str], family: Path) -> None:
+    """The configuration names an experiment, and the run records which of its runs that was."""
     train("knowledge_distill", *knowledge, "training.max_steps=1", "--name", "lineage")
     folder = find(family / "runs", "knowledge_distill/lineage")
     config: Experiment = load(folder.config, [], Experiment).config
@@ -116,10 +116,10 @@ def test_lineage_is_recorded_by_full_name(knowledge: list[str], family: Path) ->
     assert '"key": "parent.teacher.weights_sha256"' in lines
 
 
-def test_resume_keeps_the_parents_it_began_with(knowledge: list[str], family: Path) -> None:
-    words = [*knowledge, "training.max_steps=2"]
-    train("knowledge_distill", *words, "--name", "again")
-    train("elastic_pretrain", *[w for w in words if "parents" not in w], "--name", "newer")
+def test_a_resumed_run_keeps_its_parents(knowledge: list[str], family: Path) -> None:
+    overrides = [*knowledge, "training.max_steps=2"]
+    train("knowledge_distill", *overrides, "--name", "again")
+    train("elastic_pretrain", *[w for w in overrides if "parents" not in w], "--name", "newer")
     assert find(family / "runs", "elastic_pretrain").name == "elastic_pretrain/newer"
     more = [*knowledge, "training.max_steps=4", "--resume", "knowledge_distill/again"]
     train("knowledge_distill", *more)
@@ -141,7 +141,7 @@ def test_resume_keeps_the_parents_it_began_with(knowledge: list[str], family: Pa
         ("stage.init_args.scaling=desnity", "did you mean 'density'"),
     ],
 )
-def test_wrong_ancestors_are_one_line(
+def test_wrong_parents_are_reported_in_one_line(
     knowledge: list[str], word: str, message: str, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["run", str(FILE), *knowledge, word]) == 2
@@ -149,7 +149,7 @@ def test_wrong_ancestors_are_one_line(
     assert message in error and "Traceback" not in error and error.count("\n") == 1
 
 
-def test_teacher_with_other_patches_is_refused(knowledge: list[str]) -> None:
+def test_a_teacher_with_another_patch_size_is_refused(knowledge: list[str]) -> None:
     from pocketdit.errors import ConfigError
     from pocketdit.stages.projectors import build_projectors
 

@@ -1,4 +1,4 @@
-"""The main job on real photographs: by changing one path it learns ten of them by heart."""
+"""The main job on real photographs: with another data path, it memorizes ten of them."""
 
 import csv
 import shutil
@@ -12,11 +12,12 @@ from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import find, load_experiment
 from pocketdit.commands.main import main
 from pocketdit.config.experiment import Experiment
+from pocketdit.images import from_uint8
 from pocketdit.running.assemble import build_encoders
 from pocketdit.sampling import sample
 from tests.conftest import PRETRAIN
 
-# From scikit-image's own package; square, upright and wide ones.
+# Shipped with scikit-image: square, portrait and landscape.
 PHOTOGRAPHS = {
     "astronaut.png": "an astronaut in an orange suit before a flag",
     "chelsea.png": "the face of a tabby cat",
@@ -33,7 +34,7 @@ PHOTOGRAPHS = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The photographs with one CSV of captions."""
+    """Return a folder with the photographs and a CSV of captions."""
     data = pytest.importorskip("skimage").data_dir
     target = tmp_path / "photographs"
     target.mkdir()
@@ -48,8 +49,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_learns_ten_photographs_by_heart(folder: Path, tmp_path: Path) -> None:
-    """After the run every caption draws its own photograph, at every width."""
+def test_memorizes_ten_photographs(folder: Path, tmp_path: Path) -> None:
+    """After training, each caption gives its own photograph at every width."""
     data = tmp_path / "data"
     assert main(["data", "build", str(folder), str(data), "--validation", "same", "--max-side", "512"]) == 0
     assert main(["data", "validate", str(data)]) == 0
@@ -78,25 +79,27 @@ def test_learns_ten_photographs_by_heart(folder: Path, tmp_path: Path) -> None:
     encoders, network = build_encoders(experiment), load_network(run)
     for size, photographs in by_bucket(folder).items():
         captions = [PHOTOGRAPHS[name] for name in photographs]
-        truth = torch.stack(list(photographs.values())).float() / 127.5 - 1
+        originals = from_uint8(torch.stack(list(photographs.values())))
         for width in (1.0, 0.5, 0.375):
-            drawn = sample(network, encoders, captions, width, replace(experiment.sampling, size=size))
-            error = (drawn - truth).square().mean((1, 2, 3)).sqrt()
+            samples = sample(network, encoders, captions, width, replace(experiment.sampling, size=size))
+            error = (samples - originals).square().mean((1, 2, 3)).sqrt()
             assert error.max() < 0.25, (width, dict(zip(photographs, error.tolist(), strict=True)))
 
 
 def by_bucket(folder: Path) -> dict[tuple[int, int], dict[str, torch.Tensor]]:
-    """The photographs as training sees them, uint8 (3, H, W), by (H, W)."""
+    """Return the photographs as training sees them, uint8 (3, H, W), by (H, W)."""
     import numpy as np
     from PIL import Image, ImageOps
 
     from datamodules.shards.buckets import bucket_list, nearest_bucket
 
-    found: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
+    buckets_of_images: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
     for name in PHOTOGRAPHS:
-        picture = Image.open(folder / name).convert("RGB")
+        image = Image.open(folder / name).convert("RGB")
         buckets = bucket_list(128)
-        bucket = buckets[nearest_bucket(*picture.size, buckets)]
-        fitted = np.array(ImageOps.fit(picture, (bucket.width, bucket.height)))
-        found.setdefault((bucket.height, bucket.width), {})[name] = torch.from_numpy(fitted).permute(2, 0, 1)
-    return found
+        bucket = buckets[nearest_bucket(*image.size, buckets)]
+        fitted = np.array(ImageOps.fit(image, (bucket.width, bucket.height)))
+        buckets_of_images.setdefault((bucket.height, bucket.width), {})[name] = torch.from_numpy(fitted).permute(
+            2, 0, 1
+        )
+    return buckets_of_images

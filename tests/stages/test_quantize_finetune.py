@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.running.test_resume import kill_after, start, train_losses
 
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import RunFolder, find
@@ -20,7 +19,8 @@ from pocketdit.running.assemble import build_encoders, build_stage
 from pocketdit.stages.quantize_finetune import QuantizeFinetune
 from pocketdit.tracking.journal import read_metrics
 from tests.conftest import ROOT
-from tests.stages.conftest import COMMON, LORA, STUDENT, place, train
+from tests.running.test_resume import kill_after, start, train_losses
+from tests.stages.conftest import COMMON, LORA, STUDENT, locations, train
 from tests.stages.test_distillation_resume import distil
 from tests.stages.test_knowledge_distill import batch
 
@@ -31,35 +31,35 @@ MANY_STEPS = ["parents.start=elastic_pretrain/p", "stage.init_args.steps=0"]
 
 
 @pytest.fixture(scope="session")
-def quantise(scenes: Path, family: Path) -> list[str]:
-    """Overrides of ``quantize_finetune.yaml`` for a run of seconds at half the tiny student's width: 32 channels."""
+def quantize(scenes: Path, family: Path) -> list[str]:
+    """Return overrides that make ``quantize_finetune.yaml`` a run of seconds at width 0.5, 32 channels."""
     mix = ["stage.init_args.low_bits=2", "stage.init_args.average_bits=3", "stage.init_args.weight_threshold=600",
            "stage.init_args.calibration_batches=2"]  # fmt: skip
-    return [*place(scenes, family), *COMMON, *STUDENT, "backbone.widths=[0.5]", *MANY_STEPS, *mix,
+    return [*locations(scenes, family), *COMMON, *STUDENT, "backbone.widths=[0.5]", *MANY_STEPS, *mix,
             "optimizer.init_args.lr=1e-2"]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def finished(quantise: list[str], family: Path) -> RunFolder:
-    """An uninterrupted run of 24 steps."""
-    train("quantize_finetune", *quantise, *RESUMED, "--name", "whole")
-    return ran(family, "whole")
+def finished(quantize: list[str], family: Path) -> RunFolder:
+    """Return an uninterrupted run of 24 steps."""
+    train("quantize_finetune", *quantize, *RESUMED, "--name", "uninterrupted")
+    return run_folder(family, "uninterrupted")
 
 
 @pytest.fixture(scope="session")
 def four_steps(scenes: Path, family: Path) -> str:
-    """A LoRA for every width, by plain DMD, named as a parent."""
+    """Train a LoRA for every width by plain DMD, and return the name of the run."""
     plain = ["stage.init_args.output_weight=0", "stage.init_args.feature_weight=0", "training.max_steps=5"]
-    train("step_distill", *place(scenes, family), *COMMON, *STUDENT, *LORA, "parents.start=elastic_pretrain",
+    train("step_distill", *locations(scenes, family), *COMMON, *STUDENT, *LORA, "parents.start=elastic_pretrain",
           *plain, "--name", "parent")  # fmt: skip
     return "step_distill/parent"
 
 
-def ran(family: Path, name: str) -> RunFolder:
+def run_folder(family: Path, name: str) -> RunFolder:
     return find(family / "runs", f"quantize_finetune/{name}")
 
 
-def test_palettes_stay_and_everything_else_moves(finished: RunFolder, family: Path) -> None:
+def test_palettes_are_frozen_and_everything_else_is_trained(finished: RunFolder, family: Path) -> None:
     folder = finished
     palettes = load_palettes(folder.palettes)
     weights = load_file(folder.weights)
@@ -86,9 +86,9 @@ def test_palettes_stay_and_everything_else_moves(finished: RunFolder, family: Pa
     assert not any("original" in name for name in state)
 
 
-def test_it_says_what_it_did(quantise: list[str], family: Path, capsys: pytest.CaptureFixture) -> None:
-    train("quantize_finetune", *quantise, "training.max_steps=1", "--name", "said")
-    folder = ran(family, "said")
+def test_it_reports_bits_and_sizes(quantize: list[str], family: Path, capsys: pytest.CaptureFixture) -> None:
+    train("quantize_finetune", *quantize, "training.max_steps=1", "--name", "reported")
+    folder = run_folder(family, "reported")
     report = json.loads((folder.path / "quantization.json").read_text())
     palettes = load_palettes(folder.palettes)
     bits = sum(p.indices.numel() * p.bits + 16 * 2**p.bits for p in palettes.values())
@@ -104,23 +104,23 @@ def test_it_says_what_it_did(quantise: list[str], family: Path, capsys: pytest.C
     assert f"{report['average_bits']:.3f} bits per weight" in capsys.readouterr().out
 
 
-def test_most_sensitive_layers_have_more_bits(finished: RunFolder) -> None:
+def test_the_most_sensitive_layers_have_more_bits(finished: RunFolder) -> None:
     layers = json.loads((finished.path / "quantization.json").read_text())["layers"]
     high = [layer for layer in layers if layer["bits"] == 8]
     assert high and max(layers, key=lambda layer: layer["error"])["bits"] == 8
     assert all(0 < layer["error"] < 1.5 for layer in layers)
 
 
-def built(words: list[str], *more: str) -> QuantizeFinetune:
-    experiment: Experiment = load(FILE, [*words, *more], Experiment).config
+def built(overrides: list[str], *more: str) -> QuantizeFinetune:
+    experiment: Experiment = load(FILE, [*overrides, *more], Experiment).config
     stage = build_stage(experiment, build_encoders(experiment))
     assert isinstance(stage, QuantizeFinetune)
     return stage
 
 
-def test_loss_is_the_distance_to_the_unquantised_network(quantise: list[str]) -> None:
-    """Zero before anything is quantised, at the x_t and t that pre-training draws; then the velocities' mean square."""
-    stage = built(quantise, "stage.init_args.time_shift=3")
+def test_the_loss_is_the_distance_to_the_unquantized_network(quantize: list[str]) -> None:
+    """It is zero before quantization, and then the mean squared difference of the velocities."""
+    stage = built(quantize, "stage.init_args.time_shift=3")
     noisy = stage.prepare(batch(), 3)
     assert not noisy.target.requires_grad and len(set(noisy.time.tolist())) == 4
     assert stage.loss(noisy, 0.5)[0].item() == 0.0
@@ -131,8 +131,8 @@ def test_loss_is_the_distance_to_the_unquantised_network(quantise: list[str]) ->
     assert loss.item() == pytest.approx((prediction - original).square().mean().item()) and loss.item() > 0
 
 
-def test_few_step_inputs_are_the_networks_own_way_from_noise(quantise: list[str], four_steps: str) -> None:
-    stage = built(quantise, f"parents.start={four_steps}", "stage.init_args.steps=4", "stage.init_args.time_shift=3")
+def test_inputs_of_a_few_step_model_are_its_own_rollout(quantize: list[str], four_steps: str) -> None:
+    stage = built(quantize, f"parents.start={four_steps}", "stage.init_args.steps=4", "stage.init_args.time_shift=3")
     times = {round(float(stage.prepare(batch(), step).time[0]), 6) for step in range(30)}
     assert times == {1.0, 0.9, 0.75, 0.5}
     inputs = [stage.noisy_batch(batch(), 7, step) for step in (0, 1, 2)]
@@ -145,36 +145,36 @@ def test_few_step_inputs_are_the_networks_own_way_from_noise(quantise: list[str]
 
 
 def test_a_few_step_parent_has_its_lora_merged(
-    quantise: list[str], family: Path, four_steps: str, tmp_path: Path
+    quantize: list[str], family: Path, four_steps: str, tmp_path: Path
 ) -> None:
-    words = [*quantise, f"parents.start={four_steps}", "stage.init_args.steps=4"]
-    stage = built(words)
+    overrides = [*quantize, f"parents.start={four_steps}", "stage.init_args.steps=4"]
+    stage = built(overrides)
     parent = load_network(find(family / "runs", four_steps))
     for name, value in parent.for_width(0.5).named_parameters():
         assert torch.equal(stage.unquantized.network.for_width(0.5).get_parameter(name), value), name
-    train("quantize_finetune", *words, "--name", "few")
-    assert main(["sample", str(ran(family, "few").path), "a red circle", "--out", str(tmp_path / "x.png")]) == 0
+    train("quantize_finetune", *overrides, "--name", "few")
+    assert main(["sample", str(run_folder(family, "few").path), "a red circle", "--out", str(tmp_path / "x.png")]) == 0
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_validation_and_gradient_checkpointing_run(quantise: list[str], family: Path) -> None:
-    train("quantize_finetune", *quantise, "training.validate_every=5", "training.gradient_checkpointing=true",
+def test_validation_and_gradient_checkpointing_run(quantize: list[str], family: Path) -> None:
+    train("quantize_finetune", *quantize, "training.validate_every=5", "training.gradient_checkpointing=true",
           "training.accumulate=2", "--name", "validated")  # fmt: skip
-    recorded = read_metrics(ran(family, "validated").metrics)
+    recorded = read_metrics(run_folder(family, "validated").metrics)
     assert len(recorded["validation/loss/width_0.5"]) == 2 and len(recorded[LOSS]) == 10
 
 
 def test_killed_run_resumes_bit_for_bit(
-    quantise: list[str], finished: RunFolder, family: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    quantize: list[str], finished: RunFolder, family: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    words = [*quantise, *RESUMED]
-    killed = start([*words, "--name", "killed"], tmp_path / "killed.log", FILE)
+    overrides = [*quantize, *RESUMED]
+    killed = start([*overrides, "--name", "killed"], tmp_path / "killed.log", FILE)
     kill_after(killed, family / "runs" / "quantize_finetune" / "killed", random.randint(5, 18), LOSS)
-    folder = ran(family, "killed")
+    folder = run_folder(family, "killed")
     assert folder.checkpoint.is_file() and not folder.finished.exists()
     capsys.readouterr()
-    train("quantize_finetune", *words, "--resume", "quantize_finetune/killed")
-    assert "bits per weight" not in capsys.readouterr().out  # not quantised again
+    train("quantize_finetune", *overrides, "--resume", "quantize_finetune/killed")
+    assert "bits per weight" not in capsys.readouterr().out  # not quantized again
     assert train_losses(folder.path) == train_losses(finished.path)
     assert len(train_losses(folder.path)[LOSS]) == 24
     assert folder.weights.read_bytes() == finished.weights.read_bytes()
@@ -182,10 +182,10 @@ def test_killed_run_resumes_bit_for_bit(
 
 
 @pytest.mark.slow
-def test_two_processes_come_to_the_same_palettes(quantise: list[str], family: Path) -> None:
-    """Each measures sensitivity on its own batches; the sums decide for both."""
-    distil("quantize_finetune", quantise, "ddp", "ddp", "training.max_steps=10")
-    folder = ran(family, "ddp")
+def test_two_processes_compute_the_same_palettes(quantize: list[str], family: Path) -> None:
+    """Each measures sensitivity on its own batches, and the sums decide for both."""
+    distil("quantize_finetune", quantize, "ddp", "ddp", "training.max_steps=10")
+    folder = run_folder(family, "ddp")
     half = load_network(folder).for_width(0.5)
     for name, palette in load_palettes(folder.palettes).items():
         assert torch.equal(half.get_parameter(f"{name}.weight"), palette.dense())
@@ -205,16 +205,16 @@ def test_two_processes_come_to_the_same_palettes(quantise: list[str], family: Pa
         ("parents={}", "parents.start"),
     ],
 )
-def test_what_cannot_be_is_one_line(
-    quantise: list[str], change: str, message: str, capsys: pytest.CaptureFixture
+def test_wrong_settings_are_reported_in_one_line(
+    quantize: list[str], change: str, message: str, capsys: pytest.CaptureFixture
 ) -> None:
-    assert main(["run", str(FILE), *quantise, change]) == 2
+    assert main(["run", str(FILE), *quantize, change]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_few_steps_have_no_validation_loss(quantise: list[str], capsys: pytest.CaptureFixture) -> None:
-    words = [*quantise, "stage.init_args.steps=4", "training.validate_every=5"]
-    assert main(["run", str(FILE), *words]) == 2
+def test_a_few_step_model_has_no_validation_loss(quantize: list[str], capsys: pytest.CaptureFixture) -> None:
+    overrides = [*quantize, "stage.init_args.steps=4", "training.validate_every=5"]
+    assert main(["run", str(FILE), *overrides]) == 2
     assert "validate_every must be 0" in capsys.readouterr().err
 
 

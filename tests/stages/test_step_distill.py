@@ -1,4 +1,4 @@
-"""Step distillation by itself: who moves when, by which gradient, on whose memory."""
+"""Step distillation: which weights are trained when, by which gradients, and what shares memory."""
 
 from pathlib import Path
 
@@ -25,8 +25,8 @@ from tests.stages.test_knowledge_distill import batch
 FILE = ROOT / "experiments" / "step_distill.yaml"
 
 
-def stage(words: list[str], *more: str) -> StepDistill:
-    experiment: Experiment = load(FILE, [*words, *more], Experiment).config
+def stage(overrides: list[str], *more: str) -> StepDistill:
+    experiment: Experiment = load(FILE, [*overrides, *more], Experiment).config
     built = build_stage(experiment, build_encoders(experiment))
     assert isinstance(built, StepDistill)
     built.manual_backward = lambda loss: loss.backward()
@@ -40,18 +40,18 @@ def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], adapt
 
 
 def states(few_steps: list[str], family: Path, name: str, steps: list[int]) -> list[dict[str, torch.Tensor]]:
-    """The training state after each of ``steps`` iterations of one run."""
-    found = []
+    """Return the training state of one run after each number of iterations in ``steps``."""
+    snapshots = []
     for count, step in enumerate(steps):
         train("step_distill", *few_steps, f"training.max_steps={step}", *(["--resume", f"step_distill/{name}"] if count
               else ["--name", name]))  # fmt: skip
         state = torch.load(find(family / "runs", f"step_distill/{name}").checkpoint, weights_only=True)
-        found.append({k: v.clone() for k, v in state["state_dict"].items()})
-    return found
+        snapshots.append({k: v.clone() for k, v in state["state_dict"].items()})
+    return snapshots
 
 
-def test_critic_moves_always_student_every_fifth_widths_in_turn(few_steps: list[str], family: Path) -> None:
-    """Widths 0.5 (32 channels) and 1 (64): iterations 0 to 4 are the first's, 5 to 9 the second's."""
+def test_critics_are_trained_in_every_iteration_and_students_in_every_fifth(few_steps: list[str], family: Path) -> None:
+    """Iterations 0 to 4 train width 0.5 (32 channels), 5 to 9 train width 1 (64 channels)."""
     first, fourth, fifth, sixth, tenth = states(few_steps, family, "turns", [1, 4, 5, 6, 10])
     assert moved(first, fourth, CRITIC, 32) and not moved(first, fourth, CRITIC, 64)
     assert not moved(first, fourth, STUDENT, 32) and not moved(first, fourth, EMA, 32)
@@ -67,7 +67,7 @@ def test_critic_moves_always_student_every_fifth_widths_in_turn(few_steps: list[
     assert {"train/health/p_real", "train/width_0.5/loss/output", "train/width_1/loss/feature"} <= set(recorded)
 
 
-def test_iterations_are_steps_also_when_batches_accumulate(few_steps: list[str], family: Path) -> None:
+def test_iterations_are_steps_with_accumulation_too(few_steps: list[str], family: Path) -> None:
     train("step_distill", *few_steps, "training.max_steps=5", "training.accumulate=2", "--name", "two")
     folder = find(family / "runs", "step_distill/two")
     assert folder.finished_steps() == 5
@@ -76,51 +76,51 @@ def test_iterations_are_steps_also_when_batches_accumulate(few_steps: list[str],
     assert len(recorded["train/gradient_norm/critic"]) == 5
 
 
-def test_accumulated_gradient_is_the_mean(few_steps: list[str]) -> None:
+def test_the_accumulated_gradient_is_the_mean(few_steps: list[str]) -> None:
     system = stage(few_steps)
-    given = system.prepare(batch(), 4, 4, 0.5)
-    system.critic_gradients(given, given.x_t)
+    inputs = system.prepare(batch(), 4, 4, 0.5)
+    system.critic_gradients(inputs, inputs.x_t)
     once = [p.grad.clone() for p in system.critic_parameters() if p.grad is not None]
     for p in system.critic_parameters():
         p.grad = None
     object.__setattr__(system.training_spec, "accumulate", 2)
     for _ in range(2):
-        system.critic_gradients(given, given.x_t)
+        system.critic_gradients(inputs, inputs.x_t)
     for a, b in zip(once, [p.grad for p in system.critic_parameters() if p.grad is not None], strict=True):
         torch.testing.assert_close(a, b)
 
 
-def test_students_gradient_is_equation_9_through_its_last_step(few_steps: list[str]) -> None:
-    """L_DMD alone: (f_c - f_xi) dx_0 / dtheta, normalised, with both asked by hand; and no other way in."""
+def test_the_gradient_of_the_student_is_equation_9_through_its_last_step(few_steps: list[str]) -> None:
+    """With L_DMD alone, it is (f_c - f_xi) dx_0 / dtheta, normalized, and no gradient takes another path."""
     system = stage(few_steps, "stage.init_args.output_weight=0", "stage.init_args.feature_weight=0")
     network = system.networks.for_width(0.5)
     for seed, name in enumerate((STUDENT, CRITIC)):
         fill(network, name, seed)
-    given = system.prepare(batch(), 4, 4, 0.5)
-    assert not given.x_t.requires_grad
-    system.student_gradients(given)
-    found = {k: p.grad.clone() for k, p in adapter_parameters(network, STUDENT).items() if p.grad is not None}
+    inputs = system.prepare(batch(), 4, 4, 0.5)
+    assert not inputs.x_t.requires_grad
+    system.student_gradients(inputs)
+    gradients = {k: p.grad.clone() for k, p in adapter_parameters(network, STUDENT).items() if p.grad is not None}
     assert all(p.grad is None for p in adapter_parameters(network, CRITIC).values())
 
-    x_0 = given.x_t - given.time[:, None, None, None] * network(given.x_t, given.time, given.text)
-    noise, time = system.draw_noise("matching", x_0, given.position)
+    x_0 = inputs.x_t - inputs.time[:, None, None, None] * network(inputs.x_t, inputs.time, inputs.text)
+    noise, time = system.draw_noise("matching", x_0, inputs.position)
     t = time[:, None, None, None]
     x_tau = (1 - t) * x_0.detach() + t * noise
     with torch.no_grad():
-        real = x_tau - t * system.teacher.predict(x_tau, time, given.condition, system.guidance).velocity
+        real = x_tau - t * system.teacher.predict(x_tau, time, inputs.condition, system.guidance).velocity
         from pocketdit.backbones.lora import active_adapter
 
         with active_adapter(network, CRITIC, restore=STUDENT):
-            fake = x_tau - t * network(x_tau, time, given.text)
+            fake = x_tau - t * network(x_tau, time, inputs.text)
     scale = (x_0.detach() - real).abs().mean((1, 2, 3), keepdim=True)
     expected = torch.autograd.grad(x_0, list(adapter_parameters(network, STUDENT).values()),
                                    (fake - real) / scale / x_0.numel())  # fmt: skip
-    for (name, gradient), wanted in zip(found.items(), expected, strict=True):
-        torch.testing.assert_close(gradient, wanted, rtol=1e-3, atol=1e-7, msg=name)
+    for (name, gradient), reference in zip(gradients.items(), expected, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-3, atol=1e-7, msg=name)
 
 
 def test_flipping_the_sign_flips_the_gradient(few_steps: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """So the test above would fail with the sign that Eq. 9 has when its f are read as velocities."""
+    """The test above would fail with the sign that Eq. 9 has if its f are read as velocities."""
 
     def gradient() -> torch.Tensor:
         system = stage(few_steps, "stage.init_args.output_weight=0", "stage.init_args.feature_weight=0")
@@ -136,36 +136,36 @@ def test_flipping_the_sign_flips_the_gradient(few_steps: list[str], monkeypatch:
     torch.testing.assert_close(gradient(), -right)
 
 
-def test_few_step_terms_pull_towards_the_few_step_teacher(few_steps: list[str]) -> None:
-    """L_out is the few-step teacher's, not the teacher's, at the student's own input."""
+def test_the_output_loss_uses_the_few_step_teacher(few_steps: list[str]) -> None:
+    """L_out compares with the few-step teacher, not with the teacher, at the student's own input."""
     system = stage(few_steps, "stage.init_args.matching_weight=0", "stage.init_args.feature_weight=0")
     fill(system.teacher.network, "few_step", 3)
-    given = system.prepare(batch(), 4, 4, 1.0)
-    _, losses = system.student_gradients(given)
+    inputs = system.prepare(batch(), 4, 4, 1.0)
+    _, losses = system.student_gradients(inputs)
     with torch.no_grad():
-        own = system.networks(given.x_t, given.time, given.text, 1.0)
-        plain = system.teacher.predict(given.x_t, given.time, given.condition).velocity
+        own = system.networks(inputs.x_t, inputs.time, inputs.text, 1.0)
+        plain = system.teacher.predict(inputs.x_t, inputs.time, inputs.condition).velocity
         with system.teacher.few_step():
-            few = system.teacher.predict(given.x_t, given.time, given.condition).velocity
+            few = system.teacher.predict(inputs.x_t, inputs.time, inputs.condition).velocity
     torch.testing.assert_close(losses["loss/output"], (own - few).square().mean(), rtol=1e-4, atol=1e-6)
     assert (few - plain).abs().max() > 1e-3
 
 
 def test_gradients_are_the_same_with_gradient_checkpointing(few_steps: list[str]) -> None:
-    """Forward passes that run again in the backward pass must find their own adapter."""
-    found = []
+    """Forward passes that are recomputed in the backward pass must use their own adapter."""
+    both = []
     for checkpointing in (False, True):
         system = stage(few_steps, f"training.gradient_checkpointing={checkpointing}")
         assert all(part.gradient_checkpointing == checkpointing for part in system.networks.for_width(0.5).stages)
         fill(system.networks.for_width(0.5), CRITIC, 0)
-        given = system.prepare(batch(), 4, 4, 0.5)
-        x_0, _ = system.student_gradients(given)
-        system.critic_gradients(given, x_0.detach())
+        inputs = system.prepare(batch(), 4, 4, 0.5)
+        x_0, _ = system.student_gradients(inputs)
+        system.critic_gradients(inputs, x_0.detach())
         parameters = [*system.student_parameters(), *system.critic_parameters()]
-        found.append([p.grad for p in parameters if p.grad is not None])
-    assert len(found[0]) == len(found[1]) > 0
-    for plain, again in zip(*found, strict=True):
-        torch.testing.assert_close(plain, again)
+        both.append([p.grad for p in parameters if p.grad is not None])
+    assert len(both[0]) == len(both[1]) > 0
+    for plain, checkpointed in zip(*both, strict=True):
+        torch.testing.assert_close(plain, checkpointed)
 
 
 def test_roll_out_visits_every_step_of_the_students_times(few_steps: list[str]) -> None:
@@ -178,14 +178,14 @@ def test_data_as_input_is_noised_to_the_same_times(few_steps: list[str]) -> None
     system = stage(few_steps, "stage.init_args.student_input=data")
     data = system.encoders.latents(batch())
     noise = torch.randn(data.shape, generator=generator("noise", system.seed, 3, 0))
-    given = system.prepare(batch(), 3, 3, 0.5)
-    t = float(given.time[0])
+    inputs = system.prepare(batch(), 3, 3, 0.5)
+    t = float(inputs.time[0])
     assert round(t, 4) in (1.0, 0.9, 0.75, 0.5)
-    torch.testing.assert_close(given.x_t, (1 - t) * data + t * noise)
+    torch.testing.assert_close(inputs.x_t, (1 - t) * data + t * noise)
 
 
-def test_memory_is_one_base_a_role(few_steps: list[str]) -> None:
-    """Student, critic and average share the supernet's storage at all widths; the few-step teacher is the teacher."""
+def test_networks_share_the_memory_of_their_base(few_steps: list[str]) -> None:
+    """Student, critic and EMA share the supernet's storage at all widths; the few-step teacher shares the teacher's."""
     system = stage(few_steps)
     widths = system.networks.spec.widths
     lora = sum(4 * p.numel() for w in widths for name in (STUDENT, CRITIC, EMA)
@@ -197,11 +197,11 @@ def test_memory_is_one_base_a_role(few_steps: list[str]) -> None:
     assert storage_bytes(system.teacher.network) == teacher + few < 1.5 * teacher
 
 
-def runs_of(words: list[str]) -> str:
-    return next(word.removeprefix("runs=") for word in words if word.startswith("runs="))
+def runs_of(overrides: list[str]) -> str:
+    return next(word.removeprefix("runs=") for word in overrides if word.startswith("runs="))
 
 
-def test_weights_are_the_base_and_the_averaged_student(few_steps: list[str], family: Path) -> None:
+def test_saved_weights_are_the_base_and_the_ema_student(few_steps: list[str], family: Path) -> None:
     train("step_distill", *few_steps, "--name", "weights")
     folder = find(family / "runs", "step_distill/weights")
     loaded = load_network(folder)
@@ -209,24 +209,24 @@ def test_weights_are_the_base_and_the_averaged_student(few_steps: list[str], fam
     experiment: Experiment = load(folder.config, [], Experiment).config
     system = build_stage(experiment, build_encoders(experiment))
     system.load_state_dict(torch.load(folder.checkpoint, weights_only=True)["state_dict"])
-    given = stage(few_steps).prepare(batch(), 0, 0, 1.0)
+    inputs = stage(few_steps).prepare(batch(), 0, 0, 1.0)
     for width in (0.5, 1.0):
         with torch.no_grad(), system.ema_network() as network:
-            expected = network(given.x_t, given.time, given.text, width)
-        torch.testing.assert_close(loaded(given.x_t, given.time, given.text, width), expected, atol=1e-5, rtol=1e-4)
+            expected = network(inputs.x_t, inputs.time, inputs.text, width)
+        torch.testing.assert_close(loaded(inputs.x_t, inputs.time, inputs.text, width), expected, atol=1e-5, rtol=1e-4)
     parent = load_network(find(family / "runs", "elastic_pretrain/p"))
     for name, value in base_parameters(system.networks.for_width(1.0)).items():
         assert torch.equal(value, parent.state_dict()[name])
 
 
 def test_plain_dmd_needs_no_few_step_teacher(few_steps: list[str], family: Path) -> None:
-    """teacher_few_step.yaml is that: its LoRA loads as the few-step teacher's."""
+    """``teacher_few_step.yaml`` is plain DMD, and its LoRA becomes the few-step teacher's."""
     recorded = read_metrics(find(family / "runs", "teacher_few_step/f").metrics)
     assert "train/loss/matching" in recorded and "train/loss/output" not in recorded
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["stage.init_args.teacher.init_args.few_step=null"], "need a few-step teacher"),
         (["parents.few_step=elastic_pretrain"], "started from None, not from the teacher"),
@@ -245,20 +245,20 @@ def test_plain_dmd_needs_no_few_step_teacher(few_steps: list[str], family: Path)
         (["stage.init_args.output_wieght=0"], "did you mean 'output_weight'"),
     ],
 )
-def test_wrong_settings_are_one_line(
-    few_steps: list[str], words: list[str], message: str, capsys: pytest.CaptureFixture
+def test_wrong_settings_are_reported_in_one_line(
+    few_steps: list[str], overrides: list[str], message: str, capsys: pytest.CaptureFixture
 ) -> None:
-    assert main(["run", str(FILE), *few_steps, *words]) == 2
+    assert main(["run", str(FILE), *few_steps, *overrides]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error and error.count("\n") == 1
 
 
-def test_sample_takes_four_steps(
+def test_samples_take_four_steps(
     few_steps: list[str], family: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    train("step_distill", *few_steps, "training.max_steps=1", "--name", "drawn")
+    train("step_distill", *few_steps, "training.max_steps=1", "--name", "sampled")
     out = tmp_path / "four.png"
-    words = ["sample", "step_distill/drawn", "a red circle", "--runs", str(family / "runs"), "--out", str(out)]
-    assert main([*words, "--steps", "4"]) == 0
+    overrides = ["sample", "step_distill/sampled", "a red circle", "--runs", str(family / "runs"), "--out", str(out)]
+    assert main([*overrides, "--steps", "4"]) == 0
     assert out.stat().st_size > 1000
     assert "width 1: 1 images, 4 steps of euler" in capsys.readouterr().out

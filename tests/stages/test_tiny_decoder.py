@@ -1,4 +1,4 @@
-"""Training of a tiny decoder: what a run leaves, its losses, resuming, the published autoencoders, its use."""
+"""Training of a tiny decoder: files, losses, resuming, the published autoencoders, and sampling with it."""
 
 import json
 import random
@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.running.test_resume import kill_after, start, train_losses
 
 from pocketdit.artifacts.decoder import load_decoder
 from pocketdit.artifacts.network import load_network
@@ -21,6 +20,7 @@ from pocketdit.running.assemble import build_encoders, build_stage
 from pocketdit.stages.tiny_decoder import TrainTinyDecoder
 from pocketdit.tracking.journal import read_metrics
 from tests.conftest import PRETRAIN, ROOT
+from tests.running.test_resume import kill_after, start, train_losses
 
 FILE = ROOT / "experiments" / "tiny_decoder.yaml"
 LOSS = "train/loss/charbonnier"
@@ -30,13 +30,13 @@ ADVERSARIAL = ["stage.init_args.adversarial_weight=0.05", "stage.init_args.discr
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One MLflow for all tests here: making a new one takes seconds."""
+    """Return one tracking database for all tests of this file: creating one takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'm.db'}"
 
 
 @pytest.fixture
-def words(scenes: Path, tmp_path: Path, uri: str) -> list[str]:
-    """Overrides that make ``tiny_decoder.yaml`` a run of seconds."""
+def overrides(scenes: Path, tmp_path: Path, uri: str) -> list[str]:
+    """Return overrides that make ``tiny_decoder.yaml`` a run of a few seconds."""
     return [
         f"data.init_args.path={scenes}",
         f"runs={tmp_path / 'runs'}",
@@ -56,14 +56,14 @@ def words(scenes: Path, tmp_path: Path, uri: str) -> list[str]:
     ]
 
 
-def run(words: list[str], tmp_path: Path, *more: str) -> RunFolder:
-    assert main(["run", str(FILE), *words, *more]) == 0
+def run(overrides: list[str], tmp_path: Path, *more: str) -> RunFolder:
+    assert main(["run", str(FILE), *overrides, *more]) == 0
     return find(tmp_path / "runs", "tiny_decoder")
 
 
-def stage(words: list[str], *more: str) -> TrainTinyDecoder:
-    """The stage without a trainer."""
-    experiment = load(FILE, [*words, *more], DecoderExperiment).config
+def stage(overrides: list[str], *more: str) -> TrainTinyDecoder:
+    """Build the stage without a trainer."""
+    experiment = load(FILE, [*overrides, *more], DecoderExperiment).config
     system = build_stage(experiment, build_encoders(experiment))
     assert isinstance(system, TrainTinyDecoder)
     system.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
@@ -71,12 +71,12 @@ def stage(words: list[str], *more: str) -> TrainTinyDecoder:
 
 
 def batch(height: int = 128, width: int = 96) -> dict[str, torch.Tensor]:
-    draws = torch.Generator().manual_seed(0)
-    return {"images": torch.randint(256, (2, 3, height, width), generator=draws, dtype=torch.uint8)}
+    generator = torch.Generator().manual_seed(0)
+    return {"images": torch.randint(256, (2, 3, height, width), generator=generator, dtype=torch.uint8)}
 
 
-def test_a_run_leaves_what_it_promises(words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    folder = run(words, tmp_path, "training.validate_every=6", *ADVERSARIAL)
+def test_a_run_leaves_all_its_files(overrides: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    folder = run(overrides, tmp_path, "training.validate_every=6", *ADVERSARIAL)
     for path in (folder.config, folder.checkpoint, folder.weights, folder.metrics, folder.finished):
         assert path.is_file(), path
     assert (folder.samples / "step-000006.png").stat().st_size > 1000
@@ -85,8 +85,8 @@ def test_a_run_leaves_what_it_promises(words: list[str], tmp_path: Path, capfd: 
     assert {f"train/loss/{name}" for name in losses} <= set(recorded)
     assert {"train/gradient_norm/decoder", "train/gradient_norm/discriminator"} <= set(recorded)
     assert [step for step, _ in recorded[LOSS]] == list(range(6))
-    figures = {name: recorded[f"validation/psnr/{name}"][0][1] for name in ("autoencoder", "tiny_decoder")}
-    assert 25 < figures["autoencoder"] < 35 and figures["tiny_decoder"] < figures["autoencoder"]
+    psnr = {name: recorded[f"validation/psnr/{name}"][0][1] for name in ("autoencoder", "tiny_decoder")}
+    assert 25 < psnr["autoencoder"] < 35 and psnr["tiny_decoder"] < psnr["autoencoder"]
     assert {"validation/scene_features/autoencoder", "validation/scene_features/tiny_decoder"} <= set(recorded)
     out = capfd.readouterr()
     assert f"--decoder {folder.name}" in out.out and "6/6" in out.err
@@ -99,13 +99,13 @@ def test_a_run_leaves_what_it_promises(words: list[str], tmp_path: Path, capfd: 
     assert set(load_file(folder.weights)) == set(decoder.state_dict())
 
 
-def test_training_improves_psnr(words: list[str], tmp_path: Path) -> None:
-    folder = run(words, tmp_path, "training.max_steps=75", "training.validate_every=25", "training.ema_decay=0.9",
+def test_training_improves_psnr(overrides: list[str], tmp_path: Path) -> None:
+    folder = run(overrides, tmp_path, "training.max_steps=75", "training.validate_every=25", "training.ema_decay=0.9",
                  "training.checkpoint_every=75", *PLAIN)  # fmt: skip
     first, second, third = (value for _, value in read_metrics(folder.metrics)["validation/psnr/tiny_decoder"])
     assert third > second > first and third > first + 2
 
-    # The benchmark finds the same figures, and draws them.
+    # The benchmark measures the same values, and plots them.
     from benchmarks.tiny_decoder import main as benchmark
 
     file, picture = tmp_path / "b.json", tmp_path / "b.png"
@@ -118,11 +118,11 @@ def test_training_improves_psnr(words: list[str], tmp_path: Path) -> None:
     assert not result["met"] and picture.stat().st_size > 1000
 
 
-def test_killed_run_resumes_bit_for_bit(words: list[str], tmp_path: Path) -> None:
-    """64 samples: 16 steps of 4 an epoch, so that 20 steps cross an epoch's end; the discriminator comes in between."""
+def test_killed_run_resumes_bit_for_bit(overrides: list[str], tmp_path: Path) -> None:
+    """20 steps cross the end of an epoch of 16; the discriminator starts in between."""
     more = [*ADVERSARIAL, "stage.init_args.adversarial_from=8"]
-    arguments = [*words, *more, "data.init_args.workers=1", "training.max_steps=20", "training.checkpoint_every=3"]
-    expected = run([*arguments, "--name", "whole"], tmp_path)
+    arguments = [*overrides, *more, "data.init_args.workers=1", "training.max_steps=20", "training.checkpoint_every=3"]
+    expected = run([*arguments, "--name", "uninterrupted"], tmp_path)
     killed = start([*arguments, "--name", "killed"], tmp_path / "killed.log", FILE)
     kill_after(killed, tmp_path / "runs" / "tiny_decoder" / "killed", random.randint(4, 14), LOSS)
     folder = find(tmp_path / "runs", "tiny_decoder/killed")
@@ -133,44 +133,44 @@ def test_killed_run_resumes_bit_for_bit(words: list[str], tmp_path: Path) -> Non
     assert folder.weights.read_bytes() == expected.weights.read_bytes()
 
 
-def test_windows_of_latents_and_images_are_of_the_same_place(words: list[str]) -> None:
-    """The autoencoder of blocks is local: what it makes of the window's latents is near the window's image."""
-    system = stage(words, "stage.init_args.crop=32")
-    places = set()
+def test_latents_and_images_are_cut_to_the_same_window(overrides: list[str]) -> None:
+    """The block-based autoencoder is local, so decoding the window's latents gives almost the window's image."""
+    system = stage(overrides, "stage.init_args.crop=32")
+    sums = set()
     smooth = torch.nn.functional.interpolate(torch.randint(256, (2, 3, 8, 6)).float(), (128, 96), mode="bilinear")
     for index in range(8):
         latents, target = system.latents_and_target({"images": smooth.byte()}, index)
         assert latents.shape == (2, 16, 4, 4) and target.shape == (2, 3, 32, 32)
         assert (system.encoders.autoencoder.decode(latents) - target).abs().mean() < 0.02
-        places.add(float(target.sum()))
-    assert len(places) > 4
-    whole = stage(words, "stage.init_args.crop=0").latents_and_target(batch(), 0)
-    wide = stage(words, "stage.init_args.crop=512").latents_and_target(batch(), 0)
-    assert whole[1].shape == (2, 3, 128, 96) and torch.equal(whole[0], wide[0])
+        sums.add(float(target.sum()))
+    assert len(sums) > 4
+    full = stage(overrides, "stage.init_args.crop=0").latents_and_target(batch(), 0)
+    wide = stage(overrides, "stage.init_args.crop=512").latents_and_target(batch(), 0)
+    assert full[1].shape == (2, 3, 128, 96) and torch.equal(full[0], wide[0])
 
 
-def test_decoded_is_what_the_autoencoder_makes_of_the_same_latents(words: list[str]) -> None:
-    system = stage(words, "stage.init_args.target=decoded")
+def test_the_target_decoded_is_the_reconstruction_of_the_autoencoder(overrides: list[str]) -> None:
+    system = stage(overrides, "stage.init_args.target=decoded")
     latents, target = system.latents_and_target(batch(), 0)
     torch.testing.assert_close(target, system.encoders.autoencoder.decode(latents))
 
 
-def test_each_network_gets_its_own_gradient(words: list[str]) -> None:
-    system = stage(words, *ADVERSARIAL, "stage.init_args.perceptual_weight=0.1")
+def test_each_network_gets_its_own_gradient(overrides: list[str]) -> None:
+    system = stage(overrides, *ADVERSARIAL, "stage.init_args.perceptual_weight=0.1")
     assert system.discriminator is not None and system.perceptual is not None
-    system.discriminator.eval()  # spectral norms stand still, so that scores can be had again
+    system.discriminator.eval()  # spectral norms are not updated, so that scores can be computed again
     latents, target = system.latents_and_target(batch(), 0)
     images = system.decoder(latents)
     losses = system.decoder_gradients(images, target, adversarial=True)
     assert all(p.grad is None for p in system.discriminator.parameters())
-    found = [p.grad.clone() for p in system.decoder.parameters() if p.grad is not None]
+    gradients = [p.grad.clone() for p in system.decoder.parameters() if p.grad is not None]
     system.decoder.zero_grad()
     again = system.decoder(latents)
     error = ((again - target).square() + 1e-4).sqrt().mean() - 0.01
     realism = decoder_adversarial_loss(system.discriminator(again))
     (error + 0.1 * system.perceptual.distance(again, target).mean() + 0.05 * realism).backward()
     torch.testing.assert_close(losses["loss/adversarial"], realism.detach())
-    for gradient, parameter in zip(found, system.decoder.parameters(), strict=True):
+    for gradient, parameter in zip(gradients, system.decoder.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad)
     system.decoder.zero_grad()
     loss = system.discriminator_gradients(images.detach(), target)
@@ -179,16 +179,18 @@ def test_each_network_gets_its_own_gradient(words: list[str]) -> None:
     assert all(p.grad is not None for p in system.discriminator.parameters())
 
 
-def test_the_discriminator_waits_for_its_step(words: list[str], tmp_path: Path) -> None:
-    folder = run(words, tmp_path, *ADVERSARIAL, "stage.init_args.adversarial_from=3", "training.accumulate=2")
+def test_the_discriminator_starts_at_its_step(overrides: list[str], tmp_path: Path) -> None:
+    folder = run(overrides, tmp_path, *ADVERSARIAL, "stage.init_args.adversarial_from=3", "training.accumulate=2")
     recorded = read_metrics(folder.metrics)
     assert [step for step, _ in recorded["train/loss/discriminator"]] == [3, 4, 5]
     assert [step for step, _ in recorded["train/gradient_norm/discriminator"]] == [3, 4, 5]
     assert [step for step, _ in recorded["train/gradient_norm/decoder"]] == list(range(6))
 
 
-def test_a_gradient_that_is_not_finite_stops(words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    status = main(["run", str(FILE), *words, "optimizer.init_args.lr=1e30", "training.warmup_steps=0",
+def test_a_gradient_that_is_not_finite_stops_the_run(
+    overrides: list[str], tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    status = main(["run", str(FILE), *overrides, "optimizer.init_args.lr=1e30", "training.warmup_steps=0",
                    "training.checkpoint_every=1"])  # fmt: skip
     assert status == 1
     assert "is not finite" in capfd.readouterr().err
@@ -197,12 +199,12 @@ def test_a_gradient_that_is_not_finite_stops(words: list[str], tmp_path: Path, c
 
 
 @pytest.mark.parametrize("kind", ["flux", "qwen_image"])
-def test_the_published_autoencoders(words: list[str], tmp_path: Path, kind: str) -> None:
-    """Tiny instances of diffusers' classes with random weights, through the same contract."""
+def test_published_autoencoders(overrides: list[str], tmp_path: Path, kind: str) -> None:
+    """Train on tiny instances of diffusers' classes with random weights."""
     from tests.encoders.test_vae import write_checkpoints
 
     write_checkpoints(tmp_path)
-    folder = run(words, tmp_path, "autoencoder.class_path=pocketdit.encoders.vae.DiffusersAutoencoder",
+    folder = run(overrides, tmp_path, "autoencoder.class_path=pocketdit.encoders.vae.DiffusersAutoencoder",
                  f"autoencoder.init_args={{repository: {tmp_path / kind}, kind: {kind}}}",
                  "stage.init_args.target=decoded", "training.max_steps=16", "training.validate_every=8",
                  "training.ema_decay=0.9")  # fmt: skip
@@ -211,11 +213,11 @@ def test_the_published_autoencoders(words: list[str], tmp_path: Path, kind: str)
     assert load_decoder(folder).decode(torch.randn(1, 16, 3, 2)).shape == (1, 3, 24, 16)
 
 
-def test_shards_of_latents(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_data_set_of_latents(overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = tmp_path / "latents"
     build = ["data", "build", "scenes", str(data), "--train", "16", "--validation", "4", "--latents", str(FILE)]
     assert main(build) == 0
-    where = [*words, f"data.init_args.path={data}"]
+    where = [*overrides, f"data.init_args.path={data}"]
     assert main(["run", str(FILE), *where]) == 2
     assert "contains latents but no images; set it to decoded" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
@@ -224,33 +226,35 @@ def test_shards_of_latents(words: list[str], tmp_path: Path, capsys: pytest.Capt
     assert (folder.samples / "step-000006.png").is_file()
 
 
-def test_it_begins_with_another_run(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    first = run(words, tmp_path, "--name", "first")
-    again = stage(words, "parents.start=tiny_decoder/first")
+def test_it_starts_from_another_run(overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    first = run(overrides, tmp_path, "--name", "first")
+    again = stage(overrides, "parents.start=tiny_decoder/first")
     torch.testing.assert_close(again.decoder.state_dict(), load_decoder(first).state_dict())
     other = ["parents.start=tiny_decoder/first", "decoder.channels=[8, 8]"]
-    assert main(["run", str(FILE), *words, *other]) == 2
+    assert main(["run", str(FILE), *overrides, *other]) == 2
     assert "decoder: differs from that of parents.start (tiny_decoder/first)" in capsys.readouterr().err
 
 
-def test_sampling_with_it(tiny: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["run", str(PRETRAIN), *tiny, words[2], "training.max_steps=1"]) == 0
-    folder, runs = run(words, tmp_path), str(tmp_path / "runs")
+def test_sampling_with_a_tiny_decoder(
+    tiny: list[str], overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["run", str(PRETRAIN), *tiny, overrides[2], "training.max_steps=1"]) == 0
+    folder, runs = run(overrides, tmp_path), str(tmp_path / "runs")
     sample = ["sample", "elastic_pretrain", "a red circle", "--runs", runs, "--steps", "1", "--width", "0.5"]
-    pictures = []
+    images = []
     for more in ([], ["--decoder", "tiny_decoder"]):
-        out = tmp_path / f"{len(pictures)}.png"
+        out = tmp_path / f"{len(images)}.png"
         assert main([*sample, *more, "--out", str(out)]) == 0
-        pictures.append(out.read_bytes())
-    assert pictures[0] != pictures[1]
+        images.append(out.read_bytes())
+    assert images[0] != images[1]
 
     from evaluation.contract import Prompt
     from evaluation.subjects.run import Run
 
     prompt = Prompt("a", "a red circle")
     subjects = [Run("elastic_pretrain", steps=1, runs=tmp_path / "runs", decoder=d) for d in (None, folder.name)]
-    drawn = [next(subject.sample([prompt], 0))[1] for subject in subjects]
-    assert (drawn[0] != drawn[1]).any() and folder.name in subjects[1].name
+    samples = [next(subject.sample([prompt], 0))[1] for subject in subjects]
+    assert (samples[0] != samples[1]).any() and folder.name in subjects[1].name
     assert subjects[1].provenance()["decoder"] == folder.name and "decoder" not in subjects[0].provenance()
 
     capsys.readouterr()
@@ -269,11 +273,11 @@ def test_sampling_with_it(tiny: list[str], words: list[str], tmp_path: Path, cap
     assert "trained on the latents of" in capsys.readouterr().err
 
 
-def test_runs_without_good_weights(words: list[str], tmp_path: Path) -> None:
+def test_runs_without_valid_weights(overrides: list[str], tmp_path: Path) -> None:
     empty = create(tmp_path / "runs", "tiny_decoder", "empty", FILE.read_text())
     with pytest.raises(RunError, match="has no weights yet"):
         load_decoder(empty)
-    folder = run(words, tmp_path)
+    folder = run(overrides, tmp_path)
     folder.weights.write_bytes(b"nothing")
     with pytest.raises(RunError, match="does not fit the decoder"):
         load_decoder(folder)
@@ -299,16 +303,16 @@ def test_runs_without_good_weights(words: list[str], tmp_path: Path) -> None:
         (["backbone.width=3"], "unknown key"),
     ],
 )
-def test_wrong_settings_are_one_line(
-    words: list[str], tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture
+def test_wrong_settings_are_reported_in_one_line(
+    overrides: list[str], tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture
 ) -> None:
-    assert main(["run", str(FILE), *words, *more]) == 2
+    assert main(["run", str(FILE), *overrides, *more]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error and error.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_plan(capsys: pytest.CaptureFixture) -> None:
+def test_plan(capsys: pytest.CaptureFixture) -> None:
     assert main(["run", str(FILE), "--plan"]) == 0
     plan = capsys.readouterr().out
     assert "0.0515 M" in plan and "timed on this machine" in plan

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import find
 from pocketdit.tracking.journal import read_metrics
-from tests.stages.conftest import COMMON, LORA, STUDENT, place, train
+from tests.stages.conftest import COMMON, LORA, STUDENT, locations, train
 from tests.teachers.test_qwen_image import tiny_qwen_image  # noqa: F401  (the fixture "folder")
 from tests.teachers.test_qwen_image_lora import lightning
 
@@ -21,9 +21,9 @@ def overrides(folder: Path, scenes: Path, tmp_path_factory: pytest.TempPathFacto
     """Overrides for the YAMLs of both stages. Their ``runs`` folder contains a pretrained student."""
     home = tmp_path_factory.mktemp("qwen")
     save_file(lightning(folder), home / "lightning.safetensors")
-    train("elastic_pretrain", *place(scenes, home), *COMMON, *STUDENT, "--name", "p")
+    train("elastic_pretrain", *locations(scenes, home), *COMMON, *STUDENT, "--name", "p")
     teacher = f"{{repository: {folder}, lora: {home / 'lightning.safetensors'}, dtype: float32}}"
-    return [*place(scenes, home), *COMMON, *STUDENT, QWEN, f"stage.init_args.teacher.init_args={teacher}",
+    return [*locations(scenes, home), *COMMON, *STUDENT, QWEN, f"stage.init_args.teacher.init_args={teacher}",
             "parents={start: elastic_pretrain}", "training.max_steps=5"]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Muon against PyTorch's own, and the two optimizers as one."""
+"""Muon against PyTorch's implementation, and Muon and AdamW as a single optimizer."""
 
 import copy
 
@@ -11,25 +11,25 @@ from pocketdit.training.muon import Muon, MuonAdamW, orthogonalize
 
 @pytest.fixture(params=[False, True], ids=["fp32", "bf16"])
 def units(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the processor is said to have bf16 units."""
+    """Return whether the processor reports bf16 units."""
     monkeypatch.setattr("pocketdit.training.muon.has_bf16_units", lambda device: request.param)
     return bool(request.param)
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (16, 64), (64, 16)])
-def test_singular_values_are_drawn_to_one(shape: tuple[int, int], units: bool) -> None:
+def test_singular_values_move_to_about_one(shape: tuple[int, int], units: bool) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     result = orthogonalize(matrix)
     values = torch.linalg.svdvals(result)
     assert values.min() > 0.6 and values.max() < 1.3
-    # The singular vectors stay: the product with the original is symmetric and positive.
+    # The singular vectors are unchanged: the product with the original is symmetric and positive.
     product = result.T @ matrix if shape[0] >= shape[1] else result @ matrix.T
     torch.testing.assert_close(product, product.T, atol=0.2 if units else 2e-3, rtol=1e-3)
     assert torch.linalg.eigvalsh((product + product.T) / 2).min() > 0
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (16, 48), (48, 16)])
-def test_steps_equal_pytorchs_up_to_bf16(shape: tuple[int, int], units: bool) -> None:
+def test_steps_equal_those_of_pytorch_up_to_bf16(shape: tuple[int, int], units: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(shape, generator=generator)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
@@ -67,7 +67,7 @@ def test_matrices_of_blocks_go_to_muon_and_the_rest_to_adamw() -> None:
     assert inside == {id(model.blocks[0].weight), id(model.blocks[1].weight)}
 
 
-def test_state_goes_through_a_checkpoint() -> None:
+def test_state_survives_a_checkpoint() -> None:
     x, y = torch.randn(16, 3), torch.randn(16, 2)
 
     def train(model: Small, optimizer: MuonAdamW, steps: int) -> None:
@@ -77,20 +77,20 @@ def test_state_goes_through_a_checkpoint() -> None:
             optimizer.step()
 
     torch.manual_seed(0)
-    whole = Small()
-    first = MuonAdamW(named(whole))
-    train(whole, first, 5)
+    uninterrupted = Small()
+    first = MuonAdamW(named(uninterrupted))
+    train(uninterrupted, first, 5)
     resumed = Small()
-    resumed.load_state_dict(whole.state_dict())
+    resumed.load_state_dict(uninterrupted.state_dict())
     second = MuonAdamW(named(resumed))
     second.load_state_dict(copy.deepcopy(first.state_dict()))
-    train(whole, first, 5)
+    train(uninterrupted, first, 5)
     train(resumed, second, 5)
-    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+    for a, b in zip(uninterrupted.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
-def test_learning_rates_set_from_outside_reach_the_parts() -> None:
+def test_learning_rates_of_groups_reach_both_optimizers() -> None:
     model = Small()
     optimizer = MuonAdamW(named(model))
     before = [p.detach().clone() for p in model.parameters()]
