@@ -1,4 +1,4 @@
-"""Quantisation and its fine-tuning: what is frozen and what moves, from which parents, resumed exactly, read back."""
+"""Quantization and fine-tuning: what is frozen and what is trained, its parents, and exact resuming."""
 
 import json
 import random
