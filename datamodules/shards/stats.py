@@ -39,7 +39,8 @@ def describe_dataset(path: Path, base_size: int = 128) -> str:
     ]
     for split in SPLITS:
         index = load_index(path, split, info.kind)
-        summary = f"{split}: {len(index)} samples, {len(index.shards)} shards, {_format_bytes(index)}"
+        shards = "1 shard" if len(index.shards) == 1 else f"{len(index.shards)} shards"
+        summary = f"{split}: {len(index)} samples, {shards}, {_format_bytes(index)}"
         if index.skipped:
             summary += f", {len(index.skipped)} unusable (list them with: lightning data validate {path})"
         paragraphs.append(summary)

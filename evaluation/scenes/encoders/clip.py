@@ -34,7 +34,7 @@ def build_clip(architecture: dict[str, Any], vocabulary_size: int) -> Any:
 class SceneClip:
     """Encodes texts and images in a shared space of 64 dimensions, with norm 1.
 
-    It only knows rendered scenes: ``python -m evaluation.scenes.train_encoders`` trains it on scenes of the training
+    It only knows rendered scenes: ``python benchmarks/train_scene_encoders.py`` trains it on scenes of the training
     split with their short and long captions. All words that these do not use have the same embedding.
 
     Args:

@@ -38,7 +38,7 @@ class FeatureNetwork(nn.Sequential):
 class SceneFeatures:
     """Encodes images as 96 features that capture what a scene contains and how noisy and blurred it is.
 
-    ``python -m evaluation.scenes.train_encoders`` trains the network. Fréchet distances in these features can only be
+    ``python benchmarks/train_scene_encoders.py`` trains the network. Fréchet distances in these features can only be
     compared with each other, not with published ones.
 
     Args:

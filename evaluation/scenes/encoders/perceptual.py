@@ -18,7 +18,7 @@ class SceneFeatureDistance:
     position. Squared distances are averaged over positions and summed over layers.
 
     Args:
-        weights: A file that ``python -m evaluation.scenes.train_encoders`` wrote.
+        weights: A file that ``python benchmarks/train_scene_encoders.py`` wrote.
 
     Raises:
         UserError: The weights are missing or invalid.

@@ -42,7 +42,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     except (OSError, SafetensorError, TypeError, KeyError) as error:
         raise UserError(
             f"{path}: not the weights of a scene encoder ({error}); "
-            "create them with: python -m evaluation.scenes.train_encoders"
+            "create them with: python benchmarks/train_scene_encoders.py"
         ) from error
     floats = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}
     return floats, metadata, version

@@ -264,7 +264,7 @@ def test_latents_are_those_of_the_cropped_images(tmp_path: Path) -> None:
 def test_description_and_contact_sheet(tmp_path: Path) -> None:
     build_scenes(tmp_path / "a", 20, 3, progress=False)
     text = describe_dataset(tmp_path / "a")
-    assert "train: 20 samples, 1 shards" in text
+    assert "train: 20 samples, 1 shard, " in text
     assert re.search(r"bucket +samples +share\n.*\n(.*\n)*128x128 +\d+ +\d+\.\d %", text)
     assert "words of the first caption" in text
     sheet = Image.open(contact_sheet(tmp_path / "a", tmp_path / "sheet.png", count=8, columns=4))

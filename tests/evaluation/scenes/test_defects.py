@@ -8,7 +8,7 @@ import pytest
 from datamodules.scenes.captions import place_of
 from datamodules.scenes.scene import REACH, Object, Scene
 from datamodules.scenes.split import generate_scenes
-from evaluation.scenes.defects import DEFECTS, Defect, add_defect
+from tests.evaluation.scenes.defects import DEFECTS, Defect, add_defect
 
 SAMPLES = [sample.scene for sample in generate_scenes("train", 150, seed=3)]
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import train_scene_encoders
+from benchmarks.train_scene_encoders import corrupt_image
 from datamodules.scenes.render import render_scene
 from datamodules.scenes.scene import Scene
 from datamodules.scenes.split import generate_scenes
 from evaluation.contract import ImageArray, result_name
-from evaluation.scenes import train_encoders
 from evaluation.scenes.encoders.clip import SceneClip
 from evaluation.scenes.encoders.features import SceneFeatures
 from evaluation.scenes.encoders.letterbox import border_color, letterbox
 from evaluation.scenes.encoders.tokenizer import WordTokenizer, vocabulary
 from evaluation.scenes.encoders.weight_files import WEIGHTS, load_weights, save_weights
-from evaluation.scenes.train_encoders import corrupt_image
 from pocketdit.errors import UserError
 
 HELD_OUT = list(generate_scenes("validation", 400, seed=2))
@@ -155,8 +155,8 @@ def test_tokenizer_and_vocabulary() -> None:
 def test_training_command_writes_weights_that_the_encoders_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_encoders, "BATCH_SIZE", 4)
-    assert train_encoders.main(["--steps", "2", "--out", str(tmp_path)]) == 0
+    monkeypatch.setattr(train_scene_encoders, "BATCH_SIZE", 4)
+    assert train_scene_encoders.main(["--steps", "2", "--out", str(tmp_path)]) == 0
     clip, features = SceneClip(tmp_path / "clip.safetensors"), SceneFeatures(tmp_path / "features.safetensors")
     assert clip.backend.version != SceneClip().backend.version
     assert clip.encode_texts(["a red circle"]).shape == (1, 64)
@@ -171,5 +171,5 @@ def test_weights_are_restored_and_invalid_files_are_refused(tmp_path: Path) -> N
     assert tensors["n"].item() == 3 and metadata == {"x": [1]}
     path.write_bytes(b"not weights")
     for invalid in (path, tmp_path / "none.safetensors"):
-        with pytest.raises(UserError, match="train_encoders"):
+        with pytest.raises(UserError, match="train_scene_encoders"):
             SceneClip(invalid)

@@ -9,11 +9,11 @@ from datamodules.scenes.render import render_scene
 from datamodules.scenes.scene import Object, Scene
 from datamodules.scenes.split import generate_scenes
 from evaluation.contract import ImageArray
-from evaluation.scenes.defects import DEFECTS, add_defect
 from evaluation.scenes.judges.answerer import SceneAnswerer
 from evaluation.scenes.judges.colors import SceneColorReader
 from evaluation.scenes.judges.detector import SceneDetector
 from evaluation.scenes.prompts.question_graph import question_graph
+from tests.evaluation.scenes.defects import DEFECTS, add_defect
 
 DETECTOR, READER, ANSWERER = SceneDetector(), SceneColorReader(), SceneAnswerer()
 NOTICED_BY = {"color": "reader", "shape": "detector", "count": "detector"}

@@ -16,7 +16,6 @@ from evaluation.metrics.compbench.numeracy import Numeracy
 from evaluation.metrics.compbench.spatial import Spatial
 from evaluation.metrics.dpg.metric import DPGBench
 from evaluation.metrics.geneval.metric import GenEval
-from evaluation.scenes.defects import add_defect
 from evaluation.scenes.judges.answerer import SceneAnswerer
 from evaluation.scenes.judges.chunks import SceneChunks
 from evaluation.scenes.judges.colors import SceneColorReader
@@ -24,6 +23,7 @@ from evaluation.scenes.judges.detector import SceneDetector
 from evaluation.scenes.judges.questions import parse_question
 from evaluation.scenes.prompts.benchmarks import CATEGORIES, TAGS, scene_compbench, scene_dpg, scene_geneval
 from pocketdit.errors import UserError
+from tests.evaluation.scenes.defects import add_defect
 
 # Validation scenes by their short captions, to render a prompt's image from.
 SCENES = {sample.captions[0]: sample.scene for sample in generate_scenes("validation", 1200, seed=6)}

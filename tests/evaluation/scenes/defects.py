@@ -1,4 +1,4 @@
-"""Scenes with one defect, which a judge has to notice."""
+"""Scenes with one defect, which the judges have to notice."""
 
 from dataclasses import replace
 from typing import Literal, assert_never, get_args
