@@ -1,11 +1,13 @@
-"""Rules of the source tree: imports point one way, and documents name what exists.
+"""Rules of the source tree: imports point one way, lazy ones too, and documents name what exists.
 
 CONTRIBUTING.md states the same rules in prose.
 """
 
 import ast
 import re
-from graphlib import TopologicalSorter
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,43 +17,57 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "platform" / "pocketdit"
-SIBLINGS = {"datamodules", "evaluation", "sweeps", "benchmarks", "tests"}
-SOURCES = sorted(
-    path for folder in ("platform", "datamodules", "evaluation", "sweeps") for path in (ROOT / folder).rglob("*.py")
-)
+SIBLINGS = ("datamodules", "evaluation", "sweeps")
 MAX_LINES = 330
 
 # Every part of the package imports only from its own layer and earlier ones. Whatever is not listed is in the first.
 LAYERS = ("training", "artifacts", "teachers", "stages", "running", "mobile export latency", "commands", "__main__")
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/LOG.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/LOG.md", "docs/decisions.md"]
 
 
-def imported(path: Path) -> set[str]:
-    """Return the modules that a file imports when it is itself imported. Imports inside functions do not count."""
-    names = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
+@cache
+def modules() -> dict[str, Path]:
+    """Return the files of the package and its siblings by module name."""
+    files = {}
+    for root in (PACKAGE.parent, ROOT):
+        packages = ("pocketdit",) if root == PACKAGE.parent else SIBLINGS
+        for path in (file for package in packages for file in (root / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return files
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Yield the full names that a file imports, wherever the import stands: in functions and for type checkers too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return names
+            yield from (alias.name for alias in node.names)
 
 
-def imports_between_parts() -> dict[str, set[str]]:
-    """Return the parts of ``pocketdit`` that each part imports. A part is a folder, or a file at the top."""
-    graph: dict[str, set[str]] = {}
-    for path in PACKAGE.rglob("*.py"):
-        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        for name in imported(path):
-            pieces = name.split(".")
-            if pieces[0] == "pocketdit" and len(pieces) > 1 and pieces[1] != part:
-                graph.setdefault(part, set()).add(pieces[1])
+@cache
+def imports() -> dict[str, set[str]]:
+    """Return the modules of this project that each module imports."""
+    known = modules()
+    graph: dict[str, set[str]] = {name: set() for name in known}
+    for name, path in known.items():
+        for target in imported_names(path):
+            module = target if target in known else target.rpartition(".")[0]
+            if module in known and module != name:
+                graph[name].add(module)
     return graph
 
 
-def layer(part: str) -> int:
-    return next((number for number, parts in enumerate(LAYERS, 1) if part in parts.split()), 0)
+def part(module: str) -> str:
+    """Return the folder, or the file at the top of the package, that a module of ``pocketdit`` belongs to."""
+    return [*module.split("."), ""][1]
+
+
+def layer(name: str) -> int:
+    return next((number for number, parts in enumerate(LAYERS, 1) if name in parts.split()), 0)
 
 
 def test_platform_is_not_a_package() -> None:
@@ -59,24 +75,54 @@ def test_platform_is_not_a_package() -> None:
     assert not (ROOT / "platform" / "__init__.py").exists()
 
 
-def test_pocketdit_does_not_import_its_siblings() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        roots = {name.split(".")[0] for name in imported(path)}
-        assert not roots & SIBLINGS, path
+def test_the_graph_sees_lazy_imports() -> None:
+    assert "pocketdit.running.fit" in imports()["pocketdit.commands.run"]
 
 
-def test_parts_do_not_import_each_other_in_a_circle() -> None:
-    list(TopologicalSorter(imports_between_parts()).static_order())
+def test_only_commands_import_the_siblings() -> None:
+    for name, targets in imports().items():
+        if name.startswith("pocketdit.") and part(name) != "commands":
+            assert not {target.split(".")[0] for target in targets} & set(SIBLINGS), name
+
+
+def test_the_siblings_do_not_import_the_command_line() -> None:
+    for name, targets in imports().items():
+        if not name.startswith("pocketdit"):
+            assert not any(target.startswith("pocketdit.commands") for target in targets), name
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    try:
+        TopologicalSorter(imports()).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_no_parts_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for name, targets in imports().items():
+        if name.startswith("pocketdit."):
+            others = {part(target) for target in targets if target.startswith("pocketdit.")} - {part(name)}
+            graph.setdefault(part(name), set()).update(others)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 def test_parts_import_only_from_earlier_layers() -> None:
-    graph = imports_between_parts()
-    assert [(part, other) for part in graph for other in graph[part] if layer(other) > layer(part)] == []
+    wrong = [
+        f"{name} imports {target}"
+        for name, targets in imports().items()
+        for target in targets
+        if name.startswith("pocketdit.") and target.startswith("pocketdit.") and layer(part(target)) > layer(part(name))
+    ]
+    assert wrong == []
 
 
 def test_files_are_short() -> None:
-    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in SOURCES}
-    assert {path: length for path, length in lengths.items() if length > MAX_LINES} == {}
+    lengths = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
 
 
 def expand_braces(path: str) -> list[str]:
@@ -85,7 +131,7 @@ def expand_braces(path: str) -> list[str]:
     if match is None:
         return [path]
     head, options, tail = match.groups()
-    return [one for option in options.split(",") for one in expand_braces(head + option + tail)]
+    return [expanded for option in options.split(",") for expanded in expand_braces(head + option + tail)]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -15,7 +15,8 @@ from pocketdit.config.load import load
 from pocketdit.losses import distribution_matching
 from pocketdit.running.assemble import build_encoders, build_stage
 from pocketdit.seeding import generator
-from pocketdit.stages.step_distill import CRITIC, EMA, STUDENT, StepDistill
+from pocketdit.stages.lora_roles import CRITIC, EMA, STUDENT
+from pocketdit.stages.step_distill import StepDistill
 from pocketdit.tracking.journal import read_metrics
 from tests.backbones.test_lora import fill, storage_bytes
 from tests.conftest import ROOT

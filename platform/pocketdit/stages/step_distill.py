@@ -1,7 +1,7 @@
 """Step distillation (paper Sec. 3.3, Eq. 9 and 10): K-DMD and plain DMD, by LoRA on a frozen base."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pocketdit.backbones.dit import ElasticDiT
-from pocketdit.backbones.lora import activate_adapter, active_adapter, adapter_parameters, add_adapters, lora_scale
-from pocketdit.backbones.per_width import LORA_PREFIX, Network, base_parameters, split_by_width
+from pocketdit.backbones.lora import active_adapter
+from pocketdit.backbones.per_width import Network, split_by_width
 from pocketdit.config.component import build
 from pocketdit.config.experiment import BaseExperiment, Experiment
 from pocketdit.diffusion.path import data_from_velocity, interpolate, shift_time, velocity
@@ -26,19 +26,27 @@ from pocketdit.seeding import choose, generator
 from pocketdit.stages.contract import Preview, Stage, StageInputs
 from pocketdit.stages.elastic_cost import elastic_cost
 from pocketdit.stages.elastic_pretrain import require_full_width
+from pocketdit.stages.lora_roles import (
+    CRITIC,
+    STUDENT,
+    add_roles,
+    ema_active,
+    role_parameters,
+    saved_weights,
+    update_student_ema,
+)
 from pocketdit.stages.previews import sampled_preview
 from pocketdit.stages.projectors import build_projectors, projected_feature_loss, shard_projectors
 from pocketdit.stages.teaching import require_same_latents
 from pocketdit.teachers.contract import Teacher
 from pocketdit.training.compilation import compile_blocks
 from pocketdit.training.cost import StageCost
-from pocketdit.training.ema import ema_decay, update_ema
+from pocketdit.training.ema import ema_decay
 from pocketdit.training.muon import is_muon
 from pocketdit.training.nonfinite import stop_unless_finite
-from pocketdit.training.sharding import full_tensor, mesh_to_shard, shard
+from pocketdit.training.sharding import mesh_to_shard, shard
 from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
 
-STUDENT, CRITIC, EMA = "student", "critic", "ema"
 # DMD2's range of the times at which teacher and critic are compared, before the shift.
 MIN_TIME, MAX_TIME = 0.02, 0.98
 
@@ -120,9 +128,7 @@ class StepDistill(LightningModule, Stage):
         self.networks = split_by_width(inputs.network.requires_grad_(False), share_weights=True)
         for width in spec.widths:
             network = self.networks.for_width(width)
-            add_adapters(network, (STUDENT, CRITIC, EMA), rank, alpha)
-            for parameter in adapter_parameters(network, EMA).values():
-                parameter.requires_grad_(False)
+            add_roles(network, rank, alpha)
             network.use_gradient_checkpointing(training.gradient_checkpointing)
             if training.compile:
                 compile_blocks(network)
@@ -143,8 +149,6 @@ class StepDistill(LightningModule, Stage):
         self.feature_weight = feature_weight
         self.student_input = student_input
         self.widths = sorted(spec.widths)
-        for width in self.widths:
-            self.update_ema(width, decay=0.0)
 
     @classmethod
     def check(cls, experiment: BaseExperiment) -> None:
@@ -200,15 +204,11 @@ class StepDistill(LightningModule, Stage):
     def student_parameters(self) -> list[nn.Parameter]:
         """Return the LoRA weights of every width's student, and the projectors' weights."""
         projectors = [] if self.projectors is None else list(self.projectors.parameters())
-        return self._adapters(STUDENT) + projectors
+        return role_parameters(self.networks, STUDENT) + projectors
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """Return the LoRA weights of every width's critic."""
-        return self._adapters(CRITIC)
-
-    def _adapters(self, name: str) -> list[nn.Parameter]:
-        networks = [self.networks.for_width(width) for width in self.widths]
-        return [parameter for network in networks for parameter in adapter_parameters(network, name).values()]
+        return role_parameters(self.networks, CRITIC)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Train one width's critic and, when its turn comes, its student."""
@@ -236,7 +236,9 @@ class StepDistill(LightningModule, Stage):
             losses |= update_weights(self, groups, self.training_spec, batch)
             if trains_student:
                 student_updates = iteration // (self.student_every * len(self.widths))
-                self.update_ema(width, ema_decay(student_updates, self.training_spec.ema_decay))
+                update_student_ema(
+                    self.networks.for_width(width), ema_decay(student_updates, self.training_spec.ema_decay)
+                )
         return losses | {f"width_{width:g}/{name}": value for name, value in losses.items()}
 
     def prepare(self, batch: Mapping[str, Any], number: int, iteration: int, width: float) -> Iteration:
@@ -302,36 +304,14 @@ class StepDistill(LightningModule, Stage):
         noise = torch.randn(x_0.shape, generator=generator(f"{purpose} noise", *position))
         return noise.to(x_0), shift_time(time, self.time_shift).to(x_0)
 
-    def update_ema(self, width: float, decay: float) -> None:
-        """Move a width's EMA weights towards its student."""
-        network = self.networks.for_width(width)
-        ema, student = (list(adapter_parameters(network, name).values()) for name in (EMA, STUDENT))
-        update_ema(ema, student, decay)
-
-    @contextmanager
-    def ema_network(self) -> Iterator[Network]:
-        """Yield the networks with the students' EMA weights active."""
-        for width in self.widths:
-            activate_adapter(self.networks.for_width(width), EMA)
-        try:
-            yield self.networks
-        finally:
-            for width in self.widths:
-                activate_adapter(self.networks.for_width(width), STUDENT)
+    def ema_network(self) -> AbstractContextManager[Network]:
+        """Return a context in which the networks have the students' EMA weights."""
+        return ema_active(self.networks)
 
     def preview(self, final: bool) -> Preview | None:
         """Sample the configured prompts at every width."""
         return sampled_preview(self, self.ema_network(), self.encoders, self.sampling, final)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the base supernet and the EMA weights of every width's LoRA (see ``lora_pairs``)."""
-        weights: dict[str, Tensor] = {}
-        for width in self.widths:
-            network = self.networks.for_width(width)
-            # From narrow to wide: a wider network's weights contain the narrower ones'.
-            weights |= {name: full_tensor(value) for name, value in base_parameters(network).items()}
-            scale = lora_scale(network, EMA)
-            for name, value in adapter_parameters(network, EMA).items():
-                key = f"{LORA_PREFIX}{self.networks.spec.hidden_size(width)}.{name}"
-                weights[key] = full_tensor(value) * (scale if name.endswith(".B") else 1.0)
-        return weights
+        """Return the base supernet and the EMA weights of every width's LoRA."""
+        return saved_weights(self.networks)
