@@ -182,8 +182,8 @@ class MobileDiT(nn.Module):
             self.up = nn.ConvTranspose2d(spec.width, spec.width, kernel_size=2, stride=2)
         self.final_table = nn.Parameter(torch.zeros(2 * spec.width, 1, 1))
         self.unembed = pointwise(spec.width, patch)
-        places = positional_embedding(*self.grid, spec.width, CPU).T.reshape(1, spec.width, 1, -1).contiguous()
-        self.register_buffer("places", places, persistent=False)
+        positions = positional_embedding(*self.grid, spec.width, CPU).T.reshape(1, spec.width, 1, -1).contiguous()
+        self.register_buffer("places", positions, persistent=False)
 
     def forward(self, latents: Tensor, time: Tensor, text: Tensor, text_bias: Tensor) -> Tensor:
         """Predict the velocity (B, C, h, w).
