@@ -29,7 +29,9 @@ distill: .venv/ready
 	$(BIN)/lightning run experiments/step_distill.yaml --resume
 
 score: .venv/ready
-	$(BIN)/python -m evaluation.scenes.score elastic_pretrain
+	for width in 0.375 0.5 1.0; do \
+	  $(BIN)/lightning evaluate experiments/eval/held_out.yaml run=elastic_pretrain width=$$width || exit 1; \
+	done
 
 test: .venv/ready-dev lint
 	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile

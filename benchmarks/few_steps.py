@@ -1,11 +1,11 @@
-"""Few-step models beside the networks that they come from: GenEval's logic on drawn scenes, and one grid of pictures.
+"""Few-step models next to the networks that they were distilled from: scores on rendered scenes, and an image grid.
 
-    python -m benchmarks.few_steps "28 steps=knowledge_distill:28" "4 steps=knowledge_distill:4:1:euler" \\
+    python benchmarks/few_steps.py "28 steps=knowledge_distill:28" "4 steps=knowledge_distill:4:1:euler" \\
         "DMD=step_distill/dmd-0,step_distill/dmd-1" "K-DMD=step_distill/k-0,step_distill/k-1" --grid few_steps.png
 
-LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]; what is not told is as the run's own sampling. Several runs of a
-label (seeds) give their mean and standard deviation. The first label is what the others are compared with. The judge
-is the stand-in for drawn scenes: these are no GenEval scores.
+An entry is LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]. Settings that it does not state default to the run's own
+sampling settings. Several runs (seeds) of a label are summarized by mean and standard deviation. The other labels are
+compared with the first one. The judge is GenEval's logic with rules for rendered scenes: these are not GenEval scores.
 """
 
 import argparse
@@ -13,46 +13,59 @@ import re
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
+from tabulate import tabulate
+
+from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.errors import ConfigError, UserError
 from pocketdit.files import write_atomically
 
 METRIC = "geneval (scene-rules)"
-Sampler = Literal["euler", "heun", "dpmpp_2m"]
-NUMBER = r"\d+(\.\d+)?"
-FORM = re.compile(
+FORM = "LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]"
+_NUMBER = r"\d+(\.\d+)?"
+_PATTERN = re.compile(
     r"(?P<label>[^=]+)=(?P<runs>[^:,]+(,[^:,]+)*)"
-    rf"(:(?P<steps>[1-9]\d*)(:(?P<guidance>{NUMBER})(:(?P<sampler>euler|heun|dpmpp_2m))?)?)?"
+    rf"(:(?P<steps>[1-9]\d*)(:(?P<guidance>{_NUMBER})(:(?P<sampler>{'|'.join(get_args(SamplerName))}))?)?)?"
 )
+
+Scores = dict[float, list[float]]  # by width, one per run
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is compared under one label. None: as each run's own sampling."""
+    """Runs that are compared under one label. Settings that are None default to each run's own."""
 
     label: str
     runs: tuple[str, ...]
     steps: int | None
     guidance: float | None
-    sampler: Sampler | None = None
+    sampler: SamplerName | None = None
 
 
 def parse(text: str) -> Entry:
-    """Raises ``ConfigError`` unless it reads LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]."""
-    found = FORM.fullmatch(text)
-    if found is None:
-        raise ConfigError(f"{text!r}: expected LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]")
-    steps, guidance = found["steps"], found["guidance"]
-    runs = tuple(found["runs"].split(","))
-    sampler = cast(Sampler | None, found["sampler"])
-    return Entry(found["label"], runs, int(steps) if steps else None, float(guidance) if guidance else None, sampler)
+    """Parse a command-line entry.
+
+    Raises:
+        ConfigError: The text does not have the form of an entry.
+    """
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"{text!r}: expected {FORM}")
+    steps, guidance = match["steps"], match["guidance"]
+    return Entry(
+        label=match["label"],
+        runs=tuple(match["runs"].split(",")),
+        steps=int(steps) if steps else None,
+        guidance=float(guidance) if guidance else None,
+        sampler=cast(SamplerName | None, match["sampler"]),
+    )
 
 
-def scores(entry: Entry, widths: Sequence[float], count: int, runs: Path, out: Path) -> dict[float, list[float]]:
-    """Overall score of every run at every width, in the order of the runs."""
+def score_entry(entry: Entry, widths: Sequence[float], count: int, runs: Path, out: Path) -> Scores:
+    """Return the overall scores by width, in the order of the runs."""
     from evaluation.metrics.geneval.metric import GenEval
     from evaluation.prompts.scenes import SceneGenEval
     from evaluation.scenes.judges.colors import SceneColorReader
@@ -61,45 +74,48 @@ def scores(entry: Entry, widths: Sequence[float], count: int, runs: Path, out: P
 
     metric = GenEval("geneval", SceneDetector(), SceneColorReader())
     prompts = SceneGenEval(count).load()
-    found: dict[float, list[float]] = {width: [] for width in widths}
+    scores: Scores = {width: [] for width in widths}
     for run in entry.runs:
         for width in widths:
             subject = Run(run, width, entry.steps, entry.guidance, entry.sampler, runs=runs)
             result = metric.score(subject.images(prompts, out / "images"))
             assert result.metric == METRIC
-            found[width].append(result.scores["overall"].value)
-    return found
+            scores[width].append(result.scores["overall"].value)
+    return scores
 
 
-def table(entries: Sequence[Entry], found: Sequence[dict[float, list[float]]]) -> str:
-    """A row a label: every width's score (mean, and standard deviation of several), and its share of the first's."""
-    widths = list(found[0])
-    margin = max(len(entry.label) for entry in entries) + 2
-    rows = [f"{METRIC}, overall", "".ljust(margin) + "".join(f"{width:g}x".rjust(26) for width in widths)]
-    for entry, by_width in zip(entries, found, strict=True):
+def scores_table(entries: Sequence[Entry], scores: Sequence[Scores]) -> str:
+    """Return one row per label: mean score and standard deviation at each width, and the ratio to the first label."""
+    widths = list(scores[0])
+    rows = []
+    for entry, by_width in zip(entries, scores, strict=True):
         cells = []
         for width in widths:
             values = by_width[width]
             mean = statistics.mean(values)
-            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            first = statistics.mean(found[0][width])
-            share = f" ({mean / first:.2f})" if entry is not entries[0] and first else ""
-            cells.append(f"{mean:.3f}{spread}{share}".rjust(26))
-        rows.append(entry.label.ljust(margin) + "".join(cells))
-    return "\n".join(rows)
+            deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            first = statistics.mean(scores[0][width])
+            ratio = f" ({mean / first:.2f})" if entry is not entries[0] and first else ""
+            cells.append(f"{mean:.3f}{deviation}{ratio}")
+        rows.append([entry.label, *cells])
+    text = tabulate(
+        rows,
+        headers=["", *(f"{width:g}x" for width in widths)],
+        disable_numparse=True,
+        colalign=("left", *["right"] * len(widths)),
+    )
+    return f"{METRIC}, overall\n{text}"
 
 
-def draw_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, path: Path) -> None:
-    """A row for every label and width, by the first run of each; prompts are the first entry's own."""
-    import dataclasses
-
+def save_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, path: Path) -> None:
+    """Save a grid with one row per width and label, sampled by each label's first run for the first run's prompts."""
     import torch
 
     from evaluation.subjects.sampling import device
     from pocketdit.artifacts.network import load_network
     from pocketdit.artifacts.run_folder import find, load_experiment
-    from pocketdit.running.assemble import build_encoders
     from pocketdit.images import to_uint8
+    from pocketdit.running.assemble import build_encoders
     from pocketdit.running.grids import image_grid
     from pocketdit.sampling import sample
 
@@ -109,35 +125,43 @@ def draw_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, pat
     for entry in entries:
         folder = find(runs, entry.runs[0])
         experiment = load_experiment(folder)
-        told = {"steps": entry.steps, "guidance": entry.guidance, "sampler": entry.sampler, "prompts": prompts}
-        how = dataclasses.replace(experiment.sampling, **{k: v for k, v in told.items() if v is not None})
-        place = torch.device(device())
-        loaded.append((entry, load_network(folder, place), build_encoders(experiment).to(place), how))
+        own = experiment.sampling
+        sampling = replace(
+            own,
+            steps=own.steps if entry.steps is None else entry.steps,
+            guidance=own.guidance if entry.guidance is None else entry.guidance,
+            sampler=entry.sampler or own.sampler,
+            prompts=prompts,
+        )
+        target = torch.device(device())
+        loaded.append((entry, load_network(folder, target), build_encoders(experiment).to(target), sampling))
     for width in widths:
-        for entry, network, encoders, how in loaded:
-            rows.append(to_uint8(sample(network, encoders, prompts, width, how)))
+        for entry, network, encoders, sampling in loaded:
+            rows.append(to_uint8(sample(network, encoders, prompts, width, sampling)))
             labels.append(f"{width:g}x {entry.label}")
-    picture = image_grid(rows, labels, prompts)
-    write_atomically(path, lambda temporary: picture.save(temporary, format="PNG"))
+    image = image_grid(rows, labels, prompts)
+    write_atomically(path, lambda temporary: image.save(temporary, format="PNG"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.few_steps", description=__doc__.splitlines()[0])
-    parser.add_argument("entries", nargs="+", metavar="LABEL=RUN[,RUN][:STEPS[:GUIDANCE[:SAMPLER]]]")
-    parser.add_argument("--width", type=float, nargs="+", default=[0.375, 0.5, 1.0])
-    parser.add_argument("--count", type=int, default=240, help="prompts (default %(default)s)")
-    parser.add_argument("--grid", type=Path, help="also draw the run's own prompts into this PNG")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--out", type=Path, default=Path("evaluations"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entries", nargs="+", metavar="ENTRY", help=FORM)
+    parser.add_argument("--width", type=float, nargs="+", default=[0.375, 0.5, 1.0], help="widths to compare")
+    parser.add_argument("--count", type=int, default=240, help="number of prompts (default: %(default)s)")
+    parser.add_argument("--grid", type=Path, help="also sample the first run's own prompts into this PNG")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("evaluations"), help="folder for images (default: %(default)s)"
+    )
     args = parser.parse_args(arguments)
     try:
         entries = [parse(text) for text in args.entries]
         if args.count < 1:
-            raise ConfigError(f"--count {args.count}: must be at least 1")
-        found = [scores(entry, args.width, args.count, args.runs, args.out) for entry in entries]
-        print(table(entries, found))
+            raise ConfigError(f"--count must be at least 1, not {args.count}")
+        scores = [score_entry(entry, args.width, args.count, args.runs, args.out) for entry in entries]
+        print(scores_table(entries, scores))
         if args.grid:
-            draw_grid(entries, args.width, args.runs, args.grid)
+            save_grid(entries, args.width, args.runs, args.grid)
             print(args.grid)
     except UserError as error:
         print(f"few_steps: {error}", file=sys.stderr)

@@ -1,12 +1,17 @@
-"""The comparison of few-step models: what it reads, how it counts, what it refuses."""
+"""The comparison of few-step models: its entries, its table and its errors."""
+
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from benchmarks.few_steps import Entry, main, parse, table
+from benchmarks.few_steps import Entry, main, parse, scores_table
+from pocketdit.commands.main import main as lightning
 from pocketdit.errors import ConfigError
+from tests.conftest import PRETRAIN
 
 
-def test_entries_are_read() -> None:
+def test_entries_are_parsed() -> None:
     assert parse("28 steps=kd:28") == Entry("28 steps", ("kd",), 28, None)
     assert parse("DMD=a/1,a/2") == Entry("DMD", ("a/1", "a/2"), None, None)
     assert parse("x=kd:4:1.5") == Entry("x", ("kd",), 4, 1.5)
@@ -16,13 +21,24 @@ def test_entries_are_read() -> None:
             parse(wrong)
 
 
-def test_table_gives_mean_spread_and_share_of_the_first() -> None:
+def test_table_contains_mean_deviation_and_ratio_to_the_first_label() -> None:
     entries = [parse("28 steps=a:28"), parse("K-DMD=b,c,d")]
-    text = table(entries, [{0.5: [0.5]}, {0.5: [0.4, 0.5, 0.6]}])
+    text = scores_table(entries, [{0.5: [0.5]}, {0.5: [0.4, 0.5, 0.6]}])
     assert "0.500" in text and "0.500 ± 0.100 (1.00)" in text and "scene-rules" in text
 
 
-def test_a_missing_run_is_one_line(tmp_path, capsys: pytest.CaptureFixture) -> None:  # type: ignore[no-untyped-def]
+def test_runs_are_scored_and_sampled_into_a_grid(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lightning(["run", str(PRETRAIN), *tiny, "training.max_steps=1"]) == 0
+    places = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--grid", str(tmp_path / "grid.png")]
+    entries = ["two=elastic_pretrain", "one=elastic_pretrain:1:1:euler"]
+    assert main([*entries, "--width", "0.5", "--count", "6", *places]) == 0
+    assert "0.5x" in capsys.readouterr().out
+    assert Image.open(tmp_path / "grid.png").size[1] > 2 * 128
+
+
+def test_missing_run_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["x=nothing", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
-    assert "no run nothing" in error and error.count("\n") == 1
+    assert "nothing" in error and error.count("\n") == 1
