@@ -1,6 +1,6 @@
-"""The Fréchet distance of two Gaussians against clean-fid's, which takes the square root of S1 S2 by scipy's sqrtm.
+"""The Fréchet distance of two Gaussians, compared with clean-fid, which computes the root of S1 S2 by scipy's sqrtm.
 
-Both take the same means and covariances, of twice as many samples as dimensions. They must agree.
+Both get the same means and covariances, computed from twice as many samples as dimensions, and their values must agree.
 
     python benchmarks/frechet.py [--json PATH]
 """
@@ -30,7 +30,7 @@ Moments = tuple[Floats, Floats]
 
 
 def moments(dimensions: int, seed: int) -> Moments:
-    """Mean and covariance of correlated features, whose variances fall as those of a feature network do."""
+    """Return mean and covariance of correlated features whose variances decay like those of a feature network."""
     random = np.random.default_rng(seed)
     samples = random.normal(size=(2 * dimensions, dimensions)) * np.geomspace(1, 0.01, dimensions)
     mixing = random.normal(size=(dimensions, dimensions)) / math.sqrt(dimensions)
@@ -38,20 +38,27 @@ def moments(dimensions: int, seed: int) -> Moments:
 
 
 def ours(first: Moments, second: Moments) -> float:
+    """Compute the distance with this project."""
     return frechet_distance(Gaussian.from_moments(*first), Gaussian.from_moments(*second))
 
 
 def theirs(first: Moments, second: Moments) -> float:
+    """Compute the distance with clean-fid."""
     from cleanfid.fid import frechet_distance as clean_fid
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of sqrtm(disp=), which scipy 1.18 drops
+        warnings.simplefilter("ignore", DeprecationWarning)  # for sqrtm(disp=), which scipy 1.18 removes
         return float(clean_fid(*first, *second))
 
 
 def compare(dimensions: int, rounds: int) -> dict[str, Any]:
+    """Time both implementations in turns.
+
+    Raises:
+        RuntimeError: Their values differ.
+    """
     pair = moments(dimensions, 0), moments(dimensions, 1)
-    # sqrtm takes more than a minute at 2048: the libraries are warm from the small pair, and one call is one round.
+    # sqrtm takes more than a minute at 2048 dimensions. The small pair warms up the libraries, and a round is one call.
     small = moments(64, 0), moments(64, 1)
     values: dict[str, float] = {}
     calls = {
@@ -72,9 +79,9 @@ def compare(dimensions: int, rounds: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    chosen = argument_parser(__doc__).parse_args(arguments)
+    args = argument_parser(__doc__).parse_args(arguments)
     print_machine()
-    sizes, rounds = ((128, 256), 1) if chosen.quick else ((1024, REQUIRED_AT), 3)
+    sizes, rounds = ((128, 256), 1) if args.quick else ((1024, REQUIRED_AT), 3)
     rows = [compare(size, rounds) for size in sizes]
 
     cells = [
@@ -86,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         for row in rows
     ]
-    print(table(["dimensions", OURS, THEIRS, "times as fast", "values differ by"], cells), end="\n\n")
+    print(table(["dimensions", OURS, THEIRS, "speedup", "values differ by"], cells), end="\n\n")
     last = rows[-1]
     met = last["ratio"].median >= REQUIRED
     print(
@@ -94,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"required {REQUIRED} at {REQUIRED_AT}: {'met' if met else 'NOT met'}"
     )
     write_result(
-        {"benchmark": "frechet", "rows": rows, "ratio": last["ratio"], "required": REQUIRED, "met": met}, chosen.json
+        {"benchmark": "frechet", "rows": rows, "ratio": last["ratio"], "required": REQUIRED, "met": met}, args.json
     )
 
 

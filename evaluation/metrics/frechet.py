@@ -2,7 +2,7 @@
 
     d² = |μ₁ - μ₂|² + tr S₁ + tr S₂ - 2 tr (S₁ S₂)^½
 
-The computation is exact and in float64; float32 is off by about 1 %. With any roots S = Rᵀ R, tr (S₁ S₂)^½ is the
+The computation is exact and in float64; float32 is off by about 1%. With any roots S = Rᵀ R, tr (S₁ S₂)^½ is the
 nuclear norm of R₁ R₂ᵀ, so the square root of a non-symmetric matrix is never needed. The root is chosen by what is
 available: the centered samples if there are fewer samples than dimensions, else the Cholesky factor, else (if the
 covariance is singular) the eigenvectors.

@@ -37,7 +37,7 @@ class Report:
 
 
 def interval(result: Result, name: str, resamples: int = 1000) -> tuple[float, float] | None:
-    """Return the 95 % bootstrap confidence interval of a score over its prompts.
+    """Return the 95% bootstrap confidence interval of a score over its prompts.
 
     If the overall score is the mean of categories that partition the prompts, prompts are resampled within their
     categories, because the benchmark fixes how many each category has.
@@ -65,7 +65,7 @@ def _is_value(mean: float, score: Score) -> bool:
 
 
 def format_interval(bounds: tuple[float, float] | None) -> str:
-    """Format an interval for tables; "-" if there is none."""
+    """Format an interval for tables, or return "-" for None."""
     return f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "-"
 
 

@@ -41,7 +41,7 @@ class Comparison:
 
     def __str__(self) -> str:
         return (
-            f"{self.difference:+.4f} ({100 * self.level:g} % interval {self.low:+.4f} to {self.high:+.4f}), "
+            f"{self.difference:+.4f} ({100 * self.level:g}% interval {self.low:+.4f} to {self.high:+.4f}), "
             f"p = {self.p_value:.4g}, {self.prompts} prompts"
         )
 

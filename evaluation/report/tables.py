@@ -20,7 +20,7 @@ def results_table(report: Report, resamples: int) -> str:
     ]
     return tabulate(
         rows,
-        headers=("metric", "score", "value", "95 % interval", "images"),
+        headers=("metric", "score", "value", "95% interval", "images"),
         tablefmt="simple",
         disable_numparse=True,
         colalign=("left", "left", "right", "right", "right"),

@@ -1,4 +1,4 @@
-"""The Fréchet benchmark at sizes of seconds: it runs, compares equal values, and writes what it promises."""
+"""The Fréchet benchmark at small sizes: it runs, compares equal values, and writes its result."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from benchmarks import frechet
 
 
-def test_it_runs_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_benchmark_runs_and_writes_its_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "frechet.json"
     frechet.main(["--quick", "--json", str(path)])
     result = json.loads(path.read_text())
@@ -20,13 +20,13 @@ def test_it_runs_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.splitlines()[-1].startswith("ratio: clean-fid / ours at 256 dimensions = ")
 
 
-def test_both_sides_get_the_same_and_agree() -> None:
+def test_both_implementations_agree() -> None:
     pair = frechet.moments(32, 0), frechet.moments(32, 1)
     assert frechet.ours(*pair) == pytest.approx(frechet.theirs(*pair), rel=1e-7)
     assert frechet.ours(pair[0], pair[0]) < 1e-9 < frechet.ours(*pair)
 
 
-def test_values_that_differ_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_differing_values_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frechet, "theirs", lambda first, second: 2 * frechet.ours(first, second))
     with pytest.raises(RuntimeError, match="differ"):
         frechet.compare(16, rounds=1)

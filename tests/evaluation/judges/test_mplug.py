@@ -403,7 +403,7 @@ def test_output_layer_may_have_either_name(tmp_path: Path, table: dict[str, Tens
         (lambda t: t.update({"itm_head.weight": torch.zeros(2)}), "unknown, the first is itm_head.weight"),
         (lambda t: t.update({"visn_fc.bias": torch.zeros(3)}), "of another shape, the first is visn_fc.bias"),
         (lambda t: t.update({"epoch": 3}), "does not contain a dictionary of tensors"),
-        (lambda t: t.update({"seen": Path("x")}), "cannot be read as weights"),
+        (lambda t: t.update({"path": Path("x")}), "cannot be read as weights"),
     ],
 )
 def test_other_weights_are_rejected(

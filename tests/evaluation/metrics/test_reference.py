@@ -34,9 +34,9 @@ class Thumbnail:
         self.backend = Backend("thumbnail", version)
         self.count = 0
 
-    def encode_images(self, pictures: Sequence[ImageArray]) -> NDArray[np.float32]:
-        self.count += len(pictures)
-        small = [np.asarray(Image.fromarray(p).resize((2, 2), Image.Resampling.BOX)) for p in pictures]
+    def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
+        self.count += len(images)
+        small = [np.asarray(Image.fromarray(image).resize((2, 2), Image.Resampling.BOX)) for image in images]
         return np.stack(small).reshape(len(small), -1).astype(np.float32)
 
 

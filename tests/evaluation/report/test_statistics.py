@@ -23,8 +23,8 @@ def reference_interval(groups: list[list[float]], level: float, resamples: int, 
     random = np.random.default_rng(seed)
     means = []
     for _ in range(resamples):
-        drawn = [[group[random.integers(len(group))] for _ in group] for group in groups]
-        means.append(np.mean([np.mean(group) for group in drawn]))
+        resampled = [[group[random.integers(len(group))] for _ in group] for group in groups]
+        means.append(np.mean([np.mean(group) for group in resampled]))
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -109,7 +109,7 @@ def test_comparison_is_second_minus_first_by_prompt_id() -> None:
     assert 0.045 < comparison.low < comparison.difference < comparison.high < 0.055
     assert comparison.p_value == pytest.approx(1 / 10_001)
     assert comparison.prompts == 100
-    assert str(comparison) == "+0.0499 (95 % interval +0.0480 to +0.0518), p = 9.999e-05, 100 prompts"
+    assert str(comparison) == "+0.0499 (95% interval +0.0480 to +0.0518), p = 9.999e-05, 100 prompts"
     reverse = paired_comparison(result(better), result(base))
     assert reverse.difference == pytest.approx(-comparison.difference)
 
