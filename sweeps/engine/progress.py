@@ -104,9 +104,9 @@ def table(sweep: Sweep, candidates: Sequence[Candidate]) -> str:
 
 
 def _objective_cells(one: Candidate) -> list[str]:
-    spread = one.spread or (None,) * len(one.values or ())
+    spread = one.spread or (0.0,) * len(one.values or ())
     return [
-        f"{value:.4g}" if deviation is None else f"{value:.4g} ± {deviation:.1g}"
+        f"{value:.4g} ± {deviation:.1g}" if deviation else f"{value:.4g}"
         for value, deviation in zip(one.values or (), spread, strict=True)
     ]
 

@@ -25,7 +25,7 @@ from sweeps.plots.view import StudyView, TrialPoint, format_value
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-BASELINE, INFEASIBLE = "black", "#d62728"
+DOMINATED, FRONT, BASELINE, INFEASIBLE = "#9e9e9e", "#1f77b4", "black", "#d62728"
 
 
 def front_figures(view: StudyView) -> "list[Figure]":
@@ -43,6 +43,10 @@ def front_figures(view: StudyView) -> "list[Figure]":
             targets=partial(_objectives, indices=(x, y)),
             target_names=[escaped.axes[x].label, escaped.axes[y].label],
         )
+        dominated, front = figure.data
+        # Optuna colors trials by their numbers, with the lowest ones nearly white.
+        dominated.update(name="dominated", marker={"color": DOMINATED, "size": 7}, showlegend=True, overwrite=True)
+        front.update(name="front", marker={"color": FRONT, "size": 10}, showlegend=True, overwrite=True)
         _add_baselines(figure, escaped, x, y)
         _add_untrained(figure, escaped, x, y)
         _add_ranks(figure, escaped, x, y)

@@ -86,6 +86,9 @@ def _plot_untrained(axis: "Axes", view: StudyView, x: int, y: int) -> None:
             coordinates = (values, edge) if known == x else (edge, values)
             axis.scatter(*coordinates, transform=transform, color=INFEASIBLE, marker="|" if known == x else "_", s=160,
                          clip_on=False, label=f"infeasible, not trained ({len(values)})")  # fmt: skip
+            # Only one coordinate is in data units, so the axis does not scale to it by itself.
+            axis.update_datalim(list(zip(*coordinates, strict=True)), updatex=known == x, updatey=known == y)
+            axis.autoscale_view()
 
 
 def _plot_history(axis: "Axes", view: StudyView) -> None:
