@@ -259,8 +259,12 @@ def decoder_cost(experiment: DecoderExperiment) -> StageCost:
 
         return fastest_seconds(step)
 
+    networks = [NetworkCost(f"decoder, {side}x{side}", parameters, forward, 2 * forward)]
+    if side != base:
+        complete = decoder_flops(spec, (base // spec.factor, base // spec.factor)) * batch
+        networks.append(NetworkCost(f"decoder, {base}x{base}", parameters, complete, 2 * complete))
     return StageCost(
-        networks=[NetworkCost("decoder", parameters, forward, 2 * forward)],
+        networks=networks,
         image_size=side,
         batch_flops=3 * forward,
         time_batch=time_batch,
