@@ -223,19 +223,19 @@ WRONG_FILE = [
     (
         "max_steps: 50",
         "max_steps: ${trainer.warmup_step}",
-        "x.yaml:14: trainer.max_steps: '${trainer.warmup_step}' refers to 'trainer.warmup_step', "
-        "which does not exist; did you mean 'trainer.warmup_steps'?",
+        "x.yaml:14: trainer.max_steps: '${trainer.warmup_step}': Interpolation key 'trainer.warmup_step' not found; "
+        "did you mean 'trainer.warmup_steps'?",
     ),
     (
         "name: small",
         "name: ${oc.env:UNSET_VARIABLE}",
-        "x.yaml:1: name: '${oc.env:UNSET_VARIABLE}': the environment variable 'UNSET_VARIABLE' is not set",
+        "x.yaml:1: name: '${oc.env:UNSET_VARIABLE}': Environment variable 'UNSET_VARIABLE' not found",
     ),
-    ("max_steps: 50", "max_steps: ${seed}\nseed: ${trainer.max_steps}", "refers to itself in a circle"),
-    ("max_steps: 50", "max_steps: ${trainer}", "refers to itself in a circle"),
+    ("max_steps: 50", "max_steps: ${seed}\nseed: ${trainer.max_steps}", "Recursive interpolation detected"),
+    ("max_steps: 50", "max_steps: ${trainer}", "'${trainer}': Interpolation to parent node detected"),
     ("name: small", "name: ${sed", "x.yaml:1: name: not a valid value or interpolation: "),
-    ("name: small", "name: ${sed:1}", "x.yaml:1: name: '${sed:1}' cannot be interpolated: "),
-    ("name: small", "name: ???", "x.yaml:1: name: '???' must be replaced by a value"),
+    ("name: small", "name: ${sed:1}", "x.yaml:1: name: '${sed:1}': Unsupported interpolation type sed"),
+    ("name: small", "name: ???", "x.yaml:1: name: '???': Missing mandatory value: name"),
     (
         "max_steps: 50",
         "max_steps: 50\n  max_steps: 60",
@@ -272,7 +272,7 @@ def test_wrong_file(file: Path, old: str, new: str, expected: str) -> None:
         ("trainer.warmup_steps=51", "trainer: warmup_steps must not exceed max_steps"),
         ("trainre.max_steps=3", "trainre: unknown key; did you mean 'trainer'?"),
         ("--seed=3", "--seed: unknown key; did you mean 'seed'?"),
-        ("seed.x=3", "seed.x: seed holds 0, which has no keys"),
+        ("seed.x=3", "seed.x: seed is 0, which has no keys"),
         ("levels.2.depth=3", "levels.2: levels is a list of 2 items, counted from 0"),
         ("levels.first.depth=3", "levels.first: levels is a list of 2 items, counted from 0"),
         ("levels[1].attention.kind=full", "levels.1.attention.radius: unknown key; valid: kind, heads"),
@@ -289,7 +289,11 @@ def test_wrong_file(file: Path, old: str, new: str, expected: str) -> None:
             "optimizer.init_args.params: the program supplies this argument of AdamW",
         ),
         ("data.init_args.path=scene", "data.init_args.path: 'scene' does not exist; did you mean 'scenes'?"),
-        ("seed=${trainer.max_step}", "which does not exist; did you mean 'trainer.max_steps'?"),
+        (
+            "seed=${trainer.max_step}",
+            "seed: '${trainer.max_step}': Interpolation key 'trainer.max_step' not found; "
+            "did you mean 'trainer.max_steps'?",
+        ),
         ("trainer.max_steps=", "trainer.max_steps: expected int, got null"),
         ("levels=[1, 2", "levels: the value is not valid YAML: did not find expected ',' or ']'"),
         ("trainer", "not of the form key=value"),
@@ -311,6 +315,16 @@ def test_the_file_is_named_for_its_own_errors(file: Path) -> None:
 def test_of_two_overrides_the_wrong_one_is_named(file: Path) -> None:
     replaced, wrong = "optimizer={class_path: torch.optim.SGD, init_args: {}}", "optimizer.init_args.lrr=3"
     assert message(file, replaced, wrong).startswith(f"command line ({wrong}): ")
+
+
+def test_an_override_is_named_for_an_entry_that_it_leaves_incomplete(file: Path) -> None:
+    wrong = "encoders.0={init_args: {width: 3}}"
+    assert message(file, wrong, "seed=1") == f"command line ({wrong}): encoders.0: missing required key 'class_path'"
+
+
+def test_the_file_is_named_for_an_error_in_a_section_that_an_override_also_changes(file: Path) -> None:
+    edited(file, "max_steps: 50", "max_steps: 5")
+    assert message(file, "trainer.clip=1", "seed=1") == "x.yaml:13: trainer: warmup_steps must not exceed max_steps"
 
 
 def test_an_override_is_named_where_the_file_refers_to_it(file: Path) -> None:
@@ -358,7 +372,7 @@ def test_structure_is_checked_before_any_class_is_imported(file: Path) -> None:
         (b"# nothing\n", "y.yaml: is empty"),
         (b"\n- a\n", "y.yaml:2: the top level must be a mapping of keys"),
         (b"text\n", "y.yaml:1: the top level must be a mapping of keys"),
-        (b"\xff\xfe\x00", "y.yaml: is not UTF-8 text"),
+        (b"\xff\xfe\x00", "y.yaml: cannot be read: 'utf-8' codec can't decode byte 0xff in position 0"),
         (b"a: 1\n---\nb: 2\n", "y.yaml:2: not valid YAML: but found another document"),
         (b"a: !!python/object:os.system x\n", "y.yaml:1: not valid YAML: could not determine a constructor"),
         (b"a: &x [*x]\n", "y.yaml:1: not valid YAML: YAML recursive aliases are not supported."),

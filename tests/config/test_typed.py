@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -176,6 +176,18 @@ def test_the_outline_of_a_component_is_checked_without_its_class(value: Any, mes
     assert str(caught.value) == message
 
 
+def test_init_args_may_be_empty() -> None:
+    assert convert(
+        {"class_path": "gallery.stages.Rates", "init_args": None}, Component, "key", classes=False
+    ) == Component("gallery.stages.Rates")
+
+
+def test_nested_components_are_checked_without_their_classes() -> None:
+    value = {"class_path": "gallery.unimportable.Absent", "init_args": {"parts": [{"class_path": "galery.stages.Mlp"}]}}
+    with pytest.raises(InvalidValue, match=r"^key\.init_args\.parts\.0\.class_path: no module 'galery'; did you mean"):
+        convert(value, Component, "key", classes=False)
+
+
 def test_component_takes_extra_arguments_where_the_class_does() -> None:
     value = {"class_path": "gallery.shards.Extra", "init_args": {"first": 1, "other": [2]}}
     component = convert(value, Component, "key")
@@ -269,6 +281,18 @@ def test_build_reports_a_refused_value_and_a_failed_import() -> None:
         build(Component("gallery.unimportable.Unimportable", {"depth": 1}))
 
 
-def test_annotation_without_a_rule_is_the_programmers_error() -> None:
-    with pytest.raises(TypeError, match="no rule"):
-        convert(1, set[int], "key")
+@pytest.mark.parametrize("value", [3, "x", None, [1, {"a": 2}]])
+def test_an_annotation_that_yaml_cannot_express_accepts_everything(value: Any) -> None:
+    assert convert(value, Callable[[int], str], "key") == value
+    assert convert(value, object, "key") == value
+    assert convert({"a": [value]}, dict[str, list[bytes]], "key") == {"a": [value]}
+    assert convert(value, int | bytes, "key") == value
+
+
+def test_a_tensor_is_not_an_alternative_in_yaml() -> None:
+    from torch import Tensor
+
+    assert convert("2e-3", float | Tensor, "key") == 0.002
+    for value in ("fast", None, [1.0]):
+        with pytest.raises(InvalidValue, match=r"^key: expected float, got "):
+            convert(value, float | Tensor, "key")

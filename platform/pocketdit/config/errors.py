@@ -5,27 +5,19 @@
 
 import difflib
 import re
-import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from pocketdit.errors import ConfigError
 
-UNIONS = (Union, types.UnionType)
-_NAMES = {int: "int", float: "float", bool: "bool", str: "str", Path: "a path", types.NoneType: "null"}
-
 
 class InvalidValue(ConfigError):
-    """A problem at a dotted key, such as ``backbone.levels.0.depth``; the key of the whole configuration is empty.
+    """A problem at a dotted key, such as ``backbone.levels.0.depth``; the key of the whole configuration is empty."""
 
-    The message of a missing key names the mapping that lacks it: that is ``shown``.
-    """
-
-    def __init__(self, key: str, problem: str, shown: str | None = None) -> None:
+    def __init__(self, key: str, problem: str) -> None:
         self.key = key
-        shown = key if shown is None else shown
-        super().__init__(f"{shown}: {problem}" if shown else problem)
+        super().__init__(f"{key}: {problem}" if key else problem)
 
 
 def join(key: str, part: object) -> str:
@@ -38,8 +30,7 @@ def dotted(key: str | None) -> str:
 
 
 def nearest(word: object, valid: Iterable[object]) -> str | None:
-    """Return the valid name that ``word`` was probably meant to be. Case is ignored, and so are names of other types
-    than text."""
+    """Return the valid name that ``word`` probably means. Ignores case, and names that are not text."""
     lowered = {name.lower(): name for name in valid if isinstance(name, str)}
     close = difflib.get_close_matches(str(word).lower(), lowered, n=1, cutoff=0.55)
     return lowered[close[0]] if close else None
@@ -58,44 +49,14 @@ def did_you_mean_or_all(word: object, valid: Iterable[str]) -> str:
 
 
 def did_you_mean_path(path: Path, pattern: str = "*") -> str:
-    """End the line about a path that does not exist with what its first missing part was probably meant to be."""
+    """End the line about a path that does not exist with what its first missing part probably means."""
     missing = next(part for part in (*reversed(path.parents), path) if not part.exists() or part == path)
     near = nearest(missing.name, [sibling.name for sibling in missing.parent.glob(pattern)])
     return f"; did you mean {str(missing.with_name(near))!r}?" if near else ""
 
 
-def one_of(choices: Iterable[object]) -> str:
-    return ", ".join(map(repr, choices))
-
-
-def mismatch(value: Any, annotation: Any) -> str:
-    """Say that YAML held something else than the annotation asks for."""
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return f"{show(value)} is not one of {one_of(args)}{did_you_mean(value, args)}"
-    if origin is tuple and isinstance(value, list):
-        return f"expected a list of {len(args)}, got {len(value)} items"
-    choices = [choice for member in args if get_origin(member) is Literal for choice in get_args(member)]
-    hint = "; put it in quotes" if annotation is str and isinstance(value, int | float) else ""
-    return f"expected {describe(annotation)}, got {show(value)}{hint}{did_you_mean(value, choices)}"
-
-
-def describe(annotation: Any) -> str:
-    """Say what YAML must hold for a type."""
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return describe(args[0])
-    if origin in UNIONS:
-        return " or ".join(map(describe, args))
-    if origin is Literal:
-        return f"one of {one_of(args)}"
-    if (origin or annotation) in (list, tuple, Sequence):
-        return "a list"
-    return _NAMES.get(annotation, "a mapping")
-
-
 def show(value: Any) -> str:
-    """Say what YAML held instead."""
+    """Say what YAML contains where something else is expected."""
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
     text = "null" if value is None else repr(value)

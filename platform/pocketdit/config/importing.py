@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 import sys
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from typing import Any
 
@@ -38,22 +38,19 @@ def require_module(class_path: str) -> None:
     Raises:
         ConfigError: The path is malformed, or there is no such module; the message suggests the nearest one.
     """
-    parts = class_path.split(".")
-    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+    *parts, cls = class_path.split(".")
+    if not parts or not all(part.isidentifier() for part in (*parts, cls)):
         raise ConfigError(f"{class_path!r} is not of the form 'package.module.Class'")
-    if ".".join(parts[:-1]) in sys.modules:
+    if ".".join(parts) in sys.modules:
         return
-    spec: ModuleSpec | None = None
-    for depth, part in enumerate(parts[:-1]):
-        parent, folders = ".".join(parts[:depth]), spec.submodule_search_locations if spec else None
-        if spec and folders is None:
-            raise ConfigError(f"{parent} is a module, not a package: it has no {part!r}")
-        name = ".".join(parts[: depth + 1])
-        try:
-            spec = PathFinder.find_spec(name, folders) if spec else find_spec(name)
-        except ValueError:  # __main__ has no spec
-            spec = None
+    folders = None
+    for depth, part in enumerate(parts):
+        package, name = ".".join(parts[:depth]), ".".join(parts[: depth + 1])
+        if package and folders is None:
+            raise ConfigError(f"{package} is a module, not a package: it has no {part!r}")
+        spec = PathFinder.find_spec(name, folders) if package else find_spec(name)
         if spec is None:
             near = nearest(part, [module.name for module in pkgutil.iter_modules(folders)])
-            hint = f"; did you mean {'.'.join([*parts[:depth], near, *parts[depth + 1 :]])!r}?" if near else ""
+            hint = f"; did you mean {'.'.join([*parts[:depth], near, *parts[depth + 1 :], cls])!r}?" if near else ""
             raise ConfigError(f"no module {name!r}{hint}")
+        folders = spec.submodule_search_locations

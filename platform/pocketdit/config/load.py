@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -18,24 +18,23 @@ from pocketdit.config.typed import convert, plain
 from pocketdit.errors import ConfigError
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Loaded(Generic[T_co]):
+class Loaded(Generic[T]):
     """A configuration, and the file and overrides that it was loaded from.
 
     ``resolved`` is ``config`` as plain values, with overrides, interpolations and defaults applied. ``classes`` says
     whether classes were imported for their arguments.
     """
 
-    config: T_co
+    config: T
     resolved: dict[str, Any]
     path: Path
     overrides: tuple[str | Override, ...] = ()
     classes: bool = True
 
-    def override(self, more: Sequence[str | Override]) -> "Loaded[T_co]":
+    def override(self, more: Sequence[str | Override]) -> "Loaded[T]":
         """Load the same file with more overrides, which are applied last; interpolations follow them."""
         return load(self.path, [*self.overrides, *more], type(self.config), classes=self.classes)
 
@@ -55,124 +54,80 @@ def load(path: Path, overrides: Sequence[str | Override], schema: type[T], *, cl
         overrides: ``key=value`` words or ``Override`` objects. Of two with the same key, the last one wins.
         schema: A dataclass. If it has a method ``check``, that is called once the classes are imported, and raises
             ``ValueError`` for settings that the classes do not support.
-        classes: Whether to go on to import the classes of components, check their arguments and add the default
-            ones. Without this, their arguments are as written.
+        classes: Whether to also import the classes of components, check their arguments and add the default ones.
 
     Raises:
         ConfigError: One line with the file and line or the override, the key, and the problem.
     """
     source = document.read(path)
     parsed = [override.parse(item) if isinstance(item, str) else item for item in overrides]
-    loaded = _check(source, parsed, schema, classes=False)
-    if classes:
-        loaded = _check(source, parsed, schema, classes=True)
-    return replace(loaded, overrides=tuple(overrides))
-
-
-def _check(source: Document, overrides: list[Override], schema: type[T], classes: bool) -> Loaded[T]:
     try:
-        return _convert(source, overrides, schema, classes)
+        config = _check(source, parsed, schema, classes=False)
+        if classes:
+            config = _check(source, parsed, schema, classes=True)
     except InvalidValue as error:
-        place = _place(error, source, overrides, schema, classes)
-        raise ConfigError(f"{place}: {error}{_meant(error, source, overrides)}") from None
+        raise ConfigError(f"{_place(error, source, parsed, schema, classes)}: {error}") from None
+    return Loaded(config, plain(config), path, tuple(overrides), classes)
 
 
-def _convert(source: Document, overrides: list[Override], schema: type[T], classes: bool) -> Loaded[T]:
+def _check(source: Document, overrides: Sequence[Override], schema: type[T], classes: bool) -> T:
     values = copy.deepcopy(source.values)
     _add_defaults(values, schema)
     for change in overrides:
         change.apply(values)
-    config = convert(_interpolate(values), schema, "", classes=classes)
+    config: T = convert(_interpolate(values), schema, "", classes=classes)
     if classes and hasattr(config, "check"):
         try:
             config.check()
         except (ValueError, ConfigError) as error:
             raise InvalidValue("", str(error)) from None
-    return Loaded(config, plain(config), source.path, classes=classes)
+    return config
 
 
-def _place(error: InvalidValue, source: Document, overrides: list[Override], schema: type[Any], classes: bool) -> str:
-    """Return the override with which the error appears, if it can come from there, or else the file and line."""
+def _place(error: InvalidValue, source: Document, overrides: list[Override], schema: type[T], classes: bool) -> str:
+    """Return the first override with which the error appears, if it can come from there, or else the file and line."""
     for count in range(len(overrides) + 1):
         try:
-            _convert(source, overrides[:count], schema, classes)
+            _check(source, overrides[:count], schema, classes)
         except InvalidValue as other:
             if str(other) == str(error):
                 break
-    written = _select(source.values, error.key)
+    written = dict(_entries(source.values)).get(error.key)
     interpolated = isinstance(written, str) and "${" in written
-    if count and (interpolated or overrides[count - 1].concerns(error.key) or _new(error, source, overrides)):
+    if count and (interpolated or overrides[count - 1].concerns(error.key)):
         return overrides[count - 1].place
     return source.place(error.key)
-
-
-def _new(error: InvalidValue, source: Document, overrides: list[Override]) -> str:
-    """Return the entry that lacks a key and exists only because of an override, or an empty string."""
-    entry = error.key.rpartition(".")[0]
-    named = any(change.key.startswith(f"{entry}.") for change in overrides)
-    return entry if entry and named and _select(source.values, entry) is None else ""
-
-
-def _meant(error: InvalidValue, source: Document, overrides: list[Override]) -> str:
-    """Suggest the entry of the file that such an override was probably meant for."""
-    above, _, name = _new(error, source, overrides).rpartition(".")
-    siblings = _select(source.values, above) if above else None
-    return did_you_mean(name, siblings) if isinstance(siblings, dict) else ""
 
 
 def _add_defaults(values: dict[str, Any], schema: Any) -> None:
     """Add the schema's defaults to the file's values, so that interpolations and overrides can refer to them."""
     hints = get_type_hints(schema)
     for field in fields(schema):
-        if field.name in values:
-            if is_dataclass(hints[field.name]) and isinstance(values[field.name], dict):
-                _add_defaults(values[field.name], hints[field.name])
-        elif field.init and field.default is not MISSING:
-            values[field.name] = plain(field.default)
-        elif field.init and field.default_factory is not MISSING:
-            values[field.name] = plain(field.default_factory())
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if field.init and default is not MISSING:
+            values.setdefault(field.name, plain(default))
+        if is_dataclass(hints[field.name]) and isinstance(values.get(field.name), dict):
+            _add_defaults(values[field.name], hints[field.name])
 
 
 def _interpolate(values: dict[str, Any]) -> Any:
     try:
         return OmegaConf.to_container(OmegaConf.create(values), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        key = dotted(error.full_key)
-        raise InvalidValue(key, _interpolation_problem(str(error).splitlines()[0], key, values)) from None
+        key, message = dotted(error.full_key), str(error).splitlines()[0]
+    message = message.rpartition("raised while resolving interpolation: ")[2].strip('"')
+    entries = dict(_entries(values))
+    unknown = re.search(r"key '(.*?)' not found(?: \(resolved to '(.*?)'\))?", message)
+    hint = did_you_mean(unknown[2] or unknown[1], entries) if unknown else ""
+    raise InvalidValue(key, f"{show(entries.get(key))}: {message}{hint}")
 
 
-def _interpolation_problem(message: str, key: str, values: dict[str, Any]) -> str:
-    written = show(_select(values, key))
-    if unknown := re.search(r"Interpolation key '(.*?)' not found(?: \(resolved to '(.*?)'\))?", message):
-        name = unknown[2] or unknown[1]
-        return f"{written} refers to {name!r}, which does not exist{did_you_mean(name, _all_keys(values))}"
-    if unset := re.search(r"Environment variable '(.*?)' not found", message):
-        return f"{written}: the environment variable {unset[1]!r} is not set"
-    if re.search("[Rr]ecursi|parent node", message):
-        return f"{written} refers to itself in a circle"
-    if message.startswith("Missing mandatory value"):
-        return "'???' must be replaced by a value"
-    return f"{written} cannot be interpolated: {message}"
-
-
-def _select(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        if isinstance(values, dict):
-            values = values.get(part)
-        elif isinstance(values, list) and part.isdecimal() and int(part) < len(values):
-            values = values[int(part)]
-        else:
-            return None
-    return values
-
-
-def _all_keys(values: Any, above: str = "") -> Iterator[str]:
-    if isinstance(values, list):
-        values = dict(enumerate(values))
-    if isinstance(values, dict):
-        for part, value in values.items():
-            yield join(above, part)
-            yield from _all_keys(value, join(above, part))
+def _entries(values: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of every entry of nested mappings and lists."""
+    parts = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for part, value in parts:
+        yield join(above, part), value
+        yield from _entries(value, join(above, part))
 
 
 def _escape(value: Any) -> Any:

@@ -14,16 +14,24 @@ from pocketdit.config.errors import InvalidValue, dotted, join, show
 from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 
-_KEY = re.compile(r"[^\s.=\[\]]+(\.[^\s.=\[\]]+|\[\d+\])*")
+_KEY = re.compile(r"[^\s.=\[\]]+(\.[^\s.=\[\]]+)*")
 
 
 @dataclass(frozen=True)
 class Override:
-    """``key`` is dotted and gives list items by index: ``levels[0].depth`` is ``levels.0.depth``."""
+    """``key`` is dotted and gives list items by index: ``levels[0].depth`` is ``levels.0.depth``.
+
+    Raises:
+        ConfigError: ``key`` is not a dotted key.
+    """
 
     text: str
     key: str
     value: Any
+
+    def __post_init__(self) -> None:
+        if not _KEY.fullmatch(self.key):
+            raise ConfigError(f"{self.place}: {self.key!r} is not a key such as data.path or levels.0.depth")
 
     @property
     def place(self) -> str:
@@ -35,18 +43,14 @@ class Override:
 
         Keys that do not exist are added, and the schema judges them. Lists keep their length.
         """
-        target: Any = values
+        target, above = values, ""
         *parents, last = self.key.split(".")
-        above = ""
         for part in parents:
-            index = _position(target, part, above)
-            above = join(above, part)
+            index = _index(target, part, above)
             if isinstance(target, dict) and target.get(index) is None:
                 target[index] = {}
-            target = target[index]
-            if not isinstance(target, dict | list):
-                raise InvalidValue(self.key, f"{above} holds {show(target)}, which has no keys")
-        target[_position(target, last, above)] = copy.deepcopy(self.value)  # later overrides change it
+            target, above = target[index], join(above, part)
+        target[_index(target, last, above)] = copy.deepcopy(self.value)  # later overrides change it
 
     def concerns(self, key: str) -> bool:
         """Whether an error at ``key`` can come from this override."""
@@ -62,10 +66,7 @@ def change(key: str, value: Any) -> Override:
         ConfigError: ``key`` is not a dotted key.
     """
     value = plain(value)
-    override = Override(f"{key}={json.dumps(value)}", dotted(key), value)
-    if not _KEY.fullmatch(key):
-        raise ConfigError(f"{override.place}: {key!r} is not a key such as data.path or levels.0.depth")
-    return override
+    return Override(f"{key}={json.dumps(value)}", dotted(key), value)
 
 
 def parse(text: str) -> Override:
@@ -75,38 +76,32 @@ def parse(text: str) -> Override:
         ConfigError: The text has another form, or the value is not valid YAML.
     """
     key, equals, value = text.partition("=")
-    override = Override(" ".join(text.split()), dotted(key), None)
+    text = " ".join(text.split())
     if not equals:
-        raise ConfigError(f"{override.place}: not of the form key=value")
-    if not _KEY.fullmatch(key):
-        raise ConfigError(f"{override.place}: {key!r} is not a key such as data.path or levels.0.depth")
+        raise ConfigError(f"command line ({text}): not of the form key=value")
     try:
-        return Override(override.text, override.key, _value(value))
+        return Override(text, dotted(key), _value(value))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{override.place}: {key}: the value is not valid YAML: {problem}") from None
+        raise ConfigError(f"command line ({text}): {key}: the value is not valid YAML: {problem}") from None
 
 
 def _value(text: str) -> Any:
     """Parse YAML without comments: nobody writes a comment in an override, and YAML would drop a part of the value."""
-    if _has_comment(text):
-        if text.lstrip()[:1] in tuple("[{'\"|>&!*"):
-            raise ValueError("' #' begins a comment; put the text that contains it in quotes")
-        return text.strip()
-    parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
-    assert isinstance(parsed, dict)
-    return parsed["value"]
-
-
-def _has_comment(text: str) -> bool:
     marks = [match.start() for match in re.finditer(r"(?<!\S)#", text)]
     scalars = [token for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken)] if marks else []
-    return not all(any(s.start_mark.index <= mark < s.end_mark.index for s in scalars) for mark in marks)
+    if all(any(s.start_mark.index <= mark < s.end_mark.index for s in scalars) for mark in marks):
+        return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)["value"]  # type: ignore
+    if text.lstrip().startswith(tuple("[{'\"|>&!*")):
+        raise ValueError("' #' begins a comment; put the text that contains it in quotes")
+    return text.strip()
 
 
-def _position(target: dict[str, Any] | list[Any], part: str, above: str) -> Any:
+def _index(target: Any, part: str, above: str) -> Any:
     if isinstance(target, dict):
         return part
+    if not isinstance(target, list):
+        raise InvalidValue(join(above, part), f"{above} is {show(target)}, which has no keys")
     if not part.isdecimal() or int(part) >= len(target):
         raise InvalidValue(join(above, part), f"{above} is a list of {len(target)} items, counted from 0")
     return int(part)
