@@ -259,9 +259,9 @@ WRONG_FILE = [
 
 @pytest.mark.parametrize(("old", "new", "expected"), WRONG_FILE)
 def test_wrong_file(file: Path, old: str, new: str, expected: str) -> None:
-    found = message(edited(file, old, new))
-    assert found == expected or (expected in found and not expected.endswith(("?", "'")))
-    assert found.startswith("x.yaml")
+    line = message(edited(file, old, new))
+    assert line == expected or (expected in line and not expected.endswith(("?", "'")))
+    assert line.startswith("x.yaml")
 
 
 @pytest.mark.parametrize(
@@ -302,8 +302,8 @@ def test_wrong_file(file: Path, old: str, new: str, expected: str) -> None:
     ],
 )
 def test_wrong_override(file: Path, override: str, problem: str) -> None:
-    found = message(file, "levels.0.depth=1", override, "seed=0" if "seed" not in override else "name=x")
-    assert found.startswith(f"command line ({override}): ") and problem in found
+    line = message(file, "levels.0.depth=1", override, "seed=0" if "seed" not in override else "name=x")
+    assert line.startswith(f"command line ({override}): ") and problem in line
 
 
 def test_the_file_is_named_for_its_own_errors(file: Path) -> None:
@@ -379,7 +379,7 @@ def test_structure_is_checked_before_any_class_is_imported(file: Path) -> None:
         (b"1: 2\n", "y.yaml:1: 1: unknown key"),
     ],
 )
-def test_files_that_are_no_configuration(file: Path, content: bytes, expected: str) -> None:
+def test_files_that_are_not_configurations(file: Path, content: bytes, expected: str) -> None:
     Path("y.yaml").write_bytes(content)
     assert message(Path("y.yaml")).startswith(expected)
 

@@ -21,15 +21,15 @@ def import_class(class_path: str) -> Any:
     module_name, _, name = class_path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-        found = getattr(module, name, None)
+        cls = getattr(module, name, None)
     except SyntaxError as error:
         raise ConfigError(f"{error.filename}:{error.lineno}: {error.msg}") from error
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{class_path}: cannot be imported: {error}") from error
-    if not isinstance(found, type):
+    if not isinstance(cls, type):
         classes = [other for other, value in vars(module).items() if isinstance(value, type)]
         raise ConfigError(f"{module_name} has no class {name!r}{did_you_mean(name, classes)}")
-    return found
+    return cls
 
 
 def require_module(class_path: str) -> None:
@@ -38,8 +38,8 @@ def require_module(class_path: str) -> None:
     Raises:
         ConfigError: The path is malformed, or there is no such module; the message suggests the nearest one.
     """
-    *parts, cls = class_path.split(".")
-    if not parts or not all(part.isidentifier() for part in (*parts, cls)):
+    *parts, class_name = class_path.split(".")
+    if not parts or not all(part.isidentifier() for part in (*parts, class_name)):
         raise ConfigError(f"{class_path!r} is not of the form 'package.module.Class'")
     if ".".join(parts) in sys.modules:
         return
@@ -51,6 +51,6 @@ def require_module(class_path: str) -> None:
         spec = PathFinder.find_spec(name, folders) if package else find_spec(name)
         if spec is None:
             near = nearest(part, [module.name for module in pkgutil.iter_modules(folders)])
-            hint = f"; did you mean {'.'.join([*parts[:depth], near, *parts[depth + 1 :], cls])!r}?" if near else ""
-            raise ConfigError(f"no module {name!r}{hint}")
+            meant = ".".join([*parts[:depth], near or "", *parts[depth + 1 :], class_name])
+            raise ConfigError(f"no module {name!r}" + (f"; did you mean {meant!r}?" if near else ""))
         folders = spec.submodule_search_locations
