@@ -12,7 +12,7 @@ Curves = Mapping[str, Sequence[tuple[int, float]]]
 
 
 def logged_metrics(experiment: Experiment) -> list[str]:
-    """Ask the experiment's stage for the metrics that it logs. A star stands for a part that only the run knows."""
+    """Ask the experiment's stage for the metrics that it logs. A star replaces a part that only the run knows."""
     return list(import_class(experiment.stage.class_path).logged_metrics(experiment))
 
 

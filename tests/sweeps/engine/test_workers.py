@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from sweeps.settings import Sweep
 from sweeps.storage.results import load_candidates
 from sweeps.storage.store import Store
 from tests.conftest import ROOT
-from tests.sweeps.study import write
+from tests.sweeps.study import settings, write
 
 TRIALS = 12  # enough to outlast the kills
 KILLS = 5
@@ -27,6 +27,7 @@ KILLS = 5
 pytestmark = pytest.mark.slow
 
 Process = subprocess.Popen[bytes]
+Prepare = Callable[..., Sweep]
 
 
 @contextmanager
@@ -101,10 +102,18 @@ def assert_each_trial_completed_once(folder: Path, sweep: Sweep) -> None:
     assert counts.total() - len(counts) <= lost  # a kill costs at most one validation interval
 
 
-def prepare(folder: Path, storage: str, seconds: float, **changes: Any) -> Sweep:
-    train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"seconds": seconds}}
-    path = write(folder, storage=storage, train=train, budget={"trials": TRIALS, "steps": [30]}, **changes)
-    return load(path, [], Sweep).config
+@pytest.fixture
+def prepare(tmp_path: Path, scenes: Path) -> Prepare:
+    """Write a study whose trials sleep. The command checks that its data set exists."""
+
+    def write_study(storage: str, seconds: float, **changes: Any) -> Sweep:
+        train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"seconds": seconds}}
+        data = settings(tmp_path)["set"] | {"data.init_args.path": str(scenes)}
+        budget = {"trials": TRIALS, "steps": [30]}
+        path = write(tmp_path, storage=storage, train=train, budget=budget, set=data, **changes)
+        return load(path, [], Sweep).config
+
+    return write_study
 
 
 def new_database(address: str, name: str) -> str:
@@ -119,8 +128,8 @@ def new_database(address: str, name: str) -> str:
     return f"{address.rpartition('/')[0]}/{name}"
 
 
-def test_killed_workers_lose_nothing_on_postgresql(tmp_path: Path, postgres: str) -> None:
-    sweep = prepare(tmp_path, new_database(postgres, "killed"), seconds=0.5)
+def test_killed_workers_lose_nothing_on_postgresql(tmp_path: Path, postgres: str, prepare: Prepare) -> None:
+    sweep = prepare(new_database(postgres, "killed"), seconds=0.5)
     with started(tmp_path, "--workers", "2") as process:
         assert kill_workers(process, sweep) == KILLS
         assert process.wait(200) == 0, output(tmp_path)
@@ -129,18 +138,18 @@ def test_killed_workers_lose_nothing_on_postgresql(tmp_path: Path, postgres: str
     assert len(lost) >= KILLS - 1  # a worker may die just after the end of its trial
 
 
-def test_killed_workers_lose_nothing_on_ray(tmp_path: Path, postgres: str) -> None:
+def test_killed_workers_lose_nothing_on_ray(tmp_path: Path, postgres: str, prepare: Prepare) -> None:
     pytest.importorskip("ray")
-    sweep = prepare(tmp_path, new_database(postgres, "ray"), seconds=0.5, launcher={"kind": "ray", "cpus": 0.5})
+    sweep = prepare(new_database(postgres, "ray"), seconds=0.5, launcher={"kind": "ray", "cpus": 0.5})
     with started(tmp_path, "--workers", "2", "--launcher", "ray") as process:
         assert kill_workers(process, sweep) == KILLS
         assert process.wait(200) == 0, output(tmp_path)
     assert_each_trial_completed_once(tmp_path, sweep)
 
 
-def test_a_killed_command_can_be_resumed(tmp_path: Path, postgres: str) -> None:
+def test_a_killed_command_can_be_resumed(tmp_path: Path, postgres: str, prepare: Prepare) -> None:
     """The command and its workers are killed. The same command completes the study."""
-    sweep = prepare(tmp_path, new_database(postgres, "command"), seconds=0.5)
+    sweep = prepare(new_database(postgres, "command"), seconds=0.5)
     with started(tmp_path, "--workers", "2") as process:
         for pid in (process.pid, *wait_for_two_workers(tmp_path, process, sweep)):
             os.kill(pid, signal.SIGKILL)
@@ -149,9 +158,9 @@ def test_a_killed_command_can_be_resumed(tmp_path: Path, postgres: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_command_hands_back_its_trials(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_command_hands_back_its_trials(tmp_path: Path, prepare: Prepare, number: signal.Signals) -> None:
     """So the next start does not wait until the missing heartbeats are noticed."""
-    sweep = prepare(tmp_path, "", seconds=0.2, heartbeat={"every": 60, "grace": 600})
+    sweep = prepare("", seconds=0.2, heartbeat={"every": 60, "grace": 600})
     with started(tmp_path, "--workers", "2") as process:
         wait_for_two_workers(tmp_path, process, sweep)
         process.send_signal(number)
@@ -161,10 +170,10 @@ def test_an_interrupted_command_hands_back_its_trials(tmp_path: Path, number: si
     assert_each_trial_completed_once(tmp_path, sweep)
 
 
-def test_submitit_workers_share_the_study(tmp_path: Path, postgres: str) -> None:
+def test_submitit_workers_share_the_study(tmp_path: Path, postgres: str, prepare: Prepare) -> None:
     pytest.importorskip("submitit")
     launcher = {"kind": "slurm", "cluster": "local", "parameters": {"timeout_min": 5}}
-    sweep = prepare(tmp_path, new_database(postgres, "jobs"), seconds=0.3, launcher=launcher)
+    sweep = prepare(new_database(postgres, "jobs"), seconds=0.3, launcher=launcher)
     run_to_end(tmp_path, "--workers", "2")
     assert_each_trial_completed_once(tmp_path, sweep)
     workers = {record.attrs["worker"] for record in Store(sweep).records(promoted=False)}
