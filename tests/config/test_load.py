@@ -79,7 +79,7 @@ trainer:
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A valid file ``x.yaml`` in the working directory, beside the folder ``scenes``."""
+    """A valid file ``x.yaml`` in the working directory, next to the folder ``scenes``."""
     monkeypatch.chdir(tmp_path)
     Path("scenes").mkdir()
     Path("x.yaml").write_text(RUN.replace("FOLDER", "scenes"))
@@ -320,6 +320,20 @@ def test_of_two_overrides_the_wrong_one_is_named(file: Path) -> None:
 def test_an_override_is_named_for_an_entry_that_it_leaves_incomplete(file: Path) -> None:
     wrong = "encoders.0={init_args: {width: 3}}"
     assert message(file, wrong, "seed=1") == f"command line ({wrong}): encoders.0: missing required key 'class_path'"
+
+
+@dataclass(frozen=True)
+class Judges:
+    judges: dict[str, Component]
+
+
+def test_the_nearest_entry_is_suggested_for_one_that_only_an_override_has(file: Path) -> None:
+    file.write_text("judges:\n  colors: {class_path: gallery.stages.Mlp, init_args: {width: 3}}\n")
+    wrong = "judges.colours.init_args.width=4"
+    with pytest.raises(ConfigError) as caught:
+        load(file, [wrong], Judges)
+    expected = "judges.colours: missing required key 'class_path'; did you mean 'colors'?"
+    assert str(caught.value) == f"command line ({wrong}): {expected}"
 
 
 def test_the_file_is_named_for_an_error_in_a_section_that_an_override_also_changes(file: Path) -> None:

@@ -20,6 +20,10 @@ class InvalidValue(ConfigError):
         super().__init__(f"{key}: {problem}" if key else problem)
 
 
+class MissingKey(InvalidValue):
+    """The mapping at ``key`` lacks a required key."""
+
+
 def join(key: str, part: object) -> str:
     return f"{key}.{part}" if key else str(part)
 

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pocketdit.config import document, override
 from pocketdit.config.document import Document
-from pocketdit.config.errors import InvalidValue, did_you_mean, dotted, join, show
+from pocketdit.config.errors import InvalidValue, MissingKey, did_you_mean, dotted, join, show
 from pocketdit.config.override import Override
 from pocketdit.config.typed import convert, plain
 from pocketdit.errors import ConfigError
@@ -66,7 +66,7 @@ def load(path: Path, overrides: Sequence[str | Override], schema: type[T], *, cl
         if classes:
             config = _check(source, parsed, schema, classes=True)
     except InvalidValue as error:
-        raise ConfigError(f"{_place(error, source, parsed, schema, classes)}: {error}") from None
+        raise ConfigError(_located(error, source, parsed, schema, classes)) from None
     return Loaded(config, plain(config), path, tuple(overrides), classes)
 
 
@@ -84,19 +84,21 @@ def _check(source: Document, overrides: Sequence[Override], schema: type[T], cla
     return config
 
 
-def _place(error: InvalidValue, source: Document, overrides: list[Override], schema: type[T], classes: bool) -> str:
-    """Return the first override with which the error appears, if it can come from there, or else the file and line."""
+def _located(error: InvalidValue, source: Document, overrides: list[Override], schema: type[T], classes: bool) -> str:
+    """Put the first override with which the error appears in front, if it can cause it, or else the file and line."""
     for count in range(len(overrides) + 1):
         try:
             _check(source, overrides[:count], schema, classes)
         except InvalidValue as other:
             if str(other) == str(error):
                 break
-    written = dict(_entries(source.values)).get(error.key)
-    interpolated = isinstance(written, str) and "${" in written
-    if count and (interpolated or overrides[count - 1].concerns(error.key)):
-        return overrides[count - 1].place
-    return source.place(error.key)
+    entries = dict(_entries(source.values))
+    written, blamed = entries.get(error.key), overrides[count - 1] if count else None
+    if not blamed or not (blamed.concerns(error.key) or (isinstance(written, str) and "${" in written)):
+        return f"{source.place(error.key)}: {error}"
+    above, _, name = error.key.rpartition(".")
+    added = isinstance(error, MissingKey) and written is None  # probably meant for an entry of the file
+    return f"{blamed.place}: {error}{did_you_mean(name, entries.get(above) or ()) if added else ''}"
 
 
 def _add_defaults(values: dict[str, Any], schema: Any) -> None:

@@ -11,7 +11,15 @@ from types import NoneType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pocketdit.config.component import Component, Given, arguments
-from pocketdit.config.errors import InvalidValue, did_you_mean, did_you_mean_or_all, did_you_mean_path, join, show
+from pocketdit.config.errors import (
+    InvalidValue,
+    MissingKey,
+    did_you_mean,
+    did_you_mean_or_all,
+    did_you_mean_path,
+    join,
+    show,
+)
 from pocketdit.config.importing import import_class, require_module
 from pocketdit.errors import ConfigError
 
@@ -124,7 +132,7 @@ def _union(node: _Node, members: Sequence[Any]) -> Any:
     kinds = {kind: cls for cls in members if is_dataclass(cls) for kind in get_args(get_type_hints(cls).get("kind"))}
     if kinds and isinstance(node.value, dict):
         if "kind" not in node.value:
-            raise node.error(f"missing required key 'kind', one of {_one_of(kinds)}")
+            raise MissingKey(node.key, f"missing required key 'kind', one of {_one_of(kinds)}")
         return _dataclass(node, kinds[_literal(node.child("kind"), list(kinds))])
     members = [member for member in members if repr(member) != "<class 'torch.Tensor'>"]
     candidates = [member for member in members if (member is NoneType) == (node.value is None)] or members
@@ -176,7 +184,7 @@ def _arguments(node: _Node, parameters: Mapping[str, inspect.Parameter], owner: 
             raise node.child(name).error(f"unknown key{owner}{did_you_mean_or_all(name, parameters)}")
     for name, parameter in parameters.items():
         if name not in node.value and parameter.default is parameter.empty:
-            raise node.error(f"missing required key {name!r}{owner}")
+            raise MissingKey(node.key, f"missing required key {name!r}{owner}")
     hints = {name: parameter.annotation for name, parameter in parameters.items()}
     return {name: _convert(node.child(name), hints.get(name, Any)) for name in node.names()}
 
