@@ -18,23 +18,24 @@ from pocketdit.config.typed import convert, plain
 from pocketdit.errors import ConfigError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Loaded(Generic[T]):
+class Loaded(Generic[T_co]):
     """A configuration, and the file and overrides that it was loaded from.
 
     ``resolved`` is ``config`` as plain values, with overrides, interpolations and defaults applied. ``classes`` says
     whether classes were imported for their arguments.
     """
 
-    config: T
+    config: T_co
     resolved: dict[str, Any]
     path: Path
     overrides: tuple[str | Override, ...] = ()
     classes: bool = True
 
-    def override(self, more: Sequence[str | Override]) -> "Loaded[T]":
+    def override(self, more: Sequence[str | Override]) -> "Loaded[T_co]":
         """Load the same file with more overrides, which are applied last; interpolations follow them."""
         return load(self.path, [*self.overrides, *more], type(self.config), classes=self.classes)
 
