@@ -1,13 +1,14 @@
-"""What the engine of studies adds to its trials: seconds per trial beyond training, and the speedup of a second worker.
+"""Measure the engine of studies: seconds per trial in addition to training, and the speedup from a second worker.
 
 The overhead is measured on trials that train one after the other in this process. It is the wall-clock time of a trial,
 from claiming it to storing its result, without the time inside ``Trainer.fit``. The speedup is measured on trials that
 sleep, so that the number of cores does not matter. It is the time from the first trial's start to the last one's end
-with one worker process, divided by that with two.
+with one worker process, divided by that with two. The first trial is queued once all workers have started.
 
     python benchmarks/sweep_engine.py [--trials N] [--rounds N] [--json PATH]
 """
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,10 +35,16 @@ STEPS = 10
 
 
 class Sleep:
-    """Sleeps instead of training, and returns the learning rate as the loss."""
+    """Sleeps instead of training, and returns the learning rate as the loss.
 
-    def __init__(self, seconds: float) -> None:
+    Args:
+        seconds: Duration of a trial.
+        ready: Folder in which each worker leaves a file once it can run trials.
+    """
+
+    def __init__(self, seconds: float, ready: str) -> None:
         self.seconds = seconds
+        (Path(ready) / str(os.getpid())).touch()
 
     def __call__(self, job: Job, observer: Observer) -> Curves:
         experiment = job.loaded.config
@@ -117,7 +124,9 @@ def span(folder: Path, workers: int, trials: int, seconds: float) -> float:
     from sweeps.engine.launchers import build_launcher
     from sweeps.engine.worker_pool import WorkerPool
 
-    sleep = {"class_path": "benchmarks.sweep_engine.Sleep", "init_args": {"seconds": seconds}}
+    ready = folder.with_suffix(".ready")
+    ready.mkdir()
+    sleep = {"class_path": "benchmarks.sweep_engine.Sleep", "init_args": {"seconds": seconds, "ready": str(ready)}}
     loaded = load_study(folder, trials, {"training.validate_every": STEPS}, sleep)
     sweep = loaded.config
     file = sweep.folder / "sweep.yaml"
@@ -126,6 +135,9 @@ def span(folder: Path, workers: int, trials: int, seconds: float) -> float:
     store = Store(sweep)
     # `study.run` would run the trials of a single worker in this process.
     with WorkerPool(build_launcher(sweep, file), workers, sweep.folder / "log") as pool:
+        while len(list(ready.iterdir())) < workers:
+            pool.restart_missing()
+            time.sleep(0.1)
         study.drive(store, pool.restart_missing)
         store.closed = True
     complete = store.search.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))

@@ -17,6 +17,7 @@ from pocketdit.config.load import load
 from pocketdit.errors import RunInterrupted, UserError
 from sweeps.engine.training import Lost, Pruned
 from sweeps.engine.trial import Figures, Infeasible, TrialRun
+from sweeps.overrides import flatten, load_experiment
 from sweeps.settings import Sweep
 from sweeps.storage.connection import storage_errors
 from sweeps.storage.store import Store
@@ -100,6 +101,7 @@ def work(sweep: Sweep, index: int, folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # for class paths of the user's own modules
     parent = os.getppid()
+    load_experiment(sweep.base, flatten(sweep.set))  # imports its classes, which the first trial would have to wait for
     worker = Worker(Store(sweep, index))
     idle_since = time.monotonic()
     while not worker.store.closed and os.getppid() == parent:
