@@ -126,7 +126,8 @@ def test_sweep_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert [row["trial"] for row in result["rows"]] == [0, 1]
     assert all(0 < row["beyond"] < row["seconds"] for row in result["rows"])
     ((one, two),) = result["spans"]
-    assert one > 2 > two > 1 and result["ratio"]["median"] == pytest.approx(one / two)
+    # Lower bounds only, from the time that the trials sleep: how busy the machine is must not decide a test.
+    assert one > 2 and two > 1 and result["ratio"]["median"] == pytest.approx(one / two)
 
 
 def test_published_decoders_have_their_published_sizes() -> None:

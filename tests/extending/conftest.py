@@ -1,5 +1,7 @@
 """A user's project folder, and commands that run in it."""
 
+import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,11 +12,19 @@ import pytest
 
 HERE = Path(__file__).parent
 Program = Callable[..., str]
+DRIVER = """
+import json, sys
+from pocketdit.commands.main import main
+for arguments in json.loads(sys.argv[1]):
+    status = main(arguments)
+    if status:
+        sys.exit(status)
+"""
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with the user's module and YAMLs, and with packages that have the same names as this project's."""
+    """A folder with the user's module and YAML files, and with packages that have the same names as this project's."""
     shutil.copy(HERE / "project.py", tmp_path / "my_project.py")
     shutil.copy(HERE / "run.yaml", tmp_path)
     shutil.copy(HERE / "score.yaml", tmp_path)
@@ -27,11 +37,16 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def program(project: Path) -> Program:
-    """Run ``python -m pocketdit`` in the project folder and return what it prints; fail if its status is not 0."""
+    """Return a function that runs commands one after the other in the project folder and returns what they print.
 
-    def run(*arguments: str, **options: object) -> str:
-        command = [sys.executable, "-m", "pocketdit", *arguments]
-        done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=200, **options)  # type: ignore[call-overload]
+    They share a process, whose path starts with the folder as under ``python -m``, because imports take seconds. It
+    fails if the status of a command is not 0.
+    """
+
+    def run(*commands: str, **options: object) -> str:
+        arguments = json.dumps([shlex.split(command) for command in commands])
+        command = [sys.executable, "-c", DRIVER, arguments]
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=250, **options)  # type: ignore[call-overload]
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 

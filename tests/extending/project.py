@@ -1,4 +1,4 @@
-"""What a user keeps in a folder of their own: a data module, a stage and a metric, named by class path in YAML."""
+"""The contents of a user's own folder: a data module, a stage and a metric, named by class path in YAML."""
 
 from collections.abc import Mapping
 from typing import Any

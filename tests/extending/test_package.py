@@ -75,9 +75,8 @@ def with_package(package: Path) -> dict[str, str]:
 def test_a_sampler_is_a_function_and_one_entry(project: Path, program: Program, package: Path) -> None:
     edit(package / "diffusion" / "samplers.py", "\nSAMPLERS", MIDPOINT)
     edit(package / "diffusion" / "sampler_names.py", '"dpmpp_2m"]', '"dpmpp_2m", "midpoint"]')
-    environment = with_package(package)
-    program("run", "run.yaml", "sampling.sampler=midpoint", env=environment)
-    assert "steps of midpoint" in program("sample", "mine", "--sampler", "midpoint", env=environment)
+    commands = ("run run.yaml sampling.sampler=midpoint", "sample mine --sampler midpoint")
+    assert "steps of midpoint" in program(*commands, env=with_package(package))
 
 
 def test_an_attention_kind_is_a_file_a_description_and_one_match_arm(
@@ -88,5 +87,5 @@ def test_an_attention_kind_is_a_file_a_description_and_one_match_arm(
     edit(spec, "\nAttentionSpec: TypeAlias =", f"\n{MEAN_SPEC}AttentionSpec: TypeAlias = MeanAttention |")
     edit(attention, "import AdaptiveSparseAttention,", "import AdaptiveSparseAttention, MeanAttention,")
     edit(attention, "        case _:\n", f"{MEAN_ARM}        case _:\n")
-    level = "backbone.levels=[{depth: 1, attention: {kind: mean, kv_heads: 1}}]"
-    assert "finished" in program("run", "run.yaml", level, env=with_package(package))
+    level = "'backbone.levels=[{depth: 1, attention: {kind: mean, kv_heads: 1}}]'"
+    assert "finished" in program(f"run run.yaml {level}", env=with_package(package))

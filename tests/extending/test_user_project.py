@@ -9,25 +9,26 @@ from tests.extending.conftest import Program
 
 
 def test_own_data_stage_and_metric_train_and_score(project: Path, program: Program) -> None:
-    output = program("run", "run.yaml", "--name", "a")
+    output = program(
+        "run run.yaml --name a",
+        "sample mine 'a red image' --out grid.png",
+        "evaluate score.yaml",
+        "run run.yaml --plan",
+    )
     run = project / "runs" / "mine" / "a"
     assert "finished mine/a" in output
     assert "embed.weight" in load_file(run / "weights.safetensors")
     losses = read_metrics(run / "metrics.jsonl")["train/loss"]
     # Ten samples are three batches per epoch, of which Lightning accumulates the first two and steps after the last.
     assert [step for step, _ in losses] == list(range(7))
-
-    program("sample", "mine", "a red image", "--out", "grid.png")
     assert (project / "grid.png").stat().st_size > 500
-
-    output = program("evaluate", "score.yaml")
     assert "redness" in output
     assert list((project / "evaluations" / "mine").rglob("report.html"))
+    assert "M parameters" in output, "without an estimate of the stage, --plan counts parameters"
 
 
 def test_a_plain_data_module_resumes_with_a_note(project: Path, program: Program) -> None:
-    program("run", "run.yaml", "--name", "b", "training.max_steps=4")
-    output = program("run", "run.yaml", "training.max_steps=7", "--resume", "mine/b")
+    output = program("run run.yaml --name b training.max_steps=4", "run run.yaml training.max_steps=7 --resume mine/b")
     assert "note: ColorData does not save its position" in output
     losses = read_metrics(project / "runs" / "mine" / "b" / "metrics.jsonl")["train/loss"]
     assert [step for step, _ in losses] == list(range(7))
@@ -36,16 +37,12 @@ def test_a_plain_data_module_resumes_with_a_note(project: Path, program: Program
 def test_our_stages_train_on_a_plain_data_module(project: Path, program: Program) -> None:
     """Random draws must not repeat in every epoch, although the data loader's batch index does."""
     output = program(
-        "run", "run.yaml", "--name", "c", "training.validate_every=3", "training.accumulate=1",
-        "stage={class_path: pocketdit.stages.elastic_pretrain.ElasticPretrain}",
-    )  # fmt: skip
+        "run run.yaml --name c training.validate_every=3 training.accumulate=1 "
+        "'stage={class_path: pocketdit.stages.elastic_pretrain.ElasticPretrain}'"
+    )
     assert "finished mine/c" in output
     recorded = read_metrics(project / "runs" / "mine" / "c" / "metrics.jsonl")
     losses = recorded["train/loss/width_1"]
     assert [step for step, _ in losses] == list(range(7))
     assert len({value for _, value in losses}) == 7
     assert [step for step, _ in recorded["validation/loss/width_1"]] == [2, 5]
-
-
-def test_plan_of_a_stage_without_an_estimate_counts_parameters(program: Program) -> None:
-    assert "M parameters" in program("run", "run.yaml", "--plan")

@@ -1,4 +1,4 @@
-"""From a run's files to its tiny decoder."""
+"""Loads the tiny decoder of a run."""
 
 import torch
 from safetensors.torch import load_file
@@ -13,12 +13,12 @@ from pocketdit.errors import ConfigError, RunError
 
 
 def require_decoder_of(experiment: BaseExperiment, decoder: RunFolder) -> None:
-    """Raise ``ConfigError`` if a decoder was trained on the latents of another autoencoder than the experiment's."""
+    """Raise ``ConfigError`` if a decoder was not trained on the latents of the experiment's autoencoder."""
     own = load_experiment(decoder, DecoderExperiment).autoencoder
     if own != experiment.autoencoder:
         raise ConfigError(
             f"decoder {decoder.name}: trained on the latents of {own.class_path} {own.init_args}, "
-            f"not of {experiment.autoencoder.class_path} {experiment.autoencoder.init_args}"
+            f"not of {experiment.autoencoder.class_path} {experiment.autoencoder.init_args}; use the same autoencoder"
         )
 
 

@@ -1,4 +1,4 @@
-"""From a run's files to its network."""
+"""Loads the network of a run."""
 
 import torch
 from safetensors.torch import load_file
@@ -32,7 +32,7 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Netwo
 def require_weights(folder: RunFolder) -> None:
     """Raise ``RunError`` if the run has not saved any weights yet."""
     if not folder.weights.is_file():
-        raise RunError(f"{folder.path} has no weights yet: continue its training with --resume {folder.name}")
+        raise RunError(f"{folder.path} has no weights yet; resume it with --resume {folder.name}")
 
 
 def network_from(supernet: ElasticDiT, weights: dict[str, Tensor]) -> Network:

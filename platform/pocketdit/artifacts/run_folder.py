@@ -1,4 +1,4 @@
-"""``runs/<experiment>/<run>/``: the files that a run leaves, and the names by which commands find a run.
+"""``runs/<experiment>/<run>/``: the files of a run, and the names by which commands find it.
 
 config.yaml             resolved configuration, from which the model can be rebuilt
 checkpoints/last.ckpt   complete training state
@@ -55,7 +55,7 @@ class RunFolder:
 
     @property
     def new_checkpoint(self) -> Path:
-        """Where a sharded checkpoint, which is a folder, is written before it replaces the previous one."""
+        """The folder to which a sharded checkpoint is written before it replaces the previous one."""
         return self.checkpoint.with_name(".new.ckpt")
 
     @property
@@ -155,7 +155,7 @@ def name_taken(folder: RunFolder) -> ConfigError:
 def lock(folder: RunFolder) -> Iterator[None]:
     """Keep other processes from training in the folder.
 
-    The lock ends with the process, however that ends; forked data workers do not inherit it.
+    The lock is released when the process exits, even if it is killed. Forked data workers do not inherit it.
 
     Raises:
         RunError: Another process holds the lock.
@@ -203,7 +203,7 @@ def find(runs: Path, run: str) -> RunFolder:
     if similar:
         hint = f"; did you mean {similar[0]}?"
     elif names:
-        hint = f"; the latest are {', '.join(names[-3:])}"
+        hint = f"; the newest are {', '.join(names[-3:])}"
     raise RunError(f"no run named {run} in {runs}/{hint}")
 
 
@@ -239,5 +239,5 @@ def load_experiment(folder: RunFolder, kind: type[BaseExperiment] = Experiment) 
     """
     if kind_of(folder.config) is not kind:
         needed, trained = ("backbone", "decoder") if kind is Experiment else ("decoder", "backbone")
-        raise ConfigError(f"{folder.name} trained a {trained}; a run that trained a {needed} is needed here")
+        raise ConfigError(f"{folder.name} trained a {trained}; name a run that trained a {needed}")
     return load(folder.config, [], kind).config
