@@ -1,1 +1,1 @@
-"""Benchmarks: each script measures a ratio of two things side by side in one run."""
+"""Benchmarks. Each script measures two alternatives side by side in one run and reports their ratio."""

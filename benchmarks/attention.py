@@ -132,7 +132,7 @@ def counted_limit(tokens: int) -> float:
 
 
 def against_full(tokens: int, rounds: int) -> dict[str, Any]:
-    """Time ASSA and every form of full attention in turns."""
+    """Time ASSA and every form of full attention in alternation."""
     on = device()
     module, x, qkv = build(tokens, on)
     calls: dict[str, Callable[[], Tensor]] = {name: partial(form, *qkv) for name, form in full_forms(on).items()}
@@ -150,7 +150,7 @@ def against_full(tokens: int, rounds: int) -> dict[str, Any]:
 
 
 def neighborhood(tokens: int, rounds: int, batch: int, blocks: int) -> dict[str, Any]:
-    """Time the forms of blockwise neighborhood attention in turns. The ratio is that of masked to looped."""
+    """Time the forms of blockwise neighborhood attention in alternation. The ratio is that of masked to looped."""
     on = device()
     _, _, qkv = build(tokens, on, batch)
     forms = neighborhood_forms(on)

@@ -135,7 +135,7 @@ def peak_memory(network: str, case: Case, compiled: bool) -> int:
 
 
 def compare(name: str, case: Case, compiled: bool, separate_processes: bool) -> dict[str, Any]:
-    """Time the steps of all networks in turns, then measure their peak memory."""
+    """Time the steps of all networks in alternation, then measure their peak memory."""
     steps = {network: step_of(network, case, compiled) for network in NETWORKS}
     seconds = time_alternately(steps, case.rounds, warmup=3 if compiled else 1)
     del steps

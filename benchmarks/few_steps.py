@@ -1,4 +1,4 @@
-"""Few-step models next to the networks that they were distilled from: scores on rendered scenes, and an image grid.
+"""Compare few-step models with the networks they were distilled from: scores on rendered scenes, and an image grid.
 
     python benchmarks/few_steps.py "28 steps=knowledge_distill:28" "4 steps=knowledge_distill:4:1:euler" \\
         "DMD=step_distill/dmd-0,step_distill/dmd-1" "K-DMD=step_distill/k-0,step_distill/k-1" --grid few_steps.png

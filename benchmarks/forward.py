@@ -4,7 +4,7 @@
 
 All networks run with batch size 1, without gradients, on 4096 image tokens and 77 text tokens, with random weights, in
 fp32 on a CPU and in bf16 on a GPU. PixArt and Sana keep their published width, heads and feed-forward layers, and their
-number of layers is args to bring them closest to D's number of parameters. The first ratio, time(A) / time(D) divided
+number of layers is chosen to bring them closest to D's number of parameters. The first ratio, time(A) / time(D) divided
 by FLOPs(A) / FLOPs(D), shows how much of the saved arithmetic is saved time.
 """
 
@@ -180,7 +180,7 @@ def inputs(spec: DiTSpec, sides: tuple[int, int], on: torch.device, dtype: torch
 
 
 def compare(networks: Mapping[str, Contestant], sides: tuple[int, int], rounds: int) -> dict[str, list[float]]:
-    """Time all networks in turns, after a warm-up pass on a sixteenth of the tokens."""
+    """Time all networks in alternation, after a warm-up pass on a sixteenth of the tokens."""
     on = device()
     dtype = torch.bfloat16 if on.type == "cuda" else torch.float32
     ours = networks["D"].network

@@ -1,4 +1,4 @@
-"""The Fréchet distance of two Gaussians, compared with clean-fid, which computes the root of S1 S2 by scipy's sqrtm.
+"""Time the Fréchet distance of two Gaussians against clean-fid, which computes the root of S1 S2 by scipy's sqrtm.
 
 Both get the same means and covariances, computed from twice as many samples as dimensions, and their values must agree.
 
@@ -52,7 +52,7 @@ def theirs(first: Moments, second: Moments) -> float:
 
 
 def compare(dimensions: int, rounds: int) -> dict[str, Any]:
-    """Time both implementations in turns.
+    """Time both implementations in alternation.
 
     Raises:
         RuntimeError: Their values differ.

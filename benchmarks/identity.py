@@ -1,16 +1,16 @@
-"""Shows that two revisions of the project compute the same.
+"""Show that two revisions of the project compute the same results.
 
     python benchmarks/identity.py --before fd8499a --after .
     python benchmarks/identity.py record fd8499a before.json
     python benchmarks/identity.py compare before.json after.json
 
 Each revision is exported to a temporary folder and driven through its command line on small fixed settings: it builds
-data sets, trains every experiment for 20 steps, draws samples, evaluates, exports, predicts latency and runs a sweep.
+data sets, trains every experiment for 20 steps, samples images, evaluates, exports, predicts latency and runs a sweep.
 What it computes is recorded as hashes and exact floats, and the two records are compared. A revision is anything that
-git resolves, or a folder, which stands for its working tree as it is (ignored files left out). The exit status is 1 if
+git resolves, or a folder, whose working tree is then used without ignored files. The exit status is 1 if
 anything differs or a command fails.
 
-Both records must come from one machine and one set of libraries; the comparison warns where they do not. A recording
+Both records must come from the same machine and library versions; the comparison warns about differences. A recording
 takes about 5 minutes on one core.
 """
 
@@ -40,9 +40,9 @@ from typing import Any
 import yaml
 from PIL import Image
 
-# Words that the refactoring renames, before and after: in code, YAML and JSON keys, metrics, printed text. They count
-# as equal. A command is given the new word once the sources contain it, so commands must not use words whose successor
-# was there before, such as picture. Names of values that are not listed here are paired by their values.
+# Renamed words, (before, after), in code, YAML and JSON keys, metrics and printed text. They count as equal. Commands
+# use the new word if the sources contain it, so they must not use a word whose successor existed before, such as
+# "picture". Names of values that are not listed here are paired by their values.
 RENAMED = (
     ("elastic_dit", "pocketdit"),
     ("elastic-dit", "pocketdit"),
@@ -51,11 +51,11 @@ RENAMED = (
     ("pictures", "images"),
     ("picture", "image"),
 )
-# Names of values that may differ: speeds, hashes of whole files, versions, and what operations of a graph are called.
+# Names of values that may differ: speeds, hashes of whole files, versions, and names of a graph's operations.
 IGNORED = re.compile(r"^(speed/|versions\.|revision)|(^|\.)sha256$|^operations\.\d+\.name$")
-# Rows in which a new name is no difference: default arguments that are now written out, and the tag of a union.
+# Rows in which a new name is not a difference: default arguments that are now written out, and the tag of a union.
 GROWING = re.compile(r"^settings|manifest$")
-# Lines of printed text that hold times measured on this machine, hashes of files, or names alone.
+# Printed lines that are not compared: times measured on this machine, hashes of files, and names.
 UNCOMPARED_LINES = re.compile(r"samples per second|fingerprint|^ *training  |^width .* is not in it|^next ")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,9 +72,9 @@ LORA = ("stage.init_args.rank=4", "stage.init_args.alpha=8")
 CALIBRATION = ("stage.init_args.calibration_batches=1",)
 FLOAT32 = ("training.precision=32-true",)  # the other experiments keep the machine's own choice
 RUN = "identity"  # name of every run
-# In an order in which parents come first.
+# Ordered so that parents come first.
 EXPERIMENTS = {
-    "elastic_pretrain": (*VALIDATE, *SAMPLING, *STUDENT, "training.decay=constant"),  # so that it can go on
+    "elastic_pretrain": (*VALIDATE, *SAMPLING, *STUDENT, "training.decay=constant"),  # so that it can be extended
     "teacher": (*VALIDATE, *SAMPLING, *TEACHER, *FLOAT32),
     "teacher_few_step": (*SAMPLING, *TEACHER, *LORA, f"parents.start=teacher/{RUN}"),
     "knowledge_distill": (*VALIDATE, *SAMPLING, *STUDENT, f"parents.start=elastic_pretrain/{RUN}"),
@@ -105,7 +105,7 @@ Rows = Iterator[tuple[str, Section]]
 
 
 class Document(dict[str, Any]):
-    """A JSON object whose keys are also found by the names that they had before."""
+    """A JSON object whose keys can also be looked up by their old names."""
 
     def __missing__(self, key: str) -> Any:
         if renamed(key) == key:
@@ -122,10 +122,10 @@ class CommandError(Exception):
 
 
 class Program:
-    """A revision in a folder of its own, and its command line.
+    """A revision in its own folder, and its command line.
 
     Args:
-        tree: exported files of the revision. All that the program writes stays below it.
+        tree: Folder with the exported files of the revision. Everything that the program writes stays in it.
     """
 
     def __init__(self, tree: Path) -> None:
@@ -135,7 +135,7 @@ class Program:
         sources = [path for path in sources if path.relative_to(tree).parts[0] not in ("benchmarks", "tests")]
         words = set(re.findall(r"[\w-]+", " ".join(path.read_text() for path in sources)))
         self._renamed = [(before, after) for before, after in RENAMED if after in words]
-        # Without these an editable installation of the same packages elsewhere would be imported instead.
+        # Without these files, an editable installation of the same packages would be imported instead.
         for package in ("datamodules", "evaluation", "sweeps"):
             (tree / package / "__init__.py").touch()
         project = tomllib.loads((tree / "pyproject.toml").read_text())["project"]
@@ -157,11 +157,11 @@ class Program:
             raise CommandError(f"{outside[0]} is imported instead of the package in {tree}")
 
     def __call__(self, *words: str) -> str:
-        """Runs a command and returns what it prints. Raises ``CommandError`` if it fails."""
+        """Run a command and return what it prints. Raises ``CommandError`` if it fails."""
         return self._execute("-m", self.module, *map(self.spelled, words))
 
     def spelled(self, text: str) -> str:
-        """The text with the words that this revision uses."""
+        """Return the text with the words that this revision uses."""
         return renamed(text, self._renamed)
 
     def _execute(self, *words: str) -> str:
@@ -181,12 +181,12 @@ def renamed(text: str, pairs: Iterable[tuple[str, str]] = RENAMED) -> str:
 
 
 def exact(value: Any) -> Any:
-    """A leaf of a JSON or YAML document as it is recorded."""
+    """Return the recorded form of a leaf of a JSON or YAML document."""
     return value.hex() if isinstance(value, float) else str(value)
 
 
 def leaves(document: Any, name: str = "") -> Section:
-    """All leaves of a document by their dotted names."""
+    """Return all leaves of a document by their dotted names."""
     if not isinstance(document, dict | list):
         return {name: exact(document)}
     items = document.items() if isinstance(document, dict) else enumerate(document)
@@ -197,7 +197,7 @@ def leaves(document: Any, name: str = "") -> Section:
 
 
 def numbers(text: str) -> Section:
-    """The numbers of a printed text, by line."""
+    """Return the numbers in a printed text, in order."""
     lines = [line for line in text.splitlines() if line.strip() and not UNCOMPARED_LINES.search(line)]
     return {
         "printed": [
@@ -216,7 +216,7 @@ def pixels(source: Path | bytes) -> str:
 
 
 def tensors(content: bytes) -> Section:
-    """Hashes of the tensors of a safetensors file, with types and shapes."""
+    """Return hashes of the tensors in a safetensors file, including their types and shapes."""
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
     header.pop("__metadata__", None)
@@ -228,7 +228,7 @@ def tensors(content: bytes) -> Section:
 
 
 def samples_of(data: Path) -> Iterator[tuple[str, dict[str, Any], bytes]]:
-    """Name, metadata and payload of every sample of a data set."""
+    """Yield the name, metadata and payload of every sample of a data set."""
     for shard in sorted(data.glob("*/*.tar")):
         members: dict[str, dict[str, bytes]] = {}
         with tarfile.open(shard) as tar:
@@ -243,7 +243,7 @@ def samples_of(data: Path) -> Iterator[tuple[str, dict[str, Any], bytes]]:
 
 
 def data_set(data: Path) -> Section:
-    """Captions, sizes, other metadata and decoded content of every sample; names of other metadata do not count."""
+    """Hash the captions, size, other metadata (without its keys) and decoded content of every sample."""
     content = {}
     for name, metadata, payload in samples_of(data):
         rest = leaves({key: value for key, value in metadata.items() if key not in ("captions", "width", "height")})
@@ -271,7 +271,7 @@ def record_data(program: Program) -> Rows:
 
 
 def record_settings(program: Program) -> Rows:
-    """Every YAML as the program resolves it, with its defaults."""
+    """Record every YAML file as the program resolves it, including defaults."""
     verbs = {"experiments": "run", "experiments/paper": "run", "experiments/eval": "evaluate",
              "experiments/export": "export", "sweeps": "sweep", "sweeps/paper": "sweep"}  # fmt: skip
     for folder, verb in verbs.items():
@@ -323,7 +323,7 @@ def record_samples(program: Program) -> Rows:
 
 
 def record_evaluations(program: Program) -> Rows:
-    """Of a run, whose pictures show little after 20 steps, and of drawn scenes that fit the prompts in part."""
+    """Evaluate a run, whose images show little after 20 steps, and rendered scenes that match some of the prompts."""
     words = ("evaluate", "experiments/eval/embedded.yaml", *EVALUATION, f"run=elastic_pretrain/{RUN}")
     program(*words, "steps=4", "out=evaluated/run")
     folder = program.tree / "evaluated/run/images"
@@ -388,7 +388,7 @@ def record_exports(program: Program) -> Rows:
 
 
 def coreml_graph(package: Path) -> Section:
-    """Operations in order, without their names: an operation's inputs are the places where they were computed."""
+    """Return the operations in order. Inputs are identified by the position of the operation that computes them."""
     logging.disable(logging.WARNING)  # coremltools says at length what it cannot do on Linux
     from coremltools.models.utils import load_spec
 
@@ -417,7 +417,7 @@ def coreml_graph(package: Path) -> Section:
 
 
 def litert_graph(file: Path) -> Section:
-    """Operations in order and all constant tensors, without their names."""
+    """Return the operations in order and all constant tensors, without their names."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(file), experimental_preserve_all_tensors=True)
@@ -455,7 +455,7 @@ STEPS: tuple[Callable[[Program], Rows], ...] = (
 
 
 def export(revision: str, tree: Path) -> None:
-    """Writes a revision, or the working tree in a folder, to ``tree``."""
+    """Write a revision, or the working tree in a folder, to ``tree``."""
     tree.mkdir(parents=True)
     if not Path(revision).is_dir():
         archive = subprocess.run(["git", "-C", str(ROOT), "archive", revision], capture_output=True, check=True)
@@ -471,7 +471,7 @@ def export(revision: str, tree: Path) -> None:
 
 
 def record(revision: str, work: Path | None) -> dict[str, Any]:
-    """What a revision computes. A command that fails ends its step, and its message is recorded."""
+    """Record what a revision computes. If a command fails, its message is recorded and its step ends."""
     libraries = ("torch", "numpy", "lightning", "coremltools", "optuna")
     environment = {name: importlib.metadata.version(name) for name in libraries if find_spec(name)}
     environment |= {"python": platform.python_version(), "machine": f"{platform.node()} {platform.machine()}"}
@@ -495,12 +495,12 @@ def record(revision: str, work: Path | None) -> dict[str, Any]:
 
 
 def shown(value: Any) -> str:
-    """A recorded value for a reader."""
+    """Format a recorded value for a reader."""
     return re.sub(r"-?0x[01]\.[0-9a-f]+p[+-]\d+", lambda found: f"{float.fromhex(found[0])!r}", str(value))
 
 
 def printed_figures_remain(before: list[str], after: list[str]) -> bool:
-    """Whether every printed figure is still printed, in any layout and number of digits; others may be added."""
+    """Return whether every number is still printed, in any layout and number of digits, possibly among new ones."""
     figures = [float(value.replace(",", "")) for value in after]
 
     def remains(value: str) -> bool:
@@ -523,7 +523,7 @@ def same(name: str, before: Any, after: Any) -> bool:
 
 
 def difference(name: str, before: Any, after: Any) -> str:
-    """The first difference of two unequal values of one name."""
+    """Describe the first difference between two unequal values of the same name."""
     if not (isinstance(before, list) and isinstance(after, list)):
         return f"{name}: {shown(before)} -> {shown(after)}"
     if len(before) != len(after):
@@ -534,7 +534,7 @@ def difference(name: str, before: Any, after: Any) -> str:
 
 
 def compare_section(before: Section, after: Section, may_grow: bool) -> tuple[int, list[str], list[str]]:
-    """Number of values, differences, and names that were paired by their values or, if the row may grow, added."""
+    """Return the number of values, the differences, and the names that were paired by value or are new."""
     for section in (before, after):
         if reason := section.get(NOT_COMPARED):
             return 0, [], [f"{NOT_COMPARED}: {reason}"]
@@ -559,7 +559,7 @@ def compare_section(before: Section, after: Section, may_grow: bool) -> tuple[in
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Prints the table. Returns whether the records agree."""
+    """Print the table and return whether the records agree."""
     for name, value in before["environment"].items():
         if after["environment"].get(name) != value:
             print(f"warning: {name} is {value} before and {after['environment'].get(name)} after")

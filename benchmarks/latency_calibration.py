@@ -113,7 +113,7 @@ def variants_table(ladder: Mapping[str, Census], device: Device) -> str:
 
 
 def ladder_table(calibration: Calibration) -> str:
-    """The paper's latency of every rung beside the model's."""
+    """The paper's latency of every rung next to the model's."""
     rows = []
     for name, residual in zip(calibration.ladder, calibration.fit.residuals, strict=True):
         paper, left_out = MEASURED[name], calibration.left_out[name]

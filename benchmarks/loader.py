@@ -1,4 +1,4 @@
-"""Samples per second of loaders: the data module, a plain webdataset loop, and litdata.
+"""Measure the samples per second of loaders: the data module, a plain webdataset loop, and litdata.
 
 All three read the same samples, parse the JSON, decode with PIL to uint8 tensors, crop to the same buckets and yield
 batches of one image size. A pass is timed from the start of the workers to the last sample. webdataset and litdata read
@@ -92,7 +92,7 @@ def encode_sample(key: str, image: Image.Image, captions: tuple[str, ...], exten
 
 
 def build(name: str, samples: Iterable[Sample], count: int, base_size: int, folder: Path) -> Data:
-    """Write the samples as shards and, if litdata is installed, as equally many chunks."""
+    """Write the samples as shards and, if litdata is installed, as the same number of chunks."""
     stored = list(samples)
     shard_size = -(-count // SHARDS)
     with DatasetWriter(
@@ -234,7 +234,7 @@ def check_same_pixels(data: Data) -> None:
 
 
 def compare(data: Data, workers: int, rounds: int) -> dict[str, Any]:
-    """Time all loaders in turns."""
+    """Time all loaders in alternation."""
     calls = {name: partial(time_pass, load, data, workers) for name, load in loaders(data).items()}
     seconds = time_alternately(calls, rounds, measure=lambda call, _: call())
     return {

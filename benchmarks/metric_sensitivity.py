@@ -42,7 +42,7 @@ CORRUPTIONS: dict[str, tuple[float, ...]] = {
     "missing objects": (0, 0.25, 0.5, 0.75, 1),
 }
 METRICS = ("geneval (scene-rules)", "dpg (scene-rules, corrected)", "clip-score (scene-clip)", "fd (scene-features)")
-REFERENCE_SEED = 99  # the reference statistics come from other scenes than the corrupted ones
+REFERENCE_SEED = 99  # the reference statistics come from different scenes than the corrupted ones
 
 Curves = dict[str, dict[str, list[float]]]
 

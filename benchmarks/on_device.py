@@ -167,7 +167,7 @@ def convert_onnx(module: NamedInputs, inputs: dict[str, Tensor], file: Path) -> 
 
 
 def measure(rounds: int, models: Path, quick: bool) -> dict[Key, list[float]]:
-    """Time all passes in turns. Returns CPU seconds per round."""
+    """Time all passes in alternation. Returns CPU seconds per round."""
     seconds: dict[Key, list[float]] = {key: [] for key in PASSES}
     with tqdm(total=rounds * len(PASSES), unit="pass", disable=quick) as bar:
         for _ in range(rounds):

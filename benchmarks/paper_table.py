@@ -1,4 +1,4 @@
-"""The paper's sparse attention with B = 16 and r = 1 compared with its neighbors: cost at 1024x1024, without training.
+"""Compare the paper's sparse attention (B = 16, r = 1) with its neighbors: cost at 1024x1024, without training.
 
 The network is ``experiments/paper/ladder_d.yaml``, which is also the half width of the supernet (0.4 B parameters; 4096
 tokens at full resolution). All figures are counted on the meta device: the network's sparse levels get each (B, r),

@@ -1,4 +1,4 @@
-"""The samplers of studies on functions with a known front: dominated hypervolume compared with random search.
+"""Compare the samplers of studies with random search, by dominated hypervolume on functions with a known front.
 
 ZDT1 (convex front) and ZDT2 (concave front), Zitzler et al. 2000, in four dimensions, and DTLZ2 (an octant of the
 sphere, three objectives), Deb et al. 2002, in five. The budget is that of a small study. A figure is the hypervolume

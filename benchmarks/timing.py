@@ -1,7 +1,7 @@
 """Measurements that all benchmarks share: alternating timings, ratios of neighboring timings, and peak memory.
 
-The speed of a machine changes with its clock and with other work on it. Two calls that are timed in turns meet the same
-conditions, so each ratio is taken between neighboring measurements, and the result is the median of these ratios.
+The speed of a machine changes with its clock and with other work on it. Calls that are timed in alternation meet the
+same conditions, so each ratio is taken between neighboring measurements, and the result is the median of these ratios.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Ratio:
 
 
 def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """Compute the ratios of two series that were measured in turns, pair by pair."""
+    """Compute the ratios of two series that were measured in alternation, pair by pair."""
     ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
     return Ratio(median(ratios), min(ratios), max(ratios))
 

@@ -15,7 +15,7 @@ MIN_RESAMPLES = 100
 class Evaluation:
     """The settings of ``lightning evaluate``.
 
-    ``run`` to ``seed``, ``data`` and ``device`` have no effect of their own: they let the command line reach the
+    ``run`` to ``seed``, ``data`` and ``device`` have no effect by themselves: they let the command line reach the
     components, to which the YAML passes them by interpolation (``width: ${width}``).
 
     Attributes:

@@ -84,7 +84,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def command() -> Command:
-    """Return a function that runs the command line in a process of its own, as a user does."""
+    """Return a function that runs the command line in a separate process, as a user does."""
 
     def run(*arguments: str | Path, timeout: float = 120, **more: object) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, "-m", "pocketdit", *map(str, arguments)]

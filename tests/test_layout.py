@@ -20,7 +20,7 @@ PACKAGE = ROOT / "platform" / "pocketdit"
 SIBLINGS = ("datamodules", "evaluation", "sweeps")
 MAX_LINES = 330
 
-# Every part of the package imports only from its own layer and earlier ones. Whatever is not listed is in the first.
+# Every part of the package imports only from its own layer and earlier ones. All other parts are in the first layer.
 LAYERS = ("training", "artifacts", "teachers", "stages", "running", "mobile export latency", "commands", "__main__")
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/LOG.md", "docs/decisions.md"]

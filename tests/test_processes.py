@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /
 
 
 def test_an_orphan_is_found_and_ended() -> None:
-    """The child exits at once and leaves a grandchild in a session of its own, as a careless test would."""
+    """The child exits at once and leaves a grandchild in its own session, as a careless test would."""
     session = new_session()
     code = "import subprocess, sys; subprocess.Popen(['sleep', '600'], start_new_session=True)"
     subprocess.run([sys.executable, "-c", code], env=os.environ | {SESSION_VARIABLE: session}, check=True)
@@ -28,7 +28,7 @@ def test_an_orphan_is_found_and_ended() -> None:
 
 
 def test_processes_that_tests_start_can_be_interrupted() -> None:
-    """Also when the suite itself was started with SIGINT ignored."""
+    """This also holds if the suite itself was started with SIGINT ignored."""
     process = subprocess.Popen([sys.executable, "-c", "print(flush=True); import time; time.sleep(600)"],
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
     assert process.stdout is not None

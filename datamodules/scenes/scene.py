@@ -29,17 +29,20 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "grey": (145, 145, 145),
 }
 DEFAULT_BACKGROUND = "white"
-SIZES: dict[str, tuple[float, float]] = {"small": (0.55, 0.65), "large": (0.82, 0.9)}  # of a cell's shorter side
+SIZES: dict[str, tuple[float, float]] = {
+    "small": (0.55, 0.65),
+    "large": (0.82, 0.9),
+}  # fractions of a cell's shorter side
 IMAGE_SIZES = ((128, 128), (160, 96), (96, 160))  # (width, height)
 IMAGE_SIZE_PROBABILITIES = (0.5, 0.25, 0.25)
 RELATIONS = ("left of", "right of", "above", "below")
 
 REACH = 1.25
 _GAP = 4.0  # pixels between any two objects
-_JITTER = 0.04  # of the image's side
-_DEFAULT_PROBABILITY = 0.7  # of a white background and of large objects, which a caption need not mention
-_CENTERED_PROBABILITY = 0.6  # of a single object
-_TURNED_PROBABILITY = 0.35  # of a pair that is not arranged in the default rows
+_JITTER = 0.04  # fraction of the image's side
+_DEFAULT_PROBABILITY = 0.7  # for a white background and for large objects, which a caption need not mention
+_CENTERED_PROBABILITY = 0.6  # for a single object
+_TURNED_PROBABILITY = 0.35  # that a pair is not arranged in the default rows
 _KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
 _OFF_CENTER = tuple((row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1))
 
@@ -118,12 +121,12 @@ def default_rows(count: int, width: int, height: int) -> tuple[int, ...]:
 def random_scene(rng_seed: int, width: int | None = None, height: int | None = None) -> Scene:
     """Return the scene of a seed, the same one on every machine.
 
-    40 % of scenes have one object, 35 % have two different ones, 15 % have two to four of the same kind, and 10 % have
+    40% of scenes have one object, 35% have two different ones, 15% have two to four of the same kind, and 10% have
     three or four different ones. Objects are arranged in rows and listed in reading order.
 
-    Scenes are composed with defaults, and captions mention what differs from them: 70 % of backgrounds are white and
-    70 % of objects are large. A single object is in the center with probability 0.6, otherwise in one of the eight
-    places around it. 65 % of pairs are arranged along the image's longer side, the others across it.
+    Scenes are composed with defaults, and captions mention what differs from them: 70% of backgrounds are white and
+    70% of objects are large. A single object is in the center with probability 0.6, otherwise in one of the eight
+    places around it. 65% of pairs are arranged along the image's longer side, the others across it.
 
     Args:
         rng_seed: The seed.

@@ -21,7 +21,7 @@ class CaptionedScene(NamedTuple):
 
 
 def split_of(caption: str) -> Split:
-    """Return the split of scenes with this short caption. About 5 % of captions are held out."""
+    """Return the split of scenes with this short caption. About 5% of captions are held out."""
     digest = hashlib.blake2b(caption.encode(), digest_size=8).digest()
     return "validation" if int.from_bytes(digest, "big") % 100 < _VALIDATION_PERCENT else "train"
 

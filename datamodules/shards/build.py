@@ -119,9 +119,9 @@ def build_folder(
     """Build a data set of all captioned images below a folder.
 
     Captions come from a .txt or .json file next to each image, or from one table (``captions``, or the captions.csv,
-    metadata.csv or metadata.jsonl in ``source``). Images that have no caption or do not decode are skipped. An image's
-    id is its path below ``source``, and a hash of the id decides its split. At least one image is used for training
-    and, with two or more images and a fraction above 0, at least one is held out.
+    metadata.csv or metadata.jsonl in ``source``). Images that have no caption or cannot be decoded are skipped. An
+    image's id is its path below ``source``, and a hash of the id decides its split. At least one image is used for
+    training and, with two or more images and a fraction above 0, at least one is held out.
 
     Args:
         source: Folder of the images.

@@ -25,7 +25,7 @@ DECODE_ERRORS = (
 
 
 def describe_decode_error(error: Exception) -> str:
-    """Return why an image does not decode. PIL's own text contains an object's address, so it varies."""
+    """Return why an image cannot be decoded. PIL's own text contains an object's address, so it varies."""
     return "unknown image format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
@@ -40,9 +40,11 @@ def open_image(sample: Sample) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(sample.payload))
     except DECODE_ERRORS as error:
-        raise SampleError(f"image does not decode ({describe_decode_error(error)})") from error
+        raise SampleError(f"image cannot be decoded ({describe_decode_error(error)})") from error
     if image.size != (sample.width, sample.height):
-        raise SampleError(f"image is {image.width}x{image.height}, the metadata says {sample.width}x{sample.height}")
+        raise SampleError(
+            f"image is {image.width}x{image.height}, but the metadata says {sample.width}x{sample.height}"
+        )
     return image
 
 
@@ -62,7 +64,7 @@ def decode_image(
         uint8 (3, H, W).
 
     Raises:
-        SampleError: The image does not decode.
+        SampleError: The image cannot be decoded.
     """
     image = open_image(sample)
     try:
@@ -71,7 +73,7 @@ def decode_image(
         image.load()
         rgb = image if image.mode == "RGB" else image.convert("RGB")
     except DECODE_ERRORS as error:
-        raise SampleError(f"image does not decode ({describe_decode_error(error)})") from error
+        raise SampleError(f"image cannot be decoded ({describe_decode_error(error)})") from error
     if rgb.size != bucket:
         box = cover_box(*rgb.size, bucket, crop_x, crop_y)
         rgb = rgb.resize(bucket, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
@@ -98,7 +100,7 @@ def decode_latent(sample: Sample, autoencoder: Mapping[str, Any]) -> torch.Tenso
     try:
         tensors = safetensors.torch.load(sample.payload)
     except SafetensorError as error:
-        raise SampleError(f"latent does not decode ({error})") from error
+        raise SampleError(f"latent cannot be decoded ({error})") from error
     if "latent" not in tensors:
         raise SampleError(f'the payload lacks the tensor "latent" (it has {sorted(tensors)})')
     latent = tensors["latent"].float()

@@ -90,7 +90,7 @@ def load_image(candidate: Candidate, max_side: int | None = None) -> Sample:
     JPEG (quality 95) if they were JPEG and as PNG otherwise.
 
     Raises:
-        SampleError: The file does not decode.
+        SampleError: The file cannot be decoded.
     """
     try:
         content = candidate.path.read_bytes()
@@ -104,7 +104,7 @@ def load_image(candidate: Candidate, max_side: int | None = None) -> Sample:
             image = _scale_down(_composite_on_white(ImageOps.exif_transpose(image)), max_side)
             content = _encode(image, extension)
     except DECODE_ERRORS as error:
-        raise SampleError(f"does not decode ({describe_decode_error(error)})") from error
+        raise SampleError(f"cannot be decoded ({describe_decode_error(error)})") from error
     return Sample(candidate.id, candidate.captions, image.width, image.height, content, extension)
 
 

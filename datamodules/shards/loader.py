@@ -99,7 +99,7 @@ class BatchLoader:
             multiprocessing_context=self._start_method if self._workers else None,
             worker_init_fn=use_all_processors,
             pin_memory=torch.cuda.is_available(),
-            # A generator of its own: otherwise DataLoader draws from the global one in every pass.
+            # Without its own generator, DataLoader would draw from the global one in every pass.
             generator=torch.Generator(),
         )
 

@@ -29,7 +29,7 @@ class ShardDataModule(LightningDataModule):
 
     Training batches are endless, so a run counts steps, not epochs. Each pass over the data uses every readable sample
     exactly once. ``state_dict`` stores the number of batches that the trainer has processed, so a resumed run sees
-    exactly the samples that it would have seen without the interruption, however far ahead the workers had read.
+    exactly the samples that it would have seen without the interruption, no matter how far ahead the workers had read.
 
     Args:
         path: Folder of the data set.
@@ -42,7 +42,7 @@ class ShardDataModule(LightningDataModule):
         crop: Where images are cropped.
         flip: Mirror half of the images. Captions that say left and right become wrong.
         validation_batch_size: Samples per validation batch on each rank. ``batch_size`` by default.
-        validation_samples: Use only the first so many samples of the validation split. All by default.
+        validation_samples: Number of samples to use from the start of the validation split. All by default.
         allow_changes: Resume from a checkpoint although the batch size, number of ranks, seed, base size, window or
             data have changed. The run continues after the same number of samples, but not with the same samples.
     """
@@ -71,9 +71,9 @@ class ShardDataModule(LightningDataModule):
             ("validation_samples", validation_samples, 1),
         ):
             if value is not None and value < minimum:
-                raise ConfigError(f"{name}: {value} is less than {minimum}")
+                raise ConfigError(f"{name}: must be at least {minimum}, not {value}")
         if base_size < SIDE_MULTIPLE or base_size % SIDE_MULTIPLE:
-            raise ConfigError(f"base_size: {base_size} is not a multiple of {SIDE_MULTIPLE}")
+            raise ConfigError(f"base_size: must be a positive multiple of {SIDE_MULTIPLE}, not {base_size}")
         valid = caption in ("random", "short", "long") if isinstance(caption, str) else 0 <= caption <= 1
         if not valid:
             raise ConfigError(f'caption: {caption!r} is not "random", "short", "long" or a probability')
@@ -93,7 +93,7 @@ class ShardDataModule(LightningDataModule):
 
     @classmethod
     def require_available(cls, init_args: Mapping[str, Any]) -> None:
-        """Refuse a data set that is missing, before anything is built.
+        """Raise an error if the data set is missing, before anything is built.
 
         Args:
             init_args: The arguments that a configuration passes to this class.
@@ -170,7 +170,7 @@ class ShardDataModule(LightningDataModule):
         return loader
 
     def val_dataloader(self) -> RepeatedBatchLoader | list[Any]:
-        """Return a loader of the validation samples in a fixed order, with equally many batches on every rank."""
+        """Return a loader of the validation samples in a fixed order, with the same number of batches on every rank."""
         if self._validation is None:
             split = self._split("validation")
             bucket_of = split.bucket_of[: self.validation_samples]

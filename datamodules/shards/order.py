@@ -27,7 +27,7 @@ class BatchRequest(NamedTuple):
 def batch_sizes(counts: Sequence[int], batch_size: int, world_size: int) -> list[list[int]]:
     """Return the batch sizes of each bucket in one epoch, largest first.
 
-    A bucket has full batches and one that holds the remainder. If the total number of batches is not a multiple of
+    A bucket has full batches and one that contains the remainder. If the total number of batches is not a multiple of
     ``world_size``, the largest batches are halved until it is.
 
     Args:
@@ -73,7 +73,7 @@ def epoch_batches(
         buckets: (N,) bucket of each row.
         batch_size: Rows of a full batch.
         seed: Seed of the order.
-        epoch: Number of the epoch. Each has an order of its own.
+        epoch: Number of the epoch. Each epoch has its own order.
         world_size: Number of ranks.
         window: Number of shards whose rows are shuffled together. A larger window shuffles better, a smaller one
             keeps fewer files open.

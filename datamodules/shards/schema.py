@@ -93,7 +93,7 @@ def parse_metadata(raw: bytes) -> dict[str, Any]:
     try:
         metadata = json.loads(raw)
     except ValueError as error:
-        raise SampleError(f"json does not parse ({error})") from error
+        raise SampleError(f"json cannot be parsed ({error})") from error
     if not isinstance(metadata, dict):
         raise SampleError("json is not an object")
     if not isinstance(metadata.get("id"), str) or not metadata["id"]:

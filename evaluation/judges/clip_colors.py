@@ -62,7 +62,7 @@ class ClipColorReader:
         digest = _digest(weights)
         model = open_clip.CLIP(**config)
         _load(model, weights, digest)
-        # Shorter side to the model's input size by PIL's bicubic, center crop, CLIP's mean and standard deviation.
+        # PIL's bicubic resize of the shorter side to the input size, a center crop, CLIP's mean and standard deviation.
         self._transform = open_clip.image_transform(model.visual.image_size, is_train=False)
         self.device = torch.device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)

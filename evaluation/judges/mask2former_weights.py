@@ -149,11 +149,11 @@ def from_mmdet(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str,
             converted[target] = _reorder_patch_merging(tensor) if ".downsample." in name else tensor
     unknown += sorted(converted.keys() - set(names))
     missing = sorted(set(names) - converted.keys() - NOT_IN_MMDET)
-    for problem, which in (("missing", missing), ("unknown", unknown)):
-        if which:
+    for problem, weights in (("missing", missing), ("unknown", unknown)):
+        if weights:
             raise UserError(
-                f"not the weights of this Mask2Former under mmdet 2.x's names: {len(which)} are {problem}, "
-                f"the first is {which[0]}"
+                f"not the weights of this Mask2Former under mmdet 2.x's names: {len(weights)} are {problem}, "
+                f"the first is {weights[0]}"
             )
     return converted
 

@@ -43,7 +43,7 @@ _MAX_QUESTION_TOKENS = 25  # including both special tokens
 
 
 class MPlug(nn.Module):
-    """The network. Its tensors have the published names."""
+    """mPLUG-large as a module whose tensors have the published names."""
 
     def __init__(self, sizes: MPlugSizes) -> None:
         from transformers import BertConfig, BertLMHeadModel, BertModel

@@ -128,7 +128,7 @@ def _read(path: Path, parse: Any) -> dict[str, Any]:
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be parsed ({str(error).splitlines()[0]}); {SOURCE}") from error
     if not isinstance(settings, dict):
-        raise UserError(f"{path}: does not contain settings; {SOURCE}")
+        raise UserError(f"{path}: must contain a mapping of settings; {SOURCE}")
     return settings
 
 

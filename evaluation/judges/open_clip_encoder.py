@@ -121,7 +121,7 @@ def _check_activation(model: str, tag: str, path: Path) -> None:
     remedy = f"use {variant}" if variant in models else "open_clip has no variant of it with QuickGELU"
     if tag and open_clip.get_pretrained_cfg(model, tag).get("quick_gelu"):
         raise UserError(f"{model} uses GELU, but its weights {tag} were trained with QuickGELU: {remedy}")
-    # Enough of the path for the hub's cache: models--timm--NAME.openai/snapshots/REVISION/FILE.
+    # The last four parts identify a file in the hub's cache: models--timm--NAME.openai/snapshots/REVISION/FILE.
     if not tag and any("openai" in part.lower() for part in path.parts[-4:]):
         raise UserError(
             f"{path}: by their path, these are OpenAI's weights, which were trained with QuickGELU, but {model} uses "

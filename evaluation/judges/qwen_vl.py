@@ -26,7 +26,7 @@ class QwenVLAnswerer:
         name: Name of the judge in results; None uses the folder's name.
         device: Device to run on.
         dtype: Precision of the weights.
-        instruction: Text appended to every question on a line of its own.
+        instruction: Text appended to every question on a separate line.
         most: Maximum number of tokens of an answer.
 
     Raises:
@@ -46,7 +46,7 @@ class QwenVLAnswerer:
 
         self.config = load_config(path, _DESCRIPTION, "qwen2_5_vl")
         self.model = load_model(Qwen2_5_VLForConditionalGeneration, path, _DESCRIPTION, dtype, device)
-        # Not their combined processor, which requires torchvision for videos.
+        # The combined processor is not used, because it requires torchvision for videos.
         with explain_load_errors(f"the processor of {_DESCRIPTION}", str(path)):
             self.tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
             self.image_processor = Qwen2VLImageProcessorPil.from_pretrained(str(path), local_files_only=True)

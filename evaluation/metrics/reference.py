@@ -131,8 +131,8 @@ def load_reference(path: Path, backend: Backend) -> Reference:
     """Read a file written by ``save_reference``.
 
     Raises:
-        UserError: The file is missing or not a reference, or was computed with another network, other weights or
-            another resizing than ``backend``.
+        UserError: The file is missing or not a reference, or was computed with a different network, different
+            weights or a different resizing than ``backend``.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -142,11 +142,13 @@ def load_reference(path: Path, backend: Backend) -> Reference:
             tensors = {key: file.get_tensor(key) for key in ("mean", "covariance", "features")}
         if about["schema"] != SCHEMA:
             raise UserError(
-                f"{path}: reference has schema {about['schema']}, this version reads {SCHEMA}; delete it to recompute"
+                f"{path}: reference has schema {about['schema']}, but this version reads {SCHEMA}; delete it"
             )
         fields = {key: about[key] for key in ("source", "encoder", "version", "samples")}
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such reference; use a data set or a folder of images to compute one") from error
+        raise UserError(
+            f"{path}: no such reference file; use a data set or a folder of images to compute one"
+        ) from error
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a reference ({error}); delete it to recompute") from error
     requested, stored = f"{backend.name} ({backend.version})", f"{fields['encoder']} ({fields['version']})"

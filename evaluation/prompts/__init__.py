@@ -1,1 +1,1 @@
-"""Prompt sets: the published benchmarks, rendered scenes, and files of the user."""
+"""Prompt sets: the published benchmarks, rendered scenes, and users' own files."""

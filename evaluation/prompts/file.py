@@ -1,4 +1,4 @@
-"""Prompts from a file of the user."""
+"""Prompts from a user's own file."""
 
 import csv
 import json

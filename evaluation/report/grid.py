@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.contract import ImageSet, Result, open_image
 
-_TILE, _CAPTION, _LABELS, _COLUMNS = 160, 46, 60, 5  # pixels, pixels, pixels, tiles
+_TILE, _CAPTION, _LABELS, _COLUMNS = 160, 46, 60, 5  # sizes in pixels, and tiles per row
 
 
 def render_grid(result: Result, images: ImageSet) -> Image.Image | None:

@@ -88,7 +88,7 @@ def load(path: Path) -> Report:
     try:
         data = json.loads(file.read_text())
         if data.get("schema") != SCHEMA:
-            raise UserError(f"{file}: results have schema {data.get('schema')}, this version reads {SCHEMA}")
+            raise UserError(f"{file}: results have schema {data.get('schema')}, but this version reads {SCHEMA}")
         results = tuple(result_from_json(entry) for entry in data["results"])
         return Report(data["evaluation"], data["subject"], results, data["made"])
     except OSError as error:

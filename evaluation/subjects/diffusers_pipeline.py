@@ -16,7 +16,7 @@ from pocketdit.errors import UserError
 class DiffusersPipeline:
     """Samples images with any text-to-image pipeline of diffusers.
 
-    Image n of a prompt has a generator of its own with seed 1000 ``seed`` + n, so it does not depend on its batch.
+    Image n of a prompt has its own generator with seed 1000 ``seed`` + n, so it does not depend on its batch.
 
     Args:
         model: Local folder, or a name on the Hugging Face hub.

@@ -34,7 +34,7 @@ class Run:
         decoder: Run whose tiny decoder replaces the autoencoder's own decoder.
 
     Raises:
-        ConfigError: No run is named, or it does not have the width.
+        ConfigError: No run is named, or the run does not have this width.
         UserError: There is no such run, or it has no weights yet.
     """
 
@@ -58,11 +58,11 @@ class Run:
         self.decoder = find(Path(runs), decoder) if decoder else None
         for folder in (self.folder, self.decoder):
             if folder is not None and not folder.weights.is_file():
-                raise UserError(f"{folder.path}: has no weights yet; resume it with --resume {folder.name}")
+                raise UserError(f"{folder.path} has no weights yet; resume it with --resume {folder.name}")
         self.experiment = load_experiment(self.folder)
         if width not in self.experiment.backbone.widths:
             widths = ", ".join(f"{known:g}" for known in sorted(self.experiment.backbone.widths))
-            raise ConfigError(f"{self.folder.name} has no width {width:g}; it has {widths}")
+            raise ConfigError(f"width={width:g}: {self.folder.name} only has the widths {widths}")
         own = self.experiment.sampling
         self.sampling = replace(
             own,

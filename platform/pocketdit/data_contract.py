@@ -2,8 +2,8 @@
 
 Any ``LightningDataModule`` can train. Its batches are mappings with ``"images"`` (uint8, (B, 3, H, W)) or
 ``"latents"`` (float, (B, C, h, w)), ``"captions"`` (B strings) and, optionally, ``"ids"`` (int64, (B,), numbers that
-identify the samples; validation noise is derived from them). A data module that implements ``DescribedData`` also gets its data
-fingerprinted and its stored latents compared with the run's autoencoder.
+identify the samples; validation noise is derived from them). If a data module implements ``DescribedData``, its
+fingerprint is also recorded, and its stored latents are checked against the run's autoencoder.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class DataDescription:
     Attributes:
         fingerprint: Identifies the data, for tracking; None if the data module does not compute one.
         stored_autoencoder: The autoencoder of stored latents, as ``dataset.json`` records it; None for images.
-        has_images: Whether batches hold images. A data set of latents does not.
+        has_images: Whether batches contain images. In a data set of latents, they do not.
     """
 
     fingerprint: str | None = None

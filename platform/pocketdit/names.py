@@ -1,4 +1,4 @@
-"""Names that become folders."""
+"""Check names that are used as folder names."""
 
 
 def is_plain_name(name: str) -> bool:

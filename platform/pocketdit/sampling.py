@@ -1,4 +1,4 @@
-"""Sampling: from prompts to images, at any width of a network."""
+"""Sample images from prompts, at any width of a network."""
 
 from collections.abc import Sequence
 

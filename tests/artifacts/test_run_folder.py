@@ -22,7 +22,7 @@ with lock(RunFolder(Path(sys.argv[1]))):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", ".hidden", "latest"])
-def test_a_name_that_cannot_be_a_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_that_cannot_be_a_folder_is_rejected(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="plain name"):
         create(tmp_path / "runs", "e", name, "")
     assert not (tmp_path / "runs").exists()
@@ -35,7 +35,7 @@ def test_a_run_named_without_its_experiment_is_suggested_with_it(tmp_path: Path)
         find(tmp_path, "a")
     with pytest.raises(RunError) as unknown:
         find(tmp_path, "nothing-like-it")
-    assert "latest" not in str(unknown.value)
+    assert "e/latest" not in str(unknown.value)
 
 
 def test_only_one_process_trains_in_a_folder(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -50,7 +50,7 @@ def test_gradients_of_looped_attention_equal_those_of_the_reference() -> None:
 
 
 def test_mask_in_the_configuration_of_the_paper() -> None:
-    """With B = 16 and r = 1 on 64x64 tokens, a block is four rows, and 46 of 256 block pairs (18.0 %) are visible."""
+    """With B = 16 and r = 1 on 64x64 tokens, a block is four rows, and 46 of 256 block pairs (18.0%) are visible."""
     mask = neighborhood_mask(4096, 16, 1, torch.device("cpu"))
     assert mask.float().mean().item() == pytest.approx(46 / 256)
     assert block_edges(4096, 16)[:3] == [0, 256, 512]

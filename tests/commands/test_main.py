@@ -159,13 +159,13 @@ def test_overrides_may_follow_resume(capsys: pytest.CaptureFixture) -> None:
         (["IMAGES", "OUT", "--validation", "nan"], "less than 1"),
     ],
 )
-def test_impossible_data_set_options_are_refused(words: list[str], named: str, capsys: pytest.CaptureFixture) -> None:
+def test_impossible_data_set_options_are_rejected(words: list[str], named: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["data", "build", *words]) == 2
     error = capsys.readouterr().err
     assert named in error and error.count("\n") == 1
 
 
-def test_a_missing_accelerator_is_refused_before_a_folder_is_created(
+def test_a_missing_accelerator_is_rejected_before_a_folder_is_created(
     tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     import torch

@@ -164,5 +164,5 @@ def test_factor_is_declared_by_the_class_and_checked_against_the_checkpoint(tmp_
         ),
         tmp_path,
     )
-    with pytest.raises(UserError, match=r"its latents have 1/2 of an image's side, but those of .* have 1/8"):
+    with pytest.raises(UserError, match=r"downsamples images by a factor of 2, but the published autoencoders use 8"):
         DiffusersAutoencoder(str(tmp_path), "flux")

@@ -101,7 +101,7 @@ def test_each_width_has_its_own_images_and_results(arguments: list[str], tmp_pat
     ("change", "message"),
     [
         ('run=""', "run=EXPERIMENT"),
-        ("width=0.3", "has no width 0.3"),
+        ("width=0.3", " only has the widths 0.5, 1"),
         ("metrics.1.init_args.prompts=genevl", "prompts 'genevl' is not defined"),
         ("metrics.1.init_args.detectr=x", "did you mean 'detector'"),
         ("metrics.1.init_args.detector.class_path=evaluation.scenes.judges.detector.SceneDetctor", "SceneDetector"),

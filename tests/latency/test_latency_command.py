@@ -62,8 +62,12 @@ def test_measuring_without_a_mac_is_an_error(bundle: Path, where: str, capsys: p
         (["device=iphone16promx"], 2, "iphone16promax"),
         (["measure=android"], 2, "iphone"),
         (["iterations=0"], 2, "at least 1"),
-        (["measure=mac", "device=iphone16promax"], 2, "device=iphone16promax: cannot be measured with measure=mac"),
-        (["measure=iphone", "device=mac_m4"], 2, "device=mac_m4: cannot be measured with measure=iphone"),
+        (
+            ["measure=mac", "device=iphone16promax"],
+            2,
+            "device=iphone16promax: cannot be measured with measure=mac; omit device",
+        ),
+        (["measure=iphone", "device=mac_m4"], 2, "device=mac_m4: cannot be measured with measure=iphone; omit device"),
         (["devce=iphone16promax"], 2, "device"),
     ],
 )

@@ -56,7 +56,7 @@ def test_a_missing_parent_is_an_error(tmp_path: Path) -> None:
         pinned(tmp_path, {})
 
 
-def test_a_parent_whose_weights_changed_is_refused(tmp_path: Path) -> None:
+def test_a_parent_whose_weights_changed_is_rejected(tmp_path: Path) -> None:
     make(tmp_path, "teacher", "t")
     start = make(tmp_path, "elastic_pretrain", "one")
     config = lineage.pin(load(FILE, [f"runs={tmp_path}"], Experiment), {}).config

@@ -69,7 +69,7 @@ def test_killed_run_resumes_bit_for_bit(tiny: list[str], tmp_path: Path, process
     assert "Traceback" not in (tmp_path / "again.log").read_text()
 
 
-def test_a_changed_batch_size_is_refused(tiny: list[str], tmp_path: Path) -> None:
+def test_a_changed_batch_size_is_rejected(tiny: list[str], tmp_path: Path) -> None:
     from pocketdit.commands.main import main
 
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=2"]) == 0
@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_is_reported_in_one_line(
     assert "cannot be read as a checkpoint" in capsys.readouterr().err
 
 
-def test_another_network_or_optimizer_is_refused(tiny: list[str], tmp_path: Path) -> None:
+def test_another_network_or_optimizer_is_rejected(tiny: list[str], tmp_path: Path) -> None:
     from pocketdit.commands.main import main
 
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=2"]) == 0

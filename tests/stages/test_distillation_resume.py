@@ -47,7 +47,7 @@ def test_killed_distillation_resumes_bit_for_bit(
     assert "Traceback" not in (tmp_path / "again.log").read_text()
 
 
-def distil(name: str, overrides: list[str], run: str, strategy: str, *more: str) -> None:
+def distill(name: str, overrides: list[str], run: str, strategy: str, *more: str) -> None:
     """Run a stage on two CPU processes."""
     command = [sys.executable, "-m", "pocketdit", "run", str(ROOT / "experiments" / f"{name}.yaml"), *overrides,
                "training.accelerator=cpu", "training.devices=2", f"training.strategy={strategy}",
@@ -66,9 +66,9 @@ def test_fsdp2_equals_ddp_with_student_critic_and_teacher_sharded(
 ) -> None:
     name, overrides = distillation
     overrides = [*overrides, "training.sample_every=6"]
-    distil(name, overrides, "ddp", "ddp", "training.max_steps=12")
-    distil(name, overrides, "fsdp2", "fsdp2", "training.max_steps=6")
-    distil(name, overrides, "fsdp2", "fsdp2", "training.max_steps=12", "--resume", f"{name}/fsdp2")
+    distill(name, overrides, "ddp", "ddp", "training.max_steps=12")
+    distill(name, overrides, "fsdp2", "fsdp2", "training.max_steps=6")
+    distill(name, overrides, "fsdp2", "fsdp2", "training.max_steps=12", "--resume", f"{name}/fsdp2")
     runs = family / "runs"
     ddp, fsdp2 = (read_metrics(find(runs, f"{name}/{run}").metrics) for run in ("ddp", "fsdp2"))
     assert set(ddp) == set(fsdp2)

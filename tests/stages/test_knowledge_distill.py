@@ -134,10 +134,13 @@ def test_a_resumed_run_keeps_its_parents(knowledge: list[str], family: Path) -> 
     [
         ("parents.start=elastic_pretrian", "did you mean elastic_pretrain"),
         ("parents.teacher=nothing", "parents.teacher: no run named nothing"),
-        ("backbone.text_width=32", "backbone.text_width is 32, but in parents.start (elastic_pretrain/p) it is 64"),
+        ("backbone.text_width=32", "backbone.text_width: must be 64 as in parents.start (elastic_pretrain/p), not 32"),
         ("parents.start=teacher_few_step", "is a few-step model"),
         ("stage.init_args.teacher.init_args.run=teacher_few_step", "a teacher takes it as few_step"),
-        ("autoencoder.init_args.scale=2.5", "autoencoder: parents.start (elastic_pretrain/p) was trained with another"),
+        (
+            "autoencoder.init_args.scale=2.5",
+            "autoencoder: parents.start (elastic_pretrain/p) was trained with a different",
+        ),
         ("stage.init_args.scaling=desnity", "did you mean 'density'"),
     ],
 )
@@ -149,7 +152,7 @@ def test_wrong_parents_are_reported_in_one_line(
     assert message in error and "Traceback" not in error and error.count("\n") == 1
 
 
-def test_a_teacher_with_another_patch_size_is_refused(knowledge: list[str]) -> None:
+def test_a_teacher_with_another_patch_size_is_rejected(knowledge: list[str]) -> None:
     from pocketdit.errors import ConfigError
     from pocketdit.stages.projectors import build_projectors
 

@@ -21,7 +21,7 @@ from pocketdit.tracking.journal import read_metrics
 from tests.conftest import ROOT
 from tests.running.test_resume import kill_after, start, train_losses
 from tests.stages.conftest import COMMON, LORA, STUDENT, locations, train
-from tests.stages.test_distillation_resume import distil
+from tests.stages.test_distillation_resume import distill
 from tests.stages.test_knowledge_distill import batch
 
 FILE = ROOT / "experiments" / "quantize_finetune.yaml"
@@ -184,7 +184,7 @@ def test_killed_run_resumes_bit_for_bit(
 @pytest.mark.slow
 def test_two_processes_compute_the_same_palettes(quantize: list[str], family: Path) -> None:
     """Each measures sensitivity on its own batches, and the sums decide for both."""
-    distil("quantize_finetune", quantize, "ddp", "ddp", "training.max_steps=10")
+    distill("quantize_finetune", quantize, "ddp", "ddp", "training.max_steps=10")
     folder = run_folder(family, "ddp")
     half = load_network(folder).for_width(0.5)
     for name, palette in load_palettes(folder.palettes).items():

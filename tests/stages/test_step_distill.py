@@ -234,14 +234,14 @@ def test_plain_dmd_needs_no_few_step_teacher(few_steps: list[str], family: Path)
         (["parents.teacher=elastic_pretrain"], "started from teacher/t, not from the teacher elastic_pretrain/p"),
         (["stage.init_args.steps=0"], "must be at least 1"),
         (["training.validate_every=5"], "validate_every must be 0"),
-        (["optimizer.class_path=pocketdit.training.muon.MuonAdamW", "optimizer.init_args={}"], "not for LoRA"),
+        (["optimizer.class_path=pocketdit.training.muon.MuonAdamW", "optimizer.init_args={}"], "does not support LoRA"),
         (
             [
                 "stage.init_args.output_weight=0",
                 "stage.init_args.feature_weight=0",
                 "stage.init_args.matching_weight=0",
             ],
-            "nothing to learn",
+            "are all 0; set at least one",
         ),
         (["stage.init_args.output_wieght=0"], "did you mean 'output_weight'"),
     ],

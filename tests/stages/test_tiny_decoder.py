@@ -232,7 +232,10 @@ def test_it_starts_from_another_run(overrides: list[str], tmp_path: Path, capsys
     torch.testing.assert_close(again.decoder.state_dict(), load_decoder(first).state_dict())
     other = ["parents.start=tiny_decoder/first", "decoder.channels=[8, 8]"]
     assert main(["run", str(FILE), *overrides, *other]) == 2
-    assert "decoder: differs from that of parents.start (tiny_decoder/first)" in capsys.readouterr().err
+    assert (
+        "decoder: differs from that of parents.start (tiny_decoder/first); use the same settings"
+        in capsys.readouterr().err
+    )
 
 
 def test_sampling_with_a_tiny_decoder(
@@ -259,14 +262,14 @@ def test_sampling_with_a_tiny_decoder(
 
     capsys.readouterr()
     for more, message in (
-        (["--decoder", "elastic_pretrain"], "trained a backbone; a run that trained a decoder is needed here"),
+        (["--decoder", "elastic_pretrain"], "trained a backbone; name a run that trained a decoder"),
         (["--decoder", "tiny_decodr"], "did you mean tiny_decoder"),
     ):
         assert main([*sample, *more]) in (1, 2)
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert main(["sample", "tiny_decoder", "a red circle", "--runs", runs]) == 2
-    assert "trained a decoder; a run that trained a backbone is needed here" in capsys.readouterr().err
+    assert "trained a decoder; name a run that trained a backbone" in capsys.readouterr().err
 
     folder.config.write_text(folder.config.read_text().replace("scale: 2.1", "scale: 1.0"))
     assert main([*sample, "--decoder", "tiny_decoder"]) == 2
@@ -293,7 +296,10 @@ def test_runs_without_valid_weights(overrides: list[str], tmp_path: Path) -> Non
         (["decoder.blocks=[1]"], "one number per level"),
         (["decoder.chanels=[1]"], "did you mean 'channels'"),
         (["stage.init_args.crop=20"], "crop must be 0 or a multiple of 8"),
-        (["stage.init_args.perceptual=null"], "perceptual and perceptual_weight go together"),
+        (
+            ["stage.init_args.perceptual=null"],
+            "perceptual and perceptual_weight depend on each other: set both or neither",
+        ),
         (["stage.init_args.adversarial_weight=-1"], "must not be negative"),
         (["training.strategy=fsdp2"], "use ddp"),
         (["training.gradient_checkpointing=true"], "does not support it"),

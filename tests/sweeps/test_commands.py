@@ -74,7 +74,7 @@ def test_a_study_whose_file_has_changed_is_refused(
 
 
 def test_inspecting_a_study_does_not_start_it(file: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """Even if the storage contains other studies."""
+    """This holds even if the storage contains other studies."""
     assert main(["sweep", str(file), "sweep=never", "--plots"]) == 1
     assert "never has not been started" in capsys.readouterr().err
     assert study_names(store.sweep) == ["hand", "hand/promoted"]

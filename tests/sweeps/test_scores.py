@@ -1,4 +1,4 @@
-"""Which images a run is scored on."""
+"""The images that a run is scored on."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -30,7 +30,7 @@ StartProcess = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start_process() -> Iterator[StartProcess]:
-    """Start Python processes that end with the test, whatever its outcome.
+    """Start Python processes that end with the test, whether it passes or fails.
 
     The function takes code, its command-line arguments, and options of ``Popen``. Each process leads a process
     group, which receives SIGTERM and then SIGKILL after the test, or by itself if the suite is killed.

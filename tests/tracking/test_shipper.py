@@ -107,7 +107,7 @@ def test_sending_twice_changes_nothing(journal: Journal, run_folder: Path, store
     assert recorded() == before
 
 
-def test_refused_event_does_not_hold_up_others(
+def test_rejected_event_does_not_hold_up_others(
     journal: Journal, run_folder: Path, store: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for step in range(20):

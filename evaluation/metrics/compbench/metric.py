@@ -83,8 +83,8 @@ class CompBench:
 def overall(results: Sequence[Result]) -> Result:
     """Combine the six columns of Table 4 of the SnapGen++ paper. "overall" is their plain mean.
 
-    "overall" has values by prompt only if the columns have equally many prompts, because only then is its value the
-    mean of the prompts' values.
+    "overall" has values by prompt only if all columns have the same number of prompts. Otherwise, its value is not
+    the mean of the prompts' values.
 
     Raises:
         UserError: The results are not exactly one per column.

@@ -108,7 +108,7 @@ class DPGBench:
 
     def _score(self, questions: Sequence[Question], answers: Sequence[Mapping[int, str]]) -> PromptScore | None:
         """Return None for a prompt that the published script does not score."""
-        # The script never sees a prompt whose only question it skipped, and skips a prompt at which it stops.
+        # The script does not score a prompt whose only question it skipped, or a prompt at which it stops.
         if not questions:
             return None
         try:

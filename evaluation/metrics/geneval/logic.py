@@ -18,7 +18,7 @@ ReadColors = Callable[[Sequence[Detection]], list[str]]
 
 POSITION_THRESHOLD = 0.1
 _MIN_OFFSET = 1e-3  # pixels
-_MIN_COMPONENT = 0.5  # of the reduced offset, relative to the length of the full offset
+_MIN_COMPONENT = 0.5  # a relation holds above this component of the reduced offset, relative to the full length
 
 
 def keep_detections(

@@ -24,8 +24,8 @@ from evaluation.scenes.judges.questions import (
 )
 from evaluation.scenes.judges.shapes import shape_probabilities
 
-_RELATION_THRESHOLD = 0.5  # of the cosine: 60 degrees, as in GenEval
-_RELATION_SCALE = 0.04  # of the logistic curve around the threshold
+_RELATION_THRESHOLD = 0.5  # cosine of 60 degrees, as in GenEval
+_RELATION_SCALE = 0.04  # scale of the logistic curve around the threshold
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class SceneAnswerer:
     attributes are treated as independent. The answer is "yes" for a probability of at least 0.5.
 
     Raises:
-        UserError: Both methods refuse a question that the rules cannot parse.
+        UserError: Raised by both methods for a question that the rules cannot parse.
     """
 
     backend = Backend("scene-rules", "1")

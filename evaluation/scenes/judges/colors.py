@@ -13,10 +13,10 @@ from evaluation.contract import Backend, Detection, ImageArray
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-FOREGROUND_DISTANCE = 20.0  # in Lab from the background; the palette's least is above 50
+FOREGROUND_DISTANCE = 20.0  # Lab distance from the background; the smallest one in the palette is above 50
 _SMOOTHING = 0.8  # pixels; reduces the noise of generated images
-_SPREAD = 12.0  # Lab distance at which a color is still likely meant; a quarter of the palette's least
-_INNER_DEPTH = 0.6  # of a mask's greatest depth; excludes the blended edge
+_SPREAD = 12.0  # Lab distance at which a color is still likely meant; a quarter of the palette's smallest
+_INNER_DEPTH = 0.6  # fraction of a mask's greatest depth; excludes the blended edge
 
 
 def smooth_lab(image: ImageArray) -> Floats:

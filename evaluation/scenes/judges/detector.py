@@ -26,7 +26,7 @@ from evaluation.scenes.judges.shapes import MIN_CORRELATION, UNCLEAR, shape_corr
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_MIN_AREA = 0.005  # of the image's area; the smallest object of a scene covers 0.014
+_MIN_AREA = 0.005  # fraction of the image's area; the smallest object of a scene covers 0.014
 _MARGIN = 4  # pixels kept around a part for its soft edge
 _CROSS = ndimage.generate_binary_structure(2, 1)
 _DISC = ndimage.iterate_structure(_CROSS, 2)
@@ -93,7 +93,7 @@ class SceneDetector:
 
 
 def find_objects(image: ImageArray) -> list[DetectedObject]:
-    """Return the objects of an image (H, W, 3), largest first. Parts below 0.5 % of the image are ignored."""
+    """Return the objects of an image (H, W, 3), largest first, ignoring parts smaller than 0.5% of the image."""
     lab = smooth_lab(image)
     background = background_lab(lab)
     foreground = np.sqrt(np.sum((lab - background) ** 2, axis=-1)) > FOREGROUND_DISTANCE
@@ -143,7 +143,7 @@ def _describe_piece(
         crop: The part of the image that ``piece`` belongs to.
         background: Lab value (3,) of the background.
         piece: Mask of the object in its crop.
-        min_area: Least area of an object in pixels.
+        min_area: Minimum area of an object in pixels.
     """
     inner_color = color_inside(lab[crop], piece)
     # A pixel's coverage is its position on the line from the background's color to the object's.

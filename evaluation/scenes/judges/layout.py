@@ -16,12 +16,15 @@ from evaluation.scenes.judges.shapes import unit_area
 
 Center = tuple[float, float]
 
-_SAME_ROW = 0.16  # of the height: rows are at least 0.25 apart, and a row's objects differ by at most 0.08
-_CENTERED = 1 / 8  # of a side: a single object is in the center or at least a quarter away from it
-_SINGLE_CELL_SIDE = {True: 0.75, False: 0.5}  # of the image's side, for a centered single object and for others
+_SAME_ROW = 0.16  # fraction of the height; rows are at least 0.25 apart, and a row's objects differ by at most 0.08
+_CENTERED = 1 / 8  # fraction of a side; a single object is in the center or at least a quarter away from it
+_SINGLE_CELL_SIDE = {
+    True: 0.75,
+    False: 0.5,
+}  # fractions of the image's side, for a centered single object and for others
 _SIZE_THRESHOLD = (SIZES["small"][1] + SIZES["large"][0]) / 2
-_SIZE_SCALE = 0.02  # of the cell's side: scale of the logistic curve between small and large
-_PLACE_SCALE = 0.01  # of the image's side: scale of the logistic curve between two thirds
+_SIZE_SCALE = 0.02  # fraction of the cell's side; scale of the logistic curve between small and large
+_PLACE_SCALE = 0.01  # fraction of the image's side; scale of the logistic curve between two thirds
 
 
 def shorter_sides(centers: Sequence[Center], width: int, height: int) -> list[float]:

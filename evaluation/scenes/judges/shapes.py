@@ -19,7 +19,7 @@ MIN_CORRELATION = 0.87  # below it, people cannot name the shape either; rendere
 _GRID = 48  # samples per side of a normalized mask
 _HALF_WIDTH = 1.25  # half the side of a normalized mask, in units of sqrt(area)
 _SHARPNESS = 100.0  # log odds per unit of correlation: a difference of 0.03 is a factor of 20
-# Shapes at the least correlation get a probability of 0.3, below which GenEval's protocol ignores a detection.
+# Shapes at the minimum correlation get a probability of 0.3, below which GenEval's protocol ignores a detection.
 _OFFSET = MIN_CORRELATION + math.log(0.7 / 0.3) / _SHARPNESS
 
 

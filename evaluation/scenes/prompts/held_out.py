@@ -37,9 +37,9 @@ _MAX_ATTEMPTS = 20_000  # captions drawn without a new one before a group starts
 def held_out_prompts(count: int, seed: int) -> list[dict[str, Any]]:
     """Return expectations (see ``parse_expectation``), each with the "width" and "height" of the image to sample.
 
-    The prompts have the form of the scenes' own short captions. The four ``GROUPS`` take turns: one object, two
-    objects, two objects in a relation, and several objects of one kind. No prompt is repeated until the held-out
-    captions of its group run out. The smallest group, counting, has about 40.
+    The prompts have the form of the scenes' own short captions and cycle through the four ``GROUPS``: one
+    object, two objects, two objects in a relation, and several objects of one kind. No prompt is repeated until the
+    held-out captions of its group run out. The smallest group, counting, has about 40.
 
     Args:
         count: Number of prompts.

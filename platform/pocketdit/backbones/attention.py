@@ -55,7 +55,9 @@ def interpolate_branches(global_BHNE: Tensor, local_pieces: Iterable[tuple[slice
 
 
 class SelfAttention(nn.Module):
-    """Grouped-query attention over all tokens. Queries and keys pass a LayerNorm per head, then RoPE (paper Fig. 2).
+    """Grouped-query attention over all tokens.
+
+    Queries and keys pass through a LayerNorm per head, then RoPE (paper Fig. 2).
 
     Args:
         width: Hidden size of the full network.

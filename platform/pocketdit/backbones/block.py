@@ -46,8 +46,8 @@ class TimeEmbedding(nn.Module):
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
         """Map times (B,) in [0, 1] to an embedding (B, 1, D) and modulation vectors (B, 6, D)."""
         half = self.frequencies // 2
-        # The angles are fp32 whatever the network's precision is (autocast does not change these operations): in fp16,
-        # cos(1000 t) would be off by up to 0.2.
+        # The angles are fp32 in every precision (autocast does not change these operations): in fp16, cos(1000 t) would
+        # be off by up to 0.2.
         frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=time.device) / half)
         angles = 1000.0 * time.float()[:, None] * frequencies
         features = torch.cat([angles.cos(), angles.sin()], dim=-1)

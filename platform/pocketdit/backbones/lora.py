@@ -20,7 +20,7 @@ def add_adapters(network: ElasticDiT, names: Sequence[str], rank: int, alpha: fl
 
     Args:
         network: The base network.
-        names: Names of the adapters. The first one is active afterwards.
+        names: Names of the adapters. The first one is active afterward.
         rank: Rank of every layer's adapter, even if the layer has fewer channels.
         alpha: LoRA's alpha. The product B A is scaled by alpha / rank.
     """
@@ -103,6 +103,6 @@ def load_adapter(network: nn.Module, name: str, weights: Mapping[str, Tensor]) -
     parameters = adapter_parameters(network, name)
     if set(parameters) != set(weights):
         mismatch = min(set(parameters) ^ set(weights))
-        raise ValueError(f"LoRA weights do not fit this network: {mismatch} is only in one of them")
+        raise ValueError(f"LoRA weights do not fit this network: {mismatch} exists in only one of them")
     for key, parameter in parameters.items():
         parameter.copy_(weights[key])

@@ -17,7 +17,7 @@ def add_data(verbs: argparse._SubParsersAction) -> None:
     build.add_argument("--train", type=int, help="scenes only: number of training samples (default: 12000)")
     build.add_argument(
         "--validation",
-        help="scenes: number of validation samples (default: 512); folder: share of images to hold out (default: "
+        help="scenes: number of validation samples (default: 512); folder: fraction of images to hold out (default: "
         '0.05), or "same" to validate on the training images',
     )
     build.add_argument("--seed", type=int, default=0, help="scenes only: seed of the scenes (default: %(default)s)")
@@ -100,7 +100,7 @@ def check_build_options(args: argparse.Namespace, validation: float | None) -> N
     if is_scenes and not (validation >= 1 and validation.is_integer()):
         raise ConfigError(f"--validation {args.validation}: must be a whole number of samples, at least 1")
     if not is_scenes and not 0 <= validation < 1:
-        raise ConfigError(f"--validation {args.validation}: must be a share of at least 0 and less than 1")
+        raise ConfigError(f"--validation {args.validation}: must be a fraction of at least 0 and less than 1")
 
 
 def load_autoencoder(experiment_file: Path) -> tuple[Any, int]:

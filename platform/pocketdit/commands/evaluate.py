@@ -16,7 +16,7 @@ def add_evaluate(verbs: argparse._SubParsersAction) -> None:
         help="score a run, a diffusers pipeline or a folder of images",
         description="Sample images for a benchmark's prompts once and score them with any set of metrics.",
     )
-    evaluate.add_argument("file", type=Path, nargs="?", help="a YAML in experiments/eval/")
+    evaluate.add_argument("file", type=Path, nargs="?", help="YAML file in experiments/eval/")
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="for example run=RUN width=0.5 steps=28")
     evaluate.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
     evaluate.add_argument("--table", action="store_true", help="print the paper's tables with all results under --out")
@@ -40,7 +40,7 @@ def call_evaluate(args: argparse.Namespace) -> None:
     if args.golden or args.compare or args.table:
         inspect_results(args)
     elif args.file is None:
-        raise ConfigError("name a YAML in experiments/eval/, or use --golden, --compare or --table")
+        raise ConfigError("name a YAML file in experiments/eval/, or use --golden, --compare or --table")
     else:
         run_evaluation(args)
 

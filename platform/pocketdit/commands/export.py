@@ -14,9 +14,9 @@ def add_export(verbs: argparse._SubParsersAction) -> None:
     export = verbs.add_parser(
         "export",
         help="export a sub-network as Core ML packages or a LiteRT file",
-        description="Convert one width of a run to Core ML or LiteRT, as a YAML says, and compare it with PyTorch.",
+        description="Convert one width of a run to Core ML or LiteRT and compare the result with PyTorch.",
     )
-    export.add_argument("file", type=Path, help="a YAML in experiments/export/")
+    export.add_argument("file", type=Path, help="YAML file in experiments/export/")
     export.add_argument(
         "overrides", nargs="*", metavar="key=value", help="for example run=RUN width=0.5 size=1024x1024"
     )

@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def is_lightning_command(arguments: Sequence[str]) -> bool:
-    """Return whether a command belongs to Lightning: ``run`` of anything but a YAML, and verbs of its own."""
+    """Return whether a command belongs to Lightning: ``run`` without a YAML file, or one of Lightning's other verbs."""
     if not arguments or arguments[0] not in (*LIGHTNING_VERBS, "run"):
         return False
     rest = arguments[1:]
@@ -63,7 +63,7 @@ def run_lightning(arguments: Sequence[str]) -> int:
 
     words = list(arguments[1:] if arguments[0] == "fabric" else arguments)
     if words[0] == "run" and any(Path(f"{word}.yaml").is_file() for word in words[1:]):
-        raise ConfigError("name the YAML with its suffix, for example experiments/elastic_pretrain.yaml")
+        raise ConfigError("name the YAML file with its suffix, for example experiments/elastic_pretrain.yaml")
     try:
         return int(_main.main(args=words, prog_name="lightning", standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -72,7 +72,7 @@ def run_lightning(arguments: Sequence[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse a command. Overrides and prompts may stand anywhere, also after options.
+    """Parse a command. Overrides and prompts can appear anywhere, including after options.
 
     argparse accepts positional arguments in one place only, so those that it leaves are sorted here.
     """

@@ -6,8 +6,10 @@ from pathlib import Path
 
 def add_run(verbs: argparse._SubParsersAction) -> None:
     """Add the verb to the parser."""
-    run = verbs.add_parser("run", help="train as a YAML describes", description="Train as a YAML describes.")
-    run.add_argument("file", type=Path, help="a YAML in experiments/")
+    run = verbs.add_parser(
+        "run", help="train an experiment", description="Train the experiment that a YAML file describes."
+    )
+    run.add_argument("file", type=Path, help="YAML file in experiments/")
     run.add_argument("overrides", nargs="*", metavar="key=value", help="for example training.max_steps=200")
     run.add_argument("--plan", action="store_true", help="estimate parameters, memory, FLOPs and time, then exit")
     run.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
@@ -19,7 +21,11 @@ def add_run(verbs: argparse._SubParsersAction) -> None:
         help="resume RUN or, without a name, the experiment's latest run; start a new run if there is none",
     )
     run.add_argument("--name", help="name of the new run (default: the current time)")
-    run.add_argument("--allow-changes", action="store_true", help="let a resumed run continue with other settings")
+    run.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="with --resume: accept settings that have changed since the run began",
+    )
     run.set_defaults(call=call_run)
 
 
@@ -31,7 +37,7 @@ def call_run(args: argparse.Namespace) -> None:
 
     kind = kind_of(args.file)
     if not (args.print_config or args.plan):
-        # What needs no class is reported before any class is imported.
+        # Report everything that can be checked without importing a class first.
         outline = load(args.file, args.overrides, kind, classes=False).config
         require_folder(outline, args.resume, args.name)
         require_parents(outline)

@@ -21,10 +21,12 @@ def add_sweep(verbs: argparse._SubParsersAction) -> None:
         description="Search over the settings of an experiment. "
         "Run the same command again to resume a study that was interrupted.",
     )
-    sweep.add_argument("file", type=Path, help="a YAML in sweeps/")
+    sweep.add_argument("file", type=Path, help="YAML file in sweeps/")
     sweep.add_argument("overrides", nargs="*", metavar="key=value", help="for example budget.trials=24")
-    sweep.add_argument("--workers", type=int, metavar="N", help="number of concurrent trials (default: as in the file)")
-    sweep.add_argument("--launcher", choices=("processes", "ray", "slurm"), help="where workers run")
+    sweep.add_argument(
+        "--workers", type=int, metavar="N", help="number of concurrent trials (default: the file's value)"
+    )
+    sweep.add_argument("--launcher", choices=("processes", "ray", "slurm"), help="where to run the workers")
     sweep.add_argument("--address", help="address of a Ray cluster, with --launcher ray")
     sweep.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
     sweep.add_argument("--check", action="store_true", help="check the file, then exit")

@@ -7,8 +7,8 @@ from pathlib import Path
 def add_sync(verbs: argparse._SubParsersAction) -> None:
     sync = verbs.add_parser(
         "sync",
-        help="send MLflow what it missed of a run",
-        description="Send the events of a run that MLflow did not receive because it was unreachable.",
+        help="send MLflow the events that it missed",
+        description="Send MLflow the events of a run that it missed while it was unreachable.",
     )
     sync.add_argument("run", help="path, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
     sync.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")

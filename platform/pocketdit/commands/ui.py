@@ -7,7 +7,7 @@ def add_ui(verbs: argparse._SubParsersAction) -> None:
     ui = verbs.add_parser(
         "ui",
         help="compare runs in MLflow",
-        description="Serve MLflow on this machine only and open it on a comparison of this project's runs.",
+        description="Start an MLflow server for this machine only, and open a comparison of this project's runs.",
     )
     ui.add_argument("--uri", default="sqlite:///runs/mlflow.db", help="MLflow tracking URI (default: %(default)s)")
     ui.add_argument("--port", type=int, default=5000, help="preferred port (default: %(default)s)")

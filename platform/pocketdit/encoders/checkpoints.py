@@ -1,4 +1,4 @@
-"""Errors of loading published checkpoints from a folder, the Hugging Face cache or the hub, as one clear line."""
+"""One-line errors for published checkpoints that cannot be loaded from a folder, the cache or the hub."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager

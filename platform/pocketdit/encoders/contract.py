@@ -63,5 +63,5 @@ class FrozenModule(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode whatever ``mode`` is, because a training loop switches its whole module tree."""
+        """Stay in eval mode for any ``mode``, because a training loop switches its whole module tree."""
         return super().train(False)

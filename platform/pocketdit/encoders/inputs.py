@@ -1,4 +1,4 @@
-"""From a batch of images and captions to the backbone's inputs: latents and text tokens."""
+"""Convert a batch of images and captions to the backbone's inputs: latents and text tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ class DiffusersAutoencoder(FrozenModule):
         dtype: Precision of weights and arithmetic. The results are float32 in any case.
 
     Raises:
-        RunError: The checkpoint is missing, incomplete, of another kind, or has another factor than 8.
+        RunError: The checkpoint is missing, incomplete or of another kind, or its factor is not 8.
     """
 
     factor: int = 8
@@ -64,8 +64,8 @@ class DiffusersAutoencoder(FrozenModule):
                 assert_never(kind)
         if factor != self.factor:
             raise RunError(
-                f"{repository}: its latents have 1/{factor} of an image's side, but those of the published "
-                f"autoencoders have 1/{self.factor}"
+                f"{repository}: downsamples images by a factor of {factor}, but the published autoencoders use "
+                f"{self.factor}; use one of these"
             )
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)

@@ -62,7 +62,7 @@ def parse_benchmark(text: str) -> Timing:
     if "Inference timings in us" not in text or not summaries:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         raise RunError(f"benchmark_model reported no timing; its last output was: {lines[-1] if lines else 'nothing'}")
-    runs, statistics = summaries[-1]  # the first summary is about the warm-up
+    runs, statistics = summaries[-1]  # the first summary covers the warm-up
     us = {name: float(value) for name, value in re.findall(r"(\w+)=([\d.e+]+)", statistics)}
     current = us["curr"]  # the only statistic for a single pass, or for passes of equal length
     middle = us.get("median", us.get("avg", current))

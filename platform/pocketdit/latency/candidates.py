@@ -75,7 +75,7 @@ class Candidate:
 
 
 def choose_best(candidates: Sequence[Candidate], higher_is_better: bool, limits: Limits) -> Candidate | None:
-    """The candidate with the best quality within the limits; of equals, the fastest per image. None if none fits."""
+    """The candidate with the best quality within the limits, ties going to the fastest per image. None if none fits."""
     sign = 1 if higher_is_better else -1
     fitting = [candidate for candidate in candidates if candidate.fits(limits)]
     return max(fitting, key=lambda candidate: (sign * candidate.quality, -candidate.image_ms), default=None)

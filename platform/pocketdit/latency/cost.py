@@ -99,9 +99,9 @@ def operation_seconds(operation: OperationCost, device: Device, coefficients: Co
 def dispatches(census: Census) -> int:
     """Count dispatches: one for the graph, and two for each run of consecutive operations that leaves the engine.
 
-    Operations that leave the engine only for their type do not interrupt it: in an fp16 export these are the time's
-    fp32 path and the conversion of inputs and outputs, at the graph's ends. An entry that represents ``count`` equal
-    operations counts as that many runs.
+    Operations that leave the engine only because of their type do not interrupt it: in an fp16 export these are the
+    time's fp32 path and the conversion of inputs and outputs, at the graph's ends. An entry that represents ``count``
+    equal operations counts as that many runs.
     """
     runs = [0]
     for operation in census.operations:
@@ -113,7 +113,7 @@ def dispatches(census: Census) -> int:
 
 
 def interrupts_engine(operation: OperationCost) -> bool:
-    """Whether an operation leaves the engine for its kind or shape. The other reason, a MIL type, is in capitals."""
+    """Whether an operation leaves the engine because of its kind or shape. A type as the reason is in capitals."""
     return operation.elsewhere != operation.elsewhere.upper()
 
 

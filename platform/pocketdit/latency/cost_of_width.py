@@ -22,7 +22,7 @@ UNITS = "CPU_AND_NE"  # the compute units of the paper's measurements and of pre
 def cost_of_width(
     width: float, device: str, bundles: Sequence[Bundle], experiment: "Experiment", size: tuple[int, int]
 ) -> Cost:
-    """The cost as measured on the device, else as predicted from a bundle, else from the network's description.
+    """The measured cost, or else the cost predicted from a bundle or, without one, from the network's description.
 
     Args:
         width: Width of the sub-network.

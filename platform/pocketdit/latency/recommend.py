@@ -75,7 +75,7 @@ def recorded_quality(
     quality = quality or quality_from_validation(folder.metrics, experiment.sampling)
     if quality is None:
         raise RunError(
-            f"no quality of {folder.name} is recorded; evaluate every width with: {EVALUATE} run={folder.name} width=W"
+            f"no quality is recorded for {folder.name}; evaluate every width with: {EVALUATE} run={folder.name} width=W"
         )
     return quality
 

@@ -1,4 +1,4 @@
-"""Latency records: one type for predictions and measurements, stored beside the bundle.
+"""Latency records: one type for predictions and measurements, stored in the bundle.
 
 ``latency.jsonl`` contains one JSON object per line, newest last. Predictions and measurements never share a table.
 """
@@ -65,7 +65,7 @@ class LatencyRecord:
         if self.kind not in ("predicted", "measured"):
             raise ValueError(f"kind={self.kind!r}: must be predicted or measured")
         if (self.kind == "measured") != (self.runs > 0):
-            raise ValueError(f"runs={self.runs}: a measurement needs at least one run, a prediction has none")
+            raise ValueError(f"runs={self.runs}: a measurement needs at least one run, and a prediction must have none")
 
 
 def measurement(

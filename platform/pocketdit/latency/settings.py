@@ -1,4 +1,4 @@
-"""Settings of the verbs ``latency`` and ``recommend``, given as ``key=value`` on the command line."""
+"""Settings of the verbs ``latency`` and ``recommend``, passed as ``key=value`` on the command line."""
 
 import math
 import re
@@ -72,7 +72,7 @@ class Latency:
         if self.iterations < 1:
             raise ValueError("iterations must be at least 1")
         if self.measure and self.device and not self.device.startswith(self.measure):
-            raise ValueError(f"device={self.device}: cannot be measured with measure={self.measure}")
+            raise ValueError(f"device={self.device}: cannot be measured with measure={self.measure}; omit device")
 
 
 @dataclass(frozen=True)

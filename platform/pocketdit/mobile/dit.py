@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 class MobileTimeEmbedding(nn.Module):
-    """Like ``backbones.dit.TimeEmbedding``. The sinusoids need fp32, whatever the precision of the rest."""
+    """Like ``backbones.block.TimeEmbedding``. The sinusoids need fp32 even if everything else is fp16."""
 
     rates: Tensor
 
@@ -209,7 +209,7 @@ class MobileDiT(nn.Module):
         return c_skip * latents + c_out * output if preconditioned else output
 
     def run_stages(self, h: Tensor, *context: Tensor) -> Tensor:
-        """Like ``ElasticDiT.run_stages``. Feature maps between the stages are (B, D, rows, columns)."""
+        """Like ``ElasticDiT._run_levels``. Feature maps between the stages are (B, D, rows, columns)."""
         h = self.stages[0](h, *context)
         if len(self.stages) == 1:
             return h

@@ -60,6 +60,6 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def rotate(x_BHEN: Tensor, cos_EN: Tensor, sin_EN: Tensor) -> Tensor:
-    """RoPE on the channel pairs (e, e + E/2), like ``backbones.position.rotate``; cos and sin are (E/2, N)."""
+    """RoPE on the channel pairs (e, e + E/2), like ``backbones.position.apply_rope``; cos and sin are (E/2, N)."""
     first, second = x_BHEN.chunk(2, dim=2)
     return torch.cat([first * cos_EN - second * sin_EN, first * sin_EN + second * cos_EN], dim=2)

@@ -1,4 +1,4 @@
-"""From a configuration to objects: encoders, network, stage and data."""
+"""Build the objects that a configuration describes: encoders, network, stage and data."""
 
 from typing import assert_never
 

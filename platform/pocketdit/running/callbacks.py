@@ -73,7 +73,7 @@ class Progress(Callback):
         self.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the bar, so that the error starts on a line of its own."""
+        """Close the bar, so that the error starts on a new line."""
         self.close()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Atomic checkpoints, and the weights beside them."""
+"""Atomic checkpoints, and the weights that are saved with them."""
 
 from pathlib import Path
 from pickle import UnpicklingError

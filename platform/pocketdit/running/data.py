@@ -1,4 +1,4 @@
-"""Checks of a run's data against its configuration."""
+"""Check a run's data against its configuration."""
 
 from lightning.pytorch import LightningDataModule
 
@@ -14,7 +14,7 @@ def describe(data: LightningDataModule) -> DataDescription:
 
 
 def require_available(experiment: BaseExperiment) -> None:
-    """Refuse a data set that is missing before anything heavy is built.
+    """Raise an error if the data set is missing, before anything heavy is built.
 
     A data module's class may define ``require_available(init_args)``, which raises ``ConfigError`` with the command
     that creates the data set.
@@ -25,7 +25,7 @@ def require_available(experiment: BaseExperiment) -> None:
 
 
 def require_same_autoencoder(experiment: BaseExperiment, description: DataDescription) -> None:
-    """Raise ``ConfigError`` if stored latents come from another autoencoder than the one that decodes samples."""
+    """Raise ``ConfigError`` if stored latents do not come from the autoencoder that decodes samples."""
     stored = description.stored_autoencoder
     if stored and stored["class"] != experiment.autoencoder.class_path:
         raise ConfigError(

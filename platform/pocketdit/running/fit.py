@@ -1,4 +1,4 @@
-"""``lightning run``: from a configuration to a trained network in its run folder."""
+"""``lightning run``: train a network as configured and save it in a run folder."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ from pocketdit.running import lineage
 from pocketdit.running.assemble import build_data, build_encoders, build_stage
 from pocketdit.running.cost_estimate import parameter_summary
 from pocketdit.running.data import describe, require_same_autoencoder
-from pocketdit.running.folders import find_resumed, new_folder, prepare_resumed, refuse_changes
+from pocketdit.running.folders import find_resumed, new_folder, prepare_resumed, reject_changes
 from pocketdit.running.trainer import build_trainer, require_accelerator
 from pocketdit.tracking.logger import RunLogger
 
@@ -58,14 +58,14 @@ def run(
         loaded = lineage.pin(loaded, recorded.config.parents if recorded else {})
         experiment = loaded.config
         if resumed is not None and recorded is not None and not inherited_folder():
-            refuse_changes(recorded.resolved, loaded.resolved, resumed, allow_changes)
+            reject_changes(recorded.resolved, loaded.resolved, resumed, allow_changes)
             prepare_resumed(resumed)
         if resumed is not None and resumed.finished_steps() >= experiment.training.max_steps:
             print(f"{resumed.name} has already finished. To start a new run, omit --resume.")
             return resumed
-        # Lightning's tips and device list; the run prints its own lines.
+        # Hide Lightning's tips and its list of devices: the run prints its own summary.
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        # Every error of the configuration is found before a folder is created.
+        # Report every error in the configuration before creating a folder.
         require_accelerator(experiment.training.accelerator)
         data = build_data(experiment)
         if isinstance(data, DescribedData):
@@ -127,15 +127,15 @@ def fit(
             raise interrupted(trainer, folder) from None
         if "loading state_dict" not in str(error):
             raise
-        raise RunError(f"{checkpoint} was saved by another network than the configured one") from error
-    except (SystemExit, KeyboardInterrupt):  # what Lightning turns Ctrl-C and SIGTERM into
+        raise RunError(f"{checkpoint} does not fit the configured network; start a new run without --resume") from error
+    except (SystemExit, KeyboardInterrupt):  # Lightning's response to Ctrl-C and SIGTERM
         raise interrupted(trainer, folder) from None
     finally:
         os.environ.pop(FOLDER_VARIABLE, None)
 
 
 def interrupted(trainer: Trainer, folder: RunFolder) -> RunInterrupted:
-    """Return the error for a run that was told to stop."""
+    """Return the error for an interrupted run."""
     return RunInterrupted(f"interrupted at step {trainer.global_step}; resume with --resume {folder.name}")
 
 
@@ -148,18 +148,18 @@ def finish(folder: RunFolder, logger: RunLogger, step: int) -> None:
 
 
 def print_resume_notes(folder: RunFolder, checkpoint: Path | None, data: LightningDataModule) -> None:
-    """Say what of a resumed run is not restored."""
+    """Print which parts of a resumed run are not restored."""
     if checkpoint is None:
         print(f"note: {folder.name} has no checkpoint yet; it starts at step 0")
     elif not isinstance(data, DescribedData):
         print(
             f"note: {type(data).__name__} does not save its position in the data: "
-            "the resumed run sees the samples in another order than an uninterrupted one"
+            "the resumed run sees the samples in a different order than an uninterrupted run"
         )
 
 
 def print_report(folder: RunFolder, experiment: AnyExperiment, seconds: float) -> None:
-    """Print what the run has left and what to do next."""
+    """Print where the results are and what to do next."""
     previews = sorted(folder.samples.glob("*.png"))
     print(f"\nfinished {folder.name} in {seconds / 60:.1f} min")
     if previews:

@@ -1,4 +1,4 @@
-"""Which folder a run trains in: a new one, or that of the run it resumes."""
+"""Choose the folder that a run trains in: a new one, or that of the run it resumes."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ FREE_KEYS = (
     "runs",
     "stage.init_args.teacher.init_args.runs",
 )
-# Settings that a checkpoint cannot be loaded with if they change.
+# If one of these settings changes, the checkpoint cannot be loaded.
 FIXED_KEYS = ("optimizer", "backbone", "decoder", "parents")
 
 
@@ -71,17 +71,19 @@ def launcher_name() -> str | None:
         value = os.environ.get(variable)
         if value and value != "none":
             return f"{variable.split('_')[0].lower()}-{value}"
-    raise ConfigError("several processes were launched externally: give all of them the same --name for the run")
+    raise ConfigError(
+        "--name: required when several processes are launched externally; pass the same name to all of them"
+    )
 
 
-def refuse_changes(recorded: dict[str, Any], current: dict[str, Any], folder: RunFolder, allow: bool) -> None:
-    """Raise ``ConfigError`` if a resumed run would train with other settings than it began with.
+def reject_changes(recorded: dict[str, Any], current: dict[str, Any], folder: RunFolder, allow: bool) -> None:
+    """Raise ``ConfigError`` if a resumed run would train with different settings than it began with.
 
     Args:
         recorded: The resolved configuration that the run began with.
         current: The resolved configuration now.
         folder: The run folder.
-        allow: Whether changes are allowed that a checkpoint can be loaded with.
+        allow: Whether to accept changes after which the checkpoint can still be loaded.
     """
     free = (*FREE_KEYS, "training.max_steps") if current["training"]["decay"] == "constant" else FREE_KEYS
     changed = {
@@ -93,6 +95,6 @@ def refuse_changes(recorded: dict[str, Any], current: dict[str, Any], folder: Ru
         raise ConfigError(f"{folder.name} cannot be resumed: {'; '.join(fixed)}. Start a new run without --resume")
     if changed and not allow:
         raise ConfigError(
-            f"{folder.name} began with another configuration: {'; '.join(changed.values())}. "
+            f"{folder.name} began with a different configuration: {'; '.join(changed.values())}. "
             f"Start a new run without --resume, or add --allow-changes to resume it with the changes"
         )

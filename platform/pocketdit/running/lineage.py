@@ -18,7 +18,7 @@ def pin(loaded: Loaded[ExperimentT], recorded: dict[str, str]) -> Loaded[Experim
 
     Args:
         loaded: The configuration.
-        recorded: The parents that a resumed run began with. They are kept where the configuration still means them.
+        recorded: The parents that a resumed run began with. They are kept if the configuration still refers to them.
 
     Raises:
         RunError: A parent does not exist.

@@ -34,11 +34,11 @@ def start_backbone(supernet: ElasticDiT, experiment: Experiment, separate_widths
         theirs["widths"] = ours["widths"]
     if changed := differences(theirs, ours):
         key, (theirs, ours) = next(iter(changed.items()))
-        raise ConfigError(f"backbone.{key} is {ours}, but in parents.{START} ({folder.name}) it is {theirs}")
+        raise ConfigError(f"backbone.{key}: must be {theirs} as in parents.{START} ({folder.name}), not {ours}")
     parent = load_experiment(folder)
     for name in ("autoencoder", "text_encoders"):
         if getattr(parent, name) != getattr(experiment, name):
-            raise ConfigError(f"{name}: parents.{START} ({folder.name}) was trained with another; use the same")
+            raise ConfigError(f"{name}: parents.{START} ({folder.name}) was trained with a different one; use the same")
     if separate_widths:
         widths = supernet.spec.widths
         return PerWidthNetworks(supernet.spec, {width: standalone_network(network, width) for width in widths})
@@ -56,7 +56,7 @@ def start_decoder(decoder: TinyDecoder, experiment: DecoderExperiment) -> TinyDe
     require_decoder_of(experiment, folder)
     parent = load_decoder(folder)
     if parent.spec != decoder.spec:
-        raise ConfigError(f"decoder: differs from that of parents.{START} ({folder.name})")
+        raise ConfigError(f"decoder: differs from that of parents.{START} ({folder.name}); use the same settings")
     decoder.load_state_dict(parent.state_dict())
     return decoder
 

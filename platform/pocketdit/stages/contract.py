@@ -105,5 +105,5 @@ class Stage(Protocol):
         return None
 
     def weights(self) -> dict[str, Tensor]:
-        """Return what ``weights.safetensors`` holds. Every rank takes part: sharded weights are gathered."""
+        """Return the contents of ``weights.safetensors``. Every rank takes part: sharded weights are gathered."""
         ...

@@ -58,7 +58,7 @@ class ElasticPretrain(LightningModule, Stage):
 
     Args:
         inputs: What the program supplies.
-        time_shift: Shift of the logit-normal times towards noise.
+        time_shift: Shift of the logit-normal times toward noise.
         time_spread: Standard deviation of the times before the logistic function.
         drop_text: Probability of dropping a sample's text, for each text encoder independently.
         distillation_weight: Weight of Eq. 5.

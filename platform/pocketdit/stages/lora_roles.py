@@ -29,7 +29,7 @@ def role_parameters(networks: PerWidthNetworks, role: str) -> list[nn.Parameter]
 
 
 def update_student_ema(network: ElasticDiT, decay: float) -> None:
-    """Move one width's EMA weights towards its student."""
+    """Move one width's EMA weights toward its student."""
     ema, student = (list(adapter_parameters(network, role).values()) for role in (EMA, STUDENT))
     update_ema(ema, student, decay)
 

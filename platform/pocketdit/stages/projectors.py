@@ -44,8 +44,8 @@ def shard_projectors(projectors: WidthSpecific, mesh: DeviceMesh) -> None:
 def projected_feature_loss(projectors: WidthSpecific, features: Tensor, teacher_output: TeacherOutput) -> Tensor:
     """Compute Eq. 7 for every sample.
 
-    The teacher's features pass a LayerNorm without parameters too, because single channels of a large teacher reach
-    values in the thousands.
+    The teacher's features also pass through a LayerNorm without parameters, because single channels of a large teacher
+    reach values in the thousands.
 
     Args:
         projectors: One projector per hidden size.

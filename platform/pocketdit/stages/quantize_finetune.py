@@ -80,7 +80,7 @@ class QuantizeFinetune(ElasticPretrain):
         if not {low_bits, high_bits} <= set(CORE_ML_BITS) or low_bits >= high_bits:
             raise ConfigError(f"stage.init_args: low_bits and high_bits must be two of {CORE_ML_BITS}, the lower first")
         if steps < 0 or calibration_batches < 1:
-            raise ConfigError("stage.init_args: steps must not be negative, calibration_batches at least 1")
+            raise ConfigError("stage.init_args: steps must be at least 0, and calibration_batches at least 1")
         if steps and inputs.training.validate_every:
             raise ConfigError(
                 "training.validate_every must be 0: a few-step model has no validation loss; evaluate its samples"
@@ -142,7 +142,7 @@ class QuantizeFinetune(ElasticPretrain):
             self.transfer_batch_to_device(batch, self.device, 0)
             for batch in islice(data.train_dataloader(), self.calibration_batches)
         ]
-        # The times of a few-step model take turns, so that none is missed by chance.
+        # Cycle through the times of a few-step model, so that none is missed by chance.
         inputs = [self.noisy_batch(batch, index, index) for index, batch in enumerate(batches)]
         palettes, report = mixed_precision_palettes(
             self.unquantized.network.for_width(self.width),

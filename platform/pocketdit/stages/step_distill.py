@@ -72,7 +72,7 @@ class Iteration(NamedTuple):
 
 
 class StepDistill(LightningModule, Stage):
-    """Distil a few-step student of every width: L = L_DMD + L_out + L_feat (Eq. 10), with a critic that tracks it.
+    """Distill a few-step student of every width: L = L_DMD + L_out + L_feat (Eq. 10), with a critic that tracks it.
 
     Student and critic are LoRA adapters on one frozen base, and every width has its own pair. Without weights for L_out
     and L_feat this is plain DMD and needs no few-step teacher. In every iteration, one width's critic learns the
@@ -116,7 +116,7 @@ class StepDistill(LightningModule, Stage):
         if steps < 1 or rank < 1 or student_every < 1:
             raise ValueError("steps, rank and student_every must be at least 1")
         if not (matching_weight or output_weight or feature_weight):
-            raise ConfigError("stage: matching_weight, output_weight and feature_weight are all 0: nothing to learn")
+            raise ConfigError("stage: matching_weight, output_weight and feature_weight are all 0; set at least one")
         if (output_weight or feature_weight) and not teacher.has_few_step:
             raise ConfigError(
                 "stage: output_weight and feature_weight need a few-step teacher: give the teacher its LoRA, "
@@ -154,7 +154,7 @@ class StepDistill(LightningModule, Stage):
     def check(cls, experiment: BaseExperiment) -> None:
         require_full_width(experiment)
         if is_muon(experiment.optimizer):
-            raise ValueError("optimizer: MuonAdamW is not for LoRA: use torch.optim.AdamW with betas [0.0, 0.99]")
+            raise ValueError("optimizer: MuonAdamW does not support LoRA; use torch.optim.AdamW with betas [0.0, 0.99]")
         if experiment.training.validate_every:
             raise ValueError(
                 "training.validate_every must be 0: a few-step model has no validation loss; evaluate its samples"

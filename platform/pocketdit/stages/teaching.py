@@ -7,7 +7,7 @@ from pocketdit.teachers.contract import Teacher
 
 
 def require_same_latents(inputs: StageInputs[ElasticDiT], teacher: Teacher) -> None:
-    """Raise ``ConfigError`` if the teacher was trained on other latents than the student's."""
+    """Raise ``ConfigError`` if the teacher was not trained on the student's latents."""
     channels = inputs.network.spec.latent_channels
     if teacher.channels != channels:
         raise ConfigError(

@@ -35,7 +35,7 @@ PREVIEW_COLUMNS = 6
 class TrainTinyDecoder(LightningModule, Stage):
     """Train with L = Charbonnier + ``perceptual_weight`` perceptual + ``adversarial_weight`` adversarial (hinge).
 
-    With ``adversarial_weight`` above 0, a patch discriminator is trained beside the decoder. In every step, the
+    With ``adversarial_weight`` above 0, a patch discriminator is trained along with the decoder. In every step, the
     decoder's gradient is taken against the current discriminator, then the discriminator's gradient on the same images;
     then both are updated.
 
@@ -72,7 +72,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         if perceptual_weight < 0 or adversarial_weight < 0:
             raise ValueError("perceptual_weight and adversarial_weight must not be negative")
         if (perceptual is None) != (perceptual_weight == 0):
-            raise ValueError("perceptual and perceptual_weight go together: give both or neither")
+            raise ValueError("perceptual and perceptual_weight depend on each other: set both or neither")
         self.automatic_optimization = False
         self.decoder = decoder
         self.ema = ema_copy(decoder)
@@ -96,7 +96,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         if experiment.training.gradient_checkpointing:
             raise ValueError("training.gradient_checkpointing: a tiny decoder does not support it")
         if is_muon(experiment.optimizer):
-            raise ValueError("optimizer: MuonAdamW is for a transformer's matrices; use torch.optim.AdamW")
+            raise ValueError("optimizer: MuonAdamW only supports transformers; use torch.optim.AdamW")
 
     @classmethod
     def check_data(cls, experiment: BaseExperiment, data: DataDescription) -> None:

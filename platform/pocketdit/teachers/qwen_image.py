@@ -51,7 +51,8 @@ class TextEmbeddings(NamedTuple):
 class QwenImageTeacher:
     """Qwen-Image's frozen transformer and text encoder.
 
-    Guidance is renormalized as in diffusers' pipeline. The LoRA is an adapter beside the weights, which exist once.
+    Guidance is renormalized as in diffusers' pipeline. The LoRA is an adapter next to the weights, which are stored
+    only once.
 
     Args:
         repository: A folder or the name of a repository on the Hugging Face hub, such as Qwen/Qwen-Image, with
@@ -80,7 +81,7 @@ class QwenImageTeacher:
     ) -> None:
         if not 0 < max_tokens <= MAX_TOKENS:
             raise ConfigError(f"max_tokens {max_tokens}: Qwen-Image takes 1 to {MAX_TOKENS} tokens")
-        # Before anything large is loaded, so that a wrong name does not cost minutes.
+        # Find the LoRA before loading anything large, so that a wrong name fails at once.
         adapter = None if lora is None else _find_lora(lora, lora_file)
         self.max_tokens = max_tokens
         self.dtype: torch.dtype = getattr(torch, dtype)
@@ -90,7 +91,8 @@ class QwenImageTeacher:
         config, width = self.transformer.config, self.text_encoder.config.hidden_size
         if width != config.joint_attention_dim:
             raise RunError(
-                f"{repository}: the text encoder has width {width}, the transformer needs {config.joint_attention_dim}"
+                f"{repository}: the text encoder has width {width}, but the transformer needs "
+                f"{config.joint_attention_dim}; get the complete repository again"
             )
         if adapter is not None:
             add_lora(self.transformer, adapter)

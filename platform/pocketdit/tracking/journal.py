@@ -1,6 +1,6 @@
 """The journal of a run: ``metrics.jsonl``, an append-only file with one JSON object per line.
 
-The journal is complete whatever happens to MLflow, which receives a copy of it (see ``shipper.py``). Values are
+The journal is complete even if MLflow, which receives a copy of it (see ``shipper.py``), fails. Values are
 stored exactly: a float that is read back is bit for bit the one that was logged. JSON has no NaN or infinity, so
 these are written as the strings "nan", "inf" and "-inf".
 """
@@ -65,7 +65,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """Any other file.
+    """A file of the run other than an image.
 
     Attributes:
         path: Path relative to the run folder.
@@ -141,7 +141,7 @@ class Journal:
     A resumed run repeats the steps after its last checkpoint, with the same values. The journal therefore skips
     what it already contained when it was opened: metrics and images of the same key and step, parameters of the
     same key, and tags with the same value. Each line is handed to the operating system before the call returns,
-    so it survives the death of the process.
+    so it survives if the process is killed.
 
     Args:
         path: The file, which is created along with its folder if necessary.

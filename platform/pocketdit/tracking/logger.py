@@ -87,7 +87,7 @@ class RunLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append metrics to the journal, which takes one file write whatever the state of MLflow.
+        """Append metrics to the journal. This takes one file write and does not wait for MLflow.
 
         Args:
             metrics: Values by name.
@@ -118,7 +118,7 @@ class RunLogger(Logger):
     def finalize(self, status: str) -> None:
         """Record how the run ended and send MLflow the rest of the journal.
 
-        Prints one line if events remain unsent. Logging may continue afterwards and end with another call.
+        Prints one line if events remain unsent. Logging may continue afterward and end with another call.
 
         Args:
             status: "success", "failed" or "interrupted".

@@ -57,7 +57,7 @@ class GoneError(Exception):
 class MlflowRun:
     """A connection to the MLflow run of ``target``, which is created if it does not exist.
 
-    Raises whatever MLflow raises.
+    MLflow's own exceptions are not caught.
 
     Args:
         run_folder: Folder that the paths of images and artifacts are relative to.
@@ -76,18 +76,18 @@ class MlflowRun:
         """Return whether MLflow responds and knows the run."""
         try:
             return self._is_active(self._run_id)
-        except Exception:  # stores, proxies and networks raise anything
+        except Exception:  # stores, proxies and networks can raise any exception
             return False
 
     def send(self, events: Sequence[Event]) -> int:
         """Write ``events`` to the run.
 
         Returns:
-            The number of events that MLflow refused permanently. Each is logged as a warning.
+            The number of events that MLflow rejected permanently. Each is logged as a warning.
 
         Raises:
             GoneError: If the run no longer exists.
-            Exception: Whatever MLflow raises, if a retry may succeed.
+            Exception: MLflow raised an exception, and a retry may succeed.
         """
         from mlflow.exceptions import MlflowException
 
@@ -103,7 +103,7 @@ class MlflowRun:
             if not self._is_active(self._run_id):
                 raise GoneError(self._run_id) from error
             if len(events) == 1:
-                _log.warning("MLflow refused %s: %s", events[0], error.message)
+                _log.warning("MLflow rejected %s: %s", events[0], error.message)
                 return 1
         middle = len(events) // 2
         return self.send(events[:middle]) + self.send(events[middle:])

@@ -1,7 +1,7 @@
 """Copies the journal of a run to MLflow in the background, so that training never waits for it.
 
-``tracking.json`` records after every batch how much has been sent. The copy therefore continues where it stopped,
-whatever interrupted it.
+``tracking.json`` records after every batch how much has been sent. An interrupted copy therefore continues
+where it stopped.
 """
 
 import threading
@@ -18,8 +18,8 @@ _MAX_METRICS = 1000
 _MAX_OTHERS = 100
 _MAX_BYTES = 500_000
 
-_POLL_SECONDS = 2.0  # between looks at the journal
-_MAX_RETRY_SECONDS = 30.0  # between attempts while MLflow does not respond
+_POLL_SECONDS = 2.0  # seconds between reads of the journal
+_MAX_RETRY_SECONDS = 30.0  # seconds between attempts while MLflow does not respond
 _MAX_FILE_ATTEMPTS = 3
 
 
@@ -68,7 +68,7 @@ class Sender:
     def send_all(self, abandon: threading.Event | None = None) -> int:
         """Send every unsent event.
 
-        Raises whatever MLflow raises if it cannot be reached. Calling this again continues after the last batch
+        MLflow's own exceptions are raised if it cannot be reached. Calling this again continues after the last batch
         that was sent.
 
         Args:
@@ -164,7 +164,7 @@ class Shipper:
                 if size != sent_size:
                     sender.send_all(self._abandoned)
                 self.error, sent_size, pause = None, size, _POLL_SECONDS
-            except Exception as error:  # Stores, proxies and networks raise anything. Training continues without.
+            except Exception as error:  # Stores, proxies and networks can raise anything; training continues.
                 self.error, pause = error, min(2 * pause, _MAX_RETRY_SECONDS)
             if last:
                 return

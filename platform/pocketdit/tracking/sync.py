@@ -25,7 +25,7 @@ def sync(run_folder: Path) -> int:
         raise RunError(f"{run_folder} is not the folder of a tracked run: it does not contain {missing}")
     try:
         return Sender(run_folder).send_all()
-    except Exception as error:  # a store, a proxy or a network may raise anything
+    except Exception as error:  # stores, proxies and networks can raise any exception
         unsent = count_unsent(run_folder)
         raise RunError(f"{unsent} events were not sent to {stored.uri}: {_root_cause(error)}") from error
 

@@ -1,4 +1,4 @@
-"""Where a run's journal is copied and how much of it has arrived: ``tracking.json`` in the run folder."""
+"""The destination of a run's journal and the progress of the copy: ``tracking.json`` in the run folder."""
 
 import json
 import uuid

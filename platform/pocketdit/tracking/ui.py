@@ -1,4 +1,4 @@
-"""Serves MLflow's web interface on this machine and opens it on a comparison of the project's runs."""
+"""Serves MLflow's web interface on this machine and opens a comparison of the project's runs."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def serve(uri: str, port: int = 5000, open_browser: bool = True, project: str = 
 
 
 def find_free_port(first: int) -> int:
-    """Return the first port from ``first`` upwards that is not in use on this machine.
+    """Return the first port from ``first`` upward that is not in use on this machine.
 
     Raises:
         ConfigError: If ``first`` is not a port.

@@ -32,7 +32,7 @@ def balance(parameters: Sequence[nn.Parameter], full: Gradients) -> Tensor:
     """Scale the sub-network's gradient to the norm of the full network's gradient on the weights they share.
 
     Args:
-        parameters: Their ``grad`` holds the sub-network's gradient, which is scaled in place.
+        parameters: Their ``grad`` contains the sub-network's gradient, which is scaled in place.
         full: The full network's gradient.
 
     Returns:

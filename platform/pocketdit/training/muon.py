@@ -116,7 +116,7 @@ class MuonAdamW(Optimizer):
 
     @state.setter
     def state(self, value: Any) -> None:
-        """Ignore the base class's empty state: the parts hold the state."""
+        """Ignore the base class's empty state: the parts contain the state."""
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Step both optimizers."""

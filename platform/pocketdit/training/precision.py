@@ -1,4 +1,4 @@
-"""Where bf16 is faster, and autocast in a run's precision."""
+"""The precision of a run: bf16 where it is faster, and autocast outside of Lightning's steps."""
 
 import torch
 from lightning.pytorch import LightningModule

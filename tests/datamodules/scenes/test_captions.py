@@ -167,7 +167,7 @@ def test_expectations_of_known_captions(caption: str, expected: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("caption", ["", "a cat", "a red circle near a blue square", "two red circle", "a red circles"])
-def test_captions_of_another_form_are_refused(caption: str) -> None:
+def test_captions_of_another_form_are_rejected(caption: str) -> None:
     with pytest.raises(UserError, match="does not have the form"):
         parse_expectation(caption)
 

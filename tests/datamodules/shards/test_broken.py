@@ -104,20 +104,20 @@ KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "image of garbage": (
         lambda s: _edit(s, 9, "png", b"not an image"),
         1,
-        "sample 00000009: image does not decode",
+        "sample 00000009: image cannot be decoded",
     ),
     "image cut short": (
         lambda s: _edit(s, 9, "png", dict(_read(s))["00000009.png"][:200]),
         1,
-        "sample 00000009: image does not decode",
+        "sample 00000009: image cannot be decoded",
     ),
     "image missing": (lambda s: _edit(s, 9, "png", None), 1, "sample 00000009: no image"),
     "json missing": (lambda s: _edit(s, 9, "json", None), 1, "sample 00000009: the json member is missing"),
-    "json of garbage": (lambda s: _edit(s, 9, "json", b"{"), 1, "sample 00000009: json does not parse"),
+    "json of garbage": (lambda s: _edit(s, 9, "json", b"{"), 1, "sample 00000009: json cannot be parsed"),
     "json in another encoding": (
         lambda s: _edit(s, 9, "json", b'{"id": "\xff"}'),
         1,
-        "sample 00000009: json does not parse",
+        "sample 00000009: json cannot be parsed",
     ),
     "caption missing": (
         lambda s: _edit_json(s, 9, captions=[]),
@@ -132,7 +132,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "size wrong": (
         lambda s: _edit_json(s, 9, width=64),
         1,
-        r"sample 00000009: image is 160x96, the metadata says 64x96",
+        r"sample 00000009: image is 160x96, but the metadata says 64x96",
     ),
     "member twice": (
         lambda s: _write(s, [m for m in _read(s) for _ in range(1 + (m[0] == "00000009.json"))]),
@@ -217,7 +217,7 @@ def test_shard_that_is_deleted_during_training_is_skipped(make_dataset: Callable
         (lambda p: [s.write_bytes(b"") for s in (p / "train").glob("*.tar")], "no readable training sample"),
     ],
 )
-def test_unusable_data_set_is_refused_with_one_line(
+def test_unusable_data_set_is_rejected_with_one_line(
     make_dataset: Callable[..., Path], damage: Callable[[Path], object], message: str
 ) -> None:
     path = make_dataset()

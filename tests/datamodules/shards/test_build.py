@@ -166,7 +166,7 @@ def test_unusable_images_are_skipped_with_a_reason(tmp_path: Path) -> None:
     assert reasons["silent.png"].startswith("no caption")
     assert reasons["blank.png"] == "blank.txt does not contain a caption"
     assert reasons["odd.png"].startswith("odd.json is not readable")
-    assert reasons["half.png"].startswith("does not decode")
+    assert reasons["half.png"].startswith("cannot be decoded")
     assert str(report).endswith("1 train, 1 validation samples, 6 images skipped")
 
 
@@ -209,11 +209,11 @@ def test_validation_can_repeat_the_training_images(tmp_path: Path) -> None:
         (lambda s: (_save_image(s / "a.png"), (s / "captions.csv").write_bytes(b"file,caption\n\xff")), "UTF-8"),
         (
             lambda s: (s.mkdir(), (s / "a.png").write_bytes(b"x"), (s / "a.txt").write_text("x")),
-            "none of the 1 images is usable, the first: a.png: does not decode",
+            "none of the 1 images is usable, the first: a.png: cannot be decoded",
         ),
     ],
 )
-def test_folder_without_a_usable_image_is_refused_with_one_line(
+def test_folder_without_a_usable_image_is_rejected_with_one_line(
     tmp_path: Path, prepare: Callable[[Path], object], message: str
 ) -> None:
     prepare(tmp_path / "source")

@@ -68,7 +68,7 @@ def _run(folder: Path, data: Path, steps: int, checkpoint: str = "") -> list[dic
     path = os.pathsep.join([*(entry for entry in sys.path if entry), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), str(data), str(folder), str(steps), checkpoint]
-    # A process group of its own, so that a timeout also ends the second rank, which the first one starts.
+    # Use a separate process group, so that a timeout also ends the second rank, which the first one starts.
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

@@ -184,7 +184,7 @@ def test_lightning_epochs_do_not_change_the_training_batches(make_dataset: Calla
         ({"window": 1}, "window was 64, now 1"),
     ],
 )
-def test_changed_setting_is_refused_unless_allowed(
+def test_changed_setting_is_rejected_unless_allowed(
     make_dataset: Callable[..., Path], change: dict[str, Any], message: str
 ) -> None:
     path = str(make_dataset())
@@ -198,7 +198,7 @@ def test_changed_setting_is_refused_unless_allowed(
     assert module.start_batch == round(32 / 40 * module.batches_per_epoch)
 
 
-def test_changed_data_are_refused(make_dataset: Callable[..., Path]) -> None:
+def test_changed_data_are_rejected(make_dataset: Callable[..., Path]) -> None:
     state = ShardDataModule(str(make_dataset()), batch_size=4).state_dict()
     with pytest.raises(RunError, match="fingerprint was"):
         ShardDataModule(str(make_dataset(train=39, name="other")), batch_size=4).load_state_dict(state)
@@ -259,13 +259,13 @@ def test_loading_does_not_change_the_global_random_state(make_dataset: Callable[
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size: 0 is less than 1"),
-        ({"batch_size": 4, "base_size": 100}, "base_size: 100 is not a multiple of 32"),
+        ({"batch_size": 0}, "batch_size: must be at least 1, not 0"),
+        ({"batch_size": 4, "base_size": 100}, "base_size: must be a positive multiple of 32, not 100"),
         ({"batch_size": 4, "caption": "tall"}, "caption: 'tall' is not"),
         ({"batch_size": 4, "caption": 1.5}, "caption: 1.5 is not"),
     ],
 )
-def test_invalid_argument_is_refused_with_one_line(options: dict[str, Any], message: str) -> None:
+def test_invalid_argument_is_rejected_with_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ShardDataModule("nowhere", **options)
 
@@ -282,7 +282,7 @@ def test_description_has_the_fingerprint_and_the_stored_autoencoder(
     assert description.stored_autoencoder["class"] == "pocketdit.encoders.dct.DCTAutoencoder"
 
 
-def test_missing_data_set_is_refused_with_the_command_that_creates_it(
+def test_missing_data_set_is_rejected_with_the_command_that_creates_it(
     make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:
     ShardDataModule.require_available({"path": str(make_dataset()), "batch_size": 4})

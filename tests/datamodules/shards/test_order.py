@@ -60,7 +60,7 @@ def test_largest_batches_are_halved_to_give_every_rank_the_same_number() -> None
 
 
 @pytest.mark.parametrize(("counts", "batch_size", "world_size"), [([3], 8, 4), ([10], 1, 3)])
-def test_too_few_samples_for_every_rank_are_refused(counts: list[int], batch_size: int, world_size: int) -> None:
+def test_too_few_samples_for_every_rank_are_rejected(counts: list[int], batch_size: int, world_size: int) -> None:
     with pytest.raises(RunError, match=f"cannot be divided evenly among {world_size} processes"):
         batch_sizes(counts, batch_size, world_size)
 

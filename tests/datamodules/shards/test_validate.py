@@ -53,7 +53,7 @@ def test_key_in_two_shards_and_missing_shard_are_reported(make_dataset: Callable
         (_latent((4, 12, 20)), "latent has shape (4, 12, 20), expected (16, 12, 20)"),
         (_latent((16, 12, 20), np.nan), "latent is not finite"),
         (_latent((16, 12, 20), name="z"), "the payload lacks the tensor \"latent\" (it has ['z'])"),
-        (b"garbage", "latent does not decode"),
+        (b"garbage", "latent cannot be decoded"),
     ],
 )
 def test_latents_are_checked(tmp_path: Path, payload: bytes, problem: str | None) -> None:
@@ -68,7 +68,7 @@ def test_latents_are_checked(tmp_path: Path, payload: bytes, problem: str | None
         assert "train: no usable sample" in problems
 
 
-def test_latents_without_the_factor_of_their_autoencoder_are_refused(tmp_path: Path) -> None:
+def test_latents_without_the_factor_of_their_autoencoder_are_rejected(tmp_path: Path) -> None:
     with DatasetWriter(tmp_path / "d", kind="latent", name="d", source="test", autoencoder={"class": "test"}) as writer:
         writer.add("train", Sample("a", ("one",), 160, 96, _latent((16, 12, 20)), LATENT_EXTENSION))
     (problem,) = validate_dataset(tmp_path / "d").problems

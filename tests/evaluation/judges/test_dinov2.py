@@ -77,7 +77,7 @@ def test_positions_are_interpolated_as_published() -> None:
 
 
 def test_features_match_transformers(tmp_path: Path) -> None:
-    """With 16x16 positions, so that neither interpolates them. The two interpolations differ."""
+    """There are 16x16 positions, so neither library interpolates them. The two interpolations differ."""
     from transformers import Dinov2Config, Dinov2Model
 
     state = published_state(grid=16)

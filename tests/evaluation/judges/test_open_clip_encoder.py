@@ -126,7 +126,7 @@ def test_tag_determines_activation_and_normalization(weights: Path, tags: None) 
 def test_unanimous_published_weights_determine_the_normalization_of_a_file(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As for SigLIP, whose files do not state their mean of 0.5."""
+    """An example is SigLIP, whose files do not state their mean of 0.5."""
     half = pretrained._pcfg("https://example.invalid/half.pt", mean=(0.5,) * 3, std=(0.5,) * 3, quick_gelu=True)
     monkeypatch.setitem(pretrained._PRETRAINED, QUICK, {"one": half, "other": half})
     white = Image.fromarray(np.full((32, 32, 3), 255, np.uint8))

@@ -1,4 +1,4 @@
-"""Noun chunks by word lists."""
+"""The rules that find noun chunks with word lists."""
 
 import re
 from pathlib import Path

@@ -26,7 +26,7 @@ def encoder(weights: Path) -> OpenClip:  # noqa: F811
 
 @pytest.fixture
 def images(tmp_path: Path) -> ImageSet:
-    """Three prompts with two images each. The files sort in another order than the prompts."""
+    """Three prompts with two images each. The files are sorted in a different order than the prompts."""
     random = np.random.default_rng(0)
     prompts = tuple(
         Prompt(name, text) for name, text in (("c", "a red circle"), ("a", "a blue star"), ("b", "squares"))

@@ -123,7 +123,7 @@ def test_other_networks_are_rejected(folder: Path, tmp_path: Path) -> None:
 
 def test_invalid_files_are_rejected(folder: Path, tmp_path: Path) -> None:
     backend = Thumbnail().backend
-    with pytest.raises(UserError, match="no such reference"):
+    with pytest.raises(UserError, match="no such reference file"):
         load_reference(tmp_path / "none.safetensors", backend)
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match="not a reference"):

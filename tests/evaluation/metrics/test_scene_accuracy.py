@@ -19,7 +19,7 @@ BLUE_STAR = {"tag": "color_attr", "include": [{"class": "star", "count": 1, "col
 
 @pytest.fixture
 def images(tmp_path: Path, render_objects: Callable[..., np.ndarray]) -> ImageSet:
-    """Of four images, three are correct."""
+    """Four images, three of which are correct."""
     circle, star = (render_objects(item) for item in (("circle", "red", 60, 64), ("star", "blue", 60, 64)))
     prompts = (Prompt("a", "a red circle", RED_CIRCLE), Prompt("b", "a blue star", BLUE_STAR))
     files = {}
@@ -42,7 +42,7 @@ def test_scores_are_shares_of_correct_images(images: ImageSet) -> None:
 
 
 def test_verdicts_are_those_of_the_judge(tmp_path: Path) -> None:
-    """On noise, which is never correct, for captions of all groups."""
+    """Noise is never correct, for captions of any group."""
     prompts = HeldOutCaptions(8).load()
     files = {}
     for prompt in prompts.prompts:

@@ -20,7 +20,7 @@ def test_results_are_saved_and_loaded(tmp_path: Path) -> None:
     assert results.load(path) == results.load(tmp_path) == report
     for text, message in (
         ("{", "not results"),
-        ('{"schema": 99}', "results have schema 99, this version reads 1"),
+        ('{"schema": 99}', "results have schema 99, but this version reads 1"),
         ('{"schema": 1}', "not results"),
     ):
         path.write_text(text)

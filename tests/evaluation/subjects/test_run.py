@@ -52,7 +52,7 @@ def test_images_have_the_prompts_size_and_do_not_depend_on_batches(run: Path, tm
     ("arguments", "message"),
     [
         ({"run": ""}, "run: not set; add run=EXPERIMENT"),
-        ({"run": "elastic_pretrain", "width": 0.3}, "has no width 0.3; it has 0.5, 1"),
+        ({"run": "elastic_pretrain", "width": 0.3}, "width=0.3: .* only has the widths 0.5, 1"),
     ],
 )
 def test_invalid_runs_are_reported(arguments: dict[str, Any], message: str, run: Path) -> None:

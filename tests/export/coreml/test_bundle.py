@@ -126,7 +126,7 @@ def test_exceeded_budgets_are_reported_with_figures(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 0.4}, "width=0.4: elastic_pretrain/t has widths 0.5, 1"),
+        ({"width": 0.4}, "width=0.4: elastic_pretrain/t only has the widths 0.5, 1"),
         ({"size": "72x64"}, "size=72x64: sides must be multiples of 32 pixels"),
         ({"run": "elastic_pretrain/x"}, "no run named elastic_pretrain/x"),
     ],

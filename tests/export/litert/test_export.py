@@ -58,7 +58,7 @@ def test_bundle_contains_model_manifest_and_latency(
     ("more", "message"),
     [
         (("size=100x96",), "sides must be multiples of"),
-        (("width=0.5",), "width=0.5: .* has widths 1"),
+        (("width=0.5",), "width=0.5: .* only has the widths 1"),
         (("litert.threads=0",), "threads must be at least 1"),
         (("litert.gpu=true",), "set benchmark to the path"),
         (("run=x",), "run: set either run=RUN, or run=null with experiment=FILE"),

@@ -52,7 +52,7 @@ def test_train_is_the_default() -> None:
 
 @pytest.mark.slow
 def test_lightning_run_reproduces_a_trial(tmp_path: Path, training: dict[str, Any]) -> None:
-    """Including one that was promoted and resumed. Also covers what MLflow receives."""
+    """One of the trials was promoted and resumed. The test also covers what MLflow receives."""
     sweep = loaded(tmp_path, **training)
     candidates = load_candidates(sweep.config, study.run(sweep, no_plots))
     promoted = max(candidates, key=lambda one: one.steps)

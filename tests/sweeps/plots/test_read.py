@@ -1,4 +1,4 @@
-"""Plots show what the storage holds: budgets apart, the front, and constraints."""
+"""Plots show the contents of the storage: separate budgets, the front, and constraints."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How names and values are shown, and where they are placed on an axis."""
+"""The text of names and values, and their positions on an axis."""
 
 import pytest
 

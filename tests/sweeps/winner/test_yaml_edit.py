@@ -90,6 +90,6 @@ def test_an_equal_value_stays_as_it_was_written() -> None:
 
 
 def test_later_changes_override_earlier_ones() -> None:
-    """As with the parameters of a trial: options come first, then the keys that refine them."""
+    """The parameters of a trial are an example: options come first, then the keys that refine them."""
     changes = [("end", {"kind": "x"}), ("end.blocks", 2), ("end", {"kind": "y"}), ("end.radius", 1)]
     assert yaml.safe_load(set_values(TEXT, changes))["end"] == {"kind": "y", "radius": 1}

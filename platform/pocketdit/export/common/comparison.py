@@ -39,12 +39,12 @@ class Tolerance:
         return comparison.max_error <= self.max_error and comparison.snr >= self.min_snr
 
     def describe_violation(self, comparison: Comparison) -> str:
-        """The measured values beside the limits that are set."""
+        """The measured values, each with the limit that is set for it."""
         parts = []
         if self.max_error < math.inf:
             parts.append(f"max_error is {comparison.max_error:.3g}, at most {self.max_error:g} is allowed")
         if self.min_snr > -math.inf:
-            parts.append(f"SNR is {comparison.snr:.1f} dB, at least {self.min_snr:g} dB is required")
+            parts.append(f"SNR is {comparison.snr:.1f} dB, but at least {self.min_snr:g} dB is required")
         return f"{comparison.output}: {', '.join(parts)}"
 
 

@@ -24,7 +24,7 @@ RANDOM = "random weights"
 
 @dataclass(frozen=True)
 class ImageDecoder:
-    """The decoder that is exported beside the network.
+    """The decoder that is exported along with the network.
 
     Attributes:
         module: Has a method ``decode``: latents (B, C, h, w) -> images (B, 3, H, W) in [-1, 1].
@@ -76,7 +76,9 @@ def load_subject(settings: BaseExport) -> Subject:
     spec = experiment.backbone
     if settings.width not in spec.widths:
         available = ", ".join(f"{width:g}" for width in sorted(spec.widths))
-        raise ConfigError(f"width={settings.width:g}: {settings.run or settings.experiment} has widths {available}")
+        raise ConfigError(
+            f"width={settings.width:g}: {settings.run or settings.experiment} only has the widths {available}"
+        )
     image_size = settings.image_size or experiment.sampling.size
     latent_size = require_latent_size(experiment, image_size)
     if folder:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pocketdit.export.common.census import DATA_MOVEMENT, Census, OperationCost
 from pocketdit.export.coreml.package import Literal, Operation, Package, TensorType
 
-# Limits of the Neural Engine, found by third parties: tensors of at most five axes, sides up to 16384, fp16 arithmetic.
+# Limits of the Neural Engine (third-party findings): tensors of at most five axes, sides up to 16384, fp16 arithmetic.
 MAX_RANK, MAX_SIDE = 5, 16384
 _UNSUPPORTED = {"gather", "gather_along_axis", "gather_nd", "scatter", "scatter_along_axis", "scatter_nd", "topk",
                 "argsort", "non_zero", "one_hot", "cumsum", "band_part", "range_1d", "random_normal"}  # fmt: skip

@@ -43,8 +43,8 @@ class Graph:
         module: Takes the inputs as positional arguments.
         inputs: Example inputs, under the names that Core ML shows, in the order of the module's arguments.
         outputs: Names that Core ML shows for the outputs.
-        exact: Inputs from which everything up to the first matrix product is computed in fp32 in any precision. The
-            time is one: fp16 would change its cosines by up to 0.2, and the preconditioning's factors with them.
+        exact: Inputs from which everything up to the first matrix product is computed in fp32 in any precision,
+            such as the time: fp16 would change its cosines by up to 0.2, and the preconditioning's factors with them.
         palettes: The 2^bits values of quantized layers' weights, by layer name.
     """
 
@@ -98,7 +98,7 @@ def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            # The empty table prevents the decomposition of einsum, pixel_shuffle and others.
+            # The empty table keeps einsum, pixel_shuffle and others from being decomposed.
             program = torch.export.export(graph.module.eval(), tuple(graph.inputs.values())).run_decompositions({})
             ct.convert(
                 program,
@@ -118,7 +118,7 @@ def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> N
             raise
         except Exception as error:  # coremltools raises KeyError, ValueError, NotImplementedError and others
             reason = " ".join(str(error).split())
-            if "FileWriter" in reason or "filesystem error" in reason:  # these do not say why writing failed
+            if "FileWriter" in reason or "filesystem error" in reason:  # these messages do not state why writing failed
                 free = shutil.disk_usage(path.parent).free / 1e6
                 raise RunError(f"{path}: cannot be written; {free:.1f} MB are free on its disk") from error
             raise RunError(f"{path.stem}: cannot be converted to Core ML: {type(error).__name__}: {reason}") from error

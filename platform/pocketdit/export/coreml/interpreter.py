@@ -101,7 +101,7 @@ class _State:
 
 
 def read_weight(package: Package, operation: Operation) -> NDArray[Any]:
-    """The value of a constant; a palette is expanded."""
+    """Return the value of a constant, with palettes expanded."""
     if operation.kind == "const":
         literal = operation.inputs["val"][0]
         assert isinstance(literal, Literal)

@@ -88,7 +88,7 @@ def slice_by_index(
     index: list[int | slice] = []
     for first, last, step, from_start, to_end, squeezed in axes:
         if step < 1:
-            raise NotImplementedError(f"a stride of {step}")
+            raise NotImplementedError(f"a stride of {step} is not supported")
         index.append(first if squeezed else slice(None if from_start else first, None if to_end else last, step))
     return x[tuple(index)]
 

@@ -25,7 +25,7 @@ def test_scores_are_averaged_by_kind(clip: ImageTextEncoder, render_objects: Cal
     )
     scorer = ThreeInOne(attribute, spatial, similarity)
     right = render_objects(("circle", "red", 30, 64), ("square", "blue", 98, 64))
-    # The parse_relation is wrong, the attributes are not.
+    # The relation is wrong, but the attributes are correct.
     wrong = render_objects(("circle", "red", 98, 64), ("square", "blue", 30, 64))
     images = [right, wrong]
 

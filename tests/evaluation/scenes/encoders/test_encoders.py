@@ -163,7 +163,7 @@ def test_training_command_writes_weights_that_the_encoders_load(
     assert features.encode_images([render(HELD_OUT[0].scene)]).shape == (1, 96)
 
 
-def test_weights_are_restored_and_invalid_files_are_refused(tmp_path: Path) -> None:
+def test_weights_are_restored_and_invalid_files_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "some.safetensors"
     save_weights(path, {"a": torch.tensor([0.1, 2.0]), "n": torch.tensor(3)}, {"x": [1]})
     tensors, metadata, _ = load_weights(path)

@@ -117,7 +117,7 @@ def test_scores_are_on_the_right_side_of_genevals_thresholds() -> None:
 
 
 def test_shape_probabilities() -> None:
-    """The least correlation gives 0.3 if no other shape fits. Two shapes that fit equally have equal probabilities."""
+    """The minimum correlation gives 0.3 if no other shape fits. Shapes that fit equally have equal probabilities."""
     alone = shape_probabilities({"circle": MIN_CORRELATION, "star": 0.0})
     assert alone["circle"] == pytest.approx(0.3, abs=1e-6) and alone["star"] < 1e-6
     both = shape_probabilities({"circle": 0.98, "square": 0.98})
