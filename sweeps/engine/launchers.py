@@ -56,7 +56,8 @@ class ProcessLauncher:
     def start(self, index: int) -> None:
         with (self.settings.parent / "log" / f"worker-{index}.log").open("ab") as log:
             self.workers[index] = subprocess.Popen(
-                [sys.executable, "-m", "sweeps.engine.worker", str(self.settings), str(index)],
+                # -P: a folder of the user named sweeps must not hide this package.
+                [sys.executable, "-P", "-m", "sweeps.engine.worker", str(self.settings), str(index)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
