@@ -34,7 +34,7 @@ score: .venv/ready
 	done
 
 test: .venv/ready-dev lint
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/ready-dev
 	$(BIN)/python -m pytest -m slow

@@ -23,12 +23,31 @@ import pocketdit  # noqa: F401  (first, so that torchvision can be imported besi
 
 ROOT = Path(__file__).parent.parent
 PRETRAIN = ROOT / "experiments" / "elastic_pretrain.yaml"
+# Files of a few tests that start processes and take half a minute or more.
+LONGEST_FILES = {
+    "test_resume",
+    "test_distillation_resume",
+    "test_benchmarks_run",
+    "test_user_project",
+    "test_package",
+    "test_step_distill",
+    "test_quantize_finetune",
+    "test_tiny_decoder",
+    "test_strategies",
+    "test_server",
+    "test_ddp",
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Mark every process that the suite starts, directly or indirectly, by an environment variable."""
     if SESSION_VARIABLE not in os.environ:
         os.environ[SESSION_VARIABLE] = new_session()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first, so that the processes of pytest-xdist end at about the same time."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST_FILES)
 
 
 @pytest.hookimpl(trylast=True)
