@@ -47,7 +47,6 @@ RENAMED = (
     ("elastic_dit", "pocketdit"),
     ("elastic-dit", "pocketdit"),
     ("multistep", "dpmpp_2m"),
-    ("evaluation.subjects.Folder", "evaluation.subjects.image_folder.ImageFolder"),
     ("pictures", "images"),
     ("picture", "image"),
 )
@@ -337,7 +336,9 @@ def record_evaluations(program: Program) -> Rows:
             wanted = set(prompt["text"].split())
             _, nearest = max(captions, key=lambda entry: len(wanted & entry[0]) / len(wanted | entry[0]))
             shutil.copy(nearest.with_suffix(".png"), program.tree / "drawn" / f"{prompt['id']}.png")
-    subject = "subject={class_path: evaluation.subjects.Folder, init_args: {path: drawn}}"
+    is_package = (program.tree / "evaluation" / "subjects").is_dir()
+    folder = "evaluation.subjects.image_folder.ImageFolder" if is_package else "evaluation.subjects.Folder"
+    subject = f"subject={{class_path: {folder}, init_args: {{path: drawn}}}}"
     program(*words, subject, "out=evaluated/scenes")
     yield from scores("scenes", program.tree / "evaluated/scenes")
 
