@@ -37,7 +37,7 @@ def check(loaded: Loaded[Sweep]) -> Loaded[Experiment]:
 
     Raises:
         ConfigError: In one line with file and line number: a key that the experiment does not have, a value that it
-            refuses whatever the other parameters are, an objective that it does not log, a requirement on an unknown
+            refuses regardless of the other parameters, an objective that it does not log, a requirement on an unknown
             parameter, or a budget that does not fit its training.
     """
     sweep = loaded.config

@@ -86,7 +86,7 @@ class PredictedLatency:
 
 
 def _standalone(spec: DiTSpec, width: float) -> DiTSpec:
-    """Return the spec of a width as a network of its own. Raises ``ValueError`` for a width it does not have."""
+    """Return the spec of a width as a standalone network. Raises ``ValueError`` if ``spec`` lacks the width."""
     return replace(spec, width=spec.hidden_size(width), widths=(FULL_WIDTH,))
 
 

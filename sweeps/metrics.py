@@ -12,7 +12,7 @@ Curves = Mapping[str, Sequence[tuple[int, float]]]
 
 
 def logged_metrics(experiment: Experiment) -> list[str]:
-    """Ask the experiment's stage for the metrics that it logs. A star replaces a part that only the run knows."""
+    """Return the metrics that the experiment's stage logs. ``*`` matches a part that is only known at run time."""
     return list(import_class(experiment.stage.class_path).logged_metrics(experiment))
 
 
@@ -41,7 +41,7 @@ def value_after(metric: str, curves: Curves, steps: int) -> float:
 
 
 def value_of(metric: str, values: Mapping[str, float]) -> float:
-    """Return the value of ``metric``, or the mean of all metrics that match a name with a star.
+    """Return the value of ``metric``, or the mean of all metrics that match a name with ``*``.
 
     Raises:
         KeyError: No metric matches.

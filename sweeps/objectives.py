@@ -13,8 +13,8 @@ class Logged:
     """A metric that the experiment logs, read at the trial's last step.
 
     Attributes:
-        metric: For example ``validation/loss/width_1``. A name with a star, such as ``validation/loss/width_*``, is
-            the mean of all metrics that match.
+        metric: For example ``validation/loss/width_1``. A name with ``*``, such as ``validation/loss/width_*``, is the
+            mean of all metrics that match.
         unit: Unit for tables and plots.
     """
 

@@ -41,5 +41,5 @@ def _parse(text: str) -> ast.Expression:
     for node in ast.walk(tree):
         if not isinstance(node, ALLOWED):
             kind = type(node).__name__
-            raise ValueError(f"{text!r} must consist of arithmetic, comparisons, and, or, not; {kind} is not allowed")
+            raise ValueError(f"{text!r} can only use arithmetic, comparisons, and, or, not; {kind} is not allowed")
     return tree

@@ -18,7 +18,7 @@ def build_sampler(sweep: Sweep, worker: int = 0, trials: int = 0) -> optuna.samp
     seed = (spec.seed * 1_000_003 + worker * 10_007 + trials) % 2**32
     match spec.kind:
         case "tpe":
-            # Grouping models parameters that occur together jointly, even if other trials do not have them.
+            # group: jointly model the parameters that occur together, even if other trials do not have them.
             return optuna.samplers.TPESampler(n_startup_trials=spec.startup, seed=seed, multivariate=True, group=True)
         case "nsga2":
             return optuna.samplers.NSGAIISampler(population_size=spec.startup, seed=seed)

@@ -21,7 +21,7 @@ class Sampler:
 
     Attributes:
         startup: Number of trials drawn at random before the sampler takes over. For NSGA-II, the population size.
-        seed: Seed of the sampler, independent of the seed of the trainings.
+        seed: Seed of the sampler, independent of the training seed.
     """
 
     kind: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
@@ -54,7 +54,7 @@ class Pruner:
 
 @dataclass(frozen=True)
 class Budget:
-    """How many trials are trained for how long.
+    """How many trials are trained, and for how long.
 
     Attributes:
         trials: Number of trials of the search, without those that cannot be trained.
@@ -128,7 +128,7 @@ Launcher = Processes | Ray | Slurm
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """How the death of a worker is noticed.
+    """How the death of a worker is detected.
 
     Attributes:
         every: Seconds between the heartbeats of a worker.
@@ -158,8 +158,8 @@ class Sweep:
         set: Settings of the experiment that all trials share, by dotted key.
         require: Comparisons of trial parameters, such as ``radius < blocks``, that a trial must satisfy to be trained.
             A comparison with a parameter that the trial does not have counts as satisfied.
-        baselines: Parameters that are trained to every rung and with every seed, however they perform, so that other
-            trials can be compared with them. They count toward the budget.
+        baselines: Parameters that are trained to every rung and with every seed, regardless of their results, so that
+            other trials can be compared with them. They count toward the budget.
         constraints: Bounds on computed figures, by name.
         pruner: None trains every trial to the end of its rung.
         seed: Training seed of every trial.
@@ -191,7 +191,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         if not is_plain_name(self.sweep):
-            raise ValueError("sweep must be a plain name, because it names a folder")
+            raise ValueError("sweep must be a plain name without slashes or a leading dot; it becomes a folder")
         if not self.space:
             raise ValueError("space must not be empty")
         if not self.objectives:

@@ -49,7 +49,7 @@ class ProcessLauncher:
         self.settings = settings
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
         threads = str(max(1, (os.cpu_count() or 1) // sweep.workers))
-        # If the processes had more threads than cores, they would wait for each other and run many times slower.
+        # With more threads than cores, the processes would compete for cores and run many times slower.
         self.environment = {"OMP_NUM_THREADS": threads} | os.environ
         self.gpus = visible_gpus() if sweep.workers > 1 else []
 
@@ -93,7 +93,7 @@ def gpu_environment(index: int, gpus: list[str]) -> dict[str, str]:
 
 
 class RayLauncher:
-    """Starts Ray actors. Ray restarts an actor whose process dies, on another node if its own is gone."""
+    """Starts Ray actors. Ray restarts an actor whose process dies, on another node if necessary."""
 
     def __init__(self, sweep: Sweep, spec: Ray) -> None:
         try:

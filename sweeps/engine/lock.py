@@ -11,10 +11,10 @@ from sweeps.settings import Sweep
 
 @contextmanager
 def lock(sweep: Sweep) -> Iterator[None]:
-    """Hold the study's lock while the block runs. The lock ends with the process, however that ends.
+    """Hold the study's lock while the block runs. The lock is released when the process exits, even if it is killed.
 
     Raises:
-        RunError: Another command holds it. Both would queue the trials that are missing.
+        RunError: Another command holds the lock. Both commands would queue the missing trials.
     """
     sweep.folder.mkdir(parents=True, exist_ok=True)
     held = filelock.FileLock(sweep.folder / "lock", blocking=False)

@@ -16,7 +16,7 @@ LOG_SECONDS = 20.0
 
 
 class ProgressLine:
-    """Shows trials by state, the best values so far, and the time left.
+    """Shows trials by state, the best values so far, and the remaining time.
 
     On a terminal the line is updated in place; in a log file a new line is written every ``LOG_SECONDS``.
     """
@@ -25,7 +25,7 @@ class ProgressLine:
         self.sweep = sweep
         terminal = sys.stderr.isatty()
         budget = sweep.budget
-        # The unit is an optimizer step, so that longer trials weigh more in the time left.
+        # Progress is counted in optimizer steps, so that the remaining time accounts for longer trials.
         rungs = zip(budget.promote, budget.steps, budget.steps[1:], strict=False)
         promotions = sum(count * (after - before) for count, before, after in rungs)
         finals = budget.finalists * len(budget.seeds) * budget.steps[-1]
@@ -68,7 +68,7 @@ class ProgressLine:
 def trained_steps(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRecord]) -> int:
     """Count the optimizer steps of all trials that have ended. Pruned and failed trials count in full."""
     ended = [r.attrs for r in (*search, *promoted) if r.outcome in ("complete", "pruned", "failed")]
-    # A promoted trial resumes from the rung before, so it does not repeat those steps.
+    # A promoted trial resumes from the previous rung, so it does not repeat those steps.
     resumed_from = {steps: earlier for earlier, steps in pairwise(sweep.budget.steps)}
     return sum(
         attrs["steps"] - (resumed_from.get(attrs["steps"], 0) if attrs["seed"] == sweep.seed else 0)

@@ -23,7 +23,7 @@ from sweeps.storage.results import best_candidates, candidates, load_candidates
 from sweeps.storage.store import Store
 
 STALE_CHECK_SECONDS = 5.0
-# With this many infeasible trials for each of the budget, hardly anything in the space can be trained.
+# With this many infeasible trials per trial of the budget, hardly any point of the space can be trained.
 MAX_INFEASIBLE = 30
 MAX_FIRST_FAILURES = 3
 
@@ -33,7 +33,7 @@ Plotter = Callable[[Sweep, Store], list[Path]]
 def run(loaded: Loaded[Sweep], plot: Plotter) -> Store:
     """Run a study, or resume it, until its budget is spent.
 
-    With a single worker, the trials run one after the other in this process.
+    With a single worker, the trials run sequentially in this process.
 
     Args:
         plot: Writes the plots of the study and returns their paths.
@@ -91,7 +91,7 @@ def drive(store: Store, work: Callable[[], bool | None]) -> None:
     """Queue missing trials and call ``work`` until nothing is missing.
 
     Args:
-        work: Runs a trial, or lets others run. If it returns a false value, the loop waits before it looks again.
+        work: Runs a trial, or lets workers run. If it returns a false value, the loop waits before the next check.
     """
     line = ProgressLine(store.sweep)
     last_stale_check = 0.0
@@ -118,7 +118,7 @@ def drive(store: Store, work: Callable[[], bool | None]) -> None:
 
 
 def stop_if_hopeless(sweep: Sweep, search: list[TrialRecord], failed_before: int) -> None:
-    """Raise ``RunError`` with the latest reason if the first trials all fail or hardly any can be trained.
+    """Raise ``RunError`` with the latest reason if all first trials fail or hardly any trial can be trained.
 
     Args:
         failed_before: Number of failed trials when the command started; their cause may have been fixed since.
@@ -132,8 +132,8 @@ def stop_if_hopeless(sweep: Sweep, search: list[TrialRecord], failed_before: int
     infeasible = [record for record in search if record.outcome == "infeasible" and "duplicate_of" not in record.attrs]
     if len(infeasible) >= MAX_INFEASIBLE * sweep.budget.trials:
         raise RunError(
-            f"{len(infeasible)} trials could not be trained, the last one because of "
-            f"{infeasible[-1].attrs.get('reason')}; change the space or the constraints, or lower budget.trials"
+            f"{len(infeasible)} trials could not be trained (the last one: "
+            f"{infeasible[-1].attrs.get('reason')}); change the space or the constraints, or lower budget.trials"
         )
 
 
@@ -148,7 +148,7 @@ def require_own_runs(sweep: Sweep, store: Store) -> None:
 
 
 def finish(store: Store, parent: ParentRun, plot: Plotter) -> None:
-    """Write the plots and print the results with the commands that use them."""
+    """Write the plots, then print the results and the commands to run next."""
     sweep = store.sweep
     search = store.records(promoted=False)
     found = load_candidates(sweep, store)

@@ -69,7 +69,7 @@ class Train:
         exists = folder.config.is_file()
         job.log_file.parent.mkdir(parents=True, exist_ok=True)
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        # Library objects stay alive: scanning them takes as long as everything else around a short training.
+        # Exempt library objects, which stay alive: scanning them takes as long as all other overhead of a short run.
         gc.freeze()
         try:
             with job.log_file.open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):

@@ -97,7 +97,7 @@ class TrialRun(Observer):
         return [values[name] for name in sweep.objectives]
 
     def study_overrides(self) -> list[KeyValue]:
-        """Return the changes that the study makes in every trial, whatever its parameters."""
+        """Return the overrides that the study applies to every trial, regardless of its parameters."""
         sweep, attrs = self.store.sweep, self.attrs
         own = {
             "experiment": sweep.sweep,
@@ -114,7 +114,7 @@ class TrialRun(Observer):
         for other in self.store.records(promoted=False):
             if other.number == self.trial.number or other.params != params or other.outcome == "infeasible":
                 continue
-            # Of two trials that chose the same at the same time, the earlier one is trained.
+            # If two trials chose the same parameters at the same time, only the earlier one is trained.
             if other.number < self.trial.number or "original" in other.attrs:
                 self.record(duplicate_of=other.candidate)
                 raise Infeasible(f"same parameters as trial {other.candidate}")
@@ -155,7 +155,7 @@ class TrialRun(Observer):
         return Job(loaded, self.run_name, tags, values, logged, self.log_file)
 
     def measure(self, curves: Curves) -> dict[str, float]:
-        """Return the objectives that only the trained run provides."""
+        """Return the logged and scored objectives, which require the trained run."""
         sweep, values = self.store.sweep, {}
         for name, objective in sweep.objectives.items():
             if isinstance(objective, Logged):

@@ -1,7 +1,7 @@
-"""Which trials a study still lacks: a pure function of the trials that exist.
+"""Decides which trials to queue next, as a pure function of the trials that exist.
 
-Only the process of the command calls it, again and again. It gives the same answer after a kill at any point, so that
-nothing is lost and nothing is queued twice.
+Only the command's process calls it, repeatedly. The result is the same after the process is killed at any point, so no
+trial is lost or queued twice.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class NewTrial:
 
 
 def missing_trials(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRecord]) -> list[NewTrial]:
-    """Return the trials to queue now. The list is empty while trials only have to run, and when the study is complete.
+    """Return the trials to queue now. The list is empty while no trial can be added, and when the study is complete.
 
     Order of precedence: retries of interrupted trials, baselines, trials of the sampler, promotions, finalists.
     """
@@ -50,7 +50,7 @@ def missing_trials(sweep: Sweep, search: list[TrialRecord], promoted: list[Trial
         for params in sweep.baselines
         if params not in queued
     ]
-    # A sampler that has converged proposes the same parameters again and again.
+    # A sampler that has converged proposes the same parameters repeatedly.
     attrs = {"random": True} if _last_is_duplicate(search) else {}
     sampled = [NewTrial(promoted=False, attrs=attrs)] * max(0, lacking - len(baselines))
     new += [*baselines, *sampled][: max(0, room)]
@@ -60,7 +60,7 @@ def missing_trials(sweep: Sweep, search: list[TrialRecord], promoted: list[Trial
 
 
 def is_complete(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRecord]) -> bool:
-    """Whether the study lacks nothing and no trial waits or runs."""
+    """Whether no trial is missing, waiting or running."""
     return not (unfinished(search) or unfinished(promoted) or missing_trials(sweep, search, promoted))
 
 

@@ -23,13 +23,13 @@ from sweeps.storage.connection import storage_errors
 from sweeps.storage.store import Store
 
 POLL_SECONDS = 0.3
-# An idle worker exits, so that one whose command was killed does not stay forever. The command starts another.
+# An idle worker exits, so that it does not run forever if its command was killed. The command starts another.
 IDLE_SECONDS = 600.0
 
 
 @dataclass
 class Worker:
-    """Runs trials of a study, one after the other."""
+    """Runs trials of a study, one at a time."""
 
     store: Store
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
@@ -44,7 +44,7 @@ class Worker:
             False if no trial is waiting.
 
         Raises:
-            RunInterrupted: The worker was interrupted; its trial is handed back to the queue.
+            RunInterrupted: The worker was interrupted; its trial returns to the queue.
         """
         claimed = self.store.claim(self.name)
         if claimed is None:
@@ -66,7 +66,7 @@ class Worker:
                 raise RunInterrupted(
                     f"interrupted in trial {trial.number}; run the same command again to resume"
                 ) from None
-            except Exception as error:  # any error that a trial's configuration causes is that trial's failure
+            except Exception as error:  # any error caused by a trial's configuration fails that trial only
                 run.log(traceback.format_exc())
                 message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 tell(study, trial, TrialState.FAIL, "failed", message.strip().splitlines()[0])

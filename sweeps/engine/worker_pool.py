@@ -1,4 +1,4 @@
-"""Keeps a number of workers running, wherever they run."""
+"""Keeps a number of workers running, on any launcher."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pocketdit.errors import RunError
 
-# A worker that exits early this many times in a row points to the code or the machine, not to the single worker.
+# After this many early exits in a row, the cause is the code or the machine, not the single worker.
 MAX_EARLY_EXITS = 10
 EARLY_SECONDS = 60.0
 
@@ -15,13 +15,13 @@ class Launcher(Protocol):
     """Starts and stops workers. The storage is the queue, so a launcher knows nothing about trials."""
 
     def start(self, index: int) -> None:
-        """Start a worker, or a replacement for one that has ended."""
+        """Start a worker, or a replacement for one that has exited."""
 
     def is_alive(self, index: int) -> bool:
         """Whether a worker that was started is still running."""
 
     def stop(self) -> None:
-        """End all workers. They hand their trials back to the queue."""
+        """Stop all workers. Their trials return to the queue."""
 
 
 class WorkerPool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from optuna.importance import FanovaImportanceEvaluator
     from optuna.trial import FrozenTrial
 
-MIN_RESULTS = 8  # with fewer results, importances are noise
+MIN_RESULTS = 8  # with fewer results, importances are mostly noise
 NOT_CHOSEN = "not chosen"
 
 

@@ -1,8 +1,8 @@
 """Interactive plots of a study by ``optuna.visualization``.
 
-Optuna draws the trials that have all objectives. It cannot draw what this module adds to the front: baselines, and
+Optuna plots the trials that have all objectives. It cannot plot what this module adds to the front: baselines, and
 infeasible trials that were never trained, of which only computed objectives are known. Optuna puts names and values
-into hover text and labels as they are, where plotly interprets HTML, so all text is escaped before Optuna sees it.
+into hover text and labels unescaped, where plotly interprets HTML, so all text is escaped before Optuna sees it.
 """
 
 import html
@@ -144,7 +144,7 @@ def _escape_value(value: Scalar) -> Scalar:
 
 
 def _add_baselines(figure: "Figure", view: StudyView, x: int | None, y: int) -> None:
-    """Frame the baselines, placed by objectives ``x`` and ``y``; None is the trial's number."""
+    """Frame the baselines, placed by objectives ``x`` and ``y``. If ``x`` is None, it is the trial number."""
     points = [point for point in view.results if point.baseline]
     if points:
         xs = [point.number if x is None else point.values[x] for point in points]
@@ -167,7 +167,7 @@ def _add_untrained(figure: "Figure", view: StudyView, x: int, y: int) -> None:
 def _add_ranks(figure: "Figure", view: StudyView, x: int, y: int) -> None:
     """Number the points of the front as in the table below the plot."""
     for point in view.front:
-        side = 1 if point.rank % 2 else -1  # neighbors' numbers on opposite sides
+        side = 1 if point.rank % 2 else -1  # put the numbers of neighbors on opposite sides
         figure.add_annotation(
             x=point.values[x],
             y=point.values[y],

@@ -24,7 +24,7 @@ class Section:
 
 
 def render_page(views: StudyViews) -> str:
-    """Render the study page as HTML that includes plotly's program once."""
+    """Render the study page as HTML that includes plotly.js once."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sweeps.plots"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -63,7 +63,7 @@ def _sections(views: StudyViews) -> list[Section]:
 
 
 def _embed(figures: "list[Figure]") -> Iterator[Markup]:
-    """Convert figures to HTML; the first one includes plotly's program."""
+    """Convert figures to HTML. The first one includes plotly.js."""
     for index, figure in enumerate(figures):
         yield Markup(
             plotly.io.to_html(

@@ -15,13 +15,13 @@ from sweeps.storage.store import Store
 
 
 def open_study(sweep: Sweep, file: Path) -> Store:
-    """Open the storage of a study that exists.
+    """Open the storage of an existing study.
 
     Args:
         file: The sweep file, for the error message.
 
     Raises:
-        RunError: The study has not been started, as far as this machine can tell.
+        RunError: The storage does not contain the study.
     """
     database = sqlite_path(sweep.url)
     if database is not None and not database.is_file():

@@ -107,7 +107,7 @@ def _plot_history(axis: "Axes", view: StudyView) -> None:
 
 
 def _scatter(axis: "Axes", points: Sequence[TrialPoint], x: int | None, y: int, label: str, **style: object) -> None:
-    """Scatter points by objectives ``x`` and ``y``; None is the trial's number."""
+    """Scatter points by objectives ``x`` and ``y``; ``x`` None uses the trial's number."""
     if points:
         xs = [float(p.number) if x is None else p.value(x) for p in points]
         axis.scatter(xs, [p.value(y) for p in points], label=f"{label} ({len(points)})", **style)  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ class TrialPoint:
     """A trial as a point of a plot.
 
     Attributes:
-        values: Objectives in order; None for those that are not known.
+        values: Objectives in order; None for unknown ones.
         params: Parameters by short name. A parameter that the trial does not have is missing.
         violations: Why the trial is infeasible: the constraints that it violates, or another reason.
         spread: Standard deviation over seeds of each objective; empty for a single seed.
@@ -53,7 +53,7 @@ class TrialPoint:
         """Return an objective that is known. Raises ``ValueError`` for one that is not."""
         value = self.values[objective]
         if value is None:
-            raise ValueError(f"objective {objective} of trial {self.number} is not known")
+            raise ValueError(f"objective {objective} of trial {self.number} is unknown")
         return value
 
     def describe(self) -> str:
@@ -79,7 +79,7 @@ class StudyView:
 
     @property
     def best_label(self) -> str:
-        """What the trials with a rank are called."""
+        """Label of the trials that have a rank."""
         return "front" if len(self.axes) > 1 else "best"
 
     @property
@@ -95,16 +95,9 @@ class StudyView:
         return tuple(sorted((p for p in self.points if p.rank), key=lambda p: p.rank))
 
     def value_labels(self, point: TrialPoint) -> list[str]:
-        """Format each objective of a trial with its spread over seeds; a dash if it is not known."""
+        """Format each objective of a trial with its spread over seeds, or as a dash if it is unknown."""
         spreads = point.spread or (0.0,) * len(self.axes)
-        return [
-            "-"
-            if value is None
-            else f"{format_value(value)} ± {format_value(spread)}"
-            if spread
-            else format_value(value)
-            for value, spread in zip(point.values, spreads, strict=True)
-        ]
+        return [_value_label(value, spread) for value, spread in zip(point.values, spreads, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -128,7 +121,7 @@ def _value_label(value: float | None, spread: float) -> str:
 
 
 def format_value(value: Scalar) -> str:
-    """Format a value briefly but distinguishably."""
+    """Format a value compactly: floats with five significant digits, booleans as "yes" or "no"."""
     match value:
         case bool():
             return "yes" if value else "no"

@@ -38,7 +38,7 @@ def try_start(storage: optuna.storages.RDBStorage, study: optuna.Study, number: 
 
 def open_trial(storage: optuna.storages.RDBStorage, study: optuna.Study, number: int) -> optuna.Trial:
     """Return a running trial of the study, whose sampler chooses its parameters."""
-    study.get_trials(deepcopy=False)  # the study's cache does not know trials that another process added
+    study.get_trials(deepcopy=False)  # update the cache with trials that another process added
     return optuna.Trial(study, trial_id(storage, study, number))
 
 

@@ -1,4 +1,4 @@
-"""Trials as the storage holds them."""
+"""Trials as they are stored."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ class TrialRecord:
     """One stored trial.
 
     Attributes:
-        params: The trial's parameters, as far as they are chosen.
+        params: The parameters chosen so far.
         distributions: Optuna's distribution of each parameter.
         values: Objectives in order; None unless the trial is complete.
         attrs: User attributes; ``sweeps/storage/store.py`` lists them.

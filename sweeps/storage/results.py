@@ -68,7 +68,7 @@ def candidates(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialReco
 
 
 def best_candidates(sweep: Sweep, all_candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the front of the comparable candidates by the first objective; with one objective, the best alone."""
+    """Return the front of the comparable candidates by the first objective; with one objective, only the best."""
     compared = comparable(all_candidates)
     front = [compared[i] for i in pareto_front([one.values or () for one in compared], sweep.directions)]
     front.sort(key=lambda one: (one.values or (), one.number))
@@ -78,8 +78,8 @@ def best_candidates(sweep: Sweep, all_candidates: Sequence[Candidate]) -> list[C
 def comparable(all_candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return the complete candidates with the most steps and, among them, the most seeds.
 
-    Trainings with one seed see the same data in the same order, which moves every loss more than most parameters do.
-    So a mean over two seeds cannot be compared with the value of one.
+    Training runs with the same seed see the same data in the same order, which affects every loss more than most
+    parameters do. A mean over two seeds is therefore not comparable with the value of a single seed.
     """
     complete = [one for one in all_candidates if one.state == "complete" and one.values is not None]
     furthest = max(((one.steps, len(one.seeds)) for one in complete), default=(0, 0))

@@ -71,7 +71,7 @@ class Store:
         self.promoted = self._study(f"{sweep.sweep}/{PROMOTED}")
         trials = len(self.search.get_trials(deepcopy=False))
         self.sampler = build_sampler(sweep, worker, trials)
-        # With the same seed it would draw the sampler's own random start again.
+        # With the same seed, it would repeat the random trials that the sampler starts with.
         random = replace(sweep.sampler, kind="random", seed=sweep.sampler.seed + 1)
         self.random_sampler = build_sampler(replace(sweep, sampler=random), worker, trials)
         self.search.pruner = build_pruner(sweep)
@@ -151,7 +151,7 @@ class Store:
 
         def beat() -> None:
             while not done.wait(self.sweep.heartbeat.every):
-                with suppress(optuna.exceptions.StorageInternalError):  # an unreachable database may come back
+                with suppress(optuna.exceptions.StorageInternalError):  # the database may become reachable again
                     if not optuna_internals.send_heartbeat(self.storage, identifier):
                         lost.set()
                         return

@@ -1,1 +1,1 @@
-"""A study's best trial, written as an experiment of its own."""
+"""A study's best trial, written as a standalone experiment."""

@@ -1,4 +1,4 @@
-"""Writes an experiment with other values, as close as possible to its author's text."""
+"""Writes an experiment with changed values, keeping the author's text and comments where possible."""
 
 import itertools
 import re

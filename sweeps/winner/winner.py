@@ -1,4 +1,4 @@
-"""Writes a trial of a study as an experiment of its own."""
+"""Writes a trial of a study as a standalone experiment."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +39,9 @@ def write_winner(file: Path, sweep: Sweep, store: Store, number: int | None, to:
         winner = complete[number]
     else:
         best = ", ".join(str(one.number) for one in front)
-        raise RunError(f"--winner {number}: {sweep.sweep} does not have a complete trial {number}; the best: {best}")
+        raise RunError(
+            f"--winner {number}: {sweep.sweep} does not have a complete trial {number}; the best trials are {best}"
+        )
     overrides = [(key, value) for key, value in winner.overrides if key not in STUDY_KEYS]
     compose(sweep.base, overrides, to, _about(file, sweep, store, winner, front))
     return winner

@@ -1,4 +1,4 @@
-"""Changes values in the text of a YAML file, and keeps its comments, order and quoting."""
+"""Changes values in the text of a YAML file while keeping its comments, order and quoting."""
 
 import io
 import re
@@ -28,13 +28,13 @@ _Representer.add_representer(type(None), _Representer.represent_none)
 
 
 def set_values(text: str, changes: Iterable[KeyValue]) -> str:
-    """Set dotted keys (list items by index) to values, one after the other.
+    """Set dotted keys (list items by index) to values, in order.
 
     A value that changes loses the comments inside it and after it on its line, which described the old value. A key
     that does not exist is added at the end of its mapping.
 
     Raises:
-        ValueError: A key leads through a value that has no keys.
+        ValueError: A key refers to an entry of a value that is not a mapping or list.
     """
     yaml = _round_trip()
     document = yaml.load(text)

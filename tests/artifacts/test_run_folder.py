@@ -1,4 +1,4 @@
-"""Names of runs, how they are found, and the lock of a run folder."""
+"""Run names, finding runs by name, and the lock of a run folder."""
 
 import subprocess
 import sys

@@ -97,7 +97,7 @@ def test_a_wrong_key_in_a_file_names_file_and_nearest_key(tmp_path: Path, capsys
         (["sample", "no_such_run"], 1),
     ],
 )
-def test_wrong_use_is_reported_without_importing_torch(words: list[str], status: int) -> None:
+def test_usage_errors_are_reported_without_importing_torch(words: list[str], status: int) -> None:
     """The time to start depends on the imports, so the imports are tested instead of the time."""
     code = (
         "import sys; from pocketdit.commands.main import main\n"
@@ -206,7 +206,7 @@ def test_sample_writes_a_grid(tiny: list[str], tmp_path: Path, capsys: pytest.Ca
         assert named in error and "Traceback" not in error
 
 
-def test_an_unknown_run_is_answered_with_the_nearest_name(
+def test_the_nearest_name_is_suggested_for_an_unknown_run(
     tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=1"]) == 0

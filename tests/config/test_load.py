@@ -244,8 +244,8 @@ WRONG_FILE = [
     (
         "  max_steps: 50",
         "\tmax_steps: 50",
-        "x.yaml:14: not valid YAML: found character that cannot start any token; the line begins with a tab, "
-        "YAML indents with spaces",
+        "x.yaml:14: not valid YAML: found character that cannot start any token; the line begins with a tab; "
+        "indent it with spaces",
     ),
     ("{width: 16}", "{width: 16", "x.yaml:13: not valid YAML: did not find expected ',' or '}'"),
     (
@@ -382,8 +382,8 @@ def test_structure_is_checked_before_any_class_is_imported(file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "y.yaml: is empty"),
-        (b"# nothing\n", "y.yaml: is empty"),
+        (b"", "y.yaml: the file is empty"),
+        (b"# nothing\n", "y.yaml: the file is empty"),
         (b"\n- a\n", "y.yaml:2: the top level must be a mapping of keys"),
         (b"text\n", "y.yaml:1: the top level must be a mapping of keys"),
         (b"\xff\xfe\x00", "y.yaml: cannot be read: 'utf-8' codec can't decode byte 0xff in position 0"),
@@ -426,5 +426,5 @@ assert not {{"torch", "lightning", "numpy", "mlflow"}} & set(sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert re.match(r"x.yaml:1: name: unknown key", done.stdout), done.stderr
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Of the processor: other processes may be computing, too.
+    # CPU time, because other processes may be running.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5

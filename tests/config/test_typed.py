@@ -96,7 +96,7 @@ def test_values(value: Any, annotation: Any, expected: Any) -> None:
         ("x", list[int], "key: expected a list, got 'x'"),
         ([1], tuple[int, int], "key: expected a list of 2, got 1 items"),
         ({"a": {"b": "x"}}, dict[str, dict[str, int]], "key.a.b: expected int, got 'x'"),
-        ({1: 2}, dict[str, int], "key.1: keys must be text; put it in quotes"),
+        ({1: 2}, dict[str, int], "key.1: keys must be strings; put this key in quotes"),
         (3, Level, "key: expected a mapping, got 3"),
         ({}, Level, "key: missing required key 'attention'"),
         ({"ratios": 1}, Level, "key.ratios: unknown key; did you mean 'ratio'?"),
@@ -166,7 +166,10 @@ def test_without_classes_the_arguments_of_a_component_are_as_written() -> None:
         ({"class_path": "galery.stages.X"}, "key.class_path: no module 'galery'; did you mean 'gallery.stages.X'?"),
         ({"class_path": 3}, "key.class_path: expected str, got 3; put it in quotes"),
         ({"class_path": "gallery.shards.X", "init_args": [1]}, "key.init_args: expected a mapping, got a list"),
-        ({"class_path": "gallery.X", "init_args": {1: 2}}, "key.init_args.1: keys must be text; put it in quotes"),
+        (
+            {"class_path": "gallery.X", "init_args": {1: 2}},
+            "key.init_args.1: keys must be strings; put this key in quotes",
+        ),
         ({"class_path": "gallery.shards.X", "args": {}}, "key.args: unknown key; did you mean 'init_args'?"),
     ],
 )  # fmt: skip

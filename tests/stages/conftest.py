@@ -50,11 +50,11 @@ def family(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def knowledge(scenes: Path, family: Path) -> list[str]:
-    """Return overrides that make ``knowledge_distill.yaml`` a run of a few seconds."""
+    """Return overrides that shorten ``knowledge_distill.yaml`` to a run of a few seconds."""
     return [*locations(scenes, family), *COMMON, *STUDENT]
 
 
 @pytest.fixture
 def few_steps(scenes: Path, family: Path) -> list[str]:
-    """Return the same for ``step_distill.yaml``, which starts from the pre-trained student here."""
+    """Return the same for ``step_distill.yaml``, starting from the pre-trained student."""
     return [*locations(scenes, family), *COMMON, *STUDENT, *LORA, "parents.start=elastic_pretrain"]

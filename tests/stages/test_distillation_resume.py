@@ -18,7 +18,7 @@ LOSS = {"knowledge_distill": "train/loss/width_1", "step_distill": "train/loss/c
 
 @pytest.fixture(params=list(LOSS))
 def distillation(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
-    """Return a stage and the overrides that make its YAML a run of a few seconds."""
+    """Return a stage and the overrides that shorten its YAML to a run of a few seconds."""
     fixture = {"knowledge_distill": "knowledge", "step_distill": "few_steps"}[request.param]
     return request.param, request.getfixturevalue(fixture)
 

@@ -1,4 +1,4 @@
-"""Knowledge distillation: its loss, what it trains, and its parents."""
+"""Knowledge distillation: the loss, the trained weights, and the parents."""
 
 import math
 from dataclasses import replace

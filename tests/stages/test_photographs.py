@@ -1,4 +1,4 @@
-"""The main job on real photographs: with another data path, it memorizes ten of them."""
+"""Elastic pre-training on real photographs: with another data path, it memorizes ten of them."""
 
 import csv
 import shutil
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_memorizes_ten_photographs(folder: Path, tmp_path: Path) -> None:
-    """After training, each caption gives its own photograph at every width."""
+    """After training, each caption produces its own photograph at every width."""
     data = tmp_path / "data"
     assert main(["data", "build", str(folder), str(data), "--validation", "same", "--max-side", "512"]) == 0
     assert main(["data", "validate", str(data)]) == 0

@@ -1,4 +1,4 @@
-"""Quantization and fine-tuning: what is frozen and what is trained, its parents, and exact resuming."""
+"""Quantization and fine-tuning: frozen and trained weights, valid parents, and bit-for-bit resuming."""
 
 import json
 import random
@@ -32,7 +32,7 @@ MANY_STEPS = ["parents.start=elastic_pretrain/p", "stage.init_args.steps=0"]
 
 @pytest.fixture(scope="session")
 def quantize(scenes: Path, family: Path) -> list[str]:
-    """Return overrides that make ``quantize_finetune.yaml`` a run of seconds at width 0.5, 32 channels."""
+    """Return overrides for a ``quantize_finetune.yaml`` run of a few seconds at width 0.5 (32 channels)."""
     mix = ["stage.init_args.low_bits=2", "stage.init_args.average_bits=3", "stage.init_args.weight_threshold=600",
            "stage.init_args.calibration_batches=2"]  # fmt: skip
     return [*locations(scenes, family), *COMMON, *STUDENT, "backbone.widths=[0.5]", *MANY_STEPS, *mix,
@@ -196,7 +196,7 @@ def test_two_processes_compute_the_same_palettes(quantize: list[str], family: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("backbone.widths=[0.5, 1.0]", "quantizes a single width"),
+        ("backbone.widths=[0.5, 1.0]", "backbone.widths: must contain only the width to quantize"),
         ("backbone.widths=[0.25]", "backbone.widths"),
         ("stage.init_args.average_bits=2.0", "palettes included"),
         ("stage.init_args.low_bits=3", "two of"),

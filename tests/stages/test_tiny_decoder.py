@@ -36,7 +36,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def overrides(scenes: Path, tmp_path: Path, uri: str) -> list[str]:
-    """Return overrides that make ``tiny_decoder.yaml`` a run of a few seconds."""
+    """Return overrides that shorten ``tiny_decoder.yaml`` to a run of a few seconds."""
     return [
         f"data.init_args.path={scenes}",
         f"runs={tmp_path / 'runs'}",
@@ -291,8 +291,8 @@ def test_runs_without_valid_weights(overrides: list[str], tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["decoder.latent_channels=4"], "decoder.latent_channels is 4, but the autoencoder's is 16"),
-        (["decoder.factor=16"], "decoder.factor is 16, but the autoencoder's is 8"),
+        (["decoder.latent_channels=4"], "decoder.latent_channels: is 4, but must be 16 to match the autoencoder"),
+        (["decoder.factor=16"], "decoder.factor: is 16, but must be 8 to match the autoencoder"),
         (["decoder.blocks=[1]"], "one number per level"),
         (["decoder.chanels=[1]"], "did you mean 'channels'"),
         (["stage.init_args.crop=20"], "crop must be 0 or a multiple of 8"),

@@ -11,7 +11,7 @@ from sweeps.metrics import Curves
 
 
 class Sleep:
-    """Stands in for training: resumes from its last "checkpoint", and its loss follows from the configuration.
+    """A stand-in for training: resumes from its last "checkpoint", and its loss follows from the configuration.
 
     The loss is the learning rate, plus the reciprocal of the step, plus a thousandth of the seed. Every validation is
     appended to ``validations`` in the experiment's folder.

@@ -41,5 +41,5 @@ def loaded(folder: Path, *overrides: str, **changes: Any) -> Loaded[Sweep]:
 
 
 def no_plots(sweep: Sweep, store: Store) -> list[Path]:
-    """Stands in for the plots that a study writes at its end."""
+    """Replaces the plots that a study writes when it ends."""
     return []

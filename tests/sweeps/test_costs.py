@@ -1,4 +1,4 @@
-"""Figures of a configuration against counts that are known in another way."""
+"""Compares computed figures with independently known values."""
 
 import pytest
 

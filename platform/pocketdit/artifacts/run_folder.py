@@ -102,7 +102,7 @@ class RunFolder:
         shutil.rmtree(old, ignore_errors=True)
 
     def clean(self) -> None:
-        """Remove files that a killed process left incomplete, and restore a checkpoint that it was replacing."""
+        """Remove incomplete files of a killed process, and restore a checkpoint that it was replacing."""
         old = self.checkpoint.with_name(".old.ckpt")
         if old.exists() and not self.checkpoint.exists():
             old.rename(self.checkpoint)
@@ -140,7 +140,9 @@ def require_free(runs: Path, experiment: str, name: str | None) -> None:
     if name is None:
         return
     if not is_plain_name(name) or name == LATEST:
-        raise ConfigError(f'--name "{name}": must be a plain name; it becomes a folder in {runs / experiment}')
+        raise ConfigError(
+            f'--name "{name}": must be a plain name other than {LATEST}, without slashes or a leading dot'
+        )
     folder = RunFolder(runs / experiment / name)
     if folder.path.exists():
         raise name_taken(folder)

@@ -12,7 +12,9 @@ def add_data(verbs: argparse._SubParsersAction) -> None:
     data = verbs.add_parser("data", help="build, validate or describe a data set")
     kinds = data.add_subparsers(dest="kind", metavar="build|validate|stats", required=True)
     build = kinds.add_parser("build", help="build a data set from rendered scenes or a folder of images")
-    build.add_argument("source", help='"scenes", or a folder of images with captions (.txt, .json or one table)')
+    build.add_argument(
+        "source", help='"scenes", or a folder of images with captions (.txt or .json files, or one table)'
+    )
     build.add_argument("out", type=Path, help="folder of the new data set")
     build.add_argument("--train", type=int, help="scenes only: number of training samples (default: 12000)")
     build.add_argument(
@@ -83,7 +85,7 @@ def call_data_build(args: argparse.Namespace) -> None:
 
 
 def check_build_options(args: argparse.Namespace, validation: float | None) -> None:
-    """Raise ``ConfigError`` for values that no data set can have, and for options that the source does not take."""
+    """Raise ``ConfigError`` for invalid values, and for options that do not apply to the source."""
     is_scenes = args.source == "scenes"
     if not is_scenes and args.train is not None:
         raise ConfigError("--train: only applies to scenes; all images of a folder are used")
@@ -104,7 +106,7 @@ def check_build_options(args: argparse.Namespace, validation: float | None) -> N
 
 
 def load_autoencoder(experiment_file: Path) -> tuple[Any, int]:
-    """Build an experiment's autoencoder, on the GPU if available. Also returns the experiment's base size."""
+    """Build an experiment's autoencoder, on the GPU if available, and return it with the experiment's base size."""
     from pocketdit.config.component import build
     from pocketdit.config.experiment import kind_of
     from pocketdit.config.load import load

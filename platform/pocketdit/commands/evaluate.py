@@ -49,7 +49,7 @@ def inspect_results(args: argparse.Namespace) -> None:
     """Print golden values, a comparison or the paper's tables."""
     if args.file is not None or args.overrides:
         extra = args.file or args.overrides[0]
-        raise ConfigError(f"{extra}: --golden, --compare and --table take no evaluation file and no settings")
+        raise ConfigError(f"{extra}: cannot be combined with --golden, --compare or --table; remove it")
     if args.golden:
         from evaluation.report.golden import print_outcome
 

@@ -74,7 +74,7 @@ def run_lightning(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse a command. Overrides and prompts can appear anywhere, including after options.
 
-    argparse accepts positional arguments in one place only, so those that it leaves are sorted here.
+    argparse accepts positional arguments in one place only, so the remaining ones are assigned here.
     """
     top = parser()
     args, rest = top.parse_known_args(arguments)
@@ -103,7 +103,7 @@ def use_working_directory() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit status: 0 for success, 2 for wrong use or configuration, 1 for a failure."""
+    """Run a command and return the exit status: 0 for success, 2 for a usage or configuration error, 1 for failure."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     verb = arguments[0] if arguments else ""
     try:

@@ -24,7 +24,7 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
         description="Sample images from prompts at every width of a run, and write them as one PNG.",
     )
     sample.add_argument("run", help="path, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
-    sample.add_argument("prompts", nargs="*", metavar="prompt", help="default: the prompts in the run's configuration")
+    sample.add_argument("prompts", nargs="*", metavar="prompt", help="prompts (default: those of the run)")
     sample.add_argument("--width", type=float, nargs="+", metavar="W", help="widths (default: all widths of the run)")
     sample.add_argument("--steps", type=int, help="sampling steps")
     sample.add_argument("--sampler", choices=get_args(SamplerName))
@@ -59,7 +59,7 @@ def call_sample(args: argparse.Namespace) -> None:
     widths = sorted(experiment.backbone.widths)
     for width in args.width or ():
         if width not in widths:
-            raise ConfigError(f"--width {width:g}: {folder.name} has {', '.join(f'{w:g}' for w in widths)}")
+            raise ConfigError(f"--width {width:g}: {folder.name} only has {', '.join(f'{w:g}' for w in widths)}")
     require_writable_png(args.out)
     write_grid(folder, experiment, sorted(args.width or widths), args.out, decoder)
 

@@ -27,10 +27,10 @@ def add_sweep(verbs: argparse._SubParsersAction) -> None:
         "--workers", type=int, metavar="N", help="number of concurrent trials (default: the file's value)"
     )
     sweep.add_argument("--launcher", choices=("processes", "ray", "slurm"), help="where to run the workers")
-    sweep.add_argument("--address", help="address of a Ray cluster, with --launcher ray")
+    sweep.add_argument("--address", help="with --launcher ray: address of the cluster")
     sweep.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
     sweep.add_argument("--check", action="store_true", help="check the file, then exit")
-    sweep.add_argument("--dashboard", action="store_true", help="serve optuna-dashboard for the study on this machine")
+    sweep.add_argument("--dashboard", action="store_true", help="serve optuna-dashboard for the study on localhost")
     sweep.add_argument("--winner", nargs="?", const=BEST, type=int, metavar="TRIAL",
                        help="write the best trial, or TRIAL, as an experiment")  # fmt: skip
     sweep.add_argument("--to", type=Path, metavar="FILE",
@@ -66,7 +66,7 @@ def call_sweep(args: argparse.Namespace) -> None:
     require_data(base.config)
     require_parents(base.config)
     quiet_warnings()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as for Ctrl-C, workers hand back their trials
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as with Ctrl-C, workers requeue their trials
     from sweeps.engine.study import run
     from sweeps.plots.report import write_plots
 
@@ -74,7 +74,7 @@ def call_sweep(args: argparse.Namespace) -> None:
 
 
 def inspect_study(args: argparse.Namespace, sweep: "Sweep") -> None:
-    """Run the options that need a study that has been started."""
+    """Run the options that require a study that has been started."""
     from sweeps.checks import require_same_study
     from sweeps.engine.trial_queue import is_complete
     from sweeps.plots.read import open_study

@@ -1,4 +1,4 @@
-"""``lightning sync``."""
+"""``lightning sync``: send MLflow the events that it missed."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``lightning ui``."""
+"""``lightning ui``: compare runs in MLflow."""
 
 import argparse
 

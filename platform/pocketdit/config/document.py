@@ -47,7 +47,7 @@ def read(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
         node: Any = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         if node is None:
-            raise ConfigError(f"{path}: is empty")
+            raise ConfigError(f"{path}: the file is empty")
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{path}:{node.start_mark.line + 1}: the top level must be a mapping of keys")
         values: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
@@ -68,7 +68,7 @@ def _syntax_problem(error: Exception, text: str) -> str:
         return f": not valid YAML: {str(error).splitlines()[0]}"
     line, hint = [*text.splitlines(), ""][mark.line], ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
-        hint = "; the line begins with a tab, YAML indents with spaces"
+        hint = "; the line begins with a tab; indent it with spaces"
     elif "${" in line and "did not find expected" in str(error.problem):
         hint = "; put an interpolation inside {...} or [...] in quotes"
     return f":{mark.line + 1}: not valid YAML: {error.problem}{hint}"

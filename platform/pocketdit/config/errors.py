@@ -41,26 +41,26 @@ def nearest(word: object, valid: Iterable[object]) -> str | None:
 
 
 def did_you_mean(word: object, valid: Iterable[object]) -> str:
-    """End an error's line with the nearest valid name, if any name is near."""
+    """Return the end of an error message: the nearest valid name, or nothing if none is close."""
     match = nearest(word, valid)
     return f"; did you mean {match!r}?" if match else ""
 
 
 def did_you_mean_or_all(word: object, valid: Iterable[str]) -> str:
-    """End an error's line with the nearest valid name, or with all of them."""
+    """Return the end of an error message: the nearest valid name, or else all valid names."""
     names = list(valid)
     return did_you_mean(word, names) or (f"; valid: {', '.join(names)}" if names else "; none is valid here")
 
 
 def did_you_mean_path(path: Path, pattern: str = "*") -> str:
-    """End the line about a path that does not exist with what its first missing part probably means."""
+    """Return the end of an error message about a missing path: the nearest existing path, if one is close."""
     missing = next(part for part in (*reversed(path.parents), path) if not part.exists() or part == path)
     near = nearest(missing.name, [sibling.name for sibling in missing.parent.glob(pattern)])
     return f"; did you mean {str(missing.with_name(near))!r}?" if near else ""
 
 
 def show(value: Any) -> str:
-    """Say what YAML contains where something else is expected."""
+    """Describe an unexpected YAML value for an error message."""
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
     text = "null" if value is None else repr(value)

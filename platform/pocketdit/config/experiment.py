@@ -151,7 +151,9 @@ class BaseExperiment:
 
     def __post_init__(self) -> None:
         if not is_plain_name(self.experiment):
-            raise ValueError("experiment must be a plain name: it becomes a folder in runs/")
+            raise ValueError(
+                "experiment must be a plain name without slashes or a leading dot; it becomes a folder in runs/"
+            )
         rate, batch = self.optimizer.init_args.get("lr"), self.data.init_args.get("batch_size")
         if isinstance(rate, int | float) and not rate > 0:
             raise ValueError(f"optimizer.init_args.lr: {rate} is not positive")
@@ -164,7 +166,7 @@ class BaseExperiment:
         return self.parents.get(START)
 
     def check(self) -> None:
-        """Check the settings that depend on the configured classes, which are imported for it.
+        """Import the configured classes and check the settings that depend on them.
 
         Raises:
             ValueError: The classes do not support the settings. The message starts with the key.

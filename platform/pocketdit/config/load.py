@@ -86,7 +86,7 @@ def _check(source: Document, overrides: Sequence[Override], schema: type[T], cla
 
 
 def _located(error: InvalidValue, source: Document, overrides: list[Override], schema: type[T], classes: bool) -> str:
-    """Put the first override with which the error appears in front, if it can cause it, or else the file and line."""
+    """Prefix an error with the first override that causes it or, if none does, with the file and line."""
     for count in range(len(overrides) + 1):
         try:
             _check(source, overrides[:count], schema, classes)

@@ -41,7 +41,7 @@ class Override:
     def apply(self, values: dict[str, Any]) -> None:
         """Set the value in place. It replaces a mapping or list as a whole.
 
-        Keys that do not exist are added, and the schema judges them. Lists keep their length.
+        Missing keys are added, for the schema to validate. An index must refer to an existing list item.
         """
         target, above = values, ""
         *parents, last = self.key.split(".")
@@ -87,7 +87,7 @@ def parse(text: str) -> Override:
 
 
 def _value(text: str) -> Any:
-    """Parse YAML without comments: nobody writes a comment in an override, and YAML would drop a part of the value."""
+    """Parse YAML without comments: an override has none, and YAML would drop the part of a value after " #"."""
     marks = [match.start() for match in re.finditer(r"(?<!\S)#", text)]
     scalars = [token for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken)] if marks else []
     if all(any(s.start_mark.index <= mark < s.end_mark.index for s in scalars) for mark in marks):

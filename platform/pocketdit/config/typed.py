@@ -71,7 +71,7 @@ class _Node:
             raise self.mismatch("a mapping")
         for name in self.value:
             if not isinstance(name, str):
-                raise self.child(name).error("keys must be text; put it in quotes")
+                raise self.child(name).error("keys must be strings; put this key in quotes")
         return iter(self.value)
 
     def error(self, problem: str) -> InvalidValue:
@@ -104,7 +104,7 @@ def _convert(node: _Node, annotation: Any) -> Any:
 
 
 def _scalar(node: _Node, kind: Any) -> Any:
-    """Convert numbers only where nothing is lost. Reject NaN, true as a number and "yes" as a boolean."""
+    """Convert numbers only if no precision is lost. Reject NaN, true as a number and "yes" as a boolean."""
     value = node.value
     if kind in (int, float) and type(value) in (int, float, str):
         with suppress(ValueError, OverflowError):
@@ -204,7 +204,7 @@ def _component(node: _Node, given: Sequence[str] = ()) -> Component:
     written = replace(node, value=node.value.get("init_args") or {}, key=join(node.key, "init_args"))
     try:
         (import_class if node.classes else require_module)(path.value)
-    except (ConfigError, ValueError) as error:  # ValueError: modules such as __main__ have no specification
+    except (ConfigError, ValueError) as error:  # ValueError: modules such as __main__ have no __spec__
         raise path.error(str(error)) from None
     if not node.classes:
         return Component(path.value, dict(written.value))
@@ -240,7 +240,7 @@ def _untyped(node: _Node) -> Any:
 
 
 def _describe(annotation: Any) -> str:
-    """Say what YAML must contain for a member of a union."""
+    """Describe the YAML that a member of a union accepts."""
     if get_origin(annotation) is Annotated:
         return _describe(get_args(annotation)[0])
     if get_origin(annotation) is Literal:

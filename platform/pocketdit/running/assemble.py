@@ -31,13 +31,13 @@ def build_encoders(experiment: AnyExperiment) -> Encoders:
         case Experiment():
             text = [build(component) for component in experiment.text_encoders]
             spec, widths = experiment.backbone, [encoder.width for encoder in text]
-            require_equal("backbone.latent_channels", spec.latent_channels, "the autoencoder's", autoencoder.channels)
-            require_equal("backbone.text_inputs", list(spec.text_inputs), "those of text_encoders", widths)
+            require_equal("backbone.latent_channels", spec.latent_channels, "the autoencoder", autoencoder.channels)
+            require_equal("backbone.text_inputs", list(spec.text_inputs), "text_encoders", widths)
             return Encoders(autoencoder, text)
         case DecoderExperiment():
             decoder = experiment.decoder
-            require_equal("decoder.latent_channels", decoder.latent_channels, "the autoencoder's", autoencoder.channels)
-            require_equal("decoder.factor", decoder.factor, "the autoencoder's", autoencoder.factor)
+            require_equal("decoder.latent_channels", decoder.latent_channels, "the autoencoder", autoencoder.channels)
+            require_equal("decoder.factor", decoder.factor, "the autoencoder", autoencoder.factor)
             return Encoders(autoencoder, ())
         case _:
             assert_never(experiment)
@@ -46,7 +46,7 @@ def build_encoders(experiment: AnyExperiment) -> Encoders:
 def require_equal(key: str, value: object, other: str, expected: object) -> None:
     """Raise ``ConfigError`` if a configured value differs from what the encoders have."""
     if value != expected:
-        raise ConfigError(f"{key} is {value}, but {other} is {expected}")
+        raise ConfigError(f"{key}: is {value}, but must be {expected} to match {other}")
 
 
 def build_stage(experiment: AnyExperiment, encoders: Encoders) -> LightningModule:

@@ -110,7 +110,7 @@ class TrainMetrics(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Collect the outputs of a batch, and log them when it is time."""
+        """Collect the outputs of a batch, and log them every ``every`` steps."""
         self.latest |= outputs
         step = trainer.global_step
         if step != self.logged_at and step % self.every == 0:
@@ -135,13 +135,13 @@ class Previews(Callback):
         self.written_at = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write a preview of the untrained network; a resumed run has it already."""
+        """Write a preview of the untrained network, unless the run is resumed."""
         self.written_at = trainer.global_step
         if self.every and trainer.global_step == 0:
             self.write(trainer, pl_module, 0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Write a preview if one is due and this step has none yet."""
+        """Write a preview if one is due and has not been written at this step."""
         step = trainer.global_step
         due = self.every and step % self.every == 0
         if step != self.written_at and (due or step >= trainer.max_steps):
@@ -174,7 +174,7 @@ class Speed(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count a batch, and report when it is time."""
+        """Count a batch, and log the speed after ``every`` steps."""
         self.samples += len(batch["captions"]) * trainer.world_size
         steps = trainer.global_step - self.first_step
         if steps >= self.every:

@@ -65,7 +65,7 @@ class Checkpoints(Callback):
             write_atomically(self.folder.config, self.config)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Save a checkpoint if one is due and this step has none yet."""
+        """Save a checkpoint if one is due and has not been saved at this step."""
         step = trainer.global_step
         if step != self.saved_at and (step % self.every == 0 or step >= trainer.max_steps):
             self.saved_at = step

@@ -99,7 +99,7 @@ def time_table(cost: StageCost, training: Training, batch: int) -> str:
 
 
 def step_seconds(cost: StageCost, training: Training) -> tuple[float, str]:
-    """Return the seconds of a step on this machine, and how they were obtained: measured if a step is short."""
+    """Return the seconds of a step on this machine, and how they were obtained. Short steps are timed."""
     step_flops = cost.batch_flops * training.accumulate
     on_gpu = training.accelerator != "cpu" and torch.cuda.is_available()
     if not on_gpu and step_flops < TIMED_BELOW_FLOPS:

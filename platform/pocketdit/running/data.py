@@ -9,7 +9,7 @@ from pocketdit.errors import ConfigError
 
 
 def describe(data: LightningDataModule) -> DataDescription:
-    """Return the data module's own description, or the defaults for one that has none."""
+    """Return the data module's own description, or the defaults if it does not describe itself."""
     return data.describe() if isinstance(data, DescribedData) else DataDescription()
 
 
@@ -29,5 +29,6 @@ def require_same_autoencoder(experiment: BaseExperiment, description: DataDescri
     stored = description.stored_autoencoder
     if stored and stored["class"] != experiment.autoencoder.class_path:
         raise ConfigError(
-            f"autoencoder: the data set stores latents of {stored['class']}, not of {experiment.autoencoder.class_path}"
+            f"autoencoder: the data set stores latents of {stored['class']}, not of "
+            f"{experiment.autoencoder.class_path}; use the same autoencoder, or build the data set with this one"
         )

@@ -31,7 +31,7 @@ FIXED_KEYS = ("optimizer", "backbone", "decoder", "parents")
 
 
 def find_resumed(experiment: BaseExperiment, resume: str | None) -> RunFolder | None:
-    """Return the run to resume; None to start a new one.
+    """Return the run to resume, or None to start a new one.
 
     Args:
         experiment: The configuration.
@@ -54,7 +54,7 @@ def prepare_resumed(folder: RunFolder) -> None:
 
 
 def new_folder(experiment: BaseExperiment, loaded: Loaded, name: str | None) -> RunFolder:
-    """Return a new run's folder. The first process creates it; the others use it."""
+    """Return the folder of a new run, which the first process creates for all processes."""
     if inherited := inherited_folder():
         return inherited
     runs, run_name = Path(experiment.runs), name or launcher_name()

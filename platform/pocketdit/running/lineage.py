@@ -68,7 +68,9 @@ def verify(folder: RunFolder, experiment: BaseExperiment) -> dict[str, str]:
     elif changed := differences(json.loads(file.read_bytes()), current):
         role = min(changed).split(".")[1]
         parent = current.get(f"parent.{role}")
-        raise RunError(f"parents.{role}: the weights of {parent} have changed since {folder.name} began")
+        raise RunError(
+            f"parents.{role}: the weights of {parent} have changed since {folder.name} began; start a new run"
+        )
     return current
 
 

@@ -42,7 +42,7 @@ def build_trainer(
     automatic = stage.automatic_optimization
     plugins: list[Any] = [] if training.strategy == "fsdp2" else [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
-        # Lightning's requeueing writes its own checkpoints; --resume in the job script does the same.
+        # Lightning's requeueing would write checkpoints of its own. --resume in the job script serves the same purpose.
         plugins.append(SLURMEnvironment(auto_requeue=False))
     return Trainer(
         accelerator=training.accelerator,

@@ -85,7 +85,7 @@ class Stage(Protocol):
 
     @classmethod
     def logged_metrics(cls, experiment: BaseExperiment) -> Sequence[str]:
-        """Names of the metrics that validation logs. A star stands for a part that only the run knows."""
+        """Return the names of the metrics that validation logs. ``*`` matches a part that is only known at run time."""
         return ()
 
     @classmethod

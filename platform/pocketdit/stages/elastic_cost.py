@@ -74,7 +74,7 @@ def network_cost(
 
 
 def batch_seconds(experiment: Experiment, batch: int, sides: tuple[int, int], tokens: list[int]) -> float:
-    """Measure the two passes of an elastic step and its optimizer step on the CPU, in seconds."""
+    """Time both passes and the optimizer update of one elastic step on the CPU, in seconds."""
     network = ElasticDiT(experiment.backbone)
     optimizer = build(experiment.optimizer, params=list(network.named_parameters()))
     inputs = network_inputs(experiment.backbone, batch, sides, "cpu", tokens)

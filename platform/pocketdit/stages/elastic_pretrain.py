@@ -147,13 +147,13 @@ class ElasticPretrain(LightningModule, Stage):
         return NoisyBatch(interpolate(data, noise, time), time, text, velocity(data, noise))
 
     def loss(self, noisy: NoisyBatch, width: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return the loss of one width, its prediction, and what to log."""
+        """Return the loss of one width, its prediction, and the values to log."""
         prediction = self.backbone(noisy.x_t, noisy.time, noisy.text, width=width)
         loss = flow_matching_loss(prediction, noisy.target)
         return loss, prediction, {f"loss/width_{width:g}": loss.detach()}
 
     def add_gradients(self, noisy: NoisyBatch, number: int) -> dict[str, Tensor]:
-        """Add both networks' gradients to the parameters' and return what to log."""
+        """Add both networks' gradients to those of the parameters, and return the values to log."""
         parameters = [parameter for _, parameter in self.trained_parameters()]
         share = 1 / self.training_spec.accumulate
         loss, prediction, losses = self.loss(noisy, self.widest)
@@ -176,7 +176,7 @@ class ElasticPretrain(LightningModule, Stage):
         return losses | sub_losses | {f"distillation/width_{width:g}": distillation.detach()}
 
     def update(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Take an optimizer step, update the EMA weights, and return what to log."""
+        """Take an optimizer step, update the EMA weights, and return the values to log."""
         step = self.global_step
         parameters = [parameter for _, parameter in self.trained_parameters()]
         logged = update_weights(self, {"gradient_norm": parameters}, self.training_spec, batch)
@@ -188,7 +188,7 @@ class ElasticPretrain(LightningModule, Stage):
 
     @contextmanager
     def ema_network(self) -> Iterator[Network]:
-        """Yield the network with the EMA weights, from which samples are made."""
+        """Yield the network with the EMA weights, which is used for sampling."""
         yield self.ema
 
     def preview(self, final: bool) -> Preview | None:
@@ -200,7 +200,7 @@ class ElasticPretrain(LightningModule, Stage):
         return {name: full_tensor(value) for name, value in self.ema.state_dict().items()}
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Log Eq. 4 at eight fixed noise levels for every width, with the EMA weights."""
+        """Log the loss of Eq. 4 at eight fixed noise levels for every width, using the EMA weights."""
         data = self.encoders.latents(batch)
         text = self.encoders.tokens(batch["captions"])
         totals = {width: torch.zeros((), device=data.device) for width in self.widths}

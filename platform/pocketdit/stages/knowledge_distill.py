@@ -90,14 +90,14 @@ class KnowledgeDistill(ElasticPretrain):
         return super().trained_parameters() + projectors
 
     def prepare(self, batch: Mapping[str, Any], number: int) -> NoisyBatch:
-        """Encode a batch, add noise, and ask the teacher."""
+        """Encode a batch, add noise, and run the teacher on it."""
         noisy = super().prepare(batch, number)
         condition = self.teacher.condition(visible_captions(batch["captions"], noisy.text))
         output = self.teacher.predict(noisy.x_t, noisy.time, condition, self.teacher_guidance)
         return noisy._replace(teacher_output=output)
 
     def loss(self, noisy: NoisyBatch, width: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return Eq. 8 for one width, its prediction, and what to log."""
+        """Return Eq. 8 for one width, its prediction, and the values to log."""
         assert noisy.teacher_output is not None
         prediction, features = self.backbone.forward_with_features(noisy.x_t, noisy.time, noisy.text, width=width)
         task = per_sample_loss(prediction, noisy.target)

@@ -51,7 +51,7 @@ def saved_weights(networks: PerWidthNetworks) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for width in sorted(networks.spec.widths):
         network = networks.for_width(width)
-        # From narrow to wide: a wider network's weights contain the narrower ones'.
+        # Go from narrow to wide, because a wider network's weights contain those of the narrower ones.
         weights |= {name: full_tensor(value) for name, value in base_parameters(network).items()}
         scale = lora_scale(network, EMA)
         for name, value in adapter_parameters(network, EMA).items():

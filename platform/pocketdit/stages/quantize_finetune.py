@@ -109,9 +109,9 @@ class QuantizeFinetune(ElasticPretrain):
         assert isinstance(experiment, Experiment)
         widths = experiment.backbone.widths
         if len(widths) != 1:
-            raise ValueError(f"backbone.widths: a run quantizes a single width, not {list(widths)}")
+            raise ValueError(f"backbone.widths: must contain only the width to quantize, not {list(widths)}")
         if experiment.training.strategy == "fsdp2":
-            raise ValueError("training.strategy: too few parameters are trained to shard them; use ddp")
+            raise ValueError("training.strategy: fsdp2 is not supported, because few parameters are trained; use ddp")
 
     @classmethod
     def logged_metrics(cls, experiment: BaseExperiment) -> Sequence[str]:
@@ -130,7 +130,7 @@ class QuantizeFinetune(ElasticPretrain):
         return [(name, value) for name, value in self.backbone.named_parameters() if value.requires_grad]
 
     def on_fit_start(self) -> None:
-        """Quantize the network at the start of the run; a resumed run finds it quantized."""
+        """Quantize the network when the run starts. In a resumed run, it is quantized already."""
         self.unquantized.network.to(self.device)
         if not self.quantized:
             self.quantize()
@@ -167,7 +167,7 @@ class QuantizeFinetune(ElasticPretrain):
 
     @torch.no_grad()
     def prepare(self, batch: Mapping[str, Any], number: int) -> NoisyBatch:
-        """Return x_t, t and text of this step, and the unquantized network's velocity as the target."""
+        """Return this step's x_t, t and text, with the unquantized network's velocity as the target."""
         step = int(choose(range(max(1, len(self.times) - 1)), "roll-out", self.seed, number))
         noisy = self.noisy_batch(batch, number, step)
         target = self.unquantized.network(noisy.x_t, noisy.time, noisy.text, width=self.width)

@@ -47,7 +47,7 @@ from pocketdit.training.nonfinite import stop_unless_finite
 from pocketdit.training.sharding import mesh_to_shard, shard
 from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
 
-# DMD2's range of the times at which teacher and critic are compared, before the shift.
+# The range of times at which DMD2 compares teacher and critic, before the shift.
 MIN_TIME, MAX_TIME = 0.02, 0.98
 
 
@@ -211,7 +211,7 @@ class StepDistill(LightningModule, Stage):
         return role_parameters(self.networks, CRITIC)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """Train one width's critic and, when its turn comes, its student."""
+        """Train one width's critic and, every ``student_every`` iterations, its student."""
         number = batch_number(self, batch_idx)
         iteration = number // self.training_spec.accumulate
         width = self.widths[iteration // self.student_every % len(self.widths)]
@@ -242,7 +242,7 @@ class StepDistill(LightningModule, Stage):
         return losses | {f"width_{width:g}/{name}": value for name, value in losses.items()}
 
     def prepare(self, batch: Mapping[str, Any], number: int, iteration: int, width: float) -> Iteration:
-        """Make the student's input at one of its times, the same time on every rank."""
+        """Make the student's input at one of its sampling times, which is the same on every rank."""
         text = self.encoders.tokens(batch["captions"])
         position = (self.seed, number, self.global_rank)
         noise = torch.randn(self.encoders.latent_shape(batch), generator=generator("noise", *position)).to(self.device)
@@ -259,7 +259,7 @@ class StepDistill(LightningModule, Stage):
         """Add the gradient of Eq. 10 to the student's.
 
         Returns:
-            The student's estimate of the data, (B, C, h, w), and what to log.
+            The student's estimate of the data, (B, C, h, w), and the values to log.
         """
         network = self.networks.for_width(inputs.width)
         v, features = network.forward_with_features(inputs.x_t, inputs.time, inputs.text)

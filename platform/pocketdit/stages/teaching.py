@@ -1,4 +1,4 @@
-"""Checks that a teacher and its student work in the same latents."""
+"""Checks that a teacher and its student use the same latents."""
 
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.errors import ConfigError
@@ -11,6 +11,7 @@ def require_same_latents(inputs: StageInputs[ElasticDiT], teacher: Teacher) -> N
     channels = inputs.network.spec.latent_channels
     if teacher.channels != channels:
         raise ConfigError(
-            f"backbone.latent_channels is {channels}, but the teacher's latents have {teacher.channels} channels"
+            f"backbone.latent_channels is {channels}, but the teacher's latents have {teacher.channels} channels; "
+            "use a teacher that was trained with the same autoencoder"
         )
     teacher.check_latents(inputs.autoencoder)

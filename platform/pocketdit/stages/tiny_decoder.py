@@ -72,7 +72,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         if perceptual_weight < 0 or adversarial_weight < 0:
             raise ValueError("perceptual_weight and adversarial_weight must not be negative")
         if (perceptual is None) != (perceptual_weight == 0):
-            raise ValueError("perceptual and perceptual_weight depend on each other: set both or neither")
+            raise ValueError("perceptual and perceptual_weight must be set together; set both or neither")
         self.automatic_optimization = False
         self.decoder = decoder
         self.ema = ema_copy(decoder)
@@ -92,9 +92,9 @@ class TrainTinyDecoder(LightningModule, Stage):
     @classmethod
     def check(cls, experiment: BaseExperiment) -> None:
         if experiment.training.strategy == "fsdp2":
-            raise ValueError("training.strategy: a tiny decoder is too small to shard; use ddp")
+            raise ValueError("training.strategy: fsdp2 is not supported for a tiny decoder; use ddp")
         if experiment.training.gradient_checkpointing:
-            raise ValueError("training.gradient_checkpointing: a tiny decoder does not support it")
+            raise ValueError("training.gradient_checkpointing: a tiny decoder does not support it; set it to false")
         if is_muon(experiment.optimizer):
             raise ValueError("optimizer: MuonAdamW only supports transformers; use torch.optim.AdamW")
 
@@ -171,7 +171,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         return latents, from_uint8(batch["images"][..., top : top + height, left : left + width])
 
     def decoder_gradients(self, images: Tensor, target: Tensor, adversarial: bool) -> dict[str, Tensor]:
-        """Add the gradient of the decoder's losses to its own, and return what to log."""
+        """Add the gradient of the decoder's losses to the decoder's parameters, and return the values to log."""
         losses = {"loss/charbonnier": charbonnier_loss(images, target)}
         total = losses["loss/charbonnier"]
         if self.perceptual is not None:
@@ -186,7 +186,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         return {name: value.detach() for name, value in losses.items()}
 
     def discriminator_gradients(self, images: Tensor, target: Tensor) -> Tensor:
-        """Add the gradient of the discriminator's loss to its own, and return the loss."""
+        """Add the gradient of the discriminator's loss to the discriminator's parameters, and return the loss."""
         assert self.discriminator is not None
         self.discriminator.requires_grad_(True)
         loss = discriminator_loss(self.discriminator(target), self.discriminator(images))
@@ -208,7 +208,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         }
 
     def preview(self, final: bool) -> Preview | None:
-        """Reconstruct the first validation images; None if nothing is held out."""
+        """Reconstruct the first validation images. Returns None if the validation set is empty."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         batch: dict[str, Any] = next(iter(data.val_dataloader()), {"captions": []})
         captions = batch["captions"][:PREVIEW_COLUMNS]
@@ -234,7 +234,7 @@ class TrainTinyDecoder(LightningModule, Stage):
 
 
 def decoder_cost(experiment: DecoderExperiment) -> StageCost:
-    """Count one decoding pass and its backward pass, which takes twice as much."""
+    """Count one decoding pass and its backward pass, which costs twice as many FLOPs."""
     spec, training = experiment.decoder, experiment.training
     batch = int(experiment.data.init_args.get("batch_size", 1))
     base = int(experiment.data.init_args.get("base_size", 128))

@@ -1,6 +1,6 @@
-"""The cost of training steps: parameters, FLOPs and memory are counted, time is measured.
+"""The cost of training steps: parameters, FLOPs and memory are counted; time is measured.
 
-Counting happens on the meta device, where tensors have shapes and no storage.
+Counting happens on the meta device, where tensors have shapes but no storage.
 """
 
 import time
@@ -135,7 +135,7 @@ def pass_cost(label: str, network: nn.Module, parameters: int, loss: Callable[[]
 
 
 def optimizer_bytes(optimizer: Component, network: nn.Module) -> int:
-    """Return the bytes of optimizer state, from one step of the configured optimizer on the meta device."""
+    """Return the size of the optimizer state in bytes, after one step of the optimizer on the meta device."""
     built = build(optimizer, params=list(network.named_parameters()))
     for parameter in network.parameters():
         parameter.grad = torch.empty_like(parameter)
@@ -149,7 +149,7 @@ def optimizer_bytes(optimizer: Component, network: nn.Module) -> int:
 
 
 def fastest_seconds(step: Callable[[], None], repeats: int = TIMED_STEPS) -> float:
-    """Return the seconds of the fastest of ``repeats`` calls."""
+    """Return the duration of the fastest of ``repeats`` calls, in seconds."""
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()

@@ -35,7 +35,7 @@ def shard(network: ElasticDiT, mesh: DeviceMesh) -> None:
 
 @torch.no_grad()
 def init_state(optimizer: Optimizer) -> None:
-    """Create the optimizer state of every parameter, all zeros, as its first step would find it.
+    """Create the optimizer state of every parameter, filled with zeros, as before the optimizer's first step.
 
     A sharded checkpoint is loaded into existing state, for all parameters at once. Without this call, the state of
     parameters that had no gradient before the checkpoint was written would be missing.

@@ -65,7 +65,7 @@ def test_several_files_are_compared(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["evaluate", "--golden", *map(str, files)]) == 0
     assert capsys.readouterr().out == f"{files[0]}: 1 of 1 agree\n{files[1]}: 1 of 1 agree\n"
     assert main(["evaluate", "x.yaml", "--table"]) == 2
-    assert "take no evaluation file" in capsys.readouterr().err
+    assert "cannot be combined with --golden, --compare or --table" in capsys.readouterr().err
 
 
 @pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="POCKETDIT_EVALUATION_DATA is not set")

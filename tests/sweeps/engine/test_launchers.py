@@ -1,4 +1,4 @@
-"""Launchers and the pool of workers, without starting any."""
+"""Launchers and the worker pool, without starting real workers."""
 
 from pathlib import Path
 

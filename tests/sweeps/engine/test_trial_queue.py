@@ -1,4 +1,4 @@
-"""What a study still lacks: after a kill at any point, no trial is queued twice or forgotten."""
+"""Missing trials: after a kill at any point, no trial is queued twice or forgotten."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ def test_the_best_are_promoted_then_the_finalist_gets_other_seeds_then_the_study
     assert missing_trials(build_sweep(), COMPLETE, all_seeds) == []
 
 
-def test_baselines_come_first_and_reach_the_last_stage_however_they_perform() -> None:
+def test_baselines_come_first_and_reach_the_last_stage_regardless_of_their_results() -> None:
     sweep = build_sweep(baselines=[{"seed": 4}])
     first, second = missing_trials(sweep, [], [])
     assert (first.params, first.attrs) == ({"seed": 4}, {"baseline": {"seed": 4}}) and second.params == {}

@@ -159,7 +159,7 @@ def test_a_killed_command_can_be_resumed(tmp_path: Path, postgres: str, prepare:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_hands_back_its_trials(tmp_path: Path, prepare: Prepare, number: signal.Signals) -> None:
-    """So the next start does not wait until the missing heartbeats are noticed."""
+    """The next start therefore does not have to wait for missing heartbeats."""
     sweep = prepare("", seconds=0.2, heartbeat={"every": 60, "grace": 600})
     with started(tmp_path, "--workers", "2") as process:
         wait_for_two_workers(tmp_path, process, sweep)

@@ -1,4 +1,4 @@
-"""Importances on functions that are known."""
+"""Importances for known functions."""
 
 import itertools
 

@@ -60,7 +60,7 @@ def test_the_page_needs_no_network_and_contains_every_result(study: str, request
     view: StudyView = request.getfixturevalue(study)
     page = render_page(StudyViews(view, view))
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
-    assert len(page) > 3_000_000  # plotly's program is included once
+    assert len(page) > 3_000_000  # plotly.js is included once
     assert page.count("plotly.js v") == 1
     assert page.count("<tr>") == 1 + len(view.front)
     numbers = set(re.findall(r"<td>(\d+)</td>", page))

@@ -1,4 +1,4 @@
-"""Every trial is plotted where its values say, and nothing is plotted that is not known."""
+"""Every trial is plotted at its values, and unknown values are not plotted."""
 
 from pathlib import Path
 

@@ -56,7 +56,7 @@ def test_the_storages_password_is_not_written(sweep: Sweep, store: Store, tmp_pa
 
 @pytest.mark.parametrize("number", [3, 17])
 def test_a_trial_that_is_not_complete_is_refused(sweep: Sweep, store: Store, tmp_path: Path, number: int) -> None:
-    with pytest.raises(RunError, match=f"does not have a complete trial {number}; the best: 1, 2"):
+    with pytest.raises(RunError, match=f"does not have a complete trial {number}; the best trials are 1, 2"):
         write_winner(FILE, sweep, store, number, tmp_path / "winner.yaml")
     assert not list(tmp_path.glob("*.yaml"))
 
