@@ -298,7 +298,7 @@ def test_runs_without_valid_weights(overrides: list[str], tmp_path: Path) -> Non
         (["stage.init_args.crop=20"], "crop must be 0 or a multiple of 8"),
         (
             ["stage.init_args.perceptual=null"],
-            "perceptual and perceptual_weight depend on each other: set both or neither",
+            "perceptual and perceptual_weight must be set together: set both or neither",
         ),
         (["stage.init_args.adversarial_weight=-1"], "must not be negative"),
         (["training.strategy=fsdp2"], "use ddp"),

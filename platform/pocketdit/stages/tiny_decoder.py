@@ -72,7 +72,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         if perceptual_weight < 0 or adversarial_weight < 0:
             raise ValueError("perceptual_weight and adversarial_weight must not be negative")
         if (perceptual is None) != (perceptual_weight == 0):
-            raise ValueError("perceptual and perceptual_weight must be set together; set both or neither")
+            raise ValueError("perceptual and perceptual_weight must be set together: set both or neither")
         self.automatic_optimization = False
         self.decoder = decoder
         self.ema = ema_copy(decoder)
