@@ -75,7 +75,7 @@ class Budget:
         if self.trials < 1:
             raise ValueError("trials must be at least 1")
         if not self.steps or min(self.steps) < 1 or list(self.steps) != sorted(set(self.steps)):
-            raise ValueError("steps must increase")
+            raise ValueError("steps must be positive and strictly increasing")
         if len(self.promote) != len(self.steps) - 1:
             raise ValueError(f"promote needs one count for each of steps[1:], so {len(self.steps) - 1} in all")
         counts = (self.trials, *self.promote, self.finalists)

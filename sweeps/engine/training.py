@@ -21,7 +21,7 @@ class Pruned(Exception):
 
 
 class Lost(Exception):
-    """The trial was given to another worker, because this one had been silent for too long."""
+    """The trial was given to another worker, because this one had not sent a heartbeat for too long."""
 
 
 class Observer(Protocol):

@@ -42,7 +42,7 @@ def missing_trials(sweep: Sweep, search: list[TrialRecord], promoted: list[Trial
     lacking -= sum(not trial.promoted for trial in new)
     if is_exhausted(search):
         lacking = 0
-    # Queue no more than workers can claim before the next call: every look at the queue reads all waiting trials.
+    # Queue no more than workers can claim before the next call: each call reads all waiting trials.
     room = QUEUED_PER_WORKER * sweep.workers - sum(record.state.name == "WAITING" for record in search)
     queued = [record.attrs.get("baseline") for record in search]
     baselines = [

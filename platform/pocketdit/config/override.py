@@ -55,7 +55,7 @@ class Override:
     def concerns(self, key: str) -> bool:
         """Whether an error at ``key`` can come from this override."""
         parent, _, name = self.key.rpartition(".")
-        selects = name in ("class_path", "kind") and _within(key, parent)  # decides which siblings are valid
+        selects = name in ("class_path", "kind") and _within(key, parent)  # it decides which siblings are valid
         return selects or _within(key, self.key) or _within(self.key, key)
 
 

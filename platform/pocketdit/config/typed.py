@@ -143,7 +143,7 @@ def _union(node: _Node, members: Sequence[Any]) -> Any:
             return _convert(node, member)
         except InvalidValue as error:
             errors.append(error)
-    errors.sort(key=lambda error: error.key == node.key)  # first the member whose shape the value has
+    errors.sort(key=lambda error: error.key == node.key)  # prefer the member whose shape matches the value
     if len(errors) == 1 or errors[0].key != node.key:
         raise errors[0]
     choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]

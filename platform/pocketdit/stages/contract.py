@@ -27,7 +27,7 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module, covariant=True)
 
 @dataclass(frozen=True)
 class StageInputs(Generic[NetworkT]):
-    """What the program supplies when it builds a stage.
+    """The arguments that every stage is built with.
 
     Attributes:
         network: The network to train, freshly initialized or filled with the weights of ``parents.start``.

@@ -57,7 +57,7 @@ class ElasticPretrain(LightningModule, Stage):
     The two backward passes run one after the other, so that only one network's activations are held at a time.
 
     Args:
-        inputs: What the program supplies.
+        inputs: The network, encoders and settings of the run.
         time_shift: Shift of the logit-normal times toward noise.
         time_spread: Standard deviation of the times before the logistic function.
         drop_text: Probability of dropping a sample's text, for each text encoder independently.

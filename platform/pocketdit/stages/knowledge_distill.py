@@ -28,7 +28,7 @@ class KnowledgeDistill(ElasticPretrain):
     teacher's unconditional prediction.
 
     Args:
-        inputs: What the program supplies.
+        inputs: The network, encoders and settings of the run.
         teacher: The frozen teacher.
         teacher_guidance: Guidance scale of the teacher's predictions; 1 leaves guidance to sampling.
         output_weight: Weight of the teacher's part of S, after S has scaled it to the size of the data's part.

@@ -45,7 +45,7 @@ class QuantizeFinetune(ElasticPretrain):
     squared error between the velocities of the quantized and the unquantized network for the same x_t, t and text.
 
     Args:
-        inputs: What the program supplies. The network is that of ``parents.start``, at one width.
+        inputs: The network, encoders and settings of the run. The network is that of ``parents.start``, at one width.
         steps: 0 draws x_t and t as pre-training does. A positive number is for a few-step model: x_t is then the
             result of the quantized network's own first Euler steps from noise, up to a random one of its ``steps``
             times.

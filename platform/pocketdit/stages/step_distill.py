@@ -80,7 +80,7 @@ class StepDistill(LightningModule, Stage):
     the next width follows. ``training.max_steps`` counts iterations, as the paper does: critic updates.
 
     Args:
-        inputs: What the program supplies.
+        inputs: The network, encoders and settings of the run.
         teacher: The frozen teacher, with a few-step LoRA for L_out and L_feat.
         steps: Number of sampling steps of the student.
         time_shift: Shift of the sampling times and of the times of L_DMD.

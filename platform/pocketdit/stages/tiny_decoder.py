@@ -40,7 +40,7 @@ class TrainTinyDecoder(LightningModule, Stage):
     then both are updated.
 
     Args:
-        inputs: What the program supplies.
+        inputs: The network, encoders and settings of the run.
         target: What the decoder learns: "image", the original, or "decoded", the autoencoder's own reconstruction from
             the same latents (the only choice for a data set of latents).
         crop: Train on one random window per batch of at most this many pixels per side, cut from latents and images

@@ -189,7 +189,7 @@ def test_a_failing_trial_does_not_end_the_study(tmp_path: Path) -> None:
 
 def test_a_study_whose_trials_are_all_infeasible_ends(tmp_path: Path) -> None:
     space = {"rate": {"kind": "values", "values": [1e-3, 2e-3], "keys": ["optimizer.init_args.lr"]}}
-    message = "could not be trained (the last one: require: rate > 1); change the space"
+    message = r"could not be trained \(the last one: require: rate > 1\); change the space"
     with pytest.raises(RunError, match=message):
         run(loaded(tmp_path, space=space, require=["rate > 1"], budget={"trials": 1, "steps": [10]}))
 
