@@ -337,8 +337,8 @@ def record_evaluations(program: Program) -> Rows:
             _, nearest = max(captions, key=lambda entry: len(wanted & entry[0]) / len(wanted | entry[0]))
             shutil.copy(nearest.with_suffix(".png"), program.tree / "drawn" / f"{prompt['id']}.png")
     is_package = (program.tree / "evaluation" / "subjects").is_dir()
-    folder = "evaluation.subjects.image_folder.ImageFolder" if is_package else "evaluation.subjects.Folder"
-    subject = f"subject={{class_path: {folder}, init_args: {{path: drawn}}}}"
+    image_folder = "evaluation.subjects.image_folder.ImageFolder" if is_package else "evaluation.subjects.Folder"
+    subject = f"subject={{class_path: {image_folder}, init_args: {{path: drawn}}}}"
     program(*words, subject, "out=evaluated/scenes")
     yield from scores("scenes", program.tree / "evaluated/scenes")
 
