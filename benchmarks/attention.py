@@ -200,8 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\nblockwise neighborhood attention alone, batch size {args.batch}, B = {args.blocks}")
     print_rows(alone, "masked / looped")
     from_tokens = loop_from(alone)
-    measured = "never faster here" if from_tokens is None else f"faster from {from_tokens} tokens"
-    print(f"the loop is {measured}; the network uses it from {LOOP_FROM_BLOCK_TOKENS * args.blocks} tokens")
+    measured = "never faster here" if from_tokens is None else f"faster from {from_tokens} tokens on"
+    print(f"the loop is {measured}; the network uses it from {LOOP_FROM_BLOCK_TOKENS * args.blocks} tokens on")
 
     first = rows[0]
     met = first["ratio"].median >= REQUIRED

@@ -54,7 +54,7 @@ NETWORKS = {"small": ("paper/elastic_256.yaml", 0.5), "A": ("paper/ladder_a.yaml
 QUICK = {"small": ("elastic_pretrain.yaml", 0.5), "A": ("teacher.yaml", 1), "D": ("elastic_pretrain.yaml", 1)}
 PASSES = [("small", runtime) for runtime in RUNTIMES] + [(n, runtime) for n in "AD" for runtime in (EAGER, LITERT)]
 CONVERTED = [key for key in PASSES if key[1] in FILES]
-PHONE = 2000 / 360  # A over D in milliseconds on an iPhone 16 Pro Max (paper Fig. 3)
+PHONE = 2000 / 360  # latency of A divided by that of D on an iPhone 16 Pro Max (paper Fig. 3)
 REQUIRED = 1.0  # LiteRT must be faster than PyTorch
 TOLERANCE = Tolerance(max_error=1e-4)
 

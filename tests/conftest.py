@@ -40,7 +40,7 @@ LONGEST_FILES = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Mark every process that the suite starts, directly or indirectly, by an environment variable."""
+    """Mark every process that the suite starts, directly or indirectly, with an environment variable."""
     if SESSION_VARIABLE not in os.environ:
         os.environ[SESSION_VARIABLE] = new_session()
 

@@ -80,7 +80,9 @@ def build_scenes(
         UserError: ``out`` already contains a data set, or an argument is invalid.
     """
     if train < 1 or validation < 0:
-        raise UserError(f"{train} train and {validation} validation scenes: at least 1 and 0 are required")
+        raise UserError(
+            f"{train} training and {validation} validation scenes: at least 1 and 0, respectively, are required"
+        )
     if image_format not in _SCENE_FORMATS:
         raise UserError(f"image format {image_format!r}: choose one of {', '.join(_SCENE_FORMATS)}")
     counts: dict[Split, int] = {"train": train, "validation": validation}

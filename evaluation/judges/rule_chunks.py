@@ -44,7 +44,7 @@ _VERB_OR_NOUN = _words(
     "back can cast cook cover covered cut display drip fall flash light measure mix nap perch release rest slice "
     "stand stir watch"
 )
-# A past tense at the end of a run is its verb ("the old oak tree snaked"), but "seed" and "red" are not verbs.
+# A past-tense form at the end of a run is its verb ("the old oak tree snaked"), but "seed" and "red" are not verbs.
 _PAST_TENSE = re.compile(r"[a-z]{3,}(?<!e)ed")
 _WORD = re.compile(r"[A-Za-z0-9]+(?:['’:-][A-Za-z0-9]+)*|[^\sA-Za-z0-9]")
 

@@ -31,8 +31,8 @@ class SpacyChunks:
             self._parse: Any = spacy.load(model)
         except OSError as error:
             raise UserError(
-                f"spaCy has no model {model}: pip install its wheel from {_WHEELS}, or give the folder of an unpacked "
-                "one; or use the stand-in RuleChunks, which needs no model"
+                f"cannot find the spaCy model {model}: pip install its wheel from {_WHEELS}, or give the folder of an "
+                "unpacked model; or use the stand-in RuleChunks, which needs no model"
             ) from error
         meta = self._parse.meta
         name = f"{meta['lang']}_{meta['name']}"

@@ -163,7 +163,7 @@ def _nuclear_norm(first: Gaussian, second: Gaussian) -> float:
     if not product.size:
         return 0.0
     if first.definite and second.definite:
-        # Eigenvalues take half the time of singular values, and are as exact if none of them is zero.
+        # Computing eigenvalues takes half as long as singular values and is just as accurate if none of them is zero.
         squares = np.linalg.eigvalsh(product.T @ product)
         return float(np.sum(np.sqrt(np.maximum(squares, 0.0))))
     return float(np.sum(scipy.linalg.svdvals(product)))

@@ -88,7 +88,7 @@ def render_tables(out: Path) -> str:
     """
     reports = {path.parent.name: load(path) for path in sorted(out.rglob(FILE_NAME))}
     if not reports:
-        raise UserError(f"{out}: contains no results of evaluations")
+        raise UserError(f"{out}: contains no evaluation results")
     texts, notes = [], ["paper: printed in arXiv 2601.08303, not measured here"]
     for table in TABLES:
         rows = {}

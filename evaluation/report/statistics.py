@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 LEVEL = 0.95
 
 _BLOCK = 1 << 22  # random values held in memory at a time: 32 MB
-_MAX_EXACT = 14  # differences up to which all 2^n signs are enumerated
+_MAX_EXACT = 14  # up to this many differences, all 2^n sign patterns are enumerated
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def call_recommend(args: argparse.Namespace) -> None:
 
 
 def read_scores(folder: Path) -> list["EvaluatedScore"]:
-    """Read the overall scores from all results of evaluations in a folder, oldest first."""
+    """Read the overall scores from all evaluation results in a folder, oldest first."""
     from evaluation.report import results
     from pocketdit.latency.quality import EvaluatedScore
 

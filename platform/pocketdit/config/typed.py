@@ -178,7 +178,7 @@ def _dataclass(node: _Node, cls: Any) -> Any:
 
 
 def _arguments(node: _Node, parameters: Mapping[str, inspect.Parameter], owner: str = "", more: bool = False) -> Any:
-    """Convert a mapping of arguments. ``owner`` ends the messages about its keys; ``more`` allows unknown keys."""
+    """Convert a mapping of arguments. ``owner`` is added to messages about its keys; ``more`` allows unknown keys."""
     for name in node.names():
         if name not in parameters and not more:
             raise node.child(name).error(f"unknown key{owner}{did_you_mean_or_all(name, parameters)}")

@@ -19,7 +19,7 @@ def euler_rollout(velocity: Velocity, noise: Tensor, times: Sequence[float], ste
     Args:
         velocity: The model.
         noise: Noise (B, ...).
-        times: Decreasing times from 1 to 0, as samplers take them.
+        times: Decreasing times from 1 to 0, as samplers expect them.
         steps: Number of steps, from 0 (returns the noise) to len(times) - 2 (leaves the last step).
 
     Returns:

@@ -30,7 +30,7 @@ class Autoencoder(Protocol):
     """Pixels per side of a latent position, H / h = W / w. A class attribute, so no instance is needed to know it."""
 
     def encode(self, images: Tensor) -> Tensor:
-        """Encode images (B, 3, H, W) in [-1, 1] to latents (B, C, h, w), float32, as the backbone takes them."""
+        """Encode images (B, 3, H, W) in [-1, 1] to latents (B, C, h, w), float32, as the backbone expects them."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:

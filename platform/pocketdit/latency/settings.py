@@ -104,7 +104,7 @@ class Recommend:
         size: Image size HEIGHTxWIDTH in pixels. Empty: the run's sampling size.
         runs: Folder that contains all runs.
         exports: Folder that contains Core ML bundles.
-        evaluations: Folder that contains results of evaluations.
+        evaluations: Folder that contains evaluation results.
     """
 
     run: str

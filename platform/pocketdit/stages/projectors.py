@@ -30,7 +30,7 @@ def build_projectors(spec: DiTSpec, teacher: Teacher) -> WidthSpecific:
 def projector(hidden: int, feature_width: int) -> nn.Sequential:
     """Build one projector.
 
-    The norm is the one in front of a network's output layer: the scale of a residual stream is arbitrary.
+    It starts with the same norm as a network's output layer, because the scale of a residual stream is arbitrary.
     """
     return nn.Sequential(nn.LayerNorm(hidden, elementwise_affine=False), nn.Linear(hidden, feature_width))
 

@@ -40,7 +40,7 @@ TRANSFORMER_CLASS, TEXT_ENCODER = "QwenImageTransformer2DModel", "a Qwen2.5-VL t
 
 
 class TextEmbeddings(NamedTuple):
-    """Encoded captions, as the transformer takes them."""
+    """Encoded captions, as the transformer expects them."""
 
     embeddings: Tensor
     """(B, L, width) in the teacher's dtype, zero where the mask is False. L is the length of the longest caption."""

@@ -89,7 +89,8 @@ class RunTeacher:
         own = self.experiment.autoencoder
         if autoencoder != own:
             raise ConfigError(
-                f"autoencoder: not the teacher's, which was trained on the latents of {own.class_path} {own.init_args}"
+                "autoencoder: not the teacher's: "
+                f"the teacher was trained on the latents of {own.class_path} {own.init_args}"
             )
 
     @contextmanager

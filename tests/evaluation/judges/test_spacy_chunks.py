@@ -19,7 +19,7 @@ def test_missing_spacy_is_reported() -> None:
 
 @pytest.mark.skipif(not HAS_SPACY, reason="spaCy is not installed")
 def test_missing_model_is_reported() -> None:
-    with pytest.raises(UserError, match=r"no model no_such_model.*RuleChunks"):
+    with pytest.raises(UserError, match=r"spaCy model no_such_model:.*RuleChunks"):
         SpacyChunks("no_such_model")
 
 
