@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_machine()
     names = ["tiny"] if args.quick else [name for name in cases() if name != "tiny"]
     rows = [compare(name, cases()[name], args.compile, not args.quick) for name in names]
-    print(f"full and half-width network{', compiled' if args.compile else ''}; time, then peak memory\n")
+    print(f"full- and half-width networks{', compiled' if args.compile else ''}; time, then peak memory\n")
     cells = [
         [row["case"], row["batch"], *(format_median(row["seconds"][n]) for n in NETWORKS), row["time_ratio"]]
         + [f"{row['memory'][n] / 2**20:.0f} MiB" for n in NETWORKS]

@@ -166,7 +166,7 @@ def count_flops(forward: Forward, spec: DiTSpec, sides: tuple[int, int]) -> floa
 
 def materialize(network: nn.Module, on: torch.device, dtype: torch.dtype) -> None:
     """Move a network from the meta device and fill its parameters and buffers with random values."""
-    nn.Module.to(network.to_empty(device=on), dtype).eval()  # .to() of diffusers warns about other dtypes
+    nn.Module.to(network.to_empty(device=on), dtype).eval()  # diffusers' own .to() warns about any dtype
     for tensor in chain(network.parameters(), network.buffers()):
         if tensor.is_floating_point():
             tensor.normal_(std=0.02)

@@ -10,7 +10,7 @@ _SUPERSAMPLING = 4
 
 
 def _regular_polygon(corners: int, radius: float, rotation: float = 0.0) -> list[tuple[float, float]]:
-    """Return the corners of a regular polygon. The first points up, rotated clockwise by ``rotation`` radians."""
+    """Return the corners of a regular polygon. The first is at the top, rotated clockwise by ``rotation`` radians."""
     angles = (2 * math.pi * i / corners + rotation for i in range(corners))
     return [(radius * math.sin(a), -radius * math.cos(a)) for a in angles]
 

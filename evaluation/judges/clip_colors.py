@@ -39,7 +39,7 @@ class ClipColorReader:
     Computes in float32. The benchmark's script lets CUDA round to float16, so near ties may be decided differently.
 
     Args:
-        weights: OpenAI's ViT-L-14.pt, which is the published judge and recognized by its SHA-256; or another weights
+        weights: OpenAI's ViT-L-14.pt, which is the published judge and is recognized by its SHA-256; or another weights
             file for open_clip (safetensors, or a pickle that contains only tensors).
         device: Device to run on.
         architecture: Name of a plain CLIP in open_clip. OpenAI's weights were trained with QuickGELU; "ViT-L-14"

@@ -52,7 +52,7 @@ class Mask2FormerDetector:
     """Detects the 80 classes of COCO with boxes and masks: 100 detections per image, most of them with low scores.
 
     Args:
-        weights: GenEval's own checkpoint, the .pth file from mmdet's model zoo, which is the published judge and
+        weights: GenEval's own checkpoint, the .pth file from mmdet's model zoo, which is the published judge and is
             recognized by its SHA-256; or a folder with a Mask2Former in transformers' format, such as
             facebook/mask2former-swin-small-coco-instance, which was trained separately.
         device: Device to run on.
@@ -195,7 +195,7 @@ def _load_folder(folder: Path) -> Any:
     require_complete("Mask2Former", str(folder), set(report["missing_keys"]) - NOT_IN_MMDET)
     if model.config.num_labels != len(OBJECTS):
         raise UserError(
-            f"{folder}: detects {model.config.num_labels} classes; GenEval needs the {len(OBJECTS)} of COCO instances"
+            f"{folder}: detects {model.config.num_labels} classes; GenEval needs COCO's {len(OBJECTS)} object classes"
         )
     return model
 

@@ -95,7 +95,7 @@ _RULES = [
     )
 ]
 
-# Computed from the window size, which transformers does itself.
+# transformers computes this from the window size.
 _COMPUTED = re.compile(r"backbone\.stages\.\d+\.blocks\.\d+\.attn\.w_msa\.relative_position_index")
 
 # Weights that only transformers has: Swin's last norm, which the segmenter does not use, and the loss's weight.

@@ -58,7 +58,7 @@ class PromptFile:
                 return [{"prompt": line.strip()} for line in lines]
             case other:
                 raise ConfigError(
-                    f"{self.path}: prompt files are .txt, .jsonl, .csv or .tsv, not {other or 'without a suffix'}"
+                    f"{self.path}: prompt files are .txt, .jsonl, .csv or .tsv, not {other or 'files without a suffix'}"
                 )
 
     def _prompt(self, number: int, row: dict[str, object]) -> Prompt:

@@ -31,7 +31,7 @@ def compare_file(path: Path) -> Outcome:
     """Compare the cases in a file.
 
     Raises:
-        UserError: The file cannot be read, or has none of the four formats: GenEval's logic, DPG-Bench's logic,
+        UserError: The file cannot be read, or is in none of the four formats: GenEval's logic, DPG-Bench's logic,
             T2I-CompBench's positions, or Fréchet distances.
     """
     try:

@@ -136,7 +136,7 @@ def escape_view(view: StudyView) -> StudyView:
 
 
 def _escape(text: str) -> str:
-    return html.escape(text, quote=False)  # plotly does not know the entities of quotes
+    return html.escape(text, quote=False)  # plotly does not know the HTML entities for quotes
 
 
 def _escape_value(value: Scalar) -> Scalar:

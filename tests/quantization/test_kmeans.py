@@ -27,7 +27,7 @@ def optimal_inertia(values: np.ndarray, counts: np.ndarray, clusters: int) -> fl
 
 
 def test_centers_of_a_small_example() -> None:
-    """Each of three clusters has its mean as center, where a value that occurs twice counts twice."""
+    """Each of three clusters has its mean as its center, where a value that occurs twice counts twice."""
     weight = torch.tensor([[-1.0, -1.0, -1.75], [0.0, 0.0, 0.25], [3.0, 4.0, 5.0]])
     values, counts = kmeans.count_values(kmeans.fp16_codes(weight))
     assert values.tolist() == [-1.75, -1.0, 0.0, 0.25, 3.0, 4.0, 5.0] and counts.tolist() == [1, 2, 2, 1, 1, 1, 1]

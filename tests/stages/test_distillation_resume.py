@@ -26,7 +26,7 @@ def distillation(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
 def test_killed_distillation_resumes_bit_for_bit(
     distillation: tuple[str, list[str]], family: Path, tmp_path: Path
 ) -> None:
-    """With checkpoints every four of 24 steps, the kill falls within a student's five iterations."""
+    """With a checkpoint every four steps out of 24, the kill falls within a student's five iterations."""
     name, overrides = distillation
     file, runs = ROOT / "experiments" / f"{name}.yaml", family / "runs"
     arguments = [*overrides, "data.init_args.workers=1", "training.max_steps=24", "training.checkpoint_every=4"]

@@ -102,7 +102,7 @@ class RunFolder:
         shutil.rmtree(old, ignore_errors=True)
 
     def clean(self) -> None:
-        """Remove incomplete files of a killed process, and restore a checkpoint that it was replacing."""
+        """Remove incomplete files left by a killed process, and restore a checkpoint that it was replacing."""
         old = self.checkpoint.with_name(".old.ckpt")
         if old.exists() and not self.checkpoint.exists():
             old.rename(self.checkpoint)

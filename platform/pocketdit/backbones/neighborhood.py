@@ -101,7 +101,7 @@ def attend_by_block(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -
 
 
 def looped_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """Run ``attend_by_block`` and join the blocks to one tensor."""
+    """Run ``attend_by_block`` and join the blocks into one tensor."""
     return join_blocks(output for _, output in attend_by_block(q, k, v, blocks, radius))
 
 
@@ -145,5 +145,5 @@ def attend_in_pieces(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) 
 
 
 def neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """Run the faster form of blockwise neighborhood attention and join its pieces to one tensor."""
+    """Run the faster form of blockwise neighborhood attention and join its pieces into one tensor."""
     return join_blocks(output for _, output in attend_in_pieces(q, k, v, blocks, radius))

@@ -8,7 +8,7 @@ from pocketdit.export.common.census import Census
 FOLDER = Path(__file__).parent / "ladder"
 DEVICE = "iphone16promax"
 # Fig. 3 (arXiv 2601.08303): milliseconds of one evaluation at 1024x1024 pixels on an iPhone 16 Pro Max. SnapGen's U-Net
-# (274 ms) is not included: it is another architecture, and its graph is not published.
+# (274 ms) is not included: it is a different architecture, and its graph is not published.
 MEASURED = {"a": 2000.0, "b": 550.0, "c": 293.0, "d": 360.0}
 SMALLEST = 2.7e12  # FLOP of (C), the smallest graph of the fit
 TITLES = {
