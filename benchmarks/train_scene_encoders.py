@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--steps", type=int, default=600, help="steps of 128 scenes for each encoder (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the weights files")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for the weight files")
     args = parser.parse_args(arguments)
     trained = {"steps": args.steps, "batch": BATCH_SIZE, "seed": args.seed}
     try:

@@ -2,8 +2,8 @@
 
 dgm-eval (Stein et al. 2023, arXiv 2306.04675; layer6ai-labs/dgm-eval) resizes an image to 224x224, ignoring its aspect
 ratio, and uses the class token after the last norm. The weights were trained at 518x518. Their position embedding
-(37x37) is interpolated to 16x16 as in facebookresearch/dinov2: bicubic, without antialias, with the scale
-(16 + 0.1) / 37. timm's interpolation (antialias, no 0.1) and transformers' (no 0.1) yield different features.
+(37x37) is interpolated to 16x16 as in facebookresearch/dinov2: bicubic, without antialiasing, with the scale
+(16 + 0.1) / 37. timm's interpolation (antialiasing, no 0.1) and transformers' (no 0.1) yield different features.
 """
 
 import math

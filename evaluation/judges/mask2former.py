@@ -102,8 +102,8 @@ def preprocess(image: ImageArray) -> tuple[Tensor, Size]:
 
     The aspect ratio is kept and the sides stay within 1333 and 800 pixels. Zeros pad the bottom and the right.
     Resampling reproduces OpenCV's INTER_LINEAR, which interpolates between the four nearest pixels even when
-    shrinking: torch's interpolate without antialias, rounded to integers. (OpenCV computes in fixed point, so a value
-    may differ by one.)
+    shrinking: torch's interpolate without antialiasing, rounded to integers. (OpenCV computes in fixed point, so
+    a value may differ by one.)
 
     Returns:
         The pixels, and the size without padding.

@@ -43,7 +43,7 @@ def compare_file(path: Path) -> Outcome:
     try:
         outcomes = list(_check_for(path, data)(data))
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise UserError(f"{path}: a case does not have its format ({type(error).__name__}: {error})") from error
+        raise UserError(f"{path}: a case is malformed ({type(error).__name__}: {error})") from error
     differences = [f"{name}: {difference}" for name, difference in outcomes if difference is not None]
     return Outcome(len(outcomes) - len(differences), len(outcomes), next(iter(differences), None))
 

@@ -50,7 +50,7 @@ def interval(result: Result, name: str, resamples: int = 1000) -> tuple[float, f
         return None
     parts = [part for other, part in result.scores.items() if other != name] if name == "overall" else []
     prompts = [prompt for part in parts for prompt in part.by_prompt]
-    # Not every set of parts is a partition: noise levels, for example, contain all prompts each.
+    # Not every set of parts is a partition: each noise level, for example, contains all prompts.
     if parts and all(part.by_prompt for part in parts) and sorted(prompts) == sorted(score.by_prompt):
         categories = [list(part.by_prompt.values()) for part in parts]
         if _is_value(fmean(map(fmean, categories)), score):

@@ -1,4 +1,4 @@
-"""Small weights files: float16 safetensors, with everything else that loading needs in the header."""
+"""Small weight files: float16 safetensors, with everything else that loading needs in the header."""
 
 import hashlib
 import json

@@ -39,7 +39,7 @@ class Autoencoder(Protocol):
 
 
 class TextEncoder(Protocol):
-    """Maps captions to tokens. The class has a constructor argument ``max_tokens``."""
+    """Maps captions to tokens. Implementations accept ``max_tokens`` as a constructor argument."""
 
     width: int
     """Size of an embedding."""

@@ -126,7 +126,7 @@ def test_features_match_transformers(tmp_path: Path) -> None:
 
 
 def test_network_uses_the_published_interpolation(weights: Path) -> None:
-    """timm's own interpolation uses antialias and a scale of 16 / 37."""
+    """timm's own interpolation uses antialiasing and a scale of 16 / 37."""
     model = DinoV2(weights, SMALL).model
     expected = interpolate_positions(published_state()["pos_embed"], 16)
     torch.testing.assert_close(model.pos_embed.data, expected, rtol=0, atol=0)

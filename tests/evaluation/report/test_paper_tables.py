@@ -72,7 +72,7 @@ def test_summary_names_judges_and_accepts_only_clip_scores_on_coco() -> None:
 
 
 def test_dpg_columns_are_categories_of_the_metric(tmp_path: Path) -> None:
-    """The metric itself, on rendered scenes."""
+    """The scores come from the metric itself, on rendered scenes."""
     prompts, paths = scene_dpg(6, seed=3), {}
     for prompt, sample in zip(prompts.prompts, generate_scenes("validation", 6, seed=3), strict=True):
         paths[prompt.id] = (tmp_path / f"{prompt.id}.png",)

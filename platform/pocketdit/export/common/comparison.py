@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # settings have a tolerance and must load without torch
+if TYPE_CHECKING:  # the settings import Tolerance and must load without torch
     from torch import Tensor
 
 

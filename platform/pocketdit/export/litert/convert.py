@@ -99,7 +99,7 @@ def require_within(tolerance: Tolerance, comparisons: list[Comparison], path: Pa
 
 
 def _lower(module: nn.Module, inputs: Mapping[str, Tensor], name: str, weights: WeightPrecision) -> bytes:
-    """The file's content. LiteRT's own writer would end the whole process if the disk is full."""
+    """The file's content. LiteRT's own writer ends the whole process if the disk is full."""
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     import litert_torch
     from litert_torch.fx_infra import decomp
