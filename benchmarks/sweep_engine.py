@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         spans = [[span(folder / f"{n}-{i}", n, trials, seconds) for n in (1, 2)] for i in range(rounds)]
     rows = [{"trial": i, "seconds": whole, "beyond": whole - inside} for i, (whole, inside) in enumerate(trained)]
     cells = [[row["trial"], f"{row['seconds']:.2f} s", f"{row['beyond']:.2f} s"] for row in rows]
-    print("\n" + table(["trial that trains", "total", "beyond Trainer.fit"], cells))
+    print("\n" + table(["training trial", "total", "outside Trainer.fit"], cells))
     rounds_text = "; ".join(f"one worker {a:.1f} s, two {b:.1f} s" for a, b in spans)
     print(f"\n{trials} trials that sleep {seconds:g} s: {rounds_text}")
     overhead = median(row["beyond"] for row in rows)

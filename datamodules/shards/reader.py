@@ -81,7 +81,7 @@ class ShardReader:
 def _split_plain_members(content: bytes) -> RawSample | None:
     """Split a sample whose headers are one block each, as our writer's are. Returns None for other samples.
 
-    Takes a third of the time of ``_split_members``, which would be a fifth of the time to decode a small image.
+    Three times as fast as ``_split_members``, which takes a fifth as long as decoding a small image.
     """
     key, members, offset = "", {}, 0
     while offset < len(content):

@@ -58,7 +58,7 @@ class ClipColorReader:
         weights = Path(weights)
         config = open_clip.get_model_config(architecture)
         if config is None or set(config) - {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}:
-            raise UserError(f"architecture {architecture}: not a plain CLIP of open_clip; GenEval's is {_ARCHITECTURE}")
+            raise UserError(f"architecture {architecture}: not a plain CLIP in open_clip; GenEval's is {_ARCHITECTURE}")
         digest = _digest(weights)
         model = open_clip.CLIP(**config)
         _load(model, weights, digest)

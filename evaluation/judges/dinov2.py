@@ -64,7 +64,7 @@ class DinoV2:
         from cleanfid.resize import make_resizer
 
         if not timm.is_model(model):
-            raise UserError(f"model {model}: not a model of timm; DINO-FID's is {PUBLISHED}")
+            raise UserError(f"model {model}: not a timm model; DINO-FID's is {PUBLISHED}")
         state, version = _hub_state(model) if weights is None else _file_state(Path(weights))
         network = timm.create_model(model, pretrained=False, num_classes=0, img_size=SIDE)
         _load(network, state, f"{weights or model}")

@@ -59,7 +59,7 @@ class OpenClip:
         from safetensors import SafetensorError
 
         if model not in open_clip.list_models():
-            raise UserError(f"model {model}: not a model of open_clip; its list_models() lists them")
+            raise UserError(f"model {model}: not an open_clip model; its list_models() lists them")
         path = Path(weights)
         from_file = path.suffix != "" or path.exists()
         tag = tag if from_file else str(weights)

@@ -130,7 +130,7 @@ class Run:
         return self._loaded
 
     def _digest(self) -> str:
-        """Return the hash of the weights at the first call, so that all prompt sets use the same weights."""
+        """Return the hash of the weights as of the first call, so that all prompt sets use the same weights."""
         if not self._weights_sha256:
             self._weights_sha256 = sha256_of(self.folder.weights)
         return self._weights_sha256

@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """Wrong usage or configuration, detected before anything expensive is loaded."""
+    """A usage or configuration error, detected before anything expensive is loaded."""
 
     status = 2
 

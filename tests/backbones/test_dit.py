@@ -237,7 +237,7 @@ def test_compression_is_initialized_to_the_mean_of_two_by_two() -> None:
     [
         ({"widths": (0.3, 1.0)}, "not a multiple of head_dim"),
         ({"widths": ()}, "at least one fraction"),
-        ({"text_kv_heads": 3}, "do not divide"),
+        ({"text_kv_heads": 3}, "not a multiple of the 3 key/value heads"),
         ({"levels": THREE_STAGES[:2]}, "one level, or three"),
         ({"levels": (THREE_STAGES[0],) * 3}, "scales"),
         ({"head_dim": 6}, "multiple of 4"),

@@ -24,7 +24,7 @@ _SINGLE_CELL_SIDE = {
 }  # fractions of the image's side, for a centered single object and for others
 _SIZE_THRESHOLD = (SIZES["small"][1] + SIZES["large"][0]) / 2
 _SIZE_SCALE = 0.02  # fraction of the cell's side; scale of the logistic curve between small and large
-_PLACE_SCALE = 0.01  # fraction of the image's side; scale of the logistic curve between two thirds
+_PLACE_SCALE = 0.01  # fraction of the image's side; scale of the logistic curve between neighboring thirds
 
 
 def shorter_sides(centers: Sequence[Center], width: int, height: int) -> list[float]:

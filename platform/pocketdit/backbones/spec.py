@@ -145,7 +145,7 @@ class DiTSpec:
         for kv_heads in {self.text_kv_heads, *(level.attention.kv_heads for level in self.levels)}:
             if kv_heads < 1 or heads % kv_heads:
                 raise ValueError(
-                    f"width {fraction} has {heads} query heads, which {kv_heads} key/value heads do not divide"
+                    f"width {fraction} has {heads} query heads, not a multiple of the {kv_heads} key/value heads"
                 )
 
     def hidden_size(self, width: float) -> int:

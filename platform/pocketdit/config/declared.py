@@ -27,7 +27,7 @@ def latent_sides(autoencoder: Component, size: tuple[int, int]) -> tuple[int, in
 
 
 def text_lengths(text_encoders: Sequence[Component]) -> list[int]:
-    """Return the largest number of tokens of each text encoder: ``max_tokens`` of the configuration or the class.
+    """Return each text encoder's maximum number of tokens: ``max_tokens`` of the configuration or the class.
 
     Raises:
         ConfigError: A class has no ``max_tokens``, or the configuration has to set it and does not.

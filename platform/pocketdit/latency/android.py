@@ -121,7 +121,7 @@ def measure(
         model: A .tflite file.
         benchmark: benchmark_model for the device's processor.
         device: The device.
-        threads: Threads of the runtime.
+        threads: Number of threads for the runtime.
         runs: Timed passes.
         gpu: Use the GPU, in fp16, for the operations that it supports.
 

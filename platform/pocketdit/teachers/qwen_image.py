@@ -61,8 +61,8 @@ class QwenImageTeacher:
             lightx2v/Qwen-Image-Lightning.
         lora_file: Name of the file in ``lora``. Optional for a folder with exactly one .safetensors file.
         revision: Revision of ``repository`` on the hub.
-        max_tokens: Largest number of tokens of a caption with the end of the template, up to 1024. Longer captions are
-            truncated.
+        max_tokens: Maximum number of tokens in a caption, including the end of the template; at most 1024. Longer
+            captions are truncated.
         dtype: Precision of weights and arithmetic. The results are float32 in any case.
 
     Raises:

@@ -49,8 +49,8 @@ class StageCost:
         image_size: Side of the training images in pixels.
         batch_flops: FLOPs of the passes for one batch.
         time_batch: Measures the seconds of one batch and the optimizer step on the CPU.
-        sharded_memory: Bytes by purpose that FSDP2 divides over the processes.
-        memory: Bytes per process by purpose that it does not divide.
+        sharded_memory: Bytes by purpose that FSDP2 shards across the processes.
+        memory: Bytes per process, by purpose, that FSDP2 does not shard.
         memory_not_counted: What the memory estimate leaves out.
         time_not_counted: What the time estimate leaves out.
     """

@@ -1,4 +1,4 @@
-"""A small DINOv2 of timm with random weights, against transformers, PIL and an explicit bicubic interpolation."""
+"""A small timm DINOv2 with random weights, against transformers, PIL and an explicit bicubic interpolation."""
 
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,7 @@ class Program:
 
 
 def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="model resnet_of_tests: not a model of timm"):
+    with pytest.raises(UserError, match="model resnet_of_tests: not a timm model"):
         DinoV2(weights, "resnet_of_tests")
     with pytest.raises(UserError, match=r"missing\.pth: cannot be read .*get model\.safetensors"):
         DinoV2(tmp_path / "missing.pth", SMALL)

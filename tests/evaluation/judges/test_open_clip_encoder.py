@@ -1,4 +1,4 @@
-"""Small CLIPs of open_clip with random weights, loaded as a user loads them."""
+"""Small open_clip CLIPs with random weights, loaded as a user loads them."""
 
 import json
 import warnings
@@ -141,7 +141,7 @@ class Program:
 
 
 def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="model clip-of-tests: not a model of open_clip"):
+    with pytest.raises(UserError, match="model clip-of-tests: not an open_clip model"):
         OpenClip("clip-of-tests", weights)
     with pytest.raises(UserError, match="open_clip has no weights 'best' of ViT-B-32-quickgelu; it has openai"):
         OpenClip("ViT-B-32-quickgelu", "best")

@@ -1,4 +1,4 @@
-"""CLIP-Score with a small CLIP of open_clip, against torchmetrics and against cosines computed directly."""
+"""CLIP-Score with a small open_clip CLIP, against torchmetrics and against cosines computed directly."""
 
 import json
 from pathlib import Path

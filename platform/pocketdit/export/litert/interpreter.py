@@ -39,7 +39,7 @@ class LiteRTModel:
 
     Args:
         path: The file.
-        threads: Threads of the interpreter.
+        threads: Number of threads for the interpreter.
 
     Raises:
         RunError: The file cannot be loaded.

@@ -12,7 +12,7 @@ class LiteRTRuntime:
     """How the exported file is run and timed.
 
     Attributes:
-        threads: Threads of the runtime.
+        threads: Number of threads for the runtime.
         passes: Timed passes on this CPU after the export; 0 skips the measurement.
         benchmark: Path of LiteRT's ``benchmark_model`` for the phone's processor. If set, the file is also timed on
             the Android device that adb finds.
