@@ -28,13 +28,19 @@ class DataDescription:
 
 @runtime_checkable
 class DescribedData(Protocol):
-    """A data module that describes its data and resumes at the exact sample.
+    """A data module that describes its data, divides samples over the ranks itself, and resumes at the exact sample.
+
+    Lightning divides the samples of other data modules over the ranks, and their position is not restored.
 
     Attributes:
         allow_changes: Whether a resumed run may continue although the data or the batch size have changed.
     """
 
     allow_changes: bool
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the data. Called before ``prepare_data``, because the run is checked against the description first."""
+        ...
 
     def describe(self) -> DataDescription:
         """Describe the data set. Called after ``setup``."""

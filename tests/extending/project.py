@@ -1,6 +1,7 @@
 """The contents of a user's own folder: a data module, a stage and a metric, named by class path in YAML."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,11 +41,18 @@ class ColorData(LightningDataModule):
         super().__init__()
         self.length, self.side, self.batch_size = length, side, batch_size
 
+    def prepare_data(self) -> None:
+        Path("downloaded.txt").write_text(str(self.length))
+
+    def setup(self, stage: str) -> None:
+        length = int(Path("downloaded.txt").read_text())
+        self.train, self.validation = ColorDataset(length, self.side), ColorDataset(5, self.side)
+
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(ColorDataset(self.length, self.side), self.batch_size, shuffle=True)
+        return DataLoader(self.train, self.batch_size, shuffle=True)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(ColorDataset(3, self.side), self.batch_size)
+        return DataLoader(self.validation, self.batch_size)
 
 
 class PlainFlowMatching(LightningModule, Stage):
@@ -58,11 +66,12 @@ class PlainFlowMatching(LightningModule, Stage):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build(self.optimizer, params=list(self.backbone.named_parameters()))
 
-    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
         data, text = self.encoders.latents(batch), self.encoders.tokens(batch["captions"])
         noise, time = torch.randn_like(data), torch.rand(len(data), device=data.device)
         prediction = self.backbone(interpolate(data, noise, time), time, text)
-        return self.loss_weight * flow_matching_loss(prediction, velocity(data, noise))
+        loss = self.loss_weight * flow_matching_loss(prediction, velocity(data, noise))
+        return {"loss": loss, "prediction": prediction.detach()}
 
     def weights(self) -> dict[str, Tensor]:
         return self.backbone.state_dict()

@@ -61,9 +61,10 @@ def call_sweep(args: argparse.Namespace) -> None:
         check_figures(loaded.config, base.config)
         print(f"{args.file}: no problems found")
         return
-    from pocketdit.running.requirements import quiet_warnings, require_data, require_parents
+    from pocketdit.running.data import require_available
+    from pocketdit.running.requirements import quiet_warnings, require_parents
 
-    require_data(base.config)
+    require_available(base.config)
     require_parents(base.config)
     quiet_warnings()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as with Ctrl-C, workers requeue their trials

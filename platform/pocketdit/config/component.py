@@ -46,6 +46,11 @@ def build(component: Component, **given: Any) -> Any:
         return cls(**built | given)
     except ValueError as error:
         raise ConfigError(f"{component.class_path}: {' '.join(str(error).split())}") from error
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        # The class passes its **kwargs on, to a base class for example, so only the call finds an unknown one.
+        raise ConfigError(f"{component.class_path}: init_args: {error}") from error
 
 
 def _build_nested(value: Any) -> Any:

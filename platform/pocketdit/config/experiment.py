@@ -15,6 +15,8 @@ from pocketdit.names import is_plain_name
 
 # The role of the parent whose weights a run starts with.
 START = "start"
+# What a stage has, from ``pocketdit.stages.contract.Stage``, which this module must not import.
+STAGE_CONTRACT = ("separate_widths", "check", "check_data", "logged_metrics", "cost", "preview", "weights")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Training:
         for name in ("warmup_steps", "validate_every", "sample_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+        if isinstance(self.devices, int) and self.devices < 1:
+            raise ValueError("devices must be at least 1, or auto")
         if self.clip_norm <= 0:
             raise ValueError("clip_norm must be positive")
         if not 0 <= self.ema_decay < 1:
@@ -172,7 +176,7 @@ class BaseExperiment:
             ValueError: The classes do not support the settings. The message starts with the key.
         """
         stage = import_class(self.stage.class_path)
-        if not callable(getattr(stage, "weights", None)) or not callable(getattr(stage, "check", None)):
+        if not all(hasattr(stage, name) for name in STAGE_CONTRACT):
             raise ValueError(
                 f"stage.class_path: {self.stage.class_path} is not a stage; see pocketdit/stages/contract.py"
             )

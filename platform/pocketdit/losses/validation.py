@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 NOISE_LEVELS = 8
+# Validation batches are smaller, so that no two samples have the same number.
+MAX_BATCH = 2**20
 
 
 def level_times() -> list[float]:
@@ -14,15 +16,18 @@ def level_times() -> list[float]:
     return [(index + 0.5) / NOISE_LEVELS for index in range(NOISE_LEVELS)]
 
 
-def sample_ids(batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+def sample_ids(batch: Mapping[str, Any], batch_number: int) -> Tensor:
     """Return the numbers (B,) that identify the samples of a validation batch.
 
-    They are the batch's "ids" or, if it has none, the samples' positions in a data set that is read in a fixed order.
+    They are the batch's ``"ids"`` or, if it has none, numbers made of the batch's number and the position in the batch.
+
+    Args:
+        batch: The batch, with ``"ids"`` or ``"captions"``.
+        batch_number: Differs between all batches of a validation, over all ranks.
     """
     if "ids" in batch:
         return batch["ids"]
-    count = len(batch["captions"])
-    return torch.arange(batch_idx * count, (batch_idx + 1) * count)
+    return batch_number * MAX_BATCH + torch.arange(len(batch["captions"]))
 
 
 def fixed_noise(ids: Tensor, level: int, shape: torch.Size) -> Tensor:

@@ -3,12 +3,15 @@
 import re
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 from tqdm import tqdm
 
 from pocketdit.artifacts.run_folder import RunFolder
+from pocketdit.encoders.inputs import Encoders
 from pocketdit.files import write_atomically
 from pocketdit.images import to_uint8
 from pocketdit.running.grids import image_grid
@@ -60,11 +63,11 @@ class Progress(Callback):
             return
         if trainer.global_step % max(1, trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
             self.losses |= {
-                re.sub(r"^width_(.*)", r"\1x", name.removeprefix("loss/")): float(value)
-                for name, value in outputs.items()
-                if name.startswith("loss/")
+                re.sub(r"^width_(.*)", r"\1x", name.removeprefix("loss").removeprefix("/")): value
+                for name, value in scalars(outputs).items()
+                if name == "loss" or name.startswith("loss/")
             }
-            line = " ".join(f"{name} {value:.3f}" for name, value in sorted(self.losses.items()))
+            line = " ".join(f"{name} {value:.3f}".strip() for name, value in sorted(self.losses.items()))
             self.bar.set_postfix_str(f"loss {line}", refresh=False)
         self.bar.update(trainer.global_step - self.bar.n)
 
@@ -81,6 +84,27 @@ class Progress(Callback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+def scalars(outputs: Any) -> dict[str, float]:
+    """Return the scalars among the outputs of a training step, as floats by name."""
+    values = outputs if isinstance(outputs, Mapping) else {}
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1)
+    }
+
+
+class MoveEncoders(Callback):
+    """Move the frozen encoders to the device of the stage, of which they are not submodules."""
+
+    def __init__(self, encoders: Encoders) -> None:
+        self.encoders = encoders
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the encoders once Lightning has moved the stage."""
+        self.encoders.to(pl_module.device)
 
 
 def logged_step(trainer: Trainer, module: LightningModule, batch_idx: int) -> int:
@@ -111,11 +135,11 @@ class TrainMetrics(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Collect the outputs of a batch, and log them every ``every`` steps."""
-        self.latest |= outputs
+        self.latest |= scalars(outputs)
         step = trainer.global_step
         if step != self.logged_at and step % self.every == 0:
             self.logged_at = step
-            values = {f"train/{name}": float(value) for name, value in self.latest.items()}
+            values = {f"train/{name}": value for name, value in self.latest.items()}
             for logger in trainer.loggers:
                 logger.log_metrics(values, logged_step(trainer, pl_module, batch_idx))
             self.latest = {}

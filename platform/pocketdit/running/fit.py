@@ -20,6 +20,7 @@ from pocketdit.errors import RunError, RunInterrupted
 from pocketdit.files import write_atomically
 from pocketdit.running import lineage
 from pocketdit.running.assemble import build_data, build_encoders, build_stage
+from pocketdit.running.callbacks import MoveEncoders
 from pocketdit.running.cost_estimate import parameter_summary
 from pocketdit.running.data import describe, require_same_autoencoder
 from pocketdit.running.folders import find_resumed, new_folder, prepare_resumed, reject_changes
@@ -70,11 +71,12 @@ def run(
         data = build_data(experiment)
         if isinstance(data, DescribedData):
             data.allow_changes = allow_changes or data.allow_changes
-        data.setup("fit")
+            data.setup("fit")  # other data modules are set up by Lightning, after prepare_data
         description = describe(data)
         require_same_autoencoder(experiment, description)
         import_class(experiment.stage.class_path).check_data(experiment, description)
-        stage = build_stage(experiment, build_encoders(experiment))
+        encoders = build_encoders(experiment)
+        stage = build_stage(experiment, encoders)
         folder = resumed or new_folder(experiment, loaded, name)
         if resumed is None and is_first_process():
             locks.enter_context(run_folder.lock(folder))
@@ -90,6 +92,7 @@ def run(
             batches_per_step=1 if stage.automatic_optimization else experiment.training.accumulate,
         )
         splits_data = isinstance(data, DescribedData)
+        callbacks = [MoveEncoders(encoders), *callbacks]
         trainer = build_trainer(experiment, stage, folder, logger, loaded.to_yaml(), callbacks, splits_data)
         logger.log_hyperparams(loaded.resolved)
         own_tags = {"parameters": parameter_summary(experiment), **lineage.verify(folder, experiment)}

@@ -8,17 +8,6 @@ from pocketdit.config.experiment import BaseExperiment
 from pocketdit.errors import ConfigError, UserError
 
 
-def require_data(experiment: BaseExperiment) -> None:
-    """Raise ``ConfigError``, with the command that creates it, if the experiment's data set is missing."""
-    path = experiment.data.init_args.get("path")
-    if path is not None and not (Path(path) / "dataset.json").is_file():
-        source = "scenes" if Path(path).name == "scenes" else "FOLDER_OF_IMAGES"
-        raise ConfigError(
-            f"data.init_args.path: {path} does not contain a data set (no dataset.json); "
-            f"create it with: lightning data build {source} {path}"
-        )
-
-
 def require_parents(experiment: BaseExperiment) -> None:
     """Raise ``ConfigError`` if a run that this one builds on does not exist."""
     for role, run in experiment.parents.items():

@@ -116,10 +116,6 @@ class ElasticPretrain(LightningModule, Stage):
                 assert isinstance(network, ElasticDiT)
                 shard(network, mesh)
 
-    def setup(self, stage: str) -> None:
-        """Move the encoders to the module's device."""
-        self.encoders.to(self.device)
-
     def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return the names and parameters that the optimizer updates."""
         return list(self.backbone.named_parameters())
@@ -203,9 +199,10 @@ class ElasticPretrain(LightningModule, Stage):
         """Log the loss of Eq. 4 at eight fixed noise levels for every width, using the EMA weights."""
         data = self.encoders.latents(batch)
         text = self.encoders.tokens(batch["captions"])
+        ids = sample_ids(batch, batch_idx * self.trainer.world_size + self.global_rank)
         totals = {width: torch.zeros((), device=data.device) for width in self.widths}
         for level, t in enumerate(level_times()):
-            noise = fixed_noise(sample_ids(batch, batch_idx), level, data.shape[1:]).to(data)
+            noise = fixed_noise(ids, level, data.shape[1:]).to(data)
             time = torch.full((len(data),), t, device=data.device)
             x_t, target = interpolate(data, noise, time), velocity(data, noise)
             for width in self.widths:

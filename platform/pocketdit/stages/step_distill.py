@@ -183,10 +183,6 @@ class StepDistill(LightningModule, Stage):
         if self.projectors is not None:
             shard_projectors(self.projectors, mesh)
 
-    def setup(self, stage: str) -> None:
-        """Move the encoders to the module's device."""
-        self.encoders.to(self.device)
-
     def on_fit_start(self) -> None:
         """Move the teacher to the module's device."""
         self.teacher.to(self.device)

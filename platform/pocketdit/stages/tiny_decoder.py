@@ -116,8 +116,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         return decoder_cost(experiment)
 
     def setup(self, stage: str) -> None:
-        """Move the encoders and the perceptual network to the module's device."""
-        self.encoders.to(self.device)
+        """Move the perceptual network to the module's device."""
         if self.perceptual is not None:
             self.perceptual.to(self.device)
 
