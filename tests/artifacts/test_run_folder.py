@@ -58,3 +58,10 @@ def test_only_one_process_trains_in_a_folder(tiny: list[str], tmp_path: Path, ca
     assert "no checkpoint yet; it starts at step 0" in capsys.readouterr().out
     with lock(folder):
         pass
+
+
+def test_a_lock_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
+    """Only a file system without locks may train without one; a lock that is a folder is another fault."""
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(OSError), lock(RunFolder(tmp_path)):
+        raise AssertionError("the folder was used without its lock")

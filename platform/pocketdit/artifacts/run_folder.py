@@ -12,6 +12,7 @@ finished                the final step, once the run has reached it
 lock                    held by the process that trains the run
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ from pocketdit.files import write_atomically
 from pocketdit.names import is_plain_name
 
 LATEST = "latest"
+# Errors of a file system that does not support locks; a run on it trains without one.
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 # Child processes that a launcher starts learn the first process's run folder from this environment variable.
 FOLDER_VARIABLE = "POCKETDIT_RUN_FOLDER"
 
@@ -169,9 +172,11 @@ def lock(folder: RunFolder) -> Iterator[None]:
         raise RunError(
             f"{folder.name} is being trained by another process: wait until it has finished, or stop it"
         ) from None
-    except (OSError, NotImplementedError):
-        yield  # the file system does not support locks
-        return
+    except NotImplementedError:
+        pass  # the file system does not support locks
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
     try:
         yield
     finally:
@@ -190,7 +195,7 @@ def find(runs: Path, run: str) -> RunFolder:
     """Find a run by its path, by ``<experiment>/<run>``, or by ``<experiment>`` for its latest run.
 
     Raises:
-        RunError: There is no such run. The message names similar ones.
+        RunError: The run does not exist. The message names similar ones.
     """
     for path in (Path(run), runs / run):
         if (path / "config.yaml").is_file():
