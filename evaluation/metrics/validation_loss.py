@@ -22,7 +22,7 @@ class ValidationLoss:
         runs: Folder that contains the runs.
 
     Raises:
-        UserError: ``samples`` is below 1, or there is no such run.
+        UserError: ``samples`` is below 1, or the run does not exist.
     """
 
     def __init__(self, run: str, width: float = 1.0, samples: int = 96, runs: Path = Path("runs")) -> None:

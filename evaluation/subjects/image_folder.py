@@ -22,7 +22,7 @@ class ImageFolder:
         name: Name in reports, if not the folder's name.
 
     Raises:
-        ConfigError: There is no such folder.
+        ConfigError: The folder does not exist.
     """
 
     def __init__(self, path: Path, name: str = "") -> None:

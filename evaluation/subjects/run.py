@@ -35,7 +35,7 @@ class Run:
 
     Raises:
         ConfigError: No run is named, or the run does not have this width.
-        UserError: There is no such run, or it has no weights yet.
+        UserError: The run does not exist or has no weights yet.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ def import_class(class_path: str) -> Any:
     """Import the class that a configuration names. Nothing else in this project imports what a configuration names.
 
     Raises:
-        ConfigError: There is no such class, or its module cannot be imported.
+        ConfigError: The class does not exist, or its module cannot be imported.
     """
     require_module(class_path)
     module_name, _, name = class_path.rpartition(".")
@@ -36,7 +36,7 @@ def require_module(class_path: str) -> None:
     """Check that the module of a class exists, without running any code of its package.
 
     Raises:
-        ConfigError: The path is malformed, or there is no such module; the message suggests the nearest one.
+        ConfigError: The path is malformed, or the module does not exist; the message suggests the nearest one.
     """
     *parts, class_name = class_path.split(".")
     if not parts or not all(part.isidentifier() for part in (*parts, class_name)):

@@ -27,7 +27,7 @@ def add_defect(scene: Scene, defect: Defect, seed: int) -> Scene | None:
     - background: The background changes.
 
     Returns:
-        The changed scene, or None if there is no such change: four equal objects always form a 2x2 grid, and only the
+        The changed scene, or None if the change is impossible: four equal objects always form a 2x2 grid, and only the
         background of an empty scene can change.
     """
     rng = np.random.default_rng((seed, DEFECTS.index(defect)))
