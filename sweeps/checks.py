@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pocketdit.config import document
 from pocketdit.config.component import build
-from pocketdit.config.errors import InvalidValue, did_you_mean_or_all
+from pocketdit.config.errors import InvalidValueError, did_you_mean_or_all
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import Loaded, load
 from pocketdit.errors import ConfigError
@@ -52,7 +52,7 @@ def check(loaded: Loaded[Sweep]) -> Loaded[Experiment]:
             _check_baseline(sweep, params, f"baselines.{index}")
         _check_objectives(sweep, base.config)
         _check_budget(sweep, base.config)
-    except InvalidValue as error:
+    except InvalidValueError as error:
         raise ConfigError(f"{document.read(loaded.path).place(error.key)}: {error}") from None
     return base
 
@@ -109,8 +109,8 @@ def _load_base(sweep: Sweep) -> Loaded[Experiment]:
             load_experiment(sweep.base, [(key, value)])
         except ConfigError as error:
             if _is_about(error, key):
-                raise InvalidValue(f"set.{key}", f"{sweep.base}: {error.__context__ or error}") from None
-    raise InvalidValue("set", f"{sweep.base}: {combined.__context__ or combined}")
+                raise InvalidValueError(f"set.{key}", f"{sweep.base}: {error.__context__ or error}") from None
+    raise InvalidValueError("set", f"{sweep.base}: {combined.__context__ or combined}")
 
 
 def _is_about(error: ConfigError, key: str) -> bool:
@@ -119,7 +119,7 @@ def _is_about(error: ConfigError, key: str) -> bool:
     An error about a combination names a key above both.
     """
     cause = error.__context__
-    if not isinstance(cause, InvalidValue) or f"{cause.key}.".startswith(f"{key}."):
+    if not isinstance(cause, InvalidValueError) or f"{cause.key}.".startswith(f"{key}."):
         return True
     unknown = "unknown key" in str(cause) or "counted from 0" in str(cause)
     return unknown and f"{key}.".startswith(f"{cause.key}.")
@@ -130,12 +130,14 @@ def _check_references(sweep: Sweep) -> None:
         for other in references(dimension):
             key = f"space.{name}"
             if other not in sweep.space:
-                raise InvalidValue(key, f"${other} is not a dimension{did_you_mean_or_all(other, sweep.space)}")
+                raise InvalidValueError(key, f"${other} is not a dimension{did_you_mean_or_all(other, sweep.space)}")
             target = sweep.space[other]
             if isinstance(target, Options):
-                raise InvalidValue(key, f"${other}: options cannot refer to other options")
+                raise InvalidValueError(key, f"${other}: options cannot refer to other options")
             if target.keys:
-                raise InvalidValue(f"space.{other}.keys", f"must be empty, because options of {name} refer to {other}")
+                raise InvalidValueError(
+                    f"space.{other}.keys", f"must be empty, because options of {name} refer to {other}"
+                )
 
 
 def _check_dimension(sweep: Sweep, name: str) -> None:
@@ -149,10 +151,10 @@ def _check_dimension(sweep: Sweep, name: str) -> None:
         except ConfigError as error:
             problem = error.__context__ or error
             if any(_is_about(error, key) for key, _ in overrides):
-                raise InvalidValue(f"space.{name}", f"{sweep.base}: {problem}") from None
+                raise InvalidValueError(f"space.{name}", f"{sweep.base}: {problem}") from None
             refused.append(str(problem))
     if len(refused) == len(values):
-        raise InvalidValue(f"space.{name}", f"{sweep.base} does not accept any of its values: {refused[0]}")
+        raise InvalidValueError(f"space.{name}", f"{sweep.base} does not accept any of its values: {refused[0]}")
 
 
 def _overrides_of_value(sweep: Sweep, name: str, value: Scalar) -> list[KeyValue]:
@@ -179,43 +181,45 @@ def _check_requirement(sweep: Sweep, text: str, key: str) -> None:
         for name in sorted(requirement.param_names(text)):
             if name not in sweep.space:
                 hint = did_you_mean_or_all(name, [n for n in sweep.space if n.isidentifier()])
-                raise InvalidValue(key, f"{text!r}: {name} is not a dimension of space{hint}")
+                raise InvalidValueError(key, f"{text!r}: {name} is not a dimension of space{hint}")
         first = {name: values_to_check(dimension)[0] for name, dimension in sweep.space.items()}
         requirement.is_satisfied(text, first)
     except ValueError as error:
-        raise InvalidValue(key, str(error)) from None
+        raise InvalidValueError(key, str(error)) from None
 
 
 def _check_baseline(sweep: Sweep, params: Params, key: str) -> None:
     """Check that a baseline has exactly the parameters of a trial, within the space and the requirements."""
     for name, value in params.items():
         if name not in sweep.space:
-            raise InvalidValue(f"{key}.{name}", f"not a dimension of space{did_you_mean_or_all(name, sweep.space)}")
+            raise InvalidValueError(
+                f"{key}.{name}", f"not a dimension of space{did_you_mean_or_all(name, sweep.space)}"
+            )
         if not contains(sweep.space[name], value):
-            raise InvalidValue(f"{key}.{name}", f"{value} is not in space.{name}")
+            raise InvalidValueError(f"{key}.{name}", f"{value} is not in space.{name}")
     referenced, used = all_references(sweep.space), used_references(sweep.space, params)
     expected = [name for name in sweep.space if name not in referenced or name in used]
     for name in expected:
         if name not in params:
-            raise InvalidValue(key, f"{name} is missing")
+            raise InvalidValueError(key, f"{name} is missing")
     for name in params:
         if name not in expected:
-            raise InvalidValue(f"{key}.{name}", "none of the baseline's options refers to it; remove it")
+            raise InvalidValueError(f"{key}.{name}", "none of the baseline's options refers to it; remove it")
     for text in sweep.require:
         if not requirement.is_satisfied(text, params):
-            raise InvalidValue(key, f"does not satisfy require: {text}")
+            raise InvalidValueError(key, f"does not satisfy require: {text}")
 
 
 def _check_objectives(sweep: Sweep, base: Experiment) -> None:
     for name, objective in sweep.objectives.items():
         if isinstance(objective, Logged) and (problem := unknown_metric_problem(objective.metric, base)):
-            raise InvalidValue(f"objectives.{name}.metric", problem)
+            raise InvalidValueError(f"objectives.{name}.metric", problem)
 
 
 def _check_budget(sweep: Sweep, base: Experiment) -> None:
     budget, training = sweep.budget, base.training
     if len(budget.steps) > 1 and training.decay != "constant":
-        raise InvalidValue(
+        raise InvalidValueError(
             "budget.steps",
             f"a run with training.decay: {training.decay} cannot continue past its last step; "
             "put training.decay: constant under set",
@@ -223,12 +227,12 @@ def _check_budget(sweep: Sweep, base: Experiment) -> None:
     if any(isinstance(objective, Logged) for objective in sweep.objectives.values()):
         for steps in budget.steps:
             if training.validate_every == 0 or steps % training.validate_every:
-                raise InvalidValue(
+                raise InvalidValueError(
                     "budget.steps",
                     f"{steps} is not a multiple of training.validate_every ({training.validate_every}), "
                     "so the objective would not be logged at the last step",
                 )
     if sweep.pruner and sweep.pruner.least_steps < training.validate_every:
-        raise InvalidValue(
+        raise InvalidValueError(
             "pruner.least_steps", f"must be at least training.validate_every ({training.validate_every})"
         )

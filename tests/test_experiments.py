@@ -44,7 +44,8 @@ def commands(text: str, verb: str) -> list[list[str]]:
 def assert_documented(path: Path, verb: str) -> None:
     text = header(path)
     assert str(path.relative_to(ROOT)) in [words[0] for words in commands(text, verb)]
-    assert "\nCost: " in text and "\nExpected: " in text
+    assert "\nCost: " in text
+    assert "\nExpected: " in text
 
 
 @pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.stem)
@@ -96,9 +97,13 @@ def test_supernet_has_the_sizes_of_the_paper() -> None:
 def test_ladder_has_the_structure_of_the_paper() -> None:
     """Check Sec. 3.1: A has one stage, B has three, C is sparse at high resolution, and D adds the enhancements."""
     a, b, c, d = (experiment(f"ladder_{name}").backbone for name in "abcd")
-    assert len(a.levels) == 1 and a.levels[0].attention.kv_heads == 1 and a.levels[0].ffn_ratio == 3
+    assert len(a.levels) == 1
+    assert a.levels[0].attention.kv_heads == 1
+    assert a.levels[0].ffn_ratio == 3
     down, middle, up = b.levels
-    assert middle.scale == 2 and abs(middle.depth - (down.depth + up.depth)) <= 2 and up.depth > down.depth
+    assert middle.scale == 2
+    assert abs(middle.depth - (down.depth + up.depth)) <= 2
+    assert up.depth > down.depth
     assert [isinstance(level.attention, AdaptiveSparseAttention) for level in c.levels] == [True, False, True]
     assert (c.levels[0].attention.blocks, c.levels[0].attention.radius) == (16, 1)
     assert [level.attention.kv_heads for level in d.levels] == [8, 8, 8]
@@ -109,4 +114,5 @@ def test_ladder_has_the_structure_of_the_paper() -> None:
 
 def test_ladder_d_is_the_supernet_at_half_width() -> None:
     half, d = experiment("elastic_256").backbone, experiment("ladder_d").backbone
-    assert half.hidden_size(0.5) == d.width and half.levels == d.levels
+    assert half.hidden_size(0.5) == d.width
+    assert half.levels == d.levels

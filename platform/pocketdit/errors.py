@@ -21,5 +21,5 @@ class RunError(UserError):
     """A run that cannot continue: a missing file, a full disk, a loss that is not finite."""
 
 
-class RunInterrupted(RunError):
+class RunInterruptedError(RunError):
     """A run that the user or the scheduler interrupted. Its last checkpoint is complete, so it can be resumed."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import Loaded
-from pocketdit.errors import ConfigError, RunError, RunInterrupted
+from pocketdit.errors import ConfigError, RunError, RunInterruptedError
 from pocketdit.files import write_atomically
 from sweeps.checks import check, check_figures, require_same_study
 from sweeps.engine.launchers import build_launcher
@@ -44,7 +44,7 @@ def run(loaded: Loaded[Sweep], plot: Plotter) -> Store:
     Raises:
         ConfigError: The settings are wrong.
         RunError: Nearly all trials are infeasible or fail, or the storage does not respond.
-        RunInterrupted: The command was interrupted.
+        RunInterruptedError: The command was interrupted.
     """
     base = check(loaded)
     sweep: Sweep = loaded.config
@@ -80,7 +80,7 @@ def _run_locked(
                 store.closed = True
     except KeyboardInterrupt:
         parent.interrupt()
-        raise RunInterrupted(f"interrupted; run the same command again to resume {sweep.sweep}") from None
+        raise RunInterruptedError(f"interrupted; run the same command again to resume {sweep.sweep}") from None
     except BaseException:
         parent.interrupt()
         raise

@@ -16,16 +16,19 @@ if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
 
-class Pruned(Exception):
+class PrunedTrialError(Exception):
     """The pruner ended the trial."""
 
 
-class Lost(Exception):
+class LostTrialError(Exception):
     """The trial was given to another worker, because this one had not sent a heartbeat for too long."""
 
 
 class Observer(Protocol):
-    """Follows the training of a trial. Both methods raise ``Lost``; ``on_validation`` also raises ``Pruned``."""
+    """Follows the training of a trial.
+
+    Both methods raise ``LostTrialError``; ``on_validation`` also raises ``PrunedTrialError``.
+    """
 
     def on_step(self) -> None:
         """Called after every optimizer step."""

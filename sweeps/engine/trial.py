@@ -15,7 +15,7 @@ from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import Loaded
 from pocketdit.errors import ConfigError, RunError
 from sweeps import requirement
-from sweeps.engine.training import Job, Lost, Observer, Pruned
+from sweeps.engine.training import Job, LostTrialError, Observer, PrunedTrialError
 from sweeps.metrics import Curves, value_after, value_of
 from sweeps.objectives import Computed, Logged, Scored
 from sweeps.overrides import KeyValue, flatten, load_experiment
@@ -24,7 +24,7 @@ from sweeps.space import Params, param_overrides, suggest_params
 from sweeps.storage.store import Store
 
 
-class Infeasible(Exception):
+class InfeasibleError(Exception):
     """The trial's configuration cannot or must not be trained. The message says why."""
 
 
@@ -72,9 +72,9 @@ class TrialRun(Observer):
         """Train the trial and return its objectives in order.
 
         Raises:
-            Infeasible: The trial cannot or must not be trained.
-            Pruned: The pruner ended it.
-            Lost: Another worker has the trial.
+            InfeasibleError: The trial cannot or must not be trained.
+            PrunedTrialError: The pruner ended it.
+            LostTrialError: Another worker has the trial.
         """
         sweep = self.store.sweep
         params = dict(self.trial.params) if self.promoted else suggest_params(sweep.space, self.trial)
@@ -83,7 +83,7 @@ class TrialRun(Observer):
         self.refuse_duplicate(params)
         for text in sweep.require:
             if not requirement.is_satisfied(text, params):
-                raise Infeasible(f"require: {text}")
+                raise InfeasibleError(f"require: {text}")
         loaded = self.load(overrides)
         self.check_constraints(loaded.config)
         values = {name: float(figure(loaded.config)) for name, figure in self.figures.computed.items()}
@@ -108,7 +108,7 @@ class TrialRun(Observer):
         return [*flatten(sweep.set), *own.items()]
 
     def refuse_duplicate(self, params: Params) -> None:
-        """Raise ``Infeasible`` if another trial has the same parameters: it would give the same values."""
+        """Raise ``InfeasibleError`` if another trial has the same parameters: it would give the same values."""
         if self.promoted or "retry_of" in self.trial.user_attrs:
             return
         for other in self.store.records(promoted=False):
@@ -117,23 +117,23 @@ class TrialRun(Observer):
             # If two trials chose the same parameters at the same time, only the earlier one is trained.
             if other.number < self.trial.number or "original" in other.attrs:
                 self.record(duplicate_of=other.candidate)
-                raise Infeasible(f"same parameters as trial {other.candidate}")
+                raise InfeasibleError(f"same parameters as trial {other.candidate}")
         self.record(original=True)
 
     def load(self, overrides: list[KeyValue]) -> Loaded[Experiment]:
         try:
             return load_experiment(self.store.sweep.base, overrides)
         except ConfigError as error:
-            raise Infeasible(str(error.__context__ or error)) from None
+            raise InfeasibleError(str(error.__context__ or error)) from None
 
     def check_constraints(self, experiment: Experiment) -> None:
-        """Compute and record the constraints. Raises ``Infeasible`` if one is violated."""
+        """Compute and record the constraints. Raises ``InfeasibleError`` if one is violated."""
         values = {}
         try:
             for name, figure in self.figures.constraints.items():
                 values[name] = float(figure(experiment))
         except ValueError as error:
-            raise Infeasible(str(error)) from None
+            raise InfeasibleError(str(error)) from None
         self.record(constraint_values=values)
         violated = []
         for name, value in values.items():
@@ -143,7 +143,7 @@ class TrialRun(Observer):
             if excess > 0:
                 violated.append(f"{name} is {value:.4g}")
         if violated:
-            raise Infeasible("; ".join(violated))
+            raise InfeasibleError("; ".join(violated))
 
     def job(self, loaded: Loaded[Experiment], values: Mapping[str, float]) -> Job:
         sweep, attrs = self.store.sweep, self.attrs
@@ -169,7 +169,7 @@ class TrialRun(Observer):
 
     def on_step(self) -> None:
         if self.lost.is_set():
-            raise Lost
+            raise LostTrialError
 
     def on_validation(self, steps: int, values: Mapping[str, float]) -> None:
         self.on_step()
@@ -179,7 +179,7 @@ class TrialRun(Observer):
         assert isinstance(objective, Logged)
         self.trial.report(value_of(objective.metric, values), steps)
         if steps < self.attrs["steps"] and "baseline" not in self.trial.user_attrs and self.trial.should_prune():
-            raise Pruned
+            raise PrunedTrialError
 
     def record(self, **attrs: Any) -> None:
         """Store user attributes of the trial."""

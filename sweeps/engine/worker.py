@@ -14,9 +14,9 @@ import optuna
 from optuna.trial import TrialState
 
 from pocketdit.config.load import load
-from pocketdit.errors import RunInterrupted, UserError
-from sweeps.engine.training import Lost, Pruned
-from sweeps.engine.trial import Figures, Infeasible, TrialRun
+from pocketdit.errors import RunInterruptedError, UserError
+from sweeps.engine.training import LostTrialError, PrunedTrialError
+from sweeps.engine.trial import Figures, InfeasibleError, TrialRun
 from sweeps.overrides import flatten, load_experiment
 from sweeps.settings import Sweep
 from sweeps.storage.connection import storage_errors
@@ -44,7 +44,7 @@ class Worker:
             False if no trial is waiting.
 
         Raises:
-            RunInterrupted: The worker was interrupted; its trial returns to the queue.
+            RunInterruptedError: The worker was interrupted; its trial returns to the queue.
         """
         claimed = self.store.claim(self.name)
         if claimed is None:
@@ -55,15 +55,15 @@ class Worker:
             run = TrialRun(self.store, self.figures, trial, promoted, lost)
             try:
                 values = run.run()
-            except Lost:
+            except LostTrialError:
                 return True
-            except Infeasible as error:
+            except InfeasibleError as error:
                 tell(study, trial, TrialState.FAIL, "infeasible", str(error))
-            except Pruned:
+            except PrunedTrialError:
                 tell(study, trial, TrialState.PRUNED, "pruned")
-            except (RunInterrupted, KeyboardInterrupt, SystemExit) as error:
+            except (RunInterruptedError, KeyboardInterrupt, SystemExit) as error:
                 tell(study, trial, TrialState.FAIL, "interrupted", str(error))
-                raise RunInterrupted(
+                raise RunInterruptedError(
                     f"interrupted in trial {trial.number}; run the same command again to resume"
                 ) from None
             except Exception as error:  # any error caused by a trial's configuration fails that trial only

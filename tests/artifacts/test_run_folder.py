@@ -48,11 +48,13 @@ def test_only_one_process_trains_in_a_folder(tiny: list[str], tmp_path: Path, ca
     folder.checkpoint.unlink()
     command = [sys.executable, "-c", HOLD, str(folder.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
         capsys.readouterr()
         assert main([*words, "training.max_steps=1", "--resume", "elastic_pretrain/x"]) == 1
         assert "being trained by another process" in capsys.readouterr().err
-        assert folder.weights.read_bytes() == weights and not folder.finished.exists()
+        assert folder.weights.read_bytes() == weights
+        assert not folder.finished.exists()
         other.kill()
     assert main([*words, "training.max_steps=1", "--resume", "elastic_pretrain/x"]) == 0
     assert "no checkpoint yet; it starts at step 0" in capsys.readouterr().out

@@ -73,20 +73,22 @@ def test_slicing_shares_storage() -> None:
     finally:
         torch.nn.functional.linear = original
     owned = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
-    assert len(seen) > 50 and set(seen) <= owned
+    assert len(seen) > 50
+    assert set(seen) <= owned
 
 
 def test_gradient_of_unused_weights_is_zero() -> None:
     net = network()
     net(*inputs(), width=0.25).square().sum().backward()
     query = net.stages[0].blocks[0].attention.q.weight.grad
-    assert query[:16, :16].abs().min() > 0 and query[16:].abs().max() == 0 and query[:, 16:].abs().max() == 0
-    assert net.down.weight.grad[16:].abs().max() == 0 and net.down.weight.grad[:, 16:].abs().max() == 0
+    assert query[:16, :16].abs().min() > 0
+    assert query[16:].abs().max() == 0
+    assert query[:, 16:].abs().max() == 0
+    assert net.down.weight.grad[16:].abs().max() == 0
+    assert net.down.weight.grad[:, 16:].abs().max() == 0
     # Modules of other widths do not take part in the computation.
-    assert (
-        net.time.for_hidden_size(64).modulation.weight.grad is None
-        and net.time.for_hidden_size(16).modulation.weight.grad is not None
-    )
+    assert net.time.for_hidden_size(64).modulation.weight.grad is None
+    assert net.time.for_hidden_size(16).modulation.weight.grad is not None
     # The key and value projections of cross-attention are not sliced.
     assert net.stages[0].blocks[0].cross.kv.weight.grad.abs().min() > 0
 
@@ -121,7 +123,8 @@ def test_masked_text_tokens_have_no_influence() -> None:
     garbage = [TextTokens(torch.where(t.mask[..., None], t.embeddings, 1e3), t.mask) for t in text]
     torch.testing.assert_close(net(x, time, text), net(x, time, garbage), atol=1e-5, rtol=1e-5)
     hidden = [TextTokens(t.embeddings, torch.zeros_like(t.mask)) for t in text]
-    assert net(x, time, hidden).isfinite().all() and not torch.allclose(net(x, time, text), net(x, time, hidden))
+    assert net(x, time, hidden).isfinite().all()
+    assert not torch.allclose(net(x, time, text), net(x, time, hidden))
 
 
 def test_gradient_checkpointing_does_not_change_gradients() -> None:
@@ -207,7 +210,8 @@ def test_new_attention_prefers_nearby_tokens() -> None:
     rotated = apply_rope(common, *axial_rope(9, 9, 8, 10.0, torch.device("cpu")))[0, 0].unflatten(0, (9, 9))
     scores = (rotated @ rotated[4, 4]).detach()
     assert scores.argmax() == 40
-    assert (scores[4, 4:8].diff() < 0).all() and (scores[4:8, 4].diff() < 0).all()
+    assert (scores[4, 4:8].diff() < 0).all()
+    assert (scores[4:8, 4].diff() < 0).all()
 
 
 def test_gate_interpolates_between_the_two_branches() -> None:

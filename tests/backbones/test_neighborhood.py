@@ -54,14 +54,17 @@ def test_mask_in_the_configuration_of_the_paper() -> None:
     mask = neighborhood_mask(4096, 16, 1, torch.device("cpu"))
     assert mask.float().mean().item() == pytest.approx(46 / 256)
     assert block_edges(4096, 16)[:3] == [0, 256, 512]
-    assert mask[0, :512].all() and not mask[0, 512:].any()
+    assert mask[0, :512].all()
+    assert not mask[0, 512:].any()
 
 
 def test_block_sizes_differ_by_at_most_one_and_cover_all_tokens() -> None:
     for tokens in range(1, 40):
         for blocks in range(1, 45):
             sizes = torch.tensor(block_edges(tokens, blocks)).diff()
-            assert sizes.sum() == tokens and sizes.max() - sizes.min() <= 1 and sizes.min() >= 1
+            assert sizes.sum() == tokens
+            assert sizes.max() - sizes.min() <= 1
+            assert sizes.min() >= 1
             assert len(block_of_token(tokens, blocks)) == tokens
 
 

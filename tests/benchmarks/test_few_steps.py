@@ -24,7 +24,9 @@ def test_entries_are_parsed() -> None:
 def test_table_contains_mean_deviation_and_ratio_to_the_first_label() -> None:
     entries = [parse("28 steps=a:28"), parse("K-DMD=b,c,d")]
     text = scores_table(entries, [{0.5: [0.5]}, {0.5: [0.4, 0.5, 0.6]}])
-    assert "0.500" in text and "0.500 ± 0.100 (1.00)" in text and "scene-rules" in text
+    assert "0.500" in text
+    assert "0.500 ± 0.100 (1.00)" in text
+    assert "scene-rules" in text
 
 
 def test_runs_are_scored_and_sampled_into_a_grid(
@@ -41,4 +43,5 @@ def test_runs_are_scored_and_sampled_into_a_grid(
 def test_missing_run_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["x=nothing", "--runs", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
-    assert "nothing" in error and error.count("\n") == 1
+    assert "nothing" in error
+    assert error.count("\n") == 1

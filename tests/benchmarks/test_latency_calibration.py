@@ -31,7 +31,8 @@ def test_palettes_change_only_the_bytes_of_convolutions() -> None:
         else:
             assert after == before
     assert census.stored_bytes - smaller.stored_bytes == census.weight_bytes - smaller.weight_bytes
-    assert smaller.flops == census.flops and smaller.activation_bytes == census.activation_bytes
+    assert smaller.flops == census.flops
+    assert smaller.activation_bytes == census.activation_bytes
 
 
 def test_tables_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,5 +40,7 @@ def test_tables_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     main(["--out", str(tmp_path / "latency.png")])
     assert (tmp_path / "latency.png").stat().st_size > 10_000
     out = capsys.readouterr().out
-    assert "(A) plain DiT" in out and "streamed bandwidth (chosen)" in out and "full at 4.3 bits" in out
+    assert "(A) plain DiT" in out
+    assert "streamed bandwidth (chosen)" in out
+    assert "full at 4.3 bits" in out
     assert predict.FILE.read_text() == before  # without --save

@@ -30,8 +30,10 @@ def test_conclusion_from_known_times(tmp_path: Path, capsys: pytest.CaptureFixtu
     file = {"parameters": 1, "seconds": 1.0, "bytes": 1, "operations": 1, "error": 1e-6, "peak_gb": 1.0}
     conclude(seconds, dict.fromkeys(CONVERTED, file), tmp_path / "x.json")
     result = json.loads((tmp_path / "x.json").read_text())
-    assert result["ratio"]["median"] == 2 and result["met"]
-    assert result["ladder"][EAGER]["median"] == 2 and result["ladder"][LITERT]["median"] == 3
+    assert result["ratio"]["median"] == 2
+    assert result["met"]
+    assert result["ladder"][EAGER]["median"] == 2
+    assert result["ladder"][LITERT]["median"] == 3
     assert result["phone"] == pytest.approx(PHONE) == pytest.approx(5.56, abs=0.01)
     assert capsys.readouterr().out.splitlines()[-1].startswith("ratio: torch eager / LiteRT = 2.00")
 

@@ -52,7 +52,8 @@ def test_only_the_sparse_levels_change(spec: DiTSpec) -> None:
 def test_the_papers_choice_is_one_of_the_rows() -> None:
     experiment = load_experiment()
     kind = experiment.backbone.levels[0].attention
-    assert isinstance(kind, AdaptiveSparseAttention) and (kind.blocks, kind.radius) == PAPER
+    assert isinstance(kind, AdaptiveSparseAttention)
+    assert (kind.blocks, kind.radius) == PAPER
     assert attention_kinds(kind.kv_heads).count(kind) == 1
 
 
@@ -76,5 +77,6 @@ def test_the_papers_row_is_marked(spec: DiTSpec) -> None:
     kinds = (FullAttention("full", KV), *attention_kinds(KV)[4:6])
     text = table([count(spec, kind, (32, 32), (5,)) for kind in kinds])
     marked = [line for line in text.splitlines() if line.rstrip().endswith("the paper's")]
-    assert len(marked) == 1 and marked[0].startswith("B = 16, r = 1 ")
+    assert len(marked) == 1
+    assert marked[0].startswith("B = 16, r = 1 ")
     assert DEVICE in text

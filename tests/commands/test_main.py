@@ -84,7 +84,9 @@ def test_a_wrong_key_in_a_file_names_file_and_nearest_key(tmp_path: Path, capsys
     path.write_text(yaml.safe_dump(values))
     assert main(["run", str(path)]) == 2
     error = capsys.readouterr().err
-    assert "mine.yaml" in error and "training.warm_up_steps" in error and "'warmup_steps'" in error
+    assert "mine.yaml" in error
+    assert "training.warm_up_steps" in error
+    assert "'warmup_steps'" in error
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,8 @@ def test_the_program_has_three_names() -> None:
         subprocess.run([*words, "--help"], capture_output=True, text=True, cwd=ROOT, timeout=60).stdout
         for words in ([folder / "lightning"], [folder / "pocketdit"], [sys.executable, "-m", "pocketdit"])
     }
-    assert len(answers) == 1 and "VERB" in answers.pop()
+    assert len(answers) == 1
+    assert "VERB" in answers.pop()
 
 
 def test_other_commands_are_passed_on_to_lightning(tmp_path: Path, command: Command) -> None:
@@ -126,10 +129,12 @@ def test_other_commands_are_passed_on_to_lightning(tmp_path: Path, command: Comm
     done = command("run", script, env=os.environ | {"LT_DEVICES": "1"})
     assert done.returncode == 0 and "ran under 1" in done.stdout, done.stderr
     missing = command("run", tmp_path / "none.py")
-    assert missing.returncode == 2 and "Traceback" not in missing.stderr
+    assert missing.returncode == 2
+    assert "Traceback" not in missing.stderr
     for ours in (["run", "x.yaml"], ["run", "--plan", "x.yml", "a=1"], ["run"], []):
         assert not is_lightning_command(ours)
-    assert is_lightning_command(["run", "x.py"]) and is_lightning_command(["consolidate", "checkpoint"])
+    assert is_lightning_command(["run", "x.py"])
+    assert is_lightning_command(["consolidate", "checkpoint"])
 
 
 def test_the_printed_configuration_loads_to_the_same(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -138,13 +143,15 @@ def test_the_printed_configuration_loads_to_the_same(tmp_path: Path, capsys: pyt
     path = tmp_path / "again.yaml"
     path.write_text(first)
     assert main(["run", str(path), "--print-config"]) == 0
-    assert capsys.readouterr().out == first and yaml.safe_load(first)["training"]["max_steps"] == 7
+    assert capsys.readouterr().out == first
+    assert yaml.safe_load(first)["training"]["max_steps"] == 7
 
 
 def test_overrides_may_follow_resume(capsys: pytest.CaptureFixture) -> None:
     assert main(["run", str(PRETRAIN), "seed=3", "--resume", "training.max_steps=7", "--print-config"]) == 0
     values = yaml.safe_load(capsys.readouterr().out)
-    assert values["training"]["max_steps"] == 7 and values["seed"] == 3
+    assert values["training"]["max_steps"] == 7
+    assert values["seed"] == 3
 
 
 @pytest.mark.parametrize(
@@ -162,7 +169,8 @@ def test_overrides_may_follow_resume(capsys: pytest.CaptureFixture) -> None:
 def test_impossible_data_set_options_are_rejected(words: list[str], named: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["data", "build", *words]) == 2
     error = capsys.readouterr().err
-    assert named in error and error.count("\n") == 1
+    assert named in error
+    assert error.count("\n") == 1
 
 
 def test_a_missing_accelerator_is_rejected_before_a_folder_is_created(
@@ -192,7 +200,8 @@ def test_sample_writes_a_grid(tiny: list[str], tmp_path: Path, capsys: pytest.Ca
     words = ["sample", "elastic_pretrain", "--runs", str(tmp_path / "runs"), "--out", str(out)]
     assert main([*words, "a red circle", "two green stars", "--steps", "2", "--size", "96x160", "--width", "0.5"]) == 0
     grid = Image.open(out)
-    assert grid.width > 2 * 160 and 96 < grid.height < 200
+    assert grid.width > 2 * 160
+    assert 96 < grid.height < 200
     for wrong, named in (
         (["--width", "0.7"], "0.5"),
         (["--size", "100x100"], "multiples"),
@@ -203,7 +212,8 @@ def test_sample_writes_a_grid(tiny: list[str], tmp_path: Path, capsys: pytest.Ca
     ):
         assert main([*words[:4], "a red circle", *wrong]) == 2
         error = capsys.readouterr().err
-        assert named in error and "Traceback" not in error
+        assert named in error
+        assert "Traceback" not in error
 
 
 def test_the_nearest_name_is_suggested_for_an_unknown_run(

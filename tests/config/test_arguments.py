@@ -56,8 +56,10 @@ def test_fields_of_a_dataclass_are_arguments() -> None:
 
 def test_extra_arguments_and_missing_annotations() -> None:
     named, open_ended = arguments(import_class("gallery.shards.Extra"))
-    assert open_ended and not arguments(import_class("gallery.shards.ShardData"))[1]
-    assert list(named) == ["first", "second"] and annotations("gallery.shards.Extra")["first"] is Any
+    assert open_ended
+    assert not arguments(import_class("gallery.shards.ShardData"))[1]
+    assert list(named) == ["first", "second"]
+    assert annotations("gallery.shards.Extra")["first"] is Any
 
 
 def test_annotations_may_be_text_and_may_name_what_only_type_checkers_import() -> None:

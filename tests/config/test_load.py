@@ -109,8 +109,10 @@ def test_typed_objects_and_defaults(file: Path) -> None:
     config = load(file, [], Run).config
     assert config.levels == (Level(2, Full("full")), Level(3, Sparse("sparse", radius=2)))
     assert config.trainer == Trainer(max_steps=50)
-    assert config.data.init_args["path"] == Path("scenes") and config.data.init_args["batch_size"] == 32
-    assert config.optimizer.init_args["lr"] == 1e-3 and config.optimizer.init_args["betas"] == (0.9, 0.999)
+    assert config.data.init_args["path"] == Path("scenes")
+    assert config.data.init_args["batch_size"] == 32
+    assert config.optimizer.init_args["lr"] == 1e-3
+    assert config.optimizer.init_args["betas"] == (0.9, 0.999)
 
 
 def test_overrides(file: Path) -> None:
@@ -303,7 +305,8 @@ def test_wrong_file(file: Path, old: str, new: str, expected: str) -> None:
 )
 def test_wrong_override(file: Path, override: str, problem: str) -> None:
     line = message(file, "levels.0.depth=1", override, "seed=0" if "seed" not in override else "name=x")
-    assert line.startswith(f"command line ({override}): ") and problem in line
+    assert line.startswith(f"command line ({override}): ")
+    assert problem in line
 
 
 def test_the_file_is_named_for_its_own_errors(file: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from pocketdit.config.component import Component, Given, build
-from pocketdit.config.errors import InvalidValue
+from pocketdit.config.errors import InvalidValueError
 from pocketdit.config.typed import convert, plain
 from pocketdit.errors import ConfigError
 
@@ -65,7 +65,8 @@ class Level:
 )
 def test_values(value: Any, annotation: Any, expected: Any) -> None:
     converted = convert(value, annotation, "key")
-    assert converted == expected and type(converted) is type(expected)
+    assert converted == expected
+    assert type(converted) is type(expected)
     assert convert(plain(converted), annotation, "key") == converted
 
 
@@ -120,7 +121,7 @@ def test_values(value: Any, annotation: Any, expected: Any) -> None:
     ],
 )
 def test_wrong_values(value: Any, annotation: Any, message: str) -> None:
-    with pytest.raises(InvalidValue) as caught:
+    with pytest.raises(InvalidValueError) as caught:
         convert(value, annotation, "key")
     assert str(caught.value) == message
 
@@ -129,11 +130,13 @@ def test_existing_path(tmp_path: Path) -> None:
     (tmp_path / "scenes").mkdir()
     existing = Annotated[Path, "exists"]
     assert convert(str(tmp_path / "scenes"), existing | None, "data") == tmp_path / "scenes"
-    with pytest.raises(InvalidValue, match=rf"'{tmp_path}/scens' does not exist; did you mean '{tmp_path}/scenes'"):
+    with pytest.raises(
+        InvalidValueError, match=rf"'{tmp_path}/scens' does not exist; did you mean '{tmp_path}/scenes'"
+    ):
         convert(str(tmp_path / "scens"), existing, "data")
-    with pytest.raises(InvalidValue, match=rf"'{tmp_path}/sceness/a/b' does not .* mean '{tmp_path}/scenes'\?$"):
+    with pytest.raises(InvalidValueError, match=rf"'{tmp_path}/sceness/a/b' does not .* mean '{tmp_path}/scenes'\?$"):
         convert(str(tmp_path / "sceness" / "a" / "b"), existing, "data")
-    with pytest.raises(InvalidValue, match=r"does not exist$"):
+    with pytest.raises(InvalidValueError, match=r"does not exist$"):
         convert(str(tmp_path / "elsewhere"), existing, "data")
 
 
@@ -156,7 +159,9 @@ def test_component_gets_typed_arguments_and_defaults(tmp_path: Path) -> None:
 def test_without_classes_the_arguments_of_a_component_are_as_written() -> None:
     value = {"class_path": "gallery.unimportable.Absent", "init_args": {"depht": "x"}}
     assert convert(value, Component, "key", classes=False) == Component(value["class_path"], {"depht": "x"})
-    with pytest.raises(InvalidValue, match=r"^key\.class_path: gallery\.unimportable\.Absent: cannot be imported: "):
+    with pytest.raises(
+        InvalidValueError, match=r"^key\.class_path: gallery\.unimportable\.Absent: cannot be imported: "
+    ):
         convert(value, Component, "key")
 
 
@@ -174,7 +179,7 @@ def test_without_classes_the_arguments_of_a_component_are_as_written() -> None:
     ],
 )  # fmt: skip
 def test_the_outline_of_a_component_is_checked_without_its_class(value: Any, message: str) -> None:
-    with pytest.raises(InvalidValue) as caught:
+    with pytest.raises(InvalidValueError) as caught:
         convert(value, Component, "key", classes=False)
     assert str(caught.value) == message
 
@@ -187,7 +192,9 @@ def test_init_args_may_be_empty() -> None:
 
 def test_nested_components_are_checked_without_their_classes() -> None:
     value = {"class_path": "gallery.unimportable.Absent", "init_args": {"parts": [{"class_path": "galery.stages.Mlp"}]}}
-    with pytest.raises(InvalidValue, match=r"^key\.init_args\.parts\.0\.class_path: no module 'galery'; did you mean"):
+    with pytest.raises(
+        InvalidValueError, match=r"^key\.init_args\.parts\.0\.class_path: no module 'galery'; did you mean"
+    ):
         convert(value, Component, "key", classes=False)
 
 
@@ -237,7 +244,7 @@ OPTIMIZER = Annotated[Component, Given("params")]
     ],
 )
 def test_wrong_components(value: Any, message: str) -> None:
-    with pytest.raises(InvalidValue) as caught:
+    with pytest.raises(InvalidValueError) as caught:
         convert(value, OPTIMIZER, "key")
     assert str(caught.value) == message
 
@@ -258,12 +265,14 @@ def stage(**changes: Any) -> dict[str, Any]:
 def test_components_inside_components_are_checked() -> None:
     wrong = {"class_path": "gallery.stages.Mlp"}
     with pytest.raises(
-        InvalidValue, match=r"^key\.init_args\.decoder\.init_args: missing required key 'width' of Mlp$"
+        InvalidValueError, match=r"^key\.init_args\.decoder\.init_args: missing required key 'width' of Mlp$"
     ):
         convert(stage(decoder=wrong), STAGE, "key")
-    with pytest.raises(InvalidValue, match=r"^key\.init_args\.heads\.0\.init_args: missing required key 'width'"):
+    with pytest.raises(InvalidValueError, match=r"^key\.init_args\.heads\.0\.init_args: missing required key 'width'"):
         convert(stage(heads=[wrong]), STAGE, "key")
-    with pytest.raises(InvalidValue, match=r"^key\.init_args\.optimizer\.class_path: Mlp takes no argument 'params'"):
+    with pytest.raises(
+        InvalidValueError, match=r"^key\.init_args\.optimizer\.class_path: Mlp takes no argument 'params'"
+    ):
         convert(stage(optimizer=wrong), STAGE, "key")
 
 
@@ -272,9 +281,12 @@ def test_build_makes_nested_objects_but_leaves_components_that_are_asked_for() -
 
     backbone = torch.nn.Parameter(torch.zeros(2))
     built = build(convert(stage(), STAGE, "key"), backbone=backbone)
-    assert type(built).__name__ == "Stage" and built.backbone is backbone
-    assert built.decoder.width == 5 and [head.width for head in built.heads] == [5]
-    assert isinstance(built.optimizer, torch.optim.SGD) and built.optimizer.param_groups[0]["lr"] == 0.5
+    assert type(built).__name__ == "Stage"
+    assert built.backbone is backbone
+    assert built.decoder.width == 5
+    assert [head.width for head in built.heads] == [5]
+    assert isinstance(built.optimizer, torch.optim.SGD)
+    assert built.optimizer.param_groups[0]["lr"] == 0.5
 
 
 def test_build_reports_a_refused_value_and_a_failed_import() -> None:
@@ -297,5 +309,5 @@ def test_a_tensor_is_not_an_alternative_in_yaml() -> None:
 
     assert convert("2e-3", float | Tensor, "key") == 0.002
     for value in ("fast", None, [1.0]):
-        with pytest.raises(InvalidValue, match=r"^key: expected float, got "):
+        with pytest.raises(InvalidValueError, match=r"^key: expected float, got "):
             convert(value, float | Tensor, "key")

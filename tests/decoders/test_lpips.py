@@ -21,9 +21,12 @@ def test_distances_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     images = (torch.rand(2, 3, 64, 64) * 2 - 1).requires_grad_()
     torch.testing.assert_close(lpips.distance(images, images), torch.zeros(2))
     distance = lpips.distance(images, -images)
-    assert distance.shape == (2,) and (distance > 0).all() and lpips.name == "lpips-squeeze"
+    assert distance.shape == (2,)
+    assert (distance > 0).all()
+    assert lpips.name == "lpips-squeeze"
     distance.sum().backward()
-    assert images.grad is not None and images.grad.abs().sum() > 0
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
     assert not any(parameter.requires_grad for parameter in lpips.network.parameters())
 
 

@@ -86,7 +86,8 @@ def test_autoencoder_with_tiny_decoder_satisfies_the_protocol() -> None:
     latents = 100 * autoencoder.encode(torch.rand(2, 3, 32, 16) * 2 - 1)
     with torch.autocast("cpu", torch.bfloat16):
         images = autoencoder.decode(latents)
-    assert images.shape == (2, 3, 32, 16) and images.dtype == torch.float32
+    assert images.shape == (2, 3, 32, 16)
+    assert images.dtype == torch.float32
     assert images.abs().max() == 1 < decoder(latents).abs().max()
     torch.testing.assert_close(images, decoder(latents).clamp(-1, 1))
     assert not any(parameter.requires_grad for parameter in decoder.parameters())

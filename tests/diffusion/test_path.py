@@ -24,7 +24,9 @@ def test_path_starts_at_data_and_ends_at_noise() -> None:
 def test_shift_keeps_the_ends_and_is_invertible() -> None:
     time = torch.linspace(0, 1, 11, dtype=torch.float64)
     shifted = shift_time(time, 3.0)
-    assert shifted[0] == 0 and shifted[-1] == 1 and (shifted[1:-1] > time[1:-1]).all()
+    assert shifted[0] == 0
+    assert shifted[-1] == 1
+    assert (shifted[1:-1] > time[1:-1]).all()
     torch.testing.assert_close(shift_time(shifted, 1 / 3), time)
     assert shift_time(torch.tensor(0.25), 3.0).item() == pytest.approx(0.5)
 
@@ -36,7 +38,8 @@ def test_times_follow_the_shifted_logit_normal(spread: float) -> None:
     logits = torch.logit(times.double())
     assert logits.mean().item() == pytest.approx(math.log(3.0), abs=0.01)
     assert logits.std().item() == pytest.approx(spread, abs=0.01)
-    assert times.min() > 0 and times.max() < 1
+    assert times.min() > 0
+    assert times.max() < 1
 
 
 def test_each_time_is_uniform_over_its_interval_of_the_distribution() -> None:

@@ -22,14 +22,16 @@ def noise(*shape: int) -> Tensor:
 def test_rollout_equals_hand_computed_values() -> None:
     """For v = x + t: 2 - 0.5 (2 + 1) = 0.5 at t = 1/2, then 0.5 - 0.25 (0.5 + 0.5) = 0.25 at t = 1/4."""
     x, t = euler_rollout(lambda x, t: x + t[:, None], torch.tensor([[2.0], [2.0]]), [1.0, 0.5, 0.25, 0.0], 2)
-    assert x.tolist() == [[0.25], [0.25]] and t.tolist() == [0.25, 0.25]
+    assert x.tolist() == [[0.25], [0.25]]
+    assert t.tolist() == [0.25, 0.25]
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (3, 2, 4, 4)])
 @pytest.mark.parametrize("steps", range(4))
 def test_remaining_steps_give_the_result_of_the_sampler(steps: int, shape: tuple[int, ...]) -> None:
     x, t = euler_rollout(velocity, noise(*shape), TIMES, steps)
-    assert t.shape == (3,) and t.tolist() == pytest.approx([TIMES[steps]] * 3)
+    assert t.shape == (3,)
+    assert t.tolist() == pytest.approx([TIMES[steps]] * 3)
     assert torch.equal(euler(velocity, x, TIMES[steps:]), euler(velocity, noise(*shape), TIMES))
 
 
@@ -41,14 +43,17 @@ def test_data_estimate_after_the_last_rollout_step_is_the_sample() -> None:
 def test_rollout_has_no_gradient_but_the_next_step_can() -> None:
     network = nn.Linear(2, 2)
     x, t = euler_rollout(lambda x, t: network(x), noise(3, 2).requires_grad_(), TIMES, 2)
-    assert not x.requires_grad and not x.is_inference()
+    assert not x.requires_grad
+    assert not x.is_inference()
     data_from_velocity(x, t, network(x)).sum().backward()
-    assert network.weight.grad is not None and network.weight.grad.any()
+    assert network.weight.grad is not None
+    assert network.weight.grad.any()
 
 
 def test_no_step_gives_the_noise_back() -> None:
     x, t = euler_rollout(velocity, noise(3, 2), TIMES, 0)
-    assert torch.equal(x, noise(3, 2)) and t.tolist() == [1.0] * 3
+    assert torch.equal(x, noise(3, 2))
+    assert t.tolist() == [1.0] * 3
 
 
 @pytest.mark.parametrize("steps", [-1, 4])

@@ -24,7 +24,8 @@ def test_dropout_is_independent_per_encoder_and_sample() -> None:
     rates = hidden.float().mean(1)
     both = hidden.all(0).float().mean()
     # The tolerances are four standard errors.
-    assert (rates - 0.3).abs().max() < 0.03 and abs(both - 0.09) < 0.02
+    assert (rates - 0.3).abs().max() < 0.03
+    assert abs(both - 0.09) < 0.02
 
 
 def test_dropout_hides_all_tokens_of_an_encoder_or_none_and_keeps_the_embeddings() -> None:
@@ -63,4 +64,5 @@ def test_unconditional_hides_everything_and_does_not_change_its_input() -> None:
 
 
 def test_no_encoders() -> None:
-    assert encode_text([], ["a"]) == [] and text_dropout([], 0.5, torch.Generator()) == []
+    assert encode_text([], ["a"]) == []
+    assert text_dropout([], 0.5, torch.Generator()) == []

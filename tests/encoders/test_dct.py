@@ -109,7 +109,8 @@ def test_other_sides_are_rejected() -> None:
 def test_decode_clamps() -> None:
     latents = 20 * torch.randn(1, 16, 2, 2, generator=torch.Generator().manual_seed(4))
     decoded = DCTAutoencoder().decode(latents)
-    assert decoded.min() == -1 and decoded.max() == 1
+    assert decoded.min() == -1
+    assert decoded.max() == 1
 
 
 def test_example_image_is_reconstructed_well() -> None:
@@ -128,13 +129,16 @@ def test_encoder_stays_in_float32_under_autocast() -> None:
 
 def test_autoencoder_has_no_weights_and_stays_in_eval_mode() -> None:
     autoencoder = DCTAutoencoder().train()
-    assert not autoencoder.state_dict() and not list(autoencoder.parameters()) and not autoencoder.training
+    assert not autoencoder.state_dict()
+    assert not list(autoencoder.parameters())
+    assert not autoencoder.training
 
 
 def test_gradients_reach_the_latents() -> None:
     latents = torch.zeros(1, 16, 2, 2, requires_grad=True)
     DCTAutoencoder().decode(latents).sum().backward()
-    assert latents.grad is not None and latents.grad[:, 0].abs().min() > 0
+    assert latents.grad is not None
+    assert latents.grad[:, 0].abs().min() > 0
 
 
 def test_decoder_can_be_exported() -> None:

@@ -38,7 +38,8 @@ def test_hashed_vectors_have_unit_variance_and_are_nearly_orthogonal() -> None:
     vectors = np.stack([hashed_vector(f"word{i}", 192) for i in range(200)])
     np.testing.assert_array_equal(vectors**2, 1)
     cosines = vectors @ vectors.T / 192 - np.eye(200)
-    assert np.abs(cosines).max() < 0.4 and abs(vectors.mean()) < 0.02
+    assert np.abs(cosines).max() < 0.4
+    assert abs(vectors.mean()) < 0.02
 
 
 def test_hashed_vectors_are_stable_over_versions() -> None:
@@ -65,7 +66,8 @@ def test_shapes_and_masks(kind: type[WordEncoder | PhraseEncoder], captions: Seq
     assert isinstance(tokens, TextTokens)
     lengths = [min(5, len(split_words(caption))) for caption in captions]
     assert tokens.embeddings.shape == (len(captions), max(lengths, default=0), 32)
-    assert tokens.embeddings.dtype == torch.float32 and tokens.mask.dtype == torch.bool
+    assert tokens.embeddings.dtype == torch.float32
+    assert tokens.mask.dtype == torch.bool
     assert tokens.mask.sum(1).tolist() == lengths
     assert not tokens.embeddings[~tokens.mask].any()
     for row in tokens.mask:
@@ -78,7 +80,8 @@ def test_caption_does_not_depend_on_its_batch_or_case(kind: type[WordEncoder | P
     alone = encoder.encode(["a red circle"]).embeddings
     in_batch = encoder.encode(["something else entirely, and longer", "A Red CIRCLE!"]).embeddings
     torch.testing.assert_close(alone[0], in_batch[1, :3], atol=0, rtol=0)
-    assert in_batch.shape[1] == 5 and not in_batch[1, 3:].any()
+    assert in_batch.shape[1] == 5
+    assert not in_batch[1, 3:].any()
 
 
 def test_word_vector_does_not_depend_on_its_position() -> None:
@@ -110,14 +113,17 @@ def test_phrase_token_depends_on_its_word_and_its_neighbors() -> None:
 
 def test_positions_differ_and_are_bounded() -> None:
     positions = sinusoidal_positions(64, 128)
-    assert positions.shape == (64, 128) and positions.abs().max() <= 1
+    assert positions.shape == (64, 128)
+    assert positions.abs().max() <= 1
     assert torch.pdist(positions).min() > 1
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_encoder_has_no_weights_and_moves_between_devices(kind: type[WordEncoder | PhraseEncoder]) -> None:
     encoder = kind().train()
-    assert not list(encoder.parameters()) and not encoder.state_dict() and not encoder.training
+    assert not list(encoder.parameters())
+    assert not encoder.state_dict()
+    assert not encoder.training
     assert encoder.to("meta").encode(["a red circle"]).embeddings.device.type == "meta"
 
 

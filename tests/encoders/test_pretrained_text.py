@@ -98,7 +98,8 @@ def test_clip_returns_the_last_hidden_state_of_its_text_model(clip: Path) -> Non
         reference = CLIPModel.from_pretrained(clip).eval().text_model(torch.tensor([ids])).last_hidden_state[0]
     encoder: TextEncoder = ClipTextEncoder(str(clip), max_tokens=8)
     tokens = encoder.encode(["A red", "", "a red circle"])
-    assert encoder.width == 16 and tokens.embeddings.shape == (3, 8, 16)
+    assert encoder.width == 16
+    assert tokens.embeddings.shape == (3, 8, 16)
     assert tokens.mask.sum(1).tolist() == [4, 0, 8]
     torch.testing.assert_close(tokens.embeddings[0, :4], reference)
     assert not tokens.embeddings[~tokens.mask].any()
@@ -113,7 +114,8 @@ def test_gemma_returns_the_last_hidden_state_of_its_language_model(gemma: Path) 
         reference = model.model.language_model(ids).last_hidden_state[0]
     encoder: TextEncoder = Gemma3TextEncoder(str(gemma), max_tokens=7, dtype="float32")
     tokens = encoder.encode(["a red circle", "  ", "a red circle a blue square a red square"])
-    assert encoder.width == 16 and tokens.embeddings.shape == (3, 7, 16)
+    assert encoder.width == 16
+    assert tokens.embeddings.shape == (3, 7, 16)
     # Padding is on the right.
     assert tokens.mask[0].tolist() == [True] * 4 + [False] * 3
     assert tokens.mask.sum(1).tolist() == [4, 0, 7]

@@ -89,9 +89,12 @@ def test_autoencoder_satisfies_the_protocol(checkpoints: Path, images: torch.Ten
     autoencoder: Autoencoder = module
     assert (autoencoder.channels, autoencoder.factor) == (16, 8)
     latents = autoencoder.encode(images)
-    assert latents.shape == (2, 16, 4, 8) and latents.dtype == torch.float32
+    assert latents.shape == (2, 16, 4, 8)
+    assert latents.dtype == torch.float32
     decoded = autoencoder.decode(50 * latents)
-    assert decoded.shape == images.shape and decoded.dtype == torch.float32 and decoded.abs().max() <= 1
+    assert decoded.shape == images.shape
+    assert decoded.dtype == torch.float32
+    assert decoded.abs().max() <= 1
     assert next(module.parameters()).dtype == torch.bfloat16
     assert not any(weight.requires_grad for weight in module.parameters())
     assert not any(part.training for part in module.modules())

@@ -78,7 +78,8 @@ def test_file_is_downloaded_once_and_verified(
     with pytest.raises(UserError, match=r"1 files are missing.*\n.*prompts.txt \(8 kB\) from http"):
         check_files(settings(target))
     fetch_files(settings(target))
-    assert target.read_bytes() == CONTENT and [path.name for path in target.parent.iterdir()] == [target.name]
+    assert target.read_bytes() == CONTENT
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
     check_files(settings(target))
     fetch_files(settings(target))
     assert "exists    " in capsys.readouterr().out
@@ -141,7 +142,8 @@ def test_files_of_several_folders_have_distinct_names() -> None:
     ]
     metric = Component(GENEVAL, {"judges": judges})
     names = [file.name for file in required_files(Evaluation("x", SUBJECT, {}, (metric,)))]
-    assert len(set(names)) == len(names) and {"blip/vocab.txt", "mplug/vocab.txt"} < set(names)
+    assert len(set(names)) == len(names)
+    assert {"blip/vocab.txt", "mplug/vocab.txt"} < set(names)
 
 
 def test_nested_components_are_included_and_other_models_are_not() -> None:
@@ -165,4 +167,5 @@ def test_assets_refer_to_arguments_of_their_class(class_path: str) -> None:
     assert assets
     for asset in assets:
         assert asset.argument in arguments(import_class(class_path))[0]
-        assert asset.url.startswith("https://") and asset.size > 0
+        assert asset.url.startswith("https://")
+        assert asset.size > 0

@@ -42,13 +42,16 @@ def test_evaluation_writes_report_and_mlflow_and_repeats_nothing(
     (results,) = (tmp_path / "out" / "embedded").glob("*/results.json")
     data = json.loads(results.read_text())
     metrics = [entry["metric"] for entry in data["results"]]
-    assert len(metrics) == 10 and "validation-loss" in metrics
+    assert len(metrics) == 10
+    assert "validation-loss" in metrics
     # Scores from stand-ins never carry a benchmark's bare name.
     assert not {"geneval", "dpg", "t2i-compbench", "clip-score", "dino-fid"} & set(metrics)
     assert all(name in out for name in metrics)
     geneval = next(entry for entry in data["results"] if entry["metric"].startswith("geneval"))
-    assert geneval["scores"]["overall"]["samples"] == 12 and "interval_95" in geneval["scores"]["overall"]
-    assert data["made"]["geneval"]["width"] == 0.5 and data["made"]["geneval"]["steps"] == 2
+    assert geneval["scores"]["overall"]["samples"] == 12
+    assert "interval_95" in geneval["scores"]["overall"]
+    assert data["made"]["geneval"]["width"] == 0.5
+    assert data["made"]["geneval"]["steps"] == 2
     page = (results.parent / "report.html").read_text()
     assert all(f'src="grid-{number}.png"' in page for number in (1, 2, 3))
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
@@ -59,7 +62,8 @@ def test_evaluation_writes_report_and_mlflow_and_repeats_nothing(
     assert len(times) == 12 + 6 * 3
     assert main(arguments) == 0
     again = capsys.readouterr()
-    assert "sampling" not in again.err and "scoring" not in again.out
+    assert "sampling" not in again.err
+    assert "scoring" not in again.out
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert json.loads(results.read_text())["results"] == data["results"]
 
@@ -69,7 +73,9 @@ def test_evaluation_writes_report_and_mlflow_and_repeats_nothing(
 
     assert main(["evaluate", "--table", "--out", str(tmp_path / "out")]) == 0
     table = capsys.readouterr().out
-    assert "SnapGen++ full 1.6B" in table and "measured" in table and "scene-rules" in table
+    assert "SnapGen++ full 1.6B" in table
+    assert "measured" in table
+    assert "scene-rules" in table
     assert main(["evaluate", "--compare", str(results), str(results.parent)]) == 0
     assert "0.0" in capsys.readouterr().out
 
@@ -84,7 +90,8 @@ def test_validation_loss_matches_the_one_logged_in_training(tiny: list[str], tmp
         scores = ValidationLoss("elastic_pretrain", width, samples=4, runs=runs).measure().scores
         ((_, expected),) = logged[f"validation/loss/width_{width:g}"]
         assert scores["overall"].value == pytest.approx(expected, rel=1e-4)
-        assert scores["overall"].samples == 4 and len(scores) == 9
+        assert scores["overall"].samples == 4
+        assert len(scores) == 9
 
 
 def test_each_width_has_its_own_images_and_results(arguments: list[str], tmp_path: Path) -> None:
@@ -122,21 +129,25 @@ def test_wrong_settings_are_reported_in_one_line(
     capsys.readouterr()
     assert main([*arguments, change]) == 2
     err = capsys.readouterr().err
-    assert message in err and "Traceback" not in err
+    assert message in err
+    assert "Traceback" not in err
 
 
 def test_missing_files_are_listed_with_size_and_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     published = ROOT / "experiments" / "eval" / "published.yaml"
     assert main(["evaluate", str(published), "run=x", f"data={tmp_path}"]) == 2
     err = capsys.readouterr().err
-    assert "files are missing" in err and "dpg_bench.csv (5 MB)" in err and "--fetch" in err
+    assert "files are missing" in err
+    assert "dpg_bench.csv (5 MB)" in err
+    assert "--fetch" in err
     assert main(["evaluate", str(published), "run=x", f"data={tmp_path}", "--fetch", "--from", str(tmp_path)]) == 2
     assert "lacks" in capsys.readouterr().err
 
 
 def test_command_needs_a_file(command: Callable[..., object]) -> None:
     done = command("evaluate")
-    assert done.returncode == 2 and "experiments/eval/" in done.stderr  # type: ignore[attr-defined]
+    assert done.returncode == 2
+    assert "experiments/eval/" in done.stderr
 
 
 MY_METRIC = """

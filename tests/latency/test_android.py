@@ -65,7 +65,8 @@ def test_output_without_a_timing_is_a_one_line_error(text: str) -> None:
     last = text.strip() or "nothing"
     with pytest.raises(RunError, match="benchmark_model reported no timing") as error:
         parse_benchmark(text)
-    assert last in str(error.value) and "\n" not in str(error.value)
+    assert last in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_missing_adb_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

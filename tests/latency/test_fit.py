@@ -34,9 +34,11 @@ def test_fit_recovers_the_true_coefficients() -> None:
     fitted = fit_coefficients(GRAPHS, measured, list(GRAPHS), PHONE, Variant("both", ("stream", "compute")))
     assert fitted.coefficients.stream == pytest.approx(1.7, rel=1e-3)
     assert fitted.coefficients.compute == pytest.approx(0.55, rel=1e-3)
-    assert fitted.spread < 1e-4 and fitted.degrees_of_freedom == 2
+    assert fitted.spread < 1e-4
+    assert fitted.degrees_of_freedom == 2
     middle, low, high = prediction_interval(graph(200, 400), PHONE, fitted)
-    assert low == pytest.approx(high, rel=1e-2) and low <= middle <= high
+    assert low == pytest.approx(high, rel=1e-2)
+    assert low <= middle <= high
 
 
 def test_leave_one_out_ignores_the_graphs_own_measurement() -> None:

@@ -36,8 +36,10 @@ def test_predictions_are_printed_and_recorded(bundle: Path, capsys: pytest.Captu
     assert main(["latency", str(bundle)]) == 0
     out = capsys.readouterr().out
     expected = predict(CENSUS, find_device("iphone16promax"))
-    assert "predicted latency" in out and "measured latency" not in out
-    assert f"{expected.milliseconds:.1f}" in out and "1024x768" in out
+    assert "predicted latency" in out
+    assert "measured latency" not in out
+    assert f"{expected.milliseconds:.1f}" in out
+    assert "1024x768" in out
     assert 'lightning recommend run=elastic_pretrain/r "device=iphone16promax" size=1024x768' in out
     (record,) = read_records(bundle)
     assert (record.kind, record.device, record.milliseconds) == ("predicted", "iphone16promax", expected.milliseconds)
@@ -52,7 +54,9 @@ def test_predictions_are_printed_and_recorded(bundle: Path, capsys: pytest.Captu
 def test_measuring_without_a_mac_is_an_error(bundle: Path, where: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["latency", str(bundle), f"measure={where}"]) == 1
     err = capsys.readouterr().err
-    assert "needs macOS" in err and f"lightning latency {bundle}" in err and err.count("\n") == 1
+    assert "needs macOS" in err
+    assert f"lightning latency {bundle}" in err
+    assert err.count("\n") == 1
     assert read_records(bundle) == []
 
 
@@ -76,7 +80,8 @@ def test_invalid_overrides_are_one_line_errors(
 ) -> None:
     assert main(["latency", str(bundle), *overrides]) == status
     err = capsys.readouterr().err
-    assert expected in err and err.count("\n") == 1
+    assert expected in err
+    assert err.count("\n") == 1
 
 
 def test_damaged_and_missing_bundles_are_errors(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -107,6 +112,7 @@ def test_coremltools_has_the_apis_that_measuring_needs() -> None:
     assert takes(MLComputePlan.load_from_path, "path", "compute_units")
     assert takes(Device.prepare_for_model_debugging, "credentials")
     assert takes(AppSigningCredentials, "development_team", "bundle_identifier")
-    assert DeviceType.IPHONE in DeviceType and takes(Device.get_connected_devices, "device_type")
+    assert DeviceType.IPHONE in DeviceType
+    assert takes(Device.get_connected_devices, "device_type")
     assert {"CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY", "ALL"} == set(ct.ComputeUnit.__members__)
     assert hasattr(ct.models.MLModel, "get_compiled_model_path")

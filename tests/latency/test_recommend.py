@@ -77,7 +77,8 @@ def test_guidance_and_heun_take_more_evaluations() -> None:
     assert Candidate(point(1, 10, guidance=4.0), 0, cost).image_ms == 2050
     assert Candidate(point(1, 10, sampler="heun"), 0, cost).image_ms == pytest.approx(1950)
     batched = Candidate(point(1, 10, guidance=4.0), 0, replace(cost, batch=2))
-    assert batched.step_ms == 100 and batched.image_ms == 1050
+    assert batched.step_ms == 100
+    assert batched.image_ms == 1050
 
 
 def provenance(width: float, run: str = RUN, **more: object) -> dict[str, dict]:
@@ -112,10 +113,12 @@ def test_only_comparable_scores_are_compared() -> None:
     ]
     quality = quality_from_scores(scores, RUN, "")
     assert quality is not None
-    assert quality.metric == "geneval (rules)" and quality.values == {point(0.5): 0.7, point(1.0): 0.8}
+    assert quality.metric == "geneval (rules)"
+    assert quality.values == {point(0.5): 0.7, point(1.0): 0.8}
     assert "embedded, 2 images of 128x128" in quality.source
     by_name = quality_from_scores(scores, RUN, "dpg")
-    assert isinstance(by_name, Quality) and by_name.values == {point(0.375): 1.0}
+    assert isinstance(by_name, Quality)
+    assert by_name.values == {point(0.375): 1.0}
 
 
 def census(flops: int) -> Census:
@@ -172,9 +175,11 @@ def test_table_and_next_command_from_bundles_and_evaluations(project: Project) -
     status, out, _ = project.recommend("budget=400ms")
     assert status == 0, out
     assert "best     width 0.5, 4 steps of euler" in out
-    assert "lightning latency" in out and "b-0.5" in out
+    assert "lightning latency" in out
+    assert "b-0.5" in out
     for width in flops:
-        assert f"{milliseconds(flops[width]):.1f}" in out and f"{4 * milliseconds(flops[width]):.0f}" in out
+        assert f"{milliseconds(flops[width]):.1f}" in out
+        assert f"{4 * milliseconds(flops[width]):.0f}" in out
     assert "best     width 1," in project.recommend("image=4s")[1]
 
 
@@ -188,7 +193,9 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
     status, out, _ = project.recommend("budget=400ms")
     assert status == 0
     predicted, measured = out.split("latency measured")
-    assert "500.0" in measured and "500.0" not in predicted and "best     width 0.5" in out
+    assert "500.0" in measured
+    assert "500.0" not in predicted
+    assert "best     width 0.5" in out
     assert "lightning sample" in project.recommend("budget=600ms")[1]
     # Newer records for another package or other compute units.
     add_record(folder, replace(record, sha256="0", milliseconds=5.0))
@@ -208,8 +215,11 @@ def test_unreadable_bundles_are_skipped(project: Project) -> None:
         (folder.parent / name).mkdir()
         (folder.parent / name / "manifest.json").write_text(content)
     status, out, err = project.recommend("budget=400ms")
-    assert status == 0 and "(no bundle)" not in out
-    assert err.count("skipped") == 2 and "network.tflite, not Core ML packages" in err and ".tmp" not in err
+    assert status == 0
+    assert "(no bundle)" not in out
+    assert err.count("skipped") == 2
+    assert "network.tflite, not Core ML packages" in err
+    assert ".tmp" not in err
 
 
 def test_next_command_measures_on_the_requested_device(project: Project) -> None:
@@ -222,14 +232,17 @@ def test_next_command_measures_on_the_requested_device(project: Project) -> None
 def test_metric_with_the_most_widths_is_chosen() -> None:
     scores = [score(0.5, 0.7), *(score(w, 0.3, metric="clip-score (x)") for w in (0.375, 0.5, 1.0))]
     quality = quality_from_scores(scores, RUN, "")
-    assert quality is not None and quality.metric == "clip-score (x)" and len(quality.values) == 3
+    assert quality is not None
+    assert quality.metric == "clip-score (x)"
+    assert len(quality.values) == 3
 
 
 def test_cost_is_predicted_from_the_description_without_a_bundle(project: Project) -> None:
     project.evaluate(0.5, 0.7)
     status, out, _ = project.recommend("budget=1s", "device=iphone15pro")
     assert status == 0
-    assert "(no bundle)" in out and "uncalibrated" in out
+    assert "(no bundle)" in out
+    assert "uncalibrated" in out
     assert "width 1 was not evaluated; evaluate it with: lightning evaluate" in out
     assert f"lightning export experiments/export/coreml.yaml run={RUN} width=0.5 size=1024x1024" in out
 
@@ -243,22 +256,28 @@ def test_validation_losses_replace_missing_evaluations(project: Project) -> None
     project.export(1.0, 16 * 10**12)
     status, out, _ = project.recommend("budget=2s")
     # The run samples with guidance, which takes two evaluations per step.
-    assert status == 0 and "validation loss: lower is better; from training step 5" in out
-    assert "best     width 1," in out and f"{2 * milliseconds(16 * 10**12):.1f}" in out
+    assert status == 0
+    assert "validation loss: lower is better; from training step 5" in out
+    assert "best     width 1," in out
+    assert f"{2 * milliseconds(16 * 10**12):.1f}" in out
 
 
 def test_missing_quality_names_the_command_to_run(project: Project) -> None:
     status, out, err = project.recommend("budget=400ms")
-    assert status == 1 and out == ""
-    assert f"lightning evaluate experiments/eval/embedded.yaml run={RUN}" in err and err.count("\n") == 1
+    assert status == 1
+    assert out == ""
+    assert f"lightning evaluate experiments/eval/embedded.yaml run={RUN}" in err
+    assert err.count("\n") == 1
 
 
 def test_error_if_nothing_fits(project: Project) -> None:
     project.evaluate(0.5, 0.7)
     project.export(0.5, 5 * 10**12)
     status, out, err = project.recommend("budget=1ms")
-    assert status == 1 and "geneval" in out
-    assert "nothing fits: the fastest, width 0.5 in 4 steps" in err and err.count("\n") == 1
+    assert status == 1
+    assert "geneval" in out
+    assert "nothing fits: the fastest, width 0.5 in 4 steps" in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

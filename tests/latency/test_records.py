@@ -29,7 +29,8 @@ def make_measurement(device: str = "iphone16promax") -> LatencyRecord:
 def test_measurements_become_median_and_percentiles() -> None:
     record = make_measurement()
     assert (record.kind, record.milliseconds, record.runs) == ("measured", 12.0, 5)
-    assert record.low == pytest.approx(10.2) and record.high == pytest.approx(81.8)
+    assert record.low == pytest.approx(10.2)
+    assert record.high == pytest.approx(81.8)
 
 
 def test_records_are_read_back(tmp_path: Path) -> None:
@@ -52,9 +53,14 @@ def test_new_predictions_replace_old_ones_and_measurements_are_kept(tmp_path: Pa
 def test_tables_never_mix_kinds() -> None:
     text = latency_tables([make_measurement(), PREDICTED, make_measurement()])
     first, second = text.split("\n\n")
-    assert first.startswith("predicted latency") and "360.0" in first and "12.0" not in first
-    assert second.startswith("measured latency") and second.count("12.0") == 2 and "360.0" not in second
-    assert "iOS 18.2" in second and "system" not in first
+    assert first.startswith("predicted latency")
+    assert "360.0" in first
+    assert "12.0" not in first
+    assert second.startswith("measured latency")
+    assert second.count("12.0") == 2
+    assert "360.0" not in second
+    assert "iOS 18.2" in second
+    assert "system" not in first
     assert latency_tables([PREDICTED]).count("latency") == 1
 
 

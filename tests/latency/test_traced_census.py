@@ -45,7 +45,8 @@ def test_weight_bytes_are_those_of_fp16() -> None:
 
 def test_narrower_networks_cost_less() -> None:
     small, large = (trace_census(SPEC, width, (16, 16), 7) for width in (0.5, 1.0))
-    assert small.flops < large.flops and small.weight_bytes < large.weight_bytes
+    assert small.flops < large.flops
+    assert small.weight_bytes < large.weight_bytes
 
 
 @pytest.mark.slow

@@ -20,7 +20,9 @@ def test_matching_gradient_equals_hand_computed_values() -> None:
 def test_gradient_is_normalized_per_sample() -> None:
     x, real, fake = torch.randn(3, 4, 2, 2, 2, generator=torch.Generator().manual_seed(0)).bfloat16().unbind(0)
     gradient, size = matching_gradient(x, real, fake)
-    assert gradient.shape == x.shape and gradient.dtype == size.dtype == torch.float32 and size.shape == (4,)
+    assert gradient.shape == x.shape
+    assert gradient.dtype == size.dtype == torch.float32
+    assert size.shape == (4,)
     for row in range(4):
         alone, _ = matching_gradient(x[row : row + 1], real[row : row + 1], fake[row : row + 1])
         torch.testing.assert_close(gradient[row : row + 1], alone)
@@ -30,7 +32,8 @@ def test_gradient_is_normalized_per_sample() -> None:
 def test_size_has_a_floor() -> None:
     x, fake = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 1.5]])
     gradient, size = matching_gradient(x, x, fake, floor=0.1)
-    assert gradient.tolist() == [[0.0, 5.0]] and size.tolist() == [0.0]
+    assert gradient.tolist() == [[0.0, 5.0]]
+    assert size.tolist() == [0.0]
     assert matching_gradient(x, x, x)[0].tolist() == [[0.0, 0.0]]
 
 
@@ -51,7 +54,8 @@ def test_gradient_of_the_loss_is_the_gradient_over_numel() -> None:
     loss = matching_loss(x, gradient)
     assert loss.item() == 0.5 * (1 + 4 + 1 + 16) / 4
     loss.backward()
-    assert x.grad is not None and x.grad.tolist() == [[0.25, -0.5], [-0.25, 1.0]]
+    assert x.grad is not None
+    assert x.grad.tolist() == [[0.25, -0.5], [-0.25, 1.0]]
     assert gradient.grad is None
 
 
@@ -70,7 +74,8 @@ def test_descent_moves_from_the_fake_to_the_real_estimate(shape: tuple[int, ...]
     assert x0.grad is not None
     # (p_real - p_fake) / mean |p_real| = (1 + 1) / 1 for every element.
     torch.testing.assert_close(x0.grad, torch.full(shape, 2.0 / x0.numel()))
-    assert size.item() == pytest.approx(1.0) and loss.item() == pytest.approx(0.5 * 2**2)
+    assert size.item() == pytest.approx(1.0)
+    assert loss.item() == pytest.approx(0.5 * 2**2)
 
 
 def test_teacher_and_critic_get_noised_data_and_no_gradient() -> None:
@@ -78,7 +83,8 @@ def test_teacher_and_critic_get_noised_data_and_no_gradient() -> None:
     seen: list[tuple[Tensor, Tensor]] = []
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        assert not torch.is_grad_enabled() and not x.requires_grad
+        assert not torch.is_grad_enabled()
+        assert not x.requires_grad
         seen.append((x, t))
         return weight * x
 
@@ -86,8 +92,10 @@ def test_teacher_and_critic_get_noised_data_and_no_gradient() -> None:
     time = torch.tensor([0.25, 0.5])
     loss, size = distribution_matching_loss(x0, torch.ones(2, 2), time, velocity, lambda x, t: 2 * velocity(x, t))
     for x, t in seen:
-        assert x.tolist() == [[3.25, 6.25], [0.5, 1.5]] and t is time  # 0.75 x_0 + 0.25, 0.5 x_0 + 0.5
-    assert len(seen) == 2 and not size.requires_grad
+        assert x.tolist() == [[3.25, 6.25], [0.5, 1.5]]
+        assert t is time
+    assert len(seen) == 2
+    assert not size.requires_grad
     # Estimates (1 - t) x_t: p_real = (1.5625, 3.3125), (-0.25, 1.25).
     assert size.item() == pytest.approx((2.4375 + 0.75) / 2)
     loss.backward()
@@ -101,4 +109,6 @@ def test_equal_estimates_give_no_gradient() -> None:
     x0 = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
     loss, _ = distribution_matching_loss(x0, torch.ones(4, 2), torch.full((4,), 0.5), *[lambda x, t: x] * 2)
     loss.backward()
-    assert loss.item() == 0 and x0.grad is not None and not x0.grad.any()
+    assert loss.item() == 0
+    assert x0.grad is not None
+    assert not x0.grad.any()

@@ -30,7 +30,8 @@ def test_centers_of_a_small_example() -> None:
     """Each of three clusters has its mean as its center, where a value that occurs twice counts twice."""
     weight = torch.tensor([[-1.0, -1.0, -1.75], [0.0, 0.0, 0.25], [3.0, 4.0, 5.0]])
     values, counts = kmeans.count_values(kmeans.fp16_codes(weight))
-    assert values.tolist() == [-1.75, -1.0, 0.0, 0.25, 3.0, 4.0, 5.0] and counts.tolist() == [1, 2, 2, 1, 1, 1, 1]
+    assert values.tolist() == [-1.75, -1.0, 0.0, 0.25, 3.0, 4.0, 5.0]
+    assert counts.tolist() == [1, 2, 2, 1, 1, 1, 1]
     np.testing.assert_allclose(kmeans.fit_centers(values, counts, 3), [-1.25, 0.25 / 3, 4.0])
     assert kmeans.inertia(values, counts, np.array([-1.25, 0.25 / 3, 4.0])) == pytest.approx(
         2 * 0.0625 + 0.25 + 2 * (1 / 12) ** 2 + (1 / 6) ** 2 + 2
@@ -57,7 +58,8 @@ def test_inertia_is_close_to_the_optimum(bits: int, shape: str) -> None:
     values, counts = kmeans.count_values(kmeans.fp16_codes(weight))
     actual = kmeans.inertia(values, counts, kmeans.fit_centers(values, counts, 2**bits))
     least = optimal_inertia(values, counts, 2**bits)
-    assert least <= actual * (1 + 1e-9) and actual <= 1.06 * least
+    assert least <= actual * (1 + 1e-9)
+    assert actual <= 1.06 * least
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -73,14 +75,18 @@ def test_inertia_is_not_worse_than_that_of_scikit_learn(bits: int) -> None:
 def test_palette_is_fp16_and_every_weight_has_its_nearest_value(bits: int) -> None:
     weight = torch.randn(30, 40, generator=torch.Generator().manual_seed(2))
     palette = palettize(weight, bits)
-    assert palette.values.dtype == torch.float16 and palette.values.shape == (2**bits,) and palette.bits == bits
-    assert palette.indices.dtype == torch.uint8 and palette.indices.shape == weight.shape
+    assert palette.values.dtype == torch.float16
+    assert palette.values.shape == (2**bits,)
+    assert palette.bits == bits
+    assert palette.indices.dtype == torch.uint8
+    assert palette.indices.shape == weight.shape
     assert torch.equal(palette.dense(), palette.values.float()[palette.indices.long()])
     assert torch.equal(palette.dense().half().float(), palette.dense())
     distances = (weight.half().float()[..., None] - palette.values.float()).abs()
     torch.testing.assert_close((palette.dense() - weight.half().float()).abs(), distances.amin(-1))
     again = palettize(weight, bits)
-    assert torch.equal(again.values, palette.values) and torch.equal(again.indices, palette.indices)
+    assert torch.equal(again.values, palette.values)
+    assert torch.equal(again.indices, palette.indices)
 
 
 def test_invalid_palettes_are_rejected() -> None:

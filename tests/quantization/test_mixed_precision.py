@@ -74,7 +74,8 @@ def test_weights_are_restored_after_a_failed_forward_pass(network: SmallNetwork)
     original = network.first.weight.detach().clone()
     with pytest.raises(RuntimeError):
         output_errors(network, {"first": palettize(network.first.weight, 1)}, [(torch.randn(1, 4, 4, 5, 6),)])
-    assert torch.equal(network.first.weight, original) and not network.first._forward_hooks
+    assert torch.equal(network.first.weight, original)
+    assert not network.first._forward_hooks
 
 
 WEIGHTS = {"a": 1000, "b": 3000, "c": 2000, "d": 500}
@@ -82,7 +83,8 @@ ERRORS = {"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2}
 
 
 def test_average_includes_the_palettes() -> None:
-    assert stored_bits(1000, 4) == 4000 + 16 * 16 and stored_bits(1000, 8) == 8000 + 256 * 16
+    assert stored_bits(1000, 4) == 4000 + 16 * 16
+    assert stored_bits(1000, 8) == 8000 + 256 * 16
     bits = {"a": 4, "b": 8, "c": 4, "d": 4}
     assert average_bits(WEIGHTS, bits) == (4 * 3500 + 3 * 256 + 8 * 3000 + 4096) / 6500
 
@@ -120,16 +122,19 @@ def test_mixed_precision_palettes(network: SmallNetwork, tmp_path: Path) -> None
     assert errors["first"] == 0.0
     worse = max(("down", "up"), key=lambda name: errors[name])
     assert {name: p.bits for name, p in palettes.items()} == dict.fromkeys(palettes, 1) | {worse: 2}
-    assert report.average_bits == pytest.approx(target) and report.palettized_weights == 2432
+    assert report.average_bits == pytest.approx(target)
+    assert report.palettized_weights == 2432
     assert report.other_parameters == 32 + 16 + 16 + 64
-    assert report.bytes_fp16 == 2 * (2432 + 128) and report.bytes_quantized == round(target * 2432 / 8) + 2 * 128
+    assert report.bytes_fp16 == 2 * (2432 + 128)
+    assert report.bytes_quantized == round(target * 2432 / 8) + 2 * 128
     assert torch.equal(network.down.weight, before["down.weight"])
     apply_palettes(network, palettes)
     for name, palette in palettes.items():
         assert torch.equal(network.get_submodule(name).weight, palette.dense())
     assert torch.equal(network.last.weight, before["last.weight"])
     figures = json.loads(report.to_json())
-    assert figures["average_bits"] == report.average_bits and len(figures["layers"]) == 3
+    assert figures["average_bits"] == report.average_bits
+    assert len(figures["layers"]) == 3
     plot_sensitivity(report, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
@@ -150,7 +155,8 @@ def test_palettes_are_saved_and_loaded(tmp_path: Path) -> None:
     read = load_palettes(tmp_path / "palettes.safetensors")
     assert set(read) == set(palettes)
     for name, palette in palettes.items():
-        assert isinstance(read[name], Palette) and read[name].bits == palette.bits
+        assert isinstance(read[name], Palette)
+        assert read[name].bits == palette.bits
         assert torch.equal(read[name].dense(), palette.dense())
     (tmp_path / "other").write_bytes(b"no")
     with pytest.raises(RunError, match="does not contain palettes"):

@@ -58,7 +58,9 @@ def test_killed_run_resumes_bit_for_bit(tiny: list[str], tmp_path: Path, process
     killed = start([*arguments, "--name", "killed"], tmp_path / "killed.log")
     at = kill_after(killed, runs / "elastic_pretrain" / "killed", steps=random.randint(4, 16))
     folder = find(runs, "elastic_pretrain/killed")
-    assert folder.checkpoint.is_file() and not folder.finished.exists() and at < 20
+    assert folder.checkpoint.is_file()
+    assert not folder.finished.exists()
+    assert at < 20
     again = start([*arguments, "--resume", "elastic_pretrain/killed"], tmp_path / "again.log")
     assert again.wait(timeout=200) == 0, (tmp_path / "again.log").read_text()
 
@@ -101,7 +103,8 @@ def test_an_interrupted_run_says_how_to_resume(tiny: list[str], tmp_path: Path, 
     process.send_signal(sign)
     assert process.wait(timeout=60) == 1
     text = (tmp_path / "log").read_text()
-    assert "--resume elastic_pretrain/stopped" in text and "Traceback" not in text
+    assert "--resume elastic_pretrain/stopped" in text
+    assert "Traceback" not in text
 
 
 def test_a_damaged_checkpoint_is_reported_in_one_line(
@@ -147,7 +150,8 @@ def test_an_interrupted_write_keeps_the_previous_checkpoint(tmp_path: Path) -> N
 
     with pytest.raises(OSError, match="No space"):
         write_atomically(target, fail_halfway)
-    assert target.read_bytes() == b"good" and list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() == b"good"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_journal_is_json_lines(tiny: list[str], tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def test_initialized_state_equals_that_of_the_first_step() -> None:
         optimizer = torch.optim.AdamW([weight], lr=0.1, betas=(0.5, 0.9), weight_decay=0.1)
         if initialize:
             init_state(optimizer)
-            assert torch.equal(weight, torch.ones(3)) and weight.grad is None and optimizer.state[weight]["step"] == 0
+            assert torch.equal(weight, torch.ones(3))
+            assert weight.grad is None
+            assert optimizer.state[weight]["step"] == 0
         for _ in range(2):
             weight.grad = torch.tensor([1.0, -2.0, 0.5])
             optimizer.step()

@@ -36,7 +36,8 @@ def test_killed_distillation_resumes_bit_for_bit(
     killed = start([*arguments, "--name", "killed"], tmp_path / "killed.log", file)
     kill_after(killed, runs / name / "killed", random.randint(5, 18), LOSS[name])
     folder = find(runs, f"{name}/killed")
-    assert folder.checkpoint.is_file() and not folder.finished.exists()
+    assert folder.checkpoint.is_file()
+    assert not folder.finished.exists()
     again = start([*arguments, "--resume", f"{name}/killed"], tmp_path / "again.log", file)
     assert again.wait(timeout=200) == 0, (tmp_path / "again.log").read_text()
 

@@ -34,9 +34,12 @@ def test_a_run_leaves_all_its_files(tiny: list[str], tmp_path: Path, capfd: pyte
     assert [step for step, _ in recorded["train/loss/width_1"]] == list(range(6))
     assert {"validation/loss/width_0.5", "validation/loss/width_1", "validation/level_0.0625/width_1"} <= set(recorded)
     out = capfd.readouterr()
-    assert "lightning sample" in out.out and "6/6" in out.err and "ETA" in out.err
+    assert "lightning sample" in out.out
+    assert "6/6" in out.err
+    assert "ETA" in out.err
     network = load_network(folder)
-    assert network.spec.widths == (0.5, 1.0) and not any(p.requires_grad for p in network.parameters())
+    assert network.spec.widths == (0.5, 1.0)
+    assert not any(p.requires_grad for p in network.parameters())
 
 
 def test_the_seed_decides_the_losses(tiny: list[str], tmp_path: Path) -> None:
@@ -94,10 +97,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(
                    "training.checkpoint_every=1"])  # fmt: skip
     assert status == 1
     message = capfd.readouterr().err
-    assert "is not finite" in message and "Traceback" not in message
+    assert "is not finite" in message
+    assert "Traceback" not in message
     folder = find(tmp_path / "runs", "elastic_pretrain")
     saved = list((folder.path / "nonfinite").glob("*.safetensors"))
-    assert len(saved) == 1 and saved[0].with_suffix(".json").is_file()
+    assert len(saved) == 1
+    assert saved[0].with_suffix(".json").is_file()
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
     assert all(value.isfinite().all() for value in state.values())
     assert not folder.finished.exists()
@@ -113,5 +118,6 @@ def test_ema_weights_follow_the_backbone(tiny: list[str], tmp_path: Path) -> Non
     folder = run(tiny, tmp_path)
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
     weight, ema = state["backbone.embed.weight"], state["ema.embed.weight"]
-    assert not torch.equal(weight, ema) and (weight - ema).abs().max() < 0.1
+    assert not torch.equal(weight, ema)
+    assert (weight - ema).abs().max() < 0.1
     torch.testing.assert_close(load_network(folder).embed.weight, ema)

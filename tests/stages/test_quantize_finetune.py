@@ -64,16 +64,19 @@ def test_palettes_are_frozen_and_everything_else_is_trained(finished: RunFolder,
     palettes = load_palettes(folder.palettes)
     weights = load_file(folder.weights)
     network = load_network(folder)
-    assert isinstance(network, PerWidthNetworks) and list(network.networks) == ["32"]
+    assert isinstance(network, PerWidthNetworks)
+    assert list(network.networks) == ["32"]
     half = network.for_width(0.5)
     parent = standalone_network(load_network(find(family / "runs", "elastic_pretrain/p")), 0.5)
     frozen = {f"{name}.weight" for name in palettes}
-    assert "stages.0.blocks.0.attention.q.weight" in frozen and "stages.0.blocks.0.attention.gate.weight" not in frozen
+    assert "stages.0.blocks.0.attention.q.weight" in frozen
+    assert "stages.0.blocks.0.attention.gate.weight" not in frozen
     for name, palette in palettes.items():
         assert torch.equal(half.get_parameter(f"{name}.weight"), palette.dense())
         assert torch.equal(weights[f"networks.32.{name}.weight"], palette.dense())
         assert not torch.equal(palette.dense(), parent.get_parameter(f"{name}.weight"))
-        assert palette.values.dtype == torch.float16 and palette.bits in (2, 8)
+        assert palette.values.dtype == torch.float16
+        assert palette.bits in (2, 8)
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
     others = {name: value for name, value in half.named_parameters() if name not in frozen}
     kinds = {"bias", "norm.weight", "offsets", "null", "gate.weight"}
@@ -96,10 +99,8 @@ def test_it_reports_bits_and_sizes(quantize: list[str], family: Path, capsys: py
     assert 2.9 < report["average_bits"] <= 3
     assert {layer["name"]: layer["bits"] for layer in report["layers"]} == {n: p.bits for n, p in palettes.items()}
     parameters = sum(p.numel() for p in load_network(folder).parameters())
-    assert (
-        report["bytes_fp16"] == 2 * parameters
-        and report["palettized_weights"] + report["other_parameters"] == parameters
-    )
+    assert report["bytes_fp16"] == 2 * parameters
+    assert report["palettized_weights"] + report["other_parameters"] == parameters
     assert (folder.path / "quantization.png").read_bytes().startswith(b"\x89PNG")
     assert f"{report['average_bits']:.3f} bits per weight" in capsys.readouterr().out
 
@@ -107,7 +108,8 @@ def test_it_reports_bits_and_sizes(quantize: list[str], family: Path, capsys: py
 def test_the_most_sensitive_layers_have_more_bits(finished: RunFolder) -> None:
     layers = json.loads((finished.path / "quantization.json").read_text())["layers"]
     high = [layer for layer in layers if layer["bits"] == 8]
-    assert high and max(layers, key=lambda layer: layer["error"])["bits"] == 8
+    assert high
+    assert max(layers, key=lambda layer: layer["error"])["bits"] == 8
     assert all(0 < layer["error"] < 1.5 for layer in layers)
 
 
@@ -122,13 +124,15 @@ def test_the_loss_is_the_distance_to_the_unquantized_network(quantize: list[str]
     """It is zero before quantization, and then the mean squared difference of the velocities."""
     stage = built(quantize, "stage.init_args.time_shift=3")
     noisy = stage.prepare(batch(), 3)
-    assert not noisy.target.requires_grad and len(set(noisy.time.tolist())) == 4
+    assert not noisy.target.requires_grad
+    assert len(set(noisy.time.tolist())) == 4
     assert stage.loss(noisy, 0.5)[0].item() == 0.0
     with torch.no_grad():
         stage.backbone.for_width(0.5).unembed.bias.add_(0.5)
     loss, prediction, _ = stage.loss(noisy, 0.5)
     original = stage.unquantized.network(noisy.x_t, noisy.time, noisy.text, width=0.5)
-    assert loss.item() == pytest.approx((prediction - original).square().mean().item()) and loss.item() > 0
+    assert loss.item() == pytest.approx((prediction - original).square().mean().item())
+    assert loss.item() > 0
 
 
 def test_inputs_of_a_few_step_model_are_its_own_rollout(quantize: list[str], four_steps: str) -> None:
@@ -161,7 +165,8 @@ def test_validation_and_gradient_checkpointing_run(quantize: list[str], family: 
     train("quantize_finetune", *quantize, "training.validate_every=5", "training.gradient_checkpointing=true",
           "training.accumulate=2", "--name", "validated")  # fmt: skip
     recorded = read_metrics(run_folder(family, "validated").metrics)
-    assert len(recorded["validation/loss/width_0.5"]) == 2 and len(recorded[LOSS]) == 10
+    assert len(recorded["validation/loss/width_0.5"]) == 2
+    assert len(recorded[LOSS]) == 10
 
 
 def test_killed_run_resumes_bit_for_bit(
@@ -171,7 +176,8 @@ def test_killed_run_resumes_bit_for_bit(
     killed = start([*overrides, "--name", "killed"], tmp_path / "killed.log", FILE)
     kill_after(killed, family / "runs" / "quantize_finetune" / "killed", random.randint(5, 18), LOSS)
     folder = run_folder(family, "killed")
-    assert folder.checkpoint.is_file() and not folder.finished.exists()
+    assert folder.checkpoint.is_file()
+    assert not folder.finished.exists()
     capsys.readouterr()
     train("quantize_finetune", *overrides, "--resume", "quantize_finetune/killed")
     assert "bits per weight" not in capsys.readouterr().out  # not quantized again

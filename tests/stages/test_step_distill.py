@@ -54,13 +54,20 @@ def states(few_steps: list[str], family: Path, name: str, steps: list[int]) -> l
 def test_critics_are_trained_in_every_iteration_and_students_in_every_fifth(few_steps: list[str], family: Path) -> None:
     """Iterations 0 to 4 train width 0.5 (32 channels), 5 to 9 train width 1 (64 channels)."""
     first, fourth, fifth, sixth, tenth = states(few_steps, family, "turns", [1, 4, 5, 6, 10])
-    assert moved(first, fourth, CRITIC, 32) and not moved(first, fourth, CRITIC, 64)
-    assert not moved(first, fourth, STUDENT, 32) and not moved(first, fourth, EMA, 32)
-    assert moved(fourth, fifth, STUDENT, 32) and moved(fourth, fifth, EMA, 32) and moved(fourth, fifth, CRITIC, 32)
-    assert moved(fifth, sixth, CRITIC, 64) and not moved(fifth, sixth, CRITIC, 32)
-    assert not moved(fifth, tenth, STUDENT, 32) and moved(sixth, tenth, STUDENT, 64)
+    assert moved(first, fourth, CRITIC, 32)
+    assert not moved(first, fourth, CRITIC, 64)
+    assert not moved(first, fourth, STUDENT, 32)
+    assert not moved(first, fourth, EMA, 32)
+    assert moved(fourth, fifth, STUDENT, 32)
+    assert moved(fourth, fifth, EMA, 32)
+    assert moved(fourth, fifth, CRITIC, 32)
+    assert moved(fifth, sixth, CRITIC, 64)
+    assert not moved(fifth, sixth, CRITIC, 32)
+    assert not moved(fifth, tenth, STUDENT, 32)
+    assert moved(sixth, tenth, STUDENT, 64)
     bases = [k for k in first if ".lora_" not in k and k.startswith("networks")]
-    assert bases and all(torch.equal(first[k], tenth[k]) for k in bases)
+    assert bases
+    assert all(torch.equal(first[k], tenth[k]) for k in bases)
     recorded = read_metrics(find(family / "runs", "step_distill/turns").metrics)
     assert [step for step, _ in recorded["train/loss/critic"]] == list(range(10))
     assert [step for step, _ in recorded["train/loss/matching"]] == [4, 9]
@@ -223,7 +230,8 @@ def test_saved_weights_are_the_base_and_the_ema_student(few_steps: list[str], fa
 def test_plain_dmd_needs_no_few_step_teacher(few_steps: list[str], family: Path) -> None:
     """``teacher_few_step.yaml`` is plain DMD, and its LoRA becomes the few-step teacher's."""
     recorded = read_metrics(find(family / "runs", "teacher_few_step/f").metrics)
-    assert "train/loss/matching" in recorded and "train/loss/output" not in recorded
+    assert "train/loss/matching" in recorded
+    assert "train/loss/output" not in recorded
 
 
 @pytest.mark.parametrize(
@@ -251,7 +259,9 @@ def test_wrong_settings_are_reported_in_one_line(
 ) -> None:
     assert main(["run", str(FILE), *few_steps, *overrides]) == 2
     error = capsys.readouterr().err
-    assert message in error and "Traceback" not in error and error.count("\n") == 1
+    assert message in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
 
 
 def test_samples_take_four_steps(

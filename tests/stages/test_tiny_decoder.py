@@ -86,10 +86,12 @@ def test_a_run_leaves_all_its_files(overrides: list[str], tmp_path: Path, capfd:
     assert {"train/gradient_norm/decoder", "train/gradient_norm/discriminator"} <= set(recorded)
     assert [step for step, _ in recorded[LOSS]] == list(range(6))
     psnr = {name: recorded[f"validation/psnr/{name}"][0][1] for name in ("autoencoder", "tiny_decoder")}
-    assert 25 < psnr["autoencoder"] < 35 and psnr["tiny_decoder"] < psnr["autoencoder"]
+    assert 25 < psnr["autoencoder"] < 35
+    assert psnr["tiny_decoder"] < psnr["autoencoder"]
     assert {"validation/scene_features/autoencoder", "validation/scene_features/tiny_decoder"} <= set(recorded)
     out = capfd.readouterr()
-    assert f"--decoder {folder.name}" in out.out and "6/6" in out.err
+    assert f"--decoder {folder.name}" in out.out
+    assert "6/6" in out.err
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
     assert {name.split(".")[0] for name in state} == {"decoder", "ema", "discriminator"}
     decoder = load_decoder(folder)
@@ -103,7 +105,8 @@ def test_training_improves_psnr(overrides: list[str], tmp_path: Path) -> None:
     folder = run(overrides, tmp_path, "training.max_steps=75", "training.validate_every=25", "training.ema_decay=0.9",
                  "training.checkpoint_every=75", *PLAIN)  # fmt: skip
     first, second, third = (value for _, value in read_metrics(folder.metrics)["validation/psnr/tiny_decoder"])
-    assert third > second > first and third > first + 2
+    assert third > second > first
+    assert third > first + 2
 
     # The benchmark measures the same values, and plots them.
     from benchmarks.tiny_decoder import main as benchmark
@@ -113,9 +116,11 @@ def test_training_improves_psnr(overrides: list[str], tmp_path: Path) -> None:
     benchmark(["--quick", "--run", folder.name, "--runs", runs, "--image", str(picture), "--json", str(file)])
     result = json.loads(file.read_text())
     own, tiny = result["held_out"]
-    assert tiny["psnr"] == pytest.approx(third, abs=1e-3) and tiny["parameters"] > 0
+    assert tiny["psnr"] == pytest.approx(third, abs=1e-3)
+    assert tiny["parameters"] > 0
     assert own["psnr"] == pytest.approx(read_metrics(folder.metrics)["validation/psnr/autoencoder"][0][1], abs=1e-3)
-    assert not result["met"] and picture.stat().st_size > 1000
+    assert not result["met"]
+    assert picture.stat().st_size > 1000
 
 
 def test_killed_run_resumes_bit_for_bit(overrides: list[str], tmp_path: Path) -> None:
@@ -126,7 +131,8 @@ def test_killed_run_resumes_bit_for_bit(overrides: list[str], tmp_path: Path) ->
     killed = start([*arguments, "--name", "killed"], tmp_path / "killed.log", FILE)
     kill_after(killed, tmp_path / "runs" / "tiny_decoder" / "killed", random.randint(4, 14), LOSS)
     folder = find(tmp_path / "runs", "tiny_decoder/killed")
-    assert folder.checkpoint.is_file() and not folder.finished.exists()
+    assert folder.checkpoint.is_file()
+    assert not folder.finished.exists()
     assert run([*arguments, "--resume", "tiny_decoder/killed"], tmp_path).path == folder.path
     assert train_losses(folder.path) == train_losses(expected.path)
     assert len(train_losses(folder.path)[LOSS]) == 20
@@ -140,13 +146,15 @@ def test_latents_and_images_are_cut_to_the_same_window(overrides: list[str]) -> 
     smooth = torch.nn.functional.interpolate(torch.randint(256, (2, 3, 8, 6)).float(), (128, 96), mode="bilinear")
     for index in range(8):
         latents, target = system.latents_and_target({"images": smooth.byte()}, index)
-        assert latents.shape == (2, 16, 4, 4) and target.shape == (2, 3, 32, 32)
+        assert latents.shape == (2, 16, 4, 4)
+        assert target.shape == (2, 3, 32, 32)
         assert (system.encoders.autoencoder.decode(latents) - target).abs().mean() < 0.02
         sums.add(float(target.sum()))
     assert len(sums) > 4
     full = stage(overrides, "stage.init_args.crop=0").latents_and_target(batch(), 0)
     wide = stage(overrides, "stage.init_args.crop=512").latents_and_target(batch(), 0)
-    assert full[1].shape == (2, 3, 128, 96) and torch.equal(full[0], wide[0])
+    assert full[1].shape == (2, 3, 128, 96)
+    assert torch.equal(full[0], wide[0])
 
 
 def test_the_target_decoded_is_the_reconstruction_of_the_autoencoder(overrides: list[str]) -> None:
@@ -157,7 +165,8 @@ def test_the_target_decoded_is_the_reconstruction_of_the_autoencoder(overrides: 
 
 def test_each_network_gets_its_own_gradient(overrides: list[str]) -> None:
     system = stage(overrides, *ADVERSARIAL, "stage.init_args.perceptual_weight=0.1")
-    assert system.discriminator is not None and system.perceptual is not None
+    assert system.discriminator is not None
+    assert system.perceptual is not None
     system.discriminator.eval()  # spectral norms are not updated, so that scores can be computed again
     latents, target = system.latents_and_target(batch(), 0)
     images = system.decoder(latents)
@@ -195,7 +204,8 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
     assert status == 1
     assert "is not finite" in capfd.readouterr().err
     folder = find(tmp_path / "runs", "tiny_decoder")
-    assert len(list((folder.path / "nonfinite").glob("*.safetensors"))) == 1 and not folder.finished.exists()
+    assert len(list((folder.path / "nonfinite").glob("*.safetensors"))) == 1
+    assert not folder.finished.exists()
 
 
 @pytest.mark.parametrize("kind", ["flux", "qwen_image"])
@@ -257,8 +267,10 @@ def test_sampling_with_a_tiny_decoder(
     prompt = Prompt("a", "a red circle")
     subjects = [Run("elastic_pretrain", steps=1, runs=tmp_path / "runs", decoder=d) for d in (None, folder.name)]
     samples = [next(subject.sample([prompt], 0))[1] for subject in subjects]
-    assert (samples[0] != samples[1]).any() and folder.name in subjects[1].name
-    assert subjects[1].provenance()["decoder"] == folder.name and "decoder" not in subjects[0].provenance()
+    assert (samples[0] != samples[1]).any()
+    assert folder.name in subjects[1].name
+    assert subjects[1].provenance()["decoder"] == folder.name
+    assert "decoder" not in subjects[0].provenance()
 
     capsys.readouterr()
     for more, message in (
@@ -267,7 +279,8 @@ def test_sampling_with_a_tiny_decoder(
     ):
         assert main([*sample, *more]) in (1, 2)
         error = capsys.readouterr().err
-        assert message in error and error.count("\n") == 1
+        assert message in error
+        assert error.count("\n") == 1
     assert main(["sample", "tiny_decoder", "a red circle", "--runs", runs]) == 2
     assert "trained a decoder; name a run that trained a backbone" in capsys.readouterr().err
 
@@ -314,11 +327,14 @@ def test_wrong_settings_are_reported_in_one_line(
 ) -> None:
     assert main(["run", str(FILE), *overrides, *more]) == 2
     error = capsys.readouterr().err
-    assert message in error and "Traceback" not in error and error.count("\n") == 1
+    assert message in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 
 def test_plan(capsys: pytest.CaptureFixture) -> None:
     assert main(["run", str(FILE), "--plan"]) == 0
     plan = capsys.readouterr().out
-    assert "0.0515 M" in plan and "timed on this machine" in plan
+    assert "0.0515 M" in plan
+    assert "timed on this machine" in plan

@@ -98,7 +98,9 @@ def test_a_resumed_study_must_be_the_one_that_was_started(tmp_path: Path) -> Non
 def test_command_reports_a_wrong_key_with_status_2(tmp_path: Path, command: Command) -> None:
     write(tmp_path, space={"optimizer.init_args.adam_lr": LR})
     done = command("sweep", tmp_path / "s.yaml")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "did you mean 'adamw_lr'" in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "did you mean 'adamw_lr'" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -119,7 +121,9 @@ def test_shipped_study_is_valid_and_describes_itself(path: Path, monkeypatch: py
     check(study)
     name = path.relative_to(ROOT)
     text = path.read_text()
-    assert f"lightning sweep {name}" in text and "Cost:" in text and "Expected:" in text
+    assert f"lightning sweep {name}" in text
+    assert "Cost:" in text
+    assert "Expected:" in text
     assert study.config.sweep == path.stem if path.parent.name == "sweeps" else True
 
 

@@ -58,7 +58,8 @@ def test_winner_is_written_and_the_next_command_is_printed(
     assert capsys.readouterr().out.splitlines() == [f"{to}: trial 2", f"next   lightning run {to}"]
     assert main(["sweep", str(file), "--winner", "2", "--to", str(to)]) == 2
     note, error = capsys.readouterr().err.splitlines()
-    assert note == "hand is not complete yet; this is its current state" and "exists already" in error
+    assert note == "hand is not complete yet; this is its current state"
+    assert "exists already" in error
     assert main(["run", str(to), "--print-config"]) == 0
 
 
@@ -70,7 +71,8 @@ def test_a_study_whose_file_has_changed_is_refused(
     (sweep.folder / "sweep.yaml").write_text(file.read_text())
     assert main(["sweep", str(file), "seed=3", *options]) == 2
     error = capsys.readouterr().err
-    assert "seed: hand was started with 0, not 3" in error and error.count("\n") == 1
+    assert "seed: hand was started with 0, not 3" in error
+    assert error.count("\n") == 1
 
 
 def test_inspecting_a_study_does_not_start_it(file: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +86,9 @@ def test_inspecting_a_study_does_not_start_it(file: Path, store: Store, capsys: 
 def test_a_study_that_has_not_been_started(file: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", str(file), *options]) == 1
     error = capsys.readouterr().err
-    assert "has not been started" in error and f"lightning sweep {file}" in error and error.count("\n") == 1
+    assert "has not been started" in error
+    assert f"lightning sweep {file}" in error
+    assert error.count("\n") == 1
 
 
 def test_dashboard_serves_the_study_on_loopback(store: Store) -> None:

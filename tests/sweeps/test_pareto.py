@@ -72,4 +72,5 @@ def test_ranking_puts_the_ends_of_each_front_first() -> None:
     assert rank(points, both)[-2:] == [2, 5]
     assert pareto_front(points, ("maximize", "maximize")) == [5]
     assert rank([(3.0,), (1.0,), (2.0,)], ("minimize",)) == [1, 2, 0]
-    assert pareto_front([], both) == [] and pareto_front([(1.0, 1.0), (1.0, 1.0)], both) == [0, 1]
+    assert pareto_front([], both) == []
+    assert pareto_front([(1.0, 1.0), (1.0, 1.0)], both) == [0, 1]

@@ -124,7 +124,9 @@ def test_captions_are_encoded_as_in_the_pipeline(teacher: QwenImageTeacher, pipe
         blank, _ = pipeline.encode_prompt(" ")
     ours = teacher.condition(PROMPTS)
     torch.testing.assert_close(ours.embeddings, embeddings, atol=1e-5, rtol=0)
-    assert ours.mask is not None and ours.mask.equal(mask.bool()) and not mask.all()
+    assert ours.mask is not None
+    assert ours.mask.equal(mask.bool())
+    assert not mask.all()
     for caption in ("", "  \n"):
         alone = teacher.condition([caption])
         torch.testing.assert_close(alone.embeddings, blank, atol=1e-5, rtol=0)
@@ -135,7 +137,8 @@ def test_long_captions_are_truncated_as_in_the_pipeline(folder: Path, pipeline: 
     teacher = QwenImageTeacher(str(folder), max_tokens=12, dtype="float32")
     with torch.no_grad():
         embeddings, mask = pipeline.encode_prompt(PROMPTS, max_sequence_length=12)
-    assert mask is None and teacher.condition(PROMPTS).mask is None
+    assert mask is None
+    assert teacher.condition(PROMPTS).mask is None
     torch.testing.assert_close(teacher.condition(PROMPTS).embeddings, embeddings, atol=1e-5, rtol=0)
 
 
@@ -152,7 +155,8 @@ def test_step_equals_that_of_the_pipeline(
     ).images  # fmt: skip
     after = pipeline._unpack_latents(after, height, width, 8)[:, :, 0]
     sigma, end = pipeline.scheduler.sigmas.tolist()
-    assert 0.1 < sigma < 1 and end == 0
+    assert 0.1 < sigma < 1
+    assert end == 0
     time = (pipeline.scheduler.timesteps / 1000).expand(2)
     teacher_output = teacher.predict(noisy, time, teacher.condition(PROMPTS), guidance)
     # x_0 = x_t - sigma v follows from v = noise - x_0.
@@ -207,12 +211,12 @@ def test_teacher_satisfies_the_protocol(folder: Path) -> None:
     with torch.autocast("cpu", torch.float16):
         teacher_output = teacher.predict(x_t, torch.full((2,), 0.5), teacher.condition(PROMPTS), guidance=3.0)
     outside = teacher.predict(x_t, torch.full((2,), 0.5), teacher.condition(PROMPTS), guidance=3.0)
-    assert teacher_output.velocity.equal(outside.velocity) and teacher_output.features.equal(outside.features)
-    assert (
-        teacher_output.velocity.shape == x_t.shape
-        and teacher_output.velocity.dtype == teacher_output.features.dtype == torch.float32
-    )
-    assert not teacher_output.velocity.requires_grad and not teacher_output.features.requires_grad
+    assert teacher_output.velocity.equal(outside.velocity)
+    assert teacher_output.features.equal(outside.features)
+    assert teacher_output.velocity.shape == x_t.shape
+    assert teacher_output.velocity.dtype == teacher_output.features.dtype == torch.float32
+    assert not teacher_output.velocity.requires_grad
+    assert not teacher_output.features.requires_grad
     for network in (module.transformer, module.text_encoder):
         assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}
         assert not any(weight.requires_grad for weight in network.parameters())

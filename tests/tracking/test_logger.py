@@ -21,7 +21,8 @@ from pocketdit.tracking.logger import RunLogger, flatten
 
 def mlflow_run(store: str, run_folder: Path) -> Run:
     stored = target.load(run_folder)
-    assert stored is not None and stored.run_id is not None
+    assert stored is not None
+    assert stored.run_id is not None
     return MlflowClient(store).get_run(stored.run_id)
 
 
@@ -46,7 +47,8 @@ def test_resumed_run_continues_the_same_mlflow_run(store: str, run_folder: Path)
     tags = run.data.tags
     assert (tags["experiment"], tags["resumed"], tags["data.fingerprint"]) == ("pretrain", "false", "f00")
     images = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
-    assert len(images) == 2 and all(name.startswith("images/samples~0.5+step+10+") for name in images)
+    assert len(images) == 2
+    assert all(name.startswith("images/samples~0.5+step+10+") for name in images)
 
     resumed = RunLogger(run_folder, store, "logger", fingerprint="f00")
     resumed.log_hyperparams({**config, "long": "other"})

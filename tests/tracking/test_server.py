@@ -112,7 +112,8 @@ def test_every_metric_arrives_once_when_the_server_is_killed_and_restarted(
 
     client = MlflowClient(server.uri)
     stored = target.load(run_folder)
-    assert stored is not None and stored.run_id is not None
+    assert stored is not None
+    assert stored.run_id is not None
     for key, divisor in (("loss", 3), ("rate", -7)):
         sent = [(m.step, m.value) for m in client.get_metric_history(stored.run_id, key)]
         assert sent == [(step, step / divisor) for step in range(7000)]

@@ -25,7 +25,8 @@ def journal(run_folder: Path, store: str) -> Journal:
 
 def run_id(run_folder: Path) -> str:
     stored = target.load(run_folder)
-    assert stored is not None and stored.run_id is not None
+    assert stored is not None
+    assert stored.run_id is not None
     return stored.run_id
 
 
@@ -47,7 +48,8 @@ def test_batches_contain_every_event_once_within_mlflow_limits(journal: Journal)
     sent, offset = [], 0
     for events, next_offset in read_batches(journal.path, 0):
         count = sum(isinstance(event, Metric) for event in events)
-        assert count <= 1000 and len(events) - count <= 100
+        assert count <= 1000
+        assert len(events) - count <= 100
         assert sum(len(encode(event)) for event in events) < 1_000_000
         assert len(events) == 1 or not any(isinstance(event, Image | Artifact | Status) for event in events)
         assert next_offset > offset
@@ -120,8 +122,10 @@ def test_rejected_event_does_not_hold_up_others(
     assert count_unsent(run_folder) == 0
     assert [step for step, _ in history(store, run_folder, "loss_half_ _")] == list(range(20))
     stored = target.load(run_folder)
-    assert stored is not None and stored.refused == 2
-    assert "a//b" in caplog.text and "missing" in caplog.text
+    assert stored is not None
+    assert stored.refused == 2
+    assert "a//b" in caplog.text
+    assert "missing" in caplog.text
 
 
 def test_file_that_mlflow_cannot_store_is_given_up_after_three_attempts(

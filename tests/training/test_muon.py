@@ -21,7 +21,8 @@ def test_singular_values_move_to_about_one(shape: tuple[int, int], units: bool) 
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     result = orthogonalize(matrix)
     values = torch.linalg.svdvals(result)
-    assert values.min() > 0.6 and values.max() < 1.3
+    assert values.min() > 0.6
+    assert values.max() < 1.3
     # The singular vectors are unchanged: the product with the original is symmetric and positive.
     product = result.T @ matrix if shape[0] >= shape[1] else result @ matrix.T
     torch.testing.assert_close(product, product.T, atol=0.2 if units else 2e-3, rtol=1e-3)

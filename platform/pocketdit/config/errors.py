@@ -12,7 +12,7 @@ from typing import Any
 from pocketdit.errors import ConfigError
 
 
-class InvalidValue(ConfigError):
+class InvalidValueError(ConfigError):
     """A problem at a dotted key, such as ``backbone.levels.0.depth``; the key of the whole configuration is empty."""
 
     def __init__(self, key: str, problem: str) -> None:
@@ -20,7 +20,7 @@ class InvalidValue(ConfigError):
         super().__init__(f"{key}: {problem}" if key else problem)
 
 
-class MissingKey(InvalidValue):
+class MissingKeyError(InvalidValueError):
     """The mapping at ``key`` lacks a required key."""
 
 

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pocketdit.config import document, override
 from pocketdit.config.document import Document
-from pocketdit.config.errors import InvalidValue, MissingKey, did_you_mean, dotted, join, show
+from pocketdit.config.errors import InvalidValueError, MissingKeyError, did_you_mean, dotted, join, show
 from pocketdit.config.override import Override
 from pocketdit.config.typed import convert, plain
 from pocketdit.errors import ConfigError
@@ -66,7 +66,7 @@ def load(path: Path, overrides: Sequence[str | Override], schema: type[T], *, cl
         config = _check(source, parsed, schema, classes=False)
         if classes:
             config = _check(source, parsed, schema, classes=True)
-    except InvalidValue as error:
+    except InvalidValueError as error:
         raise ConfigError(_located(error, source, parsed, schema, classes)) from None
     return Loaded(config, plain(config), path, tuple(overrides), classes)
 
@@ -81,16 +81,18 @@ def _check(source: Document, overrides: Sequence[Override], schema: type[T], cla
         try:
             config.check()
         except (ValueError, ConfigError) as error:
-            raise InvalidValue("", str(error)) from None
+            raise InvalidValueError("", str(error)) from None
     return config
 
 
-def _located(error: InvalidValue, source: Document, overrides: list[Override], schema: type[T], classes: bool) -> str:
+def _located(
+    error: InvalidValueError, source: Document, overrides: list[Override], schema: type[T], classes: bool
+) -> str:
     """Prefix an error with the first override that causes it or, if none does, with the file and line."""
     for count in range(len(overrides) + 1):
         try:
             _check(source, overrides[:count], schema, classes)
-        except InvalidValue as other:
+        except InvalidValueError as other:
             if str(other) == str(error):
                 break
     entries = dict(_entries(source.values))
@@ -98,7 +100,7 @@ def _located(error: InvalidValue, source: Document, overrides: list[Override], s
     if not blamed or not (blamed.concerns(error.key) or (isinstance(written, str) and "${" in written)):
         return f"{source.place(error.key)}: {error}"
     above, _, name = error.key.rpartition(".")
-    added = isinstance(error, MissingKey) and written is None  # probably meant for an entry of the file
+    added = isinstance(error, MissingKeyError) and written is None  # probably meant for an entry of the file
     return f"{blamed.place}: {error}{did_you_mean(name, entries.get(above) or ()) if added else ''}"
 
 
@@ -122,7 +124,7 @@ def _interpolate(values: dict[str, Any]) -> Any:
     entries = dict(_entries(values))
     unknown = re.search(r"key '(.*?)' not found(?: \(resolved to '(.*?)'\))?", message)
     hint = did_you_mean(unknown[2] or unknown[1], entries) if unknown else ""
-    raise InvalidValue(key, f"{show(entries.get(key))}: {message}{hint}")
+    raise InvalidValueError(key, f"{show(entries.get(key))}: {message}{hint}")
 
 
 def _entries(values: Any, above: str = "") -> Iterator[tuple[str, Any]]:

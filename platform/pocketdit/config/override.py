@@ -10,7 +10,7 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pocketdit.config.errors import InvalidValue, dotted, join, show
+from pocketdit.config.errors import InvalidValueError, dotted, join, show
 from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 
@@ -101,9 +101,9 @@ def _index(target: Any, part: str, above: str) -> Any:
     if isinstance(target, dict):
         return part
     if not isinstance(target, list):
-        raise InvalidValue(join(above, part), f"{above} is {show(target)}, which has no keys")
+        raise InvalidValueError(join(above, part), f"{above} is {show(target)}, which has no keys")
     if not part.isdecimal() or int(part) >= len(target):
-        raise InvalidValue(join(above, part), f"{above} is a list of {len(target)} items, counted from 0")
+        raise InvalidValueError(join(above, part), f"{above} is a list of {len(target)} items, counted from 0")
     return int(part)
 
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pocketdit.config.component import Component, Given, arguments
 from pocketdit.config.errors import (
-    InvalidValue,
-    MissingKey,
+    InvalidValueError,
+    MissingKeyError,
     did_you_mean,
     did_you_mean_or_all,
     did_you_mean_path,
@@ -39,7 +39,7 @@ def convert(value: Any, annotation: Any, key: str, *, classes: bool = True) -> A
         classes: Whether to import the classes of components, check their arguments and add the default ones.
 
     Raises:
-        InvalidValue: One line with the key and the problem.
+        InvalidValueError: One line with the key and the problem.
     """
     return _convert(_Node(value, key, classes), annotation)
 
@@ -74,10 +74,10 @@ class _Node:
                 raise self.child(name).error("keys must be strings; put this key in quotes")
         return iter(self.value)
 
-    def error(self, problem: str) -> InvalidValue:
-        return InvalidValue(self.key, problem)
+    def error(self, problem: str) -> InvalidValueError:
+        return InvalidValueError(self.key, problem)
 
-    def mismatch(self, expected: str, hint: str = "") -> InvalidValue:
+    def mismatch(self, expected: str, hint: str = "") -> InvalidValueError:
         return self.error(f"expected {expected}, got {show(self.value)}{hint}")
 
 
@@ -132,7 +132,7 @@ def _union(node: _Node, members: Sequence[Any]) -> Any:
     kinds = {kind: cls for cls in members if is_dataclass(cls) for kind in get_args(get_type_hints(cls).get("kind"))}
     if kinds and isinstance(node.value, dict):
         if "kind" not in node.value:
-            raise MissingKey(node.key, f"missing required key 'kind', one of {_one_of(kinds)}")
+            raise MissingKeyError(node.key, f"missing required key 'kind', one of {_one_of(kinds)}")
         return _dataclass(node, kinds[_literal(node.child("kind"), list(kinds))])
     members = [member for member in members if repr(member) != "<class 'torch.Tensor'>"]
     candidates = [member for member in members if (member is NoneType) == (node.value is None)] or members
@@ -141,7 +141,7 @@ def _union(node: _Node, members: Sequence[Any]) -> Any:
     for member in candidates:
         try:
             return _convert(node, member)
-        except InvalidValue as error:
+        except InvalidValueError as error:
             errors.append(error)
     errors.sort(key=lambda error: error.key == node.key)  # prefer the member whose shape matches the value
     if len(errors) == 1 or errors[0].key != node.key:
@@ -184,7 +184,7 @@ def _arguments(node: _Node, parameters: Mapping[str, inspect.Parameter], owner: 
             raise node.child(name).error(f"unknown key{owner}{did_you_mean_or_all(name, parameters)}")
     for name, parameter in parameters.items():
         if name not in node.value and parameter.default is parameter.empty:
-            raise MissingKey(node.key, f"missing required key {name!r}{owner}")
+            raise MissingKeyError(node.key, f"missing required key {name!r}{owner}")
     hints = {name: parameter.annotation for name, parameter in parameters.items()}
     return {name: _convert(node.child(name), hints.get(name, Any)) for name in node.names()}
 
@@ -226,7 +226,7 @@ def _defaults(cls: Any) -> dict[str, Any]:
     defaults: dict[str, Any] = {}
     for name, parameter in arguments(cls)[0].items():
         if type(parameter.default) in (int, float, bool, str, list, tuple, dict, NoneType):
-            with suppress(InvalidValue):
+            with suppress(InvalidValueError):
                 value = convert(plain(parameter.default), parameter.annotation, name)
                 defaults |= {name: value} if value == parameter.default else {}
     return defaults

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pocketdit.config.errors import InvalidValue
+from pocketdit.config.errors import InvalidValueError
 from pocketdit.config.override import parse
 from pocketdit.config.typed import convert
 from pocketdit.errors import ConfigError
@@ -31,7 +31,7 @@ def parse_settings(overrides: Sequence[str], cls: type[T]) -> T:
         parse(override).apply(values)
     try:
         return convert(values, cls, "")
-    except InvalidValue as error:
+    except InvalidValueError as error:
         raise ConfigError(f"command line: {error}") from None
 
 

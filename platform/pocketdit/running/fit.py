@@ -16,7 +16,7 @@ from pocketdit.config.experiment import AnyExperiment
 from pocketdit.config.importing import import_class
 from pocketdit.config.load import Loaded, load
 from pocketdit.data_contract import DescribedData
-from pocketdit.errors import RunError, RunInterrupted
+from pocketdit.errors import RunError, RunInterruptedError
 from pocketdit.files import write_atomically
 from pocketdit.running import lineage
 from pocketdit.running.assemble import build_data, build_encoders, build_stage
@@ -137,9 +137,9 @@ def fit(
         os.environ.pop(FOLDER_VARIABLE, None)
 
 
-def interrupted(trainer: Trainer, folder: RunFolder) -> RunInterrupted:
+def interrupted(trainer: Trainer, folder: RunFolder) -> RunInterruptedError:
     """Return the error for an interrupted run."""
-    return RunInterrupted(f"interrupted at step {trainer.global_step}; resume with --resume {folder.name}")
+    return RunInterruptedError(f"interrupted at step {trainer.global_step}; resume with --resume {folder.name}")
 
 
 def finish(folder: RunFolder, logger: RunLogger, step: int) -> None:

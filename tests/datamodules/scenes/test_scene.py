@@ -50,7 +50,8 @@ def test_small_and_large_objects_differ_clearly() -> None:
 def test_defaults_have_their_probabilities() -> None:
     alone = [scene for scene in SCENES if len(scene.objects) == 1]
     places = Counter((int(3 * s.objects[0].y / s.height), int(3 * s.objects[0].x / s.width)) for s in alone)
-    assert len(places) == 9 and places[1, 1] / len(alone) == pytest.approx(0.6, abs=0.08)
+    assert len(places) == 9
+    assert places[1, 1] / len(alone) == pytest.approx(0.6, abs=0.08)
     assert Counter(s.background for s in SCENES)["white"] / len(SCENES) == pytest.approx(0.7, abs=0.06)
     sizes = Counter(item.size for scene in SCENES for item in scene.objects)
     assert sizes["large"] / sizes.total() == pytest.approx(0.7, abs=0.06)

@@ -278,7 +278,8 @@ def test_description_has_the_fingerprint_and_the_stored_autoencoder(
     assert images.describe() == DataDescription(images.fingerprint, stored_autoencoder=None, has_images=True)
     build_scenes(tmp_path / "latents", 2, 0, autoencoder=DCTAutoencoder(), progress=False)
     description = ShardDataModule(str(tmp_path / "latents"), batch_size=4).describe()
-    assert not description.has_images and description.stored_autoencoder is not None
+    assert not description.has_images
+    assert description.stored_autoencoder is not None
     assert description.stored_autoencoder["class"] == "pocketdit.encoders.dct.DCTAutoencoder"
 
 

@@ -121,7 +121,8 @@ def test_features_match_transformers(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = theirs(ours.preprocess(images)).last_hidden_state[:, 0].numpy()
     features = ours.encode_images(images)
-    assert features.shape == (2, WIDTH) and features.dtype == np.float32
+    assert features.shape == (2, WIDTH)
+    assert features.dtype == np.float32
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -180,7 +181,8 @@ def test_only_the_published_network_yields_dino_fid(weights: Path, monkeypatch: 
     monkeypatch.setitem(entries, PUBLISHED, vit_small_for_tests_dinov2)
     backend = DinoV2(weights).backend
     assert (backend.name, backend.published_for) == ("vit_large_patch14_dinov2", ("dino-fid",))
-    assert backend.version.startswith("sha256 ") and "224x224 bicubic" in backend.version
+    assert backend.version.startswith("sha256 ")
+    assert "224x224 bicubic" in backend.version
 
 
 class Program:

@@ -95,8 +95,10 @@ def test_name_and_protocol_state_encoder_prefix_and_prompts(encoder: OpenClip, i
     plain, prefixed = (ClipScore("shapes", encoder, prefix).score(images) for prefix in ("", "A photo depicts "))
     assert plain.metric == f"clip-score ({QUICK})"
     protocol = json.loads(json.dumps(prefixed.protocol))
-    assert protocol["prefix"] == "A photo depicts " and plain.protocol["prefix"] == ""
-    assert protocol["encoder"] == QUICK and protocol["encoder_version"] == encoder.backend.version
+    assert protocol["prefix"] == "A photo depicts "
+    assert plain.protocol["prefix"] == ""
+    assert protocol["encoder"] == QUICK
+    assert protocol["encoder_version"] == encoder.backend.version
     assert protocol["prompts"] == "shapes"
     with_prefix = ImageSet(
         PromptSet("shapes", tuple(Prompt(p.id, f"A photo depicts {p.text}") for p in images.prompts.prompts)),

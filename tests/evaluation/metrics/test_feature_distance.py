@@ -47,9 +47,11 @@ def test_both_distances_are_computed_from_the_features(scenes: Path, tmp_path: P
     assert result.scores["kernel"].value == pytest.approx(kernel.mean, rel=1e-9)
     assert result.metric == "fd (thumbnail)"
     assert not result.higher_is_better
-    assert result.scores["overall"].samples == 16 and not result.scores["overall"].by_prompt
+    assert result.scores["overall"].samples == 16
+    assert not result.scores["overall"].by_prompt
     protocol = json.loads(json.dumps(result.protocol))
-    assert protocol["samples"] == 16 and protocol["reference_samples"] == 64
+    assert protocol["samples"] == 16
+    assert protocol["reference_samples"] == 64
     assert protocol["reference"].startswith("scenes-train-thumbnail-")
     assert (protocol["encoder"], protocol["encoder_version"]) == ("thumbnail", "2x2")
     assert protocol["kernel"] | {"kernel": ""} == {
@@ -100,7 +102,8 @@ def test_metric_is_built_from_a_configuration_with_dinov2(scenes: Path, tmp_path
     images = save_images(tmp_path / "images", 4, open_source(scenes).read)
     result = metric.score(images)
     assert result.metric == f"fd ({SMALL})"
-    assert result.protocol["dimensions"] == 32 and result.protocol["reference_samples"] == 10
+    assert result.protocol["dimensions"] == 32
+    assert result.protocol["reference_samples"] == 10
     assert "224x224 bicubic" in result.protocol["encoder_version"]
     assert 0 < result.scores["overall"].value < np.inf
     again = metric.score(images)

@@ -85,7 +85,8 @@ def test_saved_reference_can_be_loaded(folder: Path, tmp_path: Path) -> None:
         assert getattr(loaded, name) == getattr(reference, name)
     for name in ("mean", "covariance", "features"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(reference, name))
-    assert loaded.samples == 40 and loaded.source.startswith("real, ")
+    assert loaded.samples == 40
+    assert loaded.source.startswith("real, ")
 
 
 def test_samples_and_stored_features_are_limited(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,8 @@ def test_all_formats_are_read(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     prompts = PromptFile(tmp_path / name, images_each=3).load()
     assert [(p.id, p.text) for p in prompts.prompts] == [("00000", "a cat"), ("00001", "a dog")]
-    assert prompts.images_each == 3 and prompts.name == "p"
+    assert prompts.images_each == 3
+    assert prompts.name == "p"
     assert len(PromptFile(tmp_path / name, limit=1).load().prompts) == 1
 
 

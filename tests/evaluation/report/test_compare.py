@@ -12,7 +12,9 @@ from tests.evaluation.report.example import example_result
 def test_reports_are_compared_prompt_by_prompt() -> None:
     first, second = (Report("e", name, (example_result(shift),), {}) for name, shift in (("a", 0.0), ("b", 0.25)))
     text = compare(first, second)
-    assert "b minus a" in text and "+0.2500" in text and "images differ" not in text
+    assert "b minus a" in text
+    assert "+0.2500" in text
+    assert "images differ" not in text
 
 
 def test_differing_settings_are_listed() -> None:

@@ -44,7 +44,9 @@ def test_hand_computed_cases_agree_and_a_wrong_one_is_reported(
     file.write_text(json.dumps({"cases": [*data["cases"], *wrong["cases"]]}))
     assert main(["evaluate", "--golden", str(file)]) == 1
     out, err = capsys.readouterr()
-    assert out == "1 of 2 agree\n" and str(file) in err and "Traceback" not in err
+    assert out == "1 of 2 agree\n"
+    assert str(file) in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,8 @@ def test_invalid_files_are_reported_in_one_line(text: str, tmp_path: Path, capsy
     file.write_text(text)
     assert main(["evaluate", "--golden", str(file)]) != 0
     err = capsys.readouterr().err
-    assert str(file) in err and err.count("\n") == 1
+    assert str(file) in err
+    assert err.count("\n") == 1
 
 
 def test_several_files_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,4 +77,6 @@ def test_published_values_agree(name: str, capsys: pytest.CaptureFixture[str]) -
     file = Path(os.environ["POCKETDIT_EVALUATION_DATA"]) / "golden" / f"{name}.json"
     assert main(["evaluate", "--golden", str(file)]) == 0
     agreeing, _, cases, _ = capsys.readouterr().out.split()
-    assert agreeing == cases and int(cases) > 0 and not math.isnan(int(cases))
+    assert agreeing == cases
+    assert int(cases) > 0
+    assert not math.isnan(int(cases))

@@ -29,8 +29,10 @@ def test_grid_shows_best_median_and_worst(images: ImageSet) -> None:
     assert grid is not None
     reds = [[grid.getpixel((60 + 160 * column + 40, 206 * row + 40))[0] for column in range(5)] for row in range(3)]
     best, median, worst = (sorted(result.scores["overall"].by_prompt.values(), reverse=True)[i] for i in (0, 20, 39))
-    assert reds[0][0] == round(255 * best) and reds[2][4] == round(255 * worst)
-    assert reds[0] == sorted(reds[0], reverse=True) and abs(reds[1][2] - 255 * median) < 20
+    assert reds[0][0] == round(255 * best)
+    assert reds[2][4] == round(255 * worst)
+    assert reds[0] == sorted(reds[0], reverse=True)
+    assert abs(reds[1][2] - 255 * median) < 20
 
 
 def test_result_without_values_by_prompt_has_no_grid(images: ImageSet) -> None:
@@ -43,6 +45,8 @@ def test_page_escapes_text_and_shows_scores_grids_and_protocol(images: ImageSet,
     page = write_html(report, [images, None], tmp_path, 200).read_text()
     assert "<title>eval: &lt;run&gt; &amp; co</title>" in page
     assert not any(text in page for text in ("<run>", "<x>", "<script>", "<b>"))
-    assert 'src="grid-0.png"' in page and (tmp_path / "grid-0.png").is_file() and "grid-1.png" not in page
+    assert 'src="grid-0.png"' in page
+    assert (tmp_path / "grid-0.png").is_file()
+    assert "grid-1.png" not in page
     assert "<td>3.5000</td><td>-</td><td>40</td>" in page
     assert "&#34;threshold&#34;: 0.3" in page

@@ -50,24 +50,30 @@ def test_our_rows_have_full_names() -> None:
     stand_in = result("geneval (scene-rules)", single_object=0.8, overall=0.6)
     rows = our_rows(GENEVAL, [published, stand_in, result("clip-score", overall=0.3)])
     assert set(rows) == {"geneval", "geneval (scene-rules)"}
-    assert rows["geneval"][0] == 0.9 and rows["geneval"][-1] == 0.7 and math.isnan(rows["geneval"][1])
+    assert rows["geneval"][0] == 0.9
+    assert rows["geneval"][-1] == 0.7
+    assert math.isnan(rows["geneval"][1])
     assert rows["geneval (scene-rules)"][-1] == 0.6
     assert our_rows(DPG, [published]) == {}
     text = render_table(GENEVAL, {f"mine [{name}]": row for name, row in rows.items()})
-    assert text.count("measured") == 2 and text.count("paper") == len(GENEVAL.rows)
+    assert text.count("measured") == 2
+    assert text.count("paper") == len(GENEVAL.rows)
 
 
 def test_compbench_columns_of_different_judges_form_one_row() -> None:
     columns = [result("t2i-compbench (x)", color=0.5), result("t2i-compbench (x, y)", shape=0.4)]
     ((name, row),) = our_rows(COMPBENCH, columns).items()
-    assert name == "t2i-compbench (x, y)" and row[:4:3] == (0.5, 0.4)
+    assert name == "t2i-compbench (x, y)"
+    assert row[:4:3] == (0.5, 0.4)
 
 
 def test_summary_names_judges_and_accepts_only_clip_scores_on_coco() -> None:
     scenes = Result("clip-score (scene-clip)", {"overall": Score(0.8, 4)}, {"prompts": "scene-geneval"})
     coco = Result("clip-score", {"overall": Score(0.3, 4)}, {"prompts": "coco-2014"})
     ((name, row),) = our_rows(SUMMARY, [result("geneval (scene-rules)", overall=0.6), scenes]).items()
-    assert name == "geneval (scene-rules)" and row[1] == 0.6 and math.isnan(row[3])
+    assert name == "geneval (scene-rules)"
+    assert row[1] == 0.6
+    assert math.isnan(row[3])
     assert our_rows(SUMMARY, [coco])["clip-score"][3] == 0.3
 
 

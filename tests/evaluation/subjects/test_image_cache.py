@@ -42,9 +42,11 @@ def test_interrupted_call_resumes_and_a_second_call_samples_nothing(tmp_path: Pa
         values = [int(open_image(path)[0, 0, 0]) for path in images.images[prompt.id]]
         assert values == [10 * int(prompt.id), 10 * int(prompt.id) + 1]
     again = ConstantSampler()
-    assert sample_images(again, PROMPTS, tmp_path) == images and again.count == 0
+    assert sample_images(again, PROMPTS, tmp_path) == images
+    assert again.count == 0
     manifest = json.loads((image_folder(tmp_path, again.provenance(), PROMPTS) / "manifest.json").read_text())
-    assert manifest["made"] == again.provenance() and len(manifest["prompts"]["prompts"]) == 3
+    assert manifest["made"] == again.provenance()
+    assert len(manifest["prompts"]["prompts"]) == 3
 
 
 def test_everything_that_determines_an_image_changes_the_folder(tmp_path: Path) -> None:
@@ -66,7 +68,8 @@ def test_ranks_share_the_prompts_and_return_all_images(tmp_path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"from rank 0")  # not opened by this rank
     images = sample_images(samplers[1], PROMPTS, tmp_path, Rank(1, 2))
-    assert samplers[1].count == 2 and set(images.images) == {"00000", "00001", "00002"}
+    assert samplers[1].count == 2
+    assert set(images.images) == {"00000", "00001", "00002"}
     assert rank_from_environment({"RANK": "3", "WORLD_SIZE": "8"}) == Rank(3, 8)
     assert rank_from_environment({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}) == Rank(1, 2)
     assert rank_from_environment({}) == Rank(0, 1)
@@ -94,7 +97,8 @@ def test_truncated_image_is_reported_and_sampled_again(tmp_path: Path) -> None:
         open_image(path)
     again = ConstantSampler()
     sample_images(again, PROMPTS, tmp_path)
-    assert again.count == 1 and open_image(path).shape == (8, 8, 3)
+    assert again.count == 1
+    assert open_image(path).shape == (8, 8, 3)
     path.unlink()
     with pytest.raises(UserError, match="no such image"):
         open_image(path)

@@ -57,7 +57,8 @@ def test_kill_between_the_two_renames_is_repaired(tmp_path: Path, dead_pid: int)
     (moved / "manifest.json").write_text("old")
     with pytest.raises(RuntimeError), replace_bundle(tmp_path / "b"):
         raise RuntimeError
-    assert (tmp_path / "b" / "manifest.json").read_text() == "old" and not moved.exists()
+    assert (tmp_path / "b" / "manifest.json").read_text() == "old"
+    assert not moved.exists()
 
 
 def test_temporary_files_of_libraries_go_into_the_folder(tmp_path: Path) -> None:

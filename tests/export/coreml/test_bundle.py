@@ -26,7 +26,8 @@ def test_manifest_contains_what_an_app_needs(bundle: Path, runs: Path) -> None:
     content = json.loads((bundle / "manifest.json").read_text())
     assert content["weights"]["run"] == "elastic_pretrain/t"
     assert content["weights"]["sha256"] == sha256_of(runs / "elastic_pretrain" / "t" / "weights.safetensors")
-    assert content["latents"] == {"channels": 16, "height": 8, "width": 8} and content["network"]["hidden"] == 32
+    assert content["latents"] == {"channels": 16, "height": 8, "width": 8}
+    assert content["network"]["hidden"] == 32
     packages = content["packages"]
     assert packages["transformer"]["inputs"]["text"] == packages["text_projection"]["outputs"]["text"]
     assert packages["transformer"]["inputs"]["text"]["shape"] == [1, 32, 1, 1 + 5 + 6]
@@ -42,7 +43,8 @@ def test_manifest_contains_what_an_app_needs(bundle: Path, runs: Path) -> None:
 def test_float16_keeps_operations_on_the_time_in_float32(half: Path) -> None:
     content = json.loads((half / "manifest.json").read_text())
     snr = [check["snr_db"] for check in content["verification"] if "velocity" in check["output"]]
-    assert snr and min(snr) > 50
+    assert snr
+    assert min(snr) > 50
     dtypes = {o.kind: o.outputs[o.name].dtype for o in Package(half / "transformer.mlpackage").operations}
     assert dtypes["cos"] == dtypes["sin"] == "FLOAT32"
     assert dtypes["softmax"] == dtypes["conv"] == dtypes["einsum"] == "FLOAT16"
@@ -110,7 +112,8 @@ def test_changed_runs_are_detected(bundle: Path, tmp_path: Path) -> None:
 def test_different_options_give_different_names(settings: CoreMLExport) -> None:
     changes = ({}, {"batch": 2}, {"target": "iOS18"}, {"query_chunk": 0}, {"decoder": "tiny_decoder/d"})
     names = {bundle_name(replace(settings, **change), None) for change in changes}  # type: ignore[arg-type]
-    assert len(names) == 5 and not any("/" in name for name in names)
+    assert len(names) == 5
+    assert not any("/" in name for name in names)
 
 
 def test_another_width_does_not_match_the_bundle(bundle: Path) -> None:

@@ -22,9 +22,14 @@ def test_flops_and_bytes_of_a_small_graph(tmp_path: Path) -> None:
     costs = {o.kind: o for o in take_census(save_package(build, tmp_path)).operations}
     assert costs["transpose"].flops == 0
     conv, einsum = costs["conv"], costs["einsum"]
-    assert conv.flops == 2 * 10 * 4 * 6 * 8 and conv.weight_bytes == 160 and conv.weight_bits == 32
-    assert conv.input_bytes == 4 * 4 * 6 * 8 and conv.output_bytes == 4 * 10 * 6 * 8
-    assert einsum.flops == 2 * 10 * 4 * 6 * 8 and einsum.shape == (1, 10, 6, 4) and einsum.weight_bytes == 0
+    assert conv.flops == 2 * 10 * 4 * 6 * 8
+    assert conv.weight_bytes == 160
+    assert conv.weight_bits == 32
+    assert conv.input_bytes == 4 * 4 * 6 * 8
+    assert conv.output_bytes == 4 * 10 * 6 * 8
+    assert einsum.flops == 2 * 10 * 4 * 6 * 8
+    assert einsum.shape == (1, 10, 6, 4)
+    assert einsum.weight_bytes == 0
     assert conv.elsewhere == "FLOAT32"
 
 
@@ -34,7 +39,8 @@ def test_shared_weights_are_stored_once(tmp_path: Path) -> None:
         return mb.conv(x=mb.conv(x=x, weight=weight), weight=weight)
 
     census = take_census(save_package(twice, tmp_path))
-    assert census.weight_bytes == 2 * 64 and census.stored_bytes == 64
+    assert census.weight_bytes == 2 * 64
+    assert census.stored_bytes == 64
 
 
 def test_unsupported_operations_leave_the_neural_engine(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def test_invalid_settings_are_one_line_errors(
 ) -> None:
     assert main(["export", str(COREML), *overrides]) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,8 @@ def test_yaml_without_a_valid_kind_is_an_error(
     path.write_text(f"export: x\n{line}\n")
     assert main(["export", str(path), "run=r"]) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_random_weights_are_noted_and_can_be_verified(half: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,6 +56,7 @@ def test_random_weights_are_noted_and_can_be_verified(half: Path, capsys: pytest
     assert not (half / "decoder.mlpackage").exists()
     assert main(["verify", str(half)]) == 1
     shown = capsys.readouterr()
-    assert "velocity at time 0.5" in shown.out and "budget.operations is 10, but the graph has" in shown.err
+    assert "velocity at time 0.5" in shown.out
+    assert "budget.operations is 10, but the graph has" in shown.err
     assert main(["verify", str(half), "budget.operations=null", "seed=1"]) == 1
     assert "the packages do not contain this weight" in capsys.readouterr().err

@@ -71,7 +71,8 @@ def test_file_equals_the_network_on_other_inputs(network: ElasticDiT, converted:
     actual = LiteRTModel(converted.path)(inputs)[VELOCITY]
     expected = NamedInputs(network)(**inputs)[VELOCITY]
     assert compare(VELOCITY, actual, expected).max_error < 1e-5
-    assert converted.error < 1e-5 and converted.snr > 100
+    assert converted.error < 1e-5
+    assert converted.snr > 100
     assert converted.bytes == converted.path.stat().st_size > 4 * sum(p.numel() for p in network.parameters())
 
 
@@ -104,7 +105,8 @@ def test_masked_text_does_not_matter(network: ElasticDiT, converted: Conversion)
 
 def test_every_pass_is_timed(network: ElasticDiT, converted: Conversion) -> None:
     measured = LiteRTModel(converted.path).milliseconds(example_inputs(network.spec, (8, 12), TOKENS), runs=3)
-    assert len(measured) == 3 and min(measured) > 0
+    assert len(measured) == 3
+    assert min(measured) > 0
 
 
 def test_half_precision_weights_halve_the_file(litert: None, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pocketdit.config.load import Loaded
-from pocketdit.errors import ConfigError, RunError, RunInterrupted
+from pocketdit.errors import ConfigError, RunError, RunInterruptedError
 from sweeps.engine import study
 from sweeps.engine.lock import lock
 from sweeps.settings import Sweep
@@ -45,7 +45,8 @@ def validations(folder: Path) -> list[str]:
 @pytest.mark.parametrize("kind", ["tpe", "nsga2", "gp", "random"])
 def test_every_sampler_spends_the_budget_exactly(tmp_path: Path, kind: str) -> None:
     records = run(loaded(tmp_path, sampler={"kind": kind, "startup": 3})).records(promoted=False)
-    assert len(records) == 6 and {record.outcome for record in records} == {"complete"}
+    assert len(records) == 6
+    assert {record.outcome for record in records} == {"complete"}
     assert sorted(validations(tmp_path)) == [f"trial-{n:04d} 10" for n in range(6)]
     assert len({record.params["optimizer.init_args.lr"] for record in records}) == 6
 
@@ -56,7 +57,8 @@ def test_a_complete_study_does_nothing_and_a_larger_budget_continues_it(tmp_path
     assert len(validations(tmp_path)) == 6
     store = run(loaded(tmp_path, budget={"trials": 8, "steps": [10]}))
     rates = [record.params["optimizer.init_args.lr"] for record in store.records(promoted=False)]
-    assert len(validations(tmp_path)) == 8 and len(set(rates)) == 8  # nothing is sampled twice
+    assert len(validations(tmp_path)) == 8
+    assert len(set(rates)) == 8
 
 
 def test_promoted_trials_resume_and_finalists_are_repeated_with_other_seeds(tmp_path: Path) -> None:
@@ -72,7 +74,8 @@ def test_promoted_trials_resume_and_finalists_are_repeated_with_other_seeds(tmp_
     ]
     assert len(lines) == 6 + 3 * 2 + 2 * 2 * 3
     (winner,) = best_candidates(sweep.config, by_rate)
-    assert winner.number == by_rate[0].number and winner.seeds == (0, 5, 7)
+    assert winner.number == by_rate[0].number
+    assert winner.seeds == (0, 5, 7)
     assert winner.values == pytest.approx((learning_rate(winner) + 0.004 + 1 / 30,))  # mean of seeds 0, 5 and 7
     assert winner.spread == pytest.approx((0.001 * 13**0.5,))  # their standard deviation
 
@@ -81,7 +84,8 @@ def test_a_baseline_is_trained_unchanged_and_reaches_the_last_stage(tmp_path: Pa
     budget = {"trials": 6, "steps": [10, 30], "promote": [3], "finalists": 2, "seeds": [5]}
     candidates = run_candidates(loaded(tmp_path, budget=budget, baselines=[{"optimizer.init_args.lr": 0.1}]))
     (baseline,) = (one for one in candidates if one.baseline)
-    assert baseline.params == {"optimizer.init_args.lr": 0.1} and len(candidates) == 6
+    assert baseline.params == {"optimizer.init_args.lr": 0.1}
+    assert len(candidates) == 6
     assert (baseline.steps, baseline.seeds) == (30, (0, 5))
     assert max(one.values or () for one in candidates if one is not baseline) < (baseline.values or ())
 
@@ -90,7 +94,8 @@ def test_an_objective_that_is_nan_fails_the_trial(tmp_path: Path) -> None:
     """Optuna does not accept NaN as a value. The study must still complete."""
     train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"nan_above": 1e-2}}
     candidates = run_candidates(loaded(tmp_path, train=train))
-    assert len(candidates) == 6 and {one.state for one in candidates if learning_rate(one) > 1e-2} == {"failed"}
+    assert len(candidates) == 6
+    assert {one.state for one in candidates if learning_rate(one) > 1e-2} == {"failed"}
     assert {one.reason for one in candidates if one.state == "failed"} == {"loss is nan"}
 
 
@@ -131,10 +136,14 @@ def test_infeasible_trials_are_not_trained_and_not_counted(tmp_path: Path) -> No
     records = run(sweep).records(promoted=False)
     trained = [record for record in records if record.outcome == "complete"]
     infeasible = [record for record in records if record.outcome == "infeasible"]
-    assert len(trained) == 6 and len(validations(tmp_path)) == 6 and len(infeasible) + 6 == len(records)
+    assert len(trained) == 6
+    assert len(validations(tmp_path)) == 6
+    assert len(infeasible) + 6 == len(records)
     assert {(r.params["width"], r.params["rate"] < 3e-3) for r in trained} == {(256, True)}
     reasons = " ".join(str(record.attrs["reason"]) for record in infeasible)
-    assert "require: rate < 3e-3" in reasons and "not a multiple of head_dim" in reasons and "size is 1." in reasons
+    assert "require: rate < 3e-3" in reasons
+    assert "not a multiple of head_dim" in reasons
+    assert "size is 1." in reasons
 
 
 @pytest.mark.parametrize("kind", ["tpe", "nsga2"])
@@ -171,7 +180,8 @@ def test_the_pruner_ends_trials_that_fall_behind(tmp_path: Path, kind: str) -> N
                    pruner={"kind": kind, "least_steps": 10, "reduction": 2})  # fmt: skip
     records = run(sweep).records(promoted=False)
     pruned = [record for record in records if record.outcome == "pruned"]
-    assert len(records) == 12 and 2 < len(pruned) < 12
+    assert len(records) == 12
+    assert 2 < len(pruned) < 12
     assert len(validations(tmp_path)) < 12 * 8 - 8
     least = min(records, key=lambda r: r.params["optimizer.init_args.lr"])
     assert least.outcome == "complete"
@@ -181,7 +191,8 @@ def test_a_failing_trial_does_not_end_the_study(tmp_path: Path) -> None:
     train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"diverges": 0.03}}
     store = run(loaded(tmp_path, train=train, budget={"trials": 9, "steps": [10]}, sampler={"kind": "random"}))
     outcomes = [record.outcome for record in store.records(promoted=False)]
-    assert len(outcomes) == 9 and set(outcomes) == {"complete", "failed"}
+    assert len(outcomes) == 9
+    assert set(outcomes) == {"complete", "failed"}
     with pytest.raises(RunError, match="the first 3 trials failed: RuntimeError: loss is not finite"):
         train["init_args"] = {"diverges": 0.0}
         run(loaded(tmp_path, "sweep=other", train=train))
@@ -208,13 +219,14 @@ def test_an_interrupted_study_resumes_its_trial(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Sleep, "__call__", interrupted)
     budget = {"trials": 6, "steps": [20]}
-    with pytest.raises(RunInterrupted, match="interrupted in trial 3; run the same command again to resume"):
+    with pytest.raises(RunInterruptedError, match="interrupted in trial 3; run the same command again to resume"):
         run(loaded(tmp_path, budget=budget))
     assert validations(tmp_path).count("trial-0003 10") == 1
     monkeypatch.setattr(Sleep, "__call__", original)
     candidates = run_candidates(loaded(tmp_path, budget=budget))
     lines = [f"trial-{n:04d} {steps}" for n in range(3) for steps in (10, 20)]
-    assert validations(tmp_path)[:6] == lines and validations(tmp_path).count("trial-0003 10") == 1
+    assert validations(tmp_path)[:6] == lines
+    assert validations(tmp_path).count("trial-0003 10") == 1
     assert len(validations(tmp_path)) == 12
     assert [one.state for one in candidates] == ["complete"] * 6
 

@@ -61,8 +61,10 @@ def test_lightning_run_reproduces_a_trial(tmp_path: Path, training: dict[str, An
         folder = sweep.config.out / one.run
         assert main(["run", str(folder / "config.yaml"), "--name", f"again-{one.number}"]) == 0
         again = folder.parent / f"again-{one.number}"
-        assert loss_curve(again) == loss_curve(folder) and len(loss_curve(again)) == one.steps // 2
-        assert one.values is not None and one.values[0] == loss_curve(again)[-1][1]
+        assert loss_curve(again) == loss_curve(folder)
+        assert len(loss_curve(again)) == one.steps // 2
+        assert one.values is not None
+        assert one.values[0] == loss_curve(again)[-1][1]
     assert_tracked(sweep.config, promoted.run)
 
 
@@ -70,11 +72,15 @@ def assert_tracked(sweep: Sweep, run: str) -> None:
     from mlflow import MlflowClient
 
     stored, parent = target.load(sweep.out / run), target.load(sweep.folder)
-    assert stored is not None and parent is not None and stored.run_id is not None
+    assert stored is not None
+    assert parent is not None
+    assert stored.run_id is not None
     logged = MlflowClient(stored.uri).get_run(stored.run_id).data
-    assert logged.tags["mlflow.parentRunId"] == parent.run_id and logged.tags["sweep"] == "s"
+    assert logged.tags["mlflow.parentRunId"] == parent.run_id
+    assert logged.tags["sweep"] == "s"
     assert float(logged.params["optimizer.init_args.lr"]) == float(logged.tags["sweep.rate"])
-    assert logged.metrics["objective/flops"] > 0 and "objective/loss" in logged.metrics
+    assert logged.metrics["objective/flops"] > 0
+    assert "objective/loss" in logged.metrics
     best = MlflowClient(parent.uri).get_run(parent.run_id or "").data
     assert best.metrics["objective/loss"] > 0
 
@@ -95,4 +101,5 @@ def test_trials_do_not_leak_memory(tmp_path: Path, training: dict[str, Any], mon
     monkeypatch.setattr(Worker, "run_one", measured)
     training["budget"] = {"trials": 14, "steps": [2]}
     study.run(loaded(tmp_path, **training), no_plots)
-    assert len(mebibytes) == 14 and mebibytes[-1] - mebibytes[3] < 40
+    assert len(mebibytes) == 14
+    assert mebibytes[-1] - mebibytes[3] < 40

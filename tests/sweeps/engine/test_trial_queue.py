@@ -53,7 +53,9 @@ def test_an_infeasible_trial_is_replaced_and_a_failed_one_is_not() -> None:
 def test_a_trial_without_a_worker_is_retried_once(attrs: dict[str, str]) -> None:
     orphan = record(2, TrialState.FAIL, **attrs)
     (retry,) = missing_trials(build_sweep(), [*COMPLETE[:2], orphan], [])
-    assert retry.params == {"seed": 2} and retry.attrs["retry_of"] == 2 and retry.attrs["run"] == "s/trial-0002"
+    assert retry.params == {"seed": 2}
+    assert retry.attrs["retry_of"] == 2
+    assert retry.attrs["run"] == "s/trial-0002"
     queued = record(3, TrialState.WAITING, candidate=2, retry_of=2)
     assert missing_trials(build_sweep(), [*COMPLETE[:2], orphan, queued], []) == []
 
@@ -84,7 +86,8 @@ def test_the_best_are_promoted_then_the_finalist_gets_other_seeds_then_the_study
 def test_baselines_come_first_and_reach_the_last_stage_regardless_of_their_results() -> None:
     sweep = build_sweep(baselines=[{"seed": 4}])
     first, second = missing_trials(sweep, [], [])
-    assert (first.params, first.attrs) == ({"seed": 4}, {"baseline": {"seed": 4}}) and second.params == {}
+    assert (first.params, first.attrs) == ({"seed": 4}, {"baseline": {"seed": 4}})
+    assert second.params == {}
     worst = record(0, TrialState.COMPLETE, 3.0, baseline={"seed": 4})
     promotions = missing_trials(sweep, [worst, *COMPLETE[1:]], [])
     assert [new.attrs["candidate"] for new in promotions] == [0, 1]
@@ -108,7 +111,8 @@ def test_a_baseline_is_retried_with_its_parameters_and_a_changed_one_is_added() 
     assert missing_trials(sweep, [dead], [])[0].params == {"seed": 4}
     old = record(0, TrialState.COMPLETE, 1.0, baseline={"seed": 4})
     changed = build_sweep(baselines=[{"seed": 5}])
-    assert missing_trials(changed, [old], [])[0].params == {"seed": 5} and baseline_candidates(changed, [old]) == []
+    assert missing_trials(changed, [old], [])[0].params == {"seed": 5}
+    assert baseline_candidates(changed, [old]) == []
 
 
 @pytest.mark.parametrize("outcome", ["complete", "pruned"])

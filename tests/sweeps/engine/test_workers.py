@@ -94,7 +94,8 @@ def assert_each_trial_completed_once(folder: Path, sweep: Sweep) -> None:
     assert [one.state for one in load_candidates(sweep, Store(sweep))] == ["complete"] * TRIALS
     records = Store(sweep).records(promoted=False)
     complete = Counter(record.candidate for record in records if record.state.name == "COMPLETE")
-    assert len(complete) == TRIALS and set(complete.values()) == {1}
+    assert len(complete) == TRIALS
+    assert set(complete.values()) == {1}
     lines = (folder / "runs" / "s" / "validations").read_text().splitlines()
     counts = Counter(line.rpartition(" ")[0] for line in lines)
     assert set(counts) == {f"trial-{number:04d} {step}" for number in complete for step in (10, 20, 30)}

@@ -16,7 +16,8 @@ def test_the_search_view_compares_all_trials_at_the_first_budget(sweep: Sweep, s
         0: (0.50, 1.9), 1: (0.52, 1.2), 2: (0.60, 1.0), 4: (0.70, 1.6),
     }  # fmt: skip
     assert [p.number for p in search.front] == [0, 1, 2]
-    assert "100 steps" in search.title and all(not p.spread for p in search.points)
+    assert "100 steps" in search.title
+    assert all(not p.spread for p in search.points)
 
 
 def test_the_final_view_compares_trials_with_the_longest_budget_and_the_most_seeds(sweep: Sweep, store: Store) -> None:
@@ -37,7 +38,8 @@ def test_axes_have_units_and_readable_names(sweep: Sweep, store: Store) -> None:
 
 def test_an_infeasible_trial_has_the_objective_that_a_constraint_bounds(sweep: Sweep, store: Store) -> None:
     [infeasible] = read_views(sweep, store).search.infeasible
-    assert infeasible.values == (None, 2.5) and infeasible.number == 3
+    assert infeasible.values == (None, 2.5)
+    assert infeasible.number == 3
     assert infeasible.violations == ("most arithmetic 2.5, at most 2 GFLOP",)
 
 
@@ -49,4 +51,5 @@ def test_the_plots_of_a_study(sweep: Sweep, store: Store) -> None:
 
 
 def test_a_study_without_results_has_no_plots(sweep: Sweep) -> None:
-    assert write_plots(sweep, Store(sweep)) == [] and not Path(sweep.folder).exists()
+    assert write_plots(sweep, Store(sweep)) == []
+    assert not Path(sweep.folder).exists()

@@ -10,7 +10,8 @@ def test_scale_depends_on_the_values(view: StudyView) -> None:
     assert param_scale(view, "blocks").categories == (1, 2, 4, 8)
     assert param_scale(view, "attention").labels == ["assa", "full"]
     rate = param_scale(view, "learning rate")
-    assert rate.logarithmic and rate.height(1e-3) == pytest.approx(0.5)
+    assert rate.logarithmic
+    assert rate.height(1e-3) == pytest.approx(0.5)
     assert Scale.of_numbers([3.0, None, 3.0]).height(3.0) == 0.5
 
 

@@ -25,7 +25,8 @@ def test_it_is_the_trials_configuration_under_its_own_name(sweep: Sweep, store: 
     written = load(to, [], Experiment)
     assert written.resolved == trial.resolved | {"experiment": "winner", "runs": "runs"}
     level = written.config.backbone.levels[0].attention
-    assert isinstance(level, AdaptiveSparseAttention) and level.blocks == 2
+    assert isinstance(level, AdaptiveSparseAttention)
+    assert level.blocks == 2
 
 
 def test_the_opening_comment_describes_the_trial(sweep: Sweep, store: Store, tmp_path: Path) -> None:
@@ -34,8 +35,10 @@ def test_the_opening_comment_describes_the_trial(sweep: Sweep, store: Store, tmp
     text = to.read_text()
     head = " ".join(line.removeprefix("# ") for line in text[: text.index("\nexperiment:")].splitlines())
     assert head.startswith("Trial 1 of the study hand (sweeps/hand.yaml) over")
-    assert "attention assa, blocks 4." in head and "on the front with trials 2." in head
-    assert f"lightning run {to}" in head and "Cost: 200 steps" in head
+    assert "attention assa, blocks 4." in head
+    assert "on the front with trials 2." in head
+    assert f"lightning run {to}" in head
+    assert "Cost: 200 steps" in head
     assert "validation_loss 0.43 ± 0.014142, arithmetic 1.2 GFLOP (mean of seeds 0, 1)" in head
     assert load(to, [], Experiment).config.training.max_steps == 200
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pocketdit.config.errors import InvalidValue
+from pocketdit.config.errors import InvalidValueError
 from pocketdit.config.override import parse
 from pocketdit.config.typed import convert
 from pocketdit.errors import ConfigError, RunError
@@ -66,5 +66,5 @@ def _exported_settings(manifest: dict[str, Any], overrides: list[str]) -> CoreML
         for override in overrides:
             parse(override).apply(values)
         return convert(values, CoreMLExport, "")
-    except InvalidValue as error:
+    except InvalidValueError as error:
         raise ConfigError(str(error)) from None

@@ -45,7 +45,8 @@ def test_shipped_weights_are_small_and_half_precision() -> None:
     assert sum(file.stat().st_size for file in files) < 2e6
     for file in files:
         tensors, metadata, version = load_weights(file)
-        assert metadata["trained"]["seed"] == 0 and len(version) == 12
+        assert metadata["trained"]["seed"] == 0
+        assert len(version) == 12
         assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
 
 
@@ -56,7 +57,8 @@ def test_clip_finds_the_caption_of_a_held_out_image_among_fifty(clip: SceneClip,
     captions = list(by_caption)[:50]
     images = clip.encode_images([render(by_caption[caption]) for caption in captions])
     texts = clip.encode_texts(captions)
-    assert images.shape == texts.shape == (50, 64) and images.dtype == texts.dtype == np.float32
+    assert images.shape == texts.shape == (50, 64)
+    assert images.dtype == texts.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(np.concatenate([images, texts]), axis=1), 1, atol=1e-5)
     assert np.mean((images @ texts.T).argmax(axis=1) == np.arange(50)) >= threshold
 
@@ -117,7 +119,8 @@ def test_encoders_accept_images_of_any_size_and_empty_lists(clip: SceneClip, fea
         together = encoder.encode_images([render(s.scene) for s in HELD_OUT[:3]])
         alone = encoder.encode_images([render(HELD_OUT[2].scene)])
         np.testing.assert_allclose(together[2:], alone, atol=1e-4)
-    assert clip.encode_texts([]).shape == (0, 64) and np.isfinite(clip.encode_texts(["", "x" * 900])).all()
+    assert clip.encode_texts([]).shape == (0, 64)
+    assert np.isfinite(clip.encode_texts(["", "x" * 900])).all()
 
 
 def test_names_of_results_contain_the_judge(clip: SceneClip, features: SceneFeatures) -> None:
@@ -147,9 +150,11 @@ def test_tokenizer_and_vocabulary() -> None:
         [1, 4, 4, 4, 4, 5],
     ]
     words = vocabulary()
-    assert words == sorted(set(words)) and {"circle", "crosses", "grey", "four"} <= set(words)
+    assert words == sorted(set(words))
+    assert {"circle", "crosses", "grey", "four"} <= set(words)
     text = WordTokenizer(words, 72)([sample.captions[1] for sample in HELD_OUT])
-    assert not (text == 2).any() and (text[:, -1] == 0).all()
+    assert not (text == 2).any()
+    assert (text[:, -1] == 0).all()
 
 
 def test_training_command_writes_weights_that_the_encoders_load(
@@ -168,7 +173,8 @@ def test_weights_are_restored_and_invalid_files_are_rejected(tmp_path: Path) -> 
     save_weights(path, {"a": torch.tensor([0.1, 2.0]), "n": torch.tensor(3)}, {"x": [1]})
     tensors, metadata, _ = load_weights(path)
     torch.testing.assert_close(tensors["a"], torch.tensor([0.1, 2.0]), atol=1e-4, rtol=1e-3)
-    assert tensors["n"].item() == 3 and metadata == {"x": [1]}
+    assert tensors["n"].item() == 3
+    assert metadata == {"x": [1]}
     path.write_bytes(b"not weights")
     for invalid in (path, tmp_path / "none.safetensors"):
         with pytest.raises(UserError, match="train_scene_encoders"):

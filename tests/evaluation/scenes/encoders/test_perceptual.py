@@ -28,7 +28,8 @@ def test_distance_is_zero_for_equal_images_and_grows_with_the_difference(images:
     near, far = (metric.distance(x, images[..., :96, :96]) for x in (decoded, images[..., :96, :96].flip(0)))
     assert near.shape == (len(images),)
     torch.testing.assert_close(metric.distance(images, images), torch.zeros(len(images)))
-    assert (near > 0).all() and far.mean() > near.mean()
+    assert (near > 0).all()
+    assert far.mean() > near.mean()
 
 
 def test_distance_is_the_sum_over_layers_of_unit_length_features(images: Tensor) -> None:
@@ -48,6 +49,8 @@ def test_gradients_reach_the_images_but_not_the_weights(images: Tensor) -> None:
     metric = SceneFeatureDistance()
     x = images[:2].clone().requires_grad_()
     metric.distance(x, images[2:4]).sum().backward()
-    assert x.grad is not None and x.grad.abs().sum() > 0
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
     assert not any(parameter.requires_grad for parameter in metric.network.parameters())
-    assert not isinstance(metric, torch.nn.Module) and "lpips" not in metric.name
+    assert not isinstance(metric, torch.nn.Module)
+    assert "lpips" not in metric.name

@@ -137,7 +137,8 @@ def test_probability_falls_as_a_shape_deforms() -> None:
         pixels[64 - height // 2 : 64 + height // 2, 42:86] = (222, 24, 36)
         values += ANSWERER.yes_probabilities(pixels, ["a red square?"])
     assert values == sorted(values, reverse=True)
-    assert values[0] > 0.95 and values[-1] < 0.01
+    assert values[0] > 0.95
+    assert values[-1] < 0.01
     assert any(0.02 < value < 0.98 for value in values)
 
 
@@ -149,7 +150,9 @@ def test_probability_falls_as_a_color_fades_into_another() -> None:
         pixels[30:70, 30:70] = (1 - share) * red + share * orange
         values += ANSWERER.yes_probabilities(pixels, ["is the square red?"])
     assert all(a >= b - 0.02 for a, b in pairwise(values))
-    assert values[0] > 0.95 and values[-1] < 0.01 and any(0.1 < value < 0.9 for value in values)
+    assert values[0] > 0.95
+    assert values[-1] < 0.01
+    assert any(0.1 < value < 0.9 for value in values)
 
 
 def test_distribution_of_the_number_of_independent_events() -> None:
@@ -161,4 +164,5 @@ def test_distribution_of_the_number_of_independent_events() -> None:
         expected[sum(bits)] += float(np.prod([q if bit else 1 - q for q, bit in zip(p, bits, strict=True)]))
     assert [exactly(n, p) for n in range(5)] == pytest.approx(expected)
     assert at_least_one(p[:3]) == pytest.approx(1 - exactly(0, p[:3]))
-    assert exactly(0, []) == 1 and exactly(2, []) == 0 == at_least_one([])
+    assert exactly(0, []) == 1
+    assert exactly(2, []) == 0 == at_least_one([])

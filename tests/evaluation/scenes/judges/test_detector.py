@@ -108,7 +108,9 @@ def test_scores_are_on_the_right_side_of_genevals_thresholds() -> None:
     """GenEval counts detections that score above 0.9, and ignores those below 0.3."""
     (square,) = SceneDetector().detect(render(Object("square", "blue", "large", 64, 64, 30)))
     assert (square.label, square.score > 0.9) == ("square", True)
-    assert square.mask is not None and square.mask[64, 64] and not square.mask[5, 5]
+    assert square.mask is not None
+    assert square.mask[64, 64]
+    assert not square.mask[5, 5]
     assert square.box == pytest.approx((37.6, 37.6, 90.4, 90.4), abs=1.5)
     pixels = render().copy()
     pixels[60:66, 20:110] = COLORS["red"]
@@ -119,7 +121,8 @@ def test_scores_are_on_the_right_side_of_genevals_thresholds() -> None:
 def test_shape_probabilities() -> None:
     """The minimum correlation gives 0.3 if no other shape fits. Shapes that fit equally have equal probabilities."""
     alone = shape_probabilities({"circle": MIN_CORRELATION, "star": 0.0})
-    assert alone["circle"] == pytest.approx(0.3, abs=1e-6) and alone["star"] < 1e-6
+    assert alone["circle"] == pytest.approx(0.3, abs=1e-6)
+    assert alone["star"] < 1e-6
     both = shape_probabilities({"circle": 0.98, "square": 0.98})
     assert both["circle"] == both["square"] == pytest.approx(0.5, abs=0.01)
 

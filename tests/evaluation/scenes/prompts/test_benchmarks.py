@@ -75,7 +75,8 @@ def test_tags_ask_for_what_they_ask_for_in_geneval() -> None:
             assert included["count"] >= 2
             assert excluded == {"class": included["class"], "count": included["count"] + 1}
         else:
-            assert "exclude" not in prompt.metadata and all(clause["count"] == 1 for clause in include)
+            assert "exclude" not in prompt.metadata
+            assert all(clause["count"] == 1 for clause in include)
 
 
 def test_geneval_accepts_rendered_prompts_and_rejects_defects(tmp_path: Path) -> None:
@@ -83,7 +84,8 @@ def test_geneval_accepts_rendered_prompts_and_rejects_defects(tmp_path: Path) ->
     prompts, scenes = prompts[:120], scenes[:120]
     metric = GenEval("scenes", SceneDetector(), SceneColorReader())
     right = metric.score(render_images(prompts, scenes, tmp_path / "right"))
-    assert right.metric.startswith("geneval (") and "scene-rules" in right.metric
+    assert right.metric.startswith("geneval (")
+    assert "scene-rules" in right.metric
     assert all(right.scores[tag].value >= 0.98 for tag in TAGS)
     missing = [Scene(scene.width, scene.height, scene.background, scene.objects[1:]) for scene in scenes]
     assert metric.score(render_images(prompts, missing, tmp_path / "missing")).scores["overall"].value <= 0.02
@@ -119,7 +121,8 @@ def test_dpg_question_graphs_can_be_scored(tmp_path: Path) -> None:
     assert metric.score(render_images(prompts, scenes, tmp_path / "right")).scores["overall"].value >= 99
     empty = [Scene(scene.width, scene.height, scene.background, ()) for scene in scenes]
     empty_scores = metric.score(render_images(prompts, empty, tmp_path / "empty")).scores
-    assert empty_scores["L1/entity"].value == 0 and empty_scores["L1/global"].value == 100
+    assert empty_scores["L1/entity"].value == 0
+    assert empty_scores["L1/global"].value == 100
 
 
 @pytest.mark.parametrize("category", ["color", "shape", "spatial", "numeracy"])
@@ -142,12 +145,14 @@ def test_compbench_metadata() -> None:
     assert all(p.metadata["kind"] == "spatial" and len(SceneChunks().chunks(p.text)) >= 2 for p in prompts)
     for prompt in prompts:
         relation = prompt.metadata["relation"]
-        assert relation["first"] in prompt.text and relation["second"] in prompt.text
+        assert relation["first"] in prompt.text
+        assert relation["second"] in prompt.text
         assert prompt.text.index(relation["first"]) < prompt.text.index(relation["second"])
         words = {"left": "left", "right": "right", "top": "above", "bottom": "below"}
         assert words[relation["relation"].split()[2]] in prompt.text
     for prompt in scene_compbench("shape", 40, seed=1).prompts:
         first, second = parse_expectation(prompt.text)["include"]
-        assert first["color"] == second["color"] and first["class"] != second["class"]
+        assert first["color"] == second["color"]
+        assert first["class"] != second["class"]
     with pytest.raises(UserError, match="texture"):
         scene_compbench("texture", 1, seed=0)

@@ -19,7 +19,8 @@ def test_prompts_are_different_held_out_and_balanced() -> None:
 def test_prompts_repeat_only_when_a_group_runs_out() -> None:
     prompts = [p["prompt"] for p in held_out_prompts(400, seed=0) if p["tag"] == "counting"]
     number = len(set(prompts))
-    assert 30 < number < 100 and len(set(prompts[:number])) == number
+    assert 30 < number < 100
+    assert len(set(prompts[:number])) == number
 
 
 def test_prompts_cover_the_captions_of_scenes() -> None:
