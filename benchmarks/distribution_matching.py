@@ -1,6 +1,6 @@
 """Test DMD and K-DMD (paper Eq. 9 and 10) in the plane, where the teacher's velocity is known in closed form.
 
-    python benchmarks/distribution_matching.py [--out docs/distribution_matching.png] [--seeds N] [--json PATH]
+    python benchmarks/distribution_matching.py [--out docs/images/distribution_matching.png] [--seeds N] [--json PATH]
 
 The data are five Gaussians with unequal weights. Student and critic are small networks that start from the same network
 trained with flow matching, and the student is distilled to 1, 2 and 4 steps. The score is the energy distance of its

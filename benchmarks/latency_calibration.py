@@ -3,7 +3,7 @@
 Prints all variants of the model with their leave-one-out errors, then the chosen variant's coefficient, fit and
 predictions, and plots them. Takes seconds.
 
-    python -m benchmarks.latency_calibration [--out docs/latency.png] [--save]
+    python -m benchmarks.latency_calibration [--out docs/images/latency.png] [--save]
 
 No sum over operations can fit both (A) and (B): 18 of (A)'s 40 layers are (B)'s layers at full resolution, so (A) can
 take at most 2.2 times as long as (B), but in the paper it takes 3.6 times as long. The model does not contain what
@@ -194,7 +194,7 @@ def _plot_shares(axis: Any, calibration: Calibration, graphs: Mapping[str, Censu
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables, write the plot and, on request, the coefficients."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("docs/latency.png"), help="where the plot is written")
+    parser.add_argument("--out", type=Path, default=Path("docs/images/latency.png"), help="where the plot is written")
     parser.add_argument("--save", action="store_true", help="store the fit that lightning latency predicts with")
     args = parser.parse_args(arguments)
     calibration = calibrate()

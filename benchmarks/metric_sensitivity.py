@@ -1,6 +1,6 @@
 """Check that the embedded metrics respond to image corruptions in the right direction.
 
-    python benchmarks/metric_sensitivity.py [--count 200] [--out docs/metrics.png]
+    python benchmarks/metric_sensitivity.py [--count 200] [--out docs/images/metrics.png]
 
 Rendered scenes are corrupted in four ways at increasing strength and scored with every embedded metric. Strength 0
 leaves the images unchanged. Swapping captions does not change the set of images, so the Fréchet distance must not
@@ -176,7 +176,7 @@ def format_table(curves: Curves) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200, help="number of scenes (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("docs/metrics.png"), help="the plot (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("docs/images/metrics.png"), help="the plot (default: %(default)s)")
     args = parser.parse_args(arguments)
     curves = measure(args.count)
     print(format_table(curves))

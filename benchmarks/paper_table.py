@@ -4,7 +4,7 @@ The network is ``experiments/paper/ladder_d.yaml``, which is also the half width
 tokens at full resolution). All figures are counted on the meta device: the network's sparse levels get each (B, r),
 with KV compression, or full attention. The latency is a prediction (``pocketdit.latency``), not a measurement.
 
-    python -m benchmarks.paper_table [--out docs/sweep_blocks.png]
+    python -m benchmarks.paper_table [--out docs/images/sweep_blocks.png]
 """
 
 import argparse
@@ -200,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from pocketdit.config.declared import latent_sides, text_lengths
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/sweep_blocks.png"), help="PNG of the plot")
+    parser.add_argument("--out", type=Path, default=Path("docs/images/sweep_blocks.png"), help="PNG of the plot")
     args = parser.parse_args(arguments)
     experiment = load_experiment()
     spec, kv_heads = experiment.backbone, experiment.backbone.levels[0].attention.kv_heads

@@ -1,6 +1,6 @@
 """Plot how S of Eq. 8 divides the loss between data and teacher over time, for both readings of alpha_t.
 
-python benchmarks/timestep_scaling.py [--out docs/timestep_scaling.png]
+python benchmarks/timestep_scaling.py [--out docs/images/timestep_scaling.png]
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("docs/timestep_scaling.png"),
+        default=Path("docs/images/timestep_scaling.png"),
         metavar="PNG",
         help="the plot (default: %(default)s)",
     )

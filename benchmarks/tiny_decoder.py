@@ -1,6 +1,6 @@
 """Compare the tiny decoder with the decoders of autoencoders: PSNR, time, FLOPs and memory.
 
-    python -m benchmarks.tiny_decoder [--run tiny_decoder] [--image docs/tiny_decoder.png] [--json PATH]
+    python -m benchmarks.tiny_decoder [--run tiny_decoder] [--image docs/images/tiny_decoder.png] [--json PATH]
 
 With --run, the first part compares the decoder of a run with that of its autoencoder, on the run's validation images.
 The second part compares the decoder of experiments/paper/tiny_decoder_qwen_image.yaml with those of Flux and Qwen-Image
