@@ -19,7 +19,7 @@ def test_factor_and_sides_come_from_the_class(autoencoder: Component) -> None:
     assert latent_sides(autoencoder, (96, 160)) == (12, 20)
 
 
-@pytest.mark.parametrize("component", [WORDS, Component("torch.nn.Identity")], ids=["encoder", "module"])
+@pytest.mark.parametrize("component", [WORDS, Component("gallery.stages.Mlp")], ids=["encoder", "module"])
 def test_class_without_a_factor_is_not_an_autoencoder(component: Component) -> None:
     with pytest.raises(ConfigError, match=f"autoencoder: {component.class_path} declares no factor"):
         latent_factor(component)
@@ -37,5 +37,5 @@ def test_text_lengths_come_from_the_configuration_or_the_default() -> None:
 
 
 def test_text_encoder_without_max_tokens_is_rejected() -> None:
-    with pytest.raises(ConfigError, match=r"text_encoders: torch\.nn\.Identity has no default max_tokens"):
-        text_lengths([Component("torch.nn.Identity")])
+    with pytest.raises(ConfigError, match=r"text_encoders: gallery\.stages\.Mlp has no default max_tokens"):
+        text_lengths([Component("gallery.stages.Mlp")])

@@ -168,7 +168,10 @@ def test_without_classes_the_arguments_of_a_component_are_as_written() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"class_path": "galery.stages.X"}, "key.class_path: no module 'galery'; did you mean 'gallery.stages.X'?"),
+        (
+            {"class_path": "gallery.stage.X"},
+            "key.class_path: no module 'gallery.stage'; did you mean 'gallery.stages.X'?",
+        ),
         ({"class_path": 3}, "key.class_path: expected str, got 3; put it in quotes"),
         ({"class_path": "gallery.shards.X", "init_args": [1]}, "key.init_args: expected a mapping, got a list"),
         (
@@ -193,7 +196,8 @@ def test_init_args_may_be_empty() -> None:
 def test_nested_components_are_checked_without_their_classes() -> None:
     value = {"class_path": "gallery.unimportable.Absent", "init_args": {"parts": [{"class_path": "galery.stages.Mlp"}]}}
     with pytest.raises(
-        InvalidValueError, match=r"^key\.init_args\.parts\.0\.class_path: no module 'galery'; did you mean"
+        InvalidValueError,
+        match=r"^key\.init_args\.parts\.0\.class_path: galery\.stages\.Mlp is not trusted; did you mean",
     ):
         convert(value, Component, "key", classes=False)
 
@@ -219,7 +223,7 @@ OPTIMIZER = Annotated[Component, Given("params")]
         ({"class_path": "torch.optim.AdamW", "args": 1}, "key.args: unknown key; did you mean 'init_args'?"),
         (
             {"class_path": "torch.optim.AdammW"},
-            "key.class_path: torch.optim has no class 'AdammW'; did you mean 'AdamW'?",
+            "key.class_path: torch.optim.AdammW is not trusted; did you mean 'torch.optim.AdamW'?",
         ),
         (
             {"class_path": "torch.optim.AdamW", "init_args": {"weight_decy": 0}},

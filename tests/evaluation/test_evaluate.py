@@ -181,6 +181,7 @@ metrics:
 
 def test_metric_of_the_user_works_from_the_users_folder(tmp_path: Path) -> None:
     """The installed command finds ``my_metrics.py`` in the current folder, and scores again when it changes."""
+    (tmp_path / "pocketdit.toml").write_text('[trust]\nmodules = ["my_metrics"]\n')
     (tmp_path / "my_metrics.py").write_text(MY_METRIC)
     (tmp_path / "mine.yaml").write_text(MY_EVALUATION)
     (tmp_path / "prompts.txt").write_text("a dark image\na bright image\n")

@@ -28,6 +28,7 @@ def project(tmp_path: Path) -> Path:
     shutil.copy(HERE / "project.py", tmp_path / "my_project.py")
     shutil.copy(HERE / "run.yaml", tmp_path)
     shutil.copy(HERE / "score.yaml", tmp_path)
+    (tmp_path / "pocketdit.toml").write_text('[trust]\nmodules = ["my_project"]\n')
     (tmp_path / "colors.txt").write_text("a red image\na blue image\n")
     for name in ("evaluation", "datamodules", "sweeps"):
         (tmp_path / name).mkdir()

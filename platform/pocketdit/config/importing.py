@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from pocketdit.config.errors import did_you_mean, nearest
+from pocketdit.config.trust import require_trusted, require_trusted_class
 from pocketdit.errors import ConfigError
 
 
@@ -29,6 +30,7 @@ def import_class(class_path: str) -> Any:
     if not isinstance(cls, type):
         classes = [other for other, value in vars(module).items() if isinstance(value, type)]
         raise ConfigError(f"{module_name} has no class {name!r}{did_you_mean(name, classes)}")
+    require_trusted_class(cls, class_path)
     return cls
 
 
@@ -41,6 +43,7 @@ def require_module(class_path: str) -> None:
     *parts, class_name = class_path.split(".")
     if not parts or not all(part.isidentifier() for part in (*parts, class_name)):
         raise ConfigError(f"{class_path!r} is not of the form 'package.module.Class'")
+    require_trusted(class_path)
     if ".".join(parts) in sys.modules:
         return
     folders = None

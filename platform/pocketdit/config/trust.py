@@ -1,0 +1,58 @@
+"""Which classes a configuration may name. Naming a class runs its code, so this is decided before anything is imported.
+
+A configuration may be downloaded, and a run folder may come from somebody else. They can name the classes of this
+project, the library classes listed here, and the classes of modules that the user lists in ``pocketdit.toml``.
+"""
+
+from pocketdit.config.errors import did_you_mean_or_all, nearest
+from pocketdit.config.project import FILE_NAME, read_project
+from pocketdit.errors import ConfigError
+
+OUR_PACKAGES = ("pocketdit", "datamodules", "evaluation", "sweeps")
+OPTIMIZERS = (
+    "ASGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Muon",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+    "SGD",
+)
+LIBRARY_CLASSES = frozenset(f"torch.optim.{name}" for name in OPTIMIZERS)
+
+
+def require_trusted(class_path: str) -> None:
+    """Check that a configuration may name a class.
+
+    Raises:
+        ConfigError: It may not; the message says how to allow it.
+    """
+    if class_path in LIBRARY_CLASSES:
+        return
+    top = class_path.partition(".")[0]
+    modules = read_project().modules
+    if top in OUR_PACKAGES or any(class_path.startswith(f"{module}.") for module in modules):
+        return
+    if top == "torch":
+        raise ConfigError(f"{class_path} is not trusted{did_you_mean_or_all(class_path, sorted(LIBRARY_CLASSES))}")
+    near = nearest(top, (*OUR_PACKAGES, *modules))
+    hint = f"did you mean {class_path.replace(top, near, 1)!r}? Otherwise, " if near else ""
+    raise ConfigError(
+        f"{class_path} is not trusted; {hint}"
+        f'to let YAML files run its code, add "{top}" to modules under [trust] in {FILE_NAME}'
+    )
+
+
+def require_trusted_class(cls: type, class_path: str) -> None:
+    """Check that a class found at ``class_path`` is defined in trusted code, not imported there from elsewhere.
+
+    Raises:
+        ConfigError: The class is defined in a module that is not trusted.
+    """
+    if class_path not in LIBRARY_CLASSES:
+        require_trusted(f"{cls.__module__}.{cls.__name__}")

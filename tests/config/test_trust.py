@@ -1,0 +1,99 @@
+"""What a configuration may name: classes of this project, listed library classes, and modules that the user trusts."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pocketdit.config.component import Component
+from pocketdit.config.errors import InvalidValueError
+from pocketdit.config.importing import import_class, require_module
+from pocketdit.config.project import Project, read_project
+from pocketdit.config.trust import LIBRARY_CLASSES
+from pocketdit.config.typed import convert
+from pocketdit.errors import ConfigError
+
+FOREIGN = [
+    "subprocess.Popen",
+    "antigravity.X",
+    "torch.nn.Linear",
+    "torch.utils.data.DataLoader",
+    "http.server.HTTPServer",
+]
+
+
+@pytest.mark.parametrize("class_path", FOREIGN)
+@pytest.mark.parametrize("check", [require_module, import_class])
+def test_a_class_of_another_package_is_refused(class_path: str, check: object) -> None:
+    assert callable(check)
+    with pytest.raises(ConfigError, match=f"{class_path} is not trusted; "):
+        check(class_path)
+
+
+def test_a_refused_module_is_not_imported(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "hostile.py").write_text("from pathlib import Path\nPath('executed').touch()\nclass X: ...\n")
+    monkeypatch.syspath_prepend(project)
+    for classes in (False, True):
+        with pytest.raises(InvalidValueError, match=r'add "hostile" to modules under \[trust\] in pocketdit\.toml'):
+            convert({"class_path": "hostile.X"}, Component, "autoencoder", classes=classes)
+    assert "hostile" not in sys.modules
+    assert not (project / "executed").exists()
+
+    (project / "pocketdit.toml").write_text('[trust]\nmodules = ["hostile"]\n')
+    assert import_class("hostile.X").__name__ == "X"
+    assert (project / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    "class_path",
+    [
+        "pocketdit.artifacts.run_folder.Path",
+        "gallery.checking.Path",
+        "evaluation.assets.Path",
+        "pocketdit.files.Callable",
+    ],
+)
+def test_a_class_that_trusted_code_imports_from_elsewhere_is_refused(class_path: str) -> None:
+    with pytest.raises(ConfigError, match="is not trusted|has no class"):
+        import_class(class_path)
+
+
+def test_a_prefix_of_a_name_is_not_the_module(project: Path) -> None:
+    for class_path in ("pocketdit_extra.X", "gallery2.X"):
+        with pytest.raises(ConfigError, match="is not trusted"):
+            require_module(class_path)
+
+
+def test_the_library_classes_exist() -> None:
+    import torch
+
+    for class_path in LIBRARY_CLASSES:
+        assert issubclass(import_class(class_path), torch.optim.Optimizer)
+
+
+def test_without_the_file_nothing_is_trusted(project: Path) -> None:
+    (project / "pocketdit.toml").unlink()
+    assert read_project() == Project()
+    with pytest.raises(ConfigError, match="is not trusted"):
+        require_module("gallery.shards.ShardData")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[trust", "Expected ']'"),
+        ("[trusted]\nmodules = []", "unknown key 'trusted'; the only table is [trust]"),
+        ("modules = []", "unknown key 'modules'; the only table is [trust]"),
+        ("trust = 3", "trust must be a table"),
+        ("[trust]\nmodule = []", "unknown key 'trust.module'; did you mean 'modules'?"),
+        ('[trust]\nmodules = "a"', "trust.modules must be a list of strings"),
+        ("[trust]\nmodules = [1]", "trust.modules must be a list of strings"),
+        ("\udcff", "utf-8"),
+    ],
+)
+def test_a_wrong_file_is_named(project: Path, text: str, message: str) -> None:
+    (project / "pocketdit.toml").write_text(text, errors="surrogateescape")
+    with pytest.raises(ConfigError, match=r"^pocketdit\.toml: ") as caught:
+        read_project()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
