@@ -1,4 +1,4 @@
-"""ASSA against its formula. Without gradients, the branches are interpolated in place, piece by piece."""
+"""Compare ASSA with its formula, with gradients and without them, where the branches are interpolated in place."""
 
 import pytest
 import torch
@@ -13,8 +13,8 @@ HEAD_DIM, HEADS, BLOCKS, RADIUS = 8, 6, 3, 1
 
 
 @pytest.mark.parametrize("gradient", [True, False])
-@pytest.mark.parametrize("grid", [(2, 4), (8, 8), (10, 14)])  # one masked piece, then loops over blocks
-def test_adaptive_sparse_attention_equals_its_formula(grid: tuple[int, int], gradient: bool) -> None:
+@pytest.mark.parametrize("grid", [(2, 4), (8, 8), (10, 14)])  # one masked piece, and two loops over blocks
+def test_adaptive_sparse_attention_matches_its_formula(grid: tuple[int, int], gradient: bool) -> None:
     torch.manual_seed(0)
     tokens, width = grid[0] * grid[1], HEADS * HEAD_DIM
     assert (tokens >= BLOCKS * LOOP_FROM_BLOCK_TOKENS) == (grid != (2, 4))

@@ -1,6 +1,7 @@
-"""The elastic network: slicing, extraction, initialization, gradients, shapes, checkpointing and compilation."""
+"""Tests of the elastic network: slicing, initialization, gradients, shapes, checkpointing, and compilation."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ SPEC = DiTSpec(4, 64, 8, (12, 20), 24, 2, THREE_STAGES, widths=(0.25, 0.5, 1.0))
 
 
 def network(spec: DiTSpec = SPEC) -> ElasticDiT:
-    """Return a network with all weights random, so that no zero initialization hides a path."""
+    """Return a network in which all weights are random, so that zero initialization does not hide a path."""
     torch.manual_seed(0)
     net = ElasticDiT(spec)
     for parameter in net.parameters():
@@ -41,7 +42,7 @@ def inputs(height: int = 8, width: int = 12) -> tuple[Tensor, Tensor, list[TextT
 
 
 @pytest.mark.parametrize("width", SPEC.widths)
-def test_extracted_subnetwork_has_the_same_output(width: int) -> None:
+def test_extracted_subnetwork_has_the_same_output(width: float) -> None:
     net, arguments = network(), inputs()
     torch.testing.assert_close(
         net(*arguments, width=width), extract_subnetwork(net, width)(*arguments), atol=1e-6, rtol=0
@@ -58,42 +59,46 @@ def test_extraction_copies_the_weights() -> None:
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in net.parameters()) / 4
 
 
-def test_slicing_shares_storage() -> None:
+def test_slicing_shares_storage(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a sub-network runs, the weights of its linear layers are views of the supernet's weights."""
-    net, seen = network(), []
+    net, used = network(), []
     original = torch.nn.functional.linear
 
     def spy(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        seen.append(weight.untyped_storage().data_ptr())
+        used.append(weight.untyped_storage().data_ptr())
         return original(x, weight, bias)
 
-    torch.nn.functional.linear = spy
-    try:
-        net(*inputs(), width=0.25)
-    finally:
-        torch.nn.functional.linear = original
+    monkeypatch.setattr(torch.nn.functional, "linear", spy)
+    net(*inputs(), width=0.25)
     owned = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
-    assert len(seen) > 50
-    assert set(seen) <= owned
+    assert len(used) > 50
+    assert set(used) <= owned
+
+
+def gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def test_gradient_of_unused_weights_is_zero() -> None:
     net = network()
     net(*inputs(), width=0.25).square().sum().backward()
-    query = net.stages[0].blocks[0].attention.q.weight.grad
+    block = next(net.blocks())
+    query = gradient(block.attention.q.weight)
     assert query[:16, :16].abs().min() > 0
     assert query[16:].abs().max() == 0
     assert query[:, 16:].abs().max() == 0
-    assert net.down.weight.grad[16:].abs().max() == 0
-    assert net.down.weight.grad[:, 16:].abs().max() == 0
-    # Modules of other widths do not take part in the computation.
-    assert net.time.for_hidden_size(64).modulation.weight.grad is None
-    assert net.time.for_hidden_size(16).modulation.weight.grad is not None
+    downsample = gradient(net.down.weight)
+    assert downsample[16:].abs().max() == 0
+    assert downsample[:, 16:].abs().max() == 0
+    # Modules of other widths are not used in the computation.
+    assert net.time.for_hidden_size(64).get_parameter("modulation.weight").grad is None
+    assert net.time.for_hidden_size(16).get_parameter("modulation.weight").grad is not None
     # The key and value projections of cross-attention are not sliced.
-    assert net.stages[0].blocks[0].cross.kv.weight.grad.abs().min() > 0
+    assert gradient(block.cross.kv.weight).abs().min() > 0
 
 
-def test_new_network_predicts_zero_and_its_blocks_are_the_identity() -> None:
+def test_new_network_predicts_zero_and_its_blocks_are_identities() -> None:
     net = ElasticDiT(SPEC)
     assert net(*inputs()).abs().max() == 0
     hidden = torch.randn(3, 24, 64)
@@ -140,29 +145,27 @@ def test_gradient_checkpointing_does_not_change_gradients() -> None:
 
 
 def test_compiled_graph_equals_eager() -> None:
-    """The graph that torch.compile captures is correct at two widths. The backend "aot_eager" needs no C++ compiler."""
+    """The graph captured by torch.compile is correct at two widths. The aot_eager backend needs no C++ compiler."""
     net = network()
     compiled = torch.compile(net, backend="aot_eager")
     for width in (0.5, 1.0):
         torch.testing.assert_close(compiled(*inputs(), width=width), net(*inputs(), width=width), atol=1e-5, rtol=1e-4)
 
 
-def test_rope_keeps_norms_and_depends_only_on_offsets() -> None:
+def test_rope_preserves_norms_and_depends_only_on_offsets() -> None:
     cos, sin = axial_rope(5, 7, 8, 1e4, torch.device("cpu"))
     x = torch.randn(1, 1, 1, 8).expand(1, 1, 35, 8)
     rotated = apply_rope(x, cos, sin)
     torch.testing.assert_close(rotated.norm(dim=-1), x.norm(dim=-1))
-    rotated_at = rotated[0, 0].unflatten(0, (5, 7))
-    torch.testing.assert_close(
-        rotated_at[1, 2] @ rotated_at[3, 5], rotated_at[0, 0] @ rotated_at[2, 3]
-    )  # same offset (2, 3)
-    assert not torch.allclose(
-        rotated_at[0, 0] @ rotated_at[2, 3], rotated_at[0, 0] @ rotated_at[3, 2]
-    )  # rows are not columns
+    grid = torch.unflatten(rotated[0, 0], 0, (5, 7))
+    # Both pairs of positions have the same offset, (2, 3).
+    torch.testing.assert_close(grid[1, 2] @ grid[3, 5], grid[0, 0] @ grid[2, 3])
+    # Row offsets and column offsets are not interchangeable.
+    assert not torch.allclose(grid[0, 0] @ grid[2, 3], grid[0, 0] @ grid[3, 2])
 
 
-def test_preconditioning_is_the_least_squares_estimate_of_the_velocity() -> None:
-    """Compare input variance, slope and residual with a regression on random samples."""
+def test_preconditioning_uses_the_least_squares_estimate_of_the_velocity() -> None:
+    """Compare the input variance, slope, and residual with a regression on random data."""
     generator = torch.Generator().manual_seed(0)
     std, time = torch.tensor([0.2, 2.0]), torch.tensor([0.03, 0.5, 0.97])
     data = std[:, None] * torch.randn(3, 2, 400_000, generator=generator)
@@ -177,10 +180,8 @@ def test_preconditioning_is_the_least_squares_estimate_of_the_velocity() -> None
 
 
 def test_new_preconditioned_network_predicts_the_best_linear_estimate() -> None:
-    fields = {f: getattr(SPEC, f) for f in SPEC.__dataclass_fields__}
     std = torch.linspace(0.1, 2.0, SPEC.latent_channels)
-    spec = DiTSpec(**(fields | {"latent_std": tuple(std.tolist())}))
-    net = ElasticDiT(spec)
+    net = ElasticDiT(replace(SPEC, latent_std=tuple(std.tolist())))
     x, time, text = inputs()
     c_in, c_skip, c_out = precondition(time, std.tolist())
     torch.testing.assert_close(net(x, time, text), c_skip * x)
@@ -188,34 +189,32 @@ def test_new_preconditioned_network_predicts_the_best_linear_estimate() -> None:
     net.load_state_dict(plain.state_dict())
     torch.testing.assert_close(net(x, time, text), c_skip * x + c_out * plain(c_in * x, time, text))
     with pytest.raises(ValueError, match="latent_std must be"):
-        DiTSpec(**(fields | {"latent_std": (1.0,)}))
+        replace(SPEC, latent_std=(1.0,))
 
 
 def test_positional_embedding_is_unique_and_independent_of_resolution() -> None:
     device = torch.device("cpu")
     embedding = positional_embedding(6, 10, 64, device)
     assert torch.cdist(embedding, embedding).fill_diagonal_(1.0).min() > 0.1
-    small, large = (
-        positional_embedding(3, 3, 64, device).unflatten(0, (3, 3)),
-        positional_embedding(9, 9, 64, device).unflatten(0, (9, 9)),
-    )
+    small, large = (torch.unflatten(positional_embedding(side, side, 64, device), 0, (side, side)) for side in (3, 9))
     torch.testing.assert_close(small, large[1::3, 1::3], atol=1e-4, rtol=0)
 
 
 def test_new_attention_prefers_nearby_tokens() -> None:
-    """The common component of queries and keys alone gives a token a score that decreases with its distance."""
+    """The common component of queries and keys alone gives tokens scores that decrease with distance."""
     attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
     attention.init_locality()
     common = attention.q_norm.bias.detach().expand(1, 1, 81, 8)
-    rotated = apply_rope(common, *axial_rope(9, 9, 8, 10.0, torch.device("cpu")))[0, 0].unflatten(0, (9, 9))
-    scores = (rotated @ rotated[4, 4]).detach()
+    rotated = apply_rope(common, *axial_rope(9, 9, 8, 10.0, torch.device("cpu")))
+    grid = torch.unflatten(rotated[0, 0], 0, (9, 9))
+    scores = (grid @ grid[4, 4]).detach()
     assert scores.argmax() == 40
     assert (scores[4, 4:8].diff() < 0).all()
     assert (scores[4:8, 4].diff() < 0).all()
 
 
 def test_gate_interpolates_between_the_two_branches() -> None:
-    """Gate 0 selects the global branch and gate 1 the local branch. A new module returns the mean of the two."""
+    """A gate of 0 selects the global branch and a gate of 1 the local branch. A new module returns their mean."""
     torch.manual_seed(0)
     attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
     attention.init_branches()
@@ -229,7 +228,7 @@ def test_gate_interpolates_between_the_two_branches() -> None:
     assert not torch.allclose(outputs[0], outputs[2])
 
 
-def test_compression_is_initialized_to_the_mean_of_two_by_two() -> None:
+def test_compression_is_initialized_to_average_pooling() -> None:
     attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
     attention.init_branches()
     feature_map = torch.randn(1, 16, 4, 4)
@@ -242,32 +241,32 @@ def test_compression_is_initialized_to_the_mean_of_two_by_two() -> None:
         ({"widths": (0.3, 1.0)}, "not a multiple of head_dim"),
         ({"widths": ()}, "at least one fraction"),
         ({"text_kv_heads": 3}, "not a multiple of the 3 key/value heads"),
-        ({"levels": THREE_STAGES[:2]}, "one level, or three"),
-        ({"levels": (THREE_STAGES[0],) * 3}, "scales"),
+        ({"levels": THREE_STAGES[:2]}, "one level, or three: down, middle, and up"),
+        ({"levels": (THREE_STAGES[0],) * 3}, "levels must have the scales"),
         ({"head_dim": 6}, "multiple of 4"),
     ],
 )
-def test_invalid_specifications_are_rejected(change: dict, message: str) -> None:
+def test_invalid_specifications_are_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        DiTSpec(**({f: getattr(SPEC, f) for f in SPEC.__dataclass_fields__} | change))
+        replace(SPEC, **change)
 
 
-def test_without_compression_the_layer_is_neighborhood_attention() -> None:
-    """It has no gate and no global branch. With every block visible, it is full attention with the same weights."""
+def test_layer_without_compression_is_neighborhood_attention() -> None:
+    """Without a gate and a global branch, the layer equals full attention if every block is visible."""
     grid, cos_sin = (4, 6), axial_rope(4, 6, 8, 1e4, torch.device("cpu"))
-    alone = replace(SPARSE, compression=False)
+    local_only = replace(SPARSE, compression=False)
     torch.manual_seed(0)
-    local = build_self_attention(64, 8, replace(alone, radius=9))
+    local = build_self_attention(64, 8, replace(local_only, radius=9))
     full = build_self_attention(64, 8, FULL_ATTENTION)
-    full.load_state_dict(local.state_dict())  # both modules have the same parameters
+    full.load_state_dict(local.state_dict())
     x = torch.randn(2, 24, 64)
     torch.testing.assert_close(local(x, grid, cos_sin), full(x, grid, cos_sin), atol=1e-6, rtol=1e-5)
-    near = build_self_attention(64, 8, replace(alone, radius=0))
+    near = build_self_attention(64, 8, replace(local_only, radius=0))
     near.load_state_dict(local.state_dict())
-    moved = x.clone()
-    moved[:, 6:] += 1  # outside the first of four blocks
-    assert torch.equal(near(x, grid, cos_sin)[:, :6], near(moved, grid, cos_sin)[:, :6])
-    assert not torch.allclose(near(x, grid, cos_sin)[:, 6:], near(moved, grid, cos_sin)[:, 6:])
+    changed = x.clone()
+    changed[:, 6:] += 1  # outside the first of four blocks
+    assert torch.equal(near(x, grid, cos_sin)[:, :6], near(changed, grid, cos_sin)[:, :6])
+    assert not torch.allclose(near(x, grid, cos_sin)[:, 6:], near(changed, grid, cos_sin)[:, 6:])
 
 
 def test_network_without_compression_is_elastic_and_gets_gradients() -> None:
@@ -279,4 +278,4 @@ def test_network_without_compression_is_elastic_and_gets_gradients() -> None:
             net(*inputs(), width=width), extract_subnetwork(net, width)(*inputs()), atol=1e-6, rtol=0
         )
     net(*inputs()).square().sum().backward()
-    assert net.stages[0].blocks[0].attention.kv.weight.grad.abs().min() > 0
+    assert gradient(next(net.blocks()).attention.kv.weight).abs().min() > 0

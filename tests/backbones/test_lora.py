@@ -1,4 +1,4 @@
-"""Standalone networks per width and LoRA on them: shared, active and merged weights."""
+"""Tests of standalone networks and their LoRA adapters: shared, active, and merged weights."""
 
 import pytest
 import torch
@@ -46,12 +46,12 @@ def inputs() -> tuple[Tensor, Tensor, list[TextTokens]]:
 
 
 def storage_bytes(*modules: nn.Module) -> int:
-    """Bytes that the parameters occupy, counting shared storages once."""
+    """Return the size of the parameters in bytes, counting shared storage once."""
     storages = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for m in modules for p in m.parameters()}
     return sum(storages.values())
 
 
-def fill(network: nn.Module, name: str, seed: int) -> None:
+def fill_adapter(network: nn.Module, name: str, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in adapter_parameters(network, name).values():
@@ -92,15 +92,18 @@ def test_weights_stay_shared_after_a_dtype_change() -> None:
 
 
 def test_student_and_critic_share_their_base() -> None:
-    """Two adapters add rank (in + out) parameters per layer each, and no copy of the base."""
+    """Each of the two adapters adds rank (in + out) parameters per layer and no copy of the base weights."""
     network = split_by_width(supernet(), share_weights=False).for_width(1.0)
     base = storage_bytes(network)
-    adapted = {name for name, m in network.named_modules() if isinstance(m, nn.Linear) and name.startswith("stages.")}
-    expected = sum(4 * (m.in_features + m.out_features) for n, m in network.named_modules()
-                   if n in adapted and isinstance(m, nn.Linear))  # fmt: skip
+    linear = {
+        name: (module.in_features, module.out_features)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) and name.startswith("stages.")
+    }
+    parameters = sum(4 * sum(features) for features in linear.values())
     add_adapters(network, ("student", "critic"), rank=4, alpha=8)
-    assert storage_bytes(network) == base + 2 * 4 * expected
-    assert {name.rsplit(".", 1)[0] for name in adapter_parameters(network, "critic")} == adapted
+    assert storage_bytes(network) == base + 2 * 4 * parameters  # two adapters in fp32
+    assert {name.rsplit(".", 1)[0] for name in adapter_parameters(network, "critic")} == set(linear)
 
 
 def test_new_adapters_equal_the_base_and_only_the_active_one_changes_the_output() -> None:
@@ -108,7 +111,7 @@ def test_new_adapters_equal_the_base_and_only_the_active_one_changes_the_output(
     base = network(*inputs())
     add_adapters(network, ("student", "critic"), rank=4, alpha=8)
     assert torch.equal(network(*inputs()), base)
-    fill(network, "critic", 0)
+    fill_adapter(network, "critic", 0)
     assert torch.equal(network(*inputs()), base)
     with active_adapter(network, "critic", restore="student"):
         changed = network(*inputs())
@@ -135,14 +138,14 @@ def test_graph_keeps_its_gradients_while_another_adapter_is_active() -> None:
 
 
 def test_merged_network_equals_the_network_with_adapters() -> None:
-    """The merged weight is W + alpha / rank B A, where the stored B includes the factor."""
+    """The merged weight is W + (alpha / rank) B A, where the stored B already includes alpha / rank."""
     network = supernet()
     networks = split_by_width(network, share_weights=True)
     stored = dict(network.state_dict())
     for seed, width in enumerate(SPEC.widths):
         subnetwork = networks.for_width(width)
         add_adapters(subnetwork, ("student",), rank=4, alpha=12)
-        fill(subnetwork, "student", seed)
+        fill_adapter(subnetwork, "student", seed)
         assert lora_scale(subnetwork, "student") == 3
         for name, value in adapter_parameters(subnetwork, "student").items():
             stored[f"{LORA_PREFIX}{SPEC.hidden_size(width)}.{name}"] = value * (3 if name.endswith(".B") else 1)

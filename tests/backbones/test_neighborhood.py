@@ -1,7 +1,8 @@
-"""Blockwise neighborhood attention against the masked reference: block counts, radii, uneven blocks, grouped heads."""
+"""Compare blockwise neighborhood attention with the masked reference, including uneven blocks and grouped heads."""
 
 import pytest
 import torch
+from torch import Tensor
 
 from pocketdit.backbones.neighborhood import (
     block_edges,
@@ -15,9 +16,10 @@ from pocketdit.backbones.neighborhood import (
 )
 
 
-def qkv(tokens: int, heads: int = 6, groups: int = 2, channels: int = 8) -> tuple[torch.Tensor, ...]:
+def qkv(tokens: int, heads: int = 6, groups: int = 2, channels: int = 8) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(tokens)
-    return tuple(torch.randn(2, count, tokens, channels, generator=generator) for count in (heads, groups, groups))
+    q, k, v = (torch.randn(2, count, tokens, channels, generator=generator) for count in (heads, groups, groups))
+    return q, k, v
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 16, 60, 61, 64, 97, 256])
@@ -42,15 +44,14 @@ def test_flex_attention_equals_masked_reference(tokens: int, blocks: int, radius
 
 
 def test_gradients_of_looped_attention_equal_those_of_the_reference() -> None:
-    inputs = [tensor.requires_grad_() for tensor in qkv(61)]
-    fast = torch.autograd.grad(looped_attention(*inputs, 5, 1).square().sum(), inputs)
-    slow = torch.autograd.grad(masked_attention(*inputs, 5, 1).square().sum(), inputs)
-    for a, b in zip(fast, slow, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    q, k, v = (tensor.requires_grad_() for tensor in qkv(61))
+    looped = torch.autograd.grad(looped_attention(q, k, v, 5, 1).square().sum(), (q, k, v))
+    masked = torch.autograd.grad(masked_attention(q, k, v, 5, 1).square().sum(), (q, k, v))
+    torch.testing.assert_close(looped, masked, atol=1e-5, rtol=1e-5)
 
 
 def test_mask_in_the_configuration_of_the_paper() -> None:
-    """With B = 16 and r = 1 on 64x64 tokens, a block is four rows, and 46 of 256 block pairs (18.0%) are visible."""
+    """With B = 16, r = 1, and 64x64 tokens, each block is four rows, and 46 of 256 block pairs (18.0%) are visible."""
     mask = neighborhood_mask(4096, 16, 1, torch.device("cpu"))
     assert mask.float().mean().item() == pytest.approx(46 / 256)
     assert block_edges(4096, 16)[:3] == [0, 256, 512]
@@ -76,9 +77,9 @@ def test_radius_that_covers_all_blocks_is_full_attention() -> None:
 
 def test_token_outside_the_neighborhood_has_no_influence() -> None:
     q, k, v = qkv(64)
-    moved = v.clone()
-    moved[:, :, 48:] += 100.0
-    before, after = looped_attention(q, k, v, 4, 1), looped_attention(q, k, moved, 4, 1)
+    changed = v.clone()
+    changed[:, :, 48:] += 100.0
+    before, after = looped_attention(q, k, v, 4, 1), looped_attention(q, k, changed, 4, 1)
     assert torch.equal(before[:, :, :32], after[:, :, :32])
     assert not torch.allclose(before[:, :, 32:], after[:, :, 32:])
 

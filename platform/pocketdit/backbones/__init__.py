@@ -1,0 +1,1 @@
+"""The elastic diffusion transformer: architecture, layers, LoRA adapters, and sub-network extraction."""

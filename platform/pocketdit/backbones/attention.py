@@ -1,7 +1,7 @@
-"""Self-attention (full, blockwise or ASSA), cross-attention and the feed-forward layer, all sliceable in width.
+"""Self-attention (full, blockwise, or ASSA), cross-attention, and feed-forward layers that can be sliced in width.
 
-Shape letters: B batch, N image tokens, L text tokens, D hidden size, H query heads, G key/value heads, E channels per
-head. G and E are the same at every width, and H = D / E.
+Shape letters: B = batch, N = image tokens, L = text tokens, D = hidden size, H = query heads, G = key/value heads,
+E = channels per head. G and E are the same at every width, and H = D / E.
 """
 
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ from typing import assert_never
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pocketdit.backbones.elastic import ElasticLinear
 from pocketdit.backbones.neighborhood import attend_in_pieces, grouped_attention, join_blocks, neighborhood_attention
@@ -17,14 +18,14 @@ from pocketdit.backbones.position import apply_rope
 from pocketdit.backbones.spec import AdaptiveSparseAttention, AttentionSpec, FullAttention
 
 Grid = tuple[int, int]
-"""Height and width of the token grid. Tokens are in raster order, and N is the product."""
+"""Height and width of the token grid. Tokens are in raster order, and N = height * width."""
 CosSin = tuple[Tensor, Tensor]
-"""Cosine and sine of the RoPE angles, each (N, E/2), from ``axial_rope``."""
+"""Cosine and sine of the RoPE angles, each (N, E/2), as returned by ``axial_rope``."""
 
 
 def split_heads(x: Tensor, head_dim: int) -> Tensor:
     """Reshape (B, N, H * E) to (B, H, N, E)."""
-    return x.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+    return torch.unflatten(x, -1, (-1, head_dim)).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -33,15 +34,15 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def interpolate_branches(global_BHNE: Tensor, local_pieces: Iterable[tuple[slice, Tensor]], gate: Tensor) -> Tensor:
-    """Interpolate linearly between the global and the local branch of ASSA.
+    """Linearly interpolate between the global and local branches of ASSA.
 
-    Without gradients, the result overwrites ``global_BHNE``: each piece is interpolated while it is still in the
-    cache, into memory that is already allocated. With gradients, every slice of ``global_BHNE`` would cost a tensor of
-    its full size in the backward pass, so the pieces are joined first.
+    When gradients are disabled, the result overwrites ``global_BHNE``. Each piece is interpolated while it is still in
+    the cache, and no memory is allocated. When gradients are enabled, the backward pass of each slice of
+    ``global_BHNE`` would allocate a tensor of the full size, so the pieces are joined first.
 
     Args:
         global_BHNE: Output of the global branch.
-        local_pieces: Token slices and the local branch's output for them, as from ``attend_in_pieces``.
+        local_pieces: Token slices and the local branch's output for each, as yielded by ``attend_in_pieces``.
         gate: Weight of the local branch in [0, 1], (B, H, N, 1).
 
     Returns:
@@ -57,7 +58,7 @@ def interpolate_branches(global_BHNE: Tensor, local_pieces: Iterable[tuple[slice
 class SelfAttention(nn.Module):
     """Grouped-query attention over all tokens.
 
-    Queries and keys pass through a LayerNorm per head, then RoPE (paper Fig. 2).
+    Queries and keys are normalized per head with LayerNorm and then rotated with RoPE (paper Fig. 2).
 
     Args:
         width: Hidden size of the full network.
@@ -77,8 +78,8 @@ class SelfAttention(nn.Module):
     def init_locality(self) -> None:
         """Give all queries and keys a common component, which RoPE turns into a preference for nearby tokens.
 
-        Where x_t is mostly noise, its content does not tell a token where to look. Without this bias, a new network
-        first has to learn that neighbors belong together.
+        When x_t is mostly noise, its content says little about which tokens to attend to. Without this bias, a new
+        network must first learn that neighboring tokens are related.
         """
         nn.init.ones_(self.q_norm.bias)
         nn.init.ones_(self.k_norm.bias)
@@ -90,30 +91,32 @@ class SelfAttention(nn.Module):
         return apply_rope(self.q_norm(q), *cos_sin), apply_rope(self.k_norm(k), *cos_sin), v
 
     def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
-        """Attend from x (B, N, D) to itself, up to the output projection: (B, H, N, E)."""
+        """Compute the attention output (B, H, N, E) of x (B, N, D), before the output projection."""
         return grouped_attention(*self.project(x, cos_sin))
 
     def forward(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
         """Map x (B, N, D) to (B, N, D)."""
-        return self.out(merge_heads(self.attend(x, grid, cos_sin)), out_features=x.shape[-1])
+        output: Tensor = self.out(merge_heads(self.attend(x, grid, cos_sin)), out_features=x.shape[-1])
+        return output
 
 
 class BlockwiseSelfAttention(SelfAttention):
-    """The local branch of ASSA alone: every block sees the blocks around it (Eq. 2 and 3)."""
+    """The local branch of ASSA on its own: each block attends to the blocks around it (Eq. 2 and 3)."""
 
     def __init__(self, width: int, head_dim: int, spec: AdaptiveSparseAttention) -> None:
         super().__init__(width, head_dim, spec.kv_heads)
         self.blocks, self.radius = spec.blocks, spec.radius
 
+    @override
     def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
         return neighborhood_attention(*self.project(x, cos_sin), self.blocks, self.radius)
 
 
 class AdaptiveSparseSelfAttention(SelfAttention):
-    """ASSA (paper Sec. 3.1 C): a global and a local branch, interpolated with a weight per head and token.
+    """ASSA (paper Sec. 3.1 C): global and local branches, interpolated with a learned weight per head and token.
 
-    The global branch attends to keys and values that are compressed 2x2 (Eq. 1). The local branch is blockwise
-    neighborhood attention (Eq. 2 and 3).
+    The global branch attends to 2x2-compressed keys and values (Eq. 1). The local branch is blockwise neighborhood
+    attention (Eq. 2 and 3).
     """
 
     def __init__(self, width: int, head_dim: int, spec: AdaptiveSparseAttention) -> None:
@@ -127,7 +130,7 @@ class AdaptiveSparseSelfAttention(SelfAttention):
         self.gate = ElasticLinear(width, width // head_dim)
 
     def init_branches(self) -> None:
-        """Initialize the compression to the mean of 2x2 tokens and the gate to 1/2 everywhere."""
+        """Initialize the compression to a 2x2 mean and the gate to 1/2 everywhere."""
         for convolution in (self.compress_k, self.compress_v):
             nn.init.dirac_(convolution.weight)
             with torch.no_grad():
@@ -138,14 +141,16 @@ class AdaptiveSparseSelfAttention(SelfAttention):
         nn.init.zeros_(self.gate.bias)
 
     def compress(self, x_BGNE: Tensor, convolution: nn.Conv2d, norm: nn.LayerNorm, grid: Grid) -> Tensor:
-        """Compress keys or values 2x2 (Eq. 1): (B, G, N, E) to (B, G, N/4, E).
+        """Compress keys or values 2x2 (Eq. 1), from (B, G, N, E) to (B, G, N/4, E).
 
         The feature map is channels-last in memory, which is also the layout that the norm needs.
         """
-        feature_map = x_BGNE.transpose(1, 2).flatten(2).unflatten(1, grid).permute(0, 3, 1, 2)
+        feature_map = torch.unflatten(x_BGNE.transpose(1, 2).flatten(2), 1, grid).permute(0, 3, 1, 2)
         compressed = convolution(feature_map).permute(0, 2, 3, 1).flatten(1, 2)
-        return norm(compressed.unflatten(-1, (-1, self.head_dim)).transpose(1, 2))
+        normalized: Tensor = norm(torch.unflatten(compressed, -1, (-1, self.head_dim)).transpose(1, 2))
+        return normalized
 
+    @override
     def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
         q, k, v = self.project(x, cos_sin)
         global_output = grouped_attention(
@@ -180,7 +185,7 @@ class CrossAttention(nn.Module):
         self.out = ElasticLinear(width, width)
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Attend from x to the text.
+        """Attend from image tokens to text tokens.
 
         Args:
             x: Image tokens (B, N, D).
@@ -193,11 +198,12 @@ class CrossAttention(nn.Module):
         q = self.q_norm(split_heads(self.q(x, out_features=x.shape[-1]), self.head_dim))
         k, v = (split_heads(part, self.head_dim) for part in self.kv(text).chunk(2, dim=-1))
         attended = grouped_attention(q, self.k_norm(k), v, mask[:, None, None, :])
-        return self.out(merge_heads(attended), out_features=x.shape[-1])
+        output: Tensor = self.out(merge_heads(attended), out_features=x.shape[-1])
+        return output
 
 
 class FeedForward(nn.Module):
-    """GELU MLP whose inner size is ``ratio`` times the hidden size in use."""
+    """GELU MLP with an inner size of ``ratio`` times the hidden size of the width in use."""
 
     def __init__(self, width: int, ratio: float) -> None:
         super().__init__()
@@ -209,11 +215,12 @@ class FeedForward(nn.Module):
         """Map x (B, N, D) to (B, N, D)."""
         hidden = x.shape[-1]
         inner = F.gelu(self.expand(x, out_features=round(hidden * self.ratio)), approximate="tanh")
-        return self.contract(inner, out_features=hidden)
+        output: Tensor = self.contract(inner, out_features=hidden)
+        return output
 
 
 def build_self_attention(width: int, head_dim: int, spec: AttentionSpec) -> SelfAttention:
-    """Build the self-attention module that a level's specification describes."""
+    """Build the self-attention module described by a level's specification."""
     match spec:
         case FullAttention():
             return SelfAttention(width, head_dim, spec.kv_heads)

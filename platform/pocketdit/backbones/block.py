@@ -1,6 +1,6 @@
-"""The transformer block and the levels that are built from it (paper Fig. 2), with modulation by the time embedding.
+"""Transformer blocks, the levels built from them, and their modulation by the time embedding (paper Fig. 2).
 
-Shape letters: B batch, N image tokens, L text tokens, D hidden size.
+Shape letters: B = batch, N = image tokens, L = text tokens, D = hidden size.
 """
 
 import math
@@ -16,12 +16,12 @@ from pocketdit.backbones.spec import DiTSpec, Level
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Apply a LayerNorm without parameters, then scale and shift (adaLN).
+    """Apply a parameter-free LayerNorm, then scale and shift (adaLN).
 
     Args:
         x: Tokens (B, N, D).
         shift: Shift (B, 1, D).
-        scale: Scale minus one, (B, 1, D).
+        scale: Scale minus 1, (B, 1, D).
 
     Returns:
         Modulated tokens (B, N, D).
@@ -30,11 +30,11 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Embeds the time and computes the six modulation vectors that all blocks share (adaLN-single of PixArt).
+    """Embeds the time and computes the six modulation vectors shared by all blocks (PixArt's adaLN-single).
 
     Args:
-        frequencies: Number of sine and cosine features, half of each.
-        hidden: D, the hidden size of one width.
+        frequencies: Number of sinusoidal features, half of them sines and half cosines.
+        hidden: Hidden size D of the width that this module belongs to.
     """
 
     def __init__(self, frequencies: int, hidden: int) -> None:
@@ -46,30 +46,30 @@ class TimeEmbedding(nn.Module):
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
         """Map times (B,) in [0, 1] to an embedding (B, 1, D) and modulation vectors (B, 6, D)."""
         half = self.frequencies // 2
-        # The angles are fp32 in every precision (autocast does not change these operations): in fp16, cos(1000 t) would
-        # be off by up to 0.2.
+        # Compute the angles in fp32 at every precision (autocast does not affect these operations). In fp16,
+        # cos(1000 t) would be off by up to 0.2.
         frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=time.device) / half)
         angles = 1000.0 * time.float()[:, None] * frequencies
         features = torch.cat([angles.cos(), angles.sin()], dim=-1)
         embedding = self.embed(features.to(self.modulation.weight.dtype))
-        return embedding[:, None], self.modulation(F.silu(embedding)).unflatten(-1, (6, -1))
+        return embedding[:, None], torch.unflatten(self.modulation(F.silu(embedding)), -1, (6, -1))
 
 
 class ModulationTable(nn.Module):
-    """One block's learned offsets (rows, D) to the shared modulation vectors, for one hidden size."""
+    """Learned offsets (rows, D) that are added to shared modulation vectors, for one hidden size."""
 
     def __init__(self, rows: int, hidden: int) -> None:
         super().__init__()
         self.offsets = nn.Parameter(torch.zeros(rows, hidden))
 
     def init_gates(self) -> None:
-        """Initialize rows 2 and 5, the gates of the attention and the feed-forward branch, to 1."""
+        """Initialize rows 2 and 5, the gates of the attention and feed-forward branches, to 1."""
         with torch.no_grad():
             self.offsets[[2, 5]] = 1.0
 
 
 class DiTBlock(nn.Module):
-    """Modulated self-attention, cross-attention and a modulated feed-forward layer, each with a residual (Fig. 2)."""
+    """Modulated self-attention, cross-attention, and a modulated feed-forward layer, each in a residual branch."""
 
     def __init__(self, spec: DiTSpec, level: Level) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class DiTBlock(nn.Module):
         Args:
             x: Image tokens (B, N, D).
             grid: Height and width of the token grid.
-            cos_sin: RoPE angles of the grid.
+            cos_sin: Cosine and sine of the RoPE angles for the grid.
             modulation: Shared modulation vectors (B, 6, D).
             text: Text tokens (B, L, text width).
             mask: Mask (B, L), True where a text token is visible.
@@ -106,14 +106,15 @@ class DiTBlock(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + table.offsets).unsqueeze(2).unbind(1)
         x = x + gate1 * self.attention(modulate(x, shift1, scale1), grid, cos_sin)
         x = x + self.cross(x, text, mask)
-        return x + gate2 * self.ffn(modulate(x, shift2, scale2))
+        x = x + gate2 * self.ffn(modulate(x, shift2, scale2))
+        return x
 
 
 class LongSkip(nn.Module):
-    """Long skip connection of U-ViT.
+    """Long skip connection, as in U-ViT.
 
-    U-ViT applies a linear layer to the two streams concatenated along the channels. Here, the layer is written as a
-    sum of two, so that both can be sliced.
+    U-ViT concatenates the two streams along the channels and applies a linear layer. Here, the linear layer is split
+    into a sum of two layers, so that both can be sliced.
     """
 
     def __init__(self, width: int) -> None:
@@ -122,12 +123,13 @@ class LongSkip(nn.Module):
         self.skip = ElasticLinear(width, width, bias=False)
 
     def forward(self, x: Tensor, earlier: Tensor) -> Tensor:
-        """Combine the stream x and the output of an earlier block, both (B, N, D), to (B, N, D)."""
-        return self.stream(x, out_features=x.shape[-1]) + self.skip(earlier, out_features=x.shape[-1])
+        """Combine the stream x and the output of an earlier block, both (B, N, D), into (B, N, D)."""
+        combined: Tensor = self.stream(x, out_features=x.shape[-1]) + self.skip(earlier, out_features=x.shape[-1])
+        return combined
 
 
 class DiTLevel(nn.Module):
-    """The blocks of one level, with long skips if its specification has them."""
+    """The transformer blocks of one level, with long skip connections if its specification enables them."""
 
     def __init__(self, spec: DiTSpec, level: Level) -> None:
         super().__init__()
@@ -137,7 +139,15 @@ class DiTLevel(nn.Module):
         self.gradient_checkpointing = False
 
     def forward(self, x: Tensor, *context: object) -> Tensor:
-        """Map x (B, N, D) to (B, N, D). ``context`` is the remaining arguments of ``DiTBlock.forward``."""
+        """Apply all blocks.
+
+        Args:
+            x: Image tokens (B, N, D).
+            *context: The remaining arguments of ``DiTBlock.forward``.
+
+        Returns:
+            Image tokens (B, N, D).
+        """
         earlier: list[Tensor] = []
         first_skipped = len(self.blocks) - len(self.skips)
         for index, block in enumerate(self.blocks):

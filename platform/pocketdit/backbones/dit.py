@@ -1,6 +1,7 @@
 """The elastic three-stage diffusion transformer (paper Fig. 2).
 
-Shape letters: B batch, C latent channels, h x w latent sides, N image tokens, L text tokens, D hidden size.
+Shape letters: B = batch, C = latent channels, h x w = latent sides, N = image tokens, L = text tokens,
+D = hidden size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,21 +26,21 @@ from pocketdit.encoders.contract import TextTokens
 
 
 def precondition(time: Tensor, std: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the preconditioning factors c_in, c_skip and c_out (after Karras et al. 2022, "EDM", Table 1).
+    """Compute the preconditioning factors c_in, c_skip, and c_out (after Karras et al. 2022, "EDM", Table 1).
 
-    The network F then predicts the velocity v = c_skip x_t + c_out F(c_in x_t).
+    With a network F, the predicted velocity is v = c_skip x_t + c_out F(c_in x_t).
 
-    Let x_t = (1 - t) x_0 + t e and v = e - x_0, where a channel of x_0 has standard deviation s and e has 1. Then
-    Var x_t = (1 - t)^2 s^2 + t^2, the best linear estimate of v is x_t (t - (1 - t) s^2) / Var x_t, and its error
-    has standard deviation s / sqrt(Var x_t). The three factors are 1 / sqrt(Var x_t), the estimate's coefficient and
-    its error.
+    Let x_t = (1 - t) x_0 + t e and v = e - x_0, where a channel of x_0 has standard deviation s and e has standard
+    deviation 1. Then Var x_t = (1 - t)^2 s^2 + t^2, the best linear estimate of v is x_t (t - (1 - t) s^2) / Var x_t,
+    and its error has standard deviation s / sqrt(Var x_t). The three factors are 1 / sqrt(Var x_t), the coefficient of
+    the estimate, and the standard deviation of its error.
 
     Args:
         time: Times (B,).
         std: Standard deviation of the latents in each of the C channels.
 
     Returns:
-        c_in, c_skip and c_out, each (B, C, 1, 1).
+        c_in, c_skip, and c_out, each (B, C, 1, 1).
     """
     t, s = time[:, None, None, None], time.new_tensor(std)[:, None, None]
     variance = ((1 - t) * s).square() + t.square()
@@ -47,9 +48,9 @@ def precondition(time: Tensor, std: Sequence[float]) -> tuple[Tensor, Tensor, Te
 
 
 class TextProjection(nn.Module):
-    """Projects the tokens of all text encoders to one width and concatenates them behind a learned token.
+    """Projects the tokens of all text encoders to a common width and appends them to a learned null token.
 
-    The learned token is always visible. If every encoder is masked out, it alone is the unconditional text.
+    The null token is always visible. If every encoder is masked out, it alone represents the unconditional text.
 
     Args:
         inputs: Embedding width of each text encoder.
@@ -76,9 +77,9 @@ class TextProjection(nn.Module):
 
 
 class ElasticDiT(nn.Module):
-    """Predicts the velocity of rectified flow, v(x_t, t, text), at any of the widths in its specification.
+    """Predicts the rectified-flow velocity v(x_t, t, text) at any width in its specification.
 
-    The network does not depend on noise schedules, guidance or training.
+    The network does not depend on noise schedules, guidance, or training.
     """
 
     def __init__(self, spec: DiTSpec) -> None:
@@ -97,47 +98,25 @@ class ElasticDiT(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialize every block to the identity and the output to zero.
-
-        The zeros are in the last matrix of each branch, not in the gates as in adaLN-Zero: a matrix moves with its
-        full learning rate from the first step, but a closed gate would hold it back.
-        """
+        """Initialize every block to the identity and the output to zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                init_linear(module)
         for module in self.modules():
-            match module:
-                case CrossAttention():
-                    nn.init.zeros_(module.out.weight)
-                case SelfAttention():
-                    nn.init.zeros_(module.out.weight)
-                    module.init_locality()
-                    if isinstance(module, AdaptiveSparseSelfAttention):
-                        module.init_branches()
-                case FeedForward():
-                    nn.init.zeros_(module.contract.weight)
-                case DiTBlock():
-                    for table in module.tables.values():
-                        assert isinstance(table, ModulationTable)
-                        table.init_gates()
-                case TimeEmbedding():
-                    nn.init.zeros_(module.modulation.weight)
-                case LongSkip():
-                    nn.init.eye_(module.stream.weight)
-                    nn.init.zeros_(module.skip.weight)
+            init_identity(module)
         nn.init.normal_(self.text.null, std=1.0)
         nn.init.zeros_(self.unembed.weight)
 
-    def blocks(self) -> Iterator[nn.Module]:
-        """Yield the transformer blocks of all levels, in the order of the forward pass."""
+    def blocks(self) -> Iterator[DiTBlock]:
+        """Yield the transformer blocks of all levels in the order of the forward pass."""
         for level in self.stages:
             assert isinstance(level, DiTLevel)
-            yield from level.blocks
+            for block in level.blocks:
+                assert isinstance(block, DiTBlock)
+                yield block
 
     def use_gradient_checkpointing(self, on: bool = True) -> None:
-        """Keep only the inputs of the blocks for the backward pass and recompute everything else."""
+        """Store only the inputs of the blocks for the backward pass and recompute everything else."""
         for level in self.stages:
             assert isinstance(level, DiTLevel)
             level.gradient_checkpointing = on
@@ -162,14 +141,14 @@ class ElasticDiT(nn.Module):
     def forward_with_features(
         self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float = FULL_WIDTH
     ) -> tuple[Tensor, Tensor]:
-        """Predict the velocity as ``forward`` does and also return the features that Eq. 7 compares.
+        """Predict the velocity like ``forward`` and also return the features used in Eq. 7.
 
         Returns:
-            Velocity (B, C, h, w), and the output (B, N, D) of the last transformer block, tokens in raster order.
+            Velocity (B, C, h, w), and the output (B, N, D) of the last transformer block in raster order.
         """
         return self._forward(x, time, text, width)
 
-    # FSDP2 wraps both public methods in hooks, so neither may call the other.
+    # FSDP2 wraps both public methods in hooks, so neither of them can call the other.
     def _forward(self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float) -> tuple[Tensor, Tensor]:
         hidden = self.spec.hidden_size(width)
         rows, columns = x.shape[-2:]
@@ -190,11 +169,11 @@ class ElasticDiT(nn.Module):
         assert isinstance(table, ModulationTable)
         shift, scale = (embedding + table.offsets).chunk(2, dim=1)
         out = self.unembed(modulate(h, shift, scale))
-        output = F.pixel_shuffle(out.transpose(1, 2).unflatten(2, grid), patch)
+        output = F.pixel_shuffle(torch.unflatten(out.transpose(1, 2), 2, grid), patch)
         return (c_skip * x + c_out * output if preconditioned else output), h
 
     def _run_levels(self, h: Tensor, grid: Grid, modulation: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Run the down, middle (half the sides) and up level. The down level's output is added before the up level."""
+        """Run the down, middle (half the resolution), and up levels, with a skip connection around the middle one."""
         spec = self.spec
         fine = axial_rope(*grid, spec.head_dim, spec.rope_theta, h.device)
         h = self.stages[0](h, grid, fine, modulation, text, mask)
@@ -202,21 +181,59 @@ class ElasticDiT(nn.Module):
             return h
         half_grid = (grid[0] // 2, grid[1] // 2)
         coarse = axial_rope(*half_grid, spec.head_dim, spec.rope_theta, h.device)
-        middle = self.down(h.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
+        middle = self.down(torch.unflatten(h.transpose(1, 2), 2, grid)).flatten(2).transpose(1, 2)
         middle = self.stages[1](middle, half_grid, coarse, modulation, text, mask)
-        upsampled = self.up(middle.transpose(1, 2).unflatten(2, half_grid)).flatten(2).transpose(1, 2)
-        return self.stages[2](h + upsampled, grid, fine, modulation, text, mask)
+        upsampled = self.up(torch.unflatten(middle.transpose(1, 2), 2, half_grid)).flatten(2).transpose(1, 2)
+        h = self.stages[2](h + upsampled, grid, fine, modulation, text, mask)
+        return h
+
+
+def init_linear(layer: nn.Linear) -> None:
+    """Draw the weights from the Xavier uniform distribution and set the bias to zero."""
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def init_identity(module: nn.Module) -> None:
+    """Initialize a part of the network such that every block and long skip is the identity.
+
+    The last matrix of each branch is set to zero, rather than the gates as in adaLN-Zero. The matrix learns at its full
+    learning rate from the first step, whereas a closed gate would hold it back.
+
+    Args:
+        module: A module of the network. Modules that need no special initialization are left unchanged.
+    """
+    match module:
+        case CrossAttention():
+            nn.init.zeros_(module.out.weight)
+        case SelfAttention():
+            nn.init.zeros_(module.out.weight)
+            module.init_locality()
+            if isinstance(module, AdaptiveSparseSelfAttention):
+                module.init_branches()
+        case FeedForward():
+            nn.init.zeros_(module.contract.weight)
+        case DiTBlock():
+            for table in module.tables.values():
+                assert isinstance(table, ModulationTable)
+                table.init_gates()
+        case TimeEmbedding():
+            nn.init.zeros_(module.modulation.weight)
+        case LongSkip():
+            nn.init.eye_(module.stream.weight)
+            nn.init.zeros_(module.skip.weight)
 
 
 def extract_subnetwork(network: ElasticDiT, width: float, share_weights: bool = False) -> ElasticDiT:
-    """Build a standalone network that computes what the supernet computes at one width.
+    """Build a standalone network that is equivalent to the supernet at one width.
 
-    Each of its weights is the leading part of the supernet's weight with the same name.
+    Each weight is the leading slice of the supernet's weight with the same name.
 
     Args:
         network: The supernet.
         width: The sub-network, as a fraction of the full width.
-        share_weights: Whether the weights are views of the supernet's weights rather than copies.
+        share_weights: Whether the weights are views of the supernet's weights instead of copies.
     """
     spec = replace(network.spec, width=network.spec.hidden_size(width), widths=(FULL_WIDTH,))
     with torch.device("meta"):

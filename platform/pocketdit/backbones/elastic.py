@@ -1,9 +1,9 @@
-"""Elastic layers, whose leading rows and columns form a smaller layer (paper Sec. 3.2), and modules tied to one width.
+"""Elastic layers, whose leading rows and columns form a smaller layer (paper Sec. 3.2), and modules for one width only.
 
-The number of input channels selects the width. Slices are views, so a sub-network has no storage of its own, and the
-gradient of the weights it does not use is zero.
+The number of input channels selects the width. Slices are views, so a sub-network has no storage of its own, and
+weights that it does not use get a gradient of zero.
 
-Shape letters: D hidden size of the width in use, h x w sides of the token grid.
+Shape letters: B = batch, D = hidden size of the width in use, h x w = sides of the token grid.
 """
 
 import torch.nn.functional as F
@@ -14,11 +14,11 @@ class ElasticLinear(nn.Linear):
     """Linear layer ``y = x W[:out, :in]^T + b[:out]``, where the input determines ``in``."""
 
     def forward(self, x: Tensor, out_features: int | None = None) -> Tensor:
-        """Apply the leading part of the layer.
+        """Apply the leading rows and columns of the layer.
 
         Args:
             x: Input (..., in) with in <= ``in_features``.
-            out_features: Number of output features. All by default.
+            out_features: Number of output features. None uses all of them.
 
         Returns:
             Output (..., out_features).
@@ -29,7 +29,7 @@ class ElasticLinear(nn.Linear):
 
 
 class Downsample(nn.Conv2d):
-    """Merges 2x2 tokens into one of the same width with a stride-2 convolution that is sliced in both channel axes."""
+    """Stride-2 convolution that merges 2x2 tokens into one of the same width, sliced along both channel axes."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, width, kernel_size=2, stride=2)
@@ -42,7 +42,7 @@ class Downsample(nn.Conv2d):
 
 
 class Upsample(nn.ConvTranspose2d):
-    """Splits each token into 2x2 of the same width with a stride-2 transposed convolution, sliced in both axes."""
+    """Stride-2 transposed convolution that splits a token into 2x2 tokens, sliced along both channel axes."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, width, kernel_size=2, stride=2)
@@ -55,10 +55,11 @@ class Upsample(nn.ConvTranspose2d):
 
 
 class WidthSpecific(nn.ModuleDict):
-    """One module per hidden size, for parameters that the widths cannot share.
+    """One module per hidden size, for parameters that cannot be shared between widths.
 
-    The keys are hidden sizes, so an extracted sub-network finds its own module under the same name.
+    The keys are hidden sizes, so a module keeps its name when a sub-network is extracted.
     """
 
     def for_hidden_size(self, hidden: int) -> nn.Module:
+        """Return the module for a hidden size."""
         return self[str(hidden)]

@@ -1,4 +1,4 @@
-"""LoRA adapters on a network's transformer blocks, with peft: several adapters on one base, one active at a time."""
+"""LoRA adapters for the transformer blocks of a network, using peft. One base can have several adapters."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,24 +9,25 @@ from torch import Tensor, nn
 
 from pocketdit.backbones.dit import ElasticDiT
 
-# All linear layers in the transformer blocks and the long skips.
+# Matches all linear layers in the transformer blocks and the long skips.
 TARGET_MODULES = r"stages\..*\.(q|kv|out|gate|expand|contract|stream|skip)"
 
 
 def add_adapters(network: ElasticDiT, names: Sequence[str], rank: int, alpha: float) -> None:
-    """Add adapters in place and freeze the base.
+    """Add LoRA adapters to a network in place and freeze its own weights.
 
     B starts at zero, so a new adapter does not change the network's output.
 
     Args:
         network: The base network.
-        names: Names of the adapters. The first one is active afterward.
+        names: Names of the adapters. The first adapter is activated.
         rank: Rank of every layer's adapter, even if the layer has fewer channels.
         alpha: LoRA's alpha. The product B A is scaled by alpha / rank.
     """
     from peft import LoraConfig
     from peft.tuners.lora import LoraModel
 
+    # peft declares lora_alpha as an int but accepts any number.
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGET_MODULES)  # type: ignore[arg-type]
     tuner = LoraModel(network, config, names[0])
     for name in names[1:]:
@@ -39,7 +40,7 @@ def add_adapters(network: ElasticDiT, names: Sequence[str], rank: int, alpha: fl
 
 
 def lora_layers(network: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield the name and the peft layer of every layer that has adapters."""
+    """Yield the name and the peft module of every layer that has adapters."""
     from peft.tuners.lora import LoraLayer
 
     for name, module in network.named_modules():
@@ -48,9 +49,9 @@ def lora_layers(network: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def activate_adapter(network: nn.Module, name: str | None) -> None:
-    """Choose the adapter that forward passes use. None is the base without an adapter.
+    """Select the adapter that forward passes use, or None for the base network alone.
 
-    A backward pass that recomputes forward passes (gradient checkpointing) needs the adapter of these passes active.
+    With gradient checkpointing, the backward pass repeats the forward pass, so it needs the same active adapter.
     """
     for _, layer in lora_layers(network):
         weights = [*layer.lora_A.parameters(), *layer.lora_B.parameters()]
@@ -58,15 +59,15 @@ def activate_adapter(network: nn.Module, name: str | None) -> None:
         layer.enable_adapters(name is not None)
         if name is not None:
             layer.set_adapter(name)
-        # peft freezes adapters that are not active. Undo this: DDP must know every parameter that is ever trained, and
-        # a graph that still waits for its backward pass would silently lose its gradients.
+        # peft freezes inactive adapters. Undo this, because DDP must know about every parameter that is ever trained,
+        # and a graph whose backward pass has not run yet would silently lose its gradients.
         for weight, flag in zip(weights, requires_grad, strict=True):
             weight.requires_grad_(flag)
 
 
 @contextmanager
 def active_adapter(network: nn.Module, name: str | None, restore: str | None) -> Iterator[None]:
-    """Activate the adapter ``name`` inside the context, and ``restore`` at its end."""
+    """Activate the adapter ``name`` inside the context and the adapter ``restore`` on exit."""
     activate_adapter(network, name)
     try:
         yield
@@ -75,7 +76,7 @@ def active_adapter(network: nn.Module, name: str | None, restore: str | None) ->
 
 
 def adapter_parameters(network: nn.Module, name: str) -> dict[str, nn.Parameter]:
-    """Return the weights of one adapter: ``LAYER.A`` (rank, in) and ``LAYER.B`` (out, rank) of every adapted layer."""
+    """Return an adapter's weights: ``LAYER.A`` (rank, in) and ``LAYER.B`` (out, rank) for every adapted layer."""
     parameters = {}
     for layer_name, layer in lora_layers(network):
         parameters[f"{layer_name}.A"] = layer.lora_A[name].weight
@@ -84,7 +85,7 @@ def adapter_parameters(network: nn.Module, name: str) -> dict[str, nn.Parameter]
 
 
 def lora_scale(network: nn.Module, name: str) -> float:
-    """Return alpha / rank of an adapter."""
+    """Return an adapter's scaling factor, alpha / rank."""
     return float(next(layer for _, layer in lora_layers(network)).scaling[name])
 
 
@@ -95,10 +96,10 @@ def load_adapter(network: nn.Module, name: str, weights: Mapping[str, Tensor]) -
     Args:
         network: A network that has the adapter.
         name: Name of the adapter.
-        weights: Tensors with the names that ``adapter_parameters`` returns.
+        weights: Tensors with the same names as in ``adapter_parameters``.
 
     Raises:
-        ValueError: A weight is missing or unknown.
+        ValueError: A weight is missing or unexpected.
     """
     parameters = adapter_parameters(network, name)
     if set(parameters) != set(weights):

@@ -1,9 +1,11 @@
 """Blockwise neighborhood attention (paper Eq. 2 and 3): each block of tokens attends to the blocks around it.
 
-Shape letters: B batch, H query heads, G key/value heads (H is a multiple of G), N tokens, E channels per head.
+Shape letters: B = batch, H = query heads, G = key/value heads (H is a multiple of G), N = tokens, E = channels per
+head.
 
-Attention functions take q (B, H, N, E) and k and v (B, G, N, E) and return (B, H, N, E) that is laid out in memory as
-(B, N, H, E), the layout that the output projection needs. ``blocks`` is B of Eq. 2, ``radius`` is r of Eq. 3.
+Attention functions take q (B, H, N, E), k (B, G, N, E), and v (B, G, N, E) and return a tensor (B, H, N, E). In memory,
+the result is laid out as (B, N, H, E), which is what the output projection needs. ``blocks`` is B in Eq. 2, and
+``radius`` is r in Eq. 3.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,10 +20,10 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 def block_edges(tokens: int, blocks: int) -> list[int]:
     """Divide the tokens into blocks whose sizes differ by at most one, larger blocks first.
 
-    With more blocks than tokens, every block has one token.
+    If there are more blocks than tokens, the number of blocks is reduced to the number of tokens.
 
     Returns:
-        The start of every block, followed by ``tokens``: one number more than there are blocks.
+        The index of each block's first token, followed by ``tokens``.
     """
     blocks = min(blocks, tokens)
     size, larger = divmod(tokens, blocks)
@@ -29,23 +31,23 @@ def block_edges(tokens: int, blocks: int) -> list[int]:
 
 
 def block_of_token(tokens: int, blocks: int) -> Tensor:
-    """Return the block number of every token, (N,)."""
+    """Return the index (N,) of the block that each token belongs to."""
     edges = torch.tensor(block_edges(tokens, blocks))
     return torch.repeat_interleave(torch.arange(len(edges) - 1), edges.diff(), output_size=tokens)
 
 
 @lru_cache(maxsize=64)
 def neighborhood_mask(tokens: int, blocks: int, radius: int, device: torch.device) -> Tensor:
-    """Return the mask (N, N) that is True where query i sees key j: their blocks are at most ``radius`` apart."""
+    """Return a mask (N, N) that is True where the blocks of query i and key j are at most ``radius`` apart."""
     with torch.inference_mode(False):
         block = block_of_token(tokens, blocks).to(device)
         return (block[:, None] - block[None, :]).abs() <= radius
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Run ``scaled_dot_product_attention``, in fp32 for bf16 inputs on a CPU.
+    """Run ``scaled_dot_product_attention``, using fp32 for bf16 inputs on a CPU.
 
-    The backward pass of PyTorch's CPU kernel takes ten times as long in bf16.
+    The backward pass of PyTorch's CPU kernel is ten times slower in bf16.
     """
     if q.device.type == "cpu" and q.dtype is torch.bfloat16:
         with torch.autocast("cpu", enabled=False):
@@ -54,16 +56,16 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = Non
 
 
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax attention with grouped queries.
+    """Compute softmax attention with grouped queries.
 
-    If all queries see the same keys, the query heads that share a key head are concatenated along the tokens. This
-    computes the same sums without repeated keys and with a larger matrix product.
+    If all queries see the same keys, the query heads that share a key head are concatenated along the token axis. This
+    gives the same result with larger matrix products and without repeating the keys.
 
     Args:
         q: Queries (B, H, N, E).
         k: Keys (B, G, M, E) of M tokens.
         v: Values (B, G, M, E).
-        mask: Mask that broadcasts to (B, 1, N, M), True where a key is visible.
+        mask: Mask that can be broadcast to (B, 1, N, M), True where a key is visible.
 
     Returns:
         Attention output (B, H, N, E).
@@ -75,22 +77,22 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = Non
     repeat = heads // groups
     if mask is None or mask.shape[-2] == 1:
         folded = softmax_attention(q.reshape(batch, groups, repeat * tokens, channels), k, v, mask)
-        return folded.unflatten(2, (repeat, tokens)).permute(0, 3, 1, 2, 4).flatten(2, 3).transpose(1, 2)
+        return torch.unflatten(folded, 2, (repeat, tokens)).permute(0, 3, 1, 2, 4).flatten(2, 3).transpose(1, 2)
     return softmax_attention(q, k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1), mask)
 
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """Reference implementation: full attention with the neighborhood mask."""
+    """Compute full attention with the neighborhood mask. This is the reference implementation."""
     return grouped_attention(q, k, v, neighborhood_mask(q.shape[2], blocks, radius, q.device))
 
 
 def attend_by_block(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Iterator[tuple[slice, Tensor]]:
-    """Run one dense attention per block on slices of q, k and v.
+    """Run dense attention for each block, on slices of q, k, and v.
 
-    This needs no mask and no copy of a neighborhood, and the block sizes may differ.
+    This requires neither a mask nor copies of the neighborhoods, and the block sizes can differ.
 
     Yields:
-        The slice of the block's tokens, and their attention output (B, H, tokens in the block, E).
+        The slice of a block's tokens, and their attention output (B, H, tokens in the block, E).
     """
     edges = block_edges(q.shape[2], blocks)
     last = len(edges) - 1
@@ -106,13 +108,13 @@ def looped_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) 
 
 
 def join_blocks(blocks: Iterable[Tensor]) -> Tensor:
-    """Concatenate the outputs (B, H, tokens in the block, E) of all blocks to (B, H, N, E)."""
+    """Concatenate the outputs (B, H, tokens in the block, E) of all blocks into one tensor (B, H, N, E)."""
     return torch.cat([block.transpose(1, 2) for block in blocks], dim=1).transpose(1, 2)
 
 
 @lru_cache(maxsize=64)
 def flex_block_mask(tokens: int, blocks: int, radius: int, device: torch.device) -> BlockMask:
-    """Build FlexAttention's mask of the neighborhood."""
+    """Build the neighborhood mask for FlexAttention."""
     block = block_of_token(tokens, blocks).to(device)
 
     def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -122,20 +124,22 @@ def flex_block_mask(tokens: int, blocks: int, radius: int, device: torch.device)
 
 
 def flex_neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """Run PyTorch's FlexAttention with the neighborhood mask. The caller compiles it with ``torch.compile``."""
+    """Run PyTorch's FlexAttention with the neighborhood mask. Callers should compile this with ``torch.compile``."""
     mask = flex_block_mask(q.shape[2], blocks, radius, q.device)
-    return flex_attention(q, k, v, block_mask=mask, enable_gqa=True)  # type: ignore[return-value]
+    output = flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
+    assert isinstance(output, Tensor)  # it is a tuple only if auxiliary outputs are requested
+    return output
 
 
-# With fewer tokens per block, one masked attention is faster than a loop over blocks (benchmarks/attention.py).
+# With fewer tokens per block, a single masked attention is faster than a loop over blocks (benchmarks/attention.py).
 LOOP_FROM_BLOCK_TOKENS = 16
 
 
 def attend_in_pieces(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Iterator[tuple[slice, Tensor]]:
-    """Run the faster form of blockwise neighborhood attention for this number of tokens.
+    """Run blockwise neighborhood attention with whichever implementation is faster for this number of tokens.
 
     Yields:
-        Slices of tokens and their attention output, as ``attend_by_block`` does. Short sequences are one piece.
+        Token slices and their attention outputs, as in ``attend_by_block``. A short sequence is a single piece.
     """
     tokens = q.shape[2]
     if tokens < blocks * LOOP_FROM_BLOCK_TOKENS:
@@ -145,5 +149,5 @@ def attend_in_pieces(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) 
 
 
 def neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """Run the faster form of blockwise neighborhood attention and join its pieces into one tensor."""
+    """Run ``attend_in_pieces`` and join the pieces into one tensor."""
     return join_blocks(output for _, output in attend_in_pieces(q, k, v, blocks, radius))

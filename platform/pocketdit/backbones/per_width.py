@@ -1,7 +1,7 @@
-"""One standalone network per width of a supernet, called like the supernet.
+"""Standalone networks for the widths of a supernet, with the same interface as the supernet.
 
-A supernet is split this way once its widths no longer share all weights: step distillation gives each width its own
-LoRA, and quantization finetunes a single width.
+A supernet is split into standalone networks once its widths no longer share all weights. Step distillation gives each
+width its own LoRA, and quantization fine-tunes a single width.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,19 +16,19 @@ from pocketdit.backbones.spec import FULL_WIDTH, DiTSpec
 from pocketdit.encoders.contract import TextTokens
 
 LORA_PREFIX = "lora."
-"""First part of the names of LoRA weights in ``weights.safetensors``."""
+"""Prefix of the names of LoRA weights in ``weights.safetensors``."""
 NETWORKS_PREFIX = "networks."
-"""First part of the names of all weights of ``PerWidthNetworks``."""
+"""Prefix of the names of all weights in ``PerWidthNetworks``."""
 
 
 class PerWidthNetworks(nn.Module):
-    """Standalone networks of a supernet's widths.
+    """Standalone networks for the widths of a supernet.
 
     Args:
         spec: The supernet's specification.
         networks: Standalone networks by width.
         shared: Whether the weights of the narrower networks are views of the widest network's weights. The views are
-            kept when the module moves to another device or dtype.
+            preserved when the module is moved to another device or dtype.
     """
 
     def __init__(self, spec: DiTSpec, networks: Mapping[float, ElasticDiT], shared: bool = False) -> None:
@@ -38,7 +38,7 @@ class PerWidthNetworks(nn.Module):
         self.networks = nn.ModuleDict({str(spec.hidden_size(width)): network for width, network in networks.items()})
 
     def for_width(self, width: float) -> ElasticDiT:
-        """Return the network of one width.
+        """Return the network for a width.
 
         Raises:
             ValueError: The supernet does not have this width.
@@ -48,8 +48,8 @@ class PerWidthNetworks(nn.Module):
         return network
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Restore shared weights after ``to`` and similar methods, which copy every parameter separately."""
-        super()._apply(fn, recurse)
+        """Restore weight sharing after ``to`` and similar methods, which copy each parameter separately."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # not annotated in torch
         if self.shared:
             full = base_parameters(self.for_width(FULL_WIDTH))
             for width in self.spec.widths:
@@ -59,19 +59,20 @@ class PerWidthNetworks(nn.Module):
         return self
 
     def unshare_weights(self) -> None:
-        """Give every network its own copy of the weights. FSDP2 cannot shard views."""
+        """Give every network its own copy of the weights, because FSDP2 cannot shard views."""
         self.shared = False
         for parameter in self.parameters():
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
 
     def forward(self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float = FULL_WIDTH) -> Tensor:
         """Predict the velocity like ``ElasticDiT.forward``."""
-        return self.for_width(width)(x, time, text)
+        velocity: Tensor = self.for_width(width)(x, time, text)
+        return velocity
 
     def forward_with_features(
         self, x: Tensor, time: Tensor, text: Sequence[TextTokens], width: float = FULL_WIDTH
     ) -> tuple[Tensor, Tensor]:
-        """Predict the velocity and features like ``ElasticDiT.forward_with_features``."""
+        """Predict the velocity and the features like ``ElasticDiT.forward_with_features``."""
         return self.for_width(width).forward_with_features(x, time, text)
 
 
@@ -79,7 +80,7 @@ Network = ElasticDiT | PerWidthNetworks
 
 
 def base_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return a network's parameters except LoRA, under the names that they have without LoRA."""
+    """Return all parameters except LoRA weights, named as in a network without LoRA."""
     return {
         name.replace(".base_layer.", "."): parameter
         for name, parameter in network.named_parameters()
@@ -88,7 +89,7 @@ def base_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def standalone_network(network: Network, width: float) -> ElasticDiT:
-    """Return a standalone network of one width.
+    """Return a standalone network for a width.
 
     Raises:
         ValueError: The network does not have this width.
@@ -101,7 +102,7 @@ def split_by_width(supernet: ElasticDiT, share_weights: bool) -> PerWidthNetwork
 
     Args:
         supernet: The network to split.
-        share_weights: Whether all networks are views of the supernet's weights, which take no memory.
+        share_weights: Whether the networks use views of the supernet's weights, which take no extra memory.
     """
     spec = supernet.spec
     networks = {width: extract_subnetwork(supernet, width, share_weights) for width in sorted(spec.widths)}
@@ -111,7 +112,7 @@ def split_by_width(supernet: ElasticDiT, share_weights: bool) -> PerWidthNetwork
 def lora_pairs(weights: Mapping[str, Tensor], hidden: int) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield the LoRA weights of one width from the contents of a run's ``weights.safetensors``.
 
-    They are stored as ``lora.HIDDEN.LAYER.A`` and ``lora.HIDDEN.LAYER.B``. B includes the factor alpha / rank.
+    They are stored as ``lora.HIDDEN.LAYER.A`` and ``lora.HIDDEN.LAYER.B``, where B includes the factor alpha / rank.
 
     Yields:
         The name of a linear layer, its A (rank, in) and its B (out, rank).
@@ -124,10 +125,10 @@ def lora_pairs(weights: Mapping[str, Tensor], hidden: int) -> Iterator[tuple[str
 
 
 def merge_lora(supernet: ElasticDiT, weights: Mapping[str, Tensor]) -> PerWidthNetworks:
-    """Build standalone networks with each width's LoRA merged into its weights, W + B A (Hu et al. 2021, "LoRA").
+    """Build standalone networks with each width's LoRA merged into its weights: W + B A (Hu et al. 2021, "LoRA").
 
     Args:
-        supernet: The base network. It is not changed.
+        supernet: The base network, which is left unchanged.
         weights: LoRA weights named as in ``lora_pairs``. Other names are ignored.
     """
     merged = split_by_width(supernet, share_weights=False)

@@ -1,8 +1,8 @@
-"""Positions of tokens: rotary embedding for distances, sine-cosine embedding for the absolute place in the image.
+"""Token positions: rotary embeddings for relative positions and sine-cosine embeddings for absolute positions.
 
-RoPE alone tells a token only how far away the others are, so "top left" would have no meaning.
+RoPE alone tells a token only how far away other tokens are, so "top left" would have no meaning.
 
-Shape letters: B batch, H heads, N tokens, E channels per head, D hidden size.
+Shape letters: B = batch, H = heads, N = tokens, E = channels per head, D = hidden size.
 """
 
 import math
@@ -16,17 +16,17 @@ from torch import Tensor
 def axial_rope(height: int, width: int, head_dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """Compute the cosine and sine of every token's rotation angles (axial RoPE).
 
-    Positions are integer token indices from the top-left corner, so every aspect ratio works.
+    Positions are integer token indices from the top-left corner, so any aspect ratio works.
 
     Args:
         height: Rows of the token grid.
         width: Columns of the token grid.
-        head_dim: E, a multiple of 4. Half of the angles encode the row, half the column.
+        head_dim: E, a multiple of 4. Half of the angles encode the row and half the column.
         theta: Base of the geometric frequency sequence.
         device: Device of the result.
 
     Returns:
-        Cosine and sine, each (height * width, head_dim / 2), tokens in raster order.
+        Cosine and sine, each (height * width, head_dim / 2), with tokens in raster order.
     """
     with torch.inference_mode(False), torch.no_grad():
         frequencies = theta ** -(torch.arange(0, head_dim // 4, device=device) / (head_dim // 4))
@@ -39,7 +39,7 @@ def axial_rope(height: int, width: int, head_dim: int, theta: float, device: tor
 
 
 def apply_rope(x_BHNE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:
-    """Rotate the channel pairs (e, e + E/2) of every token by its F = E/2 angles. The norm of each pair is kept."""
+    """Rotate the channel pairs (e, e + E/2) of every token by its F = E/2 angles, which preserves their norms."""
     cos, sin = cos_NF.to(x_BHNE.dtype), sin_NF.to(x_BHNE.dtype)
     first, second = x_BHNE.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
@@ -49,9 +49,9 @@ def apply_rope(x_BHNE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:
 def positional_embedding(height: int, width: int, hidden: int, device: torch.device) -> Tensor:
     """Compute the sine-cosine embedding that is added to the patch embedding (as in PixArt).
 
-    Positions are relative to the image, (index + 1/2) / side, so the embedding means the same at every resolution.
-    The sine of the row, its cosine, the sine of the column and its cosine have a quarter of the channels each, with
-    frequencies from half a wave to 16 waves per side.
+    Positions are relative to the size of the image, (index + 1/2) / side, so the embedding has the same meaning at
+    every resolution. The row's sine and cosine and the column's sine and cosine each take a quarter of the channels,
+    with frequencies from half a wave to 16 waves per side.
 
     Args:
         height: Rows of the token grid.
@@ -60,7 +60,7 @@ def positional_embedding(height: int, width: int, hidden: int, device: torch.dev
         device: Device of the result.
 
     Returns:
-        Embedding (height * width, D), tokens in raster order.
+        Embedding (height * width, D), with tokens in raster order.
     """
     with torch.inference_mode(False), torch.no_grad():
         frequencies = math.pi * 2.0 ** torch.linspace(0, 5, hidden // 4, device=device)

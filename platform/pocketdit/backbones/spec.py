@@ -1,7 +1,7 @@
-"""The architecture of a diffusion transformer as data: levels, depths, widths and attention kinds.
+"""Specification of a diffusion transformer's architecture: levels, depths, widths, and kinds of attention.
 
-One specification describes every model in Fig. 3 of the paper, from the PixArt-style baseline to the elastic
-three-stage supernet. Nothing in this file imports torch, so a configuration is validated in milliseconds.
+A specification can describe every model in Fig. 3 of the paper, from the PixArt-style baseline to the elastic
+three-stage supernet. This file does not import torch, so a configuration can be validated in milliseconds.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class FullAttention:
 
     Attributes:
         kind: The tag that selects this class in YAML.
-        kv_heads: Number of key/value heads. 1 is multi-query attention. It must divide the number of query heads
-            at every width.
+        kv_heads: Number of key/value heads, which must divide the number of query heads at every width. 1 is
+            multi-query attention.
     """
 
     kind: Literal["full"]
@@ -28,17 +28,17 @@ class FullAttention:
 class AdaptiveSparseAttention:
     """Adaptive sparse self-attention, ASSA (paper Sec. 3.1 C).
 
-    A global branch attends to 2x2-compressed keys and values, a local branch is blockwise neighborhood attention,
-    and a learned gate interpolates between the two.
+    A global branch attends to 2x2-compressed keys and values, a local branch performs blockwise neighborhood
+    attention, and a learned gate interpolates between the two.
 
     Attributes:
         kind: The tag that selects this class in YAML.
-        kv_heads: Number of key/value heads. It must divide the number of query heads at every width.
-        blocks: Number B of blocks that the raster-ordered tokens are divided into (Eq. 2). If B does not divide
-            the number of tokens, the first blocks have one token more than the others.
-        radius: Neighborhood radius r in blocks (Eq. 3).
-        compression: Whether the global branch exists. Without it, the layer is blockwise neighborhood attention
-            alone and has no gate.
+        kv_heads: Number of key/value heads, which must divide the number of query heads at every width.
+        blocks: Number of blocks into which the raster-ordered tokens are divided, B in Eq. 2. If B does not divide the
+            number of tokens, the first blocks have one more token than the others.
+        radius: Neighborhood radius in blocks, r in Eq. 3.
+        compression: Whether to include the global branch. Without it, the layer is plain blockwise neighborhood
+            attention and has no gate.
     """
 
     kind: Literal["assa"]
@@ -53,7 +53,7 @@ class AdaptiveSparseAttention:
 
 
 AttentionSpec: TypeAlias = FullAttention | AdaptiveSparseAttention
-"""Every kind of self-attention. Code that handles them is a ``match`` that ends in ``assert_never``."""
+"""All kinds of self-attention. Handle them with a ``match`` that ends in ``assert_never``."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Level:
 
     Attributes:
         depth: Number of blocks.
-        attention: Self-attention of every block.
+        attention: Self-attention in every block.
         ffn_ratio: Inner size of the feed-forward layer divided by the hidden size.
-        scale: 1 runs on the patch tokens, 2 on tokens merged 2x2.
-        long_skips: Whether block i also feeds block ``depth`` - 1 - i of the same level (U-ViT).
+        scale: 1 for patch tokens, 2 for tokens merged 2x2.
+        long_skips: Whether the output of block i is also fed to block ``depth`` - 1 - i of the same level (U-ViT).
     """
 
     depth: int
@@ -92,18 +92,18 @@ class DiTSpec:
         text_inputs: Embedding width of each text encoder, in the order of ``text_encoders``. Each is projected to
             ``text_width``, and the tokens of all encoders are concatenated.
         text_width: Width of the text tokens that cross-attention reads.
-        text_kv_heads: Key/value heads of cross-attention. All widths share its key and value projections without
-            slicing them (paper Sec. 3.2).
-        levels: Either one level, or three: down (scale 1), middle (scale 2) and up (scale 1).
-        widths: The sub-networks' hidden sizes as fractions of ``width``. The full network (1.0) is one of them
-            when the widths are trained together, and may be absent when a single width is trained further.
-        patch_size: Side of a patch token in latent positions.
+        text_kv_heads: Key/value heads of cross-attention. The key and value projections are shared by all widths and
+            never sliced (paper Sec. 3.2).
+        levels: Either one level or three levels: down (scale 1), middle (scale 2), and up (scale 1).
+        widths: Hidden sizes of the sub-networks as fractions of ``width``. The full network (1.0) must be included if
+            the widths are trained together, but not if a single width is trained further.
+        patch_size: Side of a patch in latent positions.
         rope_theta: Base of the rotary position embedding.
-        frequency_width: Number of sine and cosine features that the time embedding starts from.
+        frequency_width: Number of sine and cosine features that the time embedding takes as input.
         latent_std: Standard deviation of the latents in each channel. If set, the network is preconditioned (after
-            Karras et al. 2022, "EDM", Table 1): its input has unit variance at every time, and its output corrects
-            the best linear estimate of the velocity, so a narrow network does not have to carry all of a patch's
-            noise through its hidden size.
+            Karras et al. 2022, "EDM", Table 1): its input has unit variance at every time, and its output corrects the
+            best linear estimate of the velocity. A narrow network then does not need to pass all of a patch's noise
+            through its hidden layers.
     """
 
     latent_channels: int
@@ -121,9 +121,9 @@ class DiTSpec:
 
     def __post_init__(self) -> None:
         if len(self.levels) not in (1, 3):
-            raise ValueError("levels must be one level, or three: down, middle, up")
+            raise ValueError("levels must contain one level, or three: down, middle, and up")
         if [level.scale for level in self.levels] not in ([1], [1, 2, 1]):
-            raise ValueError("the scales of the levels must be 1, or 1, 2, 1")
+            raise ValueError("levels must have the scales [1] or [1, 2, 1]")
         if not self.widths or sorted(set(self.widths)) != sorted(self.widths):
             raise ValueError("widths must contain at least one fraction and no duplicates")
         if self.latent_std and (len(self.latent_std) != self.latent_channels or min(self.latent_std) <= 0):
@@ -139,7 +139,7 @@ class DiTSpec:
         size = self.width * fraction
         if size % self.head_dim:
             raise ValueError(
-                f"width {fraction} of {self.width} is {size:g}, not a multiple of head_dim {self.head_dim}"
+                f"width {fraction} of {self.width} is {size:g}, which is not a multiple of head_dim {self.head_dim}"
             )
         heads = int(size) // self.head_dim
         for kv_heads in {self.text_kv_heads, *(level.attention.kv_heads for level in self.levels)}:
@@ -149,7 +149,7 @@ class DiTSpec:
                 )
 
     def hidden_size(self, width: float) -> int:
-        """Return the hidden size of the sub-network with the given fraction of the full width.
+        """Return the hidden size of the sub-network for a fraction of the full width.
 
         Raises:
             ValueError: The network does not have this width.
@@ -160,5 +160,5 @@ class DiTSpec:
 
     @property
     def latent_multiple(self) -> int:
-        """The number that both sides of the latents must be a multiple of."""
+        """Both sides of the latents must be multiples of this number."""
         return self.patch_size * max(level.scale for level in self.levels)
