@@ -5,9 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from typing_extensions import override
+
 from pocketdit.commands.data import add_data
+from pocketdit.commands.doctor import add_doctor
 from pocketdit.commands.evaluate import add_evaluate
 from pocketdit.commands.export import add_export
+from pocketdit.commands.init import add_init
 from pocketdit.commands.latency import add_latency
 from pocketdit.commands.recommend import add_recommend
 from pocketdit.commands.run import add_run
@@ -24,6 +28,20 @@ To start: lightning data build scenes data/scenes && lightning run experiments/e
 LIGHTNING_VERBS = ("consolidate", "fabric")
 
 
+class Version(argparse.Action):
+    """Prints the installed version. Reading it takes a moment, so this happens only on request."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    @override
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"pocketdit {version('pocketdit')}")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """Build the parser with all verbs."""
     top = argparse.ArgumentParser(
@@ -32,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action=Version, help="print the version and exit")
     verbs = top.add_subparsers(dest="verb", metavar="VERB")
+    add_init(verbs)
     add_run(verbs)
     add_sample(verbs)
     add_evaluate(verbs)
@@ -44,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     add_data(verbs)
     add_ui(verbs)
     add_sync(verbs)
+    add_doctor(verbs)
     return top
 
 

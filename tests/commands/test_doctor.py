@@ -1,0 +1,83 @@
+"""The checks of ``lightning doctor``: each reports a fault that it is given."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+
+from pocketdit.commands import doctor
+from pocketdit.commands.doctor import Finding, check_commands, check_folder, space_finding, wrong_requirements
+from pocketdit.commands.main import main
+
+
+@pytest.fixture
+def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """Versions that replace the installed ones; None means that a package is not installed."""
+    changed: dict[str, str | None] = {}
+
+    def changed_version(name: str) -> str:
+        found = changed[name] if name in changed else version(name)
+        if found is None:
+            raise PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(doctor, "version", changed_version)
+    return changed
+
+
+def test_this_environment_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init"]) == 0
+    capsys.readouterr()
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert f"torch {version('torch')}" in printed
+    assert "Everything that PocketDiT needs is here." in printed
+    assert len(printed.splitlines()) <= 30  # one screen
+
+
+def test_missing_and_untested_packages_fail(
+    versions: dict[str, str | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    versions["torch"] = "1.0"
+    versions["optuna"] = None
+    assert sorted(wrong_requirements("")) == ["optuna is missing", "torch is 1.0, tested with ==2.13.0"]
+    assert main(["doctor"]) == 1
+    captured = capsys.readouterr()
+    assert "fail" in captured.out
+    assert "checks failed" in captured.err
+
+
+def test_a_missing_extra_is_a_note(versions: dict[str, str | None]) -> None:
+    versions["coremltools"] = None
+    findings = {finding.subject: finding for finding in doctor.check_extras()}
+    assert findings["extra export"].level == "note"
+    assert "pocketdit[export]" in findings["extra export"].remedy
+    assert wrong_requirements("dev") == ["coremltools is missing"]  # an extra that contains others
+
+
+@pytest.mark.parametrize(("free", "level"), [(399, "note"), (400, "ok"), (100, "note"), (99, "fail")])
+def test_little_space_fails(free: int, level: str) -> None:
+    assert space_finding("disk", free, 100, "free some").level == level
+
+
+def test_a_script_of_another_package_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lightning").write_text("from lightning.fabric.cli import main\n")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    (finding,) = check_commands()
+    assert finding.level == "fail"
+    assert "use the command pocketdit" in finding.remedy
+
+
+def test_a_wrong_project_file_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pocketdit.toml").write_text("[trust]\nmodule = []\n")
+    folder, project = check_folder(tmp_path)
+    assert folder == Finding("folder", f"{tmp_path} has no experiments/", "note", "lightning init")
+    assert project.level == "fail"
+    assert "did you mean 'modules'?" in project.detail
+    (tmp_path / "pocketdit.toml").write_text('[trust]\nmodules = ["mine"]\n')
+    assert "trusts the modules mine" in [finding.detail for finding in check_folder(tmp_path)]

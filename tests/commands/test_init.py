@@ -1,0 +1,88 @@
+"""``lightning init``, and the wheel that it is installed from."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pocketdit.commands.init import shipped_files
+from pocketdit.commands.main import main
+from tests.conftest import ROOT
+
+YAMLS = {
+    path.relative_to(ROOT).as_posix() for name in ("experiments", "sweeps") for path in (ROOT / name).rglob("*.yaml")
+}
+
+
+def test_init_lays_down_every_experiment_and_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", str(tmp_path / "my demo")]) == 0
+    written = {path.relative_to(tmp_path / "my demo").as_posix() for path in (tmp_path / "my demo").rglob("*.*")}
+    assert written == YAMLS | {"pocketdit.toml", ".gitignore"}
+    assert f"cd '{tmp_path}/my demo'" in capsys.readouterr().out
+
+
+def test_init_keeps_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pocketdit.toml").write_text("# mine\n")
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "teacher.yaml").write_text("mine: 1\n")
+    assert main(["init"]) == 0
+    assert "2 files already existed and were kept: pocketdit.toml, experiments/teacher.yaml" in capsys.readouterr().out
+    assert (tmp_path / "pocketdit.toml").read_text() == "# mine\n"
+    assert (tmp_path / "experiments" / "teacher.yaml").read_text() == "mine: 1\n"
+    assert (tmp_path / "experiments" / "elastic_pretrain.yaml").is_file()
+
+
+def test_init_in_a_file_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["init", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_wheel_is_a_usable_program(tmp_path: Path) -> None:
+    """Its files alone, away from the repository, lay down a project and estimate the cost of the default run."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=100)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    program = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); from pocketdit.commands.main import main; sys.exit(main())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def lightning(*arguments: str, cwd: Path) -> str:
+        command = [sys.executable, "-c", program, *arguments]
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    lightning("init", "demo", cwd=tmp_path)
+    assert {name for name in YAMLS if (tmp_path / "demo" / name).is_file()} == YAMLS
+    lightning("data", "build", "scenes", "data/scenes", "--train", "20", "--validation", "4", cwd=tmp_path / "demo")
+    plan = lightning("run", "experiments/elastic_pretrain.yaml", "--plan", cwd=tmp_path / "demo")
+    assert "elastic_pretrain: 3000 steps" in plan
+
+
+def test_shipped_files_are_those_of_the_repository() -> None:
+    assert set(shipped_files()) == YAMLS
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    files = [*(ROOT / "platform").rglob("*.py"), *(ROOT / "evaluation").rglob("*.py"), *(ROOT / "sweeps").rglob("*.py")]
+    files += [ROOT / "README.md", ROOT / "pyproject.toml", *(ROOT / "docs").glob("*.md")]
+    named = {
+        extra
+        for path in files
+        for extras in re.findall(r"pocketdit\[([a-z, ]+)\]", path.read_text())
+        for extra in re.split(r", *", extras)
+    }
+    assert {"export", "litert", "many"} <= named <= set(declared)
