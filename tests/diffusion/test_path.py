@@ -1,4 +1,4 @@
-"""Identities of rectified flow and the distribution of training times."""
+"""Tests of the rectified-flow identities and the distribution of training times."""
 
 import math
 
@@ -21,7 +21,7 @@ def test_path_starts_at_data_and_ends_at_noise() -> None:
     assert torch.equal(interpolate(data, noise, torch.ones(2)), noise)
 
 
-def test_shift_keeps_the_ends_and_is_invertible() -> None:
+def test_shift_preserves_the_endpoints_and_is_invertible() -> None:
     time = torch.linspace(0, 1, 11, dtype=torch.float64)
     shifted = shift_time(time, 3.0)
     assert shifted[0] == 0

@@ -1,4 +1,4 @@
-"""A roll-out and the remaining sampler steps together equal the sampler."""
+"""A rollout followed by the remaining sampler steps equals the full sampler."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def noise(*shape: int) -> Tensor:
 
 
 def test_rollout_equals_hand_computed_values() -> None:
-    """For v = x + t: 2 - 0.5 (2 + 1) = 0.5 at t = 1/2, then 0.5 - 0.25 (0.5 + 0.5) = 0.25 at t = 1/4."""
+    """With v = x + t, x is 2 - 0.5 (2 + 1) = 0.5 at t = 1/2 and 0.5 - 0.25 (0.5 + 0.5) = 0.25 at t = 1/4."""
     x, t = euler_rollout(lambda x, t: x + t[:, None], torch.tensor([[2.0], [2.0]]), [1.0, 0.5, 0.25, 0.0], 2)
     assert x.tolist() == [[0.25], [0.25]]
     assert t.tolist() == [0.25, 0.25]
@@ -28,7 +28,7 @@ def test_rollout_equals_hand_computed_values() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 2), (3, 2, 4, 4)])
 @pytest.mark.parametrize("steps", range(4))
-def test_remaining_steps_give_the_result_of_the_sampler(steps: int, shape: tuple[int, ...]) -> None:
+def test_rollout_and_remaining_steps_equal_the_sampler(steps: int, shape: tuple[int, ...]) -> None:
     x, t = euler_rollout(velocity, noise(*shape), TIMES, steps)
     assert t.shape == (3,)
     assert t.tolist() == pytest.approx([TIMES[steps]] * 3)
@@ -45,12 +45,12 @@ def test_rollout_has_no_gradient_but_the_next_step_can() -> None:
     x, t = euler_rollout(lambda x, t: network(x), noise(3, 2).requires_grad_(), TIMES, 2)
     assert not x.requires_grad
     assert not x.is_inference()
-    data_from_velocity(x, t, network(x)).sum().backward()
+    torch.autograd.backward(data_from_velocity(x, t, network(x)).sum())
     assert network.weight.grad is not None
     assert network.weight.grad.any()
 
 
-def test_no_step_gives_the_noise_back() -> None:
+def test_rollout_without_steps_returns_the_noise() -> None:
     x, t = euler_rollout(velocity, noise(3, 2), TIMES, 0)
     assert torch.equal(x, noise(3, 2))
     assert t.tolist() == [1.0] * 3

@@ -1,4 +1,4 @@
-"""Distillation losses and timestep-aware scaling against hand-computed values."""
+"""Compare the distillation losses and their timestep-aware scaling with hand-computed values."""
 
 import math
 from collections.abc import Callable
@@ -32,14 +32,14 @@ def test_teacher_gets_no_gradient_and_loss_is_float32(loss: Callable[[Tensor, Te
     teacher = torch.ones(2, 3, 4, dtype=torch.bfloat16, requires_grad=True)
     value = loss(student, teacher)
     assert value.dtype == torch.float32
-    value.sum().backward()
+    torch.autograd.backward(value.sum())
     assert teacher.grad is None
     assert student.grad is not None
     torch.testing.assert_close(student.grad.float(), torch.full((2, 3, 4), -2 / 12), rtol=1e-2, atol=0)
 
 
 def test_density_equals_hand_computed_values() -> None:
-    """Mean 0 and spread 1: the maximum is at t = 1/2, and t = 0.8 has logit ln 4, so exp(-ln(4)^2 / 2) 0.25 / 0.16."""
+    """The maximum is at t = 1/2. At t = 0.8, the logit is ln 4, and the weight is exp(-ln(4)^2 / 2) 0.25 / 0.16."""
     weight = task_weight(torch.tensor([0.5, 0.8, 0.2]), 0.0, 1.0, "density")
     torch.testing.assert_close(weight, torch.tensor([1.0, 0.597728, 0.597728]), rtol=1e-5, atol=0)
 
@@ -52,7 +52,7 @@ def test_density_equals_the_formula_divided_by_its_maximum(mean: float, spread: 
     weight = task_weight(TIMES, mean, spread, "density")
     assert 1 - 1e-4 < weight.max().item() < 1 + 1e-5
     torch.testing.assert_close(weight[1:-1].double(), density / density.max(), rtol=1e-3, atol=1e-4)
-    if mean or spread**2 < 2:  # otherwise there are two equal peaks
+    if mean or spread**2 < 2:  # otherwise, two peaks are equal
         assert TIMES[weight.argmax()].item() == pytest.approx(t[density.argmax()].item(), abs=2e-3)
 
 
@@ -67,14 +67,14 @@ def test_density_is_zero_at_the_ends(mean: float, spread: float) -> None:
 
 
 def test_cdf_equals_hand_computed_values() -> None:
-    """The value is 1/2 at logit t = mean and Phi(1) = 0.841345 at logit t = mean + spread."""
+    """The weight is 1/2 at logit t = mean, and Phi(1) = 0.841345 at logit t = mean + spread."""
     times = torch.sigmoid(torch.tensor([-math.inf, 0.4 - 1.5, 0.4, 0.4 + 1.5, math.inf]))
     weight = task_weight(times, 0.4, 1.5, "cdf")
     torch.testing.assert_close(weight, torch.tensor([0.0, 0.158655, 0.5, 0.841345, 1.0]), rtol=0, atol=1e-5)
 
 
-def test_shifted_training_times_are_logit_normal_with_mean_log_shift() -> None:
-    """The distribution function of the times themselves is uniform."""
+def test_mean_logit_of_shifted_training_times_is_log_shift() -> None:
+    """The times are mapped to uniform values by their own distribution function."""
     times = draw_times(1000, 3.0, 1.5, torch.Generator().manual_seed(0))
     uniform = (torch.arange(1000) + 0.5) / 1000
     torch.testing.assert_close(task_weight(times, math.log(3), 1.5, "cdf"), uniform, rtol=0, atol=1e-3)
@@ -86,19 +86,18 @@ def test_zero_spread_is_rejected() -> None:
 
 
 def test_timestep_scaling_equals_hand_computed_values() -> None:
-    """Ratio (1 + 3) / (4 + 12) = 1/4: (0.75 * 1 + 0.25 * 4 / 4 + 0.5 * 3 + 0.5 * 12 / 4) / 2 = 2."""
+    """The ratio is (1 + 3) / (4 + 12) = 1/4, and (0.75 * 1 + 0.25 * 4 / 4 + 0.5 * 3 + 0.5 * 12 / 4) / 2 = 2."""
     task, teacher = torch.tensor([1.0, 3.0]), torch.tensor([4.0, 12.0])
     assert timestep_scaling(task, teacher, torch.tensor([0.75, 0.5])).item() == 2.0
     assert timestep_scaling(task, teacher, torch.ones(2)).item() == task.mean().item()
-    assert (
-        timestep_scaling(task, teacher, torch.zeros(2)).item() == task.mean().item()
-    )  # scaled to the size of the task loss
+    # The teacher's loss is scaled to the size of the task loss.
+    assert timestep_scaling(task, teacher, torch.zeros(2)).item() == task.mean().item()
 
 
 def test_ratio_gets_no_gradient() -> None:
     task = torch.tensor([1.0, 3.0], requires_grad=True)
     teacher = torch.tensor([4.0, 12.0], requires_grad=True)
-    timestep_scaling(task, teacher, torch.tensor([0.75, 0.5])).backward()
+    torch.autograd.backward(timestep_scaling(task, teacher, torch.tensor([0.75, 0.5])))
     assert task.grad is not None
     assert task.grad.tolist() == [0.375, 0.25]
     assert teacher.grad is not None
@@ -109,6 +108,6 @@ def test_zero_teacher_loss_does_not_divide_by_zero() -> None:
     teacher = torch.zeros(2, requires_grad=True)
     value = timestep_scaling(torch.tensor([1.0, 3.0]), teacher, torch.tensor([0.75, 0.5]))
     assert value.item() == 1.125
-    value.backward()
+    torch.autograd.backward(value)
     assert teacher.grad is not None
     assert teacher.grad.isfinite().all()

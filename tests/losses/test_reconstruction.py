@@ -1,4 +1,4 @@
-"""Losses of a decoder against hand-computed values."""
+"""Compare the losses of a decoder with hand-computed values."""
 
 import math
 
@@ -13,13 +13,13 @@ def test_charbonnier_equals_hand_computed_values() -> None:
     images, target = torch.tensor([[0.0, 0.3]]), torch.tensor([[0.0, -0.1]])
     assert charbonnier_loss(images, target, 0.3) == pytest.approx((0.3 + 0.5) / 2 - 0.3)
     assert charbonnier_loss(images, images) == 0
-    # Large errors count by their absolute value, small ones by half their square over epsilon.
+    # The loss is about |error| for large errors and error^2 / (2 epsilon) for small ones.
     assert charbonnier_loss(torch.ones(3), -torch.ones(3)) == pytest.approx(2, rel=0.01)
     assert charbonnier_loss(torch.full((2,), 1e-3), torch.zeros(2)) == pytest.approx(1e-6 / 0.02, rel=0.01)
 
 
 def test_psnr_equals_hand_computed_values() -> None:
-    """An error of a tenth of the range is 20 dB, independent of the other images in the batch."""
+    """An error of one tenth of the range gives 20 dB, regardless of the other images in the batch."""
     target = torch.zeros(2, 3, 4, 4)
     images = torch.stack([target[0] + 0.2, target[1] + 0.02])
     torch.testing.assert_close(psnr(images, target), torch.tensor([20.0, 40.0]))

@@ -1,11 +1,11 @@
-"""The validation protocol: eight fixed noise levels with fixed noise."""
+"""Tests of the validation protocol, which uses eight fixed noise levels and fixed noise."""
 
 import torch
 
 from pocketdit.losses.validation import fixed_noise, level_times, sample_ids
 
 
-def test_levels_are_equidistant() -> None:
+def test_levels_are_evenly_spaced() -> None:
     assert level_times() == [0.0625, 0.1875, 0.3125, 0.4375, 0.5625, 0.6875, 0.8125, 0.9375]
 
 
@@ -24,9 +24,9 @@ def test_noise_is_standard_normal_and_uncorrelated_between_neighbors() -> None:
     assert abs((noise[:-1] * noise[1:]).mean()) < 0.01
 
 
-def test_sample_ids_are_those_of_the_batch_or_positions_in_the_data_set() -> None:
+def test_sample_ids_come_from_the_batch_or_from_the_position() -> None:
     captions = ["a", "b", "c"]
     ids = torch.tensor([7, 1, 5])
     assert sample_ids({"captions": captions, "ids": ids}, 2) is ids
     first, last = sample_ids({"captions": captions}, 1), sample_ids({"captions": captions[:2]}, 2)
-    assert len({*first.tolist(), *last.tolist()}) == 5, "a short last batch has numbers of its own"
+    assert len({*first.tolist(), *last.tolist()}) == 5, "a short last batch has unique IDs"

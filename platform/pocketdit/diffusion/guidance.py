@@ -9,11 +9,11 @@ from pocketdit.diffusion.samplers import Velocity
 from pocketdit.encoders.contract import TextTokens
 
 VelocityNetwork = Callable[[Tensor, Tensor, Sequence[TextTokens]], Tensor]
-"""A network as sampling calls it: (x, time, text) -> velocity."""
+"""The signature of a network in sampling: (x, time, text) -> velocity."""
 
 
 def conditional_velocity(network: VelocityNetwork, text: Sequence[TextTokens]) -> Velocity:
-    """Return the network's velocity for a text, without guidance."""
+    """Return the network's velocity conditioned on the text, without guidance."""
     return lambda x, time: network(x, time, text)
 
 
@@ -25,10 +25,10 @@ def guided_velocity(
     The network predicts both velocities in one batch.
 
     Args:
-        network: The network.
-        text: Text tokens of every encoder.
-        negative: Tokens of the negative (usually unconditional) text of every encoder.
-        scale: Guidance scale. 1 is the text alone, with one prediction rather than two.
+        network: Network that predicts the velocity.
+        text: Text tokens from every encoder.
+        negative: Tokens of the negative (usually unconditional) text from every encoder.
+        scale: Guidance scale. At 1, only the velocity for the text is predicted.
     """
     if scale == 1.0:
         return conditional_velocity(network, text)

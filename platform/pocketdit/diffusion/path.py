@@ -19,7 +19,7 @@ def interpolate(data: Tensor, noise: Tensor, time: Tensor) -> Tensor:
 
 
 def velocity(data: Tensor, noise: Tensor) -> Tensor:
-    """Compute the velocity of the line from data to noise, which is the same at every time."""
+    """Compute the velocity of the line from data to noise, which is constant in time."""
     return noise - data
 
 
@@ -29,21 +29,21 @@ def data_from_velocity(x_t: Tensor, time: Tensor, v: Tensor) -> Tensor:
 
 
 def shift_time(time: Tensor, shift: float) -> Tensor:
-    """Move times toward noise (``shift`` > 1): t' = s t / (1 + (s - 1) t). The ends 0 and 1 do not move."""
+    """Shift times toward noise if ``shift`` > 1: t' = s t / (1 + (s - 1) t). The endpoints 0 and 1 stay fixed."""
     return shift * time / (1 + (shift - 1) * time)
 
 
 def draw_times(count: int, shift: float, spread: float, generator: torch.Generator) -> Tensor:
     """Draw shifted logit-normal training times (SD3): t = sigmoid(u) with u ~ N(0, ``spread``^2), then ``shift_time``.
 
-    The draw is stratified (as in Kingma et al. 2021, "VDM", app. I.1): it takes one time from each of ``count``
-    equally likely intervals, in order. The times together follow the distribution, and the loss of a batch varies less.
+    The draw is stratified (as in Kingma et al. 2021, "VDM", app. I.1): one time is drawn from each of ``count`` equally
+    likely intervals, in order. Together, the times follow the distribution, and the loss of a batch has less variance.
 
     Args:
         count: Number of times.
         shift: Time shift s.
         spread: Standard deviation of u.
-        generator: Random generator. Its device is the device of the result.
+        generator: Random generator. The times are drawn on its device.
 
     Returns:
         Times (count,).

@@ -1,7 +1,7 @@
-"""Roll-outs of a few-step model: its own trajectory from noise up to the step to be trained (paper Sec. 3.3).
+"""Rollouts of a few-step model, along its own trajectory from noise to the step being trained (paper Sec. 3.3).
 
-Training on its own trajectory, rather than on noised data, shows the student the inputs it has at inference. DMD2 (Yin
-et al. 2024) calls this backward simulation.
+Training on this trajectory, rather than on noised data, shows the student the inputs it gets at inference. DMD2 (Yin et
+al. 2024) calls this backward simulation.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ def euler_rollout(velocity: Velocity, noise: Tensor, times: Sequence[float], ste
     """Take the first ``steps`` Euler steps from noise, without gradients.
 
     Args:
-        velocity: The model.
+        velocity: Velocity of the model.
         noise: Noise (B, ...).
         times: Decreasing times from 1 to 0, as samplers expect them.
-        steps: Number of steps, from 0 (returns the noise) to len(times) - 2 (leaves the last step).
+        steps: Number of steps, from 0 (returns the noise) to len(times) - 2 (stops before the last step).
 
     Returns:
         x_t (B, ...) and its time t = times[steps] (B,), from which the caller can take a step with gradients.

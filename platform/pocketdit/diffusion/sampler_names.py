@@ -1,6 +1,6 @@
-"""Names of the samplers. They are separate from the functions so that a configuration is checked without torch.
+"""Names of the samplers, kept apart from the functions so that a configuration can be validated without torch.
 
-To add a sampler, write a function of type ``Sampler`` in ``samplers.py`` and add the function's name here.
+To add a sampler, write a function of type ``Sampler`` in ``samplers.py`` and add its name here.
 """
 
 from typing import Literal

@@ -1,9 +1,9 @@
-"""Samplers: functions that take a velocity, noise and a list of decreasing times, and return data.
+"""Samplers: functions that take a velocity, noise, and a list of decreasing times and return data.
 
-A velocity is called with x (B, C, h, w) and t (B,). Times begin at 1 (noise) and end at 0 (data).
+A velocity is called with x (B, C, h, w) and t (B,). Times decrease from 1 (noise) to 0 (data).
 
 To add a sampler, write a function of type ``Sampler`` here and add its name to ``SamplerName`` in
-``sampler_names.py``. ``SAMPLERS`` finds the function by its name.
+``sampler_names.py``. ``SAMPLERS`` looks up the function by name.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +21,9 @@ Sampler = Callable[[Velocity, Tensor, Sequence[float]], Tensor]
 
 
 def uniform_times(steps: int, shift: float = 1.0) -> list[float]:
-    """Return ``steps`` + 1 times from 1 to 0 that are equidistant before the time shift.
+    """Return ``steps`` + 1 times from 1 to 0 that are evenly spaced before the time shift.
 
-    Four steps with shift 3 are 1, 0.9, 0.75, 0.5, 0, the times of the Qwen-Image-Lightning teacher.
+    Four steps with a shift of 3 give the times of the Qwen-Image-Lightning teacher: 1, 0.9, 0.75, 0.5, and 0.
     """
     return shift_time(torch.linspace(1, 0, steps + 1, dtype=torch.float64), shift).tolist()
 
@@ -32,7 +32,7 @@ def step_intervals(times: Sequence[float]) -> Iterator[tuple[float, float]]:
     """Return the start and end time of every step.
 
     Raises:
-        ValueError: The times do not decrease strictly, or do not end at 0.
+        ValueError: The times do not strictly decrease, or do not end at 0.
     """
     if len(times) < 2 or times[-1] != 0 or any(a <= b for a, b in pairwise(times)):
         raise ValueError(f"times must decrease and end at 0, got {list(times)}")
@@ -40,19 +40,19 @@ def step_intervals(times: Sequence[float]) -> Iterator[tuple[float, float]]:
 
 
 def batch_time(time: float, like: Tensor) -> Tensor:
-    """Return one time for a whole batch, (B,), on the device of ``like`` (B, ...)."""
+    """Repeat a time for every sample of a batch, (B,), on the device of ``like`` (B, ...)."""
     return torch.full((like.shape[0],), time, device=like.device, dtype=torch.float32)
 
 
 def euler(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
-    """First-order sampler with one velocity per step. It is exact if the velocity is constant."""
+    """First-order sampler with one velocity evaluation per step. It is exact for a constant velocity."""
     for start, end in step_intervals(times):
         x = x + (end - start) * velocity(x, batch_time(start, x))
     return x
 
 
 def heun(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
-    """Second-order sampler (trapezoidal rule) with two velocities per step, except for one in the last step."""
+    """Second-order sampler (trapezoidal rule) with two velocity evaluations per step, but one in the last step."""
     for start, end in step_intervals(times):
         slope = velocity(x, batch_time(start, x))
         x_end = x + (end - start) * slope
@@ -64,10 +64,11 @@ def heun(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
 
 
 def dpmpp_2m(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
-    """DPM-Solver++ (2M): a second-order multistep sampler with one velocity per step (Lu et al. 2022, Algorithm 2).
+    """DPM-Solver++ (2M), a second-order multistep sampler (Lu et al. 2022, Algorithm 2).
 
-    With signal 1 - t and noise t, lambda = log((1 - t) / t). The data prediction is extrapolated linearly in lambda
-    from the previous step. The first and the last step, where lambda is infinite, are first order.
+    It needs one velocity evaluation per step. With a signal of 1 - t and noise of t, lambda = log((1 - t) / t). The
+    data prediction is linearly extrapolated in lambda from the previous step. The first and last steps, where lambda is
+    infinite, are first order.
     """
     previous_data: Tensor | None = None
     previous_h = 0.0
@@ -80,7 +81,7 @@ def dpmpp_2m(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
             if previous_data is not None and previous_h:
                 ratio = h / previous_h
                 estimate = data + ratio / 2 * (data - previous_data)
-        # First-order step in data prediction: the point at ``end`` on the line through x that ends in ``estimate``.
+        # First-order step: the point at time ``end`` on the straight line from x to the estimate of the data.
         x = end / start * x + (1 - end / start) * estimate
         previous_data, previous_h = data, h
     return x

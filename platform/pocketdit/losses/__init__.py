@@ -1,0 +1,1 @@
+"""Loss functions of all training stages, as pure functions of tensors."""

@@ -1,4 +1,4 @@
-"""Knowledge distillation from a large teacher (paper Eq. 6 to 8), with timestep-aware scaling of its losses."""
+"""Knowledge distillation losses (paper Eq. 6 to 8) and their timestep-aware scaling."""
 
 import math
 from typing import Literal
@@ -36,23 +36,23 @@ def feature_loss(projected: Tensor, teacher: Tensor) -> Tensor:
 
 
 def task_weight(time: Tensor, mean: float, spread: float, reading: Literal["density", "cdf"]) -> Tensor:
-    """Compute alpha_t of the operator S in Eq. 8: the weight of the loss against data at each time.
+    """Compute alpha_t of the operator S in Eq. 8, the weight of the task loss at each time.
 
-    The teacher's loss has the weight 1 - alpha_t. The paper does not define S. The reading "density" follows SnapGen
-    as described by secondary sources, "cdf" follows a different description.
+    The teacher's loss has the weight 1 - alpha_t. The paper does not define S, so there are two interpretations.
+    "density" follows SnapGen as described by secondary sources, and "cdf" follows a different description.
 
-    - "density" is the density over t of the logit-normal distribution logit t ~ N(mean, spread^2), divided by its
-      maximum. The data's weight is highest where training times are densest (at t = 0.5 for mean 0 and spread 1, at
-      0.96 for log 3 and 1.5). At t = 0 and t = 1, only the teacher counts.
-    - "cdf" is the distribution function Phi((logit t - mean) / spread), from 0 at data to 1 at noise.
+    - "density" is the logit-normal density of t, where logit t ~ N(mean, spread^2), divided by its maximum. The task
+      loss has the highest weight where training times are densest: at t = 0.5 for a mean of 0 and a spread of 1, and at
+      t = 0.96 for a mean of log 3 and a spread of 1.5. At t = 0 and t = 1, the weight is 0.
+    - "cdf" is the distribution function Phi((logit t - mean) / spread), which increases from 0 at data to 1 at noise.
 
-    Training times that are shifted by s (``path.draw_times``) are logit-normal with mean log s.
+    Training times shifted by s (see ``path.draw_times``) are logit-normal with mean log s.
 
     Args:
         time: Times (B,) in [0, 1].
         mean: Mean of logit t.
         spread: Standard deviation of logit t.
-        reading: Which of the two definitions to use.
+        reading: The interpretation of S.
 
     Returns:
         Weights (B,) in [0, 1].
@@ -65,21 +65,23 @@ def task_weight(time: Tensor, mean: float, spread: float, reading: Literal["dens
     log_signal, log_noise = torch.log1p(-time.float()), torch.log(time.float())  # log (1 - t) and log t
     logit = log_noise - log_signal
     if reading == "cdf":
-        return torch.special.ndtr((logit - mean) / spread)
+        weight: Tensor = torch.special.ndtr((logit - mean) / spread)
+        return weight
     mode = density_mode(mean, spread)
     log_maximum = -(((mode - mean) / spread) ** 2) / 2 + abs(mode) + 2 * math.log1p(math.exp(-abs(mode)))
     log_weight = -((logit - mean) / spread).square() / 2 - log_noise - log_signal - log_maximum
-    # At the ends, the Gaussian in the logit outweighs 1 / (t (1 - t)), but floating point arithmetic gives inf - inf.
+    # At both ends, the density goes to 0 because the Gaussian decays faster than 1 / (t (1 - t)) grows. Floating-point
+    # arithmetic would give inf - inf.
     return torch.where((time > 0) & (time < 1), log_weight.exp(), 0.0)
 
 
 def density_mode(mean: float, spread: float) -> float:
-    """Find the logit u of the time at which the logit-normal density over t has its maximum.
+    """Find the logit u at which the logit-normal density of t has its maximum.
 
-    The log density is -(u - mean)^2 / (2 spread^2) - log t (1 - t), up to a constant. Its derivative in u is
-    tanh(u / 2) - (u - mean) / spread^2. The maximum is on the same side of 0 as the mean. On that side, tanh is concave
-    for a positive mean, so the derivative changes its sign once, from plus to minus, and bisection finds the root. If
-    spread^2 > 2, the other side can have a second, lower peak. For mean 0, the two peaks are equal.
+    Up to a constant, the log density is -(u - mean)^2 / (2 spread^2) - log(t (1 - t)). Its derivative with respect to u
+    is tanh(u / 2) - (u - mean) / spread^2. The maximum is on the same side of 0 as the mean. For a positive mean, tanh
+    is concave on that side, so the derivative changes sign once, from plus to minus, and bisection finds the root. If
+    spread^2 > 2, there can be a second, lower peak on the other side. For a mean of 0, the two peaks are equal.
     """
     low, high = 0.0, abs(mean) + spread**2
     for _ in range(100):
@@ -92,8 +94,8 @@ def density_mode(mean: float, spread: float) -> float:
 def timestep_scaling(task: Tensor, teacher: Tensor, alpha: Tensor, teacher_weight: float = 1.0) -> Tensor:
     """Compute S of Eq. 8: the batch mean of alpha task + teacher_weight (1 - alpha) ratio teacher.
 
-    The ratio |mean task| / |mean teacher| over this batch scales the teacher's loss to the size of the task loss. It
-    gets no gradient. A teacher's loss of 0 stays 0.
+    The ratio |mean task| / |mean teacher| over this batch scales the teacher's loss to the size of the task loss. No
+    gradient flows through the ratio. If the teacher's loss is 0, it stays 0.
 
     Args:
         task: Each sample's loss against data, (B,).
@@ -102,7 +104,7 @@ def timestep_scaling(task: Tensor, teacher: Tensor, alpha: Tensor, teacher_weigh
         teacher_weight: Additional weight of the teacher's loss.
 
     Returns:
-        The loss. Scalar.
+        Scalar loss.
     """
     ratio = task.detach().mean().abs() / teacher.detach().mean().abs().clamp_min(1e-12)
     return (alpha * task + teacher_weight * (1 - alpha) * ratio * teacher).mean()

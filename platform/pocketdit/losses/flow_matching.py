@@ -1,4 +1,4 @@
-"""Flow matching and self-distillation losses (paper Eq. 4 and 5), and the scaling that balances their gradients."""
+"""Flow matching and self-distillation losses (paper Eq. 4 and 5), and the factor that balances their gradients."""
 
 from collections.abc import Sequence
 
@@ -7,32 +7,32 @@ from torch import Tensor
 
 
 def per_sample_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Compute Eq. 4 per sample: the mean squared error of the velocity, (B, ...) to (B,), in float32."""
+    """Compute Eq. 4 per sample: the mean squared error of velocities (B, ...), as float32 values (B,)."""
     return (prediction.float() - target.float()).square().flatten(1).mean(1)
 
 
 def flow_matching_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Compute Eq. 4: the mean squared error of the velocity over all elements. Scalar."""
+    """Compute Eq. 4: the scalar mean squared error of the velocity over all elements."""
     return (prediction.float() - target.float()).square().mean()
 
 
 def self_distillation_loss(prediction: Tensor, full_prediction: Tensor) -> Tensor:
-    """Compute Eq. 5: the sub-network's error against the full network's velocity, which gets no gradient. Scalar."""
+    """Compute Eq. 5: the sub-network's scalar error against the full network's velocity, which gets no gradient."""
     return (prediction.float() - full_prediction.detach().float()).square().mean()
 
 
 def shared_gradient_norms(full: Sequence[Tensor], sub: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Compute the norms of two gradients over the weights that the full network shares with a sub-network.
 
-    The gradient of a sliced weight is exactly zero outside the slice, so the non-zero entries of the sub-network's
+    The gradient of a sliced weight is exactly zero outside the slice, so the nonzero entries of the sub-network's
     gradient mark the shared weights.
 
     Args:
-        full: The full network's gradient of each parameter.
-        sub: The sub-network's gradient of the same parameters.
+        full: Each parameter's gradient from the full network.
+        sub: Each parameter's gradient from the sub-network.
 
     Returns:
-        Norm of the full network's and of the sub-network's gradient. Scalars.
+        The scalar norms of the full network's and the sub-network's gradients.
     """
     pairs = [(f, s) for f, s in zip(full, sub, strict=True)]
     full_norm = torch.stack([torch.where(s != 0, f, 0).square().sum() for f, s in pairs]).sum().sqrt()
@@ -41,16 +41,17 @@ def shared_gradient_norms(full: Sequence[Tensor], sub: Sequence[Tensor]) -> tupl
 
 
 def balancing_scale(full_norm: Tensor, sub_norm: Tensor, limit: float = 10.0) -> Tensor:
-    """Compute the factor that gives the sub-network's gradient the full network's norm on the shared weights.
+    """Compute the factor that scales the sub-network's gradient to the norm of the full network's gradient.
 
-    The paper says only that gradients are "aggregated using adaptive scaling" (Sec. 3.2). This is our interpretation.
+    Both norms cover only the shared weights. The paper says only that gradients are "aggregated using adaptive scaling"
+    (Sec. 3.2). This is our interpretation.
 
     Args:
         full_norm: Norm of the full network's gradient.
         sub_norm: Norm of the sub-network's gradient.
-        limit: The factor stays within [1 / limit, limit], so that a vanishing gradient is not amplified without bound.
+        limit: The factor is clamped to [1 / limit, limit], so that a vanishing gradient is not amplified without bound.
 
     Returns:
-        The factor. Scalar.
+        Scalar factor.
     """
     return (full_norm / sub_norm.clamp_min(1e-12)).clamp(1 / limit, limit)

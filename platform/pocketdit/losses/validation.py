@@ -1,4 +1,4 @@
-"""Validation loss at eight noise levels (the protocol of SD3, in the form of MLPerf's Flux benchmark)."""
+"""Times and noise of the validation loss at eight noise levels (SD3's protocol, as in MLPerf's Flux benchmark)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,34 +7,35 @@ import torch
 from torch import Tensor
 
 NOISE_LEVELS = 8
-# Validation batches are smaller, so that no two samples have the same number.
+# Validation batches are smaller than this, so every sample gets a unique ID.
 MAX_BATCH = 2**20
 
 
 def level_times() -> list[float]:
-    """Return the times of the equidistant noise levels, t = (i + 0.5) / 8."""
+    """Return the times of the evenly spaced noise levels, t = (i + 0.5) / 8."""
     return [(index + 0.5) / NOISE_LEVELS for index in range(NOISE_LEVELS)]
 
 
 def sample_ids(batch: Mapping[str, Any], batch_number: int) -> Tensor:
-    """Return the numbers (B,) that identify the samples of a validation batch.
+    """Return IDs (B,) for the samples of a validation batch.
 
-    They are the batch's ``"ids"`` or, if it has none, numbers made of the batch's number and the position in the batch.
+    If the batch has no ``"ids"``, they are derived from the batch number and the position in the batch.
 
     Args:
         batch: The batch, with ``"ids"`` or ``"captions"``.
-        batch_number: Differs between all batches of a validation, over all ranks.
+        batch_number: Number of the batch, unique among all batches and ranks of a validation epoch.
     """
     if "ids" in batch:
-        return batch["ids"]
+        ids: Tensor = batch["ids"]
+        return ids
     return batch_number * MAX_BATCH + torch.arange(len(batch["captions"]))
 
 
 def fixed_noise(ids: Tensor, level: int, shape: torch.Size) -> Tensor:
-    """Draw the noise that belongs to each sample and noise level, independent of the batch.
+    """Draw noise that depends only on the sample and the noise level, not on the batch.
 
     Args:
-        ids: Numbers of the samples (B,), from ``sample_ids``.
+        ids: IDs of the samples (B,), from ``sample_ids``.
         level: Index of the noise level.
         shape: Shape (C, h, w) of one sample's latents.
 
