@@ -1,29 +1,29 @@
 """T2I-CompBench's attribute score (Huang et al. 2023, arXiv 2307.06350, Sec. 4): color, shape and texture.
 
 One question is asked for each noun chunk of the prompt ("a green bench?"), and the probabilities of yes are
-multiplied. A green bowl and a blue bench thus do not pass for a green bench and a blue bowl.
+multiplied. An image of a green bowl and a blue bench thus scores low for "a green bench and a blue bowl".
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.contract import ImageArray, NounChunker, Prompt, QuestionAnswerer
+from evaluation.contract import Backend, ImageArray, NounChunker, Prompt, QuestionAnswerer
 from pocketdit.errors import ConfigError, UserError
 
 DECIMALS = 4
 
-# Parts of relations such as "on the left of", which are not objects.
+# Noun chunks that belong to relations such as "on the left of" and are not objects.
 DROPPED = frozenset({"top", "the side", "the left", "the right"})
 
 
 def ask_for_chunks(chunks: Sequence[str], limit: int) -> list[str]:
-    """Return questions for up to ``limit`` noun chunks, in order, skipping parts of relations."""
+    """Return questions for up to ``limit`` noun chunks, in order, skipping those in ``DROPPED``."""
     return [f"{chunk}?" for chunk in chunks if chunk not in DROPPED][:limit]
 
 
 def attribute_score(probabilities: Sequence[float]) -> float:
-    """Return the product of the probabilities of yes, each rounded to 4 decimals as in the published score."""
+    """Return the product of the probabilities of yes, each rounded to 4 decimals as in the published code."""
     return math.prod(round(float(probability), DECIMALS) for probability in probabilities)
 
 
@@ -31,15 +31,15 @@ class BlipVqa:
     """Scores images by asking a question for each noun chunk of the prompt.
 
     Args:
-        answerer: Answers the questions; the published one is Salesforce/blip-vqa-capfilt-large.
-        chunks: Finds the noun chunks; the published ones are those of spaCy's en_core_web_sm.
+        answerer: Answers the questions; the published model is Salesforce/blip-vqa-capfilt-large.
+        chunks: Finds the noun chunks; the published model is spaCy's en_core_web_sm.
         max_chunks: Maximum number of questions per prompt.
 
     Raises:
         ConfigError: ``max_chunks`` is below 1.
     """
 
-    categories = ("color", "shape", "texture")
+    categories: tuple[str, ...] = ("color", "shape", "texture")
 
     def __init__(self, answerer: QuestionAnswerer, chunks: NounChunker, max_chunks: int = 8) -> None:
         if max_chunks < 1:
@@ -47,7 +47,7 @@ class BlipVqa:
         self.answerer = answerer
         self.chunks = chunks
         self.max_chunks = max_chunks
-        self.backends = (answerer.backend, chunks.backend)
+        self.backends: tuple[Backend, ...] = (answerer.backend, chunks.backend)
         self.protocol: Mapping[str, Any] = {
             "scorer": "blip_vqa",
             "question": "{chunk}?",
@@ -58,6 +58,11 @@ class BlipVqa:
         }
 
     def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
+        """Return the attribute score of each image.
+
+        Raises:
+            UserError: The prompt has no noun chunks.
+        """
         questions = ask_for_chunks(self.chunks.chunks(prompt.text), self.max_chunks)
         if not questions:
             # An empty product would be a perfect score.

@@ -7,8 +7,8 @@ BENCHMARK = "t2i-compbench"
 Category = Literal["color", "shape", "texture", "spatial", "non_spatial", "complex", "numeracy"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 
-# The columns of Table 4 of the SnapGen++ paper, whose overall score is their plain mean.
-COLUMNS = ("color", "complex", "non_spatial", "shape", "spatial", "texture")
+# The columns of Table 4 in the SnapGen++ paper. The overall score is their mean.
+COLUMNS: tuple[Category, ...] = ("color", "complex", "non_spatial", "shape", "spatial", "texture")
 
 
 def prompt_set_name(category: str) -> str:

@@ -3,23 +3,24 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.contract import ImageArray, ImageTextEncoder, Prompt
+from evaluation.contract import Backend, ImageArray, ImageTextEncoder, Prompt
 
 
 class ClipSimilarity:
     """Cosine similarity of image and prompt, not scaled and not clamped.
 
     Args:
-        encoder: The CLIP model; the published one is OpenAI's ViT-B/32.
+        encoder: The CLIP model; the published model is OpenAI's ViT-B/32.
     """
 
-    categories = ("non_spatial",)
+    categories: tuple[str, ...] = ("non_spatial",)
 
     def __init__(self, encoder: ImageTextEncoder) -> None:
         self.encoder = encoder
-        self.backends = (encoder.backend,)
+        self.backends: tuple[Backend, ...] = (encoder.backend,)
         self.protocol: Mapping[str, Any] = {"scorer": "clip_similarity", "prefix": "", "scale": 1}
 
     def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
+        """Return the cosine similarity of each image and the prompt."""
         text = self.encoder.encode_texts([prompt.text])[0]
         return [float(cosine) for cosine in self.encoder.encode_images(images) @ text]

@@ -46,10 +46,11 @@ class CompBench:
         self.scorer = scorer
 
     def score(self, images: ImageSet) -> Result:
-        """Return the category's score, the mean over prompts of the mean over their images.
+        """Return the category's score: the mean over prompts of the mean over each prompt's images.
 
         Raises:
-            UserError: A prompt belongs to another category or has no images, or an image cannot be decoded.
+            UserError: The prompt set is empty, a prompt has no images or belongs to another category, or an image
+                cannot be decoded.
         """
         if not images.prompts.prompts:
             raise UserError(
@@ -81,13 +82,13 @@ class CompBench:
 
 
 def overall(results: Sequence[Result]) -> Result:
-    """Combine the six columns of Table 4 of the SnapGen++ paper. "overall" is their plain mean.
+    """Combine the six columns of Table 4 in the SnapGen++ paper. "overall" is their mean.
 
-    "overall" has values by prompt only if all columns have the same number of prompts. Otherwise, its value is not
-    the mean of the prompts' values.
+    "overall" has values by prompt only if all columns have the same number of prompts. Otherwise, it is not the mean of
+    these values.
 
     Raises:
-        UserError: The results are not exactly one per column.
+        UserError: There is not exactly one result per column.
     """
     categories = [str(result.protocol.get("category")) for result in results]
     if sorted(categories) != sorted(COLUMNS):

@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from evaluation.contract import Detector, ImageArray, Prompt
-from evaluation.metrics.compbench.objects import PERSON_ALIASES, find_object
-from pocketdit.errors import ConfigError, UserError
+from evaluation.contract import ImageArray, Prompt
+from evaluation.metrics.compbench.detection_scorer import DetectionScorer
+from pocketdit.errors import UserError
 
 NUMBERS = {
     word: max(number, 1)
@@ -20,12 +20,12 @@ def read_vocabulary(path: Path) -> dict[str, str]:
     """Read lines such as "mouse - mice" and map both forms to the singular.
 
     Raises:
-        UserError: The file cannot be read, or a line has another format.
+        UserError: The file cannot be read, or a line is malformed.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); it is T2I-CompBench's new_objects.txt") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); get T2I-CompBench's new_objects.txt") from error
     names: dict[str, str] = {}
     for number, line in enumerate(filter(str.strip, lines), start=1):
         match = re.fullmatch(r"\s*(\S.*?) - (\S.*?)\s*", line)
@@ -36,7 +36,10 @@ def read_vocabulary(path: Path) -> dict[str, str]:
 
 
 def parse_counts(text: str, vocabulary: Mapping[str, str]) -> dict[str, int]:
-    """Return {"dog": 2, "tent": 1} for "two dogs and a tent": number words directly before a vocabulary word."""
+    """Return the number of each object: {"dog": 2, "tent": 1} for "two dogs and a tent".
+
+    Only number words directly before a word of the vocabulary are recognized.
+    """
     words = re.findall(r"[a-z]+", text.lower())
     counts: dict[str, int] = {}
     for number, name in pairwise(words):
@@ -46,7 +49,7 @@ def parse_counts(text: str, vocabulary: Mapping[str, str]) -> dict[str, int]:
 
 
 def numeracy_score(expected: Mapping[str, int], detected: Mapping[str, int]) -> float:
-    """Score n objects: each adds 0.5 / n if it is present at all, and 0.5 / n if its number is right."""
+    """Score n objects. Each adds 0.5 / n if it is present at all, and 0.5 / n if its number is correct."""
     half = 0.5 / len(expected)
     return sum(
         half * (detected.get(name, 0) > 0) + half * (detected.get(name, 0) == number)
@@ -54,44 +57,26 @@ def numeracy_score(expected: Mapping[str, int], detected: Mapping[str, int]) -> 
     )
 
 
-class Numeracy:
-    """Scores prompts that count objects by the number of detections.
+class Numeracy(DetectionScorer):
+    """Scores images by comparing the number of detections with the number of objects in the prompt.
 
-    Args:
-        detector: Detects objects; the published detector is UniDet (Zhou et al. 2022, arXiv 2102.13086).
-        threshold: Minimum score of a detection.
-        aliases: Further classes of the detector by object name; None uses ``PERSON_ALIASES``.
-
-    Raises:
-        ConfigError: ``threshold`` is outside [0, 1].
+    See ``DetectionScorer`` for the arguments.
     """
 
-    categories = ("numeracy",)
-
-    def __init__(
-        self,
-        detector: Detector,
-        threshold: float = 0.5,
-        aliases: Mapping[str, Sequence[str]] | None = None,
-    ) -> None:
-        if not 0 <= threshold <= 1:
-            raise ConfigError(f"threshold must be a detection score between 0 and 1, not {threshold}")
-        self.detector = detector
-        self.threshold = threshold
-        self.aliases = PERSON_ALIASES if aliases is None else aliases
-        self.backends = (detector.backend,)
-        self.protocol: Mapping[str, Any] = {
-            "scorer": "numeracy",
-            "detection_threshold": threshold,
-            "aliases": {name: list(labels) for name, labels in self.aliases.items()},
-        }
+    categories: tuple[str, ...] = ("numeracy",)
+    constants: ClassVar[Mapping[str, Any]] = {"scorer": "numeracy"}
 
     def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
+        """Return the numeracy score of each image.
+
+        Raises:
+            UserError: The prompt's metadata has no counted objects.
+        """
         expected = prompt.metadata.get("objects")
         if not expected:
-            raise UserError(f"{prompt.id}: its metadata has no counted objects; use the prompt set CompBenchPrompts")
+            raise UserError(f"{prompt.id}: its metadata has no counted objects; use a CompBenchPrompts prompt set")
         return [numeracy_score(expected, self._count(image, expected)) for image in images]
 
     def _count(self, image: ImageArray, names: Mapping[str, int]) -> dict[str, int]:
         detections = self.detector.detect(image)
-        return {name: len(find_object(detections, name, self.threshold, self.aliases)) for name in names}
+        return {name: len(self.find(detections, name)) for name in names}

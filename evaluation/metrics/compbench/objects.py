@@ -1,10 +1,10 @@
-"""Matches a detector's classes with the objects that a prompt names."""
+"""Matches a detector's classes to the objects that a prompt names."""
 
 from collections.abc import Mapping, Sequence
 
 from evaluation.contract import Detection
 
-# UniDet's class for these is "person".
+# UniDet detects all of these as "person".
 PERSON_ALIASES: Mapping[str, tuple[str, ...]] = {name: ("person",) for name in ("boy", "girl", "man", "woman")}
 
 
@@ -13,14 +13,14 @@ def find_object(
 ) -> list[Detection]:
     """Return the detections of the object that ``phrase`` names, sorted by descending score.
 
-    A class matches the phrase or any of its endings, so "brown coat rack" is matched by "coat rack" and "rack", and
-    "green apples" by "apple".
+    A class matches if it equals the phrase or one of its endings, with or without a plural ending: "coat rack" and
+    "rack" match "brown coat rack", and "apple" matches "green apples".
 
     Args:
         detections: All detections of an image.
         phrase: Name of the object, without a determiner.
         threshold: Minimum score.
-        aliases: Further classes by object name.
+        aliases: Additional classes that match, by object name.
     """
     names = _matching_classes(phrase, aliases)
     matches = [d for d in detections if d.score >= threshold and d.label.lower() in names]

@@ -7,16 +7,24 @@ from evaluation.contract import Backend, ImageArray, Prompt
 
 
 class Scorer(Protocol):
-    """Scores the images of one prompt between 0 and 1 (a cosine may be lower).
+    """Scores the images of a prompt.
+
+    Scores range from 0 to 1, except that cosines can be negative.
 
     Attributes:
-        categories: Categories that it can score.
-        backends: The judges that it asks.
-        protocol: Its constants, serializable as JSON.
+        categories: Categories that the scorer supports.
+        backends: Judges that the scorer queries.
+        protocol: Constants of the scorer, serializable as JSON.
     """
 
     categories: tuple[str, ...]
     backends: tuple[Backend, ...]
     protocol: Mapping[str, Any]
 
-    def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]: ...
+    def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
+        """Return the score of each image.
+
+        Raises:
+            UserError: The prompt or its metadata lacks what the scorer needs.
+        """
+        ...

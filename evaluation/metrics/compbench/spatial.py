@@ -1,20 +1,20 @@
 """T2I-CompBench's 2D spatial score (Huang et al. 2023, arXiv 2307.06350, Sec. 4), from the boxes of any detector.
 
-Matches determine_position of github.com/Karine-Huang/T2I-CompBench at 1b70949: boxes are scaled to a frame whose
-shorter side is 480 pixels, with an IoU threshold of 0.1 and a distance threshold of 150 pixels. Many complex prompts
-contain "on top of", but the published function recognizes only "on the top of" and scores the other 0. So does this
-one.
+Reproduces ``determine_position`` of github.com/Karine-Huang/T2I-CompBench at 1b70949: boxes are scaled to a frame with
+a shorter side of 480 pixels, the IoU threshold is 0.1, and the distance threshold is 150 pixels. Many complex prompts
+contain "on top of", but the published function recognizes only "on the top of" and scores "on top of" as 0. This module
+does the same.
 """
 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from evaluation.contract import Detection, Detector, ImageArray, Prompt
+from evaluation.contract import Detection, ImageArray, Prompt
 from evaluation.judges.rule_chunks import rule_chunks, strip_determiners
-from evaluation.metrics.compbench.objects import PERSON_ALIASES, find_object
-from pocketdit.errors import ConfigError, UserError
+from evaluation.metrics.compbench.detection_scorer import DetectionScorer
+from pocketdit.errors import UserError
 
 Box = Sequence[float]
 
@@ -29,10 +29,11 @@ _RELATION = re.compile(r"\b(" + "|".join((*_NEAR, *_SIDES, "on top of")) + r")\b
 
 
 def parse_relation(text: str) -> dict[str, str] | None:
-    """Return {"first": "giraffe", "relation": "next to", "second": "lamp"} for "a giraffe next to a lamp".
+    """Return the first relation in a text, and its objects.
 
-    The objects are the first noun chunk of the text before the first relation and the first one after it. Returns
-    None if the text contains no relation.
+    The result for "a giraffe next to a lamp" is {"first": "giraffe", "relation": "next to", "second": "lamp"}. The
+    objects are the first noun chunk before the relation and the first one after it. The result is None if the relation
+    or an object is missing.
     """
     match = _RELATION.search(text)
     if match is None:
@@ -50,14 +51,14 @@ def parse_relation(text: str) -> dict[str, str] | None:
 def position_score(relation: str, box1: Box, box2: Box) -> float:
     """Return how well box 1 satisfies a relation to box 2, from 0 to 1; 0 for an unknown relation.
 
-    Let d be the offset between the centers. Near: 1 if either component of |d| is below 150, else 150 divided by the
-    larger one. A side: 0 unless d points in that direction more than across it; then 1 if the IoU is below 0.1, else
-    0.1 / IoU.
+    Let d be the offset between the centers. For relations such as "near", the score is 1 if either component of |d| is
+    below 150, else 150 divided by the larger component. For a side such as "on the left of", it is 0 unless d points
+    more in that direction than across it. In this case, it is 1 if the IoU is below 0.1, else 0.1 / IoU.
 
     Args:
         relation: One of the relations that ``parse_relation`` returns.
         box1: (left, top, right, bottom) in the 480-pixel frame, with y pointing down.
-        box2: As ``box1``.
+        box2: In the same format as ``box1``.
     """
     dx = (box1[0] + box1[2] - box2[0] - box2[2]) / 2
     dy = (box1[1] + box1[3] - box2[1] - box2[3]) / 2
@@ -90,7 +91,7 @@ def _area(box: Box) -> float:
 
 
 def spatial_score(score1: float, score2: float, position: float) -> float:
-    """Return a quarter of each object's detection score plus half of the position score, or 0 if below 0.5."""
+    """Return a quarter of each object's detection score plus half of the position score. Totals below 0.5 become 0."""
     total = 0.25 * score1 + 0.25 * score2 + 0.5 * position
     return total if total >= MIN_SCORE else 0.0
 
@@ -102,7 +103,7 @@ def check_golden(data: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
         data: ``data["cases"]`` lists objects with "locality", "box1", "box2" and "score".
 
     Yields:
-        The name of each case, and a description of the difference or None.
+        The name of each case, and a description of the difference, or None if the case agrees.
     """
     for number, case in enumerate(data["cases"]):
         score = position_score(case["locality"], case["box1"], case["box2"])
@@ -110,52 +111,31 @@ def check_golden(data: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
         yield f"{number}: {case['locality']}", None if agrees else f"{score}, published {case['score']}"
 
 
-class Spatial:
-    """Scores prompts with two objects in a relation by the positions of their detections.
+class Spatial(DetectionScorer):
+    """Scores images by the positions of the two objects that the prompt relates to each other.
 
-    Each object is represented by its best detection, and two objects never share one. A prompt without a relation
-    scores 0.
-
-    Args:
-        detector: Detects objects; the published detector is UniDet (Zhou et al. 2022, arXiv 2102.13086).
-        threshold: Minimum score of a detection.
-        aliases: Further classes of the detector by object name, such as {"phone": ["cell phone"]}; None uses
-            ``PERSON_ALIASES``.
-
-    Raises:
-        ConfigError: ``threshold`` is outside [0, 1].
+    Each object is represented by its best detection, and the two objects never share a detection. A prompt without a
+    relation scores 0. See ``DetectionScorer`` for the arguments.
     """
 
-    categories = ("spatial",)
-
-    def __init__(
-        self,
-        detector: Detector,
-        threshold: float = 0.5,
-        aliases: Mapping[str, Sequence[str]] | None = None,
-    ) -> None:
-        if not 0 <= threshold <= 1:
-            raise ConfigError(f"threshold must be a detection score between 0 and 1, not {threshold}")
-        self.detector = detector
-        self.threshold = threshold
-        self.aliases = PERSON_ALIASES if aliases is None else aliases
-        self.backends = (detector.backend,)
-        self.protocol: Mapping[str, Any] = {
-            "scorer": "spatial",
-            "frame": FRAME,
-            "iou_threshold": IOU_THRESHOLD,
-            "distance_threshold": DISTANCE_THRESHOLD,
-            "detection_threshold": threshold,
-            "aliases": {name: list(labels) for name, labels in self.aliases.items()},
-        }
+    categories: tuple[str, ...] = ("spatial",)
+    constants: ClassVar[Mapping[str, Any]] = {
+        "scorer": "spatial",
+        "frame": FRAME,
+        "iou_threshold": IOU_THRESHOLD,
+        "distance_threshold": DISTANCE_THRESHOLD,
+    }
 
     def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
+        """Return the spatial score of each image.
+
+        Raises:
+            UserError: The prompt's metadata has no entry "relation".
+        """
         try:
             relation = prompt.metadata["relation"]
         except KeyError as error:
-            raise UserError(
-                f"{prompt.id}: its metadata has no relation; use the prompt set CompBenchPrompts"
-            ) from error
+            raise UserError(f"{prompt.id}: its metadata has no relation; use a CompBenchPrompts prompt set") from error
         return [0.0 if relation is None else self._score(image, relation) for image in images]
 
     def _score(self, image: ImageArray, relation: Mapping[str, str]) -> float:
@@ -170,4 +150,4 @@ class Spatial:
         return spatial_score(first.score if first else 0.0, second.score if second else 0.0, position)
 
     def _best(self, detections: Sequence[Detection], phrase: str) -> Detection | None:
-        return next(iter(find_object(detections, phrase, self.threshold, self.aliases)), None)
+        return next(iter(self.find(detections, phrase)), None)

@@ -9,7 +9,7 @@ from pocketdit.errors import ConfigError, UserError
 
 Part = Literal["attribute", "spatial", "similarity"]
 
-# The scores that are averaged, by the kind of prompt that the published lists state.
+# The scores to average for each kind of prompt. The published lists state the kinds.
 PARTS: Mapping[str, tuple[Part, ...]] = {
     "spatial": ("spatial", "attribute"),
     "action": ("similarity", "attribute"),
@@ -22,7 +22,7 @@ _CATEGORY: Mapping[Part, str] = {"attribute": "color", "spatial": "spatial", "si
 class ThreeInOne:
     """Mean of the attribute (A), spatial (S) and similarity (C) scores that apply to the prompt.
 
-    (S + A) / 2 for spatial prompts, (C + A) / 2 for actions, and (A + S + C) / 3 for both.
+    The score is (S + A) / 2 for spatial prompts, (C + A) / 2 for actions, and (A + S + C) / 3 for both.
 
     Args:
         attribute: Scorer of the category "color".
@@ -33,14 +33,14 @@ class ThreeInOne:
         ConfigError: A scorer does not score its category.
     """
 
-    categories = ("complex",)
+    categories: tuple[str, ...] = ("complex",)
 
     def __init__(self, attribute: Scorer, spatial: Scorer, similarity: Scorer) -> None:
         self.scorers: Mapping[Part, Scorer] = {"attribute": attribute, "spatial": spatial, "similarity": similarity}
         for part, scorer in self.scorers.items():
             if _CATEGORY[part] not in scorer.categories:
                 raise ConfigError(
-                    f"{part}: {type(scorer).__name__} does not score the category {_CATEGORY[part]}; use one that does"
+                    f"{part}: {type(scorer).__name__} does not score the category {_CATEGORY[part]}; use another scorer"
                 )
         self.backends = tuple(dict.fromkeys(b for scorer in self.scorers.values() for b in scorer.backends))
         self.protocol: Mapping[str, Any] = {
@@ -50,11 +50,15 @@ class ThreeInOne:
         }
 
     def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
+        """Return the mean of the applicable scores of each image.
+
+        Raises:
+            UserError: The prompt's metadata has no known "kind".
+        """
         kind = str(prompt.metadata.get("kind"))
         if kind not in PARTS:
             raise UserError(
-                f"{prompt.id}: kind must be one of {', '.join(PARTS)}, not {kind!r}; use the prompt set "
-                "CompBenchPrompts"
+                f"{prompt.id}: kind must be one of {', '.join(PARTS)}, not {kind!r}; use a CompBenchPrompts prompt set"
             )
         rows = [self.scorers[part].score(images, prompt) for part in PARTS[kind]]
         return [sum(scores) / len(scores) for scores in zip(*rows, strict=True)]
