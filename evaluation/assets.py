@@ -1,8 +1,8 @@
 """Files that an evaluation needs and this project does not ship: prompts, questions and weights.
 
 Prompt sets and judges declare their files in a class attribute ``assets``. ``lightning evaluate FILE --fetch``
-downloads them to the paths that the evaluation's YAML names, and ``--from FOLDER`` copies them from a folder instead
-(for air-gapped machines). A file is written under a temporary name, verified, and then renamed.
+downloads them to the paths that the evaluation's YAML names. On air-gapped machines, ``--fetch --from FOLDER`` copies
+them from a folder instead. A file is written under a temporary name, verified, and then renamed.
 """
 
 import shutil
@@ -21,7 +21,7 @@ from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.files import sha256_of, write_atomically
 
 _CHUNK = 1 << 20  # bytes
-_TIMEOUT = 60  # seconds without a byte
+_TIMEOUT = 60  # seconds without receiving data
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class Asset:
 
     Attributes:
         argument: Argument of the component that names the file, or the folder that contains it.
-        path: Path of the file below that folder. Empty if the argument names the file itself; the asset is then
-            needed only if the argument has the URL's suffix, and not if it names a folder or a library's tag.
-        url: Where the file is published.
-        sha256: All digits of its SHA-256, or the first ones. Empty if the publisher states none; the file's digest is
-            then printed when it arrives.
+        path: Path of the file relative to that folder. Empty if the argument names the file itself. In that case, the
+            file is not needed if the argument's suffix differs from the URL's, as for a folder or a library's tag.
+        url: URL of the published file.
+        sha256: SHA-256 of the file, in full or only its first digits. Empty if the publisher does not state it; the
+            digest of the fetched file is then printed.
         size: Approximate size in bytes.
-        model: Value of the component's argument ``model`` that the file belongs to, where the component has several.
+        model: Value of the component's ``model`` argument for which the file is needed. Empty if the component has no
+            such argument.
     """
 
     argument: str
@@ -56,7 +57,10 @@ class RequiredFile:
 
     @property
     def name(self) -> str:
-        """Path of the file below a folder of downloads: below the target folder's name if it contains several."""
+        """Path of the file relative to the folder that ``--from`` names.
+
+        A file that belongs in a folder is expected in a subfolder with that folder's name.
+        """
         path = self.asset.path
         if not path:
             return self.asset.url.rpartition("/")[2]
@@ -90,26 +94,30 @@ def _components(value: Any) -> Iterator[Component]:
 
 
 def check_files(settings: Evaluation) -> None:
-    """Raise ``ConfigError`` listing the files that are missing, their sizes and where they come from."""
+    """Check that the files that an evaluation needs exist.
+
+    Raises:
+        ConfigError: Files are missing. The message lists their paths, sizes and URLs.
+    """
     missing = [file for file in required_files(settings) if not file.target.exists()]
     if missing:
         lines = [f"  {file.target} ({_format_size(file.asset.size)}) from {file.asset.url}" for file in missing]
         raise ConfigError(
-            f"{len(missing)} files are missing; get them with --fetch, or from a folder with --fetch --from FOLDER:\n"
+            f"{len(missing)} files are missing; download them with --fetch, or copy them with --fetch --from FOLDER:\n"
             + "\n".join(lines)
         )
 
 
 def fetch_files(settings: Evaluation, source: Path | None = None) -> None:
-    """Download missing files, or copy them from the folder ``source``. Files that exist are verified.
+    """Download missing files, or copy them from the folder ``source``. Existing files are verified.
 
     Raises:
         RunError: A download fails.
-        UserError: The folder lacks files, or a checksum is wrong.
+        UserError: Files are missing from the folder, or a checksum is wrong.
     """
     files = required_files(settings)
     if not files:
-        print("nothing to fetch: all components of this evaluation ship with the project")
+        print("nothing to fetch: this evaluation needs no external files")
         return
     if source is not None:
         _check_source(files, source)
@@ -119,7 +127,7 @@ def fetch_files(settings: Evaluation, source: Path | None = None) -> None:
             print(f"exists    {file.target}")
         else:
             digest = _fetch(file, source)
-            note = "" if file.asset.sha256 else f"  sha256 {digest} (its publisher states none)"
+            note = "" if file.asset.sha256 else f"  sha256 {digest} (not stated by the publisher)"
             print(f"fetched   {file.target}{note}")
 
 
@@ -128,7 +136,7 @@ def _check_source(files: list[RequiredFile], source: Path) -> None:
         raise ConfigError(f"--from {source}: no such folder")
     missing = [file.name for file in files if not file.target.exists() and not (source / file.name).is_file()]
     if missing:
-        raise ConfigError(f"--from {source}: lacks {len(missing)} of {len(files)} files: {', '.join(missing)}")
+        raise ConfigError(f"--from {source}: {len(missing)} of {len(files)} files are missing: {', '.join(missing)}")
 
 
 def _fetch(file: RequiredFile, source: Path | None) -> str:
@@ -158,8 +166,8 @@ def verify(path: Path, sha256: str, origin: str = "") -> str:
 
     Args:
         path: The file.
-        sha256: All digits of the expected SHA-256, the first ones, or "".
-        origin: Where the file is being copied from, for the error message; "" for a file already in place.
+        sha256: The expected SHA-256, in full or only its first digits. "" accepts any file.
+        origin: Where the file was fetched from, for the error message. "" if the file already existed.
 
     Raises:
         UserError: The digest does not begin with ``sha256``.

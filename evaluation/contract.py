@@ -1,9 +1,8 @@
 """The interfaces between prompt sets, subjects, metrics and judges.
 
-A metric is a class that turns an ``ImageSet`` into named ``Score``s. Images are matched to prompts by the prompt's id,
-never by position. Judges (detectors, color readers, question answerers, encoders) are what a metric asks about an
-image. Each judge identifies itself with a ``Backend``, and a score from any judge other than the published one never
-carries the benchmark's bare name.
+A metric turns an ``ImageSet`` into named ``Score``s. Images are matched to prompts by the prompt's id, never by
+position. Metrics query judges: detectors, color readers, question answerers and encoders. Each judge identifies itself
+with a ``Backend``. If a judge is not the one that the benchmark publishes, the name of the result says so.
 
 Images are RGB uint8 arrays (H, W, 3). Boxes are (left, top, right, bottom) in pixels, with y pointing down.
 """
@@ -21,7 +20,7 @@ from pocketdit.errors import UserError
 
 ImageArray = NDArray[np.uint8]
 
-# The colors of GenEval, from which a ``ColorReader`` chooses.
+# GenEval's colors, from which a ``ColorReader`` chooses.
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 
 
@@ -31,8 +30,8 @@ class Prompt:
 
     Attributes:
         id: Unique within the prompt set, and usable as a file name.
-        text: What the model is asked to draw.
-        metadata: Everything else that the benchmark's file states about the prompt.
+        text: The text from which images are generated.
+        metadata: All other fields of the prompt in the benchmark's file.
     """
 
     id: str
@@ -47,7 +46,7 @@ class PromptSet:
     Attributes:
         name: Name of the prompt set in results.
         prompts: The prompts, in the order of the benchmark's file.
-        images_each: Images per prompt that the benchmark's protocol asks for.
+        images_each: Number of images per prompt.
     """
 
     name: str
@@ -61,7 +60,7 @@ class ImageSet:
 
     Attributes:
         prompts: The prompt set.
-        images: Image files by prompt id, in the order of their seeds.
+        images: Image files by prompt id, ordered by seed.
         provenance: How the images were made (run or pipeline, hash of the weights, width, steps, guidance, seed,
             dtype), serializable as JSON.
     """
@@ -103,14 +102,14 @@ class Backend:
 
 @dataclass(frozen=True)
 class Score:
-    """A number with the parts that it is computed from.
+    """A score and the values that it is computed from.
 
     Attributes:
         value: The score.
         samples: Number of images behind the score.
-        by_prompt: Values of the individual prompts, whose mean is ``value`` unless the metric documents otherwise.
-            Confidence intervals and paired comparisons are computed from them. Empty where the score belongs to the
-            set as a whole, such as a Fréchet distance.
+        by_prompt: Values by prompt id. Their mean is ``value`` unless the metric documents otherwise. Confidence
+            intervals and paired comparisons are computed from them. Empty if the score is defined only for the whole
+            set, like a Fréchet distance.
     """
 
     value: float
@@ -123,12 +122,12 @@ class Result:
     """The result of a metric on an image set.
 
     Attributes:
-        metric: Name of the benchmark, followed by the judges in parentheses where they are not the published ones
-            (see ``result_name``).
-        scores: "overall", where the benchmark defines it, and the categories.
-        protocol: Everything besides the images that is needed to reproduce the scores (prompt set, backends,
-            constants), serializable as JSON.
-        higher_is_better: Direction of the "overall" score.
+        metric: Name of the benchmark, followed in parentheses by the judges that are not the published ones (see
+            ``result_name``).
+        scores: Scores by name: "overall", if the benchmark defines it, and one per category.
+        protocol: Everything needed to reproduce the scores from the images (prompt set, backends, constants),
+            serializable as JSON.
+        higher_is_better: Whether a higher "overall" score is better.
     """
 
     metric: str
@@ -138,7 +137,10 @@ class Result:
 
 
 def result_name(benchmark: str, *backends: Backend) -> str:
-    """Return "geneval", or "geneval (scene-rules)" if a judge is not the one that the benchmark publishes."""
+    """Return the benchmark's name, followed in parentheses by the judges that are not the published ones.
+
+    For example, GenEval with rule-based judges is named "geneval (scene-rules)".
+    """
     others = dict.fromkeys(backend.name for backend in backends if benchmark not in backend.published_for)
     return f"{benchmark} ({', '.join(others)})" if others else benchmark
 
@@ -146,7 +148,7 @@ def result_name(benchmark: str, *backends: Backend) -> str:
 class Metric(Protocol):
     """Scores the images of a prompt set.
 
-    The evaluation's YAML names the prompt set in the metric's ``init_args.prompts``.
+    The evaluation's YAML selects the prompt set with the metric's ``init_args.prompts``.
 
     Attributes:
         prompts: Key of the prompt set under ``prompts`` in the YAML.
@@ -154,13 +156,17 @@ class Metric(Protocol):
 
     prompts: str
 
-    def score(self, images: ImageSet) -> Result: ...
+    def score(self, images: ImageSet) -> Result:
+        """Score the images of the prompt set."""
+        ...
 
 
 class ImageFreeMetric(Protocol):
-    """Measures something that needs no images, such as a validation loss. It has no argument ``prompts``."""
+    """A metric that needs no images, such as a validation loss. It has no ``prompts`` argument."""
 
-    def measure(self) -> Result: ...
+    def measure(self) -> Result:
+        """Compute the result."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -168,10 +174,10 @@ class Detection:
     """A detected object.
 
     Attributes:
-        label: Name of its class.
+        label: Name of the object's class.
         score: Confidence in [0, 1].
         box: (left, top, right, bottom) in pixels.
-        mask: Boolean mask (H, W), where the detector provides one.
+        mask: Boolean mask (H, W), or None if the detector does not provide masks.
     """
 
     label: str
@@ -181,29 +187,37 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Detects the objects of the classes it knows, without applying a score threshold."""
+    """Detects the objects of a fixed set of classes."""
 
     backend: Backend
 
-    def detect(self, image: ImageArray) -> list[Detection]: ...
+    def detect(self, image: ImageArray) -> list[Detection]:
+        """Return all detections, without applying a score threshold."""
+        ...
 
 
 class ColorReader(Protocol):
-    """Names the color of each detection, one of ``COLORS``."""
+    """Names the colors of detected objects."""
 
     backend: Backend
 
-    def colors(self, image: ImageArray, detections: Sequence[Detection]) -> list[str]: ...
+    def colors(self, image: ImageArray, detections: Sequence[Detection]) -> list[str]:
+        """Return one of ``COLORS`` for each detection."""
+        ...
 
 
 class QuestionAnswerer(Protocol):
-    """Answers questions about an image, in lower-case words or as the probability that the answer is yes."""
+    """Answers questions about an image."""
 
     backend: Backend
 
-    def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]: ...
+    def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
+        """Return the answer to each question, in lower case."""
+        ...
 
-    def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]: ...
+    def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]:
+        """Return, for each question, the probability that the answer is yes."""
+        ...
 
 
 class ImageEncoder(Protocol):
@@ -211,18 +225,24 @@ class ImageEncoder(Protocol):
 
     backend: Backend
 
-    def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]: ...
+    def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
+        """Encode N images as (N, D)."""
+        ...
 
 
 class ImageTextEncoder(ImageEncoder, Protocol):
     """An ``ImageEncoder`` that also maps texts into the same space. All features have norm 1."""
 
-    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode N texts as (N, D)."""
+        ...
 
 
 class NounChunker(Protocol):
-    """Finds the noun chunks of a text, in order and exactly as they are written."""
+    """Finds the noun chunks of a text."""
 
     backend: Backend
 
-    def chunks(self, text: str) -> list[str]: ...
+    def chunks(self, text: str) -> list[str]:
+        """Return the noun chunks in order, exactly as they appear in the text."""
+        ...

@@ -1,4 +1,4 @@
-"""``lightning evaluate``: samples the images once, scores every metric on them once, and writes a report."""
+"""Implements ``lightning evaluate``, which samples images, scores every metric on them, and writes a report."""
 
 import dataclasses
 import re
@@ -30,7 +30,10 @@ def evaluate(loaded: Loaded[Evaluation]) -> Path | None:
         loaded: The configuration.
 
     Returns:
-        Folder of the report, or None on ranks that only sample images.
+        Folder of the report, or None on ranks other than 0, which only sample images.
+
+    Raises:
+        ConfigError: The folder ``out`` cannot be created.
     """
     settings = loaded.config
     try:
@@ -44,7 +47,7 @@ def evaluate(loaded: Loaded[Evaluation]) -> Path | None:
     rank = rank_from_environment()
     if rank.index == 0:
         for component in settings.metrics:
-            build(component)  # so that a judge's missing files are reported before hours of sampling
+            build(component)  # to report missing files of judges before hours of sampling
     images: dict[str, ImageSet] = {
         name: subject.images(prompts, settings.out / "images") for name, prompts in prompt_sets.items()
     }
@@ -75,13 +78,13 @@ def _prompts_of(metric: Component) -> Any:
 
 
 def _used_prompts(settings: Evaluation) -> dict[str, Component]:
-    """Return the prompt sets that a metric scores."""
+    """Return the prompt sets that at least one metric scores."""
     used = {_prompts_of(metric) for metric in settings.metrics}
     return {name: component for name, component in settings.prompts.items() if name in used}
 
 
 def _derived(scored: Sequence[Result]) -> list[Result]:
-    """Return T2I-CompBench's overall score if each of its columns was scored once."""
+    """Return T2I-CompBench's overall score if each of its columns was scored exactly once."""
     columns = [
         result for result in scored if base_name(result) == BENCHMARK and result.protocol.get("category") in COLUMNS
     ]
@@ -90,7 +93,7 @@ def _derived(scored: Sequence[Result]) -> list[Result]:
 
 
 def _report_folder(loaded: Loaded[Evaluation], report: results.Report, images: Mapping[str, ImageSet]) -> Path:
-    """Return a folder named after the subject and a hash of images, prompts and metrics."""
+    """Return the report's folder, named after the subject and a hash of the images, prompts and metrics."""
     settings = loaded.config
     prompts = {name: dataclasses.asdict(image_set.prompts) for name, image_set in images.items()}
     digest = fingerprint([report.made, plain(settings)["metrics"], prompts, settings.resamples])[:8]

@@ -1,4 +1,4 @@
-"""Stores the results of metrics, so that the same metric never scores the same images twice."""
+"""A cache of results that keeps metrics from scoring the same images twice."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,8 @@ from typing import Any
 from evaluation.contract import ImageSet, Result
 from evaluation.report.results import result_from_json
 from evaluation.subjects.image_cache import fingerprint
-from pocketdit.config.component import Component, build, import_class
+from pocketdit.config.component import Component, build
+from pocketdit.config.importing import import_class
 from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 from pocketdit.files import write_atomically
@@ -20,22 +21,23 @@ from pocketdit.files import write_atomically
 def score(component: Component, images: ImageSet | None, cache: Path) -> Result:
     """Return a metric's result, from the cache if the same metric has scored the same images before.
 
-    "The same" covers the metric's settings and the files that they name, the images, the prompts, and the code and
-    shipped weights of this package and of the metric's own modules.
+    The cache key covers the metric's settings and the files that they name, the images, the prompts, the code and
+    weights of this package, and the modules of the metric and its judges.
 
     Args:
         component: The metric.
-        images: The images to score; None for a metric that needs none, whose result is never cached.
+        images: The images to score. None for a metric that needs no images, whose result is never cached.
         cache: Folder of cached results.
 
     Raises:
-        ConfigError: The metric needs images, but names no prompt set.
+        ConfigError: The metric needs images, but does not name a prompt set.
     """
     if images is None:
         metric = build(component)
         if not hasattr(metric, "measure"):
-            raise ConfigError(f"{component.class_path}: init_args.prompts must name one of the evaluation's prompts")
-        return metric.measure()
+            raise ConfigError(f"{component.class_path}: init_args.prompts must name a prompt set of the evaluation")
+        measured: Result = metric.measure()
+        return measured
     file = cache / f"{fingerprint(_key(component, images))[:24]}.json"
     if file.is_file():
         return result_from_json(json.loads(file.read_text()))
@@ -61,7 +63,7 @@ def _key(component: Component, images: ImageSet) -> dict[str, Any]:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Yield all strings in a configuration except those under ``kept``, where metrics store what they compute."""
+    """Yield all strings in a configuration, except those under ``kept``, a metric's folder for computed files."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -72,7 +74,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _file_state(path: Path) -> list[Any]:
-    """Return size and time of a file, or of all files in a folder. They change when the content is replaced."""
+    """Return the size and modification time of a file, or of all files in a folder, to detect changes."""
     if path.is_dir():
         return [[child.name, *_file_state(child)] for child in sorted(path.iterdir()) if child.is_file()]
     return [path.stat().st_size, path.stat().st_mtime_ns]

@@ -15,13 +15,13 @@ MIN_RESAMPLES = 100
 class Evaluation:
     """The settings of ``lightning evaluate``.
 
-    ``run`` to ``seed``, ``data`` and ``device`` have no effect by themselves: they let the command line reach the
-    components, to which the YAML passes them by interpolation (``width: ${width}``).
+    The settings from ``run`` to ``seed``, ``data`` and ``device`` have no effect by themselves. They can be set on the
+    command line, and the YAML passes them on to components by interpolation (``width: ${width}``).
 
     Attributes:
-        evaluation: Name of the evaluation, and of its folder under ``out``.
-        subject: What is evaluated.
-        prompts: Prompt sets by the names that metrics refer to them by.
+        evaluation: Name of the evaluation and of its folder under ``out``.
+        subject: The model or the image folder to evaluate.
+        prompts: Prompt sets by name. Metrics refer to them by these names.
         metrics: The metrics to compute.
         run: Name of the run.
         width: Width of the sub-network.
@@ -30,9 +30,9 @@ class Evaluation:
         sampler: Sampler; null uses the run's own.
         seed: Seed of the sampled images.
         out: Folder for results and images.
-        data: Folder for the benchmarks' files, which ``--fetch`` fills.
+        data: Folder for the benchmarks' files, to which ``--fetch`` downloads them.
         device: Device of the judges.
-        resamples: Resamples of the bootstrap confidence intervals.
+        resamples: Number of resamples for bootstrap confidence intervals.
         tracking: Where results are logged.
     """
 
@@ -54,7 +54,7 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         if not is_plain_name(self.evaluation):
-            raise ValueError(f"evaluation must be a plain name (it is a folder under out), not {self.evaluation!r}")
+            raise ValueError(f"evaluation must be a plain name (it names a folder under out), not {self.evaluation!r}")
         if not self.metrics:
             raise ValueError("metrics must not be empty")
         if self.resamples < MIN_RESAMPLES:
@@ -63,5 +63,5 @@ class Evaluation:
             name = metric.init_args.get("prompts")
             if name is not None and name not in tuple(self.prompts):
                 raise ValueError(
-                    f"{metric.class_path}: prompts {name!r} is not defined; defined are {', '.join(self.prompts)}"
+                    f"{metric.class_path}: prompts {name!r} is not defined; choose from {', '.join(self.prompts)}"
                 )

@@ -13,7 +13,10 @@ _MAX_PARAM = 500  # characters; MLflow rejects longer values
 
 
 def track(settings: Evaluation, report: results.Report, folder: Path) -> None:
-    """Write a report to the folder's journal and copy it to MLflow. If the server is down, only the copy is missing."""
+    """Log a report to the journal in its folder and send it to MLflow.
+
+    If the server cannot be reached, the report stays in the journal and can be sent later.
+    """
     log = journal.Journal(folder / journal.FILE_NAME)
     run_name = f"{settings.evaluation}: {report.subject}"
     target.open_target(folder, settings.tracking.uri, settings.tracking.project, run_name)

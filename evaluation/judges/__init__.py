@@ -1,1 +1,1 @@
-"""Judges: the networks and rules that metrics ask about images and texts."""
+"""Judges: networks and rules that metrics query about images and texts."""

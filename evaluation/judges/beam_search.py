@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 _ALPHA = 0.6  # exponent of the length penalty
-_NEVER = -1e20
+_NEVER = -1e20  # log probability of a token that is not allowed
 
 
 def beam_search(
     next_logits: Callable[[Tensor], Tensor], beams: int, min_tokens: int, max_tokens: int, start: int, end: int
 ) -> list[int]:
-    """Return the tokens after ``start`` of the best sequence, including ``end`` if the sequence reaches it.
+    """Return the best sequence of tokens after ``start``, including ``end`` if the sequence reaches it.
 
     A sequence of n tokens after ``start`` is scored by its log probability divided by ((5 + n) / 6)^0.6 (Wu et al.
     2016, arXiv 1609.08144, Eq. 14).
@@ -24,13 +24,13 @@ def beam_search(
         next_logits: Maps sequences (K, T) that begin with ``start`` to logits (K, V) of their next tokens, for K
             beams and a vocabulary of V tokens.
         beams: Number of beams K.
-        min_tokens: Number of tokens that cannot be ``end``.
+        min_tokens: Minimum number of tokens before ``end``.
         max_tokens: Maximum number of tokens.
         start: The start token.
         end: The end token.
     """
     alive = torch.full((beams, 1), start)
-    # All beams start out identical, so only one of them counts in the first step.
+    # All beams are identical at first, so only one of them is considered in the first step.
     totals = torch.tensor([0.0] + [float("-inf")] * (beams - 1))
     candidates: list[tuple[float, list[int]]] = []
     for step in range(max_tokens):

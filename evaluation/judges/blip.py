@@ -1,4 +1,4 @@
-"""BLIP answers questions about images (Li et al. 2022, arXiv 2201.12086)."""
+"""Answers questions about images with BLIP (Li et al. 2022, arXiv 2201.12086)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +13,17 @@ from evaluation.judges.transformers_folder import folder_backend, load_config, l
 from pocketdit.encoders.checkpoints import explain_load_errors
 
 _HUB = "https://huggingface.co/Salesforce/blip-vqa-capfilt-large/resolve/main"
-_DESCRIPTION = "BLIP for visual questions"
+_DESCRIPTION = "BLIP for visual question answering"
 _MAX_QUESTION_TOKENS = 35
 
 
 class BlipAnswerer:
-    """BLIP for visual questions, such as Salesforce/blip-vqa-capfilt-large, run by transformers.
+    """Answers questions with a BLIP model in transformers' format, such as Salesforce/blip-vqa-capfilt-large.
 
     Questions are encoded as in BLIP's own code, not as in transformers' example: they begin with [ENC] instead of
-    [CLS] and are truncated to 35 tokens. Images are resized to the size that the folder's processor states (384x384;
-    BLIP's own code, and thus T2I-CompBench, uses 480x480), ignoring their aspect ratio. It is not the judge that
-    DPG-Bench publishes (see ``mplug``), so results carry the model's name.
+    [CLS] and are truncated to 35 tokens. Images are resized to the size in the folder's processor configuration
+    (384x384; BLIP's own code, and thus T2I-CompBench, uses 480x480), ignoring their aspect ratio. This is
+    not DPG-Bench's published judge (see ``mplug``), so the names of its results include the model's name.
 
     Args:
         path: Folder in transformers' format, with weights in safetensors.
@@ -31,7 +31,7 @@ class BlipAnswerer:
         device: Device to run on.
 
     Raises:
-        UserError: The folder is missing or incomplete, or contains another model.
+        UserError: The folder is missing or incomplete, or contains a different model.
     """
 
     assets = tuple(
@@ -60,7 +60,7 @@ class BlipAnswerer:
         self.backend = folder_backend(path, name)
 
     def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
-        """Return the answer to each question by beam search as in BLIP's own code: 3 beams, 1 to 10 tokens."""
+        """Return the answer to each question, using beam search as in BLIP's own code: 3 beams, 1 to 10 tokens."""
         answers = [
             self.model.text_decoder.generate(
                 input_ids=self._start(),
@@ -79,7 +79,7 @@ class BlipAnswerer:
 
     @torch.inference_mode()
     def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]:
-        """Return p(yes) / (p(yes) + p(no)) for each answer's first token, unrounded, as T2I-CompBench uses it."""
+        """Return p(yes) / (p(yes) + p(no)) for each answer's first token, as in T2I-CompBench but not rounded."""
         yes_and_no = self.tokenizer.convert_tokens_to_ids(["yes", "no"])
         return [
             float(
@@ -97,7 +97,10 @@ class BlipAnswerer:
 
     @torch.inference_mode()
     def _encode(self, image: ImageArray, questions: Sequence[str]) -> list[Tensor]:
-        """Return the states (1, T, D) of each question, attending to the image. One at a time avoids padding."""
+        """Return the states (1, T, D) of each question, which attend to the image.
+
+        Questions are encoded one at a time to avoid padding.
+        """
         pixels = self.image_processor(Image.fromarray(image), return_tensors="pt").pixel_values.to(self.device)
         image_states = self.model.vision_model(pixel_values=pixels).last_hidden_state
         states = []
@@ -105,7 +108,7 @@ class BlipAnswerer:
             tokens = self.tokenizer(
                 question, truncation=True, max_length=_MAX_QUESTION_TOKENS, return_tensors="pt"
             ).input_ids
-            # transformers' tokenizer lacks BLIP's special tokens [DEC], which begins answers, and [ENC] after it.
+            # transformers' tokenizer lacks BLIP's special tokens: [DEC], which begins answers, and [ENC], the next one.
             tokens[:, 0] = self.text_config.bos_token_id + 1
             tokens = tokens.to(self.device)
             output = self.model.text_encoder(

@@ -1,4 +1,4 @@
-"""The color reader of GenEval: CLIP compares a cropped object with the names of ten colors."""
+"""GenEval's color reader: CLIP compares a cropped object with the names of ten colors."""
 
 import pickle
 from collections.abc import Collection, Sequence
@@ -36,18 +36,18 @@ _SOURCE = (
 class ClipColorReader:
     """Assigns one of ten colors to each detection with open_clip (Ilharco et al. 2021).
 
-    Computes in float32. The benchmark's script lets CUDA round to float16, so near ties may be decided differently.
+    All computations use float32. The benchmark's script rounds to float16 on CUDA, which can change near ties.
 
     Args:
-        weights: OpenAI's ViT-L-14.pt, which is the published judge and is recognized by its SHA-256; or another weights
-            file for open_clip (safetensors, or a pickle that contains only tensors).
+        weights: Weights file for open_clip (safetensors, or a pickle that contains only tensors). The published judge
+            is OpenAI's ViT-L-14.pt, which is recognized by its SHA-256.
         device: Device to run on.
-        architecture: Name of a plain CLIP in open_clip. OpenAI's weights were trained with QuickGELU; "ViT-L-14"
-            would run them with GELU.
+        architecture: Name of a plain CLIP model in open_clip. OpenAI's weights were trained with QuickGELU, whereas
+            "ViT-L-14" uses GELU.
 
     Raises:
         UserError: The weights are missing, belong to another architecture or contain more than tensors, or open_clip
-            does not know the architecture.
+            does not have the architecture.
     """
 
     assets = (Asset("weights", "", _OPENAI_URL, _OPENAI_SHA256, 933_000_000),)
@@ -58,11 +58,11 @@ class ClipColorReader:
         weights = Path(weights)
         config = open_clip.get_model_config(architecture)
         if config is None or set(config) - {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}:
-            raise UserError(f"architecture {architecture}: not a plain CLIP in open_clip; GenEval's is {_ARCHITECTURE}")
+            raise UserError(f"architecture {architecture}: not a plain CLIP in open_clip; GenEval uses {_ARCHITECTURE}")
         digest = _digest(weights)
         model = open_clip.CLIP(**config)
         _load(model, weights, digest)
-        # PIL's bicubic resize of the shorter side to the input size, a center crop, CLIP's mean and standard deviation.
+        # PIL's bicubic resize of the shorter side to the input size, a center crop, and CLIP's normalization.
         self._transform = open_clip.image_transform(model.visual.image_size, is_train=False)
         self.device = torch.device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
@@ -88,14 +88,14 @@ class ClipColorReader:
         return names
 
     def _encode_prototypes(self, label: str) -> Tensor:
-        """Return features (10, D) of norm 1 for the colors of a ``label``: the mean direction of the templates."""
+        """Return features (10, D) of norm 1 for a ``label`` in each color, averaged over the templates."""
         texts = [template.format(color=color, label=label) for color in COLORS for template in TEMPLATES]
         features = normalize(self.model.encode_text(self._tokenizer(texts).to(self.device)), dim=-1)
-        return normalize(features.unflatten(0, (len(COLORS), len(TEMPLATES))).mean(dim=1), dim=-1)
+        return normalize(features.reshape(len(COLORS), len(TEMPLATES), -1).mean(dim=1), dim=-1)
 
 
 def crop(image: ImageArray, detection: Detection) -> Image.Image:
-    """Crop the image to the detection's box. Pixels outside the mask, if there is one, turn gray."""
+    """Crop the image to the detection's box. Pixels outside the mask, if any, become gray."""
     if detection.mask is not None:
         image = np.where(detection.mask[..., None], image, np.uint8(_GRAY))
     left, top, right, bottom = map(round, detection.box)
@@ -123,6 +123,7 @@ def _load(model: Any, path: Path, digest: str) -> None:
 
 
 def _torchscript_weights(path: Path, names: Collection[str]) -> dict[str, Tensor]:
-    """Read OpenAI's TorchScript archive. It is a program, so only the file with the known digest is opened."""
-    state = torch.jit.load(path, map_location="cpu").state_dict()
+    """Read OpenAI's TorchScript archive, which can run code. Only a file with the known digest may be opened."""
+    archive = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]  # torch does not annotate it
+    state: dict[str, Tensor] = archive.state_dict()
     return {name: tensor for name, tensor in state.items() if name in names}

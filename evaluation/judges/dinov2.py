@@ -27,7 +27,7 @@ PUBLISHED = "vit_large_patch14_dinov2"
 SIDE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-_OFFSET = 0.1  # in facebookresearch/dinov2 as a guard against rounding, but it shifts every sampling position
+_OFFSET = 0.1  # a guard against rounding in facebookresearch/dinov2, which shifts every sampling position
 _BATCH = 32
 _HUB_FILE = "https://huggingface.co/timm/vit_large_patch14_dinov2.lvd142m/resolve/main/model.safetensors"
 _SOURCE = (
@@ -37,14 +37,14 @@ _SOURCE = (
 
 
 class DinoV2:
-    """Class tokens (1024 dimensions for ViT-L/14) in float32, computed with timm.
+    """Encodes images as DINOv2 class tokens (1024 dimensions for ViT-L/14) in float32, with timm.
 
-    The backend's version states the weights' hash and the resizing, both of which determine the features.
+    The backend's version states the hash of the weights and the resizing, both of which affect the features.
 
     Args:
-        weights: File with timm's or facebookresearch/dinov2's names (safetensors, or a pickle that contains only
-            tensors). None uses timm's weights from the Hugging Face hub or its cache.
-        model: A DINOv2 without registers that timm knows. The default is the published network of DINO-FID.
+        weights: Weights file with the tensor names of timm or facebookresearch/dinov2 (safetensors, or a pickle that
+            contains only tensors). None uses timm's weights from the Hugging Face hub or its cache.
+        model: Name of a DINOv2 model without registers in timm. The default is the published network of DINO-FID.
         device: Device to run on.
         clean_resize: True resizes in float32 with PIL's bicubic filter, as clean-fid and dgm-eval's
             ``--clean_resize`` do. False also rounds to uint8, as dgm-eval does without that option (including for
@@ -52,7 +52,7 @@ class DinoV2:
 
     Raises:
         UserError: The weights are missing, belong to another architecture or contain more than tensors, or timm does
-            not know the model.
+            not have the model.
     """
 
     assets = (Asset("weights", "", _HUB_FILE, "", 1_220_000_000, model=PUBLISHED),)
@@ -64,7 +64,7 @@ class DinoV2:
         from cleanfid.resize import make_resizer
 
         if not timm.is_model(model):
-            raise UserError(f"model {model}: not a timm model; DINO-FID's is {PUBLISHED}")
+            raise UserError(f"model {model}: not a timm model; DINO-FID uses {PUBLISHED}")
         state, version = _hub_state(model) if weights is None else _file_state(Path(weights))
         network = timm.create_model(model, pretrained=False, num_classes=0, img_size=SIDE)
         _load(network, state, f"{weights or model}")
@@ -95,10 +95,10 @@ class DinoV2:
 
 
 def interpolate_positions(embedding: Tensor, side: int) -> Tensor:
-    """Interpolate a position embedding (1, 1 + S * S, D) to (1, 1 + side * side, D). The class token comes first.
+    """Interpolate a position embedding (1, 1 + S * S, D) to (1, 1 + side * side, D).
 
-    This is the published interpolation (facebookresearch/dinov2, ``interpolate_pos_encoding``). If S equals ``side``,
-    the embedding is returned unchanged.
+    The class token comes first. This is the published interpolation (facebookresearch/dinov2,
+    ``interpolate_pos_encoding``). If S equals ``side``, the embedding is returned unchanged.
 
     Raises:
         ValueError: The embedding does not consist of a class token and a square grid.
@@ -149,7 +149,7 @@ def _load(network: Any, state: Mapping[str, Tensor], source: str) -> None:
     try:
         tensors = dict(state)
         if any("reg" in name.split(".")[0] for name in tensors):
-            raise ValueError("it has registers, whose positions are interpolated differently")
+            raise ValueError("models with registers need a different interpolation of positions")
         positions = interpolate_positions(tensors.pop("pos_embed"), network.patch_embed.grid_size[0])
         network.load_state_dict(checkpoint_filter_fn(tensors, network) | {"pos_embed": positions})
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
@@ -157,6 +157,6 @@ def _load(network: Any, state: Mapping[str, Tensor], source: str) -> None:
 
 
 def _first_lines(error: Exception) -> str:
-    # Two lines, because torch's list of missing or mismatched keys begins with a line that names none of them.
+    # Two lines, because the first line of torch's message about missing or mismatched keys names none of them.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])[:200].rstrip(" .:") or type(error).__name__

@@ -1,8 +1,8 @@
-"""The object detector of GenEval: Mask2Former with Swin-S, run by transformers instead of mmdet.
+"""GenEval's object detector: Mask2Former with Swin-S, run with transformers instead of mmdet.
 
 Preprocessing and postprocessing reimplement mmdet 2.x, because transformers' own processor resizes differently.
 
-Shapes: Q queries, K classes; h, w of the mask logits, a quarter of the padded image's sides.
+Shapes: Q queries, K classes, and mask logits of size (h, w), with a quarter of the padded image's sides.
 """
 
 import pickle
@@ -27,7 +27,7 @@ Size = tuple[int, int]  # height, width in pixels
 Box = tuple[float, float, float, float]
 Mask = NDArray[np.bool_]
 
-# COCO's 80 classes in its order, under the names that GenEval's prompts use. Detector classes map to them by index.
+# COCO's 80 classes in COCO's order, with the names in GenEval's prompts. Detector classes map to them by index.
 OBJECTS = tuple(
     """person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,
 bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,skis,
@@ -39,7 +39,7 @@ refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush""".replac
 
 _MODEL = "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco"
 _FILE = f"{_MODEL}_20220504_001756-743b7d99.pth"
-_PUBLISHED_SHA256 = "743b7d99"  # the first digits, as the file name states them
+_PUBLISHED_SHA256 = "743b7d99"  # the first digits, which the file name states
 _SOURCE = f"get {_FILE} from mmdet's model zoo"
 
 _MAX_LONG_SIDE, _MAX_SHORT_SIDE = 1333, 800  # pixels of the resized image
@@ -52,13 +52,13 @@ class Mask2FormerDetector:
     """Detects the 80 classes of COCO with boxes and masks: 100 detections per image, most of them with low scores.
 
     Args:
-        weights: GenEval's own checkpoint, the .pth file from mmdet's model zoo, which is the published judge and is
-            recognized by its SHA-256; or a folder with a Mask2Former in transformers' format, such as
-            facebook/mask2former-swin-small-coco-instance, which was trained separately.
+        weights: Checkpoint file from mmdet's model zoo, or a folder with a model in transformers' format. The
+            published judge is GenEval's own checkpoint file, which is recognized by its SHA-256. Folders such as
+            facebook/mask2former-swin-small-coco-instance contain separately trained weights.
         device: Device to run on.
 
     Raises:
-        UserError: The checkpoint is missing, incomplete, from another model, or contains more than weights.
+        UserError: The checkpoint is missing or incomplete, belongs to another model, or contains more than weights.
     """
 
     assets = (
@@ -100,10 +100,10 @@ class Mask2FormerDetector:
 def preprocess(image: ImageArray) -> tuple[Tensor, Size]:
     """Resize, normalize and pad an image (H, W, 3) to (1, 3, H', W').
 
-    The aspect ratio is kept and the sides stay within 1333 and 800 pixels. Zeros pad the bottom and the right.
-    Resampling reproduces OpenCV's INTER_LINEAR, which interpolates between the four nearest pixels even when
-    shrinking: torch's interpolate without antialiasing, rounded to integers. (OpenCV computes in fixed point, so
-    a value may differ by one.)
+    The image is scaled, keeping its aspect ratio, to the largest size with a longer side of at most 1333 pixels and a
+    shorter side of at most 800 pixels. The bottom and the right are padded with zeros. Like OpenCV's INTER_LINEAR,
+    resizing interpolates between the four nearest pixels even when shrinking, and rounds to integers. (OpenCV uses
+    fixed-point arithmetic, so values may differ by one.)
 
     Returns:
         The pixels, and the size without padding.
@@ -121,7 +121,7 @@ def preprocess(image: ImageArray) -> tuple[Tensor, Size]:
 def instances(
     class_logits: Tensor, mask_logits: Tensor, padded: Size, resized: Size, original: Size
 ) -> list[Detection]:
-    """Return the 100 most probable pairs of query and class.
+    """Return the detections for the 100 most probable pairs of query and class.
 
     Masks are resized bilinearly to the padded size, cropped to the resized size, and resized bilinearly to the
     original size; a pixel belongs to a mask if its logit is positive. The score is the class probability times the
@@ -129,8 +129,8 @@ def instances(
     has a box of zeros and score 0.
 
     Args:
-        class_logits: (Q, K + 1), the last for "no object".
-        mask_logits: (Q, h, w).
+        class_logits: Class logits (Q, K + 1), of which the last is for "no object".
+        mask_logits: Mask logits (Q, h, w).
         padded: Size of the network's input.
         resized: Size of the input without padding.
         original: Size of the image.
@@ -138,7 +138,7 @@ def instances(
     probabilities = class_logits.softmax(dim=-1)[:, :-1]
     classes = probabilities.shape[1]
     best = probabilities.flatten().topk(min(_MAX_INSTANCES, probabilities.numel()))
-    # Computed on demand: classes may share a query, and all queries at full size would take hundreds of megabytes.
+    # Computed on demand: pairs may share a query, and all masks at full size would take hundreds of megabytes.
     masks: dict[int, tuple[float, Box, Mask]] = {}
     detections: list[Detection] = []
     for probability, pair in zip(best.values.tolist(), best.indices.tolist(), strict=True):
@@ -164,7 +164,7 @@ def _mask(logits: Tensor, padded: Size, resized: Size, original: Size) -> tuple[
 
 
 def load_mmdet(path: Path, config: Any) -> Any:
-    """Create transformers' Mask2Former of a ``config`` with the weights of an mmdet 2.x checkpoint.
+    """Create transformers' Mask2Former from a ``config``, with the weights of an mmdet 2.x checkpoint.
 
     Raises:
         UserError: The file is missing, contains more than weights, or belongs to another model.
@@ -192,7 +192,7 @@ def _load_folder(folder: Path) -> Any:
         model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True
         )
-    require_complete("Mask2Former", str(folder), set(report["missing_keys"]) - NOT_IN_MMDET)
+    require_complete("a Mask2Former", str(folder), set(report["missing_keys"]) - NOT_IN_MMDET)
     if model.config.num_labels != len(OBJECTS):
         raise UserError(
             f"{folder}: detects {model.config.num_labels} classes; GenEval needs COCO's {len(OBJECTS)} object classes"

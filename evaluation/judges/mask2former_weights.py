@@ -1,7 +1,8 @@
 """Converts weights of Mask2Former (Cheng et al. 2022, arXiv 2112.01527) from mmdet 2.x to transformers.
 
-Both libraries build the same network, under different names. In addition, mmdet's Swin backbone stores the queries,
-keys and values of an attention in one matrix and orders the inputs of a patch merging differently.
+Both libraries implement the same network with different tensor names. In addition, mmdet's Swin backbone stores the
+query, key and value projections of an attention layer in one matrix, and orders the inputs of patch merging layers
+differently.
 """
 
 import re
@@ -16,7 +17,7 @@ _ENCODER = "model.pixel_level_module.encoder."
 _DECODER = "model.pixel_level_module.decoder."
 _HEAD = "model.transformer_module."
 
-# mmdet's name -> transformers' name. "[qkv]" denotes three names, among which the rows of one tensor are divided.
+# mmdet's name -> transformers' name. "[qkv]" expands to three names, among which the rows of the tensor are divided.
 _RULES = [
     (re.compile(rule), target)
     for rule, target in (
@@ -98,7 +99,7 @@ _RULES = [
 # transformers computes this from the window size.
 _COMPUTED = re.compile(r"backbone\.stages\.\d+\.blocks\.\d+\.attn\.w_msa\.relative_position_index")
 
-# Weights that only transformers has: Swin's last norm, which the segmenter does not use, and the loss's weight.
+# Weights that only transformers has: Swin's last norm, which the segmenter does not use, and the weight of the loss.
 NOT_IN_MMDET = frozenset(
     {_ENCODER + "swin.layernorm.weight", _ENCODER + "swin.layernorm.bias", "criterion.empty_weight"}
 )
@@ -129,7 +130,7 @@ def from_mmdet(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str,
 
     Args:
         state: mmdet's weights.
-        names: Names of the transformers model's weights. All except ``NOT_IN_MMDET`` must result.
+        names: Names of the weights in transformers' model. All of them except ``NOT_IN_MMDET`` must be converted.
 
     Raises:
         UserError: A weight is missing or unknown.
@@ -152,7 +153,7 @@ def from_mmdet(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str,
     for problem, weights in (("missing", missing), ("unknown", unknown)):
         if weights:
             raise UserError(
-                f"not the weights of this Mask2Former under mmdet 2.x's names: {len(weights)} are {problem}, "
+                f"not the weights of this Mask2Former in mmdet 2.x's format: {len(weights)} are {problem}, "
                 f"the first is {weights[0]}"
             )
     return converted
@@ -166,10 +167,10 @@ def _target(name: str) -> str | None:
 
 
 def _reorder_patch_merging(tensor: Tensor) -> Tensor:
-    """Reorder the inputs (..., 4 C) of a patch merging from mmdet's order to that of Swin's authors and transformers.
+    """Reorder the inputs (..., 4 C) of a patch merging layer from mmdet's order to transformers' order.
 
-    mmdet unfolds the 2x2 patch: channel, then row, then column. The others concatenate four images of C channels:
-    column, then row, then channel.
+    mmdet unfolds the 2x2 patches: channel, then row, then column. transformers, like the authors of Swin, concatenates
+    four images of C channels: column, then row, then channel.
     """
     *rest, inputs = tensor.shape
     patches = tensor.reshape(*rest, inputs // 4, 2, 2)  # ..., channel, row, column

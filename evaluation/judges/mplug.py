@@ -1,10 +1,10 @@
-"""mPLUG-large for visual questions, the judge of DPG-Bench, in plain PyTorch.
+"""mPLUG-large for visual question answering, the judge of DPG-Bench, in plain PyTorch.
 
 Li et al. 2022, arXiv 2205.12005. The published weights are damo/mplug_visual-question-answering_coco_large_en on
-ModelScope. An image passes through CLIP, a linear layer and a LayerNorm; a question through 6 layers of BERT. Then 6
-fusion layers join them, and a decoder of 12 layers writes the answer.
+ModelScope. The image is encoded by CLIP, a linear layer and a LayerNorm, and the question by 6 BERT layers. Then, 6
+fusion layers combine both, and a decoder with 12 layers generates the answer.
 
-Shapes: P patches and the class token, T tokens of a question, D width, K beams, V vocabulary.
+Shapes: P image tokens (patches and the class token), T tokens of a question, D width, K beams, V vocabulary size.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ _MAX_QUESTION_TOKENS = 25  # including both special tokens
 
 
 class MPlug(nn.Module):
-    """mPLUG-large as a module whose tensors have the published names."""
+    """mPLUG, with the tensor names of the published weights."""
 
     def __init__(self, sizes: MPlugSizes) -> None:
         from transformers import BertConfig, BertLMHeadModel, BertModel
@@ -70,7 +70,7 @@ class MPlug(nn.Module):
         self.fusion_encoder = FusionEncoder(
             sizes.width, sizes.heads, sizes.inner, sizes.eps, sizes.fusion_first, sizes.fusion_layers, sizes.stride
         )
-        # Untied, so that the file's own output layer is used whether or not it equals the embedding.
+        # Not tied to the embedding, because the output layer in the file may differ from it.
         self.text_decoder = BertLMHeadModel(
             BertConfig(
                 **config,
@@ -102,18 +102,18 @@ class MPlugAnswerer:
     """Answers questions with mPLUG-large.
 
     Images are resized to 504x504 (bicubic), ignoring their aspect ratio. Questions are lower-cased and truncated to
-    25 tokens. Weights that are not the published ones are named "mplug-vqa (folder)", and so are DPG-Bench's results.
+    25 tokens. If the weights are not the published ones, the name of the judge is "mplug-vqa (FOLDER)".
 
     Args:
         folder: The folder that ModelScope publishes, with pytorch_model.bin, config.yaml, config_bert.json and
             vocab.txt.
-        sha256: SHA-256 of pytorch_model.bin as the source states it, which the file must then have. Without it, the
-            weights count as the published ones if their sizes and the folder's name match, which is a matter of
-            trust. ``backend.version`` contains the file's SHA-256 in any case.
+        sha256: Expected SHA-256 of pytorch_model.bin, as stated by the source. If it is None, the published weights are
+            recognized by their sizes and the folder's name, which is not proof. ``backend.version`` always contains
+            the file's SHA-256.
         device: Device to run on.
 
     Raises:
-        UserError: A file is missing, belongs to another model, or has another SHA-256.
+        UserError: A file is missing, belongs to another model, or has a different SHA-256.
     """
 
     assets = tuple(
@@ -131,7 +131,7 @@ class MPlugAnswerer:
         if sha256 is not None and digest != sha256.lower():
             raise UserError(f"{path}: its sha256 is {digest}, not {sha256}; download it again, or correct the sha256")
         if not (folder / VOCABULARY).is_file():
-            raise UserError(f"{folder / VOCABULARY}: no such file; it comes with the weights")
+            raise UserError(f"{folder / VOCABULARY}: no such file; it is published with the weights")
         self.tokenizer = BertTokenizer.from_pretrained(str(folder), local_files_only=True, do_lower_case=True)
         model = MPlug(self.sizes)
         load_weights(model, read_weights(path), self.sizes, path)
@@ -146,7 +146,7 @@ class MPlugAnswerer:
         )
 
     def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
-        """Return the answer to each question, by beam search."""
+        """Return the answer to each question, using beam search."""
         sizes = self.sizes
         answers = []
         for states in self._encode(image, questions):
@@ -182,7 +182,7 @@ class MPlugAnswerer:
 
 
 def preprocess(image: ImageArray, side: int) -> Tensor:
-    """Resize RGB uint8 (H, W, 3) to (1, 3, side, side), ignoring the aspect ratio, with CLIP's mean and deviation."""
+    """Resize an image (H, W, 3) to (1, 3, side, side), ignoring its aspect ratio, and normalize it for CLIP."""
     resized = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
     values = (np.asarray(resized, dtype=np.float32) / 255 - np.asarray(_MEAN, np.float32)) / np.asarray(
         _STD, np.float32

@@ -1,8 +1,9 @@
-"""The parts of mPLUG that transformers does not have, under the names of the published weights.
+"""The parts of mPLUG that transformers does not have, with the tensor names of the published weights.
 
 CLIP: Radford et al. 2021, arXiv 2103.00020. mPLUG: Li et al. 2022, arXiv 2205.12005, Sec. 3.2.
 
-Shapes: B batch, P patches and the class token, T text tokens, D width of the text layers, V width of the visual ones.
+Shapes: B batch size, P image tokens (patches and the class token), T text tokens, D width of the text layers, V width
+of the visual layers.
 """
 
 from typing import cast
@@ -30,7 +31,7 @@ class _ClipBlock(nn.Module):
 
 
 class ClipTower(nn.Module):
-    """CLIP's vision transformer without the projection: all blocks, and the last LayerNorm over every token.
+    """CLIP's vision transformer without the projection. The last LayerNorm is applied to every token.
 
     ``skip_last_layer`` in the published code refers to the projection; no block is skipped.
 
@@ -51,7 +52,7 @@ class ClipTower(nn.Module):
         self.ln_post = nn.LayerNorm(width)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Encode normalized images (B, 3, side, side) as (B, P, V), the class token first."""
+        """Encode normalized images (B, 3, side, side) as (B, P, V), with the class token first."""
         patches = self.conv1(pixels).flatten(2).transpose(1, 2)
         classes = self.class_embedding.expand(len(patches), 1, -1)
         x = self.ln_pre(torch.cat([classes, patches], dim=1) + self.positional_embedding)
@@ -61,7 +62,7 @@ class ClipTower(nn.Module):
 
 
 class _Attention(nn.Module):
-    """BERT's attention with output layer, residual and LayerNorm. Self-attention if ``source`` is the input."""
+    """BERT's attention from ``x`` to ``source``, with output layer, residual connection and LayerNorm."""
 
     def __init__(self, width: int, heads: int, eps: float) -> None:
         super().__init__()
@@ -100,7 +101,7 @@ class FusionLayer(nn.Module):
 class FusionEncoder(nn.Module):
     """Asymmetric co-attention of text and image. Every ``stride``-th layer processes both as one sequence.
 
-    The large model uses no more layers than the stride, so it has no such joint layer.
+    The large model has no more layers than the stride, and therefore no such joint layer.
 
     Args:
         width: Width D.
@@ -119,7 +120,7 @@ class FusionEncoder(nn.Module):
         self.encoder = nn.ModuleDict({"layer": nn.ModuleDict(numbered)})
 
     def forward(self, text: Tensor, image: Tensor) -> Tensor:
-        """Fuse text (B, T, D), without padding, and image (B, P, D) into (B, P + T, D), the image first."""
+        """Fuse text (B, T, D), without padding, and image (B, P, D) into (B, P + T, D), with the image first."""
         for number, layer in enumerate(cast(nn.ModuleDict, self.encoder["layer"]).values()):
             if number == 0 or number % self.stride:
                 text = layer(text, image)

@@ -1,4 +1,4 @@
-"""The published files of mPLUG: sizes, weights, and whether they are the ones that DPG-Bench uses."""
+"""Reads the published files of mPLUG, and checks whether they are the ones that DPG-Bench uses."""
 
 import json
 import pickle
@@ -20,9 +20,9 @@ CONFIG, BERT_CONFIG = "config.yaml", "config_bert.json"
 PUBLISHED_FOLDER = "mplug_visual-question-answering_coco_large_en"
 SOURCE = f"get the complete folder from ModelScope: damo/{PUBLISHED_FOLDER}"
 
-# Tensors in the published file that are not needed for answering.
+# Tensors in the published file that are not needed for answering: a description, and a pattern for the names.
 IGNORED: Mapping[str, str] = {
-    "EMA copies of the weights, from which training distills": r"\w+_(encoder|decoder|fc|norm)_m\.",
+    "EMA copies of the weights, used for distillation during training": r"\w+_(encoder|decoder|fc|norm)_m\.",
     "the text tower of CLIP": r"visual_encoder\.(transformer|token_embedding|ln_final)\."
     r"|visual_encoder\.(positional_embedding|text_projection|logit_scale)$",
     "CLIP's projection into the space shared with text": r"visual_encoder\.visual\.proj$",
@@ -33,7 +33,7 @@ IGNORED: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class MPlugSizes:
-    """Sizes of mPLUG and settings of its decoding. The defaults are those of the large model for visual questions.
+    """Sizes and decoding settings of mPLUG. The defaults are those of the large model.
 
     Attributes:
         image: Side of the images in pixels.
@@ -50,11 +50,11 @@ class MPlugSizes:
         text_layers: Layers of the text encoder.
         fusion_first: Number of the first fusion layer in use.
         fusion_layers: Number of fusion layers in use.
-        stride: See ``FusionEncoder``.
+        stride: Distance between joint layers (see ``FusionEncoder``).
         decoder_layers: Layers of the decoder.
         beams: Beams of the search.
-        min_tokens: Minimum number of tokens of an answer.
-        max_tokens: Maximum number of tokens of an answer, including the end token.
+        min_tokens: Minimum number of tokens in an answer.
+        max_tokens: Maximum number of tokens in an answer, including the end token.
     """
 
     image: int = 504
@@ -104,7 +104,7 @@ def read_sizes(folder: Path) -> MPlugSizes:
             text_layers=int(bert["text_encoder_layers"]),
             fusion_first=max(0, depth - fusion),
             fusion_layers=min(depth, fusion),
-            # The published code's default if the file does not state it: larger than any depth.
+            # The default of the published code, which is larger than the number of layers.
             stride=int(bert.get("stride_layer", 100)),
             decoder_layers=int(bert["text_decode_layers"]),
             beams=int(general.get("beam_size", default.beams)),
@@ -116,7 +116,7 @@ def read_sizes(folder: Path) -> MPlugSizes:
             f"{folder}: not the configuration of an mPLUG ({type(error).__name__}: {error}); {SOURCE}"
         ) from error
     if bert.get("hidden_act", "gelu") != "gelu" or sizes.width == sizes.visual_width:
-        raise UserError(f"{folder}: unsupported variant of mPLUG; only the large one is supported; {SOURCE}")
+        raise UserError(f"{folder}: unsupported variant of mPLUG; only the large model is supported; {SOURCE}")
     return sizes
 
 
@@ -133,7 +133,7 @@ def _read(path: Path, parse: Any) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a published file under the model's own names, without those that ``IGNORED`` lists.
+    """Read the tensors of a published file, renamed to the model's names and without those in ``IGNORED``.
 
     Raises:
         UserError: The file is missing, cannot be read, or contains more than weights.
@@ -156,17 +156,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], sizes: MPlugSizes, path: Path) -> None:
-    """Copy ``weights`` into ``model``, where every tensor must find its counterpart on the other side.
+    """Load ``weights`` into ``model``. Both must have the same tensors.
 
-    Unused fusion layers, which the published file contains, are skipped.
+    The unused fusion layers in the published file are skipped.
 
     Raises:
-        UserError: Tensors are missing, unknown, or have other shapes.
+        UserError: Tensors are missing, unknown, or have different shapes.
     """
     unused = tuple(f"fusion_encoder.encoder.layer.{i}." for i in range(sizes.fusion_first))
     state = {name: tensor for name, tensor in weights.items() if not name.startswith(unused)}
     head = "text_decoder.cls.predictions"
-    # The published model has these tensors under two names each; a file may contain either name.
+    # Each of these tensors has two names in the published model. A file may contain either one.
     for copy, original in (
         (f"{head}.decoder.bias", f"{head}.bias"),
         (f"{head}.bias", f"{head}.decoder.bias"),
@@ -177,11 +177,11 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], sizes: M
     expected = model.state_dict()
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     mismatched = sorted(n for n in expected.keys() & state.keys() if expected[n].shape != state[n].shape)
-    for names, problem in ((missing, "missing"), (unknown, "unknown"), (mismatched, "of another shape")):
+    for names, problem in ((missing, "missing"), (unknown, "unknown"), (mismatched, "of a different shape")):
         if names:
             raise UserError(
-                f"{path}: not the weights of mPLUG for visual questions: {len(names)} tensors are {problem}, the "
-                f"first is {names[0]}; {SOURCE}"
+                f"{path}: not the weights of mPLUG-large: {len(names)} tensors are {problem}, the first is "
+                f"{names[0]}; {SOURCE}"
             )
     model.load_state_dict(state)
 
@@ -199,10 +199,11 @@ def digest_of(path: Path) -> str:
 
 
 def is_published(sizes: MPlugSizes, folder_name: str, digest: str, sha256: str | None) -> bool:
-    """Return whether these can be the weights that DPG-Bench uses: by their sizes, and by SHA-256 or else by name.
+    """Return whether the weights appear to be those that DPG-Bench uses.
 
-    ``sha256`` is the value that the user read at the source, so a match proves that the file comes from there. A
-    folder's name proves nothing, but the digest in every result allows checking later.
+    The sizes must match, and so must the SHA-256 or, if ``sha256`` is None, the folder's name. ``sha256`` is the value
+    stated at the source, so a match identifies the file. A folder's name proves nothing, but results contain the
+    digest, so that the file can be checked later.
     """
     identified = folder_name == PUBLISHED_FOLDER if sha256 is None else digest == sha256.lower()
     return sizes == MPlugSizes() and identified

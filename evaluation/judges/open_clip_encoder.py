@@ -1,4 +1,4 @@
-"""Any CLIP that open_clip knows (Ilharco et al. 2021), as an encoder of images and texts."""
+"""Encodes images and texts with any CLIP model in open_clip (Ilharco et al. 2021)."""
 
 import pickle
 import warnings
@@ -26,21 +26,21 @@ _OPENAI_HINT = (
 class OpenClip:
     """Encodes images and texts as float32 features of norm 1.
 
-    OpenAI's weights, among others, were trained with QuickGELU. A plain model name runs them with GELU and yields
-    wrong features without an error. If the mismatch is known from the tag or the file's path, it is an error; if it
-    is possible, a warning is issued.
+    Some weights, such as OpenAI's, were trained with QuickGELU. They yield wrong features with GELU, which models
+    without "quickgelu" in their names use. If the tag or the file's path shows such a mismatch, an error is raised. If
+    a mismatch is possible, a warning is issued.
 
     Args:
-        model: A model name that open_clip knows, such as ViT-B-32-quickgelu.
-        weights: A file (safetensors, or a pickle that contains only tensors), or a tag of open_clip such as openai,
-            whose weights open_clip takes from its cache or downloads.
-        tag: The tag of open_clip whose weights the file contains. It determines the preprocessing where the model's
-            published weights differ in it.
+        model: Name of a model in open_clip, such as ViT-B-32-quickgelu.
+        weights: Weights file (safetensors, or a pickle that contains only tensors), or one of open_clip's tags, such as
+            openai, whose weights open_clip downloads or reads from its cache.
+        tag: open_clip's tag for the weights in the file. It determines the preprocessing if the model's published
+            weights do not all use the same preprocessing.
         device: Device to run on.
 
     Raises:
-        UserError: open_clip does not know the model or the tag; the weights are missing, belong to another
-            architecture or contain more than tensors; or they were trained with QuickGELU and the model uses GELU.
+        UserError: open_clip does not have the model or the tag; the weights are missing, belong to another architecture
+            or contain more than tensors; or they were trained with QuickGELU and the model uses GELU.
     """
 
     assets = (
@@ -59,7 +59,7 @@ class OpenClip:
         from safetensors import SafetensorError
 
         if model not in open_clip.list_models():
-            raise UserError(f"model {model}: not an open_clip model; its list_models() lists them")
+            raise UserError(f"model {model}: not an open_clip model; open_clip.list_models() lists all models")
         path = Path(weights)
         from_file = path.suffix != "" or path.exists()
         tag = tag if from_file else str(weights)
@@ -109,36 +109,39 @@ class OpenClip:
 
 
 def _check_activation(model: str, tag: str, path: Path) -> None:
-    """Raise for weights known to need QuickGELU if the model has GELU, and warn if they may need it."""
+    """Raise ``UserError`` if the model uses GELU but the weights need QuickGELU. Warn if they may need it."""
     import open_clip
 
     published, models = open_clip.list_pretrained_tags_by_model(model), open_clip.list_models()
     if tag and tag not in published:
-        raise UserError(f"open_clip has no weights {tag!r} of {model}; it has {', '.join(published) or 'none'}")
+        raise UserError(
+            f"open_clip has no weights {tag!r} for {model}; choose from {', '.join(published) or 'no tags'}"
+        )
     if open_clip.get_model_config(model).get("quick_gelu", False):
         return
     variant = f"{model}{_QUICK_GELU}"
     remedy = f"use {variant}" if variant in models else "open_clip has no variant of it with QuickGELU"
     if tag and open_clip.get_pretrained_cfg(model, tag).get("quick_gelu"):
-        raise UserError(f"{model} uses GELU, but its weights {tag} were trained with QuickGELU: {remedy}")
+        raise UserError(f"{model} uses GELU, but its weights {tag} were trained with QuickGELU; {remedy}")
     # The last four parts identify a file in the hub's cache: models--timm--NAME.openai/snapshots/REVISION/FILE.
     if not tag and any("openai" in part.lower() for part in path.parts[-4:]):
         raise UserError(
-            f"{path}: by their path, these are OpenAI's weights, which were trained with QuickGELU, but {model} uses "
-            f"GELU: {remedy}; if they are other weights, state their tag"
+            f"{path}: the path suggests OpenAI's weights, which were trained with QuickGELU, but {model} uses GELU; "
+            f"{remedy}, or set the tag if these are other weights"
         )
     if not tag and variant in models:
         warnings.warn(
-            f"{path}: runs with GELU; if these weights were trained with QuickGELU, as OpenAI's were, the features are "
-            f"wrong, and {variant} is needed (state the weights' tag to have this checked)",
+            f"{path}: {model} uses GELU; if these weights were trained with QuickGELU, like OpenAI's, the features are "
+            f"wrong and {variant} is needed (set the tag to have this checked)",
             stacklevel=3,
         )
 
 
 def _preprocessing(model: str, tag: str) -> dict[str, Any]:
-    """Return the preprocessing of the tag, or without a tag, that of the model's published weights if they agree.
+    """Return the preprocessing of a tag's weights.
 
-    If they do not agree, open_clip's default applies.
+    Without a tag, return the preprocessing that all published weights of the model share. If they differ, the result is
+    empty, so that open_clip's default applies.
     """
     import open_clip
 

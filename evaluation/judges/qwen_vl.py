@@ -1,4 +1,4 @@
-"""Qwen2.5-VL answers questions about images (Bai et al. 2025, arXiv 2502.13923)."""
+"""Answers questions about images with Qwen2.5-VL (Bai et al. 2025, arXiv 2502.13923)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,21 +16,21 @@ _DESCRIPTION = "Qwen2.5-VL"
 
 
 class QwenVLAnswerer:
-    """Qwen2.5-VL, such as Qwen/Qwen2.5-VL-7B-Instruct, run by transformers.
+    """Answers questions with a Qwen2.5-VL model in transformers' format, such as Qwen/Qwen2.5-VL-7B-Instruct.
 
-    Answers are in lower case without a final period. Decoding is greedy. It is not the judge that DPG-Bench publishes
-    (see ``mplug``), so results carry the model's name.
+    Decoding is greedy. Answers are in lower case, without a final period. This is not DPG-Bench's published judge
+    (see ``mplug``), so the names of its results include the model's name.
 
     Args:
         path: Folder in transformers' format, with weights in safetensors.
         name: Name of the judge in results; None uses the folder's name.
         device: Device to run on.
         dtype: Precision of the weights.
-        instruction: Text appended to every question on a separate line.
-        most: Maximum number of tokens of an answer.
+        instruction: Text that is appended to every question on a separate line.
+        most: Maximum number of tokens in an answer.
 
     Raises:
-        UserError: The folder is missing or incomplete, or contains another model.
+        UserError: The folder is missing or incomplete, or contains a different model.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class QwenVLAnswerer:
         """Return the answer to each question."""
         answers = []
         for inputs in self._inputs(image, questions):
-            # Overrides the checkpoint's sampling settings, which are meant for conversations: answers must not vary.
+            # Overrides the checkpoint's sampling settings, which are meant for chats, to make answers deterministic.
             output = self.model.generate(
                 **inputs,
                 do_sample=False,
@@ -86,13 +86,13 @@ class QwenVLAnswerer:
         return probabilities
 
     def _spellings(self, word: str) -> list[int]:
-        """Return the tokens of a word's spellings that are one token each."""
+        """Return the tokens of all spellings of a word that are a single token."""
         forms = [space + form for space in ("", " ") for form in (word, word.capitalize(), word.upper())]
         tokens = [self.tokenizer.encode(form, add_special_tokens=False) for form in forms]
         single = sorted({ids[0] for ids in tokens if len(ids) == 1})
         if not single:
             raise UserError(
-                f"{self.backend.name}: its tokenizer has no token for {word!r}, so it is not Qwen2.5-VL's; get the "
+                f"{self.backend.name}: its tokenizer has no token for {word!r} and is not Qwen2.5-VL's; get the "
                 "complete folder again"
             )
         return single
@@ -112,7 +112,7 @@ class QwenVLAnswerer:
             tensors = {
                 "input_ids": tokens,
                 "attention_mask": torch.ones_like(tokens),
-                # Marks the image's tokens, whose positions count along its rows and columns.
+                # Marks the image's tokens, whose positions are row and column numbers.
                 "mm_token_type_ids": (tokens == self.config.image_token_id).long(),
                 "pixel_values": patches.pixel_values.to(self.model.dtype),
                 "image_grid_thw": patches.image_grid_thw,

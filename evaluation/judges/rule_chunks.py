@@ -1,6 +1,6 @@
-"""Noun chunks by word lists: "a green bench and a blue bowl" contains "a green bench" and "a blue bowl".
+"""Finds noun chunks with word lists: "a green bench" and "a blue bowl" in "a green bench and a blue bowl".
 
-A stand-in for spaCy's en_core_web_sm that needs no model and reports its own name.
+These rules can be used in place of spaCy's en_core_web_sm and need no model. The names of results that use them say so.
 """
 
 import re
@@ -26,7 +26,7 @@ _BOUNDARIES = _words(
     # conjunctions, pronouns, adverbs of place and time
     "and but or nor while when where which who whom whose that then so both either he him himself herself it itself "
     "she they them themselves there together neatly away not nestled "
-    # verbs that are frequent in the prompts and not also nouns
+    # frequent verbs in the prompts that are not also nouns
     "am is are was were be been being has have had having could do does did will would "
     "adds adorned attached attract attracted bake bloomed boil carried cluttered contrasted contrasts "
     "covers danced decorated displayed drives driving drove draped "
@@ -39,22 +39,23 @@ _BOUNDARIES = _words(
     "sparkle sparkled stacked standing stood surrounded suspended swam swayed taking tell told "
     "ticked used using was walking watching wearing wears wrote write"
 )
-# Verb or noun: "metallic stand display" ends in a verb, "a triangular slice" in a noun.
+# Words that can be verbs or nouns: "metallic stand display" ends in a verb, and "a triangular slice" in a noun.
 _VERB_OR_NOUN = _words(
     "back can cast cook cover covered cut display drip fall flash light measure mix nap perch release rest slice "
     "stand stir watch"
 )
-# A past-tense form at the end of a run is its verb ("the old oak tree snaked"), but "seed" and "red" are not verbs.
+# A past tense at the end of a run is a verb ("the old oak tree snaked"). The pattern excludes "seed" and "red".
 _PAST_TENSE = re.compile(r"[a-z]{3,}(?<!e)ed")
 _WORD = re.compile(r"[A-Za-z0-9]+(?:['’:-][A-Za-z0-9]+)*|[^\sA-Za-z0-9]")
 
 
 class RuleChunks:
-    """Noun chunks by word lists. Scores computed with it are not the published ones."""
+    """Finds noun chunks with word lists. Scores computed with it are not comparable with published ones."""
 
     backend = Backend("rule-chunks", "1")
 
     def chunks(self, text: str) -> list[str]:
+        """Return the noun chunks of a text (see ``rule_chunks``)."""
         return rule_chunks(text)
 
 

@@ -1,4 +1,4 @@
-"""Noun chunks by spaCy's parser, as T2I-CompBench uses them."""
+"""Finds noun chunks with spaCy's parser, as T2I-CompBench does."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ _WHEELS = "github.com/explosion/spacy-models/releases"
 
 
 class SpacyChunks:
-    """Noun chunks by spaCy's parser (spacy.io).
+    """Finds noun chunks with spaCy's parser (spacy.io).
 
     Args:
         model: Name of an installed model package, or a folder that contains one. The published model is
@@ -24,15 +24,15 @@ class SpacyChunks:
             import spacy  # type: ignore[import-not-found, unused-ignore]
         except ImportError as error:
             raise UserError(
-                f"SpacyChunks needs spaCy: pip install spacy and the wheel of en_core_web_sm from {_WHEELS} "
-                "(an air-gapped machine installs both from wheels); or use the stand-in RuleChunks, which needs neither"
+                f"SpacyChunks needs spaCy; run pip install spacy and install en_core_web_sm from {_WHEELS} "
+                "(on air-gapped machines, install both from wheels), or use RuleChunks, which needs neither"
             ) from error
         try:
             self._parse: Any = spacy.load(model)
         except OSError as error:
             raise UserError(
-                f"cannot find the spaCy model {model}: pip install its wheel from {_WHEELS}, or give the folder of an "
-                "unpacked model; or use the stand-in RuleChunks, which needs no model"
+                f"spaCy model {model}: not found; install its wheel from {_WHEELS} with pip, set model to the folder "
+                "of an unpacked model, or use RuleChunks, which needs no model"
             ) from error
         meta = self._parse.meta
         name = f"{meta['lang']}_{meta['name']}"
@@ -40,4 +40,5 @@ class SpacyChunks:
         self.backend = Backend(f"spacy-{name}", f"spacy {spacy.__version__}, model {meta['version']}", published)
 
     def chunks(self, text: str) -> list[str]:
+        """Return the noun chunks of a text, in order."""
         return [chunk.text for chunk in self._parse(text).noun_chunks]

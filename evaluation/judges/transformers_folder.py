@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 
@@ -48,10 +48,10 @@ def load_model(model_class: Any, path: Path, description: str, dtype: DType, dev
 
 
 def folder_backend(path: Path, name: str | None, *settings: str) -> Backend:
-    """Identify a folder by the hashes of its weights, the version of transformers and further settings.
+    """Return the identity of a model: the hashes of its weights, the version of transformers and other settings.
 
     Args:
-        path: The folder.
+        path: The model's folder.
         name: Name of the judge in results; None uses the folder's name.
         *settings: Settings that affect the answers.
     """
@@ -61,4 +61,4 @@ def folder_backend(path: Path, name: str | None, *settings: str) -> Backend:
     for file in sorted(Path(path).glob("*.safetensors")):
         digest.update(bytes.fromhex(sha256_of(file)))
     version = [f"sha256 of the weights' sha256s {digest.hexdigest()[:16]}", f"transformers {__version__}", *settings]
-    return Backend(name or cast(str, Path(path).resolve().name), ", ".join(version))
+    return Backend(name or Path(path).resolve().name, ", ".join(version))

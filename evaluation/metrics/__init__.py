@@ -1,1 +1,1 @@
-"""Metrics: images and prompts in, named numbers out."""
+"""Metrics, which turn images and their prompts into named scores."""

@@ -1,7 +1,7 @@
 """CLIP-Score (Hessel et al. 2021, arXiv 2104.08718): cosine similarity of image features and prompt features.
 
-The value is the plain cosine: it is not multiplied by 100 or 2.5 and not clamped at 0. Papers rarely state the CLIP
-model, the prefix or the prompts that they use. Here the result states all three.
+The value is the plain cosine: it is not multiplied by 100 or 2.5 and not clamped at 0. Papers rarely state which CLIP
+model, prefix and prompts they use, so the result states all three.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ class ClipScore:
     Args:
         prompts: Key of the prompt set in the evaluation.
         encoder: The CLIP model.
-        prefix: Text put directly before every prompt, so end it with a space ("A photo depicts " is common).
+        prefix: Text to insert before every prompt, including a trailing space. "A photo depicts " is common.
     """
 
     def __init__(self, prompts: str, encoder: ImageTextEncoder, prefix: str = "") -> None:

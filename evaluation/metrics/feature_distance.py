@@ -1,8 +1,8 @@
 """Distance between the feature distributions of generated and real images: Fréchet distance and kernel distance.
 
 With DINOv2 ViT-L/14 features this is DINO-FID (Stein et al. 2023, arXiv 2306.04675). With any other network the metric
-is named after the network, because such values are not comparable. A value depends on the number of images (published
-values use 50,000), on the reference images and on guidance: report all three.
+is named after the network, because the values are not comparable. They also depend on the number of images (50,000 for
+published values), on the reference images and on the guidance scale. Report all three.
 """
 
 from pathlib import Path
@@ -22,14 +22,14 @@ class FeatureDistance:
     Args:
         prompts: Key of the prompt set in the evaluation.
         encoder: The feature network.
-        reference: Real images: a data set in shards, a folder of images, or a .safetensors file of their statistics.
+        reference: Real images: a sharded data set, a folder of images, or a .safetensors file with their statistics.
             The statistics of data sets and folders are computed once.
         split: Split of the data set.
         reference_samples: Maximum number of reference images.
         kept: Folder in which computed reference statistics are stored.
         subsets: Number of random subsets for the kernel distance.
         subset_size: Images per subset.
-        seed: Seed of all random choices.
+        seed: Seed for all random choices.
 
     Raises:
         ConfigError: ``reference_samples``, ``subsets`` or ``subset_size`` is below 2.

@@ -3,9 +3,9 @@
     d² = |μ₁ - μ₂|² + tr S₁ + tr S₂ - 2 tr (S₁ S₂)^½
 
 The computation is exact and in float64; float32 is off by about 1%. With any roots S = Rᵀ R, tr (S₁ S₂)^½ is the
-nuclear norm of R₁ R₂ᵀ, so the square root of a non-symmetric matrix is never needed. The root is chosen by what is
-available: the centered samples if there are fewer samples than dimensions, else the Cholesky factor, else (if the
-covariance is singular) the eigenvectors.
+nuclear norm of R₁ R₂ᵀ, so the square root of a non-symmetric matrix is never needed. The root is computed from the
+centered samples if there are no more samples than dimensions. Otherwise, it is the Cholesky factor or, for a singular
+covariance, it is computed from the eigenvectors.
 
 Shapes: N samples, D dimensions, R rows of a root.
 """
@@ -24,18 +24,18 @@ from pocketdit.errors import UserError
 Floats = NDArray[np.float64]
 
 _GOLDEN_TOLERANCE = 1e-10
-# Relative to the terms whose difference the distance is: the rounding of float64 at a few thousand dimensions.
+# Rounding error of float64 at a few thousand dimensions, relative to the terms that are subtracted.
 _ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A Gaussian by its mean and a root of its covariance.
+    """A Gaussian, represented by its mean and a root of its covariance.
 
     Attributes:
-        mean: (D,).
-        root: (R, D), with covariance = rootᵀ root.
-        definite: Whether the root is square and regular.
+        mean: Mean (D,).
+        root: Root (R, D), with covariance = rootᵀ root.
+        definite: Whether the root is square and nonsingular.
     """
 
     mean: Floats
@@ -44,10 +44,10 @@ class Gaussian:
 
     @classmethod
     def from_samples(cls, features: ArrayLike) -> "Gaussian":
-        """Fit a Gaussian to samples (N, D) with N >= 2. If N <= D, the centered samples serve as the root.
+        """Fit a Gaussian to samples (N, D) with N >= 2. If N <= D, the root consists of the scaled, centered samples.
 
         Raises:
-            UserError: The array has another shape, or values are not finite.
+            UserError: The array has a different shape, or values are not finite.
         """
         samples = _checked_samples(features)
         if len(samples) > samples.shape[1]:
@@ -71,7 +71,7 @@ class Gaussian:
 
 
 def statistics(features: ArrayLike) -> tuple[Floats, Floats]:
-    """Return the mean (D,) and the covariance (D, D), divided by N - 1, of samples (N, D).
+    """Return the mean (D,) and the covariance (D, D) of samples (N, D), with divisor N - 1.
 
     Raises:
         UserError: There are fewer than 2 samples, or values are not finite.
@@ -102,14 +102,14 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
 def check_golden(data: Any) -> Iterator[tuple[str, str | None]]:
     """Compare computed distances with stored ones.
 
-    A distance agrees if it is within 1e-10 of the expected value, or within rounding of the terms whose difference
-    it is.
+    A distance agrees if its relative error is at most 1e-10, or if its error is within the rounding error of the terms
+    that are subtracted.
 
     Args:
         data: ``data["cases"]`` lists objects with "mu1", "sigma1", "mu2", "sigma2" and "fd".
 
     Yields:
-        The name of each case, and a description of the difference or None.
+        The name of each case, and a description of the difference, or None if the case agrees.
     """
     for number, case in enumerate(data["cases"]):
         name = f"case {number}, {len(case['mu1'])} dimensions"
@@ -137,7 +137,7 @@ def _checked_samples(features: ArrayLike) -> Floats:
 
 
 def _root(matrix: Floats) -> tuple[Floats, bool]:
-    """Return a root (R, D) of a covariance, and whether it is square and regular."""
+    """Return a root (R, D) of a covariance, and whether it is square and nonsingular."""
     scale = float(np.abs(matrix).max())
     if np.abs(matrix - matrix.T).max() > 1e-8 * scale:
         raise UserError("a covariance is not symmetric; compute the statistics again")
@@ -147,7 +147,7 @@ def _root(matrix: Floats) -> tuple[Floats, bool]:
     except np.linalg.LinAlgError:
         pass
     else:
-        # Rounding lets some singular matrices pass, whose eigenvalues' square roots would then be off by 1e-8.
+        # Due to rounding, some singular matrices have a Cholesky factor, which would cause errors of 1e-8.
         if (np.diag(lower) ** 2 > noise * np.diag(matrix)).all():
             return np.asarray(lower.T, dtype=np.float64), True
     values, vectors = np.linalg.eigh(matrix)
@@ -163,7 +163,7 @@ def _nuclear_norm(first: Gaussian, second: Gaussian) -> float:
     if not product.size:
         return 0.0
     if first.definite and second.definite:
-        # Computing eigenvalues takes half as long as singular values and is just as accurate if none of them is zero.
+        # Computing eigenvalues is twice as fast as computing singular values, and as accurate if none of them is zero.
         squares = np.linalg.eigvalsh(product.T @ product)
         return float(np.sum(np.sqrt(np.maximum(squares, 0.0))))
     return float(np.sum(scipy.linalg.svdvals(product)))

@@ -1,4 +1,4 @@
-"""Real images by number, from a data set in shards or a folder of images."""
+"""Real images from a sharded data set or a folder, accessed by index."""
 
 import hashlib
 import json
@@ -16,13 +16,13 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Images by number.
+    """Images accessed by index.
 
     Attributes:
         name: Name of the data set and its split, or of the folder.
-        fingerprint: Changes when the images do.
+        fingerprint: Hash that changes when the images change.
         count: Number of images.
-        read: Returns the image with a number below ``count``.
+        read: Returns the image at an index below ``count``.
     """
 
     name: str
@@ -32,7 +32,7 @@ class ImageSource:
 
 
 def open_source(path: Path, split: str = "train") -> ImageSource:
-    """Open a data set in shards (a folder with dataset.json), or a folder that contains images at any depth.
+    """Open a sharded data set (a folder with dataset.json), or a folder that contains images at any depth.
 
     Args:
         path: The folder.
@@ -45,10 +45,10 @@ def open_source(path: Path, split: str = "train") -> ImageSource:
         return _open_shards(path, split)
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
     if not files:
-        raise UserError(f"{path}: contains neither images ({', '.join(EXTENSIONS)}) nor a data set in shards")
+        raise UserError(f"{path}: contains neither images ({', '.join(EXTENSIONS)}) nor a sharded data set")
     listing = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     digest = hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
-    return ImageSource(path.resolve().name, digest, len(files), lambda number: open_image(files[number]))
+    return ImageSource(path.resolve().name, digest, len(files), lambda index: open_image(files[index]))
 
 
 def _open_shards(path: Path, split: str) -> ImageSource:

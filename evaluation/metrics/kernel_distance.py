@@ -1,4 +1,4 @@
-"""The kernel distance (KID; Bińkowski et al. 2018, arXiv 1801.01401), which is unbiased and thus suits small sets."""
+"""The kernel distance (KID; Bińkowski et al. 2018, arXiv 1801.01401), which is unbiased even for small sets."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 
 
 class KernelDistance(NamedTuple):
-    """Mean and standard deviation over ``subsets`` random subsets of ``subset_size`` samples from each side."""
+    """Mean and standard deviation over ``subsets`` random subsets of ``subset_size`` samples from each set."""
 
     mean: float
     std: float
@@ -39,7 +39,8 @@ def kernel_distance(
 ) -> KernelDistance:
     """Average ``squared_mmd`` over random subsets of features (N, D) and (M, D), as published.
 
-    Small sets shrink the subsets. If a subset would contain all samples of both sides, one subset suffices.
+    If a set has fewer samples than ``subset_size``, the subsets are smaller. If a subset contains all samples of both
+    sets, only one subset is used.
 
     Raises:
         UserError: There are fewer than 2 samples, the dimensions differ, or values are not finite.

@@ -1,7 +1,7 @@
 """Reference statistics: features of real images, computed once and stored in a file.
 
-The file records the feature network, its resizing and the number of images. It is rejected if another network asks
-for it.
+The file records the feature network, its resizing and the number of images. Loading it for a different network is an
+error.
 """
 
 import hashlib
@@ -33,13 +33,13 @@ class Reference:
 
     Attributes:
         name: Name of the file.
-        source: Data set or folder, with its split and fingerprint.
+        source: Name of the data set and its split, or of the folder, with the fingerprint.
         encoder: Name of the feature network.
         version: Version of the feature network, including its resizing.
         samples: Number of images behind ``mean`` and ``covariance``.
-        mean: (D,).
-        covariance: (D, D).
-        features: (K, D), the features of all images or of 10,000 random ones.
+        mean: Mean (D,) of the features.
+        covariance: Covariance (D, D) of the features.
+        features: Features (K, D) of all images or of 10,000 random ones.
     """
 
     name: str
@@ -52,14 +52,16 @@ class Reference:
     features: NDArray[np.float32]
 
     def gaussian(self) -> Gaussian:
-        """Return the Gaussian of all images, from their features if all are stored."""
+        """Return the Gaussian of all images, fitted to their features if all of them are stored."""
         if len(self.features) == self.samples:
             return Gaussian.from_samples(self.features)
         return Gaussian.from_moments(self.mean, self.covariance)
 
 
 def encode_all(images: Iterable[ImageArray], encoder: ImageEncoder) -> NDArray[np.float32]:
-    """Return the features (N, D) of a stream of images, of which only one batch is held in memory at a time.
+    """Return the features (N, D) of a stream of images.
+
+    Only one batch of images is in memory at a time.
 
     Raises:
         UserError: The stream is empty.
@@ -84,12 +86,12 @@ def build_reference(
     """Compute the statistics of a data set or folder.
 
     Args:
-        path: Data set in shards, or folder of images.
+        path: Sharded data set, or folder of images.
         encoder: The feature network.
         name: Name of the reference.
         split: Split of the data set.
         samples: Maximum number of images, drawn without replacement; DINO-FID uses 50,000.
-        seed: Seed of the random choice.
+        seed: Seed for drawing the images.
 
     Raises:
         UserError: There are fewer than 2 images, one cannot be decoded, or features are not finite.
@@ -142,7 +144,7 @@ def load_reference(path: Path, backend: Backend) -> Reference:
             tensors = {key: file.get_tensor(key) for key in ("mean", "covariance", "features")}
         if about["schema"] != SCHEMA:
             raise UserError(
-                f"{path}: reference has schema {about['schema']}, but this version reads {SCHEMA}; delete it"
+                f"{path}: reference has schema {about['schema']}, but this version reads {SCHEMA}; delete the file"
             )
         fields = {key: about[key] for key in ("source", "encoder", "version", "samples")}
     except FileNotFoundError as error:
@@ -156,7 +158,7 @@ def load_reference(path: Path, backend: Backend) -> Reference:
         raise UserError(f"{path}: computed with {stored}, but the metric uses {requested}; use one network for both")
     dimensions = tensors["mean"].size
     if tensors["covariance"].shape != (dimensions, dimensions) or tensors["features"].shape[1:] != (dimensions,):
-        raise UserError(f"{path}: mean, covariance and features differ in dimensions; delete it to recompute")
+        raise UserError(f"{path}: mean, covariance and features have different dimensions; delete it to recompute")
     return Reference(name=path.stem, **fields, **tensors)
 
 
@@ -171,11 +173,11 @@ def reference_for(
 ) -> Reference:
     """Load a reference file, or compute the reference of a data set or folder on first use and store it.
 
-    The stored file's name contains a hash of the images, the network and the choice of samples. If one of them
+    The name of the stored file contains a hash of the images, the network and the sampling settings. If any of them
     changes, the reference is computed again.
 
     Args:
-        path: Data set in shards, folder of images, or .safetensors file.
+        path: Sharded data set, folder of images, or .safetensors file.
         encoder: The feature network.
         kept: Folder for computed references.
         split: See ``build_reference``.
@@ -201,7 +203,7 @@ def reference_for(
 
 
 def _choose_rows(count: int, limit: int, seed: int) -> NDArray[np.intp]:
-    """Return all of ``count`` row numbers, or ``limit`` random ones in ascending order."""
+    """Return all row numbers below ``count``, or ``limit`` random ones, in ascending order."""
     if count <= limit:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))

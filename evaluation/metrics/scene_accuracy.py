@@ -13,7 +13,7 @@ JUDGE = Backend("scene-rules", "1")
 class SceneAccuracy:
     """Share of correct images over all prompts ("overall") and for each group of captions.
 
-    The judge consists of rules that know only this project's rendered scenes: these are not GenEval scores.
+    The rules of the judge work only for this project's rendered scenes, so the values are not GenEval scores.
 
     Args:
         prompts: Key of a ``HeldOutCaptions`` prompt set in the evaluation.
@@ -35,7 +35,7 @@ class SceneAccuracy:
             if not paths:
                 raise UserError(f"prompt {prompt.id} ({prompt.text!r}) has no images; run the evaluation again")
             if "tag" not in prompt.metadata or "include" not in prompt.metadata:
-                raise UserError(f"prompt {prompt.id}: {self.prompts} is not a prompt set of HeldOutCaptions")
+                raise UserError(f"prompt {prompt.id}: {self.prompts} is not a HeldOutCaptions prompt set")
             verdicts = [judge_image(open_image(path), dict(prompt.metadata)).correct for path in paths]
             groups[prompt.metadata["tag"]][prompt.id] = sum(verdicts) / len(verdicts)
             counts[prompt.metadata["tag"]] += len(verdicts)

@@ -12,7 +12,7 @@ from pocketdit.errors import UserError
 class ValidationLoss:
     """Flow-matching loss at eight fixed noise levels on the run's validation split.
 
-    The noise of a sample at a level is fixed, so all models and widths see the same inputs. Values from different
+    The noise of each sample at each level is fixed, so all models and widths see the same inputs. Values from different
     data, autoencoders or latent scales are not comparable.
 
     Args:
@@ -30,13 +30,13 @@ class ValidationLoss:
             raise UserError(f"samples must be at least 1, not {samples}")
         from pocketdit.artifacts.run_folder import find
 
-        # Resolved now, so that a run that starts while images are being sampled does not become the latest one.
+        # Resolved now, because a run that starts while images are being sampled would become the latest one.
         self.folder = find(Path(runs), run)
         self.width, self.samples = width, samples
 
     @torch.no_grad()
     def measure(self) -> Result:
-        """Compute the loss: "overall" is the mean over the levels, "t=..." the loss at one level.
+        """Compute the loss. "overall" is the mean over the levels, and "t=..." is the loss at one level.
 
         Raises:
             UserError: The run's data has no validation samples.

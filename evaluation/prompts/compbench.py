@@ -35,13 +35,13 @@ _FILES = {
 
 
 class CompBenchPrompts:
-    """The 300 validation prompts of a category of T2I-CompBench, 10 images each.
+    """The 300 validation prompts of a category of T2I-CompBench, with 10 images per prompt.
 
     Args:
         folder: Folder that contains t2i_compbench/.
         category: The category.
-        limit: Maximum number of prompts.
-        images_each: Images per prompt, if not the benchmark's number.
+        limit: Maximum number of prompts; None uses all.
+        images_each: Images per prompt; None uses the benchmark's number.
     """
 
     assets = tuple(
@@ -54,19 +54,23 @@ class CompBenchPrompts:
         self.limit, self.images_each = limit, images_each
 
     def load(self) -> PromptSet:
+        """Load the prompt set (see ``load_prompts``)."""
         return limit_prompts(load_prompts(self.folder / "t2i_compbench", self.category), self.limit, self.images_each)
 
 
 def load_prompts(folder: Path, category: str) -> PromptSet:
     """Read the prompts of ``folder``/CATEGORY_val.txt, with ids such as "color-0000".
 
-    The metadata contains the "category". Spatial prompts add "relation" (see ``parse_relation``), numeracy prompts
-    "objects" (numbers by object, parsed with new_objects.txt), and complex prompts "relation" (None if the prompt has
-    none) and "kind": spatial, action or spatialaction, by the file complex_val_KIND.txt that lists the prompt.
+    The metadata contains the "category" and, in some categories, further entries:
+
+    - spatial: "relation" (see ``parse_relation``).
+    - numeracy: "objects", the number of each object, parsed with the vocabulary in new_objects.txt.
+    - complex: "relation", which is None if the prompt contains no relation, and "kind", which is spatial, action or
+      spatialaction. The prompt is listed in the file complex_val_KIND.txt.
 
     Raises:
         ConfigError: The category is unknown.
-        UserError: A file is missing, or a prompt lacks what its scorer needs.
+        UserError: A file is missing or empty, or a prompt cannot be parsed.
     """
     if category not in CATEGORIES:
         raise ConfigError(f"category must be one of {', '.join(CATEGORIES)}, not {category!r}")
@@ -103,7 +107,7 @@ def _parse(folder: Path, category: str, texts: Sequence[str]) -> list[dict[str, 
         case "numeracy":
             vocabulary = read_vocabulary(folder / "new_objects.txt")
             counts = [parse_counts(text, vocabulary) for text in texts]
-            _require(folder, texts, counts, "a number before an object of new_objects.txt")
+            _require(folder, texts, counts, "a number followed by an object from new_objects.txt")
             return [{"objects": objects} for objects in counts]
         case "complex":
             kinds = _kinds(folder, texts)
@@ -118,7 +122,7 @@ def _kinds(folder: Path, texts: Sequence[str]) -> list[str]:
     for text, matches in zip(texts, kinds, strict=True):
         if len(matches) != 1:
             raise UserError(
-                f"{folder}: {text!r} must be in exactly one of complex_val_*.txt, but is in "
+                f"{folder}: {text!r} must be listed in exactly one of complex_val_*.txt, but is in "
                 f"{' and '.join(matches) or 'none'}; download them again"
             )
     return [matches[0] for matches in kinds]
@@ -128,6 +132,6 @@ def _require(folder: Path, texts: Sequence[str], parsed: Sequence[object], descr
     for text, item in zip(texts, parsed, strict=True):
         if not item:
             raise UserError(
-                f"{folder}: {text!r} does not contain {description}; check that the file has T2I-CompBench's "
+                f"{folder}: {text!r} does not contain {description}; check that the file contains T2I-CompBench's "
                 "validation prompts"
             )

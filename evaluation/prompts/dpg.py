@@ -1,4 +1,4 @@
-"""The prompts of DPG-Bench (Hu et al. 2024, arXiv 2403.05135) and its questions about their images."""
+"""The prompts of DPG-Bench (Hu et al. 2024, arXiv 2403.05135) with questions about their images."""
 
 import csv
 import json
@@ -21,12 +21,12 @@ _SOURCE = "github.com/TencentQQGYLab/ELLA, folder dpg_bench"
 
 
 class DPGPrompts:
-    """DPG-Bench's 1065 prompts with their questions, 4 images each.
+    """DPG-Bench's 1065 prompts and their questions, with 4 images per prompt.
 
     Args:
         folder: Folder that contains dpg_bench/dpg_bench.csv.
-        limit: Maximum number of prompts.
-        images_each: Images per prompt, if not the benchmark's number.
+        limit: Maximum number of prompts; None uses all.
+        images_each: Images per prompt; None uses the benchmark's number.
     """
 
     assets = (Asset("folder", f"dpg_bench/{QUESTIONS_FILE}", _URL, "", 5_000_000),)
@@ -35,6 +35,7 @@ class DPGPrompts:
         self.folder, self.limit, self.images_each = Path(folder), limit, images_each
 
     def load(self) -> PromptSet:
+        """Load the prompt set (see ``load_prompts``)."""
         return limit_prompts(load_prompts(self.folder / "dpg_bench"), self.limit, self.images_each)
 
 
@@ -43,19 +44,19 @@ def load_prompts(folder: Path) -> PromptSet:
 
     dpg_bench.csv is the published question file with one row per question. Its columns include item_id, text,
     proposition_id, dependency ("0" for none, else comma-separated numbers), tuple and question_natural_language. If
-    an item's rows are not contiguous, the last group counts, as in the published script.
+    the rows of an item are not contiguous, only its last group of rows is used, as in the published script.
 
-    prompts.jsonl is optional and replaces the texts in the question file. It has one object with "item_id" and "text"
-    per line. Alone, it suffices for creating images: the metadata is then empty, and ``read_questions`` says what is
-    missing.
+    prompts.jsonl is optional. It contains one object with "item_id" and "text" per line, and replaces the prompts in
+    the question file. Without the question file, images can be sampled but not scored: the metadata is empty, and
+    ``read_questions`` raises an error.
 
     Raises:
-        UserError: Both files are missing, one has another format, or a prompt has no questions.
+        UserError: Both files are missing, one is malformed, or a prompt has no questions.
     """
     path = folder / QUESTIONS_FILE
     prompts_path = folder / PROMPTS_FILE
     use_prompts_file = prompts_path.exists() or not path.exists()
-    texts = _read_texts(prompts_path) if use_prompts_file else _read_texts_of_questions(path)
+    texts = _read_texts(prompts_path) if use_prompts_file else _read_texts_from_questions(path)
     questions = _read_questions(path) if path.exists() else None
     if questions is not None and (missing := [item for item in texts if item not in questions]):
         raise UserError(
@@ -71,7 +72,7 @@ def _read_texts(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); it contains DPG-Bench's prompts") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); get {QUESTIONS_FILE} from {_SOURCE}") from error
     texts: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -91,7 +92,7 @@ def _read_texts(path: Path) -> dict[str, str]:
     return texts
 
 
-def _read_texts_of_questions(path: Path) -> dict[str, str]:
+def _read_texts_from_questions(path: Path) -> dict[str, str]:
     """Read texts by item from the question file, in the order of their first rows."""
     texts: dict[str, str] = {}
     try:
@@ -99,7 +100,7 @@ def _read_texts_of_questions(path: Path) -> dict[str, str]:
             for row in csv.DictReader(file):
                 texts.setdefault(row["item_id"].strip(), row["text"])
     except (OSError, KeyError, AttributeError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: has no prompts in a column text ({error}); get it from {_SOURCE}") from error
+        raise UserError(f"{path}: has no column 'text' with prompts ({error}); get it from {_SOURCE}") from error
     return texts
 
 

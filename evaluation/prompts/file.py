@@ -14,10 +14,10 @@ class PromptFile:
 
     Args:
         path: A .txt file with one prompt per line, a .jsonl file with objects, or a .csv or .tsv file with a header.
-            Objects and rows have a "prompt" (or "Prompt", as in PartiPrompts) and optionally an "id"; all other
-            fields become metadata. Without an id, the prompt's number from 0 with five digits is used.
+            Objects and rows have a "prompt" (or "Prompt", as in PartiPrompts) and optionally an "id". All other
+            fields become metadata. The default id is the index of the prompt, padded to five digits.
         images_each: Images per prompt.
-        limit: Maximum number of prompts.
+        limit: Maximum number of prompts; None uses all.
     """
 
     def __init__(self, path: Path, images_each: int = 1, limit: int | None = None) -> None:
@@ -47,7 +47,7 @@ class PromptFile:
                 try:
                     rows = [json.loads(line) for line in lines]
                 except ValueError as error:
-                    raise ConfigError(f"{self.path}: a line is not JSON ({error})") from error
+                    raise ConfigError(f"{self.path}: a line is not valid JSON ({error})") from error
                 if not all(isinstance(row, dict) for row in rows):
                     raise ConfigError(f"{self.path}: a line is not a JSON object")
                 return rows
@@ -57,9 +57,7 @@ class PromptFile:
             case ".txt":
                 return [{"prompt": line.strip()} for line in lines]
             case other:
-                raise ConfigError(
-                    f"{self.path}: prompt files are .txt, .jsonl, .csv or .tsv, not {other or 'files without a suffix'}"
-                )
+                raise ConfigError(f"{self.path}: the suffix must be .txt, .jsonl, .csv or .tsv, not {other or 'empty'}")
 
     def _prompt(self, number: int, row: dict[str, object]) -> Prompt:
         text = row.get("prompt") or row.get("Prompt")

@@ -18,12 +18,12 @@ _SOURCE = "get it from github.com/djghosh13/geneval, folder prompts"
 
 
 class GenEvalPrompts:
-    """GenEval's 553 prompts, 4 images each.
+    """GenEval's 553 prompts, with 4 images per prompt.
 
     Args:
         folder: Folder that contains geneval/evaluation_metadata.jsonl.
-        limit: Maximum number of prompts.
-        images_each: Images per prompt, if not the benchmark's number.
+        limit: Maximum number of prompts; None uses all.
+        images_each: Images per prompt; None uses the benchmark's number.
     """
 
     assets = (
@@ -40,17 +40,18 @@ class GenEvalPrompts:
         self.folder, self.limit, self.images_each = Path(folder), limit, images_each
 
     def load(self) -> PromptSet:
+        """Load the prompt set (see ``load_prompts``)."""
         return limit_prompts(load_prompts(self.folder / "geneval"), self.limit, self.images_each)
 
 
 def load_prompts(folder: Path) -> PromptSet:
     """Read the prompts of ``folder``/evaluation_metadata.jsonl, one per line.
 
-    Ids are line numbers from 0 with five digits, which is how the benchmark names its folders. The metadata is the
-    line itself: "tag", "include", "prompt" and, in some lines, "exclude".
+    The ids are the line numbers from 0, padded to five digits, as in the names of the benchmark's folders. The metadata
+    is the line's object, with "tag", "include", "prompt" and, in some lines, "exclude".
 
     Raises:
-        UserError: The file is missing or empty, or a line has another format.
+        UserError: The file is missing or empty, or a line is malformed.
     """
     path = folder / FILE
     try:
@@ -71,12 +72,12 @@ def _parse(path: Path, number: int, line: str) -> Prompt:
     except (ValueError, TypeError, KeyError, AttributeError):
         valid = False
     if not valid:
-        raise UserError(f"{path}: line {number + 1} is not a prompt of GenEval; {_SOURCE}")
+        raise UserError(f"{path}: line {number + 1} is not a GenEval prompt; {_SOURCE}")
     return Prompt(f"{number:05}", metadata["prompt"], metadata)
 
 
 def _has_valid_clauses(metadata: dict[str, Any]) -> bool:
-    """Return whether clauses have classes and counts, and positions refer to earlier clauses."""
+    """Return whether all clauses have a class and a count, and all positions refer to earlier clauses."""
     clauses = [*metadata["include"], *metadata.get("exclude", ())]
     return all(isinstance(clause["class"], str) and isinstance(clause["count"], int) for clause in clauses) and all(
         0 <= clause["position"][1] < place for place, clause in enumerate(metadata["include"]) if "position" in clause

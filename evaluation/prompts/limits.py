@@ -1,4 +1,4 @@
-"""Changes to the size of a prompt set."""
+"""Limits on the size of prompt sets."""
 
 from dataclasses import replace
 
@@ -7,12 +7,12 @@ from pocketdit.errors import ConfigError
 
 
 def limit_prompts(prompts: PromptSet, limit: int | None = None, images_each: int | None = None) -> PromptSet:
-    """Return a prompt set with only the first prompts, or another number of images per prompt.
+    """Return a copy of a prompt set with only its first prompts or with a different number of images per prompt.
 
     Args:
         prompts: The prompt set.
         limit: Maximum number of prompts; None keeps all.
-        images_each: Images per prompt; None keeps the number of the benchmark's protocol.
+        images_each: Images per prompt; None keeps the number of the prompt set.
 
     Raises:
         ConfigError: A number is below 1.

@@ -1,11 +1,11 @@
-"""Prompt sets of rendered scenes, in the formats of the published benchmarks and as plain held-out captions."""
+"""Prompt sets for rendered scenes, in the formats of the published benchmarks and as plain held-out captions."""
 
 from evaluation.contract import Prompt, PromptSet
 from evaluation.prompts.limits import limit_prompts
 
 
 class SceneGenEval:
-    """Held-out captions of rendered scenes with GenEval's six tags.
+    """Held-out captions of rendered scenes, with GenEval's six tags.
 
     Args:
         count: Number of prompts.
@@ -17,13 +17,14 @@ class SceneGenEval:
         self.count, self.seed, self.images_each = count, seed, images_each
 
     def load(self) -> PromptSet:
+        """Generate the prompt set (see ``scene_geneval``)."""
         from evaluation.scenes.prompts.benchmarks import scene_geneval
 
         return limit_prompts(scene_geneval(self.count, self.seed), images_each=self.images_each)
 
 
 class SceneDPG:
-    """Long captions of held-out rendered scenes, with questions derived from their annotations.
+    """Long captions of held-out rendered scenes, with questions derived from the scenes' annotations.
 
     Args:
         count: Number of prompts.
@@ -35,6 +36,7 @@ class SceneDPG:
         self.count, self.seed, self.images_each = count, seed, images_each
 
     def load(self) -> PromptSet:
+        """Generate the prompt set (see ``scene_dpg``)."""
         from evaluation.scenes.prompts.benchmarks import scene_dpg
 
         return limit_prompts(scene_dpg(self.count, self.seed), images_each=self.images_each)
@@ -54,13 +56,16 @@ class SceneCompBench:
         self.category, self.count, self.seed, self.images_each = category, count, seed, images_each
 
     def load(self) -> PromptSet:
+        """Generate the prompt set (see ``scene_compbench``)."""
         from evaluation.scenes.prompts.benchmarks import scene_compbench
 
         return limit_prompts(scene_compbench(self.category, self.count, self.seed), images_each=self.images_each)
 
 
 class HeldOutCaptions:
-    """Held-out short captions of rendered scenes in four groups: one object, two, two in a relation, and counts.
+    """Held-out short captions of rendered scenes in four groups.
+
+    The groups are one object, two objects, two objects in a relation, and several objects of one kind.
 
     Args:
         count: Number of prompts.
@@ -72,6 +77,7 @@ class HeldOutCaptions:
         self.count, self.seed, self.images_each = count, seed, images_each
 
     def load(self) -> PromptSet:
+        """Generate the prompt set (see ``held_out_prompts``)."""
         from evaluation.scenes.prompts.held_out import held_out_prompts
 
         expectations = held_out_prompts(self.count, self.seed)

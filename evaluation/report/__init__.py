@@ -1,1 +1,1 @@
-"""Results on disk, statistics, reports and tables."""
+"""Result files, statistics, reports and tables."""

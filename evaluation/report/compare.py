@@ -6,10 +6,10 @@ from pocketdit.errors import UserError
 
 
 def compare(first: Report, second: Report) -> str:
-    """Return, as text, the paired differences (second minus first) of everything scored on the same prompts.
+    """Return a text with the paired differences (second minus first) of all scores on the same prompts.
 
-    A metric is compared by its overall score, or by its categories if it has none. The text also lists what could
-    not be compared, and settings by which the images differ.
+    Metrics are compared by their overall scores, or by their categories if they have no overall score. The text also
+    lists scores that cannot be compared, and settings in which the images differ.
 
     Raises:
         UserError: Nothing can be compared.
@@ -26,7 +26,7 @@ def compare(first: Report, second: Report) -> str:
             else:
                 skipped.append(label)
     if len(lines) == 1:
-        raise UserError("the two evaluations share no metric with values by prompt")
+        raise UserError("the two evaluations have no metric with values by prompt in common")
     lines += _differing_settings(first, second)
     if skipped:
         lines.append(f"not compared (not in both, or no values by prompt): {', '.join(skipped)}")
@@ -34,13 +34,13 @@ def compare(first: Report, second: Report) -> str:
 
 
 def _differing_settings(first: Report, second: Report) -> list[str]:
-    """Describe settings other than the weights by which the images differ, and which may explain a difference."""
+    """Describe the settings in which the images differ, which may explain a difference. Weights are ignored."""
     lines = []
     for name in first.made.keys() & second.made.keys():
-        one, other = first.made[name], second.made[name]
+        before, after = first.made[name], second.made[name]
         lines += [
-            f"images differ in {key}: {other.get(key)} against {one.get(key)}"
-            for key in sorted({*one, *other})
-            if one.get(key) != other.get(key) and key != "weights_sha256"
+            f"images differ in {key}: {after.get(key)} instead of {before.get(key)}"
+            for key in sorted({*before, *after})
+            if before.get(key) != after.get(key) and key != "weights_sha256"
         ]
     return list(dict.fromkeys(lines))

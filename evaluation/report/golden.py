@@ -1,4 +1,4 @@
-"""Compares expected values with the functions that the metrics use: ``lightning evaluate --golden FILE``."""
+"""Checks the functions of the metrics against expected values, for ``lightning evaluate --golden FILE``."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -8,13 +8,13 @@ from typing import Any
 
 from pocketdit.errors import RunError, UserError
 
-# Maps the contents of a file to the name of each case, and a description of the difference or None.
+# Maps the contents of a file to the name of each case and a description of the difference, or None if it agrees.
 Check = Callable[[Any], Iterator[tuple[str, str | None]]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of comparing a file's cases.
+    """The outcome of checking the cases in a file.
 
     Attributes:
         agreeing: Number of cases that agree.
@@ -28,10 +28,10 @@ class Outcome:
 
 
 def compare_file(path: Path) -> Outcome:
-    """Compare the cases in a file.
+    """Check the cases in a file.
 
     Raises:
-        UserError: The file cannot be read, or is in none of the four formats: GenEval's logic, DPG-Bench's logic,
+        UserError: The file cannot be read or does not have one of the four formats: GenEval's logic, DPG-Bench's logic,
             T2I-CompBench's positions, or Fréchet distances.
     """
     try:
@@ -49,11 +49,11 @@ def compare_file(path: Path) -> Outcome:
 
 
 def print_outcome(path: Path) -> None:
-    """Compare the cases in a file and print how many agree.
+    """Check the cases in a file and print how many of them agree.
 
     Raises:
         RunError: A case differs.
-        UserError: The file contains no cases, or see ``compare_file``.
+        UserError: The file contains no cases or is invalid (see ``compare_file``).
     """
     outcome = compare_file(path)
     print(f"{outcome.agreeing} of {outcome.cases} agree")

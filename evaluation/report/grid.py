@@ -10,7 +10,7 @@ _TILE, _CAPTION, _LABELS, _COLUMNS = 160, 46, 60, 5  # sizes in pixels, and tile
 
 
 def render_grid(result: Result, images: ImageSet) -> Image.Image | None:
-    """Render the first images of the prompts with the best, median and worst values, one row each.
+    """Render the first image of each of the prompts with the best, median and worst values, in three rows.
 
     Returns:
         The grid, or None if the result has no values by prompt.
@@ -40,7 +40,7 @@ def render_grid(result: Result, images: ImageSet) -> Image.Image | None:
 
 
 def _wrap(text: str, pen: ImageDraw.ImageDraw, font: Any, width: int, lines: int) -> str:
-    """Wrap a text to at most ``lines`` lines of ``width`` pixels and truncate the rest."""
+    """Wrap a text to at most ``lines`` lines of ``width`` pixels, and truncate the rest."""
     rows = [""]
     for word in text.split(" "):
         if rows[-1] and pen.textlength(f"{rows[-1]} {word} ...", font) > width:

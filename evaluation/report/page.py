@@ -20,9 +20,9 @@ def write_html(report: Report, images: Sequence[ImageSet | None], folder: Path, 
 
     Args:
         report: The report.
-        images: The images behind each result; None for results that are not based on images.
+        images: The images of each result; None for results that are not based on images.
         folder: Folder to write to.
-        resamples: Resamples of the bootstrap confidence intervals.
+        resamples: Number of resamples for bootstrap confidence intervals.
 
     Returns:
         Path of report.html.

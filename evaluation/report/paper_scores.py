@@ -1,7 +1,7 @@
 """The paper's tables of scores (arXiv 2601.08303, supplement, Tables 2 to 4; Table 2 of the main text).
 
-The paper's figures are labeled as such: they were not measured here. The main text and the supplement disagree about
-SD3-Medium (84.1 and 85.1 on DPG-Bench, 0.68 and 0.62 on GenEval); both are kept as printed.
+The values are those printed in the paper and were not measured here. The main text and the supplement disagree about
+SD3-Medium (84.1 and 85.1 on DPG-Bench, 0.68 and 0.62 on GenEval); both values are kept.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ class Table:
     Attributes:
         title: Title of the table.
         metric: Benchmark whose results belong in the table; "" for the summary of all benchmarks.
-        columns: Name of the score by heading.
-        rows: The paper's figures by model, in the order of the columns.
+        columns: Name of the score for each heading.
+        rows: The paper's values by model, in the order of the columns.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The paper's tables with our rows, as text."""
+"""The paper's tables as text, with additional rows for our results."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ PAPER = "paper"
 
 
 def our_rows(table: Table, results: Sequence[Result]) -> dict[str, tuple[float, ...]]:
-    """Return our figures in the table's columns, by the full names of the metrics. Empty if no result belongs there.
+    """Return a row of our scores for each metric name, in the order of the table's columns.
 
-    Results of one benchmark from different judges are different rows. T2I-CompBench is the exception: its columns
-    have different judges by design and form one row.
+    The result is empty if the table does not cover any of the metrics. Results of the same benchmark from different
+    judges form separate rows, except for T2I-CompBench, whose columns have different judges by design.
     """
     if not table.metric:
         parts = [result for result in results if "overall" in result.scores and _in_summary(table, result)]
@@ -61,11 +61,11 @@ def base_name(result: Result) -> str:
     return result.metric.partition(" (")[0]
 
 
-def render_table(table: Table, our_rows: Mapping[str, tuple[float, ...]]) -> str:
-    """Render the table as text: the paper's rows, labeled as such, followed by ours."""
+def render_table(table: Table, measured: Mapping[str, tuple[float, ...]]) -> str:
+    """Render a table as text, with the paper's rows followed by the ``measured`` rows."""
     digits = 1 if table is DPG else 3
     labeled = [(name, PAPER, values) for name, values in table.rows.items()]
-    labeled += [(name, "measured", values) for name, values in our_rows.items()]
+    labeled += [(name, "measured", values) for name, values in measured.items()]
     text = tabulate(
         [[name, source, *(_format(value, digits) for value in values)] for name, source, values in labeled],
         headers=["model", "source", *table.columns],
@@ -81,7 +81,7 @@ def _format(value: float, digits: int) -> str:
 
 
 def render_tables(out: Path) -> str:
-    """Render the paper's tables with all results below ``out``: one numbered row per folder of results and judge.
+    """Render the paper's tables with all results below ``out``, with one numbered row per results folder and judge.
 
     Raises:
         UserError: There are no results.

@@ -40,7 +40,7 @@ def interval(result: Result, name: str, resamples: int = 1000) -> tuple[float, f
     """Return the 95% bootstrap confidence interval of a score over its prompts.
 
     If the overall score is the mean of categories that partition the prompts, prompts are resampled within their
-    categories, because the benchmark fixes how many each category has.
+    categories, because the benchmark fixes the number of prompts per category.
 
     Returns:
         The interval, or None if the score has no values by prompt or is not a mean of them.
@@ -50,7 +50,7 @@ def interval(result: Result, name: str, resamples: int = 1000) -> tuple[float, f
         return None
     parts = [part for other, part in result.scores.items() if other != name] if name == "overall" else []
     prompts = [prompt for part in parts for prompt in part.by_prompt]
-    # Not every set of parts is a partition: each noise level, for example, contains all prompts.
+    # Not all parts partition the prompts. For example, each noise level contains all of them.
     if parts and all(part.by_prompt for part in parts) and sorted(prompts) == sorted(score.by_prompt):
         categories = [list(part.by_prompt.values()) for part in parts]
         if _is_value(fmean(map(fmean, categories)), score):
@@ -79,7 +79,7 @@ def save(report: Report, folder: Path, resamples: int) -> Path:
 
 
 def load(path: Path) -> Report:
-    """Read results.json, given the file or its folder.
+    """Read results.json from its path or its folder.
 
     Raises:
         UserError: The file cannot be read, or does not contain results of this schema.
@@ -98,7 +98,7 @@ def load(path: Path) -> Report:
 
 
 def load_all(folder: Path) -> list[Report]:
-    """Read all results.json files below a folder, the oldest first.
+    """Read all results.json files below a folder, from the oldest to the newest.
 
     Raises:
         UserError: A file cannot be read, or does not contain results of this schema.
@@ -108,7 +108,7 @@ def load_all(folder: Path) -> list[Report]:
 
 
 def result_from_json(entry: Mapping[str, Any]) -> Result:
-    """Restore a result from ``dataclasses.asdict``, possibly with intervals added to its scores."""
+    """Restore a result from the output of ``dataclasses.asdict``. Intervals in its scores are ignored."""
     scores = {
         name: Score(score["value"], score["samples"], score["by_prompt"]) for name, score in entry["scores"].items()
     }
@@ -116,13 +116,13 @@ def result_from_json(entry: Mapping[str, Any]) -> Result:
 
 
 def identity(result: Result) -> tuple[str, ...]:
-    """Return what distinguishes a result from the others of its report: metric, category and prompt set."""
+    """Return the metric, category and prompt set, which distinguish a result from the others in its report."""
     keys = ("category", "prompt_set", "prompts")
     return (result.metric, *(value for key in keys if isinstance(value := result.protocol.get(key), str)))
 
 
 def summary(results: Sequence[Result]) -> dict[str, float]:
-    """Return {"metric/score": value} for MLflow, without values that are not finite.
+    """Return {"metric/score": value} for MLflow, without non-finite values.
 
     The name includes the category and the prompt set if a metric occurs more than once.
     """

@@ -15,13 +15,13 @@ Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 
-_BLOCK = 1 << 22  # random values held in memory at a time: 32 MB
-_MAX_EXACT = 14  # up to this many differences, all 2^n sign patterns are enumerated
+_BLOCK = 1 << 22  # number of random values in memory at a time (32 MB)
+_MAX_EXACT = 14  # maximum number n of differences for which all 2^n sign patterns are enumerated
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference of two systems on the same prompts, second minus first.
+    """The difference between two systems on the same prompts, second minus first.
 
     Attributes:
         difference: Difference of the means over prompts.
@@ -51,7 +51,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval (Efron 1979) of the mean of the prompts' values.
 
-    Prompts are resampled, not images. The same values and seed yield the same interval.
+    Prompts are resampled, not images. Equal values and seeds yield equal intervals.
 
     Raises:
         UserError: There are fewer than 2 values, or one is not finite.
@@ -94,14 +94,14 @@ def _mean_of_means(*samples: Floats, axis: int = -1) -> Any:
 def sign_flip_p_value(differences: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> float:
     """Return the two-sided p-value of a mean of paired differences under random sign flips (Fisher 1935).
 
-    Up to 14 differences, all signs are enumerated and p is exact. Beyond that, the observed value counts as one of
-    the random ones, so p is never 0.
+    For up to 14 differences, all signs are enumerated and p is exact. For more differences, the observed value is
+    counted among the random ones, so p is never 0.
 
     Raises:
         UserError: There are fewer than 2 differences, or one is not finite.
     """
     data = _checked(differences)
-    # Slightly below the observed value: the same sum in another order of summation must count as equal.
+    # Slightly reduced, so that sums that differ only in rounding are counted as equal.
     observed = abs(data.sum()) * (1 - 1e-12)
     if len(data) <= _MAX_EXACT:
         bits = np.arange(2 ** len(data))[:, None] >> np.arange(len(data)) & 1
@@ -129,8 +129,8 @@ def paired_comparison(
     Means over prompts are compared, even if the score's own value is a different mean.
 
     Raises:
-        UserError: The metrics differ, there are no values by prompt, only one result has some of the prompts, or
-            there are fewer than 2 prompts.
+        UserError: The metrics differ, there are no values by prompt, the prompts differ, or there are fewer than 2
+            prompts.
     """
     if first.metric != second.metric:
         raise UserError(f"{first.metric} cannot be compared with {second.metric}; score both with the same metric")
@@ -165,6 +165,6 @@ def _finite(data: Floats) -> Floats:
 
 
 def _in_blocks(count: int, width: int, compute: Callable[[int], Floats]) -> Floats:
-    """Compute ``count`` numbers by calls of ``compute`` for several at a time, each of which uses ``width`` values."""
+    """Compute ``count`` numbers in blocks. ``compute(n)`` returns n numbers, and uses ``width`` values for each."""
     rows = max(1, _BLOCK // width)
     return np.concatenate([compute(min(rows, count - done)) for done in range(0, count, rows)])

@@ -6,7 +6,7 @@ from evaluation.report.results import Report, format_interval, interval
 
 
 def results_table(report: Report, resamples: int) -> str:
-    """Return a table of all scores with their confidence intervals and numbers of images."""
+    """Return a table of all scores, with confidence intervals and numbers of images."""
     rows = [
         (
             result.metric,

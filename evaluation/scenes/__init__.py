@@ -1,1 +1,1 @@
-"""Evaluation on rendered scenes: prompts, judges and encoders that need no download."""
+"""Evaluation on rendered scenes, with prompts, judges and encoders that need no downloads."""

@@ -1,1 +1,1 @@
-"""Subjects: what an evaluation scores."""
+"""Subjects of evaluations: runs, pipelines and folders of images."""

@@ -1,4 +1,4 @@
-"""A text-to-image pipeline of diffusers as a subject."""
+"""A diffusers text-to-image pipeline as a subject."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ from pocketdit.errors import UserError
 
 
 class DiffusersPipeline:
-    """Samples images with any text-to-image pipeline of diffusers.
+    """Samples images with any diffusers text-to-image pipeline.
 
-    Image n of a prompt has its own generator with seed 1000 ``seed`` + n, so it does not depend on its batch.
+    Image n of each prompt has its own generator with seed 1000 * ``seed`` + n, so images do not depend on batches.
 
     Args:
         model: Local folder, or a name on the Hugging Face hub.
@@ -26,8 +26,8 @@ class DiffusersPipeline:
         seed: Seed of the images.
         batch_size: Images per batch.
         dtype: Precision of the weights.
-        revision: Revision on the hub. State one, because a branch may move.
-        arguments: Further arguments of the pipeline's call.
+        revision: Revision on the hub. Use a commit hash, because branches and tags may change.
+        arguments: Additional arguments for calling the pipeline.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class DiffusersPipeline:
         self._pipeline: Any = None
 
     def provenance(self) -> dict[str, Any]:
+        """Return the model, its files and the sampling settings."""
         import diffusers
 
         return {
@@ -75,6 +76,7 @@ class DiffusersPipeline:
         return sample_images(self, prompts, root)
 
     def sample(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
+        """Yield image ``number`` of every prompt, grouped by image size."""
         pipeline = self._load()
         for (height, width), group in group_by_size(prompts, self.size):
             for first in range(0, len(group), self.batch_size):
@@ -107,6 +109,6 @@ class DiffusersPipeline:
         return self._pipeline
 
     def _files(self) -> list[tuple[str, int, int]]:
-        """Return names, sizes and times of a local folder's files, which change when weights are replaced."""
+        """Return the names, sizes and modification times of the files in a local folder, to detect changes."""
         files = sorted(path for path in Path(self.model).rglob("*") if path.is_file())
         return [(str(f.relative_to(self.model)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]

@@ -1,10 +1,10 @@
-"""Samples the images of a prompt set once and stores them under a key of everything that determines them.
+"""A cache of sampled images. The key is a hash of everything that determines the images.
 
-    ROOT/<key>/manifest.json              how the images are made, and for which prompts
-    ROOT/<key>/<prompt id>/0000.png ...   one file per image, by prompt and by number
+    ROOT/<key>/manifest.json              provenance of the images, and the prompts
+    ROOT/<key>/<prompt id>/0000.png ...   images of a prompt
 
-An interrupted call resumes with the images that are missing. Several processes (with the environment variables of
-torchrun or SLURM) share the prompts and meet in the folder.
+An interrupted call resumes with the missing images. Processes started by torchrun or SLURM divide the prompts among
+themselves and write to the same folder.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from pocketdit.files import write_atomically
 
 _POLL_SECONDS = 2.0
 _PATIENCE_SECONDS = 600.0
-_LAST_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"  # of every PNG
+_LAST_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"  # of every PNG file
 
 
 class ImageSampler(Protocol):
@@ -43,14 +43,14 @@ class ImageSampler(Protocol):
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among those that share the prompts."""
+    """The index of this process and the number of processes that share the prompts."""
 
     index: int = 0
     world_size: int = 1
 
 
 def rank_from_environment(environment: Mapping[str, str] = os.environ) -> Rank:
-    """Return the rank set by torchrun or SLURM, or that of a single process."""
+    """Return the rank that torchrun or SLURM set, or ``Rank(0, 1)`` for a single process."""
     for index, world_size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
         if index in environment and world_size in environment:
             return Rank(int(environment[index]), int(environment[world_size]))
@@ -58,7 +58,7 @@ def rank_from_environment(environment: Mapping[str, str] = os.environ) -> Rank:
 
 
 def fingerprint(value: Any) -> str:
-    """Return the SHA-256 of a value's JSON, independent of the order of its keys."""
+    """Return the SHA-256 of a value's JSON, regardless of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -68,13 +68,13 @@ def image_folder(root: Path, provenance: Mapping[str, Any], prompts: PromptSet) 
 
 
 def sample_images(sampler: ImageSampler, prompts: PromptSet, root: Path, rank: Rank | None = None) -> ImageSet:
-    """Sample the images that a prompt set asks for, skipping those that exist.
+    """Sample the images of a prompt set, skipping those that exist.
 
     Args:
         sampler: Samples the images.
         prompts: The prompt set, with its number of images per prompt.
         root: Folder under which images are stored.
-        rank: This process; None reads the environment. All processes return once all images exist.
+        rank: Rank of this process; None reads it from the environment. Each process returns once all images exist.
 
     Raises:
         UserError: Two prompts have the same id, or an id cannot be a file name.
@@ -115,7 +115,7 @@ def _save(image: ImageArray, path: Path) -> None:
 
 
 def is_complete(path: Path) -> bool:
-    """Return whether a PNG exists and ends with its last chunk. A truncated file is sampled again."""
+    """Return whether a PNG file exists and ends with its last chunk, that is, is not truncated."""
     if not path.is_file() or path.stat().st_size < len(_LAST_CHUNK):
         return False
     with path.open("rb") as file:

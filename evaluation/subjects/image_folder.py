@@ -14,12 +14,12 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 class ImageFolder:
     """Images from any source, matched to prompts by the prompt's id, never by position.
 
-    All prompts need the same number of images. Results state this number, which may be lower than a benchmark's
-    protocol asks for.
+    All prompts must have the same number of images. Results state this number, which may be lower than in the
+    benchmark's protocol.
 
     Args:
         path: Folder that contains ``<id>/*.png`` (or jpg, webp), GenEval's ``<id>/samples/*``, or ``<id>.png``.
-        name: Name in reports, if not the folder's name.
+        name: Name in reports; "" uses the folder's name.
 
     Raises:
         ConfigError: The folder does not exist.
@@ -32,7 +32,7 @@ class ImageFolder:
         self.name = name or self.path.name
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
-        """Find the images.
+        """Return the images of all prompts.
 
         Raises:
             UserError: A prompt has no images, or prompts have different numbers of images.

@@ -19,23 +19,23 @@ from pocketdit.files import sha256_of
 class Run:
     """Samples images with the EMA weights of a run at one width.
 
-    Sampling settings that are None default to the run's own ``sampling``. Image n of a prompt starts from the noise
-    of seed 1000 ``seed`` + n.
+    Sampling settings that are None default to the run's own ``sampling``. Image n of each prompt starts from noise with
+    seed 1000 * ``seed`` + n.
 
     Args:
         run: Path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run.
         width: Width of the sub-network.
         steps: Sampling steps.
         guidance: Guidance scale.
-        sampler: Sampler.
+        sampler: Name of the sampler.
         seed: Seed of the images.
         batch_size: Images per batch.
         runs: Folder that contains the runs.
         decoder: Run whose tiny decoder replaces the autoencoder's own decoder.
 
     Raises:
-        ConfigError: No run is named, or the run does not have this width.
-        UserError: The run does not exist or has no weights yet.
+        ConfigError: ``run`` is empty, or the run does not have this width.
+        UserError: A run does not exist or has no weights yet.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Run:
         self.decoder = find(Path(runs), decoder) if decoder else None
         for folder in (self.folder, self.decoder):
             if folder is not None and not folder.weights.is_file():
-                raise UserError(f"{folder.path} has no weights yet; resume it with --resume {folder.name}")
+                raise UserError(f"{folder.path}: has no weights yet; resume it with --resume {folder.name}")
         self.experiment = load_experiment(self.folder)
         if width not in self.experiment.backbone.widths:
             widths = ", ".join(f"{known:g}" for known in sorted(self.experiment.backbone.widths))
@@ -77,6 +77,7 @@ class Run:
         self._loaded: tuple[Any, Any] | None = None
 
     def provenance(self) -> dict[str, Any]:
+        """Return the run, its weights' hash and the sampling settings."""
         sampling = self.sampling
         decoder = {}
         if self.decoder is not None:
@@ -96,9 +97,11 @@ class Run:
         }
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
+        """Sample the images and store them under ``root``."""
         return sample_images(self, prompts, root)
 
     def sample(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
+        """Yield image ``number`` of every prompt, grouped by image size."""
         from pocketdit.images import to_uint8
         from pocketdit.sampling import sample
 
@@ -125,12 +128,12 @@ class Run:
             self._loaded = load_network(self.folder, device()), encoders
             if sha256_of(self.folder.weights) != self._digest():
                 raise RunError(
-                    f"{self.folder.name}: its weights changed during the evaluation; evaluate it when it has finished"
+                    f"{self.folder.name}: its weights changed during the evaluation; wait until the run has finished"
                 )
         return self._loaded
 
     def _digest(self) -> str:
-        """Return the hash of the weights as of the first call, so that all prompt sets use the same weights."""
+        """Return the hash of the weights at the time of the first call, to detect later changes."""
         if not self._weights_sha256:
             self._weights_sha256 = sha256_of(self.folder.weights)
         return self._weights_sha256

@@ -1,4 +1,4 @@
-"""Device, seeds and batches of subjects that sample images."""
+"""Devices, seeds and batches for subjects that sample images."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,17 +14,20 @@ Size = tuple[int, int]  # height, width in pixels
 
 
 def device() -> str:
-    """Return this process's GPU (torchrun's LOCAL_RANK), or the CPU."""
+    """Return the name of this process's GPU (numbered by torchrun's LOCAL_RANK), or "cpu" without a GPU."""
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
 def image_seed(seed: int, number: int) -> int:
-    """Return the seed of image ``number`` of a prompt. Different values of ``seed`` never share one."""
+    """Return the seed of image ``number`` of a prompt.
+
+    For up to 1000 images per prompt, different values of ``seed`` yield different image seeds.
+    """
     return _IMAGES_PER_SEED * seed + number
 
 
 def image_size(prompt: Prompt, default: Size) -> Size:
-    """Return the size that the prompt's metadata asks for, or the default."""
+    """Return the size in the prompt's metadata, or the default."""
     if "width" in prompt.metadata and "height" in prompt.metadata:
         return int(prompt.metadata["height"]), int(prompt.metadata["width"])
     return default

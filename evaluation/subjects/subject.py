@@ -7,7 +7,7 @@ from evaluation.contract import ImageSet, PromptSet
 
 
 class Subject(Protocol):
-    """Something that has images for prompts: a model that samples them, or a folder that contains them.
+    """A source of images for prompts: a model that samples them, or a folder that contains them.
 
     Attributes:
         name: Name of the subject in reports.

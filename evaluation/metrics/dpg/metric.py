@@ -22,7 +22,7 @@ from pocketdit.errors import UserError
 
 @dataclass
 class _Category:
-    """Scores of a category's questions and the number of images, both by prompt."""
+    """Scores of a category's questions and numbers of images, by prompt."""
 
     by_prompt: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     images: dict[str, int] = field(default_factory=dict)
@@ -34,17 +34,16 @@ class _Category:
 
 
 class DPGBench:
-    """Percentage of questions answered yes; ``evaluation.metrics.dpg.scoring`` defines how it is computed.
+    """Percentage of questions answered yes, computed as defined in ``evaluation.metrics.dpg.scoring``.
 
-    The third fault of the published script, categories mixed up when several GPUs share the work, is reproduced in
-    neither mode.
+    The published script also mixes up categories when several GPUs share the work. Neither mode reproduces this error.
 
     Args:
         prompts: Key of a prompt set with questions in its metadata (see ``DPGPrompts``).
-        judge: Answers the questions. An answer counts only if it is exactly "yes".
-        mode: "official" computes scores as the published script does, including its faults, so that totals are
+        judge: Answers the questions. Any answer other than "yes" is treated as "no".
+        mode: "official" computes scores as the published script does, including its errors, so that totals are
             comparable with published ones. "corrected" asks every question and computes the categories from all
-            images, after dependencies; the name of the result then states "corrected".
+            images, after dependencies are applied. The name of the result then contains "corrected".
 
     Raises:
         UserError: The mode is unknown.
@@ -61,8 +60,8 @@ class DPGBench:
         """Return "overall" and a ``Score`` per category, such as "L1/attribute" and "L2/attribute - color".
 
         A prompt's value is the mean over its images, and "overall" is the mean over prompts. A category's value is
-        the mean over its questions, not over its prompts. In mode "official", a prompt at which the published script
-        stops (a question depends on one that was dropped) is left out of all scores and listed in the protocol.
+        the mean over its questions, not over its prompts. In mode "official", prompts that the published script cannot
+        score are left out of all scores and listed in the protocol.
 
         Raises:
             UserError: A prompt has no images or no questions, or an image cannot be decoded.
@@ -107,8 +106,10 @@ class DPGBench:
         ]
 
     def _score(self, questions: Sequence[Question], answers: Sequence[Mapping[int, str]]) -> PromptScore | None:
-        """Return None for a prompt that the published script does not score."""
-        # The script does not score a prompt whose only question it skipped, or a prompt at which it stops.
+        """Return the score of a prompt, or None if the published script does not score it.
+
+        This happens if the question that the script drops is the only one, or if another question depends on it.
+        """
         if not questions:
             return None
         try:

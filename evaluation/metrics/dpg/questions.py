@@ -1,19 +1,19 @@
-"""How a prompt's metadata stores the questions of DPG-Bench."""
+"""Reads the questions of DPG-Bench from the metadata of prompts."""
 
 from evaluation.contract import Prompt
 from evaluation.metrics.dpg.scoring import Question, parse_questions
 from pocketdit.errors import UserError
 
-# Keys of the metadata. The first three map question numbers, as strings, in the order of the question file.
+# Keys of the metadata. The first three contain mappings from question numbers (as strings), in the file's order.
 QUESTIONS, TUPLES, DEPENDENCIES = "questions", "tuples", "dependencies"
 OPENS_FILE = "opens_file"  # true for the prompt whose first question is the first row of the question file
 
 
 def read_questions(prompt: Prompt) -> tuple[Question, ...]:
-    """Return a prompt's questions, at least one, in the order of the question file.
+    """Return a prompt's questions in the order of the question file.
 
     Raises:
-        UserError: The metadata contains no questions.
+        UserError: The metadata contains no questions, or they are malformed.
     """
     try:
         data = prompt.metadata
@@ -22,7 +22,7 @@ def read_questions(prompt: Prompt) -> tuple[Question, ...]:
         questions = ()
     if not questions:
         raise UserError(
-            f"prompt {prompt.id} has no questions in DPG-Bench's format; for DPG-Bench itself, put dpg_bench.csv "
-            "(github.com/TencentQQGYLab/ELLA, folder dpg_bench) next to prompts.jsonl"
+            f"prompt {prompt.id} has no questions in DPG-Bench's format; for DPG-Bench's own prompts, put "
+            "dpg_bench.csv (github.com/TencentQQGYLab/ELLA, folder dpg_bench) next to prompts.jsonl"
         )
     return questions

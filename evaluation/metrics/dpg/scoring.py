@@ -1,7 +1,7 @@
-"""The arithmetic of DPG-Bench (Hu et al. 2024, arXiv 2403.05135; TencentQQGYLab/ELLA, dpg_bench).
+"""Computes the scores of DPG-Bench (Hu et al. 2024, arXiv 2403.05135; TencentQQGYLab/ELLA, dpg_bench).
 
-A prompt has numbered questions. Each question lists the questions that it depends on ("Is the bicycle red?" is
-meaningless without a bicycle), and a tuple that states its category ("attribute - color (bicycle, red)").
+The questions of a prompt are numbered. Each question has a list of questions that it depends on ("Is the bicycle red?"
+is meaningless without a bicycle) and a tuple that states its category ("attribute - color (bicycle, red)").
 """
 
 import math
@@ -22,8 +22,8 @@ class Question:
     Attributes:
         number: Number within its prompt, from 1.
         text: The question.
-        fact: What it asks about, from the question file's column "tuple".
-        parents: Numbers of the questions that must be answered yes.
+        fact: The fact in question, from the column "tuple" of the question file.
+        parents: Numbers of the questions that this one depends on.
     """
 
     number: int
@@ -43,7 +43,7 @@ class PromptScore:
 
     Attributes:
         value: Mean over its images, in [0, 1].
-        by_question: Zeros and ones per question, which the categories pool.
+        by_question: Scores (0 or 1) by question number, which are pooled by category.
     """
 
     value: float
@@ -51,7 +51,7 @@ class PromptScore:
 
 
 class MissingParentError(KeyError):
-    """A question depends on one that the prompt does not have. The published script stops there."""
+    """A question depends on one that the prompt does not have. The published script then fails."""
 
 
 def broad_category(category: str) -> str:
@@ -60,7 +60,7 @@ def broad_category(category: str) -> str:
 
 
 def questions_to_ask(questions: Sequence[Question], mode: Mode, opens_file: bool) -> Sequence[Question]:
-    """Return the questions that count.
+    """Return the questions to ask.
 
     Args:
         questions: All questions of a prompt.
@@ -77,10 +77,9 @@ def answer_score(answer: str) -> float:
 
 
 def apply_dependencies(questions: Sequence[Question], scores: Mapping[int, float], mode: Mode) -> dict[int, float]:
-    """Set the scores of questions with a parent that scores 0 to 0.
+    """Return the scores, with 0 for each question that has a parent with score 0.
 
-    Questions are processed in order and in place: a score that was set to 0 affects only dependent questions that
-    come later.
+    Questions are processed in order, so a score that is set to 0 affects only dependent questions that come later.
 
     Raises:
         MissingParentError: In mode "official", a parent has no score. Mode "corrected" ignores such parents.
@@ -102,9 +101,9 @@ def score_prompt(questions: Sequence[Question], answers: Sequence[Mapping[int, s
     """Score a prompt from the answers about each of its images.
 
     The value is the mean over images of the mean over questions after dependencies. In mode "official",
-    ``by_question`` contains what the published script feeds to its categories: the answers about the last image
-    before dependencies (issue 60 of its repository). In mode "corrected", it contains the scores of all images after
-    dependencies.
+    ``by_question`` contains the scores from which the published script computes its categories, which are those of the
+    last image before dependencies (issue 60 of its repository). In mode "corrected", it contains the scores of all
+    images after dependencies.
 
     Args:
         questions: The questions that were asked.
@@ -122,7 +121,7 @@ def score_prompt(questions: Sequence[Question], answers: Sequence[Mapping[int, s
 
 
 def category_scores(questions: Sequence[Question], score: PromptScore) -> dict[str, list[float]]:
-    """Return what a prompt contributes to each level 2 category: the scores of its questions."""
+    """Return the scores of a prompt's questions by level 2 category."""
     scores: dict[str, list[float]] = defaultdict(list)
     for question in questions:
         scores[question.category].extend(score.by_question[question.number])
@@ -135,7 +134,7 @@ def parse_questions(
     """Return the questions in the order of ``questions``. All three mappings are keyed by the number as a string.
 
     Raises:
-        KeyError: A number is not in all three mappings.
+        KeyError: A number in ``questions`` is missing from another mapping.
     """
     return tuple(
         Question(int(number), text, tuples[number], tuple(dependencies[number])) for number, text in questions.items()
@@ -150,7 +149,7 @@ def check_golden(data: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
             of answers by question), the "prompt_score", and "official_category_scores_raw_last_image" by question.
 
     Yields:
-        The name of each case, and a description of the difference or None.
+        The name of each case, and a description of the difference, or None if the case agrees.
     """
     for number, case in enumerate(data["cases"]):
         yield f"case {number} ({len(case['tuple'])} questions)", _golden_difference(case)

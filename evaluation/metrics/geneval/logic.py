@@ -1,8 +1,8 @@
-"""GenEval's verdict on an image: compares the detected objects with what the prompt asks for.
+"""GenEval's rules, which compare the objects detected in an image with those that the prompt asks for.
 
-Implements the rules of Ghosh et al. 2023 (arXiv 2310.11513) as djghosh13/geneval computes them, without models or
-files. Detections are grouped by class. Their order within a class, by descending score, matters: only the detections
-with the highest scores are checked for color and position.
+The rules are those of Ghosh et al. 2023 (arXiv 2310.11513), as implemented in djghosh13/geneval. This module needs no
+models or files. Detections are grouped by class and sorted by descending score. The order matters, because only the
+detections with the highest scores are checked for color and position.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,23 +18,23 @@ ReadColors = Callable[[Sequence[Detection]], list[str]]
 
 POSITION_THRESHOLD = 0.1
 _MIN_OFFSET = 1e-3  # pixels
-_MIN_COMPONENT = 0.5  # a relation holds above this component of the reduced offset, relative to the full length
+_MIN_COMPONENT = 0.5  # minimum component of the reduced offset, relative to the length of the full offset
 
 
 def keep_detections(
     detections: Sequence[Detection], threshold: float, max_per_class: int, max_overlap: float = 1.0
 ) -> dict[str, list[Detection]]:
-    """Select the detections that count, grouped by class and sorted by descending score.
+    """Select detections, grouped by class and sorted by descending score.
 
     Args:
         detections: All detections of an image.
-        threshold: Detections must score above it.
-        max_per_class: Number of detections kept per class, the highest scores first.
+        threshold: Only detections with a higher score are kept.
+        max_per_class: Maximum number of detections per class. Those with the highest scores are kept.
         max_overlap: A box is dropped if its intersection over union with a box of the same class and a higher score
             reaches this value. 1 keeps all boxes, as the benchmark does.
     """
     groups: dict[str, list[Detection]] = {}
-    # Sorted and then reversed, so that equal scores come in the benchmark's order: the later one first.
+    # Sorting and then reversing puts equal scores in the benchmark's order, with the later detection first.
     for detection in sorted(detections, key=lambda detection: detection.score)[::-1]:
         if detection.score > threshold:
             groups.setdefault(detection.label, []).append(detection)
@@ -93,11 +93,11 @@ def find_errors(
 ) -> list[str]:
     """Return the reasons why an image does not match its prompt, in the benchmark's wording; empty if it matches.
 
-    Every "include" clause must hold for as many of the highest-scoring boxes as its count. An "exclude" clause fails
-    if its count is reached.
+    Each "include" clause must be satisfied by as many of the highest-scoring boxes as its count. An "exclude" clause
+    fails if there are at least as many boxes as its count.
 
     Args:
-        detections: The detections that count (see ``keep_detections``).
+        detections: Detections selected by ``keep_detections``.
         expectation: A line of evaluation_metadata.jsonl.
         read_colors: Returns the color of each detection of one class. Called only if the prompt names a color and
             enough objects were detected.
@@ -124,7 +124,7 @@ def _clause_errors(
     read_colors: ReadColors,
     threshold: float,
 ) -> list[str]:
-    """Check the boxes of one "include" clause: the first of number, color and position that fails."""
+    """Return the first error of an "include" clause, checking number, color and position in this order."""
     label, count = clause["class"], clause["count"]
     if len(group) < count:
         return [f"expected {label}>={count}, found {len(group)}"]
@@ -153,11 +153,11 @@ def check_golden(data: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
         data: ``data["relative_position"]`` lists boxes "a" and "b", the "relations" of a to b, and their "iou".
             ``data["evaluate"]`` lists a prompt's "metadata"; "detections" by class, each [[left, top, right, bottom,
             score], color], above the threshold and in descending order; whether the image is "correct"; and the
-            "reason" with one line per error, which is also empty where the benchmark's own wording has no fixed
-            order.
+            "reason" with one line per error. The reason is not compared if it is empty, as in cases where the order of
+            the benchmark's wording is not fixed.
 
     Yields:
-        The name of each case, and a description of the difference or None.
+        The name of each case, and a description of the difference, or None if the case agrees.
     """
     for number, case in enumerate(data.get("relative_position", ())):
         computed = sorted(relations(case["a"], case["b"])), overlap(case["a"], case["b"])

@@ -1,4 +1,4 @@
-"""GenEval (Ghosh et al. 2023, arXiv 2310.11513): checks objects, their number, color and position."""
+"""GenEval (Ghosh et al. 2023, arXiv 2310.11513): checks the number, color and position of objects."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -38,17 +38,17 @@ _PUBLISHED = Constants()
 class GenEval:
     """Share of correct images for each type of prompt ("tag"), and "overall", the mean of these shares.
 
-    The name of the result states if a judge or a constant is not the published one.
+    If a judge or a constant is not the published one, the name of the result says so.
 
     Args:
         prompts: Key of a prompt set with metadata in the benchmark's format (see ``GenEvalPrompts``).
         detector: Detects objects.
         colors: Reads the colors of detected objects.
-        threshold: Detections must score above it.
+        threshold: Only detections with a higher score are considered.
         counting_threshold: Replaces ``threshold`` for prompts with the tag "counting".
-        most_of_a_class: Maximum number of detections per class, the highest scores first.
+        most_of_a_class: Maximum number of detections per class. Those with the highest scores are considered.
         max_overlap: Maximum intersection over union of boxes of one class; 1 keeps all boxes.
-        position_threshold: Share of the boxes' sides by which their offset is reduced.
+        position_threshold: Fraction of the boxes' sides by which their offset is reduced.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class GenEval:
         self.constants = Constants(threshold, counting_threshold, most_of_a_class, max_overlap, position_threshold)
 
     def score(self, images: ImageSet) -> Result:
-        """Return "overall" and a ``Score`` per tag, in the order of the prompts.
+        """Return "overall" and a ``Score`` per tag, in the order in which the tags first occur.
 
         A prompt's value is the share of its images that are correct. A tag's value is the share over all its images.
-        "overall" weighs tags equally and is therefore not the mean of its ``by_prompt``.
+        "overall" weights the tags equally and is therefore not the mean of its ``by_prompt``.
 
         Raises:
             UserError: A prompt has no images or no metadata in the benchmark's format, or an image cannot be decoded.
@@ -125,6 +125,6 @@ class GenEval:
 
 
 def _score(verdicts: Mapping[str, list[bool]]) -> Score:
-    pooled = [verdict for of_prompt in verdicts.values() for verdict in of_prompt]
-    shares = {name: sum(of_prompt) / len(of_prompt) for name, of_prompt in verdicts.items()}
+    pooled = [verdict for prompt_verdicts in verdicts.values() for verdict in prompt_verdicts]
+    shares = {name: sum(prompt_verdicts) / len(prompt_verdicts) for name, prompt_verdicts in verdicts.items()}
     return Score(sum(pooled) / len(pooled), len(pooled), shares)

@@ -1,1 +1,1 @@
-"""Small learned encoders for scene images and captions, with their weights format."""
+"""Small trained encoders for scene images and captions."""

@@ -1,4 +1,4 @@
-"""A small CLIP for rendered scenes: a stand-in for a published CLIP."""
+"""A small CLIP for rendered scenes, used in place of a published CLIP."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from evaluation.scenes.encoders.weight_files import WEIGHTS, load_weights
 
 _BATCH_SIZE = 64
 
-# Arguments of open_clip's CLIP. The tokenizer adds the text tower's vocabulary size.
+# Arguments of open_clip's CLIP. ``build_clip`` adds the vocabulary size of the text tower.
 ARCHITECTURE: dict[str, Any] = {
     "embed_dim": 64,
     "vision_cfg": {"layers": (1, 1, 1, 1), "width": 8, "image_size": 96, "head_width": 32},
@@ -24,7 +24,7 @@ ARCHITECTURE: dict[str, Any] = {
 
 
 def build_clip(architecture: dict[str, Any], vocabulary_size: int) -> Any:
-    """Build open_clip's CLIP (Ilharco et al. 2021) with random weights."""
+    """Build a CLIP of open_clip (Ilharco et al. 2021) with random weights."""
     from open_clip import CLIP
 
     text = {**architecture["text_cfg"], "vocab_size": vocabulary_size}
@@ -32,13 +32,13 @@ def build_clip(architecture: dict[str, Any], vocabulary_size: int) -> Any:
 
 
 class SceneClip:
-    """Encodes texts and images in a shared space of 64 dimensions, with norm 1.
+    """Encodes texts and images as vectors of norm 1 in a shared space with 64 dimensions.
 
-    It only knows rendered scenes: ``python benchmarks/train_scene_encoders.py`` trains it on scenes of the training
-    split with their short and long captions. All words that these do not use have the same embedding.
+    It works only for rendered scenes. ``python benchmarks/train_scene_encoders.py`` trains it on scenes of the training
+    split with their short and long captions. Words that do not occur in these captions share one embedding.
 
     Args:
-        weights: A file that the training command wrote.
+        weights: Weights file written by the training command.
 
     Raises:
         UserError: The weights are missing or invalid.

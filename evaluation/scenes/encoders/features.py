@@ -1,4 +1,4 @@
-"""A small image encoder for rendered scenes: a stand-in for a published feature network."""
+"""A small image encoder for rendered scenes, used in place of a published feature network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +20,9 @@ class FeatureNetwork(nn.Sequential):
     """Strided convolutions and an average over positions, (N, 3, S, S) -> (N, widths[-1]).
 
     Because of the average, the features of several objects add up.
+
+    Args:
+        widths: Output channels of the convolutions.
     """
 
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 96, 96)) -> None:
@@ -36,13 +39,13 @@ class FeatureNetwork(nn.Sequential):
 
 
 class SceneFeatures:
-    """Encodes images as 96 features that capture what a scene contains and how noisy and blurred it is.
+    """Encodes images as 96 features that represent the contents of a scene, its noise and its blur.
 
-    ``python benchmarks/train_scene_encoders.py`` trains the network. Fréchet distances in these features can only be
-    compared with each other, not with published ones.
+    ``python benchmarks/train_scene_encoders.py`` trains the network. Fréchet distances computed with it can be compared
+    with each other, but not with published ones.
 
     Args:
-        weights: A file that the training command wrote.
+        weights: Weights file written by the training command.
 
     Raises:
         UserError: The weights are missing or invalid.

@@ -1,4 +1,4 @@
-"""A perceptual distance for training decoders on rendered scenes: a stand-in for LPIPS that does not use its name."""
+"""A perceptual distance for training decoders on rendered scenes, used in place of LPIPS."""
 
 from pathlib import Path
 from typing import Self
@@ -12,13 +12,13 @@ from evaluation.scenes.encoders.weight_files import WEIGHTS, load_weights
 
 
 class SceneFeatureDistance:
-    """A ``PerceptualDistance`` (pocketdit/decoders/contract.py) in the layers of the scenes' feature network.
+    """A ``PerceptualDistance`` (pocketdit/decoders/contract.py) computed with the scenes' feature network.
 
     As in LPIPS, but without its learned weights, the features after every ReLU are scaled to unit length at each
     position. Squared distances are averaged over positions and summed over layers.
 
     Args:
-        weights: A file that ``python benchmarks/train_scene_encoders.py`` wrote.
+        weights: Weights file written by ``python benchmarks/train_scene_encoders.py``.
 
     Raises:
         UserError: The weights are missing or invalid.
@@ -33,6 +33,7 @@ class SceneFeatureDistance:
         self.network = network.eval().requires_grad_(False)
 
     def to(self, device: torch.device) -> Self:
+        """Move the network to a device."""
         self.network.to(device)
         return self
 

@@ -14,19 +14,20 @@ _FIRST_WORD = 3
 
 
 def vocabulary() -> list[str]:
-    """Return all words of the training captions in alphabetical order."""
+    """Return the words in the captions of 2000 training scenes, in alphabetical order."""
     texts = (text for sample in generate_scenes("train", 2000, seed=0) for text in sample.captions)
     return sorted({word for text in texts for word in _WORD.findall(text.lower())})
 
 
 class WordTokenizer:
-    """Maps lower-case words to tokens: 0 is padding, 1 the start, 2 an unknown word, then the words, then the end.
+    """Maps lower-case words to tokens.
 
-    The end has the largest token because open_clip's text tower reads its features there (``argmax``).
+    Tokens 0 to 2 are padding, the start and unknown words. Then come the words, followed by the end. The end is the
+    largest token because open_clip's text tower finds it with ``argmax`` and reads its features there.
 
     Args:
         words: The vocabulary.
-        length: Tokens per text.
+        length: Number of tokens per text.
     """
 
     def __init__(self, words: Sequence[str], length: int) -> None:

@@ -1,4 +1,4 @@
-"""Small weight files: float16 safetensors, with everything else that loading needs in the header."""
+"""Small weights files in safetensors, with float16 tensors and JSON metadata in the header."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
-    """Load a file that ``save_weights`` wrote.
+    """Load a file written by ``save_weights``.
 
     Returns:
-        The tensors (float16 as float32), the metadata, and a version, which is the start of the file's hash.
+        The tensors (float16 converted to float32), the metadata, and the start of the file's hash as a version.
 
     Raises:
-        UserError: The file is missing, or ``save_weights`` did not write it.
+        UserError: The file is missing, or was not written by ``save_weights``.
     """
     from safetensors import SafetensorError, safe_open
 

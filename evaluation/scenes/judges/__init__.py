@@ -1,1 +1,1 @@
-"""Rule-based judges of scene images: object detection, colors, question answering and noun chunks."""
+"""Rule-based judges for scene images: object detection, colors, question answering and noun chunks."""

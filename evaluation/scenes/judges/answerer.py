@@ -1,4 +1,4 @@
-"""Answer yes/no questions about scene images by rules: a stand-in for the language model of a published metric."""
+"""Answers yes/no questions about scene images with rules, in place of a published metric's language model."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -46,21 +46,28 @@ class _SceneBelief:
 
 
 class SceneAnswerer:
-    """Answers the questions of ``evaluation.scenes.judges.questions`` from the objects that ``find_objects`` returns.
+    """Answers the questions that ``parse_question`` understands, based on the objects that ``find_objects`` detects.
 
-    Each shape, color, size, place and relation has a probability that depends on how well it fits. Objects and their
-    attributes are treated as independent. The answer is "yes" for a probability of at least 0.5.
-
-    Raises:
-        UserError: Raised by both methods for a question that the rules cannot parse.
+    Each shape, color, size, place and relation has a probability that depends on how well it matches. Objects and their
+    attributes are treated as independent. The answer is "yes" if the probability is at least 0.5.
     """
 
     backend = Backend("scene-rules", "1")
 
     def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
+        """Return "yes" or "no" for each question.
+
+        Raises:
+            UserError: A question cannot be parsed.
+        """
         return ["yes" if probability >= 0.5 else "no" for probability in self.yes_probabilities(image, questions)]
 
     def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]:
+        """Return, for each question, the probability that the answer is yes.
+
+        Raises:
+            UserError: A question cannot be parsed.
+        """
         parsed = [parse_question(question) for question in questions]
         scene = _analyze_image(image)
         return [_yes_probability(scene, question) for question in parsed]
@@ -130,12 +137,12 @@ def _relation_fit(name: str, first: _ObjectBelief, second: _ObjectBelief) -> flo
 
 
 def at_least_one(probabilities: Sequence[float]) -> float:
-    """Return the probability that at least one of independent events happens."""
+    """Return the probability that at least one of several independent events happens."""
     return 1 - math.prod(1 - p for p in probabilities)
 
 
 def exactly(number: int, probabilities: Sequence[float]) -> float:
-    """Return the probability that exactly ``number`` of independent events happen (Poisson binomial distribution)."""
+    """Return the probability that exactly ``number`` independent events happen (Poisson binomial distribution)."""
     distribution = np.zeros(number + 2)  # the last entry is the probability of more than ``number``
     distribution[0] = 1
     for p in probabilities:

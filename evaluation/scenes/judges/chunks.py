@@ -1,4 +1,4 @@
-"""The noun chunks of scene captions, about which T2I-CompBench asks questions."""
+"""Finds the noun chunks of scene captions, about which T2I-CompBench asks questions."""
 
 import re
 
@@ -15,12 +15,13 @@ _CHUNK = re.compile(
 
 
 class SceneChunks:
-    """Finds the objects and the background of a caption, with article or number, size and color, but no places.
+    """Finds the objects and the background in a caption, with article or number, size and color, but without places.
 
-    It is a stand-in for spaCy's noun chunks that only knows the vocabulary of scenes.
+    It is used in place of spaCy and knows only the vocabulary of scenes.
     """
 
     backend = Backend("scene-chunks", "1")
 
     def chunks(self, text: str) -> list[str]:
+        """Return the noun chunks of a caption, in order."""
         return _CHUNK.findall(text)

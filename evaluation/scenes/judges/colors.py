@@ -1,4 +1,4 @@
-"""Name the colors of scene images by their distance in CIE Lab."""
+"""Names the colors in scene images by distance in CIE Lab."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -13,10 +13,10 @@ from evaluation.contract import Backend, Detection, ImageArray
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-FOREGROUND_DISTANCE = 20.0  # Lab distance from the background; the smallest one in the palette is above 50
+FOREGROUND_DISTANCE = 20.0  # minimum Lab distance from the background; object colors are more than 50 away from it
 _SMOOTHING = 0.8  # pixels; reduces the noise of generated images
-_SPREAD = 12.0  # Lab distance at which a color is still likely meant; a quarter of the palette's smallest
-_INNER_DEPTH = 0.6  # fraction of a mask's greatest depth; excludes the blended edge
+_SPREAD = 12.0  # standard deviation of a color in Lab; about a quarter of the smallest distance between object colors
+_INNER_DEPTH = 0.6  # fraction of a mask's maximum depth; excludes the blended edge
 
 
 def smooth_lab(image: ImageArray) -> Floats:
@@ -52,19 +52,19 @@ def background_lab(lab: Floats) -> Floats:
 
 @cache
 def palette() -> tuple[tuple[str, ...], Floats]:
-    """Return the names of the objects' colors, then the backgrounds', and their Lab values (N, 3)."""
+    """Return the names of the object colors and the background colors, in this order, and their Lab values (N, 3)."""
     colors = {**COLORS, **BACKGROUNDS}
     return tuple(colors), to_lab(np.array(list(colors.values()), dtype=np.uint8))
 
 
 def nearest_color(lab: Floats) -> NDArray[np.intp]:
-    """Return the palette indices (...) of the colors nearest to Lab values (..., 3)."""
+    """Return the indices (...) of the palette colors that are nearest to Lab values (..., 3)."""
     nearest: NDArray[np.intp] = np.argmin(np.sum((lab[..., None, :] - palette()[1]) ** 2, axis=-1), axis=-1)
     return nearest
 
 
 def color_probabilities(lab: Floats) -> dict[str, float]:
-    """Return the probability that a Lab value (3,) is meant to be each color of the palette."""
+    """Return the probability of each color of the palette, given a Lab value (3,)."""
     names, values = palette()
     logits = -np.sum((lab - values) ** 2, axis=-1) / (2 * _SPREAD**2)
     weights = np.exp(logits - logits.max())
@@ -79,15 +79,16 @@ def color_inside(lab: Floats, mask: Mask) -> Floats:
 
 
 class SceneColorReader:
-    """Names the palette color that is nearest to each detection, which can be a background's color.
+    """Names the palette color that is nearest to the color of each detection. It can be a background color.
 
-    Reads the color inside the detection's mask. For a detection without a mask, reads the part of its box that differs
-    from the image's border.
+    The color is read inside the detection's mask. Without a mask, it is read in the part of the box that differs from
+    the image's border.
     """
 
     backend = Backend("scene-rules", "1")
 
     def colors(self, image: ImageArray, detections: Sequence[Detection]) -> list[str]:
+        """Return a palette color for each detection."""
         lab = smooth_lab(image)
         masks = [_detection_mask(lab, detection) for detection in detections]
         return [palette()[0][int(nearest_color(color_inside(lab, mask)))] for mask in masks]

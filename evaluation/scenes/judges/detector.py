@@ -1,7 +1,7 @@
-"""Detect the objects of scene images, rendered or generated, by rules that can be checked by eye.
+"""Detects the objects in rendered or generated scene images with rules that can be checked by eye.
 
-The border gives the background, the distance in CIE Lab gives the foreground, the palette of the scenes gives the
-colors, and the correlation with the scenes' outlines gives the shapes.
+The background is the color of the border, and the foreground consists of the pixels that differ from it in CIE Lab.
+Colors are the nearest ones in the scenes' palette, and shapes are recognized by correlation with the scenes' outlines.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _MIN_AREA = 0.005  # fraction of the image's area; the smallest object of a scene covers 0.014
-_MARGIN = 4  # pixels kept around a part for its soft edge
+_MARGIN = 4  # pixels around a part that are kept for its soft edge
 _CROSS = ndimage.generate_binary_structure(2, 1)
 _DISC = ndimage.iterate_structure(_CROSS, 2)
 
@@ -38,7 +38,7 @@ class DetectedObject:
 
     Attributes:
         color: Lab value (3,).
-        box: Left, top, right and bottom in pixels. Right and bottom are exclusive.
+        box: (left, top, right, bottom) in pixels, with right and bottom exclusive.
         center: Centroid (x, y) of the mask in pixels.
         correlations: Correlation with each shape's outline, at most 1.
         mask: Boolean mask (H, W) of the image.
@@ -52,17 +52,17 @@ class DetectedObject:
 
     @property
     def best_shape(self) -> str:
-        """The shape that fits best, even if it fits badly."""
+        """The best-fitting shape, even if the fit is poor."""
         return max(self.correlations, key=lambda shape: self.correlations[shape])
 
     @property
     def shape(self) -> str:
-        """The shape that fits best, or ``UNCLEAR`` if none fits."""
+        """The best-fitting shape, or ``UNCLEAR`` if no shape fits."""
         return self.best_shape if self.correlations[self.best_shape] >= MIN_CORRELATION else UNCLEAR
 
     @property
     def color_name(self) -> str:
-        """The nearest color of the palette, which can be a background's color."""
+        """The nearest color of the palette. It can be a background color."""
         return palette()[0][int(nearest_color(self.color))]
 
     @property
@@ -72,15 +72,16 @@ class DetectedObject:
 
 
 class SceneDetector:
-    """Detects objects. The label is the shape that fits best, the score is its probability.
+    """Detects objects. The label is the best-fitting shape, and the score is its probability.
 
-    A shape that people could not name scores below 0.3, the threshold of GenEval's protocol. A cleanly rendered object
-    scores above 0.9, the protocol's threshold for counting.
+    Shapes that people could not name score below 0.3, which is the threshold of GenEval's protocol. Cleanly rendered
+    objects score above 0.9, which is the protocol's threshold for counting.
     """
 
     backend = Backend("scene-rules", "1")
 
     def detect(self, image: ImageArray) -> list[Detection]:
+        """Return a detection for each object (see ``find_objects``)."""
         return [
             Detection(
                 item.best_shape,
@@ -120,7 +121,7 @@ def _connected_parts(mask: Mask, min_area: float) -> list[Mask]:
 
 
 def _split_by_color(lab: Floats, part: Mask, min_area: float) -> list[Mask]:
-    """Split a part that has several colors, each large enough to be an object. Blended edges never are."""
+    """Split a part by color. Colors that are too small to be an object, such as blended edges, are ignored."""
     nearest = np.where(part, nearest_color(lab), -1)
     cores = [
         core for i in range(len(COLORS)) if (core := ndimage.binary_opening(nearest == i, _DISC)).sum() >= min_area
@@ -140,13 +141,13 @@ def _describe_piece(
 
     Args:
         lab: The whole image.
-        crop: The part of the image that ``piece`` belongs to.
+        crop: Region of the image that ``piece`` refers to.
         background: Lab value (3,) of the background.
-        piece: Mask of the object in its crop.
+        piece: Mask of the object in that region.
         min_area: Minimum area of an object in pixels.
     """
     inner_color = color_inside(lab[crop], piece)
-    # A pixel's coverage is its position on the line from the background's color to the object's.
+    # A pixel's coverage is its position on the line from the background color to the object's color.
     span = inner_color - background
     near_piece = ndimage.binary_dilation(piece, _CROSS, iterations=2)
     coverage = np.clip((lab[crop] - background) @ span / max(float(span @ span), 1e-6), 0, 1) * near_piece

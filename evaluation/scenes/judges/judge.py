@@ -1,8 +1,8 @@
-"""Judge whether an image shows what a short caption asks for.
+"""Judges whether an image matches a short caption.
 
-The rules follow GenEval (Ghosh et al. 2023, arXiv 2310.11513): each object has to occur at least as often as asked, not
-more often than "exclude" allows, and relations have to hold. Unlike in GenEval, an object is identified by its color as
-well, and located by the centroid of its mask.
+The rules follow GenEval (Ghosh et al. 2023, arXiv 2310.11513): each object must occur at least as often as required and
+no more often than "exclude" allows, and relations must be satisfied. Unlike in GenEval, objects are also identified by
+color, and are located by the centroids of their masks.
 """
 
 import math
@@ -21,8 +21,8 @@ class Verdict:
     """The judgment of an image.
 
     Attributes:
-        correct: Whether the image shows everything that the caption asks for.
-        reason: The first reason why it does not.
+        correct: Whether the image matches the caption.
+        reason: The first reason why it does not match, or "matches the prompt".
         objects: The detected objects.
     """
 
@@ -66,7 +66,7 @@ def _matching(objects: Sequence[DetectedObject], clause: dict[str, Any]) -> list
 def axis_cosine(relation: str, first: tuple[float, float], second: tuple[float, float]) -> float:
     """Return the cosine between the vector from ``second`` to ``first`` and the axis of a relation.
 
-    In GenEval a relation holds for a cosine above 0.5, which means within 60 degrees of the axis.
+    As in GenEval, a relation is satisfied if the cosine is above 0.5, that is, within 60 degrees of the axis.
 
     Args:
         relation: One of ``datamodules.scenes.scene.RELATIONS``.

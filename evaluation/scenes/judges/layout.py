@@ -1,7 +1,7 @@
-"""What the words for sizes and places mean in pixels, given the arrangement of the objects.
+"""Recognizes the sizes and places of objects from their areas and centers in pixels.
 
-The size of an object is relative to its cell (see ``datamodules.scenes.scene``), so the rows of objects have to be
-inferred from the image first.
+The size of an object is relative to its cell (see ``datamodules.scenes.scene``), so the rows of objects must first be
+inferred from the image.
 """
 
 import math
@@ -18,10 +18,8 @@ Center = tuple[float, float]
 
 _SAME_ROW = 0.16  # fraction of the height; rows are at least 0.25 apart, and a row's objects differ by at most 0.08
 _CENTERED = 1 / 8  # fraction of a side; a single object is in the center or at least a quarter away from it
-_SINGLE_CELL_SIDE = {
-    True: 0.75,
-    False: 0.5,
-}  # fractions of the image's side, for a centered single object and for others
+# Side of a single object's cell as a fraction of the image's side, by whether the object is centered.
+_SINGLE_CELL_SIDE = {True: 0.75, False: 0.5}
 _SIZE_THRESHOLD = (SIZES["small"][1] + SIZES["large"][0]) / 2
 _SIZE_SCALE = 0.02  # fraction of the cell's side; scale of the logistic curve between small and large
 _PLACE_SCALE = 0.01  # fraction of the image's side; scale of the logistic curve between neighboring thirds
@@ -51,19 +49,19 @@ def _group_rows(centers: Sequence[Center], height: int) -> list[list[int]]:
 
 
 def large_probability(shape: str, area: float, shorter_side: float) -> float:
-    """Return the probability that an object is large. Otherwise it is small.
+    """Return the probability that an object is large rather than small.
 
     Args:
         shape: The object's shape.
         area: The object's area in pixels.
-        shorter_side: The shorter side of its cell in pixels.
+        shorter_side: The shorter side of the object's cell in pixels.
     """
     relative_size = 2 * REACH * math.sqrt(area / unit_area(shape)) / shorter_side
     return _logistic((relative_size - _SIZE_THRESHOLD) / _SIZE_SCALE)
 
 
 def place_probabilities(center: Center, width: int, height: int) -> dict[str, float]:
-    """Return the probability of each place word for an object's center."""
+    """Return the probability of each place in ``PLACES`` for an object's center."""
     x, y = center
     horizontal, vertical = _thirds(x / width), _thirds(y / height)
     return {PLACES[row][column]: float(vertical[row] * horizontal[column]) for row in range(3) for column in range(3)}

@@ -1,9 +1,11 @@
-"""Parse yes/no questions about scenes. They have one of these forms:
+"""Parses yes/no questions about scenes.
 
-Is there a red circle?  Are there three stars?  Is there a circle in the top left?
-Is the circle red?  Are the stars large?  Is the red shape a circle?  Is the circle at the top?
-Is the blue square left of the red star?  a red circle left of a blue square?
-a red circle?  three small stars?  a grey background?  Is the background grey?
+The questions have one of these forms:
+
+    Is there a red circle?  Are there three stars?  Is there a circle in the top left?
+    Is the circle red?  Are the stars large?  Is the red shape a circle?  Is the circle at the top?
+    Is the blue square left of the red star?  a red circle left of a blue square?
+    a red circle?  three small stars?  a grey background?  Is the background grey?
 """
 
 import re
@@ -16,10 +18,10 @@ from pocketdit.errors import UserError
 
 @dataclass(frozen=True)
 class ObjectPhrase:
-    """The words that describe an object, None for what is not mentioned.
+    """A description of an object. Attributes that it does not mention are None.
 
     Attributes:
-        shape: One of ``SHAPES``. None for "shape" or "object".
+        shape: One of ``SHAPES``, or None for "shape" or "object".
         color: The color.
         size: "small" or "large".
         number: The exact number of such objects.
@@ -33,9 +35,9 @@ class ObjectPhrase:
 
 @dataclass(frozen=True)
 class Existence:
-    """Asks whether the image has at least one such object, or exactly ``phrase.number``.
+    """Asks whether the image contains at least one such object, or exactly ``phrase.number`` of them.
 
-    With a ``place``, only objects in that place count.
+    If ``place`` is set, only objects in that place are considered.
     """
 
     phrase: ObjectPhrase
@@ -44,7 +46,7 @@ class Existence:
 
 @dataclass(frozen=True)
 class Attribute:
-    """Asks whether one of the ``subject``'s objects, or all of them, also have the ``attributes`` and the ``place``."""
+    """Asks whether one or all of the objects that match ``subject`` have the ``attributes`` and the ``place``."""
 
     subject: ObjectPhrase
     attributes: ObjectPhrase
@@ -54,7 +56,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Relation:
-    """Asks whether a first object is in this relation to a second one."""
+    """Asks whether an object is in this relation to another one."""
 
     first: ObjectPhrase
     name: str
@@ -89,7 +91,7 @@ _SUBJECT_PATTERN = re.compile(rf"(?:is|are) (?P<subject>the {_PHRASE_PATTERN.pat
 
 
 def parse_question(text: str) -> Question:
-    """Parse a question. Case, the question mark, and "gray" or "grey" make no difference.
+    """Parse a question. Case and the question mark are ignored, and "gray" equals "grey".
 
     Raises:
         UserError: The question does not have one of the forms above.

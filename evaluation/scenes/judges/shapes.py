@@ -1,4 +1,4 @@
-"""Recognize the shape of a mask by its correlation with the outlines that scenes are rendered from."""
+"""Recognizes the shape of a mask by its correlation with the outlines from which scenes are rendered."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from datamodules.scenes.render import OUTLINES
 Floats = NDArray[np.float64]
 
 UNCLEAR = "unclear"
-MIN_CORRELATION = 0.87  # below it, people cannot name the shape either; rendered shapes are above 0.95
+MIN_CORRELATION = 0.87  # people cannot name shapes with less either; rendered shapes are above 0.95
 
 _GRID = 48  # samples per side of a normalized mask
 _HALF_WIDTH = 1.25  # half the side of a normalized mask, in units of sqrt(area)
@@ -38,7 +38,7 @@ def shape_correlations(coverage: Floats) -> tuple[dict[str, float], tuple[float,
 
 
 def shape_probabilities(correlations: Mapping[str, float]) -> dict[str, float]:
-    """Return the probability of each shape. What remains to 1 is the probability that it is none of them."""
+    """Return the probability of each shape. The remaining probability is that of other shapes."""
     weights = {shape: math.exp(_SHARPNESS * (value - _OFFSET)) for shape, value in correlations.items()}
     total = 1 + sum(weights.values())
     return {shape: weight / total for shape, weight in weights.items()}
@@ -52,7 +52,7 @@ def unit_area(shape: str) -> float:
 
 
 def _normalize(coverage: Floats) -> tuple[Floats, tuple[float, float]]:
-    """Sample a mask around its centroid at unit area, with mean 0 and norm 1. Also returns the centroid."""
+    """Resample a mask around its centroid to unit area, mean 0 and norm 1, and return it with the centroid."""
     area = max(float(coverage.sum()), 1e-6)
     row, column = ndimage.center_of_mass(coverage)
     steps = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, _GRID) * math.sqrt(area)

@@ -1,1 +1,1 @@
-"""Prompts about scenes, in the forms of published benchmarks, and the questions that they answer."""
+"""Prompts about scenes in the formats of published benchmarks, and questions about their images."""

@@ -1,8 +1,8 @@
-"""Prompts about scenes in the forms of three benchmarks, for judges that need no download.
+"""Prompts about scenes in the formats of three benchmarks, for judges that need no downloads.
 
-All prompts are captions of the validation split (``split_of``), and equal arguments give equal prompts. The metadata
-have the published form, with the image's "width" and "height" added. Each prompt is meant for one image: more prompts
-are more informative than more images per prompt.
+All prompts are captions of the validation split (see ``split_of``), and equal arguments yield equal prompts. The
+metadata has the published format, plus the "width" and "height" of the image. One image per prompt is enough, because
+more prompts are more informative than more images per prompt.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Tag = Literal["single_object", "two_object", "counting", "colors", "position", "
 TAGS: tuple[Tag, ...] = get_args(Tag)
 CATEGORIES = ("color", "shape", "spatial", "numeracy", "complex")
 
-# GenEval's tag: the group of ``held_out_caption`` with captions of that form.
+# Maps GenEval's tags to the groups of ``held_out_caption``.
 _GROUPS: dict[Tag, str] = {
     "single_object": "single_object",
     "two_object": "color_attr",
@@ -41,25 +41,26 @@ _COMPBENCH_RELATIONS = {
 
 
 def scene_geneval(count: int, seed: int) -> PromptSet:
-    """Return prompts for GenEval's six tags in turn, with the ids "00000", "00001", ...
+    """Return prompts that cycle through GenEval's six tags, with the ids "00000", "00001" and so on.
 
-    A class is a shape. The captions of scenes name every object's color, but a tag only asks for what it asks for in
-    GenEval:
+    The classes are shapes. Captions of scenes name the color of every object, but the metadata requires only what the
+    tag requires in GenEval:
 
-    - single_object: a shape of any color;
-    - two_object: two shapes of any color;
-    - counting: a number of one shape, and not one more;
-    - position: two shapes of any color in their relation;
-    - colors: a shape in its color;
-    - color_attr: two shapes, each in its color.
+    - single_object: A shape of any color.
+    - two_object: Two shapes of any color.
+    - counting: An exact number of one shape.
+    - position: Two shapes of any color in a relation.
+    - colors: A shape in its color.
+    - color_attr: Two shapes, each in its color.
 
-    Two objects always differ in shape, because GenEval only looks at the best detection of a class. Some prompts
-    mention a size, place or background, which is never judged. The tags single_object and colors share no prompt, nor
-    do two_object and color_attr, until the held-out captions run out, which counting's do first, after about 40.
+    Two objects always differ in shape, because GenEval considers only the best detection of a class. Some prompts
+    mention a size, place or background, which is never judged. No prompt is repeated until the held-out captions of its
+    group run out, not even between tags with the same group (single_object and colors, two_object and color_attr). The
+    smallest group, counting, has about 40 captions.
 
     Args:
         count: Number of prompts.
-        seed: Seed of the choice of prompts.
+        seed: Seed for drawing the prompts.
     """
     rng = np.random.default_rng(seed)
     used: dict[str, set[str]] = {group: set() for group in _GROUPS.values()}
@@ -83,10 +84,10 @@ def _geneval_clauses(text: str, with_color: bool) -> dict[str, Any]:
 
 
 def scene_dpg(count: int, seed: int) -> PromptSet:
-    """Return long captions of validation scenes with their ``question_graph``, with the ids "scene-<seed>-...".
+    """Return long captions of validation scenes, with questions from ``question_graph`` in the metadata.
 
     Only the short caption of a scene is guaranteed to be absent from training. The long caption of a simple scene can
-    be that of a training scene too.
+    also be that of a training scene.
 
     Args:
         count: Number of prompts.
@@ -101,22 +102,22 @@ def scene_dpg(count: int, seed: int) -> PromptSet:
 
 
 def scene_compbench(category: str, count: int, seed: int) -> PromptSet:
-    """Return short captions for one of T2I-CompBench's categories, with the ids "<category>-0000", ...
+    """Return short captions for one of T2I-CompBench's categories, with the ids "<category>-0000" and so on.
 
-    - color: two objects of different colors;
-    - shape: two objects of different shapes and the same color;
-    - spatial: two shapes in a relation;
-    - numeracy: two to four objects of one shape;
-    - complex: two shapes in a relation, with sizes or the background. They are of kind "spatial", because scenes show
-      no actions.
+    - color: Two objects of different colors.
+    - shape: Two objects of different shapes and the same color.
+    - spatial: Two shapes in a relation.
+    - numeracy: Two to four objects of one shape.
+    - complex: Two shapes in a relation, with sizes or the background. Their kind is "spatial", because scenes do not
+      show actions.
 
-    The metadata are "category", "relation" for spatial and complex prompts (in CompBench's words, for example "on the
-    left of"), "objects" for numeracy (the number of each shape), and "kind" for complex prompts.
+    The metadata contains "category", "relation" for spatial and complex prompts (in T2I-CompBench's words, such as "on
+    the left of"), "objects" for numeracy (the number of each shape), and "kind" for complex prompts.
 
     Args:
         category: One of ``CATEGORIES``.
         count: Number of prompts.
-        seed: Seed of the choice of prompts.
+        seed: Seed for drawing the prompts.
 
     Raises:
         ConfigError: The category is unknown.
@@ -133,7 +134,7 @@ def scene_compbench(category: str, count: int, seed: int) -> PromptSet:
 
 
 def _caption_form(category: str) -> tuple[str, Callable[[str], bool]]:
-    """Return the category's group of captions, and a predicate for the suitable ones."""
+    """Return the category's group of captions, and a predicate that accepts suitable captions."""
     match category:
         case "color":
             return "color_attr", lambda text: _all_differ(text, "color")

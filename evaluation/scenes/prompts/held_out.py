@@ -1,4 +1,4 @@
-"""Captions of the validation split, which training never saw, for images that rules can judge."""
+"""Captions of the validation split, which training never uses, for images that rules can judge."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,19 +31,19 @@ GROUPS = ("single_object", "color_attr", "position", "counting")
 _KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
 # These groups have so few plain captions that most of the held-out ones also mention a size, place or background.
 _SMALL_GROUPS = ("single_object", "counting")
-_MAX_ATTEMPTS = 20_000  # captions drawn without a new one before a group starts over
+_MAX_ATTEMPTS = 20_000  # number of draws without a new caption before a group starts over
 
 
 def held_out_prompts(count: int, seed: int) -> list[dict[str, Any]]:
     """Return expectations (see ``parse_expectation``), each with the "width" and "height" of the image to sample.
 
-    The prompts have the form of the scenes' own short captions and cycle through the four ``GROUPS``: one
-    object, two objects, two objects in a relation, and several objects of one kind. No prompt is repeated until the
-    held-out captions of its group run out. The smallest group, counting, has about 40.
+    The prompts have the form of the scenes' short captions and cycle through the four ``GROUPS``: one object, two
+    objects, two objects in a relation, and several objects of one kind. No prompt is repeated until the held-out
+    captions of its group run out. The smallest group, counting, has about 40 captions.
 
     Args:
         count: Number of prompts.
-        seed: Seed of the choice of prompts.
+        seed: Seed for drawing the prompts.
     """
     rng = np.random.default_rng(seed)
     used: dict[str, set[str]] = {group: set() for group in GROUPS}
@@ -64,13 +64,13 @@ def held_out_caption(
 ) -> str:
     """Draw a validation caption that has not been used, and add it to ``used``.
 
-    ``used`` is emptied if the group has no other caption.
+    If no unused caption is left, ``used`` is cleared first.
 
     Args:
         group: One of ``GROUPS``.
-        rng: Draws the captions.
-        used: Captions that must not be returned.
-        is_suitable: Accepts or rejects a caption. All are accepted if None.
+        rng: Random number generator.
+        used: Captions to exclude.
+        is_suitable: Predicate that accepts or rejects a caption. None accepts all captions.
     """
     while True:
         for _ in range(_MAX_ATTEMPTS):

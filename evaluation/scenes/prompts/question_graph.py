@@ -1,4 +1,4 @@
-"""Questions that a scene's long caption answers with yes, as a dependency graph in the form of DPG-Bench."""
+"""Questions that a scene's long caption answers with yes, as a dependency graph in DPG-Bench's format."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -9,7 +9,7 @@ from datamodules.scenes.phrases import NUMBER_WORDS
 from datamodules.scenes.scene import Object, Scene, clear_relation
 
 _NUMBER_WORDS = {1: "one", **NUMBER_WORDS}
-_MAX_RELATIONS = 2  # a long caption mentions no more
+_MAX_RELATIONS = 2  # the maximum in a long caption
 
 
 class _QuestionGraph:
@@ -31,14 +31,14 @@ class _QuestionGraph:
 def question_graph(scene: Scene, turn: int = 0) -> dict[str, dict[str, Any]]:
     """Return {"questions": {"1": ...}, "tuples": {"1": ...}, "dependencies": {"1": [0], ...}}, parents first.
 
-    The questions are about the background and the number of shapes, then about each object's existence, color or
-    shape, size and place, then about the clear relations that the caption mentions. An object is called by its shape
-    if no other object has it ("Is the circle red?"), by its color if only that is unique ("Is the red shape a
-    circle?"), and by both otherwise.
+    The first questions are about the background and the number of shapes. The next ones are about the existence, color
+    or shape, size and place of each object, and the last ones about the clear relations that the caption mentions. An
+    object is named by its shape if the shape is unique ("Is the circle red?"), by its color if only the color is unique
+    ("Is the red shape a circle?"), and otherwise by both.
 
     Args:
         scene: A scene with at least one object.
-        turn: Alternates between shape and color where an object could be called by either.
+        turn: Alternates between shape and color where an object can be named by either.
     """
     graph, objects = _QuestionGraph(), scene.objects
     graph.add(f"Is the background {scene.background}?", f"global - background ({scene.background})")
@@ -68,7 +68,7 @@ def _add_group(graph: _QuestionGraph, scene: Scene) -> None:
 
 
 def _add_object(graph: _QuestionGraph, scene: Scene, index: int, turn: int) -> tuple[str, int]:
-    """Add the questions about an object. Returns its name and the number of the question about its existence."""
+    """Add the questions about an object. Return its name and the number of the question about its existence."""
     item = scene.objects[index]
     others = [other for other in scene.objects if other is not item]
     unique_shape = all(other.shape != item.shape for other in others)
