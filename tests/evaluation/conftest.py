@@ -32,8 +32,8 @@ Save = Callable[[PromptSet, dict[str, list[ImageArray]]], ImageSet]
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """A folder with a few prompts per category of T2I-CompBench."""
+def compbench_folder(tmp_path: Path) -> Path:
+    """A folder with a few prompts for each category of T2I-CompBench."""
     folder = tmp_path / "prompts"
     folder.mkdir()
     for name, text in COMPBENCH_FILES.items():
@@ -76,7 +76,7 @@ def render_objects() -> Callable[..., ImageArray]:
 
 
 class TinyClip:
-    """transformers' CLIP with random weights and letters as tokens."""
+    """A CLIP from transformers with random weights, whose tokens are bytes."""
 
     backend = Backend("tiny-clip", "random")
 

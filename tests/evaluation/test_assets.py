@@ -1,4 +1,4 @@
-"""Files that an evaluation needs: downloaded or copied, verified, and never left incomplete."""
+"""Files that an evaluation needs are downloaded or copied, verified, and never left incomplete."""
 
 import hashlib
 import threading
@@ -36,7 +36,7 @@ CLASSES_WITH_ASSETS = (
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """A local server with the file p.txt, and with half.txt, whose transfer breaks off."""
+    """A local server with the files p.txt and half.txt. The transfer of half.txt stops halfway."""
     folder = tmp_path / "server"
     folder.mkdir()
     (folder / "p.txt").write_bytes(CONTENT)
@@ -60,7 +60,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def settings(path: Path) -> Evaluation:
-    """An evaluation whose nested component reads ``path``."""
+    """Return an evaluation with a nested component that reads ``path``."""
     nested = Component(PROMPT_FILE, {"path": path})
     metric = Component(GENEVAL, {"prompts": "p", "parts": [{"deep": nested}]})
     return Evaluation("x", SUBJECT, {"p": Component("evaluation.prompts.scenes.SceneGenEval")}, (metric,))
@@ -114,7 +114,7 @@ def test_prefix_of_a_checksum_is_verified(server: str, tmp_path: Path, monkeypat
         fetch_files(settings(tmp_path / "p.txt"))
 
 
-def test_digest_is_printed_if_the_publisher_states_none(
+def test_digest_is_printed_if_the_publisher_does_not_state_it(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     declare_asset(monkeypatch, f"{server}/p.txt", sha256="")
@@ -128,7 +128,7 @@ def test_air_gapped_machine_copies_from_a_folder(tmp_path: Path, monkeypatch: py
     with pytest.raises(UserError, match="no such folder"):
         fetch_files(settings(target), source)
     source.mkdir()
-    with pytest.raises(UserError, match=r"lacks 1 of 1 files: p.txt"):
+    with pytest.raises(UserError, match=r"--from .*stick: 1 of 1 files are missing: p.txt"):
         fetch_files(settings(target), source)
     (source / "p.txt").write_bytes(CONTENT)
     fetch_files(settings(target), source)

@@ -14,7 +14,7 @@ def noise(seed: int) -> ImageArray:
 
 
 def randomize(model: nn.Module) -> None:
-    """Random weights that are large enough for answers to depend on question and image."""
+    """Set random weights that are large enough for answers to depend on question and image."""
     torch.manual_seed(0)
     for parameter in model.parameters():
         if parameter.ndim > 1:

@@ -1,4 +1,4 @@
-"""mPLUG's beam search against enumeration and hand-computed cases."""
+"""mPLUG's beam search, against enumeration and hand-computed cases."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from evaluation.judges.beam_search import beam_search
 
 
 def random_logits(seed: int, tokens: int) -> Callable[[Tensor], Tensor]:
-    """Random logits that depend on the complete sequence."""
+    """Return a function that computes random logits, which depend on the complete sequence."""
     generator = np.random.default_rng(seed)
     known: dict[tuple[int, ...], list[float]] = {}
 
@@ -34,7 +34,7 @@ def test_search_with_beams_for_all_sequences_matches_enumeration(seed: int) -> N
         for i, token in enumerate(sequence):
             row = next_logits(torch.tensor([[0, *sequence[:i]]]))[0].double().log_softmax(0)
             total += -1e20 if i == 0 and token == end else float(row[token])
-        return total / ((5 + len(sequence)) / 6) ** 0.6
+        return total / math.pow((5 + len(sequence)) / 6, 0.6)
 
     # The length grows until the best sequence of one length has ended. The best of all ended sequences wins.
     ended: dict[tuple[int, ...], float] = {}
@@ -49,7 +49,7 @@ def test_search_with_beams_for_all_sequences_matches_enumeration(seed: int) -> N
     assert beam_search(next_logits, beams=64, min_tokens=1, max_tokens=max_tokens, start=0, end=end) == list(expected)
 
 
-# Tokens 0 (start), 1, 2 (end), 3. Probabilities after each sequence.
+# Probabilities of the tokens 0 (start), 1, 2 (end) and 3 after each sequence.
 STEPS = {(0,): (0, 0.6, 0, 0.4), (0, 1): (0, 0.5, 0.5, 0), (0, 3): (0, 0.02, 0.98, 0)}
 
 

@@ -1,4 +1,4 @@
-"""The color reader with a tiny CLIP of random weights that is registered with open_clip and loaded from a file."""
+"""The color reader with a tiny, random CLIP that is registered with open_clip and loaded from a file."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> open_clip.CLIP:
     open_clip.add_model_config(folder)
     torch.manual_seed(0)
     model = open_clip.create_model(TINY).eval()
-    with torch.no_grad():  # so that features differ by more than their common part
+    with torch.no_grad():  # so that the features are not nearly equal
         model.token_embedding.weight.mul_(100)
         model.visual.conv1.weight.mul_(30)
     return model
@@ -50,7 +50,7 @@ def noise() -> ImageArray:
 
 
 def make_detections(number: int) -> list[Detection]:
-    """Boxes of several sizes, every other one with a mask."""
+    """Return boxes of several sizes, every other one with a mask."""
     detections = []
     for i in range(number):
         left, top, right, bottom = i, 2 * i % 20, i + 20 + i % 7, 2 * i % 20 + 25
@@ -64,7 +64,7 @@ def make_detections(number: int) -> list[Detection]:
 def test_pixels_outside_the_mask_are_gray() -> None:
     detection = make_detections(2)[1]
     image = np.asarray(crop(noise(), detection))
-    # As PIL composes and crops it, like the benchmark.
+    # The benchmark composes and crops images with PIL.
     assert detection.mask is not None
     original = Image.fromarray(noise())
     blank = Image.new("RGB", original.size, color="#999")

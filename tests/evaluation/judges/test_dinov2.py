@@ -21,15 +21,15 @@ SMALL = "vit_small_for_tests_dinov2"
 WIDTH, DEPTH = 32, 2
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator]  # timm does not annotate it
 def vit_small_for_tests_dinov2(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
-    """timm's DINOv2 with a width of 32."""
+    """Create a DINOv2 with a width of 32."""
     size = {"patch_size": 14, "img_size": 518, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": 2, "init_values": 1e-5}
     return _create_vision_transformer(SMALL, pretrained=pretrained, **size | kwargs)
 
 
 def published_state(grid: int = 37, seed: int = 0) -> dict[str, Tensor]:
-    """Random weights under the names of facebookresearch/dinov2."""
+    """Return random weights with the tensor names of facebookresearch/dinov2."""
     model = timm.create_model(SMALL, num_classes=0, img_size=14 * grid)
     generator = torch.Generator().manual_seed(seed)
     state = {name: 0.3 * torch.randn(t.shape, generator=generator) for name, t in model.state_dict().items()}
@@ -77,7 +77,7 @@ def test_positions_are_interpolated_as_published() -> None:
 
 
 def test_features_match_transformers(tmp_path: Path) -> None:
-    """There are 16x16 positions, so neither library interpolates them. The two interpolations differ."""
+    """With 16x16 positions, neither library interpolates them. Their interpolations differ."""
     from transformers import Dinov2Config, Dinov2Model
 
     state = published_state(grid=16)
@@ -127,7 +127,7 @@ def test_features_match_transformers(tmp_path: Path) -> None:
 
 
 def test_network_uses_the_published_interpolation(weights: Path) -> None:
-    """timm's own interpolation uses antialiasing and a scale of 16 / 37."""
+    """The interpolation in timm uses antialiasing and a scale of 16 / 37."""
     model = DinoV2(weights, SMALL).model
     expected = interpolate_positions(published_state()["pos_embed"], 16)
     torch.testing.assert_close(model.pos_embed.data, expected, rtol=0, atol=0)
@@ -150,7 +150,13 @@ def test_images_are_resized_by_pil_in_float32(weights: Path) -> None:
 
 
 def test_rounded_resizing_matches_dgm_eval_with_torchvision(weights: Path) -> None:
-    from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize, ToTensor
+    from torchvision.transforms import (  # type: ignore[import-untyped]  # torchvision is not annotated
+        Compose,
+        InterpolationMode,
+        Normalize,
+        Resize,
+        ToTensor,
+    )
 
     theirs = Compose([Resize((SIDE, SIDE), InterpolationMode.BICUBIC), ToTensor(), Normalize(MEAN, STD)])
     image = noise((300, 120))[0]
@@ -186,7 +192,7 @@ def test_only_the_published_network_yields_dino_fid(weights: Path, monkeypatch: 
 
 
 class Program:
-    """Its pickle runs code when it is loaded."""
+    """An object whose pickle runs code when it is loaded."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (print, ("run",))

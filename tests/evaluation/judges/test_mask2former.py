@@ -1,10 +1,11 @@
-"""The detector with a tiny Mask2Former of random weights, against mmdet's steps."""
+"""The detector with a tiny, random Mask2Former, against the steps of mmdet."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
@@ -48,8 +49,8 @@ def noise(height: int, width: int) -> ImageArray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def resize_bilinear(image: ImageArray, height: int, width: int) -> np.ndarray:
-    """OpenCV's INTER_LINEAR, from the two neighbors of (i + 0.5) old / new - 0.5, clamped to the edge."""
+def resize_bilinear(image: ImageArray, height: int, width: int) -> NDArray[np.float64]:
+    """Resize like OpenCV's INTER_LINEAR, from the two neighbors of (i + 0.5) old / new - 0.5, clamped to the edge."""
 
     def axis(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         position = (np.arange(new) + 0.5) * old / new - 0.5
@@ -62,7 +63,8 @@ def resize_bilinear(image: ImageArray, height: int, width: int) -> np.ndarray:
     values = image.astype(float)
     upper = values[top][:, left] * (1 - across) + values[top][:, right] * across
     lower = values[bottom][:, left] * (1 - across) + values[bottom][:, right] * across
-    return upper * (1 - down) + lower * down
+    resized: NDArray[np.float64] = upper * (1 - down) + lower * down
+    return resized
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_preprocessing_matches_mmdet(size: tuple[int, int], resized: tuple[int, 
 
 
 def test_mask_determines_box_and_score() -> None:
-    # One query is certain of class 3 and of a rectangle. All sizes are equal, so resizing changes nothing.
+    # One query is certain of class 3 and of a rectangle. All sizes are equal, so resizing has no effect.
     class_logits = torch.full((2, 81), -20.0)
     class_logits[0, 3], class_logits[1, 80] = 20, 20
     mask_logits = torch.full((2, 8, 8), -9.0)

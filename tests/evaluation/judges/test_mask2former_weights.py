@@ -1,4 +1,4 @@
-"""Converted weights in transformers' modules, against mmdet's names and computations."""
+"""Converted weights in transformers' modules, against the names and computations of mmdet."""
 
 import hashlib
 import re
@@ -49,7 +49,10 @@ def weight_and_bias(name: str, shape: Shape) -> Iterator[tuple[str, Shape]]:
 
 
 def mmdet_shapes(config: Mask2FormerConfig) -> dict[str, Shape]:
-    """All tensors of mmdet 2.x's Mask2Former: SwinTransformer, MSDeformAttnPixelDecoder, Mask2FormerHead."""
+    """Return the shapes of all tensors in mmdet 2.x's Mask2Former.
+
+    Its parts are SwinTransformer, MSDeformAttnPixelDecoder and Mask2FormerHead.
+    """
     return dict(_shapes(config))
 
 

@@ -1,4 +1,4 @@
-"""A tiny mPLUG with random weights, saved in the published format and loaded as a user does."""
+"""A tiny mPLUG with random weights, saved in the published format and loaded as by a user."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 from torch import Tensor, nn
-from torchvision import transforms
+from torchvision import transforms  # type: ignore[import-untyped]  # torchvision is not annotated
 from transformers import BertConfig, BertLMHeadModel, BertModel, CLIPVisionConfig, CLIPVisionModel
 from transformers.models.bert.modeling_bert import BertLayer
 
@@ -100,7 +100,7 @@ def write(folder: Path, weights: dict[str, Any], **bert: Any) -> Path:
 
 
 def random_weights(folder: Path) -> dict[str, Tensor]:
-    """Random weights that are large enough for answers to depend on question and image."""
+    """Return random weights that are large enough for answers to depend on question and image."""
     torch.manual_seed(0)
     model = MPlug(read_sizes(folder))
     with torch.no_grad():
@@ -206,7 +206,8 @@ class Reference:
                     encoder_hidden_states=joined.expand(len(alive), -1, -1),
                     encoder_attention_mask=joined_mask.expand(len(alive), -1),
                 )
-            return output.logits[:, -1]
+            logits: Tensor = output.logits[:, -1]
+            return logits
 
         return next_logits
 
@@ -401,7 +402,7 @@ def test_output_layer_may_have_either_name(tmp_path: Path, table: dict[str, Tens
     [
         (lambda t: t.pop("visn_fc.weight"), "1 tensors are missing, the first is visn_fc.weight"),
         (lambda t: t.update({"itm_head.weight": torch.zeros(2)}), "unknown, the first is itm_head.weight"),
-        (lambda t: t.update({"visn_fc.bias": torch.zeros(3)}), "of another shape, the first is visn_fc.bias"),
+        (lambda t: t.update({"visn_fc.bias": torch.zeros(3)}), "of a different shape, the first is visn_fc.bias"),
         (lambda t: t.update({"epoch": 3}), "does not contain a dictionary of tensors"),
         (lambda t: t.update({"path": Path("x")}), "cannot be read as weights"),
     ],

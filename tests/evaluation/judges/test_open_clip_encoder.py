@@ -1,8 +1,7 @@
-"""Small open_clip CLIPs with random weights, loaded as a user loads them."""
+"""Small open_clip CLIPs with random weights, loaded as by a user."""
 
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ PLAIN, QUICK = "test-clip", "test-clip-quickgelu"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def architectures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A small architecture and its variant with QuickGELU, registered with open_clip."""
+def architectures(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Register a small architecture and its variant with QuickGELU with open_clip."""
     folder = tmp_path_factory.mktemp("architectures")
     config: dict[str, Any] = {
         "embed_dim": 16,
@@ -33,7 +32,6 @@ def architectures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     (folder / f"{PLAIN}.json").write_text(json.dumps(config))
     (folder / f"{QUICK}.json").write_text(json.dumps(config | {"quick_gelu": True}))
     open_clip.add_model_config(folder)
-    yield
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +45,7 @@ def weights(architectures: None, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def tags(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Published weights as open_clip lists them: one with QuickGELU, one with another normalization."""
+    """Add tags to open_clip's list of published weights, one with QuickGELU and one with another normalization."""
     known = {
         "quick": pretrained._pcfg("https://example.invalid/quick.pt", quick_gelu=True),
         "half": pretrained._pcfg("https://example.invalid/half.pt", mean=(0.5,) * 3, std=(0.5,) * 3),
@@ -105,14 +103,14 @@ def test_openai_weights_with_a_plain_name_are_rejected_before_loading(tmp_path: 
     with pytest.raises(UserError, match=r"ViT-B-32 uses GELU, but its weights openai .* use ViT-B-32-quickgelu"):
         OpenClip("ViT-B-32", "openai")
     cached = tmp_path / "models--timm--vit_base_patch32_clip_224.openai" / "snapshots" / "0" / "open_clip_model.pt"
-    with pytest.raises(UserError, match=r"by their path, these are OpenAI's .* use ViT-B-32-quickgelu"):
+    with pytest.raises(UserError, match=r"the path suggests OpenAI's weights, .* use ViT-B-32-quickgelu"):
         OpenClip("ViT-B-32", cached)
 
 
 def test_tag_determines_activation_and_normalization(weights: Path, tags: None) -> None:
-    with pytest.raises(UserError, match=f"trained with QuickGELU: use {QUICK}"):
+    with pytest.raises(UserError, match=f"trained with QuickGELU; use {QUICK}"):
         OpenClip(PLAIN, weights, tag="quick")
-    with pytest.raises(UserError, match=f"no weights 'half' of {QUICK}; it has quick"):
+    with pytest.raises(UserError, match=f"no weights 'half' for {QUICK}; choose from quick"):
         OpenClip(QUICK, weights, tag="half")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -134,7 +132,7 @@ def test_unanimous_published_weights_determine_the_normalization_of_a_file(
 
 
 class Program:
-    """Its pickle runs code when it is loaded."""
+    """An object whose pickle runs code when it is loaded."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (print, ("run",))
@@ -143,7 +141,7 @@ class Program:
 def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="model clip-of-tests: not an open_clip model"):
         OpenClip("clip-of-tests", weights)
-    with pytest.raises(UserError, match="open_clip has no weights 'best' of ViT-B-32-quickgelu; it has openai"):
+    with pytest.raises(UserError, match="open_clip has no weights 'best' for ViT-B-32-quickgelu; choose from openai"):
         OpenClip("ViT-B-32-quickgelu", "best")
     with pytest.raises(UserError, match="cannot be read"):
         OpenClip(QUICK, tmp_path / "missing.safetensors")
@@ -151,7 +149,7 @@ def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pyt
     with pytest.raises(UserError, match="not plain weights"):
         OpenClip(QUICK, tmp_path / "program.pt")
     assert "run" not in capsys.readouterr().out.split()
-    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "archive.pt"))
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "archive.pt"))  # type: ignore[no-untyped-call]  # torch does not annotate it
     with pytest.raises(UserError, match=r"not plain weights .*TorchScript.*use open_clip_model\.safetensors"):
         OpenClip(QUICK, tmp_path / "archive.pt")
     save_file({"logit_scale": torch.zeros(())}, tmp_path / "part.safetensors")

@@ -1,4 +1,4 @@
-"""Noun chunks by spaCy, if it is installed, and what is reported if it is not."""
+"""Noun chunks from spaCy if it is installed, and the error message if it is not."""
 
 import importlib.util
 

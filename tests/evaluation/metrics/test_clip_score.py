@@ -48,10 +48,12 @@ class TransformersInterface(nn.Module):
         self.encoder = encoder
 
     def get_image_features(self, pixels: Tensor) -> Tensor:
-        return self.encoder.model.encode_image(pixels)
+        features: Tensor = self.encoder.model.encode_image(pixels)
+        return features
 
     def get_text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return self.encoder.model.encode_text(ids)
+        features: Tensor = self.encoder.model.encode_text(ids)
+        return features
 
     def process(self, images: Any = None, text: Any = None, **options: Any) -> dict[str, Tensor]:
         if text is not None:

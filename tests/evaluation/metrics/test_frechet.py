@@ -1,11 +1,11 @@
-"""The Fréchet distance against known answers, 50-digit arithmetic, scipy's sqrtm, and its own variants."""
+"""The Fréchet distance, against known answers, 50-digit arithmetic, scipy's sqrtm and its own variants."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-import mpmath
+import mpmath  # type: ignore[import-untyped]  # mpmath is not annotated
 import numpy as np
 import pytest
 import scipy.linalg
@@ -107,7 +107,7 @@ def test_singular_covariances_lose_no_accuracy() -> None:
     assert distance(a.T @ a, full) == pytest.approx(expected, rel=1e-12)
 
 
-def test_variances_far_below_the_largest_one_count() -> None:
+def test_variances_far_below_the_largest_one_contribute() -> None:
     """Variances below the rounding error of the largest one still contribute exactly."""
     first, second = np.diag([1.0, 1e-16, 1e-20]), np.diag([1e-16, 1.0, 1e-20])
     expected = np.sum((np.sqrt(np.diag(first)) - np.sqrt(np.diag(second))) ** 2)
@@ -123,7 +123,7 @@ def test_zero_variance_leaves_the_means() -> None:
 
 @pytest.mark.parametrize("counts", [(200, 150), (10, 8), (10, 200), (21, 20), (20, 20)])
 def test_all_roots_match_the_textbook_formula(counts: tuple[int, int]) -> None:
-    """In 20 dimensions: many samples, few on both sides, few on one side, and about as many as dimensions."""
+    """The cases in 20 dimensions are many samples, few, few in one set, and about as many as dimensions."""
     x, y = samples(counts[0], 20, 1), samples(counts[1], 20, 2)
     result = frechet_distance(Gaussian.from_samples(x), Gaussian.from_samples(y))
     assert result == pytest.approx(by_sqrtm(x, y), rel=1e-6)
@@ -167,7 +167,7 @@ def test_invalid_samples_and_moments_are_errors() -> None:
     with pytest.raises(UserError, match="not finite"):
         Gaussian.from_moments([0, 0], [[1, np.inf], [np.inf, 1]])
     with pytest.raises(UserError, match="not symmetric"):
-        Gaussian.from_moments([0, 0], [[1, 0.5], [0, 1]])
+        Gaussian.from_moments([0, 0], [[1.0, 0.5], [0.0, 1.0]])
     with pytest.raises(UserError, match=r"negative eigenvalue \(-1\)"):
         Gaussian.from_moments([0, 0], [[1, 2], [2, 1]])
     with pytest.raises(UserError, match="2 dimensions are not comparable with those of 3"):

@@ -1,4 +1,4 @@
-"""Reference statistics of shards and folders: computed once, stored completely, rejected for another network."""
+"""Reference statistics are computed once, stored completely, and rejected for other networks."""
 
 import io
 import json
@@ -97,7 +97,9 @@ def test_samples_and_stored_features_are_limited(folder: Path, monkeypatch: pyte
     np.testing.assert_array_equal(limited.features, build_reference(folder, Thumbnail(), "b", samples=30).features)
     assert not np.array_equal(limited.mean, build_reference(folder, Thumbnail(), "b", samples=30, seed=1).mean)
     moments = Gaussian.from_moments(limited.mean, limited.covariance)
-    assert frechet_distance(limited.gaussian(), moments) < 1e-8  # from all 30, not from the 10 that are stored
+    assert (
+        frechet_distance(limited.gaussian(), moments) < 1e-8
+    )  # computed from all 30 features, not from the 10 stored ones
 
 
 def test_reference_is_computed_once_and_again_after_changes(folder: Path, tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_invalid_files_are_rejected(folder: Path, tmp_path: Path) -> None:
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
     save_file(tensors | {"mean": tensors["mean"][:5]}, tmp_path / "narrow.safetensors", metadata)
-    with pytest.raises(UserError, match="differ in dimensions"):
+    with pytest.raises(UserError, match="mean, covariance and features have different dimensions"):
         load_reference(tmp_path / "narrow.safetensors", backend)
 
 

@@ -11,19 +11,23 @@ from evaluation.prompts.compbench import load_prompts
 from pocketdit.errors import UserError
 
 
-def test_prompts_are_read_from_a_folder(small: Path) -> None:
-    prompts = load_prompts(small, "color")
+def test_prompts_are_read_from_a_folder(compbench_folder: Path) -> None:
+    prompts = load_prompts(compbench_folder, "color")
     assert (prompts.name, prompts.images_each) == ("t2i-compbench-color", 10)
     assert [(p.id, p.text) for p in prompts.prompts] == [
         ("color-0000", "a green bench and a blue bowl"),
         ("color-0001", "a blue bench and a green bowl"),
     ]
     assert [p.metadata for p in prompts.prompts] == [{"category": "color"}] * 2
-    assert [p.text for p in load_prompts(small, "non_spatial").prompts] == ["A person is looking at a rainbow."]
+    assert [p.text for p in load_prompts(compbench_folder, "non_spatial").prompts] == [
+        "A person is looking at a rainbow."
+    ]
 
 
-def test_metadata_contains_what_scorers_need(small: Path) -> None:
-    spatial, numeracy, complex_ = (load_prompts(small, c).prompts for c in ("spatial", "numeracy", "complex"))
+def test_metadata_contains_what_scorers_need(compbench_folder: Path) -> None:
+    spatial, numeracy, complex_ = (
+        load_prompts(compbench_folder, c).prompts for c in ("spatial", "numeracy", "complex")
+    )
     assert spatial[0].metadata["relation"] == {"first": "circle", "relation": "on the left of", "second": "square"}
     assert numeracy[0].metadata["objects"] == {"mouse": 2}
     assert numeracy[1].metadata["objects"] == {"book": 1, "fish": 3, "man": 2}
@@ -49,19 +53,21 @@ def test_metadata_contains_what_scorers_need(small: Path) -> None:
             "complex",
             "complex_val_action.txt",
             "The dog slept.",
-            "'The cat slept.' must be in exactly one of",
+            "'The cat slept.' must be listed in exactly one of",
         ),
         ("complex", "complex_val_action.txt", "The cat slept.\nThe vase sat near the cup.", "action and spatialaction"),
         ("3d", "", None, "category must be one of .*numeracy, not '3d'"),
     ],
 )
-def test_invalid_folders_are_reported(small: Path, category: str, name: str, text: str | None, message: str) -> None:
+def test_invalid_folders_are_reported(
+    compbench_folder: Path, category: str, name: str, text: str | None, message: str
+) -> None:
     if text is not None:
-        (small / name).write_text(text)
+        (compbench_folder / name).write_text(text)
     elif name:
-        (small / name).unlink()
+        (compbench_folder / name).unlink()
     with pytest.raises(UserError, match=message):
-        load_prompts(small, category)
+        load_prompts(compbench_folder, category)
 
 
 def test_published_prompts(published: Path) -> None:
@@ -70,7 +76,7 @@ def test_published_prompts(published: Path) -> None:
     assert {category: len(prompts) for category, prompts in sets.items()} == dict.fromkeys(CATEGORIES, 300)
     assert len({prompt.id for prompts in sets.values() for prompt in prompts}) == 7 * 300
     assert Counter(p.metadata["kind"] for p in sets["complex"]) == {"action": 212, "spatial": 58, "spatialaction": 30}
-    # One of the prompts listed as both contains no relation.
+    # One of the spatialaction prompts contains no relation.
     with_relation = Counter(p.metadata["kind"] for p in sets["complex"] if p.metadata["relation"])
     assert (with_relation["spatial"], with_relation["spatialaction"]) == (58, 29)
     for prompt in sets["spatial"]:

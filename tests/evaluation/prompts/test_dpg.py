@@ -43,7 +43,7 @@ def test_prompts_and_questions_keep_the_order_of_their_files(folder: Path) -> No
     assert json.loads(json.dumps(dict(prompts.prompts[1].metadata))) == prompts.prompts[1].metadata
 
 
-def test_without_the_question_file_images_can_be_made_but_not_scored(folder: Path) -> None:
+def test_without_the_question_file_images_can_be_sampled_but_not_scored(folder: Path) -> None:
     (folder / "dpg_bench.csv").unlink()
     prompts = load_prompts(folder)
     assert len(prompts.prompts) == 2
@@ -58,7 +58,7 @@ def test_question_file_alone_provides_the_prompts(folder: Path) -> None:
     assert len(read_questions(prompts.prompts[0])) == 3
 
 
-def test_last_group_counts_if_the_rows_of_an_item_are_not_contiguous(folder: Path) -> None:
+def test_last_group_is_used_if_the_rows_of_an_item_are_not_contiguous(folder: Path) -> None:
     (folder / "dpg_bench.csv").write_text(HEADER + ROWS + "b7,x,,4,0,entity,whole,entity - part (tail),A tail?\n")
     assert [question.number for question in read_questions(load_prompts(folder).prompts[1])] == [4]
 

@@ -1,4 +1,4 @@
-"""Prompt files of the user, in all formats."""
+"""A user's prompt files, in all formats."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_ids_and_metadata_are_kept(tmp_path: Path) -> None:
     [
         ("", "contains no prompts"),
         ('{"text": "x"}', "prompt 1 has no field 'prompt'"),
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("[1]", "not a JSON object"),
     ],
 )

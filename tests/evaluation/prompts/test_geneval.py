@@ -1,4 +1,4 @@
-"""GenEval's prompts, from small files and from the published one if available."""
+"""GenEval's prompts, from small files and from the published file if available."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def test_lines_become_prompts(tmp_path: Path) -> None:
 )
 def test_invalid_line_is_reported(tmp_path: Path, line: str) -> None:
     (tmp_path / FILE).write_text(f"{json.dumps(LINE)}\n{line}\n")
-    with pytest.raises(UserError, match="line 2 is not a prompt of GenEval"):
+    with pytest.raises(UserError, match="line 2 is not a GenEval prompt"):
         load_prompts(tmp_path)
 
 

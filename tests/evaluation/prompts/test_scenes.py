@@ -1,4 +1,4 @@
-"""Prompt sets of rendered scenes."""
+"""Prompt sets for rendered scenes."""
 
 import pytest
 

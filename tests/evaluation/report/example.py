@@ -1,4 +1,4 @@
-"""A result with values by prompt, for the tests of reports."""
+"""An example result with values by prompt."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ def mean_score(values: dict[str, float]) -> Score:
 
 
 def example_result(shift: float = 0.0) -> Result:
-    """A result with random values of 40 prompts, all shifted by ``shift``."""
+    """Return a result with random values for 40 prompts, shifted by ``shift``."""
     generator = np.random.default_rng(0)
     values = {f"p{i}": float(v) + shift for i, v in enumerate(generator.random(40))}
     return Result("geneval (judge)", {"overall": mean_score(values)}, {"threshold": 0.3})

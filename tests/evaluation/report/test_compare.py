@@ -1,4 +1,4 @@
-"""Comparison of two reports prompt by prompt."""
+"""The comparison of two reports prompt by prompt."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_differing_settings_are_listed() -> None:
         for steps in (6, 24)
     ]
     text = compare(*reports)
-    assert "images differ in steps: 24 against 6" in text
+    assert "images differ in steps: 24 instead of 6" in text
     assert text.count("images differ") == 1
 
 
@@ -35,5 +35,5 @@ def test_metrics_without_values_by_prompt_are_listed() -> None:
 
 def test_reports_without_a_common_metric_are_an_error() -> None:
     other = Report("e", "c", (Result("other", {"overall": Score(1, 1)}, {}),), {})
-    with pytest.raises(UserError, match="share no metric"):
+    with pytest.raises(UserError, match="no metric with values by prompt in common"):
         compare(Report("e", "a", (example_result(),), {}), other)

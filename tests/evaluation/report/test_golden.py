@@ -1,4 +1,4 @@
-"""Expected values in all four formats, through the command line."""
+"""Expected values in all four formats, checked with the command."""
 
 import json
 import math

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -27,7 +28,8 @@ def test_grid_shows_best_median_and_worst(images: ImageSet) -> None:
     result = example_result()
     grid = render_grid(result, images)
     assert grid is not None
-    reds = [[grid.getpixel((60 + 160 * column + 40, 206 * row + 40))[0] for column in range(5)] for row in range(3)]
+    pixels = np.asarray(grid)
+    reds = [[int(pixels[206 * row + 40, 60 + 160 * column + 40, 0]) for column in range(5)] for row in range(3)]
     best, median, worst = (sorted(result.scores["overall"].by_prompt.values(), reverse=True)[i] for i in (0, 20, 39))
     assert reds[0][0] == round(255 * best)
     assert reds[2][4] == round(255 * worst)

@@ -1,4 +1,4 @@
-"""The paper's tables and our rows in them."""
+"""The paper's tables, and our rows in them."""
 
 import math
 from pathlib import Path
@@ -9,7 +9,7 @@ from datamodules.scenes.render import render_scene
 from datamodules.scenes.split import generate_scenes
 from evaluation.contract import ImageSet, Result, Score
 from evaluation.metrics.dpg.metric import DPGBench
-from evaluation.report.paper_scores import COMPBENCH, DPG, GENEVAL, SUMMARY, TABLES
+from evaluation.report.paper_scores import COMPBENCH, DPG, GENEVAL, SUMMARY, TABLES, Table
 from evaluation.report.paper_tables import our_rows, render_table
 from evaluation.scenes.judges.answerer import SceneAnswerer
 from evaluation.scenes.prompts.benchmarks import scene_dpg
@@ -20,7 +20,7 @@ def result(metric: str, **scores: float) -> Result:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.title)
-def test_all_rows_fill_all_columns(table) -> None:  # type: ignore[no-untyped-def]
+def test_all_rows_fill_all_columns(table: Table) -> None:
     assert all(len(row) == len(table.columns) for row in table.rows.values())
     assert {name for name in table.rows if name.startswith("SnapGen++")} == {
         "SnapGen++ tiny 0.3B", "SnapGen++ small 0.4B", "SnapGen++ full 1.6B",
@@ -28,8 +28,8 @@ def test_all_rows_fill_all_columns(table) -> None:  # type: ignore[no-untyped-de
 
 
 @pytest.mark.parametrize("table", [GENEVAL, COMPBENCH], ids=lambda table: table.title)
-def test_overall_is_the_mean_of_the_columns(table) -> None:  # type: ignore[no-untyped-def]
-    """Up to the paper's rounding; this reveals typing errors."""
+def test_overall_is_the_mean_of_the_columns(table: Table) -> None:
+    """They agree up to the paper's rounding, so this test reveals typos."""
     for name, (*columns, overall) in table.rows.items():
         assert overall == pytest.approx(sum(columns) / len(columns), abs=0.012), name
 
@@ -78,7 +78,7 @@ def test_summary_names_judges_and_accepts_only_clip_scores_on_coco() -> None:
 
 
 def test_dpg_columns_are_categories_of_the_metric(tmp_path: Path) -> None:
-    """The scores come from the metric itself, on rendered scenes."""
+    """The scores are computed by the metric itself, on rendered scenes."""
     prompts, paths = scene_dpg(6, seed=3), {}
     for prompt, sample in zip(prompts.prompts, generate_scenes("validation", 6, seed=3), strict=True):
         paths[prompt.id] = (tmp_path / f"{prompt.id}.png",)

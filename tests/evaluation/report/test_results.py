@@ -1,4 +1,4 @@
-"""Results on disk, and their confidence intervals."""
+"""Result files and confidence intervals."""
 
 import math
 import os
@@ -40,7 +40,7 @@ def test_all_results_are_loaded_oldest_first(tmp_path: Path) -> None:
 
 
 def test_interval_of_a_mean_of_categories_is_stratified() -> None:
-    """GenEval's overall score weighs tags equally. With 90 easy and 10 hard prompts, it is not the mean of prompts."""
+    """As in GenEval, tags have equal weights. With 90 easy and 10 hard prompts, the score is not the prompts' mean."""
     easy = {f"e{i}": 1.0 for i in range(90)}
     hard = {f"h{i}": float(i % 2) for i in range(10)}
     scores = {"easy": mean_score(easy), "hard": mean_score(hard), "overall": Score(0.75, 100, easy | hard)}

@@ -1,4 +1,4 @@
-"""Confidence intervals and paired comparisons against plain references and known properties."""
+"""Confidence intervals and paired comparisons, against simple implementations and known properties."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def result(values: dict[str, float], metric: str = "clip-score") -> Result:
 
 
 def reference_interval(groups: list[list[float]], level: float, resamples: int, seed: int) -> tuple[float, float]:
-    """The percentile bootstrap of the mean of the groups' means, one resample at a time."""
+    """Compute the percentile bootstrap of the mean of the groups' means, one resample at a time."""
     random = np.random.default_rng(seed)
     means = []
     for _ in range(resamples):
@@ -30,7 +30,7 @@ def reference_interval(groups: list[list[float]], level: float, resamples: int, 
 
 
 def test_interval_matches_a_plain_bootstrap() -> None:
-    """Within Monte Carlo error: the two use different random numbers."""
+    """They agree within Monte Carlo error, because they use different random numbers."""
     values = np.random.default_rng(0).exponential(size=80).tolist()
     expected = reference_interval([values], level=0.9, resamples=5000, seed=2)
     width = expected[1] - expected[0]
@@ -39,7 +39,7 @@ def test_interval_matches_a_plain_bootstrap() -> None:
 
 
 def test_stratified_interval_matches_a_plain_bootstrap() -> None:
-    """With groups of different sizes, one of which has a single value."""
+    """The groups differ in size, and one of them has a single value."""
     random = np.random.default_rng(0)
     groups = [random.normal(mean, 1.0, size).tolist() for mean, size in ((0, 30), (2, 10), (5, 1))]
     expected = reference_interval(groups, level=0.95, resamples=5000, seed=2)

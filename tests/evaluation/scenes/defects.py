@@ -1,4 +1,4 @@
-"""Scenes with one defect, which the judges have to notice."""
+"""Scenes with one defect, which the judges must notice."""
 
 from dataclasses import replace
 from typing import Literal, assert_never, get_args
@@ -11,14 +11,14 @@ from evaluation.scenes.judges.layout import shorter_sides
 Defect = Literal["color", "shape", "size", "count", "position", "background"]
 DEFECTS: tuple[Defect, ...] = get_args(Defect)
 
-_GAP = 4.0  # pixels between objects; half of it is kept to the border
-_EXTRA_RADIUS = 10.0  # pixels: radius of an additional object
+_GAP = 4.0  # pixels between objects; half as many between objects and the border
+_EXTRA_RADIUS = 10.0  # radius of an additional object in pixels
 _MAX_ATTEMPTS = 200
 _SIZE_RATIO = sum(SIZES["large"]) / sum(SIZES["small"])
 
 
 def add_defect(scene: Scene, defect: Defect, seed: int) -> Scene | None:
-    """Change one attribute of a scene and nothing else. Equal arguments give equal scenes.
+    """Change one attribute of a scene and nothing else. Equal arguments yield equal scenes.
 
     - color, shape, size: One object changes.
     - count: An object is removed, or a small one of the same kind is added in a free place.
@@ -27,8 +27,8 @@ def add_defect(scene: Scene, defect: Defect, seed: int) -> Scene | None:
     - background: The background changes.
 
     Returns:
-        The changed scene, or None if the change is impossible: four equal objects always form a 2x2 grid, and only the
-        background of an empty scene can change.
+        The changed scene, or None if the change is impossible. Four equal objects always form a 2x2 grid, and an empty
+        scene can change only in its background.
     """
     rng = np.random.default_rng((seed, DEFECTS.index(defect)))
     if defect == "background":
@@ -59,12 +59,12 @@ def _draw_other(rng: np.random.Generator, names: tuple[str, ...], name: str) -> 
 
 
 def _replace_object(scene: Scene, index: int, *items: Object) -> Scene:
-    """Replace an object by others, or remove it."""
+    """Replace an object with others, or remove it."""
     return replace(scene, objects=(*scene.objects[:index], *items, *scene.objects[index + 1 :]))
 
 
 def _resize(scene: Scene, item: Object) -> Object:
-    """Make a large object small, or a small one as large as there is room for."""
+    """Make a large object small, or a small object as large as the available space permits."""
     if item.size == "large":
         return replace(item, size="small", radius=round(item.radius / _SIZE_RATIO, 2))
     reach = min(item.radius * _SIZE_RATIO * REACH, _available_reach(scene, item, item.x, item.y))
@@ -72,7 +72,7 @@ def _resize(scene: Scene, item: Object) -> Object:
 
 
 def _available_reach(scene: Scene, item: Object | None, x: float, y: float) -> float:
-    """Return the greatest reach of an object at (x, y), given all objects except ``item``."""
+    """Return the maximum reach of an object at (x, y), given all objects except ``item``."""
     border = min(x, y, scene.width - x, scene.height - y) - _GAP / 2
     others = (float(np.hypot(x - o.x, y - o.y)) - REACH * o.radius - _GAP for o in scene.objects if o is not item)
     return min([border, *others])

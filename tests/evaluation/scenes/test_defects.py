@@ -1,4 +1,4 @@
-"""A scene with a defect differs in one attribute only, and is still a valid scene."""
+"""A scene with a defect differs in only one attribute and is still a valid scene."""
 
 import math
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""A tiny pipeline of diffusers as a subject."""
+"""A tiny diffusers pipeline as a subject."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Images are sampled once, stored by everything that determines them, and shared by processes."""
+"""Images are sampled once, stored under a hash of everything that determines them, and shared by processes."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ PROMPTS = PromptSet("three", tuple(Prompt(f"{i:05d}", f"text {i}", {"tag": "x"})
 
 
 class ConstantSampler:
-    """Samples images of one gray value, which encodes prompt and number. Is interrupted after ``limit`` images."""
+    """Samples gray images that encode prompt and number, and is interrupted after ``limit`` images."""
 
     def __init__(self, seed: int = 0, limit: int = 100) -> None:
         self.seed, self.limit, self.count = seed, limit, 0

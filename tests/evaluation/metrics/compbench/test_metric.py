@@ -1,4 +1,4 @@
-"""T2I-CompBench's categories and overall score, on rendered scenes."""
+"""T2I-CompBench's categories and overall score on rendered scenes."""
 
 import json
 from collections.abc import Callable
@@ -10,10 +10,11 @@ import pytest
 from evaluation.contract import Backend, ImageArray, ImageSet, ImageTextEncoder, Prompt, PromptSet, Result, Score
 from evaluation.judges.rule_chunks import RuleChunks
 from evaluation.metrics.compbench.blip_vqa import BlipVqa
-from evaluation.metrics.compbench.categories import COLUMNS
+from evaluation.metrics.compbench.categories import COLUMNS, Category
 from evaluation.metrics.compbench.clip_similarity import ClipSimilarity
 from evaluation.metrics.compbench.metric import CompBench, overall
 from evaluation.metrics.compbench.numeracy import Numeracy
+from evaluation.metrics.compbench.scorer import Scorer
 from evaluation.metrics.compbench.spatial import Spatial
 from evaluation.metrics.compbench.three_in_one import ThreeInOne
 from evaluation.prompts.compbench import load_prompts
@@ -25,12 +26,12 @@ Save = Callable[[PromptSet, dict[str, list[ImageArray]]], ImageSet]
 
 
 @pytest.fixture
-def spatial(small: Path, render_objects: Callable[..., ImageArray], save: Save) -> ImageSet:
+def spatial(compbench_folder: Path, render_objects: Callable[..., ImageArray], save: Save) -> ImageSet:
     """One right and one wrong image of "a circle on the left of a square", one right image of "a star near a cross"."""
     right = render_objects(("circle", "red", 30, 64), ("square", "blue", 98, 64))
     wrong = render_objects(("circle", "red", 98, 64), ("square", "blue", 30, 64))
     stars = render_objects(("star", "red", 40, 64), ("cross", "blue", 90, 64))
-    return save(load_prompts(small, "spatial"), {"spatial-0000": [right, wrong], "spatial-0001": [stars]})
+    return save(load_prompts(compbench_folder, "spatial"), {"spatial-0000": [right, wrong], "spatial-0001": [stars]})
 
 
 def test_category_is_the_mean_of_its_prompts(spatial: ImageSet) -> None:
@@ -39,7 +40,7 @@ def test_category_is_the_mean_of_its_prompts(spatial: ImageSet) -> None:
     assert list(result.scores) == ["spatial"]
     assert score.samples == 3
     assert list(score.by_prompt) == ["spatial-0000", "spatial-0001"]
-    # A confident detection scores nearly 1; one of the two images is right.
+    # Confident detections score nearly 1, and one of the two images is right.
     assert score.by_prompt["spatial-0000"] == pytest.approx(0.5, abs=0.03)
     assert score.by_prompt["spatial-0001"] == pytest.approx(1, abs=0.06)
     assert score.value == sum(score.by_prompt.values()) / 2
@@ -47,7 +48,7 @@ def test_category_is_the_mean_of_its_prompts(spatial: ImageSet) -> None:
 
 def test_images_are_matched_by_id(spatial: ImageSet) -> None:
     metric = CompBench("p", "spatial", Spatial(SceneDetector()))
-    reordered = replace(spatial, images=dict(reversed(spatial.images.items())))
+    reordered = replace(spatial, images=dict(reversed(list(spatial.images.items()))))
     assert metric.score(reordered) == metric.score(spatial)
 
 
@@ -75,7 +76,7 @@ def test_protocol_states_counts_and_judges(spatial: ImageSet) -> None:
 def test_all_categories_from_prompt_files_to_overall(
     tmp_path: Path, render_objects: Callable[..., ImageArray], clip: ImageTextEncoder, save: Save
 ) -> None:
-    """Take a user's steps: prompt files, images, one metric per category, the overall score."""
+    """Follow a user's steps: prompt files, images, one metric per category, and the overall score."""
     texts = {
         **{f"{n}_val.txt": "a red circle and a blue square" for n in ("color", "shape", "texture", "non_spatial")},
         "spatial_val.txt": "a circle on the left of a square",
@@ -90,7 +91,7 @@ def test_all_categories_from_prompt_files_to_overall(
         (tmp_path / name).write_text(text)
     attribute, spatial = BlipVqa(SceneAnswerer(), RuleChunks()), Spatial(SceneDetector())
     similarity = ClipSimilarity(clip)
-    scorers = {
+    scorers: dict[Category, Scorer] = {
         "color": attribute, "shape": attribute, "texture": attribute, "spatial": spatial, "non_spatial": similarity,
         "complex": ThreeInOne(attribute, spatial, similarity), "numeracy": Numeracy(SceneDetector()),
     }  # fmt: skip
@@ -99,7 +100,7 @@ def test_all_categories_from_prompt_files_to_overall(
     for category, scorer in scorers.items():
         prompts = load_prompts(tmp_path, category)
         images = save(prompts, {f"{category}-0000": [image, image]})
-        results[category] = CompBench(category, category, scorer).score(images)  # type: ignore[arg-type]
+        results[category] = CompBench(category, category, scorer).score(images)
     values = {category: result.scores[category].value for category, result in results.items()}
     for category in scorers:
         assert values[category] > 0.8 or category == "non_spatial"
@@ -119,7 +120,7 @@ def column(name: str, *values: float) -> Result:
     return Result("t2i-compbench", {name: score}, {"category": name, "backends": []})
 
 
-# Rows of Table 4 of the SnapGen++ paper in the order of COLUMNS, and the printed overall scores.
+# Rows of Table 4 in the SnapGen++ paper in the order of COLUMNS, and the printed overall scores.
 @pytest.mark.parametrize(
     ("columns", "printed"),
     [

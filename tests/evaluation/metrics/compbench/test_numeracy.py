@@ -1,4 +1,4 @@
-"""The numeracy score on numbers, words and rendered scenes."""
+"""The numeracy score of numbers, texts and rendered scenes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,8 +28,8 @@ def test_numbers_before_known_objects_are_parsed(text: str, expected: dict[str, 
     assert parse_counts(text, VOCABULARY) == expected
 
 
-def test_vocabulary_contains_both_forms(small: Path) -> None:
-    names = read_vocabulary(small / "new_objects.txt")
+def test_vocabulary_contains_both_forms(compbench_folder: Path) -> None:
+    names = read_vocabulary(compbench_folder / "new_objects.txt")
     assert (names["mice"], names["mouse"], names["fish"], len(names)) == ("mouse", "mouse", "fish", 9)
 
 

@@ -1,4 +1,4 @@
-"""The spatial score on hand-computed boxes, published values and rendered scenes."""
+"""The spatial score of hand-computed boxes, published values and rendered scenes."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from evaluation.metrics.compbench.spatial import Spatial, check_golden, parse_re
 from evaluation.scenes.judges.detector import SceneDetector
 from pocketdit.errors import ConfigError, UserError
 
-# Computed by hand: squares of side 100, given by their top left corners.
+# Computed by hand. The boxes are squares of side 100, given by their top left corners.
 CASES: list[tuple[str, tuple[float, float], tuple[float, float], float]] = [
     ("on the left of", (0, 0), (200, 0), 1.0),
     ("on the left of", (200, 0), (0, 0), 0.0),
@@ -144,8 +144,10 @@ def test_two_objects_never_share_a_detection(render_objects: Callable[..., Image
 
 
 def test_boxes_are_scaled_to_the_480_pixel_frame(render_objects: Callable[..., ImageArray]) -> None:
-    """Objects 44 pixels apart along both axes are 165 pixels apart in the frame of a 128-pixel image, but 132 pixels
-    in that of a 160-pixel image."""
+    """Image size determines whether objects 44 pixels apart along both axes are near each other.
+
+    In the frame, they are 165 pixels apart for a 128-pixel image, but 132 pixels for a 160-pixel image.
+    """
     near = prompt("a circle near a square")
     objects = (("circle", "red", 30, 30), ("square", "blue", 74, 74))
     small, large = render_objects(*objects), render_objects(*objects, width=160, height=160)

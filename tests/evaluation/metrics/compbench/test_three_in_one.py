@@ -1,4 +1,4 @@
-"""The score for complex prompts, from its three parts."""
+"""The score for complex prompts, computed from its three parts."""
 
 from collections.abc import Callable
 

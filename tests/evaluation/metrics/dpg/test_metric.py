@@ -1,4 +1,4 @@
-"""DPG-Bench on images of one color, with a judge that reads pixels, against scores computed by hand."""
+"""DPG-Bench on single-color images, with a judge that reads pixels, against scores computed by hand."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "black": (0, 0, 0)}
 
 
 class PixelAnswerer:
-    """Answers "Is it red?" about images of one color, and "maybe" to any other question."""
+    """Answers questions such as "Is it red?" about single-color images, and "maybe" to all others."""
 
     def __init__(self, published_for: tuple[str, ...] = ("dpg",)) -> None:
         self.backend = Backend("pixels", "1", published_for)
@@ -57,21 +57,21 @@ def save_images(folder: Path, pairs: list[tuple[Prompt, tuple[str, ...]]]) -> Im
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> ImageSet:
-    # a: 1/2 for the red image and 0 for the green one. b: text is never answered yes, so the question that depends on
-    # it is always 0; green is answered yes for one of the images.
+def two_prompts(tmp_path: Path) -> ImageSet:
+    # Prompt a scores 1/2 for the red image and 0 for the green one. In prompt b, the text question is never answered
+    # yes, so the question that depends on it always scores 0. Green is answered yes for one of the images.
     a = prompt("a", {"1": RED, "2": TEXT})
     b = prompt("b", {"1": TEXT, "2": (RED[0], "entity - whole (red)", [1]), "3": GREEN})
     return save_images(tmp_path, [(a, ("red", "green")), (b, ("green", "red"))])
 
 
-def test_official_scores_by_hand(two: ImageSet) -> None:
-    result = DPGBench("p", PixelAnswerer(), "official").score(two)
+def test_official_scores_by_hand(two_prompts: ImageSet) -> None:
+    result = DPGBench("p", PixelAnswerer(), "official").score(two_prompts)
     assert result.metric == "dpg"
     assert {name: score.value for name, score in result.scores.items()} == pytest.approx(
         {
             "overall": 100 * (1 / 4 + 1 / 6) / 2,
-            # From the last images only: red of a 0, green of b 0, red of b 1 despite its parent.
+            # Only the last images are used: red of a is 0, green of b is 0, and red of b is 1 despite its parent.
             "L1/attribute": 0,
             "L1/entity": 100,
             "L1/other": 0,
@@ -85,8 +85,8 @@ def test_official_scores_by_hand(two: ImageSet) -> None:
     assert json.loads(json.dumps(result.protocol))["mode"] == "official"
 
 
-def test_corrected_scores_by_hand(two: ImageSet) -> None:
-    result = DPGBench("p", PixelAnswerer(), "corrected").score(two)
+def test_corrected_scores_by_hand(two_prompts: ImageSet) -> None:
+    result = DPGBench("p", PixelAnswerer(), "corrected").score(two_prompts)
     assert result.metric == "dpg (corrected)"
     assert {name: score.value for name, score in result.scores.items()} == pytest.approx(
         {
@@ -103,12 +103,14 @@ def test_corrected_scores_by_hand(two: ImageSet) -> None:
     assert result.scores["L2/attribute - color"].samples == 4
 
 
-def test_images_are_matched_by_id(two: ImageSet) -> None:
+def test_images_are_matched_by_id(two_prompts: ImageSet) -> None:
     reordered = ImageSet(
-        PromptSet("p", two.prompts.prompts[::-1], 2), dict(reversed(list(two.images.items()))), two.provenance
+        PromptSet("p", two_prompts.prompts.prompts[::-1], 2),
+        dict(reversed(list(two_prompts.images.items()))),
+        two_prompts.provenance,
     )
     metric = DPGBench("p", PixelAnswerer())
-    first, second = metric.score(two).scores, metric.score(reordered).scores
+    first, second = metric.score(two_prompts).scores, metric.score(reordered).scores
     assert {name: score.value for name, score in first.items()} == {name: score.value for name, score in second.items()}
 
 
@@ -119,7 +121,7 @@ def test_first_question_of_the_file_is_dropped_in_official_mode_only(tmp_path: P
     assert DPGBench("p", PixelAnswerer(), "corrected").score(images).scores["overall"].value == pytest.approx(200 / 3)
 
 
-def test_prompt_at_which_the_published_script_stops_is_left_out(tmp_path: Path) -> None:
+def test_prompt_that_the_published_script_cannot_score_is_left_out(tmp_path: Path) -> None:
     opens = prompt("a", {"1": RED, "2": (GREEN[0], GREEN[1], [1])}, opens_file=True)
     images = save_images(tmp_path, [(opens, ("green",)), (prompt("b", {"1": RED}), ("red",))])
     official = DPGBench("p", PixelAnswerer(), "official").score(images)
@@ -130,16 +132,16 @@ def test_prompt_at_which_the_published_script_stops_is_left_out(tmp_path: Path) 
     assert corrected.protocol["left_out"] == []
 
 
-def test_other_judges_are_named_in_the_result(two: ImageSet) -> None:
-    assert DPGBench("p", PixelAnswerer(())).score(two).metric == "dpg (pixels)"
+def test_other_judges_are_named_in_the_result(two_prompts: ImageSet) -> None:
+    assert DPGBench("p", PixelAnswerer(())).score(two_prompts).metric == "dpg (pixels)"
 
 
-def test_incomplete_image_sets_are_errors(two: ImageSet) -> None:
+def test_incomplete_image_sets_are_errors(two_prompts: ImageSet) -> None:
     metric = DPGBench("p", PixelAnswerer())
     with pytest.raises(UserError, match=r"prompt b .* has no images"):
-        metric.score(ImageSet(two.prompts, {"a": two.images["a"]}, {}))
+        metric.score(ImageSet(two_prompts.prompts, {"a": two_prompts.images["a"]}, {}))
     with pytest.raises(UserError, match="prompt c has no questions"):
-        metric.score(ImageSet(PromptSet("p", (Prompt("c", "c"),)), {"c": two.images["a"]}, {}))
+        metric.score(ImageSet(PromptSet("p", (Prompt("c", "c"),)), {"c": two_prompts.images["a"]}, {}))
     with pytest.raises(UserError, match="no prompts that DPG-Bench can score"):
         metric.score(ImageSet(PromptSet("p", ()), {}, {}))
     with pytest.raises(UserError, match="mode must be official or corrected, not exact"):

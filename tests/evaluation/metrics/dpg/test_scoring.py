@@ -1,4 +1,4 @@
-"""DPG-Bench's arithmetic on a hand-computed case, and on the published script's answers if available."""
+"""DPG-Bench's scores of a hand-computed case, and of the published script's answers if available."""
 
 import copy
 import json
@@ -21,8 +21,8 @@ from evaluation.metrics.dpg.scoring import (
 )
 
 # Computed by hand. Image 1: question 2 is answered no, so question 3, which depends on it, is set to 0, and then
-# question 5. Question 4 comes before its parent 5 and sees 5's own answer, yes: 1, 0, 0, 1, 0 -> 2/5. Image 2: only
-# question 5 is not answered yes, so question 4 is set to 0 -> 3/5.
+# question 5. Question 4 comes before its parent 5, so it depends on the original answer to 5, which is yes. The scores
+# are 1, 0, 0, 1, 0, or 2/5. Image 2: only question 5 is not answered yes, so question 4 is set to 0, which yields 3/5.
 CASE: dict[str, Any] = {
     "dependency": {"1": [0], "2": [1], "3": [2], "4": [5], "5": [3]},
     "tuple": {

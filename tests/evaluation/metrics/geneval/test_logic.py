@@ -1,4 +1,4 @@
-"""GenEval's rules on hand-computed cases, and on the benchmark's own answers if available."""
+"""GenEval's rules on hand-computed cases, and on the benchmark's own cases if available."""
 
 import json
 import os

@@ -78,7 +78,7 @@ def images(tmp_path: Path) -> ImageSet:
     files = {
         "00000": (save_image(tmp_path / "0.png", LONG), save_image(tmp_path / "1.png", A)),
         "00001": (save_image(tmp_path / "2.png", B), save_image(tmp_path / "3.png", C, LONG)),
-        # Three cups are too many, two are right, and two with holes score 0.75, too low for counting.
+        # Three cups are too many, two are right, and two with holes score 0.75, which is too low for counting.
         "00002": (
             save_image(tmp_path / "4.png", A, B, C),
             save_image(tmp_path / "5.png", A, B),
@@ -89,7 +89,7 @@ def images(tmp_path: Path) -> ImageSet:
     return ImageSet(prompt_set(BENCH, CUP, TWO_CUPS, RED_CUP), files, {})
 
 
-def test_scores_are_shares_of_images_and_overall_weighs_tags_equally(images: ImageSet) -> None:
+def test_scores_are_shares_of_images_and_overall_weights_tags_equally(images: ImageSet) -> None:
     result = GenEval("geneval", RectangleDetector(), PixelColorReader()).score(images)
     assert list(result.scores) == ["overall", "single_object", "counting", "colors"]
     values = {name: (score.value, score.samples) for name, score in result.scores.items()}
@@ -113,7 +113,7 @@ def test_counting_has_a_higher_threshold(images: ImageSet) -> None:
 
 def test_order_of_images_and_prompts_does_not_matter(images: ImageSet) -> None:
     reordered = ImageSet(
-        PromptSet("geneval", images.prompts.prompts[::-1], 2), dict(reversed(images.images.items())), {}
+        PromptSet("geneval", images.prompts.prompts[::-1], 2), dict(reversed(list(images.images.items()))), {}
     )
     metric = GenEval("geneval", RectangleDetector(), PixelColorReader())
     assert metric.score(reordered).scores == metric.score(images).scores
@@ -174,7 +174,7 @@ def test_metric_runs_with_the_real_detector(tmp_path: Path) -> None:
     path = save_image(tmp_path / "a.png", A)
     result = metric.score(ImageSet(prompt_set(CUP), {"00000": (path,)}, {}))
     assert (result.metric, result.scores["overall"].value) == ("geneval (mask2former (tiny, other training))", 0)
-    # Without a threshold, its most probable class counts.
+    # Without a threshold, the image matches a prompt for its most probable class.
     label = metric.detector.detect(np.asarray(Image.open(path)))[0].label
     metadata = {"tag": "single_object", "include": [{"class": label, "count": 1}]}
     low = GenEval("geneval", metric.detector, PixelColorReader(), threshold=-1.0)

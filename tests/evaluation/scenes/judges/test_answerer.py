@@ -1,4 +1,4 @@
-"""Parsing and answering questions, on scenes whose answers are obvious from the test."""
+"""Parsing and answering questions about scenes with obvious answers."""
 
 from itertools import pairwise
 
@@ -156,7 +156,7 @@ def test_probability_falls_as_a_color_fades_into_another() -> None:
 
 
 def test_distribution_of_the_number_of_independent_events() -> None:
-    """Compares with the sum over all outcomes."""
+    """The reference sums over all outcomes."""
     p = [0.1, 0.5, 0.8, 1.0]
     expected = [0.0] * 5
     for outcome in range(16):

@@ -1,4 +1,4 @@
-"""The noun chunks of captions can be asked about as questions."""
+"""The noun chunks of captions are valid questions."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The detector and the color reader on rendered scenes, intact and corrupted."""
+"""The detector and the color reader on intact and corrupted scenes."""
 
 import dataclasses
 import io
@@ -25,7 +25,8 @@ SAMPLES = list(generate_scenes("train", 80, seed=11))
 
 
 def blurred(pixels: Pixels) -> Pixels:
-    return np.clip(ndimage.gaussian_filter(pixels.astype(float), (1.5, 1.5, 0)), 0, 255).astype(np.uint8)
+    smoothed: NDArray[np.float64] = ndimage.gaussian_filter(pixels.astype(float), (1.5, 1.5, 0))
+    return np.clip(smoothed, 0, 255).astype(np.uint8)
 
 
 def jpeg(pixels: Pixels) -> Pixels:
@@ -52,7 +53,7 @@ def noisy(pixels: Pixels) -> Pixels:
 
 
 @pytest.mark.parametrize("corrupt", [np.asarray, blurred, jpeg, few_coefficients, noisy])
-def test_objects_of_scenes_are_found(corrupt: Callable[[Pixels], Pixels]) -> None:
+def test_objects_of_scenes_are_detected(corrupt: Callable[[Pixels], Pixels]) -> None:
     agree = 0
     for sample in SAMPLES:
         detected = find_objects(corrupt(np.asarray(render_scene(sample.scene))))
@@ -91,7 +92,7 @@ def test_unknown_shape_is_unclear() -> None:
     assert [(d.shape, d.color_name) for d in find_objects(pixels)] == [(UNCLEAR, "red")]
 
 
-def test_object_in_a_background_color_is_found() -> None:
+def test_object_in_a_background_color_is_detected() -> None:
     pixels = render().copy()
     pixels[40:80, 40:80] = (128, 128, 128)
     assert [(d.shape, d.color_name) for d in find_objects(pixels)] == [("square", "grey")]
@@ -119,7 +120,7 @@ def test_scores_are_on_the_right_side_of_genevals_thresholds() -> None:
 
 
 def test_shape_probabilities() -> None:
-    """The minimum correlation gives 0.3 if no other shape fits. Shapes that fit equally have equal probabilities."""
+    """The minimum correlation yields 0.3 if no other shape fits. Shapes that fit equally have equal probabilities."""
     alone = shape_probabilities({"circle": MIN_CORRELATION, "star": 0.0})
     assert alone["circle"] == pytest.approx(0.3, abs=1e-6)
     assert alone["star"] < 1e-6
@@ -129,7 +130,7 @@ def test_shape_probabilities() -> None:
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_color_is_read_in_the_mask_or_in_the_box(masked: bool) -> None:
-    """Without a mask, the part of the box that differs from the background counts."""
+    """Without a mask, the color is read in the part of the box that differs from the background."""
     red, blue = Object("cross", "red", "large", 50, 50, 25), Object("star", "blue", "large", 98, 98, 20)
     pixels = render(red, blue)
     detections = [d if masked else dataclasses.replace(d, mask=None) for d in SceneDetector().detect(pixels)]

@@ -1,4 +1,4 @@
-"""The judge on 80 rendered scenes, correct ones and ones with one error."""
+"""The judge on 80 rendered scenes, with and without errors."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -20,7 +20,8 @@ SAMPLES = list(generate_scenes("train", 80, seed=11))
 
 
 def blurred(pixels: Pixels) -> Pixels:
-    return np.clip(ndimage.gaussian_filter(pixels.astype(float), (1.5, 1.5, 0)), 0, 255).astype(np.uint8)
+    smoothed: NDArray[np.float64] = ndimage.gaussian_filter(pixels.astype(float), (1.5, 1.5, 0))
+    return np.clip(smoothed, 0, 255).astype(np.uint8)
 
 
 def wrong_scenes(sample: CaptionedScene, rng: np.random.Generator) -> Iterator[Scene]:

@@ -1,4 +1,4 @@
-"""Sizes and places of objects are recovered from the exact numbers of scenes."""
+"""Sizes and places are recovered from the exact areas and centers of objects."""
 
 import pytest
 

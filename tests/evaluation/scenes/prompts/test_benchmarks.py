@@ -1,4 +1,4 @@
-"""The prompt sets of scenes, scored by the published metrics with rule-based judges."""
+"""The prompt sets for scenes, scored by the published metrics with rule-based judges."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,8 +11,10 @@ from datamodules.scenes.scene import Scene
 from datamodules.scenes.split import generate_scenes, split_of
 from evaluation.contract import ImageSet, Prompt, PromptSet
 from evaluation.metrics.compbench.blip_vqa import BlipVqa
+from evaluation.metrics.compbench.categories import Category
 from evaluation.metrics.compbench.metric import CompBench
 from evaluation.metrics.compbench.numeracy import Numeracy
+from evaluation.metrics.compbench.scorer import Scorer
 from evaluation.metrics.compbench.spatial import Spatial
 from evaluation.metrics.dpg.metric import DPGBench
 from evaluation.metrics.geneval.metric import GenEval
@@ -23,9 +25,9 @@ from evaluation.scenes.judges.detector import SceneDetector
 from evaluation.scenes.judges.questions import parse_question
 from evaluation.scenes.prompts.benchmarks import CATEGORIES, TAGS, scene_compbench, scene_dpg, scene_geneval
 from pocketdit.errors import UserError
-from tests.evaluation.scenes.defects import add_defect
+from tests.evaluation.scenes.defects import Defect, add_defect
 
-# Validation scenes by their short captions, to render a prompt's image from.
+# Validation scenes by short caption, from which the images of prompts are rendered.
 SCENES = {sample.captions[0]: sample.scene for sample in generate_scenes("validation", 1200, seed=6)}
 
 
@@ -58,7 +60,7 @@ def test_prompts_are_held_out_and_reproducible(name: str) -> None:
         assert len({prompt.text for prompt in prompts.prompts}) == len(prompts.prompts)
 
 
-def test_tags_ask_for_what_they_ask_for_in_geneval() -> None:
+def test_tags_have_the_same_requirements_as_in_geneval() -> None:
     prompts = scene_geneval(120, seed=0).prompts
     assert Counter(prompt.metadata["tag"] for prompt in prompts) == dict.fromkeys(TAGS, 20)
     for prompt in prompts:
@@ -125,16 +127,19 @@ def test_dpg_question_graphs_can_be_scored(tmp_path: Path) -> None:
     assert empty_scores["L1/global"].value == 100
 
 
-@pytest.mark.parametrize("category", ["color", "shape", "spatial", "numeracy"])
-def test_compbench_distinguishes_rendered_prompts_from_defects(category: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("category", "defect"), [("color", "color"), ("shape", "shape"), ("spatial", "position"), ("numeracy", "count")]
+)
+def test_compbench_distinguishes_rendered_prompts_from_defects(
+    category: Category, defect: Defect, tmp_path: Path
+) -> None:
     prompts, scenes = prompts_with_scenes(scene_compbench(category, 200, seed=0))
     prompts, scenes = prompts[:20], scenes[:20]
     assert len(prompts) >= 8
-    scorers = {"spatial": Spatial(SceneDetector()), "numeracy": Numeracy(SceneDetector())}
-    metric = CompBench("scenes", category, scorers.get(category, BlipVqa(SceneAnswerer(), SceneChunks())))  # type: ignore[arg-type]
+    scorers: dict[str, Scorer] = {"spatial": Spatial(SceneDetector()), "numeracy": Numeracy(SceneDetector())}
+    metric = CompBench("scenes", category, scorers.get(category, BlipVqa(SceneAnswerer(), SceneChunks())))
     right = metric.score(render_images(prompts, scenes, tmp_path / "right")).scores[category].value
-    defect = {"spatial": "position", "numeracy": "count"}.get(category, category)
-    changed = [add_defect(scene, defect, seed=i) or scene for i, scene in enumerate(scenes)]  # type: ignore[arg-type]
+    changed = [add_defect(scene, defect, seed=i) or scene for i, scene in enumerate(scenes)]
     wrong = metric.score(render_images(prompts, changed, tmp_path / "wrong")).scores[category].value
     assert right >= 0.9
     assert wrong <= 0.55

@@ -1,4 +1,4 @@
-"""Held-out prompts are validation captions, balanced over groups."""
+"""Held-out prompts are validation captions that are balanced over groups."""
 
 from collections import Counter
 
