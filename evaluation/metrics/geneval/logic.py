@@ -66,7 +66,7 @@ def relations(first: Box, second: Box, threshold: float = POSITION_THRESHOLD) ->
     """Return the relations of ``first`` to ``second``: up to two of "left of", "right of", "above" and "below".
 
     Along each axis, the offset d between the centers is reduced toward 0 by ``threshold`` times the sum of both
-    boxes' sides. A relation holds if the reduced offset divided by |d| (the length of the full, unreduced vector)
+    boxes' sides. A relation is satisfied if the reduced offset divided by |d| (the length of the full, unreduced vector)
     exceeds 0.5.
     """
     boxes = np.array([first, second], dtype=np.float64).reshape(2, 2, 2)  # box, corner, axis
@@ -76,13 +76,13 @@ def relations(first: Box, second: Box, threshold: float = POSITION_THRESHOLD) ->
     if np.all(np.abs(reduced) < _MIN_OFFSET):
         return set()
     dx, dy = reduced / np.linalg.norm(offset)
-    holds = {
+    satisfied = {
         "left of": dx < -_MIN_COMPONENT,
         "right of": dx > _MIN_COMPONENT,
         "above": dy < -_MIN_COMPONENT,
         "below": dy > _MIN_COMPONENT,
     }
-    return {relation for relation, true in holds.items() if true}
+    return {relation for relation, is_satisfied in satisfied.items() if is_satisfied}
 
 
 def find_errors(
@@ -140,9 +140,9 @@ def _clause_errors(
             return [f"no target for {label} to be {relation}"]
         for item in group:
             for target in targets:
-                true = relations(item.box, target.box, threshold)
-                if relation not in true:
-                    return [f"expected {label} {relation} target, found {' and '.join(sorted(true))} target"]
+                actual = relations(item.box, target.box, threshold)
+                if relation not in actual:
+                    return [f"expected {label} {relation} target, found {' and '.join(sorted(actual))} target"]
     return []
 
 
