@@ -66,8 +66,8 @@ def relations(first: Box, second: Box, threshold: float = POSITION_THRESHOLD) ->
     """Return the relations of ``first`` to ``second``: up to two of "left of", "right of", "above" and "below".
 
     Along each axis, the offset d between the centers is reduced toward 0 by ``threshold`` times the sum of both
-    boxes' sides. A relation is satisfied if the reduced offset divided by |d| (the length of the full, unreduced vector)
-    exceeds 0.5.
+    boxes' sides. The result is divided by |d|, the length of the full vector. A relation is satisfied if the component
+    in its direction exceeds 0.5.
     """
     boxes = np.array([first, second], dtype=np.float64).reshape(2, 2, 2)  # box, corner, axis
     sides = np.abs(boxes[:, 1] - boxes[:, 0]).sum(axis=0)
