@@ -1,6 +1,7 @@
-"""The patch discriminator: receptive field and spectral norm."""
+"""Tests of the patch discriminator: receptive field and spectral norm."""
 
 import torch
+from torch import nn
 
 from pocketdit.decoders.discriminator import PatchDiscriminator
 
@@ -21,5 +22,7 @@ def test_weights_have_unit_spectral_norm() -> None:
     network = PatchDiscriminator(8)
     for _ in range(50):
         network(torch.randn(1, 3, 16, 16))
-    weight = network[0].weight.detach().flatten(1)
+    convolution = network[0]
+    assert isinstance(convolution, nn.Conv2d)
+    weight = convolution.weight.detach().flatten(1)
     assert abs(float(torch.linalg.matrix_norm(weight, 2)) - 1) < 0.02

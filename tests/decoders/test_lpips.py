@@ -1,6 +1,7 @@
-"""LPIPS with the class of torchmetrics and random weights, because the ImageNet weights would need a download."""
+"""Tests of LPIPS with random weights, because the ImageNet weights would have to be downloaded."""
 
 import urllib.error
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,12 +11,10 @@ from pocketdit.errors import RunError
 
 
 def test_distances_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision import models
-
-    class Weights:
+    class RandomWeights:
         DEFAULT = None
 
-    monkeypatch.setattr(models, "SqueezeNet1_1_Weights", Weights)
+    monkeypatch.setattr("torchvision.models.SqueezeNet1_1_Weights", RandomWeights)
     torch.manual_seed(0)
     lpips = LPIPS("squeeze").to(torch.device("cpu"))
     images = (torch.rand(2, 3, 64, 64) * 2 - 1).requires_grad_()
@@ -24,13 +23,13 @@ def test_distances_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     assert distance.shape == (2,)
     assert (distance > 0).all()
     assert lpips.name == "lpips-squeeze"
-    distance.sum().backward()
+    torch.autograd.backward(distance.sum())
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
     assert not any(parameter.requires_grad for parameter in lpips.network.parameters())
 
 
-def test_missing_weights_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_missing_weights_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def offline(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no route")
 

@@ -1,6 +1,7 @@
-"""The tiny decoder: size, layers, shapes, and the interface of an autoencoder."""
+"""Tests of the tiny decoder: size, layers, shapes, and the autoencoder interface."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def spec_of(name: str) -> TinyDecoderSpec:
 
 
 def random_decoder(spec: TinyDecoderSpec) -> TinyDecoder:
-    """Return a decoder with random weights, so that no branch is zero."""
+    """Return a decoder with random weights, so that no branch outputs zero."""
     torch.manual_seed(0)
     decoder = TinyDecoder(spec)
     for parameter in decoder.parameters():
@@ -32,7 +33,7 @@ def random_decoder(spec: TinyDecoderSpec) -> TinyDecoder:
     return decoder
 
 
-def test_size_is_that_of_the_paper() -> None:
+def test_size_matches_the_paper() -> None:
     """SnapGen's tiny decoder has 1.38 M parameters."""
     spec = spec_of("paper/tiny_decoder_qwen_image")
     assert (spec.latent_channels, spec.factor, spec.pixel_shuffle) == (16, 8, 1)
@@ -41,7 +42,7 @@ def test_size_is_that_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny_decoder", "paper/tiny_decoder_qwen_image"])
-def test_only_the_first_and_the_last_convolution_are_dense(name: str) -> None:
+def test_only_the_first_and_last_convolutions_are_dense(name: str) -> None:
     with torch.device("meta"):
         decoder = TinyDecoder(spec_of(name))
     convolutions = [layer for layer in decoder.modules() if isinstance(layer, nn.Conv2d)]
@@ -58,8 +59,8 @@ def test_any_size_works(spec: TinyDecoderSpec, sides: tuple[int, int]) -> None:
     assert images.shape == (2, 3, 8 * sides[0], 8 * sides[1])
 
 
-def test_crop_of_the_latents_gives_the_same_pixels() -> None:
-    """No operation uses statistics of the whole image, so distant latents have no influence."""
+def test_cropped_latents_give_the_same_pixels() -> None:
+    """No operation uses statistics of the whole image, so distant latents do not matter."""
     decoder, latents = random_decoder(SMALL), torch.randn(1, 4, 24, 24)
     full, crop = decoder(latents), decoder(latents[..., :16, :16])
     torch.testing.assert_close(full[..., :48, :48], crop[..., :48, :48])
@@ -69,7 +70,8 @@ def test_crop_of_the_latents_gives_the_same_pixels() -> None:
 def test_blocks_are_initialized_to_the_identity() -> None:
     x = torch.randn(2, 8, 5, 5)
     block = SeparableBlock(8)
-    nn.init.zeros_(block.mix_2.bias)  # type: ignore[arg-type]
+    assert block.mix_2.bias is not None
+    nn.init.zeros_(block.mix_2.bias)
     torch.testing.assert_close(block(x), x)
 
 
@@ -99,9 +101,9 @@ def test_autoencoder_with_tiny_decoder_satisfies_the_protocol() -> None:
         ({"channels": ()}, "one number per level"),
         ({"blocks": (1,)}, "one number per level"),
         ({"channels": (8, 0)}, "must be positive"),
-        ({"channels": (8,) * 5, "blocks": (1,) * 5}, "5 levels upsample too much for a factor of 8"),
+        ({"channels": (8,) * 5, "blocks": (1,) * 5}, "factor must be a multiple of 16 for 5 levels, not 8"),
     ],
 )
-def test_invalid_specifications_are_rejected(change: dict, message: str) -> None:
+def test_invalid_specifications_are_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(SMALL, **change)

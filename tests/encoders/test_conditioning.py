@@ -1,18 +1,19 @@
-"""Text conditions of several encoders and text dropout."""
+"""Tests of text conditioning with several encoders, and of text dropout."""
 
 import pytest
 import torch
 
 from pocketdit.encoders.conditioning import encode_text, text_dropout, unconditional
+from pocketdit.encoders.contract import TextTokens
 from pocketdit.encoders.hashed_text import PhraseEncoder, WordEncoder
 
 
-def encoded(samples: int) -> list:
+def encoded(samples: int) -> list[TextTokens]:
     encoders = (WordEncoder(8, 4), PhraseEncoder(16, 6))
     return encode_text(encoders, ["a red circle"] * (samples - 1) + [""])
 
 
-def test_one_entry_per_encoder_in_order() -> None:
+def test_tokens_are_in_the_order_of_the_encoders() -> None:
     tokens = encoded(3)
     assert [entry.embeddings.shape for entry in tokens] == [(3, 3, 8), (3, 3, 16)]
 
@@ -23,12 +24,12 @@ def test_dropout_is_independent_per_encoder_and_sample() -> None:
     hidden = torch.stack([~entry.mask[:-1].any(1) for entry in dropped])
     rates = hidden.float().mean(1)
     both = hidden.all(0).float().mean()
-    # The tolerances are four standard errors.
+    # Each tolerance is about four standard errors.
     assert (rates - 0.3).abs().max() < 0.03
     assert abs(both - 0.09) < 0.02
 
 
-def test_dropout_hides_all_tokens_of_an_encoder_or_none_and_keeps_the_embeddings() -> None:
+def test_dropout_hides_all_or_none_of_an_encoders_tokens_and_keeps_the_embeddings() -> None:
     tokens = encoded(64)
     dropped = text_dropout(tokens, 0.5, torch.Generator().manual_seed(1))
     for before, after in zip(tokens, dropped, strict=True):
@@ -39,7 +40,7 @@ def test_dropout_hides_all_tokens_of_an_encoder_or_none_and_keeps_the_embeddings
 
 
 @pytest.mark.parametrize(("probability", "kept"), [(0.0, True), (1.0, False)])
-def test_dropout_with_probability_zero_and_one(probability: float, kept: bool) -> None:
+def test_dropout_with_a_probability_of_zero_or_one(probability: float, kept: bool) -> None:
     tokens = encoded(100)
     for before, after in zip(tokens, text_dropout(tokens, probability, torch.Generator()), strict=True):
         assert torch.equal(after.mask, before.mask if kept else torch.zeros_like(before.mask))
@@ -63,6 +64,6 @@ def test_unconditional_hides_everything_and_does_not_change_its_input() -> None:
     assert all(entry.mask.any() for entry in tokens)
 
 
-def test_no_encoders() -> None:
+def test_list_of_encoders_can_be_empty() -> None:
     assert encode_text([], ["a"]) == []
     assert text_dropout([], 0.5, torch.Generator()) == []

@@ -1,4 +1,4 @@
-"""The DCT autoencoder: orthonormal transforms, geometry, the interface of an autoencoder, export."""
+"""Tests of the DCT autoencoder: orthonormal transforms, geometry, the autoencoder interface, and export."""
 
 import math
 
@@ -14,7 +14,7 @@ from pocketdit.images import from_uint8
 
 
 def example_image(width: int = 128, height: int = 96) -> Tensor:
-    """Render a light image (1, 3, H, W) in [-1, 1] with a red disc and a blue box with smooth edges."""
+    """Render a bright image (1, 3, H, W) in [-1, 1] that shows a red disc and a blue box with smooth edges."""
     image = Image.new("RGB", (4 * width, 4 * height), (235, 235, 225))
     brush = ImageDraw.Draw(image)
     brush.ellipse((60, 40, 220, 200), fill=(210, 40, 40))
@@ -33,7 +33,7 @@ def test_transforms_are_orthonormal() -> None:
     torch.testing.assert_close(rows @ rows.T, torch.eye(16, dtype=torch.float64))
 
 
-def test_zigzag_is_the_order_of_jpeg() -> None:
+def test_zigzag_order_matches_jpeg() -> None:
     assert zigzag(8)[:10] == [(0, 0), (0, 1), (1, 0), (2, 0), (1, 1), (0, 2), (0, 3), (1, 2), (2, 1), (3, 0)]
     assert len(set(zigzag(8))) == 64
 
@@ -101,7 +101,7 @@ def test_any_multiple_of_eight_works(size: tuple[int, int]) -> None:
     assert autoencoder.decode(latents).shape == (2, 3, *size)
 
 
-def test_other_sides_are_rejected() -> None:
+def test_sides_that_are_not_multiples_of_eight_are_rejected() -> None:
     with pytest.raises(ValueError, match="multiples of 8"):
         DCTAutoencoder().encode(torch.zeros(1, 3, 8, 12))
 
@@ -136,7 +136,7 @@ def test_autoencoder_has_no_weights_and_stays_in_eval_mode() -> None:
 
 def test_gradients_reach_the_latents() -> None:
     latents = torch.zeros(1, 16, 2, 2, requires_grad=True)
-    DCTAutoencoder().decode(latents).sum().backward()
+    torch.autograd.backward(DCTAutoencoder().decode(latents).sum())
     assert latents.grad is not None
     assert latents.grad[:, 0].abs().min() > 0
 

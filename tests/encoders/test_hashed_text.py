@@ -1,4 +1,4 @@
-"""The text encoders without weights: vectors, positions, masks, contexts."""
+"""Tests of the text encoders without weights: vectors, positions, masks, and context."""
 
 import os
 import subprocess
@@ -42,11 +42,11 @@ def test_hashed_vectors_have_unit_variance_and_are_nearly_orthogonal() -> None:
     assert abs(vectors.mean()) < 0.02
 
 
-def test_hashed_vectors_are_stable_over_versions() -> None:
+def test_hashed_vectors_do_not_change_between_versions() -> None:
     assert hashed_vector("red", 10).tolist() == [-1, 1, -1, -1, 1, -1, -1, -1, -1, 1]
 
 
-def test_encoder_gives_the_same_result_in_another_process() -> None:
+def test_encoder_returns_the_same_result_in_another_process() -> None:
     code = (
         "from pocketdit.encoders.hashed_text import PhraseEncoder as P;"
         "print(P(16, 4).encode(['a red circle']).embeddings.double().sum().item())"
@@ -75,7 +75,7 @@ def test_shapes_and_masks(kind: type[WordEncoder | PhraseEncoder], captions: Seq
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_caption_does_not_depend_on_its_batch_or_case(kind: type[WordEncoder | PhraseEncoder]) -> None:
+def test_tokens_do_not_depend_on_the_batch_or_on_case(kind: type[WordEncoder | PhraseEncoder]) -> None:
     encoder = kind(width=32, max_tokens=6)
     alone = encoder.encode(["a red circle"]).embeddings
     in_batch = encoder.encode(["something else entirely, and longer", "A Red CIRCLE!"]).embeddings
@@ -98,14 +98,14 @@ def test_order_of_words_changes_the_embeddings() -> None:
     assert (tokens[0, 0] - tokens[1, 1]).abs().max() > 0.5
 
 
-def test_phrase_token_depends_on_its_word_and_its_neighbors() -> None:
+def test_phrase_token_depends_on_the_word_and_its_neighbors() -> None:
     encoder = PhraseEncoder(width=1024, max_tokens=8)
     red = without_positions(encoder, "a red circle above a blue square")
     blue = without_positions(encoder, "a blue circle above a red square")
     cosine = torch.nn.functional.cosine_similarity
     assert cosine(red, red.roll(1, 0)).abs().max() < 0.6
     assert 0.4 < cosine(red[2], blue[2], dim=0) < 0.8
-    # A word has no influence at a distance of three words.
+    # A word does not influence another word that is three words away.
     far = [without_positions(encoder, f"{word} is the circle")[3] for word in ("red", "blue")]
     torch.testing.assert_close(*far)
     assert (red.square().mean(1) - 1).abs().max() < 0.3

@@ -1,0 +1,1 @@
+"""Tiny decoders that replace an autoencoder's decoder, and the models used to train them."""

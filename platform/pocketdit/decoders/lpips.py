@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al. 2018), with torchmetrics and torchvision's ImageNet weights."""
+"""LPIPS (Zhang et al. 2018), using torchmetrics and torchvision's ImageNet weights."""
 
 from typing import Any, Literal, Self
 
@@ -9,10 +9,10 @@ from pocketdit.errors import RunError
 
 
 class LPIPS:
-    """The ``PerceptualDistance`` with which decoders are usually trained.
+    """The ``PerceptualDistance`` that is usually used to train decoders.
 
     Args:
-        network: "vgg" is the usual choice for training decoders, "alex" and "squeeze" are smaller.
+        network: The backbone. "vgg" is the usual choice for training decoders. "alex" and "squeeze" are smaller.
 
     Raises:
         RunError: torchvision's weights are not in its cache and cannot be downloaded.
@@ -27,7 +27,7 @@ class LPIPS:
         except OSError as error:  # includes URLError and HTTPError
             raise RunError(
                 f"LPIPS: torchvision's {network} weights are not in {torch.hub.get_dir()}/checkpoints and cannot be "
-                f"downloaded ({error}); download them on a machine with a connection and copy that folder"
+                f"downloaded ({error}); download them on a machine with an internet connection and copy that folder"
             ) from error
 
     def to(self, device: torch.device) -> Self:
@@ -36,7 +36,7 @@ class LPIPS:
         return self
 
     def distance(self, images: Tensor, target: Tensor) -> Tensor:
-        """Compute LPIPS of each image in float32. See ``PerceptualDistance.distance``."""
+        """Compute LPIPS for each image in float32. See ``PerceptualDistance.distance``."""
         with torch.autocast(images.device.type, enabled=False):
             distances: Tensor = self.network(images.float(), target.float())
         return distances.flatten()

@@ -1,4 +1,4 @@
-"""The architecture of a tiny decoder as data."""
+"""Specification of a tiny decoder's architecture."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 class TinyDecoderSpec:
     """The architecture of a tiny decoder.
 
-    Its levels begin at the resolution of the latents, and each has twice the side of the one before. A pixel shuffle
-    after the last level does the rest of the upsampling: with ``factor`` 8, four levels end at full resolution and
-    three at half of it.
+    The first level has the resolution of the latents, and each level after it doubles the resolution. A pixel shuffle
+    after the last level does the rest of the upsampling. With a ``factor`` of 8, four levels end at the full resolution
+    and three levels at half of it.
 
     Attributes:
-        channels: Channels of each level.
-        blocks: Residual blocks of each level.
+        channels: Number of channels in each level.
+        blocks: Number of residual blocks in each level.
         latent_channels: Channels of the autoencoder's latents.
-        factor: Pixels per side of a latent position of the autoencoder.
+        factor: Pixels per side of a latent position, as in ``Autoencoder.factor``.
     """
 
     channels: tuple[int, ...]
@@ -25,13 +25,20 @@ class TinyDecoderSpec:
 
     def __post_init__(self) -> None:
         if not self.channels or len(self.channels) != len(self.blocks):
-            raise ValueError("channels and blocks must have one number per level, and at least one level")
+            raise ValueError("channels and blocks must have one number per level, for at least one level")
         if min(self.channels) < 1 or min(self.blocks) < 0 or self.latent_channels < 1:
             raise ValueError("channels and latent_channels must be positive, and blocks must not be negative")
-        if self.factor < 1 or self.factor % 2 ** (len(self.channels) - 1):
-            raise ValueError(f"{len(self.channels)} levels upsample too much for a factor of {self.factor}")
+        if self.factor < 1 or self.factor % self._level_factor:
+            raise ValueError(
+                f"factor must be a multiple of {self._level_factor} for {len(self.channels)} levels, not {self.factor}"
+            )
+
+    @property
+    def _level_factor(self) -> int:
+        """Upsampling factor of all levels together."""
+        return 1 << (len(self.channels) - 1)
 
     @property
     def pixel_shuffle(self) -> int:
-        """Upsampling factor of the pixel shuffle at the end. 1 means that there is no pixel shuffle."""
-        return self.factor // 2 ** (len(self.channels) - 1)
+        """Upsampling factor of the final pixel shuffle, or 1 if there is no pixel shuffle."""
+        return self.factor // self._level_factor

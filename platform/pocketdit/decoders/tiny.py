@@ -1,11 +1,11 @@
-"""The tiny decoder (paper Sec. 4.1, after SnapGen): latents to images with separable convolutions, without attention.
+"""A tiny decoder from latents to images, with separable convolutions and no attention (paper Sec. 4.1, after SnapGen).
 
-It has no normalization. GroupNorm needs two passes over a whole image for its statistics, which overflow fp16 and make
-a pixel depend on the far end of the image. Residual blocks that are initialized to the identity train without it, and
-the same weights then give the same pixels at every image size. Every operation (convolution, ReLU, nearest-neighbor
-upsampling, pixel shuffle) exists in Core ML and LiteRT.
+It does not use normalization. GroupNorm needs two passes over the whole image to compute its statistics, which can
+overflow in fp16 and make every pixel depend on distant parts of the image. Residual blocks that are initialized to the
+identity train without normalization, and the same weights then give the same pixels at every image size. Core ML and
+LiteRT support every operation of the decoder (convolution, ReLU, nearest-neighbor upsampling, and pixel shuffle).
 
-Shape letters: B batch, C latent channels, h x w latent sides, H x W image sides, c channels of a level.
+Shape letters: B = batch, C = latent channels, h x w = latent sides, H x W = image sides, c = channels of a level.
 """
 
 import torch
@@ -32,22 +32,24 @@ class SeparableBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, c, h, w) to (B, c, h, w)."""
         y = self.mix_1(self.spatial_1(functional.relu(x)))
-        return x + self.mix_2(self.spatial_2(functional.relu(y)))
+        output: Tensor = x + self.mix_2(self.spatial_2(functional.relu(y)))
+        return output
 
 
 class SeparableUpsample(nn.Module):
-    """Doubles the sides and changes the channels with a separable convolution.
+    """Doubles both sides and changes the number of channels with a separable convolution.
 
-    The pointwise convolution comes first, before the upsampling, where there are fewer pixels.
+    The pointwise convolution runs before the upsampling, when there are fewer pixels.
     """
 
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.mix, self.spatial = nn.Conv2d(before, after, 1), depthwise(after)
+        self.mix, self.spatial = nn.Conv2d(in_channels, out_channels, 1), depthwise(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, before, h, w) to (B, after, 2h, 2w)."""
-        return self.spatial(functional.interpolate(self.mix(x), scale_factor=2.0, mode="nearest"))
+        """Map (B, in_channels, h, w) to (B, out_channels, 2h, 2w)."""
+        output: Tensor = self.spatial(functional.interpolate(self.mix(x), scale_factor=2.0, mode="nearest"))
+        return output
 
 
 class TinyDecoder(nn.Module):
@@ -66,11 +68,11 @@ class TinyDecoder(nn.Module):
         if spec.pixel_shuffle > 1:
             layers.append(nn.PixelShuffle(spec.pixel_shuffle))
         self.layers = nn.Sequential(*layers)
-        # This is twice as fast on a CPU, where depthwise convolutions read the channels of a pixel together.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # This is twice as fast on a CPU, where depthwise convolutions read all channels of a pixel together.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not annotate this overload
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Map latents (B, C, h, w) to images (B, 3, H, W) that are not clamped."""
+        """Map latents (B, C, h, w) to unclamped images (B, 3, H, W)."""
         images: Tensor = self.layers(latents)
         return images
 

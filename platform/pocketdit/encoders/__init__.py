@@ -1,1 +1,1 @@
-"""Frozen models around the backbone, which map images to latents and back and captions to tokens."""
+"""Frozen models around the backbone: autoencoders for images and text encoders for captions."""

@@ -1,7 +1,7 @@
-"""Text conditions of a batch, and text dropout for classifier-free guidance.
+"""Text conditioning of a batch, and text dropout for classifier-free guidance.
 
-Hiding text changes only masks. The backbone has a learned token that is always visible, so a sample needs no visible
-text token.
+Hiding text changes only the masks. A sample can have no visible text tokens at all, because the backbone adds a learned
+token that is always visible.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ def encode_text(encoders: Sequence[TextEncoder], captions: Sequence[str]) -> lis
 
 
 def text_dropout(tokens: Sequence[TextTokens], probability: float, generator: torch.Generator) -> list[TextTokens]:
-    """Hide each encoder's tokens of each sample independently with a probability (paper Sec. 4.1).
+    """Hide the tokens of each encoder and sample independently at random (paper Sec. 4.1).
 
-    This way, the network also learns to work with any subset of the encoders. All n encoders of a sample are hidden,
-    which trains the unconditional prediction, with probability ``probability ** n``: 0.1 for two encoders at 0.32.
+    The network thus learns to work with any subset of the encoders. With n encoders, a sample is unconditional with
+    probability ``probability ** n``, which is about 0.1 for two encoders and a probability of 0.32.
 
     Args:
         tokens: One ``TextTokens`` per encoder.
-        probability: Probability of hiding an encoder from a sample.
+        probability: Probability of hiding an encoder's tokens in a sample.
         generator: Random generator on the CPU.
 
     Returns:
@@ -41,5 +41,5 @@ def text_dropout(tokens: Sequence[TextTokens], probability: float, generator: to
 
 
 def unconditional(tokens: Sequence[TextTokens]) -> list[TextTokens]:
-    """Return the same batch with every token hidden."""
+    """Return the same tokens, all of them hidden."""
     return [encoded._replace(mask=torch.zeros_like(encoded.mask)) for encoded in tokens]

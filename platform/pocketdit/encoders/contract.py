@@ -1,9 +1,9 @@
-"""Protocols of an autoencoder and a text encoder.
+"""Protocols for autoencoders and text encoders.
 
-Shape letters: B batch, H x W image sides in pixels, C latent channels, h x w latent sides, L text tokens.
+Shape letters: B = batch, H x W = image sides in pixels, C = latent channels, h x w = latent sides, L = text tokens.
 
-Every implementation is a ``FrozenModule`` and a class that the configuration names. What must be known before weights
-are loaded is declared by the class: see ``config/declared.py``.
+Every implementation is a ``FrozenModule`` whose class is named in the configuration. The class declares the properties
+that must be known before any weights are loaded (see ``config/declared.py``).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class TextTokens(NamedTuple):
     embeddings: Tensor
     """(B, L, width), float32."""
     mask: Tensor
-    """(B, L), bool. True is a real token, False is padding or hidden by text dropout."""
+    """(B, L), bool. True for real tokens, False for padding and for tokens hidden by text dropout."""
 
 
 class Autoencoder(Protocol):
@@ -27,10 +27,10 @@ class Autoencoder(Protocol):
     channels: int
     """C."""
     factor: int
-    """Pixels per side of a latent position, H / h = W / w. A class attribute, so no instance is needed to know it."""
+    """Pixels per side of a latent position, H / h = W / w. It is a class attribute, so reading it needs no instance."""
 
     def encode(self, images: Tensor) -> Tensor:
-        """Encode images (B, 3, H, W) in [-1, 1] to latents (B, C, h, w), float32, as the backbone expects them."""
+        """Encode images (B, 3, H, W) in [-1, 1] to normalized latents (B, C, h, w), float32."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -42,19 +42,19 @@ class TextEncoder(Protocol):
     """Maps captions to tokens. Implementations accept ``max_tokens`` as a constructor argument."""
 
     width: int
-    """Size of an embedding."""
+    """Size of each embedding."""
     max_tokens: int
-    """Largest L. Captions with more tokens are truncated."""
+    """Maximum L. Longer captions are truncated."""
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """Encode B captions to tokens on the encoder's device. A blank caption has no visible token."""
+        """Encode B captions to tokens on the encoder's device. A blank caption has no visible tokens."""
         ...
 
 
 class FrozenModule(nn.Module):
-    """A module that is never trained: its weights get no gradients, and ``train()`` leaves it in eval mode.
+    """A module that is never trained. Its weights get no gradients, and ``train()`` leaves it in eval mode.
 
-    Subclasses call ``freeze()`` after they have created their weights. Gradients still flow to the input.
+    Subclasses must call ``freeze()`` after creating their weights. Gradients still flow to the inputs.
     """
 
     def freeze(self) -> None:
@@ -63,5 +63,5 @@ class FrozenModule(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode for any ``mode``, because a training loop switches its whole module tree."""
+        """Stay in eval mode regardless of ``mode``, because a training loop calls this on its whole module tree."""
         return super().train(False)

@@ -1,9 +1,9 @@
-"""An autoencoder without weights: the lowest DCT coefficients of 8x8 blocks.
+"""An autoencoder without weights, whose latents are the lowest DCT coefficients of 8x8 blocks.
 
-It is a stand-in for a trained VAE for runs that download nothing, with the same interface and geometry (8 times smaller
-sides, 16 channels). It knows nothing about images except that they are smooth and is not meant for photographs.
+It replaces a trained VAE in runs that should not download anything. It has the same interface, 16 channels, and latents
+with one eighth of the image's sides. It assumes only that images are smooth, and it is not meant for photographs.
 
-Shape letters: B batch, H x W image sides in pixels, h x w latent sides.
+Shape letters: B = batch, H x W = image sides in pixels, h x w = latent sides.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch.nn import functional
 from pocketdit.encoders.contract import FrozenModule
 
 BLOCK = 8
-# Opponent colors with orthonormal rows, so that distances between latents are distances between images.
+# Transform to opponent colors. Its rows are orthonormal, so that it preserves distances between colors.
 COLORS = torch.tensor(
     [
         [1 / math.sqrt(3), 1 / math.sqrt(3), 1 / math.sqrt(3)],
@@ -25,11 +25,11 @@ COLORS = torch.tensor(
     dtype=torch.float64,
 )
 COEFFICIENTS = (10, 3, 3)
-"""Numbers of luma, blue-yellow and red-green coefficients that are kept, in zigzag order."""
+"""Number of luma, blue-yellow, and red-green coefficients to keep, in zigzag order."""
 
 
 def dct_matrix(size: int) -> Tensor:
-    """Return the orthonormal DCT-II matrix (frequency, position), float64."""
+    """Return the orthonormal DCT-II matrix (frequency, position) in float64."""
     frequency = torch.arange(size, dtype=torch.float64)[:, None]
     position = torch.arange(size, dtype=torch.float64)[None, :]
     matrix = torch.cos(math.pi * (position + 0.5) * frequency / size) * math.sqrt(2 / size)
@@ -38,13 +38,13 @@ def dct_matrix(size: int) -> Tensor:
 
 
 def zigzag(size: int) -> list[tuple[int, int]]:
-    """Return the (row, column) of every coefficient of a block, in JPEG's order of increasing frequency."""
+    """Return the (row, column) of every coefficient of a block in JPEG's order of increasing frequency."""
     cells = [(row, column) for row in range(size) for column in range(size)]
     return sorted(cells, key=lambda cell: (sum(cell), cell[0] if sum(cell) % 2 else cell[1]))
 
 
 def analysis_kernel() -> Tensor:
-    """Return the kernel (16, 3, 8, 8) of the encoder as one stride-8 convolution, float64. Its rows are orthonormal."""
+    """Return the kernel (16, 3, 8, 8) of the encoder's stride-8 convolution in float64. Its rows are orthonormal."""
     dct = dct_matrix(BLOCK)
     rows = []
     for color, count in zip(COLORS, COEFFICIENTS, strict=True):
@@ -54,18 +54,19 @@ def analysis_kernel() -> Tensor:
 
 
 class DCTAutoencoder(FrozenModule):
-    """Encodes images to 10 luma, 3 blue-yellow and 3 red-green coefficients per block, divided by one ``scale``.
+    """Encodes images to 10 luma, 3 blue-yellow, and 3 red-green coefficients per block, divided by ``scale``.
 
-    All channels share one scale on purpose: with unit variance in each channel, fine edges would count as much as the
-    layout.
+    All channels share the same scale on purpose. If each channel had unit variance, fine edges would matter as much as
+    the layout.
 
-    Encoding is linear up to the shift by ``center``, and decoding is its transpose except for the clamp, so
-    ``decode(encode(x))`` is the orthogonal projection of ``x`` wherever nothing is clamped.
+    Apart from the shift by ``center`` and the clamp, encoding is linear and decoding is its transpose. Therefore,
+    ``decode(encode(x))`` is an orthogonal projection of ``x`` wherever nothing is clamped.
 
     Args:
         scale: Divisor of all coefficients.
-        center: The gray level (-1 black, 1 white) whose latents are zero. Images with light backgrounds have a mean
-            above middle gray. On the project's rendered scenes, center 0.5 makes the mean of every channel about zero.
+        center: Gray level, from -1 (black) to 1 (white), whose latents are zero. The mean of images with light
+            backgrounds is above middle gray. For the project's rendered scenes, a center of 0.5 makes the mean of every
+            channel about zero.
     """
 
     channels: int = sum(COEFFICIENTS)
@@ -84,10 +85,10 @@ class DCTAutoencoder(FrozenModule):
         self.freeze()
 
     def encode(self, images: Tensor) -> Tensor:
-        """Encode images (B, 3, H, W) in [-1, 1], sides multiples of 8, to latents (B, 16, H/8, W/8)."""
+        """Encode images (B, 3, H, W) in [-1, 1] to latents (B, 16, H/8, W/8). H and W must be multiples of 8."""
         if images.shape[-2] % BLOCK or images.shape[-1] % BLOCK:
             raise ValueError(f"image sides must be multiples of {BLOCK}, not {tuple(images.shape[-2:])}")
-        # In bf16, the rounding of the large DC coefficients would be visible.
+        # In bf16, rounding errors in the large DC coefficients would be visible.
         with torch.autocast(images.device.type, enabled=False):
             return functional.conv2d(images.float() - self.center, self.kernel, stride=BLOCK) / self.scale
 

@@ -1,8 +1,8 @@
-"""Two text encoders without weights, for runs that download nothing.
+"""Two text encoders without weights, for runs that should not download anything.
 
-They are stand-ins for TinyCLIP and Gemma 3 with the same interface: each word of a caption becomes a fixed
-pseudo-random vector, the same in every process and version. They do not know language: "crimson" is as far from "red"
-as "seven" is, and the network has to learn everything else from the captions of the run.
+They replace TinyCLIP and Gemma 3 and have the same interface. Each word of a caption becomes a fixed pseudorandom
+vector, which is the same in every process and library version. The encoders have no knowledge of language: "crimson" is
+as far from "red" as "seven" is. The network must learn the meaning of words from the training captions.
 """
 
 import hashlib
@@ -20,23 +20,23 @@ from pocketdit.encoders.contract import FrozenModule, TextTokens
 
 Vector = NDArray[np.float32]
 _WORD = re.compile(r"[^\W_]+")
-_CACHE_SIZE = 1 << 16  # entries; bounded because a large set of captions has too many phrases to keep
-# Shares of a phrase token's variance from its 1-, 2- and 3-grams.
+_CACHE_SIZE = 1 << 16  # entries; bounded because a large set of captions has too many phrases to cache
+# Shares of a phrase token's variance that come from its 1-, 2-, and 3-grams.
 _SHARES = (1 / 2, 1 / 3, 1 / 6)
 _REACH = len(_SHARES) - 1
 _OUTSIDE = ""
 
 
 def split_words(caption: str) -> list[str]:
-    """Split a caption into its runs of letters and digits, in lower case."""
+    """Split a caption into lowercase words of letters and digits."""
     return _WORD.findall(caption.lower())
 
 
 @lru_cache(maxsize=_CACHE_SIZE)
 def hashed_vector(text: str, width: int) -> Vector:
-    """Return a fixed vector of ``width`` signs, +1 or -1, which is nearly orthogonal to that of any other text.
+    """Return a fixed vector of ``width`` signs (+1 or -1) that is nearly orthogonal to the vector of any other text.
 
-    The signs are bits of SHAKE-256 because the stream of a random generator may change with the library's version.
+    The signs are SHAKE-256 bits, because the output of a random generator may differ between library versions.
     """
     bits = np.frombuffer(hashlib.shake_256(text.encode()).digest(math.ceil(width / 8)), dtype=np.uint8)
     return np.unpackbits(bits, count=width).astype(np.float32) * 2 - 1
@@ -44,12 +44,12 @@ def hashed_vector(text: str, width: int) -> Vector:
 
 @lru_cache(maxsize=_CACHE_SIZE)
 def phrase_vector(window: tuple[str, ...], width: int) -> Vector:
-    """Return the vector of a word in its context: a weighted sum of the vectors of the n-grams that contain it.
+    """Return the vector of a word in context, which is a weighted sum over the n-grams that contain the word.
 
-    Each n has its share of the variance, divided evenly among the n-grams that lie within the caption.
+    Each n contributes a fixed share of the variance, divided evenly among its n-grams inside the caption.
 
     Args:
-        window: The word with two words before and two words after it, empty outside the caption.
+        window: The word, preceded by two words and followed by two words. Words outside the caption are empty.
         width: Size of the vector.
     """
     middle = len(window) // 2
@@ -63,9 +63,9 @@ def phrase_vector(window: tuple[str, ...], width: int) -> Vector:
 
 
 def sinusoidal_positions(length: int, width: int) -> Tensor:
-    """Compute the position embedding (length, width) of Vaswani et al. 2017, Sec. 3.5, sines first, then cosines.
+    """Compute the position embedding (length, width) of Vaswani et al. 2017, Sec. 3.5, with all sines first.
 
-    Wavelengths range from 2 pi to 2 pi ``length`` words. Longer ones would not change within a caption.
+    Wavelengths range from 2 pi to 2 pi ``length`` words. Longer waves would hardly change within a caption.
     """
     frequencies = length ** -torch.linspace(0, 1, width // 2)
     angles = torch.arange(length)[:, None] * frequencies
@@ -73,7 +73,7 @@ def sinusoidal_positions(length: int, width: int) -> Tensor:
 
 
 class _HashedEncoder(FrozenModule):
-    """Maps words to vectors with a pure function of the caption and adds a position embedding."""
+    """Adds a position embedding to word vectors, which are a pure function of the caption."""
 
     positions: Tensor
 
@@ -102,11 +102,11 @@ class _HashedEncoder(FrozenModule):
 
 
 class WordEncoder(_HashedEncoder):
-    """Stand-in for TinyCLIP in which the vector of a word does not depend on its context.
+    """Stand-in for TinyCLIP, in which the vector of a word does not depend on its context.
 
     Args:
-        width: Size of the vectors, an even number.
-        max_tokens: Number of words after which captions are truncated.
+        width: Size of the vectors, which must be even.
+        max_tokens: Maximum number of words. Longer captions are truncated.
     """
 
     def __init__(self, width: int = 192, max_tokens: int = 24) -> None:
@@ -118,14 +118,14 @@ class WordEncoder(_HashedEncoder):
 
 
 class PhraseEncoder(_HashedEncoder):
-    """Stand-in for Gemma 3 in which the vector of a word depends on its neighbors, so that colors bind to shapes.
+    """Stand-in for Gemma 3, in which the vector of a word depends on its neighbors, which ties colors to shapes.
 
-    The tokens of "circle" in "red circle" and "blue circle" share the vector of the word itself and differ in the
-    vectors of phrases of two and three words.
+    The tokens for "circle" in "red circle" and "blue circle" share the vector of the word itself but differ in the
+    vectors of the two-word and three-word phrases around it.
 
     Args:
-        width: Size of the vectors, an even number.
-        max_tokens: Number of words after which captions are truncated.
+        width: Size of the vectors, which must be even.
+        max_tokens: Maximum number of words. Longer captions are truncated.
     """
 
     def __init__(self, width: int = 256, max_tokens: int = 64) -> None:

@@ -1,4 +1,4 @@
-"""Convert a batch of images and captions to the backbone's inputs: latents and text tokens."""
+"""Conversion of images and captions to the backbone's inputs, which are latents and text tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from pocketdit.images import from_uint8
 class Encoders:
     """The frozen autoencoder and text encoders of a run.
 
-    This is not a module because a checkpoint of the trained network must not contain gigabytes of published weights.
+    This is not an ``nn.Module``, so that checkpoints of the trained network do not contain gigabytes of published
+    weights.
 
     Attributes:
         autoencoder: The autoencoder.
@@ -35,22 +36,24 @@ class Encoders:
 
     @torch.no_grad()
     def latents(self, batch: Mapping[str, Any]) -> Tensor:
-        """Return the normalized latents of a batch, encoding its images if the batch has no latents.
+        """Return the normalized latents of a batch, encoding its images if it has no latents.
 
         Args:
-            batch: Has "latents" (B, C, h, w) or "images" (uint8, (B, 3, H, W)).
+            batch: A batch with "latents" (B, C, h, w) or with uint8 "images" (B, 3, H, W).
 
         Returns:
             Latents (B, C, h, w), float32.
         """
         if "latents" in batch:
-            return batch["latents"].float()
+            latents: Tensor = batch["latents"]
+            return latents.float()
         return self.autoencoder.encode(from_uint8(batch["images"])).float()
 
     def latent_shape(self, batch: Mapping[str, Any]) -> torch.Size:
         """Return the shape (B, C, h, w) of ``latents(batch)`` without encoding."""
         if "latents" in batch:
-            return batch["latents"].shape
+            latents: Tensor = batch["latents"]
+            return latents.shape
         count, _, height, width = batch["images"].shape
         factor = self.autoencoder.factor
         return torch.Size((count, self.autoencoder.channels, height // factor, width // factor))

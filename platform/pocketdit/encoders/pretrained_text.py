@@ -1,4 +1,4 @@
-"""The text encoders of the paper (Sec. 4.1), TinyCLIP and Gemma 3, with transformers."""
+"""The paper's text encoders (Sec. 4.1), TinyCLIP and Gemma 3, loaded with transformers."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -19,7 +19,7 @@ class _PretrainedEncoder(FrozenModule):
         super().__init__()
         limit = int(model.config.max_position_embeddings)
         if not 0 < max_tokens <= limit:
-            raise ConfigError(f"max_tokens {max_tokens}: {repository} takes 1 to {limit} tokens")
+            raise ConfigError(f"max_tokens: must be from 1 to {limit} for {repository}, not {max_tokens}")
         self.tokenizer = tokenizer
         self.model = model
         self.width = int(model.config.hidden_size)
@@ -27,9 +27,9 @@ class _PretrainedEncoder(FrozenModule):
         self.freeze()
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """Encode B captions to embeddings (B, max_tokens, width), float32, zero where the mask is False.
+        """Encode B captions to float32 embeddings (B, max_tokens, width) that are zero where the mask is False.
 
-        The tokenizer's start and end tokens are visible like others, but a blank caption has no visible token.
+        The tokenizer's start and end tokens are visible, except that a blank caption has no visible tokens.
         """
         device = self.model.device
         batch = self.tokenizer(
@@ -39,7 +39,7 @@ class _PretrainedEncoder(FrozenModule):
             max_length=self.max_tokens,
             return_tensors="pt",
         ).to(device)
-        # An outer autocast would reduce the precision below the requested dtype.
+        # An enclosing autocast would reduce the precision below the requested dtype.
         with torch.autocast(device.type, enabled=False):
             hidden = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
         not_blank = torch.tensor([bool(caption.strip()) for caption in captions], device=device)
@@ -48,18 +48,19 @@ class _PretrainedEncoder(FrozenModule):
 
 
 class ClipTextEncoder(_PretrainedEncoder):
-    """The text model of a CLIP checkpoint, after its final LayerNorm.
+    """The text model of a CLIP checkpoint, including its final LayerNorm.
 
     Args:
-        repository: A folder or the name of a repository on the Hugging Face hub, such as
-            wkcn/TinyCLIP-ViT-40M-32-Text-19M-LAION400M. It contains a whole CLIP or its text model, in safetensors.
-        max_tokens: Number of tokens that captions are padded or truncated to.
-        revision: Revision of the hub's repository.
-        dtype: Precision of weights and arithmetic. The embeddings are float32 in any case.
+        repository: A folder, or the name of a repository on the Hugging Face hub such as
+            wkcn/TinyCLIP-ViT-40M-32-Text-19M-LAION400M. It must contain a full CLIP model or only the text model, in
+            the safetensors format.
+        max_tokens: Number of tokens to which captions are padded or truncated.
+        revision: Revision of the repository on the hub.
+        dtype: Precision of the weights and the computation. The embeddings are always float32.
 
     Raises:
-        ConfigError: ``max_tokens`` is more than the model has positions.
-        RunError: The checkpoint is missing, incomplete, or not a CLIP.
+        ConfigError: ``max_tokens`` is larger than the number of positions in the model.
+        RunError: The checkpoint is missing, incomplete, or not a CLIP model.
     """
 
     def __init__(
@@ -67,26 +68,26 @@ class ClipTextEncoder(_PretrainedEncoder):
     ) -> None:
         from transformers import CLIPTextModel
 
-        what = "a CLIP text encoder"
-        tokenizer = _load_tokenizer(repository, revision, what, ("clip", "clip_text_model"))
-        model = _load_model(CLIPTextModel, repository, revision, what, dtype)
+        description = "a CLIP text encoder"
+        tokenizer = _load_tokenizer(repository, revision, description, ("clip", "clip_text_model"))
+        model = _load_model(CLIPTextModel, repository, revision, description, dtype)
         super().__init__(tokenizer, model, repository, max_tokens)
 
 
 class Gemma3TextEncoder(_PretrainedEncoder):
-    """The language model of a Gemma 3 checkpoint, after its final RMSNorm.
+    """The language model of a Gemma 3 checkpoint, including its final RMSNorm.
 
     Args:
-        repository: A folder or the name of a repository on the Hugging Face hub, such as google/gemma-3-4b-it (its
-            license must be accepted on the hub first). It contains a Gemma 3 with a vision tower, which is discarded,
-            or without one, in safetensors.
-        max_tokens: Number of tokens that captions are padded or truncated to.
-        revision: Revision of the hub's repository.
-        dtype: Precision of weights and arithmetic. The embeddings are float32 in any case.
+        repository: A folder, or the name of a repository on the Hugging Face hub such as google/gemma-3-4b-it, whose
+            license must first be accepted on the hub. It must contain a Gemma 3 model in the safetensors format. If the
+            model has a vision tower, it is discarded.
+        max_tokens: Number of tokens to which captions are padded or truncated.
+        revision: Revision of the repository on the hub.
+        dtype: Precision of the weights and the computation. The embeddings are always float32.
 
     Raises:
-        ConfigError: ``max_tokens`` is more than the model has positions.
-        RunError: The checkpoint is missing, incomplete, or not a Gemma 3.
+        ConfigError: ``max_tokens`` is larger than the number of positions in the model.
+        RunError: The checkpoint is missing, incomplete, or not a Gemma 3 model.
     """
 
     def __init__(
@@ -94,30 +95,30 @@ class Gemma3TextEncoder(_PretrainedEncoder):
     ) -> None:
         from transformers import AutoModel
 
-        what = "a Gemma 3 language model"
-        tokenizer = _load_tokenizer(repository, revision, what, ("gemma3", "gemma3_text"))
-        model = _load_model(AutoModel, repository, revision, what, dtype)
+        description = "a Gemma 3 language model"
+        tokenizer = _load_tokenizer(repository, revision, description, ("gemma3", "gemma3_text"))
+        model = _load_model(AutoModel, repository, revision, description, dtype)
         super().__init__(tokenizer, getattr(model, "language_model", model), repository, max_tokens)
 
 
-def _load_tokenizer(repository: str, revision: str | None, what: str, kinds: tuple[str, ...]) -> Any:
+def _load_tokenizer(repository: str, revision: str | None, description: str, kinds: tuple[str, ...]) -> Any:
     """Load the tokenizer after checking that the checkpoint's model type is one of ``kinds``."""
     from transformers import AutoConfig, AutoTokenizer
 
-    with explain_load_errors(what, repository):
+    with explain_load_errors(description, repository):
         kind = AutoConfig.from_pretrained(repository, revision=revision).model_type
     if kind not in kinds:
-        raise RunError(f"{repository}: contains a model of type {kind}, not {what} ({' or '.join(kinds)})")
-    with explain_load_errors(f"the tokenizer of {what}", repository):
+        raise RunError(f"{repository}: contains a model of type {kind}, not {description} ({' or '.join(kinds)})")
+    with explain_load_errors(f"the tokenizer of {description}", repository):
         tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision, padding_side="right")
-    # If its files are missing, transformers may build a tokenizer that knows only its special tokens.
+    # If tokenizer files are missing, transformers may build a tokenizer that has only special tokens.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        raise RunError(f"{repository}: the tokenizer of {what} has no vocabulary; tokenizer.json is missing")
+        raise RunError(f"{repository}: the tokenizer has no vocabulary; add the missing tokenizer.json")
     return tokenizer
 
 
-def _load_model(loader: Any, repository: str, revision: str | None, what: str, dtype: DType) -> Any:
-    with explain_load_errors(what, repository):
+def _load_model(loader: Any, repository: str, revision: str | None, description: str, dtype: DType) -> Any:
+    with explain_load_errors(description, repository):
         model, report = loader.from_pretrained(
             repository,
             revision=revision,
@@ -125,5 +126,5 @@ def _load_model(loader: Any, repository: str, revision: str | None, what: str, d
             use_safetensors=True,
             output_loading_info=True,
         )
-    require_complete(what, repository, report["missing_keys"])
+    require_complete(description, repository, report["missing_keys"])
     return model

@@ -1,4 +1,4 @@
-"""The published autoencoders of Flux and Qwen-Image, with diffusers."""
+"""The published autoencoders of Flux and Qwen-Image, loaded with diffusers."""
 
 from pathlib import Path
 from typing import Any, Literal, assert_never
@@ -15,22 +15,23 @@ _CLASSES: dict[AutoencoderKind, str] = {"flux": "AutoencoderKL", "qwen_image": "
 
 
 class DiffusersAutoencoder(FrozenModule):
-    """A variational autoencoder. Latents are the mode of the posterior, normalized as its authors do.
+    """A variational autoencoder whose latents are the mode of the posterior, normalized as by its authors.
 
-    The mode is used rather than a sample because the posterior is narrow and an image then has exactly one latent,
-    which can be stored. The normalization, z' = (z - mean) / std, is read from the checkpoint: one shift and 1 /
-    scaling factor for Flux (0.1159 and 1 / 0.3611), and a mean and a standard deviation per channel for Qwen-Image.
+    The mode is used instead of a random draw because the posterior is narrow. Each image then has exactly one latent,
+    which can be stored. The normalization z' = (z - mean) / std is read from the checkpoint. For Flux, the mean is the
+    shift factor (0.1159), and the standard deviation is the inverse of the scaling factor (1 / 0.3611). For Qwen-Image,
+    each channel has its own mean and standard deviation.
 
     Args:
-        repository: A folder (of the autoencoder, or of a pipeline with the autoencoder in ``vae/``) or the name of a
-            pipeline on the Hugging Face hub, such as black-forest-labs/FLUX.1-dev or Qwen/Qwen-Image. The weights
-            must be in safetensors.
+        repository: A folder that contains the autoencoder, or a pipeline with the autoencoder in ``vae/``.
+            Alternatively, the name of a pipeline on the Hugging Face hub, such as black-forest-labs/FLUX.1-dev or
+            Qwen/Qwen-Image. The weights must be in the safetensors format.
         kind: The architecture.
-        revision: Revision of the hub's repository.
-        dtype: Precision of weights and arithmetic. The results are float32 in any case.
+        revision: Revision of the repository on the hub.
+        dtype: Precision of the weights and the computation. The results are always float32.
 
     Raises:
-        RunError: The checkpoint is missing, incomplete or of another kind, or its factor is not 8.
+        RunError: The checkpoint is missing, incomplete, or of another kind, or its downsampling factor is not 8.
     """
 
     factor: int = 8
@@ -45,14 +46,14 @@ class DiffusersAutoencoder(FrozenModule):
         dtype: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()
-        # Qwen-Image's is a video autoencoder. An image is a video of one frame.
+        # Qwen-Image uses a video autoencoder, for which an image is a video with a single frame.
         self.has_frames = kind == "qwen_image"
         self.model = _load(repository, kind, revision, getattr(torch, dtype))
         config = self.model.config
         match kind:
             case "flux":
                 if config.shift_factor is None:
-                    raise RunError(f"{repository}: not the autoencoder of Flux: its config has no shift_factor")
+                    raise RunError(f"{repository}: not Flux's autoencoder: its config has no shift_factor")
                 self.channels = int(config.latent_channels)
                 factor = 2 ** (len(config.block_out_channels) - 1)
                 mean, std = [config.shift_factor], [1 / config.scaling_factor]
@@ -64,33 +65,36 @@ class DiffusersAutoencoder(FrozenModule):
                 assert_never(kind)
         if factor != self.factor:
             raise RunError(
-                f"{repository}: downsamples images by a factor of {factor}, but the published autoencoders use "
-                f"{self.factor}; use one of these"
+                f"{repository}: downsamples images by a factor of {factor}, not {self.factor}; "
+                "use one of the published autoencoders"
             )
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.freeze()
 
     def encode(self, images: Tensor) -> Tensor:
-        """Encode images (B, 3, H, W) in [-1, 1], sides multiples of ``factor``, to latents (B, C, h, w), float32."""
+        """Encode images (B, 3, H, W) in [-1, 1] to float32 latents (B, C, h, w).
+
+        H and W must be multiples of ``factor``.
+        """
         if images.shape[-2] % self.factor or images.shape[-1] % self.factor:
             raise ValueError(f"image sides must be multiples of {self.factor}, not {tuple(images.shape[-2:])}")
         images = images.to(self.model.dtype)
         with torch.autocast(images.device.type, enabled=False):
             posterior = self.model.encode(images[:, :, None] if self.has_frames else images).latent_dist
-        latents = posterior.mode()
+        latents: Tensor = posterior.mode()
         return ((latents[:, :, 0] if self.has_frames else latents).float() - self.mean) / self.std
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (B, C, h, w) to images (B, 3, H, W), float32, clamped to [-1, 1]."""
         latents = (latents.float() * self.std + self.mean).to(self.model.dtype)
         with torch.autocast(latents.device.type, enabled=False):
-            images = self.model.decode(latents[:, :, None] if self.has_frames else latents).sample
+            images: Tensor = self.model.decode(latents[:, :, None] if self.has_frames else latents).sample
         return (images[:, :, 0] if self.has_frames else images).float().clamp(-1, 1)
 
 
 def _load(repository: str, kind: AutoencoderKind, revision: str | None, dtype: torch.dtype) -> Any:
-    import diffusers  # takes seconds, and only this autoencoder needs it
+    import diffusers  # takes seconds and is needed only here
 
     name = _CLASSES[kind]
     source: dict[str, Any] = {
@@ -101,7 +105,7 @@ def _load(repository: str, kind: AutoencoderKind, revision: str | None, dtype: t
         config = getattr(diffusers, name).load_config(repository, **source)
     stored_name = config.get("_class_name")
     if stored_name != name:
-        raise RunError(f"{repository}: contains an {stored_name}, but kind {kind} needs an {name}")
+        raise RunError(f"{repository}: contains {stored_name}, but kind {kind} requires {name}")
     with explain_load_errors(f"an {name}", repository):
         model, report = getattr(diffusers, name).from_pretrained(
             repository,
@@ -111,5 +115,5 @@ def _load(repository: str, kind: AutoencoderKind, revision: str | None, dtype: t
             low_cpu_mem_usage=False,
             output_loading_info=True,
         )
-    require_complete(name, repository, report["missing_keys"])
+    require_complete(f"an {name}", repository, report["missing_keys"])
     return model
