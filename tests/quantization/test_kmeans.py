@@ -1,21 +1,25 @@
-"""One-dimensional k-means against known answers, the exact optimum and scikit-learn."""
+"""Compare one-dimensional k-means with known results, the exact optimum, and scikit-learn."""
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from pocketdit.quantization import kmeans
+from pocketdit.quantization.kmeans import Points
 from pocketdit.quantization.palette import palettize
 
 
-def optimal_inertia(values: np.ndarray, counts: np.ndarray, clusters: int) -> float:
+def optimal_inertia(values: Points, counts: Points, clusters: int) -> float:
     """Compute the smallest possible inertia by dynamic programming over the ends of the clusters, O(k n^2)."""
     mass, moment, square = (np.concatenate([[0], np.cumsum(counts * values**power)]) for power in (0, 1, 2))
     ends = np.arange(len(values) + 1)
 
-    def cost(first: int, last: np.ndarray) -> np.ndarray:
-        w, s, q = (total[last] - total[first] for total in (mass, moment, square))
-        return q - s**2 / np.maximum(w, 1e-12)
+    def cost(first: int, last: NDArray[np.int64]) -> Points:
+        """Compute the inertia of clusters that begin at ``first`` and end before ``last``."""
+        inertia: Points = square[last] - square[first]
+        inertia -= (moment[last] - moment[first]) ** 2 / np.maximum(mass[last] - mass[first], 1e-12)
+        return inertia
 
     best = np.where(ends > 0, cost(0, ends), 0.0)
     for _ in range(clusters - 1):
@@ -27,7 +31,7 @@ def optimal_inertia(values: np.ndarray, counts: np.ndarray, clusters: int) -> fl
 
 
 def test_centers_of_a_small_example() -> None:
-    """Each of three clusters has its mean as its center, where a value that occurs twice counts twice."""
+    """The center of each cluster is its mean, in which a value that occurs twice has twice the weight."""
     weight = torch.tensor([[-1.0, -1.0, -1.75], [0.0, 0.0, 0.25], [3.0, 4.0, 5.0]])
     values, counts = kmeans.count_values(kmeans.fp16_codes(weight))
     assert values.tolist() == [-1.75, -1.0, 0.0, 0.25, 3.0, 4.0, 5.0]
@@ -38,7 +42,7 @@ def test_centers_of_a_small_example() -> None:
     )
 
 
-def test_few_distinct_values_are_exact() -> None:
+def test_few_distinct_values_are_stored_exactly() -> None:
     weight = torch.tensor([0.5, -2.0, 0.5, 7.0])
     palette = palettize(weight, 4)
     assert palette.values.tolist() == [-2.0, 0.5] + [7.0] * 14
@@ -63,7 +67,7 @@ def test_inertia_is_close_to_the_optimum(bits: int, shape: str) -> None:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_inertia_is_not_worse_than_that_of_scikit_learn(bits: int) -> None:
+def test_inertia_is_not_worse_than_with_scikit_learn(bits: int) -> None:
     cluster = pytest.importorskip("sklearn.cluster")
     weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(1)) * 0.03
     theirs = cluster.KMeans(2**bits, n_init=2, random_state=0).fit(weight.half().double().reshape(-1, 1).numpy())
@@ -72,7 +76,7 @@ def test_inertia_is_not_worse_than_that_of_scikit_learn(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_palette_is_fp16_and_every_weight_has_its_nearest_value(bits: int) -> None:
+def test_palette_is_fp16_and_weights_use_the_nearest_value(bits: int) -> None:
     weight = torch.randn(30, 40, generator=torch.Generator().manual_seed(2))
     palette = palettize(weight, bits)
     assert palette.values.dtype == torch.float16
@@ -90,7 +94,7 @@ def test_palette_is_fp16_and_every_weight_has_its_nearest_value(bits: int) -> No
 
 
 def test_invalid_palettes_are_rejected() -> None:
-    with pytest.raises(ValueError, match="1 to 8 bits"):
+    with pytest.raises(ValueError, match="bits must be between 1 and 8, not 9"):
         palettize(torch.ones(3), 9)
     with pytest.raises(ValueError, match="not finite in fp16"):
         palettize(torch.tensor([1.0, 1e6]), 4)

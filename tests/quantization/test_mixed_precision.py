@@ -1,4 +1,4 @@
-"""Sensitivity and bit allocation against hand-computed values, mixed-precision palettes, and their files."""
+"""Tests of layer sensitivity, bit allocation, mixed-precision palettes, and palette files."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ from pocketdit.quantization.sensitivity import output_errors
 
 
 class SmallNetwork(nn.Module):
-    """Every kind of palettized layer, sliced like those of the backbone, and one below the threshold."""
+    """All kinds of palettized layers, sliced as in the backbone, and one layer below the threshold."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,9 +33,10 @@ class SmallNetwork(nn.Module):
         self.last = nn.Linear(16, 4, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, 4, 4, 12) -> (B, 4, 4, 4)."""
+        """Map (B, 4, 4, 12) to (B, 4, 4, 4)."""
         h = torch.relu(self.first(x, out_features=16)).permute(0, 3, 1, 2)
-        return self.last(self.up(torch.relu(self.down(h))).permute(0, 2, 3, 1))
+        output: torch.Tensor = self.last(self.up(torch.relu(self.down(h))).permute(0, 2, 3, 1))
+        return output
 
 
 @pytest.fixture
@@ -44,16 +45,18 @@ def network() -> SmallNetwork:
     return SmallNetwork()
 
 
-def test_threshold_means_the_same_as_in_coremltools(network: SmallNetwork) -> None:
-    """Layers with more weights than the threshold are palettized. ``last`` has exactly 64 weights."""
+def test_threshold_has_the_same_meaning_as_in_coremltools(network: SmallNetwork) -> None:
+    """Only layers with more weights than the threshold are palettized. ``last`` has exactly 64 weights."""
     assert list(palettized_layers(network, 64)) == ["first", "down", "up"]
     assert list(palettized_layers(network, 63)) == ["first", "down", "up", "last"]
 
 
 def test_sensitivity_equals_hand_computed_values(network: SmallNetwork) -> None:
-    """The input of each layer is that of the unquantized network, without the errors of earlier layers."""
+    """The input of each layer comes from the unquantized network, so it contains no errors of earlier layers."""
     inputs = [torch.randn(2, 4, 4, 12), torch.randn(3, 4, 4, 12)]
-    palettes = {name: palettize(layer.weight, 1) for name, layer in palettized_layers(network, 0).items()}
+    palettes = {
+        name: palettize(layer.get_parameter("weight"), 1) for name, layer in palettized_layers(network, 0).items()
+    }
     sums = output_errors(network, palettes, [(x,) for x in inputs])
     x = torch.cat(inputs)
     h = torch.relu(x @ network.first.weight[:16].T + network.first.bias[:16])
@@ -66,7 +69,7 @@ def test_sensitivity_equals_hand_computed_values(network: SmallNetwork) -> None:
     error = nn.functional.conv2d(h, delta, stride=2)
     torch.testing.assert_close(sums["down"][0], error.double().square().sum(), rtol=1e-5, atol=0)
     before = network(inputs[0])
-    assert all(not hooks for hooks in [m._forward_hooks for m in network.modules()])
+    assert not any(module._forward_hooks for module in network.modules())
     assert torch.equal(before, network(inputs[0]))
 
 
@@ -90,18 +93,18 @@ def test_average_includes_the_palettes() -> None:
 
 
 def test_most_sensitive_layers_get_more_bits_within_the_target() -> None:
-    """The 6500 weights take 27,024 bits at 4 bits. 8 bits add 15,840 for b, 11,840 for c, 5840 for d and 7840 for a."""
+    """4 bits for every layer take 27,024 bits. 8 bits add 7,840 for a, 15,840 for b, 11,840 for c, and 5,840 for d."""
 
-    def high(target_bits: float) -> str:
+    def layers_with_8_bits(target_bits: float) -> str:
         bits = allocate_bits(WEIGHTS, ERRORS, target_bits / 6500, 4, 8)
         assert average_bits(WEIGHTS, bits) <= target_bits / 6500
         return "".join(sorted(name for name, count in bits.items() if count == 8))
 
-    assert high(27_024) == ""
-    assert high(27_024 + 15_840) == "b"
-    assert high(27_024 + 15_839) == "c"  # b no longer fits and is skipped
-    assert high(27_024 + 15_840 + 5_840) == "bd"  # c does not fit together with b
-    assert high(1e6) == "abcd"
+    assert layers_with_8_bits(27_024) == ""
+    assert layers_with_8_bits(27_024 + 15_840) == "b"
+    assert layers_with_8_bits(27_024 + 15_839) == "c"  # b no longer fits and is skipped
+    assert layers_with_8_bits(27_024 + 15_840 + 5_840) == "bd"  # c does not fit in addition to b
+    assert layers_with_8_bits(1e6) == "abcd"
     with pytest.raises(ConfigError, match=r"4\.158, palettes included"):
         allocate_bits(WEIGHTS, ERRORS, 27_023 / 6500, 4, 8)
 
@@ -113,7 +116,7 @@ def test_equal_errors_are_ordered_by_name() -> None:
 
 def test_mixed_precision_palettes(network: SmallNetwork, tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    # The first layer's weight has two values, so a palette of two values is exact.
+    # The weights of the first layer have only two values, so a palette with two values is exact.
     network.first.weight.data = torch.where(network.first.weight > 0, 0.5, -0.25)
     inputs = [(torch.randn(2, 4, 4, 12),)]
     target = (stored_bits(384, 1) + stored_bits(1024, 2) + stored_bits(1024, 1)) / 2432
@@ -130,7 +133,7 @@ def test_mixed_precision_palettes(network: SmallNetwork, tmp_path: Path) -> None
     assert torch.equal(network.down.weight, before["down.weight"])
     apply_palettes(network, palettes)
     for name, palette in palettes.items():
-        assert torch.equal(network.get_submodule(name).weight, palette.dense())
+        assert torch.equal(network.get_parameter(f"{name}.weight"), palette.dense())
     assert torch.equal(network.last.weight, before["last.weight"])
     figures = json.loads(report.to_json())
     assert figures["average_bits"] == report.average_bits
@@ -139,14 +142,14 @@ def test_mixed_precision_palettes(network: SmallNetwork, tmp_path: Path) -> None
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_measurements_are_summed_over_processes(network: SmallNetwork) -> None:
-    """``gather`` sums the measurements before the ratio is taken. Here, it triples the sums of squared outputs."""
+def test_measurements_are_gathered_before_the_ratio(network: SmallNetwork) -> None:
+    """``gather`` is applied before the ratio is computed. Here, it triples the sums of squared outputs."""
     inputs = [(torch.randn(2, 4, 4, 12),)]
     _, alone = mixed_precision_palettes(network, inputs, 2.5, 1, 2, 64)
-    _, both = mixed_precision_palettes(
+    _, gathered = mixed_precision_palettes(
         network, inputs, 2.5, 1, 2, 64, gather=lambda sums: sums * torch.tensor([1.0, 3.0])
     )
-    assert [layer.error for layer in both.layers] == pytest.approx([layer.error / 3 for layer in alone.layers])
+    assert [layer.error for layer in gathered.layers] == pytest.approx([layer.error / 3 for layer in alone.layers])
 
 
 def test_palettes_are_saved_and_loaded(tmp_path: Path) -> None:
@@ -159,5 +162,5 @@ def test_palettes_are_saved_and_loaded(tmp_path: Path) -> None:
         assert read[name].bits == palette.bits
         assert torch.equal(read[name].dense(), palette.dense())
     (tmp_path / "other").write_bytes(b"no")
-    with pytest.raises(RunError, match="does not contain palettes"):
+    with pytest.raises(RunError, match="cannot read palettes from this file"):
         load_palettes(tmp_path / "other")

@@ -1,0 +1,1 @@
+"""Mixed-precision palettization of network weights: k-means palettes, sensitivities, and bit allocation."""

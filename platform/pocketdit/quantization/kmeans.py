@@ -1,9 +1,9 @@
 """One-dimensional k-means over the values of a tensor in fp16.
 
-fp16 has at most 65,536 values, so their counts are all that is needed, and an iteration of Lloyd's algorithm costs the
-same for ten thousand weights and for ten million.
+fp16 has at most 65,536 distinct values, so it is enough to count them. An iteration of Lloyd's algorithm then costs the
+same for ten thousand weights as for ten million.
 
-Shape letters: V distinct values in increasing order, K clusters.
+Shape letters: V = distinct values in increasing order, K = clusters.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ _BINS = (64, 1024)
 
 
 def fp16_codes(weight: Tensor) -> Tensor:
-    """Convert each weight to fp16 and return its bits as a number in [0, 65536), int32, in the shape of ``weight``.
+    """Convert each weight to fp16 and return its bit pattern, an int32 in [0, 65536), in the shape of ``weight``.
 
     Raises:
         ValueError: A weight is not finite in fp16.
@@ -31,12 +31,12 @@ def fp16_codes(weight: Tensor) -> Tensor:
 
 
 def fp16_values() -> Tensor:
-    """Return the value of every code, (65536,) in float16. Some are not finite."""
+    """Return the float16 value of every code, (65536,). Some values are not finite."""
     return torch.arange(CODES, dtype=torch.int32).to(torch.int16).view(torch.float16)
 
 
 def count_values(codes: Tensor) -> tuple[Points, Points]:
-    """Return the values that occur among the codes, in increasing order, and how often each occurs, both (V,)."""
+    """Return the distinct values of the codes in increasing order and the count of each value, both (V,)."""
     counts = torch.bincount(codes.flatten(), minlength=CODES).cpu().double().numpy()
     values = fp16_values().double().numpy()
     occurring = np.flatnonzero(counts)
@@ -45,17 +45,17 @@ def count_values(codes: Tensor) -> tuple[Points, Points]:
 
 
 def fit_centers(values: Points, counts: Points, clusters: int) -> Points:
-    """Find k-means centers deterministically.
+    """Find k-means centers with a deterministic algorithm.
 
     Lloyd's algorithm starts from centers whose density is proportional to the cube root of the density of the values,
     which is optimal for many clusters (Panter and Dite 1951). The density is estimated with a coarse histogram, which
-    resolves the tails, and with a fine one, which resolves the peak, and the better result is kept. Then, as long as it
-    reduces the inertia, the center whose removal costs least is moved to where a center gains most, and Lloyd's
-    algorithm runs again.
+    resolves the tails, and with a fine histogram, which resolves the peak. The better result is kept. Then, as long as
+    this reduces the inertia, two clusters are merged where this costs the least, another cluster is split where this
+    gains the most, and Lloyd's algorithm runs again.
 
     Args:
         values: Distinct values (V,) in increasing order.
-        counts: Weight of each value (V,).
+        counts: Number of occurrences of each value (V,).
         clusters: Number of centers K.
 
     Returns:
@@ -68,21 +68,23 @@ def fit_centers(values: Points, counts: Points, clusters: int) -> Points:
     least = inertia(values, counts, centers)
     while clusters > 2:
         moved = lloyd(values, counts, move_one_center(values, counts, centers))
-        if (now := inertia(values, counts, moved)) >= least * (1 - 1e-6):
+        moved_inertia = inertia(values, counts, moved)
+        if moved_inertia >= least * (1 - 1e-6):
             break
-        centers, least = moved, now
+        centers, least = moved, moved_inertia
     return centers
 
 
 def companded_centers(values: Points, counts: Points, clusters: int, bins: int) -> Points:
-    """Return quantiles of the cube root of the density, which is estimated with a histogram of ``bins`` bins."""
+    """Return centers whose density is proportional to the cube root of a histogram with ``bins`` bins."""
     histogram, edges = np.histogram(values, bins=bins, weights=counts)
     mass = np.concatenate([[0.0], np.cumsum(np.cbrt(histogram))])
-    return np.interp((np.arange(clusters) + 0.5) / clusters * mass[-1], mass, edges)
+    centers: Points = np.interp((np.arange(clusters) + 0.5) / clusters * mass[-1], mass, edges)
+    return centers
 
 
 def lloyd(values: Points, counts: Points, start: Points) -> Points:
-    """Run Lloyd's algorithm from centers ``start`` (K,) until it converges.
+    """Run Lloyd's algorithm from the centers ``start`` (K,) until it converges.
 
     A cluster is a contiguous range of the sorted values, so its sums are differences of cumulative sums.
     """
@@ -101,21 +103,22 @@ def lloyd(values: Points, counts: Points, start: Points) -> Points:
 
 
 def move_one_center(values: Points, counts: Points, centers: Points) -> Points:
-    """Merge the two neighboring clusters whose merger costs least, and split the cluster that gains most from it."""
+    """Merge the two neighboring clusters that cost the least to merge, and split the cluster that gains the most."""
     edges = np.concatenate([[0], np.searchsorted(values, (centers[1:] + centers[:-1]) / 2), [len(values)]])
     mass, moment, square = (np.concatenate([[0.0], np.cumsum(counts * values**power)]) for power in (0, 1, 2))
 
-    def inertia_of(first: NDArray[np.int64], last: NDArray[np.int64]) -> Points:
+    def range_inertia(first: NDArray[np.int64], last: NDArray[np.int64]) -> Points:
         """Compute the inertia of ranges of values about their means."""
         total = mass[last] - mass[first]
-        return square[last] - square[first] - (moment[last] - moment[first]) ** 2 / np.maximum(total, 1)
+        result: Points = square[last] - square[first] - (moment[last] - moment[first]) ** 2 / np.maximum(total, 1)
+        return result
 
     first, last = edges[:-1], edges[1:]
-    alone = inertia_of(first, last)
-    merged = int(np.argmin(inertia_of(first[:-1], last[1:]) - alone[:-1] - alone[1:]))
-    # Each cluster is tested with only one cut, at its center.
+    before = range_inertia(first, last)
+    merged = int(np.argmin(range_inertia(first[:-1], last[1:]) - before[:-1] - before[1:]))
+    # Splitting each cluster is tried only at its center.
     cut = np.clip(np.searchsorted(values, centers), first, last)
-    gain = alone - inertia_of(first, cut) - inertia_of(cut, last)
+    gain = before - range_inertia(first, cut) - range_inertia(cut, last)
     gain[[merged, merged + 1]] = -np.inf
     divided = int(np.argmax(gain))
     ranges = ((first[divided], cut[divided]), (cut[divided], last[divided]), (first[merged], last[merged + 1]))
@@ -129,5 +132,5 @@ def inertia(values: Points, counts: Points, centers: Points) -> float:
 
 
 def nearest(values: Points, centers: Points) -> NDArray[np.int64]:
-    """Return the index of the nearest center for each value. Centers are increasing, and ties go to the lower one."""
+    """Return the index of the nearest center for each value. Centers must increase, and ties go to the lower center."""
     return np.searchsorted((centers[1:] + centers[:-1]) / 2, values)

@@ -24,16 +24,16 @@ def mixed_precision_palettes(
     weight_threshold: int,
     gather: Callable[[Tensor], Tensor] = lambda sums: sums,
 ) -> tuple[dict[str, Palette], QuantizationReport]:
-    """Compute the palettes of all large layers, with more bits for the most sensitive ones.
+    """Compute palettes for all large layers, with more bits for the most sensitive layers.
 
     Args:
-        network: The network. It is not changed.
-        inputs: The network's arguments for each forward pass that measures the sensitivity.
-        average: Largest average of bits per weight, including the palettes.
+        network: The network, which is left unchanged.
+        inputs: The network's arguments for each forward pass in which sensitivity is measured.
+        average: Maximum average number of bits per weight, including the palettes.
         low: Bits of insensitive layers.
         high: Bits of sensitive layers.
         weight_threshold: Layers with at most this many weights are not palettized.
-        gather: Sums measurements over all processes, so that all of them allocate the same bits.
+        gather: Function that sums measurements over all processes, so that they all allocate the same bits.
 
     Returns:
         The palette of each palettized layer, and the report.
@@ -56,6 +56,6 @@ def mixed_precision_palettes(
 
 @torch.no_grad()
 def apply_palettes(network: nn.Module, palettes: Mapping[str, Palette]) -> None:
-    """Overwrite the network's weights with those of the palettes, in place."""
+    """Overwrite the network's weights in place with the palettized weights."""
     for name, palette in palettes.items():
         network.get_submodule(name).get_parameter("weight").copy_(palette.dense())

@@ -1,4 +1,4 @@
-"""Palettized weights: every weight of a tensor is one of 2^bits values. (Palettization is Core ML's term.)"""
+"""Palettized weights, where every weight of a tensor is one of 2^bits values. The term comes from Core ML."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from pocketdit.quantization import kmeans
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 VALUE_BITS = 16
-# Palette sizes that Core ML supports on every deployment target (constexpr_lut_to_dense).
+# Bits per index that Core ML supports on every deployment target (constexpr_lut_to_dense).
 CORE_ML_BITS = (1, 2, 4, 6, 8)
 
 
@@ -26,8 +26,8 @@ class Palette:
     """A palettized weight.
 
     Attributes:
-        values: The palette (2^bits,) in increasing order, float16.
-        indices: Index of each weight's value, uint8, in the shape of the weight.
+        values: The values (2^bits,) of the palette in increasing order, float16.
+        indices: Palette index of each weight, uint8, in the shape of the weight tensor.
     """
 
     values: Tensor
@@ -39,34 +39,34 @@ class Palette:
         return (len(self.values) - 1).bit_length()
 
     def dense(self) -> Tensor:
-        """Return the weight values[indices] in float32."""
+        """Return the weight tensor values[indices] in float32."""
         return self.values.float()[self.indices.int()]
 
     def stored_bits(self) -> int:
-        """Return the bits of the packed indices and the palette."""
+        """Return the size in bits of the packed indices and the palette."""
         return stored_bits(self.indices.numel(), self.bits)
 
 
 def stored_bits(weights: int, bits: int) -> int:
-    """Return the bits that a tensor of ``weights`` weights takes: packed indices and an fp16 palette."""
-    return weights * bits + VALUE_BITS * 2**bits
+    """Return the size in bits of ``weights`` palettized weights, which have packed indices and an fp16 palette."""
+    return weights * bits + VALUE_BITS * (1 << bits)
 
 
 def palettize(weight: Tensor, bits: int) -> Palette:
-    """Palettize a weight with k-means over its values (paper supplement C).
+    """Palettize a weight tensor with k-means over its values (paper supplement C).
 
-    The centers are rounded to fp16 before every weight is assigned to its nearest center. The result is deterministic
-    and on the weight's device.
+    The centers are rounded to fp16 before each weight is assigned to the nearest center. The result is deterministic
+    and stays on the device of the weight tensor.
 
     Raises:
-        ValueError: ``bits`` is not in 1 to 8, or a weight is not finite in fp16.
+        ValueError: ``bits`` is not between 1 and 8, or a weight is not finite in fp16.
     """
     if not 1 <= bits <= 8:
-        raise ValueError(f"a palette has 1 to 8 bits, not {bits}")
+        raise ValueError(f"bits must be between 1 and 8, not {bits}")
     codes = kmeans.fp16_codes(weight)
     centers = kmeans.fit_centers(*kmeans.count_values(codes), 2**bits)
     values = torch.from_numpy(centers).half()
-    # The codes include infinities and NaN, the weights do not.
+    # The table of all codes includes infinities and NaN, but the weights do not.
     all_values = kmeans.fp16_values().double().nan_to_num(0.0).numpy()
     index_of = torch.from_numpy(kmeans.nearest(all_values, values.double().numpy()).astype(np.uint8))
     indices = index_of.to(weight.device)[codes]
@@ -76,7 +76,8 @@ def palettize(weight: Tensor, bits: int) -> Palette:
 def palettized_layers(network: nn.Module, weight_threshold: int) -> dict[str, nn.Module]:
     """Return the linear and convolutional layers with more weights than the threshold, by name.
 
-    ``weight_threshold`` means the same in coremltools. A small layer saves little, and its palette costs as much.
+    ``weight_threshold`` has the same meaning as in coremltools. In a small layer, the palette takes up most of the
+    space that palettization saves.
     """
     return {
         name: module
@@ -88,18 +89,18 @@ def palettized_layers(network: nn.Module, weight_threshold: int) -> dict[str, nn
 def save_palettes(path: Path, palettes: Mapping[str, Palette]) -> None:
     """Write palettes to a safetensors file.
 
-    The file has ``LAYER.palette`` (2^bits,) in float16 and ``LAYER.indices`` in uint8. Its metadata entry "bits" is a
-    JSON object with the bits of each layer.
+    The file contains ``LAYER.palette`` (2^bits,) in float16 and ``LAYER.indices`` in uint8. The metadata entry "bits"
+    is a JSON object with the number of bits of each layer.
     """
     tensors = {f"{name}.palette": palette.values.cpu() for name, palette in palettes.items()}
     tensors |= {f"{name}.indices": palette.indices.cpu().contiguous() for name, palette in palettes.items()}
     bits = {name: palette.bits for name, palette in palettes.items()}
-    # A single entry, because safetensors writes several entries in random order.
+    # Use a single metadata entry, because safetensors writes several entries in random order.
     write_atomically(path, save(tensors, metadata={"bits": json.dumps(bits)}))
 
 
 def load_palettes(path: Path) -> dict[str, Palette]:
-    """Read a file of ``save_palettes``.
+    """Read a file written by ``save_palettes``.
 
     Raises:
         RunError: The file cannot be read.
@@ -111,4 +112,4 @@ def load_palettes(path: Path) -> dict[str, Palette]:
                 for name in json.loads(file.metadata()["bits"])
             }
     except Exception as error:
-        raise RunError(f"{path} does not contain palettes: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{path}: cannot read palettes from this file: {str(error).splitlines()[0]}") from error

@@ -1,4 +1,4 @@
-"""Report of a quantization: bits and sizes as JSON, sensitivities as a plot."""
+"""Report on a quantized network: bits and sizes as JSON, and layer sensitivities as a plot."""
 
 import json
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ class LayerReport:
 
     Attributes:
         name: Name of the layer in the network.
-        weights: Number of its weights.
-        bits: Bits of its palette.
-        error: Mean squared error of its output when only this layer is quantized to the lower bits, relative to the
-            output's mean square.
+        weights: Number of weights in the layer.
+        bits: Palette bits of the layer.
+        error: Mean squared error of the layer's output, relative to the mean square of the output, when only this layer
+            is quantized to the lower number of bits.
     """
 
     name: str
@@ -38,8 +38,8 @@ class QuantizationReport:
     """Bits and sizes of a quantized network.
 
     Attributes:
-        layers: The palettized layers in the order of the network.
-        other_parameters: Number of all other parameters (biases, norms, tables and small layers), which stay in fp16.
+        layers: The palettized layers in the order in which the network defines them.
+        other_parameters: Number of all other parameters (biases, norms, tables, and small layers), which stay in fp16.
         low_bits: Bits of insensitive layers.
         high_bits: Bits of sensitive layers.
     """
@@ -51,36 +51,36 @@ class QuantizationReport:
 
     @property
     def palettized_weights(self) -> int:
-        """Number of weights in palettes."""
+        """Number of palettized weights."""
         return sum(layer.weights for layer in self.layers)
 
     @property
     def average_bits(self) -> float:
-        """Average bits per palettized weight, including the palettes."""
+        """Average number of bits per palettized weight, including the palettes."""
         return average_bits({x.name: x.weights for x in self.layers}, {x.name: x.bits for x in self.layers})
 
     @property
     def bytes_fp16(self) -> int:
-        """Size of all parameters in fp16."""
+        """Size of all parameters in fp16, in bytes."""
         return FP16_BYTES * (self.palettized_weights + self.other_parameters)
 
     @property
     def bytes_quantized(self) -> int:
-        """Size of packed indices, palettes, and all other parameters in fp16."""
+        """Size of the packed indices, the palettes, and all other parameters in fp16, in bytes."""
         return round(self.average_bits * self.palettized_weights / 8) + FP16_BYTES * self.other_parameters
 
     def summary(self) -> str:
-        """Return the main figures in one line."""
+        """Summarize the report in one line."""
         high = sum(layer.bits == self.high_bits for layer in self.layers)
         return (
             f"{len(self.layers)} layers palettized, {high} of them with {self.high_bits} bits: "
             f"{self.average_bits:.3f} bits per weight, palettes included; "
             f"{self.bytes_fp16 / 1e6:.2f} MB in fp16 -> {self.bytes_quantized / 1e6:.2f} MB "
-            f"({self.other_parameters:,} parameters stay fp16)"
+            f"({self.other_parameters:,} parameters stay in fp16)"
         )
 
     def to_json(self) -> str:
-        """Return the figures and all layers as JSON."""
+        """Return the report as JSON, including the totals and all layers."""
         names = ("average_bits", "palettized_weights", "bytes_fp16", "bytes_quantized")
         return json.dumps({name: getattr(self, name) for name in names} | asdict(self), indent=1)
 
@@ -88,7 +88,7 @@ class QuantizationReport:
 def build_report(
     network: nn.Module, palettes: Mapping[str, Palette], errors: Mapping[str, float], low: int, high: int
 ) -> QuantizationReport:
-    """Describe the palettes of a network.
+    """Build the report on a network's palettes.
 
     Args:
         network: The network.
@@ -103,7 +103,7 @@ def build_report(
 
 
 def plot_sensitivity(report: QuantizationReport, path: Path) -> None:
-    """Plot the error of every layer to a PNG, the most sensitive layer first, with a color for its bits."""
+    """Plot the error of every layer as a PNG file, most sensitive layer first, colored by the number of bits."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -120,7 +120,7 @@ def plot_sensitivity(report: QuantizationReport, path: Path) -> None:
         axis.bar(positions, [layers[index].error for index in positions], width=0.8, color=colors[bits],
                  label=f"{bits} bits: {len(positions)} layers, {share}")  # fmt: skip
     axis.set_yscale("log")
-    axis.set_ylabel(f"output error at {report.low_bits} bits\n(MSE relative to mean square of the layer's output)")
+    axis.set_ylabel(f"output error at {report.low_bits} bits\n(MSE relative to the mean square of the layer's output)")
     axis.grid(axis="y", alpha=0.3)
     axis.set_axisbelow(True)
     axis.set_xlim(-0.7, len(layers) - 0.3)
@@ -129,14 +129,14 @@ def plot_sensitivity(report: QuantizationReport, path: Path) -> None:
     else:
         axis.set_xlabel("layers, most sensitive first")
     axis.legend(frameon=False)
-    axis.set_title(f"Sensitivity of layers; {report.average_bits:.2f} bits per weight, palettes included", fontsize=12)
+    axis.set_title(f"Layer sensitivity ({report.average_bits:.2f} bits per weight, palettes included)", fontsize=12)
     figure.tight_layout()
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=100))
     plt.close(figure)
 
 
 def short_name(name: str) -> str:
-    """Abbreviate the name of a layer: stages.1.blocks.0.attention.q becomes 1.0 attention.q."""
+    """Abbreviate the name of a layer, such as stages.1.blocks.0.attention.q to 1.0 attention.q."""
     parts = name.split(".")
     if parts[0] == "stages":
         return f"{parts[1]}.{parts[3]} {'.'.join(parts[4:]) if parts[2] == 'blocks' else 'skip ' + parts[4]}"

@@ -1,4 +1,4 @@
-"""Sensitivity of layers: the error of a layer's output when only this layer is quantized (paper supplement C)."""
+"""Layer sensitivity: the error of a layer's output when only this layer is quantized (paper supplement C)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,17 +15,17 @@ def output_errors(
 ) -> dict[str, Tensor]:
     """Measure the output error of every palettized layer in isolation.
 
-    All layers are measured in the same forward passes of the unquantized network. Each layer computes its output twice
-    and passes on the unquantized one.
+    All layers are measured in the same forward passes of the unquantized network. Each layer computes its output with
+    and without quantization, and the next layer gets the unquantized output.
 
     Args:
-        network: The network. Its weights are the same afterward.
+        network: The network. Its weights are restored after each measurement.
         palettes: Palettes by layer name.
         inputs: The network's arguments for each forward pass.
 
     Returns:
-        The sum of squared errors and the sum of squared outputs of each layer, (2,) in float64. Their ratio is the
-        mean squared error relative to the mean square of the output. Both are zero for a layer that did not run.
+        For each layer, the sum of squared errors and the sum of squared outputs, (2,) in float64. Their ratio is the
+        mean squared error relative to the mean square of the output. Both sums are zero if the layer did not run.
     """
     device = next(network.parameters()).device
     sums = {name: torch.zeros(2, dtype=torch.float64, device=device) for name in palettes}
@@ -43,7 +43,7 @@ def output_errors(
 
 
 def error_hook(palette: Palette, sums: Tensor) -> Callable[..., None]:
-    """Return a forward hook that adds the layer's squared error with the palette and its squared output to ``sums``."""
+    """Return a forward hook that adds the squared quantization error and the squared output to ``sums``."""
 
     def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         weight = layer.get_parameter("weight")
