@@ -1,4 +1,4 @@
-"""The Qwen-Image teacher against diffusers' pipeline, on a tiny Qwen-Image with random weights."""
+"""Compare the Qwen-Image teacher with diffusers' pipeline, using a tiny Qwen-Image with random weights."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def save_tokenizer(folder: Path) -> None:
-    """Save Qwen's tokenizer with a small vocabulary. Words of the template are single tokens, as in the real one."""
+    """Save a Qwen tokenizer with a small vocabulary. Each word of the template is one token, as in the original."""
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers.models import BPE
     from tokenizers.trainers import BpeTrainer
@@ -39,7 +39,7 @@ def save_tokenizer(folder: Path) -> None:
 
 @pytest.fixture(scope="module", name="folder")
 def tiny_qwen_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Qwen-Image with random weights and the folders of the hub's repository."""
+    """A tiny Qwen-Image with random weights, in the same folders as in the repository on the hub."""
     from diffusers import QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -79,7 +79,7 @@ def tiny_teacher(folder: Path) -> QwenImageTeacher:
 
 @pytest.fixture(scope="module")
 def pipeline(folder: Path) -> Any:
-    """diffusers' own pipeline, with separately loaded weights."""
+    """The pipeline of diffusers, with its own copy of the weights."""
     from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImagePipeline
     from diffusers import QwenImageTransformer2DModel as Transformer
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
@@ -107,7 +107,7 @@ def predict(teacher: QwenImageTeacher, guidance: float = 1.0) -> TeacherOutput:
     return teacher.predict(latents(4, 8), time, teacher.condition(PROMPTS), guidance)
 
 
-def test_template_prefix_is_dropped(teacher: QwenImageTeacher, pipeline: Any) -> None:
+def test_template_prefix_is_removed(teacher: QwenImageTeacher, pipeline: Any) -> None:
     assert pipeline.prompt_template_encode == TEMPLATE
     assert pipeline.prompt_template_encode_start_idx == TEMPLATE_PREFIX_TOKENS
     before, after = TEMPLATE.split("{}")
@@ -144,7 +144,7 @@ def test_long_captions_are_truncated_as_in_the_pipeline(folder: Path, pipeline: 
 
 @pytest.mark.parametrize("size", [(4, 4), (4, 10), (12, 6)])
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_step_equals_that_of_the_pipeline(
+def test_step_equals_the_step_of_the_pipeline(
     teacher: QwenImageTeacher, pipeline: Any, size: tuple[int, int], guidance: float
 ) -> None:
     noisy = latents(*size)
@@ -159,17 +159,17 @@ def test_step_equals_that_of_the_pipeline(
     assert end == 0
     time = (pipeline.scheduler.timesteps / 1000).expand(2)
     teacher_output = teacher.predict(noisy, time, teacher.condition(PROMPTS), guidance)
-    # x_0 = x_t - sigma v follows from v = noise - x_0.
+    # v = noise - x_0 implies x_0 = x_t - sigma v.
     torch.testing.assert_close(teacher_output.velocity, (noisy - after) / sigma, atol=1e-5, rtol=1e-5)
 
 
-def test_scheduler_has_the_same_sign_of_the_velocity(pipeline: Any) -> None:
+def test_sign_of_the_velocity_matches_the_scheduler(pipeline: Any) -> None:
     data, noise = latents(4, 4), latents(4, 6)[..., :4]
     pipeline.scheduler.set_timesteps(sigmas=[0.6], mu=0.5)
     time = pipeline.scheduler.timesteps
     x_t = pipeline.scheduler.scale_noise(data, time, noise)
-    back = pipeline.scheduler.step(noise - data, time[0], x_t, return_dict=False)[0]
-    torch.testing.assert_close(back, data, atol=1e-5, rtol=0)
+    denoised = pipeline.scheduler.step(noise - data, time[0], x_t, return_dict=False)[0]
+    torch.testing.assert_close(denoised, data, atol=1e-5, rtol=0)
 
 
 def test_velocity_is_computed_from_the_features(teacher: QwenImageTeacher, pipeline: Any) -> None:
@@ -193,7 +193,7 @@ def test_guidance_does_not_change_the_prediction_of_a_blank_caption(teacher: Qwe
     assert not torch.allclose(guided[1], plain[1])
 
 
-def test_failure_leaves_no_hook(teacher: QwenImageTeacher) -> None:
+def test_hook_is_removed_after_an_error(teacher: QwenImageTeacher) -> None:
     with pytest.raises(ValueError, match="must match"):
         teacher.predict(
             latents(4, 4), torch.ones(2), teacher.condition(PROMPTS[:1] + PROMPTS)._replace(mask=torch.ones(1))
@@ -228,7 +228,9 @@ def test_teacher_satisfies_the_protocol(folder: Path) -> None:
 def test_latents_of_another_autoencoder_are_rejected(teacher: QwenImageTeacher) -> None:
     path = "pocketdit.encoders.vae.DiffusersAutoencoder"
     teacher.check_latents(Component(path, {"repository": "x", "kind": "qwen_image"}))
-    with pytest.raises(ConfigError, match=r"autoencoder: not the teacher's: .* are of kind qwen_image, not flux"):
+    with pytest.raises(
+        ConfigError, match="autoencoder: kind flux does not match the teacher, which requires kind qwen_image"
+    ):
         teacher.check_latents(Component(path, {"repository": "x", "kind": "flux"}))
 
 
@@ -238,11 +240,11 @@ def assert_rejected(*arguments: Any, match: str, **more: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_missing_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_checkpoint_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert_rejected("nobody/no-such-model", match="hf download nobody/no-such-model --local-dir FOLDER")
-    assert_rejected(str(tmp_path / "nothing"), match="no such folder; it should contain a Qwen2.5-VL text encoder")
-    assert_rejected("x/y", max_tokens=1025, match="takes 1 to 1024 tokens")
+    assert_rejected(str(tmp_path / "nothing"), match="no such folder; use a folder that contains a Qwen2.5-VL")
+    assert_rejected("x/y", max_tokens=1025, match="max_tokens: must be from 1 to 1024 for Qwen-Image, not 1025")
 
 
 def test_incomplete_checkpoints_are_rejected(folder: Path, tmp_path: Path) -> None:
@@ -253,7 +255,7 @@ def test_incomplete_checkpoints_are_rejected(folder: Path, tmp_path: Path) -> No
     weights = load_file(model / "transformer" / WEIGHTS)
     del weights["proj_out.bias"]
     save_file(weights, model / "transformer" / WEIGHTS, metadata={"format": "pt"})
-    assert_rejected(str(model), match=r"1 weights are missing, the first is proj_out\.bias")
+    assert_rejected(str(model), match=r"missing weights: proj_out\.bias$")
     (model / "transformer" / WEIGHTS).unlink()
     assert_rejected(str(model), match=r"no file named diffusion_pytorch_model\.safetensors")
 
@@ -264,8 +266,8 @@ def test_incomplete_checkpoints_are_rejected(folder: Path, tmp_path: Path) -> No
             {"_class_name": "FluxTransformer2DModel"},
             "contains a FluxTransformer2DModel, not a QwenImageTransformer2DModel",
         ),
-        ({"use_additional_t_cond": True}, "its config has use_additional_t_cond"),
-        ({"num_layers": 4}, "weights are missing, the first is transformer_blocks.3"),
+        ({"use_additional_t_cond": True}, "its config sets use_additional_t_cond"),
+        ({"num_layers": 4}, "missing weights: transformer_blocks.3"),
         ({"num_attention_heads": 4}, "cannot load a QwenImageTransformer2DModel"),
     ):
         (model / "transformer" / "config.json").write_text(json.dumps({**config, **change}))
@@ -275,7 +277,7 @@ def test_incomplete_checkpoints_are_rejected(folder: Path, tmp_path: Path) -> No
     file = model / "text_encoder" / "model.safetensors"
     weights = {name: value for name, value in load_file(file).items() if "layers.1.mlp" not in name}
     save_file(weights, file, metadata={"format": "pt"})
-    assert_rejected(str(model), match="3 weights are missing")
+    assert_rejected(str(model), match=r"missing weights: .* and 2 more$")
     file.write_bytes(file.read_bytes()[:5000])
     assert_rejected(str(model), match="cannot load a Qwen2.5-VL text encoder from this folder")
     (model / "text_encoder" / "config.json").write_text(json.dumps({"model_type": "clip"}))
@@ -286,9 +288,7 @@ def test_incomplete_checkpoints_are_rejected(folder: Path, tmp_path: Path) -> No
     assert_rejected(str(model), match="tokenizer has no vocabulary")
 
 
-def test_weights_in_several_files_are_loaded(
-    folder: Path, teacher: QwenImageTeacher, pipeline: Any, tmp_path: Path
-) -> None:
+def test_sharded_checkpoint_is_loaded(folder: Path, teacher: QwenImageTeacher, pipeline: Any, tmp_path: Path) -> None:
     model = Path(shutil.copytree(folder, tmp_path / "model"))
     (model / "transformer" / WEIGHTS).unlink()
     pipeline.transformer.save_pretrained(model / "transformer", max_shard_size="100KB")
@@ -298,12 +298,12 @@ def test_weights_in_several_files_are_loaded(
 
 
 def test_published_tokenizer_files_are_loaded(folder: Path, teacher: QwenImageTeacher, tmp_path: Path) -> None:
-    """Qwen-Image's repository has vocab.json and merges.txt rather than tokenizer.json."""
+    """The repository of Qwen-Image contains vocab.json and merges.txt instead of tokenizer.json."""
     model = Path(shutil.copytree(folder, tmp_path / "model"))
     stored = json.loads((model / "tokenizer" / "tokenizer.json").read_text())
     (model / "tokenizer" / "tokenizer.json").unlink()
     (model / "tokenizer" / "vocab.json").write_text(json.dumps(stored["model"]["vocab"]))
     merges = "\n".join(" ".join(pair) for pair in stored["model"]["merges"])
     (model / "tokenizer" / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
-    texts = QwenImageTeacher(str(model), dtype="float32").condition(PROMPTS)
-    torch.testing.assert_close(texts.embeddings, teacher.condition(PROMPTS).embeddings)
+    condition = QwenImageTeacher(str(model), dtype="float32").condition(PROMPTS)
+    torch.testing.assert_close(condition.embeddings, teacher.condition(PROMPTS).embeddings)

@@ -1,4 +1,4 @@
-"""Both distillation stages with a tiny Qwen-Image with random weights, in the same code as the real one."""
+"""Run both distillation stages with a tiny Qwen-Image as the teacher, using the same code as for the full model."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ QWEN = "stage.init_args.teacher.class_path=pocketdit.teachers.qwen_image.QwenIma
 
 @pytest.fixture(scope="module")
 def overrides(folder: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Overrides for the YAML files of both stages. Their ``runs`` folder contains a pretrained student."""
+    """Overrides for the configurations of both stages. The folder ``runs`` contains a pretrained student."""
     home = tmp_path_factory.mktemp("qwen")
     save_file(lightning(folder), home / "lightning.safetensors")
     train("elastic_pretrain", *locations(scenes, home), *COMMON, *STUDENT, "--name", "p")

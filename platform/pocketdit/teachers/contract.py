@@ -1,9 +1,10 @@
-"""The protocol of a teacher.
+"""The protocol for teachers.
 
-Shape letters: B batch, C latent channels, h x w latent sides, N tokens in raster order, F the teacher's feature size.
+Shape letters: B = batch, C = latent channels, h x w = latent sides, N = tokens in raster order, F = size of the
+teacher's features.
 
-A stage must not register its teacher as a submodule, because a student's checkpoint must not contain the teacher's
-gigabytes. For this reason, a teacher is not an ``nn.Module`` and has its own ``to`` and ``shard``.
+A teacher is not an ``nn.Module``. Otherwise, a stage would register it as a submodule and save its weights in every
+checkpoint of the student. It therefore has its own ``to`` and ``shard`` methods.
 """
 
 from collections.abc import Sequence
@@ -24,16 +25,16 @@ class TeacherOutput(NamedTuple):
     """A teacher's prediction for (x_t, t, text)."""
 
     velocity: Tensor
-    """(B, C, h, w), float32. v = noise - x_0, with guidance."""
+    """(B, C, h, w), float32. The velocity v = noise - x_0, with guidance."""
     features: Tensor
-    """(B, N, F), float32. Output of the last transformer block in the prediction with text (f of Eq. 7)."""
+    """(B, N, F), float32. The last transformer block's output for the prediction with text (f in Eq. 7)."""
 
 
 class Teacher(Protocol):
     """A frozen network that predicts velocities in the student's latent space and has its own text encoders.
 
-    Its weights get no gradients and stay in eval mode. The configuration names the class, and its constructor loads
-    the weights on the CPU.
+    Its weights get no gradients, and its modules stay in eval mode. The class is named in the configuration, and its
+    constructor loads the weights on the CPU.
     """
 
     feature_width: int
@@ -49,10 +50,10 @@ class Teacher(Protocol):
         """Check that the teacher was trained on the latents of an autoencoder.
 
         Args:
-            autoencoder: The student's autoencoder as configured. ``channels`` is compared separately.
+            autoencoder: The student's autoencoder as configured. Its ``channels`` are checked separately.
 
         Raises:
-            ConfigError: The teacher was trained on other latents.
+            ConfigError: The teacher was trained on different latents.
         """
         ...
 
@@ -63,28 +64,28 @@ class Teacher(Protocol):
             captions: B captions. A blank caption is the unconditional text.
 
         Returns:
-            The condition in the teacher's own format, for ``predict``. It can be used for several predictions.
+            The argument ``condition`` of ``predict``, in the teacher's own format. It can be used more than once.
         """
         ...
 
     def predict(self, x_t: Tensor, time: Tensor, condition: Any, guidance: float = 1.0) -> TeacherOutput:
-        """Predict velocity and features without gradients.
+        """Predict the velocity and the features without gradients.
 
         Args:
             x_t: Noisy latents (B, C, h, w).
             time: Times (B,) in [0, 1], where 0 is data.
             condition: The result of ``condition`` for B captions.
-            guidance: Scale of classifier-free guidance. 1 is the prediction with text alone.
+            guidance: Scale of classifier-free guidance. At 1, only the prediction with text is used.
 
         Returns:
-            Velocity and features, in float32.
+            The velocity and the features, in float32.
         """
         ...
 
     def few_step(self) -> AbstractContextManager[None]:
-        """Return a context in which the few-step LoRA is active, so that ``predict`` is the few-step teacher.
+        """Return a context manager that activates the few-step LoRA, so that ``predict`` uses the few-step teacher.
 
-        The base weights are the same, so the few-step teacher needs memory only for the LoRA.
+        Both teachers share the same base weights, so the few-step teacher needs extra memory only for the LoRA.
 
         Raises:
             RunError: The teacher has no few-step LoRA.
@@ -94,10 +95,10 @@ class Teacher(Protocol):
     def to(self, device: torch.device) -> Self:
         """Move the weights and the text encoders to a device in place.
 
-        With FSDP2, this is called after ``shard``, so that no device has to hold all weights.
+        With FSDP2, call this after ``shard``, so that all the weights are never on one device.
         """
         ...
 
     def shard(self, mesh: DeviceMesh) -> None:
-        """Shard the weights over the ranks in place with FSDP2. A second call does nothing."""
+        """Shard the weights across ranks in place with FSDP2. A second call has no effect."""
         ...

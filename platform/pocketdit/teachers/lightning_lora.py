@@ -1,4 +1,4 @@
-"""Loads the LoRA of Qwen-Image-Lightning into diffusers' transformer and rejects a LoRA that fits only in part."""
+"""Loading of the Qwen-Image-Lightning LoRA into diffusers' transformer. A LoRA that fits only partly is rejected."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -13,24 +13,24 @@ from pocketdit.teachers.contract import FEW_STEP_ADAPTER
 
 
 def add_lora(transformer: Any, file: Path) -> None:
-    """Add the LoRA as an inactive adapter.
+    """Add the LoRA to the transformer as an inactive adapter.
 
-    diffusers itself would only warn about weights that do not fit, or drop them silently.
+    Without the checks here, diffusers would only warn about weights that do not fit, or silently drop them.
 
     Args:
         transformer: A ``QwenImageTransformer2DModel``.
-        file: The LoRA in safetensors.
+        file: The LoRA in the safetensors format.
 
     Raises:
-        RunError: The file is damaged, or not all of its weights fit the transformer.
+        RunError: The file is corrupted, or not all of its weights fit the transformer.
     """
     from diffusers.loaders.lora_pipeline import QwenImageLoraLoaderMixin
 
     try:
         with safe_open(file, "pt") as stored:
             names = list(stored.keys())
-        # diffusers multiplies by alpha / rank and renames the weights to transformer.LAYER.lora_A.weight. It leaves
-        # names alone that have neither this prefix nor an alpha. Their scale is 1.
+        # diffusers multiplies the weights by alpha / rank and renames them to transformer.LAYER.lora_A.weight. Weights
+        # with neither this prefix nor an alpha keep their names and have a scale of 1.
         converted, metadata = QwenImageLoraLoaderMixin.lora_state_dict(
             str(file), use_safetensors=True, return_lora_metadata=True
         )
@@ -43,12 +43,12 @@ def add_lora(transformer: Any, file: Path) -> None:
         transformer.load_lora_adapter(
             weights, prefix=None, adapter_name=FEW_STEP_ADAPTER, metadata=metadata, low_cpu_mem_usage=True
         )
-    # KeyError: one of a pair is missing. TypeError: unknown metadata. RuntimeError: the rank differs from the metadata.
+    # KeyError: a layer lacks A or B. TypeError: the metadata is unknown. RuntimeError: the metadata has the wrong rank.
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(" .:")
-        raise RunError(f"{file}: not a complete LoRA, or not one that peft can use: {reason}") from error
+        raise RunError(f"{file}: not a complete LoRA that peft can load: {reason}") from error
     if {name for name, _ in lora_layers(transformer)} != adapted:
-        raise RunError(f"{file}: peft could load only a part of the LoRA")
+        raise RunError(f"{file}: peft loaded only part of the LoRA")
     activate_adapter(transformer, None)
 
 
@@ -57,15 +57,16 @@ def _without_prefix(name: str) -> str:
 
 
 def _require_fit(weights: dict[str, Tensor], stored: Collection[str], transformer: Any, file: Path) -> set[str]:
-    """Check that the whole LoRA fits the transformer and return the names of the layers it adapts.
+    """Check that the whole LoRA fits the transformer and return the names of the layers that it adapts.
 
-    Every adapted layer must exist with the right size, every block must have one, and no tensor may be left over.
+    Every adapted layer must exist and have the right size, every block must have an adapted layer, and every tensor in
+    the file must be used.
 
     Args:
         weights: Converted LoRA weights.
         stored: Names of all tensors in the file.
         transformer: The transformer.
-        file: The file, for messages.
+        file: The file, for error messages.
     """
     modules = dict(transformer.named_modules())
     adapted = {name.rsplit(".lora_", 1)[0] for name in weights}
@@ -80,9 +81,9 @@ def _require_fit(weights: dict[str, Tensor], stored: Collection[str], transforme
     missing = [i for i in range(count) if not any(name.startswith(f"transformer_blocks.{i}.") for name in adapted)]
     if missing:
         raise RunError(
-            f"{file}: the LoRA has no weights for {len(missing)} of {count} blocks, the first is block {missing[0]}"
+            f"{file}: the LoRA has no weights for {len(missing)} of {count} blocks, starting with block {missing[0]}"
         )
     alphas = sum(name.endswith(".alpha") for name in stored)
     if len(stored) - alphas != 2 * len(adapted) or alphas not in (0, len(adapted)):
-        raise RunError(f"{file}: not a complete LoRA: {len(stored)} tensors, but pairs for only {len(adapted)} layers")
+        raise RunError(f"{file}: not a complete LoRA: {len(stored)} tensors but pairs for only {len(adapted)} layers")
     return adapted

@@ -1,8 +1,8 @@
-"""Qwen-Image (arXiv 2508.02324) as a teacher, with diffusers. Qwen-Image-Lightning's LoRA makes it a few-step teacher.
+"""Qwen-Image (arXiv 2508.02324) as a teacher, using diffusers. With Qwen-Image-Lightning's LoRA, it is few-step.
 
-The student must use the latents of Qwen-Image's own autoencoder (``encoders.vae``, kind "qwen_image").
+The student must use the latents of Qwen-Image's own autoencoder (``encoders.vae`` with kind "qwen_image").
 
-Shape letters: B batch, C latent channels, h x w latent sides, L text tokens, N image tokens, F feature size.
+Shape letters: B = batch, C = latent channels, h x w = latent sides, L = text tokens, N = image tokens, F = features.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,8 +24,8 @@ from pocketdit.errors import ConfigError, RunError
 from pocketdit.teachers.contract import FEW_STEP_ADAPTER, TeacherOutput
 from pocketdit.teachers.lightning_lora import add_lora
 
-# As in diffusers' QwenImagePipeline, the text encoder sees the whole template, and the transformer sees only the tokens
-# after the first TEMPLATE_PREFIX_TOKENS: the caption and the end of the template.
+# As in diffusers' QwenImagePipeline, the text encoder reads the whole template, but the transformer does not get the
+# first TEMPLATE_PREFIX_TOKENS tokens. It gets only the caption and the end of the template.
 TEMPLATE = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, "
     "spatial relationships of the objects and background:<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n"
@@ -34,40 +34,40 @@ TEMPLATE = (
 TEMPLATE_PREFIX_TOKENS = 34
 MAX_TOKENS = 1024
 # The pipeline has no default negative prompt. Its documentation and Qwen-Image's examples use a space as the empty
-# prompt, which in the template is a different text from "".
+# prompt. Inside the template, a space does not give the same tokens as an empty string.
 EMPTY_PROMPT = " "
 TRANSFORMER_CLASS, TEXT_ENCODER = "QwenImageTransformer2DModel", "a Qwen2.5-VL text encoder"
 
 
 class TextEmbeddings(NamedTuple):
-    """Encoded captions, as the transformer expects them."""
+    """Encoded captions in the format that the transformer expects."""
 
     embeddings: Tensor
     """(B, L, width) in the teacher's dtype, zero where the mask is False. L is the length of the longest caption."""
     mask: Tensor | None
-    """(B, L), bool, True for a real token. None if all tokens are real, so that attention needs no mask."""
+    """(B, L), bool, True for real tokens. None if all tokens are real, so that attention needs no mask."""
 
 
 class QwenImageTeacher:
     """Qwen-Image's frozen transformer and text encoder.
 
-    Guidance is renormalized as in diffusers' pipeline. The LoRA is an adapter next to the weights, which are stored
+    Guidance is renormalized as in diffusers' pipeline. The LoRA is a separate adapter, so the base weights are stored
     only once.
 
     Args:
-        repository: A folder or the name of a repository on the Hugging Face hub, such as Qwen/Qwen-Image, with
-            ``transformer/``, ``text_encoder/`` and ``tokenizer/``. Weights must be in safetensors.
+        repository: A folder, or the name of a repository on the Hugging Face hub such as Qwen/Qwen-Image. It must
+            contain ``transformer/``, ``text_encoder/``, and ``tokenizer/``, with weights in the safetensors format.
         lora: The few-step LoRA: a .safetensors file, a folder, or a repository on the hub, such as
             lightx2v/Qwen-Image-Lightning.
         lora_file: Name of the file in ``lora``. Optional for a folder with exactly one .safetensors file.
         revision: Revision of ``repository`` on the hub.
-        max_tokens: Maximum number of tokens in a caption, including the end of the template; at most 1024. Longer
-            captions are truncated.
-        dtype: Precision of weights and arithmetic. The results are float32 in any case.
+        max_tokens: Maximum number of tokens in a caption and the end of the template, at most 1024. Longer captions are
+            truncated.
+        dtype: Precision of the weights and the computation. The results are always float32.
 
     Raises:
         ConfigError: ``max_tokens`` is out of range.
-        RunError: A checkpoint is missing, incomplete or of another kind, or the LoRA does not fit.
+        RunError: A checkpoint is missing, incomplete, or of another kind, or the LoRA does not fit.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class QwenImageTeacher:
         dtype: Literal["float32", "bfloat16"] = "bfloat16",
     ) -> None:
         if not 0 < max_tokens <= MAX_TOKENS:
-            raise ConfigError(f"max_tokens {max_tokens}: Qwen-Image takes 1 to {MAX_TOKENS} tokens")
-        # Find the LoRA before loading anything large, so that a wrong name fails at once.
+            raise ConfigError(f"max_tokens: must be from 1 to {MAX_TOKENS} for Qwen-Image, not {max_tokens}")
+        # Find the LoRA before loading anything large, so that a wrong name fails immediately.
         adapter = None if lora is None else _find_lora(lora, lora_file)
         self.max_tokens = max_tokens
         self.dtype: torch.dtype = getattr(torch, dtype)
@@ -90,13 +90,11 @@ class QwenImageTeacher:
         self.text_encoder = _load_text_encoder(repository, revision, self.dtype)
         config, width = self.transformer.config, self.text_encoder.config.hidden_size
         if width != config.joint_attention_dim:
-            raise RunError(
-                f"{repository}: the text encoder has width {width}, but the transformer needs "
-                f"{config.joint_attention_dim}; get the complete repository again"
-            )
+            expected = config.joint_attention_dim
+            raise RunError(f"{repository}: the text encoder must have width {expected}, not {width}; download it again")
         if adapter is not None:
             add_lora(self.transformer, adapter)
-        # eval() because a LoRA may have dropout.
+        # Call eval() because a LoRA may use dropout.
         self.transformer.requires_grad_(False).eval()
         self.text_encoder.requires_grad_(False).eval()
         self.feature_width = int(self.transformer.inner_dim)
@@ -124,14 +122,12 @@ class QwenImageTeacher:
         """Raise ``ConfigError`` if the autoencoder has a ``kind`` other than qwen_image."""
         kind = autoencoder.init_args.get("kind", "qwen_image")
         if kind != "qwen_image":
-            raise ConfigError(
-                f"autoencoder: not the teacher's: Qwen-Image's latents are of kind qwen_image, not {kind}"
-            )
+            raise ConfigError(f"autoencoder: kind {kind} does not match the teacher, which requires kind qwen_image")
 
     @torch.no_grad()
     def condition(self, captions: Sequence[str]) -> TextEmbeddings:
         """Encode B captions to the last hidden states of the text encoder, on its device."""
-        # Causal attention does not see padding on the right, so a caption does not depend on its batch.
+        # With causal attention, padding on the right has no effect, so a caption's tokens do not depend on the batch.
         batch = self.tokenizer(
             [TEMPLATE.format(caption if caption.strip() else EMPTY_PROMPT) for caption in captions],
             padding=True,
@@ -149,7 +145,7 @@ class QwenImageTeacher:
 
     @torch.no_grad()
     def predict(self, x_t: Tensor, time: Tensor, condition: TextEmbeddings, guidance: float = 1.0) -> TeacherOutput:
-        """Predict velocity and features. See ``Teacher.predict``. h and w must be multiples of ``patch_size``."""
+        """Implement ``Teacher.predict`` for sides h and w that are multiples of ``patch_size``."""
         grid = [side // self.patch_size for side in x_t.shape[-2:]]
         if x_t.shape[1] != self.channels or any(side % self.patch_size for side in x_t.shape[-2:]):
             raise ValueError(
@@ -160,12 +156,12 @@ class QwenImageTeacher:
         with torch.autocast(x_t.device.type, enabled=False):
             prediction, features = self._predict(tokens, time, condition, grid)
             if guidance != 1.0:
-                # A second pass rather than a doubled batch: otherwise one of the texts would be padded to the length of
-                # the other, and padding needs a mask, which makes attention slower.
+                # Run a second pass instead of doubling the batch. In a single batch, the shorter text would be padded,
+                # and padding requires a mask, which slows down attention.
                 negative = self._unconditional_for(len(x_t), x_t.device)
                 unconditional, _ = self._predict(tokens, time, negative, grid)
                 prediction = renormalized_guidance(prediction, unconditional, guidance)
-        velocity = F.pixel_shuffle(prediction.transpose(1, 2).unflatten(2, grid), self.patch_size)
+        velocity = F.pixel_shuffle(torch.unflatten(prediction.transpose(1, 2), 2, grid), self.patch_size)
         return TeacherOutput(velocity, features.float())
 
     def to(self, device: torch.device) -> Self:
@@ -175,12 +171,12 @@ class QwenImageTeacher:
         return self
 
     def shard(self, mesh: DeviceMesh) -> None:
-        """Shard transformer and text encoder over the ranks, block by block, unless they are sharded already."""
+        """Shard the transformer and the text encoder across ranks, block by block, unless they are already sharded."""
         if isinstance(next(self.transformer.parameters()), DTensor):
             return
         for block in [*self.transformer.transformer_blocks, *self.text_encoder.layers]:
             fully_shard(block, mesh=mesh)
-        # The roots free their weights after the forward pass, too, because there is no backward pass that would.
+        # The roots must also free their weights after the forward pass, because there is no backward pass to do it.
         for root in (self.transformer, self.text_encoder):
             fully_shard(root, mesh=mesh, reshard_after_forward=True)
 
@@ -192,12 +188,12 @@ class QwenImageTeacher:
     def _predict(self, tokens: Tensor, time: Tensor, text: TextEmbeddings, grid: list[int]) -> tuple[Tensor, Tensor]:
         """Run the transformer.
 
-        Its output is the velocity noise - x_0 with t = sigma: diffusers' FlowMatchEulerDiscreteScheduler defines
-        x = sigma noise + (1 - sigma) x_0 and steps to x + (sigma' - sigma) v.
+        The output is the velocity noise - x_0 with t = sigma, because diffusers' FlowMatchEulerDiscreteScheduler
+        defines x = sigma noise + (1 - sigma) x_0 and steps to x + (sigma' - sigma) v.
 
         Returns:
-            Packed velocity (B, N, C p^2) for the patch size p, in float32, and the image stream (B, N, F) after the
-            last block.
+            Packed velocity (B, N, C p^2) in float32, where p is the patch size, and the image stream (B, N, F) after
+            the last block.
         """
         features: list[Tensor] = []
 
@@ -223,33 +219,34 @@ def renormalized_guidance(cond: Tensor, uncond: Tensor, guidance: float) -> Tens
     """Apply classifier-free guidance and rescale every token to its norm in ``cond``, as in QwenImagePipeline."""
     combined = uncond + guidance * (cond - uncond)
     norm = combined.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-    return combined * (cond.norm(dim=-1, keepdim=True) / norm)
+    rescaled: Tensor = combined * (cond.norm(dim=-1, keepdim=True) / norm)
+    return rescaled
 
 
 def _load_transformer(repository: str, revision: str | None, dtype: torch.dtype) -> Any:
-    from diffusers import QwenImageTransformer2DModel  # takes seconds, and only this teacher needs it
+    from diffusers import QwenImageTransformer2DModel  # takes seconds and is needed only here
 
-    what = f"a {TRANSFORMER_CLASS}"
+    description = f"a {TRANSFORMER_CLASS}"
     source: dict[str, Any] = {"subfolder": "transformer", "revision": revision}
-    with explain_load_errors(what, repository):
+    with explain_load_errors(description, repository):
         config = QwenImageTransformer2DModel.load_config(repository, **source)
     if config.get("_class_name") != TRANSFORMER_CLASS:
-        raise RunError(f"{repository}: transformer/ contains a {config.get('_class_name')}, not {what}")
-    # Variants of Qwen-Image that need more inputs than an image and a text.
+        raise RunError(f"{repository}: transformer/ contains a {config.get('_class_name')}, not {description}")
+    # These settings belong to variants of Qwen-Image that need inputs other than an image and a text.
     for name in ("guidance_embeds", "use_additional_t_cond", "use_layer3d_rope"):
         if config.get(name):
-            raise RunError(f"{repository}: not Qwen-Image's text-to-image transformer: its config has {name}")
-    with explain_load_errors(what, repository):
-        # from_pretrained does not initialize 40 GB of random weights first; this is its default.
+            raise RunError(f"{repository}: not Qwen-Image's text-to-image transformer: its config sets {name}")
+    with explain_load_errors(description, repository):
+        # By default, from_pretrained does not first initialize 40 GB of random weights.
         model, report = QwenImageTransformer2DModel.from_pretrained(
             repository, **source, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
         )
-    require_complete(TRANSFORMER_CLASS, repository, report["missing_keys"])
+    require_complete(description, repository, report["missing_keys"])
     return model
 
 
 def _load_text_encoder(repository: str, revision: str | None, dtype: torch.dtype) -> Any:
-    """Load the language model of Qwen2.5-VL with its final RMSNorm. Vision tower and logits head are discarded."""
+    """Load the language model of Qwen2.5-VL, including its final RMSNorm, and discard the other parts."""
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     with explain_load_errors(TEXT_ENCODER, repository):
@@ -277,15 +274,15 @@ def _load_tokenizer(repository: str, revision: str | None) -> Any:
         tokenizer = Qwen2Tokenizer.from_pretrained(
             repository, subfolder="tokenizer", revision=revision, padding_side="right", truncation_side="right"
         )
-    # If its files are missing, transformers builds a tokenizer that knows only its special tokens.
+    # If tokenizer files are missing, transformers builds a tokenizer that has only special tokens.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        raise RunError(f"{repository}: the tokenizer has no vocabulary; tokenizer/ lacks vocab.json or merges.txt")
+        raise RunError(f"{repository}: the tokenizer has no vocabulary; add vocab.json and merges.txt to tokenizer/")
     return tokenizer
 
 
 def _find_lora(lora: str, name: str | None) -> Path:
-    """Find the LoRA's file on disk, or download it from the hub."""
-    what, path = "a few-step LoRA", Path(lora)
+    """Find the file of the LoRA on disk, or download it from the hub."""
+    description, path = "a few-step LoRA", Path(lora)
     if path.is_dir():
         files = sorted(path.glob("*.safetensors")) if name is None else [path / name]
         if len(files) != 1:
@@ -296,8 +293,8 @@ def _find_lora(lora: str, name: str | None) -> Path:
             raise RunError(f"{lora}: no such file or folder; if it is on the Hugging Face hub, set lora_file")
         from huggingface_hub import hf_hub_download
 
-        with explain_load_errors(what, lora):
+        with explain_load_errors(description, lora):
             path = Path(hf_hub_download(lora, name))
     if not path.is_file() or path.suffix != ".safetensors":
-        raise RunError(f"{path}: no such .safetensors file; it should contain {what}")
+        raise RunError(f"{path}: no such .safetensors file; use one that contains {description}")
     return path

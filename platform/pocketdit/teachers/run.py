@@ -1,4 +1,4 @@
-"""A finished run of this project as a teacher, at full width, with the text encoders it was trained with."""
+"""A finished run of this project as a teacher, at full width and with the run's own text encoders."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,20 +27,20 @@ from pocketdit.training.sharding import shard
 
 
 class TextCondition(NamedTuple):
-    """Captions as the teacher's text encoders see them."""
+    """Captions encoded by the teacher's text encoders."""
 
     text: list[TextTokens]
     """One ``TextTokens`` per text encoder."""
     unconditional: list[TextTokens]
-    """The same with every token hidden."""
+    """The same tokens, all of them hidden."""
 
 
 class RunTeacher:
-    """A run as a teacher.
+    """A teacher that uses the network of a finished run.
 
     Args:
         run: The teacher's run: a path, EXPERIMENT/RUN, or EXPERIMENT for its latest run.
-        few_step: A run of the stage ``StepDistill`` that started from ``run``. Its LoRA is the few-step LoRA.
+        few_step: A ``StepDistill`` run that started from ``run``. Its LoRA becomes the few-step LoRA.
         runs: Folder of all runs.
 
     Raises:
@@ -53,7 +53,7 @@ class RunTeacher:
         network = load_network(folder)
         if not isinstance(network, ElasticDiT):
             raise ConfigError(
-                f"{folder.name} is a few-step model: a teacher takes it as few_step, with its parent as run"
+                f"run: {folder.name} is a few-step model; set few_step to it and run to the run it started from"
             )
         self.network = network
         self.experiment: Experiment = load_experiment(folder)
@@ -89,8 +89,8 @@ class RunTeacher:
         own = self.experiment.autoencoder
         if autoencoder != own:
             raise ConfigError(
-                "autoencoder: not the teacher's: "
-                f"the teacher was trained on the latents of {own.class_path} {own.init_args}"
+                "autoencoder: does not match the teacher, which was trained on the latents of "
+                f"{own.class_path} {own.init_args}"
             )
 
     @contextmanager
@@ -109,7 +109,7 @@ class RunTeacher:
 
     @torch.no_grad()
     def predict(self, x_t: Tensor, time: Tensor, condition: TextCondition, guidance: float = 1.0) -> TeacherOutput:
-        """Predict velocity and features at full width. See ``Teacher.predict``."""
+        """Predict the velocity and the features at full width. See ``Teacher.predict``."""
         velocity, features = self.network.forward_with_features(x_t, time, condition.text, width=FULL_WIDTH)
         velocity = velocity.float()
         if guidance != 1.0:
@@ -125,6 +125,6 @@ class RunTeacher:
         return self
 
     def shard(self, mesh: DeviceMesh) -> None:
-        """Shard the network over the ranks, unless it is sharded already. The text encoders stay whole."""
+        """Shard the network across ranks unless it is already sharded. The text encoders are not sharded."""
         if not isinstance(next(self.network.parameters()), DTensor):
             shard(self.network, mesh)
