@@ -11,13 +11,14 @@ author = "the PocketDiT authors"
 copyright = "the PocketDiT authors"
 version = release = installed_version("pocketdit")
 
-extensions = ["myst_parser", "sphinxarg.ext", "mathml"]
+extensions = ["myst_parser", "sphinxarg.ext", "mathml", "settings"]
 exclude_patterns = ["_build"]
 suppress_warnings = ["myst.header"]  # the included log and change log start below the first heading level
 nitpicky = True
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
+highlight_language = "bash"
 html_math_renderer = "mathml"
 
 html_theme = "furo"
@@ -25,4 +26,4 @@ html_title = f"PocketDiT {version}"
 html_copy_source = False
 html_show_sphinx = False
 html_static_path: list[str] = []
-html_theme_options = {"footer_icons": []}
+html_theme_options: dict[str, object] = {"footer_icons": []}
