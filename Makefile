@@ -2,6 +2,7 @@
 # make test     set up .venv, lint, type-check, test
 # make distill  everything make run does, then train a teacher and distill the supernet
 # make score    score the latest pre-training run
+# make docs     build the documentation site in docs/_build
 #
 # After setup, run and test take about 10 minutes each on two cores (run: with bf16). TESTERS=8 tests on eight cores.
 PYTHON ?= python3
@@ -14,7 +15,7 @@ run distill: export OMP_PROC_BIND ?= true
 # Tests run in parallel processes, whose threads would compete for the cores.
 test: export OMP_NUM_THREADS ?= 1
 
-.PHONY: run distill score test test-slow lint bench clean
+.PHONY: run distill score test test-slow lint types docs bench clean
 
 run: .venv/ready
 	$(BIN)/lightning data build scenes data/scenes --if-missing
@@ -42,7 +43,15 @@ test-slow: .venv/ready-dev
 lint: .venv/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy platform/pocketdit datamodules evaluation sweeps benchmarks
+	$(BIN)/codespell platform datamodules evaluation sweeps experiments benchmarks tests docs *.md
+	$(MAKE) types
+
+types: .venv/ready-dev
+	$(BIN)/mypy platform/pocketdit datamodules evaluation sweeps benchmarks tests docs
+
+docs: .venv/ready-dev
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --fresh-env docs docs/_build
+	@echo "open docs/_build/index.html"
 
 bench: .venv/ready-bench
 	$(BIN)/python benchmarks/attention.py
