@@ -1,4 +1,4 @@
-"""Compare ASSA with its formula, with gradients and without them, where the branches are interpolated in place."""
+"""Compare ASSA with its formula. Without gradients, ASSA interpolates the branches in place."""
 
 import pytest
 import torch

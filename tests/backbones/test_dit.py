@@ -1,4 +1,4 @@
-"""Tests of the elastic network: slicing, initialization, gradients, shapes, checkpointing, and compilation."""
+"""Tests for the elastic network: slicing, initialization, gradients, shapes, checkpointing, and compilation."""
 
 from dataclasses import replace
 from typing import Any

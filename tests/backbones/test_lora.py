@@ -1,4 +1,4 @@
-"""Tests of standalone networks and their LoRA adapters: shared, active, and merged weights."""
+"""Tests for standalone networks and their LoRA adapters: shared, active, and merged weights."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Tests of the patch discriminator: receptive field and spectral norm."""
+"""Tests for the patch discriminator: receptive field and spectral norm."""
 
 import torch
 from torch import nn

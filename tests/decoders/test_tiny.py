@@ -1,4 +1,4 @@
-"""Tests of the tiny decoder: size, layers, shapes, and the autoencoder interface."""
+"""Tests for the tiny decoder: size, layers, shapes, and the autoencoder interface."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tests of the rectified-flow identities and the distribution of training times."""
+"""Tests for the rectified-flow identities and the distribution of training times."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Tests of the samplers, on a flow with a known solution, and of guidance."""
+"""Tests for guidance, and for the samplers on a flow with a known solution."""
 
 from collections.abc import Sequence
 from typing import get_args

@@ -1,4 +1,4 @@
-"""Tests of text conditioning with several encoders, and of text dropout."""
+"""Tests for text conditioning with several encoders, and for text dropout."""
 
 import pytest
 import torch

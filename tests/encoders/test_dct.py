@@ -1,4 +1,4 @@
-"""Tests of the DCT autoencoder: orthonormal transforms, geometry, the autoencoder interface, and export."""
+"""Tests for the DCT autoencoder: orthonormal transforms, geometry, the autoencoder interface, and export."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Tests of the text encoders without weights: vectors, positions, masks, and context."""
+"""Tests for the text encoders without weights: vectors, positions, masks, and context."""
 
 import os
 import subprocess
@@ -128,5 +128,5 @@ def test_encoder_has_no_weights_and_moves_between_devices(kind: type[WordEncoder
 
 
 def test_odd_width_is_rejected() -> None:
-    with pytest.raises(ValueError, match="width 7 must be even"):
+    with pytest.raises(ValueError, match="width must be even and max_tokens at least 2, not 7 and 24"):
         WordEncoder(width=7)

@@ -1,4 +1,4 @@
-"""Tests of the pretrained text encoders, using tiny checkpoints with random weights."""
+"""Tests for the pretrained text encoders, using tiny checkpoints with random weights."""
 
 import shutil
 from pathlib import Path

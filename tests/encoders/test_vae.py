@@ -1,4 +1,4 @@
-"""Tests of the published autoencoders, using tiny checkpoints with random weights."""
+"""Tests for the published autoencoders, using tiny checkpoints with random weights."""
 
 from pathlib import Path
 from typing import Any

@@ -74,7 +74,7 @@ def test_cdf_equals_hand_computed_values() -> None:
 
 
 def test_mean_logit_of_shifted_training_times_is_log_shift() -> None:
-    """The times are mapped to uniform values by their own distribution function."""
+    """The distribution function of the times maps them to uniform values."""
     times = draw_times(1000, 3.0, 1.5, torch.Generator().manual_seed(0))
     uniform = (torch.arange(1000) + 0.5) / 1000
     torch.testing.assert_close(task_weight(times, math.log(3), 1.5, "cdf"), uniform, rtol=0, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Tests of the validation protocol, which uses eight fixed noise levels and fixed noise."""
+"""Tests for the validation protocol, which uses eight fixed noise levels and fixed noise."""
 
 import torch
 

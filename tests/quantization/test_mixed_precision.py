@@ -1,4 +1,4 @@
-"""Tests of layer sensitivity, bit allocation, mixed-precision palettes, and palette files."""
+"""Tests for layer sensitivity, bit allocation, mixed-precision palettes, and palette files."""
 
 import json
 from pathlib import Path

@@ -136,7 +136,7 @@ def test_a_resumed_run_keeps_its_parents(knowledge: list[str], family: Path) -> 
         ("parents.teacher=nothing", "parents.teacher: no run named nothing"),
         ("backbone.text_width=32", "backbone.text_width: must be 64 as in parents.start (elastic_pretrain/p), not 32"),
         ("parents.start=teacher_few_step", "is a few-step model"),
-        ("stage.init_args.teacher.init_args.run=teacher_few_step", "a teacher takes it as few_step"),
+        ("stage.init_args.teacher.init_args.run=teacher_few_step", "is a few-step model; set few_step to it"),
         (
             "autoencoder.init_args.scale=2.5",
             "autoencoder: parents.start (elastic_pretrain/p) was trained with a different",

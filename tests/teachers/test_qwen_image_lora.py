@@ -1,4 +1,4 @@
-"""Tests of the Qwen-Image teacher's few-step LoRA, using the tiny Qwen-Image from ``test_qwen_image.py``."""
+"""Tests for the Qwen-Image teacher's few-step LoRA, using the tiny Qwen-Image from ``test_qwen_image.py``."""
 
 import json
 import shutil

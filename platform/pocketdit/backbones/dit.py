@@ -196,7 +196,7 @@ def init_linear(layer: nn.Linear) -> None:
 
 
 def init_identity(module: nn.Module) -> None:
-    """Initialize a part of the network such that every block and long skip is the identity.
+    """Initialize a module so that every transformer block and long skip starts as the identity.
 
     The last matrix of each branch is set to zero, rather than the gates as in adaLN-Zero. The matrix learns at its full
     learning rate from the first step, whereas a closed gate would hold it back.

@@ -149,7 +149,7 @@ class DiTSpec:
                 )
 
     def hidden_size(self, width: float) -> int:
-        """Return the hidden size of the sub-network for a fraction of the full width.
+        """Return the hidden size of a sub-network, given its fraction of the full width.
 
         Raises:
             ValueError: The network does not have this width.

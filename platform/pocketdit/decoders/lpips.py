@@ -27,7 +27,7 @@ class LPIPS:
         except OSError as error:  # includes URLError and HTTPError
             raise RunError(
                 f"LPIPS: torchvision's {network} weights are not in {torch.hub.get_dir()}/checkpoints and cannot be "
-                f"downloaded ({error}); download them on a machine with an internet connection and copy that folder"
+                f"downloaded ({error}); download them on another machine and copy them to that folder"
             ) from error
 
     def to(self, device: torch.device) -> Self:

@@ -77,7 +77,7 @@ class TinyDecoder(nn.Module):
         return images
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode latents (B, C, h, w) to images (B, 3, H, W), float32, clamped to [-1, 1]."""
+        """Decode latents (B, C, h, w) to float32 images (B, 3, H, W), clamped to [-1, 1]."""
         with torch.autocast(latents.device.type, enabled=False):
             images: Tensor = self(latents.float())
         return images.clamp(-1, 1)

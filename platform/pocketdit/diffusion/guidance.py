@@ -9,7 +9,7 @@ from pocketdit.diffusion.samplers import Velocity
 from pocketdit.encoders.contract import TextTokens
 
 VelocityNetwork = Callable[[Tensor, Tensor, Sequence[TextTokens]], Tensor]
-"""The signature of a network in sampling: (x, time, text) -> velocity."""
+"""The signature of a network during sampling: (x, time, text) -> velocity."""
 
 
 def conditional_velocity(network: VelocityNetwork, text: Sequence[TextTokens]) -> Velocity:

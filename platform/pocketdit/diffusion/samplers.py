@@ -52,7 +52,7 @@ def euler(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
 
 
 def heun(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
-    """Second-order sampler (trapezoidal rule) with two velocity evaluations per step, but one in the last step."""
+    """Second-order sampler (trapezoidal rule). Every step except the last takes two velocity evaluations."""
     for start, end in step_intervals(times):
         slope = velocity(x, batch_time(start, x))
         x_end = x + (end - start) * slope
@@ -66,7 +66,7 @@ def heun(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
 def dpmpp_2m(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
     """DPM-Solver++ (2M), a second-order multistep sampler (Lu et al. 2022, Algorithm 2).
 
-    It needs one velocity evaluation per step. With a signal of 1 - t and noise of t, lambda = log((1 - t) / t). The
+    It needs one velocity evaluation per step. With signal level 1 - t and noise level t, lambda = log((1 - t) / t). The
     data prediction is linearly extrapolated in lambda from the previous step. The first and last steps, where lambda is
     infinite, are first order.
     """

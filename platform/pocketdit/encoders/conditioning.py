@@ -17,7 +17,7 @@ def encode_text(encoders: Sequence[TextEncoder], captions: Sequence[str]) -> lis
 
 
 def text_dropout(tokens: Sequence[TextTokens], probability: float, generator: torch.Generator) -> list[TextTokens]:
-    """Hide the tokens of each encoder and sample independently at random (paper Sec. 4.1).
+    """Hide each encoder's tokens in each sample independently at random (paper Sec. 4.1).
 
     The network thus learns to work with any subset of the encoders. With n encoders, a sample is unconditional with
     probability ``probability ** n``, which is about 0.1 for two encoders and a probability of 0.32.

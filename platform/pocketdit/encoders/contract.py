@@ -25,16 +25,16 @@ class Autoencoder(Protocol):
     """Maps images to normalized latents and back."""
 
     channels: int
-    """C."""
+    """Number of latent channels, C."""
     factor: int
-    """Pixels per side of a latent position, H / h = W / w. It is a class attribute, so reading it needs no instance."""
+    """Pixels per side of a latent position, H / h = W / w. A class attribute, so it can be read without an instance."""
 
     def encode(self, images: Tensor) -> Tensor:
-        """Encode images (B, 3, H, W) in [-1, 1] to normalized latents (B, C, h, w), float32."""
+        """Encode images (B, 3, H, W) in [-1, 1] to normalized float32 latents (B, C, h, w)."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode latents (B, C, h, w) to images (B, 3, H, W), float32, clamped to [-1, 1]."""
+        """Decode latents (B, C, h, w) to float32 images (B, 3, H, W), clamped to [-1, 1]."""
         ...
 
 

@@ -1,7 +1,8 @@
 """An autoencoder without weights, whose latents are the lowest DCT coefficients of 8x8 blocks.
 
 It replaces a trained VAE in runs that should not download anything. It has the same interface, 16 channels, and latents
-with one eighth of the image's sides. It assumes only that images are smooth, and it is not meant for photographs.
+whose sides are 8 times smaller than the image's. It assumes only that images are smooth and is not meant for
+photographs.
 
 Shape letters: B = batch, H x W = image sides in pixels, h x w = latent sides.
 """

@@ -63,7 +63,7 @@ def phrase_vector(window: tuple[str, ...], width: int) -> Vector:
 
 
 def sinusoidal_positions(length: int, width: int) -> Tensor:
-    """Compute the position embedding (length, width) of Vaswani et al. 2017, Sec. 3.5, with all sines first.
+    """Compute the position embedding (length, width) of Vaswani et al. 2017, Sec. 3.5, sines before cosines.
 
     Wavelengths range from 2 pi to 2 pi ``length`` words. Longer waves would hardly change within a caption.
     """
@@ -80,7 +80,7 @@ class _HashedEncoder(FrozenModule):
     def __init__(self, width: int, max_tokens: int) -> None:
         super().__init__()
         if width < 2 or width % 2 or max_tokens < 2:
-            raise ValueError(f"width {width} must be even and max_tokens {max_tokens} at least 2")
+            raise ValueError(f"width must be even and max_tokens at least 2, not {width} and {max_tokens}")
         self.width = width
         self.max_tokens = max_tokens
         self.register_buffer("positions", sinusoidal_positions(max_tokens, width), persistent=False)
@@ -102,7 +102,7 @@ class _HashedEncoder(FrozenModule):
 
 
 class WordEncoder(_HashedEncoder):
-    """Stand-in for TinyCLIP, in which the vector of a word does not depend on its context.
+    """Stand-in for TinyCLIP. The vector of a word does not depend on its context.
 
     Args:
         width: Size of the vectors, which must be even.
@@ -118,7 +118,7 @@ class WordEncoder(_HashedEncoder):
 
 
 class PhraseEncoder(_HashedEncoder):
-    """Stand-in for Gemma 3, in which the vector of a word depends on its neighbors, which ties colors to shapes.
+    """Stand-in for Gemma 3. The vector of a word depends on its neighbors, which ties colors to shapes.
 
     The tokens for "circle" in "red circle" and "blue circle" share the vector of the word itself but differ in the
     vectors of the two-word and three-word phrases around it.

@@ -16,7 +16,7 @@ from pocketdit.images import from_uint8
 class Encoders:
     """The frozen autoencoder and text encoders of a run.
 
-    This is not an ``nn.Module``, so that checkpoints of the trained network do not contain gigabytes of published
+    This is not an ``nn.Module``, because checkpoints of the trained network would then contain gigabytes of published
     weights.
 
     Attributes:

@@ -15,7 +15,7 @@ _CLASSES: dict[AutoencoderKind, str] = {"flux": "AutoencoderKL", "qwen_image": "
 
 
 class DiffusersAutoencoder(FrozenModule):
-    """A variational autoencoder whose latents are the mode of the posterior, normalized as by its authors.
+    """A variational autoencoder whose latents are the mode of the posterior, normalized as in the original model.
 
     The mode is used instead of a random draw because the posterior is narrow. Each image then has exactly one latent,
     which can be stored. The normalization z' = (z - mean) / std is read from the checkpoint. For Flux, the mean is the
@@ -86,7 +86,7 @@ class DiffusersAutoencoder(FrozenModule):
         return ((latents[:, :, 0] if self.has_frames else latents).float() - self.mean) / self.std
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode latents (B, C, h, w) to images (B, 3, H, W), float32, clamped to [-1, 1]."""
+        """Decode latents (B, C, h, w) to float32 images (B, 3, H, W), clamped to [-1, 1]."""
         latents = (latents.float() * self.std + self.mean).to(self.model.dtype)
         with torch.autocast(latents.device.type, enabled=False):
             images: Tensor = self.model.decode(latents[:, :, None] if self.has_frames else latents).sample

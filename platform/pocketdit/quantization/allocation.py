@@ -1,4 +1,4 @@
-"""Allocation of more bits to more sensitive layers (paper supplement C, which uses an average of 4.3 bits)."""
+"""Bit allocation: more sensitive layers get more bits (paper supplement C, which uses an average of 4.3 bits)."""
 
 from collections.abc import Mapping
 

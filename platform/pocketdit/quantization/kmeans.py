@@ -103,7 +103,7 @@ def lloyd(values: Points, counts: Points, start: Points) -> Points:
 
 
 def move_one_center(values: Points, counts: Points, centers: Points) -> Points:
-    """Merge the two neighboring clusters that cost the least to merge, and split the cluster that gains the most."""
+    """Merge the two neighboring clusters that are cheapest to merge, and split the cluster where this gains most."""
     edges = np.concatenate([[0], np.searchsorted(values, (centers[1:] + centers[:-1]) / 2), [len(values)]])
     mass, moment, square = (np.concatenate([[0.0], np.cumsum(counts * values**power)]) for power in (0, 1, 2))
 
@@ -116,7 +116,7 @@ def move_one_center(values: Points, counts: Points, centers: Points) -> Points:
     first, last = edges[:-1], edges[1:]
     before = range_inertia(first, last)
     merged = int(np.argmin(range_inertia(first[:-1], last[1:]) - before[:-1] - before[1:]))
-    # Splitting each cluster is tried only at its center.
+    # The only split considered for each cluster is at its center.
     cut = np.clip(np.searchsorted(values, centers), first, last)
     gain = before - range_inertia(first, cut) - range_inertia(cut, last)
     gain[[merged, merged + 1]] = -np.inf

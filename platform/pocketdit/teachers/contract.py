@@ -38,11 +38,11 @@ class Teacher(Protocol):
     """
 
     feature_width: int
-    """F."""
+    """Size of the features, F."""
     patch_size: int
     """Latent positions per side of a token: N = h w / patch_size^2."""
     channels: int
-    """C."""
+    """Number of latent channels, C."""
     has_few_step: bool
     """Whether the teacher has a few-step LoRA, so that ``few_step`` can be called."""
 
@@ -64,7 +64,7 @@ class Teacher(Protocol):
             captions: B captions. A blank caption is the unconditional text.
 
         Returns:
-            The argument ``condition`` of ``predict``, in the teacher's own format. It can be used more than once.
+            The ``condition`` argument of ``predict``, in the teacher's own format. It can be reused.
         """
         ...
 
@@ -75,7 +75,7 @@ class Teacher(Protocol):
             x_t: Noisy latents (B, C, h, w).
             time: Times (B,) in [0, 1], where 0 is data.
             condition: The result of ``condition`` for B captions.
-            guidance: Scale of classifier-free guidance. At 1, only the prediction with text is used.
+            guidance: Classifier-free guidance scale. At 1, only the prediction with text is used.
 
         Returns:
             The velocity and the features, in float32.
@@ -95,7 +95,7 @@ class Teacher(Protocol):
     def to(self, device: torch.device) -> Self:
         """Move the weights and the text encoders to a device in place.
 
-        With FSDP2, call this after ``shard``, so that all the weights are never on one device.
+        With FSDP2, call this after ``shard``, so that no single device must store all the weights.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Loading of the Qwen-Image-Lightning LoRA into diffusers' transformer. A LoRA that fits only partly is rejected."""
+"""The LoRA of Qwen-Image-Lightning, loaded into diffusers' transformer with checks that all of it fits."""
 
 from collections.abc import Collection
 from pathlib import Path

@@ -1,6 +1,7 @@
-"""Qwen-Image (arXiv 2508.02324) as a teacher, using diffusers. With Qwen-Image-Lightning's LoRA, it is few-step.
+"""Qwen-Image (arXiv 2508.02324) as a teacher, using diffusers.
 
-The student must use the latents of Qwen-Image's own autoencoder (``encoders.vae`` with kind "qwen_image").
+The LoRA of Qwen-Image-Lightning turns it into a few-step teacher. The student must use the latents of Qwen-Image's own
+autoencoder (``encoders.vae`` with kind "qwen_image").
 
 Shape letters: B = batch, C = latent channels, h x w = latent sides, L = text tokens, N = image tokens, F = features.
 """
@@ -55,14 +56,13 @@ class QwenImageTeacher:
     only once.
 
     Args:
-        repository: A folder, or the name of a repository on the Hugging Face hub such as Qwen/Qwen-Image. It must
+        repository: A folder, or the name of a Hugging Face hub repository such as Qwen/Qwen-Image. It must
             contain ``transformer/``, ``text_encoder/``, and ``tokenizer/``, with weights in the safetensors format.
         lora: The few-step LoRA: a .safetensors file, a folder, or a repository on the hub, such as
             lightx2v/Qwen-Image-Lightning.
         lora_file: Name of the file in ``lora``. Optional for a folder with exactly one .safetensors file.
         revision: Revision of ``repository`` on the hub.
-        max_tokens: Maximum number of tokens in a caption and the end of the template, at most 1024. Longer captions are
-            truncated.
+        max_tokens: Maximum length of a caption and the end of the template, up to 1024. Longer captions are truncated.
         dtype: Precision of the weights and the computation. The results are always float32.
 
     Raises:
