@@ -16,7 +16,7 @@ def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
 
 def visit_block(self: HTML5Translator, node: nodes.math_block) -> None:
     """Write a formula on a line of its own, which scrolls on narrow screens."""
-    self.body.append(f'<div class="math" style="overflow-x: auto">{tex2mathml(node.astext(), as_block=True)}</div>')
+    self.body.append(f'<div class="math" style="overflow: auto hidden">{tex2mathml(node.astext(), as_block=True)}</div>')
     raise nodes.SkipNode
 
 

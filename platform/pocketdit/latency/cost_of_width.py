@@ -16,7 +16,7 @@ from pocketdit.latency.report import bundle_censuses, prediction_caveats
 if TYPE_CHECKING:
     from pocketdit.config.experiment import Experiment
 
-UNITS = "CPU_AND_NE"  # the compute units of the paper's measurements and of predictions
+UNITS = "CPU_AND_NE"  # the compute units that predictions assume; the paper does not name its own
 
 
 def cost_of_width(

@@ -97,7 +97,7 @@ class Recommend:
     Attributes:
         run: The run.
         device: A known device, or one that measurements were recorded for.
-        budget: Limit for one denoising step with guidance, such as 400ms. This is the latency that the paper reports.
+        budget: Limit for one denoising step with guidance, such as 400ms.
         image: Limit for all steps and the decoder, such as 2s.
         memory: Limit for the running transformer, such as 1.5GB.
         metric: Metric of quality. Empty: the preferred one among those that the most widths were evaluated with.
