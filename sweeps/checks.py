@@ -1,4 +1,4 @@
-"""Finds what is wrong with a study before its first trial."""
+"""Validates a study before its first trial runs."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from sweeps.space import (
     values_to_check,
 )
 
-# A study can be resumed only if these settings, which decide what a trial computes, are unchanged.
+# These settings determine what a trial computes, so a study can be resumed only if they are unchanged.
 DEFINING_KEYS = ("base", "set", "space", "objectives", "constraints", "require", "seed", "train")
 
 
@@ -36,9 +36,9 @@ def check(loaded: Loaded[Sweep]) -> Loaded[Experiment]:
         The base experiment with the study's ``set`` applied.
 
     Raises:
-        ConfigError: In one line with file and line number: a key that the experiment does not have, a value that it
-            refuses regardless of the other parameters, an objective that it does not log, a requirement on an unknown
-            parameter, or a budget that does not fit its training.
+        ConfigError: The experiment does not have a key, rejects a value regardless of the other parameters, or does not
+            log an objective; a requirement names an unknown parameter; or the budget conflicts with the experiment's
+            training settings. The message is one line with the file and line number.
     """
     sweep = loaded.config
     try:
@@ -57,27 +57,28 @@ def check(loaded: Loaded[Sweep]) -> Loaded[Experiment]:
     return base
 
 
-def check_figures(sweep: Sweep, experiment: Experiment) -> None:
-    """Compute every computed objective and constraint of the base experiment once.
+def check_computed(sweep: Sweep, experiment: Experiment) -> None:
+    """Evaluate each computed objective and each constraint once, on the base experiment.
 
     Raises:
-        ConfigError: A figure cannot be computed.
+        ConfigError: An objective or constraint cannot be computed.
     """
-    objectives = {name: one.of for name, one in sweep.objectives.items() if isinstance(one, Computed)}
-    constraints = {name: one.of for name, one in sweep.constraints.items()}
-    for group, figures in (("objectives", objectives), ("constraints", constraints)):
-        for name, figure in figures.items():
+    objectives = {name: o.of for name, o in sweep.objectives.items() if isinstance(o, Computed)}
+    constraints = {name: bound.of for name, bound in sweep.constraints.items()}
+    for group, components in (("objectives", objectives), ("constraints", constraints)):
+        for name, component in components.items():
             try:
-                float(build(figure)(experiment))
+                float(build(component)(experiment))
             except (ValueError, TypeError, NotImplementedError) as error:
                 raise ConfigError(f"{group}.{name}: {str(error).splitlines()[0]}") from error
 
 
 def require_same_study(path: Path, sweep: Sweep) -> None:
-    """Check that a resumed study is the one that was started.
+    """Check that a study being resumed is the one that was started.
 
     Args:
-        path: The study's settings as they were when it was started; need not exist.
+        path: YAML file with the settings that the study was started with. If it does not exist, the check passes.
+        sweep: The current settings.
 
     Raises:
         ConfigError: A setting that decides what a trial computes has changed.
@@ -103,7 +104,7 @@ def _load_base(sweep: Sweep) -> Loaded[Experiment]:
         return load_experiment(sweep.base, settings)
     except ConfigError as error:
         combined = error
-    load(sweep.base, [], Experiment)  # an error in the file itself is reported as `lightning run` reports it
+    load(sweep.base, [], Experiment)  # report an error in the file itself as `lightning run` does
     for key, value in settings:
         try:
             load_experiment(sweep.base, [(key, value)])
@@ -114,9 +115,9 @@ def _load_base(sweep: Sweep) -> Loaded[Experiment]:
 
 
 def _is_about(error: ConfigError, key: str) -> bool:
-    """Whether the key or its value is refused, rather than its combination with others.
+    """Whether the key or its value is invalid by itself, rather than in combination with others.
 
-    An error about a combination names a key above both.
+    An error about a combination of keys names a common parent of the keys.
     """
     cause = error.__context__
     if not isinstance(cause, InvalidValueError) or f"{cause.key}.".startswith(f"{key}."):
@@ -136,12 +137,12 @@ def _check_references(sweep: Sweep) -> None:
                 raise InvalidValueError(key, f"${other}: options cannot refer to other options")
             if target.keys:
                 raise InvalidValueError(
-                    f"space.{other}.keys", f"must be empty, because options of {name} refer to {other}"
+                    f"space.{other}.keys", f"must be empty because options of {name} refer to {other}"
                 )
 
 
 def _check_dimension(sweep: Sweep, name: str) -> None:
-    """Apply every value of a dimension that must be checked, with the others at their first value."""
+    """Load the experiment with each value to check, keeping the other dimensions at their first value."""
     refused: list[str] = []
     values = values_to_check(sweep.space[name])
     for value in values:
@@ -158,7 +159,7 @@ def _check_dimension(sweep: Sweep, name: str) -> None:
 
 
 def _overrides_of_value(sweep: Sweep, name: str, value: Scalar) -> list[KeyValue]:
-    """Return what one value sets. A dimension that options refer to is set by the first option that does."""
+    """Return the overrides for one value. If options refer to the dimension, use the first option that does."""
     first = {other: values_to_check(dimension)[0] for other, dimension in sweep.space.items()}
     dimension = sweep.space[name]
     if isinstance(dimension, Options):
@@ -172,7 +173,7 @@ def _overrides_of_value(sweep: Sweep, name: str, value: Scalar) -> list[KeyValue
 
 
 def _with_references(sweep: Sweep, name: str) -> Space:
-    """Return the part of the space that consists of a dimension and those that it refers to."""
+    """Restrict the space to a dimension and the dimensions that it refers to."""
     return {other: sweep.space[other] for other in (name, *references(sweep.space[name]))}
 
 
@@ -189,7 +190,7 @@ def _check_requirement(sweep: Sweep, text: str, key: str) -> None:
 
 
 def _check_baseline(sweep: Sweep, params: Params, key: str) -> None:
-    """Check that a baseline has exactly the parameters of a trial, within the space and the requirements."""
+    """Check that a baseline has exactly the parameters of a trial and satisfies the space and the requirements."""
     for name, value in params.items():
         if name not in sweep.space:
             raise InvalidValueError(
@@ -221,7 +222,7 @@ def _check_budget(sweep: Sweep, base: Experiment) -> None:
     if len(budget.steps) > 1 and training.decay != "constant":
         raise InvalidValueError(
             "budget.steps",
-            f"a run with training.decay: {training.decay} cannot continue past its last step; "
+            f"a run with training.decay: {training.decay} cannot be continued past its last step; "
             "put training.decay: constant under set",
         )
     if any(isinstance(objective, Logged) for objective in sweep.objectives.values()):

@@ -1,7 +1,7 @@
-"""Figures that follow from a configuration without training: objectives of kind ``computed`` and constraints.
+"""Quantities computed from a configuration without training, for objectives of kind ``computed`` and constraints.
 
-Each class is built from the sweep file and called with an ``Experiment``. ``width`` is a width of the supernet; 1.0 is
-the full network.
+The sweep file names a class and its arguments. An instance maps an ``Experiment`` to a float. ``width`` selects a
+sub-network of the supernet; 1.0 is the full network.
 """
 
 from dataclasses import dataclass, replace
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Millions of parameters of the standalone network of a width."""
+    """Number of parameters of a width's standalone network, in millions."""
 
     width: float = FULL_WIDTH
 
     def __call__(self, experiment: Experiment) -> float:
+        """Count the parameters."""
         from pocketdit.training.cost import parameters_by_width
 
         return parameters_by_width(_standalone(experiment.backbone, self.width))[FULL_WIDTH] / 1e6
@@ -31,17 +32,20 @@ class Parameters:
 class ForwardFlops:
     """GFLOP of one forward pass for one image.
 
-    Counts the matrix products of the training form on the meta device, a multiply-add as two operations. Entries that
-    a mask removes count only where they are computed. This is arithmetic, not latency.
+    Counts the matrix products of the training form on the meta device; a multiply-add counts as two operations. Masked
+    attention entries are included only where the implementation computes them. The result measures arithmetic, not
+    latency.
 
     Args:
-        size: Height and width of the image in pixels; by default those of the experiment.
+        width: Width of the supernet.
+        size: Height and width of the image in pixels; defaults to the experiment's.
     """
 
     width: float = FULL_WIDTH
     size: tuple[int, int] | None = None
 
     def __call__(self, experiment: Experiment) -> float:
+        """Count the operations."""
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
@@ -61,13 +65,14 @@ class ForwardFlops:
 
 @dataclass(frozen=True)
 class PredictedLatency:
-    """Predicted milliseconds of one denoising step on a device.
+    """Predicted latency of one denoising step on a device, in milliseconds.
 
-    ``pocketdit.latency`` predicts them from the census of the mobile form, without training or exporting anything.
+    ``pocketdit.latency`` predicts the latency from the census of the mobile form, without training or export.
 
     Args:
         device: Name of the device in ``pocketdit.latency.devices``.
-        size: Height and width of the image in pixels; by default those of the experiment.
+        width: Width of the supernet.
+        size: Height and width of the image in pixels; defaults to the experiment's.
     """
 
     device: str = "iphone16promax"
@@ -75,6 +80,7 @@ class PredictedLatency:
     size: tuple[int, int] | None = None
 
     def __call__(self, experiment: Experiment) -> float:
+        """Predict the latency."""
         from pocketdit.config.declared import text_lengths
         from pocketdit.latency.devices import find_device
         from pocketdit.latency.predict import predict
@@ -86,7 +92,7 @@ class PredictedLatency:
 
 
 def _standalone(spec: DiTSpec, width: float) -> DiTSpec:
-    """Return the spec of a width as a standalone network. Raises ``ValueError`` if ``spec`` lacks the width."""
+    """Return a width's spec as a standalone network. Raises ``ValueError`` if the supernet does not have the width."""
     return replace(spec, width=spec.hidden_size(width), widths=(FULL_WIDTH,))
 
 
@@ -98,7 +104,7 @@ def _latent_sides(experiment: Experiment, size: tuple[int, int] | None) -> tuple
 
 @cache
 def _census(spec: DiTSpec, sides: tuple[int, int], tokens: int) -> "Census":
-    """Record a network's census once: it takes most of a second."""
+    """Record a network's census, which takes most of a second and is therefore cached."""
     from pocketdit.latency.traced_census import trace_census
 
     return trace_census(spec, FULL_WIDTH, sides, tokens)

@@ -1,4 +1,4 @@
-"""The kinds of dimension that a search space consists of."""
+"""The kinds of dimensions in a search space."""
 
 from collections.abc import Sized
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class IntRange:
 
     Attributes:
         step: Distance between values; must be 1 if ``log`` is true.
-        log: Sample on a logarithmic scale.
+        log: Search on a logarithmic scale.
         keys: Keys of the experiment that the value sets; by default the key that the dimension is named after.
     """
 
@@ -36,7 +36,7 @@ class FloatRange:
 
     Attributes:
         step: Distance between values; None for a continuous range.
-        log: Sample on a logarithmic scale; excludes ``step``.
+        log: Search on a logarithmic scale; cannot be combined with ``step``.
         keys: As in ``IntRange``.
     """
 
@@ -55,7 +55,7 @@ class FloatRange:
 
 @dataclass(frozen=True)
 class Values:
-    """One value of a list.
+    """A list of alternative values.
 
     Attributes:
         keys: As in ``IntRange``.
@@ -71,12 +71,12 @@ class Values:
 
 @dataclass(frozen=True)
 class Options:
-    """One of several named groups of settings.
+    """Alternative groups of settings, each with a name.
 
     Attributes:
-        options: For each option, the value of every key that it sets. A value replaces the experiment's own. A string
-            ``$name`` inside a value is replaced by the trial's value of another dimension, which is then sampled only
-            in trials whose option refers to it.
+        options: Settings of each option, by key, which replace the experiment's values. A string ``$name`` in a value
+            refers to the dimension ``name`` and is replaced by the trial's value of it. Only trials whose option
+            refers to a dimension have a value of it.
     """
 
     kind: Literal["options"]
@@ -91,9 +91,9 @@ Dimension = IntRange | FloatRange | Values | Options
 
 def _require_range(low: float, high: float, log: bool) -> None:
     if low >= high:
-        raise ValueError(f"the range from {low} to {high} is empty")
+        raise ValueError(f"low must be less than high, but low is {low} and high is {high}")
     if log and low <= 0:
-        raise ValueError("log needs a low above 0")
+        raise ValueError("low must be positive if log is true")
 
 
 def _require_alternatives(values: Sized) -> None:

@@ -1,4 +1,4 @@
-"""What a study optimizes, and the constraints that a trial must satisfy to be trained."""
+"""Objectives of a study, and constraints that a trial must satisfy to be trained."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,11 +10,11 @@ Direction = Literal["minimize", "maximize"]
 
 @dataclass(frozen=True)
 class Logged:
-    """A metric that the experiment logs, read at the trial's last step.
+    """The value that the experiment logs for a metric at the trial's last step.
 
     Attributes:
-        metric: For example ``validation/loss/width_1``. A name with ``*``, such as ``validation/loss/width_*``, is the
-            mean of all metrics that match.
+        metric: Name of the metric, such as ``validation/loss/width_1``. For a name with ``*``, such as
+            ``validation/loss/width_*``, the objective is the mean of all matching metrics.
         unit: Unit for tables and plots.
     """
 
@@ -26,7 +26,7 @@ class Logged:
 
 @dataclass(frozen=True)
 class Computed:
-    """A figure that follows from the configuration, known before training.
+    """A quantity computed from the configuration before training.
 
     Attributes:
         of: A class whose instances map an ``Experiment`` to a float; see ``sweeps/costs.py``.
@@ -41,7 +41,7 @@ class Computed:
 
 @dataclass(frozen=True)
 class Scored:
-    """A figure measured on the trained run.
+    """A quantity measured on the trained run.
 
     Attributes:
         of: A class whose instances map a ``RunFolder`` to a float; see ``sweeps/scores.py``.
@@ -59,10 +59,10 @@ Objective = Logged | Computed | Scored
 
 @dataclass(frozen=True)
 class Bound:
-    """A constraint on a figure that is computed before training. A trial outside the bounds is not trained.
+    """Bounds on a quantity computed before training. A trial outside the bounds is not trained.
 
     Attributes:
-        of: A class whose instances map an ``Experiment`` to a float.
+        of: A class whose instances map an ``Experiment`` to a float; see ``sweeps/costs.py``.
         unit: Unit for plots.
     """
 
@@ -73,4 +73,4 @@ class Bound:
 
     def __post_init__(self) -> None:
         if not self.at_least <= self.at_most or (self.at_least, self.at_most) == (float("-inf"), float("inf")):
-            raise ValueError("set at_least, at_most, or both, with at_least not above at_most")
+            raise ValueError("set at_least, at_most, or both; at_least must not be greater than at_most")

@@ -1,4 +1,4 @@
-"""Typed changes of an experiment: pairs of a dotted key and a value."""
+"""Overrides of an experiment's settings: pairs of a dotted key and a typed value."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def pareto_front(points: Sequence[Sequence[float]], directions: Sequence[str]) -> list[int]:
-    """Return the indices of the points that no other point dominates, in the given order.
+    """Return the indices of the points that no other point dominates, in ascending order.
 
     Args:
         points: Values of all objectives for each point. Equal points do not dominate each other.
@@ -18,9 +18,9 @@ def pareto_front(points: Sequence[Sequence[float]], directions: Sequence[str]) -
 def rank(points: Sequence[Sequence[float]], directions: Sequence[str]) -> list[int]:
     """Return all indices, best first.
 
-    Points are sorted by non-domination: the front, then the front of the rest, and so on. Within a front, crowding
-    distance decides (NSGA-II, Deb et al. 2002), which puts the extremes first, so that a truncated ranking still
-    spans the front.
+    Points are sorted by non-domination: first the front, then the front of the remaining points, and so on. Within a
+    front, points are sorted by decreasing crowding distance (NSGA-II, Deb et al. 2002). This puts the extremes first,
+    so a truncated ranking still spans the front.
     """
     remaining, order = list(range(len(points))), []
     while remaining:
@@ -36,7 +36,7 @@ def _dominates(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def _crowding_distances(points: Sequence[Sequence[float]]) -> list[float]:
-    """Sum, over the objectives, of the distance between a point's two neighbors relative to the range."""
+    """Return, for each point, the normalized distance between its two neighbors, summed over the objectives."""
     distances = [0.0] * len(points)
     for objective in range(len(points[0])):
         values = [point[objective] for point in points]

@@ -4,14 +4,14 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-# Arithmetic, comparisons and logic: nothing that calls, looks up or assigns.
+# Only arithmetic, comparisons, and logic: no calls, attribute access, or assignments.
 ALLOWED = (ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp, ast.Add, ast.Sub,
            ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Compare, ast.cmpop, ast.Name, ast.Load, ast.Constant,
            ast.Tuple, ast.List)  # fmt: skip
 
 
 def param_names(text: str) -> set[str]:
-    """Return the parameters that the comparison mentions.
+    """Return the names of the parameters in a comparison.
 
     Raises:
         ValueError: ``text`` is not a comparison of parameters.
@@ -20,7 +20,7 @@ def param_names(text: str) -> set[str]:
 
 
 def is_satisfied(text: str, params: Mapping[str, Any]) -> bool:
-    """Evaluate the comparison. It is satisfied if it mentions a parameter that the trial does not have.
+    """Evaluate a comparison. A comparison with a parameter that is not in ``params`` is satisfied.
 
     Raises:
         ValueError: The values cannot be compared.

@@ -1,4 +1,4 @@
-"""Optuna samplers and pruners from a study's settings."""
+"""Builds a study's Optuna sampler and pruner."""
 
 from typing import assert_never
 
@@ -11,14 +11,16 @@ def build_sampler(sweep: Sweep, worker: int = 0, trials: int = 0) -> optuna.samp
     """Build a worker's sampler.
 
     Args:
-        worker: Index of the worker. Different workers draw different numbers.
-        trials: Number of trials that the study already has, so that a resumed study does not repeat its first draws.
+        sweep: The study's settings.
+        worker: Index of the worker. It is part of the seed, so workers draw different numbers.
+        trials: Number of trials already in the study. It is part of the seed, so a resumed study does not repeat its
+            first draws.
     """
     spec = sweep.sampler
     seed = (spec.seed * 1_000_003 + worker * 10_007 + trials) % 2**32
     match spec.kind:
         case "tpe":
-            # group: jointly model the parameters that occur together, even if other trials do not have them.
+            # group=True jointly models parameters that occur together, even if other trials lack some of them.
             return optuna.samplers.TPESampler(n_startup_trials=spec.startup, seed=seed, multivariate=True, group=True)
         case "nsga2":
             return optuna.samplers.NSGAIISampler(population_size=spec.startup, seed=seed)
@@ -31,7 +33,7 @@ def build_sampler(sweep: Sweep, worker: int = 0, trials: int = 0) -> optuna.samp
 
 
 def build_pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
-    """Build the study's pruner. Optuna's pruners support a single objective only."""
+    """Build the study's pruner. Optuna's pruners support only a single objective."""
     spec = sweep.pruner
     if spec is None:
         return optuna.pruners.NopPruner()

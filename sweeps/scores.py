@@ -1,6 +1,6 @@
-"""Figures measured on a trained run: objectives of kind ``scored``.
+"""Quantities measured on a trained run, for objectives of kind ``scored``.
 
-Each class is built from the sweep file and called with a ``RunFolder``.
+The sweep file names a class and its arguments. An instance maps a ``RunFolder`` to a float.
 """
 
 import tempfile
@@ -14,15 +14,15 @@ from pocketdit.config.component import Component, build
 
 @dataclass(frozen=True)
 class Score:
-    """A score of ``evaluation/`` for images that the run samples from a prompt set.
+    """A score from ``evaluation/`` for images that the run's model generates.
 
     Args:
-        prompts: A prompt set, built when a run is scored.
-        metric: A metric, built when a run is scored.
-        name: Which of the metric's scores to use.
-        width: Width of the supernet that samples.
-        steps: Sampling steps; by default those of the run.
-        guidance: Guidance scale; by default that of the run.
+        prompts: The prompt set, built when a run is scored.
+        metric: The metric, built when a run is scored.
+        name: Name of the metric's score to return.
+        width: Width of the supernet that generates the images.
+        steps: Number of sampling steps; defaults to the run's.
+        guidance: Guidance scale; defaults to the run's.
     """
 
     prompts: Component
@@ -33,6 +33,7 @@ class Score:
     guidance: float | None = None
 
     def __call__(self, folder: RunFolder) -> float:
+        """Generate the images and return their score."""
         from evaluation.subjects.run import Run
 
         subject = Run(folder.name, self.width, self.steps, self.guidance, runs=folder.path.parent.parent)

@@ -1,8 +1,8 @@
-"""The schema of a sweep file: a study over one experiment.
+"""The schema of a sweep file, which defines a study of one experiment.
 
-A trial trains the base experiment with the settings under ``set`` and the trial's own parameters applied. A study
-writes its files to ``out/NAME/``: a run folder per trial (``trial-0007``), and ``study`` with the parent run, the logs
-and the plots.
+Each trial trains the base experiment with the settings under ``set`` and the trial's own parameters. The study writes
+its files to ``out/NAME/``: a run folder per trial, such as ``trial-0007``, and a folder ``study`` with the parent run,
+logs, and plots.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,8 @@ class Sampler:
     """How trial parameters are chosen.
 
     Attributes:
-        startup: Number of trials drawn at random before the sampler takes over. For NSGA-II, the population size.
+        kind: Optuna's TPE, NSGA-II, Gaussian process, or random sampler.
+        startup: Number of initial trials with random parameters. For NSGA-II, the population size.
         seed: Seed of the sampler, independent of the training seed.
     """
 
@@ -35,12 +36,12 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Pruner:
-    """Ends unpromising trials early, in studies with a single logged objective.
+    """How unpromising trials are stopped early, in studies with a single logged objective.
 
     Attributes:
         kind: ``asha`` is asynchronous successive halving; ``hyperband`` runs several brackets of it.
-        least_steps: Optimizer steps before a trial can be pruned. Trials are compared at every validation.
-        reduction: One of every ``reduction`` trials continues.
+        least_steps: Number of optimizer steps before a trial can be pruned. Trials are compared at every validation.
+        reduction: One in every ``reduction`` trials continues to the next rung of the pruner.
     """
 
     kind: Literal["asha", "hyperband"]
@@ -57,12 +58,12 @@ class Budget:
     """How many trials are trained, and for how long.
 
     Attributes:
-        trials: Number of trials of the search, without those that cannot be trained.
+        trials: Number of trials in the search, not counting infeasible ones.
         steps: Optimizer steps of each rung, in increasing order. The search trains to ``steps[0]``.
         promote: ``promote[i]`` is the number of trials that continue from their checkpoints to ``steps[i + 1]``.
-        finalists: Number of trials that are trained again, to the last rung, with every seed in ``seeds``. If there
-            are finalists, the front consists of them alone.
-        seeds: Additional training seeds of the finalists.
+        finalists: Number of trials that are trained again to the last rung with each seed in ``seeds``. If there are
+            finalists, only they can be on the front.
+        seeds: Additional training seeds for the finalists.
     """
 
     trials: int
@@ -77,12 +78,14 @@ class Budget:
         if not self.steps or min(self.steps) < 1 or list(self.steps) != sorted(set(self.steps)):
             raise ValueError("steps must be positive and strictly increasing")
         if len(self.promote) != len(self.steps) - 1:
-            raise ValueError(f"promote needs one count for each of steps[1:], so {len(self.steps) - 1} in all")
+            raise ValueError(f"promote must have one count for each of steps[1:], so {len(self.steps) - 1} in total")
         counts = (self.trials, *self.promote, self.finalists)
         if list(counts) != sorted(counts, reverse=True) or min(self.promote, default=1) < 1 or self.finalists < 0:
-            raise ValueError("promote and finalists must not increase, and every promote must be at least 1")
+            raise ValueError(
+                "promote and finalists must not increase from stage to stage, and every promote must be at least 1"
+            )
         if bool(self.finalists) != bool(self.seeds) or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("finalists and seeds go together, and seeds must be distinct")
+            raise ValueError("finalists and seeds must be set together, and seeds must be distinct")
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,9 @@ class Ray:
     """Workers are actors on a Ray cluster.
 
     Attributes:
-        address: Address of the cluster; empty starts one on this machine.
+        address: Address of the cluster; if empty, a cluster is started on this machine.
         cpus: CPUs per worker.
-        gpus: GPUs per worker, possibly a fraction.
+        gpus: GPUs per worker; can be a fraction.
     """
 
     kind: Literal["ray"] = "ray"
@@ -110,10 +113,10 @@ class Ray:
 
 @dataclass(frozen=True)
 class Slurm:
-    """Workers are SLURM jobs, submitted by submitit.
+    """Workers are SLURM jobs submitted with submitit.
 
     Attributes:
-        cluster: ``slurm``; ``local`` or ``debug`` run the jobs on this machine.
+        cluster: ``slurm``, or ``local`` or ``debug`` to run the jobs on this machine.
         parameters: Parameters of submitit's executor, such as ``slurm_partition``, ``timeout_min`` and
             ``gpus_per_node``.
     """
@@ -128,12 +131,12 @@ Launcher = Processes | Ray | Slurm
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """How the death of a worker is detected.
+    """How dead workers are detected.
 
     Attributes:
-        every: Seconds between the heartbeats of a worker.
+        every: Seconds between a worker's heartbeats.
         grace: Seconds without a heartbeat after which the worker's trial returns to the queue.
-        retries: How often a trial returns to the queue before it is abandoned.
+        retries: Number of times that a trial returns to the queue before it is abandoned.
     """
 
     every: int = 10
@@ -142,28 +145,28 @@ class Heartbeat:
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.grace < 2 * self.every or self.retries < 0:
-            raise ValueError("every must be at least 1 second, grace at least twice that, and retries not negative")
+            raise ValueError("every must be at least 1, grace at least 2 * every, and retries at least 0")
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A study.
+    """Settings of a study.
 
     Attributes:
         sweep: Name of the study.
-        base: YAML of the experiment.
-        space: Dimensions of the search space by name. A dimension sets the key of the experiment that it is named
-            after, or all of its ``keys``.
+        base: YAML file of the experiment.
+        space: Dimensions of the search space, by name. A dimension sets all of its ``keys`` or, if it has none, the
+            key of the experiment that it is named after.
         objectives: Objectives by name.
         set: Settings of the experiment that all trials share, by dotted key.
         require: Comparisons of trial parameters, such as ``radius < blocks``, that a trial must satisfy to be trained.
-            A comparison with a parameter that the trial does not have counts as satisfied.
-        baselines: Parameters that are trained to every rung and with every seed, regardless of their results, so that
-            other trials can be compared with them. They count toward the budget.
-        constraints: Bounds on computed figures, by name.
-        pruner: None trains every trial to the end of its rung.
+            A comparison is satisfied if the trial does not have one of its parameters.
+        baselines: Parameters of trials that are trained to every rung and with every seed regardless of their results,
+            for comparison with other trials. They count toward the budget.
+        constraints: Bounds on computed quantities, by name.
+        pruner: Stops unpromising trials early. If None, every trial is trained to the end of its rung.
         seed: Training seed of every trial.
-        storage: SQLAlchemy URL of Optuna's storage, which is the queue that all workers share. Empty is
+        storage: SQLAlchemy URL of Optuna's storage, which serves as the queue for all workers. If empty,
             ``sqlite:///OUT/sweeps.db``.
         out: Parent of the study's folder.
         workers: Number of trials that run at the same time.
@@ -200,10 +203,12 @@ class Sweep:
             raise ValueError("workers must be at least 1")
         rungs = [self.budget.trials, *self.budget.promote, *([self.budget.finalists] if self.budget.finalists else [])]
         if len(self.baselines) > min(rungs):
-            raise ValueError("baselines must fit into every stage of the budget: trials, promote and finalists")
+            raise ValueError("baselines must not outnumber any stage of the budget: trials, promote, or finalists")
         only = next(iter(self.objectives.values())) if len(self.objectives) == 1 else None
         if self.pruner and not isinstance(only, Logged):
-            raise ValueError("pruner needs exactly one objective of kind logged; for several, use budget.steps")
+            raise ValueError(
+                "pruner requires exactly one objective, of kind logged; for several objectives, use budget.steps"
+            )
         if self.pruner and len(self.budget.steps) > 1:
             raise ValueError("pruner cannot be combined with several budget.steps; remove one of them")
 
@@ -214,7 +219,7 @@ class Sweep:
 
     @property
     def folder(self) -> Path:
-        """Folder of the parent run, the logs and the plots, next to the trials' run folders."""
+        """Folder with the parent run, logs, and plots, next to the trials' run folders."""
         return self.out / self.sweep / "study"
 
     @property

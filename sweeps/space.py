@@ -1,4 +1,4 @@
-"""From a search space to a trial's parameters, and from parameters to settings of the experiment."""
+"""Chooses a trial's parameters from the search space and converts them to settings of the experiment."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,9 +16,9 @@ Params = dict[str, Scalar]
 
 
 def suggest_params(space: Space, trial: "Trial") -> Params:
-    """Let the trial's sampler choose its parameters.
+    """Return the parameters that the trial's sampler suggests.
 
-    Dimensions that options refer to come last, and only those that the chosen options use.
+    Dimensions that options refer to are suggested last, and only if the chosen options refer to them.
     """
     referenced = all_references(space)
     params = {name: _suggest(name, space[name], trial) for name in space if name not in referenced}
@@ -42,7 +42,7 @@ def _suggest(name: str, dimension: Dimension, trial: "Trial") -> Scalar:
 
 
 def param_overrides(space: Space, params: Params) -> list[KeyValue]:
-    """Return the experiment's settings for ``params``: first those of options, then the keys that refine them."""
+    """Return the experiment's settings for ``params``: first the chosen options, then single keys that refine them."""
     referenced = all_references(space)
     overrides: list[KeyValue] = []
     for name, dimension in space.items():
@@ -56,17 +56,17 @@ def param_overrides(space: Space, params: Params) -> list[KeyValue]:
 
 
 def references(dimension: Dimension) -> set[str]:
-    """Return the dimensions that ``dimension`` refers to as ``$name``."""
+    """Return the names of the dimensions that ``dimension`` refers to as ``$name``."""
     return set(_referenced_names(dimension.options)) if isinstance(dimension, Options) else set()
 
 
 def all_references(space: Space) -> set[str]:
-    """Return the dimensions that any dimension of the space refers to."""
+    """Return the names of all dimensions that others refer to."""
     return {name for dimension in space.values() for name in references(dimension)}
 
 
 def used_references(space: Space, params: Params) -> list[str]:
-    """Return the dimensions that the chosen options refer to, in the order of the space."""
+    """Return the names of the dimensions that the chosen options refer to, in the order of the space."""
     used = {
         name
         for option, dimension in space.items()
@@ -77,7 +77,7 @@ def used_references(space: Space, params: Params) -> list[str]:
 
 
 def values_to_check(dimension: Dimension) -> tuple[Scalar, ...]:
-    """Return both ends of a range, or every alternative."""
+    """Return both ends of a range, or all alternatives."""
     match dimension:
         case IntRange(low=low, high=high) | FloatRange(low=low, high=high):
             return (low, high)
@@ -90,7 +90,7 @@ def values_to_check(dimension: Dimension) -> tuple[Scalar, ...]:
 
 
 def contains(dimension: Dimension, value: Scalar) -> bool:
-    """Whether a trial can have this value."""
+    """Whether a value is in the dimension."""
     match dimension:
         case IntRange(low=low, high=high, step=step):
             return isinstance(value, int) and low <= value <= high and (value - low) % step == 0
@@ -119,7 +119,7 @@ def _referenced_names(value: Any) -> Iterator[str]:
 
 
 def _substitute(value: Any, params: Params) -> Any:
-    """Replace every ``$name`` in ``value`` by the parameter."""
+    """Replace each ``$name`` in ``value`` with the value of that parameter."""
     match plain(value):
         case dict() as mapping:
             return {name: _substitute(item, params) for name, item in mapping.items()}

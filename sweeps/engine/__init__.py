@@ -1,1 +1,1 @@
-"""Runs a study: queues trials, keeps workers busy, and trains each trial."""
+"""The engine of a study, which queues trials, runs workers, and trains each trial."""

@@ -1,4 +1,4 @@
-"""Where workers run: processes on this machine, actors on a Ray cluster, or SLURM jobs."""
+"""Launchers, which run workers as processes on this machine, actors on a Ray cluster, or SLURM jobs."""
 
 import os
 import signal
@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, assert_never
+
+from typing_extensions import override
 
 from pocketdit.errors import ConfigError, RunError
 from sweeps.engine.worker import work
@@ -20,10 +22,11 @@ def build_launcher(sweep: Sweep, settings: Path) -> Launcher:
     """Build the study's launcher.
 
     Args:
-        settings: YAML of the study's resolved settings, for workers that are processes.
+        sweep: The study's settings.
+        settings: YAML file with the study's resolved settings, which worker processes read.
 
     Raises:
-        ConfigError: The storage cannot be shared by such workers, or a package is missing.
+        ConfigError: The workers cannot share the storage, or a required package is not installed.
         RunError: The Ray cluster does not respond.
     """
     if not isinstance(sweep.launcher, Processes) and sweep.url.startswith("sqlite"):
@@ -42,8 +45,8 @@ def build_launcher(sweep: Sweep, settings: Path) -> Launcher:
             assert_never(sweep.launcher)
 
 
-class ProcessLauncher:
-    """Starts processes that share this machine's cores. Their output goes to ``worker-INDEX.log``."""
+class ProcessLauncher(Launcher):
+    """Starts workers as processes that share this machine's cores and write to ``worker-INDEX.log``."""
 
     def __init__(self, sweep: Sweep, settings: Path) -> None:
         self.settings = settings
@@ -53,10 +56,11 @@ class ProcessLauncher:
         self.environment = {"OMP_NUM_THREADS": threads} | os.environ
         self.gpus = visible_gpus() if sweep.workers > 1 else []
 
+    @override
     def start(self, index: int) -> None:
         with (self.settings.parent / "log" / f"worker-{index}.log").open("ab") as log:
             self.workers[index] = subprocess.Popen(
-                # -P: a folder of the user named sweeps must not hide this package.
+                # With -P, a folder named sweeps in the working directory does not shadow this package.
                 [sys.executable, "-P", "-m", "sweeps.engine.worker", str(self.settings), str(index)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -64,9 +68,11 @@ class ProcessLauncher:
                 env=self.environment | gpu_environment(index, self.gpus),
             )
 
+    @override
     def is_alive(self, index: int) -> bool:
         return self.workers[index].poll() is None
 
+    @override
     def stop(self) -> None:
         for worker in self.workers.values():
             with suppress(ProcessLookupError):
@@ -88,12 +94,12 @@ def visible_gpus() -> list[str]:
 
 
 def gpu_environment(index: int, gpus: list[str]) -> dict[str, str]:
-    """Assign one GPU to a worker. With more workers than GPUs, workers share them in turn."""
+    """Return the environment variable that assigns a GPU to a worker. Surplus workers share GPUs in turn."""
     return {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}
 
 
-class RayLauncher:
-    """Starts Ray actors. Ray restarts an actor whose process dies, on another node if necessary."""
+class RayLauncher(Launcher):
+    """Starts workers as Ray actors. Ray restarts an actor whose process dies, on another node if necessary."""
 
     def __init__(self, sweep: Sweep, spec: Ray) -> None:
         try:
@@ -118,23 +124,26 @@ class RayLauncher:
         self.actor: Any = ray.remote(**resources)(Actor)
         self.workers: dict[int, tuple[Any, Any]] = {}
 
+    @override
     def start(self, index: int) -> None:
         actor = self.actor.remote()
         self.workers[index] = (actor, actor.work.remote(index, Path.cwd()))
 
+    @override
     def is_alive(self, index: int) -> bool:
         done, _ = self.ray.wait([self.workers[index][1]], timeout=0)
         return not done
 
+    @override
     def stop(self) -> None:
-        # Workers exit on their own once the study is closed. If it is interrupted, their missing heartbeats return
-        # their trials to the queue.
+        # Workers exit on their own once the study is closed. If the study is interrupted, their trials return to the
+        # queue because their heartbeats stop.
         self.ray.wait([task for _, task in self.workers.values()], num_returns=len(self.workers), timeout=5)
         self.ray.shutdown()
 
 
-class SlurmLauncher:
-    """Submits SLURM jobs with submitit, or runs them on this machine to try out the setup."""
+class SlurmLauncher(Launcher):
+    """Submits workers as SLURM jobs with submitit, which can also run them on this machine for testing."""
 
     def __init__(self, sweep: Sweep, spec: Slurm) -> None:
         try:
@@ -149,12 +158,15 @@ class SlurmLauncher:
             raise ConfigError(f"launcher.parameters: {str(error).splitlines()[0]}") from None
         self.jobs: dict[int, Any] = {}
 
+    @override
     def start(self, index: int) -> None:
         self.jobs[index] = self.executor.submit(work, self.sweep, index, Path.cwd())
 
+    @override
     def is_alive(self, index: int) -> bool:
         return not self.jobs[index].done()
 
+    @override
     def stop(self) -> None:
         for job in self.jobs.values():
             if not job.done():

@@ -25,10 +25,10 @@ class ParentRun:
         self.logger.log_tag("sweep", self.sweep.sweep)
 
     def run_id(self) -> str | None:
-        """Wait for MLflow's identifier of the run.
+        """Wait for MLflow to create the run, and return its ID.
 
         Returns:
-            None if MLflow does not respond in time. The trials' runs are then not shown below this one.
+            None if MLflow does not respond in time. The trials' runs then have no parent.
         """
         deadline = time.monotonic() + RESPONSE_SECONDS
         while time.monotonic() < deadline:
@@ -41,7 +41,7 @@ class ParentRun:
     def finish(self, best: Sequence[Candidate], plots: Sequence[Path]) -> None:
         """Log the best value of each objective, and the plots as artifacts."""
         for index, (name, objective) in enumerate(self.sweep.objectives.items()):
-            values = [one.values[index] for one in best if one.values is not None]
+            values = [c.values[index] for c in best if c.values is not None]
             if values:
                 best_value = min(values) if objective.direction == "minimize" else max(values)
                 self.logger.log_metrics({f"objective/{name}": best_value}, 0)
@@ -50,4 +50,5 @@ class ParentRun:
         self.logger.finalize("success")
 
     def interrupt(self) -> None:
+        """Mark the run as interrupted."""
         self.logger.finalize("interrupted")

@@ -1,4 +1,4 @@
-"""The progress line of a running study, and the table at its end."""
+"""The progress line of a running study, and the table of its results."""
 
 import sys
 from collections import Counter
@@ -25,7 +25,7 @@ class ProgressLine:
         self.sweep = sweep
         terminal = sys.stderr.isatty()
         budget = sweep.budget
-        # Progress is counted in optimizer steps, so that the remaining time accounts for longer trials.
+        # Progress is counted in optimizer steps so that the remaining time accounts for longer trials.
         rungs = zip(budget.promote, budget.steps, budget.steps[1:], strict=False)
         promotions = sum(count * (after - before) for count, before, after in rungs)
         finals = budget.finalists * len(budget.seeds) * budget.steps[-1]
@@ -46,12 +46,13 @@ class ProgressLine:
         """Update the line.
 
         Args:
+            candidates: All candidates so far.
             running: Number of running trials.
             steps: Optimizer steps of all trials that have ended.
         """
         if self.bar is None:
             self.bar = tqdm(initial=steps, **self.options)
-        states = Counter(one.state for one in candidates)
+        states = Counter(candidate.state for candidate in candidates)
         done = states["complete"] + states["pruned"] + states["failed"]
         parts = [f"{done}/{self.sweep.budget.trials} trials, {running} running"]
         parts += [f"{states[state]} {state}" for state in ("pruned", "infeasible", "failed") if states[state]]
@@ -61,6 +62,7 @@ class ProgressLine:
             self.bar.refresh()
 
     def close(self) -> None:
+        """Leave the line as it is and stop updating it."""
         if self.bar is not None:
             self.bar.close()
 
@@ -79,9 +81,9 @@ def trained_steps(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialR
 
 def summary(sweep: Sweep, candidates: Sequence[Candidate]) -> str:
     """Describe the best value, or the size of the front and the range of each objective on it."""
-    points = [one.values for one in best_candidates(sweep, candidates) if one.values is not None]
+    points = [best.values for best in best_candidates(sweep, candidates) if best.values is not None]
     if not points:
-        return "none complete yet"
+        return "no complete trials yet"
     ranges = [
         f"{name} {_range([point[index] for point in points])}{f' {o.unit}' if o.unit else ''}"
         for index, (name, o) in enumerate(sweep.objectives.items())
@@ -92,10 +94,10 @@ def summary(sweep: Sweep, candidates: Sequence[Candidate]) -> str:
 def table(sweep: Sweep, candidates: Sequence[Candidate]) -> str:
     """Tabulate the best candidates and the baselines with their objectives, steps and parameters."""
     rows = best_candidates(sweep, candidates)
-    rows += [one for one in comparable(candidates) if one.baseline and one not in rows]
+    rows += [other for other in comparable(candidates) if other.baseline and other not in rows]
     objectives = [f"{name} ({o.unit})" if o.unit else name for name, o in sweep.objectives.items()]
     return tabulate(
-        [[one.number, *_objective_cells(one), one.steps, _params_cell(one)] for one in rows],
+        [[row.number, *_objective_cells(row), row.steps, _params_cell(row)] for row in rows],
         headers=["trial", *objectives, "steps", "parameters"],
         tablefmt="plain",
         disable_numparse=True,
@@ -103,19 +105,20 @@ def table(sweep: Sweep, candidates: Sequence[Candidate]) -> str:
     )
 
 
-def _objective_cells(one: Candidate) -> list[str]:
-    spread = one.spread or (0.0,) * len(one.values or ())
+def _objective_cells(candidate: Candidate) -> list[str]:
+    spread = candidate.spread or (0.0,) * len(candidate.values or ())
     return [
         f"{value:.4g} ± {deviation:.1g}" if deviation else f"{value:.4g}"
-        for value, deviation in zip(one.values or (), spread, strict=True)
+        for value, deviation in zip(candidate.values or (), spread, strict=True)
     ]
 
 
-def _params_cell(one: Candidate) -> str:
+def _params_cell(candidate: Candidate) -> str:
     params = ", ".join(
-        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in one.params.items()
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in candidate.params.items()
     )
-    return params + (" (baseline)" if one.baseline else "")
+    return params + (" (baseline)" if candidate.baseline else "")
 
 
 def _range(values: Sequence[float]) -> str:

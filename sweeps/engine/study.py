@@ -1,4 +1,4 @@
-"""The loop of ``lightning sweep``: queue missing trials and keep workers busy until nothing is missing."""
+"""The main loop of ``lightning sweep``, which queues trials and keeps workers busy until the study is complete."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import Loaded
 from pocketdit.errors import ConfigError, RunError, RunInterruptedError
 from pocketdit.files import write_atomically
-from sweeps.checks import check, check_figures, require_same_study
+from sweeps.checks import check, check_computed, require_same_study
 from sweeps.engine.launchers import build_launcher
 from sweeps.engine.lock import lock
 from sweeps.engine.parent_run import ParentRun
@@ -23,7 +23,7 @@ from sweeps.storage.results import best_candidates, candidates, load_candidates
 from sweeps.storage.store import Store
 
 STALE_CHECK_SECONDS = 5.0
-# With this many infeasible trials per trial of the budget, hardly any point of the space can be trained.
+# The study stops at this many infeasible trials per trial in the budget, because hardly any point is feasible.
 MAX_INFEASIBLE = 30
 MAX_FIRST_FAILURES = 3
 
@@ -36,6 +36,7 @@ def run(loaded: Loaded[Sweep], plot: Plotter) -> Store:
     With a single worker, the trials run sequentially in this process.
 
     Args:
+        loaded: The study's settings.
         plot: Writes the plots of the study and returns their paths.
 
     Returns:
@@ -52,7 +53,7 @@ def run(loaded: Loaded[Sweep], plot: Plotter) -> Store:
     require_same_study(settings, sweep)
     distributed = sweep.workers > 1 or not isinstance(sweep.launcher, Processes)
     launcher = build_launcher(sweep, settings) if distributed else None
-    check_figures(sweep, base.config)
+    check_computed(sweep, base.config)
     with lock(sweep), storage_errors(sweep):
         store = Store(sweep)
         require_own_runs(sweep, store)
@@ -88,10 +89,12 @@ def _run_locked(
 
 
 def drive(store: Store, work: Callable[[], bool | None]) -> None:
-    """Queue missing trials and call ``work`` until nothing is missing.
+    """Queue missing trials and call ``work`` until the study is complete.
 
     Args:
-        work: Runs a trial, or lets workers run. If it returns a false value, the loop waits before the next check.
+        store: The study's storage.
+        work: Runs a trial, or restarts missing workers. If it returns a false value, the loop pauses before its next
+            check.
     """
     line = ProgressLine(store.sweep)
     last_stale_check = 0.0
@@ -118,10 +121,16 @@ def drive(store: Store, work: Callable[[], bool | None]) -> None:
 
 
 def stop_if_hopeless(sweep: Sweep, search: list[TrialRecord], failed_before: int) -> None:
-    """Raise ``RunError`` with the latest reason if all first trials fail or hardly any trial can be trained.
+    """Stop the study if its first trials have all failed or hardly any trial is feasible.
 
     Args:
-        failed_before: Number of failed trials when the command started; their cause may have been fixed since.
+        sweep: The study's settings.
+        search: All trials of the search.
+        failed_before: Number of failed trials when the command started. They are ignored, because their cause may have
+            been fixed since.
+
+    Raises:
+        RunError: The study cannot succeed. The message includes the reason for the latest failure.
     """
     failed = [record for record in search if record.outcome == "failed"][failed_before:]
     succeeded = any(record.outcome in ("complete", "pruned") for record in search)
@@ -138,7 +147,7 @@ def stop_if_hopeless(sweep: Sweep, search: list[TrialRecord], failed_before: int
 
 
 def require_own_runs(sweep: Sweep, store: Store) -> None:
-    """Refuse run folders whose study is not in the storage: new trials would resume them."""
+    """Reject run folders whose study is not in the storage, because new trials would resume them."""
     folders = sorted((sweep.out / sweep.sweep).glob("trial-*"))
     if folders and not store.records(promoted=False):
         raise ConfigError(
@@ -151,19 +160,19 @@ def finish(store: Store, parent: ParentRun, plot: Plotter) -> None:
     """Write the plots, then print the results and the commands to run next."""
     sweep = store.sweep
     search = store.records(promoted=False)
-    found = load_candidates(sweep, store)
-    best = best_candidates(sweep, found)
+    all_candidates = load_candidates(sweep, store)
+    best = best_candidates(sweep, all_candidates)
     plots = plot(sweep, store) if best else []
     parent.finish(best, plots)
-    print(f"\n{sweep.sweep}: {summary(sweep, found)}")
+    print(f"\n{sweep.sweep}: {summary(sweep, all_candidates)}")
     if is_exhausted(search):
         complete = sum(record.outcome == "complete" for record in search)
         print(f"the search space is exhausted after {complete} trials")
     if best:
-        print(table(sweep, found))
+        print(table(sweep, all_candidates))
     for path in plots:
         print(f"  plot   {path}")
     if best:
-        print(f"  next   lightning run {sweep.out / best[0].run / 'config.yaml'}      (trains the best trial again)")
+        print(f"  next   lightning run {sweep.out / best[0].run / 'config.yaml'}      (train the best trial again)")
         print(f"         lightning sweep {sweep.folder / 'sweep.yaml'} --winner {best[0].number}")
         print("         lightning ui")

@@ -21,11 +21,11 @@ class PrunedTrialError(Exception):
 
 
 class LostTrialError(Exception):
-    """The trial was given to another worker, because this one had not sent a heartbeat for too long."""
+    """The trial no longer belongs to this worker, which failed to send a heartbeat in time."""
 
 
 class Observer(Protocol):
-    """Follows the training of a trial.
+    """Monitors the training of a trial.
 
     Both methods raise ``LostTrialError``; ``on_validation`` also raises ``PrunedTrialError``.
     """
@@ -39,15 +39,15 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """What to train.
+    """A trial's configuration and the details of its run.
 
     Attributes:
         loaded: The trial's configuration.
-        name: Name of the run in the experiment's folder. An existing run of this name is resumed.
+        name: Name of the run in the experiment's folder. If the run exists, it is resumed.
         tags: Tags for MLflow.
-        objective_values: Objectives that are known before training.
+        objective_values: Values of the objectives that are known before training, by name.
         logged_objectives: Metric of each logged objective, by the objective's name.
-        log_file: Receives what the run prints.
+        log_file: File to which the run's output is appended.
     """
 
     loaded: Loaded[Experiment]
@@ -59,10 +59,10 @@ class Job:
 
 
 class Train:
-    """Trains a job's run, from the start or its last checkpoint, to ``training.max_steps``."""
+    """Trains a job's run to ``training.max_steps``, from the start or from its last checkpoint."""
 
     def __call__(self, job: Job, observer: Observer) -> Curves:
-        """Train and return every metric that the run has logged."""
+        """Train, and return the curves of all metrics that the run has logged."""
         from pocketdit.artifacts.run_folder import RunFolder
         from pocketdit.running import fit
         from pocketdit.tracking.journal import read_metrics
@@ -72,7 +72,7 @@ class Train:
         exists = folder.config.is_file()
         job.log_file.parent.mkdir(parents=True, exist_ok=True)
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        # Exempt library objects, which stay alive: scanning them takes as long as all other overhead of a short run.
+        # Exempt long-lived library objects from garbage collection. Scanning them would double a short run's overhead.
         gc.freeze()
         try:
             with job.log_file.open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
@@ -93,7 +93,7 @@ def _observer_callback(job: Job, observer: Observer) -> "Callback":
     from lightning.pytorch import Callback, LightningModule, Trainer
 
     class ObserverCallback(Callback):
-        """Reports progress to the observer, and logs the objectives under their own names."""
+        """Reports progress to the observer and logs each objective as ``objective/NAME``."""
 
         def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             for logger in trainer.loggers:

@@ -1,4 +1,4 @@
-"""One trial: from its parameters to its objectives."""
+"""Runs one trial: chooses its parameters, trains it, and measures its objectives."""
 
 import math
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from threading import Event
 from typing import Any
 
 import optuna
+from typing_extensions import override
 
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.config.component import build
@@ -25,16 +26,16 @@ from sweeps.storage.store import Store
 
 
 class InfeasibleError(Exception):
-    """The trial's configuration cannot or must not be trained. The message says why."""
+    """The trial will not be trained. The message gives the reason."""
 
 
-class Figures:
-    """The components of a study, built once per worker."""
+class StudyComponents:
+    """The components that a study's settings refer to, built once per worker."""
 
     def __init__(self, sweep: Sweep) -> None:
         objectives = sweep.objectives.items()
-        self.computed = {name: build(one.of) for name, one in objectives if isinstance(one, Computed)}
-        self.scored = {name: build(one.of) for name, one in objectives if isinstance(one, Scored)}
+        self.computed = {name: build(o.of) for name, o in objectives if isinstance(o, Computed)}
+        self.scored = {name: build(o.of) for name, o in objectives if isinstance(o, Scored)}
         self.constraints = {name: build(bound.of) for name, bound in sweep.constraints.items()}
         self.train = build(sweep.train)
 
@@ -44,13 +45,16 @@ class TrialRun(Observer):
     """A trial that a worker has claimed.
 
     Attributes:
-        promoted: Whether the trial continues or repeats one of the search.
+        store: The study's storage.
+        components: The study's components.
+        trial: The claimed trial.
+        promoted: Whether the trial continues or repeats a trial of the search.
         lost: Set once the trial no longer belongs to the worker.
-        attrs: The trial's place in the study: candidate, rung, seed, steps and run.
+        attrs: User attributes that identify the trial in the study: candidate, rung, seed, steps, and run.
     """
 
     store: Store
-    figures: Figures
+    components: StudyComponents
     trial: optuna.Trial
     promoted: bool
     lost: Event
@@ -72,9 +76,9 @@ class TrialRun(Observer):
         """Train the trial and return its objectives in order.
 
         Raises:
-            InfeasibleError: The trial cannot or must not be trained.
-            PrunedTrialError: The pruner ended it.
-            LostTrialError: Another worker has the trial.
+            InfeasibleError: The trial will not be trained.
+            PrunedTrialError: The pruner ended the trial.
+            LostTrialError: The trial no longer belongs to the worker.
         """
         sweep = self.store.sweep
         params = dict(self.trial.params) if self.promoted else suggest_params(sweep.space, self.trial)
@@ -86,9 +90,9 @@ class TrialRun(Observer):
                 raise InfeasibleError(f"require: {text}")
         loaded = self.load(overrides)
         self.check_constraints(loaded.config)
-        values = {name: float(figure(loaded.config)) for name, figure in self.figures.computed.items()}
+        values = {name: float(compute(loaded.config)) for name, compute in self.components.computed.items()}
         self.record(objective_values=values)
-        curves = self.figures.train(self.job(loaded, values), self)
+        curves = self.components.train(self.job(loaded, values), self)
         values |= self.measure(curves)
         self.record(objective_values=values)
         for name in sweep.objectives:
@@ -108,30 +112,31 @@ class TrialRun(Observer):
         return [*flatten(sweep.set), *own.items()]
 
     def refuse_duplicate(self, params: Params) -> None:
-        """Raise ``InfeasibleError`` if another trial has the same parameters: it would give the same values."""
+        """Raise ``InfeasibleError`` if another trial has the same parameters, because it has the same values."""
         if self.promoted or "retry_of" in self.trial.user_attrs:
             return
         for other in self.store.records(promoted=False):
             if other.number == self.trial.number or other.params != params or other.outcome == "infeasible":
                 continue
-            # If two trials chose the same parameters at the same time, only the earlier one is trained.
+            # If two trials choose the same parameters at the same time, only the earlier one is trained.
             if other.number < self.trial.number or "original" in other.attrs:
                 self.record(duplicate_of=other.candidate)
                 raise InfeasibleError(f"same parameters as trial {other.candidate}")
         self.record(original=True)
 
     def load(self, overrides: list[KeyValue]) -> Loaded[Experiment]:
+        """Load the trial's experiment. Raises ``InfeasibleError`` if the experiment does not accept the overrides."""
         try:
             return load_experiment(self.store.sweep.base, overrides)
         except ConfigError as error:
             raise InfeasibleError(str(error.__context__ or error)) from None
 
     def check_constraints(self, experiment: Experiment) -> None:
-        """Compute and record the constraints. Raises ``InfeasibleError`` if one is violated."""
+        """Compute and record the constraints. Raises ``InfeasibleError`` if the trial violates any of them."""
         values = {}
         try:
-            for name, figure in self.figures.constraints.items():
-                values[name] = float(figure(experiment))
+            for name, compute in self.components.constraints.items():
+                values[name] = float(compute(experiment))
         except ValueError as error:
             raise InfeasibleError(str(error)) from None
         self.record(constraint_values=values)
@@ -146,6 +151,7 @@ class TrialRun(Observer):
             raise InfeasibleError("; ".join(violated))
 
     def job(self, loaded: Loaded[Experiment], values: Mapping[str, float]) -> Job:
+        """Describe the training run, given the values of the computed objectives."""
         sweep, attrs = self.store.sweep, self.attrs
         tags = {"sweep": sweep.sweep, "sweep.trial": str(attrs["candidate"]), "sweep.rung": str(attrs["rung"])}
         tags |= {f"sweep.{name}": str(value) for name, value in self.trial.params.items()}
@@ -164,13 +170,15 @@ class TrialRun(Observer):
                 except KeyError:
                     raise RunError(f"{objective.metric} was not logged at step {self.attrs['steps']}") from None
             elif isinstance(objective, Scored):
-                values[name] = float(self.figures.scored[name](RunFolder(sweep.out / self.attrs["run"])))
+                values[name] = float(self.components.scored[name](RunFolder(sweep.out / self.attrs["run"])))
         return values
 
+    @override
     def on_step(self) -> None:
         if self.lost.is_set():
             raise LostTrialError
 
+    @override
     def on_validation(self, steps: int, values: Mapping[str, float]) -> None:
         self.on_step()
         if self.store.sweep.pruner is None or self.promoted:
@@ -188,13 +196,16 @@ class TrialRun(Observer):
 
     @property
     def run_name(self) -> str:
+        """Name of the trial's run folder."""
         return str(self.attrs["run"]).rpartition("/")[2]
 
     @property
     def log_file(self) -> Path:
+        """File for the output of the trial's run."""
         return self.store.sweep.folder / "log" / f"{self.run_name}.txt"
 
     def log(self, text: str) -> None:
+        """Append text to the log file."""
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("a") as file:
             file.write(text)

@@ -1,7 +1,7 @@
-"""Decides which trials to queue next, as a pure function of the trials that exist.
+"""Decides which trials to queue next, as a pure function of the existing trials.
 
-Only the command's process calls it, repeatedly. The result is the same after the process is killed at any point, so no
-trial is lost or queued twice.
+Only the ``lightning sweep`` process queues trials. If it is killed, the next process computes the same missing trials,
+so no trial is lost or queued twice.
 """
 
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ ATTEMPT_ATTRS = ("outcome", "reason", "worker", "original")
 
 @dataclass(frozen=True)
 class NewTrial:
-    """A trial to be queued; the fields are those of ``Store.add``."""
+    """A trial to queue. Its fields are the arguments of ``Store.add``."""
 
     promoted: bool
     params: Params = field(default_factory=dict)
@@ -32,18 +32,18 @@ class NewTrial:
 
 
 def missing_trials(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRecord]) -> list[NewTrial]:
-    """Return the trials to queue now. The list is empty while no trial can be added, and when the study is complete.
+    """Return the trials to queue now. The list is empty while the queue is full and once the study is complete.
 
-    Order of precedence: retries of interrupted trials, baselines, trials of the sampler, promotions, finalists.
+    Order of precedence: retries of interrupted trials, baselines, other trials of the search, promotions, finalists.
     """
     new = [_retry(record, False) for record in orphans(search, sweep.heartbeat.retries)]
     new += [_retry(record, True) for record in orphans(promoted, sweep.heartbeat.retries)]
-    lacking = sweep.budget.trials - sum(record.counts for record in search) - abandoned(sweep, search)
-    lacking -= sum(not trial.promoted for trial in new)
+    needed = sweep.budget.trials - sum(record.counts for record in search) - abandoned(sweep, search)
+    needed -= sum(not trial.promoted for trial in new)
     if is_exhausted(search):
-        lacking = 0
-    # Queue no more than workers can claim before the next call: each call reads all waiting trials.
-    room = QUEUED_PER_WORKER * sweep.workers - sum(record.state.name == "WAITING" for record in search)
+        needed = 0
+    # Queue only as many trials as workers can claim before the next call: each claim reads all waiting trials.
+    free_slots = QUEUED_PER_WORKER * sweep.workers - sum(record.state.name == "WAITING" for record in search)
     queued = [record.attrs.get("baseline") for record in search]
     baselines = [
         NewTrial(False, dict(params), attrs={"baseline": dict(params)})
@@ -52,20 +52,20 @@ def missing_trials(sweep: Sweep, search: list[TrialRecord], promoted: list[Trial
     ]
     # A sampler that has converged proposes the same parameters repeatedly.
     attrs = {"random": True} if _last_is_duplicate(search) else {}
-    sampled = [NewTrial(promoted=False, attrs=attrs)] * max(0, lacking - len(baselines))
-    new += [*baselines, *sampled][: max(0, room)]
+    sampled = [NewTrial(promoted=False, attrs=attrs)] * max(0, needed - len(baselines))
+    new += [*baselines, *sampled][: max(0, free_slots)]
     if new or unfinished(search) or unfinished(promoted):
         return new
     return _next_stage(sweep, search, promoted)
 
 
 def is_complete(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRecord]) -> bool:
-    """Whether no trial is missing, waiting or running."""
+    """Whether no trial is missing, waiting, or running."""
     return not (unfinished(search) or unfinished(promoted) or missing_trials(sweep, search, promoted))
 
 
 def is_exhausted(search: list[TrialRecord]) -> bool:
-    """Whether the search space appears to contain nothing that has not been tried."""
+    """Whether the search space appears to be exhausted, judging by consecutive duplicates."""
     duplicates = 0
     for record in search:
         if record.outcome in ("complete", "pruned", "failed"):
@@ -75,12 +75,12 @@ def is_exhausted(search: list[TrialRecord]) -> bool:
 
 
 def unfinished(records: list[TrialRecord]) -> int:
-    """Count the trials that wait or run."""
+    """Count the waiting and running trials."""
     return sum(record.state.name in ("WAITING", "RUNNING") for record in records)
 
 
 def orphans(records: list[TrialRecord], retries: int) -> list[TrialRecord]:
-    """Return the trials whose worker died or was stopped and that no other trial replaces yet."""
+    """Return the trials to retry: their workers died or were stopped, and no retry has been queued."""
     replaced = {record.attrs.get("retry_of") for record in records}
     return [
         record
@@ -92,8 +92,8 @@ def orphans(records: list[TrialRecord], retries: int) -> list[TrialRecord]:
 
 
 def deaths(record: TrialRecord, records: list[TrialRecord]) -> int:
-    """Count the workers that died on a trial and on those that it replaces."""
-    count, by_number = 0, {one.number: one for one in records}
+    """Count the workers that died while running a trial or the trials that it replaces."""
+    count, by_number = 0, {other.number: other for other in records}
     current: TrialRecord | None = record
     while current is not None:
         count += current.lost
@@ -102,7 +102,7 @@ def deaths(record: TrialRecord, records: list[TrialRecord]) -> int:
 
 
 def abandoned(sweep: Sweep, records: list[TrialRecord]) -> int:
-    """Count the trials on which too many workers died."""
+    """Count the trials that are not retried because too many workers died running them."""
     return sum(record.lost and deaths(record, records) > sweep.heartbeat.retries for record in records)
 
 
@@ -121,7 +121,7 @@ def _retry(record: TrialRecord, promoted: bool) -> NewTrial:
 
 
 def _next_stage(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRecord]) -> list[NewTrial]:
-    """Return the promotions to the first rung that lacks some, or the finalists' other seeds."""
+    """Return the missing promotions to the lowest incomplete rung, or the finalists' missing seeds."""
     origins = {record.candidate: record for record in search if record.state.name == "COMPLETE"}
     values = {number: record.values for number, record in origins.items()}
     baselines = baseline_candidates(sweep, search)
@@ -145,7 +145,7 @@ def _next_stage(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRec
 
 
 def _select(sweep: Sweep, values: dict[int, tuple[float, ...] | None], count: int, baselines: list[int]) -> list[int]:
-    """Select ``count`` candidates that have values: baselines first, then the best of the others."""
+    """Select up to ``count`` candidates with values: baselines first, then the best of the others."""
     known = {number: point for number, point in values.items() if point is not None}
     numbers = list(known)
     ranked = [numbers[i] for i in rank([known[number] for number in numbers], sweep.directions)]

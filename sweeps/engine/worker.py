@@ -1,4 +1,4 @@
-"""A worker claims trials from the queue, runs them in its own process, and reports their outcome."""
+"""Workers, which claim trials from the queue, run them in their own process, and record the outcomes."""
 
 import os
 import signal
@@ -16,14 +16,14 @@ from optuna.trial import TrialState
 from pocketdit.config.load import load
 from pocketdit.errors import RunInterruptedError, UserError
 from sweeps.engine.training import LostTrialError, PrunedTrialError
-from sweeps.engine.trial import Figures, InfeasibleError, TrialRun
+from sweeps.engine.trial import InfeasibleError, StudyComponents, TrialRun
 from sweeps.overrides import flatten, load_experiment
 from sweeps.settings import Sweep
 from sweeps.storage.connection import storage_errors
 from sweeps.storage.store import Store
 
 POLL_SECONDS = 0.3
-# An idle worker exits, so that it does not run forever if its command was killed. The command starts another.
+# An idle worker exits so that it does not outlive a killed command. A running command starts a replacement.
 IDLE_SECONDS = 600.0
 
 
@@ -35,7 +35,7 @@ class Worker:
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
     def __post_init__(self) -> None:
-        self.figures = Figures(self.store.sweep)
+        self.components = StudyComponents(self.store.sweep)
 
     def run_one(self) -> bool:
         """Claim a trial and run it.
@@ -52,7 +52,7 @@ class Worker:
         promoted, trial = claimed
         study = self.store.study(promoted)
         with self.store.heartbeat(study, trial) as lost:
-            run = TrialRun(self.store, self.figures, trial, promoted, lost)
+            run = TrialRun(self.store, self.components, trial, promoted, lost)
             try:
                 values = run.run()
             except LostTrialError:
@@ -66,7 +66,7 @@ class Worker:
                 raise RunInterruptedError(
                     f"interrupted in trial {trial.number}; run the same command again to resume"
                 ) from None
-            except Exception as error:  # any error caused by a trial's configuration fails that trial only
+            except Exception as error:  # an error caused by a trial's configuration fails only that trial
                 run.log(traceback.format_exc())
                 message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 tell(study, trial, TrialState.FAIL, "failed", message.strip().splitlines()[0])
@@ -83,7 +83,7 @@ def tell(
     reason: str = "",
     values: list[float] | None = None,
 ) -> None:
-    """Store a trial's outcome, unless the trial no longer belongs to this worker."""
+    """Record a trial's outcome, unless the trial no longer belongs to this worker."""
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
         trial.set_user_attr("outcome", outcome)
         if reason:
@@ -92,16 +92,18 @@ def tell(
 
 
 def work(sweep: Sweep, index: int, folder: Path) -> None:
-    """Run trials until the study is closed or the process that started this one has ended.
+    """Run trials until the study is closed, the parent process ends, or the queue has been empty for a long time.
 
     Args:
-        folder: The command's working directory, which relative paths in the settings refer to.
+        sweep: The study's settings.
+        index: Index of the worker.
+        folder: Working directory of the command, to which paths in the settings are relative.
     """
     os.chdir(folder)
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # for class paths of the user's own modules
     parent = os.getppid()
-    load_experiment(sweep.base, flatten(sweep.set))  # imports its classes, which the first trial would have to wait for
+    load_experiment(sweep.base, flatten(sweep.set))  # import the experiment's classes before the first trial
     worker = Worker(Store(sweep, index))
     idle_since = time.monotonic()
     while not worker.store.closed and os.getppid() == parent:
@@ -114,7 +116,7 @@ def work(sweep: Sweep, index: int, folder: Path) -> None:
 
 
 def main() -> None:
-    """Run ``python -m sweeps.engine.worker SETTINGS INDEX``, which ``launchers.py`` starts."""
+    """Run a worker process, started as ``python -m sweeps.engine.worker SETTINGS INDEX``."""
     from pocketdit.running.requirements import quiet_warnings
 
     quiet_warnings()

@@ -1,4 +1,4 @@
-"""Keeps a number of workers running, on any launcher."""
+"""Keeps a fixed number of workers running with any launcher."""
 
 import time
 from pathlib import Path
@@ -6,29 +6,31 @@ from typing import Protocol
 
 from pocketdit.errors import RunError
 
-# After this many early exits in a row, the cause is the code or the machine, not the single worker.
+# This many early exits in a row indicate a problem with the code or the machine, so restarting does not help.
 MAX_EARLY_EXITS = 10
 EARLY_SECONDS = 60.0
 
 
 class Launcher(Protocol):
-    """Starts and stops workers. The storage is the queue, so a launcher knows nothing about trials."""
+    """Starts and stops workers. Workers get their trials from the storage, not from the launcher."""
 
     def start(self, index: int) -> None:
         """Start a worker, or a replacement for one that has exited."""
 
     def is_alive(self, index: int) -> bool:
-        """Whether a worker that was started is still running."""
+        """Whether a started worker is still running."""
 
     def stop(self) -> None:
         """Stop all workers. Their trials return to the queue."""
 
 
 class WorkerPool:
-    """A context that keeps ``size`` workers running and stops them at its end.
+    """A context manager that keeps workers running and stops them on exit.
 
     Args:
-        log_folder: Where the workers' logs are, for the error message.
+        launcher: Starts and stops the workers.
+        size: Number of workers.
+        log_folder: Folder of the workers' logs, for the error message.
     """
 
     def __init__(self, launcher: Launcher, size: int, log_folder: Path) -> None:

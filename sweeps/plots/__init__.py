@@ -1,1 +1,1 @@
-"""Plots of a study, static and interactive, and Optuna's dashboard."""
+"""Static and interactive plots of a study, and Optuna's dashboard."""

@@ -12,7 +12,7 @@ HOST = "127.0.0.1"
 
 
 def serve_dashboard(storage: "BaseStorage", port: int = 8080) -> None:
-    """Serve the studies of ``storage`` on ``port`` or the next free one, until Ctrl-C.
+    """Serve the studies in ``storage`` on ``port`` or the next free port until the user presses Ctrl-C.
 
     Raises:
         RunError: optuna-dashboard is not installed, or no port is free.

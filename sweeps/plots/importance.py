@@ -1,4 +1,4 @@
-"""How much of the variance of each objective each parameter explains."""
+"""Importances of parameters: the share of each objective's variance that each parameter explains."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,10 +18,11 @@ NOT_CHOSEN = "not chosen"
 
 
 def importances(view: StudyView) -> dict[str, dict[str, float]]:
-    """Compute the importance of each parameter, from 0 to 1, for each objective by its short label.
+    """Compute the importance of each parameter for each objective with fANOVA (Hutter et al. 2014).
 
     Returns:
-        fANOVA importances (Hutter et al. 2014), by Optuna; empty if ``importance_study`` is None.
+        For the short label of each objective, the importance of each parameter, from 0 to 1. Empty if there are too few
+        results (see ``importance_study``).
     """
     from optuna.importance import get_param_importances
 
@@ -31,27 +32,27 @@ def importances(view: StudyView) -> dict[str, dict[str, float]]:
     names = list(study.trials[0].params)
     by_objective = {}
     for index, axis in enumerate(view.axes):
-        found = get_param_importances(study, evaluator=evaluator(), target=partial(objective_value, index=index))
-        by_objective[axis.short_label] = {name: float(found.get(name, 0.0)) for name in names}
+        by_name = get_param_importances(study, evaluator=evaluator(), target=partial(objective_value, index=index))
+        by_objective[axis.short_label] = {name: float(by_name.get(name, 0.0)) for name in names}
     return by_objective
 
 
 def evaluator() -> "FanovaImportanceEvaluator":
+    """Return the fANOVA evaluator with a fixed seed."""
     from optuna.importance import FanovaImportanceEvaluator
 
     return FanovaImportanceEvaluator(seed=0)
 
 
 def objective_value(trial: "FrozenTrial", index: int) -> float:
-    """Return one of a complete trial's objectives."""
+    """Return the value of one objective of a complete trial."""
     return float(trial.values[index])
 
 
 def importance_study(view: StudyView) -> "optuna.Study | None":
-    """Copy the results into a study in memory in which every trial has every parameter.
+    """Copy the results into an in-memory study in which every trial has every parameter.
 
-    A parameter that a trial does not have gets the value "not chosen", because Optuna's fANOVA skips parameters that
-    some trials lack.
+    Optuna's fANOVA ignores parameters that some trials do not have, so missing parameters are set to "not chosen".
 
     Returns:
         None if there are fewer than ``MIN_RESULTS`` results, or if no parameter varies.

@@ -1,8 +1,8 @@
-"""Interactive plots of a study by ``optuna.visualization``.
+"""Interactive plots of a study with ``optuna.visualization``.
 
-Optuna plots the trials that have all objectives. It cannot plot what this module adds to the front: baselines, and
-infeasible trials that were never trained, of which only computed objectives are known. Optuna puts names and values
-into hover text and labels unescaped, where plotly interprets HTML, so all text is escaped before Optuna sees it.
+Optuna plots only trials that have a value for every objective. This module adds baselines and infeasible trials to the
+plots of the front. Infeasible trials are not trained, so only computed objectives are known. Plotly interprets HTML in
+hover text and labels, and Optuna does not escape names and values, so this module escapes all text first.
 """
 
 import html
@@ -29,7 +29,7 @@ DOMINATED, FRONT, BASELINE, INFEASIBLE = "#9e9e9e", "#1f77b4", "black", "#d62728
 
 
 def front_figures(view: StudyView) -> "list[Figure]":
-    """Plot each pair of objectives against each other, or a single objective over the trials."""
+    """Plot each pair of objectives against each other, or a single objective against the trial number."""
     escaped = escape_view(view)
     study = results_study(escaped)
     if len(view.axes) == 1:
@@ -44,7 +44,7 @@ def front_figures(view: StudyView) -> "list[Figure]":
             target_names=[escaped.axes[x].label, escaped.axes[y].label],
         )
         dominated, front = figure.data
-        # Optuna colors trials by their numbers, with the lowest ones nearly white.
+        # Optuna colors trials by number and draws the earliest ones nearly white.
         dominated.update(name="dominated", marker={"color": DOMINATED, "size": 7}, showlegend=True, overwrite=True)
         front.update(name="front", marker={"color": FRONT, "size": 10}, showlegend=True, overwrite=True)
         _add_baselines(figure, escaped, x, y)
@@ -55,12 +55,12 @@ def front_figures(view: StudyView) -> "list[Figure]":
 
 
 def importance_figure(view: StudyView) -> "Figure | None":
-    """Plot the importance of each parameter; None if ``importance_study`` is None."""
+    """Plot the importance of each parameter. Returns None if there are too few results."""
     study = importance_study(escape_view(view))
     if study is None:
         return None
     objectives = study.metric_names or []
-    # With a single objective, Optuna does not use the metric's name.
+    # With a single objective, Optuna ignores the metric's name.
     figure = visualization.plot_param_importances(study, evaluator=evaluator(), target_name=objectives[0])
     figure.update_xaxes(title="share of the objective's variance that the parameter explains", range=[0, 1])
     figure.update_yaxes(title="", ticklabelstandoff=6)
@@ -68,7 +68,7 @@ def importance_figure(view: StudyView) -> "Figure | None":
 
 
 def slice_figures(view: StudyView) -> "list[Figure]":
-    """Plot each objective over each parameter."""
+    """Plot each objective against each parameter."""
     escaped = escape_view(view)
     study = results_study(escaped)
     figures = [
@@ -86,7 +86,7 @@ def parallel_figure(view: StudyView) -> "Figure":
 
 
 def results_study(view: StudyView) -> optuna.Study:
-    """Copy the results into a study in memory under the same trial numbers."""
+    """Copy the results into an in-memory study with the same trial numbers."""
     study = optuna.create_study(directions=["minimize" if axis.minimize else "maximize" for axis in view.axes])
     study.set_metric_names([axis.short_label for axis in view.axes])
     scales = {name: param_scale(view, name) for name in view.param_names}
@@ -104,7 +104,7 @@ def _objectives(trial: FrozenTrial, indices: Sequence[int]) -> list[float]:
 
 
 def _optuna_trial(point: TrialPoint, scales: dict[str, Scale]) -> FrozenTrial:
-    notes = {"spread": list(point.spread), "baseline": point.baseline, "place on the front": point.rank}
+    notes = {"spread": list(point.spread), "baseline": point.baseline, "rank on the front": point.rank}
     return optuna.create_trial(
         params=point.params,
         distributions={name: _distribution(scales[name]) for name in point.params},
@@ -120,7 +120,7 @@ def _distribution(scale: Scale) -> BaseDistribution:
 
 
 def escape_view(view: StudyView) -> StudyView:
-    """Escape all text of a view for plotly, which interprets a subset of HTML."""
+    """Escape all text in a view for plotly, which interprets a subset of HTML."""
     return StudyView(
         _escape(view.title),
         tuple(replace(axis, name=_escape(axis.name), unit=_escape(axis.unit)) for axis in view.axes),
@@ -144,7 +144,7 @@ def _escape_value(value: Scalar) -> Scalar:
 
 
 def _add_baselines(figure: "Figure", view: StudyView, x: int | None, y: int) -> None:
-    """Frame the baselines, placed by objectives ``x`` and ``y``. If ``x`` is None, it is the trial number."""
+    """Mark the baselines in a plot of objectives ``x`` and ``y``. If ``x`` is None, it is the trial number."""
     points = [point for point in view.results if point.baseline]
     if points:
         xs = [point.number if x is None else point.values[x] for point in points]
@@ -153,7 +153,7 @@ def _add_baselines(figure: "Figure", view: StudyView, x: int | None, y: int) -> 
 
 
 def _add_untrained(figure: "Figure", view: StudyView, x: int, y: int) -> None:
-    """Mark infeasible trials of which only one of the two objectives is known as ticks along its axis."""
+    """Mark infeasible trials with only one known objective as ticks along that objective's axis."""
     for known, other, symbol in ((x, y, "line-ns-open"), (y, x, "line-ew-open")):
         points = [p for p in view.infeasible if p.values[known] is not None and p.values[other] is None]
         others = [p.value(other) for p in view.points if p.values[other] is not None]
@@ -165,7 +165,7 @@ def _add_untrained(figure: "Figure", view: StudyView, x: int, y: int) -> None:
 
 
 def _add_ranks(figure: "Figure", view: StudyView, x: int, y: int) -> None:
-    """Number the points of the front as in the table below the plot."""
+    """Number the points on the front as in the table below the plot."""
     for point in view.front:
         side = 1 if point.rank % 2 else -1  # put the numbers of neighbors on opposite sides
         figure.add_annotation(
@@ -203,7 +203,7 @@ def _hover_text(view: StudyView, point: TrialPoint) -> str:
 
 
 def _style(figure: "Figure", height: int) -> "Figure":
-    """Apply the page's layout. Its headings replace Optuna's titles, and its width the one that Optuna sets."""
+    """Apply the page's layout, and remove the title and width that Optuna sets."""
     figure.update_layout(
         template="plotly_white",
         title=None,

@@ -1,4 +1,4 @@
-"""The study page: one HTML file that needs a browser but no network."""
+"""The study page, a single HTML file that works offline."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and its figures, as HTML."""
+    """A heading and the figures below it as HTML."""
 
     title: str
     figures: list[Markup]
@@ -40,7 +40,7 @@ def render_page(views: StudyViews) -> str:
 
 
 def front_rows(view: StudyView) -> list[list[str]]:
-    """Return a row per trial of the front: place, number, objectives and parameters."""
+    """Return one table row per trial on the front: rank, number, objectives, and parameters."""
     rows = []
     for point in view.front:
         params = [format_value(point.params[name]) if name in point.params else "" for name in view.param_names]

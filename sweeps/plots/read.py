@@ -1,4 +1,4 @@
-"""From a study's storage to the views that its plots show."""
+"""Reads a study's storage into the views that its plots show."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +18,7 @@ def open_study(sweep: Sweep, file: Path) -> Store:
     """Open the storage of an existing study.
 
     Args:
+        sweep: The study's settings.
         file: The sweep file, for the error message.
 
     Raises:
@@ -43,44 +44,55 @@ def read_views(sweep: Sweep, store: Store) -> StudyViews:
 
 
 def _view(sweep: Sweep, all_candidates: Sequence[Candidate], title_suffix: str) -> StudyView:
-    ranks = {one.number: rank for rank, one in enumerate(best_candidates(sweep, all_candidates), 1)}
+    ranks = {candidate.number: rank for rank, candidate in enumerate(best_candidates(sweep, all_candidates), 1)}
     results = comparable(all_candidates)
-    shown = [one for one in all_candidates if one.state == "infeasible" or one in results]
+    shown = [candidate for candidate in all_candidates if candidate.state == "infeasible" or candidate in results]
     steps, seeds = (results[0].steps, len(results[0].seeds)) if results else (0, 1)
     names = short_names(list(sweep.space))
     axes = tuple(
         ObjectiveAxis(name.replace("_", " "), objective.unit, objective.direction == "minimize")
         for name, objective in sweep.objectives.items()
     )
-    points = tuple(_point(sweep, one, ranks.get(one.number, 0), names) for one in shown)
+    points = tuple(_point(sweep, candidate, ranks.get(candidate.number, 0), names) for candidate in shown)
     averaged = f", mean of {seeds} seeds" if seeds > 1 else ""
     return StudyView(f"{sweep.sweep}: {sweep.base.stem}, {steps} steps{averaged}{title_suffix}", axes, points)
 
 
-def _point(sweep: Sweep, one: Candidate, rank: int, names: Mapping[str, str]) -> TrialPoint:
-    values: tuple[float | None, ...] = one.values or tuple(_computed(sweep, one, name) for name in sweep.objectives)
-    params = {names[name]: value for name, value in one.params.items()}
-    return TrialPoint(one.number, values, params, _violations(sweep, one), one.spread, rank, one.baseline)
+def _point(sweep: Sweep, candidate: Candidate, rank: int, names: Mapping[str, str]) -> TrialPoint:
+    values: tuple[float | None, ...] = candidate.values or tuple(
+        _computed_value(sweep, candidate, name) for name in sweep.objectives
+    )
+    return TrialPoint(
+        candidate.number,
+        values,
+        params={names[name]: value for name, value in candidate.params.items()},
+        violations=_violations(sweep, candidate),
+        spread=candidate.spread,
+        rank=rank,
+        baseline=candidate.baseline,
+    )
 
 
-def _computed(sweep: Sweep, one: Candidate, name: str) -> float | None:
-    """Return an objective of an untrained trial, which is known if a constraint bounds the same figure."""
+def _computed_value(sweep: Sweep, candidate: Candidate, name: str) -> float | None:
+    """Return an untrained trial's value of an objective, which is known if a constraint bounds the same quantity."""
     objective = sweep.objectives[name]
     if not isinstance(objective, Computed):
         return None
     same = (other for other, bound in sweep.constraints.items() if bound.of == objective.of)
-    return next((one.constraint_values[other] for other in same if other in one.constraint_values), None)
+    values = candidate.constraint_values
+    return next((values[other] for other in same if other in values), None)
 
 
-def _violations(sweep: Sweep, one: Candidate) -> tuple[str, ...]:
-    if one.state != "infeasible":
+def _violations(sweep: Sweep, candidate: Candidate) -> tuple[str, ...]:
+    if candidate.state != "infeasible":
         return ()
+    values = candidate.constraint_values
     violated = [
-        f"{name.replace('_', ' ')} {format_value(one.constraint_values[name])}, {_limits(bound)}"
+        f"{name.replace('_', ' ')} {format_value(values[name])}, {_limits(bound)}"
         for name, bound in sweep.constraints.items()
-        if name in one.constraint_values and not bound.at_least <= one.constraint_values[name] <= bound.at_most
+        if name in values and not bound.at_least <= values[name] <= bound.at_most
     ]
-    return tuple(violated) or (one.reason,)
+    return tuple(violated) or (candidate.reason,)
 
 
 def _limits(bound: Bound) -> str:

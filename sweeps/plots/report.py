@@ -1,4 +1,4 @@
-"""A study's plots as files in its folder and as artifacts of its MLflow run."""
+"""Writes a study's plots to its folder and uploads them to its MLflow run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +9,12 @@ from sweeps.storage.store import Store
 
 
 def write_plots(sweep: Sweep, store: Store) -> list[Path]:
-    """Write the study page ``study.html`` and each plot as a PNG to the study's folder.
+    """Write the study page (``study.html``) and a PNG of each plot to the study's folder.
 
     The study may still be running.
 
     Returns:
-        The files; none if no trial is complete.
+        Paths of the files; empty if no trial is complete.
     """
     from pocketdit.files import write_atomically
     from sweeps.plots import static
@@ -36,10 +36,10 @@ def write_plots(sweep: Sweep, store: Store) -> list[Path]:
 
 
 def publish_plots(sweep: Sweep, files: Sequence[Path]) -> None:
-    """Send files of the study's folder to its MLflow run again, if it has one.
+    """Upload files in the study's folder to its MLflow run, if it has one, even if they were uploaded before.
 
     Raises:
-        RunError: MLflow does not respond. ``lightning sync`` sends the files later.
+        RunError: MLflow does not respond. ``lightning sync`` can upload the files later.
     """
     from pocketdit.tracking import journal, target
     from pocketdit.tracking.sync import sync

@@ -1,4 +1,4 @@
-"""Where the values of a parameter are placed on an axis: alternatives side by side, numbers by size."""
+"""Scales, which place a parameter's values on an axis: evenly spaced categories, or numbers by value."""
 
 import math
 from collections.abc import Iterable
@@ -8,19 +8,20 @@ from typing import Self
 from sweeps.dimensions import Scalar
 from sweeps.plots.view import StudyView, format_value
 
-MAX_CATEGORIES = 8  # up to this many distinct integers are placed side by side
-LOG_RATIO = 30  # positive numbers that span at least this ratio are plotted on a logarithmic scale
-MISSING = -0.12  # height for a trial that does not have the parameter
+MAX_CATEGORIES = 8  # up to this many distinct integers are treated as categories
+LOG_RATIO = 30  # positive numbers that span at least this ratio have a logarithmic scale
+MISSING = -0.12  # height of trials that do not have the parameter
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A scale of categories or of numbers.
+    """A scale for categories or for numbers.
 
     Attributes:
-        categories: Distinct values in order; empty for a scale of numbers.
+        categories: Distinct values in order; empty for a scale for numbers.
         low: Smallest number.
         high: Largest number.
+        logarithmic: Whether the scale for numbers is logarithmic.
     """
 
     categories: tuple[Scalar, ...] = ()
@@ -30,7 +31,7 @@ class Scale:
 
     @classmethod
     def of_numbers(cls, values: Iterable[float | None]) -> Self:
-        """Build a linear scale over the values that are known."""
+        """Build a linear scale over the known values."""
         known = [value for value in values if value is not None]
         return cls((), min(known), max(known)) if known else cls()
 
@@ -46,10 +47,13 @@ class Scale:
 
     def position(self, value: Scalar) -> float:
         """Return the coordinate of a value: the number itself, or the index of its category."""
-        return float(self.categories.index(value) if self.categories else value)  # type: ignore[arg-type]
+        if self.categories:
+            return float(self.categories.index(value))
+        assert isinstance(value, int | float)
+        return float(value)
 
     def height(self, value: Scalar) -> float:
-        """Return the position relative to the scale's range, from 0 to 1, after any logarithm."""
+        """Return a value's relative position on the scale, from 0 to 1."""
         position, low, high = self.position(value), self.low, self.high
         if self.categories:
             low, high = 0.0, len(self.categories) - 1.0
@@ -58,7 +62,7 @@ class Scale:
         return (position - low) / (high - low) if high > low else 0.5
 
     def marks(self) -> list[tuple[float, str]]:
-        """Return heights with labels for an axis that is normalized to [0, 1]."""
+        """Return heights and labels of tick marks on an axis normalized to [0, 1]."""
         if self.categories:
             return [(self.height(value), format_value(value)) for value in self.categories]
         middle = math.sqrt(self.low * self.high) if self.logarithmic else (self.low + self.high) / 2
@@ -66,12 +70,12 @@ class Scale:
 
 
 def param_scale(view: StudyView, name: str) -> Scale:
-    """Choose the scale of a parameter from the values that the trials have."""
+    """Choose the scale of a parameter based on its values in the trials."""
     values = {p.params[name] for p in view.points if name in p.params}
-    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     few_integers = len(values) <= MAX_CATEGORIES and all(isinstance(v, int) for v in values)
     if len(numbers) < len(values) or few_integers:
-        words = sorted((v for v in values if isinstance(v, str | bool | None)), key=str)
-        return Scale((*sorted(v for v in values if v not in words), *words))  # type: ignore[type-var]
-    low, high = min(numbers), max(numbers)
+        others = sorted((v for v in values if isinstance(v, str | bool | None)), key=str)
+        return Scale((*sorted(numbers), *others))
+    low, high = float(min(numbers)), float(max(numbers))
     return Scale((), low, high, low > 0 and high / low >= LOG_RATIO)

@@ -1,11 +1,11 @@
-"""A study as PNGs: the front, parameter importances, objectives by parameter, and parallel coordinates."""
+"""Static plots of a study: the front, parameter importances, objectives by parameter, and parallel coordinates."""
 
 import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
 
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESULT, FRONT, INFEASIBLE = "0.62", "tab:blue", "tab:red"
-BASELINE_STYLE = {"color": "none", "edgecolor": "black", "s": 130, "marker": "D"}
+BASELINE_STYLE: dict[str, Any] = {"color": "none", "edgecolor": "black", "s": 130, "marker": "D"}
 TEXT_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}  # behind text that crosses lines
-MAX_DESCRIBED = 24  # points of the front that are described next to the plot
+MAX_DESCRIBED = 24  # maximum number of trials described next to the plot
 
 
 def save(figure: "Figure", path: Path) -> Path:
+    """Write a figure as a PNG file, close the figure, and return the path."""
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=100, format="png", bbox_inches="tight"))
     plt.close(figure)
     return path
 
 
 def front_figure(view: StudyView) -> "Figure":
-    """Plot each pair of objectives, or a single objective over the trials, and describe the front next to it."""
+    """Plot each pair of objectives, or a single objective by trial number, and list the front next to the plot."""
     pairs = [(x, y) for y, x in itertools.combinations(range(len(view.axes)), 2)]  # the first objective is vertical
     figure, axes = plt.subplots(1, max(1, len(pairs)), figsize=(8.2 * max(1, len(pairs)), 6), squeeze=False)
     if pairs:
@@ -61,12 +62,14 @@ def _plot_pair(axis: "Axes", view: StudyView, x: int, y: int) -> None:
                           color=FRONT, capsize=3, linewidth=1, zorder=3)  # fmt: skip
     line = sorted((p.value(x), p.value(y)) for p in view.front)
     if len(view.axes) == 2 and line:
-        # A step line: between two points of the front, nothing better than either was observed.
+        # A step line, because nothing between two points on the front is known to be attainable.
         where: Literal["post", "pre"] = "post" if view.axes[x].minimize else "pre"
         axis.step(*zip(*line, strict=True), where=where, color=FRONT, linewidth=1, alpha=0.6)
     _scatter(axis, view.front, x, y, "front", color=FRONT, s=48, zorder=4)
     for point in view.front:
-        offset, side = ((5, 5), "left") if point.rank % 2 else ((-5, -11), "right")  # neighbors on opposite sides
+        offset, side = (
+            ((5, 5), "left") if point.rank % 2 else ((-5, -11), "right")
+        )  # put neighbors' labels on opposite sides
         axis.annotate(str(point.rank), (point.value(x), point.value(y)), xytext=offset, ha=side,
                       textcoords="offset points", fontsize=9, zorder=5)  # fmt: skip
     _scatter(axis, [p for p in view.results if p.baseline], x, y, "baseline", zorder=3, **BASELINE_STYLE)
@@ -78,7 +81,7 @@ def _plot_pair(axis: "Axes", view: StudyView, x: int, y: int) -> None:
 
 
 def _plot_untrained(axis: "Axes", view: StudyView, x: int, y: int) -> None:
-    """Mark infeasible trials of which only one objective is known as ticks along its axis."""
+    """Mark infeasible trials with only one known objective as ticks along that objective's axis."""
     for known, other, transform in ((x, y, axis.get_xaxis_transform()), (y, x, axis.get_yaxis_transform())):
         values = [p.value(known) for p in view.infeasible if p.values[known] is not None and p.values[other] is None]
         if values:
@@ -86,13 +89,13 @@ def _plot_untrained(axis: "Axes", view: StudyView, x: int, y: int) -> None:
             coordinates = (values, edge) if known == x else (edge, values)
             axis.scatter(*coordinates, transform=transform, color=INFEASIBLE, marker="|" if known == x else "_", s=160,
                          clip_on=False, label=f"infeasible, not trained ({len(values)})")  # fmt: skip
-            # Only one coordinate is in data units, so the axis does not scale to it by itself.
+            # Only one coordinate is in data units, so these points must be added to the data limits explicitly.
             axis.update_datalim(list(zip(*coordinates, strict=True)), updatex=known == x, updatey=known == y)
             axis.autoscale_view()
 
 
 def _plot_history(axis: "Axes", view: StudyView) -> None:
-    """Plot the single objective over the trials, with the best value so far."""
+    """Plot the single objective against the trial number, along with the best value so far."""
     objective = view.axes[0]
     ordered = sorted(view.results, key=lambda p: p.number)
     best = list(itertools.accumulate((p.value(0) for p in ordered), min if objective.minimize else max))
@@ -106,18 +109,19 @@ def _plot_history(axis: "Axes", view: StudyView) -> None:
     axis.grid(alpha=0.3)
 
 
-def _scatter(axis: "Axes", points: Sequence[TrialPoint], x: int | None, y: int, label: str, **style: object) -> None:
-    """Scatter points by objectives ``x`` and ``y``; ``x`` None uses the trial's number."""
+def _scatter(axis: "Axes", points: Sequence[TrialPoint], x: int | None, y: int, label: str, **style: Any) -> None:
+    """Plot trials by objectives ``x`` and ``y``. If ``x`` is None, it is the trial number."""
     if points:
         xs = [float(p.number) if x is None else p.value(x) for p in points]
-        axis.scatter(xs, [p.value(y) for p in points], label=f"{label} ({len(points)})", **style)  # type: ignore[arg-type]
+        axis.scatter(xs, [p.value(y) for p in points], label=f"{label} ({len(points)})", **style)
 
 
 def importance_figure(view: StudyView, importances: Mapping[str, Mapping[str, float]]) -> "Figure":
-    """Plot bars of the importances.
+    """Plot the importances of all parameters as bars.
 
     Args:
-        importances: For each objective's label, the importance of each parameter from 0 to 1.
+        view: The study, for the title.
+        importances: For each objective's label, the importance of each parameter, from 0 to 1.
     """
     names = sorted(
         {n for by_name in importances.values() for n in by_name},
@@ -138,7 +142,7 @@ def importance_figure(view: StudyView, importances: Mapping[str, Mapping[str, fl
 
 
 def slice_figure(view: StudyView) -> "Figure":
-    """Plot every objective over every parameter."""
+    """Plot each objective against each parameter."""
     rows, columns = len(view.axes), max(1, len(view.param_names))
     figure, axes = plt.subplots(
         rows, columns, figsize=(3.1 * columns + 1, 2.9 * rows + 0.6), squeeze=False, sharey="row"
@@ -164,7 +168,7 @@ def slice_figure(view: StudyView) -> "Figure":
     return figure
 
 
-def _layers(view: StudyView) -> list[tuple[Sequence[TrialPoint], dict[str, object]]]:
+def _layers(view: StudyView) -> list[tuple[Sequence[TrialPoint], dict[str, Any]]]:
     others = "dominated" if len(view.axes) > 1 else "trial"
     return [
         ([p for p in view.results if not p.rank], {"color": RESULT, "s": 22, "label": others}),
@@ -200,7 +204,7 @@ def parallel_figure(view: StudyView) -> "Figure":
                 math.nan if value is None else scale.height(value)
                 for value, scale in zip(point.values, ranges, strict=True)
             ]
-            axis.plot(heights, color=style["color"], alpha=alpha, linewidth=1.8 if point.rank else 1.0,  # type: ignore[arg-type]
+            axis.plot(heights, color=style["color"], alpha=alpha, linewidth=1.8 if point.rank else 1.0,
                       marker=".", markersize=4)  # fmt: skip
     for column, scale in enumerate([*scales, *ranges]):
         axis.axvline(column, color="0.4", linewidth=0.8)
@@ -218,6 +222,6 @@ def parallel_figure(view: StudyView) -> "Figure":
 
 
 def _values_text(view: StudyView, point: TrialPoint) -> str:
-    """Describe a trial's objectives in one line, each with its unit or, without one, its name."""
+    """Format a trial's objectives on one line, each with its unit or, if it has no unit, with its name."""
     values = zip(view.value_labels(point), view.axes, strict=True)
     return f"trial {point.number}: " + ", ".join(f"{text} {axis.unit or axis.name}" for text, axis in values)

@@ -1,4 +1,4 @@
-"""What the plots of a study show, as plain data: objectives with names and units, trials with parameters and values."""
+"""The contents of a study's plots as plain data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,12 @@ class ObjectiveAxis:
 
     @property
     def short_label(self) -> str:
+        """Name and unit of the objective."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
     @property
     def label(self) -> str:
+        """Name and unit of the objective, and whether lower or higher is better."""
         return f"{self.short_label}, {'lower' if self.minimize else 'higher'} is better"
 
 
@@ -28,12 +30,13 @@ class TrialPoint:
     """A trial as a point of a plot.
 
     Attributes:
-        values: Objectives in order; None for unknown ones.
-        params: Parameters by short name. A parameter that the trial does not have is missing.
-        violations: Why the trial is infeasible: the constraints that it violates, or another reason.
-        spread: Standard deviation over seeds of each objective; empty for a single seed.
-        rank: Position on the front, counted from 1 along the first objective; 0 if another trial dominates it.
-        baseline: Whether it is one of the study's baselines.
+        number: Number of the trial.
+        values: Values of the objectives, in order; None where a value is unknown.
+        params: The trial's parameters, by short name.
+        violations: Violated constraints, or another reason why the trial is infeasible; empty if it is feasible.
+        spread: Standard deviation of each objective over the seeds; empty for a single seed.
+        rank: Position on the front, counted from 1 along the first objective; 0 if the trial is not on the front.
+        baseline: Whether the trial is one of the study's baselines.
     """
 
     number: int
@@ -50,22 +53,26 @@ class TrialPoint:
         return not self.violations and None not in self.values
 
     def value(self, objective: int) -> float:
-        """Return an objective that is known. Raises ``ValueError`` for one that is not."""
+        """Return the value of an objective. Raises ``ValueError`` if it is unknown."""
         value = self.values[objective]
         if value is None:
             raise ValueError(f"objective {objective} of trial {self.number} is unknown")
         return value
 
     def describe(self) -> str:
+        """Format the parameters on one line."""
         return ", ".join(f"{name} {format_value(value)}" for name, value in self.params.items())
 
 
 @dataclass(frozen=True)
 class StudyView:
-    """The trials of a study that can be compared with each other, and those that are infeasible.
+    """The trials of a study that are comparable with each other, and the infeasible trials.
 
     Attributes:
-        param_names: Short names of all parameters that any trial has.
+        title: Title of the plots.
+        axes: The objectives, in order.
+        points: The trials.
+        param_names: Short names of all parameters.
     """
 
     title: str
@@ -79,23 +86,26 @@ class StudyView:
 
     @property
     def best_label(self) -> str:
-        """Label of the trials that have a rank."""
+        """Label of the trials with a rank."""
         return "front" if len(self.axes) > 1 else "best"
 
     @property
     def results(self) -> tuple[TrialPoint, ...]:
+        """The feasible trials whose objectives are all known."""
         return tuple(point for point in self.points if point.is_result)
 
     @property
     def infeasible(self) -> tuple[TrialPoint, ...]:
+        """The infeasible trials."""
         return tuple(point for point in self.points if point.violations)
 
     @property
     def front(self) -> tuple[TrialPoint, ...]:
+        """The trials on the front, sorted by rank."""
         return tuple(sorted((p for p in self.points if p.rank), key=lambda p: p.rank))
 
     def value_labels(self, point: TrialPoint) -> list[str]:
-        """Format each objective of a trial with its spread over seeds, or as a dash if it is unknown."""
+        """Format a trial's objectives with their spread over the seeds. An unknown value becomes a dash."""
         spreads = point.spread or (0.0,) * len(self.axes)
         return [_value_label(value, spread) for value, spread in zip(point.values, spreads, strict=True)]
 
@@ -105,9 +115,9 @@ class StudyViews:
     """Two views of a study.
 
     Attributes:
-        search: Every trial at the first budget, where all of them are comparable.
-        final: The trials with the longest budget and the most seeds, averaged over their seeds. Equal to ``search``
-            if no trial was promoted.
+        search: All trials at the first budget, where they are comparable.
+        final: The trials with the longest budget and the most seeds, averaged over the seeds. Equal to ``search`` if no
+            trial was promoted.
     """
 
     search: StudyView
@@ -132,7 +142,7 @@ def format_value(value: Scalar) -> str:
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Shorten dotted keys to the last parts that distinguish them: ``backbone.levels.0.depth`` becomes "depth"."""
+    """Shorten dotted keys to their shortest unique ends, such as "depth" for ``backbone.levels.0.depth``."""
     parts = {key: key.split(".") for key in keys}
 
     def name(key: str, count: int) -> str:

@@ -1,4 +1,4 @@
-"""Connects to the database that holds a study, and reports its failures in one line."""
+"""Connects to a study's database and reports database errors in one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ from sweeps.storage.optuna_internals import lock_transactions_early
 
 
 def open_storage(sweep: Sweep) -> optuna.storages.RDBStorage:
-    """Open the study's storage with heartbeats. A SQLite file is created if it does not exist.
+    """Open the study's storage and enable heartbeats. A SQLite file is created if it does not exist.
 
     Raises:
-        ConfigError: The URL is not valid, or its driver is not installed.
+        ConfigError: The URL is invalid, or its driver is not installed.
         RunError: The database does not respond.
     """
     url = sweep.url
@@ -55,13 +55,13 @@ def masked_url(sweep: Sweep) -> str:
 
 
 def study_names(sweep: Sweep) -> list[str]:
-    """List the Optuna studies in the storage."""
+    """List the names of the Optuna studies in the storage."""
     return optuna.get_all_study_names(open_storage(sweep))
 
 
 @contextmanager
 def storage_errors(sweep: Sweep) -> Iterator[None]:
-    """Turn database errors inside the block into a ``RunError`` of one line."""
+    """Convert database errors in the block to a one-line ``RunError``."""
     try:
         yield
     except Exception as error:  # every driver has its own exceptions

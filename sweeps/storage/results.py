@@ -1,4 +1,4 @@
-"""The results of a study so far: one ``Candidate`` per point of the search space that was tried."""
+"""The results of a study so far, as one ``Candidate`` per point of the search space that has been tried."""
 
 import statistics
 from collections.abc import Sequence
@@ -17,19 +17,22 @@ State = Literal["waiting", "running", "complete", "pruned", "infeasible", "faile
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point of the search space, with the results of all trials that trained it.
+    """A point of the search space, with the combined results of its trials.
 
     Attributes:
-        number: Number of its first trial.
-        values: Objectives in order at the longest budget that it has completed, averaged over ``seeds``; None if it
-            has not completed any.
-        spread: Standard deviation over seeds (n - 1) of each objective; empty for a single seed.
-        steps: The longest budget completed, in optimizer steps; 0 if none.
-        run: EXPERIMENT/RUN of its run folder; empty if it never trained.
-        reason: Why it is not complete.
-        constraint_values: Figures of the constraints, by name.
-        overrides: Changes to the base experiment, complete.
-        baseline: Whether it is one of the study's baselines.
+        number: Number of the first trial.
+        state: State of the latest trial in the search.
+        params: The trial parameters.
+        values: Values of the objectives at the longest completed budget, in order, averaged over ``seeds``; None if no
+            budget has been completed.
+        spread: Standard deviation (n - 1) of each objective over the seeds; empty for a single seed.
+        steps: The longest completed budget, in optimizer steps; 0 if no budget has been completed.
+        seeds: Training seeds that have completed this budget.
+        run: The run folder as EXPERIMENT/RUN; empty if the candidate has not been trained.
+        reason: Why the candidate is not complete.
+        constraint_values: Values of the constrained quantities, by name of the constraint.
+        overrides: All changes to the base experiment.
+        baseline: Whether the candidate is one of the study's baselines.
     """
 
     number: int
@@ -52,11 +55,11 @@ def load_candidates(sweep: Sweep, store: Store) -> list[Candidate]:
 
 
 def candidates(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRecord]) -> list[Candidate]:
-    """Combine trials into candidates, in the order of their numbers.
+    """Combine trials into candidates, sorted by number.
 
-    Leaves out waiting trials without parameters and trials that duplicate another.
+    Skips waiting trials without parameters and duplicates of other trials.
     """
-    latest = {record.candidate: record for record in search}  # a retry replaces the trial before it
+    latest = {record.candidate: record for record in search}  # a retry replaces the earlier trial
     latest = {number: record for number, record in latest.items() if "duplicate_of" not in record.attrs}
     baselines = baseline_candidates(sweep, search)
     combined = []
@@ -68,10 +71,10 @@ def candidates(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialReco
 
 
 def best_candidates(sweep: Sweep, all_candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the front of the comparable candidates by the first objective; with one objective, only the best."""
+    """Return the front of the comparable candidates, sorted by the first objective; with one objective, the best."""
     compared = comparable(all_candidates)
-    front = [compared[i] for i in pareto_front([one.values or () for one in compared], sweep.directions)]
-    front.sort(key=lambda one: (one.values or (), one.number))
+    front = [compared[i] for i in pareto_front([c.values or () for c in compared], sweep.directions)]
+    front.sort(key=lambda candidate: (candidate.values or (), candidate.number))
     return front if len(sweep.objectives) > 1 else front[:1]
 
 
@@ -81,9 +84,9 @@ def comparable(all_candidates: Sequence[Candidate]) -> list[Candidate]:
     Training runs with the same seed see the same data in the same order, which affects every loss more than most
     parameters do. A mean over two seeds is therefore not comparable with the value of a single seed.
     """
-    complete = [one for one in all_candidates if one.state == "complete" and one.values is not None]
-    furthest = max(((one.steps, len(one.seeds)) for one in complete), default=(0, 0))
-    return [one for one in complete if (one.steps, len(one.seeds)) == furthest]
+    complete = [c for c in all_candidates if c.state == "complete" and c.values is not None]
+    furthest = max(((c.steps, len(c.seeds)) for c in complete), default=(0, 0))
+    return [c for c in complete if (c.steps, len(c.seeds)) == furthest]
 
 
 def _from_search(sweep: Sweep, number: int, record: TrialRecord) -> Candidate:
@@ -118,7 +121,7 @@ def _state(record: TrialRecord) -> State:
 
 
 def _with_promoted(candidate: Candidate, promoted: list[TrialRecord]) -> Candidate:
-    """Replace the values by those of the longest budget that the candidate has completed, over all its seeds."""
+    """Use the values of the longest completed budget, averaged over all seeds that have completed it."""
     done = [
         (int(record.attrs["steps"]), int(record.attrs["seed"]), record, record.values)
         for record in promoted

@@ -1,29 +1,30 @@
-"""A study in Optuna's storage, which is the queue that all workers share.
+"""A study in Optuna's storage, which serves as the queue for all workers.
 
-A sweep consists of two Optuna studies. NAME is the search, whose trials all have the first budget. NAME/promoted holds
-the trials that continue from it: promotions to further budgets and finalists with other seeds. Their values are not
-comparable with those of the search and must not reach the sampler. The budget is exact because trials exist before they
-run: only the process of the command adds them (``sweeps/engine/trial_queue.py``), and a worker claims one that waits,
-which the database grants to a single worker.
+A sweep consists of two Optuna studies. NAME is the search, in which every trial has the first budget. NAME/promoted
+contains the trials that continue the search: promotions to larger budgets, and finalists with other seeds. Their values
+are not comparable with those of the search and must not reach the sampler.
 
-Besides Optuna's parameters and values, a trial has these user attributes:
+Only the process of the command adds trials (``sweeps/engine/trial_queue.py``). Workers claim waiting trials, and the
+database assigns each trial to a single worker. The number of trials therefore always matches the budget.
+
+In addition to Optuna's parameters and values, a trial has these user attributes:
 
     candidate          number of the first trial of NAME with these parameters
     rung               index into budget.steps
     steps              optimizer steps of the rung
     seed               training seed
-    run                EXPERIMENT/RUN of its run folder
-    overrides          [key, value] pairs over the base experiment, complete
-    constraint_values  figures of the constraints, by name
-    objective_values   objectives known so far, by name
-    baseline           its parameters, if they are one of ``baselines``
-    retry_of           number of the trial in the same study that it replaces, because its worker died or was stopped
+    run                run folder as EXPERIMENT/RUN
+    overrides          all changes to the base experiment, as [key, value] pairs
+    constraint_values  values of the constrained quantities, by name of the constraint
+    objective_values   values of the objectives known so far, by name
+    baseline           the trial's parameters, if the trial is a baseline
+    retry_of           number of the trial in the same study that it replaces because its worker died or was stopped
     outcome            complete, pruned, infeasible, failed or interrupted; missing if the worker died
     reason             why the trial is not complete
     duplicate_of       number of the trial with the same parameters, which makes this one infeasible
-    original           true for the trial that is trained with these parameters
-    random             parameters are drawn at random, because the sampler repeated itself
-    worker             the worker that ran it
+    original           true for the one trial that is trained with these parameters
+    random             true if the parameters are drawn at random because the sampler repeated itself
+    worker             name of the worker that ran the trial
 """
 
 import threading
@@ -58,10 +59,11 @@ class Store:
     """The two Optuna studies of a sweep.
 
     Args:
-        worker: Index of the worker that uses it; the samplers of two workers must draw different numbers.
+        sweep: The study's settings.
+        worker: Index of the worker that uses the store. Samplers of different workers draw different numbers.
 
     Raises:
-        RunError: The storage does not respond, or it holds a different study under this name.
+        RunError: The storage does not respond, or it contains a different study with this name.
     """
 
     def __init__(self, sweep: Sweep, worker: int = 0) -> None:
@@ -71,7 +73,7 @@ class Store:
         self.promoted = self._study(f"{sweep.sweep}/{PROMOTED}")
         trials = len(self.search.get_trials(deepcopy=False))
         self.sampler = build_sampler(sweep, worker, trials)
-        # With the same seed, it would repeat the random trials that the sampler starts with.
+        # With the same seed, the random sampler would repeat the sampler's initial random trials.
         random = replace(sweep.sampler, kind="random", seed=sweep.sampler.seed + 1)
         self.random_sampler = build_sampler(replace(sweep, sampler=random), worker, trials)
         self.search.pruner = build_pruner(sweep)
@@ -88,10 +90,11 @@ class Store:
         return study
 
     def study(self, promoted: bool) -> optuna.Study:
+        """Return the Optuna study of the promoted trials or of the search."""
         return self.promoted if promoted else self.search
 
     def records(self, promoted: bool) -> list[TrialRecord]:
-        """Return all trials in the order of their numbers."""
+        """Return all trials, sorted by number."""
         return [_record(trial) for trial in self.study(promoted).get_trials(deepcopy=False)]
 
     def add(
@@ -101,11 +104,14 @@ class Store:
         distributions: dict[str, BaseDistribution],
         attrs: dict[str, Any],
     ) -> None:
-        """Queue a trial. The sampler chooses parameters that are not in ``params`` when a worker claims it.
+        """Queue a trial. When a worker claims it, the sampler chooses any parameters that are not in ``params``.
 
         Args:
-            distributions: Distributions of ``params`` if another trial chose them. Without them, the worker chooses
-                exactly ``params``.
+            promoted: Whether the trial continues the search.
+            params: Parameters of the trial.
+            distributions: Distributions of ``params`` if they come from another trial. If empty, the worker uses
+                ``params`` with the distributions of the search space.
+            attrs: User attributes.
         """
         chosen, system_attrs = (params, {}) if distributions else ({}, optuna_internals.fixed_params(params))
         self.study(promoted).add_trial(
@@ -122,7 +128,7 @@ class Store:
         """Claim a waiting trial, promoted ones first.
 
         Returns:
-            Whether the trial is a promoted one, and the trial, now running; None if no trial waits.
+            Whether the trial is promoted, and the trial, which is now running. None if no trial is waiting.
         """
         for promoted in (True, False):
             study = self.study(promoted)
@@ -135,7 +141,7 @@ class Store:
         return None
 
     def fail_stale(self) -> None:
-        """Fail the trials whose workers have been silent for too long, so that they are queued again."""
+        """Fail the trials whose workers have stopped sending heartbeats, so that the trials are queued again."""
         for study in (self.search, self.promoted):
             optuna.storages.fail_stale_trials(study)
 
@@ -167,7 +173,7 @@ class Store:
 
     @property
     def closed(self) -> bool:
-        """Whether the study is over, so that workers exit."""
+        """Whether the study has ended. Workers of a closed study exit."""
         return bool(self.search.user_attrs.get(CLOSED))
 
     @closed.setter
@@ -176,7 +182,7 @@ class Store:
 
     @property
     def parent_run(self) -> str | None:
-        """MLflow's identifier of the study's own run, if MLflow responded."""
+        """MLflow ID of the study's own run, or None if MLflow did not respond."""
         return self.search.user_attrs.get(PARENT_RUN)
 
     @parent_run.setter

@@ -1,1 +1,1 @@
-"""A study's best trial, written as a standalone experiment."""
+"""Writes a study's best trial as a standalone experiment."""

@@ -19,26 +19,30 @@ from sweeps.winner.yaml_edit import set_values
 def compose(base: Path, overrides: Sequence[KeyValue], path: Path, about: Sequence[str]) -> None:
     """Write the experiment ``base`` with ``overrides`` to ``path``.
 
-    Comments inside the file are kept. If the edited text would not mean the same as the overrides, the resolved
-    configuration is written instead, without comments.
+    Comments below the opening comment are kept. If the edited text does not load as the intended configuration, the
+    resolved configuration is written instead, without comments.
 
     Args:
-        about: Paragraphs of the opening comment. The commands of the original's opening comment follow the first one.
+        base: The experiment to change.
+        overrides: The changes, in order.
+        path: The file to write.
+        about: Paragraphs of the opening comment. The commands from the opening comment of ``base`` follow the first
+            paragraph.
 
     Raises:
         ConfigError: ``path`` exists or does not end in .yaml.
     """
     if path.exists():
-        raise ConfigError(f"{path} exists already; choose another file with --to, or remove it first")
+        raise ConfigError(f"{path} already exists; choose another file with --to, or remove it first")
     if path.suffix != ".yaml":
-        raise ConfigError(f"{path}: the name of an experiment must end in .yaml")
+        raise ConfigError(f"{path}: the file name of an experiment must end in .yaml")
     overrides = [*overrides, ("experiment", path.stem)]
     target = load_experiment(base, overrides)
     lines = base.read_text().splitlines(keepends=True)
     opening = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
     head = _opening_comment(opening, base, path, about)
     body = "".join(lines[len(opening) :])
-    head += "\n" * (len(body) - len(body.lstrip("\n")))  # ruamel.yaml drops blank lines at the start
+    head += "\n" * (len(body) - len(body.lstrip("\n")))  # ruamel.yaml drops leading blank lines
 
     def write(temporary: Path) -> None:
         try:

@@ -11,7 +11,7 @@ from sweeps.storage.results import Candidate, best_candidates, load_candidates
 from sweeps.storage.store import Store
 from sweeps.winner.compose import compose
 
-# Settings that make a trial a run of its study. The experiment keeps its own.
+# Settings that belong to the study. They are not copied to the winner's experiment.
 STUDY_KEYS = ("experiment", "runs")
 
 
@@ -20,25 +20,28 @@ def write_winner(file: Path, sweep: Sweep, store: Store, number: int | None, to:
 
     Args:
         file: The sweep file, for the opening comment.
-        number: Number of the trial; None selects the best one, or the knee of the front.
+        sweep: The study's settings.
+        store: The study's storage.
+        number: Number of the trial; None selects the best trial or, with several objectives, the knee of the front.
+        to: The file to write.
 
     Returns:
         The trial.
 
     Raises:
-        RunError: The study does not have such a complete trial.
+        RunError: The study has no complete trial, or trial ``number`` is not complete.
         ConfigError: ``to`` exists or does not end in .yaml.
     """
-    complete = {one.number: one for one in load_candidates(sweep, store) if one.values is not None}
+    complete = {c.number: c for c in load_candidates(sweep, store) if c.values is not None}
     if not complete:
         raise RunError(f"{sweep.sweep} does not have a complete trial yet")
     front = best_candidates(sweep, list(complete.values()))
     if number is None:
-        winner = front[knee([_values(one) for one in front], sweep.directions)]
+        winner = front[knee([_values(candidate) for candidate in front], sweep.directions)]
     elif number in complete:
         winner = complete[number]
     else:
-        best = ", ".join(str(one.number) for one in front)
+        best = ", ".join(str(candidate.number) for candidate in front)
         raise RunError(
             f"--winner {number}: {sweep.sweep} does not have a complete trial {number}; the best trials are {best}"
         )
@@ -48,8 +51,8 @@ def write_winner(file: Path, sweep: Sweep, store: Store, number: int | None, to:
 
 
 def knee(points: Sequence[Sequence[float]], directions: Sequence[str]) -> int:
-    """Return the index of the point closest to the best value of every objective, each scaled to the points' range."""
-    columns = list(zip(*points, strict=True))
+    """Return the index of the point closest to the ideal point, with each objective scaled by its range."""
+    columns: list[tuple[float, ...]] = list(zip(*points, strict=True))
     ideal = [min(c) if d == "minimize" else max(c) for c, d in zip(columns, directions, strict=True)]
     spans = [(max(c) - min(c)) or 1.0 for c in columns]
 
@@ -70,7 +73,7 @@ def _about(file: Path, sweep: Sweep, store: Store, winner: Candidate, front: Seq
         for (name, objective), value, spread in zip(sweep.objectives.items(), _values(winner), spreads, strict=True)
     ]
     seeds = f" (mean of seeds {', '.join(map(str, winner.seeds))})" if len(winner.seeds) > 1 else ""
-    others = [str(one.number) for one in front if one.number != winner.number]
+    others = [str(candidate.number) for candidate in front if candidate.number != winner.number]
     place = ""
     if winner in front:
         place = ", the best trial" if len(sweep.objectives) == 1 else ", on the front"
@@ -78,13 +81,13 @@ def _about(file: Path, sweep: Sweep, store: Store, winner: Candidate, front: Seq
     return [
         f"Trial {winner.number} of the study {sweep.sweep} ({file}) over {sweep.base}: {params}.",
         f"From: {winner.run}{place}. The study is stored in {masked_url(sweep)}.",
-        f"Cost: {winner.steps} steps; the study took {_seconds(store, winner):.0f} s.",
+        f"Cost: {winner.steps} steps, which took {_seconds(store, winner):.0f} s in the study.",
         f"Expected: {', '.join(values)}{seeds}, as measured by the study.",
     ]
 
 
 def _seconds(store: Store, winner: Candidate) -> float:
-    """Return the training time of the run, over all trials that continued it."""
+    """Return the total training time of the winner's run, including continuations."""
     trials = [
         *store.study(promoted=False).get_trials(deepcopy=False),
         *store.study(promoted=True).get_trials(deepcopy=False),
@@ -93,7 +96,7 @@ def _seconds(store: Store, winner: Candidate) -> float:
     return sum(duration.total_seconds() for duration in durations if duration is not None)
 
 
-def _values(one: Candidate) -> tuple[float, ...]:
-    if one.values is None:
-        raise ValueError(f"trial {one.number} has no values")
-    return one.values
+def _values(candidate: Candidate) -> tuple[float, ...]:
+    if candidate.values is None:
+        raise ValueError(f"trial {candidate.number} has no values")
+    return candidate.values

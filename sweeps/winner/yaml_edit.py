@@ -1,4 +1,4 @@
-"""Changes values in the text of a YAML file while keeping its comments, order and quoting."""
+"""Changes values in the text of a YAML file while keeping its comments, order, and quoting."""
 
 import io
 import re
@@ -18,7 +18,7 @@ LINE_WIDTH = 120
 
 
 class _Representer(RoundTripRepresenter):
-    """Writes null as ``null`` and not as an empty value."""
+    """Writes null as ``null`` instead of an empty value."""
 
     def represent_none(self, data: None) -> ScalarNode:
         return self.represent_scalar("tag:yaml.org,2002:null", "null")
@@ -28,13 +28,13 @@ _Representer.add_representer(type(None), _Representer.represent_none)
 
 
 def set_values(text: str, changes: Iterable[KeyValue]) -> str:
-    """Set dotted keys (list items by index) to values, in order.
+    """Set dotted keys to values, in order. In a key, a list item is referred to by its index.
 
-    A value that changes loses the comments inside it and after it on its line, which described the old value. A key
-    that does not exist is added at the end of its mapping.
+    A changed value loses the comments inside it and at the end of its line, because they described the old value. A
+    missing key is added at the end of its mapping.
 
     Raises:
-        ValueError: A key refers to an entry of a value that is not a mapping or list.
+        ValueError: A key refers to an entry of a scalar, or to a list item that does not exist.
     """
     yaml = _round_trip()
     document = yaml.load(text)
@@ -81,11 +81,11 @@ def _index(container: Any, part: str, key: str) -> Any:
         return part
     if isinstance(container, CommentedSeq) and part.isdecimal() and int(part) < len(container):
         return int(part)
-    raise ValueError(f"{key}: {part!r} is not an entry of the value above it")
+    raise ValueError(f"{key}: {part!r} is not an entry of its parent")
 
 
 def _in_flow_style(value: Any) -> Any:
-    """Copy a value so that it is written on one line."""
+    """Copy a value, marking mappings and lists to be written on one line."""
     copy: CommentedMap | CommentedSeq
     if isinstance(value, dict):
         copy = CommentedMap({name: _in_flow_style(item) for name, item in value.items()})
@@ -108,8 +108,9 @@ def _append(container: CommentedMap, key: str, value: Any) -> None:
     _set_comment_below(container, key, below)
 
 
-# ruamel.yaml keeps the comment on an entry's line and the lines below it, up to the next entry, in one token of the
-# innermost block entry that ends there. Without a comment on the line, the lines below are in the block's ``end``.
+# ruamel.yaml stores the comment at the end of an entry's line, together with the comment lines up to the next entry, in
+# one token of the innermost block entry that ends there. If the line has no comment, the lines below it are stored in
+# ``end`` of the block.
 
 
 def _comment_token(container: Any, index: Any) -> Any:
@@ -122,7 +123,7 @@ def _slot(container: Any) -> int:
 
 
 def _take_comment_below(container: Any, index: Any) -> str:
-    """Remove the lines below an entry from its comment and return them."""
+    """Remove the comment lines below an entry and return them."""
     value = container[index]
     if isinstance(value, CommentedMap | CommentedSeq) and value and not value.fa.flow_style():
         if not value.ca.end:
@@ -140,7 +141,7 @@ def _take_comment_below(container: Any, index: Any) -> str:
 
 
 def _set_comment_below(container: Any, index: Any, below: str) -> None:
-    """Replace the comment on an entry's line and below it."""
+    """Replace the comment on an entry's line and below it with ``below``."""
     container.ca.items.pop(index, None)
     if below.strip("\n") or below.count("\n") > 1:
         tokens: list[CommentToken | None] = [None] * 4
@@ -149,7 +150,7 @@ def _set_comment_below(container: Any, index: Any, below: str) -> None:
 
 
 def _drop_line_comments(path: list[tuple[Any, Any]]) -> None:
-    """Drop the comment on the line of a changed value that is written in flow style inside the entries of ``path``."""
+    """Drop the comment on the line of a changed value if the value is inside flow-style entries of ``path``."""
     for container, index in reversed(path):
         if not container[index].fa.flow_style():
             return

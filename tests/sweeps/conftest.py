@@ -1,4 +1,4 @@
-"""Studies made by hand: views for plots, and a small study in SQLite."""
+"""Studies with known contents: views for plots, and a small study in SQLite."""
 
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,19 @@ from tests.conftest import PRETRAIN
 LIMIT = 2.0  # GFLOP
 
 
+@pytest.fixture(autouse=True)
+def project(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run each test in an otherwise empty folder with a ``pocketdit.toml`` that trusts the classes of the tests."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "pocketdit.toml").write_text('[trust]\nmodules = ["tests"]\n')
+    monkeypatch.chdir(folder)
+    return folder
+
+
 @pytest.fixture
 def view() -> StudyView:
-    """A front of three trials, a dominated baseline, an infeasible trial with and one without a loss."""
-    sparse = {"attention": "assa", "blocks": 8, "radius": 1, "learning rate": 1e-3}
+    """A front of three trials, a dominated baseline, and two infeasible trials, one of them without a loss."""
+    sparse: Params = {"attention": "assa", "blocks": 8, "radius": 1, "learning rate": 1e-3}
     return StudyView(
         "blocks, by hand",
         (ObjectiveAxis("validation loss"), ObjectiveAxis("predicted latency", "ms")),
@@ -40,7 +49,7 @@ def view() -> StudyView:
 
 @pytest.fixture
 def single(view: StudyView) -> StudyView:
-    """The same trials with the loss as the only objective."""
+    """The trials of ``view`` with the loss as the only objective."""
     points = tuple(
         TrialPoint(p.number, p.values[:1], p.params, p.violations, p.spread[:1], int(p.number == 0), p.baseline)
         for p in view.points
@@ -72,9 +81,9 @@ def sweep(tmp_path: Path) -> Sweep:
 
 @pytest.fixture
 def store(sweep: Sweep) -> Store:
-    """Five trials: 0 to 2 form a front, 3 is infeasible, 4 is dominated.
+    """A study of five trials: 0 to 2 form a front, 3 is infeasible, and 4 is dominated.
 
-    Trials 0 to 2 are promoted to 200 steps, 1 and 2 with two seeds. Trial 1 is then the best one with two seeds.
+    Trials 0 to 2 are promoted to 200 steps, and trials 1 and 2 have two seeds there. Trial 1 has the lower loss.
     """
     store = Store(sweep)
     add_trial(store, 0, {"attention": "full"}, [0.50, 1.9])
@@ -96,7 +105,7 @@ def store(sweep: Sweep) -> Store:
 def add_trial(
     store: Store, number: int, params: Params, values: list[float] | None, promoted: bool = False, **attrs: Any
 ) -> None:
-    """Store a complete or infeasible trial as a worker does."""
+    """Store a complete or infeasible trial the way a worker does."""
     sweep = store.sweep
     attrs = {"candidate": number, "rung": 0, "seed": 0, "steps": 100, "run": f"hand/trial-{number:04d}",
              "outcome": "complete"} | attrs  # fmt: skip

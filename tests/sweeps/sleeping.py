@@ -1,4 +1,4 @@
-"""Trials that sleep instead of training, so that two of them at once do not compete for a core."""
+"""Trials that sleep instead of training, so concurrent trials do not compete for CPU cores."""
 
 import math
 import os
@@ -11,17 +11,17 @@ from sweeps.metrics import Curves
 
 
 class Sleep:
-    """A stand-in for training: resumes from its last "checkpoint", and its loss follows from the configuration.
+    """A substitute for training that sleeps, and resumes from the last "checkpoint".
 
     The loss is the learning rate, plus the reciprocal of the step, plus a thousandth of the seed. Every validation is
-    appended to ``validations`` in the experiment's folder.
+    appended to the file ``validations`` in the experiment's folder.
 
     Args:
         seconds: Time between two validations.
-        slices: Number of steps that this time is divided into.
-        diverges: Learning rates above this raise an error.
-        nan_above: Learning rates above this give a loss of NaN.
-        fails_with: While this file exists, every trial fails.
+        slices: Number of calls of ``on_step`` between two validations.
+        diverges: A learning rate above this value raises an error.
+        nan_above: A learning rate above this value results in a loss of NaN.
+        fails_with: Path of a file; every trial fails while the file exists.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Sleep:
                     observer.on_step()
                 observer.on_validation(step, {"validation/loss/width_1": loss})
                 write_atomically(folder / "config.yaml", job.loaded.to_yaml())
-                # Log before saving: a kill in between must not look like a validation that never happened.
+                # Log before saving, so that every saved validation is in the log even after a kill.
                 with (folder.parent / "validations").open("a") as file:
                     file.write(f"{job.name} {step} {os.getpid()}\n")
                 write_atomically(folder / "done", str(step))

@@ -1,4 +1,4 @@
-"""A small study over the shipped experiment whose trials sleep."""
+"""A small study of a shipped experiment, with trials that sleep instead of training."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Return the study as plain values, with top-level keys replaced by ``changes``."""
+    """Return the study's settings as plain values, with top-level keys replaced by ``changes``."""
     return {
         "sweep": "s",
         "base": str(ROOT / "experiments" / "elastic_pretrain.yaml"),
@@ -29,7 +29,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def write(folder: Path, **changes: Any) -> Path:
-    """Write the study's YAML."""
+    """Write the study's YAML file and return its path."""
     path = folder / "s.yaml"
     path.write_text(yaml.safe_dump(settings(folder, **changes), sort_keys=False))
     return path
@@ -41,5 +41,5 @@ def loaded(folder: Path, *overrides: str, **changes: Any) -> Loaded[Sweep]:
 
 
 def no_plots(sweep: Sweep, store: Store) -> list[Path]:
-    """Replaces the plots that a study writes when it ends."""
+    """Write no plots at the end of a study."""
     return []

@@ -1,4 +1,4 @@
-"""A wrong study is reported in one line before any trial."""
+"""An invalid study is reported in one line before its first trial."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from pocketdit.config.load import load
 from pocketdit.errors import ConfigError
 from sweeps.checks import check, require_same_study
 from sweeps.settings import Sweep
-from tests.conftest import ROOT, Command
+from tests.conftest import PRETRAIN, ROOT, Command
 from tests.sweeps.study import loaded, settings, write
 
 LR = {"kind": "float", "low": 1e-4, "high": 1e-2}
@@ -32,8 +32,8 @@ def attention_options(**sparse: Any) -> dict[str, Any]:
         ({"space": {"optimizer.init_args.adam_lr": LR}}, "unknown key of MuonAdamW; did you mean 'adamw_lr'"),
         ({"space": {"backbone.levels.7.depth": {"kind": "int", "low": 1, "high": 2}}}, "a list of 3 items"),
         ({"space": {"lr": LR | {"keys": ["optimizer.init_args.adam_lr"]}}}, "space.lr: .*did you mean 'adamw_lr'"),
-        ({"space": {"lr": LR | {"high": 1e-4}}}, "s.yaml:.* space.lr: the range from 0.0001 to 0.0001 is empty"),
-        ({"space": {"lr": LR | {"low": 0.0, "log": True}}}, "log needs a low above 0"),
+        ({"space": {"lr": LR | {"high": 1e-4}}}, "s.yaml:.* space.lr: low must be less than high, but low is 0.0001"),
+        ({"space": {"lr": LR | {"low": 0.0, "log": True}}}, "low must be positive if log is true"),
         ({"space": {"lr": LR | {"kind": "flaot"}}}, "did you mean 'float'"),
         ({"space": {"training.accumulate": {"kind": "float", "low": 0.5, "high": 2.5}}}, "expected int, got 0.5"),
         ({"space": {"training.accumulate": {"kind": "values", "values": [1, "two"]}}}, "expected int, got 'two'"),
@@ -58,19 +58,19 @@ def attention_options(**sparse: Any) -> dict[str, Any]:
         ({"baselines": [{"lr": 1.0}]}, r"baselines.0.lr: 1.0 is not in space.lr"),
         ({"baselines": [{}]}, "baselines.0: lr is missing"),
         ({"baselines": [{"lr": 1e-3}], "require": ["lr > 0.002"]}, "baselines.0: does not satisfy require: lr > 0.002"),
-        ({"baselines": [{"lr": 1e-3}] * 7}, "baselines must fit into every stage of the budget"),
+        ({"baselines": [{"lr": 1e-3}] * 7}, "baselines must not outnumber any stage of the budget"),
         ({"budget": {"trials": 3, "steps": [15]}}, "15 is not a multiple of training.validate_every"),
-        ({"budget": {"trials": 3, "steps": [10, 20]}}, "promote needs one count for each"),
-        ({"budget": {"trials": 3, "steps": [10, 20], "promote": [4]}}, "must not increase"),
-        ({"budget": {"trials": 3, "steps": [10], "finalists": 2}}, "finalists and seeds go together"),
+        ({"budget": {"trials": 3, "steps": [10, 20]}}, "promote must have one count for each"),
+        ({"budget": {"trials": 3, "steps": [10, 20], "promote": [4]}}, "must not increase from stage to stage"),
+        ({"budget": {"trials": 3, "steps": [10], "finalists": 2}}, "finalists and seeds must be set together"),
         ({"budget": {"trials": 3, "steps": [10], "sede": 1}}, "unknown key; did you mean 'seeds'"),
         ({"set": {"training.validate_evry": 10}}, "set.training.validate_evry: .*did you mean 'validate_every'"),
         ({"pruner": {"kind": "asha", "least_steps": 1}}, "must be at least training.validate_every"),
         ({"sampler": {"kind": "nsga"}}, "did you mean 'nsga2'"),
-        ({"base": "experiments/elastic_pretrian.yaml"}, "did you mean 'experiments/elastic_pretrain.yaml'"),
+        ({"base": str(PRETRAIN.with_name("elastic_pretrian.yaml"))}, "did you mean '.*/elastic_pretrain.yaml'"),
     ],
 )  # fmt: skip
-def test_wrong_study_is_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_invalid_study_is_reported_in_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     if "space" not in changes:
         changes = {"space": {"lr": LR | {"keys": ["optimizer.init_args.lr"]}}, **changes}
     with pytest.raises(ConfigError, match=message) as caught:
@@ -79,24 +79,26 @@ def test_wrong_study_is_one_line(tmp_path: Path, changes: dict[str, Any], messag
     assert "s.yaml" in str(caught.value) or "base" in changes
 
 
-def test_several_rungs_need_a_constant_learning_rate(tmp_path: Path) -> None:
+def test_several_rungs_require_a_constant_learning_rate(tmp_path: Path) -> None:
     budget = {"trials": 3, "steps": [10, 20], "promote": [1]}
     with pytest.raises(ConfigError, match=r"put training\.decay: constant under set"):
         check(loaded(tmp_path, budget=budget, set={"training.validate_every": 10}))
 
 
-def test_a_resumed_study_must_be_the_one_that_was_started(tmp_path: Path) -> None:
+def test_started_study_cannot_be_resumed_with_another_space(tmp_path: Path) -> None:
     study = loaded(tmp_path)
     started = tmp_path / "started.yaml"
     started.write_text(study.to_yaml())
     require_same_study(started, loaded(tmp_path, "budget.trials=60", "workers=2").config)
+    space = {"optimizer.init_args.lr": {"kind": "float", "low": 1e-4, "high": 2, "log": True}}
+    changed = loaded(tmp_path, space=space).config
     with pytest.raises(ConfigError, match=r"space\.optimizer\.init_args\.lr\.high: s was started with 0\.1, not 2"):
-        space = {"optimizer.init_args.lr": {"kind": "float", "low": 1e-4, "high": 2, "log": True}}
-        require_same_study(started, loaded(tmp_path, space=space).config)
+        require_same_study(started, changed)
 
 
-def test_command_reports_a_wrong_key_with_status_2(tmp_path: Path, command: Command) -> None:
-    write(tmp_path, space={"optimizer.init_args.adam_lr": LR})
+def test_command_reports_an_unknown_key_with_status_2(tmp_path: Path, command: Command) -> None:
+    train = {"class_path": "sweeps.engine.training.Train"}
+    write(tmp_path, space={"optimizer.init_args.adam_lr": LR}, train=train)
     done = command("sweep", tmp_path / "s.yaml")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -104,8 +106,8 @@ def test_command_reports_a_wrong_key_with_status_2(tmp_path: Path, command: Comm
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_readmes_study_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (ROOT / "README.md").read_text().split("```yaml\nsweep:")[1].split("```")[0]
+def test_documented_study_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "sweeps.md").read_text().split("```yaml\nsweep:")[1].split("```")[0]
     (tmp_path / "s.yaml").write_text(f"sweep:{text}")
     monkeypatch.chdir(ROOT)
     check(load(tmp_path / "s.yaml", [], Sweep))
@@ -127,6 +129,6 @@ def test_shipped_study_is_valid_and_describes_itself(path: Path, monkeypatch: py
     assert study.config.sweep == path.stem if path.parent.name == "sweeps" else True
 
 
-def test_the_study_of_these_tests_is_valid(tmp_path: Path) -> None:
+def test_sleeping_study_is_valid(tmp_path: Path) -> None:
     check(loaded(tmp_path))
     assert settings(tmp_path)["budget"]["trials"] == 6

@@ -1,4 +1,4 @@
-"""``--plots``, ``--winner`` and ``--dashboard`` as a user runs them."""
+"""The options ``--plots``, ``--winner``, and ``--dashboard`` of ``lightning sweep``."""
 
 import json
 import sys
@@ -31,7 +31,7 @@ def file(sweep: Sweep, tmp_path: Path) -> Path:
     return path
 
 
-def test_plots_are_written_and_sent_to_the_studys_run(
+def test_plots_are_written_and_uploaded_to_the_study_run(
     file: Path, sweep: Sweep, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import mlflow
@@ -42,12 +42,12 @@ def test_plots_are_written_and_sent_to_the_studys_run(
     logger.finalize("success")
     assert main(["sweep", str(file), "--plots"]) == 0
     assert f"plot   {sweep.folder / 'study.html'}" in capsys.readouterr().out
-    sent = [e for e, _ in read_events(sweep.folder / "metrics.jsonl") if isinstance(e, Artifact)]
+    uploaded = [e for e, _ in read_events(sweep.folder / "metrics.jsonl") if isinstance(e, Artifact)]
     client = mlflow.MlflowClient(uri)
     [experiment] = [e for e in client.search_experiments() if e.name == "p"]
     [run] = client.search_runs([experiment.experiment_id])
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert artifacts == {"study.html", "pareto.png", "slices.png", "parallel.png"} == {event.path for event in sent}
+    assert artifacts == {"study.html", "pareto.png", "slices.png", "parallel.png"} == {event.path for event in uploaded}
 
 
 def test_winner_is_written_and_the_next_command_is_printed(
@@ -59,12 +59,12 @@ def test_winner_is_written_and_the_next_command_is_printed(
     assert main(["sweep", str(file), "--winner", "2", "--to", str(to)]) == 2
     note, error = capsys.readouterr().err.splitlines()
     assert note == "hand is not complete yet; this is its current state"
-    assert "exists already" in error
+    assert "already exists" in error
     assert main(["run", str(to), "--print-config"]) == 0
 
 
 @pytest.mark.parametrize("options", [["--plots"], ["--winner"]])
-def test_a_study_whose_file_has_changed_is_refused(
+def test_study_whose_settings_have_changed_is_rejected(
     file: Path, sweep: Sweep, store: Store, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep.folder.mkdir(parents=True)
@@ -75,15 +75,19 @@ def test_a_study_whose_file_has_changed_is_refused(
     assert error.count("\n") == 1
 
 
-def test_inspecting_a_study_does_not_start_it(file: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """This holds even if the storage contains other studies."""
+def test_plotting_an_unknown_study_does_not_create_it(
+    file: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The storage contains another study."""
     assert main(["sweep", str(file), "sweep=never", "--plots"]) == 1
     assert "never has not been started" in capsys.readouterr().err
     assert study_names(store.sweep) == ["hand", "hand/promoted"]
 
 
 @pytest.mark.parametrize("options", [["--plots"], ["--winner"], ["--dashboard"]])
-def test_a_study_that_has_not_been_started(file: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_study_that_has_not_been_started_is_rejected(
+    file: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["sweep", str(file), *options]) == 1
     error = capsys.readouterr().err
     assert "has not been started" in error
@@ -106,7 +110,7 @@ def test_dashboard_serves_the_study_on_loopback(store: Store) -> None:
     assert {study["study_name"] for study in response["study_summaries"]} == {"hand", "hand/promoted"}
 
 
-def test_a_missing_package_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
     with pytest.raises(RunError, match="pip install optuna-dashboard"):
         serve_dashboard(store.storage)

@@ -1,4 +1,4 @@
-"""Pareto fronts, and how well the samplers find a known one compared with random search."""
+"""Pareto fronts, and samplers compared with random search on problems with known fronts."""
 
 import math
 
@@ -11,7 +11,7 @@ from sweeps.settings import Sampler
 
 
 def true_front(name: str, count: int = 4000) -> np.ndarray:
-    """Compute points of the known front from the functions."""
+    """Return points on the known front of a problem."""
     problem, rng = PROBLEMS[name], np.random.default_rng(0)
     free = 1 if len(problem.reference) == 2 else 2
     inputs = np.linspace(0, 1, count)[:, None] if free == 1 else rng.random((count, 2))
@@ -39,26 +39,26 @@ def test_no_input_beats_the_known_front(name: str) -> None:
             assert values[1] > 1 - values[0] ** (0.5 if name == "ZDT1" else 2)
 
 
-def test_hypervolume_by_hand() -> None:
+def test_hypervolume_of_known_points() -> None:
     assert dominated_hypervolume([(1, 3), (2, 1), (2, 2), (9, 0)], (4, 4)) == 3 * 1 + 2 * 2
     assert dominated_hypervolume([(5, 5)], (4, 4)) == 0
 
 
-def test_front_by_hand() -> None:
+def test_front_of_known_points() -> None:
     points = [(1, 3), (2, 1), (2, 2), (9, 9), (1, 3)]
     assert pareto_front(points, ("minimize", "minimize")) == [0, 1, 4]
     assert pareto_front(points, ("maximize", "maximize")) == [3]
 
 
 def test_tpe_beats_random_search_with_nearly_every_seed() -> None:
-    """60 trials on ZDT1. TPE wins with all seeds from 0 to 19, by 0.92 to 0.71 (python benchmarks/sweep_front.py)."""
+    """Runs 60 trials on ZDT1. TPE wins with all 20 seeds, 0.92 to 0.71 on average (benchmarks/sweep_front.py)."""
     rows = {row["sampler"]: row for row in compare(20, ["ZDT1"])}
     assert rows["tpe"]["wins"] >= 18
     assert np.mean(rows["tpe"]["shares"]) > np.mean(rows["random"]["shares"]) + 0.1
     assert np.mean(rows["nsga2"]["shares"]) > np.mean(rows["random"]["shares"])
 
 
-def test_a_seed_determines_the_search() -> None:
+def test_seed_determines_the_search() -> None:
     sweep = build_study(PROBLEMS["ZDT2"], Sampler("tpe", seed=3), trials=15)
     other = build_study(PROBLEMS["ZDT2"], Sampler("tpe", seed=4), trials=15)
     assert search(PROBLEMS["ZDT2"], sweep) == search(PROBLEMS["ZDT2"], sweep) != search(PROBLEMS["ZDT2"], other)

@@ -1,4 +1,4 @@
-"""The images that a run is scored on."""
+"""Scores of the images that a run's model generates."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ class Metric:
         return SimpleNamespace(scores={"overall": SimpleNamespace(value=len(images) + 0.5)})
 
 
-def test_the_metric_scores_images_of_the_run_at_the_width(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metric_scores_images_of_the_run_at_the_given_width(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     created = []
 
     class Run:

@@ -54,11 +54,11 @@ def call_sweep(args: argparse.Namespace) -> None:
     if args.dashboard or args.plots or args.winner is not None:
         inspect_study(args, loaded.config)
         return
-    from sweeps.checks import check, check_figures
+    from sweeps.checks import check, check_computed
 
     base = check(loaded)
     if args.check:
-        check_figures(loaded.config, base.config)
+        check_computed(loaded.config, base.config)
         print(f"{args.file}: no problems found")
         return
     from pocketdit.running.data import require_available

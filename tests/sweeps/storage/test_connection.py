@@ -1,4 +1,4 @@
-"""Database failures are reported in one line."""
+"""Database errors are reported in one line."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from sweeps.storage.connection import open_storage, storage_errors
 from tests.sweeps.study import loaded
 
 
-def test_an_error_of_the_database_does_not_show_the_password(tmp_path: Path) -> None:
+def test_database_error_does_not_reveal_the_password(tmp_path: Path) -> None:
     sweep = loaded(tmp_path, storage="postgresql+psycopg2://me:hunter2@db/x").config
     with pytest.raises(RunError, match="does not respond: the server is gone") as caught, storage_errors(sweep):
         raise sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("the server is gone"))
@@ -22,7 +22,7 @@ def test_an_error_of_the_database_does_not_show_the_password(tmp_path: Path) -> 
     ("url", "message"),
     [("postgresql+psycopg2://me@127.0.0.1:1/x", "does not respond"), ("nosql://x", "storage: nosql")],
 )
-def test_a_storage_that_cannot_be_opened(tmp_path: Path, url: str, message: str) -> None:
+def test_storage_that_cannot_be_opened_is_reported_in_one_line(tmp_path: Path, url: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         open_storage(loaded(tmp_path, storage=url).config)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""A store's samplers, and how workers claim its trials."""
+"""Samplers of a store, and concurrent claims of trials."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,8 +14,8 @@ from tests.sweeps.study import loaded
 
 
 @pytest.mark.parametrize("kind", ["tpe", "random"])
-def test_random_sampler_does_not_repeat_the_samplers_random_start(tmp_path: Path, kind: str) -> None:
-    """The random sampler steps in when the sampler repeats itself, so it must draw something else."""
+def test_random_sampler_does_not_repeat_the_initial_random_trials(tmp_path: Path, kind: str) -> None:
+    """The random sampler takes over when the sampler repeats itself, so it must draw different parameters."""
     values = {
         "sweep": "s", "base": "x.yaml", "storage": f"sqlite:///{tmp_path}/s.db",
         "space": {"x": {"kind": "float", "low": 0.0, "high": 1.0, "keys": ["a"]}},
@@ -31,8 +31,8 @@ def test_random_sampler_does_not_repeat_the_samplers_random_start(tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", ["random", "tpe"])
-def test_a_trial_is_claimed_by_exactly_one_worker(tmp_path: Path, kind: str) -> None:
-    """Threads claim trials on SQLite, each with its own connection, and can sample trials that another one queued."""
+def test_trial_is_claimed_by_exactly_one_worker(tmp_path: Path, kind: str) -> None:
+    """Each thread has its own SQLite connection and also claims trials queued through another connection."""
     sweep = loaded(tmp_path, sampler={"kind": kind}).config
     store = Store(sweep)
     stores = [Store(sweep, index) for index in range(4)]

@@ -1,4 +1,4 @@
-"""A composed experiment means what its base with the overrides means, and keeps its author's text."""
+"""A composed experiment is equivalent to its base with the overrides and keeps the author's text."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ OVERRIDES: list[KeyValue] = [
 ABOUT = ["Trial 3 of the study blocks.", "Cost: 65 s.", "Expected: validation loss 0.5."]
 
 
-def test_it_means_the_base_with_the_overrides(tmp_path: Path) -> None:
+def test_result_is_equivalent_to_the_base_with_the_overrides(tmp_path: Path) -> None:
     compose(PRETRAIN, OVERRIDES, tmp_path / "winner.yaml", ABOUT)
     written = load(tmp_path / "winner.yaml", [], Experiment)
     assert written.resolved == load_experiment(PRETRAIN, OVERRIDES).resolved | {"experiment": "winner"}
@@ -28,7 +28,7 @@ def test_it_means_the_base_with_the_overrides(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["winner.yaml"]
 
 
-def test_comments_are_kept_and_the_opening_is_replaced(tmp_path: Path) -> None:
+def test_comments_are_kept_except_for_the_opening_comment(tmp_path: Path) -> None:
     compose(PRETRAIN, OVERRIDES, tmp_path / "winner.yaml", ABOUT)
     lines = (tmp_path / "winner.yaml").read_text().splitlines()
     assert lines[:8] == [
@@ -41,8 +41,8 @@ def test_comments_are_kept_and_the_opening_is_replaced(tmp_path: Path) -> None:
     assert set(comments) <= set(lines)
 
 
-def test_a_text_that_cannot_be_edited_is_replaced_by_the_resolved_values(tmp_path: Path) -> None:
-    """Two levels share a value by a YAML anchor, so an edit of the text would change both."""
+def test_text_that_cannot_be_edited_is_replaced_by_the_resolved_configuration(tmp_path: Path) -> None:
+    """Two levels share a value through a YAML anchor, so editing the text would change both."""
     text = PRETRAIN.read_text()
     first = "    - {depth: 1, scale: 1, attention: {kind: assa, kv_heads: 2, blocks: 4, radius: 1}, ffn_ratio: 4}\n"
     assert text.count(first) == 2
@@ -57,13 +57,13 @@ def test_a_text_that_cannot_be_edited_is_replaced_by_the_resolved_values(tmp_pat
     assert (tmp_path / "winner.yaml").read_text().startswith("# Trial 3")
 
 
-def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
+def test_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "winner.yaml").write_text("mine")
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         compose(PRETRAIN, [], tmp_path / "winner.yaml", ABOUT)
     assert (tmp_path / "winner.yaml").read_text() == "mine"
 
 
-def test_a_file_without_the_suffix_is_refused(tmp_path: Path) -> None:
+def test_file_name_without_the_yaml_suffix_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"must end in \.yaml"):
         compose(PRETRAIN, [], tmp_path / "winner", ABOUT)

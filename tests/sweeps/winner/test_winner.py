@@ -1,4 +1,4 @@
-"""The winner is an experiment that trains what the trial trained."""
+"""The winner is an experiment with the configuration of its trial."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from sweeps.winner.winner import knee, write_winner
 FILE = Path("sweeps/hand.yaml")
 
 
-def test_it_is_the_trials_configuration_under_its_own_name(sweep: Sweep, store: Store, tmp_path: Path) -> None:
+def test_winner_has_the_configuration_of_the_trial_and_its_own_name(sweep: Sweep, store: Store, tmp_path: Path) -> None:
     to = tmp_path / "winner.yaml"
     assert write_winner(FILE, sweep, store, 4, to).number == 4
     (record,) = (r for r in store.records(promoted=False) if r.number == 4)
@@ -29,7 +29,7 @@ def test_it_is_the_trials_configuration_under_its_own_name(sweep: Sweep, store: 
     assert level.blocks == 2
 
 
-def test_the_opening_comment_describes_the_trial(sweep: Sweep, store: Store, tmp_path: Path) -> None:
+def test_opening_comment_describes_the_trial(sweep: Sweep, store: Store, tmp_path: Path) -> None:
     to = tmp_path / "winner.yaml"
     assert write_winner(FILE, sweep, store, 1, to).number == 1
     text = to.read_text()
@@ -43,7 +43,7 @@ def test_the_opening_comment_describes_the_trial(sweep: Sweep, store: Store, tmp
     assert load(to, [], Experiment).config.training.max_steps == 200
 
 
-def test_the_default_is_the_knee_of_the_front(sweep: Sweep, tmp_path: Path, store: Store) -> None:
+def test_default_winner_is_the_knee_of_the_front(sweep: Sweep, tmp_path: Path, store: Store) -> None:
     assert write_winner(FILE, sweep, store, None, tmp_path / "winner.yaml").number in (1, 2)
     points = [(0.50, 1.9), (0.52, 1.2), (0.60, 1.0)]
     assert knee(points, ("minimize", "minimize")) == 1
@@ -51,23 +51,23 @@ def test_the_default_is_the_knee_of_the_front(sweep: Sweep, tmp_path: Path, stor
     assert knee([(3.0,), (2.0,)], ("minimize",)) == 1
 
 
-def test_the_storages_password_is_not_written(sweep: Sweep, store: Store, tmp_path: Path) -> None:
+def test_password_of_the_storage_is_not_written(sweep: Sweep, store: Store, tmp_path: Path) -> None:
     secret = replace(sweep, storage="postgresql+psycopg2://me:hunter2@db/x")
     write_winner(FILE, secret, store, 0, tmp_path / "winner.yaml")
     assert "hunter2" not in (tmp_path / "winner.yaml").read_text()
 
 
 @pytest.mark.parametrize("number", [3, 17])
-def test_a_trial_that_is_not_complete_is_refused(sweep: Sweep, store: Store, tmp_path: Path, number: int) -> None:
+def test_trial_that_is_not_complete_is_rejected(sweep: Sweep, store: Store, tmp_path: Path, number: int) -> None:
     with pytest.raises(RunError, match=f"does not have a complete trial {number}; the best trials are 1, 2"):
         write_winner(FILE, sweep, store, number, tmp_path / "winner.yaml")
     assert not list(tmp_path.glob("*.yaml"))
 
 
-def test_a_study_without_results_and_an_existing_file_are_refused(sweep: Sweep, store: Store, tmp_path: Path) -> None:
+def test_study_without_results_and_existing_file_are_rejected(sweep: Sweep, store: Store, tmp_path: Path) -> None:
     empty = replace(sweep, sweep="empty")
     with pytest.raises(RunError, match="does not have a complete trial yet"):
         write_winner(FILE, empty, Store(empty), None, tmp_path / "w.yaml")
     (tmp_path / "w.yaml").write_text("")
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         write_winner(FILE, sweep, store, 1, tmp_path / "w.yaml")

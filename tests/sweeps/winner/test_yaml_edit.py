@@ -1,4 +1,4 @@
-"""Edited text has the new values, and everything else stays as it was written."""
+"""Edited text has the new values and is otherwise unchanged."""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ end: {}
         ({"other": [1, 2]}, 10, "other: [1, 2]"),
     ],
 )
-def test_one_line_changes_and_the_others_stay(changes: dict[str, object], line: int, expected: str) -> None:
+def test_only_one_line_changes(changes: dict[str, object], line: int, expected: str) -> None:
     edited = set_values(TEXT, changes.items())
     lines, before = edited.splitlines(), TEXT.splitlines()
     assert lines[line] == expected
@@ -60,7 +60,7 @@ def test_one_line_changes_and_the_others_stay(changes: dict[str, object], line: 
         ("tracking", {"uri": "sqlite:///x.db", "project": "p"}),
     ],
 )
-def test_an_edit_has_the_effect_of_an_override(key: str, value: Any) -> None:
+def test_edit_has_the_same_effect_as_an_override(key: str, value: Any) -> None:
     text = PRETRAIN.read_text()
     expected = yaml.safe_load(text)
     override.change(key, value).apply(expected)
@@ -68,29 +68,29 @@ def test_an_edit_has_the_effect_of_an_override(key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_shipped_experiment_changes_in_one_line_only(path: Path) -> None:
+def test_only_one_line_of_a_shipped_experiment_changes(path: Path) -> None:
     before, after = (text.splitlines() for text in (path.read_text(), set_values(path.read_text(), [("seed", 12345)])))
     assert len(set(after) - set(before)) == 1
     assert len(set(before) - set(after)) <= 1
 
 
-def test_a_replaced_block_keeps_the_comment_below_it() -> None:
+def test_comment_below_a_replaced_block_is_kept() -> None:
     edited = set_values(TEXT.replace("end: {}\n", "# of the end\nend: {}\n"), [("stage.rest", [1])])
     assert yaml.safe_load(edited)["stage"] == {"shift": 3.0, "rest": [1]}
     assert "# of the end\nend" in edited
 
 
 @pytest.mark.parametrize("key", ["seed.below", "stage.rest.7.blocks", "stage.rest.first"])
-def test_a_key_that_cannot_exist_is_refused(key: str) -> None:
-    with pytest.raises(ValueError):
+def test_key_without_a_valid_parent_is_rejected(key: str) -> None:
+    with pytest.raises(ValueError, match="is not an entry of its parent"):
         set_values(TEXT, [(key, 1)])
 
 
-def test_an_equal_value_stays_as_it_was_written() -> None:
+def test_equal_value_is_not_rewritten() -> None:
     assert set_values(TEXT, [("stage.shift", 3), ("stage.rest.0", {"kind": "assa", "blocks": 4})]) == TEXT
 
 
 def test_later_changes_override_earlier_ones() -> None:
-    """The parameters of a trial are an example: options come first, then the keys that refine them."""
+    """A trial's overrides depend on this: the chosen options come first, then single keys that refine them."""
     changes = [("end", {"kind": "x"}), ("end.blocks", 2), ("end", {"kind": "y"}), ("end.radius", 1)]
     assert yaml.safe_load(set_values(TEXT, changes))["end"] == {"kind": "y", "radius": 1}
