@@ -1,1 +1,1 @@
-"""Benchmarks. Each script measures two alternatives side by side in one run and reports their ratio."""
+"""Scripts that measure the project: speed and memory against alternatives, metrics, losses and the latency model."""

@@ -1,12 +1,13 @@
-"""Test DMD and K-DMD (paper Eq. 9 and 10) in the plane, where the teacher's velocity is known in closed form.
+"""Test DMD and K-DMD (paper Eq. 9 and 10) on 2D data, for which the teacher's velocity is known in closed form.
 
     python benchmarks/distribution_matching.py [--out docs/images/distribution_matching.png] [--seeds N] [--json PATH]
 
-The data are five Gaussians with unequal weights. Student and critic are small networks that start from the same network
-trained with flow matching, and the student is distilled to 1, 2 and 4 steps. The score is the energy distance of its
-samples to true samples, which is 0 for equal distributions. The floor is the distance between two sets of true samples.
+The data distribution is a mixture of five Gaussians with unequal weights. The student and the critic are small networks
+that start from the same flow-matching network, and the student is distilled to 1, 2 and 4 steps. The score is the
+energy distance between its samples and true samples, which is 0 if the distributions are equal. The floor is the
+distance between two sets of true samples.
 
-Points are (B, 2), times are (B,).
+Points have shape (B, 2), and times (B,).
 """
 
 import copy
@@ -36,8 +37,14 @@ STUDENT_EVERY = 5  # the critic is trained in every iteration, the student in ev
 FLOW_ITERATIONS, ITERATIONS, BATCH = 1500, 4000, 256
 LEARNING_RATE, STUDENT_LEARNING_RATE = 1e-3, 2e-3
 MIN_TAU, MAX_TAU = 0.02, 0.98  # noise levels of the matching loss
-COUNT = 3000  # samples per set in an energy distance
+COUNT = 3000  # samples in each of the two sets that are compared
 METHODS = ("start", "DMD", "K-DMD, flow map", "K-DMD, straightened", "teacher, flow map", "teacher, straightened")
+TITLES = {  # of the columns in the plot
+    "start": "before distillation",
+    "DMD": "DMD",
+    "K-DMD, flow map": "K-DMD, flow-map teacher",
+    "K-DMD, straightened": "K-DMD, straightened teacher",
+}
 
 Pairs = Callable[[], tuple[Tensor, Tensor]]
 
@@ -68,12 +75,12 @@ def exact_velocity(x: Tensor, time: Tensor) -> Tensor:
 
 
 def flow_map(x: Tensor, time: Tensor, steps: int = 32) -> Tensor:
-    """Compute the velocity of a few-step teacher: the mean velocity (x_t - x_0(x_t)) / t of the exact flow.
+    """Compute the velocity of a few-step teacher: the average velocity (x_t - x_0(x_t)) / t along the exact flow.
 
-    The end x_0 of the flow is computed with many Euler steps. A single step from noise ends exactly where the flow
-    does, but the teacher is not exact for more steps: the second step starts on the line between noise and its data,
-    where x_t does not have the distribution of noised data, and the flow from there does not lead to the distribution
-    of the data. Students with several steps inherit this error.
+    The end point x_0 of the flow is computed with many Euler steps. A single step of this teacher from pure noise ends
+    exactly where the flow does. With more steps, the teacher is not exact: its second step starts from a point on the
+    line between the noise and the end point. Such points are not distributed like noised data, so the flow from there
+    does not end in the data distribution. Students with several steps inherit this error.
     """
     data = x
     for index in range(steps):
@@ -82,7 +89,7 @@ def flow_map(x: Tensor, time: Tensor, steps: int = 32) -> Tensor:
 
 
 class Network(nn.Module):
-    """A velocity in the plane, predicted from x (B, 2) and t (B,)."""
+    """An MLP that predicts the velocity (B, 2) from x (B, 2) and t (B,)."""
 
     def __init__(self, width: int = 128) -> None:
         super().__init__()
@@ -96,11 +103,12 @@ class Network(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Predict the velocity (B, 2)."""
         angles = math.pi * time[:, None] * torch.tensor([1.0, 2.0, 4.0])
-        return self.layers(torch.cat([x, time[:, None], angles.sin(), angles.cos()], dim=1))
+        velocities: Tensor = self.layers(torch.cat([x, time[:, None], angles.sin(), angles.cos()], dim=1))
+        return velocities
 
 
 def flow_loss(network: nn.Module, data: Tensor, noise: Tensor, generator: torch.Generator) -> Tensor:
-    """Compute Eq. 4 at uniform times."""
+    """Compute the flow-matching loss (Eq. 4) at uniformly drawn times."""
     time = torch.rand(len(data), generator=generator)
     return flow_matching_loss(network(interpolate(data, noise, time), time), velocity(data, noise))
 
@@ -115,20 +123,20 @@ def train_flow(pairs: Pairs, iterations: int, seed: int) -> Network:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     for _ in range(iterations):
         optimizer.zero_grad()
-        flow_loss(network, *pairs(), generator).backward()
+        torch.autograd.backward(flow_loss(network, *pairs(), generator))
         optimizer.step()
         schedule.step()
     return network
 
 
 def pretrain(seed: int, iterations: int = FLOW_ITERATIONS) -> Network:
-    """Train the network that student and critic start from, with flow matching on true samples."""
+    """Train the network from which the student and the critic start, with flow matching on true samples."""
     generator = torch.Generator().manual_seed(1000 + seed)
     return train_flow(lambda: (draw_data(BATCH, generator), draw_noise(BATCH, generator)), iterations, seed)
 
 
 def straightened_teacher(seed: int, iterations: int = 2 * FLOW_ITERATIONS) -> Velocity:
-    """Train another few-step teacher with flow matching on noise and the data that the exact flow maps it to.
+    """Train a second few-step teacher with flow matching on noise and the end points of the exact flow from it.
 
     Its paths are nearly straight (Liu et al. 2022, "Rectified flow"), so it is accurate for any number of steps.
     """
@@ -148,9 +156,10 @@ def distill(
 ) -> Network:
     """Distill a copy of the student to ``steps`` steps, with DMD or, given a few-step teacher, with K-DMD.
 
-    Every iteration rolls the student out to a random one of its steps and trains the critic on the data that it
-    estimates there. Every ``STUDENT_EVERY`` iterations, the student is trained first: with Eq. 9 against the exact
-    velocity, plus Eq. 6 against the few-step teacher at the same x_t (Eq. 10 without features).
+    Each iteration rolls the student out to one of its steps, chosen at random, and trains the critic on the student's
+    estimate of the data at that step. In every ``STUDENT_EVERY``-th iteration, the student is trained first: with Eq. 9
+    against the exact velocity and, for K-DMD, also with Eq. 6 against the few-step teacher at the same x_t. This is
+    Eq. 10 without the feature loss.
     """
     generator = torch.Generator().manual_seed(3000 + seed)
     student, critic = copy.deepcopy(student), copy.deepcopy(student)
@@ -169,11 +178,11 @@ def distill(
             if few_step is not None:
                 loss = loss + output_loss(prediction, few_step(x_t, time)).mean()
             student_optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             student_optimizer.step()
             schedule.step()
         critic_optimizer.zero_grad()
-        flow_loss(critic, data.detach(), draw_noise(BATCH, generator), generator).backward()
+        torch.autograd.backward(flow_loss(critic, data.detach(), draw_noise(BATCH, generator), generator))
         critic_optimizer.step()
     return student
 
@@ -185,7 +194,7 @@ def generate(network: Velocity, steps: int, seed: int = 10) -> Tensor:
 
 
 def energy_distance(a: Tensor, b: Tensor) -> float:
-    """Compute 2 E|A - B| - E|A - A'| - E|B - B'| (Székely and Rizzo 2013) of two sets of points (N, 2) and (M, 2)."""
+    """Compute 2 E|A - B| - E|A - A'| - E|B - B'| (Székely and Rizzo 2013) for two sets of points (N, 2) and (M, 2)."""
 
     def mean_distance(p: Tensor, q: Tensor) -> float:
         return torch.cdist(p, q, compute_mode="donot_use_mm_for_euclid_dist").mean().item()
@@ -199,12 +208,12 @@ def true_samples(seed: int = 11) -> Tensor:
 
 
 def distance(network: Velocity, steps: int) -> float:
-    """Compute the energy distance of a network's samples to true samples."""
+    """Compute the energy distance between a network's samples and true samples."""
     return energy_distance(generate(network, steps), true_samples())
 
 
 def compare(seed: int, iterations: int = ITERATIONS) -> list[dict[str, Any]]:
-    """Return one row per number of steps and method, with samples, energy distance and seconds of distillation."""
+    """Return one row per number of steps and method: samples, energy distance, and seconds of distillation."""
     pretrained = pretrain(seed, min(iterations, FLOW_ITERATIONS))
     few_step = {"flow map": flow_map, "straightened": straightened_teacher(seed, min(iterations, 2 * FLOW_ITERATIONS))}
     rows: list[dict[str, Any]] = []
@@ -227,14 +236,14 @@ def compare(seed: int, iterations: int = ITERATIONS) -> list[dict[str, Any]]:
 
 
 def plot(rows: Sequence[dict[str, Any]], out: Path) -> None:
-    """Plot the samples of one seed, with one row per number of steps and true samples in gray behind them."""
+    """Plot the samples of one seed, one row of panels per number of steps, with true samples in gray behind them."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     true = true_samples()
-    shown = [method for method in METHODS if not method.startswith("teacher")]
+    shown = list(TITLES)
     figure, axes = plt.subplot_mosaic(
         [["true", *(f"{steps} {method}" for method in shown)] for steps in STEPS], figsize=(13, 8)
     )  # type: ignore[call-overload]
@@ -249,10 +258,10 @@ def plot(rows: Sequence[dict[str, Any]], out: Path) -> None:
             axis.scatter(row["samples"][:, 0], row["samples"][:, 1], s=1.5, color="tab:blue", linewidths=0)
             axis.text(0.97, 0.03, f"{row['distance']:.3f}", transform=axis.transAxes, ha="right", fontsize=10)
     for method in shown:
-        axes[f"{STEPS[0]} {method}"].set_title(method.replace("start", "start: flow matching"), fontsize=11)
+        axes[f"{STEPS[0]} {method}"].set_title(TITLES[method], fontsize=11)
     for steps in STEPS:
         axes[f"{steps} {shown[0]}"].set_ylabel(f"{steps} step{'s' * (steps > 1)}", fontsize=11)
-    figure.suptitle("Step distillation in the plane: samples and their energy distance to true samples", fontsize=13)
+    figure.suptitle("Step distillation on 2D data: samples and their energy distance from true samples", fontsize=13)
     figure.tight_layout()
     figure.savefig(out, dpi=90)
     plt.close(figure)
@@ -260,7 +269,7 @@ def plot(rows: Sequence[dict[str, Any]], out: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("--out", type=Path, metavar="PNG", help="also plot the samples of the first seed to this file")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="also plot the first seed's samples to this PNG file")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="number of seeds (default: %(default)s)")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)  # more threads do not help networks of this size
@@ -275,8 +284,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             distances = " ".join(f"{row['distance']:.4f}" for row in matching)
             cells.append([method, steps, distances, f"{seconds:.0f} s" if "DMD" in method else ""])
     floor = energy_distance(true_samples(), true_samples(12))
-    print(table(["network", "steps", "energy distance per seed", "distillation"], cells), end="\n\n")
-    print(f"floor, between two sets of true samples: {floor:.4f}")
+    print(table(["network", "steps", "energy distance per seed", "distillation time"], cells), end="\n\n")
+    print(f"floor (two sets of true samples): {floor:.4f}")
     if args.out is not None:
         plot([row for row in rows if row["seed"] == 0], args.out)
         print(f"plot: {args.out}")

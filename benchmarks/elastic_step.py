@@ -1,11 +1,12 @@
-"""Compare time and peak memory of an elastic training step with those of training its two networks separately.
+"""Compare the time and peak memory of an elastic training step with those of training its two networks separately.
 
     python benchmarks/elastic_step.py [--compile] [--json PATH]
 
-The elastic step is that of the stage, with the full and the half-width network: Eq. 4 and 5, adaptive scaling,
-gradient clipping, optimizer, EMA. Trained separately, each network has its own stage with optimizer, clipping and EMA,
-on a batch of the same size. Encoders and data loading are not included on either side. Peak memory is measured in a
-separate process for each of the three, from before the network is built, and the two networks are added up.
+The elastic step is the step of the training stage with a full-width and a half-width network: Eq. 4 and 5, adaptive
+scaling, gradient clipping, optimizer, EMA. For separate training, each network has its own stage, optimizer, clipping
+and EMA, and a batch of the same size. Neither side includes encoders or data loading. Peak memory is measured in a
+separate process for each of the three networks, starting before the network is built. The peaks of the two separate
+networks are added.
 """
 
 import json
@@ -22,7 +23,7 @@ from torch import nn
 from benchmarks.timing import (
     PeakMemory,
     argument_parser,
-    device,
+    default_device,
     format_median,
     paired_ratio,
     print_machine,
@@ -48,10 +49,10 @@ REQUIRED_TIME, REQUIRED_MEMORY = 1.05, 1.0
 
 @dataclass(frozen=True)
 class Case:
-    """What to measure.
+    """A configuration to measure.
 
     Attributes:
-        experiment: The stage and optimizer.
+        experiment: Configures the stage and the optimizer.
         batch: Batch size.
         sides: Height and width of the latents.
         rounds: Number of timed steps.
@@ -64,7 +65,7 @@ class Case:
 
 
 def cases() -> dict[str, Case]:
-    """Return a medium-sized network with AdamW, the shipped experiment, and a tiny network for the tests."""
+    """Return by name: a medium-sized network with AdamW, the shipped experiment, and a tiny network for the tests."""
     shipped = load(EXPERIMENT, [], Experiment).config
     spec = replace(shipped.backbone, widths=(HALF, FULL_WIDTH))
     sparse, full = AdaptiveSparseAttention("assa", 4, 16, 1), FullAttention("full", 4)
@@ -79,7 +80,7 @@ def cases() -> dict[str, Case]:
     }
 
 
-def spec_of(network: str, spec: DiTSpec) -> DiTSpec:
+def network_spec(network: str, spec: DiTSpec) -> DiTSpec:
     """Return the specification of one of ``NETWORKS``."""
     match network:
         case "elastic":
@@ -90,15 +91,15 @@ def spec_of(network: str, spec: DiTSpec) -> DiTSpec:
             return replace(spec, width=spec.hidden_size(HALF), widths=(FULL_WIDTH,))
 
 
-def step_of(network: str, case: Case, compiled: bool = False) -> Callable[[], None]:
-    """Return a training step of the real stage, without a trainer, on one random batch."""
-    on = device()
-    experiment = replace(case.experiment, backbone=spec_of(network, case.experiment.backbone))
+def build_step(network: str, case: Case, compiled: bool = False) -> Callable[[], None]:
+    """Build the stage without a trainer, and return a function that runs one training step on a random batch."""
+    device = default_device()
+    experiment = replace(case.experiment, backbone=network_spec(network, case.experiment.backbone))
     encoders = build_encoders(experiment)
-    stage: Any = build_stage(experiment, encoders).to(on)
-    encoders.to(on)
+    stage: Any = build_stage(experiment, encoders).to(device)
+    encoders.to(device)
     for parameter in stage.backbone.parameters():
-        nn.init.normal_(parameter, std=0.02)  # new branches are zero, and so are their gradients
+        nn.init.normal_(parameter, std=0.02)  # zero-initialized layers would make most gradients zero
     if compiled:
         stage.backbone.compile()
     optimizer = stage.configure_optimizers()
@@ -107,13 +108,13 @@ def step_of(network: str, case: Case, compiled: bool = False) -> Callable[[], No
     stage.log_dict = lambda values: None
 
     latents = (case.batch, experiment.backbone.latent_channels, *case.sides)
-    x, target = torch.randn(latents, device=on), torch.randn(latents, device=on)
+    x, target = torch.randn(latents, device=device), torch.randn(latents, device=device)
     text = encoders.tokens(["a red circle left of a blue star"] * case.batch)
-    noisy = NoisyBatch(x, torch.rand(case.batch, device=on), text, target)
+    noisy = NoisyBatch(x, torch.rand(case.batch, device=device), text, target)
     numbers = count()
 
     def step() -> None:
-        with torch.autocast(on.type, torch.bfloat16, enabled=on.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             losses = stage.add_gradients(noisy, next(numbers))
             stop_unless_finite(losses, {}, stage)
             stage.update({})
@@ -122,21 +123,21 @@ def step_of(network: str, case: Case, compiled: bool = False) -> Callable[[], No
 
 
 def peak_memory(network: str, case: Case, compiled: bool) -> int:
-    """Return the bytes that building a network and training it for three steps add to this process at their peak.
+    """Return by how many bytes building a network and training it for three steps raises this process's peak memory.
 
-    The result is exact only in a new process. An older one reuses memory that it has freed before.
+    The result is exact only in a new process. A process that has already run reuses memory that it has freed.
     """
-    step_of(network, cases()["tiny"])()  # load libraries, which are not part of the network's memory
+    build_step(network, cases()["tiny"])()  # loads all libraries, which are not part of the network's memory
     memory = PeakMemory()
-    step = step_of(network, case, compiled)
+    step = build_step(network, case, compiled)
     for _ in range(3):
         step()
     return memory.growth()
 
 
 def compare(name: str, case: Case, compiled: bool, separate_processes: bool) -> dict[str, Any]:
-    """Time the steps of all networks in alternation, then measure their peak memory."""
-    steps = {network: step_of(network, case, compiled) for network in NETWORKS}
+    """Time the steps of all networks alternately, then measure their peak memory."""
+    steps = {network: build_step(network, case, compiled) for network in NETWORKS}
     seconds = time_alternately(steps, case.rounds, warmup=3 if compiled else 1)
     del steps
     flags = ["--compile"] if compiled else []
@@ -154,7 +155,7 @@ def compare(name: str, case: Case, compiled: bool, separate_processes: bool) -> 
         "memory": memory,
         "samples_per_second": case.batch / median(seconds["elastic"]),
         "time_ratio": paired_ratio(seconds["elastic"], separate),
-        # In an older process, a tiny network may fit into freed memory, so that the growth is zero.
+        # Without separate processes, a tiny network may fit into freed memory, and the growth is zero.
         "memory_ratio": memory["elastic"] / max(1, memory["full"] + memory["half"]),
     }
 
@@ -165,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--peak-of", choices=NETWORKS, help="print the peak memory of this network and exit (used internally)"
     )
-    parser.add_argument("--case", choices=list(cases()), help="case that --peak-of measures")
+    parser.add_argument("--case", choices=list(cases()), help="the case for --peak-of")
     args = parser.parse_args(arguments)
     if args.peak_of:
         print(json.dumps(peak_memory(args.peak_of, cases()[args.case], args.compile)))
@@ -173,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_machine()
     names = ["tiny"] if args.quick else [name for name in cases() if name != "tiny"]
     rows = [compare(name, cases()[name], args.compile, not args.quick) for name in names]
-    print(f"full- and half-width networks{', compiled' if args.compile else ''}; time, then peak memory\n")
+    print(f"full-width and half-width networks{', compiled' if args.compile else ''}; time, then peak memory\n")
     cells = [
         [row["case"], row["batch"], *(format_median(row["seconds"][n]) for n in NETWORKS), row["time_ratio"]]
         + [f"{row['memory'][n] / 2**20:.0f} MiB" for n in NETWORKS]

@@ -1,11 +1,12 @@
-"""Compare few-step models with the networks they were distilled from: scores on rendered scenes, and an image grid.
+r"""Compare few-step models with the networks they were distilled from, by scores and in an image grid.
 
-    python benchmarks/few_steps.py "28 steps=knowledge_distill:28" "4 steps=knowledge_distill:4:1:euler" \\
+    python benchmarks/few_steps.py "28 steps=knowledge_distill:28" "4 steps=knowledge_distill:4:1:euler" \
         "DMD=step_distill/dmd-0,step_distill/dmd-1" "K-DMD=step_distill/k-0,step_distill/k-1" --grid few_steps.png
 
-An entry is LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]. Settings that it does not state default to the run's own
-sampling settings. Several runs (seeds) of a label are summarized by mean and standard deviation. The other labels are
-compared with the first one. The judge is GenEval's logic with rules for rendered scenes: these are not GenEval scores.
+An entry is LABEL=RUN[,RUN ...][:STEPS[:GUIDANCE[:SAMPLER]]]. Omitted settings default to the run's own sampling
+settings. If an entry has several runs (seeds), the table shows their mean and standard deviation. Every entry is
+compared with the first one. Rules for rendered scenes judge the images by GenEval's logic, so the scores are not
+GenEval scores.
 """
 
 import argparse
@@ -36,7 +37,7 @@ Scores = dict[float, list[float]]  # by width, one per run
 
 @dataclass(frozen=True)
 class Entry:
-    """Runs that are compared under one label. Settings that are None default to each run's own."""
+    """Runs that are compared under one label. If a setting is None, each run uses its own."""
 
     label: str
     runs: tuple[str, ...]
@@ -45,7 +46,7 @@ class Entry:
     sampler: SamplerName | None = None
 
 
-def parse(text: str) -> Entry:
+def parse_entry(text: str) -> Entry:
     """Parse a command-line entry.
 
     Raises:
@@ -65,7 +66,7 @@ def parse(text: str) -> Entry:
 
 
 def score_entry(entry: Entry, widths: Sequence[float], count: int, runs: Path, out: Path) -> Scores:
-    """Return the overall scores by width, in the order of the runs."""
+    """Return each width's overall scores, in the order of the runs."""
     from evaluation.metrics.geneval.metric import GenEval
     from evaluation.prompts.scenes import SceneGenEval
     from evaluation.scenes.judges.colors import SceneColorReader
@@ -85,7 +86,7 @@ def score_entry(entry: Entry, widths: Sequence[float], count: int, runs: Path, o
 
 
 def scores_table(entries: Sequence[Entry], scores: Sequence[Scores]) -> str:
-    """Return one row per label: mean score and standard deviation at each width, and the ratio to the first label."""
+    """Tabulate the mean, standard deviation and ratio to the first entry of each entry's scores, by width."""
     widths = list(scores[0])
     rows = []
     for entry, by_width in zip(entries, scores, strict=True):
@@ -108,7 +109,10 @@ def scores_table(entries: Sequence[Entry], scores: Sequence[Scores]) -> str:
 
 
 def save_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, path: Path) -> None:
-    """Save a grid with one row per width and label, sampled by each label's first run for the first run's prompts."""
+    """Save a grid of images with one row per width and entry.
+
+    Each entry is represented by its first run. All of them sample the prompts of the very first run.
+    """
     import torch
 
     from evaluation.subjects.sampling import device
@@ -146,18 +150,20 @@ def save_grid(entries: Sequence[Entry], widths: Sequence[float], runs: Path, pat
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entries", nargs="+", metavar="ENTRY", help=FORM)
-    parser.add_argument("--width", type=float, nargs="+", default=[0.375, 0.5, 1.0], help="widths to compare")
+    parser.add_argument(
+        "--width", type=float, nargs="+", default=[0.375, 0.5, 1.0], help="widths to compare (default: 0.375 0.5 1)"
+    )
     parser.add_argument("--count", type=int, default=240, help="number of prompts (default: %(default)s)")
-    parser.add_argument("--grid", type=Path, help="also sample the first run's own prompts into this PNG")
+    parser.add_argument("--grid", type=Path, help="also save images for the first run's prompts to this PNG file")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
     parser.add_argument(
-        "--out", type=Path, default=Path("evaluations"), help="folder for images (default: %(default)s)"
+        "--out", type=Path, default=Path("evaluations"), help="folder for the sampled images (default: %(default)s)"
     )
     args = parser.parse_args(arguments)
     try:
-        entries = [parse(text) for text in args.entries]
+        entries = [parse_entry(text) for text in args.entries]
         if args.count < 1:
-            raise ConfigError(f"--count must be at least 1, not {args.count}")
+            raise ConfigError(f"--count {args.count}: must be at least 1")
         scores = [score_entry(entry, args.width, args.count, args.runs, args.out) for entry in entries]
         print(scores_table(entries, scores))
         if args.grid:

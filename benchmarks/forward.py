@@ -1,11 +1,11 @@
-"""Time a forward pass of ladder D against ladder A and against diffusers' PixArt and Sana transformers of D's size.
+"""Time a forward pass of ladder D against ladder A, and against PixArt and Sana transformers of D's size.
 
     python benchmarks/forward.py [--json PATH]
 
-All networks run with batch size 1, without gradients, on 4096 image tokens and 77 text tokens, with random weights, in
-fp32 on a CPU and in bf16 on a GPU. PixArt and Sana keep their published width, heads and feed-forward layers, and their
-number of layers is chosen to bring them closest to D's number of parameters. The first ratio, time(A) / time(D) divided
-by FLOPs(A) / FLOPs(D), shows how much of the saved arithmetic is saved time.
+All networks have random weights and run without gradients on one sample of 4096 image tokens and 77 text tokens, in
+fp32 on a CPU and in bf16 on a GPU. PixArt and Sana come from diffusers. They keep their published width, heads and
+feed-forward layers, and their depth is chosen to match D's number of parameters as closely as possible. The first
+ratio, time(A) / time(D) divided by FLOPs(A) / FLOPs(D), shows how much of the saving in FLOPs becomes a saving in time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.timing import (
     Ratio,
     argument_parser,
-    device,
+    default_device,
     format_median,
     paired_ratio,
     print_machine,
@@ -50,16 +50,22 @@ Forward = Callable[[Tensor, Tensor, TextTokens], object]
 
 
 @dataclass
-class Contestant:
-    """A network with a function that calls it with latents, time and text, and the FLOPs of one forward pass."""
+class Candidate:
+    """A network to time.
+
+    Attributes:
+        network: The network.
+        forward: Calls it with latents, time and text.
+        flops: FLOPs of one forward pass.
+    """
 
     network: nn.Module
     forward: Forward
     flops: float = 0.0
 
 
-def ladder(letter: str, quick: bool) -> DiTSpec:
-    """Return the specification of a shipped ladder, or with ``quick`` a narrow version with one block per level."""
+def ladder_spec(letter: str, quick: bool) -> DiTSpec:
+    """Return the specification of a shipped ladder; with ``quick``, narrower and with one block per level."""
     spec = load(PAPER / f"ladder_{letter.lower()}.yaml", [], Experiment).config.backbone
     if quick:
         levels = tuple(replace(level, depth=1, long_skips=False) for level in spec.levels)
@@ -67,11 +73,11 @@ def ladder(letter: str, quick: bool) -> DiTSpec:
     return spec
 
 
-def pixart(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
+def build_pixart(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
     """Build PixArt-alpha: 16 heads with 72 channels, feed-forward ratio 4."""
     from diffusers import PixArtTransformer2DModel
 
-    return PixArtTransformer2DModel(
+    network: nn.Module = PixArtTransformer2DModel(
         in_channels=spec.latent_channels,
         out_channels=spec.latent_channels,
         num_layers=layers,
@@ -80,16 +86,18 @@ def pixart(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
         caption_channels=spec.text_inputs[0],
         use_additional_conditions=False,
     )
+    return network
 
 
-def sana(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
+def build_sana(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
     """Build Sana 0.6B: 36 heads with 32 channels, feed-forward ratio 2.5.
 
-    Its patch size is 2 here to have as many tokens as the others, because its own autoencoder has a factor of 32.
+    The published patch size is 1, for an autoencoder that downsamples by 32. With the latents of this benchmark, which
+    are downsampled by 8, a patch size of 2 gives Sana as many tokens as the other networks.
     """
     from diffusers import SanaTransformer2DModel
 
-    return SanaTransformer2DModel(
+    network: nn.Module = SanaTransformer2DModel(
         in_channels=spec.latent_channels,
         out_channels=spec.latent_channels,
         num_attention_heads=36,
@@ -102,10 +110,11 @@ def sana(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
         sample_size=max(sides),
         patch_size=PATCH,
     )
+    return network
 
 
-def of_size(build: Callable[[int], nn.Module], parameters: int) -> nn.Module:
-    """Build a network on the meta device with as many layers as bring it closest to a number of parameters."""
+def build_to_size(build: Callable[[int], nn.Module], parameters: int) -> nn.Module:
+    """Build a network on the meta device, with the number of layers that comes closest to a number of parameters."""
     with torch.device("meta"):
         one, two = count_parameters(build(1)), count_parameters(build(2))
         return build(max(1, round((parameters - one) / (two - one)) + 1))
@@ -140,20 +149,20 @@ def call_sana(network: nn.Module, x: Tensor, time: Tensor, text: TextTokens) -> 
     )
 
 
-def contestants(sides: tuple[int, int], quick: bool) -> dict[str, Contestant]:
+def build_candidates(sides: tuple[int, int], quick: bool) -> dict[str, Candidate]:
     """Build all networks on the meta device and count the FLOPs of a forward pass."""
-    networks: dict[str, Contestant] = {}
+    candidates: dict[str, Candidate] = {}
     for letter in ("A", "D"):
         with torch.device("meta"):
-            ours = ElasticDiT(ladder(letter, quick))
-        networks[letter] = Contestant(
+            ours = ElasticDiT(ladder_spec(letter, quick))
+        candidates[letter] = Candidate(
             ours, partial(call_ours, ours), network_cost(ours, 1, sides, FULL_WIDTH, [], 0).forward
         )
-    spec = ladder("D", quick)
-    for name, build, call in ((PEERS[0], pixart, call_pixart), (PEERS[1], sana, call_sana)):
-        network = of_size(partial(build, spec=spec, sides=sides), count_parameters(networks["D"].network))
-        networks[name] = Contestant(network, partial(call, network), count_flops(partial(call, network), spec, sides))
-    return networks
+    spec, parameters = ladder_spec("D", quick), count_parameters(candidates["D"].network)
+    for name, build, call in ((PEERS[0], build_pixart, call_pixart), (PEERS[1], build_sana, call_sana)):
+        network = build_to_size(partial(build, spec=spec, sides=sides), parameters)
+        candidates[name] = Candidate(network, partial(call, network), count_flops(partial(call, network), spec, sides))
+    return candidates
 
 
 def count_flops(forward: Forward, spec: DiTSpec, sides: tuple[int, int]) -> float:
@@ -161,60 +170,63 @@ def count_flops(forward: Forward, spec: DiTSpec, sides: tuple[int, int]) -> floa
     x, time, text = network_inputs(spec, 1, sides, "meta")
     with FlopCounterMode(display=False) as counter:
         forward(x, time, text[0])
-    return counter.get_total_flops()
+    flops: int = counter.get_total_flops()
+    return flops
 
 
-def materialize(network: nn.Module, on: torch.device, dtype: torch.dtype) -> None:
-    """Move a network from the meta device and fill its parameters and buffers with random values."""
-    nn.Module.to(network.to_empty(device=on), dtype).eval()  # diffusers' own .to() warns about any dtype
+def materialize(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Move a network off the meta device and fill its parameters and buffers with random values."""
+    nn.Module.to(network.to_empty(device=device), dtype).eval()  # the .to() of diffusers warns about every dtype
     for tensor in chain(network.parameters(), network.buffers()):
         if tensor.is_floating_point():
             tensor.normal_(std=0.02)
 
 
-def inputs(spec: DiTSpec, sides: tuple[int, int], on: torch.device, dtype: torch.dtype) -> tuple:
+def random_inputs(
+    spec: DiTSpec, sides: tuple[int, int], device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, TextTokens]:
     """Draw random latents and text tokens for one sample at t = 0.5."""
-    x, time, (text,) = network_inputs(spec, 1, sides, str(on))
+    x, time, (text,) = network_inputs(spec, 1, sides, str(device))
     tokens = TextTokens(torch.randn_like(text.embeddings, dtype=dtype), text.mask)
     return torch.randn_like(x, dtype=dtype), torch.full_like(time, 0.5, dtype=dtype), tokens
 
 
-def compare(networks: Mapping[str, Contestant], sides: tuple[int, int], rounds: int) -> dict[str, list[float]]:
-    """Time all networks in alternation, after a warm-up pass on a sixteenth of the tokens."""
-    on = device()
-    dtype = torch.bfloat16 if on.type == "cuda" else torch.float32
-    ours = networks["D"].network
+def time_candidates(candidates: Mapping[str, Candidate], sides: tuple[int, int], rounds: int) -> dict[str, list[float]]:
+    """Time all networks alternately, after a warm-up pass on a sixteenth of the tokens."""
+    device = default_device()
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    ours = candidates["D"].network
     assert isinstance(ours, ElasticDiT)
-    for contestant in networks.values():
-        materialize(contestant.network, on, dtype)
-        contestant.forward(*inputs(ours.spec, (sides[0] // 4, sides[1] // 4), on, dtype))
-    arguments = inputs(ours.spec, sides, on, dtype)
-    calls = {name: partial(contestant.forward, *arguments) for name, contestant in networks.items()}
-    return time_alternately(calls, rounds, warmup=3 if on.type == "cuda" else 0)
+    for candidate in candidates.values():
+        materialize(candidate.network, device, dtype)
+        candidate.forward(*random_inputs(ours.spec, (sides[0] // 4, sides[1] // 4), device, dtype))
+    inputs = random_inputs(ours.spec, sides, device, dtype)
+    calls = {name: partial(candidate.forward, *inputs) for name, candidate in candidates.items()}
+    return time_alternately(calls, rounds, warmup=3 if device.type == "cuda" else 0)
 
 
 @torch.no_grad()
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="timed passes of each network (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="timed passes per network (default: %(default)s)")
     args = parser.parse_args(arguments)
     print_machine()
     sides = (16, 16) if args.quick else (128, 128)
     with torch.enable_grad():  # the FLOP count includes a backward pass
-        networks = contestants(sides, args.quick)
-    seconds = compare(networks, sides, 1 if args.quick else args.rounds)
+        candidates = build_candidates(sides, args.quick)
+    seconds = time_candidates(candidates, sides, 1 if args.quick else args.rounds)
 
-    d = networks["D"]
+    d = candidates["D"]
     rows: list[dict[str, Any]] = [
         {
             "network": name,
-            "parameters": count_parameters(contestant.network),
-            "flops": contestant.flops,
+            "parameters": count_parameters(candidate.network),
+            "flops": candidate.flops,
             "seconds": seconds[name],
             "time_over_d": paired_ratio(seconds[name], seconds["D"]),
-            "flops_over_d": contestant.flops / d.flops,
+            "flops_over_d": candidate.flops / d.flops,
         }
-        for name, contestant in networks.items()
+        for name, candidate in candidates.items()
     ]
     cells = [
         [
@@ -230,10 +242,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = sides[0] * sides[1] // PATCH**2
     print(f"batch size 1, {tokens} image tokens, 77 text tokens\n")
     print(table(["network", "parameters", "FLOPs", "median", "time / D", "FLOPs / D"], cells), end="\n\n")
-    conclude(rows, args.json)
+    report_conclusion(rows, args.json)
 
 
-def conclude(rows: Sequence[dict[str, Any]], json_path: Path | None) -> None:
+def report_conclusion(rows: Sequence[dict[str, Any]], json_path: Path | None) -> None:
     """Print whether the requirements are met, and write the JSON file."""
     by_name = {row["network"]: row for row in rows}
     a, d = by_name["A"], by_name["D"]
@@ -242,7 +254,9 @@ def conclude(rows: Sequence[dict[str, Any]], json_path: Path | None) -> None:
     for peer in peers:
         difference = peer["parameters"] / d["parameters"] - 1
         if abs(difference) > PARAMETER_TOLERANCE:
-            print(f"{peer['network']} has {difference:+.1%} parameters relative to D: not comparable")
+            print(
+                f"{peer['network']} is not comparable: its number of parameters differs from D's by {difference:+.1%}"
+            )
     beaten = all(peer["time_over_d"].median > 1 for peer in peers)
     met = ratio.median >= REQUIRED and beaten
     others = ", ".join(f"{peer['network']} / D = {peer['time_over_d']}" for peer in peers)

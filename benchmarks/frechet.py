@@ -1,6 +1,7 @@
-"""Time the Fréchet distance of two Gaussians against clean-fid, which computes the root of S1 S2 by scipy's sqrtm.
+"""Time the Fréchet distance between two Gaussians against clean-fid's, which calls scipy's sqrtm on S1 S2.
 
-Both get the same means and covariances, computed from twice as many samples as dimensions, and their values must agree.
+Both receive the same means and covariances, computed from twice as many samples as dimensions, and must return the same
+value.
 
     python benchmarks/frechet.py [--json PATH]
 """
@@ -19,6 +20,7 @@ from benchmarks.timing import (
     print_machine,
     table,
     time_alternately,
+    verdict,
     write_result,
 )
 from evaluation.metrics.frechet import Floats, Gaussian, frechet_distance, statistics
@@ -30,7 +32,7 @@ Moments = tuple[Floats, Floats]
 
 
 def moments(dimensions: int, seed: int) -> Moments:
-    """Return mean and covariance of correlated features whose variances decay like those of a feature network."""
+    """Return the mean and covariance of correlated random features with decaying variances, as in a feature network."""
     random = np.random.default_rng(seed)
     samples = random.normal(size=(2 * dimensions, dimensions)) * np.geomspace(1, 0.01, dimensions)
     mixing = random.normal(size=(dimensions, dimensions)) / math.sqrt(dimensions)
@@ -38,7 +40,7 @@ def moments(dimensions: int, seed: int) -> Moments:
 
 
 def ours(first: Moments, second: Moments) -> float:
-    """Compute the distance with this project."""
+    """Compute the distance with this project's code."""
     return frechet_distance(Gaussian.from_moments(*first), Gaussian.from_moments(*second))
 
 
@@ -47,18 +49,18 @@ def theirs(first: Moments, second: Moments) -> float:
     from cleanfid.fid import frechet_distance as clean_fid
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # for sqrtm(disp=), which scipy 1.18 removes
+        warnings.simplefilter("ignore", DeprecationWarning)  # scipy 1.18 removes sqrtm's argument disp
         return float(clean_fid(*first, *second))
 
 
 def compare(dimensions: int, rounds: int) -> dict[str, Any]:
-    """Time both implementations in alternation.
+    """Time both implementations alternately.
 
     Raises:
-        RuntimeError: Their values differ.
+        RuntimeError: The implementations return different values.
     """
     pair = moments(dimensions, 0), moments(dimensions, 1)
-    # sqrtm takes more than a minute at 2048 dimensions. The small pair warms up the libraries, and a round is one call.
+    # sqrtm takes more than a minute at 2048 dimensions, so a small pair warms up the libraries and a round is one call.
     small = moments(64, 0), moments(64, 1)
     values: dict[str, float] = {}
     calls = {
@@ -69,7 +71,9 @@ def compare(dimensions: int, rounds: int) -> dict[str, Any]:
     theirs(*small)
     seconds = time_alternately(calls, rounds, warmup=0)
     if not math.isclose(values[OURS], values[THEIRS], rel_tol=1e-6):
-        raise RuntimeError(f"{dimensions} dimensions: {values[OURS]!r} and {values[THEIRS]!r} differ")
+        raise RuntimeError(
+            f"{OURS} and {THEIRS} differ at {dimensions} dimensions: {values[OURS]!r} and {values[THEIRS]!r}"
+        )
     return {
         "dimensions": dimensions,
         "values": values,
@@ -93,12 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         for row in rows
     ]
-    print(table(["dimensions", OURS, THEIRS, "speedup", "values differ by"], cells), end="\n\n")
+    print(table(["dimensions", OURS, THEIRS, "speedup", "relative difference"], cells), end="\n\n")
     last = rows[-1]
     met = last["ratio"].median >= REQUIRED
     print(
         f"ratio: clean-fid / ours at {last['dimensions']} dimensions = {last['ratio']}, "
-        f"required {REQUIRED} at {REQUIRED_AT}: {'met' if met else 'NOT met'}"
+        f"required {REQUIRED} at {REQUIRED_AT}: {verdict(met)}"
     )
     write_result(
         {"benchmark": "frechet", "rows": rows, "ratio": last["ratio"], "required": REQUIRED, "met": met}, args.json

@@ -1,13 +1,14 @@
 """Fit the latency cost model to the paper's ladder, and show how far it can be trusted.
 
-Prints all variants of the model with their leave-one-out errors, then the chosen variant's coefficient, fit and
-predictions, and plots them. Takes seconds.
+Prints every variant of the model with its leave-one-out error, then the coefficient, fit and predictions of the chosen
+variant, and plots them. This takes a few seconds.
 
     python -m benchmarks.latency_calibration [--out docs/images/latency.png] [--save]
 
-No sum over operations can fit both (A) and (B): 18 of (A)'s 40 layers are (B)'s layers at full resolution, so (A) can
-take at most 2.2 times as long as (B), but in the paper it takes 3.6 times as long. The model does not contain what
-makes (A) slower than its parts (paging, heat, operations that leave the engine), and its intervals reflect that.
+No model that adds up operations can fit both (A) and (B). (B) has 18 of (A)'s 40 layers at full resolution, so (A) can
+take at most 40 / 18 = 2.2 times as long as (B), but in the paper it takes 3.6 times as long. The model leaves out what
+makes (A) slower than the sum of its operations, such as paging, heat, and operations that do not run on the Neural
+Engine. Its prediction intervals reflect that.
 """
 
 import argparse
@@ -36,15 +37,16 @@ from pocketdit.latency.fit import (
 from pocketdit.latency.ladder import DEVICE, MEASURED, TITLES, load_census
 from pocketdit.latency.predict import save_fit
 
-# One fitted coefficient, all others published: the smallest leave-one-out error among the physically possible variants.
+# Fits one coefficient and takes the others from published figures. Of the other variants, only a working set of 4 MiB
+# has a leave-one-out error as small as this one's (0.34).
 CHOSEN = Variant("streamed bandwidth (chosen)", ("stream",))
 OTHERS = (
     Variant("arithmetic only", ("compute",), Coefficients(stream=1e9)),
-    Variant("all traffic streams", ("stream",), Coefficients(stream=2.0, on_chip=0.0)),
-    Variant("three quarters of elementwise fused", ("stream",), Coefficients(stream=2.0, elementwise=0.25)),
+    Variant("all traffic streamed", ("stream",), Coefficients(stream=2.0, on_chip=0.0)),
+    Variant("three quarters of elementwise operations fused", ("stream",), Coefficients(stream=2.0, elementwise=0.25)),
     Variant("working set 1 MiB", ("stream",), Coefficients(stream=2.0, on_chip=2**20)),
     Variant("working set 4 MiB", ("stream",), Coefficients(stream=2.0, on_chip=2**22)),
-    Variant("bandwidth and share of the peak", ("stream", "compute")),
+    Variant("bandwidth and share of peak compute", ("stream", "compute")),
     Variant("the same, three quarters fused", ("stream", "compute"), Coefficients(stream=2.0, elementwise=0.25)),
     Variant("bandwidth and overhead per operation", ("stream", "overhead")),
 )
@@ -83,7 +85,7 @@ def calibrate() -> Calibration:
 
 
 def with_palettes(census: Census, bits: float) -> Census:
-    """The same graph with its convolutions' weights stored as palettes of ``bits`` per weight (supplement C)."""
+    """Return the same graph with the convolutions' weights stored as palettes of ``bits`` per weight (supplement C)."""
     operations = tuple(
         replace(o, weight_bytes=round(o.weight_bytes * bits / o.weight_bits), weight_bits=bits)
         if o.kind in ("conv", "conv_transpose") and o.weight_bits
@@ -95,7 +97,7 @@ def with_palettes(census: Census, bits: float) -> Census:
 
 
 def variants_table(ladder: Mapping[str, Census], device: Device) -> str:
-    """Coefficients and errors of all variants."""
+    """Tabulate the coefficients and errors of all variants."""
     rows = []
     for variant in (CHOSEN, *OTHERS):
         fit = fit_coefficients(ladder, MEASURED, list(ladder), device, variant)
@@ -105,15 +107,17 @@ def variants_table(ladder: Mapping[str, Census], device: Device) -> str:
         rows.append([
             variant.title, f"{c.stream:.2f}" if c.stream < 1e6 else "free", f"{c.compute:.2f}",
             f"{c.overhead * 1e6:.2f} us", f"{root_mean_square(fit.residuals):.2f}", f"{root_mean_square(errors):.2f}",
-            "impossible: above the peak" if c.compute > 1 else "",
+            "impossible: above peak compute" if c.compute > 1 else "",
         ])  # fmt: skip
     headers = ["model", "stream", "compute", "overhead", "fit", "left out", ""]
-    note = "fit, left out: root mean square of log(predicted / measured), fitted with and without the graph itself"
+    note = (
+        "fit, left out: RMS of log(predicted / measured), with the graph itself included in the fit or left out of it"
+    )
     return f"{_right_aligned(rows, headers, left=(0, 6))}\n{note}"
 
 
 def ladder_table(calibration: Calibration) -> str:
-    """The paper's latency of every rung next to the model's."""
+    """Tabulate the paper's and the model's latency of every rung."""
     rows = []
     for name, residual in zip(calibration.ladder, calibration.fit.residuals, strict=True):
         paper, left_out = MEASURED[name], calibration.left_out[name]
@@ -125,7 +129,7 @@ def ladder_table(calibration: Calibration) -> str:
 
 
 def predictions_table(calibration: Calibration) -> str:
-    """Predictions for the other graphs."""
+    """Tabulate the predictions for the other graphs."""
     rows = []
     for title, census in calibration.others.items():
         middle, low, high = prediction_interval(census, calibration.device, calibration.fit)
@@ -139,7 +143,7 @@ def _right_aligned(rows: list[list[str]], headers: list[str], left: tuple[int, .
 
 
 def plot(path: Path, calibration: Calibration) -> None:
-    """Write a PNG: milliseconds of every graph, and the share of each kind of cost."""
+    """Plot the milliseconds of every graph, and the share of each kind of cost, to a PNG file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -167,12 +171,12 @@ def _plot_milliseconds(axis: Any, calibration: Calibration, graphs: Mapping[str,
     left_out = list(calibration.left_out.values())
     measured = [MEASURED[name] for name in calibration.ladder]
     axis.plot([x - 0.15 for x in rungs], left_out, "o", mfc="none", color=_COLORS[2],
-              label="predicted without the graph itself")  # fmt: skip
+              label="predicted, with the graph left out of the fit")  # fmt: skip
     axis.plot([x + 0.15 for x in rungs], measured, "k*", markersize=11, label="measured (paper, Fig. 3)")
     axis.set_yscale("log")
     axis.set_yticks([100, 200, 500, 1000, 2000], ["100", "200", "500", "1000", "2000"])
     axis.minorticks_off()
-    axis.set_ylabel("ms per evaluation at 1024x1024")
+    axis.set_ylabel("ms per denoising step at 1024x1024")
     axis.set_title(calibration.device.title)
     axis.grid(axis="y", alpha=0.3)
     axis.legend(frameon=False, fontsize=9)
@@ -187,15 +191,17 @@ def _plot_shares(axis: Any, calibration: Calibration, graphs: Mapping[str, Censu
         axis.bar(range(len(graphs)), shares, bottom=bottom, color=color, label=kind, width=0.7)
         bottom = [below + share for below, share in zip(bottom, shares, strict=True)]
     axis.set_ylabel("share of predicted time (%)")
-    axis.set_title("predicted time by kind of cost")
+    axis.set_title("Predicted time by kind of cost")
     axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the tables, write the plot and, on request, the coefficients."""
+    """Print the tables, save the plot and, with ``--save``, the coefficients."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("docs/images/latency.png"), help="where the plot is written")
-    parser.add_argument("--save", action="store_true", help="store the fit that lightning latency predicts with")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/images/latency.png"), help="PNG file of the plot (default: %(default)s)"
+    )
+    parser.add_argument("--save", action="store_true", help="save the fit, from which lightning latency predicts")
     args = parser.parse_args(arguments)
     calibration = calibrate()
     device, stream = calibration.device, calibration.fit.coefficients.stream

@@ -1,8 +1,8 @@
-"""Measure the samples per second of loaders: the data module, a plain webdataset loop, and litdata.
+"""Measure the samples per second of three loaders: the data module, a plain webdataset loop, and litdata.
 
 All three read the same samples, parse the JSON, decode with PIL to uint8 tensors, crop to the same buckets and yield
 batches of one image size. A pass is timed from the start of the workers to the last sample. webdataset and litdata read
-in stored order, the data module in its shuffled order. A first pass checks that all three yield the same pixels.
+in stored order, whereas the data module shuffles. A first pass checks that all three yield the same pixels.
 
     python benchmarks/loader.py [--json PATH]
 """
@@ -43,7 +43,7 @@ from datamodules.shards.schema import IMAGE_EXTENSIONS, Sample, serialize_sample
 from datamodules.shards.writer import DatasetWriter
 
 BATCH_SIZE = 32
-SHARDS = 12  # divides evenly among the workers
+SHARDS = 12  # divides evenly among one or two workers
 REQUIRED = 0.9
 LARGE_SIZES = ((512, 384), (384, 512), (640, 400), (480, 480))
 OURS, WEBDATASET, LITDATA = "data module", "webdataset", "litdata"
@@ -53,7 +53,7 @@ Batch = tuple[Tensor, list[str]]
 
 
 class Data(NamedTuple):
-    """A data set in shards, and the same samples as litdata's chunks (None if litdata is not installed)."""
+    """A data set as shards and, unless ``chunks`` is None, also as litdata's chunks."""
 
     name: str
     folder: Path
@@ -63,7 +63,7 @@ class Data(NamedTuple):
 
 
 def scene_samples(count: int) -> Iterator[Sample]:
-    """Yield rendered scenes, as PNGs of their bucket's size."""
+    """Yield rendered scenes as PNGs that already have the size of their bucket."""
     for captioned in generate_scenes("train", count, seed=0):
         image = render_scene(captioned.scene)
         annotations = annotate_scene(captioned.scene, captioned.captions[0])
@@ -71,7 +71,7 @@ def scene_samples(count: int) -> Iterator[Sample]:
 
 
 def large_samples(count: int) -> Iterator[Sample]:
-    """Yield gradients with noise and an ellipse, as JPEGs of several aspect ratios, larger than their bucket."""
+    """Yield noisy gradients with an ellipse, as JPEGs of several aspect ratios that are larger than their bucket."""
     for number in range(count):
         random = np.random.default_rng(number)
         width, height = LARGE_SIZES[number % len(LARGE_SIZES)]
@@ -91,7 +91,7 @@ def encode_sample(key: str, image: Image.Image, captions: tuple[str, ...], exten
     return Sample(key, captions, image.width, image.height, file.getvalue(), extension, **fields)
 
 
-def build(name: str, samples: Iterable[Sample], count: int, base_size: int, folder: Path) -> Data:
+def build_data(name: str, samples: Iterable[Sample], count: int, base_size: int, folder: Path) -> Data:
     """Write the samples as shards and, if litdata is installed, as the same number of chunks."""
     stored = list(samples)
     shard_size = -(-count // SHARDS)
@@ -124,13 +124,13 @@ def write_chunks(samples: Sequence[Sample], out: Path, chunk_size: int) -> None:
 
 
 def stored_members(sample: Sample) -> dict[str, bytes]:
-    """Return the bytes that a shard stores, under names that do not depend on the image format."""
+    """Return the bytes that a shard stores for a sample, under names that do not depend on the image format."""
     members = serialize_sample(sample)
     return {"json": members["json"], "image": members[sample.extension]}
 
 
 def decode(metadata: bytes, payload: bytes, buckets: tuple[Bucket, ...]) -> DecodedSample:
-    """Decode a sample as a loop without a data module would: PIL's draft, one resize, a tensor (3, H, W)."""
+    """Decode a sample to a tensor (3, H, W) as a plain loop would, with PIL's draft mode and a single resize."""
     data = json.loads(metadata)
     bucket = buckets[cached_nearest_bucket(data["width"], data["height"], buckets)]
     image = Image.open(io.BytesIO(payload))
@@ -144,12 +144,12 @@ def decode(metadata: bytes, payload: bytes, buckets: tuple[Bucket, ...]) -> Deco
 
 @cache
 def cached_nearest_bucket(width: int, height: int, buckets: tuple[Bucket, ...]) -> int:
-    """Look each size up once, as the data module does before it starts."""
+    """Find the nearest bucket once per image size, as the data module does."""
     return nearest_bucket(width, height, buckets)
 
 
 def group_by_size(samples: Iterable[DecodedSample]) -> Iterator[Batch]:
-    """Yield batches of one image size in the order in which they fill up, then the incomplete ones."""
+    """Yield batches of one image size as soon as they are full, and the incomplete ones at the end."""
     pending: dict[torch.Size, list[DecodedSample]] = {}
     for sample in samples:
         same = pending.setdefault(sample[0].shape, [])
@@ -164,7 +164,7 @@ def collate(samples: Sequence[DecodedSample]) -> Batch:
     return torch.stack([image for image, _ in samples]), [captions[0] for _, captions in samples]
 
 
-def from_data_module(data: Data, workers: int) -> Iterator[Tensor]:
+def load_with_data_module(data: Data, workers: int) -> Iterator[Tensor]:
     module = ShardDataModule(str(data.folder), BATCH_SIZE, data.base_size, workers=workers)
     loader = module.train_dataloader()
     try:
@@ -174,7 +174,7 @@ def from_data_module(data: Data, workers: int) -> Iterator[Tensor]:
         loader.close()
 
 
-def from_webdataset(data: Data, workers: int) -> Iterator[Tensor]:
+def load_with_webdataset(data: Data, workers: int) -> Iterator[Tensor]:
     shards = [str(path) for path in sorted((data.folder / "train").glob("*.tar"))]
     extensions = ";".join(IMAGE_EXTENSIONS)
     dataset = webdataset.WebDataset(shards, shardshuffle=False, empty_check=False).to_tuple("json", extensions)
@@ -187,8 +187,8 @@ def decode_pair(pair: tuple[bytes, bytes], buckets: tuple[Bucket, ...]) -> Decod
     return decode(*pair, buckets)
 
 
-def from_litdata(data: Data, workers: int) -> Iterator[Tensor]:
-    """Batches are formed in stored order, so each one becomes one tensor per image size in it."""
+def load_with_litdata(data: Data, workers: int) -> Iterator[Tensor]:
+    """Load with litdata, whose batches follow stored order and are split by image size."""
     import litdata
 
     dataset = litdata.StreamingDataset(str(data.chunks), shuffle=False, drop_last=False)
@@ -209,14 +209,14 @@ Loader = Callable[[Data, int], Iterator[Tensor]]
 
 def loaders(data: Data) -> dict[str, Loader]:
     """Return the loaders that are installed, by name."""
-    installed: dict[str, Loader] = {OURS: from_data_module, WEBDATASET: from_webdataset}
+    installed: dict[str, Loader] = {OURS: load_with_data_module, WEBDATASET: load_with_webdataset}
     if data.chunks is not None:
-        installed[LITDATA] = from_litdata
+        installed[LITDATA] = load_with_litdata
     return installed
 
 
 def time_pass(load: Loader, data: Data, workers: int) -> float:
-    """Return the seconds from the start to the last sample. What the workers do after it does not count."""
+    """Return the seconds from the start to the last sample, without the workers' shutdown."""
     start, end, samples = time.perf_counter(), 0.0, 0
     for images in load(data, workers):
         samples += len(images)
@@ -227,14 +227,14 @@ def time_pass(load: Loader, data: Data, workers: int) -> float:
 
 
 def check_same_pixels(data: Data) -> None:
-    """Raise ``RuntimeError`` unless all loaders yield the same pixels."""
+    """Raise ``RuntimeError`` if the sums of the pixels that the loaders yield differ."""
     sums = {name: sum(int(images.sum()) for images in load(data, 0)) for name, load in loaders(data).items()}
     if len(set(sums.values())) > 1:
-        raise RuntimeError(f"{data.name}: the loaders yield different pixels, with the sums {sums}")
+        raise RuntimeError(f"{data.name}: the loaders yield different pixels; their sums are {sums}")
 
 
 def compare(data: Data, workers: int, rounds: int) -> dict[str, Any]:
-    """Time all loaders in alternation."""
+    """Time all loaders alternately."""
     calls = {name: partial(time_pass, load, data, workers) for name, load in loaders(data).items()}
     seconds = time_alternately(calls, rounds, measure=lambda call, _: call())
     return {
@@ -255,8 +255,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         datasets = [
-            build("scenes, 128", scene_samples(small), small, 128, folder / "scenes"),
-            build("images, 256", large_samples(large), large, 256, folder / "images"),
+            build_data("scenes, 128", scene_samples(small), small, 128, folder / "scenes"),
+            build_data("images, 256", large_samples(large), large, 256, folder / "images"),
         ]
         if datasets[0].chunks is None:
             print("litdata is not installed and will be skipped; install it with: pip install 'pocketdit[bench]'")

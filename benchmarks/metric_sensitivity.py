@@ -2,12 +2,13 @@
 
     python benchmarks/metric_sensitivity.py [--count 200] [--out docs/images/metrics.png]
 
-Rendered scenes are corrupted in four ways at increasing strength and scored with every embedded metric. Strength 0
+Rendered scenes are corrupted in four ways at increasing strength and scored with four embedded metrics. Strength 0
 leaves the images unchanged. Swapping captions does not change the set of images, so the Fréchet distance must not
-respond to it: that curve is a control.
+respond to it. That curve is a control.
 """
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,7 +43,7 @@ CORRUPTIONS: dict[str, tuple[float, ...]] = {
     "missing objects": (0, 0.25, 0.5, 0.75, 1),
 }
 METRICS = ("geneval (scene-rules)", "dpg (scene-rules, corrected)", "clip-score (scene-clip)", "fd (scene-features)")
-REFERENCE_SEED = 99  # the reference statistics come from different scenes than the corrupted ones
+REFERENCE_SEED = 99  # the reference statistics come from scenes other than those that are corrupted
 
 Curves = dict[str, dict[str, list[float]]]
 
@@ -50,7 +51,7 @@ Curves = dict[str, dict[str, list[float]]]
 def corrupt(samples: Sequence[CaptionedScene], corruption: str, strength: float) -> list[ImageArray]:
     """Render the scenes with one of ``CORRUPTIONS``.
 
-    What a larger strength corrupts includes what a smaller one does.
+    If only a share of the scenes is affected, a larger share includes the scenes of a smaller one.
     """
     rng = np.random.default_rng(0)
     order = rng.permutation(len(samples))
@@ -79,7 +80,7 @@ def measure(count: int, seed: int = 3) -> Curves:
     """Score ``count`` validation scenes under every corruption.
 
     Returns:
-        {corruption: {metric: values by strength}}.
+        {corruption: {metric: [one value per strength]}}.
 
     Raises:
         UserError: ``count`` is less than 10.
@@ -121,9 +122,9 @@ def measure(count: int, seed: int = 3) -> Curves:
 
 
 def scenes_with_distinct_shapes(count: int, seed: int) -> tuple[list[CaptionedScene], PromptSet]:
-    """Return scenes in which no two objects differ in color alone, with DPG-Bench's questions about them.
+    """Return scenes in which no two objects differ only in color, with questions about them as in DPG-Bench.
 
-    GenEval only looks at the best detection of a class, so it cannot judge "a red circle and a blue circle".
+    GenEval looks only at the best detection of a class, so it cannot judge "a red circle and a blue circle".
     """
     candidates = 2 * count
     questions = scene_dpg(candidates, seed)
@@ -136,7 +137,7 @@ def scenes_with_distinct_shapes(count: int, seed: int) -> tuple[list[CaptionedSc
 
 
 def plot(curves: Curves, count: int, out: Path) -> None:
-    """Plot one panel per metric with one line per corruption, and examples of each corruption below."""
+    """Plot one panel per metric with one line per corruption, and examples of each corruption below them."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -176,9 +177,15 @@ def format_table(curves: Curves) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200, help="number of scenes (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("docs/images/metrics.png"), help="the plot (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/images/metrics.png"), help="PNG file of the plot (default: %(default)s)"
+    )
     args = parser.parse_args(arguments)
-    curves = measure(args.count)
+    try:
+        curves = measure(args.count)
+    except UserError as error:
+        print(f"metric_sensitivity: {error}", file=sys.stderr)
+        return error.status
     print(format_table(curves))
     plot(curves, args.count, args.out)
     print(f"plot: {args.out}")

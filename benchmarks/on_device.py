@@ -1,15 +1,15 @@
 """Time the paper's small model with PyTorch, LiteRT and ONNX Runtime on this CPU, and compare ladder A with D.
 
-One forward pass at 1024x1024 pixels (128x128x16 latents, 4096 tokens), batch 1, fp32, one thread, random weights, text
-of the encoders' full length. The small model is the 0.5 width of experiments/paper/elastic_256.yaml. Measurements
-alternate, and each runs in its own process, because all networks together would not fit into memory. Seconds are the
-process's CPU time. With one thread, this is the time of a pass on an otherwise idle core, so other work on a shared
-machine has little effect. PyTorch is warmed up on a sixteenth of the tokens. LiteRT files support one size only; their
-first pass was as fast as the next.
+Each measurement is one forward pass at 1024x1024 pixels (128x128x16 latents, 4096 tokens) with batch size 1, fp32, one
+thread, random weights, and text of the encoders' maximum length. The small model is the 0.5x width of
+experiments/paper/elastic_256.yaml. Measurements alternate, and each runs in its own process, because the networks do
+not fit into memory together. Seconds are CPU seconds of the process. With one thread, they equal the wall-clock time on
+an idle core, so other work on a shared machine has little effect. PyTorch is warmed up on a sixteenth of the tokens.
+LiteRT files support only one size and are not warmed up, because their first pass was as fast as their second.
 
     python benchmarks/on_device.py [--json PATH] [--rounds N] [--models FOLDER]
 
-Requires the extras litert and bench. Converting a network takes about 5 minutes of one core and 9 GB of memory.
+Requires the extras litert and bench. Converting a network takes about 5 minutes on one core and 9 GB of memory.
 """
 
 import json
@@ -33,6 +33,7 @@ from benchmarks.timing import (
     print_machine,
     run_child,
     table,
+    verdict,
     write_result,
 )
 from pocketdit.errors import RunError
@@ -49,34 +50,34 @@ from pocketdit.training.cost import count_parameters
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 EAGER, COMPILED, LITERT, ONNX = RUNTIMES = ("torch eager", "torch.compile", "LiteRT", "ONNX Runtime")
 FILES = {LITERT: "tflite", ONNX: "onnx"}
-# YAML and width of every network. QUICK contains the small embedded networks for tests.
+# The experiment file and width of every network. QUICK contains small embedded networks for the tests.
 NETWORKS = {"small": ("paper/elastic_256.yaml", 0.5), "A": ("paper/ladder_a.yaml", 1), "D": ("paper/ladder_d.yaml", 1)}
 QUICK = {"small": ("elastic_pretrain.yaml", 0.5), "A": ("teacher.yaml", 1), "D": ("elastic_pretrain.yaml", 1)}
 PASSES = [("small", runtime) for runtime in RUNTIMES] + [(n, runtime) for n in "AD" for runtime in (EAGER, LITERT)]
 CONVERTED = [key for key in PASSES if key[1] in FILES]
 PHONE = 2000 / 360  # latency of A divided by that of D on an iPhone 16 Pro Max (paper Fig. 3)
-REQUIRED = 1.0  # LiteRT must be faster than PyTorch
+REQUIRED = 1.0  # LiteRT must be at least as fast as PyTorch
 TOLERANCE = Tolerance(max_error=1e-4)
 
 Key = tuple[str, str]  # network, runtime
 Pass = Callable[[], Tensor]
 
 
-def subject_of(name: str, quick: bool) -> Subject:
-    """The network with random weights that are the same in every process."""
+def build_subject(name: str, quick: bool) -> Subject:
+    """Build a network with random weights, which are the same in every process."""
     file, width = (QUICK if quick else NETWORKS)[name]
     size = "128x128" if quick else "1024x1024"
     return load_subject(LiteRTExport(export="on_device", experiment=EXPERIMENTS / file, width=width, size=size))
 
 
-def inputs_of(subject: Subject) -> dict[str, Tensor]:
+def make_inputs(subject: Subject) -> dict[str, Tensor]:
     return example_inputs(subject.network.spec, subject.latent_size, subject.text_lengths)
 
 
 def prepare(name: str, runtime: str, models: Path, quick: bool) -> Pass:
-    """Load a network and return a call of one pass, ready to be timed."""
-    subject = subject_of(name, quick)
-    inputs = inputs_of(subject)
+    """Load a network, warm it up, and return a function that runs one pass."""
+    subject = build_subject(name, quick)
+    inputs = make_inputs(subject)
     if runtime in FILES:
         return load_pass(models / f"{name}.{FILES[runtime]}", inputs)
     module = NamedInputs(subject.network)
@@ -85,19 +86,19 @@ def prepare(name: str, runtime: str, models: Path, quick: bool) -> Pass:
         module(**inputs)
     else:
         height, width = subject.latent_size
-        module(**inputs_of(replace(subject, latent_size=(height // 4, width // 4))))
+        module(**make_inputs(replace(subject, latent_size=(height // 4, width // 4))))
     return lambda: module(**inputs)[VELOCITY]
 
 
 def cpu_seconds(call: Pass) -> float:
-    """CPU time of this process for one call."""
+    """Measure this process's CPU seconds for one call."""
     started = time.process_time()
     call()
     return time.process_time() - started
 
 
 def load_pass(file: Path, inputs: dict[str, Tensor]) -> Pass:
-    """Load a converted file and return a call of one pass on one thread."""
+    """Load a converted file and return a function that runs one pass on one thread."""
     if file.suffix == ".tflite":
         model = LiteRTModel(file, threads=1)
         return lambda: model(inputs)[VELOCITY]
@@ -114,30 +115,30 @@ def convert_all(models: Path, quick: bool) -> dict[Key, Any]:
     """Convert every network that ``models`` does not contain yet, each in its own process.
 
     Returns:
-        What ``convert_one`` reports, by network and runtime.
+        The reports of ``convert_one``, by network and runtime.
     """
     models.mkdir(parents=True, exist_ok=True)
     reports = {}
     for name, runtime in CONVERTED:
         file = models / f"{name}.{FILES[runtime]}"
-        note = file.with_suffix(f"{file.suffix}.json")
-        if not file.is_file() or not note.is_file():
+        report_file = file.with_suffix(f"{file.suffix}.json")
+        if not file.is_file() or not report_file.is_file():
             print(f"converting {name} for {runtime}", flush=True)
-            report = run_in_child("--convert", name, "--by", runtime, models=models, quick=quick)
-            write_atomically(note, json.dumps(report))
-        reports[name, runtime] = json.loads(note.read_text())
+            report = run_in_child("--convert", name, "--runtime", runtime, models=models, quick=quick)
+            write_atomically(report_file, json.dumps(report))
+        reports[name, runtime] = json.loads(report_file.read_text())
     return reports
 
 
 def run_in_child(*arguments: str, models: Path, quick: bool) -> Any:
-    """Run this file in its own process."""
+    """Run this script in a separate process."""
     return run_child(__file__, *arguments, "--models", str(models), *(["--quick"] if quick else []))
 
 
 def convert_one(name: str, runtime: str, models: Path, quick: bool) -> dict[str, Any]:
-    """Convert a network and report its parameters and the conversion's seconds, bytes, operations, error and memory."""
-    subject = subject_of(name, quick)
-    module, inputs = NamedInputs(subject.network), inputs_of(subject)
+    """Convert a network, and report its parameters, the file's size, operations and error, and the time and memory."""
+    subject = build_subject(name, quick)
+    module, inputs = NamedInputs(subject.network), make_inputs(subject)
     file = models / f"{name}.{FILES[runtime]}"
     result = convert_litert(module, inputs, file) if runtime == LITERT else convert_onnx(module, inputs, file)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -154,11 +155,11 @@ def convert_onnx(module: NamedInputs, inputs: dict[str, Tensor], file: Path) -> 
     started = time.perf_counter()
     program = torch.onnx.export(
         module, kwargs=inputs, input_names=list(inputs), output_names=[VELOCITY], dynamo=True, verbose=False,
-        optimize=False,  # would take more than ten minutes at this size; the runtime optimizes when it loads the file
+        optimize=False,  # takes more than ten minutes at this size, and the runtime optimizes when it loads the file
     )  # fmt: skip
     seconds = time.perf_counter() - started
     assert program is not None
-    program.save(file, external_data=True)  # the format itself is limited to 2 GB
+    program.save(file, external_data=True)  # a file with internal data is limited to 2 GB
     comparison = compare(VELOCITY, load_pass(file, inputs)(), expected)
     if not TOLERANCE.accepts(comparison):
         raise RunError(f"{file}: differs from PyTorch: {TOLERANCE.describe_violation(comparison)}")
@@ -167,12 +168,12 @@ def convert_onnx(module: NamedInputs, inputs: dict[str, Tensor], file: Path) -> 
 
 
 def measure(rounds: int, models: Path, quick: bool) -> dict[Key, list[float]]:
-    """Time all passes in alternation. Returns CPU seconds per round."""
+    """Time all passes alternately, and return the CPU seconds of each round."""
     seconds: dict[Key, list[float]] = {key: [] for key in PASSES}
     with tqdm(total=rounds * len(PASSES), unit="pass", disable=quick) as bar:
         for _ in range(rounds):
             for name, runtime in PASSES:
-                arguments = ("--time", name, "--by", runtime)
+                arguments = ("--time", name, "--runtime", runtime)
                 seconds[name, runtime].append(float(run_in_child(*arguments, models=models, quick=quick)))
                 bar.set_postfix_str(f"{name}, {runtime}: {seconds[name, runtime][-1]:.3g} s")
                 bar.update()
@@ -182,31 +183,37 @@ def measure(rounds: int, models: Path, quick: bool) -> dict[Key, list[float]]:
 @torch.no_grad()
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="passes per network and runtime (default 3)")
-    parser.add_argument("--models", type=Path, metavar="FOLDER", help="keep and reuse converted files there")
-    parser.add_argument("--convert", choices=NETWORKS, help="convert one network, print a report, and exit")
-    parser.add_argument("--time", choices=NETWORKS, help="time one pass of this network, print the seconds, and exit")
-    parser.add_argument("--by", choices=RUNTIMES, help="the runtime for --convert and --time")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--rounds", type=int, default=3, help="passes per network and runtime (default: %(default)s)")
+    parser.add_argument(
+        "--models", type=Path, metavar="FOLDER", help="keep converted files in this folder and reuse them"
+    )
+    parser.add_argument(
+        "--convert", choices=NETWORKS, help="convert one network, print a report, and exit (used internally)"
+    )
+    parser.add_argument(
+        "--time", choices=NETWORKS, help="time one pass of a network, print the seconds, and exit (used internally)"
+    )
+    parser.add_argument("--runtime", choices=RUNTIMES, help="the runtime for --convert and --time")
+    args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    quick = chosen.quick
-    if chosen.convert:
-        print(json.dumps(convert_one(chosen.convert, chosen.by, chosen.models, quick)))
+    quick = args.quick
+    if args.convert:
+        print(json.dumps(convert_one(args.convert, args.runtime, args.models, quick)))
         return
-    if chosen.time:
-        print(json.dumps(cpu_seconds(prepare(chosen.time, chosen.by, chosen.models, quick))))
+    if args.time:
+        print(json.dumps(cpu_seconds(prepare(args.time, args.runtime, args.models, quick))))
         return
     print_machine()
     with ExitStack() as stack:
-        models = chosen.models or Path(stack.enter_context(TemporaryDirectory(prefix="on_device")))
+        models = args.models or Path(stack.enter_context(TemporaryDirectory(prefix="on_device")))
         converted = convert_all(models, quick)
-        seconds = measure(1 if quick else chosen.rounds, models, quick)
-    conclude(seconds, converted, chosen.json)
+        seconds = measure(1 if quick else args.rounds, models, quick)
+    report_conclusion(seconds, converted, args.json)
 
 
-def conclude(seconds: dict[Key, list[float]], converted: dict[Key, Any], path: Path | None) -> None:
-    """Print tables and the conclusion, and write the JSON."""
-    print("\nbatch 1, fp32, one thread; CPU seconds\n")
+def report_conclusion(seconds: dict[Key, list[float]], converted: dict[Key, Any], path: Path | None) -> None:
+    """Print tables and whether the requirement is met, and write the JSON file."""
+    print("\nbatch size 1, fp32, one thread; CPU seconds\n")
     conversions = [
         [
             name,
@@ -222,7 +229,8 @@ def conclude(seconds: dict[Key, list[float]], converted: dict[Key, Any], path: P
     ]
     print(
         table(
-            ["network", "for", "parameters", "converted in", "size", "operations", "error", "peak memory"], conversions
+            ["network", "runtime", "parameters", "converted in", "size", "operations", "error", "peak memory"],
+            conversions,
         ),
         end="\n\n",
     )
@@ -239,23 +247,23 @@ def conclude(seconds: dict[Key, list[float]], converted: dict[Key, Any], path: P
         [name, runtime, format_median(own), paired_ratio(seconds[name, EAGER], own)]
         for (name, runtime), own in seconds.items()
     ]
-    print(table(["network", "by", "median", "torch eager / this"], cells), end="\n\n")
+    print(table(["network", "runtime", "median", "torch eager / this"], cells), end="\n\n")
     ladder = {runtime: paired_ratio(seconds["A", runtime], seconds["D", runtime]) for runtime in (EAGER, LITERT)}
     for runtime, ratio in ladder.items():
         print(f"A / D with {runtime} on this CPU: {ratio}; on the paper's phone: {PHONE:.2f}")
     ratio = paired_ratio(seconds["small", EAGER], seconds["small", LITERT])
     met = ratio.median >= REQUIRED
-    others = {by: paired_ratio(seconds["small", by], seconds["small", LITERT]) for by in (COMPILED, ONNX)}
+    others = {name: paired_ratio(seconds["small", name], seconds["small", LITERT]) for name in (COMPILED, ONNX)}
     print(
         f"ratio: torch eager / LiteRT = {ratio}, required {REQUIRED}; "
-        + "; ".join(f"{by} / LiteRT = {other}" for by, other in others.items())
-        + f": {'met' if met else 'NOT met'}"
+        + "; ".join(f"{runtime} / LiteRT = {other}" for runtime, other in others.items())
+        + f": {verdict(met)}"
     )
     write_result(
         {
             "benchmark": "on_device",
             "rows": rows,
-            "converted": [{"network": name, "runtime": by, **file} for (name, by), file in converted.items()],
+            "converted": [{"network": name, "runtime": runtime, **file} for (name, runtime), file in converted.items()],
             "ratio": ratio,
             "others_over_litert": others,
             "ladder": ladder,

@@ -1,14 +1,15 @@
-"""Compare the paper's sparse attention (B = 16, r = 1) with its neighbors: cost at 1024x1024, without training.
+"""Compare the cost of the paper's sparse attention (B = 16, r = 1) with that of other choices at 1024x1024.
 
-The network is ``experiments/paper/ladder_d.yaml``, which is also the half width of the supernet (0.4 B parameters; 4096
-tokens at full resolution). All figures are counted on the meta device: the network's sparse levels get each (B, r),
-with KV compression, or full attention. The latency is a prediction (``pocketdit.latency``), not a measurement.
+The network is ladder D (``experiments/paper/ladder_d.yaml``), which has the architecture of the supernet's half width:
+0.4 B parameters, and 4096 tokens at full resolution. Its sparse levels get each combination of B and r, with KV
+compression, and full attention for comparison. FLOPs are counted on the meta device, without training. Latency is
+predicted (``pocketdit.latency``), not measured.
 
     python -m benchmarks.paper_table [--out docs/images/sweep_blocks.png]
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "paper" / "ladder_d.yaml"
 SIZE = (1024, 1024)  # pixels
-DEVICE, QUERY_CHUNK = "iphone16promax", 1024  # queries at a time in the exported form
+DEVICE, QUERY_CHUNK = "iphone16promax", 1024  # the exported network processes 1024 queries at a time
 BLOCKS, RADII = (8, 16, 32, 64), (0, 1, 2)
 PAPER = (16, 1)
 
@@ -31,16 +32,16 @@ Attention = AdaptiveSparseAttention | FullAttention
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of attention in the sparse levels.
+    """The cost of the network with one kind of attention in its sparse levels.
 
     Attributes:
-        kind: The attention.
-        neighbors: Keys at full resolution that a query of such a level attends to on average.
-        compressed: Keys compressed 2x2 that it attends to.
-        attention: FLOPs of all self-attention in one forward pass, a multiply-add as two: logits, weighted sums of
-            values, compression and gate, without the projections, which are the same in every row.
-        forward: FLOPs of the whole forward pass.
-        latency: Predicted milliseconds of the pass on ``DEVICE``, in the exported form.
+        kind: The kind of attention.
+        neighbors: Average number of keys at full resolution to which a query in a sparse level attends.
+        compressed: Number of keys, compressed 2x2, to which it attends.
+        attention: FLOPs of all self-attention in one forward pass: logits, weighted sums of values, compression and
+            gate, without the projections, which are the same in every row. A multiply-add is two FLOPs.
+        forward: FLOPs of the entire forward pass.
+        latency: Predicted milliseconds of the exported network's forward pass on ``DEVICE``.
     """
 
     kind: Attention
@@ -59,8 +60,8 @@ class Row:
                 return "full attention"
 
     @property
-    def is_papers(self) -> bool:
-        """Whether this is the paper's choice."""
+    def is_paper_choice(self) -> bool:
+        """Whether this is the kind that the paper chose."""
         return isinstance(self.kind, AdaptiveSparseAttention) and (self.kind.blocks, self.kind.radius) == PAPER
 
 
@@ -78,7 +79,7 @@ def attention_kinds(kv_heads: int) -> list[Attention]:
 
 
 def with_attention(spec: DiTSpec, kind: Attention) -> DiTSpec:
-    """Set the attention of the levels that are sparse in ``spec``. The middle level keeps its full attention."""
+    """Replace the attention of the sparse levels of ``spec``. The middle level keeps its full attention."""
     levels = [
         replace(level, attention=kind) if isinstance(level.attention, AdaptiveSparseAttention) else level
         for level in spec.levels
@@ -87,7 +88,7 @@ def with_attention(spec: DiTSpec, kind: Attention) -> DiTSpec:
 
 
 def keys_per_query(kind: Attention, tokens: int) -> tuple[float, int]:
-    """Return the keys that a query attends to on average: at full resolution, and compressed 2x2."""
+    """Return the average number of keys to which a query attends, at full resolution and compressed 2x2."""
     import torch
 
     from pocketdit.backbones.neighborhood import neighborhood_mask
@@ -100,12 +101,14 @@ def keys_per_query(kind: Attention, tokens: int) -> tuple[float, int]:
             return mask.sum().item() / tokens, tokens // 4
 
 
-def count(spec: DiTSpec, kind: Attention, sides: tuple[int, int], text_tokens: Sequence[int]) -> Row:
-    """Count one forward pass for one image on the meta device.
+def count_cost(spec: DiTSpec, kind: Attention, sides: tuple[int, int], text_tokens: Sequence[int]) -> Row:
+    """Count the cost of one forward pass for one image on the meta device.
 
     Args:
+        spec: Describes the network.
+        kind: The attention of its sparse levels.
         sides: Height and width of the latents.
-        text_tokens: Tokens of each text encoder.
+        text_tokens: Number of tokens of each text encoder.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -140,7 +143,7 @@ def predict_latency(spec: DiTSpec, sides: tuple[int, int], text_tokens: Sequence
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Tabulate the rows. The first one is full attention, and the others are given as a share of it."""
+    """Tabulate the rows, with self-attention as a share of that in the first row, which is full attention."""
     full = rows[0]
     cells = [
         [
@@ -150,18 +153,18 @@ def table(rows: Sequence[Row]) -> str:
             f"{row.attention / full.attention:.1%}",
             f"{row.forward / 1e9:.0f}",
             f"{row.latency:.0f}",
-            "the paper's" if row.is_papers else "",
+            "the paper's choice" if row.is_paper_choice else "",
         ]
         for row in rows
     ]
-    headers = ["", "keys per query,\nfull + compressed", "self-attention\n(GFLOP)", "share of\nfull",
+    headers = ["", "keys per query,\nuncompressed + compressed", "self-attention\n(GFLOP)", "share of\nfull",
                "forward pass\n(GFLOP)", f"{DEVICE}\n(ms)", ""]  # fmt: skip
     alignment = ("left", *["right"] * 5, "left")
     return tabulate(cells, headers, tablefmt="simple", disable_numparse=True, colalign=alignment)
 
 
 def plot(rows: Sequence[Row], out: Path) -> None:
-    """Plot arithmetic and predicted latency over B with a line per r, and full attention as a horizontal line."""
+    """Plot FLOPs and predicted latency against B with one line per r, and full attention as a horizontal line."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -171,23 +174,31 @@ def plot(rows: Sequence[Row], out: Path) -> None:
 
     full, sparse = rows[0], rows[1:]
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6))
-    titles = ("self-attention per forward pass (GFLOP)", "predicted latency per forward pass (ms)")
-    for axis, title, value in zip(axes, titles, (lambda r: r.attention / 1e9, lambda r: r.latency), strict=True):
+    values: dict[str, Callable[[Row], float]] = {
+        "self-attention per forward pass (GFLOP)": lambda row: row.attention / 1e9,
+        "predicted latency per forward pass (ms)": lambda row: row.latency,
+    }
+    [paper] = [row for row in sparse if row.is_paper_choice]
+    for axis, (title, value) in zip(axes, values.items(), strict=True):
         for radius in RADII:
-            line = [row for row in sparse if row.kind.radius == radius]  # type: ignore[union-attr]
+            line = [
+                row for row in sparse if isinstance(row.kind, AdaptiveSparseAttention) and row.kind.radius == radius
+            ]
             axis.plot(range(len(BLOCKS)), [value(row) for row in line], marker="o", label=f"r = {radius}")
-        [paper] = [row for row in sparse if row.is_papers]
         axis.scatter([BLOCKS.index(PAPER[0])], [value(paper)], marker="*", s=260, color="black", zorder=5,
-                     label=f"the paper's {PAPER}")  # fmt: skip
+                     label="the paper's choice")  # fmt: skip
         axis.axhline(value(full), color="0.4", linestyle="--", label="full attention")
         axis.set(
-            xticks=range(len(BLOCKS)), xticklabels=BLOCKS, xlabel="blocks B (4096 tokens)", ylabel=title, ylim=(0, None)
+            xticks=range(len(BLOCKS)),
+            xticklabels=BLOCKS,
+            xlabel="number of blocks B (for 4096 tokens)",
+            ylabel=title,
+            ylim=(0, None),
         )
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=9)
     figure.suptitle(
-        f"Attention in the paper's small model at 1024x1024 on {DEVICE}: blocks B, radius r, KV compression",
-        fontsize=12,
+        f"Sparse attention with KV compression in the paper's small model at 1024x1024 ({DEVICE})", fontsize=12
     )
     figure.tight_layout()
     write_atomically(out, lambda temporary: figure.savefig(temporary, dpi=90, format="png"))
@@ -200,13 +211,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from pocketdit.config.declared import latent_sides, text_lengths
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/images/sweep_blocks.png"), help="PNG of the plot")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("docs/images/sweep_blocks.png"),
+        help="PNG file of the plot (default: %(default)s)",
+    )
     args = parser.parse_args(arguments)
     experiment = load_experiment()
     spec, kv_heads = experiment.backbone, experiment.backbone.levels[0].attention.kv_heads
     sides, text_tokens = latent_sides(experiment.autoencoder, SIZE), text_lengths(experiment.text_encoders)
     kinds = attention_kinds(kv_heads)
-    rows = [count(spec, kind, sides, text_tokens) for kind in tqdm(kinds, unit="kind", leave=False)]
+    rows = [count_cost(spec, kind, sides, text_tokens) for kind in tqdm(kinds, unit="kind", leave=False)]
     print(table(rows))
     plot(rows, args.out)
     print(f"plot: {args.out}")

@@ -1,8 +1,9 @@
-"""Compare the samplers of studies with random search, by dominated hypervolume on functions with a known front.
+"""Compare the samplers of sweeps with random search, by dominated hypervolume on functions with a known front.
 
-ZDT1 (convex front) and ZDT2 (concave front), Zitzler et al. 2000, in four dimensions, and DTLZ2 (an octant of the
-sphere, three objectives), Deb et al. 2002, in five. The budget is that of a small study. A figure is the hypervolume
-as a share of the known front's; 1 means that the search found the whole front.
+The functions are ZDT1 (convex front) and ZDT2 (concave front) by Zitzler et al. 2000, in four dimensions, and DTLZ2 by
+Deb et al. 2002, in five. DTLZ2 has three objectives, and its front is an octant of the unit sphere. The budget is that
+of a small study. The score is the hypervolume as a share of the known front's: 1 means that the search found the entire
+front.
 
     python benchmarks/sweep_front.py [--seeds N] [--json PATH]
 """
@@ -61,7 +62,8 @@ class Problem:
     best: float
 
 
-# ZDT: the integral of 6 - f2 over f1 in [0, 1], and 6 over the last tenth. DTLZ2: the cube without the octant.
+# The best hypervolume of ZDT is the integral of 6 - f2 over f1 in [0, 1], plus 6 * 0.1 for f1 in [1, 1.1]. That of
+# DTLZ2 is the volume of the cube minus that of the octant of the ball.
 PROBLEMS = {
     "ZDT1": Problem(partial(zdt, power=0.5), 4, (1.1, 6.0), 5 + 2 / 3 + 0.6),
     "ZDT2": Problem(partial(zdt, power=2.0), 4, (1.1, 6.0), 5 + 1 / 3 + 0.6),
@@ -70,7 +72,7 @@ PROBLEMS = {
 
 
 def build_study(problem: Problem, sampler: Sampler, trials: int = TRIALS) -> Sweep:
-    """Express the problem as the settings of a study."""
+    """Express the problem as a study."""
     return Sweep(
         sweep="front",
         base=Path("none"),
@@ -82,7 +84,7 @@ def build_study(problem: Problem, sampler: Sampler, trials: int = TRIALS) -> Swe
 
 
 def search(problem: Problem, sweep: Sweep) -> float:
-    """Spend the study's budget with its sampler. Returns the share of the known hypervolume."""
+    """Run all trials of the study with its sampler, and return the share of the known front's hypervolume."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=sweep.directions, sampler=build_sampler(sweep))
     for _ in range(sweep.budget.trials):
@@ -93,21 +95,21 @@ def search(problem: Problem, sweep: Sweep) -> float:
 
 
 def dominated_hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """Return the volume below ``reference`` that the points dominate; smaller is better. Points outside are ignored."""
+    """Return the volume that points dominate up to ``reference`` in minimization. Points beyond it are ignored."""
     inside = [p for p in points if all(value < limit for value, limit in zip(p, reference, strict=True))]
     return hypervolume(inside, reference) if inside else 0.0
 
 
 def compare(seeds: int, problems: Sequence[str] = tuple(PROBLEMS)) -> list[dict[str, Any]]:
-    """Return a row per problem and sampler: the shares with all seeds, and how many beat random search's."""
+    """Return one row per problem and sampler: the share of each seed, and how many seeds beat random search."""
     rows: list[dict[str, Any]] = []
     for name in problems:
         problem = PROBLEMS[name]
         by_sampler = {}
         for kind in tqdm(SAMPLERS, desc=name, leave=False):
             sweep = build_study(problem, Sampler(kind))
-            seeded = [replace(sweep, sampler=replace(sweep.sampler, seed=seed)) for seed in range(seeds)]
-            by_sampler[kind] = [search(problem, one) for one in seeded]
+            studies = [replace(sweep, sampler=replace(sweep.sampler, seed=seed)) for seed in range(seeds)]
+            by_sampler[kind] = [search(problem, study) for study in studies]
             wins = sum(a > b for a, b in zip(by_sampler[kind], by_sampler["random"], strict=True))
             rows.append({"problem": name, "sampler": kind, "shares": by_sampler[kind], "wins": wins})
     return rows
@@ -115,7 +117,7 @@ def compare(seeds: int, problems: Sequence[str] = tuple(PROBLEMS)) -> list[dict[
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=20, metavar="N")
+    parser.add_argument("--seeds", type=int, default=20, metavar="N", help="number of seeds (default: %(default)s)")
     args = parser.parse_args(arguments)
     print_machine()
     seeds = 2 if args.quick else args.seeds
@@ -127,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for row in rows
     ]  # fmt: skip
     print(f"{TRIALS} trials, {seeds} seeds: hypervolume as a share of the known front's\n")
-    print(table(["problem", "sampler", "mean", "deviation", "range", "better than random"], cells))
+    print(table(["problem", "sampler", "mean", "std. dev.", "range", "better than random"], cells))
     write_result({"benchmark": "sweep_front", "trials": TRIALS, "rows": rows}, args.json)
 
 

@@ -1,4 +1,4 @@
-"""Plot how S of Eq. 8 divides the loss between data and teacher over time, for both readings of alpha_t.
+"""Plot the weights of data and teacher in timestep-aware scaling (S in Eq. 8), for both readings of alpha_t.
 
 python benchmarks/timestep_scaling.py [--out docs/images/timestep_scaling.png]
 """
@@ -14,12 +14,12 @@ import torch
 from pocketdit.losses.distillation import task_weight
 
 READINGS: tuple[Literal["density", "cdf"], ...] = ("density", "cdf")
-TITLES = {"density": "density over its maximum", "cdf": "distribution function"}
+TITLES = {"density": "Density divided by its maximum", "cdf": "Cumulative distribution"}
 SETTINGS = ((1.0, 1.0), (3.0, 1.5))  # shift and spread of the training times
 
 
 def plot(out: Path) -> None:
-    """Plot one panel per reading and setting, with alpha_t below its curve and 1 - alpha_t above it."""
+    """Plot one panel per reading and setting, shaded below alpha_t for the data and above it for the teacher."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -32,17 +32,23 @@ def plot(out: Path) -> None:
             alpha = task_weight(time, math.log(shift), spread, reading)
             axis.fill_between(time, alpha, color="tab:blue", alpha=0.15, linewidth=0)
             axis.fill_between(time, alpha, 1, color="tab:orange", alpha=0.15, linewidth=0)
-            axis.plot(time, alpha, color="tab:blue", label=r"$\alpha_t$, loss against data")
-            axis.plot(time, 1 - alpha, "--", color="tab:orange", label=r"$1 - \alpha_t$, loss against the teacher")
+            axis.plot(time, alpha, color="tab:blue", label=r"$\alpha_t$, weight of the loss against data")
+            axis.plot(
+                time,
+                1 - alpha,
+                "--",
+                color="tab:orange",
+                label=r"$1 - \alpha_t$, weight of the loss against the teacher",
+            )
             axis.set_title(f"{TITLES[reading]}, shift {shift:g}, spread {spread:g}", fontsize=11)
             axis.grid(alpha=0.3)
             axis.set(xlim=(0, 1), ylim=(0, 1.02))
     for axis in axes[:, 0]:
         axis.set_ylabel("weight")
     for axis in axes[1]:
-        axis.set_xlabel("t (0 is data, 1 is noise)")
+        axis.set_xlabel("t (0: data, 1: noise)")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle("Timestep-aware scaling (Eq. 8), two readings", fontsize=13)
+    figure.suptitle(r"Timestep-aware scaling (Eq. 8) under two readings of $\alpha_t$", fontsize=13)
     figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.savefig(out, dpi=90)
     plt.close(figure)
@@ -55,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=Path,
         default=Path("docs/images/timestep_scaling.png"),
         metavar="PNG",
-        help="the plot (default: %(default)s)",
+        help="PNG file of the plot (default: %(default)s)",
     )
     args = parser.parse_args(arguments)
     plot(args.out)

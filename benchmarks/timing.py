@@ -1,7 +1,7 @@
-"""Measurements that all benchmarks share: alternating timings, ratios of neighboring timings, and peak memory.
+"""Measurement tools that the benchmarks share: alternating timings, paired ratios, and peak memory.
 
-The speed of a machine changes with its clock and with other work on it. Calls that are timed in alternation meet the
-same conditions, so each ratio is taken between neighboring measurements, and the result is the median of these ratios.
+A machine's speed varies with its clock frequency and its load. Calls that are timed alternately run under the same
+conditions, so ratios are computed between neighboring measurements, and the median of these ratios is reported.
 """
 
 import argparse
@@ -31,7 +31,7 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median, smallest and largest ratio of all pairs."""
+    """The median, smallest and largest of the ratios of all pairs."""
 
     median: float
     low: float
@@ -42,13 +42,13 @@ class Ratio:
 
 
 def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """Compute the ratios of two series that were measured in alternation, pair by pair."""
+    """Compute the ratios of two alternately measured series, pair by pair."""
     ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
     return Ratio(median(ratios), min(ratios), max(ratios))
 
 
 def mean_seconds(call: Callable[[], object], repeats: int = 1) -> float:
-    """Measure the mean seconds of ``repeats`` calls, including work that is queued on a GPU."""
+    """Measure the mean seconds of ``repeats`` calls, including work queued on the GPU."""
     synchronize()
     start = time.perf_counter()
     for _ in range(repeats):
@@ -65,17 +65,17 @@ def time_alternately(
     at_least: float = 0.0,
     measure: Callable[[Call, int], float] = mean_seconds,
 ) -> dict[str, Seconds]:
-    """Time several calls in rounds. Every round measures each call once, in turn.
+    """Time several calls in rounds, each of which measures every call once.
 
     Args:
         calls: The calls by name.
         rounds: Number of measurements per call.
         warmup: Number of rounds before the first measurement.
-        at_least: Duration of a measurement in seconds. A shorter call is repeated until it takes this long.
+        at_least: Minimum duration of a measurement in seconds. A shorter call is repeated until it takes this long.
         measure: Measures the mean seconds of a call, given the number of repeats.
 
     Returns:
-        The seconds of one call in every round, by name.
+        The seconds per call in each round, by name.
     """
     for _ in range(warmup):
         for call in calls.values():
@@ -94,13 +94,13 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def device() -> torch.device:
-    """Return the GPU, or the CPU of a machine without one."""
+def default_device() -> torch.device:
+    """Return the GPU if there is one, and the CPU otherwise."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine that the benchmark runs on."""
+    """Describe the machine on which the benchmark runs."""
     return {
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -120,18 +120,21 @@ def cpu_model() -> str:
 
 
 class PeakMemory:
-    """Growth of this process's memory from now to its peak: its resident set, or a GPU's allocated memory."""
+    """Measures how far this process's memory peaks above its level at construction.
+
+    With a GPU, this is the memory allocated on it; without one, the resident set.
+    """
 
     def __init__(self) -> None:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         with suppress(OSError):
-            # On Linux, this resets the peak to the current resident set. Elsewhere, it stays the peak of the process.
+            # This resets the peak to the current resident set on Linux. Elsewhere, the peak covers the entire process.
             Path("/proc/self/clear_refs").write_text("5")
         self.before = peak_bytes()
 
     def growth(self) -> int:
-        """Return the growth in bytes. Linux counts pages with a delay, so negative differences are reported as 0."""
+        """Return the growth in bytes. Linux counts pages with a delay, so a negative difference is reported as 0."""
         return max(0, peak_bytes() - self.before)
 
 
@@ -167,10 +170,10 @@ def format_median(seconds: Sequence[float]) -> str:
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser with the options of every benchmark. The help text is the first line of ``description``."""
+    """Return a parser with the options that all benchmarks share, described by the first line of ``description``."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the result to this JSON file")
-    parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)  # tiny sizes, for the tests
+    parser.add_argument("--quick", action="store_true", help=argparse.SUPPRESS)  # tiny sizes for the tests
     return parser
 
 
@@ -182,7 +185,7 @@ def print_machine() -> None:
 
 
 def verdict(met: bool) -> str:
-    """Return the word that tells whether a requirement is met."""
+    """Return "met" or "NOT met"."""
     return "met" if met else "NOT met"
 
 

@@ -1,12 +1,12 @@
-"""Compare the tiny decoder with the decoders of autoencoders: PSNR, time, FLOPs and memory.
+"""Compare the tiny decoder with the decoders of autoencoders in PSNR, time, FLOPs and memory.
 
     python -m benchmarks.tiny_decoder [--run tiny_decoder] [--image docs/images/tiny_decoder.png] [--json PATH]
 
-With --run, the first part compares the decoder of a run with that of its autoencoder, on the run's validation images.
-The second part compares the decoder of experiments/paper/tiny_decoder_qwen_image.yaml with those of Flux and Qwen-Image
-at their published sizes, in fp32 on a CPU and in bf16 on a GPU. It uses random weights, so it does not show quality.
+With --run, the first part compares a run's decoder with that of its autoencoder on the run's validation images. The
+second part compares the decoder of experiments/paper/tiny_decoder_qwen_image.yaml with those of Flux and Qwen-Image at
+their published sizes, in fp32 on a CPU and in bf16 on a GPU. Its weights are random, so it says nothing about quality.
 
-Shape letters: B batch, C latent channels, h x w latent sides, H x W image sides.
+Shape letters: B = batch, C = latent channels, h x w = latent sides, H x W = image sides.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from benchmarks.forward import materialize
 from benchmarks.timing import (
     PeakMemory,
     argument_parser,
-    device,
+    default_device,
     format_median,
     paired_ratio,
     print_machine,
@@ -49,7 +49,7 @@ from pocketdit.running.grids import image_grid
 from pocketdit.training.cost import count_parameters
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper" / "tiny_decoder_qwen_image.yaml"
-REQUIRED = 10.0  # a decoder that is not at least this much faster is not worth its loss in quality
+REQUIRED = 10.0  # a smaller speedup would not be worth the loss in quality
 SHOWN, ZOOM = 6, 2
 
 
@@ -67,7 +67,9 @@ class DecodedBatch(NamedTuple):
 
 
 @torch.no_grad()
-def held_out(experiment: DecoderExperiment, autoencoder: Autoencoder, decoder: TinyDecoder) -> list[DecodedBatch]:
+def decode_validation_images(
+    experiment: DecoderExperiment, autoencoder: Autoencoder, decoder: TinyDecoder
+) -> list[DecodedBatch]:
     """Decode all validation images of a run, batch by batch."""
     data = build_data(experiment)
     batches = []
@@ -75,16 +77,16 @@ def held_out(experiment: DecoderExperiment, autoencoder: Autoencoder, decoder: T
         images = from_uint8(batch["images"])
         latents = autoencoder.encode(images)
         batches.append(DecodedBatch(images, autoencoder.decode(latents), decoder.decode(latents), latents))
-    data.teardown()
+    data.teardown("validate")
     return batches
 
 
-def on_held_out_images(run: str, runs: Path, image: Path | None, rounds: int) -> list[dict[str, Any]]:
-    """Measure PSNR and time of a run's decoder and of its autoencoder's, and save a comparison if ``image`` is set."""
+def compare_on_validation_images(run: str, runs: Path, image: Path | None, rounds: int) -> list[dict[str, Any]]:
+    """Compare a run's decoder with its autoencoder's in PSNR and time, and save example images if ``image`` is set."""
     folder = find(runs, run)
     experiment: DecoderExperiment = load_experiment(folder, DecoderExperiment)
     autoencoder, decoder = build(experiment.autoencoder), load_decoder(folder)
-    batches = held_out(experiment, autoencoder, decoder)
+    batches = decode_validation_images(experiment, autoencoder, decoder)
     own = torch.cat([psnr(batch.own, batch.original) for batch in batches])
     tiny = torch.cat([psnr(batch.tiny, batch.original) for batch in batches])
     calls = {
@@ -115,13 +117,11 @@ def on_held_out_images(run: str, runs: Path, image: Path | None, rounds: int) ->
 
 
 def save_comparison(batch: DecodedBatch, path: Path) -> None:
-    """Save a grid with the first images and their reconstructions by both decoders, labeled with the PSNR."""
-    rows = {"original": batch.original, "autoencoder": batch.own, "tiny decoder": batch.tiny}
+    """Save a grid of the first images and their reconstructions by both decoders, labeled with PSNRs."""
+    rows = {"original": batch.original, "autoencoder's decoder": batch.own, "tiny decoder": batch.tiny}
     enlarged = [interpolate(images[:SHOWN], scale_factor=float(ZOOM), mode="nearest") for images in rows.values()]
     own, tiny = (psnr(images, batch.original) for images in (batch.own, batch.tiny))
-    labels = [
-        f"{a:.1f} dB autoencoder, {b:.1f} dB tiny decoder" for a, b in zip(own[:SHOWN], tiny[:SHOWN], strict=True)
-    ]
+    labels = [f"PSNR: {a:.1f} dB autoencoder, {b:.1f} dB tiny" for a, b in zip(own[:SHOWN], tiny[:SHOWN], strict=True)]
     image = image_grid([to_uint8(images) for images in enlarged], list(rows), labels)
     write_atomically(path, lambda temporary: image.save(temporary, format="PNG"))
     print(f"image: {path}\n")
@@ -170,10 +170,10 @@ DECODERS: dict[str, Callable[[bool], nn.Module]] = {"tiny": tiny, "Flux": flux, 
 
 
 @torch.no_grad()
-def at_paper_scale(side: int, quick: bool, rounds: int) -> list[dict[str, Any]]:
-    """Measure parameters, FLOPs, peak memory and seconds of decoding one square image with sides of ``side`` pixels."""
-    on = device()
-    dtype = torch.bfloat16 if on.type == "cuda" else torch.float32
+def compare_at_paper_scale(side: int, quick: bool, rounds: int) -> list[dict[str, Any]]:
+    """Measure parameters, FLOPs, peak memory and seconds of decoding one image of ``side`` x ``side`` pixels."""
+    device = default_device()
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     shape = (1, 16, side // 8, side // 8)
     rows, calls, peaks = [], {}, dict.fromkeys(DECODERS, 0)
 
@@ -187,29 +187,29 @@ def at_paper_scale(side: int, quick: bool, rounds: int) -> list[dict[str, Any]]:
             decoder = build_decoder(quick)
         with FlopCounterMode(display=False) as counter:
             decoder(torch.empty(shape, device="meta"))
-        materialize(decoder, on, dtype)
-        calls[name] = partial(decode, name, decoder, torch.randn(shape, device=on, dtype=dtype))
+        materialize(decoder, device, dtype)
+        calls[name] = partial(decode, name, decoder, torch.randn(shape, device=device, dtype=dtype))
         rows.append({"decoder": name, "parameters": count_parameters(decoder), "flops": counter.get_total_flops()})
-    seconds = time_alternately(calls, rounds, warmup=3 if on.type == "cuda" else 0)
+    seconds = time_alternately(calls, rounds, warmup=3 if device.type == "cuda" else 0)
     return [row | {"seconds": seconds[row["decoder"]], "memory": peaks[row["decoder"]]} for row in rows]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("--run", help="also compare the decoder of this run with that of its autoencoder")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
-    parser.add_argument("--image", type=Path, metavar="PNG", help="with --run: save held-out images side by side")
+    parser.add_argument("--run", help="also compare this run's decoder with that of its autoencoder")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    parser.add_argument("--image", type=Path, metavar="PNG", help="with --run, save validation images to this file")
     parser.add_argument(
-        "--side", type=int, default=1024, help="side of the image in the second part (default: %(default)s)"
+        "--side", type=int, default=1024, help="side of the second part's image in pixels (default: %(default)s)"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="number of timings (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="timings per decoder (default: %(default)s)")
     args = parser.parse_args(arguments)
     print_machine()
     rounds = 1 if args.quick else args.rounds
-    quality = on_held_out_images(args.run, args.runs, args.image, rounds) if args.run else []
+    quality = compare_on_validation_images(args.run, args.runs, args.image, rounds) if args.run else []
 
     side = 32 if args.quick else args.side
-    rows = at_paper_scale(side, args.quick, rounds)
+    rows = compare_at_paper_scale(side, args.quick, rounds)
     base = rows[0]
     for row in rows:
         row["time_over_tiny"] = paired_ratio(row["seconds"], base["seconds"])

@@ -2,7 +2,7 @@
 
     python benchmarks/train_scene_encoders.py [--steps 600] [--seed 0] [--out evaluation/scenes/weights]
 
-Both encoders only see scenes of the training split, rendered on the fly.
+Both encoders are trained only on scenes of the training split, which are rendered on the fly.
 """
 
 import argparse
@@ -55,13 +55,13 @@ def train_clip(steps: int, seed: int) -> tuple[Any, list[str]]:
         images = letterbox([np.asarray(render_scene(sample.scene)) for sample in batch], side)
         tokens = tokenizer([sample.captions[int(rng.integers(2))] for sample in batch])
         contrastive_loss(*model(images, tokens)).backward()
-        # The paper clips the logit scale so that logits are multiplied by 100 at most.
+        # As in the paper, logits are scaled by a factor of at most 100.
         model.logit_scale.data.clamp_(max=float(np.log(100)))
     return model.eval(), words
 
 
 class _Heads(nn.Module):
-    """Predict a scene's background, number of objects, kinds and sizes of objects, noise and blur from features."""
+    """Predicts attributes of a scene from features: background, number, kinds and sizes of objects, noise, and blur."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _Heads(nn.Module):
 
 
 def train_features(steps: int, seed: int) -> FeatureNetwork:
-    """Train the feature network to predict attributes of scenes; some have missing objects, noise or blur."""
+    """Train the feature network to predict attributes of scenes, some of which lack objects or have noise or blur."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = FeatureNetwork()
@@ -106,7 +106,7 @@ def train_features(steps: int, seed: int) -> FeatureNetwork:
 
 
 def corrupt_image(image: ImageArray, noise: float, blur: float, rng: np.random.Generator) -> ImageArray:
-    """Apply a Gaussian blur (standard deviation in pixels), then Gaussian noise (standard deviation of 255)."""
+    """Blur (standard deviation in pixels), then add Gaussian noise (standard deviation in gray levels)."""
     if blur:
         image = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(blur)))
     if noise:
@@ -115,19 +115,19 @@ def corrupt_image(image: ImageArray, noise: float, blur: float, rng: np.random.G
 
 
 def _drop_objects(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Drop each object with probability 1/2 in one of six scenes; return the others unchanged."""
+    """In one of six scenes, drop each object with probability 1/2."""
     if rng.random() > 1 / 6:
         return scene
     return dataclasses.replace(scene, objects=tuple(item for item in scene.objects if rng.random() < 0.5))
 
 
 def _training_scenes(seed: int, step: int) -> list[CaptionedScene]:
-    """Return the scenes of a step. No two steps share their scenes."""
+    """Return the scenes of a step. Every step has different scenes."""
     return list(generate_scenes("train", BATCH_SIZE, seed=seed * 1_000_000 + step + 1))
 
 
 def _optimization_steps(model: nn.Module, steps: int, learning_rate: float, name: str) -> Iterator[int]:
-    """Yield the number of each step, then apply the gradients that the caller computed."""
+    """Yield the number of each step, then apply the gradients that the caller has computed."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.1)
     model.train()
@@ -142,10 +142,10 @@ def _optimization_steps(model: nn.Module, steps: int, learning_rate: float, name
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--steps", type=int, default=600, help="steps of 128 scenes for each encoder (default: %(default)s)"
+        "--steps", type=int, default=600, help="training steps of 128 scenes per encoder (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for the weight files")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and scenes (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for the weight files (default: %(default)s)")
     args = parser.parse_args(arguments)
     trained = {"steps": args.steps, "batch": BATCH_SIZE, "seed": args.seed}
     try:

@@ -1,7 +1,8 @@
-"""Every benchmark at tiny sizes: it runs, prints its verdict, and writes its result."""
+"""Every benchmark runs at tiny sizes, prints its verdict and writes its result."""
 
 import importlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,21 @@ def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for row in result["rows"]:
         assert {"ASSA", "full, enable_gqa", "full, repeated keys", "full, folded queries"} <= set(row["seconds"])
         assert row["fastest"] in row["seconds"]
-        assert row["score_share"] == pytest.approx(0.25 + 46 / 256)  # 16 blocks, each with its neighbors
+        assert row["score_fraction"] == pytest.approx(
+            0.25 + 46 / 256
+        )  # 16 blocks, each with its neighbor on either side
 
 
-def test_timed_assa_equals_that_of_the_backbone() -> None:
-    """The timed call returns what the module computes from its own projections."""
-    from benchmarks.attention import assa, build, full_forms, grid_of
+def test_timed_attention_matches_the_backbone() -> None:
+    """The timed call returns what the module computes from its own projections, and all full attentions agree."""
+    from benchmarks.attention import assa_call, build_assa, full_implementations, grid_sides
     from pocketdit.backbones.position import axial_rope
 
-    module, x, qkv = build(64, torch.device("cpu"))
-    cos_sin = axial_rope(*grid_of(64), module.head_dim, 10_000.0, x.device)
-    expected = module.attend(x, grid_of(64), cos_sin)
-    torch.testing.assert_close(assa(module, x, qkv)(), expected)
-    first, *others = [form(*qkv) for form in full_forms(torch.device("cpu")).values()]
+    module, x, qkv = build_assa(64, torch.device("cpu"))
+    rotation = axial_rope(*grid_sides(64), module.head_dim, 10_000.0, x.device)
+    expected = module.attend(x, grid_sides(64), rotation)
+    torch.testing.assert_close(assa_call(module, x, qkv)(), expected)
+    first, *others = [attend(*qkv) for attend in full_implementations(torch.device("cpu")).values()]
     for other in others:
         torch.testing.assert_close(other, first)
 
@@ -61,16 +64,16 @@ def test_forward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert result["ratio"]["median"] == pytest.approx(expected)
 
 
-def test_peers_have_the_number_of_parameters_of_ladder_d() -> None:
+def test_peers_have_as_many_parameters_as_ladder_d() -> None:
     from benchmarks import forward
     from pocketdit.backbones.dit import ElasticDiT
     from pocketdit.training.cost import count_parameters
 
-    spec = forward.ladder("D", quick=False)
+    spec = forward.ladder_spec("D", quick=False)
     with torch.device("meta"):
         parameters = count_parameters(ElasticDiT(spec))
-    for build in (forward.pixart, forward.sana):
-        peer = forward.of_size(lambda layers, build=build: build(layers, spec, (128, 128)), parameters)
+    for build in (forward.build_pixart, forward.build_sana):
+        peer = forward.build_to_size(partial(build, spec=spec, sides=(128, 128)), parameters)
         assert count_parameters(peer) == pytest.approx(parameters, rel=forward.PARAMETER_TOLERANCE)
 
 
@@ -84,14 +87,14 @@ def test_elastic_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert result["required_memory"] == 1.0
 
 
-def test_separate_networks_are_those_of_the_supernet() -> None:
-    from benchmarks.elastic_step import NETWORKS, cases, spec_of
+def test_separate_networks_are_as_large_as_the_sub_networks() -> None:
+    from benchmarks.elastic_step import NETWORKS, cases, network_spec
     from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
     from pocketdit.training.cost import count_parameters
 
     spec = cases()["width 512"].experiment.backbone
     with torch.device("meta"):
-        elastic, full, half = (ElasticDiT(spec_of(network, spec)) for network in NETWORKS)
+        elastic, full, half = (ElasticDiT(network_spec(network, spec)) for network in NETWORKS)
     assert count_parameters(full) == count_parameters(extract_subnetwork(elastic, 1.0))
     assert count_parameters(half) == count_parameters(extract_subnetwork(elastic, 0.5))
 
@@ -125,9 +128,9 @@ def test_sweep_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     result = run_quick("sweep_engine", tmp_path)
     assert last_line(capsys).startswith("ratio: one worker / two = ")
     assert [row["trial"] for row in result["rows"]] == [0, 1]
-    assert all(0 < row["beyond"] < row["seconds"] for row in result["rows"])
+    assert all(0 < row["overhead"] < row["seconds"] for row in result["rows"])
     ((one, two),) = result["spans"]
-    # Lower bounds only, from the time that the trials sleep: how busy the machine is must not decide a test.
+    # Only lower bounds, from the time that the trials sleep, because the test must also pass on a busy machine.
     assert one > 2
     assert two > 1
     assert result["ratio"]["median"] == pytest.approx(one / two)

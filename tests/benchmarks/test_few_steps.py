@@ -1,28 +1,28 @@
-"""The comparison of few-step models: its entries, its table and its errors."""
+"""The comparison of few-step models parses its entries, prints a table, saves a grid and reports errors."""
 
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from benchmarks.few_steps import Entry, main, parse, scores_table
+from benchmarks.few_steps import Entry, main, parse_entry, scores_table
 from pocketdit.commands.main import main as lightning
 from pocketdit.errors import ConfigError
 from tests.conftest import PRETRAIN
 
 
 def test_entries_are_parsed() -> None:
-    assert parse("28 steps=kd:28") == Entry("28 steps", ("kd",), 28, None)
-    assert parse("DMD=a/1,a/2") == Entry("DMD", ("a/1", "a/2"), None, None)
-    assert parse("x=kd:4:1.5") == Entry("x", ("kd",), 4, 1.5)
-    assert parse("x=kd:4:1:euler") == Entry("x", ("kd",), 4, 1.0, "euler")
+    assert parse_entry("28 steps=kd:28") == Entry("28 steps", ("kd",), 28, None)
+    assert parse_entry("DMD=a/1,a/2") == Entry("DMD", ("a/1", "a/2"), None, None)
+    assert parse_entry("x=kd:4:1.5") == Entry("x", ("kd",), 4, 1.5)
+    assert parse_entry("x=kd:4:1:euler") == Entry("x", ("kd",), 4, 1.0, "euler")
     for wrong in ("kd", "=kd", "x=kd:four", "x=kd:4:1:ulre", "x=kd:1.5", "x=kd:0", "x=kd:4:1.2.3", "x=,", "x=:4"):
         with pytest.raises(ConfigError, match="expected LABEL"):
-            parse(wrong)
+            parse_entry(wrong)
 
 
 def test_table_contains_mean_deviation_and_ratio_to_the_first_label() -> None:
-    entries = [parse("28 steps=a:28"), parse("K-DMD=b,c,d")]
+    entries = [parse_entry("28 steps=a:28"), parse_entry("K-DMD=b,c,d")]
     text = scores_table(entries, [{0.5: [0.5]}, {0.5: [0.4, 0.5, 0.6]}])
     assert "0.500" in text
     assert "0.500 ± 0.100 (1.00)" in text

@@ -1,4 +1,4 @@
-"""The Fréchet benchmark at small sizes: it runs, compares equal values, and writes its result."""
+"""The Fréchet benchmark runs at small sizes, checks that both values agree, and writes its result."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_both_implementations_agree() -> None:
     assert frechet.ours(pair[0], pair[0]) < 1e-9 < frechet.ours(*pair)
 
 
-def test_differing_values_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_differing_values_raise_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frechet, "theirs", lambda first, second: 2 * frechet.ours(first, second))
     with pytest.raises(RuntimeError, match="differ"):
         frechet.compare(16, rounds=1)

@@ -1,4 +1,4 @@
-"""The calibration of the latency model: the stored coefficients are its result, and it writes its plot."""
+"""The calibration of the latency model reproduces the stored coefficients and writes its tables and plot."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_palettes_change_only_the_bytes_of_convolutions() -> None:
     assert smaller.activation_bytes == census.activation_bytes
 
 
-def test_tables_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_and_plot_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = predict.FILE.read_text()
     main(["--out", str(tmp_path / "latency.png")])
     assert (tmp_path / "latency.png").stat().st_size > 10_000

@@ -10,7 +10,8 @@ from benchmarks import metric_sensitivity
 from benchmarks.metric_sensitivity import CORRUPTIONS, METRICS, Curves
 
 GENEVAL, DPG, CLIP, FD = METRICS
-# The metrics that must respond to each step of strength. Rules read colors and shapes through mild noise and blur.
+# The metrics that must respond to every increase in strength. The rules recognize colors and shapes despite mild noise
+# and blur.
 RESPONDING = {
     "noise": (FD,),
     "blur": (FD,),
@@ -25,7 +26,7 @@ def curves() -> Curves:
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
-def test_responding_metrics_worsen_at_every_step(corruption: str, curves: Curves) -> None:
+def test_responding_metrics_worsen_with_every_increase(corruption: str, curves: Curves) -> None:
     for metric in RESPONDING[corruption]:
         values = curves[corruption][metric]
         sign = 1 if metric == FD else -1
@@ -33,7 +34,7 @@ def test_responding_metrics_worsen_at_every_step(corruption: str, curves: Curves
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
-def test_every_metric_is_far_worse_at_the_greatest_strength_except_the_control(corruption: str, curves: Curves) -> None:
+def test_every_metric_but_the_control_is_far_worse_at_the_greatest_strength(corruption: str, curves: Curves) -> None:
     for metric in METRICS:
         first, *_, last = curves[corruption][metric]
         if (corruption, metric) == ("swapped captions", FD):

@@ -1,4 +1,4 @@
-"""The on-device benchmark with small embedded networks; the full one uses the paper's networks."""
+"""The on-device benchmark with small embedded networks instead of the paper's."""
 
 import json
 from pathlib import Path
@@ -6,29 +6,29 @@ from pathlib import Path
 import pytest
 
 from benchmarks import on_device
-from benchmarks.on_device import CONVERTED, EAGER, FILES, LITERT, NETWORKS, PASSES, PHONE, conclude, main
+from benchmarks.on_device import CONVERTED, EAGER, FILES, LITERT, NETWORKS, PASSES, PHONE, main, report_conclusion
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.training.cost import parameters_by_width
 
 
-def test_small_model_has_the_papers_size() -> None:
+def test_small_model_has_the_size_of_the_papers() -> None:
     file, width = NETWORKS["small"]
     spec = load(on_device.EXPERIMENTS / file, [], Experiment).config.backbone
     assert 0.35e9 < parameters_by_width(spec)[width] < 0.45e9
 
 
 def test_timing_one_pass_prints_its_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--quick", "--time", "D", "--by", EAGER])
+    main(["--quick", "--time", "D", "--runtime", EAGER])
     assert 0 < json.loads(capsys.readouterr().out.splitlines()[-1]) < 60
 
 
 def test_conclusion_from_known_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A takes twice the time of D in PyTorch and three times in LiteRT. LiteRT is twice as fast on the small model."""
+    """A takes 2x as long as D in PyTorch and 3x as long in LiteRT. LiteRT runs the small model 2x as fast."""
     known = {("small", EAGER): 4.0, ("small", LITERT): 2.0, ("A", EAGER): 8.0, ("A", LITERT): 6.0, ("D", EAGER): 4.0}
     seconds = {key: [known.get(key, 2.0), known.get(key, 2.0)] for key in PASSES}
     file = {"parameters": 1, "seconds": 1.0, "bytes": 1, "operations": 1, "error": 1e-6, "peak_gb": 1.0}
-    conclude(seconds, dict.fromkeys(CONVERTED, file), tmp_path / "x.json")
+    report_conclusion(seconds, dict.fromkeys(CONVERTED, file), tmp_path / "x.json")
     result = json.loads((tmp_path / "x.json").read_text())
     assert result["ratio"]["median"] == 2
     assert result["met"]

@@ -1,4 +1,4 @@
-"""The table's figures against the formulas of the paper's Eq. 1 to 3, on a network small enough to compute by hand."""
+"""The table's figures match the formulas of the paper's Eq. 1 to 3 on a network small enough to compute by hand."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from benchmarks.paper_table import (
     DEVICE,
     PAPER,
     attention_kinds,
-    count,
+    count_cost,
     keys_per_query,
     load_experiment,
     table,
@@ -15,7 +15,7 @@ from benchmarks.paper_table import (
 from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 
 WIDTH, HEAD, KV = 64, 16, 2
-TOKENS, MIDDLE, DEPTHS = 256, 64, (2, 1, 3)  # of latents 32x32
+TOKENS, MIDDLE, DEPTHS = 256, 64, (2, 1, 3)  # for 32x32 latents
 
 
 @pytest.fixture
@@ -29,9 +29,11 @@ def spec() -> DiTSpec:
 @pytest.mark.parametrize(("blocks", "radius", "neighbors"), [(4, 1, 160.0), (16, 0, 16.0), (2, 1, 256.0)])
 def test_arithmetic_matches_the_equations(spec: DiTSpec, blocks: int, radius: int, neighbors: float) -> None:
     kind = AdaptiveSparseAttention("assa", KV, blocks, radius)
-    row = count(spec, kind, (32, 32), (5,))
+    row = count_cost(spec, kind, (32, 32), (5,))
     assert (row.neighbors, row.compressed) == (neighbors, TOKENS // 4)
-    products = 4 * WIDTH * TOKENS * (neighbors + TOKENS // 4)  # logits and sums of values, a multiply-add as two
+    products = (
+        4 * WIDTH * TOKENS * (neighbors + TOKENS // 4)
+    )  # logits and weighted sums of values; a multiply-add is two FLOPs
     compression = 2 * 2 * (TOKENS // 4) * (KV * HEAD) ** 2 * 4
     gate = 2 * TOKENS * WIDTH * (WIDTH // HEAD)
     middle = 4 * WIDTH * MIDDLE**2 * DEPTHS[1]
@@ -39,7 +41,7 @@ def test_arithmetic_matches_the_equations(spec: DiTSpec, blocks: int, radius: in
 
 
 def test_full_attention_attends_to_all_tokens(spec: DiTSpec) -> None:
-    row = count(spec, FullAttention("full", KV), (32, 32), (5,))
+    row = count_cost(spec, FullAttention("full", KV), (32, 32), (5,))
     assert (row.neighbors, row.compressed) == (TOKENS, 0)
     assert row.attention == 4 * WIDTH * (TOKENS**2 * (DEPTHS[0] + DEPTHS[2]) + MIDDLE**2 * DEPTHS[1])
 
@@ -49,7 +51,7 @@ def test_only_the_sparse_levels_change(spec: DiTSpec) -> None:
     assert [level.attention for level in with_attention(spec, kind).levels] == [kind, spec.levels[1].attention, kind]
 
 
-def test_the_papers_choice_is_one_of_the_rows() -> None:
+def test_the_paper_choice_is_one_of_the_rows() -> None:
     experiment = load_experiment()
     kind = experiment.backbone.levels[0].attention
     assert isinstance(kind, AdaptiveSparseAttention)
@@ -67,16 +69,17 @@ def test_the_papers_network_has_4096_tokens_and_one_text_encoder() -> None:
 
 
 def test_more_keys_cost_more(spec: DiTSpec) -> None:
-    rows = [count(spec, AdaptiveSparseAttention("assa", KV, 16, radius), (32, 32), (5,)) for radius in (0, 1, 2)]
+    rows = [count_cost(spec, AdaptiveSparseAttention("assa", KV, 16, radius), (32, 32), (5,)) for radius in (0, 1, 2)]
     for figure in ("neighbors", "attention", "forward", "latency"):
         values = [getattr(row, figure) for row in rows]
-        assert values == sorted(values) and values[0] < values[-1], figure
+        assert values == sorted(values), figure
+        assert values[0] < values[-1], figure
 
 
-def test_the_papers_row_is_marked(spec: DiTSpec) -> None:
+def test_the_paper_choice_is_marked(spec: DiTSpec) -> None:
     kinds = (FullAttention("full", KV), *attention_kinds(KV)[4:6])
-    text = table([count(spec, kind, (32, 32), (5,)) for kind in kinds])
-    marked = [line for line in text.splitlines() if line.rstrip().endswith("the paper's")]
+    text = table([count_cost(spec, kind, (32, 32), (5,)) for kind in kinds])
+    marked = [line for line in text.splitlines() if line.rstrip().endswith("the paper's choice")]
     assert len(marked) == 1
     assert marked[0].startswith("B = 16, r = 1 ")
     assert DEVICE in text

@@ -1,4 +1,4 @@
-"""Measurements that all benchmarks share."""
+"""Measurement tools that the benchmarks share."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from benchmarks import timing
 
 
 def test_paired_ratio_is_the_median_of_ratios() -> None:
-    """A machine that becomes ten times slower in the last round does not change the ratio."""
+    """If the machine becomes ten times slower in the last round, the ratio does not change."""
     ratio = timing.paired_ratio([2.0, 4.0, 40.0], [1.0, 2.0, 10.0])
     assert (ratio.median, ratio.low, ratio.high) == (2.0, 2.0, 4.0)
     assert str(ratio) == "2.00 (2.00 to 4.00)"
 
 
-def test_calls_take_turns_after_the_warmup() -> None:
+def test_calls_alternate_after_the_warmup() -> None:
     order: list[str] = []
     calls = {name: lambda name=name: order.append(name) for name in "ab"}
     seconds = timing.time_alternately(calls, 3, warmup=1)
@@ -24,9 +24,9 @@ def test_calls_take_turns_after_the_warmup() -> None:
 
 
 def test_short_calls_are_repeated_and_seconds_are_per_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a clock that runs only during calls: one warmup call, one call for the estimate, then 10 in each round."""
+    """The clock advances only during calls. One call warms up, one estimates the duration, and each round makes 10."""
     calls = 0
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: calls * 0.002)
+    monkeypatch.setattr("benchmarks.timing.time.perf_counter", lambda: calls * 0.002)
 
     def call() -> None:
         nonlocal calls
@@ -37,8 +37,8 @@ def test_short_calls_are_repeated_and_seconds_are_per_call(monkeypatch: pytest.M
     assert seconds == pytest.approx([0.002, 0.002])
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset only on Linux")
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU, its memory is measured")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can only be reset on Linux")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU, only the GPU's memory is measured")
 def test_peak_memory_includes_freed_memory() -> None:
     size = 200 << 20
     earlier = torch.ones(size, dtype=torch.uint8)
