@@ -121,7 +121,7 @@ def save_comparison(batch: DecodedBatch, path: Path) -> None:
     rows = {"original": batch.original, "autoencoder's decoder": batch.own, "tiny decoder": batch.tiny}
     enlarged = [interpolate(images[:SHOWN], scale_factor=float(ZOOM), mode="nearest") for images in rows.values()]
     own, tiny = (psnr(images, batch.original) for images in (batch.own, batch.tiny))
-    labels = [f"PSNR: {a:.1f} dB autoencoder, {b:.1f} dB tiny" for a, b in zip(own[:SHOWN], tiny[:SHOWN], strict=True)]
+    labels = [f"PSNR {a:.1f} dB (tiny: {b:.1f} dB)" for a, b in zip(own[:SHOWN], tiny[:SHOWN], strict=True)]
     image = image_grid([to_uint8(images) for images in enlarged], list(rows), labels)
     write_atomically(path, lambda temporary: image.save(temporary, format="PNG"))
     print(f"image: {path}\n")

@@ -31,9 +31,8 @@ def test_arithmetic_matches_the_equations(spec: DiTSpec, blocks: int, radius: in
     kind = AdaptiveSparseAttention("assa", KV, blocks, radius)
     row = count_cost(spec, kind, (32, 32), (5,))
     assert (row.neighbors, row.compressed) == (neighbors, TOKENS // 4)
-    products = (
-        4 * WIDTH * TOKENS * (neighbors + TOKENS // 4)
-    )  # logits and weighted sums of values; a multiply-add is two FLOPs
+    # Logits and weighted sums of values; a multiply-add is two FLOPs.
+    products = 4 * WIDTH * TOKENS * (neighbors + TOKENS // 4)
     compression = 2 * 2 * (TOKENS // 4) * (KV * HEAD) ** 2 * 4
     gate = 2 * TOKENS * WIDTH * (WIDTH // HEAD)
     middle = 4 * WIDTH * MIDDLE**2 * DEPTHS[1]
