@@ -22,6 +22,8 @@ from sweeps.plots.dashboard import serve_dashboard
 from sweeps.settings import Sweep
 from sweeps.storage.connection import study_names
 from sweeps.storage.store import Store
+from tests.conftest import PRETRAIN
+from tests.sweeps.study import write
 
 
 @pytest.fixture
@@ -109,8 +111,37 @@ def test_dashboard_serves_the_study_on_loopback(store: Store) -> None:
             time.sleep(0.1)
     assert {study["study_name"] for study in response["study_summaries"]} == {"hand", "hand/promoted"}
 
+    foreign = [
+        {"Host": "attacker.example"},
+        {"Host": f"attacker.example:{port}"},
+        {"Origin": "http://attacker.example"},
+    ]
+    for headers in [*foreign, {"Origin": "null"}, {"Origin": f"http://127.0.0.1:{port + 1}"}]:
+        delete = urllib.request.Request(f"http://127.0.0.1:{port}/api/studies/1", headers=headers, method="DELETE")
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            opener.open(delete, timeout=5)
+    own = urllib.request.Request(f"http://localhost:{port}/api/studies", headers={"Origin": f"http://localhost:{port}"})
+    with opener.open(own, timeout=5) as page:
+        assert len(json.load(page)["study_summaries"]) == 2
+
 
 def test_missing_package_is_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
-    with pytest.raises(RunError, match="pip install optuna-dashboard"):
+    with pytest.raises(RunError, match="pip install 'pocketdit\\[many\\]'"):
         serve_dashboard(store.storage)
+
+
+def test_the_base_may_stand_beside_the_sweep_file(
+    tmp_path: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(PRETRAIN.read_text())
+    changes = {"base": "mine.yaml", "set": {"data.init_args.path": str(scenes), "training.validate_every": 10}}
+    file = write(tmp_path, **changes)
+    assert main(["sweep", str(file), "--check"]) == 0, capsys.readouterr().err
+    assert "no problems found" in capsys.readouterr().out
+
+
+def test_check_looks_at_the_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, set={"data.init_args.path": "missing", "training.validate_every": 10})
+    assert main(["sweep", str(file), "--check"]) == 2
+    assert "missing" in capsys.readouterr().err

@@ -1,0 +1,44 @@
+"""What all local servers share: the loopback address, and the refusal of requests that come from foreign web pages.
+
+A server on the loopback interface is reachable by every web page in the user's browser. A page can send it requests,
+and, by letting its own host name resolve to 127.0.0.1 (DNS rebinding), even read the answers. The browser states the
+host name and the page's origin, so both are checked.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+HOST = "127.0.0.1"
+NAMES = (HOST, "localhost", "::1")
+
+Environ = dict[str, Any]
+WSGIApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+
+def is_local_request(host: str | None, origin: str | None) -> bool:
+    """Return whether a request names this machine as its host and does not come from a page of another origin.
+
+    Args:
+        host: The ``Host`` header.
+        origin: The ``Origin`` header; browsers send it with every request of another origin that can change anything.
+    """
+    try:
+        target = urlsplit(f"//{host or ''}")
+        source = urlsplit(origin) if origin is not None else None
+        same = source is None or (source.hostname, source.port) == (target.hostname, target.port)
+    except ValueError:  # a port that is not a number
+        return False
+    return target.hostname in NAMES and same
+
+
+def only_local(app: WSGIApp) -> WSGIApp:
+    """Wrap a WSGI application so that it answers other requests with status 403."""
+
+    def guarded(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if is_local_request(environ.get("HTTP_HOST"), environ.get("HTTP_ORIGIN")):
+            return app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"This server answers requests from this machine only.\n"]
+
+    return guarded
