@@ -1,5 +1,6 @@
 """Validates a study before its first trial runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pocketdit.config import document
@@ -7,6 +8,7 @@ from pocketdit.config.component import build
 from pocketdit.config.errors import InvalidValueError, did_you_mean_or_all
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import Loaded, load
+from pocketdit.config.override import change
 from pocketdit.errors import ConfigError
 from sweeps import requirement
 from sweeps.dimensions import Options, Scalar
@@ -27,6 +29,20 @@ from sweeps.space import (
 
 # These settings determine what a trial computes, so a study can be resumed only if they are unchanged.
 DEFINING_KEYS = ("base", "set", "space", "objectives", "constraints", "require", "seed", "train")
+
+
+def load_sweep(path: Path, overrides: Sequence[str]) -> Loaded[Sweep]:
+    """Load a sweep file. Its ``base`` is relative to the working directory or, if not found there, to the sweep file.
+
+    Raises:
+        ConfigError: The file is not a valid sweep.
+    """
+    loaded = load(path, overrides, Sweep)
+    base = loaded.config.base
+    beside = path.parent / base
+    if base.exists() or not beside.exists():
+        return loaded
+    return loaded.override([change("base", str(beside))])
 
 
 def check(loaded: Loaded[Sweep]) -> Loaded[Experiment]:

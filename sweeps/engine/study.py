@@ -1,5 +1,6 @@
 """The main loop of ``lightning sweep``, which queues trials and keeps workers busy until the study is complete."""
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -157,22 +158,34 @@ def require_own_runs(sweep: Sweep, store: Store) -> None:
 
 
 def finish(store: Store, parent: ParentRun, plot: Plotter) -> None:
-    """Write the plots, then print the results and the commands to run next."""
+    """Print the results, write the plots, and print the commands to run next.
+
+    Raises:
+        RunError: No trial succeeded.
+    """
     sweep = store.sweep
     search = store.records(promoted=False)
     all_candidates = load_candidates(sweep, store)
     best = best_candidates(sweep, all_candidates)
-    plots = plot(sweep, store) if best else []
-    parent.finish(best, plots)
     print(f"\n{sweep.sweep}: {summary(sweep, all_candidates)}")
     if is_exhausted(search):
         complete = sum(record.outcome == "complete" for record in search)
         print(f"the search space is exhausted after {complete} trials")
-    if best:
-        print(table(sweep, all_candidates))
+    if not best:
+        parent.finish(best, [])
+        raise RunError(f"{sweep.sweep}: no trial succeeded: {last_reason(search)}; see {sweep.folder / 'log'}")
+    print(table(sweep, all_candidates), flush=True)  # before the plots, so that the results are seen if a plot fails
+    plots = plot(sweep, store)
+    parent.finish(best, plots)
     for path in plots:
         print(f"  plot   {path}")
-    if best:
-        print(f"  next   lightning run {sweep.out / best[0].run / 'config.yaml'}      (train the best trial again)")
-        print(f"         lightning sweep {sweep.folder / 'sweep.yaml'} --winner {best[0].number}")
-        print("         lightning ui")
+    config, study = sweep.out / best[0].run / "config.yaml", sweep.folder / "sweep.yaml"
+    print(f"  next   lightning run {shlex.quote(str(config))}      (train the best trial again)")
+    print(f"         lightning sweep {shlex.quote(str(study))} --winner {best[0].number}")
+    print("         lightning ui")
+
+
+def last_reason(search: list[TrialRecord]) -> str:
+    """Return why the last trial that has a reason did not succeed."""
+    reasons = [str(record.attrs["reason"]) for record in search if "reason" in record.attrs]
+    return reasons[-1] if reasons else "no trial was trained"

@@ -1,5 +1,6 @@
 """Importances of parameters: the share of each objective's variance that each parameter explains."""
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ def importances(view: StudyView) -> dict[str, dict[str, float]]:
     """Compute the importance of each parameter for each objective with fANOVA (Hutter et al. 2014).
 
     Returns:
-        For the short label of each objective, the importance of each parameter, from 0 to 1. Empty if there are too few
+        For the short label of each objective that varies, the importance of each parameter, from 0 to 1. Empty if there are too few
         results (see ``importance_study``).
     """
     from optuna.importance import get_param_importances
@@ -31,10 +32,17 @@ def importances(view: StudyView) -> dict[str, dict[str, float]]:
         return {}
     names = list(study.trials[0].params)
     by_objective = {}
-    for index, axis in enumerate(view.axes):
+    for index, axis in enumerate(without_constant_objectives(view).axes):
         by_name = get_param_importances(study, evaluator=evaluator(), target=partial(objective_value, index=index))
         by_objective[axis.short_label] = {name: float(by_name.get(name, 0.0)) for name in names}
     return by_objective
+
+
+def without_constant_objectives(view: StudyView) -> StudyView:
+    """Leave out the objectives that are the same in all results: nothing explains a variance of zero."""
+    varying = [i for i in range(len(view.axes)) if len({point.values[i] for point in view.results}) > 1]
+    points = tuple(replace(p, values=tuple(p.values[i] for i in varying), spread=()) for p in view.results)
+    return StudyView(view.title, tuple(view.axes[i] for i in varying), points)
 
 
 def evaluator() -> "FanovaImportanceEvaluator":
@@ -50,19 +58,20 @@ def objective_value(trial: "FrozenTrial", index: int) -> float:
 
 
 def importance_study(view: StudyView) -> "optuna.Study | None":
-    """Copy the results into an in-memory study in which every trial has every parameter.
+    """Copy the varying objectives into an in-memory study in which every trial has every parameter.
 
     Optuna's fANOVA ignores parameters that some trials do not have, so missing parameters are set to "not chosen".
 
     Returns:
-        None if there are fewer than ``MIN_RESULTS`` results, or if no parameter varies.
+        None if there are fewer than ``MIN_RESULTS`` results, or if no parameter or no objective varies.
     """
     import optuna
 
+    view = without_constant_objectives(view)
     results = view.results
     columns = {name: [p.params.get(name, NOT_CHOSEN) for p in results] for name in view.param_names}
     varying = {name: column for name, column in columns.items() if len(set(column)) > 1}
-    if len(results) < MIN_RESULTS or not varying:
+    if len(results) < MIN_RESULTS or not varying or not view.axes:
         return None
     distributions = {name: _distribution(column) for name, column in varying.items()}
     study = optuna.create_study(directions=["minimize" if axis.minimize else "maximize" for axis in view.axes])

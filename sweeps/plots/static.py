@@ -144,9 +144,8 @@ def importance_figure(view: StudyView, importances: Mapping[str, Mapping[str, fl
 def slice_figure(view: StudyView) -> "Figure":
     """Plot each objective against each parameter."""
     rows, columns = len(view.axes), max(1, len(view.param_names))
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(3.1 * columns + 1, 2.9 * rows + 0.6), squeeze=False, sharey="row"
-    )
+    size = (max(6.0, 3.1 * columns + 1), 2.9 * rows + 1)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey="row", layout="constrained")
     for column, name in enumerate(view.param_names):
         scale = param_scale(view, name)
         for row, objective in enumerate(view.axes):
@@ -162,9 +161,8 @@ def slice_figure(view: StudyView) -> "Figure":
             if column == 0:
                 axis.set_ylabel(textwrap.fill(objective.short_label, 26))
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper right", ncols=3, fontsize=9)
-    figure.suptitle(f"{view.title}: objectives by parameter", x=0.02, ha="left", fontsize=12)
-    figure.tight_layout(rect=(0, 0, 1, 0.97))
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    figure.suptitle(f"{view.title}: objectives by parameter", fontsize=12)
     return figure
 
 

@@ -44,10 +44,9 @@ def call_sweep(args: argparse.Namespace) -> None:
         raise ConfigError("--to: can only be used with --winner")
     if args.address and args.launcher != "ray":
         raise ConfigError("--address: can only be used with --launcher ray")
-    from pocketdit.config.load import load
-    from sweeps.settings import Sweep
+    from sweeps.checks import load_sweep
 
-    loaded = load(args.file, [*_option_overrides(args), *args.overrides], Sweep)
+    loaded = load_sweep(args.file, [*_option_overrides(args), *args.overrides])
     if args.print_config:
         print(loaded.to_yaml(), end="")
         return
@@ -57,15 +56,15 @@ def call_sweep(args: argparse.Namespace) -> None:
     from sweeps.checks import check, check_computed
 
     base = check(loaded)
-    if args.check:
-        check_computed(loaded.config, base.config)
-        print(f"{args.file}: no problems found")
-        return
     from pocketdit.running.data import require_available
     from pocketdit.running.requirements import quiet_warnings, require_parents
 
     require_available(base.config)
     require_parents(base.config)
+    if args.check:
+        check_computed(loaded.config, base.config)
+        print(f"{args.file}: no problems found")
+        return
     quiet_warnings()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as with Ctrl-C, workers requeue their trials
     from sweeps.engine.study import run
