@@ -22,8 +22,8 @@ def importances(view: StudyView) -> dict[str, dict[str, float]]:
     """Compute the importance of each parameter for each objective with fANOVA (Hutter et al. 2014).
 
     Returns:
-        For the short label of each objective that varies, the importance of each parameter, from 0 to 1. Empty if there are too few
-        results (see ``importance_study``).
+        For the short label of each objective that varies, the importance of each parameter, from 0 to 1. Empty if there
+        are too few results (see ``importance_study``).
     """
     from optuna.importance import get_param_importances
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.dimensions import Scalar
 from sweeps.plots import interactive, static
 from sweeps.plots.importance import importances
 from sweeps.plots.page import render_page
@@ -47,7 +48,7 @@ def test_a_constant_parameter_can_be_plotted() -> None:
 
 @pytest.mark.parametrize("columns", [1, 2, 4])
 def test_the_legend_of_the_slices_is_clear_of_the_title(columns: int) -> None:
-    params = {f"parameter {i}": float(i) for i in range(columns)}
+    params: dict[str, Scalar] = {f"parameter {i}": float(i) for i in range(columns)}
     points = tuple(TrialPoint(i, (float(i),), params, rank=int(i == 0)) for i in range(4))
     figure = static.slice_figure(StudyView("a study with a long name", (ObjectiveAxis("validation loss"),), points))
     figure.canvas.draw()
