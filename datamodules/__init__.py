@@ -1,1 +1,1 @@
-"""Data sets: rendered scenes, and shards of images or latents with their loader."""
+"""Data sets of rendered scenes, and the shard format for images and latents with its loader."""

@@ -1,8 +1,8 @@
 """Short and long captions of a scene, and its exact annotations.
 
-A short caption resembles a GenEval prompt: colors and shapes, sometimes with a relation, a count, a size, a place or
-the background. A long caption resembles a DPG-Bench prompt: the background, the number of objects, each object with its
-size, color, shape and place, then the clear relations. Captions are always true.
+A short caption resembles a GenEval prompt. It names colors and shapes, sometimes with a relation, a count, a size, a
+place, or the background. A long caption resembles a DPG-Bench prompt. It describes the background, the number of
+objects, the size, color, shape, and place of each object, and the clear relations. Captions are always true.
 """
 
 import dataclasses
@@ -27,15 +27,15 @@ from datamodules.scenes.scene import DEFAULT_BACKGROUND, Object, Scene, clear_re
 
 
 def caption_scene(scene: Scene, seed: int) -> list[str]:
-    """Return the short and the long caption. Equal arguments give equal captions."""
+    """Return the short and the long caption. They depend only on the arguments."""
     return [short_caption(scene, seed), _long_caption(scene, np.random.default_rng((seed, 2)))]
 
 
 def short_caption(scene: Scene, seed: int) -> str:
     """Return ``caption_scene(scene, seed)[0]`` in a fraction of the time.
 
-    The caption mentions everything that differs from the defaults (large objects, in the center or in default rows, on
-    white), and occasionally a default too.
+    The caption mentions everything that differs from the defaults (large objects in the center or in default rows on a
+    white background). Occasionally, it also mentions a default.
     """
     rng = np.random.default_rng((seed, 1))
     objects = scene.objects
@@ -73,10 +73,10 @@ def _is_default_pair(scene: Scene) -> bool:
 
 
 def annotate_scene(scene: Scene, caption: str) -> dict[str, Any]:
-    """Return the scene's exact description, ready for JSON.
+    """Return an exact description of the scene that can be serialized as JSON.
 
-    Each object also has its "box" (left, top, right, bottom) in pixels. "geneval" is what the short ``caption`` asks
-    for (see ``parse_expectation``).
+    Each object has an additional entry "box" (left, top, right, bottom) in pixels. The entry "geneval" describes what
+    the short ``caption`` asks for (see ``parse_expectation``).
     """
     return {
         "width": scene.width,
@@ -88,7 +88,7 @@ def annotate_scene(scene: Scene, caption: str) -> dict[str, Any]:
 
 
 def scene_from_annotations(annotations: dict[str, Any]) -> Scene:
-    """Return the scene, the inverse of ``annotate_scene``."""
+    """Restore a scene from the result of ``annotate_scene``."""
     names = [field.name for field in dataclasses.fields(Object)]
     objects = tuple(Object(**{name: item[name] for name in names}) for item in annotations["objects"])
     return Scene(annotations["width"], annotations["height"], annotations["background"], objects)
@@ -104,7 +104,7 @@ def _long_caption(scene: Scene, rng: np.random.Generator) -> str:
     objects = scene.objects
     count, first = len(objects), objects[0]
     shapes = "one shape" if count == 1 else f"{NUMBER_WORDS[count]} shapes"
-    # Every word is part of existing data sets and of the trained judges' vocabulary, so none can change.
+    # Do not change these words: existing data sets contain them, and trained judges rely on them.
     sentences = [
         (
             f"on a plain {scene.background} background there {'is' if count == 1 else 'are'} {shapes}",
@@ -136,5 +136,5 @@ def _relation_clauses(objects: Sequence[Object]) -> list[str]:
 
 
 def place_of(scene: Scene, item: Object) -> str:
-    """Return the words for the third of the image, in each direction, that contains the object's center."""
+    """Return the phrase for the cell of a 3x3 grid over the image that contains the object's center."""
     return PLACES[int(item.y / scene.height * 3)][int(item.x / scene.width * 3)]

@@ -1,17 +1,18 @@
-"""Parse what a short caption asks for, in the form of GenEval's metadata (Ghosh et al. 2023, arXiv 2310.11513).
+"""Parses short captions into the format of GenEval's metadata (Ghosh et al. 2023, arXiv 2310.11513).
 
     {"tag": "position", "prompt": "a red circle left of a blue square",
      "include": [{"class": "square", "count": 1, "color": "blue"},
                  {"class": "circle", "count": 1, "color": "red", "position": ["left of", 0]}]}
 
-A position refers to an earlier entry of "include". Captions name the color of every object, so the tags are
+A position refers to an earlier entry of "include" by its index. Captions name the color of every object, so there are
+four tags:
 
 - single_object: one object;
 - color_attr: two to four different objects, each with its own color;
 - position: two objects and their relation;
-- counting: several objects of one kind. "exclude" rules out one more, as in GenEval.
+- counting: several objects of one kind. As in GenEval, "exclude" rejects images with one more object.
 
-Size, place and background are not judged, so they are not part of an expectation.
+The metadata does not contain size, place, or background, because they are not judged.
 """
 
 import re
@@ -33,10 +34,10 @@ _PLACE_AND_BACKGROUND = re.compile(
 
 
 def parse_expectation(caption: str) -> dict[str, Any]:
-    """Parse a short caption of a scene.
+    """Parse the short caption of a scene.
 
     Raises:
-        UserError: The caption does not have the form of a scene's short caption.
+        UserError: The caption does not have the form of a short caption.
     """
     text = _PLACE_AND_BACKGROUND.sub("", caption)
     parts = _RELATION.split(text)

@@ -7,7 +7,7 @@ import numpy as np
 
 NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}
 
-# Where an object is, by thirds of the image: PLACES[row][column].
+# Phrases for the cells of a 3x3 grid over the image: PLACES[row][column].
 PLACES = (
     ("in the top left", "at the top", "in the top right"),
     ("on the left", "in the center", "on the right"),
@@ -16,7 +16,7 @@ PLACES = (
 
 
 class OptionalDetails(NamedTuple):
-    """Which default attributes a short caption mentions: a large size, a white background, a central place."""
+    """Whether a short caption mentions each default attribute: a large size, a white background, a central place."""
 
     size: bool
     background: bool
@@ -24,7 +24,7 @@ class OptionalDetails(NamedTuple):
 
 
 def random_details(rng: np.random.Generator, probability: float = 0.12) -> OptionalDetails:
-    """Draw each detail independently with the given probability."""
+    """Draw whether to mention each detail, independently with the given probability."""
     size, background, place = rng.random(3) < probability
     return OptionalDetails(bool(size), bool(background), bool(place))
 
@@ -42,7 +42,7 @@ def plural(count: int, shape: str, color: str, size: str = "") -> str:
 
 
 def join_phrases(phrases: Sequence[str]) -> str:
-    """Join phrases as "a", "a and b", or "a, b and c"."""
+    """Join phrases to "a", "a and b", or "a, b and c"."""
     return f"{', '.join(phrases[:-1])} and {phrases[-1]}" if len(phrases) > 1 else phrases[0]
 
 

@@ -1,4 +1,4 @@
-"""Render scenes. Every shape is an upright polygon, so that a judge can compare against the same outlines."""
+"""Renders scenes. Every shape is an upright polygon, so judges can compare an image with the exact outlines."""
 
 import math
 
@@ -10,7 +10,7 @@ _SUPERSAMPLING = 4
 
 
 def _regular_polygon(corners: int, radius: float, rotation: float = 0.0) -> list[tuple[float, float]]:
-    """Return the corners of a regular polygon. The first is at the top, rotated clockwise by ``rotation`` radians."""
+    """Return a regular polygon's corners. The first is at the top, rotated clockwise by ``rotation`` radians."""
     angles = (2 * math.pi * i / corners + rotation for i in range(corners))
     return [(radius * math.sin(a), -radius * math.cos(a)) for a in angles]
 
@@ -22,7 +22,7 @@ def _star() -> list[tuple[float, float]]:
 
 _ARM, _HALF = 1.12, 0.36  # length and half width of the cross's arms
 
-# Corners of shapes of radius 1 around (0, 0), y down, all within REACH.
+# Corners of each shape for radius 1, centered at (0, 0) with y pointing down. All are within REACH of the center.
 OUTLINES: dict[str, list[tuple[float, float]]] = {
     "circle": _regular_polygon(64, 1.0),
     "square": [(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)],
@@ -45,7 +45,7 @@ def render_scene(scene: Scene) -> Image.Image:
 
 
 def _render_mask(item: Object) -> tuple[Image.Image, tuple[int, int]]:
-    """Return an object's coverage (0 to 255) in its own box, and the box's top left pixel."""
+    """Return an object's coverage (0 to 255) in a box around it, and the top left pixel of the box."""
     reach = REACH * item.radius + 1
     left, top = math.floor(item.x - reach), math.floor(item.y - reach)
     side = math.ceil(2 * reach) + 1

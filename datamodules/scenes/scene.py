@@ -1,7 +1,7 @@
-"""Scenes of colored shapes, and how random ones are drawn.
+"""Scenes of colored shapes, and a generator of random scenes.
 
-Lengths are in pixels, x points right and y points down. An object's (x, y) is the centroid of its outline, and every
-outline lies inside the circle of radius ``REACH * radius`` around it.
+Lengths are in pixels; x points right, and y points down. An object's (x, y) is the centroid of its outline. Every
+outline lies inside a circle with radius ``REACH * radius`` around the centroid.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from pocketdit.errors import UserError
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 
-# Hues are far apart and no lightness is close to a background's, so that edges survive coarse chroma.
+# Hues are far apart, and no lightness is close to that of a background, so edges survive coarse chroma.
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (222, 24, 36),
     "orange": (255, 140, 0),
@@ -40,9 +40,9 @@ RELATIONS = ("left of", "right of", "above", "below")
 REACH = 1.25
 _GAP = 4.0  # pixels between any two objects
 _JITTER = 0.04  # fraction of the image's side
-_DEFAULT_PROBABILITY = 0.7  # for a white background and for large objects, which a caption need not mention
-_CENTERED_PROBABILITY = 0.6  # for a single object
-_TURNED_PROBABILITY = 0.35  # that a pair is not arranged in the default rows
+_DEFAULT_PROBABILITY = 0.7  # of a white background and of large objects, which captions rarely mention
+_CENTERED_PROBABILITY = 0.6  # of placing a single object in the center
+_TURNED_PROBABILITY = 0.35  # of arranging two different objects differently from the default rows
 _KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
 _OFF_CENTER = tuple((row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1))
 
@@ -78,7 +78,7 @@ class Object:
 
     @property
     def kind(self) -> tuple[str, str]:
-        """Shape and color, which is what a caption calls the object."""
+        """Shape and color, by which captions refer to the object."""
         return self.shape, self.color
 
 
@@ -95,7 +95,8 @@ class Scene:
 def clear_relation(first: Object, second: Object) -> str | None:
     """Return the relation of ``first`` to ``second`` (one of ``RELATIONS``), or None if people might disagree.
 
-    A relation is clear within about 34 degrees of its axis, and if the objects do not overlap along the axis.
+    A relation is clear if its direction is within about 34 degrees of an axis and the objects do not overlap along
+    that axis.
     """
     dx, dy = first.x - second.x, first.y - second.y
     along, across = max(abs(dx), abs(dy)), min(abs(dx), abs(dy))
@@ -107,9 +108,10 @@ def clear_relation(first: Object, second: Object) -> str | None:
 
 
 def default_rows(count: int, width: int, height: int) -> tuple[int, ...]:
-    """Return the number of objects in each row, from the top, unless a caption says otherwise.
+    """Return the default number of objects in each row, from top to bottom.
 
-    Objects are stacked in tall images and side by side in others. Four objects form a 2x2 grid.
+    Objects are stacked in tall images and placed side by side in others, with two exceptions: four objects form a 2x2
+    grid, and in square images, three objects form a row of one above a row of two.
     """
     if count == 4:
         return (2, 2)
@@ -119,18 +121,19 @@ def default_rows(count: int, width: int, height: int) -> tuple[int, ...]:
 
 
 def random_scene(rng_seed: int, width: int | None = None, height: int | None = None) -> Scene:
-    """Return the scene of a seed, the same one on every machine.
+    """Return a random scene. A seed gives the same scene on every machine.
 
-    40% of scenes have one object, 35% have two different ones, 15% have two to four of the same kind, and 10% have
-    three or four different ones. Objects are arranged in rows and listed in reading order.
+    40% of scenes have one object, 35% have two different objects, 15% have two to four objects of the same kind, and
+    10% have three or four different objects. Objects are arranged in rows and listed in reading order.
 
-    Scenes are composed with defaults, and captions mention what differs from them: 70% of backgrounds are white and
-    70% of objects are large. A single object is in the center with probability 0.6, otherwise in one of the eight
-    places around it. 65% of pairs are arranged along the image's longer side, the others across it.
+    Most attributes have a default, and captions mention deviations from it. 70% of backgrounds are white, and 70% of
+    objects are large. A single object is in the center with probability 0.6 and otherwise in one of the eight places
+    around it. Of the pairs of different objects, 65% are arranged in the default rows.
 
     Args:
-        rng_seed: The seed.
-        width: Width of the image. One of ``IMAGE_SIZES`` is drawn if neither side is passed; half are square.
+        rng_seed: Seed of the scene.
+        width: Width of the image. If neither side is passed, one of ``IMAGE_SIZES`` is drawn; half of the images are
+            square.
         height: Height of the image.
 
     Raises:
@@ -168,13 +171,13 @@ def _draw_different_kinds(rng: np.random.Generator, count: int) -> list[tuple[st
 
 
 def _draw_sizes(rng: np.random.Generator, kinds: Sequence[tuple[str, str]]) -> list[str]:
-    """Draw a size per object. Objects of the same kind share one size."""
+    """Draw a size for each object. Objects of the same kind have the same size."""
     sizes = ["large" if rng.random() < _DEFAULT_PROBABILITY else "small" for _ in kinds]
     return sizes if len(set(kinds)) > 1 else [sizes[0]] * len(kinds)
 
 
 def _draw_cells(rng: np.random.Generator, kinds: Sequence[tuple[str, str]], width: int, height: int) -> list[Cell]:
-    """Draw disjoint rectangles of the image, one per object."""
+    """Draw disjoint rectangles in the image, one per object."""
     count = len(kinds)
     if count == 1:
         if rng.random() < _CENTERED_PROBABILITY:

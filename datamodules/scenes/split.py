@@ -1,4 +1,4 @@
-"""Endless scenes of one split. A hash of the short caption decides the split, so no caption occurs in both."""
+"""Generates scenes of one split. A hash of the short caption determines the split, so the splits share no caption."""
 
 import hashlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _VALIDATION_PERCENT = 5
 
 
 class CaptionedScene(NamedTuple):
-    """A scene with its captions, the short one first, and an id that never changes."""
+    """A scene with its captions (the short caption first) and a permanent ID."""
 
     id: str
     scene: Scene
@@ -27,7 +27,7 @@ def split_of(caption: str) -> Split:
 
 
 def generate_scenes(split: Split, count: int, seed: int) -> Iterator[CaptionedScene]:
-    """Yield ``count`` scenes of a split, the same ones for the same seed."""
+    """Yield ``count`` scenes of a split. They depend only on the arguments."""
     generated, number = 0, 0
     while generated < count:
         scene_seed = (seed << 32) + number

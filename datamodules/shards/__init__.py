@@ -1,3 +1,3 @@
-"""Data sets as WebDataset shards: the format, its tools, and a multi-aspect loader that resumes at the exact sample."""
+"""Data sets in WebDataset shards: the format, tools, and a multi-aspect loader that resumes at the exact sample."""
 
-import pocketdit  # noqa: F401  (before lightning: it prepares torchvision for a CPU build of torch)
+import pocketdit  # noqa: F401  (must precede lightning: it prepares torchvision for CPU builds of torch)

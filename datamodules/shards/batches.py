@@ -1,4 +1,4 @@
-"""Fetch a batch from shards: read, decode, choose captions, and skip broken samples."""
+"""Fetches batches from shards: reads and decodes samples, chooses captions, and skips broken samples."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -30,21 +30,21 @@ class ShardBatches(Dataset["Batch | RunError"]):
     - "captions", B strings;
     - "ids", int64 (B,), the rows of the index;
     - "keys", B strings, the samples' keys in their shards;
-    - "skipped", strings that name each broken sample and the reason why it was skipped.
+    - "skipped", a description of each broken sample.
 
-    A batch whose samples are all broken is replaced by the next rows of the same bucket, because every rank has to
-    take its step. If the whole bucket is broken, the item is a ``RunError``, which the loader raises.
+    If all samples of a batch are broken, the next rows of the same bucket replace them, because every rank must have a
+    batch for each step. If the whole bucket is broken, the item is a ``RunError``, which the loader raises.
 
     Args:
         index: The split's index.
         buckets: The image sizes.
-        bucket_of: (N,) position of each row's bucket in ``buckets``.
-        seed: Seed of the random captions, crops and flips.
-        autoencoder: The autoencoder of stored latents, as dataset.json describes it. None for images.
+        bucket_of: (N,) index of each row's bucket in ``buckets``.
+        seed: Seed of the random captions, crops, and flips.
+        autoencoder: Description of the autoencoder of stored latents, from dataset.json; None for images.
         caption: "random" (any caption), "short" (the first), "long" (any other), or the probability of the short
-            one. A probability decides per batch: all captions of a batch are short, or all are long.
+            caption. The probability applies to whole batches: the captions of a batch are all short or all long.
         crop: Where to crop images whose aspect ratio differs from their bucket's.
-        flip: Mirror half of the images. Captions that say left and right become wrong.
+        flip: Mirror half of the images. This makes captions that mention left or right wrong.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class ShardBatches(Dataset["Batch | RunError"]):
                 return self._collate(samples, skipped)
         width, height = self._buckets[bucket]
         return RunError(
-            f"{self._reader.index.folder}: all {len(skipped)} samples of bucket {width}x{height} are broken, the "
-            f"first is {skipped[0]}; check the data set with: lightning data validate"
+            f"{self._reader.index.folder}: all {len(skipped)} samples of bucket {width}x{height} are broken "
+            f"(the first: {skipped[0]}); check the data set with: lightning data validate"
         )
 
     def _candidates(self, rows: NDArray[np.int64], bucket: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the rows, then as replacements the bucket's other rows, starting after the last one and wrapping."""
+        """Yield the rows, and then the bucket's other rows as replacements, in cyclic order after the last row."""
         yield rows
         others = np.setdiff1d(np.flatnonzero(self._bucket_of == bucket), rows)
         others = np.roll(others, -int(np.searchsorted(others, rows[-1])))
@@ -87,7 +87,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
             yield others[start : start + len(rows)]
 
     def _random_draws(self, epoch: int, rows: NDArray[np.int64]) -> list["_Draws"]:
-        # One caption length per batch, so that short captions are not padded to the tokens of a long one.
+        # One caption length per batch, so that short captions are not padded to the length of a long caption.
         caption_length = float(uniform(Purpose.CAPTION_LENGTH, self._seed, epoch, rows[:1])[0])
         purposes = (Purpose.CAPTION, Purpose.CROP_X, Purpose.CROP_Y, Purpose.FLIP)
         columns = [uniform(purpose, self._seed, epoch, rows).tolist() for purpose in purposes]
@@ -126,7 +126,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
 
 
 class _Draws(NamedTuple):
-    """A sample's random draws in one epoch, each uniform in [0, 1). The whole batch shares ``caption_length``."""
+    """A sample's random numbers in one epoch, uniform in [0, 1). A batch has a single ``caption_length``."""
 
     caption_length: float
     caption: float
@@ -136,13 +136,13 @@ class _Draws(NamedTuple):
 
 
 def choose_caption(captions: Sequence[str], choice: CaptionChoice, length_draw: float, caption_draw: float) -> str:
-    """Choose one of a sample's captions. A sample with one caption always gives that one.
+    """Choose one of a sample's captions. A single caption is always chosen.
 
     Args:
         captions: The short caption first, then the longer ones.
         choice: See ``ShardBatches``.
-        length_draw: In [0, 1), decides between the short caption and the longer ones.
-        caption_draw: In [0, 1), decides which of several captions.
+        length_draw: Number in [0, 1) that decides between the short caption and the longer captions.
+        caption_draw: Number in [0, 1) that selects one of several captions.
     """
     if choice == "random":
         return captions[int(caption_draw * len(captions))]

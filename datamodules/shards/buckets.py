@@ -1,4 +1,4 @@
-"""Aspect ratio buckets: all images of a batch share a size, and each image is cropped to the nearest one."""
+"""Aspect ratio buckets. All images in a batch have the same size, and each image is cropped to its nearest bucket."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE_MULTIPLE = 32  # pixels: a factor of 8 in the autoencoder, 2 in the patches and 2 in the middle stage
+SIDE_MULTIPLE = 32  # pixels: a factor of 8 in the autoencoder, 2 in the patches, and 2 in the middle stage
 _MAX_ASPECT_RATIO = 4.0
 
 
@@ -23,8 +23,8 @@ class Bucket(NamedTuple):
 def bucket_list(base_size: int) -> tuple[Bucket, ...]:
     """Return image sizes of about ``base_size**2`` pixels with aspect ratios from 1:4 to 4:1.
 
-    One side runs from half to twice the base size in steps of 1/16 of it (at least 32), and the other side is the
-    nearest multiple of 32. Both orientations are included. A base size of 128 gives 9 buckets, 1024 gives 45.
+    One side ranges from half to twice the base size in steps of 1/16 of the base size (at least 32). The other side is
+    the nearest multiple of 32. Both orientations are included. A base size of 128 gives 9 buckets, and 1024 gives 45.
 
     Raises:
         ValueError: ``base_size`` is not a positive multiple of 32.
@@ -41,7 +41,7 @@ def bucket_list(base_size: int) -> tuple[Bucket, ...]:
 
 
 def nearest_bucket(width: int, height: int, buckets: Sequence[Bucket]) -> int:
-    """Return the position of the bucket with the nearest log aspect ratio; ties go to the nearest log area."""
+    """Return the index of the bucket with the nearest log aspect ratio. Ties are broken by the nearest log area."""
 
     def distance(bucket: Bucket) -> tuple[float, float]:
         ratio = math.log(width / height * bucket.height / bucket.width)
@@ -54,7 +54,7 @@ def nearest_bucket(width: int, height: int, buckets: Sequence[Bucket]) -> int:
 def assign_buckets(
     width: NDArray[np.integer], height: NDArray[np.integer], base_size: int
 ) -> tuple[tuple[Bucket, ...], NDArray[np.int32]]:
-    """Return the buckets of a base size, and the position of each row's bucket in them."""
+    """Return the buckets of a base size, and the index of each row's bucket."""
     sizes, size_of = exact_buckets(width, height)
     buckets = bucket_list(base_size)
     return buckets, np.array([nearest_bucket(*size, buckets) for size in sizes], dtype=np.int32)[size_of]
@@ -63,7 +63,10 @@ def assign_buckets(
 def exact_buckets(
     width: NDArray[np.integer], height: NDArray[np.integer]
 ) -> tuple[tuple[Bucket, ...], NDArray[np.int32]]:
-    """Return the sizes that occur as buckets, and the position of each row's size: latents cannot be cropped."""
+    """Return a bucket for each distinct size, and the index of each row's bucket.
+
+    Latents use these buckets, because they cannot be cropped.
+    """
     sizes, size_of = np.unique(np.stack([width, height], axis=1), axis=0, return_inverse=True)
     return tuple(Bucket(int(w), int(h)) for w, h in sizes), size_of.reshape(-1).astype(np.int32)
 

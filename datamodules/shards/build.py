@@ -1,4 +1,4 @@
-"""Build a data set from rendered scenes or from a folder of the user's own images."""
+"""Builds data sets from rendered scenes or from folders of user-provided images."""
 
 import io
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ def build_scenes(
         seed: Seed of the scenes.
         image_format: Format of stored images.
         autoencoder: Store latents of this autoencoder instead of images.
-        base_size: Size of the buckets that images are cropped to before they are encoded.
+        base_size: Base size of the buckets to which images are cropped before encoding.
         overwrite: Replace an existing data set.
         progress: Show a progress bar.
 
@@ -81,7 +81,7 @@ def build_scenes(
     """
     if train < 1 or validation < 0:
         raise UserError(
-            f"{train} training and {validation} validation scenes: at least 1 and 0, respectively, are required"
+            f"{train} training and {validation} validation scenes: training requires at least 1, validation at least 0"
         )
     if image_format not in _SCENE_FORMATS:
         raise UserError(f"image format {image_format!r}: choose one of {', '.join(_SCENE_FORMATS)}")
@@ -118,23 +118,23 @@ def build_folder(
     overwrite: bool = False,
     progress: bool = True,
 ) -> BuildReport:
-    """Build a data set of all captioned images below a folder.
+    """Build a data set of all captioned images in a folder and its subfolders.
 
     Captions come from a .txt or .json file next to each image, or from one table (``captions``, or the captions.csv,
     metadata.csv or metadata.jsonl in ``source``). Images that have no caption or cannot be decoded are skipped. An
-    image's id is its path below ``source``, and a hash of the id decides its split. At least one image is used for
-    training and, with two or more images and a fraction above 0, at least one is held out.
+    image's ID is its path relative to ``source``, and a hash of the ID determines its split. At least one image is used
+    for training. With two or more images and a fraction above 0, at least one image is held out.
 
     Args:
         source: Folder of the images.
         out: Folder of the data set.
-        captions: Use this caption table and nothing else.
+        captions: Caption table to use instead of any other captions.
         validation_fraction: Share of images that are held out, in [0, 1).
-        validation: "same" uses all images for training and repeats them for validation. That only shows whether a
-            model memorizes a few images.
-        max_side: Scale larger images down to this size of the longer side.
+        validation: "held-out" divides the images between the splits. "same" uses all images for both training and
+            validation, which only shows whether a model memorizes a few images.
+        max_side: Scale larger images down so that their longer side has this length.
         autoencoder: Store latents of this autoencoder instead of images.
-        base_size: Size of the buckets that images are cropped to before they are encoded.
+        base_size: Base size of the buckets to which images are cropped before encoding.
         overwrite: Replace an existing data set.
         progress: Show a progress bar.
 
@@ -191,7 +191,7 @@ def _scene_sample(captioned: CaptionedScene, seed: int, image_format: str) -> Sa
 
 
 def _find_candidates(source: Path, captions: Path | None) -> tuple[list[Candidate], list[SkippedImage]]:
-    """Return the candidates in the order of their position, and the images that have no caption."""
+    """Return the candidates sorted by position, and the images without captions."""
     table = captions or find_table(source)
     entries = list(find_candidates(source, read_table(table) if table else {}, table_only=captions is not None))
     skipped = [entry for entry in entries if isinstance(entry, SkippedImage)]
@@ -204,7 +204,7 @@ def _find_candidates(source: Path, captions: Path | None) -> tuple[list[Candidat
 def _no_usable_image(source: Path, skipped: list[SkippedImage]) -> UserError:
     if not skipped:
         return UserError(f"{source}: contains no image (.png .jpg .jpeg .webp .bmp .tif)")
-    return UserError(f"{source}: none of the {len(skipped)} images is usable, the first: {skipped[0]}")
+    return UserError(f"{source}: none of the {len(skipped)} images is usable; the first problem is: {skipped[0]}")
 
 
 def _load_samples(
@@ -226,10 +226,10 @@ def _repeat_in_both(samples: Iterator[tuple[float, Sample]]) -> Iterator[tuple[s
 
 
 def _hold_out(samples: Iterator[tuple[float, Sample]], fraction: float) -> Iterator[tuple[str, Sample]]:
-    """Assign samples, ordered by position, to splits.
+    """Assign samples, sorted by position, to splits.
 
-    The last sample is always for training. The first is held out unless the fraction is 0, even if its position is
-    above the fraction.
+    The last sample is always used for training. If there are others and the fraction is not 0, the first sample is held
+    out even if its position is above the fraction.
     """
     previous: tuple[float, Sample] | None = None
     is_first = True

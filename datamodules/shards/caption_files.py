@@ -1,4 +1,4 @@
-"""Read captions of the user's own images: a file next to each image, or one table for all of them."""
+"""Reads captions of user-provided images from a file next to each image or from a table."""
 
 import csv
 import json
@@ -17,21 +17,21 @@ CaptionTable = dict[Path, list[str]]
 
 
 def find_table(folder: Path) -> Path | None:
-    """Return the folder's captions.csv, metadata.csv or metadata.jsonl, the first that exists."""
+    """Return the first of captions.csv, metadata.csv, and metadata.jsonl that exists in the folder."""
     return next((folder / name for name in _TABLES if (folder / name).is_file()), None)
 
 
 def read_table(path: Path) -> CaptionTable:
     """Read a caption table.
 
-    A CSV has the columns file (or file_name) and caption (or text). A .jsonl has the same names as keys, or
-    "captions" with a list. File names are relative to the table's folder.
+    A CSV file has the columns "file" (or "file_name") and "caption" (or "text"). A JSONL file has the same names as
+    keys, or "captions" with a list of captions. File names are relative to the table's folder.
 
     Returns:
-        {image: captions}. Several rows for one image are several captions, in the order of the rows.
+        Captions by the path of the image. Several rows for an image give it several captions, in the order of the rows.
 
     Raises:
-        UserError: The file is missing or not a table, or a column is missing.
+        UserError: The file does not exist or is not a table, or a column is missing.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such caption table")
@@ -46,13 +46,13 @@ def read_table(path: Path) -> CaptionTable:
             except SampleError as error:
                 raise UserError(f"{path}: line {line}: {error}") from error
             table.setdefault((path.parent / file).resolve(), []).extend(captions)
-    except (ValueError, csv.Error) as error:  # including a file that is not UTF-8
+    except (ValueError, csv.Error) as error:  # ValueError: not UTF-8, or not JSON
         raise UserError(f"{path}: not readable as a table ({error}); save it as UTF-8") from error
     return table
 
 
 def read_captions_beside(image: Path) -> list[str] | None:
-    """Read the captions from the .json or .txt file next to an image. Returns None if neither exists.
+    """Read the captions from the .json or .txt file next to an image, or return None if neither exists.
 
     A .json file contains {"caption": "..."} or {"captions": ["...", ...]}. Each line of a .txt file is a caption.
 

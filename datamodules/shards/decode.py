@@ -1,4 +1,4 @@
-"""Decode stored images and latents into tensors."""
+"""Decodes stored images and latents into tensors."""
 
 import io
 import warnings
@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from datamodules.shards.buckets import Bucket, cover_box
 from datamodules.shards.schema import Sample, SampleError
 
-# What PIL raises for a file that is not an image, is broken, or is a decompression bomb.
+# Exceptions that PIL raises for files that are not images, are broken, or are decompression bombs.
 DECODE_ERRORS = (
     OSError,
     ValueError,
@@ -25,7 +25,7 @@ DECODE_ERRORS = (
 
 
 def describe_decode_error(error: Exception) -> str:
-    """Return why an image cannot be decoded. PIL's own text contains an object's address, so it varies."""
+    """Return why an image cannot be decoded. PIL's message for unknown formats varies: it contains an address."""
     return "unknown image format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
@@ -55,7 +55,7 @@ def decode_image(
 
     Args:
         sample: A sample with an image.
-        bucket: The size to return. The image is scaled to cover it.
+        bucket: Size of the result. The image is scaled to cover it.
         crop_x: Horizontal position of the crop in [0, 1]; 0.5 is the center.
         crop_y: Vertical position of the crop in [0, 1].
         flip: Mirror the image.
@@ -68,7 +68,7 @@ def decode_image(
     """
     image = open_image(sample)
     try:
-        # JPEGs decode faster at 1/2, 1/4 or 1/8 of their size; draft() does not go below the bucket's size.
+        # JPEGs decode faster at 1/2, 1/4, or 1/8 of their size. draft() does not go below the bucket's size.
         image.draft("RGB", bucket)
         image.load()
         rgb = image if image.mode == "RGB" else image.convert("RGB")
@@ -87,23 +87,23 @@ def decode_latent(sample: Sample, autoencoder: Mapping[str, Any]) -> torch.Tenso
 
     Args:
         sample: A sample with a latent.
-        autoencoder: The autoencoder's description (see ``describe_autoencoder``): the shape is checked against its
-            "factor" and, if present, its "channels".
+        autoencoder: Description of the autoencoder (see ``describe_autoencoder``). The latent's shape is checked
+            against "factor" and, if present, "channels".
 
     Returns:
         float32 (C, h, w).
 
     Raises:
-        SampleError: The payload is not a safetensors file, lacks the tensor "latent", or the latent has the wrong
-            shape or is not finite.
+        SampleError: The payload is not a safetensors file or does not contain the tensor "latent", or the latent has
+            the wrong shape or is not finite.
     """
     try:
         tensors = safetensors.torch.load(sample.payload)
     except SafetensorError as error:
         raise SampleError(f"latent cannot be decoded ({error})") from error
     if "latent" not in tensors:
-        raise SampleError(f'the payload lacks the tensor "latent" (it has {sorted(tensors)})')
-    latent = tensors["latent"].float()
+        raise SampleError(f'the payload does not contain the tensor "latent", only {sorted(tensors)}')
+    latent: torch.Tensor = tensors["latent"].float()
     factor, channels = int(autoencoder["factor"]), autoencoder.get("channels")
     expected = (sample.height // factor, sample.width // factor)
     wrong_channels = latent.ndim == 3 and channels is not None and latent.shape[0] != channels

@@ -1,4 +1,4 @@
-"""Turn a folder of the user's own images, of any size and format, into samples."""
+"""Converts a folder of user-provided images of any size and format into samples."""
 
 import hashlib
 import io
@@ -24,10 +24,10 @@ class Candidate:
     """An image with captions.
 
     Attributes:
-        id: Path of the image in its folder.
-        path: The image.
-        captions: At least one.
-        position: A hash of the id in [0, 1), which decides the image's split.
+        id: Path of the image relative to the folder.
+        path: Path of the image.
+        captions: One or more captions.
+        position: A hash of the ID in [0, 1), which determines the split.
     """
 
     id: str
@@ -38,7 +38,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """An image that is skipped, and the reason."""
+    """A skipped image and the reason for skipping it."""
 
     id: str
     reason: str
@@ -48,7 +48,7 @@ class SkippedImage:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return all images below a folder, sorted. Names that start with a dot are ignored."""
+    """Return all images in a folder and its subfolders, sorted. Names that start with a dot are ignored."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -59,7 +59,7 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def find_candidates(folder: Path, table: CaptionTable, *, table_only: bool) -> Iterator[Candidate | SkippedImage]:
-    """Yield every image with its captions, then every row of the table without an image.
+    """Yield every image with its captions, and then the images in the table that do not exist.
 
     Captions next to an image take precedence over the table, unless ``table_only`` is set.
     """
@@ -83,11 +83,11 @@ def find_candidates(folder: Path, table: CaptionTable, *, table_only: bool) -> I
 
 
 def load_image(candidate: Candidate, max_side: int | None = None) -> Sample:
-    """Load an image as a sample, with its original bytes if possible.
+    """Load an image as a sample, keeping its original bytes if possible.
 
-    The bytes are kept if the file is a PNG, JPEG or WebP in RGB, upright, with a single frame, and not larger than
-    ``max_side``. Other images are rotated by their EXIF orientation, composited on white, scaled down, and stored as
-    JPEG (quality 95) if they were JPEG and as PNG otherwise.
+    The bytes are kept if the file is an upright RGB image in PNG, JPEG, or WebP format with a single frame and no side
+    longer than ``max_side``. Other images are rotated according to their EXIF orientation, composited on white, and
+    scaled down. They are stored as JPEG (quality 95) if the original is a JPEG, and as PNG otherwise.
 
     Raises:
         SampleError: The file cannot be decoded.

@@ -30,11 +30,11 @@ _COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
 
 
 class Skipped(NamedTuple):
-    """A sample or shard end that cannot be used.
+    """An unusable sample or an unreadable end of a shard.
 
     Attributes:
         shard: The shard, for example "train/00003.tar".
-        sample: "sample KEY", or "byte N" if the shard cannot be read from there on.
+        sample: "sample KEY", or "byte N" if the shard is unreadable from that byte onward.
         reason: Why it cannot be used.
     """
 
@@ -54,12 +54,12 @@ class SplitIndex:
         folder: Folder of the split.
         kind: Whether samples are images or latents.
         shards: File names of the shards.
-        shard: (N,) position of the sample's shard in ``shards``.
+        shard: (N,) index of the sample's shard in ``shards``.
         offset: (N,) first byte of the sample in its shard.
         length: (N,) size of the sample in bytes, including headers and padding.
         width: (N,) width of the image in pixels.
         height: (N,) height of the image in pixels.
-        skipped: What the scan could not use.
+        skipped: Samples and ends of shards that cannot be used.
     """
 
     folder: Path
@@ -77,7 +77,7 @@ class SplitIndex:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of the rows. It does not depend on where the files are stored."""
+        """A hash of the rows, which does not depend on the location of the files."""
         digest = hashlib.sha256(json.dumps(self.shards).encode())
         for name in _COLUMNS:
             digest.update(getattr(self, name).tobytes())
@@ -147,7 +147,8 @@ def _image_size(file: BinaryIO, group: MemberGroup, kind: Kind) -> tuple[int, in
 
 def _serialize(index: SplitIndex, stamp: str) -> bytes:
     columns = {name: getattr(index, name) for name in _COLUMNS}
-    return save(columns, metadata={"stamp": stamp, "skipped": json.dumps(index.skipped)})
+    content: bytes = save(columns, metadata={"stamp": stamp, "skipped": json.dumps(index.skipped)})
+    return content
 
 
 def _read_cache(folder: Path, kind: Kind, stamp: str) -> SplitIndex | None:

@@ -1,4 +1,4 @@
-"""Encode images when a data set is built, so that training reads latents."""
+"""Encodes images when a data set is built, so that training can read latents."""
 
 from itertools import chain
 from typing import Any
@@ -14,7 +14,7 @@ from pocketdit.images import from_uint8
 
 
 def encode_sample(sample: Sample, autoencoder: Autoencoder, base_size: int) -> Sample:
-    """Crop a sample's image to its bucket and replace it by its latent, stored in half precision."""
+    """Crop a sample's image to its bucket and replace it with its latent in half precision."""
     buckets = bucket_list(base_size)
     bucket = buckets[nearest_bucket(sample.width, sample.height, buckets)]
     image = from_uint8(decode_image(sample, bucket).to(device_of(autoencoder)))
@@ -39,7 +39,7 @@ def device_of(autoencoder: Autoencoder) -> torch.device:
 
 
 def describe_autoencoder(autoencoder: Autoencoder, base_size: int) -> dict[str, Any]:
-    """Return the description of an autoencoder that dataset.json records."""
+    """Return the description of an autoencoder for dataset.json."""
     return {
         "class": f"{type(autoencoder).__module__}.{type(autoencoder).__qualname__}",
         "channels": autoencoder.channels,

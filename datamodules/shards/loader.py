@@ -1,4 +1,4 @@
-"""Load batches in worker processes, always in the requested order."""
+"""Loads batches in worker processes, always in the requested order."""
 
 import logging
 import os
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
+from typing_extensions import override
 
 from datamodules.shards.batches import Batch, ShardBatches
 from datamodules.shards.order import BatchRequest
@@ -17,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class SkippedSamples:
-    """Counts broken samples and logs each of them once."""
+    """Counts broken samples and logs each one once."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -26,6 +27,7 @@ class SkippedSamples:
         return len(self._seen)
 
     def add(self, skipped: Iterable[str]) -> None:
+        """Count and log descriptions of skipped samples, unless they have been added before."""
         for line in skipped:
             if line not in self._seen:
                 self._seen.add(line)
@@ -33,7 +35,7 @@ class SkippedSamples:
 
 
 def use_all_processors(_worker: int) -> None:
-    """Let a worker run on every processor, not just the one that OMP_PROC_BIND binds the main thread to."""
+    """Let a worker run on every processor, not only on the one to which OMP_PROC_BIND binds the main thread."""
     if hasattr(os, "sched_setaffinity") and os.environ.get("OMP_PROC_BIND", "false").lower() != "false":
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
@@ -41,15 +43,15 @@ def use_all_processors(_worker: int) -> None:
 class BatchLoader:
     """An iterable of batches whose order does not depend on the number of workers.
 
-    It is not a ``DataLoader``, so that Lightning does not replace its sampler: the order of the data already divides
-    the batches among the ranks. Starting a new pass ends the previous one.
+    This class is not a ``DataLoader``, because Lightning would replace the sampler of one. The requests are already
+    divided among the ranks. Starting a new pass ends the previous one.
 
     Args:
         batches: The source of the batches.
-        requests: Called at the start of each pass, returns what to fetch.
-        workers: Number of worker processes. 0 loads in the main process.
-        skipped: Collects the broken samples.
-        start_method: How workers start ("fork" or "spawn"). None uses the system's default.
+        requests: Called at the start of each pass; returns the batches to fetch.
+        workers: Number of worker processes; 0 loads batches in the main process.
+        skipped: Counts and logs the broken samples.
+        start_method: How workers are started ("fork" or "spawn"); None uses the system's default.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class BatchLoader:
     ) -> None:
         self._batches, self._requests = batches, requests
         self._workers, self._skipped, self._start_method = workers, skipped, start_method
-        # A weak reference, here and wherever a loader is kept: workers in a reference cycle take seconds to end.
+        # References to loaders are weak, here and elsewhere: workers in a reference cycle take seconds to exit.
         self._running: weakref.ref[Generator[Batch, None, None]] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
@@ -73,7 +75,7 @@ class BatchLoader:
         return running
 
     def close(self) -> None:
-        """End the workers immediately."""
+        """Stop the workers immediately."""
         self._end_pass()
 
     def _end_pass(self) -> None:
@@ -92,14 +94,14 @@ class BatchLoader:
         return DataLoader(
             self._batches,
             batch_size=None,
-            sampler=self._requests(),  # type: ignore[arg-type]
+            sampler=self._requests(),
             collate_fn=_identity,
             num_workers=self._workers,
             persistent_workers=persistent and self._workers > 0,
             multiprocessing_context=self._start_method if self._workers else None,
             worker_init_fn=use_all_processors,
             pin_memory=torch.cuda.is_available(),
-            # Without its own generator, DataLoader would draw from the global one in every pass.
+            # Without a generator of its own, the DataLoader would draw from the global generator in every pass.
             generator=torch.Generator(),
         )
 
@@ -115,6 +117,7 @@ class RepeatedBatchLoader(BatchLoader):
     def __len__(self) -> int:
         return self._length
 
+    @override
     def close(self) -> None:
         super().close()
         self._data_loader = None

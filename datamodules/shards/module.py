@@ -1,4 +1,4 @@
-"""The data module of shard data sets: multi-aspect batches, divided among ranks, that resume at the exact sample."""
+"""A data module for shards, with multi-aspect batches that are divided among ranks and resume at the exact sample."""
 
 import logging
 import weakref
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.loops.progress import _ProcessedTracker
+from typing_extensions import override
 
 from datamodules.shards.batches import ShardBatches
 from datamodules.shards.buckets import SIDE_MULTIPLE, assign_buckets, exact_buckets
@@ -20,31 +21,32 @@ from pocketdit.errors import ConfigError, RunError
 
 _LOG = logging.getLogger(__name__)
 _MAX_LINES = 20
-# The settings that decide which samples a batch number refers to.
+# Settings that determine which samples the batch with a given number contains.
 _ORDER_KEYS = ("batch_size", "world_size", "seed", "base_size", "window", "fingerprint")
 
 
 class ShardDataModule(LightningDataModule):
-    """Batches of one image size each, from a data set in the shard format (see ``datamodules.shards.schema``).
+    """A data module for data sets in the shard format (see ``datamodules.shards.schema``).
 
-    Training batches are endless, so a run counts steps, not epochs. Each pass over the data uses every readable sample
-    exactly once. ``state_dict`` stores the number of batches that the trainer has processed, so a resumed run sees
-    exactly the samples that it would have seen without the interruption, no matter how far ahead the workers had read.
+    All images in a batch have the same size. Training batches are endless, so a run counts steps, not epochs. Each pass
+    over the data uses every readable sample exactly once. The checkpoint stores the number of batches that the trainer
+    has processed, so a resumed run sees exactly the samples that it would have seen without the interruption, no matter
+    how far ahead the workers had read.
 
     Args:
         path: Folder of the data set.
         batch_size: Samples per batch on each rank.
         base_size: Images are cropped to buckets of about ``base_size**2`` pixels. Latents keep their size.
-        workers: Processes that read and decode. 0 loads in the main process.
-        seed: Seed of the order, captions, crops and flips.
+        workers: Number of processes that load batches; 0 loads them in the main process.
+        seed: Seed of the order, captions, crops, and flips.
         window: Number of shards whose samples are shuffled together.
         caption: "random", "short", "long", or the probability that a batch has the short captions.
-        crop: Where images are cropped.
-        flip: Mirror half of the images. Captions that say left and right become wrong.
-        validation_batch_size: Samples per validation batch on each rank. ``batch_size`` by default.
-        validation_samples: Number of samples to use from the start of the validation split. All by default.
-        allow_changes: Resume from a checkpoint although the batch size, number of ranks, seed, base size, window or
-            data have changed. The run continues after the same number of samples, but not with the same samples.
+        crop: Whether images are cropped at the center or at a random position.
+        flip: Mirror half of the images. This makes captions that mention left or right wrong.
+        validation_batch_size: Samples per validation batch on each rank; defaults to ``batch_size``.
+        validation_samples: Number of samples to use from the start of the validation split; defaults to all.
+        allow_changes: Resume from a checkpoint even if the batch size, number of ranks, seed, base size, window, or
+            data have changed. The run then resumes after the same number of epochs, but with different samples.
     """
 
     def __init__(
@@ -93,10 +95,10 @@ class ShardDataModule(LightningDataModule):
 
     @classmethod
     def require_available(cls, init_args: Mapping[str, Any]) -> None:
-        """Raise an error if the data set is missing, before anything is built.
+        """Check that the data set exists, before anything is built.
 
         Args:
-            init_args: The arguments that a configuration passes to this class.
+            init_args: The arguments for this class in a configuration.
 
         Raises:
             ConfigError: The folder does not contain a complete data set. The message names the command that builds it.
@@ -111,7 +113,7 @@ class ShardDataModule(LightningDataModule):
         )
 
     def describe(self) -> DataDescription:
-        """Return what a run records about its data and checks against its configuration."""
+        """Return a description of the data, which a run records and checks against its configuration."""
         return DataDescription(
             fingerprint=self.fingerprint,
             stored_autoencoder=self.info.autoencoder,
@@ -124,6 +126,7 @@ class ShardDataModule(LightningDataModule):
         for split in SPLITS:
             load_index(self.path, split, kind)
 
+    @override
     def setup(self, stage: str | None = None) -> None:
         if self._splits:
             return
@@ -147,12 +150,12 @@ class ShardDataModule(LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the data set and its readable training samples."""
+        """An identifier of the data set and its readable training samples."""
         return f"{self.info.fingerprint}-{self.split('train').digest}"
 
     @property
     def skipped(self) -> int:
-        """Number of samples and unreadable shard ends that the index and this process's loaders have skipped."""
+        """Number of samples and unreadable ends of shards skipped by the index and by the loaders of this process."""
         return sum(len(split.index.skipped) for split in self._splits.values()) + len(self._skipped)
 
     @property
@@ -170,7 +173,10 @@ class ShardDataModule(LightningDataModule):
         return loader
 
     def val_dataloader(self) -> RepeatedBatchLoader | list[Any]:
-        """Return a loader of the validation samples in a fixed order, with the same number of batches on every rank."""
+        """Return a loader of the validation samples in a fixed order, or an empty list if there are no samples.
+
+        Every rank has the same number of batches.
+        """
         if self._validation is None:
             split = self._split("validation")
             bucket_of = split.bucket_of[: self.validation_samples]
@@ -186,36 +192,39 @@ class ShardDataModule(LightningDataModule):
         return self._validation
 
     def teardown(self, stage: str | None = None) -> None:
-        """End the workers. Lightning calls this at the end of a fit."""
+        """Stop the workers. Lightning calls this at the end of a fit."""
         training = self._training() if self._training is not None else None
         for loader in (training, self._validation):
             if loader is not None:
                 loader.close()
 
+    @override
     def on_exception(self, exception: BaseException) -> None:
         self.teardown()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain values. "batches" counts what a rank's trainer has processed, the same on every rank."""
+        """Return the number of batches that each rank has processed, and the settings that determine the order."""
         batches = self._position()
         samples = batches * len(self.split("train")) // self.batches_per_epoch
         return {"batches": batches, "samples": samples, **self._order_settings()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume after the batches that ``state_dict`` counts.
+        """Resume after the number of batches in ``state_dict``.
 
         Raises:
-            RunError: A setting that decides the order of the data has changed, and ``allow_changes`` is not set.
+            RunError: A setting that determines the order of the data has changed, and ``allow_changes`` is not set.
         """
-        now = self._order_settings()
-        changed = [f"{key} was {state_dict[key]}, now {now[key]}" for key in now if now[key] != state_dict[key]]
+        current = self._order_settings()
+        changed = [
+            f"{key} was {state_dict[key]}, now {value}" for key, value in current.items() if value != state_dict[key]
+        ]
         if changed and not self.allow_changes:
             raise RunError(
                 f"{self.path}: cannot resume at the exact sample: {'; '.join(changed)}; "
-                "change it back, or pass --allow-changes to resume with other samples"
+                "restore the previous values, or pass --allow-changes to resume with different samples"
             )
         if changed:
-            _LOG.warning("%s: resuming with other samples: %s", self.path, "; ".join(changed))
+            _LOG.warning("%s: resuming with different samples: %s", self.path, "; ".join(changed))
             epochs = state_dict["samples"] / len(self.split("train"))
             self.start_batch = round(epochs * self.batches_per_epoch)
         else:
@@ -240,14 +249,14 @@ class ShardDataModule(LightningDataModule):
         return {**own, "world_size": self._world()[0]}
 
     def _position(self) -> int:
-        """Number of batches that this rank has processed since the start of training, over all resumes."""
+        """Return the number of batches that this rank has processed since the start of training, across all resumes."""
         if self._counted_by is None or self._counted_by is not self.trainer:
             return self.start_batch
         return self.start_batch + self._processed() - self._processed_before
 
     def _processed(self) -> int:
         # Lightning counts a batch as processed after training_step and before on_train_batch_end, where checkpoints
-        # are saved, and restores the count before it asks for the loader.
+        # are saved. It restores the count before it requests the loader.
         if self.trainer is None:
             return 0
         total = self.trainer.fit_loop.epoch_loop.batch_progress.total
@@ -284,7 +293,7 @@ class ShardDataModule(LightningDataModule):
 
 
 class _Split:
-    """A split's index and the bucket of each of its rows."""
+    """A split's index, and the bucket of each row."""
 
     def __init__(self, info: DatasetInfo, index: SplitIndex, base_size: int) -> None:
         self.info, self.index = info, index

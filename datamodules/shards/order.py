@@ -1,4 +1,4 @@
-"""The order of the data: which samples make up which batch, as a pure function of the index, the seed and the epoch.
+"""The order of the data. It is a pure function of the index, the seed, and the epoch.
 
 Each epoch uses every row of the index exactly once. Shards are shuffled, rows are shuffled within a window of shards,
 and all rows of a batch share a bucket. Rows that do not fill a batch at the end of a window are carried over to the
@@ -18,7 +18,7 @@ from pocketdit.errors import RunError
 
 
 class BatchRequest(NamedTuple):
-    """The rows of one rank's batch, for the loader to fetch."""
+    """A request for the loader to fetch the rows of one rank's batch."""
 
     epoch: int
     rows: NDArray[np.int64]
@@ -27,8 +27,8 @@ class BatchRequest(NamedTuple):
 def batch_sizes(counts: Sequence[int], batch_size: int, world_size: int) -> list[list[int]]:
     """Return the batch sizes of each bucket in one epoch, largest first.
 
-    A bucket has full batches and one that contains the remainder. If the total number of batches is not a multiple of
-    ``world_size``, the largest batches are halved until it is.
+    A bucket has full batches and, if there is a remainder, one smaller batch. If the total number of batches is not a
+    multiple of ``world_size``, the largest batches are halved until it is.
 
     Args:
         counts: Number of rows of each bucket.
@@ -75,8 +75,8 @@ def epoch_batches(
         seed: Seed of the order.
         epoch: Number of the epoch. Each epoch has its own order.
         world_size: Number of ranks.
-        window: Number of shards whose rows are shuffled together. A larger window shuffles better, a smaller one
-            keeps fewer files open.
+        window: Number of shards whose rows are shuffled together. A larger window shuffles better; a smaller
+            window keeps fewer files open.
     """
     bucket_count = int(buckets.max()) + 1
     remaining_sizes = batch_sizes(np.bincount(buckets, minlength=bucket_count).tolist(), batch_size, world_size)
@@ -114,7 +114,7 @@ class TrainingOrder(Sampler[BatchRequest]):
         world_size: Number of ranks.
         rank: This rank, in [0, world_size).
         window: Number of shards whose rows are shuffled together.
-        start: Number of this rank's batches to skip, counted from the first batch of the first epoch.
+        start: Number of this rank's batches to skip, starting with the first epoch.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Scan a shard's tar headers for samples, up to the first byte that cannot be read."""
+"""Scans the tar headers of a shard for samples, up to the first unreadable byte."""
 
 import re
 import tarfile
@@ -35,7 +35,7 @@ class MemberGroup:
 
 
 class BrokenShardError(Exception):
-    """A shard cannot be read from byte ``offset`` on."""
+    """A shard is unreadable from byte ``offset`` onward."""
 
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(reason)
@@ -44,16 +44,16 @@ class BrokenShardError(Exception):
 
 
 def split_member_name(name: str) -> tuple[str, str] | None:
-    """Split a member's name into key and extension. Returns None for names that WebDataset ignores."""
+    """Split a member's name into key and extension, or return None for a name that WebDataset ignores."""
     match = _NAME.fullmatch(name)
     return (match[1], match[2].lower()) if match else None
 
 
 def scan_shard(file: BinaryIO) -> Iterator[MemberGroup]:
-    """Yield the samples in order. A truncated last sample comes with its complete members.
+    """Yield the samples in order. A truncated last sample has only its complete members.
 
     Raises:
-        BrokenShardError: After the last readable sample, if the shard does not end like a tar file.
+        BrokenShardError: The shard is damaged or truncated. The error is raised after the last readable sample.
     """
     group: MemberGroup | None = None
     try:
@@ -89,7 +89,7 @@ def _scan_headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
             if info.offset_data + info.size > end:
                 raise BrokenShardError(info.offset, f"truncated inside {info.name}")
             yield info
-            tar.members.clear()  # type: ignore[attr-defined]  # otherwise it keeps every header in memory
+            tar.members.clear()  # type: ignore[attr-defined]  # not in typeshed; otherwise, all headers stay in memory
             position = tar.offset
         position = tar.offset
     except tarfile.TarError as error:
@@ -98,7 +98,7 @@ def _scan_headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
 
 
 def _check_end(file: BinaryIO, position: int) -> None:
-    """Check for the block of zeros that ends a tar file: ``tarfile`` takes any unreadable header for the end."""
+    """Check for the block of zeros at the end, because ``tarfile`` treats any unreadable header as the end."""
     file.seek(position)
     block = file.read(_BLOCK)
     if len(block) < _BLOCK:

@@ -1,6 +1,6 @@
 """The shard format, version 1: a folder of WebDataset tar files with a dataset.json.
 
-    DATASET/dataset.json              what the data set is, its number of samples, and a fingerprint
+    DATASET/dataset.json              kind, source, number of samples, and a fingerprint
     DATASET/train/00000.tar ...       a sample is a sequence of adjacent members that share a key:
     DATASET/validation/00000.tar ...    KEY.json and KEY.png|jpg|jpeg|webp or KEY.latent.safetensors
 
@@ -28,21 +28,21 @@ Kind = Literal["image", "latent"]
 
 
 class SampleError(Exception):
-    """A sample cannot be used. Loaders skip it and count it, so the error never ends a run."""
+    """A sample is unusable. Loaders skip and count such samples, so the error never ends a run."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample as it is stored.
+    """A stored sample.
 
     Attributes:
-        id: Unique in the data set.
+        id: ID of the sample, unique in the data set.
         captions: The short caption first, then longer ones.
         width: Width of the image in pixels.
         height: Height of the image in pixels.
         payload: The encoded image or latent.
         extension: The payload's format, one of ``IMAGE_EXTENSIONS`` or ``LATENT_EXTENSION``.
-        annotations: Ground truth about the image, ready for JSON.
+        annotations: Ground truth about the image, which can be serialized as JSON.
         seed: Seed that the sample was generated with.
     """
 
@@ -63,10 +63,10 @@ class DatasetInfo:
     Attributes:
         kind: Whether samples are images or latents.
         name: Short name of the data set.
-        source: Where the data come from, for a reader.
+        source: Origin of the data, for human readers.
         samples: Number of samples per split.
         fingerprint: Hash of the shards.
-        autoencoder: Description of the autoencoder that made the latents, None for images.
+        autoencoder: Description of the autoencoder that encoded the latents; None for images.
         validation_is_train: Whether the validation split repeats the training split.
     """
 
@@ -112,7 +112,7 @@ def parse_metadata(raw: bytes) -> dict[str, Any]:
 
 
 def payload_extension(names: Collection[str], kind: Kind) -> str:
-    """Return the extension of the payload among a sample's members.
+    """Return the extension of the payload, given the extensions of a sample's members.
 
     Raises:
         SampleError: The sample does not have exactly one payload of this kind.
@@ -148,7 +148,7 @@ def parse_sample(members: Mapping[str, bytes], kind: Kind) -> Sample:
 
 
 def serialize_sample(sample: Sample) -> dict[str, bytes]:
-    """Return a sample's members, the inverse of ``parse_sample``. Equal samples give equal bytes."""
+    """Return the members of a sample, which ``parse_sample`` can read. Equal samples give equal bytes."""
     metadata: dict[str, Any] = {
         "id": sample.id,
         "captions": list(sample.captions),
@@ -164,10 +164,10 @@ def serialize_sample(sample: Sample) -> dict[str, bytes]:
 
 
 def read_info(dataset: Path) -> DatasetInfo:
-    """Read and check a data set's dataset.json.
+    """Read and check the dataset.json of a data set.
 
     Raises:
-        UserError: The folder or its dataset.json is missing, invalid, or of another version.
+        UserError: The folder or dataset.json does not exist, or dataset.json is invalid or has another version.
     """
     path = dataset / INFO_FILE
     if not dataset.is_dir():

@@ -1,7 +1,7 @@
-"""Stateless random numbers: pure functions of integers, so that resuming needs no generator state.
+"""Stateless random numbers. They are pure functions of integers, so resuming does not require a generator's state.
 
-The generator is SplitMix64 (Steele, Lea, Flood 2014) over a tuple of integers. It gives the same numbers on every
-machine and with every NumPy version.
+The generator applies SplitMix64 (Steele, Lea, Flood 2014) to a tuple of integers. The numbers are the same on every
+machine and with every version of NumPy.
 """
 
 from enum import IntEnum
@@ -15,7 +15,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 class Purpose(IntEnum):
-    """What a number is drawn for. Passed as the first integer, it makes draws for different purposes independent."""
+    """Purpose of a draw. As the first integer, it makes draws for different purposes independent of each other."""
 
     SHARDS = 0
     SAMPLES = 1

@@ -1,4 +1,4 @@
-"""Describe a data set: tables of sizes, buckets and captions, statistics of latents, and a contact sheet."""
+"""Describes data sets with tables of sizes, buckets, and captions, statistics of latents, and contact sheets."""
 
 import textwrap
 from collections import Counter
@@ -23,11 +23,11 @@ _MAX_SIZES = 8
 
 
 def describe_dataset(path: Path, base_size: int = 128) -> str:
-    """Return a text with the samples, image sizes, buckets and caption lengths of both splits.
+    """Describe the number of samples, image sizes, buckets, and caption lengths of both splits.
 
     Args:
         path: Folder of the data set.
-        base_size: Size of the buckets for images. Latents have the buckets that they are stored in.
+        base_size: Base size of the buckets for images. It does not apply to latents, which keep their size.
 
     Raises:
         UserError: The data set does not exist or is incomplete.
@@ -52,12 +52,12 @@ def describe_dataset(path: Path, base_size: int = 128) -> str:
 def latent_statistics(path: Path, autoencoder: Autoencoder, base_size: int = 128, count: int = 256) -> str:
     """Return the mean and standard deviation of each latent channel over training samples, as YAML lists.
 
-    An experiment's ``backbone.latent_std`` takes the standard deviations.
+    The standard deviations are suitable values for an experiment's ``backbone.latent_std``.
 
     Args:
         path: Folder of the data set.
-        autoencoder: Encodes the images of a data set of images.
-        base_size: Size of the buckets that images are cropped to.
+        autoencoder: Encodes the samples if they are images.
+        base_size: Base size of the buckets to which images are cropped.
         count: Number of samples to use.
 
     Raises:
@@ -89,14 +89,14 @@ def latent_statistics(path: Path, autoencoder: Autoencoder, base_size: int = 128
 
 
 def contact_sheet(path: Path, out: Path, *, split: str = "train", count: int = 24, columns: int = 6) -> Path:
-    """Write an image that shows evenly spaced samples of a split with their short captions.
+    """Write an image of evenly spaced samples of a split with their short captions.
 
     Raises:
-        UserError: The data set does not exist, has no readable sample, or stores latents.
+        UserError: The data set does not exist, has no readable sample, or contains latents.
     """
     info = read_info(path)
     if info.kind != "image":
-        raise UserError(f"{path}: stores latents; a contact sheet needs a data set of images")
+        raise UserError(f"{path}: contains latents; a contact sheet requires images")
     index = load_index(path, split, info.kind)
     reader = ShardReader(index)
     tiles = [tile for row in _evenly_spaced(len(index), count) if (tile := _render_tile(reader, row)) is not None]
@@ -143,7 +143,7 @@ def _bucket_table(index: SplitIndex, base_size: int) -> str:
 
 
 def _caption_table(index: SplitIndex) -> str:
-    """Return the numbers and lengths of captions, from at most ``_MAX_CAPTIONS`` evenly spaced samples."""
+    """Tabulate the number and length of the captions of up to ``_MAX_CAPTIONS`` evenly spaced samples."""
     first: list[int] = []
     others: list[int] = []
     numbers: list[int] = []
@@ -157,7 +157,7 @@ def _caption_table(index: SplitIndex) -> str:
         numbers.append(len(lengths))
         first.append(lengths[0])
         others += lengths[1:]
-    quantities = {"captions per sample": numbers, "words of the first caption": first, "words of the others": others}
+    quantities = {"captions per sample": numbers, "words in the first caption": first, "words in the others": others}
     rows = [(name, min(values), np.median(values), max(values)) for name, values in quantities.items() if values]
     return tabulate(rows, [f"captions of {len(numbers)} samples", "min", "median", "max"])
 

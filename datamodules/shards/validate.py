@@ -1,4 +1,4 @@
-"""Check every sample of a data set and report all problems."""
+"""Checks every sample of a data set and reports all problems."""
 
 import hashlib
 from collections import Counter
@@ -39,12 +39,12 @@ class ValidationReport:
 
 
 def validate_dataset(path: Path) -> ValidationReport:
-    """Validate a whole data set. Problems are reported, not raised.
+    """Validate a whole data set. Problems are returned in the report instead of raising an error.
 
-    For each sample, checks its members, JSON fields and captions, that an image decodes and has the recorded size, and
-    that a latent has the right shape and is finite. For the data set, checks for duplicate keys and ids, ids that
-    occur in both splits, truncated or empty shards, the number of samples in dataset.json and, if there is no other
-    problem, the fingerprint of the shards. Samples may have additional members.
+    The validation checks the members, JSON fields, and captions of each sample, whether an image can be decoded and has
+    the recorded size, and whether a latent has the right shape and is finite. It also checks for duplicate keys and
+    IDs, IDs that occur in both splits, truncated or empty shards, and the number of samples in dataset.json. If there
+    is no other problem, it checks the fingerprint of the shards. Additional members of samples are ignored.
     """
     report = ValidationReport(path)
     try:
@@ -64,12 +64,12 @@ def validate_dataset(path: Path) -> ValidationReport:
         shared = sorted(ids["train"] & ids["validation"])
         report.problems += [f"validation: id {name} also occurs in train" for name in shared]
     if not report.problems and compute_fingerprint(path) != info.fingerprint:
-        report.problems.append("the shards differ from those that dataset.json was written for")
+        report.problems.append("the fingerprint of the shards differs from the one in dataset.json")
     return report
 
 
 def compute_fingerprint(path: Path) -> str:
-    """Compute the fingerprint that the writer records: a hash of each split's hash of its shards' hashes."""
+    """Compute the fingerprint that the writer records: a hash of one hash per split, over the hashes of its shards."""
     fingerprint = hashlib.sha256()
     for split in SPLITS:
         digest = hashlib.sha256()
@@ -80,7 +80,7 @@ def compute_fingerprint(path: Path) -> str:
 
 
 def _check_split(folder: Path, info: DatasetInfo, report: ValidationReport) -> set[str]:
-    """Add a split's valid samples and problems to the report. Returns the ids."""
+    """Add a split's valid samples and problems to the report, and return the IDs."""
     keys: Counter[str] = Counter()
     location_of: dict[str, str] = {}
     for path in sorted(folder.glob("*.tar")):
@@ -98,7 +98,7 @@ def _check_split(folder: Path, info: DatasetInfo, report: ValidationReport) -> s
             if keys[key] > 1:
                 problems.append("an earlier sample of the split has the same key")
             if sample.id in location_of:
-                problems.append(f"id {sample.id} is also that of {location_of[sample.id]}")
+                problems.append(f"id {sample.id} is also the id of {location_of[sample.id]}")
             location_of.setdefault(sample.id, location)
             report.problems += [f"{location}: {problem}" for problem in problems]
             report.samples[folder.name] += not problems
@@ -108,7 +108,7 @@ def _check_split(folder: Path, info: DatasetInfo, report: ValidationReport) -> s
 
 
 def _scan_samples(path: Path, info: DatasetInfo) -> Iterator[tuple[str, Sample] | str]:
-    """Yield each sample with its key, or the problem with it or with the rest of the shard."""
+    """Yield each sample with its key, or a description of a problem with a sample or with the rest of the shard."""
     try:
         with path.open("rb") as file:
             for group in scan_shard(file):

@@ -1,4 +1,4 @@
-"""Write a data set. Equal samples give equal bytes, and dataset.json is written last to mark it complete."""
+"""Writes data sets. Equal samples give equal bytes. Writing dataset.json last marks a data set as complete."""
 
 import hashlib
 import shutil
@@ -27,22 +27,23 @@ _MARKER = ".building"
 class DatasetWriter:
     """A context manager that writes a data set.
 
-    Leaving it without an error completes the data set. A writer that is killed or fails leaves no dataset.json, and
-    the next writer for the same folder starts over.
+    Exiting the context without an error completes the data set. If the writer fails or is killed, it does not write
+    dataset.json, and the next writer for the same folder starts over.
 
     Args:
         out: Folder of the data set.
         kind: Whether samples are images or latents.
         name: Short name of the data set.
-        source: Where the data come from, for a reader.
-        autoencoder: Description of the autoencoder that made the latents, required for kind "latent".
-        samples_per_shard: Number of samples after which a shard is closed. The open shard is kept in memory.
-        bytes_per_shard: Size at which a shard is closed.
+        source: Origin of the data, for human readers.
+        autoencoder: Description of the autoencoder that encoded the latents; required for kind "latent".
+        samples_per_shard: Number of samples at which a shard is complete. An incomplete shard is kept in memory.
+        bytes_per_shard: Size in bytes at which a shard is complete.
         overwrite: Replace a complete data set.
         validation_is_train: Record that the validation split repeats the training split.
 
     Raises:
-        UserError: ``out`` contains a complete data set (without ``overwrite``) or folders that no writer made.
+        UserError: ``out`` contains a complete data set and ``overwrite`` is false, or it contains the folder of a split
+            that was not created by a writer.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class _SplitWriter:
         self._pending, self._pending_bytes = [], 0
 
     def _write_shard(self, path: Path) -> None:
-        # Owner and time are fixed, so that the fingerprint only depends on the samples.
+        # Owner and time are fixed, so the fingerprint depends only on the samples.
         with (
             path.open("wb") as file,
             webdataset.TarWriter(file, encoder=False, user="", group="", mode=0o644, mtime=0) as tar,

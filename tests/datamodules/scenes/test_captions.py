@@ -1,6 +1,6 @@
 """Captions of 800 scenes are true, parse back exactly, and have exact annotations.
 
-The tests read the captions' words themselves instead of using the code that wrote them.
+The tests parse the captions independently of the code that writes them.
 """
 
 import json
@@ -66,7 +66,8 @@ def test_short_captions_are_true_and_unambiguous() -> None:
 
 def test_long_captions_are_true_and_complete() -> None:
     for scene, (_, long) in SAMPLES:
-        assert 2 <= long.count(".") <= 5 and len(long.split()) <= 70, long
+        assert 2 <= long.count(".") <= 5, long
+        assert len(long.split()) <= 70, long
         assert f"plain {scene.background} background" in long
         text = long.lower()
         placed = re.findall(rf"{PHRASE} (?:is )?{PLACE}", text)
@@ -74,7 +75,8 @@ def test_long_captions_are_true_and_complete() -> None:
             assert len(placed) == len(scene.objects), long
             for _, words, place in placed:
                 (item,) = matching_objects(scene, words.split())
-                assert is_in_place(scene, item, place) and item.size in words, long
+                assert is_in_place(scene, item, place), long
+                assert item.size in words, long
         else:
             assert re.findall(PHRASE, text)[0][0] in ("two", "three", "four")
             places = re.findall(rf"one (?:is )?{PLACE}", text)
@@ -169,7 +171,7 @@ def test_expectations_of_known_captions(caption: str, expected: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("caption", ["", "a cat", "a red circle near a blue square", "two red circle", "a red circles"])
-def test_captions_of_another_form_are_rejected(caption: str) -> None:
+def test_caption_of_another_form_is_rejected(caption: str) -> None:
     with pytest.raises(UserError, match="does not have the form"):
         parse_expectation(caption)
 

@@ -1,4 +1,4 @@
-"""Rendered shapes have the area, centroid and colors of their descriptions."""
+"""Rendered shapes have the area, centroid, and colors of their descriptions."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def polygon_area(corners: list[tuple[float, float]]) -> float:
 
 
 @pytest.mark.parametrize("shape", OUTLINES)
-def test_area_and_centroid_are_those_of_the_outline(shape: str) -> None:
+def test_area_and_centroid_match_the_outline(shape: str) -> None:
     item = Object(shape, "green", "large", 61.3, 50.8, 21.7)
     image = render_scene(Scene(160, 96, "white", (item,)))
     assert (image.mode, image.size) == ("RGB", (160, 96))
@@ -35,7 +35,7 @@ def test_colors_are_exact_and_edges_are_antialiased() -> None:
 
 
 def test_later_objects_do_not_paint_over_earlier_ones() -> None:
-    """The boxes of close objects overlap although the objects do not, so only the mask may be painted."""
+    """The boxes of nearby objects can overlap even if the objects do not, so only their masks must be painted."""
     first = Object("circle", "red", "small", 40, 64, 12)
     second = Object("circle", "blue", "small", 66, 64, 12)
     both = np.asarray(render_scene(Scene(128, 128, "grey", (first, second))))

@@ -47,7 +47,7 @@ def test_small_and_large_objects_differ_clearly() -> None:
             assert max(radii["small"]) < 0.8 * min(radii["large"])
 
 
-def test_defaults_have_their_probabilities() -> None:
+def test_defaults_have_the_documented_probabilities() -> None:
     alone = [scene for scene in SCENES if len(scene.objects) == 1]
     places = Counter((int(3 * s.objects[0].y / s.height), int(3 * s.objects[0].x / s.width)) for s in alone)
     assert len(places) == 9
@@ -79,7 +79,7 @@ def test_objects_are_listed_in_reading_order() -> None:
             assert lower or (following.x > item.x and abs(following.y - item.y) < 0.1 * scene.height)
 
 
-def test_numbers_and_kinds_of_objects_have_their_probabilities() -> None:
+def test_numbers_and_kinds_of_objects_have_the_documented_probabilities() -> None:
     kinds = Counter((len(s.objects), len({item.kind for item in s.objects})) for s in SCENES)
     share = {key: number / len(SCENES) for key, number in kinds.items()}
     assert share[1, 1] == pytest.approx(0.40, abs=0.06)
@@ -89,7 +89,7 @@ def test_numbers_and_kinds_of_objects_have_their_probabilities() -> None:
     assert {(s.width, s.height) for s in SCENES} == {(128, 128), (160, 96), (96, 160)}
 
 
-def test_sides_can_be_any_multiple_of_32() -> None:
+def test_sides_must_be_multiples_of_32() -> None:
     for seed in range(40):
         scene = random_scene(seed, 256, 96)
         assert (scene.width, scene.height) == (256, 96)
@@ -109,6 +109,6 @@ def test_sides_can_be_any_multiple_of_32() -> None:
         (20, 0, None),
     ],
 )
-def test_relation_is_only_named_if_it_is_clear(dx: float, dy: float, relation: str | None) -> None:
+def test_relation_is_returned_only_if_it_is_clear(dx: float, dy: float, relation: str | None) -> None:
     first, second = (Object("circle", "red", "small", 60 + x, 60 + y, 12) for x, y in ((dx, dy), (0, 0)))
     assert clear_relation(first, second) == relation

@@ -1,4 +1,4 @@
-"""The splits of scenes, on 600 training and 100 validation scenes."""
+"""Splits of scenes, with 600 training and 100 validation scenes."""
 
 from itertools import islice
 
@@ -14,7 +14,7 @@ def test_no_caption_occurs_in_both_splits() -> None:
     assert {split_of(text) for text in validation} == {"validation"}
 
 
-def test_no_scene_and_no_id_occurs_in_both_splits() -> None:
+def test_no_scene_or_id_occurs_in_both_splits() -> None:
     assert not {s.id for s in TRAIN} & {s.id for s in VALIDATION}
     assert not {s.scene for s in TRAIN} & {s.scene for s in VALIDATION}
     assert len({s.id for s in TRAIN}) == len(TRAIN)

@@ -54,7 +54,7 @@ def _content(shard: Path, name: str) -> int:
 
 
 def _end(shard: Path) -> int:
-    """Return where the last member ends, including its padding."""
+    """Return the offset of the end of the last member, including its padding."""
     with tarfile.open(shard) as tar:
         last = tar.getmembers()[-1]
         return last.offset_data + -(-last.size // 512) * 512
@@ -71,7 +71,7 @@ def _damage_header(shard: Path) -> None:
     shard.write_bytes(content)
 
 
-# Shard 00001.tar contains samples 7 to 13. {kind of damage: (function, number of lost rows, reason)}.
+# For each kind of damage: a function that damages 00001.tar (samples 7 to 13), the number of lost rows, and the reason.
 KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "truncated inside an image": (
         lambda s: _cut(s, _content(s, "00000010.png") + 20),
@@ -166,11 +166,11 @@ def test_damage_is_skipped_counted_and_reported(
         assert re.search(reason, text), text
 
 
-def test_batch_whose_samples_are_all_broken_is_replaced_from_its_bucket(
+def test_batch_with_only_broken_samples_is_replaced_from_its_bucket(
     make_dataset: Callable[..., Path],
 ) -> None:
     path = make_dataset(train=12, samples_per_shard=12)
-    broken = [0, 4]  # of 0, 4, 8, the samples of 128x128
+    broken = [0, 4]  # the samples of size 128x128 are 0, 4, and 8
     for key in broken:
         _edit(path / "train" / "00000.tar", key, "png", b"not an image")
     module = ShardDataModule(str(path), batch_size=2, workers=0)
@@ -184,7 +184,7 @@ def test_batch_whose_samples_are_all_broken_is_replaced_from_its_bucket(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_bucket_whose_samples_are_all_broken_ends_the_run_with_one_line(
+def test_bucket_with_only_broken_samples_ends_the_run_with_one_line(
     make_dataset: Callable[..., Path], workers: int
 ) -> None:
     path = make_dataset(train=12, samples_per_shard=12)

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -25,15 +26,15 @@ from pocketdit.encoders.dct import DCTAutoencoder
 from pocketdit.errors import UserError
 
 
-def _save_image(path: Path, size: tuple[int, int] = (200, 150), mode: str = "RGB", **options: object) -> Path:
+def _save_image(path: Path, size: tuple[int, int] = (200, 150), mode: str = "RGB", **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(len(path.name)).integers(0, 256, (3, 4, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize(size).convert(mode).save(path, **options)
     return path
 
 
-def _build(source: Path, out: Path, **options: object) -> dict[str, Sample]:
-    """Build a data set from a folder and return its samples by id."""
+def _build(source: Path, out: Path, **options: Any) -> dict[str, Sample]:
+    """Build a data set from a folder, and return its samples by ID."""
     build_folder(source, out, progress=False, **options)
     report = validate_dataset(out)
     assert report.problems == []
@@ -89,7 +90,7 @@ def test_captions_come_from_txt_json_or_a_table(tmp_path: Path) -> None:
         ("explicit.csv", "\ufefffile,caption\nx/a.png,one\nb.png,two\n"),
     ],
 )
-def test_table_formats(tmp_path: Path, name: str, text: str) -> None:
+def test_captions_are_read_from_every_table_format(tmp_path: Path, name: str, text: str) -> None:
     source = tmp_path / "source"
     _save_image(source / "x" / "a.png")
     _save_image(source / "b.png").with_suffix(".txt").write_text("next to it")
@@ -101,7 +102,7 @@ def test_table_formats(tmp_path: Path, name: str, text: str) -> None:
     assert samples["b.png"].captions == (("two",) if explicit else ("next to it",))
 
 
-def test_bytes_are_kept_where_possible(tmp_path: Path) -> None:
+def test_original_bytes_are_kept_where_possible(tmp_path: Path) -> None:
     source = tmp_path / "source"
     kept = [_save_image(source / name) for name in ("a.png", "b.jpg", "c.jpeg", "d.webp", "E.JPG")]
     for path in kept:
@@ -114,7 +115,7 @@ def test_bytes_are_kept_where_possible(tmp_path: Path) -> None:
 def test_images_are_rotated_composited_on_white_and_converted(tmp_path: Path) -> None:
     source = tmp_path / "source"
     exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees clockwise
+    exif[0x0112] = 6  # displayed rotated by 90 degrees clockwise
     upright = np.asarray(Image.open(_save_image(tmp_path / "plain.png", size=(200, 152))))
     _save_image(source / "plain.png", size=(200, 152))
     Image.fromarray(upright).save(source / "rotated.png", exif=exif)
@@ -136,7 +137,7 @@ def test_images_are_rotated_composited_on_white_and_converted(tmp_path: Path) ->
     assert samples["print.jpg"].extension == "jpg"
 
 
-def test_max_side_only_scales_down(tmp_path: Path) -> None:
+def test_max_side_never_scales_up(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for name, size in (("wide.png", (400, 100)), ("small.png", (50, 60))):
         _save_image(source / name, size=size).with_suffix(".txt").write_text("x")
@@ -201,7 +202,7 @@ def test_validation_can_repeat_the_training_images(tmp_path: Path) -> None:
     [
         (lambda s: None, "no such folder"),
         (lambda s: s.mkdir(), "contains no image"),
-        (lambda s: _save_image(s / "a.png"), "none of the 1 images is usable, the first: a.png: no caption"),
+        (lambda s: _save_image(s / "a.png"), "none of the 1 images is usable; the first problem is: a.png: no caption"),
         (
             lambda s: (_save_image(s / "a.png"), (s / "captions.csv").write_text("name,text\n")),
             "the column 'file' .* is missing",
@@ -209,7 +210,7 @@ def test_validation_can_repeat_the_training_images(tmp_path: Path) -> None:
         (lambda s: (_save_image(s / "a.png"), (s / "captions.csv").write_bytes(b"file,caption\n\xff")), "UTF-8"),
         (
             lambda s: (s.mkdir(), (s / "a.png").write_bytes(b"x"), (s / "a.txt").write_text("x")),
-            "none of the 1 images is usable, the first: a.png: cannot be decoded",
+            "none of the 1 images is usable; the first problem is: a.png: cannot be decoded",
         ),
     ],
 )
@@ -238,16 +239,18 @@ def test_scenes_are_reproducible_and_annotated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("image_format", ["jpg", "webp"])
-def test_scenes_in_other_image_formats(tmp_path: Path, image_format: str) -> None:
-    build_scenes(tmp_path / "a", 5, 2, image_format=image_format, progress=False)  # type: ignore[arg-type]
+def test_scenes_in_other_image_formats_are_valid(tmp_path: Path, image_format: Literal["jpg", "webp"]) -> None:
+    build_scenes(tmp_path / "a", 5, 2, image_format=image_format, progress=False)
     assert validate_dataset(tmp_path / "a").problems == []
 
 
-def test_latents_are_those_of_the_cropped_images(tmp_path: Path) -> None:
+def test_latents_match_the_cropped_images(tmp_path: Path) -> None:
     build_scenes(tmp_path / "images", 12, 2, progress=False)
     build_scenes(tmp_path / "latents", 12, 2, autoencoder=Averages(), progress=False)
     assert validate_dataset(tmp_path / "latents").problems == []
-    assert read_info(tmp_path / "latents").autoencoder["channels"] == 3  # type: ignore[index]
+    stored = read_info(tmp_path / "latents").autoencoder
+    assert stored is not None
+    assert stored["channels"] == 3
     images, latents = (
         {
             row: tensor
@@ -261,21 +264,21 @@ def test_latents_are_those_of_the_cropped_images(tmp_path: Path) -> None:
         assert torch.allclose(latent, expected, atol=1e-3)
 
 
-def test_description_and_contact_sheet(tmp_path: Path) -> None:
+def test_data_set_is_described_and_shown_on_a_contact_sheet(tmp_path: Path) -> None:
     build_scenes(tmp_path / "a", 20, 3, progress=False)
     text = describe_dataset(tmp_path / "a")
     assert "train: 20 samples, 1 shard, " in text
     assert re.search(r"bucket +samples +share\n.*\n(.*\n)*128x128 +\d+ +\d+\.\d %", text)
-    assert "words of the first caption" in text
+    assert "words in the first caption" in text
     sheet = Image.open(contact_sheet(tmp_path / "a", tmp_path / "sheet.png", count=8, columns=4))
     assert sheet.size == (4 * 192, 2 * 256)
     build_scenes(tmp_path / "b", 4, 1, autoencoder=Averages(), progress=False)
     assert "latent data set" in describe_dataset(tmp_path / "b")
-    with pytest.raises(UserError, match="stores latents"):
+    with pytest.raises(UserError, match="contains latents"):
         contact_sheet(tmp_path / "b", tmp_path / "sheet.png")
 
 
-def test_latent_statistics_are_those_of_all_latents(tmp_path: Path) -> None:
+def test_latent_statistics_match_the_latents(tmp_path: Path) -> None:
     autoencoder = DCTAutoencoder(center=0.5)
     build_scenes(tmp_path / "a", 12, 0, autoencoder=autoencoder, progress=False)
     build_scenes(tmp_path / "b", 12, 0, progress=False)

@@ -1,4 +1,4 @@
-"""Two DDP processes: each sample is used on one rank once, and a resumed run continues at the exact sample."""
+"""Two DDP processes use each sample once per epoch, and a resumed run continues at the exact sample."""
 
 import contextlib
 import json
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ _SCRIPT = """
 import json, sys, warnings
 from pathlib import Path
 
-import pocketdit  # first: it prepares torchvision for a CPU torch
+import pocketdit  # must come first: it prepares torchvision for CPU builds of torch
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -61,14 +62,14 @@ record = {"seen": model.seen, "validated": model.validated, "epoch": module.batc
 """
 
 
-def _run(folder: Path, data: Path, steps: int, checkpoint: str = "") -> list[dict]:
+def _run(folder: Path, data: Path, steps: int, checkpoint: str = "") -> list[dict[str, Any]]:
     folder.mkdir()
     script = folder / "script.py"
     script.write_text(_SCRIPT)
     path = os.pathsep.join([*(entry for entry in sys.path if entry), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), str(data), str(folder), str(steps), checkpoint]
-    # Use a separate process group, so that a timeout also ends the second rank, which the first one starts.
+    # Use a separate process group, so that a timeout also ends the second rank, which the first rank starts.
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from datamodules.shards import stateless_random
-from datamodules.shards.batches import choose_caption
+from datamodules.shards.batches import CaptionChoice, choose_caption
 from datamodules.shards.buckets import Bucket
 from datamodules.shards.decode import decode_image
 from datamodules.shards.schema import Sample, SampleError
@@ -24,7 +24,7 @@ def _sample(image: Image.Image, extension: str = "png") -> Sample:
 
 
 def _bars() -> Image.Image:
-    """Return a 300x100 image of a red, a green and a blue third."""
+    """Return a 300x100 image with a red, a green, and a blue third."""
     pixels = np.zeros((100, 300, 3), dtype=np.uint8)
     for third in range(3):
         pixels[:, 100 * third : 100 * (third + 1), third] = 255
@@ -73,11 +73,11 @@ def test_decompression_bomb_is_a_broken_sample(make_sample: Maker) -> None:
         decode_image(Sample("x", ("x",), 100_000, 100_000, bytes(payload), "png"), Bucket(128, 128))
 
 
-def test_captions_are_chosen_with_their_probabilities() -> None:
+def test_captions_are_chosen_with_the_requested_probabilities() -> None:
     captions = ["s", "l1", "l2"]
     length_draws, caption_draws = np.random.default_rng(0).random((2, 40_000))
 
-    def share(choice: str | float) -> list[float]:
+    def share(choice: CaptionChoice) -> list[float]:
         chosen = [choose_caption(captions, choice, *pair) for pair in zip(length_draws, caption_draws, strict=True)]
         return [round(chosen.count(caption) / len(chosen), 2) for caption in captions]
 
@@ -94,7 +94,7 @@ def test_random_numbers_are_uniform_independent_and_never_change() -> None:
     assert abs(np.var(values) - 1 / 12) < 0.003
     assert abs(np.corrcoef(values[:-1].ravel(), values[1:].ravel())[0, 1]) < 0.03
     assert len(np.unique(values)) == values.size
-    # A change of the generator would silently break resuming from older checkpoints.
+    # Changing the generator would silently break resuming from older checkpoints.
     assert stateless_random.random_bits(1, 2, 3).item() == 15020427595393229491
     assert stateless_random.permutation(8, 0, 1).tolist() == [3, 0, 1, 5, 2, 7, 4, 6]
     assert stateless_random.random_bits(-1, 5).item() != stateless_random.random_bits(1, 5).item()

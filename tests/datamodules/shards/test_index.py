@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -35,19 +36,18 @@ def test_cache_is_used_until_a_shard_changes(
     make_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_dataset()
-    built = []
-    original = index_module.build_index
-    monkeypatch.setattr(index_module, "build_index", lambda *args: built.append(1) or original(*args))
+    builds = Mock(wraps=index_module.build_index)
+    monkeypatch.setattr(index_module, "build_index", builds)
     first, second = (load_index(path, "train", "image") for _ in range(2))
-    assert len(built) == 1
+    assert builds.call_count == 1
     assert first.digest == second.digest
     shard = path / "train" / "00003.tar"
     shard.write_bytes(shard.read_bytes()[:-600])
     load_index(path, "train", "image")
-    assert len(built) == 2
+    assert builds.call_count == 2
     (path / "train" / "index.safetensors").write_bytes(b"half")
     assert load_index(path, "train", "image").digest == first.digest
-    assert len(built) == 3
+    assert builds.call_count == 3
 
 
 def test_cache_stores_skipped_samples(make_dataset: Callable[..., Path]) -> None:
@@ -59,7 +59,9 @@ def test_cache_stores_skipped_samples(make_dataset: Callable[..., Path]) -> None
     assert str(first.skipped[-1]).startswith("train/00003.tar: byte ")
 
 
-def test_read_only_folder_needs_no_cache(make_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_index_of_a_read_only_folder_is_not_cached(
+    make_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError("read-only")
 
@@ -85,7 +87,7 @@ def test_reader_limits_its_open_files(make_dataset: Callable[..., Path], monkeyp
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_tar_files_of_other_programs_are_read(tmp_path: Path, make_sample: Callable[..., Sample], form: int) -> None:
-    """Folders, long names, names that are not ASCII, and additional members."""
+    """The shards contain folders, long and non-ASCII names, and additional members."""
     folder = tmp_path / "train"
     folder.mkdir()
     long = "x" * (60 if form == tarfile.USTAR_FORMAT else 150)

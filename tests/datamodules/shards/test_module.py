@@ -1,4 +1,4 @@
-"""The data module, alone and in a Lightning trainer."""
+"""The data module, by itself and in a Lightning trainer."""
 
 import logging
 import multiprocessing
@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from datamodules.shards.build import build_scenes
 from datamodules.shards.loader import BatchLoader, SkippedSamples
@@ -44,6 +45,7 @@ class Recorder(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
         optimizer.zero_grad()
         self.manual_backward((self.weight - batch["images"].float().mean() / 255).square().sum())
         optimizer.step()
@@ -139,7 +141,7 @@ def test_resumed_trainer_sees_the_batches_of_an_uninterrupted_one(
     assert first.seen[:stop] + second.seen == whole.seen
     assert second.weight.item() == whole.weight.item()
 
-    # A second resume must not count the batches before the first one twice.
+    # A second resume must not count the batches before the first checkpoint twice.
     state = torch.load(tmp_path / "again" / f"step={total}.ckpt", weights_only=True)["ShardDataModule"]
     assert state["batches"] == total
 
@@ -188,7 +190,7 @@ def test_changed_setting_is_rejected_unless_allowed(
     make_dataset: Callable[..., Path], change: dict[str, Any], message: str
 ) -> None:
     path = str(make_dataset())
-    options = {"batch_size": 4, "workers": 0}
+    options: dict[str, Any] = {"batch_size": 4, "workers": 0}
     state = {**ShardDataModule(path, **options).state_dict(), "batches": 10, "samples": 32}
     with pytest.raises(RunError, match=f"{message}; .*--allow-changes") as refusal:
         ShardDataModule(path, **{**options, **change}).load_state_dict(state)
@@ -217,7 +219,7 @@ def test_ranks_divide_the_validation_samples(make_dataset: Callable[..., Path]) 
     rows, lengths = [], []
     for rank in range(2):
         module = ShardDataModule(path, batch_size=4, workers=0, validation_samples=11)
-        module.trainer = _Trainer(rank)  # type: ignore[assignment]
+        module.trainer = _Trainer(rank)  # type: ignore[assignment]  # a fake
         loader = module.val_dataloader()
         lengths.append(len(loader))
         rows += [row for batch in loader for row in batch["ids"].tolist()]
@@ -232,7 +234,9 @@ def test_validation_batches_are_the_same_in_every_pass(make_dataset: Callable[..
     assert [_seen(batch) for batch in loader] == first
 
 
-def test_workers_end_when_the_fit_ends_or_fails(make_dataset: Callable[..., Path], tmp_path: Path) -> None:
+def test_workers_exit_when_the_fit_ends_or_fails(
+    make_dataset: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = str(make_dataset())
     validate = {"limit_val_batches": None, "val_check_interval": 2, "check_val_every_n_epoch": None}
     before = set(multiprocessing.active_children())
@@ -243,7 +247,7 @@ def test_workers_end_when_the_fit_ends_or_fails(make_dataset: Callable[..., Path
     def fail(*_: Any) -> None:
         raise ValueError("on purpose")
 
-    model.on_validation_end = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(model, "on_validation_end", fail)
     with pytest.raises(ValueError, match="on purpose"):
         _trainer(tmp_path, 4, **validate).fit(model, module)
     assert set(multiprocessing.active_children()) == before
@@ -287,7 +291,7 @@ def test_missing_data_set_is_rejected_with_the_command_that_creates_it(
     make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:
     ShardDataModule.require_available({"path": str(make_dataset()), "batch_size": 4})
-    ShardDataModule.require_available({})  # a missing argument is the configuration's error
+    ShardDataModule.require_available({})  # the configuration reports the missing argument
     for name, source in (("scenes", "scenes"), ("mine", "IMAGE_FOLDER")):
         path = tmp_path / name
         message = f"data.init_args.path: {path} does not .*lightning data build {source} {path}$"

@@ -1,6 +1,7 @@
 """Properties of the order of the data."""
 
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_epoch_uses_every_row_once_in_batches_of_one_bucket(rows: int, window: i
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
-def test_ranks_get_disjoint_and_equally_many_batches(world_size: int) -> None:
+def test_ranks_get_disjoint_batches_and_the_same_number_of_them(world_size: int) -> None:
     shards, buckets = _columns(100)
     seen, lengths = [], set()
     for rank in range(world_size):
@@ -76,7 +77,7 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
     assert rows(0, 0) != rows(0, 1)
 
 
-def test_window_only_reads_its_own_shards_and_rows_carried_over() -> None:
+def test_window_reads_only_its_own_shards_and_rows_carried_over() -> None:
     shards, buckets = _columns(900, shards=9, buckets=2)
     batches = list(epoch_batches(shards, buckets, batch_size=8, seed=0, epoch=0, window=3))
     first_third = set(shards[np.concatenate(batches[: len(batches) // 3 - 4])].tolist())
@@ -84,9 +85,9 @@ def test_window_only_reads_its_own_shards_and_rows_carried_over() -> None:
 
 
 @pytest.mark.parametrize("start", [0, 1, 7, 12, 13, 14, 40])
-def test_order_with_a_start_is_the_tail_of_the_whole_order(start: int) -> None:
+def test_order_with_a_start_is_the_tail_of_the_full_order(start: int) -> None:
     shards, buckets = _columns(100)
-    options = {"batch_size": 6, "seed": 3, "world_size": 2, "rank": 1, "window": 2}
+    options: dict[str, Any] = {"batch_size": 6, "seed": 3, "world_size": 2, "rank": 1, "window": 2}
     whole = list(islice(TrainingOrder(shards, buckets, **options), 60))
     tail = list(islice(TrainingOrder(shards, buckets, start=start, **options), 60 - start))
     assert len({request.epoch for request in whole}) > 3
@@ -95,7 +96,7 @@ def test_order_with_a_start_is_the_tail_of_the_whole_order(start: int) -> None:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_validation_batches_contain_every_row_once_and_are_equally_many(world_size: int) -> None:
+def test_validation_batches_contain_every_row_once_and_every_rank_has_the_same_number(world_size: int) -> None:
     _, buckets = _columns(50)
     ranks = [validation_batches(buckets, batch_size=4, world_size=world_size, rank=r) for r in range(world_size)]
     assert len({len(batches) for batches in ranks}) == 1

@@ -1,4 +1,4 @@
-"""Validation of whole data sets. Broken shards are tested in test_broken.py."""
+"""Validation of data sets. ``test_broken.py`` covers broken shards."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,8 @@ from datamodules.shards.writer import DatasetWriter
 
 
 def _latent(shape: tuple[int, ...], value: float = 0.0, name: str = "latent") -> bytes:
-    return safetensors.numpy.save({name: np.full(shape, value, dtype=np.float16)})
+    content: bytes = safetensors.numpy.save({name: np.full(shape, value, dtype=np.float16)})
+    return content
 
 
 def test_valid_data_set_has_no_problems(make_dataset: Callable[..., Path]) -> None:
@@ -30,7 +31,7 @@ def test_duplicates_and_overlapping_splits_are_reported(tmp_path: Path, make_sam
         for split, number in (("train", 1), ("train", 1), ("train", 2), ("validation", 2)):
             writer.add(split, make_sample(number))
     assert validate_dataset(tmp_path / "d").problems == [
-        "train/00000.tar: sample 00000001: id train-1 is also that of train/00000.tar: sample 00000000",
+        "train/00000.tar: sample 00000001: id train-1 is also the id of train/00000.tar: sample 00000000",
         "train: 2 valid samples, but dataset.json records 3",
         "validation: id train-2 also occurs in train",
     ]
@@ -52,7 +53,7 @@ def test_key_in_two_shards_and_missing_shard_are_reported(make_dataset: Callable
         (_latent((16, 20, 12)), "latent has shape (16, 20, 12), expected (16, 12, 20)"),
         (_latent((4, 12, 20)), "latent has shape (4, 12, 20), expected (16, 12, 20)"),
         (_latent((16, 12, 20), np.nan), "latent is not finite"),
-        (_latent((16, 12, 20), name="z"), "the payload lacks the tensor \"latent\" (it has ['z'])"),
+        (_latent((16, 12, 20), name="z"), "the payload does not contain the tensor \"latent\", only ['z']"),
         (b"garbage", "latent cannot be decoded"),
     ],
 )
@@ -75,12 +76,12 @@ def test_latents_without_the_factor_of_their_autoencoder_are_rejected(tmp_path: 
     assert 'does not record the "factor" of the latents' in problem
 
 
-def test_change_that_no_reader_notices_is_reported(make_dataset: Callable[..., Path]) -> None:
-    """A changed letter of a caption leaves the sample valid, but it is not the sample that was written."""
+def test_change_that_leaves_every_sample_valid_is_reported(make_dataset: Callable[..., Path]) -> None:
+    """Changing a letter of a caption does not invalidate the sample, but it changes the fingerprint."""
     path = make_dataset()
     shard = next((path / "train").glob("*.tar"))
     content = bytearray(shard.read_bytes())
     letter = content.index(b'["', content.index(b'"captions"')) + 2
     content[letter] = ord("Z")
     shard.write_bytes(content)
-    assert validate_dataset(path).problems == ["the shards differ from those that dataset.json was written for"]
+    assert validate_dataset(path).problems == ["the fingerprint of the shards differs from the one in dataset.json"]

@@ -21,12 +21,9 @@ def _bytes(path: Path) -> dict[str, bytes]:
     }
 
 
-def _abandon(out: Path, sample: Sample, **options: object) -> None:
-    """Interrupt a build halfway."""
-    with (
-        pytest.raises(KeyboardInterrupt),
-        DatasetWriter(out, kind="image", name="x", source="x", samples_per_shard=2, **options) as writer,
-    ):
+def _interrupt_build(out: Path, sample: Sample) -> None:
+    """Start a build, and raise ``KeyboardInterrupt`` before it is complete."""
+    with DatasetWriter(out, kind="image", name="x", source="x", samples_per_shard=2) as writer:
         for _ in range(5):
             writer.add("train", sample)
         raise KeyboardInterrupt
@@ -59,7 +56,8 @@ def test_interrupted_build_is_not_a_data_set_and_starts_over(
     tmp_path: Path, make_dataset: Callable[..., Path], make_sample: Callable[..., Sample]
 ) -> None:
     out = tmp_path / "tiny"
-    _abandon(out, make_sample(0))
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt_build(out, make_sample(0))
     assert (out / "train" / "00001.tar").exists()
     with pytest.raises(UserError, match=r"not a complete data set \(no dataset.json\)"):
         read_info(out)
@@ -67,7 +65,7 @@ def test_interrupted_build_is_not_a_data_set_and_starts_over(
     assert not (out / ".building").exists()
 
 
-def test_complete_data_set_is_only_replaced_with_overwrite(
+def test_complete_data_set_is_replaced_only_with_overwrite(
     make_dataset: Callable[..., Path], make_sample: Callable[..., Sample]
 ) -> None:
     path = make_dataset()
@@ -81,7 +79,7 @@ def test_complete_data_set_is_only_replaced_with_overwrite(
     assert len(load_index(path, "train", "image")) == 1
 
 
-def test_folders_that_no_writer_made_are_never_removed(tmp_path: Path) -> None:
+def test_folders_not_created_by_a_writer_are_never_removed(tmp_path: Path) -> None:
     foreign = tmp_path / "train" / "foreign.tar"
     foreign.parent.mkdir()
     foreign.write_bytes(b"content")

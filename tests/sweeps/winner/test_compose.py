@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pocketdit.backbones.spec import AdaptiveSparseAttention
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.errors import ConfigError
@@ -51,7 +52,9 @@ def test_text_that_cannot_be_edited_is_replaced_by_the_resolved_configuration(tm
     source.write_text(text.replace(first, "    - *down\n"))
     overrides = [("backbone.levels.0.attention.blocks", 8)]
     expected = load_experiment(source, overrides)
-    assert expected.config.backbone.levels[2].attention.blocks == 4  # type: ignore[union-attr]
+    attention = expected.config.backbone.levels[2].attention
+    assert isinstance(attention, AdaptiveSparseAttention)
+    assert attention.blocks == 4
     compose(source, overrides, tmp_path / "winner.yaml", ABOUT)
     assert load(tmp_path / "winner.yaml", [], Experiment).resolved == expected.resolved | {"experiment": "winner"}
     assert (tmp_path / "winner.yaml").read_text().startswith("# Trial 3")
