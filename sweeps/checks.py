@@ -32,7 +32,7 @@ DEFINING_KEYS = ("base", "set", "space", "objectives", "constraints", "require",
 
 
 def load_sweep(path: Path, overrides: Sequence[str]) -> Loaded[Sweep]:
-    """Load a sweep file. Its ``base`` is relative to the working directory or, if not found there, to the sweep file.
+    """Load a sweep file, whose ``base`` is relative to the working directory or to the folder of the sweep file.
 
     Raises:
         ConfigError: The file is not a valid sweep.

@@ -174,7 +174,7 @@ def finish(store: Store, parent: ParentRun, plot: Plotter) -> None:
     if not best:
         parent.finish(best, [])
         raise RunError(f"{sweep.sweep}: no trial succeeded: {last_reason(search)}; see {sweep.folder / 'log'}")
-    print(table(sweep, all_candidates), flush=True)  # before the plots, so that the results are seen if a plot fails
+    print(table(sweep, all_candidates), flush=True)  # before the plots, in case a plot fails
     plots = plot(sweep, store)
     parent.finish(best, plots)
     for path in plots:
@@ -186,6 +186,6 @@ def finish(store: Store, parent: ParentRun, plot: Plotter) -> None:
 
 
 def last_reason(search: list[TrialRecord]) -> str:
-    """Return why the last trial that has a reason did not succeed."""
+    """Return the latest recorded reason that a trial did not succeed."""
     reasons = [str(record.attrs["reason"]) for record in search if "reason" in record.attrs]
     return reasons[-1] if reasons else "no trial was trained"

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Answers each request in a thread of its own, so that a slow plot does not block the page."""
+    """A server that handles each request in its own thread, so a slow plot does not block the page."""
 
     daemon_threads = True
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """Does not log requests."""
+    """A request handler that does not log requests."""
 
     def log_message(self, format: str, *args: object) -> None:
         pass

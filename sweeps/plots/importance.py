@@ -39,7 +39,7 @@ def importances(view: StudyView) -> dict[str, dict[str, float]]:
 
 
 def without_constant_objectives(view: StudyView) -> StudyView:
-    """Leave out the objectives that are the same in all results: nothing explains a variance of zero."""
+    """Remove objectives that are the same in all results, because nothing explains a variance of zero."""
     varying = [i for i in range(len(view.axes)) if len({point.values[i] for point in view.results}) > 1]
     points = tuple(replace(p, values=tuple(p.values[i] for i in varying), spread=()) for p in view.results)
     return StudyView(view.title, tuple(view.axes[i] for i in varying), points)

@@ -131,7 +131,7 @@ def test_missing_package_is_reported(store: Store, monkeypatch: pytest.MonkeyPat
         serve_dashboard(store.storage)
 
 
-def test_the_base_may_stand_beside_the_sweep_file(
+def test_base_can_be_relative_to_the_sweep_file(
     tmp_path: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.yaml").write_text(PRETRAIN.read_text())
@@ -141,7 +141,7 @@ def test_the_base_may_stand_beside_the_sweep_file(
     assert "no problems found" in capsys.readouterr().out
 
 
-def test_check_looks_at_the_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_a_missing_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path, set={"data.init_args.path": "missing", "training.validate_every": 10})
     assert main(["sweep", str(file), "--check"]) == 2
     assert "missing" in capsys.readouterr().err

@@ -248,15 +248,17 @@ def test_run_folders_of_another_study_are_not_resumed(tmp_path: Path) -> None:
     assert Store(loaded(tmp_path).config).records(promoted=False) == []
 
 
-def test_a_study_without_a_success_fails_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With only two trials, the study ends before it is given up."""
+def test_study_without_a_successful_trial_fails_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With only two trials, the study is complete before the limit for failed first trials is reached."""
     train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"diverges": 0.0}}
     with pytest.raises(RunError, match=r"no trial succeeded: RuntimeError: loss is not finite; see .*log"):
         run(loaded(tmp_path, train=train, budget={"trials": 2, "steps": [10]}))
     assert "2 failed" in capsys.readouterr().err
 
 
-def test_the_table_is_printed_before_a_plot_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_are_printed_even_if_a_plot_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(*_: object) -> list[Path]:
         raise ZeroDivisionError("plot")
 

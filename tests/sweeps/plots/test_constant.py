@@ -13,7 +13,7 @@ from sweeps.plots.view import ObjectiveAxis, StudyView, StudyViews, TrialPoint
 
 
 def constant_view(*values: float | None) -> StudyView:
-    """Return 12 trials; an objective whose value is None varies, and the others have this value in every trial."""
+    """Return 12 trials. Each objective has the given value in every trial, or varies if the value is None."""
     axes = tuple(ObjectiveAxis(f"objective {i}", "ms") for i in range(len(values)))
     points = tuple(
         TrialPoint(
@@ -25,7 +25,7 @@ def constant_view(*values: float | None) -> StudyView:
 
 
 @pytest.mark.parametrize("values", [(0.0,), (0.0, 0.0), (None, 0.0), (5.0, None)])
-def test_every_plot_can_be_made(values: tuple[float | None, ...], tmp_path: Path) -> None:
+def test_constant_objectives_can_be_plotted(values: tuple[float | None, ...], tmp_path: Path) -> None:
     view = constant_view(*values)
     varying = [axis.short_label for axis, value in zip(view.axes, values, strict=True) if value is None]
     by_objective = importances(view)
@@ -39,7 +39,7 @@ def test_every_plot_can_be_made(values: tuple[float | None, ...], tmp_path: Path
     assert "constant" in render_page(StudyViews(view, view))
 
 
-def test_a_constant_parameter_can_be_plotted() -> None:
+def test_constant_parameter_can_be_plotted() -> None:
     view = constant_view(None)
     view = StudyView(view.title, view.axes, tuple(replace(point, params={"blocks": 4}) for point in view.points))
     assert importances(view) == {}
@@ -47,12 +47,12 @@ def test_a_constant_parameter_can_be_plotted() -> None:
 
 
 @pytest.mark.parametrize("columns", [1, 2, 4])
-def test_the_legend_of_the_slices_is_clear_of_the_title(columns: int) -> None:
+def test_legend_of_the_slices_does_not_overlap_the_title(columns: int) -> None:
     params: dict[str, Scalar] = {f"parameter {i}": float(i) for i in range(columns)}
     points = tuple(TrialPoint(i, (float(i),), params, rank=int(i == 0)) for i in range(4))
     figure = static.slice_figure(StudyView("a study with a long name", (ObjectiveAxis("validation loss"),), points))
     figure.canvas.draw()
-    title, legend = figure._suptitle, figure.legends[0]  # type: ignore[attr-defined]
+    title, legend = figure._suptitle, figure.legends[0]  # type: ignore[attr-defined]  # private
     assert not title.get_window_extent().overlaps(legend.get_window_extent())
     for axis in figure.axes:
         assert not axis.get_window_extent().overlaps(legend.get_window_extent())
