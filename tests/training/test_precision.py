@@ -1,4 +1,4 @@
-"""The precision that a run uses, and attention in bf16."""
+"""Tests for the precision of a run and for attention in bf16."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_a_cpu_uses_bf16_if_it_has_the_instructions(
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_in_bf16_is_computed_in_fp32_on_a_cpu(masked: bool) -> None:
-    """Under autocast too, the result is that of fp32 attention on the rounded inputs, rounded once."""
+    """Even under autocast, the result equals fp32 attention on the rounded inputs, rounded once."""
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, heads, 12, 8, generator=generator).bfloat16() for heads in (4, 2, 2))
     mask = torch.ones(2, 1, 12, 12, dtype=torch.bool).tril() if masked else None

@@ -1,4 +1,4 @@
-"""``torch.compile`` for the blocks of a backbone."""
+"""Compilation of a backbone's blocks with ``torch.compile``."""
 
 import torch
 
@@ -8,9 +8,9 @@ from pocketdit.backbones.dit import ElasticDiT
 def compile_blocks(network: ElasticDiT) -> None:
     """Compile every transformer block in place.
 
-    Blocks of a level share the graph compiled for a width and an image size.
+    The blocks of a level share one compiled graph per width and image size.
     """
-    # One graph per width and image size; beyond the default limit torch silently falls back to eager mode.
+    # Each width and image size needs its own graph. Beyond the default limit, torch silently falls back to eager mode.
     torch._dynamo.config.recompile_limit = 256
     for block in network.blocks():
         block.compile()

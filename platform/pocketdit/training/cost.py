@@ -1,6 +1,6 @@
-"""The cost of training steps: parameters, FLOPs and memory are counted; time is measured.
+"""Cost estimates of training steps. Parameters, FLOPs, and memory are counted, and time is measured.
 
-Counting happens on the meta device, where tensors have shapes but no storage.
+Counting uses the meta device, where tensors have shapes but no storage.
 """
 
 import time
@@ -26,11 +26,11 @@ class NetworkCost:
     """The cost of one network on one batch.
 
     Attributes:
-        label: Name of the network in tables, such as "0.5x".
+        label: Name of the network in tables, for example "0.5x".
         parameters: Number of parameters.
-        forward: FLOPs of the forward pass of a batch.
-        backward: FLOPs of the backward pass of a batch.
-        saved: Bytes that autograd keeps for the backward pass, in float32.
+        forward: FLOPs of the forward pass for one batch.
+        backward: FLOPs of the backward pass for one batch.
+        saved: Size in bytes of the float32 activations that autograd saves for the backward pass.
     """
 
     label: str
@@ -45,14 +45,14 @@ class StageCost:
     """The cost of a stage's training step on one process.
 
     Attributes:
-        networks: The networks that the stage trains.
-        image_size: Side of the training images in pixels.
-        batch_flops: FLOPs of the passes for one batch.
-        time_batch: Measures the seconds of one batch and the optimizer step on the CPU.
-        sharded_memory: Bytes by purpose that FSDP2 shards across the processes.
-        memory: Bytes per process, by purpose, that FSDP2 does not shard.
-        memory_not_counted: What the memory estimate leaves out.
-        time_not_counted: What the time estimate leaves out.
+        networks: Costs of the networks that the stage trains.
+        image_size: Side length of the training images in pixels.
+        batch_flops: FLOPs of all passes for one batch.
+        time_batch: Function that measures how many seconds one batch and one optimizer step take on the CPU.
+        sharded_memory: Memory that FSDP2 shards across processes, in bytes by purpose.
+        memory: Memory per process that FSDP2 does not shard, in bytes by purpose.
+        memory_not_counted: Items that the memory estimate excludes, for display.
+        time_not_counted: Items that the time estimate excludes, for display.
     """
 
     networks: Sequence[NetworkCost]
@@ -62,10 +62,10 @@ class StageCost:
     sharded_memory: dict[str, int] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
     memory_not_counted: str = "frozen encoders"
-    time_not_counted: str = "data loading, validation, previews and communication"
+    time_not_counted: str = "data loading, validation, previews, and communication"
 
     def without(self, part: str) -> "StageCost":
-        """Return the same cost, noting that it leaves out ``part`` in memory and time."""
+        """Return a copy that lists ``part`` among the items excluded from the memory and time estimates."""
         return replace(
             self,
             memory_not_counted=f"{self.memory_not_counted}, {part}",
@@ -74,13 +74,13 @@ class StageCost:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Return the number of parameters of a network."""
+    """Return the number of parameters in a network."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 @cache
 def parameters_by_width(spec: DiTSpec) -> dict[float, int]:
-    """Return the number of parameters of each width's standalone network, in ascending order of width."""
+    """Return the parameter count of each width's standalone network, in ascending order of width."""
     with torch.device("meta"):
         network = ElasticDiT(spec)
         return {width: count_parameters(extract_subnetwork(network, width)) for width in sorted(spec.widths)}
@@ -89,14 +89,14 @@ def parameters_by_width(spec: DiTSpec) -> dict[float, int]:
 def network_inputs(
     spec: DiTSpec, batch: int, sides: tuple[int, int], device: str, tokens: Sequence[int] = ()
 ) -> tuple[Tensor, Tensor, list[TextTokens]]:
-    """Make all-zero inputs of the right shapes for a backbone.
+    """Create all-zero inputs with the right shapes for a backbone.
 
     Args:
-        spec: Describes the backbone.
+        spec: Specification of the backbone.
         batch: Batch size B.
         sides: Latent height and width.
         device: Device of the tensors.
-        tokens: Tokens of each text encoder; CLIP's 77 if empty.
+        tokens: Number of tokens per text encoder. Defaults to CLIP's 77 for each.
 
     Returns:
         Latents (B, C, h, w), times (B,), and one ``TextTokens`` per text encoder.
@@ -109,13 +109,13 @@ def network_inputs(
 
 
 def pass_cost(label: str, network: nn.Module, parameters: int, loss: Callable[[], Tensor]) -> NetworkCost:
-    """Count the FLOPs and saved activations of one forward and backward pass.
+    """Count the FLOPs and the saved activations of one forward and backward pass.
 
     Args:
         label: Name of the network in tables.
-        network: On the meta device. Its weights are not counted among the activations.
-        parameters: Number of parameters to report.
-        loss: Runs the forward pass and returns a scalar loss.
+        network: The network, on the meta device. Its weights are not counted as saved activations.
+        parameters: Parameter count to report.
+        loss: Function that runs the forward pass and returns a scalar loss.
     """
     saved: dict[int, int] = {}
     weights = {id(parameter.untyped_storage()) for parameter in network.parameters()}
@@ -130,12 +130,12 @@ def pass_cost(label: str, network: nn.Module, parameters: int, loss: Callable[[]
         with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
             value = loss()
         forward = counter.get_total_flops()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
     return NetworkCost(label, parameters, forward, counter.get_total_flops() - forward, sum(saved.values()))
 
 
 def optimizer_bytes(optimizer: Component, network: nn.Module) -> int:
-    """Return the size of the optimizer state in bytes, after one step of the optimizer on the meta device."""
+    """Return the size of the optimizer state in bytes. It is created by one optimizer step on the meta device."""
     built = build(optimizer, params=list(network.named_parameters()))
     for parameter in network.parameters():
         parameter.grad = torch.empty_like(parameter)
@@ -159,7 +159,7 @@ def fastest_seconds(step: Callable[[], None], repeats: int = TIMED_STEPS) -> flo
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Measure the FLOP/s of a square matrix product on this device, the best of six."""
+    """Measure the rate of a square matrix product in FLOP/s, as the best of six repeats."""
     size = 4096 if device.type == "cuda" else 1024
     a = torch.randn(size, size, device=device, dtype=dtype)
 

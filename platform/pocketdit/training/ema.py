@@ -1,4 +1,4 @@
-"""Exponential moving average (EMA) of the weights of a trained network."""
+"""Exponential moving average (EMA) of a network's weights."""
 
 import copy
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 def ema_copy(network: NetworkT) -> NetworkT:
-    """Return a frozen copy of ``network`` to hold its EMA weights.
+    """Return a frozen copy of ``network`` for its EMA weights.
 
-    The copy is an ordinary submodule of the stage, so checkpoints include it.
+    A stage registers the copy as an ordinary submodule, so checkpoints include it.
     """
     return copy.deepcopy(network).requires_grad_(False)
 
 
 def ema_decay(step: int, decay: float) -> float:
-    """Return the decay for update number ``step``, counted from 0.
+    """Return the decay for update number ``step``, counting from 0.
 
-    It starts low, so that the initial weights are forgotten quickly, and rises to ``decay``.
+    The decay starts low, so that the initial weights are quickly forgotten, and rises to ``decay``.
     """
     return min(decay, (1 + step) / (10 + step))
 
 
 @torch.no_grad()
 def update_ema(ema: Sequence[Tensor], weights: Sequence[Tensor], decay: float) -> None:
-    """Update in place: ema <- decay * ema + (1 - decay) * weights."""
+    """Update the EMA weights in place: ema <- decay * ema + (1 - decay) * weights."""
     torch._foreach_lerp_(list(ema), list(weights), 1 - decay)

@@ -1,4 +1,4 @@
-"""Two gradients of one network, kept apart until they are added (paper Sec. 3.2, "adaptive scaling")."""
+"""Scaling and adding of two separately computed gradients (paper Sec. 3.2, "adaptive scaling")."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ Gradients = list[Tensor | None]
 
 
 def take(parameters: Sequence[nn.Parameter]) -> Gradients:
-    """Return the parameters' gradients and reset them to None."""
+    """Return the gradients of the parameters and reset them to None."""
     gradients = [parameter.grad for parameter in parameters]
     for parameter in parameters:
         parameter.grad = None
@@ -21,7 +21,7 @@ def take(parameters: Sequence[nn.Parameter]) -> Gradients:
 
 @torch.no_grad()
 def add(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:
-    """Add ``gradients`` to the parameters' own, in place."""
+    """Add ``gradients`` to the gradients of the parameters in place."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
@@ -32,16 +32,16 @@ def balance(parameters: Sequence[nn.Parameter], full: Gradients) -> Tensor:
     """Scale the sub-network's gradient to the norm of the full network's gradient on the weights they share.
 
     Args:
-        parameters: Their ``grad`` contains the sub-network's gradient, which is scaled in place.
+        parameters: The parameters, whose ``grad`` is the sub-network's gradient. It is scaled in place.
         full: The full network's gradient.
 
     Returns:
-        The scale, a scalar.
+        The scale, as a scalar tensor.
     """
     shared = [
-        (of_full, parameter.grad)
-        for parameter, of_full in zip(parameters, full, strict=True)
-        if of_full is not None and parameter.grad is not None
+        (full_gradient, parameter.grad)
+        for parameter, full_gradient in zip(parameters, full, strict=True)
+        if full_gradient is not None and parameter.grad is not None
     ]
     scale = full_tensor(
         balancing_scale(*shared_gradient_norms([full for full, _ in shared], [sub for _, sub in shared]))

@@ -1,4 +1,4 @@
-"""What happens when a loss or gradient is not finite: stop, keep the last good checkpoint, save the batch."""
+"""Handling of non-finite losses and gradients: the run stops and saves the batch."""
 
 import json
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from pocketdit.files import write_atomically
 def stop_unless_finite(values: Mapping[str, Tensor], batch: Mapping[str, Any], module: LightningModule) -> None:
     """Stop the run if a value is NaN or infinite.
 
-    The check precedes the optimizer step, so the weights and the last checkpoint remain valid.
+    This is called before the optimizer step, so the weights and the last checkpoint remain valid.
 
     Args:
         values: Losses or gradient norms by name.
-        batch: The batch they come from, saved in the run folder's ``nonfinite/``.
-        module: The stage that is trained.
+        batch: The batch that produced the values. It is saved to ``nonfinite/`` in the run folder.
+        module: The stage being trained.
 
     Raises:
         RunError: A value is not finite.
@@ -37,7 +37,7 @@ def stop_unless_finite(values: Mapping[str, Tensor], batch: Mapping[str, Any], m
     others = {key: value for key, value in batch.items() if not isinstance(value, Tensor)}
     write_atomically(stem.with_suffix(".json"), json.dumps(others, indent=1))
     checkpoint = folder / "checkpoints" / "last.ckpt"
-    state = f"the last good state is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
+    state = f"the last checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint has been saved yet"
     raise RunError(
         f"step {module.global_step}: {bad} is not finite; the batch was saved to {stem}.safetensors and .json; {state}"
     )

@@ -1,4 +1,6 @@
-"""The precision of a run: bf16 where it is faster, and autocast outside of Lightning's steps."""
+"""Selection of a run's precision, and autocast outside Lightning's steps."""
+
+from typing import Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -7,7 +9,7 @@ from lightning.pytorch import LightningModule
 def has_bf16_units(device: str) -> bool:
     """Return whether a device multiplies matrices faster in bf16 than in fp32.
 
-    GPUs do, and so do CPUs with AMX-BF16 or AVX512-BF16.
+    This is true of GPUs and of CPUs with AMX-BF16 or AVX512-BF16.
     """
     if device != "cpu":
         return True
@@ -15,8 +17,10 @@ def has_bf16_units(device: str) -> bool:
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
-def resolve_precision(precision: str, accelerator: str) -> str:
-    """Return Lightning's name of a precision; "auto" becomes "bf16-mixed" where bf16 is faster, else "32-true"."""
+def resolve_precision(
+    precision: Literal["auto", "32-true", "bf16-mixed"], accelerator: str
+) -> Literal["32-true", "bf16-mixed"]:
+    """Resolve "auto" to "bf16-mixed" if bf16 is faster on the device, and to "32-true" otherwise."""
     if precision != "auto":
         return precision
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
@@ -24,5 +28,5 @@ def resolve_precision(precision: str, accelerator: str) -> str:
 
 
 def autocast(module: LightningModule) -> torch.autocast:
-    """Return autocast in the precision of the module's trainer, for forward passes outside Lightning's steps."""
+    """Return an autocast context in the precision of the module's trainer, for passes outside Lightning's steps."""
     return torch.autocast(module.device.type, torch.bfloat16, enabled="bf16" in str(module.trainer.precision))

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as functions of the step. They have no state, so a resumed run restores none."""
+"""Learning-rate schedules as functions of the step. They are stateless, so a resumed run has nothing to restore."""
 
 import math
 from typing import Literal
@@ -7,9 +7,10 @@ Decay = Literal["constant", "linear", "cosine"]
 
 
 def rate_factor(step: int, warmup_steps: int, max_steps: int, decay: Decay, floor: float = 0.0) -> float:
-    """Return the factor on the learning rate for update number ``step``, counted from 0.
+    """Return the factor by which the learning rate is multiplied at update number ``step``, counting from 0.
 
-    The rate rises linearly over ``warmup_steps`` and then decays to the fraction ``floor`` at ``max_steps``.
+    The factor rises linearly to 1 over ``warmup_steps``. With "constant" decay it stays at 1. Otherwise, it falls to
+    ``floor`` at ``max_steps``.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps

@@ -1,4 +1,4 @@
-"""FSDP2: the backbone's weights, gradients and optimizer state are sharded over the ranks, block by block."""
+"""FSDP2 sharding of a backbone's weights, gradients, and optimizer state across ranks, block by block."""
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,9 +12,10 @@ from pocketdit.backbones.dit import ElasticDiT
 
 
 def mesh_to_shard(module: LightningModule, network: nn.Module) -> DeviceMesh | None:
-    """Return the mesh over which ``configure_model`` has to shard; None without FSDP2 or if it is done already.
+    """Return the device mesh across which ``configure_model`` must shard a network.
 
-    Lightning calls ``configure_model`` more than once.
+    Returns None without FSDP2, and for a network that is already sharded, because Lightning calls ``configure_model``
+    more than once.
     """
     if module.device_mesh is None or isinstance(next(network.parameters()), DTensor):
         return None
@@ -24,8 +25,8 @@ def mesh_to_shard(module: LightningModule, network: nn.Module) -> DeviceMesh | N
 def shard(network: ElasticDiT, mesh: DeviceMesh) -> None:
     """Shard a backbone in place.
 
-    A block gathers its weights when it runs; slicing a width then takes views of them. The root frees its weights
-    after every forward pass too, because the EMA network has no backward pass that would.
+    A block gathers its weights when it runs, and slicing to a width then takes views of the gathered weights. The root
+    also frees its weights after every forward pass, because the EMA network has no backward pass that would free them.
     """
     for block in network.blocks():
         fully_shard(block, mesh=mesh)
@@ -35,10 +36,10 @@ def shard(network: ElasticDiT, mesh: DeviceMesh) -> None:
 
 @torch.no_grad()
 def init_state(optimizer: Optimizer) -> None:
-    """Create the optimizer state of every parameter, filled with zeros, as before the optimizer's first step.
+    """Create the optimizer state of every parameter, filled with zeros as it is before the first step.
 
-    A sharded checkpoint is loaded into existing state, for all parameters at once. Without this call, the state of
-    parameters that had no gradient before the checkpoint was written would be missing.
+    A sharded checkpoint is loaded into existing state for all parameters at once. Without this call, state would be
+    missing for parameters that had no gradient before the checkpoint was saved.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
@@ -56,5 +57,5 @@ def init_state(optimizer: Optimizer) -> None:
 
 
 def full_tensor(value: Tensor) -> Tensor:
-    """Gather a tensor that is sharded over the ranks; return any other tensor unchanged."""
+    """Gather a tensor that is sharded across ranks. Any other tensor is returned unchanged."""
     return value.full_tensor() if isinstance(value, DTensor) else value

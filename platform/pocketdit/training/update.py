@@ -1,4 +1,4 @@
-"""One optimizer step, the same in every stage: learning rate, gradient clipping, and a check of the gradient."""
+"""The optimizer step shared by all stages: learning rate, gradient clipping, and a check for non-finite gradients."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from pocketdit.training.sharding import full_tensor, init_state
 
 
 def prepare_optimizer(optimizer: Optimizer) -> Optimizer:
-    """Record the rates that the schedule scales and, if the weights are sharded, create the optimizer state."""
+    """Record the initial learning rates for the schedule, and create the optimizer state of sharded weights."""
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
     if any(isinstance(parameter, DTensor) for group in optimizer.param_groups for parameter in group["params"]):
@@ -25,9 +25,9 @@ def prepare_optimizer(optimizer: Optimizer) -> Optimizer:
 
 
 def batch_number(module: LightningModule, batch_idx: int) -> int:
-    """Return the number of batches before this one since training began, over all epochs and resumes.
+    """Return how many batches preceded this one since training began, across epochs and resumes.
 
-    ``batch_idx`` starts again at 0 in every epoch of a data loader that ends.
+    In contrast, ``batch_idx`` restarts at 0 in every epoch.
     """
     trainer = module._trainer
     return batch_idx if trainer is None else trainer.fit_loop.epoch_loop.total_batch_idx
@@ -39,20 +39,20 @@ def update_weights(
     training: Training,
     batch: Mapping[str, Any],
 ) -> dict[str, Tensor]:
-    """Take a step of the module's optimizer.
+    """Take one step of the module's optimizer.
 
     Args:
-        module: The stage that is trained.
-        groups: Parameters by the name that their gradient norm is logged under. Each group is clipped on its own; a
-            group without gradients is skipped.
-        training: Learning-rate schedule and clipping norm.
-        batch: The current batch, saved if a gradient is not finite.
+        module: The stage being trained.
+        groups: Parameters by the name under which their gradient norm is logged. Each group is clipped separately, and
+            groups without gradients are skipped.
+        training: Settings of the learning-rate schedule and the gradient clipping.
+        batch: The current batch, which is saved if a gradient is not finite.
 
     Returns:
-        What to log: each group's gradient norm before clipping, and the factor on the learning rate.
+        The values to log: each group's gradient norm before clipping, and the learning-rate factor.
 
     Raises:
-        RunError: A gradient is not finite. No weight has changed.
+        RunError: A gradient is not finite. The weights are unchanged.
     """
     optimizer = module.optimizers()
     assert not isinstance(optimizer, list)
