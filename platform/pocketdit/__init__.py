@@ -7,7 +7,7 @@ import os
 
 from pocketdit import torchvision_cpu
 
-# Turn off telemetry of the libraries that we use.
+# Turn off telemetry in third-party libraries.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""Entry point of ``python -m pocketdit``, the same program as ``lightning`` and ``pocketdit``."""
+"""Entry point for ``python -m pocketdit``, which runs the same program as ``lightning`` and ``pocketdit``."""
 
 import sys
 

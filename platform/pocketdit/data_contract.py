@@ -1,9 +1,13 @@
-"""What a run needs to know about its data.
+"""The interface between a run and its data module.
 
-Any ``LightningDataModule`` can train. Its batches are mappings with ``"images"`` (uint8, (B, 3, H, W)) or
-``"latents"`` (float, (B, C, h, w)), ``"captions"`` (B strings) and, optionally, ``"ids"`` (int64, (B,), numbers that
-identify the samples; validation noise is derived from them). If a data module implements ``DescribedData``, its
-fingerprint is also recorded, and its stored latents are checked against the run's autoencoder.
+A run accepts any ``LightningDataModule`` whose batches are mappings with these keys:
+
+- ``"images"`` (uint8, (B, 3, H, W)) or ``"latents"`` (float, (B, C, h, w))
+- ``"captions"`` (B strings)
+- ``"ids"`` (int64, (B,)), optional: unique numbers of the samples, which seed their validation noise
+
+If a data module also implements ``DescribedData``, the run records the fingerprint of the data and checks that stored
+latents come from the configured autoencoder.
 """
 
 from collections.abc import Mapping
@@ -13,12 +17,13 @@ from typing import Any, Protocol, runtime_checkable
 
 @dataclass(frozen=True)
 class DataDescription:
-    """Facts about a data set that a run checks and records.
+    """Properties of a data set that a run checks and records.
 
     Attributes:
-        fingerprint: Identifies the data, for tracking; None if the data module does not compute one.
-        stored_autoencoder: The autoencoder of stored latents, as ``dataset.json`` records it; None for images.
-        has_images: Whether batches contain images. In a data set of latents, they do not.
+        fingerprint: Identifier of the data for tracking, or None if the data module does not compute one.
+        stored_autoencoder: The autoencoder that produced the stored latents, as recorded in ``dataset.json``. None for
+            images.
+        has_images: Whether batches contain images. False for a data set of latents.
     """
 
     fingerprint: str | None = None
@@ -28,20 +33,21 @@ class DataDescription:
 
 @runtime_checkable
 class DescribedData(Protocol):
-    """A data module that describes its data, divides samples over the ranks itself, and resumes at the exact sample.
+    """A data module that describes its data, splits samples across ranks itself, and resumes at the exact sample.
 
-    Lightning divides the samples of other data modules over the ranks, and their position is not restored.
+    For other data modules, Lightning splits the samples across ranks, and a resumed run does not restore its position
+    in the data.
 
     Attributes:
-        allow_changes: Whether a resumed run may continue although the data or the batch size have changed.
+        allow_changes: Whether a resumed run may continue after the data or the batch size has changed.
     """
 
     allow_changes: bool
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the data. Called before ``prepare_data``, because the run is checked against the description first."""
+        """Open the data. This is called before ``prepare_data``, because the run checks the description first."""
         ...
 
     def describe(self) -> DataDescription:
-        """Describe the data set. Called after ``setup``."""
+        """Return a description of the data set. This is called after ``setup``."""
         ...

@@ -1,8 +1,8 @@
-"""Errors whose message is all that the user needs. The command line prints it as one line, without a traceback."""
+"""Errors that the command line reports as a single line, without a traceback."""
 
 
 class UserError(Exception):
-    """A failure that the user can fix. The message says what is wrong, where, and what to do.
+    """A failure that the user can fix. The message says what is wrong, where, and how to fix it.
 
     Attributes:
         status: Exit status of the command line.
@@ -18,8 +18,8 @@ class ConfigError(UserError):
 
 
 class RunError(UserError):
-    """A run that cannot continue: a missing file, a full disk, a loss that is not finite."""
+    """A run that cannot continue, for example because of a missing file, a full disk, or a non-finite loss."""
 
 
 class RunInterruptedError(RunError):
-    """A run that the user or the scheduler interrupted. Its last checkpoint is complete, so it can be resumed."""
+    """A run that was interrupted by the user or the scheduler. It can be resumed from its last checkpoint."""

@@ -1,4 +1,4 @@
-"""Atomic writes and checksums of files."""
+"""Atomic file writes and checksums."""
 
 import hashlib
 import os
@@ -17,19 +17,19 @@ def sha256_of(path: Path) -> str:
 
 
 def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) -> Path:
-    """Write a file so that it never exists in part, even after a crash.
+    """Write a file atomically, so that even a crash cannot leave a partial file.
 
     The content is written to a temporary file in the same folder, flushed to disk, and renamed.
 
     Args:
-        path: The file. Missing parent folders are created.
-        content: The content, or a function that writes it to the path it is called with.
+        path: Path of the file. Missing parent folders are created.
+        content: The content, or a function that writes the content to the path passed to it.
 
     Returns:
         ``path``.
 
     Raises:
-        OSError: Writing failed, for example because the disk is full. The temporary file is removed.
+        OSError: The file cannot be written, for example because the disk is full. The temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

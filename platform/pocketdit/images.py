@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Convert float images in [-1, 1] of any shape to uint8 on the CPU. Values out of range are clamped."""
+    """Convert float images in [-1, 1] of any shape to uint8 on the CPU. Out-of-range values are clamped."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
 
 

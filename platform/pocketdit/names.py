@@ -1,6 +1,6 @@
-"""Check names that are used as folder names."""
+"""Validation of names that become folder names."""
 
 
 def is_plain_name(name: str) -> bool:
-    """Return whether a name can be a single folder: it is not empty and has no slash and no leading dot."""
+    """Return whether a name is valid for a folder: not empty, without slashes, and without a leading dot."""
     return bool(name) and "/" not in name and not name.startswith(".")

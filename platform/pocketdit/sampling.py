@@ -1,4 +1,4 @@
-"""Sample images from prompts, at any width of a network."""
+"""Image sampling from prompts at any width of a network."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,10 @@ from pocketdit.seeding import generator
 
 
 def initial_noise(prompts: Sequence[str], seed: int, channels: int, height: int, width: int) -> Tensor:
-    """Draw the noise (B, C, h, w) that sampling starts from.
+    """Draw the initial noise for sampling, (B, C, h, w).
 
-    The noise of a prompt depends only on the prompt, the seed and the size, not on its batch or the network's width.
+    The noise for a prompt depends only on the prompt, the seed, and the size, not on the rest of the batch or the
+    network's width.
     """
     return torch.stack(
         [
@@ -36,14 +37,14 @@ def sample(
     sampling: Sampling,
     batch_size: int = 16,
 ) -> Tensor:
-    """Sample one image per prompt. The same prompt and seed give the same image.
+    """Sample one image per prompt. The same prompt and seed always give the same image.
 
     Args:
         network: The backbone.
-        encoders: Text encoders for the prompts and the autoencoder whose decoder makes the images.
+        encoders: The text encoders and the autoencoder, which decodes the sampled latents.
         prompts: The prompts.
-        width: The sub-network to run, as a fraction of the full width.
-        sampling: Sampler, steps, guidance, seed and image size.
+        width: Width of the sub-network, as a fraction of the full width.
+        sampling: Sampler, number of steps, guidance scale, seed, and image size.
         batch_size: Number of prompts per batch.
 
     Returns:

@@ -1,12 +1,12 @@
-"""Makes ``import torchvision`` work with a CPU build of torch.
+"""Workaround for importing torchvision with a CPU build of torch.
 
 The Linux wheel of torchvision on PyPI is compiled for CUDA. With a CPU build of torch, its extension cannot be loaded,
-so the operator ``torchvision::nms`` does not exist and torchvision's own Python code fails to import (pytorch/vision
-issues 9077 and 9085), and with it lightning, torchmetrics, diffusers and timm. If the extension cannot be loaded, this
-module declares the two operators that the import needs. They have no implementation: calling them, or the decoders of
-torchvision.io, still fails with a clear error.
+the operator ``torchvision::nms`` is never registered, and torchvision's own Python code fails to import (pytorch/vision
+issues 9077 and 9085). Then lightning, torchmetrics, diffusers, and timm cannot be imported either. If the extension
+cannot be loaded, this module declares the two operators that the import requires. The operators have no implementation,
+so calling them, or using the decoders of torchvision.io, still fails with a clear error.
 
-This module can be removed once torchvision imports without its extension or PyPI has a wheel for CPU builds of torch.
+Remove this module once torchvision can be imported without its extension or PyPI has a wheel for CPU builds of torch.
 """
 
 import sys
@@ -19,10 +19,10 @@ _OPERATORS = ("nms", "qnms")
 
 
 class _TorchvisionFinder:
-    """Import finder that finds torchvision as Python would and prepares torch just before torchvision's code runs."""
+    """Import finder that locates torchvision as usual but prepares torch right before torchvision's code runs."""
 
     def __init__(self) -> None:
-        self.libraries: list[object] = []  # operators exist as long as their library object
+        self.libraries: list[object] = []  # deleting a library object would remove its operators
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -38,28 +38,30 @@ class _TorchvisionFinder:
             self.prepare(folder)
             run(module)
 
-        spec.loader.exec_module = prepare_and_run  # type: ignore[method-assign]
+        spec.loader.exec_module = prepare_and_run  # type: ignore[method-assign]  # wraps only this loader
         return spec
 
     def prepare(self, folder: Path) -> None:
-        """Declare the operators unless torchvision's extension in ``folder`` loads or they already exist."""
+        """Declare the missing operators unless torchvision's extension in ``folder`` can be loaded."""
         import torch
 
         for extension in (*folder.glob("_C*.so"), *folder.glob("_C*.pyd")):
             try:
-                torch.ops.load_library(str(extension))
+                torch.ops.load_library(str(extension))  # type: ignore[no-untyped-call]  # torch does not annotate it
             except OSError:
                 continue
             return
         missing = [name for name in _OPERATORS if not hasattr(torch.ops.torchvision, name)]
         if missing:
-            library = torch.library.Library("torchvision", "FRAGMENT")
+            # torch does not annotate the class.
+            library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
             for name in missing:
-                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+                schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                library.define(schema)  # type: ignore[no-untyped-call]
             self.libraries.append(library)
 
 
 def install() -> None:
-    """Install the finder once, before torchvision is imported. It costs nothing until then."""
+    """Install the import finder unless it is already installed. It does nothing until torchvision is imported."""
     if not any(isinstance(finder, _TorchvisionFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _TorchvisionFinder())  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _TorchvisionFinder())
