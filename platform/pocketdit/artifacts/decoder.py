@@ -1,4 +1,4 @@
-"""Loads the tiny decoder of a run."""
+"""Loading of a run's tiny decoder."""
 
 import torch
 from safetensors.torch import load_file
@@ -12,8 +12,8 @@ from pocketdit.encoders.inputs import Encoders
 from pocketdit.errors import ConfigError, RunError
 
 
-def require_decoder_of(experiment: BaseExperiment, decoder: RunFolder) -> None:
-    """Raise ``ConfigError`` if a decoder was not trained on the latents of the experiment's autoencoder."""
+def require_matching_latents(experiment: BaseExperiment, decoder: RunFolder) -> None:
+    """Raise ``ConfigError`` if the decoder was not trained on the latents of the experiment's autoencoder."""
     own = load_experiment(decoder, DecoderExperiment).autoencoder
     if own != experiment.autoencoder:
         raise ConfigError(
@@ -23,10 +23,10 @@ def require_decoder_of(experiment: BaseExperiment, decoder: RunFolder) -> None:
 
 
 def load_decoder(folder: RunFolder, device: torch.device | str = "cpu") -> TinyDecoder:
-    """Load a run's decoder with its EMA weights for inference.
+    """Load a run's decoder for inference, with its EMA weights.
 
     Raises:
-        RunError: The run has no weights yet, or they do not fit its configuration.
+        RunError: The run has no weights yet, or they do not match its configuration.
         ConfigError: The run did not train a decoder.
     """
     decoder = TinyDecoder(load_experiment(folder, DecoderExperiment).decoder)
@@ -35,16 +35,16 @@ def load_decoder(folder: RunFolder, device: torch.device | str = "cpu") -> TinyD
         decoder.load_state_dict(load_file(folder.weights))
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise RunError(f"{folder.weights} does not fit the decoder in {folder.config.name}: {reason}") from error
+        raise RunError(f"{folder.weights} does not match the decoder in {folder.config.name}: {reason}") from error
     return decoder.to(device).requires_grad_(False).eval()
 
 
 def with_decoder(encoders: Encoders, experiment: Experiment, folder: RunFolder) -> Encoders:
-    """Return the same encoders, decoding with the tiny decoder of the run ``folder``.
+    """Return encoders that decode with the tiny decoder of the run ``folder``.
 
     Raises:
         ConfigError: The decoder was trained on other latents, or the run did not train a decoder.
         RunError: See ``load_decoder``.
     """
-    require_decoder_of(experiment, folder)
+    require_matching_latents(experiment, folder)
     return Encoders(TinyDecoderAutoencoder(encoders.autoencoder, load_decoder(folder)), encoders.text)

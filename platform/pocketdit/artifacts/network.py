@@ -1,4 +1,4 @@
-"""Loads the network of a run."""
+"""Loading of a run's network."""
 
 import torch
 from safetensors.torch import load_file
@@ -11,10 +11,10 @@ from pocketdit.errors import RunError
 
 
 def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Network:
-    """Load a run's backbone with its EMA weights for inference, LoRA merged into it.
+    """Load a run's backbone for inference, with its EMA weights and with any LoRA merged into it.
 
     Raises:
-        RunError: The run has no weights yet, or they do not fit its configuration.
+        RunError: The run has no weights yet, or they do not match its configuration.
     """
     require_weights(folder)
     experiment = load_experiment(folder)
@@ -25,22 +25,22 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Netwo
         network = network_from(supernet, weights)
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise RunError(f"{folder.weights} does not fit the network in {folder.config.name}: {reason}") from error
+        raise RunError(f"{folder.weights} does not match the network in {folder.config.name}: {reason}") from error
     return network.requires_grad_(False).eval()
 
 
 def require_weights(folder: RunFolder) -> None:
-    """Raise ``RunError`` if the run has not saved any weights yet."""
+    """Raise ``RunError`` if the run has not saved its weights yet."""
     if not folder.weights.is_file():
-        raise RunError(f"{folder.path} has no weights yet; resume it with --resume {folder.name}")
+        raise RunError(f"{folder.path} has no weights yet; resume the run with --resume {folder.name}")
 
 
 def network_from(supernet: ElasticDiT, weights: dict[str, Tensor]) -> Network:
-    """Fill a network with the weights that a stage has saved.
+    """Create a network from the weights that a stage has saved.
 
     Args:
-        supernet: On the meta device.
-        weights: Those of a supernet, of a supernet with LoRA adapters, or of standalone networks of single widths.
+        supernet: The supernet, on the meta device.
+        weights: Weights of a supernet, of a supernet with LoRA adapters, or of one standalone network per width.
     """
     if any(name.startswith(NETWORKS_PREFIX) for name in weights):
         networks = split_by_width(supernet, share_weights=False)

@@ -1,15 +1,17 @@
-"""``runs/<experiment>/<run>/``: the files of a run, and the names by which commands find it.
+"""The run folder: its files, and how it is created, locked, and found by name.
 
-config.yaml             resolved configuration, from which the model can be rebuilt
-checkpoints/last.ckpt   complete training state
-weights.safetensors     EMA weights
-palettes.safetensors    quantized runs: palettes and indices of the layers (quantization/palette.py)
-quantization.json, .png quantized runs: bits, sensitivities and sizes, and a plot of the sensitivities
-samples/*.png           previews, such as grids of all widths
-metrics.jsonl           every metric, in order
-parents.json            the runs that this one builds on, with the hashes of their weights
-finished                the final step, once the run has reached it
-lock                    held by the process that trains the run
+The folder ``runs/<experiment>/<run>/`` contains these files::
+
+    config.yaml              resolved configuration, from which the model can be rebuilt
+    checkpoints/last.ckpt    complete training state
+    weights.safetensors      EMA weights
+    palettes.safetensors     palettes and indices of the layers (quantized runs; see quantization/palette.py)
+    quantization.json, .png  bits, sensitivities, and sizes, and a plot of the sensitivities (quantized runs)
+    samples/*.png            previews, such as image grids for all widths
+    metrics.jsonl            all logged metrics, in order
+    parents.json             names of the parent runs and hashes of their weights
+    finished                 the final step (finished runs)
+    lock                     file lock of the process that trains the run
 """
 
 import errno
@@ -32,9 +34,9 @@ from pocketdit.files import write_atomically
 from pocketdit.names import is_plain_name
 
 LATEST = "latest"
-# Errors of a file system that does not support locks; a run on it trains without one.
-NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-# Child processes that a launcher starts learn the first process's run folder from this environment variable.
+# Error codes of file systems that do not support locks. On these, a run trains without a lock.
+LOCKS_UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+# Environment variable that passes the first process's run folder to the child processes that a launcher starts.
 FOLDER_VARIABLE = "POCKETDIT_RUN_FOLDER"
 
 ExperimentT = TypeVar("ExperimentT", bound=BaseExperiment)
@@ -42,7 +44,7 @@ ExperimentT = TypeVar("ExperimentT", bound=BaseExperiment)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of one run."""
+    """The paths of a run's files."""
 
     path: Path
 
@@ -53,12 +55,12 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The last checkpoint, a file, or a folder under FSDP2."""
+        """The last checkpoint, which is a file, or a folder under FSDP2."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
     def new_checkpoint(self) -> Path:
-        """The folder to which a sharded checkpoint is written before it replaces the previous one."""
+        """The folder in which a sharded checkpoint is written before it replaces the previous one."""
         return self.checkpoint.with_name(".new.ckpt")
 
     @property
@@ -83,7 +85,7 @@ class RunFolder:
 
     @property
     def finished(self) -> Path:
-        """The file that marks a finished run."""
+        """The file that marks the run as finished."""
         return self.path / "finished"
 
     @property
@@ -92,11 +94,11 @@ class RunFolder:
         return f"{self.path.parent.name}/{self.path.name}"
 
     def finished_steps(self) -> int:
-        """Return the step at which the run finished; 0 if it has not."""
+        """Return the step at which the run finished, or 0 if it has not finished."""
         return int(self.finished.read_text()) if self.finished.is_file() else 0
 
     def publish_new_checkpoint(self) -> None:
-        """Replace the previous sharded checkpoint by the new one. ``clean`` repairs an interrupted replacement."""
+        """Replace the previous sharded checkpoint with the new one. If this is interrupted, ``clean`` recovers."""
         old = self.checkpoint.with_name(".old.ckpt")
         shutil.rmtree(old, ignore_errors=True)
         if self.checkpoint.exists():
@@ -105,7 +107,7 @@ class RunFolder:
         shutil.rmtree(old, ignore_errors=True)
 
     def clean(self) -> None:
-        """Remove incomplete files left by a killed process, and restore a checkpoint that it was replacing."""
+        """Remove partial files left by a killed process, and restore a checkpoint that was being replaced."""
         old = self.checkpoint.with_name(".old.ckpt")
         if old.exists() and not self.checkpoint.exists():
             old.rename(self.checkpoint)
@@ -116,16 +118,16 @@ class RunFolder:
 
 
 def create(runs: Path, experiment: str, name: str | None, config: str) -> RunFolder:
-    """Create a new run's folder with its configuration, and point ``latest`` at it.
+    """Create the folder of a new run, write its configuration, and point ``latest`` to it.
 
     Args:
         runs: Folder of all runs.
         experiment: Name of the experiment.
-        name: Name of the run; the current time if None.
+        name: Name of the run. Defaults to the current time.
         config: The resolved configuration as YAML.
 
     Raises:
-        ConfigError: The name is taken or cannot name a folder.
+        ConfigError: The name is already taken or is not a valid folder name.
     """
     require_free(runs, experiment, name)
     folder = RunFolder(runs / experiment / (name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")))
@@ -139,7 +141,7 @@ def create(runs: Path, experiment: str, name: str | None, config: str) -> RunFol
 
 
 def require_free(runs: Path, experiment: str, name: str | None) -> None:
-    """Raise ``ConfigError`` if a new run cannot have the name."""
+    """Raise ``ConfigError`` if the name is already taken or is not a valid folder name."""
     if name is None:
         return
     if not is_plain_name(name) or name == LATEST:
@@ -152,39 +154,39 @@ def require_free(runs: Path, experiment: str, name: str | None) -> None:
 
 
 def name_taken(folder: RunFolder) -> ConfigError:
-    """Return the error for a run that exists already."""
+    """Return the error for a run name that is already taken."""
     return ConfigError(f"{folder.path} already exists; resume it with --resume {folder.name}, or choose another --name")
 
 
 @contextmanager
 def lock(folder: RunFolder) -> Iterator[None]:
-    """Keep other processes from training in the folder.
+    """Prevent other processes from training in the folder.
 
     The lock is released when the process exits, even if it is killed. Forked data workers do not inherit it.
 
     Raises:
         RunError: Another process holds the lock.
     """
-    held = FileLock(folder.path / "lock", timeout=0)
+    file_lock = FileLock(folder.path / "lock", timeout=0)
     try:
-        held.acquire()
+        file_lock.acquire()
     except Timeout:
         raise RunError(
-            f"{folder.name} is being trained by another process: wait until it has finished, or stop it"
+            f"{folder.name} is being trained by another process; wait until that process finishes, or stop it"
         ) from None
     except NotImplementedError:
         pass  # the file system does not support locks
     except OSError as error:
-        if error.errno not in NO_LOCKS:
+        if error.errno not in LOCKS_UNSUPPORTED:
             raise
     try:
         yield
     finally:
-        held.release()
+        file_lock.release()
 
 
 def point_latest_at(folder: RunFolder) -> None:
-    """Replace the symbolic link ``latest`` atomically."""
+    """Point the symbolic link ``latest`` to a run, atomically."""
     temporary = folder.path.parent / f".{LATEST}.{os.getpid()}"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(folder.path.name)
@@ -195,7 +197,7 @@ def find(runs: Path, run: str) -> RunFolder:
     """Find a run by its path, by ``<experiment>/<run>``, or by ``<experiment>`` for its latest run.
 
     Raises:
-        RunError: The run does not exist. The message names similar ones.
+        RunError: The run does not exist. The message suggests a similar name or lists the newest runs.
     """
     for path in (Path(run), runs / run):
         if (path / "config.yaml").is_file():
@@ -215,18 +217,18 @@ def find(runs: Path, run: str) -> RunFolder:
 
 
 def inherited_folder() -> RunFolder | None:
-    """Return the run folder of the process that started this one as another rank; None in the first process."""
+    """Return the run folder passed on by the process that started this rank, or None in the first process."""
     path = os.environ.get(FOLDER_VARIABLE)
     return RunFolder(Path(path)) if path else None
 
 
 def is_first_process() -> bool:
-    """Return whether this process started the run's other processes, or is the only one."""
+    """Return whether this is the first or only process of the run."""
     return inherited_folder() is None and launched_rank() == 0
 
 
 def launched_rank() -> int:
-    """Return this process's rank under an external launcher (torchrun, srun); 0 without one."""
+    """Return this process's rank under an external launcher (torchrun, srun), or 0 without a launcher."""
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
 
 
@@ -239,12 +241,12 @@ def load_experiment(folder: RunFolder, kind: type[ExperimentT]) -> ExperimentT: 
 
 
 def load_experiment(folder: RunFolder, kind: type[BaseExperiment] = Experiment) -> BaseExperiment:
-    """Return the configuration that a run was made with.
+    """Return the configuration of a run.
 
     Raises:
-        ConfigError: The run trained the other kind of network.
+        ConfigError: The run did not train the requested kind of network.
     """
     if kind_of(folder.config) is not kind:
         needed, trained = ("backbone", "decoder") if kind is Experiment else ("decoder", "backbone")
-        raise ConfigError(f"{folder.name} trained a {trained}; name a run that trained a {needed}")
+        raise ConfigError(f"{folder.name} trained a {trained}; use a run that trained a {needed}")
     return load(folder.config, [], kind).config

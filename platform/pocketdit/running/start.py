@@ -1,8 +1,8 @@
-"""The weights that a run starts with, from the run that ``parents.start`` names."""
+"""Initial weights of a run, taken from the run in ``parents.start``."""
 
 from pathlib import Path
 
-from pocketdit.artifacts.decoder import load_decoder, require_decoder_of
+from pocketdit.artifacts.decoder import load_decoder, require_matching_latents
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
 from pocketdit.backbones.dit import ElasticDiT
@@ -15,20 +15,21 @@ from pocketdit.running.lineage import differences
 
 
 def start_backbone(supernet: ElasticDiT, experiment: Experiment, separate_widths: bool) -> Network:
-    """Fill a supernet with another run's EMA weights.
+    """Load the EMA weights of ``parents.start`` into a supernet.
 
     Args:
-        supernet: The new network.
-        experiment: The new run.
-        separate_widths: Return standalone networks of the experiment's widths, which may be some of the other run's.
+        supernet: The network of the new run.
+        experiment: The configuration of the new run.
+        separate_widths: Whether to return one standalone network per width. The widths of the new run may then be a
+            subset of those of the parent.
 
     Raises:
-        ConfigError: The two networks or their encoders differ.
+        ConfigError: The networks or the encoders of the two runs differ.
     """
     folder = start_folder(experiment)
     network = load_network(folder)
     if not separate_widths and not isinstance(network, ElasticDiT):
-        raise ConfigError(f"parents.{START}: {folder.name} is a few-step model; name the run that it started from")
+        raise ConfigError(f"parents.{START}: {folder.name} is a few-step model; use the run that it started from")
     theirs, ours = plain(network.spec), plain(supernet.spec)
     if separate_widths and set(supernet.spec.widths) <= set(network.spec.widths):
         theirs["widths"] = ours["widths"]
@@ -38,7 +39,7 @@ def start_backbone(supernet: ElasticDiT, experiment: Experiment, separate_widths
     parent = load_experiment(folder)
     for name in ("autoencoder", "text_encoders"):
         if getattr(parent, name) != getattr(experiment, name):
-            raise ConfigError(f"{name}: parents.{START} ({folder.name}) was trained with a different one; use the same")
+            raise ConfigError(f"{name}: differs from that of parents.{START} ({folder.name}); use the same settings")
     if separate_widths:
         widths = supernet.spec.widths
         return PerWidthNetworks(supernet.spec, {width: standalone_network(network, width) for width in widths})
@@ -47,13 +48,13 @@ def start_backbone(supernet: ElasticDiT, experiment: Experiment, separate_widths
 
 
 def start_decoder(decoder: TinyDecoder, experiment: DecoderExperiment) -> TinyDecoder:
-    """Fill a decoder with another run's EMA weights.
+    """Load the EMA weights of ``parents.start`` into a decoder.
 
     Raises:
-        ConfigError: The two decoders or their autoencoders differ.
+        ConfigError: The decoders or the autoencoders of the two runs differ.
     """
     folder = start_folder(experiment)
-    require_decoder_of(experiment, folder)
+    require_matching_latents(experiment, folder)
     parent = load_decoder(folder)
     if parent.spec != decoder.spec:
         raise ConfigError(f"decoder: differs from that of parents.{START} ({folder.name}); use the same settings")
@@ -62,5 +63,5 @@ def start_decoder(decoder: TinyDecoder, experiment: DecoderExperiment) -> TinyDe
 
 
 def start_folder(experiment: BaseExperiment) -> RunFolder:
-    """Return the folder of the run that ``parents.start`` names."""
+    """Return the folder of the run in ``parents.start``."""
     return find(Path(experiment.runs), experiment.parents[START])

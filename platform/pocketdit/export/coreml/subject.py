@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pocketdit.artifacts.decoder import load_decoder, require_decoder_of
+from pocketdit.artifacts.decoder import load_decoder, require_matching_latents
 from pocketdit.artifacts.run_folder import find
 from pocketdit.config.component import build
 from pocketdit.config.experiment import Experiment
@@ -19,7 +19,7 @@ def load_coreml_subject(settings: CoreMLExport) -> Subject:
 def _load_image_decoder(settings: CoreMLExport, experiment: Experiment) -> ImageDecoder | None:
     if settings.decoder is not None:
         folder = find(settings.runs, settings.decoder)
-        require_decoder_of(experiment, folder)
+        require_matching_latents(experiment, folder)
         return ImageDecoder(load_decoder(folder), folder.name)
     if settings.run is None:  # the autoencoder's weights may not be on this machine
         return None
