@@ -1,8 +1,10 @@
-"""A tiny teacher, its few-step LoRA and a tiny pre-trained student, trained once for all tests of distillation."""
+"""Fixtures of the distillation tests, which share a tiny teacher, its few-step LoRA, and a pre-trained student."""
 
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.pytorch import LightningModule
 
 from pocketdit.commands.main import main
 from tests.conftest import ROOT
@@ -29,7 +31,7 @@ LORA = ["stage.init_args.rank=4", "stage.init_args.alpha=8"]
 
 
 def locations(scenes: Path, folder: Path) -> list[str]:
-    """Return overrides for the data, the runs and the tracking database."""
+    """Return overrides for the paths of the data, the runs, and the tracking database."""
     return [f"data.init_args.path={scenes}", f"runs={folder / 'runs'}", f"tracking.uri=sqlite:///{folder / 'm.db'}"]
 
 
@@ -37,24 +39,29 @@ def train(name: str, *overrides: str) -> None:
     assert main(["run", str(ROOT / "experiments" / f"{name}.yaml"), *overrides]) == 0
 
 
+def enable_backward(stage: LightningModule) -> None:
+    """Let a stage compute gradients without a trainer."""
+    stage.manual_backward = torch.Tensor.backward  # type: ignore[method-assign, assignment]  # replaced on purpose
+
+
 @pytest.fixture(scope="session")
 def family(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder whose ``runs`` contains teacher/t, teacher_few_step/f and elastic_pretrain/p."""
+    """Return a folder whose ``runs`` contains teacher/t, teacher_few_step/f, and elastic_pretrain/p."""
     folder = tmp_path_factory.mktemp("family")
-    where = locations(scenes, folder)
-    train("teacher", *where, *COMMON, *TEACHER, "--name", "t")
-    train("teacher_few_step", *where, *COMMON, *TEACHER, *LORA, "--name", "f")
-    train("elastic_pretrain", *where, *COMMON, *STUDENT, "--name", "p")
+    paths = locations(scenes, folder)
+    train("teacher", *paths, *COMMON, *TEACHER, "--name", "t")
+    train("teacher_few_step", *paths, *COMMON, *TEACHER, *LORA, "--name", "f")
+    train("elastic_pretrain", *paths, *COMMON, *STUDENT, "--name", "p")
     return folder
 
 
 @pytest.fixture
-def knowledge(scenes: Path, family: Path) -> list[str]:
+def knowledge_overrides(scenes: Path, family: Path) -> list[str]:
     """Return overrides that shorten ``knowledge_distill.yaml`` to a run of a few seconds."""
     return [*locations(scenes, family), *COMMON, *STUDENT]
 
 
 @pytest.fixture
-def few_steps(scenes: Path, family: Path) -> list[str]:
-    """Return the same for ``step_distill.yaml``, starting from the pre-trained student."""
+def step_overrides(scenes: Path, family: Path) -> list[str]:
+    """Return overrides that shorten ``step_distill.yaml`` to a run of a few seconds from the pre-trained student."""
     return [*locations(scenes, family), *COMMON, *STUDENT, *LORA, "parents.start=elastic_pretrain"]

@@ -1,4 +1,4 @@
-"""A killed distillation resumes as if it had never stopped, and FSDP2 takes the same steps as DDP."""
+"""Tests that a killed distillation resumes as if it had never stopped, and that FSDP2 takes the same steps as DDP."""
 
 import random
 import subprocess
@@ -18,15 +18,15 @@ LOSS = {"knowledge_distill": "train/loss/width_1", "step_distill": "train/loss/c
 
 @pytest.fixture(params=list(LOSS))
 def distillation(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
-    """Return a stage and the overrides that shorten its YAML to a run of a few seconds."""
-    fixture = {"knowledge_distill": "knowledge", "step_distill": "few_steps"}[request.param]
+    """Return the name of an experiment and overrides that shorten it to a run of a few seconds."""
+    fixture = {"knowledge_distill": "knowledge_overrides", "step_distill": "step_overrides"}[request.param]
     return request.param, request.getfixturevalue(fixture)
 
 
 def test_killed_distillation_resumes_bit_for_bit(
     distillation: tuple[str, list[str]], family: Path, tmp_path: Path
 ) -> None:
-    """With a checkpoint every four steps out of 24, the kill falls within a student's five iterations."""
+    """The checkpoints, which are four steps apart, do not coincide with the student updates, which are five apart."""
     name, overrides = distillation
     file, runs = ROOT / "experiments" / f"{name}.yaml", family / "runs"
     arguments = [*overrides, "data.init_args.workers=1", "training.max_steps=24", "training.checkpoint_every=4"]
@@ -38,8 +38,8 @@ def test_killed_distillation_resumes_bit_for_bit(
     folder = find(runs, f"{name}/killed")
     assert folder.checkpoint.is_file()
     assert not folder.finished.exists()
-    again = start([*arguments, "--resume", f"{name}/killed"], tmp_path / "again.log", file)
-    assert again.wait(timeout=200) == 0, (tmp_path / "again.log").read_text()
+    resumed = start([*arguments, "--resume", f"{name}/killed"], tmp_path / "again.log", file)
+    assert resumed.wait(timeout=200) == 0, (tmp_path / "again.log").read_text()
 
     expected = find(runs, f"{name}/uninterrupted")
     assert train_losses(folder.path) == train_losses(expected.path)
@@ -49,16 +49,16 @@ def test_killed_distillation_resumes_bit_for_bit(
 
 
 def distill(name: str, overrides: list[str], run: str, strategy: str, *more: str) -> None:
-    """Run a stage on two CPU processes."""
+    """Run an experiment on two CPU processes."""
     command = [sys.executable, "-m", "pocketdit", "run", str(ROOT / "experiments" / f"{name}.yaml"), *overrides,
                "training.accelerator=cpu", "training.devices=2", f"training.strategy={strategy}",
                "optimizer.class_path=torch.optim.AdamW", "optimizer.init_args={lr: 1e-3, betas: [0.0, 0.99]}",
                *(more if "--resume" in more else (*more, "--name", run))]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-# Step distillation shards more networks, so it runs in every suite; knowledge distillation is a slow test.
+# Step distillation shards more networks, so it is always tested. Knowledge distillation is a slow test.
 @pytest.mark.parametrize(
     "distillation", [pytest.param("knowledge_distill", marks=pytest.mark.slow), "step_distill"], indirect=True
 )
@@ -75,7 +75,8 @@ def test_fsdp2_equals_ddp_with_student_critic_and_teacher_sharded(
     assert set(ddp) == set(fsdp2)
     first, second = (load_file(find(runs, f"{name}/{run}").weights) for run in ("ddp", "fsdp2"))
     assert set(first) == set(second)
-    # Compared as one vector: where the gradient is only rounding error (a key's bias), Adam still takes a full step.
+    # Compare all weights as one vector. Where a gradient is only rounding error (the bias of a key), Adam still takes a
+    # full step, so single weights may differ.
     distance = sum((second[key] - value).square().sum() for key, value in first.items()).sqrt()
     size = sum(value.square().sum() for value in first.values()).sqrt()
     assert distance < 1e-3 * size

@@ -1,4 +1,4 @@
-"""Elastic pre-training: losses, gradients, EMA weights, and what happens when a loss is not finite."""
+"""Tests for elastic pre-training: losses, gradients, EMA weights, and non-finite losses."""
 
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from pocketdit.commands.main import main
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.running.assemble import build_encoders, build_stage
-from pocketdit.stages.elastic_pretrain import NoisyBatch
+from pocketdit.stages.elastic_pretrain import ElasticPretrain, NoisyBatch
 from pocketdit.tracking.journal import read_metrics
 from tests.conftest import PRETRAIN
+from tests.stages.conftest import enable_backward
 
 
 def losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -25,7 +26,7 @@ def run(tiny: list[str], tmp_path: Path, *more: str) -> RunFolder:
     return find(tmp_path / "runs", "elastic_pretrain")
 
 
-def test_a_run_leaves_all_its_files(tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_a_run_leaves_all_its_files(tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = run(tiny, tmp_path, "training.validate_every=6", "training.max_steps=6")
     for path in (folder.config, folder.checkpoint, folder.weights, folder.metrics, folder.finished):
         assert path.is_file(), path
@@ -42,7 +43,7 @@ def test_a_run_leaves_all_its_files(tiny: list[str], tmp_path: Path, capfd: pyte
     assert not any(p.requires_grad for p in network.parameters())
 
 
-def test_the_seed_decides_the_losses(tiny: list[str], tmp_path: Path) -> None:
+def test_the_seed_determines_the_losses(tiny: list[str], tmp_path: Path) -> None:
     first, second = run(tiny, tmp_path, "--name", "a"), run(tiny, tmp_path, "--name", "b")
     third = run(tiny, tmp_path, "--name", "c", "seed=1")
     assert losses(first.path) == losses(second.path)
@@ -50,10 +51,11 @@ def test_the_seed_decides_the_losses(tiny: list[str], tmp_path: Path) -> None:
 
 
 def test_accumulated_gradients_equal_those_of_one_large_batch(tiny: list[str], tmp_path: Path) -> None:
-    """The mean gradient of two half batches is that of the full batch, if gradients of the widths are summed."""
+    """Two half batches have the same mean gradient as the full batch if the gradients of the widths are summed."""
     experiment: Experiment = load(PRETRAIN, [*tiny, "stage.init_args.gradient_scaling=sum"], Experiment).config
     stage = build_stage(experiment, build_encoders(experiment))
-    stage.manual_backward = lambda loss: loss.backward()
+    assert isinstance(stage, ElasticPretrain)
+    enable_backward(stage)
     for parameter in stage.backbone.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     generator = torch.Generator().manual_seed(0)
@@ -84,15 +86,15 @@ def test_training_lowers_the_loss_of_both_widths(tiny: list[str], tmp_path: Path
                  "data.init_args.batch_size=8", "training.checkpoint_every=80")  # fmt: skip
     for name in ("train/loss/width_1", "train/loss/width_0.5"):
         values = torch.tensor([value for _, value in losses(folder.path)[name]])
-        # An untrained network already makes the best linear guess, so the loss falls from there.
+        # The loss starts low, because an untrained network already makes the best linear prediction.
         assert values[-20:].mean() < 0.85 * values[:5].mean()
     assert ("train/gradient_scale" in losses(folder.path)) == (scaling == "adaptive")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(
-    tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture
+    tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A learning rate of 1e30 makes the second loss infinite; the last good checkpoint is kept."""
+    """A learning rate of 1e30 makes the second loss infinite. The last checkpoint with finite weights is kept."""
     status = main(["run", str(PRETRAIN), *tiny, "optimizer.init_args.adamw_lr=1e30", "training.warmup_steps=0",
                    "training.checkpoint_every=1"])  # fmt: skip
     assert status == 1
@@ -120,4 +122,4 @@ def test_ema_weights_follow_the_backbone(tiny: list[str], tmp_path: Path) -> Non
     weight, ema = state["backbone.embed.weight"], state["ema.embed.weight"]
     assert not torch.equal(weight, ema)
     assert (weight - ema).abs().max() < 0.1
-    torch.testing.assert_close(load_network(folder).embed.weight, ema)
+    torch.testing.assert_close(load_network(folder).get_parameter("embed.weight"), ema)

@@ -1,8 +1,9 @@
-"""Knowledge distillation: the loss, the trained weights, and the parents."""
+"""Tests for knowledge distillation: the loss, the trained weights, and the parents."""
 
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from pocketdit.encoders.contract import TextTokens
 from pocketdit.losses.distillation import task_weight
 from pocketdit.running.assemble import build_encoders, build_stage
 from pocketdit.stages.knowledge_distill import KnowledgeDistill, visible_captions
+from pocketdit.teachers.run import RunTeacher
 from pocketdit.tracking.journal import read_metrics
 from tests.conftest import ROOT
 from tests.stages.conftest import train
@@ -25,59 +27,68 @@ from tests.stages.conftest import train
 FILE = ROOT / "experiments" / "knowledge_distill.yaml"
 
 
-def stage(overrides: list[str], *more: str) -> KnowledgeDistill:
+def create_stage(overrides: list[str], *more: str) -> KnowledgeDistill:
+    """Build the stage without a trainer."""
     experiment: Experiment = load(FILE, [*overrides, *more], Experiment).config
-    built = build_stage(experiment, build_encoders(experiment))
-    assert isinstance(built, KnowledgeDistill)
-    return built
+    stage = build_stage(experiment, build_encoders(experiment))
+    assert isinstance(stage, KnowledgeDistill)
+    return stage
 
 
-def batch() -> dict:
+def run_teacher(stage: KnowledgeDistill) -> RunTeacher:
+    assert isinstance(stage.teacher, RunTeacher)
+    return stage.teacher
+
+
+def batch() -> dict[str, Any]:
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     return {"images": images, "captions": ["a red circle", "a blue star", "two green stars", "a pink cross"]}
 
 
-def test_it_starts_from_the_weights_of_the_parent(knowledge: list[str], family: Path) -> None:
+def test_training_starts_from_the_weights_of_the_parent(knowledge_overrides: list[str], family: Path) -> None:
     parent = load_network(find(family / "runs", "elastic_pretrain/p")).state_dict()
-    for name, value in stage(knowledge).backbone.state_dict().items():
+    for name, value in create_stage(knowledge_overrides).backbone.state_dict().items():
         assert torch.equal(value, parent[name]), name
 
 
 @pytest.mark.parametrize("scaling", ["density", "cdf", "sum"])
-@pytest.mark.parametrize("inside", [False, True])
-def test_the_loss_is_equation_8(knowledge: list[str], scaling: str, inside: bool) -> None:
-    """Compare with the terms written out, from the teacher's network itself."""
-    overrides = [f"stage.init_args.scaling={scaling}", f"stage.init_args.scale_features={inside}",
+@pytest.mark.parametrize("scale_features", [False, True])
+def test_the_loss_is_equation_8(
+    knowledge_overrides: list[str], scaling: Literal["density", "cdf", "sum"], scale_features: bool
+) -> None:
+    """Compute the expected loss term by term from the teacher's network."""
+    overrides = [f"stage.init_args.scaling={scaling}", f"stage.init_args.scale_features={scale_features}",
              "stage.init_args.output_weight=2", "stage.init_args.feature_weight=0.5",
              "stage.init_args.teacher_guidance=3", "stage.init_args.drop_text=0"]  # fmt: skip
-    system = stage(knowledge, *overrides)
-    noisy = system.prepare(batch(), 0)
-    loss, _, logged = system.loss(noisy, 0.5)
+    stage = create_stage(knowledge_overrides, *overrides)
+    noisy = stage.prepare(batch(), 0)
+    loss, _, logged = stage.loss(noisy, 0.5)
 
-    teacher = system.teacher.network
-    text = encode_text(system.teacher.text_encoders, batch()["captions"])
-    empty = encode_text(system.teacher.text_encoders, [""] * 4)
+    teacher = run_teacher(stage)
+    text = encode_text(teacher.text_encoders, batch()["captions"])
+    empty = encode_text(teacher.text_encoders, [""] * 4)
     with torch.no_grad():
-        with_text, features = teacher.forward_with_features(noisy.x_t, noisy.time, text)
-        without = teacher(noisy.x_t, noisy.time, empty)
+        with_text, features = teacher.network.forward_with_features(noisy.x_t, noisy.time, text)
+        without = teacher.network(noisy.x_t, noisy.time, empty)
     target = without + 3 * (with_text - without)
-    velocity, own = system.backbone.forward_with_features(noisy.x_t, noisy.time, noisy.text, width=0.5)
+    velocity, own = stage.backbone.forward_with_features(noisy.x_t, noisy.time, noisy.text, width=0.5)
     task = (velocity - noisy.target).square().mean((1, 2, 3))
     output = (velocity - target).square().mean((1, 2, 3))
-    projected = system.projectors.for_hidden_size(32)(own)
+    assert stage.projectors is not None
+    projected = stage.projectors.for_hidden_size(32)(own)
     feature = (projected - F.layer_norm(features, features.shape[-1:])).square().mean((1, 2))
-    teaching = output + (0.5 * feature if inside else 0)
+    teaching = output + (0.5 * feature if scale_features else 0)
     if scaling == "sum":
         expected = (task + 2 * teaching).mean()
     else:
         share = task_weight(noisy.time, math.log(3.0), 1.5, scaling)
         expected = (share * task + 2 * (1 - share) * task.mean() / teaching.mean() * teaching).mean()
-    expected = expected + (0 if inside else 0.5 * feature.mean())
+    expected = expected + (0 if scale_features else 0.5 * feature.mean())
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(logged["output/width_0.5"], output.mean(), rtol=1e-4, atol=1e-5)
 
 
-def test_samples_without_text_get_the_unconditional_teacher() -> None:
+def test_samples_without_text_use_the_unconditional_teacher() -> None:
     def tokens(*rows: list[int]) -> TextTokens:
         return TextTokens(torch.zeros(len(rows), 2, 3), torch.tensor(rows) > 0)
 
@@ -85,28 +96,29 @@ def test_samples_without_text_get_the_unconditional_teacher() -> None:
     assert visible_captions(["a", "b", "c"], text) == ["a", "b", ""]
 
 
-def test_a_run_trains_backbone_and_projectors_but_not_the_teacher(knowledge: list[str], family: Path) -> None:
-    train("knowledge_distill", *knowledge, "--name", "run")
+def test_a_run_trains_backbone_and_projectors_but_not_the_teacher(knowledge_overrides: list[str], family: Path) -> None:
+    train("knowledge_distill", *knowledge_overrides, "--name", "run")
     folder = find(family / "runs", "knowledge_distill/run")
     state = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
     assert {name.split(".")[0] for name in state} == {"backbone", "ema", "projectors"}
-    before = stage(knowledge)
+    before = create_stage(knowledge_overrides)
+    assert before.projectors is not None
     for width in ("32", "64"):
         name = f"{width}.1.weight"
         assert not torch.equal(state[f"projectors.{name}"], before.projectors.state_dict()[name])
-    assert not torch.equal(state["backbone.embed.weight"], before.backbone.embed.weight)
-    assert not any(p.requires_grad for p in before.teacher.network.parameters())
+    assert not torch.equal(state["backbone.embed.weight"], before.backbone.get_parameter("embed.weight"))
+    assert not any(p.requires_grad for p in run_teacher(before).network.parameters())
     recorded = read_metrics(folder.metrics)
     assert {"train/output/width_1", "train/feature/width_1", "train/output/width_0.5"} <= set(recorded)
 
 
-def test_without_the_feature_loss_there_are_no_projectors(knowledge: list[str]) -> None:
-    assert stage(knowledge, "stage.init_args.feature_weight=0").projectors is None
+def test_without_the_feature_loss_there_are_no_projectors(knowledge_overrides: list[str]) -> None:
+    assert create_stage(knowledge_overrides, "stage.init_args.feature_weight=0").projectors is None
 
 
-def test_parents_are_recorded_by_full_name(knowledge: list[str], family: Path) -> None:
-    """The configuration names an experiment, and the run records which of its runs that was."""
-    train("knowledge_distill", *knowledge, "training.max_steps=1", "--name", "lineage")
+def test_parents_are_recorded_by_full_name(knowledge_overrides: list[str], family: Path) -> None:
+    """The configuration names an experiment, and the run records which run of that experiment it used."""
+    train("knowledge_distill", *knowledge_overrides, "training.max_steps=1", "--name", "lineage")
     folder = find(family / "runs", "knowledge_distill/lineage")
     config: Experiment = load(folder.config, [], Experiment).config
     assert config.parents == {"start": "elastic_pretrain/p", "teacher": "teacher/t"}
@@ -116,12 +128,12 @@ def test_parents_are_recorded_by_full_name(knowledge: list[str], family: Path) -
     assert '"key": "parent.teacher.weights_sha256"' in lines
 
 
-def test_a_resumed_run_keeps_its_parents(knowledge: list[str], family: Path) -> None:
-    overrides = [*knowledge, "training.max_steps=2"]
+def test_a_resumed_run_keeps_its_parents(knowledge_overrides: list[str], family: Path) -> None:
+    overrides = [*knowledge_overrides, "training.max_steps=2"]
     train("knowledge_distill", *overrides, "--name", "again")
     train("elastic_pretrain", *[w for w in overrides if "parents" not in w], "--name", "newer")
     assert find(family / "runs", "elastic_pretrain").name == "elastic_pretrain/newer"
-    more = [*knowledge, "training.max_steps=4", "--resume", "knowledge_distill/again"]
+    more = [*knowledge_overrides, "training.max_steps=4", "--resume", "knowledge_distill/again"]
     train("knowledge_distill", *more)
     point_latest_at(find(family / "runs", "elastic_pretrain/p"))
     folder = find(family / "runs", "knowledge_distill/again")
@@ -130,7 +142,7 @@ def test_a_resumed_run_keeps_its_parents(knowledge: list[str], family: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("word", "message"),
+    ("override", "message"),
     [
         ("parents.start=elastic_pretrian", "did you mean elastic_pretrain"),
         ("parents.teacher=nothing", "parents.teacher: no run named nothing"),
@@ -139,25 +151,25 @@ def test_a_resumed_run_keeps_its_parents(knowledge: list[str], family: Path) -> 
         ("stage.init_args.teacher.init_args.run=teacher_few_step", "is a few-step model; set few_step to it"),
         (
             "autoencoder.init_args.scale=2.5",
-            "autoencoder: parents.start (elastic_pretrain/p) was trained with a different",
+            "autoencoder: differs from that of parents.start (elastic_pretrain/p); use the same settings",
         ),
         ("stage.init_args.scaling=desnity", "did you mean 'density'"),
     ],
 )
 def test_wrong_parents_are_reported_in_one_line(
-    knowledge: list[str], word: str, message: str, capsys: pytest.CaptureFixture
+    knowledge_overrides: list[str], override: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["run", str(FILE), *knowledge, word]) == 2
+    assert main(["run", str(FILE), *knowledge_overrides, override]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
     assert error.count("\n") == 1
 
 
-def test_a_teacher_with_another_patch_size_is_rejected(knowledge: list[str]) -> None:
+def test_a_teacher_with_another_patch_size_is_rejected(knowledge_overrides: list[str]) -> None:
     from pocketdit.errors import ConfigError
     from pocketdit.stages.projectors import build_projectors
 
-    system = stage(knowledge)
+    stage = create_stage(knowledge_overrides)
     with pytest.raises(ConfigError, match="patch_size"):
-        build_projectors(replace(system.backbone.spec, patch_size=4), system.teacher)
+        build_projectors(replace(stage.backbone.spec, patch_size=4), stage.teacher)

@@ -1,4 +1,4 @@
-"""Elastic pre-training on real photographs: with another data path, it memorizes ten of them."""
+"""Tests that elastic pre-training can memorize ten photographs from a folder of images."""
 
 import csv
 import shutil
@@ -17,7 +17,7 @@ from pocketdit.running.assemble import build_encoders
 from pocketdit.sampling import sample
 from tests.conftest import PRETRAIN
 
-# Shipped with scikit-image: square, portrait and landscape.
+# These photographs come with scikit-image and have square, portrait, and landscape formats.
 PHOTOGRAPHS = {
     "astronaut.png": "an astronaut in an orange suit before a flag",
     "chelsea.png": "the face of a tabby cat",
@@ -87,19 +87,17 @@ def test_memorizes_ten_photographs(folder: Path, tmp_path: Path) -> None:
 
 
 def by_bucket(folder: Path) -> dict[tuple[int, int], dict[str, torch.Tensor]]:
-    """Return the photographs as training sees them, uint8 (3, H, W), by (H, W)."""
+    """Return the photographs as they are used in training, uint8 (3, H, W), by size (H, W)."""
     import numpy as np
     from PIL import Image, ImageOps
 
     from datamodules.shards.buckets import bucket_list, nearest_bucket
 
-    buckets_of_images: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
+    photographs: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
     for name in PHOTOGRAPHS:
         image = Image.open(folder / name).convert("RGB")
         buckets = bucket_list(128)
         bucket = buckets[nearest_bucket(*image.size, buckets)]
         fitted = np.array(ImageOps.fit(image, (bucket.width, bucket.height)))
-        buckets_of_images.setdefault((bucket.height, bucket.width), {})[name] = torch.from_numpy(fitted).permute(
-            2, 0, 1
-        )
-    return buckets_of_images
+        photographs.setdefault((bucket.height, bucket.width), {})[name] = torch.from_numpy(fitted).permute(2, 0, 1)
+    return photographs

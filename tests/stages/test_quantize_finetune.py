@@ -1,4 +1,4 @@
-"""Quantization and fine-tuning: frozen and trained weights, valid parents, and bit-for-bit resuming."""
+"""Tests for quantization and fine-tuning: trained weights, valid parents, and bit-for-bit resuming."""
 
 import json
 import random
@@ -31,24 +31,24 @@ MANY_STEPS = ["parents.start=elastic_pretrain/p", "stage.init_args.steps=0"]
 
 
 @pytest.fixture(scope="session")
-def quantize(scenes: Path, family: Path) -> list[str]:
-    """Return overrides for a ``quantize_finetune.yaml`` run of a few seconds at width 0.5 (32 channels)."""
-    mix = ["stage.init_args.low_bits=2", "stage.init_args.average_bits=3", "stage.init_args.weight_threshold=600",
+def quantize_overrides(scenes: Path, family: Path) -> list[str]:
+    """Return overrides that shorten ``quantize_finetune.yaml`` to a short run at width 0.5 (32 channels)."""
+    bits = ["stage.init_args.low_bits=2", "stage.init_args.average_bits=3", "stage.init_args.weight_threshold=600",
            "stage.init_args.calibration_batches=2"]  # fmt: skip
-    return [*locations(scenes, family), *COMMON, *STUDENT, "backbone.widths=[0.5]", *MANY_STEPS, *mix,
+    return [*locations(scenes, family), *COMMON, *STUDENT, "backbone.widths=[0.5]", *MANY_STEPS, *bits,
             "optimizer.init_args.lr=1e-2"]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def finished(quantize: list[str], family: Path) -> RunFolder:
-    """Return an uninterrupted run of 24 steps."""
-    train("quantize_finetune", *quantize, *RESUMED, "--name", "uninterrupted")
+def uninterrupted(quantize_overrides: list[str], family: Path) -> RunFolder:
+    """Return the folder of an uninterrupted run of 24 steps."""
+    train("quantize_finetune", *quantize_overrides, *RESUMED, "--name", "uninterrupted")
     return run_folder(family, "uninterrupted")
 
 
 @pytest.fixture(scope="session")
-def four_steps(scenes: Path, family: Path) -> str:
-    """Train a LoRA for every width by plain DMD, and return the name of the run."""
+def four_step_run(scenes: Path, family: Path) -> str:
+    """Train a LoRA for every width with plain DMD, and return the name of the run."""
     plain = ["stage.init_args.output_weight=0", "stage.init_args.feature_weight=0", "training.max_steps=5"]
     train("step_distill", *locations(scenes, family), *COMMON, *STUDENT, *LORA, "parents.start=elastic_pretrain",
           *plain, "--name", "parent")  # fmt: skip
@@ -59,8 +59,8 @@ def run_folder(family: Path, name: str) -> RunFolder:
     return find(family / "runs", f"quantize_finetune/{name}")
 
 
-def test_palettes_are_frozen_and_everything_else_is_trained(finished: RunFolder, family: Path) -> None:
-    folder = finished
+def test_palettes_are_frozen_and_everything_else_is_trained(uninterrupted: RunFolder, family: Path) -> None:
+    folder = uninterrupted
     palettes = load_palettes(folder.palettes)
     weights = load_file(folder.weights)
     network = load_network(folder)
@@ -89,8 +89,10 @@ def test_palettes_are_frozen_and_everything_else_is_trained(finished: RunFolder,
     assert not any("original" in name for name in state)
 
 
-def test_it_reports_bits_and_sizes(quantize: list[str], family: Path, capsys: pytest.CaptureFixture) -> None:
-    train("quantize_finetune", *quantize, "training.max_steps=1", "--name", "reported")
+def test_the_report_contains_bits_and_sizes(
+    quantize_overrides: list[str], family: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("quantize_finetune", *quantize_overrides, "training.max_steps=1", "--name", "reported")
     folder = run_folder(family, "reported")
     report = json.loads((folder.path / "quantization.json").read_text())
     palettes = load_palettes(folder.palettes)
@@ -105,28 +107,29 @@ def test_it_reports_bits_and_sizes(quantize: list[str], family: Path, capsys: py
     assert f"{report['average_bits']:.3f} bits per weight" in capsys.readouterr().out
 
 
-def test_the_most_sensitive_layers_have_more_bits(finished: RunFolder) -> None:
-    layers = json.loads((finished.path / "quantization.json").read_text())["layers"]
+def test_the_most_sensitive_layers_have_more_bits(uninterrupted: RunFolder) -> None:
+    layers = json.loads((uninterrupted.path / "quantization.json").read_text())["layers"]
     high = [layer for layer in layers if layer["bits"] == 8]
     assert high
     assert max(layers, key=lambda layer: layer["error"])["bits"] == 8
     assert all(0 < layer["error"] < 1.5 for layer in layers)
 
 
-def built(overrides: list[str], *more: str) -> QuantizeFinetune:
+def create_stage(overrides: list[str], *more: str) -> QuantizeFinetune:
     experiment: Experiment = load(FILE, [*overrides, *more], Experiment).config
     stage = build_stage(experiment, build_encoders(experiment))
     assert isinstance(stage, QuantizeFinetune)
     return stage
 
 
-def test_the_loss_is_the_distance_to_the_unquantized_network(quantize: list[str]) -> None:
-    """It is zero before quantization, and then the mean squared difference of the velocities."""
-    stage = built(quantize, "stage.init_args.time_shift=3")
+def test_the_loss_is_the_distance_to_the_unquantized_network(quantize_overrides: list[str]) -> None:
+    """The loss is zero before quantization and the mean squared difference of the velocities afterward."""
+    stage = create_stage(quantize_overrides, "stage.init_args.time_shift=3")
     noisy = stage.prepare(batch(), 3)
     assert not noisy.target.requires_grad
     assert len(set(noisy.time.tolist())) == 4
     assert stage.loss(noisy, 0.5)[0].item() == 0.0
+    assert isinstance(stage.backbone, PerWidthNetworks)
     with torch.no_grad():
         stage.backbone.for_width(0.5).unembed.bias.add_(0.5)
     loss, prediction, _ = stage.loss(noisy, 0.5)
@@ -135,8 +138,10 @@ def test_the_loss_is_the_distance_to_the_unquantized_network(quantize: list[str]
     assert loss.item() > 0
 
 
-def test_inputs_of_a_few_step_model_are_its_own_rollout(quantize: list[str], four_steps: str) -> None:
-    stage = built(quantize, f"parents.start={four_steps}", "stage.init_args.steps=4", "stage.init_args.time_shift=3")
+def test_inputs_of_a_few_step_model_are_its_own_rollout(quantize_overrides: list[str], four_step_run: str) -> None:
+    stage = create_stage(
+        quantize_overrides, f"parents.start={four_step_run}", "stage.init_args.steps=4", "stage.init_args.time_shift=3"
+    )
     times = {round(float(stage.prepare(batch(), step).time[0]), 6) for step in range(30)}
     assert times == {1.0, 0.9, 0.75, 0.5}
     inputs = [stage.noisy_batch(batch(), 7, step) for step in (0, 1, 2)]
@@ -148,12 +153,13 @@ def test_inputs_of_a_few_step_model_are_its_own_rollout(quantize: list[str], fou
     assert not inputs[2].x_t.requires_grad
 
 
-def test_a_few_step_parent_has_its_lora_merged(
-    quantize: list[str], family: Path, four_steps: str, tmp_path: Path
+def test_the_lora_of_a_few_step_parent_is_merged(
+    quantize_overrides: list[str], family: Path, four_step_run: str, tmp_path: Path
 ) -> None:
-    overrides = [*quantize, f"parents.start={four_steps}", "stage.init_args.steps=4"]
-    stage = built(overrides)
-    parent = load_network(find(family / "runs", four_steps))
+    overrides = [*quantize_overrides, f"parents.start={four_step_run}", "stage.init_args.steps=4"]
+    stage = create_stage(overrides)
+    parent = load_network(find(family / "runs", four_step_run))
+    assert isinstance(parent, PerWidthNetworks)
     for name, value in parent.for_width(0.5).named_parameters():
         assert torch.equal(stage.unquantized.network.for_width(0.5).get_parameter(name), value), name
     train("quantize_finetune", *overrides, "--name", "few")
@@ -161,8 +167,8 @@ def test_a_few_step_parent_has_its_lora_merged(
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_validation_and_gradient_checkpointing_run(quantize: list[str], family: Path) -> None:
-    train("quantize_finetune", *quantize, "training.validate_every=5", "training.gradient_checkpointing=true",
+def test_validation_and_gradient_checkpointing_run(quantize_overrides: list[str], family: Path) -> None:
+    train("quantize_finetune", *quantize_overrides, "training.validate_every=5", "training.gradient_checkpointing=true",
           "training.accumulate=2", "--name", "validated")  # fmt: skip
     recorded = read_metrics(run_folder(family, "validated").metrics)
     assert len(recorded["validation/loss/width_0.5"]) == 2
@@ -170,9 +176,13 @@ def test_validation_and_gradient_checkpointing_run(quantize: list[str], family: 
 
 
 def test_killed_run_resumes_bit_for_bit(
-    quantize: list[str], finished: RunFolder, family: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    quantize_overrides: list[str],
+    uninterrupted: RunFolder,
+    family: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    overrides = [*quantize, *RESUMED]
+    overrides = [*quantize_overrides, *RESUMED]
     killed = start([*overrides, "--name", "killed"], tmp_path / "killed.log", FILE)
     kill_after(killed, family / "runs" / "quantize_finetune" / "killed", random.randint(5, 18), LOSS)
     folder = run_folder(family, "killed")
@@ -181,18 +191,18 @@ def test_killed_run_resumes_bit_for_bit(
     capsys.readouterr()
     train("quantize_finetune", *overrides, "--resume", "quantize_finetune/killed")
     assert "bits per weight" not in capsys.readouterr().out  # not quantized again
-    assert train_losses(folder.path) == train_losses(finished.path)
+    assert train_losses(folder.path) == train_losses(uninterrupted.path)
     assert len(train_losses(folder.path)[LOSS]) == 24
-    assert folder.weights.read_bytes() == finished.weights.read_bytes()
-    assert folder.palettes.read_bytes() == finished.palettes.read_bytes()
+    assert folder.weights.read_bytes() == uninterrupted.weights.read_bytes()
+    assert folder.palettes.read_bytes() == uninterrupted.palettes.read_bytes()
 
 
 @pytest.mark.slow
-def test_two_processes_compute_the_same_palettes(quantize: list[str], family: Path) -> None:
-    """Each measures sensitivity on its own batches, and the sums decide for both."""
-    distill("quantize_finetune", quantize, "ddp", "ddp", "training.max_steps=10")
+def test_two_processes_compute_the_same_palettes(quantize_overrides: list[str], family: Path) -> None:
+    """Each process measures sensitivity on its own batches, and the sums over both determine the palettes."""
+    distill("quantize_finetune", quantize_overrides, "ddp", "ddp", "training.max_steps=10")
     folder = run_folder(family, "ddp")
-    half = load_network(folder).for_width(0.5)
+    half = standalone_network(load_network(folder), 0.5)
     for name, palette in load_palettes(folder.palettes).items():
         assert torch.equal(half.get_parameter(f"{name}.weight"), palette.dense())
     losses = [value for _, value in train_losses(folder.path)[LOSS]]
@@ -212,19 +222,23 @@ def test_two_processes_compute_the_same_palettes(quantize: list[str], family: Pa
     ],
 )
 def test_wrong_settings_are_reported_in_one_line(
-    quantize: list[str], change: str, message: str, capsys: pytest.CaptureFixture
+    quantize_overrides: list[str], change: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["run", str(FILE), *quantize, change]) == 2
+    assert main(["run", str(FILE), *quantize_overrides, change]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_few_step_model_has_no_validation_loss(quantize: list[str], capsys: pytest.CaptureFixture) -> None:
-    overrides = [*quantize, "stage.init_args.steps=4", "training.validate_every=5"]
+def test_a_few_step_model_has_no_validation_loss(
+    quantize_overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [*quantize_overrides, "stage.init_args.steps=4", "training.validate_every=5"]
     assert main(["run", str(FILE), *overrides]) == 2
     assert "validate_every must be 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["elastic_pretrain", "knowledge_distill"])
-def test_other_stages_need_the_full_width(name: str, knowledge: list[str], capsys: pytest.CaptureFixture) -> None:
-    assert main(["run", str(ROOT / "experiments" / f"{name}.yaml"), *knowledge, "backbone.widths=[0.5]"]) == 2
+def test_other_stages_need_the_full_width(
+    name: str, knowledge_overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(ROOT / "experiments" / f"{name}.yaml"), *knowledge_overrides, "backbone.widths=[0.5]"]) == 2
     assert "backbone.widths must include 1.0" in capsys.readouterr().err

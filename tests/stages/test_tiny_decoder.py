@@ -1,4 +1,4 @@
-"""Training of a tiny decoder: files, losses, resuming, the published autoencoders, and sampling with it."""
+"""Tests for training a tiny decoder: files, losses, resuming, published autoencoders, and sampling."""
 
 import json
 import random
@@ -21,6 +21,7 @@ from pocketdit.stages.tiny_decoder import TrainTinyDecoder
 from pocketdit.tracking.journal import read_metrics
 from tests.conftest import PRETRAIN, ROOT
 from tests.running.test_resume import kill_after, start, train_losses
+from tests.stages.conftest import enable_backward
 
 FILE = ROOT / "experiments" / "tiny_decoder.yaml"
 LOSS = "train/loss/charbonnier"
@@ -30,7 +31,7 @@ ADVERSARIAL = ["stage.init_args.adversarial_weight=0.05", "stage.init_args.discr
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return one tracking database for all tests of this file: creating one takes seconds."""
+    """Return the URI of one tracking database for all tests in this file, because creating its tables takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'm.db'}"
 
 
@@ -61,13 +62,13 @@ def run(overrides: list[str], tmp_path: Path, *more: str) -> RunFolder:
     return find(tmp_path / "runs", "tiny_decoder")
 
 
-def stage(overrides: list[str], *more: str) -> TrainTinyDecoder:
+def create_stage(overrides: list[str], *more: str) -> TrainTinyDecoder:
     """Build the stage without a trainer."""
     experiment = load(FILE, [*overrides, *more], DecoderExperiment).config
-    system = build_stage(experiment, build_encoders(experiment))
-    assert isinstance(system, TrainTinyDecoder)
-    system.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
-    return system
+    stage = build_stage(experiment, build_encoders(experiment))
+    assert isinstance(stage, TrainTinyDecoder)
+    enable_backward(stage)
+    return stage
 
 
 def batch(height: int = 128, width: int = 96) -> dict[str, torch.Tensor]:
@@ -75,7 +76,7 @@ def batch(height: int = 128, width: int = 96) -> dict[str, torch.Tensor]:
     return {"images": torch.randint(256, (2, 3, height, width), generator=generator, dtype=torch.uint8)}
 
 
-def test_a_run_leaves_all_its_files(overrides: list[str], tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_a_run_leaves_all_its_files(overrides: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = run(overrides, tmp_path, "training.validate_every=6", *ADVERSARIAL)
     for path in (folder.config, folder.checkpoint, folder.weights, folder.metrics, folder.finished):
         assert path.is_file(), path
@@ -108,23 +109,23 @@ def test_training_improves_psnr(overrides: list[str], tmp_path: Path) -> None:
     assert third > second > first
     assert third > first + 2
 
-    # The benchmark measures the same values, and plots them.
+    # The benchmark measures the same values and plots them.
     from benchmarks.tiny_decoder import main as benchmark
 
-    file, picture = tmp_path / "b.json", tmp_path / "b.png"
+    file, plot = tmp_path / "b.json", tmp_path / "b.png"
     runs = str(tmp_path / "runs")
-    benchmark(["--quick", "--run", folder.name, "--runs", runs, "--image", str(picture), "--json", str(file)])
+    benchmark(["--quick", "--run", folder.name, "--runs", runs, "--image", str(plot), "--json", str(file)])
     result = json.loads(file.read_text())
     own, tiny = result["held_out"]
     assert tiny["psnr"] == pytest.approx(third, abs=1e-3)
     assert tiny["parameters"] > 0
     assert own["psnr"] == pytest.approx(read_metrics(folder.metrics)["validation/psnr/autoencoder"][0][1], abs=1e-3)
     assert not result["met"]
-    assert picture.stat().st_size > 1000
+    assert plot.stat().st_size > 1000
 
 
 def test_killed_run_resumes_bit_for_bit(overrides: list[str], tmp_path: Path) -> None:
-    """20 steps cross the end of an epoch of 16; the discriminator starts in between."""
+    """The 20 steps cross the end of an epoch of 16 steps, and the discriminator starts at step 8."""
     more = [*ADVERSARIAL, "stage.init_args.adversarial_from=8"]
     arguments = [*overrides, *more, "data.init_args.workers=1", "training.max_steps=20", "training.checkpoint_every=3"]
     expected = run([*arguments, "--name", "uninterrupted"], tmp_path)
@@ -139,53 +140,53 @@ def test_killed_run_resumes_bit_for_bit(overrides: list[str], tmp_path: Path) ->
     assert folder.weights.read_bytes() == expected.weights.read_bytes()
 
 
-def test_latents_and_images_are_cut_to_the_same_window(overrides: list[str]) -> None:
-    """The block-based autoencoder is local, so decoding the window's latents gives almost the window's image."""
-    system = stage(overrides, "stage.init_args.crop=32")
+def test_latents_and_images_are_cropped_to_the_same_window(overrides: list[str]) -> None:
+    """The autoencoder works on blocks, so decoding the latents of a window nearly reproduces the window's image."""
+    stage = create_stage(overrides, "stage.init_args.crop=32")
     sums = set()
     smooth = torch.nn.functional.interpolate(torch.randint(256, (2, 3, 8, 6)).float(), (128, 96), mode="bilinear")
     for index in range(8):
-        latents, target = system.latents_and_target({"images": smooth.byte()}, index)
+        latents, target = stage.latents_and_target({"images": smooth.byte()}, index)
         assert latents.shape == (2, 16, 4, 4)
         assert target.shape == (2, 3, 32, 32)
-        assert (system.encoders.autoencoder.decode(latents) - target).abs().mean() < 0.02
+        assert (stage.encoders.autoencoder.decode(latents) - target).abs().mean() < 0.02
         sums.add(float(target.sum()))
     assert len(sums) > 4
-    full = stage(overrides, "stage.init_args.crop=0").latents_and_target(batch(), 0)
-    wide = stage(overrides, "stage.init_args.crop=512").latents_and_target(batch(), 0)
+    full = create_stage(overrides, "stage.init_args.crop=0").latents_and_target(batch(), 0)
+    wide = create_stage(overrides, "stage.init_args.crop=512").latents_and_target(batch(), 0)
     assert full[1].shape == (2, 3, 128, 96)
     assert torch.equal(full[0], wide[0])
 
 
-def test_the_target_decoded_is_the_reconstruction_of_the_autoencoder(overrides: list[str]) -> None:
-    system = stage(overrides, "stage.init_args.target=decoded")
-    latents, target = system.latents_and_target(batch(), 0)
-    torch.testing.assert_close(target, system.encoders.autoencoder.decode(latents))
+def test_the_decoded_target_is_the_reconstruction_of_the_autoencoder(overrides: list[str]) -> None:
+    stage = create_stage(overrides, "stage.init_args.target=decoded")
+    latents, target = stage.latents_and_target(batch(), 0)
+    torch.testing.assert_close(target, stage.encoders.autoencoder.decode(latents))
 
 
 def test_each_network_gets_its_own_gradient(overrides: list[str]) -> None:
-    system = stage(overrides, *ADVERSARIAL, "stage.init_args.perceptual_weight=0.1")
-    assert system.discriminator is not None
-    assert system.perceptual is not None
-    system.discriminator.eval()  # spectral norms are not updated, so that scores can be computed again
-    latents, target = system.latents_and_target(batch(), 0)
-    images = system.decoder(latents)
-    losses = system.decoder_gradients(images, target, adversarial=True)
-    assert all(p.grad is None for p in system.discriminator.parameters())
-    gradients = [p.grad.clone() for p in system.decoder.parameters() if p.grad is not None]
-    system.decoder.zero_grad()
-    again = system.decoder(latents)
+    stage = create_stage(overrides, *ADVERSARIAL, "stage.init_args.perceptual_weight=0.1")
+    assert stage.discriminator is not None
+    assert stage.perceptual is not None
+    stage.discriminator.eval()  # so that the spectral norms stay fixed and the scores can be reproduced
+    latents, target = stage.latents_and_target(batch(), 0)
+    images = stage.decoder(latents)
+    losses = stage.decoder_gradients(images, target, adversarial=True)
+    assert all(p.grad is None for p in stage.discriminator.parameters())
+    gradients = [p.grad.clone() for p in stage.decoder.parameters() if p.grad is not None]
+    stage.decoder.zero_grad()
+    again = stage.decoder(latents)
     error = ((again - target).square() + 1e-4).sqrt().mean() - 0.01
-    realism = decoder_adversarial_loss(system.discriminator(again))
-    (error + 0.1 * system.perceptual.distance(again, target).mean() + 0.05 * realism).backward()
+    realism = decoder_adversarial_loss(stage.discriminator(again))
+    (error + 0.1 * stage.perceptual.distance(again, target).mean() + 0.05 * realism).backward()
     torch.testing.assert_close(losses["loss/adversarial"], realism.detach())
-    for gradient, parameter in zip(gradients, system.decoder.parameters(), strict=True):
+    for gradient, parameter in zip(gradients, stage.decoder.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad)
-    system.decoder.zero_grad()
-    loss = system.discriminator_gradients(images.detach(), target)
-    torch.testing.assert_close(loss, discriminator_loss(system.discriminator(target), system.discriminator(images)))
-    assert all(p.grad is None for p in system.decoder.parameters())
-    assert all(p.grad is not None for p in system.discriminator.parameters())
+    stage.decoder.zero_grad()
+    loss = stage.discriminator_gradients(images.detach(), target)
+    torch.testing.assert_close(loss, discriminator_loss(stage.discriminator(target), stage.discriminator(images)))
+    assert all(p.grad is None for p in stage.decoder.parameters())
+    assert all(p.grad is not None for p in stage.discriminator.parameters())
 
 
 def test_the_discriminator_starts_at_its_step(overrides: list[str], tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_the_discriminator_starts_at_its_step(overrides: list[str], tmp_path: Pa
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(
-    overrides: list[str], tmp_path: Path, capfd: pytest.CaptureFixture
+    overrides: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     status = main(["run", str(FILE), *overrides, "optimizer.init_args.lr=1e30", "training.warmup_steps=0",
                    "training.checkpoint_every=1"])  # fmt: skip
@@ -223,22 +224,26 @@ def test_published_autoencoders(overrides: list[str], tmp_path: Path, kind: str)
     assert load_decoder(folder).decode(torch.randn(1, 16, 3, 2)).shape == (1, 3, 24, 16)
 
 
-def test_a_data_set_of_latents(overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_data_set_of_latents_requires_the_decoded_target(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = tmp_path / "latents"
     build = ["data", "build", "scenes", str(data), "--train", "16", "--validation", "4", "--latents", str(FILE)]
     assert main(build) == 0
-    where = [*overrides, f"data.init_args.path={data}"]
-    assert main(["run", str(FILE), *where]) == 2
+    latents_overrides = [*overrides, f"data.init_args.path={data}"]
+    assert main(["run", str(FILE), *latents_overrides]) == 2
     assert "contains latents but no images; set it to decoded" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
-    folder = run(where, tmp_path, "stage.init_args.target=decoded", "training.validate_every=6")
+    folder = run(latents_overrides, tmp_path, "stage.init_args.target=decoded", "training.validate_every=6")
     assert "validation/psnr/to_autoencoder" in read_metrics(folder.metrics)
     assert (folder.samples / "step-000006.png").is_file()
 
 
-def test_it_starts_from_another_run(overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_training_starts_from_another_run(
+    overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = run(overrides, tmp_path, "--name", "first")
-    again = stage(overrides, "parents.start=tiny_decoder/first")
+    again = create_stage(overrides, "parents.start=tiny_decoder/first")
     torch.testing.assert_close(again.decoder.state_dict(), load_decoder(first).state_dict())
     other = ["parents.start=tiny_decoder/first", "decoder.channels=[8, 8]"]
     assert main(["run", str(FILE), *overrides, *other]) == 2
@@ -248,13 +253,13 @@ def test_it_starts_from_another_run(overrides: list[str], tmp_path: Path, capsys
     )
 
 
-def test_sampling_with_a_tiny_decoder(
-    tiny: list[str], overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+def test_a_run_can_be_sampled_with_a_tiny_decoder(
+    tiny: list[str], overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", str(PRETRAIN), *tiny, overrides[2], "training.max_steps=1"]) == 0
     folder, runs = run(overrides, tmp_path), str(tmp_path / "runs")
     sample = ["sample", "elastic_pretrain", "a red circle", "--runs", runs, "--steps", "1", "--width", "0.5"]
-    images = []
+    images: list[bytes] = []
     for more in ([], ["--decoder", "tiny_decoder"]):
         out = tmp_path / f"{len(images)}.png"
         assert main([*sample, *more, "--out", str(out)]) == 0
@@ -274,7 +279,7 @@ def test_sampling_with_a_tiny_decoder(
 
     capsys.readouterr()
     for more, message in (
-        (["--decoder", "elastic_pretrain"], "trained a backbone; name a run that trained a decoder"),
+        (["--decoder", "elastic_pretrain"], "trained a backbone; use a run that trained a decoder"),
         (["--decoder", "tiny_decodr"], "did you mean tiny_decoder"),
     ):
         assert main([*sample, *more]) in (1, 2)
@@ -282,7 +287,7 @@ def test_sampling_with_a_tiny_decoder(
         assert message in error
         assert error.count("\n") == 1
     assert main(["sample", "tiny_decoder", "a red circle", "--runs", runs]) == 2
-    assert "trained a decoder; name a run that trained a backbone" in capsys.readouterr().err
+    assert "trained a decoder; use a run that trained a backbone" in capsys.readouterr().err
 
     folder.config.write_text(folder.config.read_text().replace("scale: 2.1", "scale: 1.0"))
     assert main([*sample, "--decoder", "tiny_decoder"]) == 2
@@ -295,7 +300,7 @@ def test_runs_without_valid_weights(overrides: list[str], tmp_path: Path) -> Non
         load_decoder(empty)
     folder = run(overrides, tmp_path)
     folder.weights.write_bytes(b"nothing")
-    with pytest.raises(RunError, match="does not fit the decoder"):
+    with pytest.raises(RunError, match="does not match the decoder"):
         load_decoder(folder)
     with pytest.raises(ConfigError, match="trained a decoder"):
         load_network(folder)
@@ -311,7 +316,7 @@ def test_runs_without_valid_weights(overrides: list[str], tmp_path: Path) -> Non
         (["stage.init_args.crop=20"], "crop must be 0 or a multiple of 8"),
         (
             ["stage.init_args.perceptual=null"],
-            "perceptual and perceptual_weight must be set together: set both or neither",
+            "perceptual and perceptual_weight must be set together; set both or neither",
         ),
         (["stage.init_args.adversarial_weight=-1"], "must not be negative"),
         (["training.strategy=fsdp2"], "use ddp"),
@@ -323,7 +328,7 @@ def test_runs_without_valid_weights(overrides: list[str], tmp_path: Path) -> Non
     ],
 )
 def test_wrong_settings_are_reported_in_one_line(
-    overrides: list[str], tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture
+    overrides: list[str], tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", str(FILE), *overrides, *more]) == 2
     error = capsys.readouterr().err
@@ -333,7 +338,7 @@ def test_wrong_settings_are_reported_in_one_line(
     assert not (tmp_path / "runs").exists()
 
 
-def test_plan(capsys: pytest.CaptureFixture) -> None:
+def test_the_cost_estimate_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(FILE), "--plan"]) == 0
     plan = capsys.readouterr().out
     assert "0.0515 M" in plan

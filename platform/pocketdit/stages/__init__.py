@@ -1,0 +1,1 @@
+"""Training stages: elastic pre-training, distillation, quantization, and tiny decoders."""

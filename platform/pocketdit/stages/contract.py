@@ -1,8 +1,8 @@
-"""What a run needs from a training stage.
+"""The interface between a run and its training stage.
 
-A stage is a ``LightningModule`` that takes ``inputs: StageInputs`` as its first argument, and its own settings
-(``stage.init_args`` in YAML) after it. It declares ``Stage`` as a second base class, which supplies defaults for
-everything but ``weights``::
+A stage is a ``LightningModule`` whose constructor takes ``inputs: StageInputs`` and then the stage's own settings
+(``stage.init_args`` in YAML). Its second base class is ``Stage``, which provides defaults for everything except
+``weights``::
 
     class MyStage(LightningModule, Stage):
         def __init__(self, inputs: StageInputs[Network], my_setting: float = 1.0) -> None: ...
@@ -27,16 +27,16 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module, covariant=True)
 
 @dataclass(frozen=True)
 class StageInputs(Generic[NetworkT]):
-    """The arguments that every stage is built with.
+    """The inputs that a run passes to every stage.
 
     Attributes:
-        network: The network to train, freshly initialized or filled with the weights of ``parents.start``.
+        network: The network to train, either newly initialized or with the weights of ``parents.start``.
         encoders: The frozen autoencoder and text encoders.
-        autoencoder: The autoencoder as configured; a teacher is compared with it.
-        optimizer: The optimizer as configured; the stage builds it with its own parameters.
+        autoencoder: Configuration of the autoencoder, which must match the teacher's.
+        optimizer: Configuration of the optimizer, which the stage builds with its own parameters.
         training: Settings that all stages share.
-        seed: Seed of every random draw.
-        sampling: How previews are sampled; None in a run that trains a decoder.
+        seed: Seed of all random draws.
+        sampling: Settings for sampling previews. None in a run that trains a decoder.
     """
 
     network: NetworkT
@@ -62,42 +62,42 @@ class Preview:
 
 
 class Stage(Protocol):
-    """The contract between a run and its stage; only ``weights`` has no default.
+    """The methods that a run calls on its stage. Only ``weights`` has no default.
 
     Attributes:
-        separate_widths: Whether the stage trains standalone networks of single widths instead of the supernet. Then
-            ``parents.start`` is split into one network per width.
+        separate_widths: Whether the stage trains one standalone network per width instead of the supernet. If so, the
+            network of ``parents.start`` is split by width.
     """
 
     separate_widths: ClassVar[bool] = False
 
     @classmethod
     def check(cls, experiment: BaseExperiment) -> None:
-        """Raise ``ValueError`` or ``ConfigError``, key first, for settings that the stage does not support.
+        """Raise ``ValueError`` or ``ConfigError`` for settings that the stage does not support.
 
-        Called when the configuration is loaded, before anything is built. Unsupported optimizers and strategies belong
-        here.
+        This is called when the configuration is loaded, before anything is built. It should also reject unsupported
+        optimizers and strategies. The message should start with the key.
         """
 
     @classmethod
     def check_data(cls, experiment: BaseExperiment, data: DataDescription) -> None:
-        """Raise ``ConfigError`` if the stage cannot train on this data. Called before the stage is built."""
+        """Raise ``ConfigError`` if the stage cannot train on this data. This is called before the stage is built."""
 
     @classmethod
     def logged_metrics(cls, experiment: BaseExperiment) -> Sequence[str]:
-        """Return the names of the metrics that validation logs. ``*`` matches a part that is only known at run time."""
+        """Return the names of the metrics that validation logs. ``*`` matches a part that is known only at run time."""
         return ()
 
     @classmethod
     def cost(cls, experiment: BaseExperiment) -> StageCost | None:
-        """Estimate the cost of a training step for ``--plan``; None if the stage has no estimate."""
+        """Estimate the cost of a training step for ``--plan``, or return None if the stage has no estimate."""
         return None
 
     def preview(self, final: bool) -> Preview | None:
-        """Make preview images from the EMA weights. Every rank takes part.
+        """Generate preview images from the EMA weights. This is called on every rank.
 
         Args:
-            final: Whether this is the last preview of the run. Earlier ones may take fewer sampling steps.
+            final: Whether this is the last preview of the run. Earlier previews may use fewer sampling steps.
 
         Returns:
             The images, or None if there is nothing to show.
@@ -105,5 +105,5 @@ class Stage(Protocol):
         return None
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the contents of ``weights.safetensors``. Every rank takes part: sharded weights are gathered."""
+        """Return the contents of ``weights.safetensors``. This is called on every rank to gather sharded weights."""
         ...

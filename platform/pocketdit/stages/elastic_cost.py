@@ -1,4 +1,4 @@
-"""The cost of elastic training: the full network and one sub-network in every step."""
+"""Cost of elastic training, in which every step trains the full network and one sub-network."""
 
 import torch
 
@@ -21,7 +21,7 @@ from pocketdit.training.precision import resolve_precision
 
 
 def elastic_cost(experiment: Experiment) -> StageCost:
-    """Count the passes, weights, gradients, optimizer state and activations of an elastic training step."""
+    """Estimate the FLOPs, memory, and time of an elastic training step."""
     spec, training = experiment.backbone, experiment.training
     batch = int(experiment.data.init_args.get("batch_size", 1))
     side = int(experiment.data.init_args.get("base_size", experiment.sampling.size[0]))
@@ -35,16 +35,16 @@ def elastic_cost(experiment: Experiment) -> StageCost:
         for width, parameters in parameters_by_width(spec).items()
     ]
     state = optimizer_bytes(experiment.optimizer, network)
-    *subs, widest = costs
-    flops = widest.forward + widest.backward
-    if subs:
-        flops += sum(cost.forward + cost.backward for cost in subs) / len(subs)
+    *sub_networks, full = costs
+    flops = full.forward + full.backward
+    if sub_networks:
+        flops += sum(cost.forward + cost.backward for cost in sub_networks) / len(sub_networks)
     bf16 = resolve_precision(training.precision, training.accelerator) == "bf16-mixed"
     weights = 4 * count_parameters(network)
     memory = {
         "weights": weights,
         "EMA weights": weights,
-        "gradients (full + sub-network)" if subs else "gradients": weights * (2 if subs else 1),
+        "gradients (full + sub-network)" if sub_networks else "gradients": weights * (2 if sub_networks else 1),
         "optimizer state": state,
     }
     activations = {"activations (one network at a time)": max(cost.saved for cost in costs) // (2 if bf16 else 1)}
@@ -66,7 +66,16 @@ def network_cost(
     tokens: list[int],
     parameters: int,
 ) -> NetworkCost:
-    """Count one training pass of a width. ``network`` is on the meta device; ``sides`` are those of the latents."""
+    """Count the cost of one training pass at one width.
+
+    Args:
+        network: The supernet, on the meta device.
+        batch: Batch size.
+        sides: Height and width of the latents.
+        width: The width.
+        tokens: Number of tokens per text encoder.
+        parameters: Parameter count of the width's standalone network.
+    """
     inputs = network_inputs(network.spec, batch, sides, "meta", tokens)
     return pass_cost(
         f"{width:g}x", network, parameters, lambda: flow_matching_loss(network(*inputs, width=width), inputs[0])
@@ -74,7 +83,7 @@ def network_cost(
 
 
 def batch_seconds(experiment: Experiment, batch: int, sides: tuple[int, int], tokens: list[int]) -> float:
-    """Time both passes and the optimizer update of one elastic step on the CPU, in seconds."""
+    """Measure how many seconds an elastic step takes on the CPU, including the optimizer update."""
     network = ElasticDiT(experiment.backbone)
     optimizer = build(experiment.optimizer, params=list(network.named_parameters()))
     inputs = network_inputs(experiment.backbone, batch, sides, "cpu", tokens)
@@ -85,7 +94,7 @@ def batch_seconds(experiment: Experiment, batch: int, sides: tuple[int, int], to
         for width in widest_two:
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 loss = flow_matching_loss(network(*inputs, width=width), inputs[0])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
         optimizer.step()
         optimizer.zero_grad()
 

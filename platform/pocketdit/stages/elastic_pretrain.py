@@ -1,4 +1,4 @@
-"""Elastic pre-training (paper Sec. 3.2): one supernet, whose sub-networks are trained with it in every step."""
+"""Elastic pre-training (paper Sec. 3.2), which trains a supernet together with its sub-networks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import Network
@@ -33,14 +34,14 @@ from pocketdit.training.update import batch_number, prepare_optimizer, update_we
 
 
 class NoisyBatch(NamedTuple):
-    """The inputs of both networks in one step, and the velocity that they should predict.
+    """The shared inputs of both networks in one step, and the velocity that they should predict.
 
     Attributes:
         x_t: Noisy latents, (B, C, h, w).
         time: Times, (B,).
         text: One ``TextTokens`` per text encoder.
-        target: The velocity to predict, (B, C, h, w).
-        teacher_output: The teacher's predictions for the same inputs, in a stage that has a teacher.
+        target: Target velocity, (B, C, h, w).
+        teacher_output: The teacher's predictions for the same inputs, if the stage has a teacher.
     """
 
     x_t: Tensor
@@ -51,16 +52,16 @@ class NoisyBatch(NamedTuple):
 
 
 class ElasticPretrain(LightningModule, Stage):
-    """Train the full network and one random sub-network on the same x_t, t and text in every step.
+    """Stage that trains the full network and one random sub-network on the same x_t, t, and text in every step.
 
     The loss is Eq. 4 for both networks, plus Eq. 5 for the sub-network against the full network's detached prediction.
-    The two backward passes run one after the other, so that only one network's activations are held at a time.
+    The two backward passes run one after the other, so only one network's activations are in memory at a time.
 
     Args:
-        inputs: The network, encoders and settings of the run.
-        time_shift: Shift of the logit-normal times toward noise.
+        inputs: The network, encoders, and settings of the run.
+        time_shift: Factor by which the logit-normal times are shifted toward noise.
         time_spread: Standard deviation of the times before the logistic function.
-        drop_text: Probability of dropping a sample's text, for each text encoder independently.
+        drop_text: Probability of dropping a sample's text, independently for each text encoder.
         distillation_weight: Weight of Eq. 5.
         gradient_scaling: "adaptive" scales the sub-network's gradient to the norm of the full network's gradient on the
             weights they share; "sum" adds the two gradients unscaled.
@@ -94,10 +95,12 @@ class ElasticPretrain(LightningModule, Stage):
         self.sub_widths = [width for width in self.widths if width != self.widest]
 
     @classmethod
+    @override
     def check(cls, experiment: BaseExperiment) -> None:
         require_full_width(experiment)
 
     @classmethod
+    @override
     def logged_metrics(cls, experiment: BaseExperiment) -> Sequence[str]:
         assert isinstance(experiment, Experiment)
         widths = experiment.backbone.widths
@@ -105,12 +108,13 @@ class ElasticPretrain(LightningModule, Stage):
         return [*(f"validation/loss/width_{width:g}" for width in widths), *levels]
 
     @classmethod
+    @override
     def cost(cls, experiment: BaseExperiment) -> StageCost:
         assert isinstance(experiment, Experiment)
         return elastic_cost(experiment)
 
     def configure_model(self) -> None:
-        """Under FSDP2, shard the backbone and its EMA copy over the data-parallel ranks."""
+        """Under FSDP2, shard the backbone and its EMA copy across the data-parallel ranks."""
         if mesh := mesh_to_shard(self, self.backbone):
             for network in (self.backbone, self.ema):
                 assert isinstance(network, ElasticDiT)
@@ -125,7 +129,7 @@ class ElasticPretrain(LightningModule, Stage):
         return prepare_optimizer(build(self.optimizer, params=self.trained_parameters()))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """Add the gradients of one batch and, after ``accumulate`` batches, update the weights."""
+        """Accumulate the gradients of a batch and, after every ``accumulate`` batches, update the weights."""
         number = batch_number(self, batch_idx)
         losses = self.add_gradients(self.prepare(batch, number), number)
         stop_unless_finite(losses, batch, self)
@@ -134,7 +138,7 @@ class ElasticPretrain(LightningModule, Stage):
         return losses
 
     def prepare(self, batch: Mapping[str, Any], number: int) -> NoisyBatch:
-        """Encode a batch and add noise; ``number`` counts batches and seeds the random draws."""
+        """Encode a batch and add noise. The batch number ``number`` seeds the random draws."""
         data = self.encoders.latents(batch)
         position = (self.seed, number, self.global_rank)
         text = text_dropout(self.encoders.tokens(batch["captions"]), self.drop_text, generator("text", *position))
@@ -143,13 +147,13 @@ class ElasticPretrain(LightningModule, Stage):
         return NoisyBatch(interpolate(data, noise, time), time, text, velocity(data, noise))
 
     def loss(self, noisy: NoisyBatch, width: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return the loss of one width, its prediction, and the values to log."""
+        """Return the loss at one width, the prediction, and the values to log."""
         prediction = self.backbone(noisy.x_t, noisy.time, noisy.text, width=width)
         loss = flow_matching_loss(prediction, noisy.target)
         return loss, prediction, {f"loss/width_{width:g}": loss.detach()}
 
     def add_gradients(self, noisy: NoisyBatch, number: int) -> dict[str, Tensor]:
-        """Add both networks' gradients to those of the parameters, and return the values to log."""
+        """Add the gradients of both networks to the parameters' gradients, and return the values to log."""
         parameters = [parameter for _, parameter in self.trained_parameters()]
         share = 1 / self.training_spec.accumulate
         loss, prediction, losses = self.loss(noisy, self.widest)
@@ -184,7 +188,7 @@ class ElasticPretrain(LightningModule, Stage):
 
     @contextmanager
     def ema_network(self) -> Iterator[Network]:
-        """Yield the network with the EMA weights, which is used for sampling."""
+        """Yield the network with the EMA weights, for sampling."""
         yield self.ema
 
     def preview(self, final: bool) -> Preview | None:
@@ -214,7 +218,7 @@ class ElasticPretrain(LightningModule, Stage):
 
 
 def require_full_width(experiment: BaseExperiment) -> None:
-    """Raise ``ValueError`` if the widths lack the full network, from which the sub-networks learn."""
+    """Raise ``ValueError`` if the widths do not include the full network, from which the sub-networks learn."""
     assert isinstance(experiment, Experiment)
     if FULL_WIDTH not in experiment.backbone.widths:
-        raise ValueError("backbone.widths must include 1.0: the sub-networks are trained with the full network")
+        raise ValueError("backbone.widths must include 1.0, because the sub-networks learn from the full network")

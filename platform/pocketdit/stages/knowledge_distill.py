@@ -1,4 +1,4 @@
-"""Knowledge distillation (paper Sec. 3.3, Eq. 6 to 8): elastic training under a large teacher."""
+"""Knowledge distillation (paper Sec. 3.3, Eq. 6 to 8), which is elastic training with a large teacher."""
 
 import math
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.config.experiment import BaseExperiment
@@ -22,24 +23,24 @@ from pocketdit.training.sharding import mesh_to_shard
 
 
 class KnowledgeDistill(ElasticPretrain):
-    """Train the full network and one random sub-network in every step, each with the teacher's loss.
+    """Stage that trains the full network and one random sub-network in every step, both guided by a teacher.
 
-    L = S(L_diff, L_out) + L_feat (Eq. 8). A sample whose text is dropped for all encoders is compared with the
-    teacher's unconditional prediction.
+    The loss of each network is L = S(L_diff, L_out) + L_feat (Eq. 8). If a sample's text is dropped for all encoders,
+    the sample is compared with the teacher's unconditional prediction.
 
     Args:
-        inputs: The network, encoders and settings of the run.
+        inputs: The network, encoders, and settings of the run.
         teacher: The frozen teacher.
-        teacher_guidance: Guidance scale of the teacher's predictions; 1 leaves guidance to sampling.
-        output_weight: Weight of the teacher's part of S, after S has scaled it to the size of the data's part.
+        teacher_guidance: Guidance scale of the teacher's predictions. With 1, guidance is applied only in sampling.
+        output_weight: Weight of the teacher's loss in S, applied after S has scaled that loss to the size of L_diff.
         feature_weight: Weight of L_feat.
-        scaling: S. "density" and "cdf" are two readings of SnapGen's timestep-aware scaling (see ``task_weight``);
-            "sum" adds the two losses.
-        scale_features: Whether L_feat is part of S, added to L_out, instead of being added to S.
+        scaling: The function S. "density" and "cdf" are two interpretations of SnapGen's timestep-aware scaling (see
+            ``task_weight``). "sum" adds the two losses.
+        scale_features: Whether to add L_feat to L_out, so that S scales both, instead of adding L_feat to S.
         time_shift: See ``ElasticPretrain``.
         time_spread: See ``ElasticPretrain``.
         drop_text: See ``ElasticPretrain``.
-        distillation_weight: Weight of Eq. 5; 0 is our reading of Eq. 8, which does not contain it.
+        distillation_weight: Weight of the loss of Eq. 5. The default is 0 because Eq. 8 does not contain this loss.
         gradient_scaling: See ``ElasticPretrain``.
     """
 
@@ -69,6 +70,7 @@ class KnowledgeDistill(ElasticPretrain):
         self.projectors = build_projectors(self.backbone.spec, teacher) if feature_weight else None
 
     @classmethod
+    @override
     def cost(cls, experiment: BaseExperiment) -> StageCost:
         return super().cost(experiment).without("the teacher's weights and passes")
 
@@ -97,7 +99,7 @@ class KnowledgeDistill(ElasticPretrain):
         return noisy._replace(teacher_output=output)
 
     def loss(self, noisy: NoisyBatch, width: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return Eq. 8 for one width, its prediction, and the values to log."""
+        """Return the loss of Eq. 8 at one width, the prediction, and the values to log."""
         assert noisy.teacher_output is not None
         prediction, features = self.backbone.forward_with_features(noisy.x_t, noisy.time, noisy.text, width=width)
         task = per_sample_loss(prediction, noisy.target)
@@ -121,6 +123,6 @@ class KnowledgeDistill(ElasticPretrain):
 
 
 def visible_captions(captions: list[str], text: list[TextTokens]) -> list[str]:
-    """Return the captions, blank where every encoder's tokens are hidden from the student."""
+    """Return the captions, replaced by "" where the tokens of all encoders are hidden from the student."""
     visible = torch.stack([tokens.mask.any(dim=1) for tokens in text]).any(dim=0)
     return [caption if shown else "" for caption, shown in zip(captions, visible.tolist(), strict=True)]

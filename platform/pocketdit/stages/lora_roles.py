@@ -1,4 +1,4 @@
-"""Student, critic and EMA weights of every width as LoRA adapters on one frozen base."""
+"""LoRA adapters for the student, critic, and EMA weights of every width, on one frozen base."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ STUDENT, CRITIC, EMA = "student", "critic", "ema"
 
 
 def add_roles(network: ElasticDiT, rank: int, alpha: float) -> None:
-    """Add the three adapters to one width's network. The EMA adapter equals the student and is not trained."""
+    """Add the three adapters to the network of one width. The EMA adapter starts as a copy of the student's."""
     add_adapters(network, (STUDENT, CRITIC, EMA), rank, alpha)
     for parameter in adapter_parameters(network, EMA).values():
         parameter.requires_grad_(False)
@@ -29,7 +29,7 @@ def role_parameters(networks: PerWidthNetworks, role: str) -> list[nn.Parameter]
 
 
 def update_student_ema(network: ElasticDiT, decay: float) -> None:
-    """Move one width's EMA weights toward its student."""
+    """Move one width's EMA weights toward the weights of its student."""
     ema, student = (list(adapter_parameters(network, role).values()) for role in (EMA, STUDENT))
     update_ema(ema, student, decay)
 
@@ -47,11 +47,11 @@ def ema_active(networks: PerWidthNetworks) -> Iterator[PerWidthNetworks]:
 
 
 def saved_weights(networks: PerWidthNetworks) -> dict[str, Tensor]:
-    """Return the base supernet and the EMA weights of every width's LoRA (see ``lora_pairs``)."""
+    """Return the weights of the base supernet and the EMA weights of every width's LoRA (see ``lora_pairs``)."""
     weights: dict[str, Tensor] = {}
     for width in sorted(networks.spec.widths):
         network = networks.for_width(width)
-        # Go from narrow to wide, because a wider network's weights contain those of the narrower ones.
+        # Go from narrow to wide, because the weights of a wider network contain those of the narrower networks.
         weights |= {name: full_tensor(value) for name, value in base_parameters(network).items()}
         scale = lora_scale(network, EMA)
         for name, value in adapter_parameters(network, EMA).items():

@@ -1,4 +1,4 @@
-"""Preview images of a stage that trains a backbone."""
+"""Preview images for stages that train a backbone."""
 
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -12,7 +12,7 @@ from pocketdit.sampling import sample
 from pocketdit.stages.contract import Preview
 from pocketdit.training.precision import autocast
 
-# A dozen steps show what has been learned; a preview during training should not take minutes.
+# A dozen steps are enough to show progress. A preview during training should not take minutes.
 EARLY_STEPS = 12
 
 
@@ -26,11 +26,11 @@ def sampled_preview(
     """Sample the configured prompts from the EMA weights at every width, in the run's precision.
 
     Args:
-        module: The stage, for its device and precision.
-        ema_network: Context in which the network has its EMA weights.
+        module: The stage, whose precision is used.
+        ema_network: Context manager that provides the network with its EMA weights.
         encoders: The frozen encoders.
-        sampling: The run's sampling settings; without them there is no preview.
-        final: Whether to take all sampling steps.
+        sampling: The run's sampling settings. If None, no preview is sampled.
+        final: Whether to take all sampling steps instead of at most a dozen.
     """
     if sampling is None:
         return None

@@ -1,4 +1,4 @@
-"""The projectors phi of Eq. 7: they map a student's features to the teacher's feature width, one per student width."""
+"""The projectors phi of Eq. 7, which map the features of each student width to the teacher's feature width."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,30 +13,31 @@ from pocketdit.teachers.contract import Teacher, TeacherOutput
 
 
 def build_projectors(spec: DiTSpec, teacher: Teacher) -> WidthSpecific:
-    """Build a LayerNorm without parameters and a linear layer for every hidden size of the student.
+    """Build one projector for every hidden size of the student.
 
     Raises:
-        ConfigError: Student and teacher divide the latents into different tokens.
+        ConfigError: The student and the teacher have different patch sizes, so their features cannot be compared.
     """
     if spec.patch_size != teacher.patch_size:
         raise ConfigError(
-            f"backbone.patch_size is {spec.patch_size}, but the teacher's is {teacher.patch_size}: "
-            "their features cannot be compared; set stage.init_args.feature_weight to 0"
+            f"backbone.patch_size is {spec.patch_size}, but the teacher's is {teacher.patch_size}, so their features "
+            "cannot be compared; set stage.init_args.feature_weight to 0"
         )
     hidden_sizes = [spec.hidden_size(width) for width in spec.widths]
-    return WidthSpecific({str(size): projector(size, teacher.feature_width) for size in hidden_sizes})
+    return WidthSpecific({str(size): build_projector(size, teacher.feature_width) for size in hidden_sizes})
 
 
-def projector(hidden: int, feature_width: int) -> nn.Sequential:
-    """Build one projector.
+def build_projector(hidden: int, feature_width: int) -> nn.Sequential:
+    """Build a LayerNorm without parameters, followed by a linear layer.
 
-    It starts with the same norm as a network's output layer, because the scale of a residual stream is arbitrary.
+    The norm is the same as in a network's output layer. It is needed because the scale of a residual stream is
+    arbitrary.
     """
     return nn.Sequential(nn.LayerNorm(hidden, elementwise_affine=False), nn.Linear(hidden, feature_width))
 
 
 def shard_projectors(projectors: WidthSpecific, mesh: DeviceMesh) -> None:
-    """Shard each projector over the ranks, so that FSDP2 averages its gradient."""
+    """Shard each projector across ranks, so that FSDP2 averages its gradient."""
     for module in projectors.values():
         fully_shard(module, mesh=mesh)
 
@@ -44,8 +45,8 @@ def shard_projectors(projectors: WidthSpecific, mesh: DeviceMesh) -> None:
 def projected_feature_loss(projectors: WidthSpecific, features: Tensor, teacher_output: TeacherOutput) -> Tensor:
     """Compute Eq. 7 for every sample.
 
-    The teacher's features also pass through a LayerNorm without parameters, because single channels of a large teacher
-    reach values in the thousands.
+    The teacher's features also pass through a LayerNorm without parameters, because individual channels of a large
+    teacher reach values in the thousands.
 
     Args:
         projectors: One projector per hidden size.

@@ -1,4 +1,4 @@
-"""Quantization (paper supplement C): 4-bit and 8-bit palettes, then fine-tuning of all weights outside them."""
+"""Quantization to 4-bit and 8-bit palettes, with fine-tuning of all other weights (paper supplement C)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.backbones.per_width import Network, PerWidthNetworks
@@ -29,34 +30,38 @@ from pocketdit.training.ema import ema_copy
 
 @dataclass
 class Unquantized:
-    """The network before quantization. It is not a submodule, because the parent run already stores its weights."""
+    """Wrapper that keeps the unquantized network out of checkpoints, because the parent run already stores its weights.
+
+    The wrapper is not an ``nn.Module``, so the stage does not register the network as a submodule.
+    """
 
     network: PerWidthNetworks
 
 
 class QuantizeFinetune(ElasticPretrain):
-    """Quantize one width of a run, and fine-tune the rest of its weights to restore the unquantized outputs.
+    """Stage that quantizes one width of a run and fine-tunes its other weights to restore the original outputs.
 
     At the start, every linear and convolutional layer with more than ``weight_threshold`` weights gets a k-means
-    palette of 2^``low_bits`` values, and the most sensitive layers one of 2^``high_bits``, until the weights take
-    ``average_bits`` bits on average (palettes included). Sensitivity is measured on ``calibration_batches`` batches of
-    the training data, with the noise and times of training. From then on these weights are frozen. Everything else
-    (biases, norms, modulation tables, the learned token, small layers) is trained by self-distillation: the mean
-    squared error between the velocities of the quantized and the unquantized network for the same x_t, t and text.
+    palette of 2^``low_bits`` values. The most sensitive layers get 2^``high_bits`` values instead, up to an average of
+    ``average_bits`` bits per weight, palettes included. Sensitivity is measured on ``calibration_batches`` batches of
+    the training data, with the noise and times of training. The palettized weights are then frozen. All other
+    parameters (biases, norms, modulation tables, the learned token, small layers) are trained by self-distillation. The
+    loss is the mean squared error between the velocities of the quantized and the unquantized network for the same
+    x_t, t, and text.
 
     Args:
-        inputs: The network, encoders and settings of the run. The network is that of ``parents.start``, at one width.
-        steps: 0 draws x_t and t as pre-training does. A positive number is for a few-step model: x_t is then the
-            result of the quantized network's own first Euler steps from noise, up to a random one of its ``steps``
-            times.
-        average_bits: Bits per palettized weight.
-        low_bits: Bits of most layers.
-        high_bits: Bits of the most sensitive layers.
+        inputs: The network, encoders, and settings of the run. The network is that of ``parents.start`` at one width.
+        steps: Number of sampling steps of a few-step model, or 0 for any other model. With 0, x_t and t are drawn as in
+            pre-training. Otherwise, t is a randomly chosen sampling time, and the quantized network itself takes the
+            Euler steps from noise to x_t.
+        average_bits: Average number of bits per palettized weight.
+        low_bits: Number of bits for most layers.
+        high_bits: Number of bits for the most sensitive layers.
         weight_threshold: Layers with more weights than this are palettized.
-        calibration_batches: Batches on which sensitivity is measured.
-        time_shift: Shift of the times.
-        time_spread: See ``ElasticPretrain``; used with ``steps`` 0.
-        drop_text: See ``ElasticPretrain``; used with ``steps`` 0.
+        calibration_batches: Number of batches on which sensitivity is measured.
+        time_shift: Factor by which the times are shifted toward noise.
+        time_spread: See ``ElasticPretrain``. Used only if ``steps`` is 0.
+        drop_text: See ``ElasticPretrain``. Used only if ``steps`` is 0.
     """
 
     separate_widths: ClassVar[bool] = True
@@ -76,14 +81,16 @@ class QuantizeFinetune(ElasticPretrain):
     ) -> None:
         backbone = inputs.network
         if not isinstance(backbone, PerWidthNetworks):
-            raise ConfigError("parents.start: name the run to quantize")
+            raise ConfigError("parents.start: set it to the run to quantize")
         if not {low_bits, high_bits} <= set(CORE_ML_BITS) or low_bits >= high_bits:
-            raise ConfigError(f"stage.init_args: low_bits and high_bits must be two of {CORE_ML_BITS}, the lower first")
+            raise ConfigError(
+                f"stage.init_args: low_bits and high_bits must be two of {CORE_ML_BITS}, with low_bits below high_bits"
+            )
         if steps < 0 or calibration_batches < 1:
             raise ConfigError("stage.init_args: steps must be at least 0, and calibration_batches at least 1")
         if steps and inputs.training.validate_every:
             raise ConfigError(
-                "training.validate_every must be 0: a few-step model has no validation loss; evaluate its samples"
+                "training.validate_every must be 0, since a few-step model has no validation loss; evaluate its samples"
             )
         layers = palettized_layers(backbone, weight_threshold)
         if not layers:
@@ -105,39 +112,42 @@ class QuantizeFinetune(ElasticPretrain):
         self.register_buffer("quantized", torch.tensor(False))
 
     @classmethod
+    @override
     def check(cls, experiment: BaseExperiment) -> None:
         assert isinstance(experiment, Experiment)
         widths = experiment.backbone.widths
         if len(widths) != 1:
             raise ValueError(f"backbone.widths: must contain only the width to quantize, not {list(widths)}")
         if experiment.training.strategy == "fsdp2":
-            raise ValueError("training.strategy: fsdp2 is not supported, because few parameters are trained; use ddp")
+            raise ValueError("training.strategy: fsdp2 is not supported because few parameters are trained; use ddp")
 
     @classmethod
+    @override
     def logged_metrics(cls, experiment: BaseExperiment) -> Sequence[str]:
         return () if experiment.stage.init_args.get("steps") else super().logged_metrics(experiment)
 
     @classmethod
+    @override
     def cost(cls, experiment: BaseExperiment) -> StageCost:
         return (
             super()
             .cost(experiment)
-            .without("the unquantized network; counted as training of all weights, although most are frozen")
+            .without("the unquantized network (all weights are counted as trained, although most are frozen)")
         )
 
     def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Return the names and parameters of everything outside the palettes."""
+        """Return the names and values of all parameters outside the palettes."""
         return [(name, value) for name, value in self.backbone.named_parameters() if value.requires_grad]
 
     def on_fit_start(self) -> None:
-        """Quantize the network when the run starts. In a resumed run, it is quantized already."""
+        """Quantize the network when the run starts. In a resumed run, it is already quantized."""
         self.unquantized.network.to(self.device)
         if not self.quantized:
             self.quantize()
 
     def quantize(self) -> QuantizationReport:
-        """Palettize the weights, and write palettes, report and plot into the run folder."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        """Palettize the weights, and write the palettes, a report, and a plot to the run folder."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it dynamically
         batches = [
             self.transfer_batch_to_device(batch, self.device, 0)
             for batch in islice(data.train_dataloader(), self.calibration_batches)
@@ -167,16 +177,16 @@ class QuantizeFinetune(ElasticPretrain):
 
     @torch.no_grad()
     def prepare(self, batch: Mapping[str, Any], number: int) -> NoisyBatch:
-        """Return this step's x_t, t and text, with the unquantized network's velocity as the target."""
+        """Return the inputs of a step, with the unquantized network's velocity as the target."""
         step = int(choose(range(max(1, len(self.times) - 1)), "roll-out", self.seed, number))
         noisy = self.noisy_batch(batch, number, step)
         target = self.unquantized.network(noisy.x_t, noisy.time, noisy.text, width=self.width)
         return noisy._replace(target=target)
 
     def noisy_batch(self, batch: Mapping[str, Any], number: int, step: int) -> NoisyBatch:
-        """Return noisy data or, for a few-step model, its own input before sampling step ``step`` (modulo the steps).
+        """Return noisy data or, for a few-step model, the model's own input to sampling step ``step``.
 
-        The target is a placeholder in the second case.
+        The sampling step is taken modulo the number of steps. For a few-step model, the target is a placeholder.
         """
         if not self.times:
             return super().prepare(batch, number)

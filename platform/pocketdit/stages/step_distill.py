@@ -1,4 +1,4 @@
-"""Step distillation (paper Sec. 3.3, Eq. 9 and 10): K-DMD and plain DMD, by LoRA on a frozen base."""
+"""Step distillation with K-DMD or plain DMD, using LoRA on a frozen base (paper Sec. 3.3, Eq. 9 and 10)."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.lora import active_adapter
@@ -47,7 +48,7 @@ from pocketdit.training.nonfinite import stop_unless_finite
 from pocketdit.training.sharding import mesh_to_shard, shard
 from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
 
-# The range of times at which DMD2 compares teacher and critic, before the shift.
+# The range of times at which DMD2 compares the teacher with the critic, before the shift.
 MIN_TIME, MAX_TIME = 0.02, 0.98
 
 
@@ -57,10 +58,10 @@ class Iteration(NamedTuple):
     Attributes:
         width: The width whose student and critic are trained.
         x_t: The student's input, (B, C, h, w).
-        time: Its time, (B,).
+        time: Times of ``x_t``, (B,).
         text: One ``TextTokens`` per text encoder.
-        condition: The captions in the teacher's form.
-        position: Seed, batch number and rank, from which random draws are seeded.
+        condition: The captions as encoded by the teacher.
+        position: Seed, batch number, and rank, which seed the random draws.
     """
 
     width: float
@@ -72,28 +73,29 @@ class Iteration(NamedTuple):
 
 
 class StepDistill(LightningModule, Stage):
-    """Distill a few-step student of every width: L = L_DMD + L_out + L_feat (Eq. 10), with a critic that tracks it.
+    """Stage that distills a few-step student at every width with L = L_DMD + L_out + L_feat (Eq. 10).
 
-    Student and critic are LoRA adapters on one frozen base, and every width has its own pair. Without weights for L_out
-    and L_feat this is plain DMD and needs no few-step teacher. In every iteration, one width's critic learns the
-    student's samples by flow matching (Eq. 4); in every ``student_every``-th iteration, its student is updated too, and
-    the next width follows. ``training.max_steps`` counts iterations, as the paper does: critic updates.
+    Each width has a student and a critic that tracks the student. Both are LoRA adapters on one frozen base. If L_out
+    and L_feat have weight 0, this is plain DMD and requires no few-step teacher. In every iteration, the critic of one
+    width learns the student's samples by flow matching (Eq. 4). In every ``student_every``-th iteration, the student is
+    also updated, and the next iteration trains the next width. ``training.max_steps`` counts iterations, that is,
+    critic updates, as in the paper.
 
     Args:
-        inputs: The network, encoders and settings of the run.
+        inputs: The network, encoders, and settings of the run.
         teacher: The frozen teacher, with a few-step LoRA for L_out and L_feat.
         steps: Number of sampling steps of the student.
-        time_shift: Shift of the sampling times and of the times of L_DMD.
-        guidance: The teacher's guidance scale in L_DMD. The few-step teacher uses none.
+        time_shift: Factor by which the sampling times and the times of L_DMD are shifted toward noise.
+        guidance: The teacher's guidance scale in L_DMD. The few-step teacher is used without guidance.
         rank: LoRA rank.
         alpha: LoRA alpha.
-        student_every: Critic updates per student update.
+        student_every: Number of critic updates per student update.
         critic_rate: The critic's learning rate as a multiple of the student's.
         matching_weight: Weight of L_DMD.
         output_weight: Weight of L_out.
         feature_weight: Weight of L_feat. Its projectors are newly initialized.
-        student_input: "rollout" rolls the student's input out from noise to a random one of its ``steps`` times;
-            "data" adds noise of that time to real data (the first form of DMD).
+        student_input: With "rollout", the student takes its own sampling steps from noise to a randomly chosen sampling
+            time. With "data", noise is added to real data for that time, as in the original DMD.
     """
 
     def __init__(
@@ -114,13 +116,13 @@ class StepDistill(LightningModule, Stage):
     ) -> None:
         super().__init__()
         if steps < 1 or rank < 1 or student_every < 1:
-            raise ValueError("steps, rank and student_every must be at least 1")
+            raise ValueError("steps, rank, and student_every must be at least 1")
         if not (matching_weight or output_weight or feature_weight):
-            raise ConfigError("stage: matching_weight, output_weight and feature_weight are all 0; set at least one")
+            raise ConfigError("stage: matching_weight, output_weight, and feature_weight are all 0; set at least one")
         if (output_weight or feature_weight) and not teacher.has_few_step:
             raise ConfigError(
-                "stage: output_weight and feature_weight need a few-step teacher: give the teacher its LoRA, "
-                "or set both to 0 for plain DMD"
+                "stage: output_weight and feature_weight require a few-step teacher; add a few-step LoRA to the "
+                "teacher, or set both weights to 0 for plain DMD"
             )
         require_same_latents(inputs, teacher)
         self.automatic_optimization = False
@@ -151,27 +153,29 @@ class StepDistill(LightningModule, Stage):
         self.widths = sorted(spec.widths)
 
     @classmethod
+    @override
     def check(cls, experiment: BaseExperiment) -> None:
         require_full_width(experiment)
         if is_muon(experiment.optimizer):
             raise ValueError("optimizer: MuonAdamW does not support LoRA; use torch.optim.AdamW with betas [0.0, 0.99]")
         if experiment.training.validate_every:
             raise ValueError(
-                "training.validate_every must be 0: a few-step model has no validation loss; evaluate its samples"
+                "training.validate_every must be 0, since a few-step model has no validation loss; evaluate its samples"
             )
 
     @classmethod
+    @override
     def cost(cls, experiment: BaseExperiment) -> StageCost:
         assert isinstance(experiment, Experiment)
         return elastic_cost(experiment).without(
-            "the teacher's weights and passes; counted as elastic training of all weights: LoRA needs less memory for "
-            "gradients and optimizer, and runs other passes"
+            "the teacher's weights and passes (the figures are for elastic training; with LoRA, gradients and "
+            "optimizer state take less memory, and the passes differ)"
         )
 
     def configure_model(self) -> None:
-        """Under FSDP2, shard every width's network and the teacher over the data-parallel ranks.
+        """Under FSDP2, shard every width's network and the teacher across the data-parallel ranks.
 
-        A width's student and critic still share their base; the widths no longer do.
+        The student and the critic of a width still share one base, but different widths no longer share weights.
         """
         mesh = mesh_to_shard(self, self.networks)
         if mesh is None:
@@ -188,7 +192,7 @@ class StepDistill(LightningModule, Stage):
         self.teacher.to(self.device)
 
     def configure_optimizers(self) -> Optimizer:
-        """Build one optimizer with a group for students and one for critics.
+        """Build one optimizer with a parameter group for the students and one for the critics.
 
         A group without gradients is not updated.
         """
@@ -222,7 +226,7 @@ class StepDistill(LightningModule, Stage):
                 v = self.networks(inputs.x_t, inputs.time, inputs.text, width)
             x_0 = data_from_velocity(inputs.x_t, inputs.time, v)
         losses["loss/critic"] = self.critic_gradients(inputs, x_0.detach().float())
-        # A health metric may be infinite for a sample whose gradient the loss leaves out, so only losses are checked.
+        # Only losses are checked, because a health metric can be infinite for a sample that the loss excludes.
         stop_unless_finite({k: v for k, v in losses.items() if k.startswith("loss/")}, batch, self)
         if (number + 1) % self.training_spec.accumulate == 0:
             groups = {
@@ -238,7 +242,7 @@ class StepDistill(LightningModule, Stage):
         return losses | {f"width_{width:g}/{name}": value for name, value in losses.items()}
 
     def prepare(self, batch: Mapping[str, Any], number: int, iteration: int, width: float) -> Iteration:
-        """Make the student's input at one of its sampling times, which is the same on every rank."""
+        """Prepare the student's input at one of its sampling times, which is the same on every rank."""
         text = self.encoders.tokens(batch["captions"])
         position = (self.seed, number, self.global_rank)
         noise = torch.randn(self.encoders.latent_shape(batch), generator=generator("noise", *position)).to(self.device)
@@ -252,7 +256,7 @@ class StepDistill(LightningModule, Stage):
         return Iteration(width, x_t, time, text, self.teacher.condition(batch["captions"]), position)
 
     def student_gradients(self, inputs: Iteration) -> tuple[Tensor, dict[str, Tensor]]:
-        """Add the gradient of Eq. 10 to the student's.
+        """Add the gradient of Eq. 10 to the student's gradient.
 
         Returns:
             The student's estimate of the data, (B, C, h, w), and the values to log.
@@ -285,7 +289,7 @@ class StepDistill(LightningModule, Stage):
         return x_0, {name: value.detach() for name, value in losses.items()}
 
     def critic_gradients(self, inputs: Iteration, x_0: Tensor) -> Tensor:
-        """Add the gradient of Eq. 4 on the student's estimate of the data to the critic's, and return the loss."""
+        """Add the gradient of Eq. 4 on the student's data estimate to the critic's gradient, and return the loss."""
         network = self.networks.for_width(inputs.width)
         noise, time = self.draw_noise("critic", x_0, inputs.position)
         with active_adapter(network, CRITIC, restore=STUDENT):
@@ -294,14 +298,14 @@ class StepDistill(LightningModule, Stage):
         return loss.detach()
 
     def draw_noise(self, purpose: str, x_0: Tensor, position: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-        """Draw noise like ``x_0`` and the times at which to add it: uniform in [0.02, 0.98], then shifted."""
+        """Draw noise with the shape of ``x_0``, and times that are uniform in [0.02, 0.98] and then shifted."""
         times = generator(f"{purpose} times", *position)
         time = MIN_TIME + (MAX_TIME - MIN_TIME) * torch.rand(len(x_0), generator=times)
         noise = torch.randn(x_0.shape, generator=generator(f"{purpose} noise", *position))
         return noise.to(x_0), shift_time(time, self.time_shift).to(x_0)
 
     def ema_network(self) -> AbstractContextManager[Network]:
-        """Return a context in which the networks have the students' EMA weights."""
+        """Return a context manager that provides the networks with the students' EMA weights."""
         return ema_active(self.networks)
 
     def preview(self, final: bool) -> Preview | None:
@@ -309,5 +313,5 @@ class StepDistill(LightningModule, Stage):
         return sampled_preview(self, self.ema_network(), self.encoders, self.sampling, final)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the base supernet and the EMA weights of every width's LoRA."""
+        """Return the weights of the base supernet and the EMA weights of every width's LoRA."""
         return saved_weights(self.networks)

@@ -1,4 +1,4 @@
-"""Checks that a teacher and its student use the same latents."""
+"""Check that a teacher and its student use the same latents."""
 
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.errors import ConfigError

@@ -1,4 +1,4 @@
-"""Training of a tiny decoder (paper Sec. 4.1): images from a frozen autoencoder's latents."""
+"""Training of a tiny decoder for the latents of a frozen autoencoder (paper Sec. 4.1)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
+from typing_extensions import override
 
 from pocketdit.config.component import build
 from pocketdit.config.experiment import BaseExperiment, DecoderExperiment
@@ -33,23 +34,24 @@ PREVIEW_COLUMNS = 6
 
 
 class TrainTinyDecoder(LightningModule, Stage):
-    """Train with L = Charbonnier + ``perceptual_weight`` perceptual + ``adversarial_weight`` adversarial (hinge).
+    """Stage that trains a tiny decoder to reconstruct images.
 
-    With ``adversarial_weight`` above 0, a patch discriminator is trained along with the decoder. In every step, the
-    decoder's gradient is taken against the current discriminator, then the discriminator's gradient on the same images;
-    then both are updated.
+    The loss is L = Charbonnier + ``perceptual_weight`` perceptual + ``adversarial_weight`` adversarial (hinge). If
+    ``adversarial_weight`` is above 0, a patch discriminator is trained along with the decoder. Every step first
+    computes the decoder's gradient against the current discriminator, then computes the discriminator's gradient on the
+    same images, and then updates both networks.
 
     Args:
-        inputs: The network, encoders and settings of the run.
-        target: What the decoder learns: "image", the original, or "decoded", the autoencoder's own reconstruction from
-            the same latents (the only choice for a data set of latents).
-        crop: Train on one random window per batch of at most this many pixels per side, cut from latents and images
-            alike; 0 uses complete images.
-        perceptual: The perceptual distance.
+        inputs: The network, encoders, and settings of the run.
+        target: Target of the decoder. "image" is the original image. "decoded" is the autoencoder's own reconstruction
+            from the same latents, which is the only option for a data set of latents.
+        crop: Maximum side length in pixels of the window to train on. One random window per batch is cut from the
+            latents and the images. With 0, complete images are used.
+        perceptual: The perceptual distance. It must be set if ``perceptual_weight`` is above 0.
         perceptual_weight: Weight of the perceptual distance.
         adversarial_weight: Weight of the adversarial loss.
         adversarial_from: The step at which the adversarial loss begins.
-        discriminator_width: Channels of the discriminator.
+        discriminator_width: Number of channels of the discriminator's first layer.
         discriminator_rate: The discriminator's learning rate as a multiple of the decoder's.
     """
 
@@ -72,7 +74,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         if perceptual_weight < 0 or adversarial_weight < 0:
             raise ValueError("perceptual_weight and adversarial_weight must not be negative")
         if (perceptual is None) != (perceptual_weight == 0):
-            raise ValueError("perceptual and perceptual_weight must be set together: set both or neither")
+            raise ValueError("perceptual and perceptual_weight must be set together; set both or neither")
         self.automatic_optimization = False
         self.decoder = decoder
         self.ema = ema_copy(decoder)
@@ -90,6 +92,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         self.discriminator_rate = discriminator_rate
 
     @classmethod
+    @override
     def check(cls, experiment: BaseExperiment) -> None:
         if experiment.training.strategy == "fsdp2":
             raise ValueError("training.strategy: fsdp2 is not supported for a tiny decoder; use ddp")
@@ -99,11 +102,13 @@ class TrainTinyDecoder(LightningModule, Stage):
             raise ValueError("optimizer: MuonAdamW only supports transformers; use torch.optim.AdamW")
 
     @classmethod
+    @override
     def check_data(cls, experiment: BaseExperiment, data: DataDescription) -> None:
         if not data.has_images and experiment.stage.init_args.get("target") == "image":
             raise ConfigError("stage.init_args.target: the data set contains latents but no images; set it to decoded")
 
     @classmethod
+    @override
     def logged_metrics(cls, experiment: BaseExperiment) -> Sequence[str]:
         names = ["psnr/to_autoencoder", "psnr/tiny_decoder", "psnr/autoencoder"]
         if experiment.stage.init_args.get("perceptual"):
@@ -111,6 +116,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         return [f"validation/{name}" for name in names]
 
     @classmethod
+    @override
     def cost(cls, experiment: BaseExperiment) -> StageCost:
         assert isinstance(experiment, DecoderExperiment)
         return decoder_cost(experiment)
@@ -121,14 +127,14 @@ class TrainTinyDecoder(LightningModule, Stage):
             self.perceptual.to(self.device)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the trained parameters of each network; each network's gradient is clipped on its own."""
+        """Return the trained parameters by network. The gradient of each network is clipped separately."""
         groups = {"gradient_norm/decoder": list(self.decoder.parameters())}
         if self.discriminator is not None:
             groups["gradient_norm/discriminator"] = list(self.discriminator.parameters())
         return groups
 
     def configure_optimizers(self) -> Optimizer:
-        """Build one optimizer with a group per network. A group without gradients is not updated."""
+        """Build one optimizer with a parameter group per network. A group without gradients is not updated."""
         groups = [{"params": parameters} for parameters in self.parameter_groups().values()]
         optimizer = build(self.optimizer, params=groups)
         for group in optimizer.param_groups[1:]:
@@ -154,7 +160,7 @@ class TrainTinyDecoder(LightningModule, Stage):
 
     @torch.no_grad()
     def latents_and_target(self, batch: Mapping[str, Any], number: int) -> tuple[Tensor, Tensor]:
-        """Return latents (B, C, h, w) and the images (B, 3, H, W) to decode from them, cut to the same window."""
+        """Return latents (B, C, h, w) and their target images (B, 3, H, W), both cropped to the same window."""
         latents = self.encoders.latents(batch)
         factor = self.encoders.autoencoder.factor
         sides = [min(self.crop or side, side) for side in latents.shape[-2:]]
@@ -170,7 +176,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         return latents, from_uint8(batch["images"][..., top : top + height, left : left + width])
 
     def decoder_gradients(self, images: Tensor, target: Tensor, adversarial: bool) -> dict[str, Tensor]:
-        """Add the gradient of the decoder's losses to the decoder's parameters, and return the values to log."""
+        """Add the gradient of the decoder's losses to the decoder's gradient, and return the values to log."""
         losses = {"loss/charbonnier": charbonnier_loss(images, target)}
         total = losses["loss/charbonnier"]
         if self.perceptual is not None:
@@ -185,7 +191,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         return {name: value.detach() for name, value in losses.items()}
 
     def discriminator_gradients(self, images: Tensor, target: Tensor) -> Tensor:
-        """Add the gradient of the discriminator's loss to the discriminator's parameters, and return the loss."""
+        """Add the gradient of the discriminator's loss to the discriminator's gradient, and return the loss."""
         assert self.discriminator is not None
         self.discriminator.requires_grad_(True)
         loss = discriminator_loss(self.discriminator(target), self.discriminator(images))
@@ -198,7 +204,10 @@ class TrainTinyDecoder(LightningModule, Stage):
 
     @torch.no_grad()
     def reconstructions(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return a batch's images, if it has any, and their reconstructions by both decoders, from EMA weights."""
+        """Return the original images, if the batch contains any, and the reconstructions of both decoders.
+
+        The tiny decoder uses its EMA weights.
+        """
         latents = self.encoders.latents(batch)
         original = {"original": from_uint8(batch["images"])} if "images" in batch else {}
         return original | {
@@ -208,7 +217,7 @@ class TrainTinyDecoder(LightningModule, Stage):
 
     def preview(self, final: bool) -> Preview | None:
         """Reconstruct the first validation images. Returns None if the validation set is empty."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it dynamically
         batch: dict[str, Any] = next(iter(data.val_dataloader()), {"captions": []})
         captions = batch["captions"][:PREVIEW_COLUMNS]
         if not captions:
@@ -218,7 +227,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         return Preview(self.reconstructions(first), captions)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Log PSNR (dB) and the perceptual distance of both decoders to the original, and the PSNR between the two."""
+        """Log both decoders' PSNR (dB) and perceptual distance to the originals, and the PSNR between the decoders."""
         images = self.reconstructions(batch)
         values = {"psnr/to_autoencoder": psnr(images["tiny decoder"], images["autoencoder"])}
         if "original" in images:
@@ -228,12 +237,12 @@ class TrainTinyDecoder(LightningModule, Stage):
                 if self.perceptual is not None:
                     distance = self.perceptual.distance(images[name], images["original"])
                     values[f"{self.perceptual.name}/{key}"] = distance
-        for name, of_samples in values.items():
-            self.log(f"validation/{name}", of_samples.mean(), batch_size=len(of_samples), sync_dist=True)
+        for name, per_sample in values.items():
+            self.log(f"validation/{name}", per_sample.mean(), batch_size=len(per_sample), sync_dist=True)
 
 
 def decoder_cost(experiment: DecoderExperiment) -> StageCost:
-    """Count one decoding pass and its backward pass, which costs twice as many FLOPs."""
+    """Estimate the cost of a training step. A backward pass is assumed to take twice the FLOPs of a forward pass."""
     spec, training = experiment.decoder, experiment.training
     batch = int(experiment.data.init_args.get("batch_size", 1))
     base = int(experiment.data.init_args.get("base_size", 128))
@@ -252,7 +261,8 @@ def decoder_cost(experiment: DecoderExperiment) -> StageCost:
         def step() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 images = decoder(latents)
-            charbonnier_loss(images, torch.zeros_like(images)).backward()
+            loss = charbonnier_loss(images, torch.zeros_like(images))
+            loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
             optimizer.step()
             optimizer.zero_grad()
 
@@ -267,13 +277,14 @@ def decoder_cost(experiment: DecoderExperiment) -> StageCost:
         image_size=side,
         batch_flops=3 * forward,
         time_batch=time_batch,
-    ).without("the autoencoder, perceptual and adversarial losses")
+    ).without("the autoencoder, the perceptual loss, and the adversarial loss")
 
 
 def decoder_flops(spec: TinyDecoderSpec, sides: tuple[int, int]) -> int:
-    """Return the FLOPs of decoding one latent of ``sides`` (h, w)."""
+    """Return the FLOPs for decoding the latents of one image with the sides (h, w)."""
     with torch.device("meta"):
         decoder, latents = TinyDecoder(spec), torch.empty(1, spec.latent_channels, *sides)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         decoder(latents)
-    return counter.get_total_flops()
+    flops: int = counter.get_total_flops()
+    return flops
