@@ -1,4 +1,4 @@
-"""Training metrics are logged once, when they are measured."""
+"""Tests for the callbacks of a run."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Unreadable checkpoints."""
+"""Tests for unreadable checkpoints."""
 
 from pathlib import Path
 

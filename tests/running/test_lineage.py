@@ -1,4 +1,4 @@
-"""The parents of a run are recorded by their full names."""
+"""Tests for the recorded parents of a run."""
 
 from pathlib import Path
 
@@ -14,51 +14,51 @@ from tests.conftest import ROOT
 FILE = ROOT / "experiments" / "knowledge_distill.yaml"
 
 
-def make(runs: Path, experiment: str, name: str) -> Path:
+def create_run(runs: Path, experiment: str, name: str) -> Path:
     folder = create(runs, experiment, name, "experiment: x\n")
     folder.weights.write_bytes(name.encode())
     return folder.path
 
 
-def pinned(runs: Path, recorded: dict[str, str], *words: str) -> dict[str, str]:
-    loaded = load(FILE, [f"runs={runs}", *words], Experiment)
+def pinned(runs: Path, recorded: dict[str, str], *overrides: str) -> dict[str, str]:
+    loaded = load(FILE, [f"runs={runs}", *overrides], Experiment)
     return lineage.pin(loaded, recorded).config.parents
 
 
-def test_an_experiment_is_its_latest_run_until_a_run_is_recorded(tmp_path: Path) -> None:
-    make(tmp_path, "teacher", "t")
-    make(tmp_path, "elastic_pretrain", "one")
-    make(tmp_path, "elastic_pretrain", "two")
+def test_an_experiment_means_its_latest_run_until_a_run_is_recorded(tmp_path: Path) -> None:
+    create_run(tmp_path, "teacher", "t")
+    create_run(tmp_path, "elastic_pretrain", "one")
+    create_run(tmp_path, "elastic_pretrain", "two")
     assert pinned(tmp_path, {}) == {"start": "elastic_pretrain/two", "teacher": "teacher/t"}
     recorded = {"start": "elastic_pretrain/one", "teacher": "teacher/t"}
     assert pinned(tmp_path, recorded) == recorded
-    asked = pinned(tmp_path, recorded, "parents.start=elastic_pretrain/two")
-    assert asked["start"] == "elastic_pretrain/two"
+    changed = pinned(tmp_path, recorded, "parents.start=elastic_pretrain/two")
+    assert changed["start"] == "elastic_pretrain/two"
 
 
 def test_interpolations_use_the_full_name(tmp_path: Path) -> None:
-    make(tmp_path, "teacher", "t")
-    make(tmp_path, "elastic_pretrain", "one")
+    create_run(tmp_path, "teacher", "t")
+    create_run(tmp_path, "elastic_pretrain", "one")
     loaded = lineage.pin(load(FILE, [f"runs={tmp_path}"], Experiment), {})
     assert loaded.config.stage.init_args["teacher"].init_args["run"] == "teacher/t"
     assert "teacher/t" in loaded.to_yaml()
 
 
 def test_a_run_in_another_folder_is_recorded_by_its_path(tmp_path: Path) -> None:
-    make(tmp_path / "runs", "teacher", "t")
-    far = make(tmp_path / "other", "elastic_pretrain", "one")
-    assert pinned(tmp_path / "runs", {}, f"parents.start={far}")["start"] == str(far.resolve())
+    create_run(tmp_path / "runs", "teacher", "t")
+    elsewhere = create_run(tmp_path / "other", "elastic_pretrain", "one")
+    assert pinned(tmp_path / "runs", {}, f"parents.start={elsewhere}")["start"] == str(elsewhere.resolve())
 
 
 def test_a_missing_parent_is_an_error(tmp_path: Path) -> None:
-    make(tmp_path, "teacher", "t")
+    create_run(tmp_path, "teacher", "t")
     with pytest.raises(RunError, match="no run named elastic_pretrain"):
         pinned(tmp_path, {})
 
 
 def test_a_parent_whose_weights_changed_is_rejected(tmp_path: Path) -> None:
-    make(tmp_path, "teacher", "t")
-    start = make(tmp_path, "elastic_pretrain", "one")
+    create_run(tmp_path, "teacher", "t")
+    start = create_run(tmp_path, "elastic_pretrain", "one")
     config = lineage.pin(load(FILE, [f"runs={tmp_path}"], Experiment), {}).config
     folder = create(tmp_path, "knowledge_distill", "k", "experiment: x\n")
     assert lineage.verify(folder, config) == lineage.verify(folder, config)
@@ -69,8 +69,8 @@ def test_a_parent_whose_weights_changed_is_rejected(tmp_path: Path) -> None:
 
 
 def test_tags_include_hashes_of_the_weights(tmp_path: Path) -> None:
-    make(tmp_path, "teacher", "t")
-    make(tmp_path, "elastic_pretrain", "one")
+    create_run(tmp_path, "teacher", "t")
+    create_run(tmp_path, "elastic_pretrain", "one")
     loaded = lineage.pin(load(FILE, [f"runs={tmp_path}"], Experiment), {})
     tags = lineage.tags(loaded.config)
     assert tags["parent.start"] == "elastic_pretrain/one"

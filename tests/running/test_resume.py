@@ -1,4 +1,4 @@
-"""A killed run resumes as if it had never stopped: the same losses bit for bit, and every sample once."""
+"""Tests for resuming: a killed run logs the same losses as an uninterrupted run, bit for bit."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from pocketdit.tracking.journal import read_metrics
 from tests.conftest import PRETRAIN, ROOT
 
 
-def start(arguments: list[str], log: Path, file: Path = PRETRAIN) -> subprocess.Popen:
+def start(arguments: list[str], log: Path, file: Path = PRETRAIN) -> subprocess.Popen[bytes]:
     with log.open("w") as out:
         return subprocess.Popen(
             [sys.executable, "-m", "pocketdit", "run", str(file), *arguments],
@@ -29,18 +29,18 @@ def train_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def kill_after(
-    process: subprocess.Popen, run: Path, steps: int, loss: str = "train/loss/width_1", timeout: float = 150
+    process: subprocess.Popen[bytes], run: Path, steps: int, loss: str = "train/loss/width_1", timeout: float = 150
 ) -> int:
-    """Kill the process group once ``steps`` losses are on disk, and return how many there were."""
+    """Kill the process group once at least ``steps`` losses are on disk, and return their number."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         journal = run / "metrics.jsonl"
         if journal.exists():
-            seen = len(read_metrics(journal).get(loss, []))
-            if seen >= steps:
+            count = len(read_metrics(journal).get(loss, []))
+            if count >= steps:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                return seen
+                return count
         assert process.poll() is None, "the run ended before it was killed"
         time.sleep(0.01)
     raise AssertionError(f"the run did not log {steps} losses in {timeout} seconds")
@@ -48,7 +48,7 @@ def kill_after(
 
 @pytest.mark.parametrize("processes", [1, 2], ids=["one process", "two processes (DDP, gloo)"])
 def test_killed_run_resumes_bit_for_bit(tiny: list[str], tmp_path: Path, processes: int) -> None:
-    """64 samples are 16 steps of 4 per epoch (8 with two processes), so 20 steps cross the end of an epoch."""
+    """An epoch of 64 samples has 16 steps (8 with two processes), so the 20 steps cross the end of an epoch."""
     arguments = [*tiny, "data.init_args.workers=2", "training.max_steps=20", "training.checkpoint_every=3",
                  f"training.devices={processes}", "training.accelerator=cpu"]  # fmt: skip
     runs = tmp_path / "runs"
@@ -56,13 +56,13 @@ def test_killed_run_resumes_bit_for_bit(tiny: list[str], tmp_path: Path, process
     assert uninterrupted.wait(timeout=200) == 0, (tmp_path / "uninterrupted.log").read_text()
 
     killed = start([*arguments, "--name", "killed"], tmp_path / "killed.log")
-    at = kill_after(killed, runs / "elastic_pretrain" / "killed", steps=random.randint(4, 16))
+    steps_before = kill_after(killed, runs / "elastic_pretrain" / "killed", steps=random.randint(4, 16))
     folder = find(runs, "elastic_pretrain/killed")
     assert folder.checkpoint.is_file()
     assert not folder.finished.exists()
-    assert at < 20
-    again = start([*arguments, "--resume", "elastic_pretrain/killed"], tmp_path / "again.log")
-    assert again.wait(timeout=200) == 0, (tmp_path / "again.log").read_text()
+    assert steps_before < 20
+    resumed = start([*arguments, "--resume", "elastic_pretrain/killed"], tmp_path / "again.log")
+    assert resumed.wait(timeout=200) == 0, (tmp_path / "again.log").read_text()
 
     expected = find(runs, "elastic_pretrain/uninterrupted")
     assert train_losses(folder.path) == train_losses(expected.path)
@@ -83,7 +83,7 @@ def test_a_changed_batch_size_is_rejected(tiny: list[str], tmp_path: Path) -> No
     assert [step for step, _ in train_losses(folder.path)["train/loss/width_1"]] == [0, 1, 2, 3]
 
 
-def test_a_finished_run_is_not_touched(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_finished_run_is_not_changed(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from pocketdit.commands.main import main
 
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=2", "--resume"]) == 0
@@ -93,14 +93,14 @@ def test_a_finished_run_is_not_touched(tiny: list[str], tmp_path: Path, capsys: 
     assert "has already finished" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_how_to_resume(tiny: list[str], tmp_path: Path, sign: signal.Signals) -> None:
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_resume(tiny: list[str], tmp_path: Path, signal_number: signal.Signals) -> None:
     process = start([*tiny, "training.max_steps=100000", "--name", "stopped"], tmp_path / "log")
     journal = tmp_path / "runs" / "elastic_pretrain" / "stopped" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (journal.exists() and read_metrics(journal).get("train/loss/width_1")):
         time.sleep(0.1)
-    process.send_signal(sign)
+    process.send_signal(signal_number)
     assert process.wait(timeout=60) == 1
     text = (tmp_path / "log").read_text()
     assert "--resume elastic_pretrain/stopped" in text
@@ -108,7 +108,7 @@ def test_an_interrupted_run_says_how_to_resume(tiny: list[str], tmp_path: Path, 
 
 
 def test_a_damaged_checkpoint_is_reported_in_one_line(
-    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from pocketdit.commands.main import main
 

@@ -1,4 +1,4 @@
-"""On two CPU processes, FSDP2 takes the same steps as DDP, with validation and previews in between."""
+"""Tests that FSDP2 takes the same steps as DDP on two CPU processes, with validation and previews in between."""
 
 import subprocess
 import sys
@@ -13,12 +13,12 @@ from tests.conftest import PRETRAIN, ROOT
 
 def train(tiny: list[str], tmp_path: Path, name: str, *more: str) -> dict[str, list[tuple[int, float]]]:
     more = ("training.validate_every=2", "training.sample_every=2", *more)
-    words = [sys.executable, "-m", "pocketdit", "run", str(PRETRAIN), *tiny, "training.accelerator=cpu",
+    command = [sys.executable, "-m", "pocketdit", "run", str(PRETRAIN), *tiny, "training.accelerator=cpu",
              "optimizer.class_path=torch.optim.AdamW", "optimizer.init_args={lr: 1e-3}", *more]  # fmt: skip
     if "--resume" not in more:
-        words += ["--name", name]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stdout + done.stderr
+        command += ["--name", name]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert result.returncode == 0, result.stdout + result.stderr
     return read_metrics(find(tmp_path / "runs", f"elastic_pretrain/{name}").metrics)
 
 
@@ -27,14 +27,14 @@ def test_fsdp2_equals_ddp_and_resumes_from_its_checkpoint(tiny: list[str], tmp_p
     sharded = train(tiny, tmp_path, "fsdp2", "training.devices=2", "training.strategy=fsdp2", "training.max_steps=4")
     for name in ("train/loss/width_1", "train/gradient_norm", "train/gradient_scale"):
         assert [v for _, v in sharded[name]] == pytest.approx([v for _, v in ddp[name]][:4], rel=1e-4), name
-    again = train(tiny, tmp_path, "fsdp2", "training.devices=2", "training.strategy=fsdp2", "--resume",
+    resumed = train(tiny, tmp_path, "fsdp2", "training.devices=2", "training.strategy=fsdp2", "--resume",
                   "elastic_pretrain/fsdp2")  # fmt: skip
-    assert [v for _, v in again["train/loss/width_1"]] == pytest.approx(
+    assert [v for _, v in resumed["train/loss/width_1"]] == pytest.approx(
         [v for _, v in ddp["train/loss/width_1"]], rel=1e-4
     )
 
 
-def test_initialized_state_equals_that_of_the_first_step() -> None:
+def test_initialized_state_does_not_change_the_steps() -> None:
     import torch
 
     from pocketdit.training.sharding import init_state

@@ -1,0 +1,1 @@
+"""Execution of a training run: building its parts, training, checkpointing, and resuming."""

@@ -1,4 +1,4 @@
-"""Build the objects that a configuration describes: encoders, network, stage and data."""
+"""Build the encoders, network, stage, and data module that a configuration describes."""
 
 from typing import assert_never
 
@@ -21,10 +21,10 @@ from pocketdit.training.compilation import compile_blocks
 
 
 def build_encoders(experiment: AnyExperiment) -> Encoders:
-    """Build the frozen autoencoder and text encoders, and compare them with the network's description.
+    """Build the frozen autoencoder and text encoders, and check that they match the network's specification.
 
     Raises:
-        ConfigError: Latent channels, latent sides or text widths do not match.
+        ConfigError: The latent channels, the downscaling factor, or the text widths do not match.
     """
     autoencoder = build(experiment.autoencoder)
     match experiment:
@@ -44,7 +44,7 @@ def build_encoders(experiment: AnyExperiment) -> Encoders:
 
 
 def require_equal(key: str, value: object, other: str, expected: object) -> None:
-    """Raise ``ConfigError`` if a configured value differs from what the encoders have."""
+    """Raise ``ConfigError`` if a configured value does not match that of an encoder."""
     if value != expected:
         raise ConfigError(f"{key}: is {value}, but must be {expected} to match {other}")
 
@@ -81,7 +81,7 @@ def build_stage(experiment: AnyExperiment, encoders: Encoders) -> LightningModul
 
 
 def build_backbone(experiment: Experiment) -> Network:
-    """Build the supernet or, for a stage with ``separate_widths``, one network per width."""
+    """Build the supernet or, if the stage sets ``separate_widths``, one network per width."""
     supernet = ElasticDiT(experiment.backbone)
     separate = import_class(experiment.stage.class_path).separate_widths
     backbone = start_backbone(supernet, experiment, separate) if experiment.start else supernet
@@ -102,4 +102,5 @@ def build_decoder(experiment: DecoderExperiment) -> TinyDecoder:
 
 def build_data(experiment: AnyExperiment) -> LightningDataModule:
     """Build the data module."""
-    return build(experiment.data)
+    data: LightningDataModule = build(experiment.data)
+    return data

@@ -1,4 +1,4 @@
-"""Callbacks around the training steps: progress, metrics, previews and speed."""
+"""Callbacks that report progress, metrics, previews, and speed during training."""
 
 import re
 import sys
@@ -20,12 +20,12 @@ from pocketdit.training.update import batch_number
 
 
 class Progress(Callback):
-    """Show steps, rate, remaining time and losses on one line.
+    """Shows the steps, rate, remaining time, and losses on one line.
 
-    On a terminal the line is updated in place; in a log, a new line is written every ``LOG_SECONDS``.
+    On a terminal, the line is updated in place. In a log, a new line is written every ``LOG_SECONDS``.
 
     Args:
-        heading: Printed once when training starts, by the first process only.
+        heading: Text that the first process prints when training starts.
     """
 
     LOG_SECONDS = 20.0
@@ -58,10 +58,11 @@ class Progress(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Advance the bar and, at every logged step, show the losses."""
+        """Advance the bar, and show the losses at every logged step."""
         if self.bar is None:
             return
-        if trainer.global_step % max(1, trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it dynamically
+        if trainer.global_step % max(1, every) == 0:
             self.losses |= {
                 re.sub(r"^width_(.*)", r"\1x", name.removeprefix("loss").removeprefix("/")): value
                 for name, value in scalars(outputs).items()
@@ -87,7 +88,7 @@ class Progress(Callback):
 
 
 def scalars(outputs: Any) -> dict[str, float]:
-    """Return the scalars among the outputs of a training step, as floats by name."""
+    """Return the scalar outputs of a training step as floats by name."""
     values = outputs if isinstance(outputs, Mapping) else {}
     return {
         name: float(value)
@@ -97,18 +98,18 @@ def scalars(outputs: Any) -> dict[str, float]:
 
 
 class MoveEncoders(Callback):
-    """Move the frozen encoders to the device of the stage, of which they are not submodules."""
+    """Moves the frozen encoders, which are not submodules of the stage, to the stage's device."""
 
     def __init__(self, encoders: Encoders) -> None:
         self.encoders = encoders
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Move the encoders once Lightning has moved the stage."""
+        """Move the encoders after Lightning has moved the stage."""
         self.encoders.to(pl_module.device)
 
 
 def logged_step(trainer: Trainer, module: LightningModule, batch_idx: int) -> int:
-    """Return the step to log under, as Lightning counts it.
+    """Return the step under which to log metrics, as counted by Lightning.
 
     Lightning counts batches under manual optimization and optimizer steps under automatic optimization.
     """
@@ -116,10 +117,10 @@ def logged_step(trainer: Trainer, module: LightningModule, batch_idx: int) -> in
 
 
 class TrainMetrics(Callback):
-    """Log what training steps return, the latest values every ``every`` optimizer steps.
+    """Logs the latest outputs of training steps every ``every`` optimizer steps.
 
-    ``LightningModule.log`` would repeat old values in every line, because not every width and not every network is
-    trained in every step.
+    ``LightningModule.log`` would log old values again, because a training step does not train every width and every
+    network.
     """
 
     def __init__(self, every: int) -> None:
@@ -128,7 +129,7 @@ class TrainMetrics(Callback):
         self.logged_at = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the step of a resumed run."""
+        """Record the first step, which is not 0 in a resumed run."""
         self.logged_at = trainer.global_step
 
     def on_train_batch_end(
@@ -146,11 +147,11 @@ class TrainMetrics(Callback):
 
 
 class Previews(Callback):
-    """Write the stage's preview as a PNG at the start, every ``every`` steps, and at the end.
+    """Writes the stage's preview as a PNG at the start, every ``every`` steps, and at the end.
 
     Args:
         folder: The run folder.
-        every: Optimizer steps between previews; 0 writes only the last one.
+        every: Number of optimizer steps between previews. With 0, only the last preview is written.
     """
 
     def __init__(self, folder: RunFolder, every: int) -> None:
@@ -173,7 +174,7 @@ class Previews(Callback):
             self.write(trainer, pl_module, step)
 
     def write(self, trainer: Trainer, module: Any, step: int) -> None:
-        """Write a preview. Every rank computes it, for sharded weights; the first one writes."""
+        """Write a preview. Because weights may be sharded, all ranks compute it, but only the first rank writes it."""
         preview = module.preview(final=step >= trainer.max_steps)
         if preview is None or not trainer.is_global_zero:
             return
@@ -186,7 +187,7 @@ class Previews(Callback):
 
 
 class Speed(Callback):
-    """Log steps and samples per second since the last report, every ``every`` steps."""
+    """Logs the steps and samples per second since the previous report, every ``every`` steps."""
 
     def __init__(self, every: int) -> None:
         self.every = every
@@ -198,7 +199,7 @@ class Speed(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count a batch, and log the speed after ``every`` steps."""
+        """Count the samples of a batch, and log the speed every ``every`` steps."""
         self.samples += len(batch["captions"]) * trainer.world_size
         steps = trainer.global_step - self.first_step
         if steps >= self.every:

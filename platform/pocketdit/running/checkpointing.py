@@ -1,4 +1,4 @@
-"""Atomic checkpoints, and the weights that are saved with them."""
+"""Atomic saving of checkpoints and of the weights that accompany them."""
 
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,40 +16,41 @@ from pocketdit.files import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write checkpoints to a temporary file, flush them to disk and rename them; load only tensors and plain values."""
+    """Saves checkpoints atomically, and loads only tensors and plain values from them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save a checkpoint. Raises ``RunError`` if the disk is full or cannot be written to."""
+        """Save a checkpoint. Raises ``RunError`` if the disk is full or the file cannot be written."""
         try:
             write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
-        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError of its zip writer
+        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError from its zip writer
             raise disk_error(Path(path), error) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Load a checkpoint without unpickling code. Raises ``RunError`` if the file is damaged."""
         try:
-            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            checkpoint: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            return checkpoint
         except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-            reason = (str(error).splitlines() or ["it is empty"])[0]
+            reason = (str(error).splitlines() or ["the file is empty"])[0]
             raise RunError(f"{path} cannot be read as a checkpoint ({reason}); start a new run") from error
 
 
 def disk_error(path: Path, error: BaseException) -> RunError:
     """Return the error for a file that could not be written."""
     return RunError(
-        f"could not write {path} ({error}); the previous checkpoint is intact: free some disk space, then run the same "
-        f"command with --resume"
+        f"could not write {path} ({error}); free some disk space, then run the same command with --resume to continue "
+        "from the previous checkpoint"
     )
 
 
 class Checkpoints(Callback):
-    """Save ``last.ckpt`` and ``weights.safetensors`` every ``every`` optimizer steps and at the end.
+    """Saves ``last.ckpt`` and ``weights.safetensors`` every ``every`` optimizer steps and at the end.
 
     Args:
         folder: The run folder.
-        every: Optimizer steps between checkpoints.
-        config: The resolved YAML, written into the run folder once training starts: if a checkpoint is resumed, after
-            it has been loaded.
+        every: Number of optimizer steps between checkpoints.
+        config: The resolved configuration as YAML. It is written to the run folder when training starts. In a resumed
+            run, this is after the checkpoint has been loaded.
     """
 
     def __init__(self, folder: RunFolder, every: int, config: str) -> None:
@@ -72,8 +73,8 @@ class Checkpoints(Callback):
             self.save(trainer, pl_module)
 
     def save(self, trainer: Trainer, module: Any) -> None:
-        """Save a checkpoint and the weights. Every rank takes part."""
-        # "weights_only" False: include the optimizer state.
+        """Save a checkpoint and the weights. This must be called on every rank."""
+        # weights_only=False includes the optimizer state.
         if isinstance(trainer.strategy, ModelParallelStrategy):
             trainer.save_checkpoint(self.folder.new_checkpoint, weights_only=False)
             trainer.strategy.barrier("checkpoint written")

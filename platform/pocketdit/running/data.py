@@ -1,4 +1,4 @@
-"""Check a run's data against its configuration."""
+"""Checks of a run's data against its configuration."""
 
 from lightning.pytorch import LightningDataModule
 
@@ -9,15 +9,15 @@ from pocketdit.errors import ConfigError
 
 
 def describe(data: LightningDataModule) -> DataDescription:
-    """Return the data module's own description, or the defaults if it does not describe itself."""
+    """Return the data module's description, or the defaults if it does not provide one."""
     return data.describe() if isinstance(data, DescribedData) else DataDescription()
 
 
 def require_available(experiment: BaseExperiment) -> None:
-    """Raise an error if the data set is missing, before anything heavy is built.
+    """Raise an error if the data set is missing, before any large object is built.
 
-    A data module's class may define ``require_available(init_args)``, which raises ``ConfigError`` with the command
-    that creates the data set.
+    A data module's class may define ``require_available(init_args)``, which raises ``ConfigError`` and names the
+    command that creates the data set.
     """
     check = getattr(import_class(experiment.data.class_path), "require_available", None)
     if check is not None:
@@ -25,10 +25,10 @@ def require_available(experiment: BaseExperiment) -> None:
 
 
 def require_same_autoencoder(experiment: BaseExperiment, description: DataDescription) -> None:
-    """Raise ``ConfigError`` if stored latents do not come from the autoencoder that decodes samples."""
+    """Raise ``ConfigError`` if the data's latents do not come from the configured autoencoder."""
     stored = description.stored_autoencoder
     if stored and stored["class"] != experiment.autoencoder.class_path:
         raise ConfigError(
             f"autoencoder: the data set stores latents of {stored['class']}, not of "
-            f"{experiment.autoencoder.class_path}; use the same autoencoder, or build the data set with this one"
+            f"{experiment.autoencoder.class_path}; use the same autoencoder, or rebuild the data set"
         )

@@ -15,7 +15,7 @@ from pocketdit.artifacts.run_folder import FOLDER_VARIABLE, RunFolder, inherited
 from pocketdit.config.experiment import AnyExperiment
 from pocketdit.config.importing import import_class
 from pocketdit.config.load import Loaded, load
-from pocketdit.data_contract import DescribedData
+from pocketdit.data_contract import DataDescription, DescribedData
 from pocketdit.errors import RunError, RunInterruptedError
 from pocketdit.files import write_atomically
 from pocketdit.running import lineage
@@ -36,14 +36,14 @@ def run(
     callbacks: Sequence[Callback] = (),
     tags: Mapping[str, str] | None = None,
 ) -> RunFolder:
-    """Train, from the start or from a run's last checkpoint.
+    """Train from scratch or from a run's last checkpoint.
 
     Args:
         loaded: The configuration.
-        resume: None starts a new run; "" resumes the experiment's latest run, or starts one if there is none; any other
-            string is the name or path of the run to resume.
+        resume: The name or path of the run to resume. "" resumes the experiment's latest run or, if it does not exist,
+            starts a new run. None starts a new run.
         name: Name of a new run.
-        allow_changes: Whether a resumed run may continue with other settings.
+        allow_changes: Whether a resumed run may continue with different settings.
         callbacks: Callbacks in addition to the run's own.
         tags: MLflow tags in addition to the run's own.
 
@@ -54,27 +54,16 @@ def run(
     with contextlib.ExitStack() as locks:
         if resumed is not None and is_first_process():
             locks.enter_context(run_folder.lock(resumed))
-        existing = resumed or inherited_folder()
-        recorded = None if existing is None else load(existing.config, [], type(loaded.config))
-        loaded = lineage.pin(loaded, recorded.config.parents if recorded else {})
+        loaded = reconcile(loaded, resumed, allow_changes)
         experiment = loaded.config
-        if resumed is not None and recorded is not None and not inherited_folder():
-            reject_changes(recorded.resolved, loaded.resolved, resumed, allow_changes)
-            prepare_resumed(resumed)
         if resumed is not None and resumed.finished_steps() >= experiment.training.max_steps:
             print(f"{resumed.name} has already finished. To start a new run, omit --resume.")
             return resumed
-        # Hide Lightning's tips and its list of devices: the run prints its own summary.
+        # Hide Lightning's tips and its list of devices, because the run prints its own summary.
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         # Report every error in the configuration before creating a folder.
         require_accelerator(experiment.training.accelerator)
-        data = build_data(experiment)
-        if isinstance(data, DescribedData):
-            data.allow_changes = allow_changes or data.allow_changes
-            data.setup("fit")  # other data modules are set up by Lightning, after prepare_data
-        description = describe(data)
-        require_same_autoencoder(experiment, description)
-        import_class(experiment.stage.class_path).check_data(experiment, description)
+        data, description = open_data(experiment, allow_changes)
         encoders = build_encoders(experiment)
         stage = build_stage(experiment, encoders)
         folder = resumed or new_folder(experiment, loaded, name)
@@ -83,14 +72,7 @@ def run(
         checkpoint = folder.checkpoint if resumed is not None and folder.checkpoint.exists() else None
         if resumed is not None and is_first_process():
             print_resume_notes(folder, checkpoint, data)
-        logger = RunLogger(
-            folder.path,
-            experiment.tracking.uri,
-            experiment.tracking.project,
-            description.fingerprint,
-            # Lightning counts batches under manual optimization and optimizer steps under automatic optimization.
-            batches_per_step=1 if stage.automatic_optimization else experiment.training.accumulate,
-        )
+        logger = build_logger(experiment, folder, stage, description.fingerprint)
         splits_data = isinstance(data, DescribedData)
         callbacks = [MoveEncoders(encoders), *callbacks]
         trainer = build_trainer(experiment, stage, folder, logger, loaded.to_yaml(), callbacks, splits_data)
@@ -99,8 +81,7 @@ def run(
         for key, value in {**own_tags, **(tags or {})}.items():
             logger.log_tag(key, value)
         if trainer.is_global_zero:
-            for parent in lineage.unfinished(experiment):
-                print(f"note: {parent} has not finished training; its current weights are used")
+            print_unfinished_parents(experiment)
         start = time.perf_counter()
         fit(trainer, stage, data, checkpoint, folder)
         if trainer.is_global_zero:
@@ -109,13 +90,63 @@ def run(
         return folder
 
 
+def reconcile(loaded: Loaded[AnyExperiment], resumed: RunFolder | None, allow_changes: bool) -> Loaded[AnyExperiment]:
+    """Pin the parents in a configuration, and compare the configuration of a resumed run with the recorded one.
+
+    The folder of a resumed run is also cleaned up.
+
+    Raises:
+        ConfigError: The run cannot be resumed with this configuration.
+        RunError: A parent does not exist.
+    """
+    existing = resumed or inherited_folder()
+    if existing is None:
+        return lineage.pin(loaded, {})
+    recorded = load(existing.config, [], type(loaded.config))
+    loaded = lineage.pin(loaded, recorded.config.parents)
+    if resumed is not None and not inherited_folder():
+        reject_changes(recorded.resolved, loaded.resolved, resumed, allow_changes)
+        prepare_resumed(resumed)
+    return loaded
+
+
+def open_data(experiment: AnyExperiment, allow_changes: bool) -> tuple[LightningDataModule, DataDescription]:
+    """Build the data module, and check that its data is suitable for the experiment.
+
+    Raises:
+        ConfigError: The data does not match the configured autoencoder or stage.
+    """
+    data = build_data(experiment)
+    if isinstance(data, DescribedData):
+        data.allow_changes = allow_changes or data.allow_changes
+        data.setup("fit")  # Lightning sets up other data modules itself, after calling prepare_data
+    description = describe(data)
+    require_same_autoencoder(experiment, description)
+    import_class(experiment.stage.class_path).check_data(experiment, description)
+    return data, description
+
+
+def build_logger(
+    experiment: AnyExperiment, folder: RunFolder, stage: LightningModule, fingerprint: str | None
+) -> RunLogger:
+    """Build the logger of a run."""
+    return RunLogger(
+        folder.path,
+        experiment.tracking.uri,
+        experiment.tracking.project,
+        fingerprint,
+        # Lightning counts batches under manual optimization and optimizer steps under automatic optimization.
+        batches_per_step=1 if stage.automatic_optimization else experiment.training.accumulate,
+    )
+
+
 def fit(
     trainer: Trainer, stage: LightningModule, data: LightningDataModule, checkpoint: Path | None, folder: RunFolder
 ) -> None:
-    """Call ``Trainer.fit`` and turn every known failure into one line.
+    """Call ``Trainer.fit``, and raise known failures as errors with a one-line message.
 
     Raises:
-        RunError: Out of memory, a checkpoint of another network, or an interruption.
+        RunError: Memory ran out, the checkpoint does not match the network, or the run was interrupted.
     """
     os.environ[FOLDER_VARIABLE] = str(folder.path.resolve())
     try:
@@ -123,14 +154,16 @@ def fit(
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"out of memory at step {trainer.global_step}: {str(error).splitlines()[0]} Try a smaller "
-            f"data.init_args.batch_size with training.accumulate, or training.gradient_checkpointing=true"
+            "data.init_args.batch_size with training.accumulate, or training.gradient_checkpointing=true"
         ) from error
     except RuntimeError as error:
-        if "killed by signal: Terminated" in str(error):  # SIGTERM to the process group also reaches the data workers
+        if "killed by signal: Terminated" in str(error):  # SIGTERM to the process group also kills data workers
             raise interrupted(trainer, folder) from None
         if "loading state_dict" not in str(error):
             raise
-        raise RunError(f"{checkpoint} does not fit the configured network; start a new run without --resume") from error
+        raise RunError(
+            f"{checkpoint} does not match the configured network; start a new run without --resume"
+        ) from error
     except (SystemExit, KeyboardInterrupt):  # Lightning's response to Ctrl-C and SIGTERM
         raise interrupted(trainer, folder) from None
     finally:
@@ -151,14 +184,20 @@ def finish(folder: RunFolder, logger: RunLogger, step: int) -> None:
 
 
 def print_resume_notes(folder: RunFolder, checkpoint: Path | None, data: LightningDataModule) -> None:
-    """Print which parts of a resumed run are not restored."""
+    """Print which state of a resumed run is not restored."""
     if checkpoint is None:
         print(f"note: {folder.name} has no checkpoint yet; it starts at step 0")
     elif not isinstance(data, DescribedData):
         print(
-            f"note: {type(data).__name__} does not save its position in the data: "
-            "the resumed run sees the samples in a different order than an uninterrupted run"
+            f"note: {type(data).__name__} does not save its position in the data, so the resumed run uses the samples "
+            "in a different order than an uninterrupted run"
         )
+
+
+def print_unfinished_parents(experiment: AnyExperiment) -> None:
+    """Print a note for every parent that has not finished training."""
+    for parent in lineage.unfinished(experiment):
+        print(f"note: {parent} has not finished training; its current weights are used")
 
 
 def print_report(folder: RunFolder, experiment: AnyExperiment, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Choose the folder that a run trains in: a new one, or that of the run it resumes."""
+"""Selection of the folder that a run trains in, either a new one or that of a run to resume."""
 
 import contextlib
 import os
@@ -7,12 +7,12 @@ from typing import Any
 
 from pocketdit.artifacts import run_folder
 from pocketdit.artifacts.run_folder import RunFolder, inherited_folder, launched_rank
-from pocketdit.config.experiment import BaseExperiment
+from pocketdit.config.experiment import AnyExperiment, BaseExperiment
 from pocketdit.config.load import Loaded
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.running.lineage import differences
 
-# Settings that a resumed run may change without --allow-changes: they do not alter its training steps.
+# Settings that a resumed run may change without --allow-changes, because they do not affect its training steps.
 FREE_KEYS = (
     "training.log_every",
     "training.validate_every",
@@ -26,7 +26,7 @@ FREE_KEYS = (
     "runs",
     "stage.init_args.teacher.init_args.runs",
 )
-# If one of these settings changes, the checkpoint cannot be loaded.
+# Settings that a resumed run cannot change, because the checkpoint could not be loaded.
 FIXED_KEYS = ("optimizer", "backbone", "decoder", "parents")
 
 
@@ -35,7 +35,7 @@ def find_resumed(experiment: BaseExperiment, resume: str | None) -> RunFolder | 
 
     Args:
         experiment: The configuration.
-        resume: The run's name or path; "" for the experiment's latest run, if there is one; None for a new run.
+        resume: The name or path of the run. "" selects the experiment's latest run if it exists, and None a new run.
     """
     if resume is None:
         return None
@@ -47,14 +47,14 @@ def find_resumed(experiment: BaseExperiment, resume: str | None) -> RunFolder | 
 
 
 def prepare_resumed(folder: RunFolder) -> None:
-    """Clean up what a killed process left in the folder, and make the run the latest."""
+    """Remove the files that a killed process left in the folder, and point ``latest`` to the run."""
     if launched_rank() == 0:
         folder.clean()
         run_folder.point_latest_at(folder)
 
 
-def new_folder(experiment: BaseExperiment, loaded: Loaded, name: str | None) -> RunFolder:
-    """Return the folder of a new run, which the first process creates for all processes."""
+def new_folder(experiment: BaseExperiment, loaded: Loaded[AnyExperiment], name: str | None) -> RunFolder:
+    """Return the folder of a new run. The first process creates the folder for all processes."""
     if inherited := inherited_folder():
         return inherited
     runs, run_name = Path(experiment.runs), name or launcher_name()
@@ -64,26 +64,24 @@ def new_folder(experiment: BaseExperiment, loaded: Loaded, name: str | None) -> 
 
 
 def launcher_name() -> str | None:
-    """Return a run name on which all processes of an external launcher agree (torchrun, srun); None without one."""
+    """Return a run name shared by all processes of an external launcher (torchrun, srun), or None without one."""
     if int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1) < 2:
         return None
     for variable in ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID"):
         value = os.environ.get(variable)
         if value and value != "none":
             return f"{variable.split('_')[0].lower()}-{value}"
-    raise ConfigError(
-        "--name: required when several processes are launched externally; pass the same name to all of them"
-    )
+    raise ConfigError("--name: required if a launcher starts several processes; pass the same name to all of them")
 
 
 def reject_changes(recorded: dict[str, Any], current: dict[str, Any], folder: RunFolder, allow: bool) -> None:
-    """Raise ``ConfigError`` if a resumed run would train with different settings than it began with.
+    """Raise ``ConfigError`` if a resumed run would train with different settings than before.
 
     Args:
         recorded: The resolved configuration that the run began with.
-        current: The resolved configuration now.
+        current: The current resolved configuration.
         folder: The run folder.
-        allow: Whether to accept changes after which the checkpoint can still be loaded.
+        allow: Whether to accept changes that do not prevent the checkpoint from being loaded.
     """
     free = (*FREE_KEYS, "training.max_steps") if current["training"]["decay"] == "constant" else FREE_KEYS
     changed = {
@@ -96,5 +94,5 @@ def reject_changes(recorded: dict[str, Any], current: dict[str, Any], folder: Ru
     if changed and not allow:
         raise ConfigError(
             f"{folder.name} began with a different configuration: {'; '.join(changed.values())}. "
-            f"Start a new run without --resume, or add --allow-changes to resume it with the changes"
+            "Start a new run without --resume, or add --allow-changes to resume with the new settings"
         )

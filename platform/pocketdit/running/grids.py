@@ -1,4 +1,4 @@
-"""Grids of images with captions and row labels."""
+"""Image grids with captions and row labels."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ LINE = 16
 
 
 def image_grid(rows: Sequence[Tensor], row_labels: Sequence[str], captions: Sequence[str]) -> Image.Image:
-    """Arrange images in a grid.
+    """Arrange images in a grid with row labels on the left and captions at the bottom.
 
     Args:
-        rows: One uint8 tensor (B, 3, H, W) per row; column i shows ``captions[i]`` below its images.
+        rows: One uint8 tensor (B, 3, H, W) per row.
         row_labels: One label per row.
-        captions: B captions.
+        captions: One caption per column, B in total.
     """
     height, width = rows[0].shape[-2:]
     font = ImageFont.load_default(12)
@@ -42,7 +42,7 @@ def image_grid(rows: Sequence[Tensor], row_labels: Sequence[str], captions: Sequ
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """Break a text at spaces so that every line fits ``width`` pixels."""
+    """Break text at spaces into lines of at most ``width`` pixels, except for longer words."""
     lines = [""]
     for word in text.split():
         extended = f"{lines[-1]} {word}".strip()

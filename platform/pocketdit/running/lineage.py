@@ -1,4 +1,4 @@
-"""The runs that a run builds on, recorded by their full names and the hashes of their weights."""
+"""The parents of a run, which are recorded with their full names and the hashes of their weights."""
 
 import json
 from pathlib import Path
@@ -14,11 +14,11 @@ ExperimentT = TypeVar("ExperimentT", bound=BaseExperiment)
 
 
 def pin(loaded: Loaded[ExperimentT], recorded: dict[str, str]) -> Loaded[ExperimentT]:
-    """Replace every parent by its full name, EXPERIMENT/RUN, so that "the latest run" keeps its meaning.
+    """Replace every parent with its full name, EXPERIMENT/RUN, so that later runs do not change its meaning.
 
     Args:
         loaded: The configuration.
-        recorded: The parents that a resumed run began with. They are kept if the configuration still refers to them.
+        recorded: The recorded parents of a resumed run. They are kept if the configuration still refers to them.
 
     Raises:
         RunError: A parent does not exist.
@@ -32,19 +32,19 @@ def pin(loaded: Loaded[ExperimentT], recorded: dict[str, str]) -> Loaded[Experim
 
 
 def full_name(runs: Path, run: str) -> str:
-    """Return EXPERIMENT/RUN for a run under ``runs``, and the path of any other."""
+    """Return EXPERIMENT/RUN for a run under ``runs``, and the path of any other run."""
     folder = find(runs, run)
     is_under_runs = (runs / folder.name).resolve() == folder.path
     return folder.name if is_under_runs else str(folder.path)
 
 
 def parents(experiment: BaseExperiment) -> dict[str, RunFolder]:
-    """Return every parent's run folder by role. Raises ``RunError`` if a parent does not exist."""
+    """Return the run folders of the parents by role. Raises ``RunError`` if a parent does not exist."""
     return {role: find(Path(experiment.runs), run) for role, run in experiment.parents.items()}
 
 
 def tags(experiment: BaseExperiment) -> dict[str, str]:
-    """Return each parent's name and the hash of its weights, as tags for tracking."""
+    """Return the names of the parents and the hashes of their weights as tags for tracking."""
     tags = {}
     for role, folder in parents(experiment).items():
         tags[f"parent.{role}"] = folder.name
@@ -54,13 +54,13 @@ def tags(experiment: BaseExperiment) -> dict[str, str]:
 
 
 def verify(folder: RunFolder, experiment: BaseExperiment) -> dict[str, str]:
-    """Record the parents of a new run in ``parents.json``, or compare those of a resumed run with it.
+    """Record a new run's parents in ``parents.json``, or check a resumed run's parents against this file.
 
     Returns:
         The tags of the parents.
 
     Raises:
-        RunError: A parent's weights have changed since the run began, which would change its training.
+        RunError: A parent's weights have changed since the run began, so a resumed run would train differently.
     """
     current, file = tags(experiment), folder.path / "parents.json"
     if not file.is_file():
@@ -75,12 +75,12 @@ def verify(folder: RunFolder, experiment: BaseExperiment) -> dict[str, str]:
 
 
 def unfinished(experiment: BaseExperiment) -> list[str]:
-    """Return the names of parents whose training has not finished."""
+    """Return the names of the parents that have not finished training."""
     return [folder.name for folder in parents(experiment).values() if not folder.finished.is_file()]
 
 
 def differences(a: Any, b: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
-    """Return the dotted keys whose values differ, with both values."""
+    """Return the dotted keys whose values differ, along with both values."""
     if isinstance(a, dict) and isinstance(b, dict):
         result: dict[str, tuple[Any, Any]] = {}
         for name in [*a, *(name for name in b if name not in a)]:

@@ -1,4 +1,4 @@
-"""What a run needs from the file system, checked before anything heavy is imported."""
+"""File-system checks that run before any expensive imports."""
 
 import warnings
 from pathlib import Path
@@ -9,7 +9,7 @@ from pocketdit.errors import ConfigError, UserError
 
 
 def require_parents(experiment: BaseExperiment) -> None:
-    """Raise ``ConfigError`` if a run that this one builds on does not exist."""
+    """Raise ``ConfigError`` if a parent of the run does not exist."""
     for role, run in experiment.parents.items():
         try:
             find(Path(experiment.runs), run)
@@ -20,11 +20,16 @@ def require_parents(experiment: BaseExperiment) -> None:
 def require_folder(experiment: BaseExperiment, resume: str | None, name: str | None) -> None:
     """Check that the run to resume exists, or that a new run's name is free.
 
-    Only the process that leads the run checks: the others join its folder.
+    Only the first process checks, because the others use its folder.
 
     Args:
-        resume: Run to resume. An empty string is the latest run, if there is one; None starts a new run.
-        name: Name of the new run; None names it by the time.
+        experiment: The configuration.
+        resume: The run to resume. "" resumes the latest run if it exists, and None starts a new run.
+        name: Name of a new run. Defaults to the current time.
+
+    Raises:
+        ConfigError: The name of the new run is already taken or invalid.
+        RunError: The run to resume does not exist.
     """
     if not is_first_process():
         return
@@ -35,7 +40,7 @@ def require_folder(experiment: BaseExperiment, resume: str | None, name: str | N
 
 
 def quiet_warnings() -> None:
-    """Hide library warnings that a user of the command line cannot act on."""
+    """Hide library warnings that command-line users cannot act on."""
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*but have no `validation_step`.*")

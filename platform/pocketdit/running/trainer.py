@@ -1,11 +1,11 @@
-"""Lightning's trainer for a run: devices, strategy, precision, callbacks."""
+"""Construction of Lightning's trainer for a run."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from pocketdit.artifacts.run_folder import RunFolder
@@ -31,18 +31,18 @@ def build_trainer(
 
     Args:
         experiment: The configuration.
-        stage: The stage. One with automatic optimization leaves accumulation and clipping to Lightning.
+        stage: The stage. If it uses automatic optimization, Lightning accumulates and clips the gradients.
         folder: The run folder.
         logger: The run's logger.
         config: The resolved configuration as YAML.
         callbacks: Callbacks in addition to the run's own.
-        splits_data: Whether the data module itself divides the samples over the ranks. If not, Lightning does.
+        splits_data: Whether the data module splits the samples across ranks itself. If not, Lightning does.
     """
     training = experiment.training
     automatic = stage.automatic_optimization
     plugins: list[Any] = [] if training.strategy == "fsdp2" else [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
-        # Lightning's requeueing would write checkpoints of its own. --resume in the job script serves the same purpose.
+        # Lightning's requeueing would write its own checkpoints. --resume in the job script serves the same purpose.
         plugins.append(SLURMEnvironment(auto_requeue=False))
     return Trainer(
         accelerator=training.accelerator,
@@ -77,25 +77,26 @@ def build_trainer(
 
 
 def require_accelerator(accelerator: str) -> None:
-    """Raise ``ConfigError`` if the machine does not have the accelerator."""
+    """Raise ``ConfigError`` if torch cannot use the accelerator on this machine."""
     available = {"gpu": torch.accelerator.is_available, "mps": torch.mps.is_available}
     if accelerator in available and not available[accelerator]():
         raise ConfigError(
-            f"training.accelerator: this machine has no {accelerator} that torch {torch.__version__} can use"
+            f"training.accelerator: this machine has no {accelerator} that torch {torch.__version__} can use; "
+            "set it to auto or cpu"
         )
 
 
 def resolve_devices(training: Training) -> int | str:
-    """Return the number of devices per node: "auto" is all GPUs, but one process on a CPU, whose cores it shares."""
+    """Return the number of devices per node. "auto" means all GPUs, or one process on a machine without GPUs."""
     on_cpu = training.accelerator == "cpu" or not torch.accelerator.is_available()
     return 1 if training.devices == "auto" and on_cpu else training.devices
 
 
 def build_strategy(training: Training) -> Strategy | str:
-    """Return Lightning's strategy."""
+    """Return Lightning's strategy for the configured strategy."""
     match training.strategy:
         case "fsdp2":
-            # By default, Lightning uses a node's devices as tensor-parallel ranks.
+            # By default, Lightning uses the devices of a node as tensor-parallel ranks.
             count = resolve_devices(training)
             ranks = (count if isinstance(count, int) else torch.accelerator.device_count()) * training.nodes
             return ModelParallelStrategy(data_parallel_size=ranks, tensor_parallel_size=1)
@@ -105,5 +106,5 @@ def build_strategy(training: Training) -> Strategy | str:
             several = training.nodes > 1 or (
                 resolve_devices(training) != 1 and (training.devices != "auto" or torch.cuda.device_count() > 1)
             )
-            # A step trains one sub-network: the modulation tables of the others get no gradient.
+            # A step trains one sub-network, so the modulation tables of the others get no gradient.
             return DDPStrategy(find_unused_parameters=True) if several else "auto"
