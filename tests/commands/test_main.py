@@ -50,12 +50,14 @@ WRONG = {
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_wrong_configuration_prints_one_line_and_exits_with_status_2(
-    kind: str, scenes: Path, capsys: pytest.CaptureFixture
+    kind: str, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides, named = WRONG[kind]
     assert main(["run", str(PRETRAIN), f"{DATA}path={scenes}", *overrides]) == 2
     error = capsys.readouterr().err
-    assert named in error and error.count("\n") == 1 and "Traceback" not in error, error
+    assert named in error
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize(
@@ -69,15 +71,17 @@ def test_a_wrong_configuration_prints_one_line_and_exits_with_status_2(
         ("experiment: x\n", "missing"),
     ],
 )
-def test_a_broken_file_is_named(text: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_broken_file_is_named(text: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(text)
     assert main(["run", str(path)]) == 2
     error = capsys.readouterr().err
-    assert named in error and "broken.yaml" in error and error.count("\n") == 1, error
+    assert named in error
+    assert "broken.yaml" in error
+    assert error.count("\n") == 1
 
 
-def test_a_wrong_key_in_a_file_names_file_and_nearest_key(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_wrong_key_in_a_file_names_file_and_nearest_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = yaml.safe_load(PRETRAIN.read_text())
     values["training"]["warm_up_steps"] = 3
     path = tmp_path / "mine.yaml"
@@ -110,7 +114,8 @@ def test_usage_errors_are_reported_without_importing_torch(words: list[str], sta
         "sys.exit(status)"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == status and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_program_has_three_names() -> None:
@@ -127,7 +132,8 @@ def test_other_commands_are_passed_on_to_lightning(tmp_path: Path, command: Comm
     script = tmp_path / "script.py"
     script.write_text("import os\nprint('ran under', os.environ['LT_CLI_USED'])\n")
     done = command("run", script, env=os.environ | {"LT_DEVICES": "1"})
-    assert done.returncode == 0 and "ran under 1" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "ran under 1" in done.stdout
     missing = command("run", tmp_path / "none.py")
     assert missing.returncode == 2
     assert "Traceback" not in missing.stderr
@@ -137,7 +143,7 @@ def test_other_commands_are_passed_on_to_lightning(tmp_path: Path, command: Comm
     assert is_lightning_command(["consolidate", "checkpoint"])
 
 
-def test_the_printed_configuration_loads_to_the_same(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_printed_configuration_loads_to_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(PRETRAIN), "--print-config", "training.max_steps=7"]) == 0
     first = capsys.readouterr().out
     path = tmp_path / "again.yaml"
@@ -147,7 +153,7 @@ def test_the_printed_configuration_loads_to_the_same(tmp_path: Path, capsys: pyt
     assert yaml.safe_load(first)["training"]["max_steps"] == 7
 
 
-def test_overrides_may_follow_resume(capsys: pytest.CaptureFixture) -> None:
+def test_overrides_may_follow_resume(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(PRETRAIN), "seed=3", "--resume", "training.max_steps=7", "--print-config"]) == 0
     values = yaml.safe_load(capsys.readouterr().out)
     assert values["training"]["max_steps"] == 7
@@ -166,7 +172,9 @@ def test_overrides_may_follow_resume(capsys: pytest.CaptureFixture) -> None:
         (["IMAGES", "OUT", "--validation", "nan"], "less than 1"),
     ],
 )
-def test_impossible_data_set_options_are_rejected(words: list[str], named: str, capsys: pytest.CaptureFixture) -> None:
+def test_impossible_data_set_options_are_rejected(
+    words: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["data", "build", *words]) == 2
     error = capsys.readouterr().err
     assert named in error
@@ -174,7 +182,7 @@ def test_impossible_data_set_options_are_rejected(words: list[str], named: str, 
 
 
 def test_a_missing_accelerator_is_rejected_before_a_folder_is_created(
-    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
 
@@ -185,14 +193,14 @@ def test_a_missing_accelerator_is_rejected_before_a_folder_is_created(
     assert not (tmp_path / "runs").exists()
 
 
-def test_plan_estimates_parameters_memory_and_time(tiny: list[str], capsys: pytest.CaptureFixture) -> None:
+def test_plan_estimates_parameters_memory_and_time(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(PRETRAIN), "--plan", *tiny]) == 0
     text = capsys.readouterr().out
     for word in ("parameters", "gradients", "optimizer state", "FLOPs per step", "samples per second", "MiB"):
         assert word in text
 
 
-def test_sample_writes_a_grid(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_sample_writes_a_grid(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=1"]) == 0
@@ -217,7 +225,7 @@ def test_sample_writes_a_grid(tiny: list[str], tmp_path: Path, capsys: pytest.Ca
 
 
 def test_the_nearest_name_is_suggested_for_an_unknown_run(
-    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=1"]) == 0
     assert main(["sample", "elastic_pretrian", "--runs", str(tmp_path / "runs")]) == 1

@@ -54,7 +54,7 @@ def test_a_refused_module_is_not_imported(project: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_a_class_that_trusted_code_imports_from_elsewhere_is_refused(class_path: str) -> None:
-    with pytest.raises(ConfigError, match="is not trusted|has no class"):
+    with pytest.raises(ConfigError, match=r"is not trusted|has no class"):
         import_class(class_path)
 
 

@@ -1,0 +1,1 @@
+"""The command line, one file per verb. Only these modules import the sibling packages."""

@@ -7,7 +7,7 @@ from typing import Any
 from pocketdit.errors import ConfigError, RunError
 
 
-def add_data(verbs: argparse._SubParsersAction) -> None:
+def add_data(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add ``lightning data`` and its verbs to the command line."""
     data = verbs.add_parser("data", help="build, validate or describe a data set")
     kinds = data.add_subparsers(dest="kind", metavar="build|validate|stats", required=True)

@@ -9,7 +9,7 @@ from pocketdit.errors import ConfigError
 INTERPOLATED = ("run", "width", "steps", "guidance", "sampler", "seed", "data", "device")
 
 
-def add_evaluate(verbs: argparse._SubParsersAction) -> None:
+def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
     evaluate = verbs.add_parser(
         "evaluate",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pocketdit.export.litert.settings import LiteRTExport
 
 
-def add_export(verbs: argparse._SubParsersAction) -> None:
+def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
     export = verbs.add_parser(
         "export",

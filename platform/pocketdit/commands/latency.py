@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 
-def add_latency(verbs: argparse._SubParsersAction) -> None:
+def add_latency(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
     latency = verbs.add_parser(
         "latency",

@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from typing_extensions import override
@@ -18,6 +19,7 @@ from pocketdit.commands.run import add_run
 from pocketdit.commands.sample import add_sample
 from pocketdit.commands.sweep import add_sweep
 from pocketdit.commands.sync import add_sync
+from pocketdit.commands.terminal import OutputClosedError, clean_output
 from pocketdit.commands.ui import add_ui
 from pocketdit.commands.verify import add_verify
 from pocketdit.errors import ConfigError, UserError
@@ -126,16 +128,30 @@ def use_working_directory() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status: 0 for success, 2 for a usage or configuration error, 1 for failure."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    status = 1
+    if is_lightning_command(arguments):
+        return with_reported_errors(run_lightning, arguments)
+    with clean_output():
+        status = with_reported_errors(run_command, arguments)
+    return status
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one of our own commands and return its exit status."""
+    args = parse(arguments)
+    if args.verb is None:
+        parser().print_help()
+        return 2
+    use_working_directory()
+    args.call(args)
+    return 0
+
+
+def with_reported_errors(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Run a command. Errors that the user can fix are reported in one line, and all others with a traceback."""
     verb = arguments[0] if arguments else ""
     try:
-        if is_lightning_command(arguments):
-            return run_lightning(arguments)
-        args = parse(arguments)
-        if args.verb is None:
-            parser().print_help()
-            return 2
-        use_working_directory()
-        args.call(args)
+        return command(arguments)
     except UserError as error:
         print(f"lightning {verb}: {error}", file=sys.stderr)
         return error.status
@@ -145,4 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"lightning {verb}: interrupted", file=sys.stderr)
         return 1
-    return 0
+    except OutputClosedError:
+        raise
+    except Exception:
+        traceback.print_exc()  # here, and not by the interpreter, so that secrets in it are masked
+        return 1

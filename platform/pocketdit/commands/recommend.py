@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from pocketdit.latency.quality import EvaluatedScore
 
 
-def add_recommend(verbs: argparse._SubParsersAction) -> None:
+def add_recommend(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
     recommend = verbs.add_parser(
         "recommend",

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 
-def add_run(verbs: argparse._SubParsersAction) -> None:
+def add_run(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the parser."""
     run = verbs.add_parser(
         "run", help="train an experiment", description="Train the experiment that a YAML file describes."

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SAMPLING_OPTIONS = ("prompts", "steps", "sampler", "guidance", "seed", "size")
 
 
-def add_sample(verbs: argparse._SubParsersAction) -> None:
+def add_sample(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the parser."""
     sample = verbs.add_parser(
         "sample",

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 BEST = -1
 
 
-def add_sweep(verbs: argparse._SubParsersAction) -> None:
+def add_sweep(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
     sweep = verbs.add_parser(
         "sweep",
         help="search over the settings of an experiment",
@@ -40,6 +41,7 @@ def add_sweep(verbs: argparse._SubParsersAction) -> None:
 
 
 def call_sweep(args: argparse.Namespace) -> None:
+    """Run, check or look at a study."""
     if args.to and args.winner is None:
         raise ConfigError("--to: can only be used with --winner")
     if args.address and args.launcher != "ray":

@@ -3,7 +3,8 @@
 import argparse
 
 
-def add_ui(verbs: argparse._SubParsersAction) -> None:
+def add_ui(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to the command line."""
     ui = verbs.add_parser(
         "ui",
         help="compare runs in MLflow",
@@ -16,6 +17,8 @@ def add_ui(verbs: argparse._SubParsersAction) -> None:
 
 
 def call_ui(args: argparse.Namespace) -> None:
+    """Serve the comparison of all runs until Ctrl-C is pressed."""
+    from pocketdit.config.secrets import resolve
     from pocketdit.tracking.ui import serve
 
-    serve(args.uri, args.port, open_browser=not args.no_browser)
+    serve(resolve(args.uri), args.port, open_browser=not args.no_browser)

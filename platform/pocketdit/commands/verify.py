@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 
-def add_verify(verbs: argparse._SubParsersAction) -> None:
+def add_verify(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to the command line."""
     verify = verbs.add_parser(
         "verify",

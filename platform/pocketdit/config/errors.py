@@ -25,6 +25,7 @@ class MissingKeyError(InvalidValueError):
 
 
 def join(key: str, part: object) -> str:
+    """Return the dotted key of a part of ``key``."""
     return f"{key}.{part}" if key else str(part)
 
 

@@ -14,6 +14,7 @@ from pocketdit.config import document, override
 from pocketdit.config.document import Document
 from pocketdit.config.errors import InvalidValueError, MissingKeyError, did_you_mean, dotted, join, show
 from pocketdit.config.override import Override
+from pocketdit.config.secrets import Reference, environment_values, remember, require_no_password, with_references
 from pocketdit.config.typed import convert, plain
 from pocketdit.errors import ConfigError
 
@@ -25,8 +26,9 @@ T_co = TypeVar("T_co", covariant=True)
 class Loaded(Generic[T_co]):
     """A configuration, and the file and overrides that it was loaded from.
 
-    ``resolved`` is ``config`` as plain values, with overrides, interpolations and defaults applied. ``classes`` says
-    whether classes were imported for their arguments.
+    ``resolved`` is ``config`` as plain values, with overrides, interpolations and defaults applied. A value that comes
+    from the environment stays the reference that was written, because it may be a secret. ``classes`` says whether
+    classes were imported for their arguments.
     """
 
     config: T_co
@@ -68,14 +70,29 @@ def load(path: Path, overrides: Sequence[str | Override], schema: type[T], *, cl
             config = _check(source, parsed, schema, classes=True)
     except InvalidValueError as error:
         raise ConfigError(_located(error, source, parsed, schema, classes)) from None
-    return Loaded(config, plain(config), path, tuple(overrides), classes)
+    written = _written(source, parsed, schema)
+    values = environment_values(written)
+    return Loaded(config, with_references(plain(config), written, values), path, tuple(overrides), classes)
 
 
-def _check(source: Document, overrides: Sequence[Override], schema: type[T], classes: bool) -> T:
+def _written(source: Document, overrides: Sequence[Override], schema: type) -> dict[str, Any]:
+    """Return the values of a file with defaults and overrides, before interpolations are resolved."""
     values = copy.deepcopy(source.values)
     _add_defaults(values, schema)
     for change in overrides:
         change.apply(values)
+    return values
+
+
+def _check(source: Document, overrides: Sequence[Override], schema: type[T], classes: bool) -> T:
+    values = _written(source, overrides, schema)
+    for key, value in _entries(values):
+        if isinstance(value, str):
+            try:
+                require_no_password(value)
+            except ValueError as error:
+                raise InvalidValueError(key, str(error)) from None
+    remember(values)
     config: T = convert(_interpolate(values), schema, "", classes=classes)
     if classes and hasattr(config, "check"):
         try:
@@ -141,4 +158,6 @@ def _escape(value: Any) -> Any:
         return {name: _escape(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_escape(item) for item in value]
+    if isinstance(value, Reference):
+        return str(value)
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pocketdit.config.errors import InvalidValueError, dotted, join, show
+from pocketdit.config.secrets import mask
 from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 
@@ -36,7 +37,7 @@ class Override:
     @property
     def place(self) -> str:
         """What an error names instead of the file and line."""
-        return f"command line ({self.text})"
+        return f"command line ({mask(self.text)})"
 
     def apply(self, values: dict[str, Any]) -> None:
         """Set the value in place. It replaces a mapping or list as a whole.
@@ -78,12 +79,12 @@ def parse(text: str) -> Override:
     key, equals, value = text.partition("=")
     text = " ".join(text.split())
     if not equals:
-        raise ConfigError(f"command line ({text}): not of the form key=value")
+        raise ConfigError(f"command line ({mask(text)}): not of the form key=value")
     try:
         return Override(text, dotted(key), _value(value))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"command line ({text}): {key}: the value is not valid YAML: {problem}") from None
+        raise ConfigError(f"command line ({mask(text)}): {key}: the value is not valid YAML: {problem}") from None
 
 
 def _value(text: str) -> Any:

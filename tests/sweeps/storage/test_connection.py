@@ -10,8 +10,10 @@ from sweeps.storage.connection import open_storage, storage_errors
 from tests.sweeps.study import loaded
 
 
-def test_database_error_does_not_reveal_the_password(tmp_path: Path) -> None:
-    sweep = loaded(tmp_path, storage="postgresql+psycopg2://me:hunter2@db/x").config
+def test_database_error_does_not_reveal_the_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "hunter2")
+    sweep = loaded(tmp_path, storage="postgresql+psycopg2://me:${oc.env:DB_PASSWORD}@db/x").config
+    assert "hunter2" in sweep.url
     with pytest.raises(RunError, match="does not respond: the server is gone") as caught, storage_errors(sweep):
         raise sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("the server is gone"))
     assert "hunter2" not in str(caught.value)

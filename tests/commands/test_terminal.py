@@ -1,0 +1,57 @@
+"""What commands print contains no control characters of other people's text and no secrets, and may be cut off."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pocketdit.commands.main import main
+from pocketdit.commands.terminal import clean_output, printable
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2Jcleared", "\\x1b[2Jcleared"),
+        ("a\x07b\x9b31m\x7f", "a\\x07b\\x9b31m\\x7f"),
+        ("gpj.\u202eexe", "gpj.\\u202eexe"),
+        ("50 %\rwith umlauts: äß, 日本\n\t", "50 %\rwith umlauts: äß, 日本\n\t"),
+    ],
+)
+def test_control_characters_are_replaced(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_prints_within_the_context_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    with clean_output():
+        print("a\x1bb http://me:hunter2@host")
+        sys.stderr.writelines(["c\x1bd\n", "postgresql://me:hunter2@host/db\n"])
+    assert out.getvalue() == "a\\x1bb http://me:***@host\n"
+    assert err.getvalue() == "c\\x1bd\npostgresql://me:***@host/db\n"
+    assert sys.stdout is out
+
+
+def test_a_hostile_name_does_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "\x1b]0;owned\x07", "a prompt"]) in (1, 2)
+    error = capsys.readouterr().err
+    assert "\\x1b]0;owned\\x07" in error
+    assert "\x1b" not in error
+
+
+def test_a_reader_that_ends_early_is_not_an_error(tmp_path: Path) -> None:
+    """As with ``lightning ... | head -1``. The pipe is closed before anything is written to it."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "pocketdit", "run", str(ROOT / "experiments/elastic_pretrain.yaml")]
+    done = subprocess.run(
+        [*command, "--print-config"], stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, cwd=tmp_path
+    )
+    os.close(write)
+    assert done.stderr == ""
