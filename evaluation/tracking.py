@@ -4,10 +4,11 @@ from pathlib import Path
 
 from evaluation.report import page, results
 from evaluation.settings import Evaluation
+from pocketdit.config.secrets import mask
 from pocketdit.errors import RunError
 from pocketdit.tracking import journal, target
 from pocketdit.tracking.git import revision
-from pocketdit.tracking.sync import sync
+from pocketdit.tracking.sync import sync, sync_command
 
 _MAX_PARAM = 500  # characters; MLflow rejects longer values
 
@@ -33,6 +34,6 @@ def track(settings: Evaluation, report: results.Report, folder: Path) -> None:
     log.log_status("FINISHED")
     log.close()
     try:
-        sync(folder)
+        sync(folder, settings.tracking.uri)
     except RunError as error:
-        print(f"MLflow: {error}; send the results later with: lightning sync {folder}")
+        print(f"MLflow: {error}; send the results later with: {sync_command(folder, mask(settings.tracking.uri))}")

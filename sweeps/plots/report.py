@@ -43,6 +43,7 @@ def publish_plots(sweep: Sweep, files: Sequence[Path]) -> None:
     """
     from pocketdit.tracking import journal, target
     from pocketdit.tracking.sync import sync
+    from sweeps.overrides import flatten, load_experiment
 
     if target.load(sweep.folder) is None:
         return
@@ -50,4 +51,5 @@ def publish_plots(sweep: Sweep, files: Sequence[Path]) -> None:
     for file in files:
         log.log_artifact(str(file.relative_to(sweep.folder)))
     log.close()
-    sync(sweep.folder)
+    tracking = load_experiment(sweep.base, flatten(sweep.set)).config.tracking
+    sync(sweep.folder, tracking.uri)

@@ -34,11 +34,11 @@ def file(sweep: Sweep, tmp_path: Path) -> Path:
 
 
 def test_plots_are_written_and_uploaded_to_the_study_run(
-    file: Path, sweep: Sweep, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    file: Path, sweep: Sweep, store: Store, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import mlflow
 
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = f"sqlite:///{project / 'runs' / 'mlflow.db'}"  # of the base experiment
     logger = RunLogger(sweep.folder, uri, "p")
     logger.log_tag("sweep", sweep.sweep)
     logger.finalize("success")

@@ -16,7 +16,7 @@ import os, signal, sys, threading, time
 
 
 def end_with_the_suite():
-    os.read(0, 1)  # returns when the suite closes the pipe, or dies
+    os.read(0, 1)  # returns when the suite closes the pipe or is killed
     os.killpg(0, signal.SIGTERM)
     time.sleep(10)
     os.killpg(0, signal.SIGKILL)
@@ -30,10 +30,10 @@ StartProcess = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start_process() -> Iterator[StartProcess]:
-    """Start Python processes that end with the test, whether it passes or fails.
+    """Return a function that starts Python processes, which are stopped after the test.
 
-    The function takes code, its command-line arguments, and options of ``Popen``. Each process leads a process
-    group, which receives SIGTERM and then SIGKILL after the test, or by itself if the suite is killed.
+    The function takes code, command-line arguments, and options for ``Popen``. Each process leads a process group that
+    receives SIGTERM and then SIGKILL after the test or when the suite is killed.
     """
     processes: list[subprocess.Popen[str]] = []
 
@@ -56,7 +56,7 @@ def start_process() -> Iterator[StartProcess]:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URI of one real SQLite store for all tests, because creating its tables takes seconds."""
+    """Return the URI of one real SQLite store for all tests, because creating its tables takes seconds."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     MlflowRun(folder, open_target(folder, uri, "created by the fixture", "run"))

@@ -14,11 +14,11 @@ def git(folder: Path, *arguments: str) -> str:
     return result.stdout.strip()
 
 
-def test_revision_is_the_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
+def test_revision_contains_the_commit_and_whether_files_differ_from_it(tmp_path: Path) -> None:
     assert revision(tmp_path) is None
     git(tmp_path, "init")
     (tmp_path / ".gitignore").write_text("ignored\n")
-    assert revision(tmp_path) is None, "before the first commit there is no revision"
+    assert revision(tmp_path) is None, "there must be no revision before the first commit"
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "first")
 

@@ -62,7 +62,7 @@ def test_resumed_run_writes_no_duplicates(path: Path) -> None:
     curves = read_metrics(path)
     assert curves["loss"] == [(step, 1 / (step + 1)) for step in range(120)]
     assert curves["rate"] == [(step, 0.5) for step in range(120)]
-    assert curves["late"] == [(step, 1.0) for step in range(99, 120)], "a new key is logged at an old step too"
+    assert curves["late"] == [(step, 1.0) for step in range(99, 120)], "a new key must also be logged for old steps"
     assert [event.step for event, _ in read_events(path) if isinstance(event, Image)] == [50, 100]
 
 

@@ -33,7 +33,7 @@ def test_resumed_run_continues_the_same_mlflow_run(store: str, run_folder: Path)
     logger = RunLogger(run_folder, store, "logger", fingerprint="f00")
     logger.log_hyperparams(Namespace(**config))
     for step in range(20):
-        logger.log_metrics({"loss": 1 / (step + 1), "epoch": torch.tensor(0)}, step)  # type: ignore[dict-item]
+        logger.log_metrics({"loss": 1 / (step + 1), "epoch": torch.tensor(0)}, step)  # type: ignore[dict-item]  # Lightning also logs tensors
     logger.log_image("samples/0.5", run_folder / "samples" / "10.png", 10)
     logger.finalize("failed")
 
@@ -96,7 +96,7 @@ def test_lightning_trainer_logs_and_finalizes_the_run(store: str, run_folder: Pa
     assert Path(logger.save_dir, logger.name, logger.version) == run_folder
 
 
-def test_dead_server_delays_nothing_and_loses_nothing(
+def test_unreachable_server_causes_no_delay_and_no_loss(
     run_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as probe:
@@ -119,18 +119,18 @@ def test_dead_server_delays_nothing_and_loses_nothing(
     assert lines > 2000
     assert capsys.readouterr().err == (
         f"{lines} events were not sent to {uri}; they are kept in runs/pretrain/first/metrics.jsonl; "
-        "send them with: lightning sync runs/pretrain/first\n"
+        f"send them with: lightning sync runs/pretrain/first --to {uri}\n"
     )
 
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
-    """The URI of a server that accepts connections but never responds."""
+    """Yield the URI of a server that accepts connections but never responds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_silent_server_delays_the_end_by_no_more_than_the_timeout(
+def test_silent_server_delays_finalize_by_at_most_the_timeout(
     run_folder: Path, silent_server: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logger = RunLogger(run_folder, silent_server, "silent", close_seconds=2.0)

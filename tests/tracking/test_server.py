@@ -108,7 +108,7 @@ def test_every_metric_arrives_once_when_the_server_is_killed_and_restarted(
     log(6000, 7000)
     logger.finalize("success")
     assert capsys.readouterr().err == ""
-    assert sync(second) == count
+    assert sync(second, server.uri) == count
 
     client = MlflowClient(server.uri)
     stored = target.load(run_folder)

@@ -109,7 +109,7 @@ def test_sending_twice_changes_nothing(journal: Journal, run_folder: Path, store
     assert recorded() == before
 
 
-def test_rejected_event_does_not_hold_up_others(
+def test_rejected_event_does_not_block_others(
     journal: Journal, run_folder: Path, store: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for step in range(20):
@@ -128,14 +128,12 @@ def test_rejected_event_does_not_hold_up_others(
     assert "missing" in caplog.text
 
 
-def test_file_that_mlflow_cannot_store_is_given_up_after_three_attempts(
-    journal: Journal, run_folder: Path, store: str
-) -> None:
+def test_sender_gives_up_on_a_file_after_three_failed_attempts(journal: Journal, run_folder: Path, store: str) -> None:
     (run_folder / "weights").write_bytes(b"w")
     journal.log_artifact("weights")
     sender = Sender(run_folder)
     sender.send_all()
-    journal.log_artifact("weights", "weights/deeper")  # a file has this name, so it cannot be a folder
+    journal.log_artifact("weights", "weights/deeper")  # fails, because "weights" is a file in MLflow
     journal.log_metrics({"loss": 1.0}, 0)
     for _ in range(2):
         with pytest.raises(NotADirectoryError):
@@ -161,47 +159,47 @@ def test_run_deleted_in_mlflow_is_created_again_in_full(journal: Journal, run_fo
     assert history(store, run_folder, "loss") == [(0, 1.0), (1, 2.0)]
 
     MlflowClient(store).delete_run(run_id(run_folder))
-    assert sync(run_folder) == 2
+    assert sync(run_folder, store) == 2
     assert history(store, run_folder, "loss") == [(0, 1.0), (1, 2.0)]
 
 
 def test_deleted_project_is_restored_with_its_runs(journal: Journal, run_folder: Path, store: str) -> None:
     stored = target.open_target(run_folder, store, "deleted project", "run")
     journal.log_metrics({"loss": 1.0}, 0)
-    sync(run_folder)
+    sync(run_folder, store)
     client = MlflowClient(store)
     experiment = client.get_experiment_by_name(stored.project)
     assert experiment is not None
     client.delete_experiment(experiment.experiment_id)
     journal.log_metrics({"loss": 2.0}, 1)
-    sync(run_folder)
+    sync(run_folder, store)
     assert history(store, run_folder, "loss") == [(0, 1.0), (1, 2.0)]
 
 
-def test_sync_returns_the_number_sent_and_reports_errors(journal: Journal, run_folder: Path) -> None:
+def test_sync_returns_the_number_sent_and_reports_errors(journal: Journal, run_folder: Path, store: str) -> None:
     with pytest.raises(RunError, match=r"not the folder of a tracked run: it does not contain tracking\.json"):
         sync(run_folder.parent)
     for step in range(5):
         journal.log_metrics({"loss": 1.0}, step)
-    assert sync(run_folder) == 5
-    assert sync(run_folder) == 0
+    assert sync(run_folder, store) == 5
+    assert sync(run_folder, store) == 0
     target.open_target(run_folder, "http://127.0.0.1:9", "shipper", "run")
     with pytest.raises(RunError, match=r"^5 events were not sent to http://127\.0\.0\.1:9: .*refused"):
-        sync(run_folder)
+        sync(run_folder, "http://127.0.0.1:9")
 
 
 def test_replaced_journal_is_sent_from_its_start(journal: Journal, run_folder: Path, store: str) -> None:
     for step in range(5):
         journal.log_metrics({"loss": 1.0}, step)
-    sync(run_folder)
+    sync(run_folder, store)
     journal.path.unlink()
     Journal(journal.path).log_metrics({"loss": 2.0}, 5)
-    sync(run_folder)
+    sync(run_folder, store)
     assert (5, 2.0) in history(store, run_folder, "loss")
 
 
 def test_fork_waits_until_no_thread_is_importing_mlflow() -> None:
-    """A child forked during an import would wait forever for the lock of that import."""
+    """A child that is forked during an import would wait forever for that import's lock."""
     holding, released = threading.Event(), threading.Event()
 
     def import_slowly() -> None:

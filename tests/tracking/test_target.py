@@ -24,7 +24,7 @@ def test_absolute_uri_resolves_a_relative_database_and_keeps_other_uris(
 
 
 @pytest.mark.parametrize("uri", ["", "mlruns", "runs/mlflow.db", "file:///some/mlruns", "sqlite:", "sqlite:///"])
-def test_absolute_uri_rejects_what_is_neither_a_database_nor_a_server(uri: str) -> None:
+def test_absolute_uri_rejects_uris_of_neither_a_database_nor_a_server(uri: str) -> None:
     with pytest.raises(ConfigError, match="neither a database nor a server"):
         target.absolute_uri(uri)
 

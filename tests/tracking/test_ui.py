@@ -80,7 +80,7 @@ def test_unreachable_server_is_a_clear_error() -> None:
         serve("http://127.0.0.1:9", open_browser=False)
 
 
-def test_find_free_port_skips_occupied_ports_and_rejects_numbers_that_are_not_ports() -> None:
+def test_find_free_port_skips_occupied_ports_and_rejects_invalid_ones() -> None:
     with socket.create_server(("127.0.0.1", 0)) as occupied:
         port = occupied.getsockname()[1]
         assert find_free_port(port) > port

@@ -1,4 +1,4 @@
-"""The git revision of the code that a run was made with."""
+"""Git revision of the code that a run uses."""
 
 import os
 import subprocess
@@ -7,11 +7,11 @@ from typing import TypedDict
 
 
 class Revision(TypedDict):
-    """A commit and whether the work tree differs from it.
+    """A commit and whether the working tree differs from it.
 
     Attributes:
         commit: The full hash of ``HEAD``.
-        dirty: Whether files have been changed or added since ``commit``. Ignored files do not count.
+        dirty: Whether files have been changed or added since ``commit``, except ignored files.
     """
 
     commit: str
@@ -19,9 +19,9 @@ class Revision(TypedDict):
 
 
 def revision(path: Path) -> Revision | None:
-    """Return the git revision of the work tree that contains ``path``.
+    """Return the git revision of the working tree that contains ``path``.
 
-    Returns None outside a work tree, before its first commit, and where git is not installed.
+    Returns None outside a working tree, before its first commit, or if git is not installed.
     """
     commit = _git(path, "rev-parse", "--verify", "HEAD")
     changes = _git(path, "status", "--porcelain")

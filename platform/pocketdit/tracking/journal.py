@@ -1,8 +1,8 @@
 """The journal of a run: ``metrics.jsonl``, an append-only file with one JSON object per line.
 
-The journal is complete even if MLflow, which receives a copy of it (see ``shipper.py``), fails. Values are
-stored exactly: a float that is read back is bit for bit the one that was logged. JSON has no NaN or infinity, so
-these are written as the strings "nan", "inf" and "-inf".
+The journal is complete even if MLflow, which receives a copy of it (see ``shipper.py``), fails. Values are stored
+exactly: a float read from the journal is bit for bit identical to the logged float. JSON has no NaN or infinity, so
+these are written as the strings "nan", "inf", and "-inf".
 """
 
 import json
@@ -24,11 +24,11 @@ RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One value of a curve.
+    """A point on a curve.
 
     Attributes:
-        step: Number of optimizer steps.
-        time: Seconds since the Unix epoch, as in every other event.
+        step: Optimizer step.
+        time: Seconds since the Unix epoch, as in all events.
     """
 
     key: str
@@ -47,7 +47,7 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A note about the run. The last value logged under a key replaces the earlier ones."""
+    """A note about the run. A new value for a key replaces the previous value."""
 
     key: str
     value: str
@@ -55,7 +55,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that belongs to a step. ``path`` is relative to the run folder."""
+    """An image logged at a step. ``path`` is relative to the run folder."""
 
     key: str
     path: str
@@ -69,7 +69,7 @@ class Artifact:
 
     Attributes:
         path: Path relative to the run folder.
-        folder: Folder under which MLflow lists the file.
+        folder: Folder in which MLflow lists the file.
     """
 
     path: str
@@ -98,7 +98,7 @@ def encode(event: Event) -> bytes:
 
 
 def decode(line: bytes) -> Event | None:
-    """Return the event on ``line``, or None if the line is damaged or its kind is unknown to this version."""
+    """Return the event on ``line``, or None if the line is damaged or this version does not know its kind."""
     try:
         fields = json.loads(line)
         event = _KINDS[fields.pop("kind")](**fields)
@@ -112,10 +112,10 @@ def decode(line: bytes) -> Event | None:
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event | None, int]]:
     """Yield the events of a journal, starting at byte ``offset``.
 
-    Stops before a last line without a newline, which is still being written or was cut off.
+    A last line without a newline is skipped, because it is still being written or was cut off.
 
     Yields:
-        The event (None for a damaged line) and the byte offset of the line after it.
+        The event (None for a damaged line) and the byte offset of the next line.
     """
     with path.open("rb") as file:
         file.seek(offset)
@@ -126,8 +126,34 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event | None, int
             yield decode(line), offset
 
 
+def file_in(run_folder: Path, path: str) -> Path:
+    """Return the file of an event, which must be in the run folder: a journal may come from somebody else.
+
+    Raises:
+        RunError: The path, or the target of a link, is outside the run folder.
+    """
+    file = (run_folder / path).resolve()
+    if not file.is_relative_to(run_folder.resolve()):
+        raise RunError(
+            f"{run_folder / FILE_NAME} names {path!r}, which is outside the run folder; nothing of it was sent; remove "
+            "the line if you trust the rest"
+        )
+    return file
+
+
+def require_own_files(run_folder: Path) -> None:
+    """Check that a journal names only files in its run folder.
+
+    Raises:
+        RunError: It names another file.
+    """
+    for event, _ in read_events(run_folder / FILE_NAME):
+        if isinstance(event, Image | Artifact):
+            file_in(run_folder, event.path)
+
+
 def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return every curve in the journal at ``path``: key -> (step, value) in the order they were logged."""
+    """Return the curves in the journal at ``path``, as (step, value) pairs by key in logging order."""
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for event, _ in read_events(path):
         if isinstance(event, Metric):
@@ -136,22 +162,22 @@ def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 class Journal:
-    """Appends events to the journal at ``path``, continuing an existing file.
+    """Writer that appends events to the journal at ``path``.
 
-    A resumed run repeats the steps after its last checkpoint, with the same values. The journal therefore skips
-    what it already contained when it was opened: metrics and images of the same key and step, parameters of the
-    same key, and tags with the same value. Each line is handed to the operating system before the call returns,
-    so it survives if the process is killed.
+    A resumed run repeats the steps after its last checkpoint and logs the same values again. The journal therefore
+    skips entries that it already contained when it was opened: metrics and images with the same key and step,
+    parameters with the same key, and tags with the same value. Each line is passed to the operating system before the
+    call returns, so it is not lost if the process is killed.
 
     Args:
-        path: The file, which is created along with its folder if necessary.
+        path: Path of the file. The file and its folder are created if necessary.
 
     Attributes:
         resumed: Whether the file already contained events.
-        params: The value of every parameter logged so far.
+        params: Values of all parameters logged so far, by key.
 
     Raises:
-        RunError: If the file cannot be opened or written, for example because the disk is full.
+        RunError: The file cannot be opened or written, for example because the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
@@ -174,6 +200,7 @@ class Journal:
             ) from error
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Log metrics, except those that the journal already contained for this step when it was opened."""
         now = time.time()
         known = self._metric_steps
         self._append(
@@ -181,27 +208,32 @@ class Journal:
         )
 
     def log_param(self, key: str, value: str) -> None:
-        """Log a parameter. One that was logged before keeps its first value."""
+        """Log a parameter. A parameter that was logged before keeps its first value."""
         if key not in self.params:
             self.params[key] = value
             self._append(Param(key, value))
 
     def log_tag(self, key: str, value: str) -> None:
+        """Log a tag, unless it already has this value."""
         if self._tags.get(key) != value:
             self._tags[key] = value
             self._append(Tag(key, value))
 
     def log_image(self, key: str, path: str, step: int) -> None:
+        """Log an image, unless the journal already contained one for this key and step when it was opened."""
         if step not in self._image_steps.get(key, ()):
             self._append(Image(key, path, step, time.time()))
 
     def log_artifact(self, path: str, folder: str = "") -> None:
+        """Log a file, which MLflow lists in ``folder``."""
         self._append(Artifact(path, folder))
 
     def log_status(self, value: RunStatus) -> None:
+        """Log a change of the run's status."""
         self._append(Status(value, time.time()))
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def _append(self, *events: Event) -> None:
@@ -211,7 +243,7 @@ class Journal:
                 lines = lines[self._file.write(lines) :]
         except OSError as error:
             raise RunError(
-                f"{self.path}: cannot be written ({error.strerror}); free space and resume the run"
+                f"{self.path}: cannot be written ({error.strerror}); free disk space and resume the run"
             ) from error
 
     def _remember(self, event: Event) -> None:
@@ -231,7 +263,7 @@ class Journal:
 
 
 def _truncate_partial_line(path: Path) -> None:
-    """Remove the part of a last line that a killed process left behind."""
+    """Remove a partial last line left by a killed process."""
     content = path.read_bytes()
     complete = content.rfind(b"\n") + 1
     if complete < len(content):

@@ -1,4 +1,4 @@
-"""The logger that a run passes to Lightning. It writes to the run folder and sends MLflow a copy."""
+"""The logger that a run passes to Lightning. It writes to the run folder and sends a copy to MLflow."""
 
 import sys
 from argparse import Namespace
@@ -8,32 +8,35 @@ from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from typing_extensions import override
 
+from pocketdit.config.secrets import mask
 from pocketdit.tracking import target
 from pocketdit.tracking.git import revision
 from pocketdit.tracking.journal import FILE_NAME, Journal, RunStatus
 from pocketdit.tracking.mlflow_run import MAX_PARAM_LENGTH, MAX_TAG_LENGTH
 from pocketdit.tracking.shipper import Shipper
+from pocketdit.tracking.sync import sync_command
 
 _STATUS: dict[str, RunStatus] = {"success": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
 class RunLogger(Logger):
-    """Logs a run to its folder and to an MLflow experiment.
+    """Lightning logger that writes to the run folder and to an MLflow experiment.
 
-    Files are opened when something is first logged, and only on rank zero.
+    Only rank zero logs, and it opens the files on the first call.
 
     Args:
-        run_folder: The folder ``RUNS/EXPERIMENT/RUN``.
+        run_folder: The run folder ``RUNS/EXPERIMENT/RUN``.
         uri: MLflow tracking URI.
         project: Name of the MLflow experiment.
         fingerprint: Fingerprint of the data set, logged as the tag ``data.fingerprint``.
-        code: A folder in the git work tree whose revision is logged.
-        close_seconds: How long the end of the run may wait for MLflow.
-        batches_per_step: Batches per optimizer step, where Lightning counts batches (manual optimization).
+        code: A folder in the git working tree whose revision is logged.
+        close_seconds: Maximum time to wait for MLflow at the end of the run.
+        batches_per_step: Batches per optimizer step if Lightning counts batches (manual optimization), and 1 otherwise.
 
     Raises:
-        ConfigError: If ``uri`` is not a valid tracking URI.
+        ConfigError: ``uri`` is not a valid tracking URI.
     """
 
     def __init__(
@@ -58,23 +61,27 @@ class RunLogger(Logger):
         self._shipper: Shipper | None = None
 
     @property
+    @override
     def name(self) -> str:
         return self.run_folder.parent.name
 
     @property
+    @override
     def version(self) -> str:
         return self.run_folder.name
 
     @property
+    @override
     def save_dir(self) -> str:
-        """The folder of all runs. Lightning puts the files of a run under ``save_dir/name/version``."""
+        """The folder of all runs. Lightning stores the files of a run in ``save_dir/name/version``."""
         return str(self.run_folder.parent.parent)
 
+    @override
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Log settings as parameters, with dotted names for nested ones.
+        """Log settings as parameters, with dotted names for nested settings.
 
-        MLflow parameters cannot change. A value that differs in a resumed run is logged as the tag
+        MLflow parameters cannot change, so a value that differs in a resumed run is logged as the tag
         ``resumed.NAME``.
         """
         journal = self._open()
@@ -85,43 +92,46 @@ class RunLogger(Logger):
             else:
                 journal.log_param(key, text)
 
+    @override
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append metrics to the journal. This takes one file write and does not wait for MLflow.
+        """Append metrics to the journal with a single file write, without waiting for MLflow.
 
         Args:
             metrics: Values by name.
-            step: Lightning's step, which counts batches under manual optimization. The journal records optimizer
-                steps.
+            step: Lightning's step, which counts batches under manual optimization. It is converted to optimizer steps.
         """
         values = {key: float(value) for key, value in metrics.items()}
         self._open().log_metrics(values, (step or 0) // self._batches_per_step)
 
     @rank_zero_only
     def log_tag(self, key: str, value: str) -> None:
+        """Log a tag. A new value for a key replaces the previous value."""
         self._open().log_tag(key, _truncate(value, MAX_TAG_LENGTH))
 
     @rank_zero_only
     def log_image(self, key: str, path: Path, step: int) -> None:
-        """Log an image file of the run folder.
+        """Log an image file in the run folder.
 
-        MLflow shows the images of one key side by side for several runs, with a slider over the steps.
+        MLflow shows the images of several runs under the same key side by side, with a slider for the step.
         """
         self._open().log_image(key, self._relative(path), step)
 
     @rank_zero_only
     def log_artifact(self, path: Path, folder: str = "") -> None:
-        """Log a file of the run folder, which MLflow lists under ``folder``."""
+        """Log a file in the run folder, which MLflow lists in ``folder``."""
         self._open().log_artifact(self._relative(path), folder)
 
+    @override
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Record how the run ended and send MLflow the rest of the journal.
+        """Record how the run ended and send the rest of the journal to MLflow.
 
-        Prints one line if events remain unsent. Logging may continue afterward and end with another call.
+        If some events cannot be sent, one line is printed. Logging may continue afterward and must then end with
+        another call.
 
         Args:
-            status: "success", "failed" or "interrupted".
+            status: "success", "failed", or "interrupted".
         """
         if self._journal is None:
             return
@@ -133,8 +143,8 @@ class RunLogger(Logger):
         if unsent:
             folder = _relative_to_current(self.run_folder)
             print(
-                f"{unsent} events were not sent to {self.uri}; they are kept in {folder / FILE_NAME}; "
-                f"send them with: lightning sync {folder}",
+                f"{unsent} events were not sent to {mask(self.uri)}; they are kept in {folder / FILE_NAME}; "
+                f"send them with: {sync_command(folder, mask(self.uri))}",
                 file=sys.stderr,
             )
 
@@ -144,7 +154,7 @@ class RunLogger(Logger):
             self._describe(self._journal)
         if self._shipper is None:
             target.open_target(self.run_folder, self.uri, self.project, f"{self.name}/{self.version}")
-            self._shipper = Shipper(self.run_folder)
+            self._shipper = Shipper(self.run_folder, self.uri)
             self._shipper.start()
         return self._journal
 
@@ -168,7 +178,10 @@ class RunLogger(Logger):
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested mappings, and lists of mappings, as pairs of a dotted name and the value as text."""
+    """Yield nested settings as pairs of a dotted name and the value as text.
+
+    Mappings and lists that contain mappings are flattened. Any other list is a single value.
+    """
     for key, value in params.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):

@@ -1,8 +1,8 @@
-"""What all local servers share: the loopback address, and the refusal of requests that come from foreign web pages.
+"""Protection of local servers against requests from foreign web pages.
 
-A server on the loopback interface is reachable by every web page in the user's browser. A page can send it requests,
-and, by letting its own host name resolve to 127.0.0.1 (DNS rebinding), even read the answers. The browser states the
-host name and the page's origin, so both are checked.
+Any web page in the user's browser can reach a server on the loopback interface. A page can send requests to the server
+and, if its own host name resolves to 127.0.0.1 (DNS rebinding), even read the responses. The browser sends the host
+name and the page's origin with a request, so both are checked.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,11 +17,11 @@ WSGIApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
 def is_local_request(host: str | None, origin: str | None) -> bool:
-    """Return whether a request names this machine as its host and does not come from a page of another origin.
+    """Return whether a request addresses this machine and does not come from a page with another origin.
 
     Args:
         host: The ``Host`` header.
-        origin: The ``Origin`` header; browsers send it with every request of another origin that can change anything.
+        origin: The ``Origin`` header. Browsers send it with every request to another origin that can change data.
     """
     try:
         target = urlsplit(f"//{host or ''}")
@@ -33,7 +33,7 @@ def is_local_request(host: str | None, origin: str | None) -> bool:
 
 
 def only_local(app: WSGIApp) -> WSGIApp:
-    """Wrap a WSGI application so that it answers other requests with status 403."""
+    """Wrap a WSGI application so that it responds to all but local requests with status 403."""
 
     def guarded(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         if is_local_request(environ.get("HTTP_HOST"), environ.get("HTTP_ORIGIN")):

@@ -1,7 +1,8 @@
-"""Writes events to one MLflow run. Writing is idempotent: an event that is sent twice is recorded once.
+"""Idempotent writing of events to one MLflow run. An event that is sent twice is recorded once.
 
-MLflow identifies a metric by run, name, step, time and value, and parameters, tags and files by name. The journal
-determines all of these. mlflow is imported only when a connection is made, because the import takes seconds.
+MLflow identifies a metric by its run, name, step, time, and value, and identifies parameters, tags, and files by their
+names. The journal determines all of these. mlflow is imported only when a connection is made, because the import takes
+seconds.
 """
 
 import logging
@@ -16,14 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from pocketdit.tracking.journal import Artifact, Event, Image, Metric, Param, Status, Tag
+from pocketdit.tracking.journal import Artifact, Event, Image, Metric, Param, Status, Tag, file_in
 from pocketdit.tracking.target import Target, artifact_root, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-# MLflow's own limits: mlflow/utils/validation.py.
+# MLflow's limits, from mlflow/utils/validation.py.
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
 MAX_KEY_LENGTH = 250
@@ -34,7 +35,7 @@ _THUMBNAIL_PIXELS = 256
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    # MLflow would retry a failed request for minutes. The shipper has its own back-off.
+    # By default, MLflow retries a failed request for minutes. The shipper has its own backoff.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     # MLflow's log messages and URLs would break up the progress bar.
@@ -44,55 +45,59 @@ _ENVIRONMENT = {
 
 _log = logging.getLogger(__name__)
 
-# If a process forks while another thread is importing a module, the child inherits an import lock that is never
-# released, and a data worker that imports the same module hangs. A fork therefore waits until mlflow is imported.
+# If a process forks while another of its threads imports a module, the child inherits an import lock that is never
+# released. A data worker that imports the same module then hangs. Forking therefore waits for the import of mlflow.
 _importing = threading.RLock()
 os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
-class GoneError(Exception):
-    """The run no longer exists in MLflow: it, or its database, was deleted."""
+class RunDeletedError(Exception):
+    """The run no longer exists in MLflow because it or its database was deleted."""
 
 
 class MlflowRun:
     """A connection to the MLflow run of ``target``, which is created if it does not exist.
 
-    MLflow's own exceptions are not caught.
+    Exceptions raised by MLflow are passed on to the caller.
 
     Args:
-        run_folder: Folder that the paths of images and artifacts are relative to.
-        target: The stored target. The attribute of the same name also has the run's ID.
+        run_folder: The run folder, which contains the images and artifacts.
+        target: The stored target.
+        uri: Tracking URI with its password; by default the URI of ``target``, which has none.
+
+    Attributes:
+        target: The target with the ID of the run.
     """
 
-    def __init__(self, run_folder: Path, target: Target) -> None:
+    def __init__(self, run_folder: Path, target: Target, uri: str | None = None) -> None:
         self.run_folder = run_folder
-        self._client = _client(target.uri)
+        self._client = _client(uri or target.uri)
         if target.run_id is None or not self._is_active(target.run_id):
             target = replace(target.reset(), run_id=self._find_or_create(target))
         self.target = target
         self._run_id = str(target.run_id)
 
-    def reachable(self) -> bool:
-        """Return whether MLflow responds and knows the run."""
+    def is_reachable(self) -> bool:
+        """Return whether MLflow responds and the run exists."""
         try:
             return self._is_active(self._run_id)
-        except Exception:  # stores, proxies and networks can raise any exception
+        except Exception:  # stores, proxies, and networks can raise any exception
             return False
 
     def send(self, events: Sequence[Event]) -> int:
         """Write ``events`` to the run.
 
         Returns:
-            The number of events that MLflow rejected permanently. Each is logged as a warning.
+            The number of events that MLflow permanently rejected. Each rejection is logged as a warning.
 
         Raises:
-            GoneError: If the run no longer exists.
-            Exception: MLflow raised an exception, and a retry may succeed.
+            RunDeletedError: The run no longer exists.
+            Exception: Sending failed, but a retry may succeed.
         """
         from mlflow.exceptions import MlflowException
 
-        if isinstance(events[0], Image | Artifact) and not (self.run_folder / events[0].path).exists():
-            _log.warning("%s no longer exists and is not sent to MLflow", self.run_folder / events[0].path)
+        if isinstance(events[0], Image | Artifact) and not file_in(self.run_folder, events[0].path).exists():
+            _log.warning("%s no longer exists and was not sent to MLflow", self.run_folder / events[0].path)
             return 1
         try:
             self._send(events)
@@ -101,7 +106,7 @@ class MlflowRun:
             if not _is_permanent(error):
                 raise
             if not self._is_active(self._run_id):
-                raise GoneError(self._run_id) from error
+                raise RunDeletedError(self._run_id) from error
             if len(events) == 1:
                 _log.warning("MLflow rejected %s: %s", events[0], error.message)
                 return 1
@@ -134,17 +139,17 @@ class MlflowRun:
                 case Tag(key=key, value=value):
                     tags[_sanitize(key)] = value
                 case Image() | Artifact() | Status():
-                    raise ValueError(f"{event} must be sent by itself")
+                    raise ValueError(f"{event} must be sent separately")
                 case _:
                     assert_never(event)
         run_tags = [entities.RunTag(key, value) for key, value in tags.items()]
         self._client.log_batch(self._run_id, metrics, params, run_tags)
 
     def _send_image(self, image: Image) -> None:
-        """Send an image and its thumbnail under the names that MLflow's charts expect for images over steps.
+        """Send an image and its thumbnail under the names that MLflow's charts expect for a series of images.
 
-        The names are those of ``MlflowClient.log_image`` (mlflow 3.17), except that a hash of the event replaces
-        the random UUID, so that sending the image again overwrites it.
+        The names follow ``MlflowClient.log_image`` (mlflow 3.17), except that a hash of the event replaces the random
+        UUID, so sending the image again overwrites it.
         """
         import PIL.Image
 
@@ -184,8 +189,8 @@ class MlflowRun:
 
         experiment = self._client.get_experiment_by_name(target.project)
         if experiment is None:
-            with suppress(MlflowException):  # another run may have created it in the meantime
-                # The kind selects which of its two interfaces MLflow shows: model training or language models.
+            with suppress(MlflowException):  # another run may create it at the same time
+                # The kind selects whether MLflow shows its interface for model training or for language models.
                 tags = {"mlflow.experimentKind": "custom_model_development"}
                 root = artifact_root(target.uri)
                 return str(self._client.create_experiment(target.project, root, tags=tags))

@@ -1,6 +1,6 @@
-"""Copies the journal of a run to MLflow in the background, so that training never waits for it.
+"""Background copying of a run's journal to MLflow, so that training never waits for it.
 
-``tracking.json`` records after every batch how much has been sent. An interrupted copy therefore continues
+After every batch of events, ``tracking.json`` records how much has been sent. An interrupted copy therefore resumes
 where it stopped.
 """
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pocketdit.tracking import journal, target
 from pocketdit.tracking.journal import Artifact, Event, Image, Metric, Status
-from pocketdit.tracking.mlflow_run import GoneError, MlflowRun
+from pocketdit.tracking.mlflow_run import MlflowRun, RunDeletedError
 
-# One request to MLflow may carry 1000 metrics, 100 parameters, 100 tags and 1 MB: mlflow/utils/validation.py.
+# A request to MLflow is limited to 1000 metrics, 100 parameters, 100 tags, and 1 MB (mlflow/utils/validation.py).
 _MAX_METRICS = 1000
 _MAX_OTHERS = 100
 _MAX_BYTES = 500_000
@@ -24,9 +24,9 @@ _MAX_FILE_ATTEMPTS = 3
 
 
 def read_batches(path: Path, offset: int) -> Iterator[tuple[list[Event], int]]:
-    """Yield the journal from byte ``offset`` in batches that fit one request each.
+    """Yield the events from byte ``offset`` on, in batches that each fit into one request.
 
-    An image, an artifact or a status is a batch by itself.
+    An image, an artifact, or a status forms a batch of its own.
 
     Yields:
         The events and the byte offset after them.
@@ -51,28 +51,34 @@ def read_batches(path: Path, offset: int) -> Iterator[tuple[list[Event], int]]:
 
 
 def count_unsent(run_folder: Path) -> int:
-    """Return how many events of the journal have not been sent to MLflow."""
+    """Return how many events in the journal have not been sent to MLflow."""
     stored = target.load(run_folder)
     path = run_folder / journal.FILE_NAME
     return sum(1 for _ in journal.read_events(path, stored.offset if stored else 0)) if path.exists() else 0
 
 
 class Sender:
-    """Sends the unsent events of one run in the order of its journal and records progress in ``tracking.json``."""
+    """Sends a run's unsent events in journal order and records the progress in ``tracking.json``.
 
-    def __init__(self, run_folder: Path) -> None:
+    Args:
+        run_folder: The run folder.
+        uri: Tracking URI with its password; by default the stored URI, which has none.
+    """
+
+    def __init__(self, run_folder: Path, uri: str | None = None) -> None:
         self.run_folder = run_folder
+        self._uri = uri
         self._run: MlflowRun | None = None
         self._file_failures = 0
 
     def send_all(self, abandon: threading.Event | None = None) -> int:
         """Send every unsent event.
 
-        MLflow's own exceptions are raised if it cannot be reached. Calling this again continues after the last batch
-        that was sent.
+        Exceptions raised by MLflow are passed on to the caller. The next call resumes after the last batch that was
+        sent.
 
         Args:
-            abandon: When set, sending stops after the current batch.
+            abandon: Event that, once set, stops sending after the current batch.
 
         Returns:
             The number of events that MLflow accepted.
@@ -84,7 +90,7 @@ class Sender:
                 break
             try:
                 refused = self._send(run, events) if events else 0
-            except GoneError:
+            except RunDeletedError:
                 self._run = None
                 raise
             run.target = replace(run.target, offset=offset, refused=run.target.refused + refused)
@@ -97,23 +103,23 @@ class Sender:
             stored = target.load(self.run_folder)
             if stored is None:
                 raise FileNotFoundError(self.run_folder / target.FILE_NAME)
-            # A journal shorter than the offset is not the one that was sent.
+            # If the journal is shorter than the offset, it has been replaced since it was sent.
             if (self.run_folder / journal.FILE_NAME).stat().st_size < stored.offset:
                 stored = stored.reset()
-            self._run = MlflowRun(self.run_folder, stored)
+            self._run = MlflowRun(self.run_folder, stored, self._uri)
             target.save(self.run_folder, self._run.target)
         return self._run
 
     def _send(self, run: MlflowRun, events: list[Event]) -> int:
-        """Do what ``MlflowRun.send`` does, but give up on a file that fails repeatedly while MLflow responds.
+        """Call ``MlflowRun.send``, but give up on a file that fails repeatedly while MLflow responds.
 
-        Such a file (too large for the server, say, or not permitted) would otherwise hold up all later events.
+        Such a file, for example one that is too large for the server, would otherwise block all later events.
         """
         try:
             refused = run.send(events)
         except Exception:
             self._file_failures += isinstance(events[0], Image | Artifact)
-            if self._file_failures < _MAX_FILE_ATTEMPTS or not run.reachable():
+            if self._file_failures < _MAX_FILE_ATTEMPTS or not run.is_reachable():
                 raise
             refused = 1
         self._file_failures = 0
@@ -123,29 +129,31 @@ class Sender:
 class Shipper:
     """A daemon thread that sends everything appended to the journal of ``run_folder``.
 
-    While MLflow does not respond, the thread retries after a few seconds at first and every half minute later.
+    While MLflow does not respond, the thread retries, first every few seconds and later every half minute.
 
     Attributes:
-        error: The exception of the last attempt, or None if it succeeded.
+        error: The exception raised by the last attempt, or None if it succeeded.
     """
 
-    def __init__(self, run_folder: Path) -> None:
+    def __init__(self, run_folder: Path, uri: str | None = None) -> None:
         self.run_folder = run_folder
+        self._uri = uri
         self.error: Exception | None = None
         self._closing = threading.Event()
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow-shipper", daemon=True)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def close(self, timeout: float) -> int:
         """Send the remaining events and stop, within ``timeout`` seconds.
 
-        If MLflow does not respond, one more attempt is made.
+        If MLflow does not respond, only one more attempt is made.
 
         Returns:
-            The number of events left unsent.
+            The number of unsent events.
         """
         self._closing.set()
         self._thread.join(timeout)
@@ -153,18 +161,18 @@ class Shipper:
         return count_unsent(self.run_folder)
 
     def _work(self) -> None:
-        sender = Sender(self.run_folder)
+        sender = Sender(self.run_folder, self._uri)
         pause = _POLL_SECONDS
         sent_size = -1
         while not self._abandoned.is_set():
-            # Read the flag before sending, so that the last pass covers everything logged before close().
+            # Read the flag before sending, so that the last pass includes everything logged before close().
             last = self._closing.is_set()
             try:
                 size = (self.run_folder / journal.FILE_NAME).stat().st_size
                 if size != sent_size:
                     sender.send_all(self._abandoned)
                 self.error, sent_size, pause = None, size, _POLL_SECONDS
-            except Exception as error:  # Stores, proxies and networks can raise anything; training continues.
+            except Exception as error:  # stores, proxies, and networks can raise any exception
                 self.error, pause = error, min(2 * pause, _MAX_RETRY_SECONDS)
             if last:
                 return

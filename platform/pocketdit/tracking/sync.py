@@ -1,37 +1,84 @@
-"""Sends MLflow the events of a run that could not be sent while it was running."""
+"""Sending of events to MLflow that could not be sent during the run."""
 
+import shlex
 from pathlib import Path
 
-from pocketdit.errors import RunError
+from pocketdit.config.experiment import Tracking
+from pocketdit.config.project import FILE_NAME as PROJECT_FILE
+from pocketdit.config.project import read_project
+from pocketdit.config.secrets import is_masked, mask
+from pocketdit.errors import ConfigError, RunError
 from pocketdit.tracking import journal, target
 from pocketdit.tracking.shipper import Sender, count_unsent
 
 
-def sync(run_folder: Path) -> int:
-    """Send the unsent events of the run in ``run_folder``.
+def sync(run_folder: Path, uri: str | None = None) -> int:
+    """Send the unsent events of the run in ``run_folder`` to MLflow.
 
-    A run that was deleted in MLflow is created again and sent in full.
+    If the run was deleted in MLflow, it is created again and sent in full. The folder may come from somebody else, so
+    it can neither choose the server nor name files outside of it.
+
+    Args:
+        run_folder: The run folder.
+        uri: Tracking URI that the user chose; by default the one that the folder names, if the user trusts it.
 
     Returns:
         The number of events that MLflow accepted.
 
     Raises:
-        RunError: If the folder does not belong to a tracked run, or MLflow does not respond. Events sent before
-            the failure stay sent.
+        ConfigError: The folder names a server that the user does not trust.
+        RunError: The folder does not belong to a tracked run, the journal names a file outside the folder, or MLflow
+            does not respond. Events that were sent before the failure are not sent again.
     """
     stored = target.load(run_folder)
     if stored is None or not (run_folder / journal.FILE_NAME).exists():
         missing = target.FILE_NAME if stored is None else journal.FILE_NAME
         raise RunError(f"{run_folder} is not the folder of a tracked run: it does not contain {missing}")
+    if uri is None:
+        require_trusted_tracker(run_folder, stored.uri)
+        uri = stored.uri
+    journal.require_own_files(run_folder)
+    target.open_target(run_folder, uri, stored.project, stored.run_name)
     try:
-        return Sender(run_folder).send_all()
-    except Exception as error:  # stores, proxies and networks can raise any exception
+        return Sender(run_folder, target.absolute_uri(uri)).send_all()
+    except RunError:
+        raise
+    except Exception as error:  # stores, proxies, and networks can raise any exception
         unsent = count_unsent(run_folder)
-        raise RunError(f"{unsent} events were not sent to {stored.uri}: {_root_cause(error)}") from error
+        raise RunError(f"{unsent} events were not sent to {mask(uri)}: {mask(_root_cause(error))}") from error
+
+
+def sync_command(run_folder: Path, uri: str) -> str:
+    """Return the command that sends the events of a run to the server ``uri``, whose password is masked."""
+    command = f"lightning sync {shlex.quote(str(run_folder))}"
+    if uri in trusted_trackers(run_folder) and not is_masked(uri):
+        return command
+    return f"{command} --to {'URI' if is_masked(uri) else shlex.quote(uri)}"
+
+
+def trusted_trackers(run_folder: Path) -> set[str]:
+    """Return the default database, the one in the folder of all runs, and the trackers in ``pocketdit.toml``."""
+    beside = f"sqlite:///{run_folder.absolute().parent.parent / 'mlflow.db'}"
+    return {beside, *(mask(target.absolute_uri(uri)) for uri in (Tracking().uri, *read_project().trackers))}
+
+
+def require_trusted_tracker(run_folder: Path, uri: str) -> None:
+    """Check that a run may be sent to the server that its folder names.
+
+    Raises:
+        ConfigError: The user does not trust the server, or its password is not known.
+    """
+    if is_masked(uri):
+        raise ConfigError(f"{run_folder} was tracked at {uri}; give the address with: {sync_command(run_folder, uri)}")
+    if uri not in trusted_trackers(run_folder):
+        raise ConfigError(
+            f"{run_folder} names the tracker {uri}; if you trust it, send the run with: "
+            f"{sync_command(run_folder, uri)}, or add it to trackers under [trust] in {PROJECT_FILE}"
+        )
 
 
 def _root_cause(error: BaseException) -> str:
-    """Return the original message, without the layers that HTTP libraries and stores wrap around it."""
+    """Return the message of the original error, which HTTP libraries and stores wrap in errors of their own."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return str(error) or type(error).__name__

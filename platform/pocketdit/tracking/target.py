@@ -1,10 +1,11 @@
-"""The destination of a run's journal and the progress of the copy: ``tracking.json`` in the run folder."""
+"""Destination and progress of the journal's copy in MLflow, stored as ``tracking.json`` in the run folder."""
 
 import json
 import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from pocketdit.config.secrets import mask
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.files import write_atomically
 
@@ -16,16 +17,16 @@ _SERVERS = ("http", "https")
 
 @dataclass(frozen=True)
 class Target:
-    """The MLflow run that receives a journal, and the progress of the copy.
+    """The MLflow run that receives a copy of the journal, and the progress of the copy.
 
     Attributes:
-        uri: Absolute tracking URI.
+        uri: Absolute tracking URI, with its password masked.
         project: Name of the MLflow experiment.
         run_name: Name that MLflow shows for the run.
-        identity: Tag that identifies the run if MLflow created it but the response was lost.
+        identity: Value of a tag that identifies the run if MLflow created it but the response was lost.
         run_id: MLflow's ID of the run, once known.
-        offset: Number of bytes of the journal that MLflow has.
-        refused: Number of events that MLflow did not accept.
+        offset: Number of bytes of the journal that have been sent.
+        refused: Number of events that MLflow rejected.
     """
 
     uri: str
@@ -37,7 +38,7 @@ class Target:
     refused: int = 0
 
     def reset(self) -> "Target":
-        """Return the same run as if nothing had been sent."""
+        """Return the target in its initial state, in which nothing has been sent."""
         return replace(self, run_id=None, offset=0, refused=0)
 
 
@@ -45,18 +46,19 @@ def absolute_uri(uri: str) -> str:
     """Return ``uri`` with a relative SQLite path made absolute.
 
     Raises:
-        ConfigError: If ``uri`` is neither a database nor a server.
+        ConfigError: ``uri`` is neither a database nor a server.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme.partition("+")[0] not in (*_DATABASES, *_SERVERS) or not rest.strip("/"):
         raise ConfigError(
-            f'tracking.uri "{uri}" is neither a database nor a server; use sqlite:///runs/mlflow.db or http://HOST:PORT'
+            f'tracking.uri "{mask(uri)}" is neither a database nor a server; use sqlite:///runs/mlflow.db or http://HOST:PORT'
         )
     path = sqlite_path(uri)
     return uri if path is None else f"sqlite:///{path}"
 
 
 def is_server(uri: str) -> bool:
+    """Return whether ``uri`` is the address of a server rather than of a database."""
     return uri.partition("://")[0] in _SERVERS
 
 
@@ -69,15 +71,16 @@ def sqlite_path(uri: str) -> Path | None:
 def artifact_root(uri: str) -> str | None:
     """Return where MLflow stores the files of runs.
 
-    This is ``mlartifacts`` next to a SQLite database. For any other URI it is None: the server decides.
+    For a SQLite database, this is the folder ``mlartifacts`` next to it. For any other URI, it is None because the
+    server decides.
     """
     path = sqlite_path(uri)
     return None if path is None else (path.parent / "mlartifacts").as_uri()
 
 
 def open_target(run_folder: Path, uri: str, project: str, run_name: str) -> Target:
-    """Return the stored target of a run, or create one if there is none or it has another URI or project."""
-    new = Target(absolute_uri(uri), project, run_name, identity=uuid.uuid4().hex)
+    """Return the stored target of a run. If it is missing or has a different URI or project, create a new target."""
+    new = Target(mask(absolute_uri(uri)), project, run_name, identity=uuid.uuid4().hex)
     stored = load(run_folder)
     if stored is not None and (stored.uri, stored.project) == (new.uri, new.project):
         return stored
@@ -89,7 +92,7 @@ def load(run_folder: Path) -> Target | None:
     """Return the target of a run, or None if the run was never tracked.
 
     Raises:
-        RunError: If the file is damaged.
+        RunError: The file is damaged or cannot be read.
     """
     path = run_folder / FILE_NAME
     try:
@@ -101,4 +104,5 @@ def load(run_folder: Path) -> Target | None:
 
 
 def save(run_folder: Path, target: Target) -> None:
+    """Write the target to the run folder atomically."""
     write_atomically(run_folder / FILE_NAME, json.dumps(asdict(target), indent=2) + "\n")

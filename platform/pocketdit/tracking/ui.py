@@ -1,4 +1,4 @@
-"""Serves MLflow's web interface on this machine and opens a comparison of the project's runs."""
+"""Local server for MLflow's web interface, which opens with a comparison of the project's runs."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import IO
 
+from pocketdit.config.secrets import mask
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.tracking.target import absolute_uri, artifact_root, is_server, sqlite_path
 
@@ -29,19 +30,19 @@ _web = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def serve(uri: str, port: int = 5000, open_browser: bool = True, project: str = "pocketdit") -> None:
-    """Show the runs of ``project`` tracked at ``uri`` until Ctrl-C is pressed.
+    """Show the runs of ``project`` tracked at ``uri``.
 
-    For a database, this starts a server on the loopback interface. If ``uri`` is already a server, this only opens
-    its page.
+    For a database, this starts a server on the loopback interface, which runs until Ctrl-C is pressed. If ``uri`` is
+    already a server, this only opens its page.
 
     Args:
         uri: MLflow tracking URI.
-        port: Preferred port. The next free one is used if it is taken.
-        open_browser: Whether to open a browser where there is a display.
+        port: Preferred port. If it is in use, the next free port is used.
+        open_browser: Whether to open a browser if a display is available.
         project: Name of the MLflow experiment.
 
     Raises:
-        RunError: If nothing has been tracked yet, no port is free, or the server does not start or respond.
+        RunError: Nothing has been tracked yet, no port is free, or the server does not start or respond.
     """
     uri = absolute_uri(uri)
     if is_server(uri):
@@ -66,17 +67,17 @@ def serve(uri: str, port: int = 5000, open_browser: bool = True, project: str = 
 
 
 def find_free_port(first: int) -> int:
-    """Return the first port from ``first`` upward that is not in use on this machine.
+    """Return the first port at or above ``first`` that is not in use on this machine.
 
     Raises:
-        ConfigError: If ``first`` is not a port.
-        RunError: If twenty ports in a row are in use.
+        ConfigError: ``first`` is not a valid port number.
+        RunError: Twenty ports in a row are in use.
     """
     if not 0 < first < 65536:
         raise ConfigError(f"--port {first}: must be from 1 to 65535")
     for port in range(first, min(first + _PORTS_TRIED, 65536)):
         with socket.socket() as probe:
-            # The server sets this option too: a port whose last connections are still closing counts as free.
+            # The server sets this option too, so it can use a port whose last connections are still closing.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((_HOST, port))
@@ -90,22 +91,23 @@ def find_free_port(first: int) -> int:
 def running_server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run an MLflow server for the database ``uri`` on ``port`` of the loopback interface.
 
-    The server responds inside the context and is terminated on exit, including when this process receives SIGTERM
-    or SIGHUP.
+    The server is ready when the context is entered. It is terminated when the context exits, even if this process
+    receives SIGTERM or SIGHUP.
     """
     root = artifact_root(uri)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--host", _HOST, "--port", str(port), "--workers", "1"]
     command += [] if root is None else ["--default-artifact-root", root]
     environment = {
         **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": uri,  # not an argument, which every user of the machine can read
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
-        # The job runner starts eight processes for language-model features.
+        # The job runner would start eight processes for language-model features.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     with tempfile.TemporaryFile("w+") as log:
-        # The server gets its own session: Ctrl-C reaches only this process, which then ends the whole group.
+        # The server runs in its own session, so Ctrl-C reaches only this process, which then ends the whole group.
         server = subprocess.Popen(
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -118,12 +120,12 @@ def running_server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def comparison_url(address: str, project: str) -> str:
-    """Return the page of a server that compares the runs of ``project`` in a table and charts (mlflow 3.17).
+    """Return the URL of the page that compares the runs of ``project`` in a table and charts (mlflow 3.17).
 
-    If the server does not know the project, this is its list of experiments.
+    If the project does not exist on the server, this is the page that lists the experiments.
 
     Raises:
-        RunError: If the server does not respond or reports an error.
+        RunError: The server does not respond or reports an error.
     """
     query = urllib.parse.urlencode({"experiment_name": project})
     address = address.rstrip("/")
@@ -140,8 +142,8 @@ def comparison_url(address: str, project: str) -> str:
 
 
 def _show(url: str, open_browser: bool) -> None:
-    print(url, flush=True)
-    # Without a display only text browsers remain, and they would take over the terminal.
+    print(mask(url), flush=True)
+    # Without a display, only text browsers are available, and they would take over the terminal.
     has_display = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     if open_browser and has_display:
         webbrowser.open(url)
@@ -183,9 +185,9 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _exit_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into ``SystemExit``, so that the server ends with this process.
+    """Raise ``SystemExit`` on SIGTERM and SIGHUP, so that the server is stopped along with this process.
 
-    A signal that is being ignored, as SIGHUP is under nohup, stays ignored.
+    A signal that was already ignored, such as SIGHUP under nohup, stays ignored.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
