@@ -1,4 +1,4 @@
-"""``lightning sync`` of a run folder that comes from somebody else: it chooses neither the server nor the files."""
+"""Tests that a run folder from someone else cannot choose the server and the files of ``lightning sync``."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from pocketdit.tracking.sync import sync, sync_command
 
 @pytest.fixture
 def tracked(run_folder: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that was tracked in ``store``, in a project folder that trusts nothing."""
+    """Return the folder of a run that was tracked in ``store``, in a project that trusts no trackers."""
     monkeypatch.chdir(run_folder.parents[2])
     target.open_target(run_folder, store, "trust", "run")
     Journal(run_folder / "metrics.jsonl").log_metrics({"loss": 1.0}, 0)
@@ -35,7 +35,7 @@ def test_a_server_that_the_folder_names_is_refused(tracked: Path, uri: str) -> N
 def test_a_server_that_the_user_confirms_is_used(tracked: Path, store: str) -> None:
     with pytest.raises(ConfigError):
         sync(tracked)
-    (tracked / "config.yaml").write_text("experiment: pretrain\n")  # it marks a run's folder
+    (tracked / "config.yaml").write_text("experiment: pretrain\n")  # marks the folder of a run
     assert main(["sync", str(tracked), "--to", store]) == 0
     Path("pocketdit.toml").write_text(f'[trust]\ntrackers = ["{store}"]\n')
     Journal(tracked / "metrics.jsonl").log_metrics({"loss": 2.0}, 1)
@@ -80,7 +80,7 @@ def test_the_target_file_contains_no_password(run_folder: Path) -> None:
     assert "hunter2" not in (run_folder / "tracking.json").read_text()
     assert target.open_target(run_folder, "http://me:hunter2@127.0.0.1:9", "trust", "run") == stored
     Journal(run_folder / "metrics.jsonl").log_metrics({"loss": 1.0}, 0)
-    with pytest.raises(ConfigError, match=r"tracked at http://me:\*\*\*@127\.0\.0\.1:9; give the address with: .*--to"):
+    with pytest.raises(ConfigError, match=r"at http://me:\*\*\*@127\.0\.0\.1:9; pass the complete URI with: .*--to"):
         sync(run_folder)
     with pytest.raises(RunError) as caught:
         sync(run_folder, "http://me:hunter2@127.0.0.1:9")

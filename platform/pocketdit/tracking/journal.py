@@ -127,25 +127,25 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event | None, int
 
 
 def file_in(run_folder: Path, path: str) -> Path:
-    """Return the file of an event, which must be in the run folder: a journal may come from somebody else.
+    """Return the path of an event's file. It must be in the run folder, because a journal may come from someone else.
 
     Raises:
-        RunError: The path, or the target of a link, is outside the run folder.
+        RunError: The path or the target of a link is outside the run folder.
     """
     file = (run_folder / path).resolve()
     if not file.is_relative_to(run_folder.resolve()):
         raise RunError(
-            f"{run_folder / FILE_NAME} names {path!r}, which is outside the run folder; nothing of it was sent; remove "
-            "the line if you trust the rest"
+            f"{run_folder / FILE_NAME} refers to {path!r}, which is outside the run folder and was not sent; remove "
+            "the line if you trust the rest of the journal"
         )
     return file
 
 
 def require_own_files(run_folder: Path) -> None:
-    """Check that a journal names only files in its run folder.
+    """Check that a journal refers only to files in its run folder.
 
     Raises:
-        RunError: It names another file.
+        RunError: The journal refers to a file outside the run folder.
     """
     for event, _ in read_events(run_folder / FILE_NAME):
         if isinstance(event, Image | Artifact):

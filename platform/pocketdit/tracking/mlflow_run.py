@@ -63,7 +63,7 @@ class MlflowRun:
     Args:
         run_folder: The run folder, which contains the images and artifacts.
         target: The stored target.
-        uri: Tracking URI with its password; by default the URI of ``target``, which has none.
+        uri: Tracking URI with its password. Defaults to the URI of ``target``, which has no password.
 
     Attributes:
         target: The target with the ID of the run.

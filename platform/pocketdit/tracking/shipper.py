@@ -62,7 +62,7 @@ class Sender:
 
     Args:
         run_folder: The run folder.
-        uri: Tracking URI with its password; by default the stored URI, which has none.
+        uri: Tracking URI with its password. Defaults to the stored URI, which has no password.
     """
 
     def __init__(self, run_folder: Path, uri: str | None = None) -> None:

@@ -15,20 +15,20 @@ from pocketdit.tracking.shipper import Sender, count_unsent
 def sync(run_folder: Path, uri: str | None = None) -> int:
     """Send the unsent events of the run in ``run_folder`` to MLflow.
 
-    If the run was deleted in MLflow, it is created again and sent in full. The folder may come from somebody else, so
-    it can neither choose the server nor name files outside of it.
+    If the run was deleted in MLflow, it is created again and sent in full. Because the folder may come from someone
+    else, it cannot choose a server that the user does not trust, and files outside the folder are not sent.
 
     Args:
         run_folder: The run folder.
-        uri: Tracking URI that the user chose; by default the one that the folder names, if the user trusts it.
+        uri: Tracking URI chosen by the user. Defaults to the URI stored in the folder, which the user must trust.
 
     Returns:
         The number of events that MLflow accepted.
 
     Raises:
-        ConfigError: The folder names a server that the user does not trust.
-        RunError: The folder does not belong to a tracked run, the journal names a file outside the folder, or MLflow
-            does not respond. Events that were sent before the failure are not sent again.
+        ConfigError: The user does not trust the stored URI.
+        RunError: The folder does not belong to a tracked run, the journal refers to a file outside the folder, or
+            MLflow does not respond. Events that were sent before the failure are not sent again.
     """
     stored = target.load(run_folder)
     if stored is None or not (run_folder / journal.FILE_NAME).exists():
@@ -49,7 +49,7 @@ def sync(run_folder: Path, uri: str | None = None) -> int:
 
 
 def sync_command(run_folder: Path, uri: str) -> str:
-    """Return the command that sends the events of a run to the server ``uri``, whose password is masked."""
+    """Return the command that sends a run's events to ``uri``. A URI with a masked password is replaced by "URI"."""
     command = f"lightning sync {shlex.quote(str(run_folder))}"
     if uri in trusted_trackers(run_folder) and not is_masked(uri):
         return command
@@ -57,22 +57,24 @@ def sync_command(run_folder: Path, uri: str) -> str:
 
 
 def trusted_trackers(run_folder: Path) -> set[str]:
-    """Return the default database, the one in the folder of all runs, and the trackers in ``pocketdit.toml``."""
-    beside = f"sqlite:///{run_folder.absolute().parent.parent / 'mlflow.db'}"
-    return {beside, *(mask(target.absolute_uri(uri)) for uri in (Tracking().uri, *read_project().trackers))}
+    """Return the default database, the database in the folder of all runs, and the trackers in ``pocketdit.toml``."""
+    database = f"sqlite:///{run_folder.absolute().parent.parent / 'mlflow.db'}"
+    return {database, *(mask(target.absolute_uri(uri)) for uri in (Tracking().uri, *read_project().trackers))}
 
 
 def require_trusted_tracker(run_folder: Path, uri: str) -> None:
-    """Check that a run may be sent to the server that its folder names.
+    """Check that a run may be sent to the tracking URI stored in its folder.
 
     Raises:
-        ConfigError: The user does not trust the server, or its password is not known.
+        ConfigError: The user does not trust the URI, or its password is masked.
     """
     if is_masked(uri):
-        raise ConfigError(f"{run_folder} was tracked at {uri}; give the address with: {sync_command(run_folder, uri)}")
+        raise ConfigError(
+            f"{run_folder} was tracked at {uri}; pass the complete URI with: {sync_command(run_folder, uri)}"
+        )
     if uri not in trusted_trackers(run_folder):
         raise ConfigError(
-            f"{run_folder} names the tracker {uri}; if you trust it, send the run with: "
+            f"{run_folder} was tracked at {uri}, which is not a trusted tracker; if you trust it, send the run with: "
             f"{sync_command(run_folder, uri)}, or add it to trackers under [trust] in {PROJECT_FILE}"
         )
 

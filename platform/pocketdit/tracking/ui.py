@@ -100,14 +100,14 @@ def running_server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     command += [] if root is None else ["--default-artifact-root", root]
     environment = {
         **os.environ,
-        "MLFLOW_BACKEND_STORE_URI": uri,  # not an argument, which every user of the machine can read
+        "MLFLOW_BACKEND_STORE_URI": uri,  # in the environment, because every user of the machine can read arguments
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         # The job runner would start eight processes for language-model features.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     with tempfile.TemporaryFile("w+") as log:
-        # The server runs in its own session, so Ctrl-C reaches only this process, which then ends the whole group.
+        # The server runs in its own session, so Ctrl-C reaches only this process, which then stops the whole group.
         server = subprocess.Popen(
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -171,7 +171,7 @@ def _wait_until_up(server: subprocess.Popen[bytes], address: str, log: IO[str]) 
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server and its child processes."""
+    """Stop the server and its child processes."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, number)
