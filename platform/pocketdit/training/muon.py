@@ -1,11 +1,11 @@
 """Muon for the matrices of the transformer blocks and AdamW for everything else, as one optimizer.
 
-Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest matrix with equal singular values, so that the
-update has the same size in every direction.
+Muon (Jordan et al. 2024) replaces the momentum of a matrix with the nearest matrix whose singular values are all equal,
+so the update has the same size in every direction.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -20,13 +20,13 @@ ROUNDS = 5
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """Move the singular values of a matrix to about 1 (0.7 to 1.2) by Newton-Schulz iterations.
+    """Move the singular values of a matrix close to 1 (0.7 to 1.2) with Newton-Schulz iterations.
 
-    X <- a X + b (X X^T) X + c (X X^T)^2 X, in bf16 if the processor multiplies that faster (``torch.optim.Muon``
-    always uses bf16), else in the gradient's own precision.
+    Each iteration computes X <- a X + b (X X^T) X + c (X X^T)^2 X. It uses bf16 if the processor multiplies bf16
+    matrices faster, and the precision of ``matrix`` otherwise. (``torch.optim.Muon`` always uses bf16.)
 
     Args:
-        matrix: Shape (m, n).
+        matrix: Matrix of shape (m, n).
 
     Returns:
         A matrix of the same shape and dtype.
@@ -43,17 +43,23 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Nesterov momentum, orthogonalized and scaled to the size of a typical AdamW update (Liu et al. 2025).
+    """Optimizer that orthogonalizes Nesterov momentum and scales it to the size of a typical AdamW update.
 
-    The scale is 0.2 sqrt(max(m, n)). Takes the same steps as ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")``, in
-    the precision of the weights.
+    The scale is 0.2 sqrt(max(m, n)) (Liu et al. 2025). The steps are those of
+    ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")``, except for the precision of ``orthogonalize``.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update all parameters that have a gradient."""
         loss = closure() if closure is not None else None
         for group in self.param_groups:
@@ -71,9 +77,9 @@ class Muon(Optimizer):
 
 
 class MuonAdamW(Optimizer):
-    """``Muon`` for the matrices inside transformer blocks and ``torch.optim.AdamW`` for the rest.
+    """``Muon`` for the matrices inside transformer blocks and ``torch.optim.AdamW`` for all other parameters.
 
-    Both act as a single optimizer, so that the trainer counts one step.
+    The two act as a single optimizer, so the trainer counts one step per update.
 
     Args:
         params: (name, parameter) pairs.
@@ -81,10 +87,10 @@ class MuonAdamW(Optimizer):
         adamw_lr: Learning rate of AdamW.
         momentum: Momentum of Muon.
         betas: Betas of AdamW.
-        weight_decay: Weight decay of both.
+        weight_decay: Weight decay of both optimizers.
 
     Attributes:
-        supports_sharding: False, because Muon needs complete matrices.
+        supports_sharding: False because Muon needs complete matrices.
     """
 
     supports_sharding: ClassVar[bool] = False
@@ -109,16 +115,22 @@ class MuonAdamW(Optimizer):
         super().__init__([p for _, p in named], {})
         self.param_groups = [group for part in self.parts.values() for group in part.param_groups]
 
-    @property  # type: ignore[override]
+    @property  # type: ignore[override]  # a plain attribute in the base class
     def state(self) -> dict[Tensor, Any]:
         """The state of both optimizers."""
         return {key: value for part in self.parts.values() for key, value in part.state.items()}
 
     @state.setter
     def state(self, value: Any) -> None:
-        """Ignore the base class's empty state: the parts contain the state."""
+        """Ignore the empty state that the base class assigns. The parts contain the actual state."""
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Step both optimizers."""
         loss = closure() if closure is not None else None
         for part in self.parts.values():
@@ -126,7 +138,7 @@ class MuonAdamW(Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of both optimizers by name."""
+        """Return the state of each optimizer by name."""
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -137,6 +149,6 @@ class MuonAdamW(Optimizer):
 
 
 def is_muon(optimizer: Component) -> bool:
-    """Return whether the configured optimizer is ``MuonAdamW`` or derived from it."""
+    """Return whether the configured optimizer is ``MuonAdamW`` or a subclass of it."""
     cls = import_class(optimizer.class_path)
     return isinstance(cls, type) and issubclass(cls, MuonAdamW)
