@@ -5,9 +5,14 @@ three-stage supernet. This file does not import torch, so a configuration can be
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
+
+from pocketdit.bounds import Between
 
 FULL_WIDTH = 1.0
+
+Channels = Annotated[int, Between(1, 65_536)]
+Std = Annotated[float, Between(1e-6, 1e6)]
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class FullAttention:
     """
 
     kind: Literal["full"]
-    kv_heads: int
+    kv_heads: Channels
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,9 @@ class AdaptiveSparseAttention:
     """
 
     kind: Literal["assa"]
-    kv_heads: int
-    blocks: int = 16
-    radius: int = 1
+    kv_heads: Channels
+    blocks: Channels = 16
+    radius: Annotated[int, Between(0, 65_536)] = 1
     compression: bool = True
 
     def __post_init__(self) -> None:
@@ -68,9 +73,9 @@ class Level:
         long_skips: Whether the output of block i is also fed to block ``depth`` - 1 - i of the same level (U-ViT).
     """
 
-    depth: int
+    depth: Annotated[int, Between(1, 1000)]
     attention: AttentionSpec
-    ffn_ratio: float = 4.0
+    ffn_ratio: Annotated[float, Between(1e-3, 64)] = 4.0
     scale: Literal[1, 2] = 1
     long_skips: bool = False
 
@@ -106,18 +111,18 @@ class DiTSpec:
             through its hidden layers.
     """
 
-    latent_channels: int
-    width: int
-    head_dim: int
-    text_inputs: tuple[int, ...]
-    text_width: int
-    text_kv_heads: int
+    latent_channels: Channels
+    width: Channels
+    head_dim: Channels
+    text_inputs: tuple[Channels, ...]
+    text_width: Channels
+    text_kv_heads: Channels
     levels: tuple[Level, ...]
     widths: tuple[float, ...] = (FULL_WIDTH,)
-    patch_size: int = 2
-    rope_theta: float = 10_000.0
-    frequency_width: int = 256
-    latent_std: tuple[float, ...] = ()
+    patch_size: Annotated[int, Between(1, 64)] = 2
+    rope_theta: Annotated[float, Between(1, 1e9)] = 10_000.0
+    frequency_width: Channels = 256
+    latent_std: tuple[Std, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.levels) not in (1, 3):

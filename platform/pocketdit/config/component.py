@@ -30,6 +30,34 @@ class Given:
         object.__setattr__(self, "names", names)
 
 
+@dataclass(frozen=True)
+class Role:
+    """What a component must be: ``Annotated[Component, Role("an autoencoder", ("encode", "decode"))]``.
+
+    Attributes:
+        name: The role, with its article, for messages.
+        members: Attributes that the class must have.
+        arguments: Arguments that its constructor must accept.
+        foreign: Attributes that tell a similar role apart, which the class must not have.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+    def problem(self, cls: Any) -> str | None:
+        """Return why a class does not have this role, or None if it does."""
+        named, open_ended = arguments(cls)
+        missing = [name for name in self.members if not hasattr(cls, name)]
+        missing += [name for name in self.arguments if name not in named and not open_ended]
+        if missing:
+            return f"{cls.__name__} is not {self.name}: it has no {missing[0]!r}"
+        if any(hasattr(cls, name) for name in self.foreign):
+            return f"{cls.__name__} is not {self.name}"
+        return None
+
+
 def build(component: Component, **given: Any) -> Any:
     """Import the class, build the components in ``init_args``, and call the class with these and ``given``.
 

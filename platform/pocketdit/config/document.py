@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pocketdit.config.errors import did_you_mean_path, dotted
+from pocketdit.config.size import MAX_BYTES, check_aliases, check_nesting
 from pocketdit.errors import ConfigError
 
 
@@ -44,12 +45,16 @@ def read(path: Path) -> Document:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file{did_you_mean_path(path, '*.y*ml')}")
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes, which is too large for a configuration")
         text = path.read_text(encoding="utf-8")
+        check_nesting(text)
         node: Any = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         if node is None:
             raise ConfigError(f"{path}: the file is empty")
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{path}:{node.start_mark.line + 1}: the top level must be a mapping of keys")
+        check_aliases(node)
         values: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None

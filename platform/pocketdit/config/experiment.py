@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pocketdit.backbones.spec import DiTSpec
+from pocketdit.bounds import Between, Count, CountOrZero, Fraction, TimeShift
 from pocketdit.config import document
-from pocketdit.config.component import Component, Given
+from pocketdit.config.component import Component, Given, Role
 from pocketdit.config.importing import import_class
 from pocketdit.decoders.spec import TinyDecoderSpec
 from pocketdit.diffusion.sampler_names import SamplerName
@@ -15,8 +16,17 @@ from pocketdit.names import is_plain_name
 
 # The role of the parent whose weights a run starts with.
 START = "start"
-# What a stage has, from ``pocketdit.stages.contract.Stage``, which this module must not import.
-STAGE_CONTRACT = ("separate_widths", "check", "check_data", "logged_metrics", "cost", "preview", "weights")
+# The contracts themselves are in modules that import torch, which this module must not.
+DATA_MODULE = Role("a LightningDataModule", ("prepare_data", "train_dataloader", "val_dataloader", "on_exception"))
+AUTOENCODER = Role("an autoencoder (pocketdit/encoders/contract.py)", ("factor", "encode", "decode"))
+TEXT_ENCODER = Role("a text encoder (pocketdit/encoders/contract.py)", ("encode",), ("max_tokens",), ("decode",))
+OPTIMIZER = Role("an optimizer", ("step", "zero_grad", "add_param_group"))
+STAGE = Role(
+    "a stage (pocketdit/stages/contract.py)",
+    ("separate_widths", "check", "check_data", "logged_metrics", "cost", "preview", "weights", "training_step"),
+)
+
+Side = Annotated[int, Between(1, 65_536)]
 
 
 @dataclass(frozen=True)
@@ -44,24 +54,24 @@ class Training:
         sample_every: Steps between previews; 0 writes only the last one.
     """
 
-    max_steps: int
+    max_steps: Count
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    devices: int | Literal["auto"] = "auto"
-    nodes: int = 1
+    devices: Annotated[int, Between(1, 1024)] | Literal["auto"] = "auto"
+    nodes: Annotated[int, Between(1, 100_000)] = 1
     strategy: Literal["auto", "ddp", "fsdp2"] = "auto"
-    accumulate: int = 1
-    clip_norm: float = 1.0
-    warmup_steps: int = 0
+    accumulate: Annotated[int, Between(1, 1_000_000)] = 1
+    clip_norm: Annotated[float, Between(1e-9, 1e9)] = 1.0
+    warmup_steps: CountOrZero = 0
     decay: Literal["constant", "linear", "cosine"] = "constant"
-    final_rate: float = 0.0
-    ema_decay: float = 0.999
+    final_rate: Fraction = 0.0
+    ema_decay: Annotated[float, Between(0, 1 - 1e-9)] = 0.999
     gradient_checkpointing: bool = False
     compile: bool = False
-    log_every: int = 10
-    validate_every: int = 1000
-    checkpoint_every: int = 500
-    sample_every: int = 1000
+    log_every: Count = 10
+    validate_every: CountOrZero = 1000
+    checkpoint_every: Count = 500
+    sample_every: CountOrZero = 1000
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "accumulate", "nodes", "log_every", "checkpoint_every"):
@@ -93,11 +103,11 @@ class Sampling:
     """
 
     prompts: tuple[str, ...]
-    steps: int = 28
+    steps: Annotated[int, Between(1, 10_000)] = 28
     sampler: SamplerName = "dpmpp_2m"
-    guidance: float = 4.0
-    time_shift: float = 1.0
-    size: tuple[int, int] = (256, 256)
+    guidance: Annotated[float, Between(0, 1000)] = 4.0
+    time_shift: TimeShift = 1.0
+    size: tuple[Side, Side] = (256, 256)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -145,10 +155,10 @@ class BaseExperiment:
     experiment: str
     seed: int = 0
     parents: dict[str, str] = field(default_factory=dict)
-    data: Component
-    autoencoder: Component
-    optimizer: Annotated[Component, Given("params")]
-    stage: Annotated[Component, Given("inputs")]
+    data: Annotated[Component, DATA_MODULE]
+    autoencoder: Annotated[Component, AUTOENCODER]
+    optimizer: Annotated[Component, Given("params"), OPTIMIZER]
+    stage: Annotated[Component, Given("inputs"), STAGE]
     training: Training
     runs: str = "runs"
     tracking: Tracking = field(default_factory=Tracking)
@@ -175,12 +185,7 @@ class BaseExperiment:
         Raises:
             ValueError: The classes do not support the settings. The message starts with the key.
         """
-        stage = import_class(self.stage.class_path)
-        if not all(hasattr(stage, name) for name in STAGE_CONTRACT):
-            raise ValueError(
-                f"stage.class_path: {self.stage.class_path} is not a stage; see pocketdit/stages/contract.py"
-            )
-        stage.check(self)
+        import_class(self.stage.class_path).check(self)
         optimizer = import_class(self.optimizer.class_path)
         if self.training.strategy == "fsdp2" and not getattr(optimizer, "supports_sharding", True):
             name = optimizer.__name__
@@ -197,7 +202,7 @@ class Experiment(BaseExperiment):
         sampling: How images are sampled.
     """
 
-    text_encoders: tuple[Component, ...]
+    text_encoders: tuple[Annotated[Component, TEXT_ENCODER], ...]
     backbone: DiTSpec
     sampling: Sampling
 

@@ -15,6 +15,7 @@ from pocketdit.config.document import Document
 from pocketdit.config.errors import InvalidValueError, MissingKeyError, did_you_mean, dotted, join, show
 from pocketdit.config.override import Override
 from pocketdit.config.secrets import Reference, environment_values, remember, require_no_password, with_references
+from pocketdit.config.size import check_interpolations
 from pocketdit.config.typed import convert, plain
 from pocketdit.errors import ConfigError
 
@@ -93,6 +94,10 @@ def _check(source: Document, overrides: Sequence[Override], schema: type[T], cla
             except ValueError as error:
                 raise InvalidValueError(key, str(error)) from None
     remember(values)
+    try:
+        check_interpolations(values)
+    except ValueError as error:
+        raise InvalidValueError("", str(error)) from None
     config: T = convert(_interpolate(values), schema, "", classes=classes)
     if classes and hasattr(config, "check"):
         try:

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pocketdit.config.errors import InvalidValueError, dotted, join, show
 from pocketdit.config.secrets import mask
+from pocketdit.config.size import check_nesting
 from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 
@@ -37,7 +38,7 @@ class Override:
     @property
     def place(self) -> str:
         """What an error names instead of the file and line."""
-        return f"command line ({mask(self.text)})"
+        return place(self.text)
 
     def apply(self, values: dict[str, Any]) -> None:
         """Set the value in place. It replaces a mapping or list as a whole.
@@ -60,6 +61,12 @@ class Override:
         return selects or _within(key, self.key) or _within(self.key, key)
 
 
+def place(text: str) -> str:
+    """Return what an error about an override names instead of a file and line."""
+    shown = mask(text)
+    return f"command line ({shown if len(shown) <= 200 else shown[:197] + '...'})"
+
+
 def change(key: str, value: Any) -> Override:
     """Make an override from a typed value, which is not parsed again.
 
@@ -79,12 +86,13 @@ def parse(text: str) -> Override:
     key, equals, value = text.partition("=")
     text = " ".join(text.split())
     if not equals:
-        raise ConfigError(f"command line ({mask(text)}): not of the form key=value")
+        raise ConfigError(f"{place(text)}: not of the form key=value")
     try:
+        check_nesting(value)
         return Override(text, dotted(key), _value(value))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"command line ({mask(text)}): {key}: the value is not valid YAML: {problem}") from None
+        raise ConfigError(f"{place(text)}: {key}: the value is not valid YAML: {problem}") from None
 
 
 def _value(text: str) -> Any:

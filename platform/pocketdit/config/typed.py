@@ -10,7 +10,10 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pocketdit.config.component import Component, Given, arguments
+from typing_extensions import is_protocol
+
+from pocketdit.bounds import Between
+from pocketdit.config.component import Component, Given, Role, arguments
 from pocketdit.config.errors import (
     InvalidValueError,
     MissingKeyError,
@@ -23,6 +26,8 @@ from pocketdit.config.errors import (
 from pocketdit.config.importing import import_class, require_module
 from pocketdit.errors import ConfigError
 
+# Larger numbers are not meant, and overflow the 64-bit integers of torch.
+_LARGEST = 2**63 - 1
 _NAMES = {int: "int", float: "float", bool: "bool", str: "str", Path: "a path", NoneType: "null"}
 
 
@@ -100,7 +105,7 @@ def _convert(node: _Node, annotation: Any) -> Any:
         return _component(node)
     if is_dataclass(base):
         return _dataclass(node, base)
-    return _untyped(node)
+    return _untyped(node, [_role_of(base)] if is_protocol(base) else [])
 
 
 def _scalar(node: _Node, kind: Any) -> Any:
@@ -109,7 +114,7 @@ def _scalar(node: _Node, kind: Any) -> Any:
     if kind in (int, float) and type(value) in (int, float, str):
         with suppress(ValueError, OverflowError):
             number = kind(value) if isinstance(value, str) else value
-            if kind(number) == number:
+            if kind(number) == number and abs(number) <= _LARGEST:
                 return kind(number)
     elif kind is Path and isinstance(value, str) and value:
         return Path(value).expanduser()
@@ -162,8 +167,12 @@ def _sequence(node: _Node, base: Any, items: tuple[Any, ...]) -> Any:
 
 def _annotated(node: _Node, annotation: Any, *metadata: Any) -> Any:
     if annotation is Component:
-        return _component(node, [name for item in metadata if isinstance(item, Given) for name in item.names])
+        given = [name for item in metadata if isinstance(item, Given) for name in item.names]
+        return _component(node, given, [item for item in metadata if isinstance(item, Role)])
     value = _convert(node, annotation)
+    for item in metadata:
+        if isinstance(item, Between) and not item.contains(value):
+            raise node.error(f"must be {item}, not {show(value)}")
     if "exists" in metadata and not value.exists():
         raise node.error(f"{str(value)!r} does not exist{did_you_mean_path(value)}")
     return value
@@ -195,7 +204,7 @@ class _Outline:
     init_args: dict[str, Any] | None = None
 
 
-def _component(node: _Node, given: Sequence[str] = ()) -> Component:
+def _component(node: _Node, given: Sequence[str] = (), roles: Sequence[Role] = ()) -> Component:
     """Check the outline of a component and, where classes may be imported, its arguments."""
     if isinstance(node.value, str):
         raise node.mismatch("a mapping", f"; write {{class_path: {node.value}}}")
@@ -209,6 +218,8 @@ def _component(node: _Node, given: Sequence[str] = ()) -> Component:
     if not node.classes:
         return Component(path.value, dict(written.value))
     cls = import_class(path.value)
+    for problem in filter(None, (role.problem(cls) for role in roles)):
+        raise path.error(problem)
     parameters, open_ended = arguments(cls)
     for name in given:
         if name not in parameters and not open_ended:
@@ -232,11 +243,21 @@ def _defaults(cls: Any) -> dict[str, Any]:
     return defaults
 
 
-def _untyped(node: _Node) -> Any:
+def _role_of(protocol: type) -> Role:
+    """Return the role of a component that is annotated with a protocol: it must have the protocol's methods."""
+    methods = [name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")]
+    return Role(f"a {protocol.__name__}", tuple(methods))
+
+
+def _untyped(node: _Node, roles: Sequence[Role] = ()) -> Any:
     """Find the components within a value of any type."""
-    if isinstance(node.value, dict):
-        return _component(node) if "class_path" in node.value else {k: _untyped(node.child(k)) for k in node.value}
-    return [_untyped(node.child(i)) for i in range(len(node.value))] if isinstance(node.value, list) else node.value
+    if isinstance(node.value, list):
+        return [_untyped(node.child(i)) for i in range(len(node.value))]
+    if not isinstance(node.value, dict):
+        return node.value
+    if "class_path" in node.value:
+        return _component(node, roles=roles)
+    return {name: _untyped(node.child(name)) for name in node.value}
 
 
 def _describe(annotation: Any) -> str:

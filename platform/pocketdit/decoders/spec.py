@@ -1,6 +1,11 @@
 """Specification of a tiny decoder's architecture."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pocketdit.bounds import Between
+
+Channels = Annotated[int, Between(1, 65_536)]
 
 
 @dataclass(frozen=True)
@@ -18,10 +23,10 @@ class TinyDecoderSpec:
         factor: Pixels per side of a latent position, as in ``Autoencoder.factor``.
     """
 
-    channels: tuple[int, ...]
-    blocks: tuple[int, ...]
-    latent_channels: int = 16
-    factor: int = 8
+    channels: tuple[Channels, ...]
+    blocks: tuple[Annotated[int, Between(0, 1000)], ...]
+    latent_channels: Channels = 16
+    factor: Annotated[int, Between(1, 256)] = 8
 
     def __post_init__(self) -> None:
         if not self.channels or len(self.channels) != len(self.blocks):

@@ -13,6 +13,7 @@ from typing_extensions import override
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import Network
 from pocketdit.backbones.spec import FULL_WIDTH
+from pocketdit.bounds import Fraction, TimeShift, TimeSpread, Weight
 from pocketdit.config.component import build
 from pocketdit.config.experiment import BaseExperiment, Experiment
 from pocketdit.diffusion.path import draw_times, interpolate, velocity
@@ -70,10 +71,10 @@ class ElasticPretrain(LightningModule, Stage):
     def __init__(
         self,
         inputs: StageInputs[Network],
-        time_shift: float = 1.0,
-        time_spread: float = 1.0,
-        drop_text: float = 0.1,
-        distillation_weight: float = 1.0,
+        time_shift: TimeShift = 1.0,
+        time_spread: TimeSpread = 1.0,
+        drop_text: Fraction = 0.1,
+        distillation_weight: Weight = 1.0,
         gradient_scaling: Literal["adaptive", "sum"] = "adaptive",
     ) -> None:
         super().__init__()

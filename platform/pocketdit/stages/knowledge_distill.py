@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.bounds import Fraction, TimeShift, TimeSpread, Weight
 from pocketdit.config.experiment import BaseExperiment
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.losses.distillation import output_loss, task_weight, timestep_scaling
@@ -49,14 +50,14 @@ class KnowledgeDistill(ElasticPretrain):
         inputs: StageInputs[ElasticDiT],
         teacher: Teacher,
         teacher_guidance: float = 1.0,
-        output_weight: float = 1.0,
-        feature_weight: float = 1.0,
+        output_weight: Weight = 1.0,
+        feature_weight: Weight = 1.0,
         scaling: Literal["density", "cdf", "sum"] = "density",
         scale_features: bool = False,
-        time_shift: float = 1.0,
-        time_spread: float = 1.0,
-        drop_text: float = 0.1,
-        distillation_weight: float = 0.0,
+        time_shift: TimeShift = 1.0,
+        time_spread: TimeSpread = 1.0,
+        drop_text: Fraction = 0.1,
+        distillation_weight: Weight = 0.0,
         gradient_scaling: Literal["adaptive", "sum"] = "adaptive",
     ) -> None:
         super().__init__(inputs, time_shift, time_spread, drop_text, distillation_weight, gradient_scaling)

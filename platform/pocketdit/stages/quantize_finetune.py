@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.backbones.per_width import Network, PerWidthNetworks
+from pocketdit.bounds import Fraction, TimeShift, TimeSpread
 from pocketdit.config.experiment import BaseExperiment, Experiment
 from pocketdit.diffusion.rollout import euler_rollout
 from pocketdit.diffusion.samplers import uniform_times
@@ -75,9 +76,9 @@ class QuantizeFinetune(ElasticPretrain):
         high_bits: int = 8,
         weight_threshold: int = 2048,
         calibration_batches: int = 8,
-        time_shift: float = 1.0,
-        time_spread: float = 1.0,
-        drop_text: float = 0.1,
+        time_shift: TimeShift = 1.0,
+        time_spread: TimeSpread = 1.0,
+        drop_text: Fraction = 0.1,
     ) -> None:
         backbone = inputs.network
         if not isinstance(backbone, PerWidthNetworks):

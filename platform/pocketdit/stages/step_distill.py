@@ -13,6 +13,7 @@ from typing_extensions import override
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.lora import active_adapter
 from pocketdit.backbones.per_width import Network, split_by_width
+from pocketdit.bounds import TimeShift, Weight
 from pocketdit.config.component import build
 from pocketdit.config.experiment import BaseExperiment, Experiment
 from pocketdit.diffusion.path import data_from_velocity, interpolate, shift_time, velocity
@@ -103,15 +104,15 @@ class StepDistill(LightningModule, Stage):
         inputs: StageInputs[ElasticDiT],
         teacher: Teacher,
         steps: int = 4,
-        time_shift: float = 3.0,
+        time_shift: TimeShift = 3.0,
         guidance: float = 4.0,
         rank: int = 64,
         alpha: float = 128.0,
         student_every: int = 5,
         critic_rate: float = 1.0,
-        matching_weight: float = 1.0,
-        output_weight: float = 1.0,
-        feature_weight: float = 1.0,
+        matching_weight: Weight = 1.0,
+        output_weight: Weight = 1.0,
+        feature_weight: Weight = 1.0,
         student_input: Literal["rollout", "data"] = "rollout",
     ) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 from typing_extensions import override
 
+from pocketdit.bounds import Weight
 from pocketdit.config.component import build
 from pocketdit.config.experiment import BaseExperiment, DecoderExperiment
 from pocketdit.data_contract import DataDescription
@@ -61,8 +62,8 @@ class TrainTinyDecoder(LightningModule, Stage):
         target: Literal["image", "decoded"] = "image",
         crop: int = 0,
         perceptual: PerceptualDistance | None = None,
-        perceptual_weight: float = 0.0,
-        adversarial_weight: float = 0.0,
+        perceptual_weight: Weight = 0.0,
+        adversarial_weight: Weight = 0.0,
         adversarial_from: int = 0,
         discriminator_width: int = 32,
         discriminator_rate: float = 1.0,
