@@ -1,6 +1,7 @@
 """Convert plain YAML values to typed objects and back."""
 
 import inspect
+import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -26,8 +27,8 @@ from pocketdit.config.errors import (
 from pocketdit.config.importing import import_class, require_module
 from pocketdit.errors import ConfigError
 
-# Larger numbers are not meant, and overflow the 64-bit integers of torch.
-_LARGEST = 2**63 - 1
+# Larger integers overflow those of torch; infinity is never meant.
+_LARGEST = {int: 2**63 - 1, float: sys.float_info.max}
 _NAMES = {int: "int", float: "float", bool: "bool", str: "str", Path: "a path", NoneType: "null"}
 
 
@@ -114,7 +115,7 @@ def _scalar(node: _Node, kind: Any) -> Any:
     if kind in (int, float) and type(value) in (int, float, str):
         with suppress(ValueError, OverflowError):
             number = kind(value) if isinstance(value, str) else value
-            if kind(number) == number and abs(number) <= _LARGEST:
+            if kind(number) == number and abs(number) <= _LARGEST[kind]:
                 return kind(number)
     elif kind is Path and isinstance(value, str) and value:
         return Path(value).expanduser()
