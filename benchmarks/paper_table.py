@@ -1,6 +1,7 @@
 """Compare the cost of the paper's sparse attention (B = 16, r = 1) with that of other choices at 1024x1024.
 
-The network is ladder D (``experiments/paper/ladder_d.yaml``), which has the architecture of the supernet's half width:
+The network is ladder D (``experiments/paper/ladder_d.yaml``), which has the same architecture as the supernet's
+half-width sub-network:
 0.4 B parameters, and 4096 tokens at full resolution. Its sparse levels get each combination of B and r, with KV
 compression, and full attention for comparison. FLOPs are counted on the meta device, without training. Latency is
 predicted (``pocketdit.latency``), not measured.

@@ -1,4 +1,4 @@
-"""Compare the samplers of sweeps with random search, by dominated hypervolume on functions with a known front.
+"""Compare the sweep samplers with random search on functions with a known Pareto front, by dominated hypervolume.
 
 The functions are ZDT1 (convex front) and ZDT2 (concave front) by Zitzler et al. 2000, in four dimensions, and DTLZ2 by
 Deb et al. 2002, in five. DTLZ2 has three objectives, and its front is an octant of the unit sphere. The budget is that

@@ -69,7 +69,7 @@ def pretraining_grid() -> int:
 
 
 def local_mask(side: int, attention: AdaptiveSparseAttention) -> Mask:
-    """Return the mask (N, N) of the local branch for side * side tokens, True where a query sees a key."""
+    """Return the mask (N, N) of the local branch for side * side tokens, True where a query attends to a key."""
     mask: Mask = neighborhood_mask(side**2, attention.blocks, attention.radius, torch.device("cpu")).numpy()
     return mask
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from datamodules.shards import images
 from pocketdit.errors import UserError
 
 ImageArray = NDArray[np.uint8]
@@ -71,17 +71,16 @@ class ImageSet:
 
 
 def open_image(path: Path) -> ImageArray:
-    """Read an image file as RGB.
+    """Read an image file as a color-managed viewer shows it.
 
     Raises:
         UserError: The file is missing or cannot be decoded.
     """
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        return np.asarray(images.open_image(path.read_bytes()).rgb)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image; run the evaluation again to create it") from error
-    except (OSError, SyntaxError) as error:
+    except (OSError, images.ImageError) as error:
         raise UserError(f"{path}: cannot be decoded ({error}); delete it and run the evaluation again") from error
 
 
@@ -226,7 +225,7 @@ class ImageEncoder(Protocol):
     backend: Backend
 
     def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
-        """Encode N images as (N, D)."""
+        """Encode N images as features of shape (N, D)."""
         ...
 
 

@@ -47,7 +47,7 @@ def evaluate(loaded: Loaded[Evaluation]) -> Path | None:
     rank = rank_from_environment()
     if rank.index == 0:
         for component in settings.metrics:
-            build(component)  # to report missing files of judges before hours of sampling
+            build(component)  # to report missing judge files now rather than after hours of sampling
     images: dict[str, ImageSet] = {
         name: subject.images(prompts, settings.out / "images") for name, prompts in prompt_sets.items()
     }

@@ -203,7 +203,9 @@ class Sweep:
             raise ValueError("workers must be at least 1")
         rungs = [self.budget.trials, *self.budget.promote, *([self.budget.finalists] if self.budget.finalists else [])]
         if len(self.baselines) > min(rungs):
-            raise ValueError("baselines must not outnumber any stage of the budget: trials, promote, or finalists")
+            raise ValueError(
+                "there must not be more baselines than trials in any stage of the budget (trials, promote, finalists)"
+            )
         only = next(iter(self.objectives.values())) if len(self.objectives) == 1 else None
         if self.pruner and not isinstance(only, Logged):
             raise ValueError(

@@ -21,7 +21,7 @@ from pocketdit.errors import ConfigError, RunError
 
 _LOG = logging.getLogger(__name__)
 _MAX_LINES = 20
-# Settings that determine which samples the batch with a given number contains.
+# Settings that determine which samples are in the i-th batch.
 _ORDER_KEYS = ("batch_size", "world_size", "seed", "base_size", "window", "fingerprint")
 
 

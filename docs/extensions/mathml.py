@@ -16,7 +16,8 @@ def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
 
 def visit_block(self: HTML5Translator, node: nodes.math_block) -> None:
     """Write a formula on a line of its own, which scrolls on narrow screens."""
-    self.body.append(f'<div class="math" style="overflow: auto hidden">{tex2mathml(node.astext(), as_block=True)}</div>')
+    formula = tex2mathml(node.astext(), as_block=True)
+    self.body.append(f'<div class="math" style="overflow: auto hidden">{formula}</div>')
     raise nodes.SkipNode
 
 

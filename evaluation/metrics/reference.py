@@ -52,7 +52,7 @@ class Reference:
     features: NDArray[np.float32]
 
     def gaussian(self) -> Gaussian:
-        """Return the Gaussian of all images, fitted to their features if all of them are stored."""
+        """Return the Gaussian of all images, fitted to their features if the features of all images are stored."""
         if len(self.features) == self.samples:
             return Gaussian.from_samples(self.features)
         return Gaussian.from_moments(self.mean, self.covariance)
@@ -155,7 +155,7 @@ def load_reference(path: Path, backend: Backend) -> Reference:
         raise UserError(f"{path}: not a reference ({error}); delete it to recompute") from error
     requested, stored = f"{backend.name} ({backend.version})", f"{fields['encoder']} ({fields['version']})"
     if requested != stored:
-        raise UserError(f"{path}: computed with {stored}, but the metric uses {requested}; use one network for both")
+        raise UserError(f"{path}: computed with {stored}, but the metric uses {requested}; use one of them for both")
     dimensions = tensors["mean"].size
     if tensors["covariance"].shape != (dimensions, dimensions) or tensors["features"].shape[1:] != (dimensions,):
         raise UserError(f"{path}: mean, covariance and features have different dimensions; delete it to recompute")

@@ -64,6 +64,8 @@ class PromptFile:
         if not isinstance(text, str):
             raise ConfigError(f"{self.path}: prompt {number + 1} has no field 'prompt'")
         if None in row:
-            raise ConfigError(f"{self.path}: prompt {number + 1} has more fields than the header; quote commas")
+            raise ConfigError(
+                f"{self.path}: prompt {number + 1} has more fields than the header; put fields that contain commas in quotes"
+            )
         metadata = {key: value for key, value in row.items() if key not in ("id", "prompt", "Prompt")}
         return Prompt(str(row.get("id", f"{number:05d}")), text, metadata)

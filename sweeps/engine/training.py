@@ -1,4 +1,4 @@
-"""Trains a trial's configuration in this process, as ``lightning run`` does."""
+"""Trains the model of a trial in the current process, as ``lightning run`` does."""
 
 import gc
 import logging

@@ -1,4 +1,4 @@
-"""Compare ASSA with its formula. Without gradients, ASSA interpolates the branches in place."""
+"""Test ASSA against its formula, with and without gradients; without, it interpolates the branches in place."""
 
 import pytest
 import torch

@@ -39,7 +39,7 @@ def read_metadata(path: Path, tag: str) -> str:
 
 
 def painted(rectangles: Any, rows: int, columns: int) -> np.ndarray:
-    """Return how often rectangles (row, column, height, width) cover each cell."""
+    """Return the number of rectangles (row, column, height, width) that cover each cell."""
     cells = np.zeros((rows, columns), int)
     for row, column, height, width in rectangles:
         cells[row : row + height, column : column + width] += 1

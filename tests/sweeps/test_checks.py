@@ -58,7 +58,7 @@ def attention_options(**sparse: Any) -> dict[str, Any]:
         ({"baselines": [{"lr": 1.0}]}, r"baselines.0.lr: 1.0 is not in space.lr"),
         ({"baselines": [{}]}, "baselines.0: lr is missing"),
         ({"baselines": [{"lr": 1e-3}], "require": ["lr > 0.002"]}, "baselines.0: does not satisfy require: lr > 0.002"),
-        ({"baselines": [{"lr": 1e-3}] * 7}, "baselines must not outnumber any stage of the budget"),
+        ({"baselines": [{"lr": 1e-3}] * 7}, "there must not be more baselines than trials"),
         ({"budget": {"trials": 3, "steps": [15]}}, "15 is not a multiple of training.validate_every"),
         ({"budget": {"trials": 3, "steps": [10, 20]}}, "promote must have one count for each"),
         ({"budget": {"trials": 3, "steps": [10, 20], "promote": [4]}}, "must not increase from stage to stage"),

@@ -176,7 +176,7 @@ def unsuitable_loras(folder: Path) -> dict[str, tuple[dict[str, Tensor], str]]:
         "nothing": ({}, "no weights for 3 of 3 blocks"),
         "another network": ({f"x.{name}": value for name, value in whole.items()}, r"no layer x\.transformer_blocks"),
         "another part": ({**diffusers, "text_encoder.q.lora_A.weight": torch.ones(1, 1)}, "no layer text_encoder.q"),
-        "another size": (wide, "different size"),
+        "another shape": (wide, "different shape"),
         "fewer blocks": (
             {n: v for n, v in whole.items() if "blocks.2" not in n},
             "1 of 3 blocks, starting with block 2",

@@ -1,4 +1,4 @@
-"""Tests that a run folder from someone else cannot choose the server and the files of ``lightning sync``."""
+"""Test that someone else's run folder cannot control where ``lightning sync`` sends data, or which files it sends."""
 
 import json
 from pathlib import Path

@@ -80,7 +80,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """The journal of metrics."""
+        """The metrics journal."""
         return self.path / "metrics.jsonl"
 
     @property

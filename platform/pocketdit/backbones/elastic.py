@@ -6,8 +6,29 @@ weights that it does not use get a gradient of zero.
 Shape letters: B = batch, D = hidden size of the width in use, h x w = sides of the token grid.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def leading(weight: Tensor, *sizes: int) -> Tensor:
+    """Slice the leading axes of a weight to the given sizes.
+
+    The backward pass of a slice allocates and fills a tensor of the full size, so complete axes are not sliced.
+    """
+    for axis, size in enumerate(sizes):
+        if size != weight.shape[axis]:
+            weight = weight.narrow(axis, 0, size)
+    return weight
+
+
+def to_autocast_dtype(x: Tensor) -> Tensor:
+    """Cast a tensor to the dtype in which autocast runs matrix products, if autocast is enabled.
+
+    Autocast would otherwise cast an input that several layers share once per layer.
+    """
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class ElasticLinear(nn.Linear):
@@ -24,8 +45,8 @@ class ElasticLinear(nn.Linear):
             Output (..., out_features).
         """
         rows = self.out_features if out_features is None else out_features
-        bias = None if self.bias is None else self.bias[:rows]
-        return F.linear(x, self.weight[:rows, : x.shape[-1]], bias)
+        bias = None if self.bias is None else leading(self.bias, rows)
+        return F.linear(x, leading(self.weight, rows, x.shape[-1]), bias)
 
 
 class Downsample(nn.Conv2d):
@@ -37,12 +58,12 @@ class Downsample(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, D, h, w) with D <= ``width`` to (B, D, h/2, w/2)."""
         size = x.shape[1]
-        bias = None if self.bias is None else self.bias[:size]
-        return F.conv2d(x, self.weight[:size, :size], bias, stride=2)
+        bias = None if self.bias is None else leading(self.bias, size)
+        return F.conv2d(x, leading(self.weight, size, size), bias, stride=2)
 
 
 class Upsample(nn.ConvTranspose2d):
-    """Stride-2 transposed convolution that splits a token into 2x2 tokens, sliced along both channel axes."""
+    """Stride-2 transposed convolution that splits each token into 2x2. Its weight is sliced along both channel axes."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, width, kernel_size=2, stride=2)
@@ -50,8 +71,8 @@ class Upsample(nn.ConvTranspose2d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Map (B, D, h, w) with D <= ``width`` to (B, D, 2h, 2w). ``output_size`` is ignored."""
         size = x.shape[1]
-        bias = None if self.bias is None else self.bias[:size]
-        return F.conv_transpose2d(x, self.weight[:size, :size], bias, stride=2)
+        bias = None if self.bias is None else leading(self.bias, size)
+        return F.conv_transpose2d(x, leading(self.weight, size, size), bias, stride=2)
 
 
 class WidthSpecific(nn.ModuleDict):

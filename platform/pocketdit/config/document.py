@@ -22,7 +22,7 @@ class Document:
     values: dict[str, Any]
 
     def place(self, key: str) -> str:
-        """Return ``file:line`` of the key, or of the nearest key above it that the file contains."""
+        """Return ``file:line`` of the key, or of its closest ancestor key that the file contains."""
         node, place = self.node, str(self.path)
         for part in key.split("."):
             if isinstance(node, yaml.MappingNode):

@@ -33,13 +33,13 @@ class LatencyRecord:
         kind: Whether it was predicted or measured.
         device: A name in ``devices.DEVICES``, or the device's own name.
         system: Operating system with version; empty for predictions.
-        units: Compute units, under the name that Core ML or LiteRT uses.
+        units: Compute units, as named by Core ML or LiteRT.
         batch: Batch size.
         size: Image size HEIGHTxWIDTH in pixels.
         milliseconds: The prediction, or the median of the measurements.
         low: Lower end of the spread.
         high: Upper end of the spread.
-        spread: What ``low`` and ``high`` are.
+        spread: How ``low`` and ``high`` are defined.
         runs: Number of timed evaluations; 0 for predictions.
         date: ISO 8601, UTC.
         note: Further remarks.

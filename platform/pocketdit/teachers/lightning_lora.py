@@ -76,7 +76,7 @@ def _require_fit(weights: dict[str, Tensor], stored: Collection[str], transforme
             raise RunError(f"{file}: the LoRA does not fit the transformer, which has no layer {name}")
         a, b = weights[f"{name}.lora_A.weight"], weights[f"{name}.lora_B.weight"]
         if (a.shape[1], *b.shape) != (module.in_features, module.out_features, a.shape[0]):
-            raise RunError(f"{file}: the LoRA does not fit the transformer: {name} has a different size")
+            raise RunError(f"{file}: the LoRA does not match the transformer: {name} has a different shape")
     count = len(transformer.transformer_blocks)
     missing = [i for i in range(count) if not any(name.startswith(f"transformer_blocks.{i}.") for name in adapted)]
     if missing:

@@ -106,7 +106,7 @@ def test_missing_inputs_and_wrong_shapes_are_named(tmp_path: Path) -> None:
 
 
 def test_results_are_rounded_to_the_declared_type(half: Path) -> None:
-    """Values between operations of a float16 package are float16."""
+    """Intermediate values in a float16 package are float16."""
     package = Package(half / "text_projection.mlpackage")
     state = interpreter._State(package)
     declared = next(
