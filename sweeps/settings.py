@@ -204,7 +204,7 @@ class Sweep:
         rungs = [self.budget.trials, *self.budget.promote, *([self.budget.finalists] if self.budget.finalists else [])]
         if len(self.baselines) > min(rungs):
             raise ValueError(
-                "there must not be more baselines than trials in any stage of the budget (trials, promote, finalists)"
+                "there must not be more baselines than trials in any stage of the budget (trials, promote)"
             )
         only = next(iter(self.objectives.values())) if len(self.objectives) == 1 else None
         if self.pruner and not isinstance(only, Logged):
