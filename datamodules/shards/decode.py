@@ -1,51 +1,37 @@
 """Decodes stored images and latents into tensors."""
 
-import io
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors import SafetensorError
 
 from datamodules.shards.buckets import Bucket, cover_box
+from datamodules.shards.images import ImageError, open_image
 from datamodules.shards.schema import Sample, SampleError
 
-# Exceptions that PIL raises for files that are not images, are broken, or are decompression bombs.
-DECODE_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 
+def open_stored_image(sample: Sample, at_least: tuple[int, int] | None = None) -> Image.Image:
+    """Decode a stored image to RGB and check its size.
 
-def describe_decode_error(error: Exception) -> str:
-    """Return why an image cannot be decoded. PIL's message for unknown formats varies: it contains an address."""
-    return "unknown image format" if isinstance(error, UnidentifiedImageError) else str(error)
-
-
-def open_image(sample: Sample) -> Image.Image:
-    """Open a stored image and check its size. Pixels are decoded lazily.
+    Args:
+        sample: A sample with an image.
+        at_least: See ``open_image``.
 
     Raises:
         SampleError: The payload is not an image, or its size differs from the metadata.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(sample.payload))
-    except DECODE_ERRORS as error:
-        raise SampleError(f"image cannot be decoded ({describe_decode_error(error)})") from error
+        image = open_image(sample.payload, at_least)
+    except ImageError as error:
+        raise SampleError(f"image cannot be decoded ({error})") from error
     if image.size != (sample.width, sample.height):
-        raise SampleError(
-            f"image is {image.width}x{image.height}, but the metadata says {sample.width}x{sample.height}"
-        )
-    return image
+        width, height = image.size
+        raise SampleError(f"image is {width}x{height}, but the metadata says {sample.width}x{sample.height}")
+    return image.rgb
 
 
 def decode_image(
@@ -66,14 +52,7 @@ def decode_image(
     Raises:
         SampleError: The image cannot be decoded.
     """
-    image = open_image(sample)
-    try:
-        # JPEGs decode faster at 1/2, 1/4, or 1/8 of their size. draft() does not go below the bucket's size.
-        image.draft("RGB", bucket)
-        image.load()
-        rgb = image if image.mode == "RGB" else image.convert("RGB")
-    except DECODE_ERRORS as error:
-        raise SampleError(f"image cannot be decoded ({describe_decode_error(error)})") from error
+    rgb = open_stored_image(sample, at_least=bucket)
     if rgb.size != bucket:
         box = cover_box(*rgb.size, bucket, crop_x, crop_y)
         rgb = rgb.resize(bucket, Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)

@@ -2,21 +2,17 @@
 
 import hashlib
 import io
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from datamodules.shards.caption_files import CaptionTable, read_captions_beside
-from datamodules.shards.decode import DECODE_ERRORS, describe_decode_error
+from datamodules.shards.images import IMAGE_SUFFIXES, ImageError, open_image
 from datamodules.shards.schema import Sample, SampleError
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _KEPT_FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
-_ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def find_images(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in _SUFFIXES
+        if path.suffix.lower() in IMAGE_SUFFIXES
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
@@ -85,48 +81,25 @@ def find_candidates(folder: Path, table: CaptionTable, *, table_only: bool) -> I
 def load_image(candidate: Candidate, max_side: int | None = None) -> Sample:
     """Load an image as a sample, keeping its original bytes if possible.
 
-    The bytes are kept if the file is an upright RGB image in PNG, JPEG, or WebP format with a single frame and no side
-    longer than ``max_side``. Other images are rotated according to their EXIF orientation, composited on white, and
-    scaled down. They are stored as JPEG (quality 95) if the original is a JPEG, and as PNG otherwise.
+    The bytes are kept if the file is a PNG, JPEG, or WebP of one frame that stores exactly the pixels to train on (see
+    ``open_image``), and no side is longer than ``max_side``. Other images are stored as JPEG (quality 95) if the
+    original is a JPEG, and as PNG otherwise.
 
     Raises:
-        SampleError: The file cannot be decoded.
+        SampleError: The file cannot be read or decoded.
     """
     try:
         content = candidate.path.read_bytes()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(content))
-        image.load()
-        keep = _can_keep_bytes(image, max_side)
-        extension = _KEPT_FORMATS[image.format or ""] if keep else "jpg" if image.format in ("JPEG", "MPO") else "png"
-        if not keep:
-            image = _scale_down(_composite_on_white(ImageOps.exif_transpose(image)), max_side)
-            content = _encode(image, extension)
-    except DECODE_ERRORS as error:
-        raise SampleError(f"cannot be decoded ({describe_decode_error(error)})") from error
+        opened = open_image(content)
+    except (OSError, ImageError) as error:
+        raise SampleError(f"cannot be decoded ({error})") from error
+    extension = _KEPT_FORMATS.get(opened.format, "jpg" if opened.format == "MPO" else "png")
+    image = _scale_down(opened.rgb, max_side)
+    is_kept = opened.is_plain and opened.frames == 1 and image is opened.rgb and opened.format in _KEPT_FORMATS
+    if not is_kept:
+        extension = "jpg" if extension == "jpg" else "png"
+        content = _encode(image, extension)
     return Sample(candidate.id, candidate.captions, image.width, image.height, content, extension)
-
-
-def _can_keep_bytes(image: Image.Image, max_side: int | None) -> bool:
-    return (
-        image.format in _KEPT_FORMATS
-        and image.mode == "RGB"
-        and "transparency" not in image.info
-        and image.getexif().get(_ORIENTATION, 1) == 1
-        and getattr(image, "n_frames", 1) == 1
-        and (max_side is None or max(image.size) <= max_side)
-    )
-
-
-def _composite_on_white(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # PIL would clip 16 bits to 8 instead of scaling them.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def _scale_down(image: Image.Image, max_side: int | None) -> Image.Image:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tabulate import tabulate
 
 from datamodules.shards.buckets import assign_buckets, exact_buckets
-from datamodules.shards.decode import decode_latent, open_image
+from datamodules.shards.decode import decode_latent, open_stored_image
 from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.latents import describe_autoencoder, encode_sample
 from datamodules.shards.reader import ShardReader
@@ -170,8 +170,8 @@ def _evenly_spaced(total: int, count: int) -> list[int]:
 def _render_tile(reader: ShardReader, row: int, side: int = 192, text_height: int = 64) -> Image.Image | None:
     try:
         sample = reader.read_sample(row)
-        image = open_image(sample).convert("RGB")
-    except (SampleError, OSError):
+        image = open_stored_image(sample)
+    except SampleError:
         return None
     image.thumbnail((side - 8, side - 8))
     tile = Image.new("RGB", (side, side + text_height), "white")

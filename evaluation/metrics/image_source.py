@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.shards.images import IMAGE_SUFFIXES
+from datamodules.shards.sources import list_folder
 from evaluation.contract import ImageArray, open_image
 from pocketdit.errors import UserError
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ def open_source(path: Path, split: str = "train") -> ImageSource:
     """
     if (path / "dataset.json").is_file():
         return _open_shards(path, split)
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
+    files = list_folder(path).images
     if not files:
-        raise UserError(f"{path}: contains neither images ({', '.join(EXTENSIONS)}) nor a sharded data set")
+        raise UserError(f"{path}: contains neither images ({', '.join(IMAGE_SUFFIXES)}) nor a sharded data set")
     listing = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     digest = hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
     return ImageSource(path.resolve().name, digest, len(files), lambda index: open_image(files[index]))
 
 
 def _open_shards(path: Path, split: str) -> ImageSource:
-    from datamodules.shards import decode
+    from datamodules.shards.decode import open_stored_image
     from datamodules.shards.index import load_index
     from datamodules.shards.reader import ShardReader
     from datamodules.shards.schema import SPLITS, SampleError, read_info
@@ -69,8 +69,8 @@ def _open_shards(path: Path, split: str) -> ImageSource:
 
     def read(row: int) -> ImageArray:
         try:
-            return np.asarray(decode.open_image(reader.read_sample(row)).convert("RGB"))
-        except (SampleError, *decode.DECODE_ERRORS) as error:
+            return np.asarray(open_stored_image(reader.read_sample(row)))
+        except SampleError as error:
             place = f"{path}: {index.shard_path(row)}"
             raise UserError(f"{place}: image cannot be read ({error}); run 'lightning data validate'") from error
 

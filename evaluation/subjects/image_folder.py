@@ -3,12 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+from datamodules.shards.images import IMAGE_SUFFIXES
 from evaluation.contract import ImageSet, PromptSet
 from evaluation.subjects.image_cache import check_ids
 from pocketdit.errors import ConfigError, UserError
 
 _NAMES_SHOWN = 3
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class ImageFolder:
@@ -18,7 +18,7 @@ class ImageFolder:
     benchmark's protocol.
 
     Args:
-        path: Folder that contains ``<id>/*.png`` (or jpg, webp), GenEval's ``<id>/samples/*``, or ``<id>.png``.
+        path: Folder that contains ``<id>/*.png`` (or any other image), GenEval's ``<id>/samples/*``, or ``<id>.png``.
         name: Name in reports; "" uses the folder's name.
 
     Raises:
@@ -58,6 +58,11 @@ class ImageFolder:
 
     def _find(self, name: str) -> tuple[Path, ...]:
         for folder in (self.path / name / "samples", self.path / name):
-            if images := sorted(path for path in folder.glob("*") if path.suffix.lower() in _SUFFIXES):
-                return tuple(images)
-        return tuple(path for suffix in _SUFFIXES if (path := self.path / f"{name}{suffix}").is_file())[:1]
+            if images := _images_in(folder):
+                return images
+        return tuple(path for suffix in IMAGE_SUFFIXES if (path := self.path / f"{name}{suffix}").is_file())[:1]
+
+
+def _images_in(folder: Path) -> tuple[Path, ...]:
+    paths = sorted(folder.glob("[!.]*"))
+    return tuple(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())

@@ -1,0 +1,173 @@
+"""Opens image files. Data sets, reference statistics, metrics and subjects all open images here."""
+
+import io
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from datamodules.shards.color import to_srgb
+
+# Only these formats are opened, whatever a file's name is: PIL also has formats that start other programs.
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+IMAGE_SUFFIXES = (
+    ".png",
+    ".apng",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".webp",
+    ".avif",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+)
+MAX_PIXELS = 2**28  # 268 megapixels, the limit of WebP and AVIF; 0.8 GB when decoded
+
+# PIL warns of images above its limit and refuses images of more than twice its limit.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+_ORIENTATION = 0x0112  # EXIF tag
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
+_MIN_IS_WHITE, _SIGNED = 0, 2  # values of _PHOTOMETRIC and _SAMPLE_FORMAT
+
+
+class ImageError(Exception):
+    """A file cannot be opened as an image. The message says why."""
+
+
+class OpenedImage(NamedTuple):
+    """An image as a color-managed viewer shows it.
+
+    Attributes:
+        rgb: The pixels: upright, sRGB, with transparency composited on white, 8 bits per channel.
+        size: Width and height of the upright image, even if ``rgb`` was decoded at a smaller scale.
+        format: The file's format, one of ``FORMATS`` or "MPO".
+        frames: Number of frames or pages in the file; ``rgb`` is the first.
+        is_plain: Whether the file stores exactly ``rgb``: nothing was rotated, composited, or converted.
+    """
+
+    rgb: Image.Image
+    size: tuple[int, int]
+    format: str
+    frames: int
+    is_plain: bool
+
+
+def open_image(content: bytes, at_least: tuple[int, int] | None = None) -> OpenedImage:
+    """Decode an image file as a color-managed viewer shows it.
+
+    Args:
+        content: The bytes of the file.
+        at_least: Width and height that suffice. JPEGs decode faster at 1/2, 1/4, or 1/8 of their size, which is never
+            less than this.
+
+    Raises:
+        ImageError: The file is damaged, has another format or more than ``MAX_PIXELS``, or the white of its gray values
+            is unknown.
+    """
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        width, height = image.size
+        if at_least is not None and image.format in ("JPEG", "MPO"):
+            is_rotated = _orientation(image) >= 5
+            image.draft("RGB", at_least[::-1] if is_rotated else at_least)
+        image.load()
+        orientation, frames = _orientation(image), getattr(image, "n_frames", 1)
+        rgb = _to_rgb(image)
+        if orientation in _UPRIGHT:
+            rgb = rgb.transpose(_UPRIGHT[orientation])
+        rgb.info = {}  # PIL would save the profile that has been applied
+        size = (height, width) if orientation >= 5 else (width, height)
+        size = rgb.size if at_least is None else size
+        return OpenedImage(rgb, size, str(image.format), frames, rgb is image)
+    except ImageError:
+        raise
+    except Exception as error:  # PIL's plugins raise exceptions of many kinds for damaged files
+        raise ImageError(_describe(error)) from error
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # PIL's message contains an address, which varies
+        return "unknown image format"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {MAX_PIXELS // 10**6} megapixels"
+    return str(error) or type(error).__name__
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, or 1 if there is none, if it is damaged, or if PIL has already applied it."""
+    try:
+        value = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if value in _UPRIGHT else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        color, alpha = _gray(image), _alpha_of_deep_gray(image)
+    elif image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        color, alpha = (
+            image.convert("L") if image.mode in ("L", "LA", "La") else rgba.convert("RGB"),
+            rgba.getchannel("A"),
+        )
+    else:
+        color, alpha = image.convert("L") if image.mode == "1" else image, None
+        if color.mode not in ("L", "RGB", "CMYK", "LAB"):
+            color = color.convert("RGB")
+    rgb = to_srgb(color, image)
+    if alpha is None:
+        return rgb
+    white = Image.new("RGB", rgb.size, "white")
+    white.paste(rgb, mask=alpha)
+    return white
+
+
+def _gray(image: Image.Image) -> Image.Image:
+    """Scale 16-bit, 32-bit, and floating-point gray values to 8 bits, which PIL would clip.
+
+    White is the largest number of the file's bits for 16-bit integers. For 32-bit integers and floating-point numbers,
+    files do not say what it is, so it is the smallest of 1 (not for integers), 255, 65535, and the largest 32-bit
+    integer that no value exceeds.
+    """
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    bits, sample_format = tags.get(_BITS, (16,))[0], tags.get(_SAMPLE_FORMAT, (1,))[0]
+    if image.mode == "I" and bits == 32 and sample_format != _SIGNED:
+        values = values.view(np.uint32)  # PIL reads unsigned numbers as signed ones
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high) and low >= 0):
+        raise ImageError("negative or non-finite gray values")
+    if 1 < high < 16 and image.mode == "F":
+        raise ImageError(f"floating-point values up to {high:.3g}; scale them to the range from 0 to 1")
+    white = _white(image.mode, bits, sample_format == _SIGNED, float(high))
+    levels = np.rint(values * (255 / white)).astype(np.uint8)
+    return Image.fromarray(255 - levels if tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE else levels)
+
+
+def _white(mode: str, bits: int, is_signed: bool, high: float) -> float:
+    if mode != "F" and bits <= 16:
+        return 2.0 ** (bits - is_signed) - 1
+    candidates = (1.0,) * (mode == "F") + (255.0, 65535.0, 2.0 ** (32 - is_signed) - 1)
+    return next((white for white in candidates if high <= white), high)
+
+
+def _alpha_of_deep_gray(image: Image.Image) -> Image.Image | None:
+    transparent = image.info.get("transparency")
+    if not isinstance(transparent, int):
+        return None
+    return Image.fromarray(np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8))

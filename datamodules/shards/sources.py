@@ -1,0 +1,134 @@
+"""Lists the files of a user's folder, through links, so that every file is either used or accounted for."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datamodules.shards.images import IMAGE_SUFFIXES
+
+# Names of folders that hold a split of the user's own, which may be followed by digits, as in train2017.
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "eval"),
+}
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """A skipped image, folder, or table row, and the reason for skipping it."""
+
+    id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.reason}"
+
+
+@dataclass
+class Listing:
+    """The files of a folder and its subfolders.
+
+    Attributes:
+        folder: The folder.
+        images: Files with the suffix of an image, sorted.
+        others: All other files, sorted.
+        hidden: Number of files and folders whose name starts with a dot.
+        skipped: Folders and other entries that cannot be read.
+    """
+
+    folder: Path
+    images: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    hidden: int = 0
+    skipped: list[SkippedImage] = field(default_factory=list)
+
+
+def list_folder(folder: Path, exclude: Path | None = None) -> Listing:
+    """List a folder and its subfolders, including linked ones. A folder that several links lead to is listed once.
+
+    Args:
+        folder: The folder.
+        exclude: A folder to leave out, for example because it contains the output.
+    """
+    listing = Listing(folder)
+    seen = {_identity(exclude)} if exclude is not None and exclude.is_dir() else set()
+    pending, links = [folder], list[Path]()
+    while pending or links:
+        current = pending.pop() if pending else links.pop()
+        try:
+            identity = _identity(current)
+            if identity in seen:
+                if current.is_symlink():
+                    reason = "not read: it is a link to a folder that is read already"
+                    listing.skipped.append(SkippedImage(name_of(current, folder), reason))
+                continue
+            seen.add(identity)
+            _list_entries(current, listing, pending, links)
+        except OSError as error:
+            listing.skipped.append(SkippedImage(name_of(current, folder), f"cannot be read ({error.strerror})"))
+    listing.images.sort()
+    listing.others.sort()
+    return listing
+
+
+def _list_entries(current: Path, listing: Listing, pending: list[Path], links: list[Path]) -> None:
+    for path in sorted(current.iterdir(), reverse=True):
+        if path.name.startswith("."):
+            listing.hidden += 1
+        elif path.is_dir():
+            (links if path.is_symlink() else pending).append(path)
+        elif not path.is_file():
+            reason = "a link to a file that does not exist" if path.is_symlink() else "neither a file nor a folder"
+            listing.skipped.append(SkippedImage(name_of(path, listing.folder), reason))
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            listing.images.append(path)
+        else:
+            listing.others.append(path)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def printable(path: Path) -> str:
+    r"""Return a path as text. Bytes that are not UTF-8 and control characters become escapes such as \xe9 and \n."""
+    text = os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def name_of(path: Path, folder: Path) -> str:
+    """Return the path relative to the folder as text (see ``printable``)."""
+    return printable(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def split_of_folders(names: Iterable[str]) -> dict[str, str | None]:
+    """Return the splits that a user's own folders stand for.
+
+    Args:
+        names: Names of the top-level folders that contain images.
+
+    Returns:
+        "train", "validation", or None for images to leave out, by the name of the folder. Empty if there is no folder
+        for training, or none for validation or tests. Images for tests validate if no folder is for validation.
+    """
+    roles = {name: role for name in names if (role := _role(name))}
+    if "train" not in roles.values() or len(set(roles.values())) < 2:
+        return {}
+    without_validation = "validation" not in roles.values()
+    splits = {"train": "train", "validation": "validation", "test": "validation" if without_validation else None}
+    return {name: splits[role] for name, role in roles.items()}
+
+
+def _role(name: str) -> str | None:
+    word = name.lower().rstrip("0123456789").rstrip("-_ ")
+    return next((role for role, names in _SPLIT_NAMES.items() if word in names), None)
+
+
+def count_kinds(paths: Iterable[Path]) -> str:
+    """Return the number of files per suffix, for example "3 .svg, 1 .mp4"."""
+    counts = Counter(path.suffix.lower() or "without a suffix" for path in paths)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
