@@ -71,10 +71,15 @@ def candidates(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialReco
 
 
 def best_candidates(sweep: Sweep, all_candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the front of the comparable candidates, sorted by the first objective; with one objective, the best."""
+    """Return the front of the comparable candidates, the best in the first objective first; with one objective, the best."""
     compared = comparable(all_candidates)
     front = [compared[i] for i in pareto_front([c.values or () for c in compared], sweep.directions)]
-    front.sort(key=lambda candidate: (candidate.values or (), candidate.number))
+    signs = [1 if direction == "minimize" else -1 for direction in sweep.directions]
+
+    def key(candidate: Candidate) -> tuple[list[float], int]:
+        return [sign * v for sign, v in zip(signs, candidate.values or (), strict=True)], candidate.number
+
+    front.sort(key=key)
     return front if len(sweep.objectives) > 1 else front[:1]
 
 
