@@ -1,30 +1,30 @@
-"""Settings of the whole suite, and a small data set and experiment that most tests use."""
+"""Suite-wide settings, and the small data set and experiment that most tests share."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.processes import SESSION_VARIABLE, end_leftovers, new_session
+from tests.processes import SESSION_VARIABLE, kill_leftovers, new_session
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Tests share two cores with the processes that they start; spinning OpenMP threads would slow all of them down.
+# Tests run next to the processes that they start. Idle OpenMP threads spin, which would slow all of them down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell starts a suite in the background with SIGINT ignored. Child processes inherit that, and would
-# then ignore Ctrl-C, which some tests send. A handler, unlike an ignored signal, is reset to the default in a child.
+# A shell that starts the suite in the background makes it ignore SIGINT. Child processes inherit an ignored signal, so
+# they would not react to the SIGINT that some tests send. They do not inherit a handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-import pocketdit  # noqa: F401  (first, so that torchvision can be imported beside a CPU build of torch)
+import pocketdit  # noqa: F401  (imported first so that torchvision works with a CPU build of torch)
 
 ROOT = Path(__file__).parent.parent
 PRETRAIN = ROOT / "experiments" / "elastic_pretrain.yaml"
-# Files of a few tests that start processes and take half a minute or more.
-LONGEST_FILES = {
+# Test files that start processes and take at least half a minute.
+SLOWEST_FILES = {
     "test_resume",
     "test_distillation_resume",
     "test_benchmarks_run",
@@ -46,24 +46,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest files first, so that the processes of pytest-xdist end at about the same time."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST_FILES)
+    """Run the slowest files first so that all pytest-xdist workers finish at about the same time."""
+    items.sort(key=lambda item: item.path.stem not in SLOWEST_FILES)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail if a process that the suite started is still running, and end it."""
+    """Kill any processes that the suite left running, and fail if there were any."""
     if hasattr(session.config, "workerinput"):
-        return  # a worker of pytest-xdist; the process that started it checks for all of them
-    leftovers = end_leftovers(os.environ[SESSION_VARIABLE])
+        return  # a pytest-xdist worker; the controller checks for all workers
+    leftovers = kill_leftovers(os.environ[SESSION_VARIABLE])
     if leftovers:
-        print("\nprocesses that the tests left running (ended now):", *leftovers, sep="\n  ", file=sys.stderr)
+        print("\nprocesses that the tests left running (now killed):", *leftovers, sep="\n  ", file=sys.stderr)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a data set of 64 training and 16 validation scenes."""
+    """Build a data set of 64 training and 16 validation scenes, and return its folder."""
     from datamodules.shards.build import build_scenes
 
     folder = tmp_path_factory.mktemp("data") / "scenes"
@@ -71,13 +71,17 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def tiny(scenes: Path, tmp_path: Path) -> list[str]:
-    """Return overrides that make ``elastic_pretrain.yaml`` a run of a few seconds in ``tmp_path``."""
+def tiny_overrides(scenes: Path, folder: Path) -> list[str]:
+    """Return overrides that shorten ``elastic_pretrain.yaml`` to a run of a few seconds.
+
+    Args:
+        scenes: Folder of the data set.
+        folder: Folder for the runs and the MLflow database.
+    """
     return [
         f"data.init_args.path={scenes}",
-        f"runs={tmp_path / 'runs'}",
-        f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}",
+        f"runs={folder / 'runs'}",
+        f"tracking.uri=sqlite:///{folder / 'mlflow.db'}",
         "data.init_args.batch_size=4",
         "data.init_args.workers=0",
         "data.init_args.validation_samples=4",
@@ -98,15 +102,23 @@ def tiny(scenes: Path, tmp_path: Path) -> list[str]:
     ]
 
 
+@pytest.fixture
+def tiny(scenes: Path, tmp_path: Path) -> list[str]:
+    """Return overrides that shorten ``elastic_pretrain.yaml`` to a run of a few seconds in ``tmp_path``."""
+    return tiny_overrides(scenes, tmp_path)
+
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def command() -> Command:
-    """Return a function that runs the command line in a separate process, as a user does."""
+    """Return a function that runs a command of PocketDiT in a separate process, as a user does."""
 
-    def run(*arguments: str | Path, timeout: float = 120, **more: object) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "pocketdit", *map(str, arguments)]
-        return subprocess.run(words, capture_output=True, text=True, timeout=timeout, cwd=ROOT, **more)  # type: ignore[call-overload, no-any-return]
+    def run(
+        *arguments: str | Path, timeout: float = 120, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "pocketdit", *map(str, arguments)]
+        return subprocess.run(line, capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=env)
 
     return run

@@ -1,4 +1,4 @@
-"""The check at the end of the suite finds what a test leaves running, and tests can interrupt what they start."""
+"""Processes that tests leave running are killed, and tests can interrupt the processes that they start."""
 
 import os
 import signal
@@ -8,18 +8,18 @@ import time
 
 import pytest
 
-from tests.processes import SESSION_VARIABLE, end_leftovers, new_session, running
+from tests.processes import SESSION_VARIABLE, kill_leftovers, new_session, running
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")  # noqa: PTH112
 
 
-def test_an_orphan_is_found_and_ended() -> None:
-    """The child exits at once and leaves a grandchild in its own session, as a careless test would."""
+def test_orphan_is_found_and_killed() -> None:
+    """The child process exits immediately and leaves a grandchild in a new session, as a careless test might."""
     session = new_session()
     code = "import subprocess, sys; subprocess.Popen(['sleep', '600'], start_new_session=True)"
     subprocess.run([sys.executable, "-c", code], env=os.environ | {SESSION_VARIABLE: session}, check=True)
     assert list(running(session).values()) == ["sleep 600"]
-    (line,) = end_leftovers(session, grace=0.5)
+    (line,) = kill_leftovers(session, grace=0.5)
     assert line.endswith("sleep 600")
     deadline = time.monotonic() + 10
     while running(session) and time.monotonic() < deadline:
@@ -28,7 +28,7 @@ def test_an_orphan_is_found_and_ended() -> None:
 
 
 def test_processes_that_tests_start_can_be_interrupted() -> None:
-    """This also holds if the suite itself was started with SIGINT ignored."""
+    """This also holds if the suite was started with SIGINT ignored."""
     process = subprocess.Popen([sys.executable, "-c", "print(flush=True); import time; time.sleep(600)"],
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
     assert process.stdout is not None

@@ -1,6 +1,7 @@
-"""Rendered images, small prompt files in T2I-CompBench's format, a tiny CLIP, and the published files if available."""
+"""A tiny run, rendered images, small prompt files in T2I-CompBench's format, a tiny CLIP, and the published files."""
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from PIL import Image
 from datamodules.scenes.render import render_scene
 from datamodules.scenes.scene import Object, Scene
 from evaluation.contract import Backend, ImageArray, ImageSet, PromptSet
+from pocketdit.commands.main import main
+from tests.conftest import PRETRAIN, tiny_overrides
 
 COMPBENCH_FILES = {
     "color_val.txt": "a green bench and a blue bowl\r\na blue bench and a green bowl",
@@ -31,9 +34,23 @@ COMPBENCH_FILES = {
 Save = Callable[[PromptSet, dict[str, list[ImageArray]]], ImageSet]
 
 
+@pytest.fixture(scope="module")
+def trained_runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train ``elastic_pretrain`` for one step, and return the folder of its run. Tests change only a copy of it."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert main(["run", str(PRETRAIN), *tiny_overrides(scenes, folder), "training.max_steps=1"]) == 0
+    return folder / "runs"
+
+
+@pytest.fixture
+def runs(trained_runs: Path, tmp_path: Path) -> Path:
+    """Copy the folder of the trained run for one test."""
+    return shutil.copytree(trained_runs, tmp_path / "runs", symlinks=True)
+
+
 @pytest.fixture
 def compbench_folder(tmp_path: Path) -> Path:
-    """A folder with a few prompts for each category of T2I-CompBench."""
+    """A folder with a few prompts for T2I-CompBench's categories."""
     folder = tmp_path / "prompts"
     folder.mkdir()
     for name, text in COMPBENCH_FILES.items():
@@ -43,7 +60,7 @@ def compbench_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def published() -> Path:
-    """The folder that contains golden/ and t2i_compbench/."""
+    """The folder with the benchmarks' published prompts and expected values. Tests are skipped without it."""
     if "POCKETDIT_EVALUATION_DATA" not in os.environ:
         pytest.skip("POCKETDIT_EVALUATION_DATA is not set")
     return Path(os.environ["POCKETDIT_EVALUATION_DATA"])
@@ -51,7 +68,7 @@ def published() -> Path:
 
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
-    """Save images by prompt id and return them as an image set."""
+    """Return a function that saves images by prompt ID and returns them as an image set."""
 
     def save_images(prompts: PromptSet, images: dict[str, list[ImageArray]]) -> ImageSet:
         files: dict[str, tuple[Path, ...]] = {}
@@ -66,7 +83,7 @@ def save(tmp_path: Path) -> Save:
 
 @pytest.fixture(scope="session")
 def render_objects() -> Callable[..., ImageArray]:
-    """``render_objects(("circle", "red", x, y), ...)`` renders large objects on white."""
+    """Return a function that renders large objects, such as ``("circle", "red", x, y)``, on a white background."""
 
     def render_on_white(*items: tuple[str, str, float, float], width: int = 128, height: int = 128) -> ImageArray:
         objects = tuple(Object(shape, color, "large", x, y, 16) for shape, color, x, y in items)
@@ -76,7 +93,7 @@ def render_objects() -> Callable[..., ImageArray]:
 
 
 class TinyClip:
-    """A CLIP from transformers with random weights, whose tokens are bytes."""
+    """A small CLIP from transformers that has random weights and reads texts as bytes."""
 
     backend = Backend("tiny-clip", "random")
 

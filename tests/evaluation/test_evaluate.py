@@ -21,11 +21,9 @@ SETS = ("geneval", "dpg", "color", "shape", "spatial", "numeracy", "complex")
 
 
 @pytest.fixture
-def arguments(tiny: list[str], scenes: Path, tmp_path: Path) -> list[str]:
-    """Train a tiny run, and return the arguments of its embedded evaluation with few prompts."""
-    assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=1"]) == 0
+def arguments(runs: Path, scenes: Path, tmp_path: Path) -> list[str]:
+    """Return arguments that evaluate the tiny run with the embedded judges and few prompts."""
     counts = [f"prompts.{name}.init_args.count={12 if name == 'geneval' else 3}" for name in SETS]
-    runs = tmp_path / "runs"
     return [
         "evaluate", str(EMBEDDED), "run=elastic_pretrain", "width=0.5", "steps=2", f"out={tmp_path / 'out'}",
         f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", "resamples=200", *counts,
@@ -45,7 +43,7 @@ def test_evaluation_writes_report_and_mlflow_metrics_and_does_not_repeat_work(
     metrics = [entry["metric"] for entry in data["results"]]
     assert len(metrics) == 10
     assert "validation-loss" in metrics
-    # Scores from other judges than the published ones never have a benchmark's bare name.
+    # A score has a benchmark's bare name only if it comes from the published judge.
     assert not {"geneval", "dpg", "t2i-compbench", "clip-score", "dino-fid"} & set(metrics)
     assert all(name in out for name in metrics)
     geneval = next(entry for entry in data["results"] if entry["metric"].startswith("geneval"))
@@ -81,8 +79,8 @@ def test_evaluation_writes_report_and_mlflow_metrics_and_does_not_repeat_work(
     assert "0.0" in capsys.readouterr().out
 
 
-def test_validation_loss_matches_the_one_logged_in_training(tiny: list[str], tmp_path: Path) -> None:
-    """Both use the same levels, noise, samples and EMA weights."""
+def test_validation_loss_matches_the_loss_logged_in_training(tiny: list[str], tmp_path: Path) -> None:
+    """Both use the same noise levels, noise, samples and EMA weights."""
     runs = tmp_path / "runs"
     changes = ["training.max_steps=2", "training.validate_every=2", "training.precision=32-true"]
     assert main(["run", str(PRETRAIN), *tiny, *changes]) == 0
@@ -98,7 +96,7 @@ def test_validation_loss_matches_the_one_logged_in_training(tiny: list[str], tmp
 def test_each_width_has_its_own_images_and_results(arguments: list[str], tmp_path: Path) -> None:
     clip_only = [*arguments, "metrics=[{class_path: evaluation.metrics.clip_score.ClipScore, init_args: "
             "{prompts: color, encoder: {class_path: evaluation.scenes.encoders.clip.SceneClip}}}]"]  # fmt: skip
-    clip_only = [word for word in clip_only if not word.startswith("metrics.")]
+    clip_only = [argument for argument in clip_only if not argument.startswith("metrics.")]
     assert main(clip_only) == 0
     assert main([*clip_only, "width=1.0"]) == 0
     assert len(list((tmp_path / "out" / "embedded").iterdir())) == 2
@@ -118,7 +116,8 @@ def test_each_width_has_its_own_images_and_results(arguments: list[str], tmp_pat
         ("prompts.genevall.init_args.count=4", "command line (prompts.genevall.init_args.count=4): prompts.genevall"),
         ("prompts.genevall.init_args.count=4", "did you mean 'geneval'?"),
         ("resamples=1", "resamples must be at least 100"),
-        ("guidance=.inf", "guidance must be a finite number"),
+        ("guidance=.inf", "guidance: expected float, got inf"),
+        ("guidance=-1", "guidance must be a finite number that is not negative"),
         ("data=elsewhere", "does not use ${data}"),
         ("prompts.color.init_args.count=0", "count or limit must be at least 1"),
         ("metrics.9.init_args.reference_samples=-5", "reference_samples must be at least 2"),
@@ -127,7 +126,6 @@ def test_each_width_has_its_own_images_and_results(arguments: list[str], tmp_pat
 def test_wrong_settings_are_reported_in_one_line(
     change: str, message: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    capsys.readouterr()
     assert main([*arguments, change]) == 2
     err = capsys.readouterr().err
     assert message in err
@@ -146,9 +144,9 @@ def test_missing_files_are_listed_with_size_and_path(tmp_path: Path, capsys: pyt
 
 
 def test_command_needs_a_file(command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    done = command("evaluate")
-    assert done.returncode == 2
-    assert "experiments/eval/" in done.stderr
+    process = command("evaluate")
+    assert process.returncode == 2
+    assert "experiments/eval/" in process.stderr
 
 
 MY_METRIC = """
@@ -181,7 +179,7 @@ metrics:
 
 
 def test_user_metric_is_imported_from_the_current_folder(tmp_path: Path) -> None:
-    """The installed command finds ``my_metrics.py`` in the current folder and scores again when the file changes."""
+    """The installed command imports the metric from the current folder, and scores again when its file changes."""
     (tmp_path / "pocketdit.toml").write_text('[trust]\nmodules = ["my_metrics"]\n')
     (tmp_path / "my_metrics.py").write_text(MY_METRIC)
     (tmp_path / "mine.yaml").write_text(MY_EVALUATION)
@@ -192,8 +190,8 @@ def test_user_metric_is_imported_from_the_current_folder(tmp_path: Path) -> None
     command = [str(Path(sys.executable).with_name("lightning")), "evaluate", "mine.yaml"]
 
     def overall() -> float:
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert process.returncode == 0, process.stderr
         latest = max((tmp_path / "evaluations" / "mine").glob("*/results.json"), key=lambda path: path.stat().st_mtime)
         return float(json.loads(latest.read_text())["results"][0]["scores"]["overall"]["value"])
 
