@@ -1,4 +1,4 @@
-"""Every shipped YAML file is valid and documented, and the files of the paper's models have its sizes and structure."""
+"""Every shipped YAML file is valid and documented, and the paper's models have their published sizes and structure."""
 
 import itertools
 import re
@@ -14,7 +14,7 @@ from pocketdit.backbones.spec import AdaptiveSparseAttention
 from pocketdit.config.experiment import DecoderExperiment, Experiment, kind_of
 from pocketdit.config.load import Loaded, load
 from pocketdit.decoders.tiny import TinyDecoder
-from pocketdit.export.settings import settings_class
+from pocketdit.export.settings import Export, settings_class
 from pocketdit.training.cost import count_parameters, parameters_by_width
 from tests.conftest import ROOT
 
@@ -28,13 +28,13 @@ def experiment(name: str) -> Experiment:
 
 
 def header(path: Path) -> str:
-    """Return the comment at the top of a file, without the comment signs."""
+    """Return the comment at the top of a file, without the leading ``#`` characters."""
     lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
     return "\n".join(line.removeprefix("#").removeprefix(" ") for line in lines)
 
 
 def commands(text: str, verb: str) -> list[list[str]]:
-    """Return the arguments of the indented ``lightning VERB`` commands in a header, without comments."""
+    """Return the arguments of each indented ``lightning VERB`` command in a header, without trailing comments."""
     joined = text.replace("\\\n", " ")
     return [
         shlex.split(line, comments=True) for line in re.findall(rf"^ +(?:srun )?lightning {verb} (.+)$", joined, re.M)
@@ -43,7 +43,7 @@ def commands(text: str, verb: str) -> list[list[str]]:
 
 def assert_documented(path: Path, verb: str) -> None:
     text = header(path)
-    assert str(path.relative_to(ROOT)) in [words[0] for words in commands(text, verb)]
+    assert str(path.relative_to(ROOT)) in [arguments[0] for arguments in commands(text, verb)]
     assert "\nCost: " in text
     assert "\nExpected: " in text
 
@@ -57,7 +57,7 @@ def test_evaluation_is_valid_and_documented(path: Path) -> None:
 
 @pytest.mark.parametrize("path", EXPORTS, ids=lambda path: path.stem)
 def test_export_is_valid_and_documented(path: Path) -> None:
-    loaded: Loaded = load(path, [], settings_class(path))
+    loaded: Loaded[Export] = load(path, [], settings_class(path))
     assert loaded.config.export == path.stem
     assert_documented(path, "export")
 
@@ -77,25 +77,25 @@ def test_experiment_is_valid_and_documented(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_commands_in_headers_are_valid(path: Path) -> None:
     for file, *arguments in commands(header(path), "run"):
-        load(ROOT / file, [word for word in arguments if "=" in word], kind_of(ROOT / file))
+        load(ROOT / file, [argument for argument in arguments if "=" in argument], kind_of(ROOT / file))
 
 
-@pytest.mark.parametrize(("name", "paper"), [("a", 424e6), ("b", 406e6), ("c", 408e6), ("d", 429e6)])
-def test_ladder_has_the_sizes_of_the_paper(name: str, paper: float) -> None:
+@pytest.mark.parametrize(("name", "published"), [("a", 424e6), ("b", 406e6), ("c", 408e6), ("d", 429e6)])
+def test_ladder_has_the_published_sizes(name: str, published: float) -> None:
     with torch.device("meta"):
         network = ElasticDiT(experiment(f"ladder_{name}").backbone)
-    assert count_parameters(network) == pytest.approx(paper, rel=0.05)
+    assert count_parameters(network) == pytest.approx(published, rel=0.05)
 
 
-def test_supernet_has_the_sizes_of_the_paper() -> None:
+def test_supernet_has_the_published_sizes() -> None:
     sizes = parameters_by_width(experiment("elastic_256").backbone)
     assert 1.55e9 < sizes[1.0] < 1.65e9
     assert 0.35e9 < sizes[0.5] < 0.45e9
     assert 0.25e9 < sizes[0.375] < 0.35e9
 
 
-def test_ladder_has_the_structure_of_the_paper() -> None:
-    """Check Sec. 3.1: A has one stage, B has three, C is sparse at high resolution, and D adds the enhancements."""
+def test_ladder_has_the_published_structure() -> None:
+    """In Sec. 3.1, A has one stage, B has three, C adds sparse attention, and D adds the other enhancements."""
     a, b, c, d = (experiment(f"ladder_{name}").backbone for name in "abcd")
     assert len(a.levels) == 1
     assert a.levels[0].attention.kv_heads == 1
@@ -105,7 +105,9 @@ def test_ladder_has_the_structure_of_the_paper() -> None:
     assert abs(middle.depth - (down.depth + up.depth)) <= 2
     assert up.depth > down.depth
     assert [isinstance(level.attention, AdaptiveSparseAttention) for level in c.levels] == [True, False, True]
-    assert (c.levels[0].attention.blocks, c.levels[0].attention.radius) == (16, 1)
+    sparse = c.levels[0].attention
+    assert isinstance(sparse, AdaptiveSparseAttention)
+    assert (sparse.blocks, sparse.radius) == (16, 1)
     assert [level.attention.kv_heads for level in d.levels] == [8, 8, 8]
     assert [level.ffn_ratio for level in d.levels] == [4, 3, 4]
     assert [level.long_skips for level in d.levels] == [False, True, False]

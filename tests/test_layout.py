@@ -1,6 +1,6 @@
-"""Rules of the source tree: imports point one way, lazy ones too, and documents name what exists.
+"""The source tree follows the rules that CONTRIBUTING.md states.
 
-CONTRIBUTING.md states the same rules in prose.
+Imports go one way, including those inside functions. Documents refer only to files and classes that exist.
 """
 
 import ast
@@ -20,7 +20,7 @@ PACKAGE = ROOT / "platform" / "pocketdit"
 SIBLINGS = ("datamodules", "evaluation", "sweeps")
 MAX_LINES = 330
 
-# Every part of the package imports only from its own layer and earlier ones. All other parts are in the first layer.
+# A part of the package imports only from its own layer and from earlier layers. Unlisted parts form the first layer.
 LAYERS = ("training", "artifacts", "teachers", "stages", "running", "mobile export latency", "commands", "__main__")
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/LOG.md", "docs/decisions.md"]
@@ -28,7 +28,7 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/LOG.md
 
 @cache
 def modules() -> dict[str, Path]:
-    """Return the files of the package and its siblings by module name."""
+    """Return the source files of the package and its siblings by module name."""
     files = {}
     for root in (PACKAGE.parent, ROOT):
         packages = ("pocketdit",) if root == PACKAGE.parent else SIBLINGS
@@ -39,10 +39,10 @@ def modules() -> dict[str, Path]:
 
 
 def imported_names(path: Path) -> Iterator[str]:
-    """Yield the full names that a file imports, wherever the import stands: in functions and for type checkers too."""
+    """Yield the full names that a file imports, including imports in functions and for type checkers."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
+            assert node.level == 0, f"{path}: relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -50,7 +50,7 @@ def imported_names(path: Path) -> Iterator[str]:
 
 @cache
 def imports() -> dict[str, set[str]]:
-    """Return the modules of this project that each module imports."""
+    """Return, for each module, the modules of this project that it imports."""
     known = modules()
     graph: dict[str, set[str]] = {name: set() for name in known}
     for name, path in known.items():
@@ -62,7 +62,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def part(module: str) -> str:
-    """Return the folder, or the file at the top of the package, that a module of ``pocketdit`` belongs to."""
+    """Return the part of ``pocketdit`` that contains a module: a subpackage or a top-level module."""
     return [*module.split("."), ""][1]
 
 
@@ -71,11 +71,11 @@ def layer(name: str) -> int:
 
 
 def test_platform_is_not_a_package() -> None:
-    """An ``__init__.py`` in ``platform/`` would hide the standard library's module of this name."""
+    """An ``__init__.py`` in ``platform/`` would hide the standard library's ``platform`` module."""
     assert not (ROOT / "platform" / "__init__.py").exists()
 
 
-def test_the_graph_sees_lazy_imports() -> None:
+def test_graph_includes_lazy_imports() -> None:
     assert "pocketdit.running.fit" in imports()["pocketdit.commands.run"]
 
 
@@ -85,20 +85,20 @@ def test_only_commands_import_the_siblings() -> None:
             assert not {target.split(".")[0] for target in targets} & set(SIBLINGS), name
 
 
-def test_the_siblings_do_not_import_the_command_line() -> None:
+def test_siblings_do_not_import_the_command_line() -> None:
     for name, targets in imports().items():
         if not name.startswith("pocketdit"):
             assert not any(target.startswith("pocketdit.commands") for target in targets), name
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_modules_have_no_import_cycles() -> None:
     try:
         TopologicalSorter(imports()).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
 
 
-def test_no_parts_import_each_other_in_a_circle() -> None:
+def test_parts_have_no_import_cycles() -> None:
     graph: dict[str, set[str]] = {}
     for name, targets in imports().items():
         if name.startswith("pocketdit."):
@@ -111,13 +111,13 @@ def test_no_parts_import_each_other_in_a_circle() -> None:
 
 
 def test_parts_import_only_from_earlier_layers() -> None:
-    wrong = [
+    violations = [
         f"{name} imports {target}"
         for name, targets in imports().items()
         for target in targets
         if name.startswith("pocketdit.") and target.startswith("pocketdit.") and layer(part(target)) > layer(part(name))
     ]
-    assert wrong == []
+    assert violations == []
 
 
 def test_files_are_short() -> None:
@@ -135,7 +135,7 @@ def expand_braces(path: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_documents_name_existing_files(name: str) -> None:
+def test_documents_refer_to_existing_files(name: str) -> None:
     text = (ROOT / name).read_text()
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert ((ROOT / name).parent / target).exists(), target
@@ -146,7 +146,7 @@ def test_documents_name_existing_files(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_documents_name_existing_modules_and_classes(name: str) -> None:
+def test_documents_refer_to_existing_modules_and_classes(name: str) -> None:
     text = (ROOT / name).read_text()
     for module in re.findall(r"python -m ([\w.]+)", text):
         assert find_spec(module) is not None, module

@@ -1,4 +1,4 @@
-"""Importing torchvision with a CPU build of torch."""
+"""torchvision can be imported with a CPU build of torch."""
 
 import subprocess
 import sys
@@ -10,9 +10,9 @@ SOURCE = Path(pocketdit.__file__).parent.parent
 
 
 def run(code: str) -> str:
-    """Run code in a new interpreter and return what it prints."""
-    start = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); "
-    process = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True)
+    """Run code in a new interpreter and return its output."""
+    prefix = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); "
+    process = subprocess.run([sys.executable, "-c", prefix + code], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     return process.stdout.strip()
 

@@ -1,11 +1,11 @@
-"""A user's project folder, and commands that run in it."""
+"""A user's project folder, and a fixture that runs commands in it."""
 
 import json
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ for arguments in json.loads(sys.argv[1]):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with the user's module and YAML files, and with packages that have the same names as this project's."""
+    """A folder with the user's module and YAML files, and with packages whose names clash with those of PocketDiT."""
     shutil.copy(HERE / "project.py", tmp_path / "my_project.py")
     shutil.copy(HERE / "run.yaml", tmp_path)
     shutil.copy(HERE / "score.yaml", tmp_path)
@@ -38,17 +38,17 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def program(project: Path) -> Program:
-    """Return a function that runs commands one after the other in the project folder and returns what they print.
+    """Return a function that runs commands one after the other in the project folder and returns their output.
 
-    They share a process, whose path starts with the folder as under ``python -m``, because imports take seconds. It
-    fails if the status of a command is not 0.
+    Imports take seconds, so the commands share one process. As with ``python -m``, modules in the project folder take
+    precedence. The function fails if a command exits with a nonzero status.
     """
 
-    def run(*commands: str, **options: object) -> str:
+    def run(*commands: str, env: Mapping[str, str] | None = None) -> str:
         arguments = json.dumps([shlex.split(command) for command in commands])
-        command = [sys.executable, "-c", DRIVER, arguments]
-        done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=250, **options)  # type: ignore[call-overload]
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        line = [sys.executable, "-c", DRIVER, arguments]
+        process = subprocess.run(line, cwd=project, capture_output=True, text=True, timeout=250, env=env)
+        assert process.returncode == 0, process.stdout + process.stderr
+        return process.stdout + process.stderr
 
     return run

@@ -1,4 +1,4 @@
-"""The contents of a user's own folder: a data module, a stage and a metric, named by class path in YAML."""
+"""A user's own data module, stage and metric, which the YAML files refer to by class path."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +19,8 @@ from pocketdit.stages.contract import Stage, StageInputs
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
-class ColorDataset(Dataset):
-    """Plain images of one color each, with a caption that names it."""
+class ColorDataset(Dataset[dict[str, Any]]):
+    """Single-color images with captions that name the color."""
 
     def __init__(self, length: int, side: int) -> None:
         self.length, self.side = length, side
@@ -35,7 +35,7 @@ class ColorDataset(Dataset):
 
 
 class ColorData(LightningDataModule):
-    """An ordinary data module: finite, map-style, and unaware of this project."""
+    """An ordinary data module that is finite, map-style, and independent of PocketDiT."""
 
     def __init__(self, length: int = 10, side: int = 32, batch_size: int = 4) -> None:
         super().__init__()
@@ -48,15 +48,15 @@ class ColorData(LightningDataModule):
         length = int(Path("downloaded.txt").read_text())
         self.train, self.validation = ColorDataset(length, self.side), ColorDataset(5, self.side)
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         return DataLoader(self.train, self.batch_size, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         return DataLoader(self.validation, self.batch_size)
 
 
 class PlainFlowMatching(LightningModule, Stage):
-    """Flow matching of the full network alone, with Lightning's automatic optimization."""
+    """Flow matching for the full network only, with Lightning's automatic optimization."""
 
     def __init__(self, inputs: StageInputs[ElasticDiT], loss_weight: float = 1.0) -> None:
         super().__init__()
@@ -64,7 +64,8 @@ class PlainFlowMatching(LightningModule, Stage):
         self.loss_weight = loss_weight
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return build(self.optimizer, params=list(self.backbone.named_parameters()))
+        optimizer: torch.optim.Optimizer = build(self.optimizer, params=list(self.backbone.named_parameters()))
+        return optimizer
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
         data, text = self.encoders.latents(batch), self.encoders.tokens(batch["captions"])
@@ -78,7 +79,7 @@ class PlainFlowMatching(LightningModule, Stage):
 
 
 class Redness:
-    """The mean of the red channel in [0, 1]."""
+    """The mean of the red channel, in [0, 1]."""
 
     def __init__(self, prompts: str) -> None:
         self.prompts = prompts

@@ -1,4 +1,4 @@
-"""CONTRIBUTING, "sampler" and "attention kind": what is added to the package itself, in a copy of it."""
+"""A sampler and an attention kind can be added to the package as CONTRIBUTING describes. The tests edit a copy."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from tests.extending.conftest import Program
 MIDPOINT = '''
 
 def midpoint(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
-    """Second order: two velocities per step."""
+    """Second-order sampler with two velocity evaluations per step."""
     for start, end in pairwise(times):
         half = (start + end) / 2
         middle = x + (half - start) * velocity(x, torch.full((len(x),), start))
@@ -24,7 +24,7 @@ SAMPLERS'''
 
 MEAN_SPEC = '''@dataclass(frozen=True)
 class MeanAttention:
-    """Every token receives the mean value."""
+    """Attention in which every token receives the mean of all values."""
 
     kind: Literal["mean"]
     kv_heads: int
@@ -40,7 +40,7 @@ from pocketdit.backbones.attention import SelfAttention
 
 
 class MeanSelfAttention(SelfAttention):
-    """Every token receives the mean value."""
+    """Attention in which every token receives the mean of all values."""
 
     def attend(self, x: Tensor, grid: tuple[int, int], cos_sin: tuple[Tensor, Tensor]) -> Tensor:
         q, _, v = self.project(x, cos_sin)
@@ -72,16 +72,14 @@ def with_package(package: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(package.parent), str(ROOT)])}
 
 
-def test_a_sampler_is_a_function_and_one_entry(project: Path, program: Program, package: Path) -> None:
+def test_sampler_can_be_added(project: Path, program: Program, package: Path) -> None:
     edit(package / "diffusion" / "samplers.py", "\nSAMPLERS", MIDPOINT)
     edit(package / "diffusion" / "sampler_names.py", '"dpmpp_2m"]', '"dpmpp_2m", "midpoint"]')
     commands = ("run run.yaml sampling.sampler=midpoint", "sample mine --sampler midpoint")
     assert "steps of midpoint" in program(*commands, env=with_package(package))
 
 
-def test_an_attention_kind_is_a_file_a_description_and_one_match_arm(
-    project: Path, program: Program, package: Path
-) -> None:
+def test_attention_kind_can_be_added(project: Path, program: Program, package: Path) -> None:
     (package / "backbones" / "mean_attention.py").write_text(MEAN_MODULE)
     spec, attention = package / "backbones" / "spec.py", package / "backbones" / "attention.py"
     edit(spec, "\nAttentionSpec: TypeAlias =", f"\n{MEAN_SPEC}AttentionSpec: TypeAlias = MeanAttention |")

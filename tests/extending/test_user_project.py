@@ -1,4 +1,4 @@
-"""CONTRIBUTING, "data set", "training stage" and "metric": a user's own classes work from the user's own folder."""
+"""A user's own data module, stage and metric work from the user's project folder, as CONTRIBUTING describes."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from pocketdit.tracking.journal import read_metrics
 from tests.extending.conftest import Program
 
 
-def test_own_data_stage_and_metric_train_and_score(project: Path, program: Program) -> None:
+def test_own_data_stage_and_metric_work_together(project: Path, program: Program) -> None:
     output = program(
         "run run.yaml --name a",
         "sample mine 'a red image' --out grid.png",
@@ -19,23 +19,23 @@ def test_own_data_stage_and_metric_train_and_score(project: Path, program: Progr
     assert "finished mine/a" in output
     assert "embed.weight" in load_file(run / "weights.safetensors")
     losses = read_metrics(run / "metrics.jsonl")["train/loss"]
-    # Ten samples are three batches per epoch, of which Lightning accumulates the first two and steps after the last.
+    # Ten samples make three batches per epoch. Lightning accumulates the first two, and steps again after the third.
     assert [step for step, _ in losses] == list(range(7))
     assert (project / "grid.png").stat().st_size > 500
     assert "redness" in output
     assert list((project / "evaluations" / "mine").rglob("report.html"))
-    assert "M parameters" in output, "without an estimate of the stage, --plan counts parameters"
+    assert "M parameters" in output, "--plan counts parameters if the stage has no cost estimate"
 
 
-def test_a_plain_data_module_resumes_with_a_note(project: Path, program: Program) -> None:
+def test_plain_data_module_resumes_with_a_note(project: Path, program: Program) -> None:
     output = program("run run.yaml --name b training.max_steps=4", "run run.yaml training.max_steps=7 --resume mine/b")
     assert "note: ColorData does not save its position" in output
     losses = read_metrics(project / "runs" / "mine" / "b" / "metrics.jsonl")["train/loss"]
     assert [step for step, _ in losses] == list(range(7))
 
 
-def test_our_stages_train_on_a_plain_data_module(project: Path, program: Program) -> None:
-    """Random draws must not repeat in every epoch, although the data loader's batch index does."""
+def test_built_in_stage_trains_on_a_plain_data_module(project: Path, program: Program) -> None:
+    """Random draws must differ between epochs, although the data loader's batch index starts again at 0."""
     output = program(
         "run run.yaml --name c training.validate_every=3 training.accumulate=1 "
         "'stage={class_path: pocketdit.stages.elastic_pretrain.ElasticPretrain}'"
