@@ -1,4 +1,4 @@
-"""Files that an evaluation needs are downloaded or copied, verified, and never left incomplete."""
+"""The files that an evaluation needs are downloaded or copied, verified, and never left incomplete."""
 
 import hashlib
 import threading
@@ -36,7 +36,7 @@ CLASSES_WITH_ASSETS = (
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """A local server with the files p.txt and half.txt. The transfer of half.txt stops halfway."""
+    """Serve the files p.txt and half.txt, and return the URL. Transfers of half.txt stop halfway."""
     folder = tmp_path / "server"
     folder.mkdir()
     (folder / "p.txt").write_bytes(CONTENT)
@@ -135,7 +135,7 @@ def test_air_gapped_machine_copies_from_a_folder(tmp_path: Path, monkeypatch: py
     assert target.read_bytes() == CONTENT
 
 
-def test_files_of_several_folders_have_distinct_names() -> None:
+def test_files_from_different_folders_have_distinct_names() -> None:
     judges = [
         Component("evaluation.judges.blip.BlipAnswerer", {"path": "weights/blip"}),
         Component("evaluation.judges.mplug.MPlugAnswerer", {"folder": "weights/mplug"}),
@@ -146,7 +146,7 @@ def test_files_of_several_folders_have_distinct_names() -> None:
     assert {"blip/vocab.txt", "mplug/vocab.txt"} < set(names)
 
 
-def test_nested_components_are_included_and_other_models_are_not() -> None:
+def test_files_of_nested_components_are_included_but_not_those_of_other_models() -> None:
     detector = Component("evaluation.judges.mask2former.Mask2FormerDetector", {"weights": "w.pth"})
     metric = Component(GENEVAL, {"prompts": "g", "detector": detector})
     tagged = Component(OPEN_CLIP, {"model": "ViT-B-32-quickgelu", "weights": "openai"})

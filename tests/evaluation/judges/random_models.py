@@ -1,4 +1,4 @@
-"""Questions, images and random weights for the tests of question answerers."""
+"""Questions, images and random weights for tests of question answerers."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ def noise(seed: int) -> ImageArray:
 
 
 def randomize(model: nn.Module) -> None:
-    """Set random weights that are large enough for answers to depend on question and image."""
+    """Set random weights that are large enough for the answers to depend on both question and image."""
     torch.manual_seed(0)
     for parameter in model.parameters():
         if parameter.ndim > 1:

@@ -1,4 +1,4 @@
-"""mPLUG's beam search, against enumeration and hand-computed cases."""
+"""mPLUG's beam search, compared with enumeration and hand-computed cases."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from evaluation.judges.beam_search import beam_search
 
 
 def random_logits(seed: int, tokens: int) -> Callable[[Tensor], Tensor]:
-    """Return a function that computes random logits, which depend on the complete sequence."""
+    """Return a function that assigns random logits to each sequence."""
     generator = np.random.default_rng(seed)
     known: dict[tuple[int, ...], list[float]] = {}
 
@@ -25,7 +25,7 @@ def random_logits(seed: int, tokens: int) -> Callable[[Tensor], Tensor]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_search_with_beams_for_all_sequences_matches_enumeration(seed: int) -> None:
+def test_search_with_enough_beams_matches_enumeration(seed: int) -> None:
     tokens, max_tokens, end = 4, 3, 2
     next_logits = random_logits(seed, tokens)
 
@@ -36,7 +36,7 @@ def test_search_with_beams_for_all_sequences_matches_enumeration(seed: int) -> N
             total += -1e20 if i == 0 and token == end else float(row[token])
         return total / math.pow((5 + len(sequence)) / 6, 0.6)
 
-    # The length grows until the best sequence of one length has ended. The best of all ended sequences wins.
+    # Sequences grow until the best one of the current length has ended. The best of all ended sequences is the answer.
     ended: dict[tuple[int, ...], float] = {}
     for length in range(1, max_tokens + 1):
         scores = {sequence: score(sequence) for sequence in product(range(tokens), repeat=length)}
@@ -65,8 +65,8 @@ def test_wider_beam_finds_a_better_answer_with_a_worse_start() -> None:
 
 @pytest.mark.parametrize(("total", "expected"), [(-1.295, [1, 3, 2]), (-1.312, [1, 2])])
 def test_length_penalty_by_hand(total: float, expected: list[int]) -> None:
-    # "1 2" ends with log 0.3 = -1.204 while "1 3" is better. ((5 + 3) / (5 + 2))^0.6 x -1.204 = -1.3044: "1 3 2" wins
-    # if its log probability exceeds this value, although its probability is lower.
+    # The sequence "1 2" has the log probability log 0.3 = -1.204. With the length penalty, "1 3 2" is the better answer
+    # if its log probability exceeds ((5 + 3) / (5 + 2))^0.6 x -1.204 = -1.3044, although it is less probable.
     steps = {
         (0,): (0, 1, 0, 0),
         (0, 1): (0, 0.2, 0.3, 0.5),

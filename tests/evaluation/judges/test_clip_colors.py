@@ -1,4 +1,4 @@
-"""The color reader with a tiny, random CLIP that is registered with open_clip and loaded from a file."""
+"""The color reader with a tiny open_clip model that has random weights and is loaded from a file."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> open_clip.CLIP:
     open_clip.add_model_config(folder)
     torch.manual_seed(0)
     model = open_clip.create_model(TINY).eval()
-    with torch.no_grad():  # so that the features are not nearly equal
+    with torch.no_grad():  # with the initial weights, all features are nearly equal
         model.token_embedding.weight.mul_(100)
         model.visual.conv1.weight.mul_(30)
     return model
@@ -49,10 +49,10 @@ def noise() -> ImageArray:
     return np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
 
 
-def make_detections(number: int) -> list[Detection]:
-    """Return boxes of several sizes, every other one with a mask."""
+def make_detections(count: int) -> list[Detection]:
+    """Return detections with boxes of several sizes. Every other detection has a mask."""
     detections = []
-    for i in range(number):
+    for i in range(count):
         left, top, right, bottom = i, 2 * i % 20, i + 20 + i % 7, 2 * i % 20 + 25
         mask = np.zeros((50, 70), bool)
         mask[top:bottom, left : right - 3] = True
@@ -64,7 +64,7 @@ def make_detections(number: int) -> list[Detection]:
 def test_pixels_outside_the_mask_are_gray() -> None:
     detection = make_detections(2)[1]
     image = np.asarray(crop(noise(), detection))
-    # The benchmark composes and crops images with PIL.
+    # The benchmark masks and crops images with PIL.
     assert detection.mask is not None
     original = Image.fromarray(noise())
     blank = Image.new("RGB", original.size, color="#999")
@@ -79,7 +79,7 @@ def test_box_without_a_mask_is_cropped() -> None:
 
 
 def test_colors_match_open_clip(clip: open_clip.CLIP, weights: Path) -> None:
-    """The reference processes one object and one text at a time. There are more objects than fit into a batch."""
+    """The reference processes one object and one text at a time, and there are more objects than fit in a batch."""
     detections = make_detections(20)
     names = ClipColorReader(weights, architecture=TINY).colors(noise(), detections)
     _, _, transform = open_clip.create_model_and_transforms(TINY)

@@ -1,4 +1,4 @@
-"""A small timm DINOv2 with random weights, against transformers, PIL and an explicit bicubic interpolation."""
+"""A small DINOv2 from timm, compared with transformers, PIL and an explicit bicubic interpolation."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ WIDTH, DEPTH = 32, 2
 
 @register_model  # type: ignore[untyped-decorator]  # timm does not annotate it
 def vit_small_for_tests_dinov2(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
-    """Create a DINOv2 with a width of 32."""
+    """Create a DINOv2 with a width of 32 and two blocks."""
     size = {"patch_size": 14, "img_size": 518, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": 2, "init_values": 1e-5}
     return _create_vision_transformer(SMALL, pretrained=pretrained, **size | kwargs)
 
@@ -48,7 +48,7 @@ def noise(*sizes: tuple[int, int]) -> list[NDArray[np.uint8]]:
 
 
 def cubic(x: float) -> float:
-    """Keys' kernel with a = -0.75, as in torch."""
+    """Evaluate Keys' cubic kernel with a = -0.75, as in torch."""
     x, a = abs(x), -0.75
     if x <= 1:
         return (a + 2) * x**3 - (a + 3) * x**2 + 1
@@ -56,7 +56,7 @@ def cubic(x: float) -> float:
 
 
 def bicubic_weights(old: int, new: int) -> NDArray[np.float64]:
-    """Return (new, old): the weights of each new position, with the 0.1 of facebookresearch/dinov2 in the scale."""
+    """Return the interpolation matrix (new, old). Its scale includes the offset of 0.1 from facebookresearch/dinov2."""
     matrix = np.zeros((new, old))
     for i in range(new):
         position = (i + 0.5) * old / (new + 0.1) - 0.5
@@ -77,7 +77,7 @@ def test_positions_are_interpolated_as_published() -> None:
 
 
 def test_features_match_transformers(tmp_path: Path) -> None:
-    """With 16x16 positions, neither library interpolates them. Their interpolations differ."""
+    """The weights have 16x16 positions because the two libraries interpolate positions differently."""
     from transformers import Dinov2Config, Dinov2Model
 
     state = published_state(grid=16)
@@ -94,9 +94,9 @@ def test_features_match_transformers(tmp_path: Path) -> None:
         "patch_embed.proj": "embeddings.patch_embeddings.projection",
         "norm": "layernorm",
         **{
-            f"blocks.{i}.{ours_}": f"encoder.layer.{i}.{theirs_}"
+            f"blocks.{i}.{timm_name}": f"encoder.layer.{i}.{name}"
             for i in range(DEPTH)
-            for ours_, theirs_ in {
+            for timm_name, name in {
                 "norm1": "norm1",
                 "norm2": "norm2",
                 "attn.proj": "attention.o_proj",
@@ -127,7 +127,7 @@ def test_features_match_transformers(tmp_path: Path) -> None:
 
 
 def test_network_uses_the_published_interpolation(weights: Path) -> None:
-    """The interpolation in timm uses antialiasing and a scale of 16 / 37."""
+    """The interpolation of timm differs: it uses antialiasing and a scale of 16 / 37."""
     model = DinoV2(weights, SMALL).model
     expected = interpolate_positions(published_state()["pos_embed"], 16)
     torch.testing.assert_close(model.pos_embed.data, expected, rtol=0, atol=0)
@@ -191,7 +191,7 @@ def test_only_the_published_network_yields_dino_fid(weights: Path, monkeypatch: 
     assert "224x224 bicubic" in backend.version
 
 
-class Program:
+class PrintsWhenLoaded:
     """An object whose pickle runs code when it is loaded."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -203,7 +203,7 @@ def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pyt
         DinoV2(weights, "resnet_of_tests")
     with pytest.raises(UserError, match=r"missing\.pth: cannot be read .*get model\.safetensors"):
         DinoV2(tmp_path / "missing.pth", SMALL)
-    torch.save({"pos_embed": Program()}, tmp_path / "program.pth")
+    torch.save({"pos_embed": PrintsWhenLoaded()}, tmp_path / "program.pth")
     with pytest.raises(UserError, match="not plain weights"):
         DinoV2(tmp_path / "program.pth", SMALL)
     assert "run" not in capsys.readouterr().out.split()
@@ -223,7 +223,7 @@ def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pyt
 
 
 def test_missing_weights_are_reported_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Tests run offline, and the hub's cache is empty."""
+    """The hub is offline and its cache is empty."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"cannot load its weights .*get model\.safetensors"):
         DinoV2(model="vit_small_patch14_dinov2")

@@ -1,4 +1,4 @@
-"""The detector with a tiny, random Mask2Former, against the steps of mmdet."""
+"""The detector with a tiny Mask2Former that has random weights, compared with the formulas of mmdet."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def noise(height: int, width: int) -> ImageArray:
 
 
 def resize_bilinear(image: ImageArray, height: int, width: int) -> NDArray[np.float64]:
-    """Resize like OpenCV's INTER_LINEAR, from the two neighbors of (i + 0.5) old / new - 0.5, clamped to the edge."""
+    """Interpolate like OpenCV's INTER_LINEAR at the positions (i + 0.5) old / new - 0.5, clamped to the edges."""
 
     def axis(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         position = (np.arange(new) + 0.5) * old / new - 0.5
@@ -90,7 +90,7 @@ def test_preprocessing_matches_mmdet(size: tuple[int, int], resized: tuple[int, 
 
 
 def test_mask_determines_box_and_score() -> None:
-    # One query is certain of class 3 and of a rectangle. All sizes are equal, so resizing has no effect.
+    # The first query predicts class 3 and a rectangle with near certainty. All sizes are equal, so nothing is resized.
     class_logits = torch.full((2, 81), -20.0)
     class_logits[0, 3], class_logits[1, 80] = 20, 20
     mask_logits = torch.full((2, 8, 8), -9.0)
@@ -102,7 +102,7 @@ def test_mask_determines_box_and_score() -> None:
     assert best.score == pytest.approx(torch.sigmoid(torch.tensor(9.0)).item(), abs=1e-4)
     assert best.mask is not None
     assert np.array_equal(np.argwhere(best.mask)[[0, -1]], [[2, 1], [5, 3]])
-    empty = [item for item in detections if not item.mask.any()]  # type: ignore[union-attr]
+    empty = [item for item in detections if item.mask is not None and not item.mask.any()]
     assert empty
     assert all(item.score == 0 and item.box == (0, 0, 0, 0) for item in empty)
 
@@ -118,7 +118,7 @@ def test_padding_is_removed_before_the_last_resize() -> None:
 
 
 def test_detections_match_mmdet(folder: Path) -> None:
-    """The reference applies mmdet's formulas to all queries at once, with the same model."""
+    """The reference applies mmdet's formulas to all queries of the same model at once."""
     image = noise(60, 90)
     detections = Mask2FormerDetector(folder).detect(image)
 

@@ -1,4 +1,4 @@
-"""Converted weights in transformers' modules, against the names and computations of mmdet."""
+"""Weights converted for the modules of transformers, compared with the names and computations of mmdet."""
 
 import hashlib
 import re
@@ -141,7 +141,8 @@ def test_all_weights_of_the_real_network_are_converted() -> None:
     result = from_mmdet(state, model.state_dict().keys())
     expected = {name: weight.shape for name, weight in model.state_dict().items() if name not in NOT_IN_MMDET}
     assert {name: weight.shape for name, weight in result.items()} == expected
-    # 24 blocks of Swin and 9 + 6 layers of the head: a missing rule would change the count.
+    # Conversion drops an index from each of the 24 Swin blocks and splits their qkv weights and biases into three. It
+    # also splits those of self-attention in the 9 decoder layers.
     assert len(mmdet_shapes(config)) - 24 + 2 * 2 * 24 + 9 * 2 * 2 == len(result)
 
 
@@ -160,7 +161,8 @@ def test_patch_merging_matches_mmdet(size: tuple[int, int]) -> None:
     weight = {name: state[f"backbone.stages.1.downsample.{name}"] for name in ("norm.weight", "norm.bias")}
     height, width = size
     features = torch.randn(2, height * width, 16)
-    # mmdet reshapes to an image, pads it at the right and the bottom, unfolds 2x2 patches, and applies norm and linear.
+    # mmdet reshapes the features to an image, pads it on the right and at the bottom, unfolds 2x2 patches, and applies
+    # a norm and a linear layer.
     image = pad(features.transpose(1, 2).reshape(2, 16, height, width), (0, width % 2, 0, height % 2))
     patches = unfold(image, kernel_size=2, stride=2).transpose(1, 2)
     merged = linear(
@@ -177,7 +179,7 @@ def test_window_attention_matches_mmdet() -> None:
     windows = torch.randn(5, side * side, 16)
     qkv = linear(windows, state[f"{prefix}.qkv.weight"], state[f"{prefix}.qkv.bias"])
     query, key, value = qkv.reshape(5, side * side, 3, heads, 8).permute(2, 0, 3, 1, 4)
-    # mmdet's index into the table: c(a) + c(N - 1 - b), with c(row, column) = row (2 side - 1) + column.
+    # mmdet's index into the bias table is c(a) + c(N - 1 - b), with c(row, column) = row (2 side - 1) + column.
     corner = ((2 * side - 1) * torch.arange(side)[:, None] + torch.arange(side)).flatten()
     index = (corner[:, None] + corner).flip(1)
     bias = state[f"{prefix}.relative_position_bias_table"][index].permute(2, 0, 1)
@@ -190,7 +192,7 @@ def test_window_attention_matches_mmdet() -> None:
 def test_query_attention_matches_mmdet() -> None:
     state = random_state(tiny_config())
     module = converted(tiny_config(), state).model.transformer_module.decoder.layers[1].self_attn
-    # mmdet wraps torch's own module.
+    # mmdet wraps torch's MultiheadAttention.
     reference = nn.MultiheadAttention(32, 4).eval()
     prefix = "panoptic_head.transformer_decoder.layers.1.attentions.1.attn."
     reference.load_state_dict({name.removeprefix(prefix): w for name, w in state.items() if name.startswith(prefix)})
@@ -243,7 +245,7 @@ def test_checkpoint_is_recognized_by_its_digest(
     assert len(judge.detect(np.zeros((40, 40, 3), np.uint8))) == 100
 
 
-def test_checkpoint_with_more_than_weights_is_rejected(tmp_path: Path) -> None:
+def test_checkpoint_with_other_objects_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded as plain weights"):
         load_mmdet(save_checkpoint(tmp_path / "a.pth", optimizer=Path("anything")), tiny_config())
 

@@ -1,4 +1,4 @@
-"""A tiny mPLUG with random weights, saved in the published format and loaded as by a user."""
+"""A tiny mPLUG with random weights, saved in the published format and loaded the way a user loads it."""
 
 import hashlib
 import json
@@ -68,7 +68,7 @@ GENERAL = {
     "max_length": 4,
     "beam_size": 3,
 }
-# Tensors in the published file that answering does not need.
+# Tensors in the published file that are not needed for answering questions.
 EXTRA = [
     "visual_encoder.positional_embedding",
     "visual_encoder.text_projection",
@@ -100,7 +100,7 @@ def write(folder: Path, weights: dict[str, Any], **bert: Any) -> Path:
 
 
 def random_weights(folder: Path) -> dict[str, Tensor]:
-    """Return random weights that are large enough for answers to depend on question and image."""
+    """Return random weights that are large enough for the answers to depend on both question and image."""
     torch.manual_seed(0)
     model = MPlug(read_sizes(folder))
     with torch.no_grad():
@@ -120,15 +120,15 @@ def stride(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     return random_weights(write(tmp_path_factory.mktemp("sizes"), {}))
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory, table: dict[str, Tensor], stride: int) -> Path:
+def published(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Tensor], stride: int) -> Path:
     extra = {name: torch.full((2, 3), float("nan")) for name in EXTRA}
     folder = tmp_path_factory.mktemp("mplug") / "tiny"
-    return write(folder, {"model": {f"module.{name}": t for name, t in (table | extra).items()}}, stride_layer=stride)
+    return write(folder, {"model": {f"module.{name}": t for name, t in (weights | extra).items()}}, stride_layer=stride)
 
 
 @pytest.fixture(scope="module")
@@ -140,11 +140,11 @@ def noise(seed: int) -> ImageArray:
     return np.random.default_rng(seed).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
 
-# The network, against parts of transformers, with questions padded to 25 tokens as in the published code.
+# The network, compared with modules of transformers. Questions are padded to 25 tokens, as in the published code.
 
 
 class Reference:
-    def __init__(self, table: dict[str, Tensor], stride: int) -> None:
+    def __init__(self, weights: dict[str, Tensor], stride: int) -> None:
         self.stride = stride
         sizes = {key: value for key, value in BERT.items() if "layers" not in key and key != "stride_layer"}
         clip = CLIPVisionConfig(
@@ -156,22 +156,22 @@ class Reference:
             patch_size=14,
             hidden_act="quick_gelu",
         )
-        self.tower = _filled(CLIPVisionModel(clip), _clip_names(table))
-        self.connect = _filled(nn.Linear(128, 48), _below(table, "visn_fc."))
-        self.norm = _filled(nn.LayerNorm(48, eps=1e-12), _below(table, "visn_layer_norm."))
+        self.tower = _load(CLIPVisionModel(clip), _clip_names(weights))
+        self.connect = _load(nn.Linear(128, 48), _with_prefix(weights, "visn_fc."))
+        self.norm = _load(nn.LayerNorm(48, eps=1e-12), _with_prefix(weights, "visn_layer_norm."))
         text = BertModel(BertConfig(**sizes, num_hidden_layers=2), add_pooling_layer=False)
-        self.text = _filled(text, _below(table, "text_encoder."))
+        self.text = _load(text, _with_prefix(weights, "text_encoder."))
         layer = BertConfig(**sizes, is_decoder=True, add_cross_attention=True, attn_implementation="eager")
         layer._attn_implementation = "eager"
         self.fusion = [
-            _filled(BertLayer(layer), _below(table, f"fusion_encoder.encoder.layer.{i}.")) for i in range(2, 6)
+            _load(BertLayer(layer), _with_prefix(weights, f"fusion_encoder.encoder.layer.{i}.")) for i in range(2, 6)
         ]
         decoder = BertLMHeadModel(
             BertConfig(
                 **sizes, num_hidden_layers=2, is_decoder=True, add_cross_attention=True, tie_word_embeddings=False
             )
         )
-        self.decoder = _filled(decoder, _below(table, "text_decoder."))
+        self.decoder = _load(decoder, _with_prefix(weights, "text_decoder."))
 
     @torch.inference_mode()
     def encode(self, image: ImageArray, question: list[int]) -> Callable[[Tensor], Tensor]:
@@ -212,11 +212,11 @@ class Reference:
         return next_logits
 
 
-def _below(table: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in table.items() if name.startswith(prefix)}
+def _with_prefix(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
-def _clip_names(table: dict[str, Tensor]) -> dict[str, Tensor]:
+def _clip_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     names = {
         "class_embedding": "embeddings.class_embedding",
         "positional_embedding": "embeddings.position_embedding.weight",
@@ -231,7 +231,7 @@ def _clip_names(table: dict[str, Tensor]) -> dict[str, Tensor]:
         ".attn.out_proj.": ".self_attn.out_proj.",
     }
     renamed: dict[str, Tensor] = {}
-    for name, tensor in _below(table, "visual_encoder.visual.").items():
+    for name, tensor in _with_prefix(weights, "visual_encoder.visual.").items():
         for old, new in names.items():
             name = name.replace(old, new)
         if ".attn.in_proj_" in name:
@@ -242,11 +242,11 @@ def _clip_names(table: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _filled(module: Any, table: dict[str, Tensor]) -> Any:
+def _load(module: Any, weights: dict[str, Tensor]) -> Any:
     expected = set(module.state_dict())
     if all(name.startswith("vision_model.") for name in expected):
-        table = {f"vision_model.{name}": tensor for name, tensor in table.items()}
-    module.load_state_dict(table)
+        weights = {f"vision_model.{name}": tensor for name, tensor in weights.items()}
+    module.load_state_dict(weights)
     return module.eval()
 
 
@@ -255,10 +255,10 @@ def tokens_of(question: str) -> list[int]:
 
 
 @pytest.mark.parametrize("question", ["is there a red dog ?", "yes", "what is in the house ?"])
-def test_network_matches_parts_of_transformers(
-    answerer: MPlugAnswerer, table: dict[str, Tensor], stride: int, question: str
+def test_network_matches_modules_of_transformers(
+    answerer: MPlugAnswerer, weights: dict[str, Tensor], stride: int, question: str
 ) -> None:
-    next_logits = Reference(table, stride).encode(noise(0), tokens_of(question))
+    next_logits = Reference(weights, stride).encode(noise(0), tokens_of(question))
     yes_and_no = [VOCABULARY.index("yes"), VOCABULARY.index("no")]
     expected = next_logits(torch.tensor([[101]]))[0, yes_and_no].softmax(0)[0]
     assert answerer.yes_probabilities(noise(0), [question]) == pytest.approx([float(expected)], abs=1e-5)
@@ -267,8 +267,8 @@ def test_network_matches_parts_of_transformers(
     assert answerer.answers(noise(0), [question]) == [answer]
 
 
-def test_tower_contains_all_blocks_of_clip(table: dict[str, Tensor], answerer: MPlugAnswerer) -> None:
-    reference = Reference(table, 4).tower
+def test_vision_tower_contains_all_blocks_of_clip(weights: dict[str, Tensor], answerer: MPlugAnswerer) -> None:
+    reference = Reference(weights, 4).tower
     pixels = preprocess(noise(0), 28)
     with torch.inference_mode():
         states = answerer.model.visual_encoder["visual"](pixels)
@@ -310,7 +310,7 @@ def test_questions_are_lower_cased_and_truncated_to_25_tokens(answerer: MPlugAns
     assert probabilities[0] == probabilities[2] != probabilities[1]
 
 
-def test_images_are_resized_as_by_torchvision() -> None:
+def test_images_are_resized_as_in_torchvision() -> None:
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     expected = transforms.Compose(
         [
@@ -322,15 +322,13 @@ def test_images_are_resized_as_by_torchvision() -> None:
     torch.testing.assert_close(preprocess(noise(0), 28)[0], expected)
 
 
-# The published files.
+# Loading the published files.
 
 
-def test_all_tensors_are_loaded_and_only_unneeded_ones_ignored(
-    answerer: MPlugAnswerer, table: dict[str, Tensor]
-) -> None:
+def test_all_needed_tensors_are_loaded(answerer: MPlugAnswerer, weights: dict[str, Tensor]) -> None:
     loaded = answerer.model.state_dict()
-    assert loaded.keys() == table.keys()
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in table.items())
+    assert loaded.keys() == weights.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in weights.items())
 
 
 def test_names_and_shapes_of_the_large_model() -> None:
@@ -387,9 +385,9 @@ def test_published_configuration_has_the_sizes_of_the_large_model(tmp_path: Path
     assert read_sizes(folder) == MPlugSizes()
 
 
-def test_output_layer_may_have_either_name(tmp_path: Path, table: dict[str, Tensor]) -> None:
+def test_output_layer_is_loaded_under_either_name(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     head = "text_decoder.cls.predictions"
-    tied = table | {f"{head}.decoder.weight": table["text_decoder.bert.embeddings.word_embeddings.weight"]}
+    tied = weights | {f"{head}.decoder.weight": weights["text_decoder.bert.embeddings.word_embeddings.weight"]}
     short = {name: tensor for name, tensor in tied.items() if not name.startswith(f"{head}.decoder.")}
     from_both = MPlugAnswerer(write(tmp_path / "both", tied))
     from_one = MPlugAnswerer(write(tmp_path / "one", short))
@@ -408,22 +406,22 @@ def test_output_layer_may_have_either_name(tmp_path: Path, table: dict[str, Tens
     ],
 )
 def test_other_weights_are_rejected(
-    tmp_path: Path, table: dict[str, Tensor], change: Callable[[dict[str, Any]], Any], message: str
+    tmp_path: Path, weights: dict[str, Tensor], change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
-    changed: dict[str, Any] = dict(table)
+    changed: dict[str, Any] = dict(weights)
     change(changed)
     with pytest.raises(UserError, match=message):
         MPlugAnswerer(write(tmp_path, changed))
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "config.yaml", "config_bert.json", "vocab.txt"])
-def test_missing_file_is_reported(tmp_path: Path, table: dict[str, Tensor], name: str) -> None:
-    (write(tmp_path, table) / name).unlink()
+def test_missing_file_is_reported(tmp_path: Path, weights: dict[str, Tensor], name: str) -> None:
+    (write(tmp_path, weights) / name).unlink()
     with pytest.raises(UserError, match=rf"{name}: (cannot be read|no such file)"):
         MPlugAnswerer(tmp_path)
 
 
-def test_only_the_published_weights_have_the_bare_name(published: Path) -> None:
+def test_only_the_published_weights_yield_the_bare_name(published: Path) -> None:
     digest = hashlib.sha256((published / "pytorch_model.bin").read_bytes()).hexdigest()
     tiny = MPlugAnswerer(published, sha256=digest.upper()).backend
     assert (tiny.name, tiny.published_for) == ("mplug-vqa (tiny)", ())

@@ -1,4 +1,4 @@
-"""Small open_clip CLIPs with random weights, loaded as by a user."""
+"""Small open_clip models with random weights, loaded the way a user loads them."""
 
 import json
 import warnings
@@ -22,7 +22,7 @@ PLAIN, QUICK = "test-clip", "test-clip-quickgelu"
 
 @pytest.fixture(scope="session", autouse=True)
 def architectures(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Register a small architecture and its variant with QuickGELU with open_clip."""
+    """Register a small architecture and its QuickGELU variant with open_clip."""
     folder = tmp_path_factory.mktemp("architectures")
     config: dict[str, Any] = {
         "embed_dim": 16,
@@ -45,13 +45,13 @@ def weights(architectures: None, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def tags(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add tags to open_clip's list of published weights, one with QuickGELU and one with another normalization."""
-    known = {
+    """Add two tags to open_clip's published weights: one with QuickGELU and one with a different normalization."""
+    configs = {
         "quick": pretrained._pcfg("https://example.invalid/quick.pt", quick_gelu=True),
         "half": pretrained._pcfg("https://example.invalid/half.pt", mean=(0.5,) * 3, std=(0.5,) * 3),
     }
-    monkeypatch.setitem(pretrained._PRETRAINED, PLAIN, known)
-    monkeypatch.setitem(pretrained._PRETRAINED, QUICK, {"quick": known["quick"]})
+    monkeypatch.setitem(pretrained._PRETRAINED, PLAIN, configs)
+    monkeypatch.setitem(pretrained._PRETRAINED, QUICK, {"quick": configs["quick"]})
 
 
 def noise(count: int = 3) -> list[NDArray[np.uint8]]:
@@ -59,13 +59,13 @@ def noise(count: int = 3) -> list[NDArray[np.uint8]]:
     return [random.integers(0, 256, (40 + 8 * i, 64, 3), dtype=np.uint8) for i in range(count)]
 
 
-def test_features_are_normalized_features_of_open_clip(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_the_normalized_features_of_open_clip(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluation.judges.open_clip_encoder._BATCH", 2)
     ours = OpenClip(QUICK, weights)
     model, _, transform = open_clip.create_model_and_transforms(QUICK, pretrained=str(weights))
     images, texts = noise(), ["a red circle", "two blue stars", ""]
     with torch.inference_mode():
-        image_features = model.eval().encode_image(torch.stack([transform(Image.fromarray(p)) for p in images]))
+        image_features = model.eval().encode_image(torch.stack([transform(Image.fromarray(image)) for image in images]))
         text_features = model.encode_text(open_clip.get_tokenizer(QUICK)(texts))
     pairs = ((ours.encode_images(images), image_features), (ours.encode_texts(texts), text_features))
     for features, expected in pairs:
@@ -82,7 +82,7 @@ def test_backend_states_architecture_version_and_weights(weights: Path) -> None:
     assert backend.published_for == ()
 
 
-def test_pickle_of_tensors_yields_the_same_features(weights: Path, tmp_path: Path) -> None:
+def test_pickled_tensors_yield_the_same_features(weights: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     torch.save(load_file(weights), tmp_path / "clip.pt")
@@ -90,7 +90,7 @@ def test_pickle_of_tensors_yields_the_same_features(weights: Path, tmp_path: Pat
     np.testing.assert_array_equal(features, OpenClip(QUICK, weights).encode_images(noise()))
 
 
-def test_plain_name_warns_because_the_activation_matters(weights: Path) -> None:
+def test_architecture_without_quickgelu_warns(weights: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quick = OpenClip(QUICK, weights)
@@ -99,7 +99,7 @@ def test_plain_name_warns_because_the_activation_matters(weights: Path) -> None:
     assert np.abs(quick.encode_images(noise()) - plain.encode_images(noise())).max() > 1e-3
 
 
-def test_openai_weights_with_a_plain_name_are_rejected_before_loading(tmp_path: Path) -> None:
+def test_openai_weights_need_an_architecture_with_quickgelu(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ViT-B-32 uses GELU, but its weights openai .* use ViT-B-32-quickgelu"):
         OpenClip("ViT-B-32", "openai")
     cached = tmp_path / "models--timm--vit_base_patch32_clip_224.openai" / "snapshots" / "0" / "open_clip_model.pt"
@@ -124,14 +124,14 @@ def test_tag_determines_activation_and_normalization(weights: Path, tags: None) 
 def test_unanimous_published_weights_determine_the_normalization_of_a_file(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An example is SigLIP, whose files do not state their mean of 0.5."""
+    """SigLIP, for example, needs a mean of 0.5, which its weights files do not state."""
     half = pretrained._pcfg("https://example.invalid/half.pt", mean=(0.5,) * 3, std=(0.5,) * 3, quick_gelu=True)
     monkeypatch.setitem(pretrained._PRETRAINED, QUICK, {"one": half, "other": half})
     white = Image.fromarray(np.full((32, 32, 3), 255, np.uint8))
     torch.testing.assert_close(OpenClip(QUICK, weights)._transform(white), torch.ones(3, 32, 32))
 
 
-class Program:
+class PrintsWhenLoaded:
     """An object whose pickle runs code when it is loaded."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -145,11 +145,11 @@ def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pyt
         OpenClip("ViT-B-32-quickgelu", "best")
     with pytest.raises(UserError, match="cannot be read"):
         OpenClip(QUICK, tmp_path / "missing.safetensors")
-    torch.save({"logit_scale": Program()}, tmp_path / "program.pt")
+    torch.save({"logit_scale": PrintsWhenLoaded()}, tmp_path / "program.pt")
     with pytest.raises(UserError, match="not plain weights"):
         OpenClip(QUICK, tmp_path / "program.pt")
     assert "run" not in capsys.readouterr().out.split()
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "archive.pt"))  # type: ignore[no-untyped-call]  # torch does not annotate it
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "archive.pt"))
     with pytest.raises(UserError, match=r"not plain weights .*TorchScript.*use open_clip_model\.safetensors"):
         OpenClip(QUICK, tmp_path / "archive.pt")
     save_file({"logit_scale": torch.zeros(())}, tmp_path / "part.safetensors")

@@ -1,6 +1,6 @@
-"""A tiny Qwen2.5-VL with random weights, against transformers' own processor and greedy decoding.
+"""A tiny Qwen2.5-VL with random weights, compared with the processor of transformers and greedy decoding.
 
-Its byte-level tokenizer contains the words below and the special tokens of its chat template.
+Its byte-level tokenizer contains the spellings below and the special tokens of its chat template.
 """
 
 from pathlib import Path
@@ -102,7 +102,7 @@ def qwen_answerer(qwen: Path) -> QwenVLAnswerer:
 
 
 def qwen_inputs(folder: Path, question: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Return model, tokenizer and inputs from transformers' own processor."""
+    """Return the model, its tokenizer, and the inputs that the processor of transformers creates."""
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     processor = Qwen2_5_VLProcessor.from_pretrained(folder)
     processor.image_processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
@@ -120,7 +120,7 @@ def qwen_inputs(folder: Path, question: str) -> tuple[Any, Any, dict[str, Any]]:
     return model, processor.tokenizer, dict(inputs)
 
 
-def test_inputs_match_its_own_processor(qwen: Path, qwen_answerer: QwenVLAnswerer) -> None:
+def test_inputs_match_the_processor_of_transformers(qwen: Path, qwen_answerer: QwenVLAnswerer) -> None:
     for question, inputs in zip(QUESTIONS, qwen_answerer._inputs(noise(0), QUESTIONS), strict=True):
         expected = qwen_inputs(qwen, question)[2]
         assert expected["image_grid_thw"].prod() > 4
@@ -156,8 +156,8 @@ def test_probabilities_cover_all_spellings(qwen: Path, qwen_answerer: QwenVLAnsw
         with torch.inference_mode():
             probabilities = model(**inputs).logits[0, -1].double().softmax(0)
         yes, no = (
-            float(probabilities[tokenizer.convert_tokens_to_ids(words)].sum())
-            for words in (["yes", "Yes", "Ġyes"], ["no", "No", "Ġno"])
+            float(probabilities[tokenizer.convert_tokens_to_ids(spellings)].sum())
+            for spellings in (["yes", "Yes", "Ġyes"], ["no", "No", "Ġno"])
         )
         expected.append(yes / (yes + no))
     computed = qwen_answerer.yes_probabilities(noise(0), QUESTIONS)

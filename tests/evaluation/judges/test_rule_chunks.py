@@ -1,4 +1,4 @@
-"""The rules that find noun chunks with word lists."""
+"""The rules that split a prompt into noun chunks with word lists."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_chunks(text: str, chunks: list[str]) -> None:
 
 
 def test_prompts_of_the_common_template_are_split(published: Path) -> None:
-    """A prompt "a X and a Y" has the chunks "a X" and "a Y" for any words."""
+    """A prompt of the form "a X and a Y" has the chunks "a X" and "a Y"."""
     count = 0
     for category in ("color", "shape", "texture"):
         for line in (published / "t2i_compbench" / f"{category}_val.txt").read_text().splitlines():

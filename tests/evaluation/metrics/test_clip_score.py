@@ -1,4 +1,4 @@
-"""CLIP-Score with a small open_clip CLIP, against torchmetrics and against cosines computed directly."""
+"""CLIP-Score with a small open_clip model, compared with torchmetrics and with cosines computed directly."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def encoder(weights: Path) -> OpenClip:  # noqa: F811
 
 @pytest.fixture
 def images(tmp_path: Path) -> ImageSet:
-    """Three prompts with two images each. The files are sorted in a different order than the prompts."""
+    """Three prompts with two images each. Prompts and images are in different orders."""
     random = np.random.default_rng(0)
     prompts = tuple(
         Prompt(name, text) for name, text in (("c", "a red circle"), ("a", "a blue star"), ("b", "squares"))
@@ -40,7 +40,7 @@ def images(tmp_path: Path) -> ImageSet:
 
 
 class TransformersInterface(nn.Module):
-    """The same network with the interface that torchmetrics expects."""
+    """Adapts the encoder's network to the interface that torchmetrics expects."""
 
     def __init__(self, encoder: OpenClip) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ def test_score_matches_torchmetrics_up_to_its_factor_of_100(encoder: OpenClip, i
         expected = clip_score(tensors, texts, model_name_or_path=lambda: (theirs, theirs.process))
         swapped = clip_score(tensors, texts[2:] + texts[:2], model_name_or_path=lambda: (theirs, theirs.process))
     assert max(0.0, 100 * score.value) == pytest.approx(float(expected), abs=1e-3)
-    assert float(expected) > 0, "torchmetrics clamps at 0, so a negative mean would compare nothing"
+    assert float(expected) > 0, "torchmetrics clamps negative scores to 0, which would make the comparison meaningless"
     assert abs(float(swapped) - float(expected)) > 0.01
 
 

@@ -1,4 +1,4 @@
-"""The feature distance of rendered scenes, with thumbnails and with a small DINOv2 as the feature network."""
+"""The feature distance of rendered scenes, with thumbnails and with the features of a small DINOv2."""
 
 import json
 from collections.abc import Callable
@@ -86,7 +86,7 @@ def test_only_the_published_network_yields_the_bare_name(scenes: Path, tmp_path:
 
 
 def test_metric_is_built_from_a_configuration_with_dinov2(scenes: Path, tmp_path: Path) -> None:
-    """There are fewer images than dimensions on both sides."""
+    """Both sets have fewer images than the features have dimensions."""
     save_file(published_state(), tmp_path / "dinov2.safetensors")
     init_args = {
         "prompts": "scenes",

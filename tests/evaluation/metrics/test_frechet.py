@@ -1,4 +1,4 @@
-"""The Fréchet distance, against known answers, 50-digit arithmetic, scipy's sqrtm and its own variants."""
+"""The Fréchet distance, compared with known values, 50-digit arithmetic and scipy's sqrtm."""
 
 import json
 import os
@@ -16,7 +16,8 @@ from pocketdit.errors import UserError
 
 Floats = NDArray[np.float64]
 
-# In one dimension, the distance is (difference of means)² + (difference of deviations)². Diagonal entries add up.
+# In one dimension, the distance is (difference of means)² + (difference of standard deviations)². If the covariances
+# are diagonal, the distance is the sum over the dimensions.
 CASES: dict[str, Any] = {
     "cases": [
         {"mu1": [1.0], "mu2": [4.0], "sigma1": [[4.0]], "sigma2": [[25.0]], "fd": 9.0 + 9.0},
@@ -34,7 +35,7 @@ def covariance(dimensions: int, condition: float, seed: int) -> Floats:
 
 
 def exact(first: Floats, second: Floats) -> float:
-    """Return tr S₁ + tr S₂ - 2 tr (S₁ S₂)^½, computed with 50 digits."""
+    """Compute tr S₁ + tr S₂ - 2 tr (S₁ S₂)^½ with 50 digits."""
     with mpmath.workdps(50):
         a, b = mpmath.matrix(first.tolist()), mpmath.matrix(second.tolist())
         lower = mpmath.cholesky(a)
@@ -55,7 +56,7 @@ def samples(count: int, dimensions: int, seed: int) -> Floats:
 
 
 def by_sqrtm(x: Floats, y: Floats) -> float:
-    """Compute the textbook formula, which is accurate only to 1e-7 if covariances are singular."""
+    """Evaluate the textbook formula, which is accurate only to 1e-7 if the covariances are singular."""
     (mean1, s1), (mean2, s2) = statistics(x), statistics(y)
     root = np.real(scipy.linalg.sqrtm(s1 @ s2))
     return float(np.sum((mean1 - mean2) ** 2) + np.trace(s1 + s2 - 2 * root))
@@ -95,8 +96,8 @@ def test_distance_matches_fifty_digit_arithmetic(dimensions: int, condition: flo
     assert distance(first, second) == pytest.approx(exact(first, second), rel=1e-11)
 
 
-def test_singular_covariances_lose_no_accuracy() -> None:
-    """With rank 5 of 12, sqrtm and unguarded eigenvalues are off by 1e-8."""
+def test_distance_of_singular_covariances_is_accurate() -> None:
+    """For covariances of rank 5 in 12 dimensions, sqrtm and eigenvalues without a threshold are off by 1e-8."""
     random = np.random.default_rng(3)
     a, b = random.normal(size=(5, 12)), random.normal(size=(5, 12))
     expected = np.sum(a**2) + np.sum(b**2) - 2 * scipy.linalg.svdvals(a @ b.T).sum()
@@ -107,14 +108,14 @@ def test_singular_covariances_lose_no_accuracy() -> None:
     assert distance(a.T @ a, full) == pytest.approx(expected, rel=1e-12)
 
 
-def test_variances_far_below_the_largest_one_contribute() -> None:
-    """Variances below the rounding error of the largest one still contribute exactly."""
+def test_tiny_variances_contribute() -> None:
+    """Even variances below the rounding error of the largest variance contribute exactly."""
     first, second = np.diag([1.0, 1e-16, 1e-20]), np.diag([1e-16, 1.0, 1e-20])
     expected = np.sum((np.sqrt(np.diag(first)) - np.sqrt(np.diag(second))) ** 2)
     assert distance(first, second) == pytest.approx(float(expected), rel=1e-14)
 
 
-def test_zero_variance_leaves_the_means() -> None:
+def test_distance_without_variance_is_that_of_the_means() -> None:
     zero = np.zeros((3, 3))
     first, second = Gaussian.from_moments([0, 0, 0], zero), Gaussian.from_moments([1, 2, 2], np.eye(3))
     assert frechet_distance(first, second) == pytest.approx(9.0 + 3.0)
@@ -122,8 +123,8 @@ def test_zero_variance_leaves_the_means() -> None:
 
 
 @pytest.mark.parametrize("counts", [(200, 150), (10, 8), (10, 200), (21, 20), (20, 20)])
-def test_all_roots_match_the_textbook_formula(counts: tuple[int, int]) -> None:
-    """The cases in 20 dimensions are many samples, few, few in one set, and about as many as dimensions."""
+def test_distance_matches_the_textbook_formula_for_any_root(counts: tuple[int, int]) -> None:
+    """In 20 dimensions, both sets are large, both are small, one is small, or they have about 20 samples."""
     x, y = samples(counts[0], 20, 1), samples(counts[1], 20, 2)
     result = frechet_distance(Gaussian.from_samples(x), Gaussian.from_samples(y))
     assert result == pytest.approx(by_sqrtm(x, y), rel=1e-6)
@@ -131,7 +132,7 @@ def test_all_roots_match_the_textbook_formula(counts: tuple[int, int]) -> None:
     assert result == pytest.approx(frechet_distance(*through_moments), rel=1e-9)
 
 
-def test_few_samples_are_their_own_root() -> None:
+def test_root_consists_of_the_samples_if_they_are_few() -> None:
     gaussian = Gaussian.from_samples(samples(6, 50, 1))
     assert gaussian.root.shape == (6, 50)
 

@@ -1,4 +1,4 @@
-"""The kernel distance against a double loop, clean-fid and torchmetrics."""
+"""The kernel distance, compared with a double loop, clean-fid and torchmetrics."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import pocketdit  # noqa: F401  (first, so that torchmetrics finds torchvision importable)
+import pocketdit  # noqa: F401  (imported first so that torchmetrics can import torchvision)
 from evaluation.metrics.kernel_distance import kernel_distance, squared_mmd
 from pocketdit.errors import UserError
 
@@ -35,7 +35,7 @@ def test_mmd_matches_a_double_loop() -> None:
 
 
 def test_complete_sets_match_clean_fid() -> None:
-    """If both sets have the same size, every subset of clean-fid is the complete set in another order."""
+    """If both sets have the same size, each subset that clean-fid draws is the complete set in a different order."""
     from cleanfid.fid import kernel_distance as clean_fid
 
     x, y = features(40, 1), features(40, 2, shift=0.3)
@@ -62,7 +62,7 @@ def test_subsets_match_torchmetrics() -> None:
 
 
 def test_mmd_is_unbiased() -> None:
-    """The mean over many pairs of sets of 5 is 0 if both come from one distribution, and positive if one is shifted."""
+    """The mean over many pairs of small sets is 0 for equal distributions, and positive if one of them is shifted."""
     values = [squared_mmd(features(5, 2 * seed), features(5, 2 * seed + 1)) for seed in range(3000)]
     error = np.std(values) / np.sqrt(len(values))
     assert abs(np.mean(values)) < 3 * error

@@ -1,4 +1,4 @@
-"""Reference statistics are computed once, stored completely, and rejected for other networks."""
+"""Reference statistics are computed once, stored without partial files, and rejected for other networks."""
 
 import io
 import json
@@ -28,7 +28,7 @@ from pocketdit.errors import UserError
 
 
 class Thumbnail:
-    """Encodes images as thumbnails of 2x2 pixels with 12 dimensions, and counts them."""
+    """Encodes images as thumbnails of 2x2 pixels, which have 12 dimensions, and counts the images."""
 
     def __init__(self, version: str = "2x2") -> None:
         self.backend = Backend("thumbnail", version)
@@ -96,10 +96,9 @@ def test_samples_and_stored_features_are_limited(folder: Path, monkeypatch: pyte
     assert complete.features.shape == limited.features.shape == (10, 12)
     np.testing.assert_array_equal(limited.features, build_reference(folder, Thumbnail(), "b", samples=30).features)
     assert not np.array_equal(limited.mean, build_reference(folder, Thumbnail(), "b", samples=30, seed=1).mean)
+    # The Gaussian is computed from all 30 features, not only from the 10 stored ones.
     moments = Gaussian.from_moments(limited.mean, limited.covariance)
-    assert (
-        frechet_distance(limited.gaussian(), moments) < 1e-8
-    )  # computed from all 30 features, not from the 10 stored ones
+    assert frechet_distance(limited.gaussian(), moments) < 1e-8
 
 
 def test_reference_is_computed_once_and_again_after_changes(folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The accuracy on held-out captions, from rendered images with known verdicts."""
+"""The accuracy for held-out captions, computed for rendered images with known verdicts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.contract import ImageSet, Prompt, PromptSet
+from evaluation.contract import ImageArray, ImageSet, Prompt, PromptSet
 from evaluation.metrics.scene_accuracy import SceneAccuracy
 from evaluation.prompts.scenes import HeldOutCaptions
 from evaluation.scenes.judges.judge import judge_image
@@ -18,7 +18,7 @@ BLUE_STAR = {"tag": "color_attr", "include": [{"class": "star", "count": 1, "col
 
 
 @pytest.fixture
-def images(tmp_path: Path, render_objects: Callable[..., np.ndarray]) -> ImageSet:
+def images(tmp_path: Path, render_objects: Callable[..., ImageArray]) -> ImageSet:
     """Four images, three of which are correct."""
     circle, star = (render_objects(item) for item in (("circle", "red", 60, 64), ("star", "blue", 60, 64)))
     prompts = (Prompt("a", "a red circle", RED_CIRCLE), Prompt("b", "a blue star", BLUE_STAR))
@@ -41,8 +41,8 @@ def test_scores_are_shares_of_correct_images(images: ImageSet) -> None:
     assert result.scores["overall"].by_prompt == {"a": 0.5, "b": 1.0}
 
 
-def test_verdicts_are_those_of_the_judge(tmp_path: Path) -> None:
-    """Noise is never correct, for captions of any group."""
+def test_scores_are_zero_if_the_judge_rejects_all_images(tmp_path: Path) -> None:
+    """Noise never matches a caption from any group."""
     prompts = HeldOutCaptions(8).load()
     files = {}
     for prompt in prompts.prompts:

@@ -76,7 +76,7 @@ def test_published_prompts(published: Path) -> None:
     assert {category: len(prompts) for category, prompts in sets.items()} == dict.fromkeys(CATEGORIES, 300)
     assert len({prompt.id for prompts in sets.values() for prompt in prompts}) == 7 * 300
     assert Counter(p.metadata["kind"] for p in sets["complex"]) == {"action": 212, "spatial": 58, "spatialaction": 30}
-    # One of the spatialaction prompts contains no relation.
+    # One spatialaction prompt does not contain a relation.
     with_relation = Counter(p.metadata["kind"] for p in sets["complex"] if p.metadata["relation"])
     assert (with_relation["spatial"], with_relation["spatialaction"]) == (58, 29)
     for prompt in sets["spatial"]:
@@ -102,5 +102,5 @@ def test_numbers_in_published_prompts_are_parsed(published: Path) -> None:
         "candle": 3,
         "bee": 3,
     }
-    # The first 75 prompts name one object each.
+    # Each of the first 75 prompts names one object.
     assert [len(prompt.metadata["objects"]) for prompt in prompts[:75]] == [1] * 75

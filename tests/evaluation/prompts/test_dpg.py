@@ -1,4 +1,4 @@
-"""DPG-Bench's prompts and questions, from small files and from the published ones if available."""
+"""DPG-Bench's prompts and questions, from small files and from the published files if available."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_question_file_alone_provides_the_prompts(folder: Path) -> None:
     assert len(read_questions(prompts.prompts[0])) == 3
 
 
-def test_last_group_is_used_if_the_rows_of_an_item_are_not_contiguous(folder: Path) -> None:
+def test_last_group_of_rows_is_used_if_those_of_an_item_are_not_contiguous(folder: Path) -> None:
     (folder / "dpg_bench.csv").write_text(HEADER + ROWS + "b7,x,,4,0,entity,whole,entity - part (tail),A tail?\n")
     assert [question.number for question in read_questions(load_prompts(folder).prompts[1])] == [4]
 
@@ -93,7 +93,7 @@ def test_metadata_without_questions_is_an_error(metadata: dict[str, object]) -> 
         read_questions(Prompt("1", "x", metadata))
 
 
-@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="needs the published prompts")
+@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="POCKETDIT_EVALUATION_DATA is not set")
 def test_published_prompts() -> None:
     prompts = load_prompts(Path(os.environ["POCKETDIT_EVALUATION_DATA"]) / "dpg_bench").prompts
     assert len(prompts) == len({prompt.id for prompt in prompts}) == 1065

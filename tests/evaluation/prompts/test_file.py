@@ -1,4 +1,4 @@
-"""A user's prompt files, in all formats."""
+"""A user's prompt files in all supported formats."""
 
 from pathlib import Path
 

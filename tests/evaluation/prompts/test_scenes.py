@@ -6,7 +6,7 @@ from evaluation.prompts.scenes import HeldOutCaptions, SceneCompBench, SceneDPG,
 from pocketdit.errors import ConfigError
 
 
-def test_scenes_have_prompt_sets_in_the_format_of_every_benchmark() -> None:
+def test_prompt_sets_have_the_formats_of_the_benchmarks() -> None:
     assert len(SceneGenEval(12, images_each=2).load().prompts) == 12
     assert all("questions" in prompt.metadata for prompt in SceneDPG(3).load().prompts)
     assert {prompt.metadata["category"] for prompt in SceneCompBench("color", 4).load().prompts} == {"color"}

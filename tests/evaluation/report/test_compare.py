@@ -1,4 +1,4 @@
-"""The comparison of two reports prompt by prompt."""
+"""Comparing two reports prompt by prompt."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Expected values in all four formats, checked with the command."""
+"""``lightning evaluate --golden`` compares scores with expected values."""
 
 import json
 import math
@@ -30,7 +30,7 @@ POSITION = {
 
 
 @pytest.mark.parametrize("data", [FRECHET, DPG, POSITION])
-def test_hand_computed_cases_agree_and_a_wrong_one_is_reported(
+def test_hand_computed_cases_agree_and_a_wrong_case_is_reported(
     data: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "cases.json"

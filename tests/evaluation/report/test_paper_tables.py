@@ -1,4 +1,4 @@
-"""The paper's tables, and our rows in them."""
+"""The paper's tables, and the rows with our scores."""
 
 import math
 from pathlib import Path
@@ -29,12 +29,12 @@ def test_all_rows_fill_all_columns(table: Table) -> None:
 
 @pytest.mark.parametrize("table", [GENEVAL, COMPBENCH], ids=lambda table: table.title)
 def test_overall_is_the_mean_of_the_columns(table: Table) -> None:
-    """They agree up to the paper's rounding, so this test reveals typos."""
+    """The two agree up to the paper's rounding, so this test reveals typos."""
     for name, (*columns, overall) in table.rows.items():
         assert overall == pytest.approx(sum(columns) / len(columns), abs=0.012), name
 
 
-def test_summary_repeats_the_details_except_where_the_paper_differs() -> None:
+def test_summary_matches_the_detailed_tables_except_where_the_paper_differs() -> None:
     for column, table in (("DPG", DPG), ("GenEval", GENEVAL), ("T2I-C.B.", COMPBENCH)):
         position = list(SUMMARY.columns).index(column)
         different = {
@@ -45,10 +45,10 @@ def test_summary_repeats_the_details_except_where_the_paper_differs() -> None:
         assert different <= {"SD3-Medium 2.0B", "Playground v2.5 2.6B"}, column
 
 
-def test_our_rows_have_full_names() -> None:
+def test_our_rows_name_the_judges() -> None:
     published = result("geneval", single_object=0.9, overall=0.7)
-    stand_in = result("geneval (scene-rules)", single_object=0.8, overall=0.6)
-    rows = our_rows(GENEVAL, [published, stand_in, result("clip-score", overall=0.3)])
+    embedded = result("geneval (scene-rules)", single_object=0.8, overall=0.6)
+    rows = our_rows(GENEVAL, [published, embedded, result("clip-score", overall=0.3)])
     assert set(rows) == {"geneval", "geneval (scene-rules)"}
     assert rows["geneval"][0] == 0.9
     assert rows["geneval"][-1] == 0.7
@@ -78,7 +78,7 @@ def test_summary_names_judges_and_accepts_only_clip_scores_on_coco() -> None:
 
 
 def test_dpg_columns_are_categories_of_the_metric(tmp_path: Path) -> None:
-    """The scores are computed by the metric itself, on rendered scenes."""
+    """The scores come from the metric, applied to rendered scenes."""
     prompts, paths = scene_dpg(6, seed=3), {}
     for prompt, sample in zip(prompts.prompts, generate_scenes("validation", 6, seed=3), strict=True):
         paths[prompt.id] = (tmp_path / f"{prompt.id}.png",)

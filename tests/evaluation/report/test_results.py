@@ -40,12 +40,12 @@ def test_all_results_are_loaded_oldest_first(tmp_path: Path) -> None:
 
 
 def test_interval_of_a_mean_of_categories_is_stratified() -> None:
-    """As in GenEval, tags have equal weights. With 90 easy and 10 hard prompts, the score is not the prompts' mean."""
+    """As in GenEval, tags have equal weights, so the score is not the mean over the 90 easy and 10 hard prompts."""
     easy = {f"e{i}": 1.0 for i in range(90)}
     hard = {f"h{i}": float(i % 2) for i in range(10)}
     scores = {"easy": mean_score(easy), "hard": mean_score(hard), "overall": Score(0.75, 100, easy | hard)}
     low, high = results.interval(Result("g", scores, {}), "overall", 4000) or (0, 0)
-    # Only half of the hard tag's mean varies: its standard error is 0.5 * sqrt(0.25 / 10).
+    # Only the hard tag's mean varies. It has half of the weight, so the standard error is 0.5 * sqrt(0.25 / 10).
     assert low == pytest.approx(0.75 - 1.96 * 0.5 * math.sqrt(0.025), abs=0.03)
     assert high > 0.82
 

@@ -30,7 +30,7 @@ def reference_interval(groups: list[list[float]], level: float, resamples: int, 
 
 
 def test_interval_matches_a_plain_bootstrap() -> None:
-    """They agree within Monte Carlo error, because they use different random numbers."""
+    """The two use different random numbers, so they agree only within Monte Carlo error."""
     values = np.random.default_rng(0).exponential(size=80).tolist()
     expected = reference_interval([values], level=0.9, resamples=5000, seed=2)
     width = expected[1] - expected[0]
@@ -39,7 +39,7 @@ def test_interval_matches_a_plain_bootstrap() -> None:
 
 
 def test_stratified_interval_matches_a_plain_bootstrap() -> None:
-    """The groups differ in size, and one of them has a single value."""
+    """The groups differ in size, and one has only a single value."""
     random = np.random.default_rng(0)
     groups = [random.normal(mean, 1.0, size).tolist() for mean, size in ((0, 30), (2, 10), (5, 1))]
     expected = reference_interval(groups, level=0.95, resamples=5000, seed=2)
@@ -62,7 +62,7 @@ def test_interval_covers_the_mean_at_its_level() -> None:
     assert 0.90 < covered < 0.98
 
 
-def test_interval_depends_on_the_seed_but_not_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interval_depends_on_the_seed_but_not_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     values = list(np.random.default_rng(0).normal(size=50))
     interval = bootstrap_interval(values, resamples=500, seed=3)
     assert interval == bootstrap_interval(values, resamples=500, seed=3)
@@ -100,7 +100,7 @@ def test_p_value_of_many_differences_is_sampled() -> None:
     assert sign_flip_p_value([1.0] * 60, resamples=999) == 0.001
 
 
-def test_comparison_is_second_minus_first_by_prompt_id() -> None:
+def test_comparison_subtracts_the_first_score_from_the_second_by_prompt_id() -> None:
     random = np.random.default_rng(2)
     base = {f"p{i}": float(value) for i, value in enumerate(random.normal(0.3, 0.2, 100))}
     better = {name: base[name] + 0.05 + 0.01 * float(random.normal()) for name in reversed(base)}

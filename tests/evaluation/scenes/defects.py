@@ -1,4 +1,4 @@
-"""Scenes with one defect, which the judges must notice."""
+"""Add defects to scenes to test whether the judges notice them."""
 
 from dataclasses import replace
 from typing import Literal, assert_never, get_args
@@ -11,19 +11,19 @@ from evaluation.scenes.judges.layout import shorter_sides
 Defect = Literal["color", "shape", "size", "count", "position", "background"]
 DEFECTS: tuple[Defect, ...] = get_args(Defect)
 
-_GAP = 4.0  # pixels between objects; half as many between objects and the border
+_GAP = 4.0  # minimum distance between objects in pixels; half of it applies to the border
 _EXTRA_RADIUS = 10.0  # radius of an additional object in pixels
 _MAX_ATTEMPTS = 200
 _SIZE_RATIO = sum(SIZES["large"]) / sum(SIZES["small"])
 
 
 def add_defect(scene: Scene, defect: Defect, seed: int) -> Scene | None:
-    """Change one attribute of a scene and nothing else. Equal arguments yield equal scenes.
+    """Change only one attribute of a scene. The result depends only on the arguments.
 
     - color, shape, size: One object changes.
-    - count: An object is removed, or a small one of the same kind is added in a free place.
-    - position: Two objects of different kinds swap places and shrink if there is less room. A single object, or a
-      group of equal objects, moves elsewhere.
+    - count: An object is removed, or a small object of the same kind is added in free space.
+    - position: Two objects of different kinds swap places and shrink if necessary. A single object, or a group of
+      equal objects, moves elsewhere.
     - background: The background changes.
 
     Returns:
@@ -59,7 +59,7 @@ def _draw_other(rng: np.random.Generator, names: tuple[str, ...], name: str) -> 
 
 
 def _replace_object(scene: Scene, index: int, *items: Object) -> Scene:
-    """Replace an object with others, or remove it."""
+    """Replace an object with ``items``, or remove it if there are no items."""
     return replace(scene, objects=(*scene.objects[:index], *items, *scene.objects[index + 1 :]))
 
 
@@ -72,7 +72,7 @@ def _resize(scene: Scene, item: Object) -> Object:
 
 
 def _available_reach(scene: Scene, item: Object | None, x: float, y: float) -> float:
-    """Return the maximum reach of an object at (x, y), given all objects except ``item``."""
+    """Return the maximum reach of an object at (x, y) that collides with no object except possibly ``item``."""
     border = min(x, y, scene.width - x, scene.height - y) - _GAP / 2
     others = (float(np.hypot(x - o.x, y - o.y)) - REACH * o.radius - _GAP for o in scene.objects if o is not item)
     return min([border, *others])
@@ -103,7 +103,7 @@ def _change_positions(scene: Scene, rng: np.random.Generator) -> Scene | None:
 
 
 def _move_elsewhere(scene: Scene, item: Object, rng: np.random.Generator) -> Object:
-    """Move a single object to another of its nine places, with the same size relative to its cell."""
+    """Move a single object to another of the nine places. Its size relative to its cell stays the same."""
     columns, rows = (0.25, 0.5, 0.75), (0.25, 0.5, 0.75)
     here = (item.x / scene.width, item.y / scene.height)
     places = [(u, v) for v in rows for u in columns if max(abs(u - here[0]), abs(v - here[1])) > 0.2]

@@ -1,4 +1,4 @@
-"""A scene with a defect differs in only one attribute and is still a valid scene."""
+"""A scene with a defect differs in only one attribute and is still valid."""
 
 import math
 from itertools import combinations
@@ -34,7 +34,7 @@ def test_changed_scene_is_valid_and_reproducible(defect: Defect) -> None:
 
 
 @pytest.mark.parametrize(("defect", "fields"), [("color", "color"), ("shape", "shape"), ("size", "size radius")])
-def test_one_object_changes_in_nothing_else(defect: Defect, fields: str) -> None:
+def test_only_one_attribute_of_one_object_changes(defect: Defect, fields: str) -> None:
     for scene, other in scenes_with_defect(defect):
         assert other.background == scene.background
         changed = [(a, b) for a, b in zip(scene.objects, other.objects, strict=True) if a != b]
@@ -53,7 +53,7 @@ def test_count_adds_or_removes_one_object() -> None:
     for scene, other in scenes_with_defect("count"):
         small, large = sorted([scene.objects, other.objects], key=len)
         assert set(small) < set(large)
-        assert {item.kind for item in other.objects} <= {i.kind for i in scene.objects}
+        assert {item.kind for item in other.objects} <= {item.kind for item in scene.objects}
 
 
 def test_position_moves_objects_to_other_places() -> None:
@@ -63,7 +63,7 @@ def test_position_moves_objects_to_other_places() -> None:
         assert before != sorted((item.kind, place_of(other, item)) for item in other.objects)
 
 
-def test_impossible_defects_are_none() -> None:
+def test_impossible_defects_yield_none() -> None:
     four = Scene(128, 128, "white", tuple(Object("star", "red", "small", x, y, 12) for x in (32, 96) for y in (32, 96)))
     assert add_defect(four, "position", seed=0) is None
     empty = Scene(128, 128, "white", ())

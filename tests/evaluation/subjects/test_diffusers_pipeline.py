@@ -1,4 +1,4 @@
-"""A tiny diffusers pipeline as a subject."""
+"""A tiny diffusers pipeline as the subject of an evaluation."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def pipeline(tmp_path: Path) -> Path:
         vocab_size=len(vocabulary), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
         max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1,
     )  # fmt: skip
-    built = StableDiffusionPipeline(
+    saved = StableDiffusionPipeline(
         vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4),
         text_encoder=CLIPTextModel(text),
         tokenizer=CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16),
@@ -36,11 +36,11 @@ def pipeline(tmp_path: Path) -> Path:
         ),
         scheduler=DDIMScheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
-    built.save_pretrained(tmp_path / "tiny-pipeline")
+    saved.save_pretrained(tmp_path / "tiny-pipeline")
     return tmp_path / "tiny-pipeline"
 
 
-def test_images_depend_on_the_seed_but_not_on_batches(pipeline: Path, tmp_path: Path) -> None:
+def test_images_of_a_prompt_differ_and_do_not_depend_on_the_batch_size(pipeline: Path, tmp_path: Path) -> None:
     prompts = PromptSet("p", (Prompt("a", "a red"), Prompt("b", "a")), images_each=2)
     options: dict[str, Any] = {"steps": 2, "size": (16, 16), "dtype": "float32"}
     images = DiffusersPipeline(str(pipeline), batch_size=2, **options).images(prompts, tmp_path / "one")

@@ -1,4 +1,4 @@
-"""Images are sampled once, stored under a hash of everything that determines them, and shared by processes."""
+"""Images are sampled once, stored under a hash of everything that determines them, and shared among processes."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ PROMPTS = PromptSet("three", tuple(Prompt(f"{i:05d}", f"text {i}", {"tag": "x"})
 
 
 class ConstantSampler:
-    """Samples gray images that encode prompt and number, and is interrupted after ``limit`` images."""
+    """Samples gray images that encode the prompt and the image's number. It is interrupted after ``limit`` images."""
 
     def __init__(self, seed: int = 0, limit: int = 100) -> None:
         self.seed, self.limit, self.count = seed, limit, 0
@@ -62,11 +62,11 @@ def test_ranks_share_the_prompts_and_return_all_images(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="images of other processes"):
         wait_for([tmp_path / "x" / "never.png"], patience=0.0)
     folder = image_folder(tmp_path, samplers[1].provenance(), PROMPTS)
-    for prompt in PROMPTS.prompts[::2]:  # those of rank 0
+    for prompt in PROMPTS.prompts[::2]:  # the prompts of rank 0
         for number in range(2):
             path = folder / prompt.id / f"{number:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"from rank 0")  # not opened by this rank
+            path.write_bytes(b"from rank 0")  # this rank does not open the file
     images = sample_images(samplers[1], PROMPTS, tmp_path, Rank(1, 2))
     assert samplers[1].count == 2
     assert set(images.images) == {"00000", "00001", "00002"}

@@ -1,4 +1,4 @@
-"""A folder of existing images as a subject."""
+"""A folder of existing images as the subject of an evaluation."""
 
 from pathlib import Path
 

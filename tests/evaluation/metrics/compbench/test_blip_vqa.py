@@ -1,4 +1,4 @@
-"""The attribute score on rendered scenes, with rules as the judge."""
+"""The attribute score of rendered scenes, with a rule-based judge."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ def scorer(max_chunks: int = 8) -> BlipVqa:
     return BlipVqa(SceneAnswerer(), RuleChunks(), max_chunks)
 
 
-def test_parts_of_relations_are_not_asked_for() -> None:
+def test_words_of_relations_do_not_become_questions() -> None:
     chunks = RuleChunks().chunks("a cup on the left of a plate on top of the table on the side of it")
     assert chunks == ["a cup", "the left", "a plate", "top", "the table", "the side"]
     assert ask_for_chunks(chunks, 8) == ["a cup?", "a plate?", "the table?"]
@@ -41,7 +41,7 @@ def test_swapped_attributes_score_low(render_objects: Callable[..., ImageArray])
     assert correct[0] > 0.8 > 0.1 > swapped[0]
 
 
-def test_chunks_beyond_the_limit_are_not_asked_for(render_objects: Callable[..., ImageArray]) -> None:
+def test_chunks_beyond_the_limit_are_ignored(render_objects: Callable[..., ImageArray]) -> None:
     image, prompt = render_objects(("circle", "red", 30, 64)), Prompt("x", "a red circle and a blue square")
     assert scorer(2).score([image], prompt)[0] < 0.1 < 0.8 < scorer(1).score([image], prompt)[0]
 

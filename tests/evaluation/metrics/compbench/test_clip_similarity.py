@@ -1,4 +1,4 @@
-"""The similarity score against cosines computed by hand."""
+"""The similarity score, compared with cosines computed directly."""
 
 from collections.abc import Callable
 

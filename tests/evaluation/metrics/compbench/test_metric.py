@@ -1,4 +1,4 @@
-"""T2I-CompBench's categories and overall score on rendered scenes."""
+"""T2I-CompBench's category scores and overall score for rendered scenes."""
 
 import json
 from collections.abc import Callable
@@ -21,13 +21,12 @@ from evaluation.prompts.compbench import load_prompts
 from evaluation.scenes.judges.answerer import SceneAnswerer
 from evaluation.scenes.judges.detector import SceneDetector
 from pocketdit.errors import ConfigError, UserError
-
-Save = Callable[[PromptSet, dict[str, list[ImageArray]]], ImageSet]
+from tests.evaluation.conftest import Save
 
 
 @pytest.fixture
 def spatial(compbench_folder: Path, render_objects: Callable[..., ImageArray], save: Save) -> ImageSet:
-    """One right and one wrong image of "a circle on the left of a square", one right image of "a star near a cross"."""
+    """A correct and a wrong image of "a circle on the left of a square", and a correct one of "a star near a cross"."""
     right = render_objects(("circle", "red", 30, 64), ("square", "blue", 98, 64))
     wrong = render_objects(("circle", "red", 98, 64), ("square", "blue", 30, 64))
     stars = render_objects(("star", "red", 40, 64), ("cross", "blue", 90, 64))
@@ -40,7 +39,7 @@ def test_category_is_the_mean_of_its_prompts(spatial: ImageSet) -> None:
     assert list(result.scores) == ["spatial"]
     assert score.samples == 3
     assert list(score.by_prompt) == ["spatial-0000", "spatial-0001"]
-    # Confident detections score nearly 1, and one of the two images is right.
+    # Confident detections score nearly 1, and one of the two images is correct.
     assert score.by_prompt["spatial-0000"] == pytest.approx(0.5, abs=0.03)
     assert score.by_prompt["spatial-0001"] == pytest.approx(1, abs=0.06)
     assert score.value == sum(score.by_prompt.values()) / 2
@@ -76,7 +75,7 @@ def test_protocol_states_counts_and_judges(spatial: ImageSet) -> None:
 def test_all_categories_from_prompt_files_to_overall(
     tmp_path: Path, render_objects: Callable[..., ImageArray], clip: ImageTextEncoder, save: Save
 ) -> None:
-    """Follow a user's steps: prompt files, images, one metric per category, and the overall score."""
+    """Follow a user's steps from prompt files to images, one metric per category, and the overall score."""
     texts = {
         **{f"{n}_val.txt": "a red circle and a blue square" for n in ("color", "shape", "texture", "non_spatial")},
         "spatial_val.txt": "a circle on the left of a square",
@@ -120,7 +119,7 @@ def column(name: str, *values: float) -> Result:
     return Result("t2i-compbench", {name: score}, {"category": name, "backends": []})
 
 
-# Rows of Table 4 in the SnapGen++ paper in the order of COLUMNS, and the printed overall scores.
+# Rows of Table 4 in the SnapGen++ paper, in the order of COLUMNS, and the overall scores printed there.
 @pytest.mark.parametrize(
     ("columns", "printed"),
     [
@@ -131,11 +130,11 @@ def column(name: str, *values: float) -> Result:
 )
 def test_overall_matches_the_paper(columns: tuple[float, ...], printed: float) -> None:
     total = overall([column(name, value) for name, value in zip(COLUMNS, columns, strict=True)])
-    assert total.scores["overall"].value == pytest.approx(printed, abs=0.001)  # all seven numbers are rounded
+    assert total.scores["overall"].value == pytest.approx(printed, abs=0.001)  # the paper rounds all seven numbers
     assert total.metric == "t2i-compbench"
 
 
-def test_overall_has_values_by_prompt_only_if_their_mean_is_its_value() -> None:
+def test_overall_has_values_by_prompt_only_if_it_is_their_mean() -> None:
     even = overall([column(name, 0.1, 0.7) for name in COLUMNS]).scores["overall"]
     assert len(even.by_prompt) == 12
     assert sum(even.by_prompt.values()) / 12 == pytest.approx(even.value)

@@ -1,4 +1,4 @@
-"""The numeracy score of numbers, texts and rendered scenes."""
+"""The numeracy score: parsed prompts, hand-computed counts, and rendered scenes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_numbers_before_known_objects_are_parsed(text: str, expected: dict[str, 
     assert parse_counts(text, VOCABULARY) == expected
 
 
-def test_vocabulary_contains_both_forms(compbench_folder: Path) -> None:
+def test_vocabulary_contains_singular_and_plural(compbench_folder: Path) -> None:
     names = read_vocabulary(compbench_folder / "new_objects.txt")
     assert (names["mice"], names["mouse"], names["fish"], len(names)) == ("mouse", "mouse", "fish", 9)
 
@@ -49,7 +49,9 @@ def test_published_vocabulary(published: Path) -> None:
         ({"a": 1, "b": 1, "c": 1}, {"a": 1, "c": 2}, 0.5),
     ],
 )
-def test_presence_and_number_count_half_each(expected: dict[str, int], detected: dict[str, int], score: float) -> None:
+def test_presence_and_number_have_equal_weights(
+    expected: dict[str, int], detected: dict[str, int], score: float
+) -> None:
     assert numeracy_score(expected, detected) == pytest.approx(score)
 
 

@@ -1,4 +1,4 @@
-"""Matching of detector classes with the objects of a prompt."""
+"""Matching detector classes with the objects of a prompt."""
 
 import pytest
 

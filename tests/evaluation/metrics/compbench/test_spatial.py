@@ -1,4 +1,4 @@
-"""The spatial score of hand-computed boxes, published values and rendered scenes."""
+"""The spatial score: hand-computed and published values, parsed prompts, and rendered scenes."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from evaluation.metrics.compbench.spatial import Spatial, check_golden, parse_re
 from evaluation.scenes.judges.detector import SceneDetector
 from pocketdit.errors import ConfigError, UserError
 
-# Computed by hand. The boxes are squares of side 100, given by their top left corners.
+# Computed by hand. The boxes are squares with a side of 100, given by their top left corners.
 CASES: list[tuple[str, tuple[float, float], tuple[float, float], float]] = [
     ("on the left of", (0, 0), (200, 0), 1.0),
     ("on the left of", (200, 0), (0, 0), 0.0),
@@ -21,7 +21,7 @@ CASES: list[tuple[str, tuple[float, float], tuple[float, float], float]] = [
     ("on the top of", (0, 0), (0, 200), 1.0),
     ("on the bottom of", (0, 200), (0, 0), 1.0),
     ("on top of", (0, 0), (0, 200), 0.0),
-    ("on the left of", (0, 0), (200, 200), 0.0),  # the offset across equals the offset along
+    ("on the left of", (0, 0), (200, 200), 0.0),  # the offset is the same along both axes
     ("on the left of", (0, 0), (50, 0), 0.1 / (50 / 150)),
     ("on the top of", (0, 0), (0, 90), 1.0),  # IoU 10 / 190, below 0.1
     ("next to", (0, 0), (300, 149), 1.0),
@@ -102,7 +102,7 @@ def test_relation_is_parsed(text: str, first: str, relation: str, second: str) -
     assert parse_relation(text) == {"first": first, "relation": relation, "second": second}
 
 
-def test_text_without_relation() -> None:
+def test_text_without_relation_yields_none() -> None:
     assert parse_relation("The nearby sun sank below the horizon.") is None
 
 
@@ -144,9 +144,9 @@ def test_two_objects_never_share_a_detection(render_objects: Callable[..., Image
 
 
 def test_boxes_are_scaled_to_the_480_pixel_frame(render_objects: Callable[..., ImageArray]) -> None:
-    """Image size determines whether objects 44 pixels apart along both axes are near each other.
+    """The image size determines whether objects that are 44 pixels apart along both axes are near each other.
 
-    In the frame, they are 165 pixels apart for a 128-pixel image, but 132 pixels for a 160-pixel image.
+    In the frame, they are 165 pixels apart if the image has 128 pixels, and 132 pixels apart if it has 160 pixels.
     """
     near = prompt("a circle near a square")
     objects = (("circle", "red", 30, 30), ("square", "blue", 74, 74))
@@ -162,12 +162,12 @@ def test_boxes_are_scaled_to_the_480_pixel_frame(render_objects: Callable[..., I
     ]
 
 
-def test_threshold_and_aliases(render_objects: Callable[..., ImageArray]) -> None:
+def test_threshold_and_aliases_affect_the_score(render_objects: Callable[..., ImageArray]) -> None:
     image = render_objects(*LEFT)
-    left = prompt("a disc on the left of a square")
+    left = prompt("a disk on the left of a square")
     assert Spatial(SceneDetector()).score([image], left) == [0]
-    assert Spatial(SceneDetector(), aliases={"disc": ["circle"]}).score([image], left)[0] > 0.9
-    assert Spatial(SceneDetector(), 1.0, {"disc": ["circle"]}).score([image], left) == [0]
+    assert Spatial(SceneDetector(), aliases={"disk": ["circle"]}).score([image], left)[0] > 0.9
+    assert Spatial(SceneDetector(), 1.0, {"disk": ["circle"]}).score([image], left) == [0]
     with pytest.raises(ConfigError, match="threshold must be a detection score between 0 and 1, not 50"):
         Spatial(SceneDetector(), 50)
 

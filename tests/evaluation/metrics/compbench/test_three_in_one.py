@@ -1,4 +1,4 @@
-"""The score for complex prompts, computed from its three parts."""
+"""The score of complex prompts, compared with its three parts."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,9 @@ from pocketdit.errors import ConfigError, UserError
 TEXT = "The red circle is on the left of the blue square."
 
 
-def test_scores_are_averaged_by_kind(clip: ImageTextEncoder, render_objects: Callable[..., ImageArray]) -> None:
+def test_kind_of_prompt_determines_the_averaged_scores(
+    clip: ImageTextEncoder, render_objects: Callable[..., ImageArray]
+) -> None:
     attribute, spatial, similarity = (
         BlipVqa(SceneAnswerer(), RuleChunks()),
         Spatial(SceneDetector()),
@@ -25,7 +27,7 @@ def test_scores_are_averaged_by_kind(clip: ImageTextEncoder, render_objects: Cal
     )
     scorer = ThreeInOne(attribute, spatial, similarity)
     right = render_objects(("circle", "red", 30, 64), ("square", "blue", 98, 64))
-    # The relation is wrong, but the attributes are correct.
+    # The relation is wrong, and the attributes are correct.
     wrong = render_objects(("circle", "red", 98, 64), ("square", "blue", 30, 64))
     images = [right, wrong]
 

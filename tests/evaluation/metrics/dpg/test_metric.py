@@ -1,4 +1,4 @@
-"""DPG-Bench on single-color images, with a judge that reads pixels, against scores computed by hand."""
+"""DPG-Bench for single-color images, with a judge that reads pixels, compared with scores computed by hand."""
 
 import json
 from collections.abc import Sequence
@@ -58,8 +58,8 @@ def save_images(folder: Path, pairs: list[tuple[Prompt, tuple[str, ...]]]) -> Im
 
 @pytest.fixture
 def two_prompts(tmp_path: Path) -> ImageSet:
-    # Prompt a scores 1/2 for the red image and 0 for the green one. In prompt b, the text question is never answered
-    # yes, so the question that depends on it always scores 0. Green is answered yes for one of the images.
+    # Prompt a scores 1/2 for the red image and 0 for the green one. For prompt b, the answer to the text question is
+    # never yes, so the question that depends on it always scores 0. The answer to the green question is yes once.
     a = prompt("a", {"1": RED, "2": TEXT})
     b = prompt("b", {"1": TEXT, "2": (RED[0], "entity - whole (red)", [1]), "3": GREEN})
     return save_images(tmp_path, [(a, ("red", "green")), (b, ("green", "red"))])
@@ -71,7 +71,8 @@ def test_official_scores_by_hand(two_prompts: ImageSet) -> None:
     assert {name: score.value for name, score in result.scores.items()} == pytest.approx(
         {
             "overall": 100 * (1 / 4 + 1 / 6) / 2,
-            # Only the last images are used: red of a is 0, green of b is 0, and red of b is 1 despite its parent.
+            # Only the last image of each prompt is used. Red scores 0 for a. Green scores 0 for b, and red scores 1
+            # because its parent question is ignored.
             "L1/attribute": 0,
             "L1/entity": 100,
             "L1/other": 0,

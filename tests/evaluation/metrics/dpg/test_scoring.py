@@ -1,4 +1,4 @@
-"""DPG-Bench's scores of a hand-computed case, and of the published script's answers if available."""
+"""DPG-Bench's scores for a hand-computed case, and for the published script's cases if available."""
 
 import copy
 import json
@@ -20,9 +20,10 @@ from evaluation.metrics.dpg.scoring import (
     score_prompt,
 )
 
-# Computed by hand. Image 1: question 2 is answered no, so question 3, which depends on it, is set to 0, and then
-# question 5. Question 4 comes before its parent 5, so it depends on the original answer to 5, which is yes. The scores
-# are 1, 0, 0, 1, 0, or 2/5. Image 2: only question 5 is not answered yes, so question 4 is set to 0, which yields 3/5.
+# Computed by hand. For image 1, the answer to question 2 is no, so question 3, which depends on it, is set to 0, and
+# then question 5 as well. Question 4 comes before its parent 5, so it depends on the original answer to question 5,
+# which is yes. The scores are 1, 0, 0, 1 and 0, with a mean of 2/5. For image 2, only the answer to question 5 is not
+# yes, so question 4 is set to 0, and the mean is 3/5.
 CASE: dict[str, Any] = {
     "dependency": {"1": [0], "2": [1], "3": [2], "4": [5], "5": [3]},
     "tuple": {
@@ -63,7 +64,7 @@ def test_differing_case_is_reported(field: str, value: Any) -> None:
     assert outcome[1] is not None
 
 
-@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="needs the expected values")
+@pytest.mark.skipif("POCKETDIT_EVALUATION_DATA" not in os.environ, reason="POCKETDIT_EVALUATION_DATA is not set")
 def test_published_script_agrees() -> None:
     path = Path(os.environ["POCKETDIT_EVALUATION_DATA"]) / "golden" / "dpg_logic.json"
     outcomes = list(check_golden(json.loads(path.read_text())))

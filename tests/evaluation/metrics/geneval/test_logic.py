@@ -1,4 +1,4 @@
-"""GenEval's rules on hand-computed cases, and on the benchmark's own cases if available."""
+"""GenEval's rules for hand-computed cases, and for the benchmark's own cases if available."""
 
 import json
 import os
@@ -12,14 +12,14 @@ from evaluation.metrics.geneval.logic import check_golden, find_errors, keep_det
 
 DATA = os.environ.get("POCKETDIT_EVALUATION_DATA")
 
-# Computed by hand. Boxes have sides of 10, so the offset is reduced by 0.1 * (10 + 10) = 2 along each axis.
+# Computed by hand. The boxes have sides of 10, so the offset is reduced by 0.1 * (10 + 10) = 2 along each axis.
 SMALL: dict[str, Any] = {
     "relative_position": [
         {"a": [0, 0, 10, 10], "b": [20, 0, 30, 10], "relations": ["left of"], "iou": 0.0},
         {"a": [20, 20, 30, 30], "b": [0, 0, 10, 10], "relations": ["below", "right of"], "iou": 0.0},
         {"a": [0, 0, 10, 10], "b": [2, 0, 12, 10], "relations": [], "iou": 99 / 143},
         {"a": [0, 0, 10, 10], "b": [0, 0, 10, 10], "relations": [], "iou": 1.0},
-        # (-12, 20) reduced to (-10, 18), divided by the full length 23.3: (-0.43, 0.77).
+        # The offset (-12, 20) is reduced to (-10, 18) and divided by its original length of 23.3: (-0.43, 0.77).
         {"a": [0, 20, 10, 30], "b": [12, 0, 22, 10], "relations": ["below"], "iou": 0.0},
     ],
     "evaluate": [
@@ -57,7 +57,7 @@ def test_hand_computed_cases_agree() -> None:
 
 
 @pytest.mark.parametrize("kind", ["relations", "iou", "correct", "reason"])
-def test_a_wrong_expectation_is_reported(kind: str) -> None:
+def test_wrong_expectation_is_reported(kind: str) -> None:
     data = json.loads(json.dumps(SMALL))
     if kind in ("relations", "iou"):
         data["relative_position"][0][kind] = {"relations": ["above"], "iou": 0.1}[kind]
@@ -92,12 +92,12 @@ def test_highest_scores_above_the_threshold_are_kept() -> None:
     assert {label: [item.score for item in group] for label, group in keep_detections(detections, 0.3, 2).items()} == {
         "cup": [0.9, 0.5]
     }
-    # The boxes with lower scores are shifted by one column and share 5 of 7 columns with the best, 0.71.
+    # The boxes that score 0.5 and 0.4 share 5 of 7 columns with the best box, which is an overlap of 0.71.
     assert [item.score for item in keep_detections(detections, 0.3, 16, max_overlap=0.72)["cup"]] == [0.9, 0.5, 0.4]
     assert [item.score for item in keep_detections(detections, 0.3, 16, max_overlap=0.71)["cup"]] == [0.9]
 
 
-def test_position_must_hold_for_every_pair_and_needs_a_correct_target() -> None:
+def test_position_must_be_correct_for_every_pair_and_needs_a_target() -> None:
     clauses = [{"class": "cup", "count": 2}, {"class": "fork", "count": 1, "position": ["left of", 0]}]
     cups, fork = [(100.0, 0.0, 110.0, 10.0), (200.0, 0.0, 210.0, 10.0)], (0.0, 0.0, 10.0, 10.0)
     between = (150.0, 0.0, 160.0, 10.0)

@@ -1,4 +1,4 @@
-"""GenEval on rectangles, with judges that read pixels exactly: rules, thresholds and averages."""
+"""GenEval's rules, thresholds and averages for images of rectangles, with judges that read pixels exactly."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ RGB = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
 
 
 class RectangleDetector:
-    """Detects rectangles on white: wide ones are a "bench", others a "cup". The score is the filled share."""
+    """Detects wide rectangles as "bench" and others as "cup". The score is the share of the box that is not white."""
 
     backend = Backend("rectangles", "1")
 
@@ -46,7 +46,7 @@ class PixelColorReader:
 
 
 def save_image(path: Path, *boxes: tuple[int, int, int, int, str], hole: bool = False) -> Path:
-    """Save rectangles (left, top, width, height, color) on white. ``hole`` removes a quarter of each."""
+    """Save rectangles (left, top, width, height, color) on white. ``hole`` removes a quarter of each rectangle."""
     image = np.full((100, 100, 3), 255, np.uint8)
     for left, top, width, height, color in boxes:
         image[top : top + height, left : left + width] = RGB[color]
@@ -78,7 +78,7 @@ def images(tmp_path: Path) -> ImageSet:
     files = {
         "00000": (save_image(tmp_path / "0.png", LONG), save_image(tmp_path / "1.png", A)),
         "00001": (save_image(tmp_path / "2.png", B), save_image(tmp_path / "3.png", C, LONG)),
-        # Three cups are too many, two are right, and two with holes score 0.75, which is too low for counting.
+        # Three cups are too many, two are correct, and two with holes score 0.75, which is too low for counting.
         "00002": (
             save_image(tmp_path / "4.png", A, B, C),
             save_image(tmp_path / "5.png", A, B),
@@ -147,7 +147,7 @@ def test_incomplete_image_sets_are_errors(images: ImageSet) -> None:
 
 
 def test_metric_runs_with_the_real_detector(tmp_path: Path) -> None:
-    """With random weights, no detection passes the threshold."""
+    """With random weights, no detection reaches the threshold."""
     backbone = SwinConfig(
         embed_dim=8,
         depths=[1, 1, 1, 1],

@@ -1,4 +1,4 @@
-"""The shipped encoders on held-out scenes, and their parts."""
+"""The shipped scene encoders on held-out scenes, and their parts."""
 
 import dataclasses
 from itertools import pairwise
@@ -52,7 +52,7 @@ def test_shipped_weights_are_small_and_half_precision() -> None:
 
 @pytest.mark.parametrize(("kind", "threshold"), [(0, 0.95), (1, 0.85)], ids=["short", "long"])
 def test_clip_finds_the_caption_of_a_held_out_image_among_fifty(clip: SceneClip, kind: int, threshold: float) -> None:
-    """Chance is 0.02. On 500 images, the accuracy was 0.998 for short captions and 0.954 for long ones."""
+    """Chance is 0.02. On 500 images, the measured accuracy was 0.998 for short captions and 0.954 for long ones."""
     by_caption = {sample.captions[kind]: sample.scene for sample in HELD_OUT}
     captions = list(by_caption)[:50]
     images = clip.encode_images([render(by_caption[caption]) for caption in captions])
@@ -72,7 +72,7 @@ def test_clip_prefers_the_correct_color(clip: SceneClip) -> None:
 
 
 def frechet(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Return |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), computed in its symmetric form."""
+    """Compute |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) with a symmetric matrix under the square root."""
     a, b = first.astype(np.float64), second.astype(np.float64)
     s1, s2 = np.cov(a.T), np.cov(b.T)
     values, vectors = np.linalg.eigh(s1)

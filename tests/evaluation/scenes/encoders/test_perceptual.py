@@ -1,4 +1,4 @@
-"""The perceptual distance for decoders, computed with the scenes' feature network."""
+"""The perceptual distance for training decoders, computed with the feature network for scenes."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from pocketdit.images import from_uint8
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    """Return eight held-out scenes of one size, (8, 3, H, W) in [-1, 1]."""
+    """Return images of eight held-out scenes of the same size, (8, 3, H, W) in [-1, 1]."""
     rendered = [np.asarray(render_scene(captioned.scene)) for captioned in generate_scenes("validation", 60, seed=3)]
     same_size = [image for image in rendered if image.shape == rendered[0].shape][:8]
     return from_uint8(torch.from_numpy(np.stack(same_size)).permute(0, 3, 1, 2))

@@ -1,4 +1,4 @@
-"""Parsing and answering questions about scenes with obvious answers."""
+"""Parsing and answering questions with obvious answers about rendered scenes."""
 
 from itertools import pairwise
 
@@ -121,7 +121,7 @@ def test_answers_about_a_group(question: str, answer: str) -> None:
     assert ANSWERER.answers(STARS, [question]) == [answer]
 
 
-def test_plural_question_needs_the_attribute_of_every_object() -> None:
+def test_plural_question_asks_about_every_object() -> None:
     stars = tuple(
         Object("star", color, "small", x, 48, 12.5) for x, color in ((26, "green"), (80, "red"), (134, "green"))
     )
@@ -130,7 +130,7 @@ def test_plural_question_needs_the_attribute_of_every_object() -> None:
 
 
 def test_probability_falls_as_a_shape_deforms() -> None:
-    """A square becomes a bar step by step."""
+    """A square becomes a bar, step by step."""
     values = []
     for height in (44, 36, 32, 28, 24, 16):
         pixels = np.full((128, 128, 3), 235, np.uint8)
@@ -156,7 +156,7 @@ def test_probability_falls_as_a_color_fades_into_another() -> None:
 
 
 def test_distribution_of_the_number_of_independent_events() -> None:
-    """The reference sums over all outcomes."""
+    """The reference sums over all combinations of events."""
     p = [0.1, 0.5, 0.8, 1.0]
     expected = [0.0] * 5
     for outcome in range(16):

@@ -36,7 +36,7 @@ def jpeg(pixels: Pixels) -> Pixels:
 
 
 def few_coefficients(pixels: Pixels) -> Pixels:
-    """Keep the lowest 10 luma and 3 + 3 chroma DCT coefficients of every 8x8 block."""
+    """Keep the lowest 10 luma and 3 + 3 chroma DCT coefficients of each 8x8 block."""
     ycc = np.asarray(Image.fromarray(pixels).convert("YCbCr"), float)
     height, width, _ = ycc.shape
     blocks = dctn(ycc.reshape(height // 8, 8, width // 8, 8, 3), axes=(1, 3), norm="ortho")
@@ -53,13 +53,13 @@ def noisy(pixels: Pixels) -> Pixels:
 
 
 @pytest.mark.parametrize("corrupt", [np.asarray, blurred, jpeg, few_coefficients, noisy])
-def test_objects_of_scenes_are_detected(corrupt: Callable[[Pixels], Pixels]) -> None:
+def test_objects_are_detected_in_corrupted_scenes(corrupt: Callable[[Pixels], Pixels]) -> None:
     agree = 0
     for sample in SAMPLES:
         detected = find_objects(corrupt(np.asarray(render_scene(sample.scene))))
-        right = sorted((d.shape, d.color_name) for d in detected) == sorted(i.kind for i in sample.scene.objects)
-        agree += right
-        if right:
+        correct = sorted((d.shape, d.color_name) for d in detected) == sorted(i.kind for i in sample.scene.objects)
+        agree += correct
+        if correct:
             for item in sample.scene.objects:
                 near = [d for d in detected if np.hypot(d.center[0] - item.x, d.center[1] - item.y) < 1]
                 assert [(d.shape, d.color_name) for d in near] == [item.kind]
@@ -86,8 +86,7 @@ def test_box_and_area_of_a_square() -> None:
 
 
 def test_unknown_shape_is_unclear() -> None:
-    pixels = render()
-    pixels = pixels.copy()
+    pixels = render().copy()
     pixels[60:66, 20:110] = COLORS["red"]
     assert [(d.shape, d.color_name) for d in find_objects(pixels)] == [(UNCLEAR, "red")]
 
@@ -106,7 +105,7 @@ def test_empty_or_noisy_image_has_no_objects(value: int) -> None:
 
 
 def test_scores_are_on_the_right_side_of_genevals_thresholds() -> None:
-    """GenEval counts detections that score above 0.9, and ignores those below 0.3."""
+    """GenEval counts detections that score above 0.9 and ignores those that score below 0.3."""
     (square,) = SceneDetector().detect(render(Object("square", "blue", "large", 64, 64, 30)))
     assert (square.label, square.score > 0.9) == ("square", True)
     assert square.mask is not None
@@ -119,8 +118,8 @@ def test_scores_are_on_the_right_side_of_genevals_thresholds() -> None:
     assert bar.score < 0.3
 
 
-def test_shape_probabilities() -> None:
-    """The minimum correlation yields 0.3 if no other shape fits. Shapes that fit equally have equal probabilities."""
+def test_shape_probabilities_depend_on_all_correlations() -> None:
+    """The minimum correlation yields 0.3 if no other shape fits. Shapes that fit equally well are equally likely."""
     alone = shape_probabilities({"circle": MIN_CORRELATION, "star": 0.0})
     assert alone["circle"] == pytest.approx(0.3, abs=1e-6)
     assert alone["star"] < 1e-6
@@ -129,8 +128,8 @@ def test_shape_probabilities() -> None:
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_color_is_read_in_the_mask_or_in_the_box(masked: bool) -> None:
-    """Without a mask, the color is read in the part of the box that differs from the background."""
+def test_color_is_read_from_the_mask_or_the_box(masked: bool) -> None:
+    """Without a mask, the color is read from the part of the box that differs from the background."""
     red, blue = Object("cross", "red", "large", 50, 50, 25), Object("star", "blue", "large", 98, 98, 20)
     pixels = render(red, blue)
     detections = [d if masked else dataclasses.replace(d, mask=None) for d in SceneDetector().detect(pixels)]

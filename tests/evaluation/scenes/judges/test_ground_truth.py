@@ -30,7 +30,7 @@ def is_near(box: tuple[float, ...], item: Object) -> bool:
 
 
 def agreeing_judges(pixels: ImageArray, scene: Scene) -> set[str]:
-    """Return the judges that agree with the scene's annotations."""
+    """Return the names of the judges that agree with the scene's annotations."""
     detections = [item for item in DETECTOR.detect(pixels) if item.score > 0.9]
     names = READER.colors(pixels, detections)
     kinds = list(zip([item.label for item in detections], names, strict=True))

@@ -1,4 +1,4 @@
-"""The judge on 80 rendered scenes, with and without errors."""
+"""The judge's verdicts on 80 rendered scenes with and without errors."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -42,16 +42,16 @@ def wrong_scenes(sample: CaptionedScene, rng: np.random.Generator) -> Iterator[S
 
 def test_correct_images_pass_and_wrong_ones_fail() -> None:
     rng = np.random.default_rng(0)
-    passed, wrong, noticed = 0, 0, 0
+    passed, wrong, rejected = 0, 0, 0
     for sample in SAMPLES:
         expectation = parse_expectation(sample.captions[0])
         passed += judge_image(np.asarray(render_scene(sample.scene)), expectation).correct
         for scene in wrong_scenes(sample, rng):
             wrong += 1
-            noticed += not judge_image(blurred(np.asarray(render_scene(scene))), expectation).correct
+            rejected += not judge_image(blurred(np.asarray(render_scene(scene))), expectation).correct
     assert passed >= 0.98 * len(SAMPLES)
     assert wrong > 240
-    assert noticed >= 0.95 * wrong
+    assert rejected >= 0.95 * wrong
 
 
 def render(*objects: Object, background: str = "white") -> Pixels:

@@ -1,4 +1,4 @@
-"""Sizes and places are recovered from the exact areas and centers of objects."""
+"""Sizes and places are inferred from the exact areas and centers of objects."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from evaluation.scenes.judges.shapes import unit_area
 
 def test_areas_of_outlines() -> None:
     assert unit_area("square") == pytest.approx(1.76**2)
-    assert unit_area("circle") == pytest.approx(3.1366, abs=1e-3)  # 64 corners
+    assert unit_area("circle") == pytest.approx(3.1366, abs=1e-3)  # a polygon with 64 corners
     assert unit_area("cross") == pytest.approx(2 * 2.24 * 0.72 - 0.72**2)
 
 
@@ -29,5 +29,5 @@ def test_size_and_place_of_every_object() -> None:
             assert max(places, key=lambda place: places[place]) == place_of(scene, item)
 
 
-def test_no_objects_have_no_sides() -> None:
+def test_scene_without_objects_has_no_sides() -> None:
     assert shorter_sides([], 128, 128) == []

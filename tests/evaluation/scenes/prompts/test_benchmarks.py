@@ -1,4 +1,4 @@
-"""The prompt sets for scenes, scored by the published metrics with rule-based judges."""
+"""The prompt sets for scenes, scored by the benchmarks' metrics with rule-based judges."""
 
 from collections import Counter
 from pathlib import Path
@@ -27,7 +27,7 @@ from evaluation.scenes.prompts.benchmarks import CATEGORIES, TAGS, scene_compben
 from pocketdit.errors import UserError
 from tests.evaluation.scenes.defects import Defect, add_defect
 
-# Validation scenes by short caption, from which the images of prompts are rendered.
+# Validation scenes by short caption. Images of prompts are rendered from these scenes.
 SCENES = {sample.captions[0]: sample.scene for sample in generate_scenes("validation", 1200, seed=6)}
 
 
@@ -60,7 +60,7 @@ def test_prompts_are_held_out_and_reproducible(name: str) -> None:
         assert len({prompt.text for prompt in prompts.prompts}) == len(prompts.prompts)
 
 
-def test_tags_have_the_same_requirements_as_in_geneval() -> None:
+def test_tags_have_the_requirements_of_geneval() -> None:
     prompts = scene_geneval(120, seed=0).prompts
     assert Counter(prompt.metadata["tag"] for prompt in prompts) == dict.fromkeys(TAGS, 20)
     for prompt in prompts:
@@ -145,7 +145,7 @@ def test_compbench_distinguishes_rendered_prompts_from_defects(
     assert wrong <= 0.55
 
 
-def test_compbench_metadata() -> None:
+def test_compbench_metadata_matches_the_prompts() -> None:
     prompts = scene_compbench("complex", 40, seed=1).prompts
     assert all(p.metadata["kind"] == "spatial" and len(SceneChunks().chunks(p.text)) >= 2 for p in prompts)
     for prompt in prompts:
@@ -153,8 +153,8 @@ def test_compbench_metadata() -> None:
         assert relation["first"] in prompt.text
         assert relation["second"] in prompt.text
         assert prompt.text.index(relation["first"]) < prompt.text.index(relation["second"])
-        words = {"left": "left", "right": "right", "top": "above", "bottom": "below"}
-        assert words[relation["relation"].split()[2]] in prompt.text
+        expected = {"left": "left", "right": "right", "top": "above", "bottom": "below"}
+        assert expected[relation["relation"].split()[2]] in prompt.text
     for prompt in scene_compbench("shape", 40, seed=1).prompts:
         first, second = parse_expectation(prompt.text)["include"]
         assert first["color"] == second["color"]

@@ -1,4 +1,4 @@
-"""Held-out prompts are validation captions that are balanced over groups."""
+"""Held-out prompts are validation captions that are balanced across groups."""
 
 from collections import Counter
 
@@ -24,7 +24,7 @@ def test_prompts_repeat_only_when_a_group_runs_out() -> None:
 
 
 def test_prompts_cover_the_captions_of_scenes() -> None:
-    """The prompts of one object include the captions of validation scenes with one object."""
+    """The single-object prompts include the short captions of validation scenes with one object."""
     prompts = {p["prompt"] for p in held_out_prompts(1600, seed=0) if p["tag"] == "single_object"}
     captions = {s.captions[0] for s in generate_scenes("validation", 60, seed=5) if len(s.scene.objects) == 1}
     assert captions <= prompts
