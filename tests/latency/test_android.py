@@ -1,4 +1,4 @@
-"""Timing over adb without a device: benchmark_model's output, adb's failures, and the commands that are run."""
+"""Timing with a fake adb: the output of benchmark_model, failures of adb, and the commands that are run."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ esac
 
 @pytest.fixture
 def fake_adb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Install a fake adb with one phone. Returns the path of its log of arguments."""
+    """Install a fake adb with one phone, and return the path where it logs its arguments."""
     return install_fake_adb(tmp_path, monkeypatch, "R58\\tdevice")
 
 

@@ -1,7 +1,8 @@
-"""The cost model against manual calculations; more work is never predicted to be faster."""
+"""The cost model matches manual calculations, and more work is never predicted to be faster."""
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_arithmetic_of_convolutions_and_products() -> None:
 
 
 def test_traffic_that_exceeds_the_working_set() -> None:
-    # Three quarters of the larger side, 4000 bytes, stream, and so of both sides: 0.75 x 6000 bytes at 2 x 1 GB/s.
+    # Of the inputs (4000 bytes) and outputs (2000 bytes), 1 - 1000/4000 is streamed: 0.75 x 6000 bytes at 2 x 1 GB/s.
     add = OperationCost("a", "add", (1, 1, 1, 1000), flops=1000, input_bytes=4000, output_bytes=2000)
     assert streamed_bytes(add, 1000) == pytest.approx(4500)
     assert operation_seconds(add, DEVICE, COEFFICIENTS) == pytest.approx(4500 / 2e9)
@@ -58,35 +59,36 @@ def test_views_are_free() -> None:
 
 
 def test_leaving_the_engine_costs_dispatches() -> None:
-    away = replace(CONV, elsewhere="FLOAT32", dtype="FLOAT32", flops=10**10)
-    assert cost_kind(away) == "elsewhere"
-    assert operation_seconds(away, DEVICE, COEFFICIENTS) == pytest.approx(0.1)
-    # Operations that leave only for their type are at the graph's ends; unsupported operations interrupt the engine.
-    assert dispatches(Census((away, CONV, away, CONV))) == 1
+    fp32 = replace(CONV, elsewhere="FLOAT32", dtype="FLOAT32", flops=10**10)
+    assert cost_kind(fp32) == "elsewhere"
+    assert operation_seconds(fp32, DEVICE, COEFFICIENTS) == pytest.approx(0.1)
+    # A type other than fp16 does not interrupt the engine, but an unsupported operation does.
+    assert dispatches(Census((fp32, CONV, fp32, CONV))) == 1
     gather = replace(CONV, kind="gather", elsewhere="gather")
     assert dispatches(Census((CONV, gather, gather, CONV, gather, CONV))) == 5
     assert dispatches(Census((CONV, replace(gather, count=4), CONV))) == 9
 
 
 def test_latency_of_a_graph_is_the_sum_of_its_operations() -> None:
-    graph = Census((replace(CONV, count=3), replace(CONV, kind="einsum")))
+    merged = Census((replace(CONV, count=3), replace(CONV, kind="einsum")))
     expected = 3 * 2e-3 + 2e-3 / PRODUCTS + DISPATCH
-    assert milliseconds(graph, DEVICE, COEFFICIENTS) == pytest.approx(1000 * expected)
-    parts = milliseconds_by_kind(graph, DEVICE, COEFFICIENTS)
+    assert milliseconds(merged, DEVICE, COEFFICIENTS) == pytest.approx(1000 * expected)
+    parts = milliseconds_by_kind(merged, DEVICE, COEFFICIENTS)
     assert parts["convolution"] == pytest.approx(6)
     assert parts["dispatch"] == pytest.approx(1000 * DISPATCH)
-    apart = Census((CONV, CONV, CONV, replace(CONV, kind="einsum")))
-    assert milliseconds(apart, DEVICE, COEFFICIENTS) == pytest.approx(1000 * expected)
+    separate = Census((CONV, CONV, CONV, replace(CONV, kind="einsum")))
+    assert milliseconds(separate, DEVICE, COEFFICIENTS) == pytest.approx(1000 * expected)
 
 
 @pytest.mark.parametrize("kind", ["conv", "einsum", "softmax", "add", "transpose", "reshape"])
 @pytest.mark.parametrize("elsewhere", ["", "FLOAT32"])
-@pytest.mark.parametrize("more", ["flops", "input_bytes", "output_bytes", "weight_bytes", "count"])
-def test_more_work_is_never_faster(kind: str, elsewhere: str, more: str) -> None:
+@pytest.mark.parametrize("increased", ["flops", "input_bytes", "output_bytes", "weight_bytes", "count"])
+def test_more_work_is_never_faster(kind: str, elsewhere: str, increased: str) -> None:
     operation = OperationCost("a", kind, (1, 8, 2, 4), 10**6, 900, 1100, 100, elsewhere=elsewhere)
     before = 0.0
     for factor in (1, 1.5, 2, 10, 1000, 10**6):
-        larger = replace(operation, **{more: int(factor * getattr(operation, more))})
+        changes: dict[str, Any] = {increased: int(factor * getattr(operation, increased))}
+        larger = replace(operation, **changes)
         current = milliseconds(Census((larger,)), DEVICE, COEFFICIENTS)
         assert current >= before
         before = current

@@ -1,7 +1,8 @@
-"""The fit recovers known coefficients, and its intervals and leave-one-out errors are what they claim to be."""
+"""The fit recovers known coefficients, and prediction intervals and leave-one-out errors are correct."""
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_fit_recovers_the_true_coefficients() -> None:
     assert low <= middle <= high
 
 
-def test_leave_one_out_ignores_the_graphs_own_measurement() -> None:
+def test_leave_one_out_ignores_the_measurement_of_the_predicted_graph() -> None:
     measured = {"a": 700.0, "b": 300.0, "c": 200.0, "d": 220.0}
     variant = Variant("stream", ("stream",))
     before = leave_one_out(GRAPHS, measured, PHONE, variant)
@@ -56,19 +57,19 @@ def test_interval_widens_with_errors_and_with_leverage() -> None:
     intervals = [prediction_interval(GRAPHS["b"], PHONE, fitted) for fitted in (small, large)]
     widths = [math.log(high / low) for _, low, high in intervals]
     assert widths[1] == pytest.approx(2 * widths[0])
-    # All of a's cost is streamed traffic, so the coefficient's error affects it fully; d hardly depends on it.
-    both = [prediction_interval(GRAPHS[name], PHONE, small) for name in "ad"]
-    ends = [math.log(high / middle) for middle, _, high in both]
-    assert ends[0] > 1.2 * ends[1]
+    # The cost of a is mostly streamed traffic, so it depends on the fitted coefficient far more than the cost of d.
+    intervals = [prediction_interval(GRAPHS[name], PHONE, small) for name in "ad"]
+    half_widths = [math.log(high / middle) for middle, _, high in intervals]
+    assert half_widths[0] > 1.2 * half_widths[1]
 
 
 def test_predictions_rank_the_ladder_like_the_paper() -> None:
-    """Full attention is slowest, then three stages, then sparse attention. No error exceeds a factor of 1.6."""
+    """Full attention is slowest, then three stages, then sparse attention. All errors are below a factor of 1.6."""
     predicted = {name: predict.predict(load_census(name), find_device(DEVICE)).milliseconds for name in MEASURED}
     assert predicted["a"] > predicted["b"] > max(predicted["c"], predicted["d"])
     assert predicted["d"] > predicted["c"]
-    for name, paper in MEASURED.items():
-        assert 1 / 1.6 < predicted[name] / paper < 1.6
+    for name, measured in MEASURED.items():
+        assert 1 / 1.6 < predicted[name] / measured < 1.6
 
 
 def test_faster_devices_are_predicted_to_be_faster() -> None:
@@ -77,7 +78,7 @@ def test_faster_devices_are_predicted_to_be_faster() -> None:
     assert fast < predict.predict(census, find_device(DEVICE)).milliseconds < slow
 
 
-def test_saved_fit_is_read_back(tmp_path, monkeypatch) -> None:
+def test_saved_fit_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = Fit(("stream",), Coefficients(stream=1.5), (0.1, -0.2), ((1.25,),))
     predict.save_fit(fitted, tmp_path / "coefficients.json")
     monkeypatch.setattr(predict, "FILE", tmp_path / "coefficients.json")

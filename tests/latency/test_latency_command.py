@@ -1,9 +1,11 @@
-"""``lightning latency`` on a bundle, and its errors."""
+"""``lightning latency`` predicts and records the latency of a bundle, and reports errors on one line."""
 
 import inspect
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +34,7 @@ def bundle(tmp_path: Path) -> Path:
     return folder
 
 
-def test_predictions_are_printed_and_recorded(bundle: Path, capsys: pytest.CaptureFixture) -> None:
+def test_predictions_are_printed_and_recorded(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["latency", str(bundle)]) == 0
     out = capsys.readouterr().out
     expected = predict(CENSUS, find_device("iphone16promax"))
@@ -51,10 +53,10 @@ def test_predictions_are_printed_and_recorded(bundle: Path, capsys: pytest.Captu
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="measuring works on a Mac")
 @pytest.mark.parametrize("where", ["mac", "iphone"])
-def test_measuring_without_a_mac_is_an_error(bundle: Path, where: str, capsys: pytest.CaptureFixture) -> None:
+def test_measuring_without_a_mac_is_an_error(bundle: Path, where: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["latency", str(bundle), f"measure={where}"]) == 1
     err = capsys.readouterr().err
-    assert "needs macOS" in err
+    assert "requires macOS" in err
     assert f"lightning latency {bundle}" in err
     assert err.count("\n") == 1
     assert read_records(bundle) == []
@@ -76,7 +78,7 @@ def test_measuring_without_a_mac_is_an_error(bundle: Path, where: str, capsys: p
     ],
 )
 def test_invalid_overrides_are_one_line_errors(
-    bundle: Path, overrides: list[str], status: int, expected: str, capsys: pytest.CaptureFixture
+    bundle: Path, overrides: list[str], status: int, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["latency", str(bundle), *overrides]) == status
     err = capsys.readouterr().err
@@ -84,7 +86,9 @@ def test_invalid_overrides_are_one_line_errors(
     assert err.count("\n") == 1
 
 
-def test_damaged_and_missing_bundles_are_errors(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_damaged_and_missing_bundles_are_errors(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["latency", str(tmp_path / "none")]) == 1
     assert "lightning export" in capsys.readouterr().err
     (bundle / "census.json").unlink()
@@ -96,14 +100,14 @@ def test_damaged_and_missing_bundles_are_errors(bundle: Path, tmp_path: Path, ca
 
 
 def test_coremltools_has_the_apis_that_measuring_needs() -> None:
-    """Measuring requires a Mac, but the existence of names and parameters can be checked anywhere."""
+    """Measuring requires a Mac, but names and parameters can be checked on any machine."""
     pytest.importorskip("coremltools")
     import coremltools as ct
     from coremltools.models.compute_plan import MLComputePlan
     from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
     from coremltools.models.ml_program.experimental.remote_device import AppSigningCredentials, Device, DeviceType
 
-    def takes(function, *names: str) -> bool:
+    def takes(function: Callable[..., Any], *names: str) -> bool:
         return set(names) <= set(inspect.signature(function).parameters)
 
     assert takes(ct.models.MLModel, "compute_units", "skip_model_load")

@@ -1,8 +1,9 @@
-"""Recommendations on synthetic results: limits, the best candidate, sources of quality and cost, and errors."""
+"""Recommendations from synthetic results: limits, the best candidate, sources of quality and cost, and errors."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ def test_limits_within_the_interval_are_uncertain() -> None:
     ]  # fmt: skip
 
 
-def test_lower_losses_win_and_ties_go_to_the_faster() -> None:
+def test_lowest_loss_wins_and_the_fastest_candidate_breaks_ties() -> None:
     assert choose_best(THREE, False, Limits()) is THREE[0]
     slow, fast = candidate(0.5, 0.7, 360, steps=28), candidate(0.5, 0.7, 360, steps=4)
     assert choose_best([slow, fast], True, Limits()) is fast
@@ -81,17 +82,17 @@ def test_guidance_and_heun_take_more_evaluations() -> None:
     assert batched.image_ms == 1050
 
 
-def provenance(width: float, run: str = RUN, **more: object) -> dict[str, dict]:
+def provenance(width: float, run: str = RUN, **changes: Any) -> dict[str, dict[str, Any]]:
     entry = {"subject": "run", "run": run, "width": width, "steps": 4, "sampler": "euler", "guidance": 1.0,
              "size": [128, 128]}  # fmt: skip
-    return {"geneval": entry | more}
+    return {"geneval": entry | changes}
 
 
 def score(
     width: float, value: float, images: int = 2, evaluation: str = "embedded", metric: str = "geneval (rules)",
-    **more: object,
+    **changes: Any,
 ) -> EvaluatedScore:  # fmt: skip
-    return EvaluatedScore(evaluation, metric, True, value, images, provenance(width, **more))
+    return EvaluatedScore(evaluation, metric, True, value, images, provenance(width, **changes))
 
 
 def test_scores_of_other_runs_or_mixed_settings_are_ignored() -> None:
@@ -104,9 +105,9 @@ def test_scores_of_other_runs_or_mixed_settings_are_ignored() -> None:
 def test_only_comparable_scores_are_compared() -> None:
     scores = [
         score(0.5, 0.1),
-        score(0.5, 0.7),  # newer, replaces the first
+        score(0.5, 0.7),  # newer than the first score, so it replaces it
         score(1.0, 0.8),
-        score(1.0, 0.9, images=50),  # another number of images
+        score(1.0, 0.9, images=50),  # different number of images
         score(0.375, 0.9, evaluation="other"),
         score(0.375, 0.9, size=[256, 256]),
         score(0.375, 1.0, metric="dpg (rules)"),
@@ -130,19 +131,19 @@ def milliseconds(flops: int) -> float:
 
 
 class Project:
-    """A folder with runs, evaluations and exports, and the command that reads them."""
+    """A folder with a run, evaluations and exports, for ``lightning recommend``."""
 
-    def __init__(self, folder: Path, tiny: list[str], capsys: pytest.CaptureFixture) -> None:
+    def __init__(self, folder: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self.capsys = folder, capsys
         loaded = load(PRETRAIN, tiny, Experiment)
         self.run = create(folder / "runs", "elastic_pretrain", "r", loaded.to_yaml())
 
-    def evaluate(self, width: float, value: float, **more: object) -> None:
+    def evaluate(self, width: float, value: float) -> None:
         path = self.folder / "evaluations" / "embedded" / f"{width}-{value}"
         path.mkdir(parents=True)
         scores = {"overall": Score(value, 2, {"0": value, "1": value})}
         results = (Result("geneval (rules)", scores, {}, True),)
-        report.save(report.Report("embedded", "x", results, provenance(width, **more)), path, resamples=10)
+        report.save(report.Report("embedded", "x", results, provenance(width)), path, resamples=10)
 
     def export(self, width: float, flops: int) -> Path:
         path = self.folder / "exports" / f"b-{width}"
@@ -163,7 +164,7 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, tiny: list[str], capsys: pytest.CaptureFixture) -> Project:
+def project(tmp_path: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]) -> Project:
     return Project(tmp_path, tiny, capsys)
 
 
@@ -189,7 +190,7 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
         folder = project.export(width, flops)
     content = content_hash(folder / "transformer.mlpackage")
     record = measurement([500.0], "transformer", content, "iphone16promax", "iOS 18", "CPU_AND_NE", 1, "1024x1024")
-    add_record(folder, record)  # for the full width, whose prediction would fit
+    add_record(folder, record)  # for the full width, whose prediction is within the limit
     status, out, _ = project.recommend("budget=400ms")
     assert status == 0
     predicted, measured = out.split("latency measured")
@@ -197,15 +198,15 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
     assert "500.0" not in predicted
     assert "best     width 0.5" in out
     assert "lightning sample" in project.recommend("budget=600ms")[1]
-    # Newer records for another package or other compute units.
+    # Newer records for another package or for other compute units are not used.
     add_record(folder, replace(record, sha256="0", milliseconds=5.0))
     add_record(folder, replace(record, units="CPU_ONLY", milliseconds=900.0))
     assert "500.0 (500.0 to 500.0)" in project.recommend("budget=600ms")[1]
-    # There are no measurements on another device.
+    # Measurements on one device are not used for another device.
     assert "latency measured" not in project.recommend("budget=600ms", "device=iphone15pro")[1]
-    # An unknown device can have measurements.
+    # An unknown device needs measurements for every width; width 0.5 has none.
     add_record(folder, replace(record, device="My phone"))
-    assert project.recommend("budget=600ms", "device=My phone")[2].count("unknown device") == 1  # none for 0.5
+    assert project.recommend("budget=600ms", "device=My phone")[2].count("unknown device") == 1
 
 
 def test_unreadable_bundles_are_skipped(project: Project) -> None:
@@ -255,14 +256,13 @@ def test_validation_losses_replace_missing_evaluations(project: Project) -> None
     project.export(0.5, 5 * 10**12)
     project.export(1.0, 16 * 10**12)
     status, out, _ = project.recommend("budget=2s")
-    # The run samples with guidance, which takes two evaluations per step.
     assert status == 0
     assert "validation loss: lower is better; from training step 5" in out
     assert "best     width 1," in out
-    assert f"{2 * milliseconds(16 * 10**12):.1f}" in out
+    assert f"{2 * milliseconds(16 * 10**12):.1f}" in out  # guidance takes two evaluations per step
 
 
-def test_missing_quality_names_the_command_to_run(project: Project) -> None:
+def test_error_without_a_recorded_quality_names_the_command_to_run(project: Project) -> None:
     status, out, err = project.recommend("budget=400ms")
     assert status == 1
     assert out == ""
@@ -276,7 +276,7 @@ def test_error_if_nothing_fits(project: Project) -> None:
     status, out, err = project.recommend("budget=1ms")
     assert status == 1
     assert "geneval" in out
-    assert "nothing fits: the fastest, width 0.5 in 4 steps" in err
+    assert "no candidate fits: the fastest, width 0.5 in 4 steps" in err
     assert err.count("\n") == 1
 
 
@@ -300,4 +300,7 @@ def test_error_if_nothing_fits(project: Project) -> None:
 def test_invalid_overrides_are_one_line_errors(project: Project, overrides: list[str], expected: str) -> None:
     project.evaluate(0.5, 0.7)
     status, _, err = project.recommend(*overrides)
-    assert status == 2 and expected in err and err.count("\n") == 1 and "Traceback" not in err, err
+    assert status == 2
+    assert expected in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err

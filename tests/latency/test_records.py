@@ -1,8 +1,9 @@
-"""Records are stored and read back; tables never mix predictions and measurements."""
+"""Records can be stored and read back, and tables never mix predictions and measurements."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_new_predictions_replace_old_ones_and_measurements_are_kept(tmp_path: Pa
     assert kinds == [("measured", 12.0), ("measured", 12.0), ("predicted", 1.0)]
 
 
-def test_tables_never_mix_kinds() -> None:
+def test_tables_never_mix_predictions_and_measurements() -> None:
     text = latency_tables([make_measurement(), PREDICTED, make_measurement()])
     first, second = text.split("\n\n")
     assert first.startswith("predicted latency")
@@ -65,8 +66,11 @@ def test_tables_never_mix_kinds() -> None:
 
 
 @pytest.mark.parametrize("change", [{"kind": "guessed"}, {"runs": 5}, {"kind": "measured"}])
-def test_inconsistent_records_are_rejected(change: dict) -> None:
-    with pytest.raises(ValueError, match=r"kind='guessed': must be|a measurement needs at least one run"):
+def test_inconsistent_records_are_rejected(change: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"kind='guessed': must be|runs=\d: must be at least 1 for a measurement and 0 for a prediction",
+    ):
         replace(PREDICTED, **change)
 
 

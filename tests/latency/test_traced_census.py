@@ -9,6 +9,7 @@ from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.latency.ladder import load_census
 from pocketdit.latency.traced_census import trace_census
+from pocketdit.mobile.attention import Blockwise
 from pocketdit.mobile.dit import MobileDiT
 from tests.conftest import ROOT
 
@@ -23,17 +24,17 @@ SPEC = DiTSpec(
 
 
 @pytest.mark.parametrize("blockwise", ["batched", "loop"])
-def test_flops_equal_pytorchs_count(blockwise: str) -> None:
+def test_flops_equal_pytorchs_count(blockwise: Blockwise) -> None:
     census = trace_census(SPEC, 1.0, (16, 16), 7, blockwise=blockwise, query_chunk=16)
     network = MobileDiT(DiTSpec(**{**vars(SPEC), "widths": (1.0,)}), (16, 16), blockwise, 16).to("meta")
     inputs = [torch.empty(shape, device="meta") for shape in ((1, 4, 16, 16), (1,), (1, 64, 1, 7), (1, 7, 1, 1))]
     with FlopCounterMode(display=False) as counter:
         network(*inputs)
-    ours = sum(o.flops for o in census.operations if o.kind in ("conv", "conv_transpose", "einsum"))
-    assert ours == counter.get_total_flops()
+    flops = sum(o.flops for o in census.operations if o.kind in ("conv", "conv_transpose", "einsum"))
+    assert flops == counter.get_total_flops()
 
 
-def test_weight_bytes_are_those_of_fp16() -> None:
+def test_weights_are_counted_as_fp16() -> None:
     census = trace_census(SPEC, 0.5, (16, 16), 7)
     with torch.device("meta"):
         network = MobileDiT(DiTSpec(**{**vars(SPEC), "width": 64, "widths": (1.0,)}), (16, 16))
@@ -52,8 +53,9 @@ def test_narrower_networks_cost_less() -> None:
 @pytest.mark.slow
 def test_traced_census_agrees_with_exported_ladder() -> None:
     spec = load(ROOT / "experiments" / "paper" / "ladder_d.yaml", [], Experiment).config.backbone
-    ours, exported = trace_census(spec, 1.0, (128, 128), 78, blockwise="batched", query_chunk=1024), load_census("d")
-    assert ours.flops == pytest.approx(exported.flops, rel=1e-3)
-    assert ours.weight_bytes == pytest.approx(exported.weight_bytes, rel=1e-3)
-    assert ours.activation_bytes == pytest.approx(exported.activation_bytes, rel=0.02)
-    assert ours.count == pytest.approx(exported.count, rel=0.02)
+    traced = trace_census(spec, 1.0, (128, 128), 78, blockwise="batched", query_chunk=1024)
+    exported = load_census("d")
+    assert traced.flops == pytest.approx(exported.flops, rel=1e-3)
+    assert traced.weight_bytes == pytest.approx(exported.weight_bytes, rel=1e-3)
+    assert traced.activation_bytes == pytest.approx(exported.activation_bytes, rel=0.02)
+    assert traced.count == pytest.approx(exported.count, rel=0.02)

@@ -1,4 +1,4 @@
-"""The mobile form computes the same function as the training form, for every kind of network."""
+"""The mobile form computes the same function as the training form for all kinds of networks."""
 
 from dataclasses import replace
 
@@ -10,7 +10,8 @@ from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import standalone_network
 from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 from pocketdit.encoders.contract import TextTokens
-from pocketdit.mobile.dit import MobileDiT, build_mobile
+from pocketdit.mobile.attention import Blockwise
+from pocketdit.mobile.dit import MobileDiT, MobileTextProjection, build_mobile
 
 ASSA = AdaptiveSparseAttention("assa", kv_heads=2, blocks=4)
 THREE = DiTSpec(
@@ -26,7 +27,7 @@ PRECONDITIONED = replace(THREE, latent_std=(0.3, 1.0, 2.5, 0.1))
 
 
 def network(spec: DiTSpec, width: float = 1.0) -> ElasticDiT:
-    """A network of one width with random weights, none of them zero."""
+    """Create a network of one width with random nonzero weights."""
     torch.manual_seed(0)
     supernet = ElasticDiT(spec)
     for parameter in supernet.parameters():
@@ -36,11 +37,13 @@ def network(spec: DiTSpec, width: float = 1.0) -> ElasticDiT:
 
 def inputs(spec: DiTSpec, size: tuple[int, int]) -> tuple[Tensor, Tensor, list[TextTokens]]:
     text = [TextTokens(torch.randn(2, 5 + i, w), torch.rand(2, 5 + i) > 0.4) for i, w in enumerate(spec.text_inputs)]
-    text[0].mask[1] = False  # one encoder is masked out completely
+    text[0].mask[1] = False  # the second prompt has no tokens from the first encoder
     return torch.randn(2, spec.latent_channels, *size), torch.tensor([0.9, 0.2]), text
 
 
-def relative_error(mobile: MobileDiT, projection: torch.nn.Module, network: ElasticDiT, size: tuple[int, int]) -> float:
+def relative_error(
+    mobile: MobileDiT, projection: MobileTextProjection, network: ElasticDiT, size: tuple[int, int]
+) -> float:
     x, time, text = inputs(network.spec, size)
     reference = network(x, time, text)
     tokens = projection([t.embeddings for t in text], [t.mask.float() for t in text])
@@ -62,23 +65,23 @@ def relative_error(mobile: MobileDiT, projection: torch.nn.Module, network: Elas
     ],
     ids=["three-half", "three", "one", "multi-query", "radius-2", "local", "preconditioned"],
 )
-def test_mobile_form_equals_training_form(spec: DiTSpec, width: float, blockwise: str, chunk: int) -> None:
+def test_mobile_form_equals_training_form(spec: DiTSpec, width: float, blockwise: Blockwise, chunk: int) -> None:
     trained = network(spec, width)
-    mobile, projection = build_mobile(trained, (8, 24), blockwise, chunk)  # type: ignore[arg-type]
+    mobile, projection = build_mobile(trained, (8, 24), blockwise, chunk)
     assert relative_error(mobile, projection, trained, (8, 24)) < 1e-5
 
 
-def test_ragged_blocks_work_in_a_loop_but_not_batched() -> None:
+def test_blocks_of_different_sizes_need_a_loop() -> None:
     trained = network(replace(THREE, levels=tuple(replace(level, attention=replace(ASSA, blocks=5)) if level.scale == 1
                                                else level for level in THREE.levels)))  # fmt: skip
     mobile, projection = build_mobile(trained, (8, 12), "loop")  # 24 tokens in 5 blocks
     assert relative_error(mobile, projection, trained, (8, 12)) < 1e-5
-    with pytest.raises(ValueError, match="24 tokens make 5 ragged blocks"):
+    with pytest.raises(ValueError, match="24 tokens do not divide into 5 equal blocks"):
         build_mobile(trained, (8, 12), "batched")
 
 
 def test_unsupported_sizes_and_supernets_are_rejected() -> None:
     with pytest.raises(ValueError, match="10x12 must be multiples of 4"):
         build_mobile(network(THREE), (10, 12))
-    with pytest.raises(ValueError, match="the mobile form has one width"):
+    with pytest.raises(ValueError, match="the mobile form supports only a single width"):
         MobileDiT(THREE, (8, 8))

@@ -1,4 +1,4 @@
-"""The map of weights is one to one and does not change the values that a palette contains."""
+"""Weights are mapped one to one, and the values of matrices do not change."""
 
 import torch
 
@@ -26,7 +26,7 @@ def test_matrices_keep_their_values() -> None:
             assert torch.equal(mobile[mobile_name(f"{name}.weight")].flatten(), module.weight.flatten()), name
 
 
-def test_the_original_weights_are_not_modified() -> None:
+def test_original_weights_are_not_modified() -> None:
     weights = network(THREE).state_dict()
     before = {name: value.clone() for name, value in weights.items()}
     mobile_weights(weights, network(THREE).spec)

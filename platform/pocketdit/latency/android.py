@@ -1,7 +1,7 @@
-"""Time a .tflite file on an Android device over adb with LiteRT's benchmark_model.
+"""Time a .tflite file on an Android device with LiteRT's benchmark_model, over adb.
 
-The tool and its binary for android_arm64: https://ai.google.dev/edge/litert/next/benchmark. Its output ends with times
-in microseconds over the passes after the warm-up (older builds stop at std):
+The binary of the tool for android_arm64 is available at https://ai.google.dev/edge/litert/next/benchmark. Its output
+ends with statistics over the passes after the warm-up, in microseconds. In older builds, the first line ends with std:
 
     count=50 first=91840 curr=91203 min=90877 max=95120 avg=91544 std=912 p5=90911 median=91310 p95=93870
     Inference timings in us: Init: 5579, First inference: 1357602, Warmup (avg): 1.3576e+06, Inference (avg): 91544
@@ -22,15 +22,15 @@ TIMEOUT = 3600  # seconds per call of adb
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds per pass.
+    """Statistics of the time per pass, in milliseconds.
 
     Attributes:
         median: Median, or the mean if the tool does not report a median.
         low: Lower end of the spread.
         high: Upper end of the spread.
         runs: Number of timed passes.
-        spread: What ``low`` and ``high`` are. Older builds of the tool do not report percentiles.
-        is_mean: Whether ``median`` is the mean.
+        spread: Definition of ``low`` and ``high``. Older builds of the tool do not report percentiles.
+        is_mean: Whether ``median`` is actually the mean.
     """
 
     median: float
@@ -46,9 +46,9 @@ class AndroidDevice:
     """A connected device.
 
     Attributes:
-        serial: adb's name for the device.
+        serial: Serial number by which adb identifies the device.
         name: Manufacturer and model.
-        system: Version of Android.
+        system: Android and its version.
     """
 
     serial: str
@@ -57,14 +57,18 @@ class AndroidDevice:
 
 
 def parse_benchmark(text: str) -> Timing:
-    """Parse the output of benchmark_model. Raises ``RunError`` if it does not contain a timing."""
+    """Parse the output of benchmark_model.
+
+    Raises:
+        RunError: The output does not contain a timing.
+    """
     summaries = re.findall(r"\bcount=(\d+)((?: \w+=[\d.e+]+)+)", text)
     if "Inference timings in us" not in text or not summaries:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         raise RunError(f"benchmark_model reported no timing; its last output was: {lines[-1] if lines else 'nothing'}")
     runs, statistics = summaries[-1]  # the first summary covers the warm-up
     us = {name: float(value) for name, value in re.findall(r"(\w+)=([\d.e+]+)", statistics)}
-    current = us["curr"]  # the only statistic for a single pass, or for passes of equal length
+    current = us["curr"]  # the only statistic if there is only one pass or all passes take equally long
     middle = us.get("median", us.get("avg", current))
     low, high = us.get("p5", us.get("min", current)), us.get("p95", us.get("max", current))
     spread = Timing.spread if "p5" in us else "minimum to maximum"
@@ -72,7 +76,11 @@ def parse_benchmark(text: str) -> Timing:
 
 
 def adb(*arguments: str, serial: str | None = None) -> str:
-    """Run an adb command and return its output. Raises ``RunError`` if adb is missing, fails or hangs."""
+    """Run an adb command and return its output.
+
+    Raises:
+        RunError: adb is not installed, fails, or does not finish within an hour.
+    """
     if shutil.which("adb") is None:
         raise RunError("adb is not installed; install Android's platform-tools")
     command = ["adb", *(["-s", serial] if serial else []), *arguments]
@@ -87,15 +95,15 @@ def adb(*arguments: str, serial: str | None = None) -> str:
 
 
 def find_device(serial: str | None = None) -> AndroidDevice:
-    """Find the connected device, or the one with this serial number.
+    """Find the connected device, or the one with the given serial number.
 
     Raises:
-        RunError: No device is connected, several are and ``serial`` is not set, or the device is not ready.
+        RunError: No device is connected, several are connected and ``serial`` is not set, or the device is not ready.
     """
     lines = adb("devices").partition("List of devices attached")[2].splitlines()
     states = dict(line.split()[:2] for line in lines if len(line.split()) >= 2)
     if not states:
-        raise RunError("no Android device is connected; adb devices lists none")
+        raise RunError("no Android device is connected; enable USB debugging on the device and connect it")
     if serial is None and len(states) > 1:
         raise RunError(
             f"several Android devices are connected; set litert.serial to one of {', '.join(sorted(states))}"
@@ -115,15 +123,15 @@ def find_device(serial: str | None = None) -> AndroidDevice:
 def measure(
     model: Path, benchmark: Path, device: AndroidDevice, threads: int = 4, runs: int = 20, gpu: bool = False
 ) -> Timing:
-    """Push model and tool to the device, run the tool, and remove the model.
+    """Push the model and the tool to the device, run the tool, and remove the model from the device.
 
     Args:
-        model: A .tflite file.
-        benchmark: benchmark_model for the device's processor.
-        device: The device.
-        threads: Number of threads for the runtime.
-        runs: Timed passes.
-        gpu: Use the GPU, in fp16, for the operations that it supports.
+        model: Path of the .tflite file.
+        benchmark: Path of the benchmark_model binary for the device's processor.
+        device: Device to run on.
+        threads: Number of CPU threads.
+        runs: Number of timed passes.
+        gpu: Whether to run supported operations on the GPU, in fp16.
 
     Raises:
         RunError: A file is missing, or adb or the tool fails.

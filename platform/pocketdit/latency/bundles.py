@@ -1,4 +1,4 @@
-"""Open an exported Core ML bundle for latency: its run, image size and census."""
+"""Find exported Core ML bundles, and read their manifests and censuses."""
 
 import json
 import sys
@@ -17,8 +17,8 @@ class Bundle:
     """A Core ML bundle.
 
     Attributes:
-        folder: Where it is.
-        run: The run's full name, EXPERIMENT/RUN. Empty for random weights.
+        folder: Path of the bundle.
+        run: Full name of the run, EXPERIMENT/RUN. Empty for random weights.
         weights: SHA-256 of the run's weights. Empty for random weights.
         width: Width of the sub-network.
         size: Image height and width in pixels.
@@ -38,38 +38,50 @@ class Bundle:
         return f"{self.size[0]}x{self.size[1]}"
 
     def batch_of(self, package: str) -> int:
-        """Batch size of a package. The decoder takes one image at a time."""
+        """Return the batch size of a package. The decoder processes one image at a time."""
         return 1 if package == DECODER else self.batch
 
     def path_of(self, package: str) -> Path:
-        """Path of a package. Raises ``RunError`` if the bundle does not contain it."""
+        """Return the path of a package.
+
+        Raises:
+            RunError: The bundle does not contain the package.
+        """
         path = self.folder / f"{package}.mlpackage"
         if not path.is_dir():
             raise RunError(f"{self.folder}: {path.name} is missing; export the bundle again")
         return path
 
     def has(self, package: str) -> bool:
-        """Whether the bundle contains a package."""
+        """Return whether the bundle contains a package."""
         return (self.folder / f"{package}.mlpackage").is_dir()
 
     def census(self) -> Census:
-        """Census of the transformer. Raises ``RunError`` if it cannot be read."""
+        """Read the census of the transformer.
+
+        Raises:
+            RunError: The census cannot be read.
+        """
         file = self.folder / CENSUS
         try:
             return Census.from_json(file.read_text())
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{file}: not a readable census ({error}); export the bundle again") from error
+            raise RunError(f"{file}: the census cannot be read ({error}); export the bundle again") from error
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Read a bundle's manifest. Raises ``RunError`` if the folder is not a Core ML bundle."""
+    """Read the manifest of a bundle.
+
+    Raises:
+        RunError: The folder is not a Core ML bundle.
+    """
     file = folder / MANIFEST
     try:
         content: dict[str, Any] = json.loads(file.read_text())
         if "packages" not in content and "file" in content:
             raise RunError(
-                f"{folder}: contains {content['file']}, not Core ML packages; its latency is in {LATENCY}, and is "
-                "measured on a phone with: lightning export experiments/export/litert.yaml litert.benchmark=..."
+                f"{folder}: contains {content['file']}, not Core ML packages; its latency is in {LATENCY}; measure it "
+                "on a phone with: lightning export experiments/export/litert.yaml litert.benchmark=..."
             )
         image = content["image"]
         return Bundle(
@@ -87,7 +99,7 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def find_bundles(exports: Path, run: str, size: tuple[int, int]) -> Iterator[Bundle]:
-    """Yield a run's bundles for an image size, newest first. Bundles that cannot be read are reported and skipped."""
+    """Yield the bundles of a run for an image size, newest first. Report and skip bundles that cannot be read."""
     files = [file for file in exports.glob(f"*/{MANIFEST}") if not file.parent.name.startswith(".")]
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:

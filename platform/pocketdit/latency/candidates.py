@@ -1,4 +1,4 @@
-"""Operating points with their quality and cost, and the best one within limits."""
+"""Operating points with their quality and cost, and the choice of the best one within the limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +15,15 @@ class Cost:
     """The cost of one width.
 
     Attributes:
-        milliseconds: One evaluation of the transformer.
-        low: Lower end of the prediction interval, or of the measurement's spread.
-        high: Upper end of the same.
-        decoder: Milliseconds of the decoder, 0 if unknown.
-        memory: Memory of the running transformer in bytes.
-        source: Where the figures are from. Without a bundle, they are predicted from the network's description.
-        batch: Batch size of the evaluation.
-        note: What the prediction does not cover, or the compute units of the measurement.
+        milliseconds: Milliseconds per evaluation of the transformer.
+        low: Lower end of the prediction interval or of the spread of the measurements.
+        high: Upper end of the prediction interval or of the spread of the measurements.
+        decoder: Milliseconds per evaluation of the decoder, or 0 if unknown.
+        memory: Lower bound on the memory of the running transformer in bytes.
+        source: Whether the latency was measured or predicted. Without a bundle, it is predicted from the description of
+            the network.
+        batch: Batch size of an evaluation.
+        note: Errors that the prediction interval does not cover, or details of the measurement.
     """
 
     milliseconds: float
@@ -45,7 +46,10 @@ class Candidate:
 
     @property
     def evaluations_per_step(self) -> float:
-        """Graph evaluations per denoising step. A graph of batch 2 computes both halves of guidance at once."""
+        """Evaluations of the graph per denoising step.
+
+        With guidance, a graph of batch size 2 predicts with and without text in the same evaluation.
+        """
         return self.point.evaluations_per_step / min(self.cost.batch, 2 if self.point.guidance != 1 else 1)
 
     @property
@@ -55,11 +59,11 @@ class Candidate:
 
     @property
     def image_ms(self) -> float:
-        """Milliseconds per image: all steps and the decoder."""
+        """Milliseconds per image, for all steps and the decoder."""
         return self.point.steps * self.step_ms + self.cost.decoder
 
     def fits(self, limits: Limits) -> bool:
-        """Whether the predicted or measured cost is within the limits."""
+        """Return whether the cost is within the limits."""
         return (
             self.step_ms <= limits.step_ms
             and self.image_ms <= limits.image_ms
@@ -67,7 +71,7 @@ class Candidate:
         )
 
     def is_uncertain(self, limits: Limits) -> bool:
-        """Whether the candidate fits at one end of the interval only."""
+        """Return whether the candidate fits at one end of the interval but not at the other."""
         low, high = (
             replace(self, cost=replace(self.cost, milliseconds=end)) for end in (self.cost.low, self.cost.high)
         )
@@ -75,7 +79,10 @@ class Candidate:
 
 
 def choose_best(candidates: Sequence[Candidate], higher_is_better: bool, limits: Limits) -> Candidate | None:
-    """The candidate with the best quality within the limits, ties going to the fastest per image. None if none fits."""
+    """Return the candidate with the best quality within the limits, or None if no candidate fits.
+
+    If several candidates have the same quality, the fastest one per image is chosen.
+    """
     sign = 1 if higher_is_better else -1
     fitting = [candidate for candidate in candidates if candidate.fits(limits)]
     return max(fitting, key=lambda candidate: (sign * candidate.quality, -candidate.image_ms), default=None)

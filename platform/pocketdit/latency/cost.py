@@ -1,20 +1,22 @@
-"""A cost model for exported graphs: a roofline per operation, computed from the graph's census.
+"""A cost model for exported graphs: a roofline model of each operation, computed from the census of the graph.
 
-An operation takes the longer of its arithmetic and its memory traffic (Williams et al. 2009). The graph takes the sum:
+Arithmetic and memory traffic overlap, so an operation takes as long as the slower of the two (Williams et al. 2009).
+The latency of a graph is the sum over its operations:
 
     time = sum of max(FLOP / rate, streamed bytes / (stream * memory) + weight bytes / memory) + dispatches
 
-rate       ``compute`` (0.94 by default) times the engine's peak for convolutions, and 0.54 of that for products of two
-           activations. Softmax and elementwise operations only have traffic: the engine's rates for them are not
-           published.
-streamed   The part of inputs and outputs that does not stay in the engine's working set of 2 MiB. If the larger of
-           both has s bytes, this is the share max(0, 1 - 2 MiB / s). The blocks of blockwise attention (axis 2 of its
-           tensors) are processed one after another, so there s is the size of one block.
-stream     Bandwidth of that traffic over the nominal bandwidth of memory. It exceeds 1, because the system-level cache
-           (24 MB in the A18 Pro) serves part of the traffic. This is the fitted coefficient.
-weights    Read from memory once, as they are stored: a palette saves traffic but no arithmetic.
-elsewhere  Operations that leave the engine cost a dispatch each way, their traffic at the bandwidth of memory and
-           their arithmetic at the GPU's rate.
+rate       The arithmetic rate is ``compute`` (0.94 by default) times the peak of the engine for convolutions, and 0.54
+           times that for products of two activations. The arithmetic of softmax and elementwise operations is ignored,
+           because the rates of the engine for these are not published.
+streamed   The part of the inputs and outputs that does not fit into the engine's working set of 2 MiB. If s is the
+           number of bytes of the inputs or of the outputs, whichever is larger, this share is max(0, 1 - 2 MiB / s).
+           The blocks of blockwise attention (axis 2 of its tensors) are processed one after another, so s is the size
+           of one block.
+stream     The bandwidth of this traffic divided by the nominal bandwidth of memory. It is greater than 1, because the
+           system-level cache (24 MB in the A18 Pro) serves part of the traffic. This coefficient is fitted.
+weights    Weights are read from memory once, in their stored form. A palette reduces traffic but not arithmetic.
+elsewhere  Entering and leaving the engine costs a dispatch each. Operations outside the engine run at the arithmetic
+           rate of the GPU and at the bandwidth of memory.
 """
 
 from collections import defaultdict
@@ -26,20 +28,20 @@ from pocketdit.latency.devices import DISPATCH, ON_CHIP, PRODUCTS, SUSTAINED, De
 
 CostKind = Literal["convolution", "product", "softmax", "elementwise", "movement", "elsewhere", "dispatch"]
 COST_KINDS: tuple[CostKind, ...] = get_args(CostKind)
-# Operations whose output is a view of their input's memory.
+# Operations whose output shares memory with their input.
 _VIEWS = {"reshape", "split", "expand_dims", "squeeze", "identity", "slice_by_index", "slice_by_size", "cast"}
 
 
 @dataclass(frozen=True)
 class Coefficients:
-    """The model's parameters that can be fitted. All others are published figures (see ``devices``).
+    """Parameters of the model that can be fitted. All others are published figures (see ``devices``).
 
     Attributes:
-        stream: See the module's docstring.
-        compute: See the module's docstring.
-        elementwise: Share of elementwise traffic that remains after fusion.
-        overhead: Seconds per operation.
-        on_chip: Working set in bytes.
+        stream: Bandwidth of streamed traffic, relative to the nominal bandwidth of memory.
+        compute: Arithmetic rate of convolutions, relative to the peak of the engine.
+        elementwise: Fraction of elementwise traffic that remains after fusion.
+        overhead: Fixed time per operation in seconds.
+        on_chip: Working set of the engine in bytes.
     """
 
     stream: float
@@ -50,7 +52,7 @@ class Coefficients:
 
 
 def cost_kind(operation: OperationCost) -> CostKind:
-    """The kind of cost that an operation belongs to."""
+    """Return the kind of cost of an operation."""
     if operation.elsewhere:
         return "elsewhere"
     match operation.kind:
@@ -65,7 +67,7 @@ def cost_kind(operation: OperationCost) -> CostKind:
 
 
 def streamed_bytes(operation: OperationCost, on_chip: float) -> float:
-    """Bytes of an operation's inputs and outputs that do not stay on the chip."""
+    """Return how many bytes of an operation's inputs and outputs do not stay on the chip."""
     if operation.kind in _VIEWS:
         return 0.0
     larger = max(operation.input_bytes, operation.output_bytes)
@@ -76,15 +78,15 @@ def streamed_bytes(operation: OperationCost, on_chip: float) -> float:
 
 
 def operation_seconds(operation: OperationCost, device: Device, coefficients: Coefficients) -> float:
-    """Seconds for one operation, ignoring its ``count`` and without dispatches."""
+    """Return the seconds that one operation takes, without dispatches. Its ``count`` is ignored."""
     kind = cost_kind(operation)
     if kind == "elsewhere":
         traffic = operation.input_bytes + operation.output_bytes + operation.weight_bytes
         return max(operation.flops / device.gpu, traffic / device.memory)
-    bytes_ = streamed_bytes(operation, coefficients.on_chip)
+    streamed = streamed_bytes(operation, coefficients.on_chip)
     if kind == "elementwise":
-        bytes_ *= coefficients.elementwise
-    memory = bytes_ / (coefficients.stream * device.memory) + operation.weight_bytes / device.memory
+        streamed *= coefficients.elementwise
+    memory = streamed / (coefficients.stream * device.memory) + operation.weight_bytes / device.memory
     rate = device.peak * coefficients.compute
     match kind:
         case "convolution":
@@ -97,28 +99,31 @@ def operation_seconds(operation: OperationCost, device: Device, coefficients: Co
 
 
 def dispatches(census: Census) -> int:
-    """Count dispatches: one for the graph, and two for each run of consecutive operations that leaves the engine.
+    """Count dispatches: one for the graph, and two for each sequence of consecutive operations outside the engine.
 
-    Operations that leave the engine only because of their type do not interrupt it: in an fp16 export these are the
-    time's fp32 path and the conversion of inputs and outputs, at the graph's ends. An entry that represents ``count``
-    equal operations counts as that many runs.
+    Operations that run outside the engine only because of their type do not interrupt it. In an fp16 export, these are
+    at the ends of the graph: the time embedding in fp32, and the conversion of inputs and outputs. An entry that
+    represents ``count`` equal operations counts as ``count`` separate sequences.
     """
-    runs = [0]
+    sequences = [0]
     for operation in census.operations:
         if interrupts_engine(operation):
-            runs[-1] = max(runs[-1], operation.count)
-        elif runs[-1]:
-            runs.append(0)
-    return 1 + 2 * sum(runs)
+            sequences[-1] = max(sequences[-1], operation.count)
+        elif sequences[-1]:
+            sequences.append(0)
+    return 1 + 2 * sum(sequences)
 
 
 def interrupts_engine(operation: OperationCost) -> bool:
-    """Whether an operation leaves the engine because of its kind or shape. A type as the reason is in capitals."""
+    """Return whether an operation runs outside the engine because of its kind or shape, and not because of its type.
+
+    In ``elsewhere``, types are in capitals and kinds and shapes are not.
+    """
     return operation.elsewhere != operation.elsewhere.upper()
 
 
 def milliseconds_by_kind(census: Census, device: Device, coefficients: Coefficients) -> dict[CostKind, float]:
-    """Milliseconds of one evaluation, per kind of cost."""
+    """Return the milliseconds per evaluation of the graph, by kind of cost."""
     seconds: defaultdict[CostKind, float] = defaultdict(float)
     for operation in census.operations:
         seconds[cost_kind(operation)] += operation.count * operation_seconds(operation, device, coefficients)
@@ -127,13 +132,14 @@ def milliseconds_by_kind(census: Census, device: Device, coefficients: Coefficie
 
 
 def milliseconds(census: Census, device: Device, coefficients: Coefficients) -> float:
-    """Milliseconds of one evaluation of the graph."""
+    """Return the milliseconds per evaluation of the graph."""
     return sum(milliseconds_by_kind(census, device, coefficients).values())
 
 
 def memory_bytes(census: Census) -> int:
-    """A lower bound for the running graph's memory: stored weights, and inputs and outputs of the largest operation.
+    """Return a lower bound on the memory of the running graph in bytes.
 
-    Which other tensors are alive at that time depends on Core ML's memory plan.
+    The bound covers the stored weights and the inputs and outputs of the largest operation. Which other tensors are in
+    memory at the same time depends on Core ML.
     """
     return census.stored_bytes + max((o.input_bytes + o.output_bytes for o in census.operations), default=0)

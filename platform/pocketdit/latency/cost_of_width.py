@@ -16,19 +16,21 @@ from pocketdit.latency.report import bundle_censuses, prediction_caveats
 if TYPE_CHECKING:
     from pocketdit.config.experiment import Experiment
 
-UNITS = "CPU_AND_NE"  # the compute units that predictions assume; the paper does not name its own
+UNITS = "CPU_AND_NE"  # compute units that predictions assume; the paper does not state which it used
 
 
 def cost_of_width(
     width: float, device: str, bundles: Sequence[Bundle], experiment: "Experiment", size: tuple[int, int]
 ) -> Cost:
-    """The measured cost, or else the cost predicted from a bundle or, without one, from the network's description.
+    """Return the measured cost of a width or, if it was not measured, the predicted cost.
+
+    The prediction is based on the newest bundle or, without a bundle, on the description of the network.
 
     Args:
         width: Width of the sub-network.
         device: Name of the device.
-        bundles: The run's bundles for this image size, newest first.
-        experiment: The run's configuration.
+        bundles: Bundles of the run for this image size, newest first.
+        experiment: Configuration of the run.
         size: Image height and width in pixels.
 
     Raises:
@@ -63,13 +65,13 @@ def _measured_cost(bundle: Bundle, device: str) -> Cost | None:
 
 
 def _newest(records: Sequence[LatencyRecord], bundle: Bundle, package: str) -> LatencyRecord | None:
-    """The newest record of a package's current content, preferably on the Neural Engine."""
-    own = [record for record in records if record.what == package and bundle.has(package)]
-    if own:
+    """Return the newest record of a package's current content, preferring records of the Neural Engine."""
+    matching = [record for record in records if record.what == package and bundle.has(package)]
+    if matching:
         current = content_hash(bundle.path_of(package))
-        own = [record for record in own if record.sha256 == current]
-    engine = [record for record in own if record.units == UNITS]
-    return (engine or own)[-1] if own else None
+        matching = [record for record in matching if record.sha256 == current]
+    engine = [record for record in matching if record.units == UNITS]
+    return (engine or matching)[-1] if matching else None
 
 
 def _cost_from_bundle(bundle: Bundle, device: Device) -> Cost:
@@ -84,7 +86,7 @@ def _cost_from_bundle(bundle: Bundle, device: Device) -> Cost:
 
 
 def _cost_from_description(experiment: "Experiment", width: float, size: tuple[int, int], device: Device) -> Cost:
-    """The prediction for an export with default settings."""
+    """Predict the cost of an export with default settings."""
     from pocketdit.config.declared import text_lengths
     from pocketdit.export.common.subject import require_latent_size
     from pocketdit.export.coreml.settings import CoreMLExport

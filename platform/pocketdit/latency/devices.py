@@ -1,19 +1,19 @@
-"""Published figures about devices, with sources. The cost model is calibrated on the iPhone 16 Pro Max only."""
+"""Published figures for devices, with their sources. The cost model is only calibrated on the iPhone 16 Pro Max."""
 
 from dataclasses import dataclass
 
 from pocketdit.config.errors import did_you_mean_or_all
 from pocketdit.errors import ConfigError
 
-# Figures that all Neural Engines share, measured by third parties on Macs with the same engines:
+# Figures that are used for all Neural Engines. Third parties measured them on Macs with the same kind of engine.
 #
-# ON_CHIP    Bytes of an operation's tensors above which they stream through memory (M1; ane-guide.readthedocs.io,
-#            part 3, chapter 9, "Roofline"). The measured transition is gradual (M4; maderix, "Inside the M4 Apple
-#            Neural Engine, Part 2").
-# SUSTAINED  Share of the peak that convolutions of a deep graph reach (M4; maderix, same article).
-# PRODUCTS   Rate of products of two activations relative to convolutions: 10.2 and 18.8 TFLOP/s (M5 Pro; aneforge's
-#            measurements, quoted in github.com/aosama/astronomical, issue 540).
-# DISPATCH   Seconds to start a program (M1; the guide's chapter 9; 0.1 ms on the M4).
+# ON_CHIP    Size in bytes above which the tensors of an operation are streamed through memory (M1;
+#            ane-guide.readthedocs.io, part 3, chapter 9, "Roofline"). The measured transition is gradual (M4; maderix,
+#            "Inside the M4 Apple Neural Engine, Part 2").
+# SUSTAINED  Fraction of the peak that the convolutions of a deep graph reach (M4; same article by maderix).
+# PRODUCTS   Rate of products of two activations, relative to convolutions: 10.2 and 18.8 TFLOP/s (M5 Pro; measured by
+#            aneforge, quoted in github.com/aosama/astronomical, issue 540).
+# DISPATCH   Time to start a program in seconds (M1; chapter 9 of the same guide; 0.1 ms on the M4).
 ON_CHIP = 2 * 2**20
 SUSTAINED = 0.94
 PRODUCTS = 10.2 / 18.8
@@ -25,14 +25,14 @@ class Device:
     """A device with a Neural Engine.
 
     Attributes:
-        name: The name that users write.
-        title: The name for tables and plots.
-        peak: fp16 FLOP/s of the Neural Engine. From the A17 on this is half of Apple's TOPS, which count int8 (M4:
-            38 TOPS are 19 TFLOP/s in fp16; maderix).
+        name: Name on the command line.
+        title: Name in tables and plots.
+        peak: Peak of the Neural Engine in fp16 FLOP/s. Since the A17, Apple's TOPS are int8 operations, of which fp16
+            reaches half (M4: 38 TOPS are 19 TFLOP/s in fp16; maderix).
         memory: Nominal bandwidth of memory in bytes/s.
-        gpu: fp32 FLOP/s of the GPU, for operations that leave the engine.
-        calibrated: Whether the cost model was fitted to measurements on this device. Predictions for other devices are
-            scaled by these figures.
+        gpu: Peak of the GPU in fp32 FLOP/s, for operations outside the engine.
+        calibrated: Whether the cost model was fitted to measurements on this device. For other devices, the figures
+            above are used to scale the predictions.
     """
 
     name: str
@@ -43,8 +43,12 @@ class Device:
     calibrated: bool = False
 
 
-# TOPS: Apple's announcements. Memory: LPDDR5X-7500, LPDDR5-6400 and LPDDR4X-4266 at 64 bits, 128 bits on Macs; Apple
-# gives 68 GB/s for the M1 and 120 GB/s for the M4. GPU: cores x 256 FLOP x clock (about 1.3 to 1.5 GHz).
+# Sources of the figures:
+#
+# peak    Apple's announcements.
+# memory  LPDDR5X-7500, LPDDR5-6400 and LPDDR4X-4266 with a bus of 64 bits in iPhones and 128 bits in Macs. Apple states
+#         68 GB/s for the M1 and 120 GB/s for the M4.
+# gpu     Number of cores x 256 FLOP x clock rate (about 1.3 to 1.5 GHz).
 DEVICES = {
     device.name: device
     for device in (
@@ -60,7 +64,11 @@ DEVICES = {
 
 
 def find_device(name: str) -> Device:
-    """Look up a device. Raises ``ConfigError`` with the nearest name if it is unknown."""
+    """Look up a device by name.
+
+    Raises:
+        ConfigError: The device is unknown.
+    """
     if name not in DEVICES:
         raise ConfigError(f"device={name}: unknown device{did_you_mean_or_all(name, DEVICES)}")
     return DEVICES[name]

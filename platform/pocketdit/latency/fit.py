@@ -1,4 +1,4 @@
-"""Fit the cost model's coefficients by least squares in log space, and estimate the error of its predictions."""
+"""Fit the coefficients of the cost model by least squares in log space, and estimate the error of its predictions."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from pocketdit.latency.devices import Device
 _START = {"stream": 2.0, "compute": 0.7, "overhead": 1e-6}
 _BASE = Coefficients(stream=_START["stream"])
 COVERAGE = 0.8
-"""Probability that a prediction interval contains the true latency."""
+"""Probability with which a prediction interval contains the true latency."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Variant:
     """A variant of the cost model.
 
     Attributes:
-        title: Its name in tables.
-        free: Coefficients that are fitted.
+        title: Name in tables.
+        free: Names of the fitted coefficients.
         start: Values of the other coefficients.
     """
 
@@ -39,10 +39,10 @@ class Fit:
     """A fitted cost model.
 
     Attributes:
-        free: Coefficients that were fitted.
+        free: Names of the fitted coefficients.
         coefficients: All coefficients.
-        residuals: log(predicted / measured) of every graph in the fit.
-        information: J'J, where J contains the derivatives of the log predictions with respect to the logs of the free
+        residuals: log(predicted / measured) for each graph that was used for the fit.
+        information: J'J, where J is the Jacobian of the log predictions with respect to the logs of the free
             coefficients.
     """
 
@@ -53,23 +53,27 @@ class Fit:
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Number of measurements minus number of free coefficients."""
+        """Number of measurements minus the number of free coefficients."""
         return len(self.residuals) - len(self.free)
 
     @property
     def spread(self) -> float:
-        """Standard deviation of a log prediction's error; infinite without degrees of freedom."""
+        """Standard deviation of the error of a log prediction. It is infinite without degrees of freedom."""
         if self.degrees_of_freedom < 1:
             return math.inf
         return math.sqrt(sum(r * r for r in self.residuals) / self.degrees_of_freedom)
 
 
 def root_mean_square(values: Sequence[float]) -> float:
+    """Return the root mean square of the values."""
     return math.sqrt(sum(value * value for value in values) / len(values))
 
 
 def log_gradient(census: Census, device: Device, free: Sequence[str], coefficients: Coefficients) -> list[float]:
-    """d log(milliseconds) / d log(coefficient) by a central difference of 1%."""
+    """Return the derivative of log(milliseconds) with respect to the log of each free coefficient.
+
+    The derivatives are central differences with a step of 1%.
+    """
     slopes = []
     for name in free:
         value = getattr(coefficients, name)
@@ -85,7 +89,7 @@ def fit_coefficients(
     device: Device,
     variant: Variant,
 ) -> Fit:
-    """Find the coefficients with the least squared log error on the graphs ``names``. Other graphs are not used."""
+    """Find the free coefficients that minimize the squared log error on the graphs in ``names``."""
 
     def coefficients(logs: Sequence[float]) -> Coefficients:
         return replace(variant.start, **{name: math.exp(value) for name, value in zip(variant.free, logs, strict=True)})
@@ -104,7 +108,7 @@ def fit_coefficients(
 def leave_one_out(
     censuses: Mapping[str, Census], measured: Mapping[str, float], device: Device, variant: Variant
 ) -> dict[str, float]:
-    """Predict each graph's milliseconds with a fit to all other graphs."""
+    """Predict the milliseconds of each graph with a fit to all other graphs."""
     predictions = {}
     for name, census in censuses.items():
         others = [other for other in censuses if other != name]
@@ -116,10 +120,13 @@ def leave_one_out(
 def prediction_interval(
     census: Census, device: Device, fit: Fit, coverage: float = COVERAGE
 ) -> tuple[float, float, float]:
-    """Predict milliseconds, with the lower and upper end of the prediction interval of a regression in log space.
+    """Predict the milliseconds of a graph, with a prediction interval from the regression in log space.
 
-    The interval is Student's t with the fit's degrees of freedom. It covers the error of the graph itself and of the
-    coefficients.
+    The interval uses Student's t distribution with the degrees of freedom of the fit. It covers the error of the
+    individual graph and the error of the coefficients.
+
+    Returns:
+        The prediction, and the lower and upper ends of the interval.
     """
     middle = milliseconds(census, device, fit.coefficients)
     slopes = np.array(log_gradient(census, device, fit.free, fit.coefficients))

@@ -1,4 +1,4 @@
-"""The paper's ladder: the measurements that the cost model is fitted to, with censuses of our exported graphs."""
+"""The architectures of the paper's Fig. 3: measured latencies, to which the cost model is fitted, and our censuses."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from pocketdit.export.common.census import Census
 
 FOLDER = Path(__file__).parent / "ladder"
 DEVICE = "iphone16promax"
-# Fig. 3 (arXiv 2601.08303): milliseconds of one evaluation at 1024x1024 pixels on an iPhone 16 Pro Max. SnapGen's U-Net
-# (274 ms) is not included: it is a different architecture, and its graph is not published.
+# Milliseconds per evaluation at 1024x1024 pixels on an iPhone 16 Pro Max (arXiv 2601.08303, Fig. 3). The U-Net of
+# SnapGen (274 ms) is not included, because it has a different architecture and its graph is not published.
 MEASURED = {"a": 2000.0, "b": 550.0, "c": 293.0, "d": 360.0}
-SMALLEST = 2.7e12  # FLOP of (C), the smallest graph of the fit
+SMALLEST_FLOPS = 2.7e12  # of (C), the smallest graph in the fit
 TITLES = {
     "a": "(A) plain DiT", "b": "(B) three stages", "c": "(C) with ASSA", "d": "(D) enhanced",
     "tiny": "tiny (0.375x)", "small": "small (0.5x)", "full": "full (1x)",
@@ -18,9 +18,12 @@ TITLES = {
 
 
 def load_census(name: str) -> Census:
-    """Load the census of a rung of the ladder, or of tiny, small or full.
+    """Load the census of one of the graphs in ``TITLES``.
 
-    The graphs were exported at 1024x1024 in fp16; equal operations are merged.
+    The graphs were exported in fp16 for images of 1024x1024 pixels. Equal operations are merged.
+
+    Raises:
+        RunError: The census cannot be read.
     """
     file = FOLDER / f"{name}.json"
     try:

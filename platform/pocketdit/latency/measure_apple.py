@@ -1,6 +1,7 @@
-"""Measure latency on Apple devices with coremltools' benchmarker: on this Mac, or on an iPhone connected to it.
+"""Measure latency with the benchmarker of coremltools, on this Mac or on an iPhone that is connected to it.
 
-Requires macOS. An iPhone also requires Xcode 16 and a development team, which signs the app that runs the packages.
+This requires macOS. Measuring on an iPhone also requires Xcode 16 and a development team, which signs the app that runs
+the packages.
 """
 
 import asyncio
@@ -20,11 +21,11 @@ def measure(bundle: Bundle, package: str, settings: Latency) -> LatencyRecord:
     """Time a package of the bundle with random inputs, after one warm-up evaluation.
 
     Raises:
-        RunError: This is not a Mac, no iPhone is connected, or Core ML rejects the package.
+        RunError: This is not a Mac, no iPhone is connected, or the measurement fails.
     """
     if sys.platform != "darwin":
         raise RunError(
-            f"measure={settings.measure}: needs macOS with Core ML, but this is {system_name()}; "
+            f"measure={settings.measure}: requires macOS with Core ML, but this is {system_name()}; "
             f"predict the latency instead with: lightning latency {bundle.folder}"
         )
     path = bundle.path_of(package)
@@ -32,7 +33,7 @@ def measure(bundle: Bundle, package: str, settings: Latency) -> LatencyRecord:
         samples, device_name, system = asyncio.run(_time_package(path, settings))
     except RunError:
         raise
-    except Exception as error:  # the errors of Core ML, devicectl and Xcode have no common type
+    except Exception as error:  # the errors of Core ML, devicectl and Xcode have no common base class
         raise RunError(f"{path}: the measurement failed: {' '.join(str(error).split())}") from error
     device = settings.device or device_name
     return measurement(samples, package, content_hash(path), device, system, settings.units, bundle.batch_of(package),
@@ -40,13 +41,13 @@ def measure(bundle: Bundle, package: str, settings: Latency) -> LatencyRecord:
 
 
 async def _time_package(path: Path, settings: Latency) -> tuple[list[float], str, str]:
-    """Milliseconds per evaluation, the device's own name, and its system."""
+    """Return the milliseconds of each evaluation, and the name and system that the device reports."""
     import coremltools as ct
     from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
 
     device, name, system = await _iphone(settings.team) if settings.measure == "iphone" else _this_mac()
     units = ct.ComputeUnit[settings.units]
-    # An iPhone loads the package itself, so it need not be loaded here.
+    # If an iPhone runs the package, the Mac does not need to load it.
     model = ct.models.MLModel(str(path), compute_units=units, skip_model_load=device is not None)
     timing = await MLModelBenchmarker(model, device).benchmark_predict(iterations=settings.iterations, warmup=True)
     return list(timing.samples), name, system
@@ -60,15 +61,16 @@ def _this_mac() -> tuple[None, str, str]:
 
 
 async def _iphone(team: str) -> tuple[Any, str, str]:
-    """The connected iPhone, with the app that runs packages installed; its name; its system."""
+    """Install the app that runs packages on the connected iPhone. Return the iPhone, its name and its system."""
     from coremltools.models.ml_program.experimental.remote_device import AppSigningCredentials, Device, DeviceType
 
     if not team:
-        raise RunError("measure=iphone: needs a signed app on the phone; add team=YOUR_APPLE_DEVELOPMENT_TEAM")
+        raise RunError("measure=iphone: requires a signed app on the phone; add team=YOUR_APPLE_DEVELOPMENT_TEAM")
     connected = Device.get_connected_devices(DeviceType.IPHONE)
     if not connected:
         raise RunError(
-            "measure=iphone: no iPhone is connected, unlocked and in developer mode (see xcrun devicectl list devices)"
+            "measure=iphone: no iPhone is connected; connect one, unlock it and enable Developer Mode "
+            "(see xcrun devicectl list devices)"
         )
     phone = connected[0]
     prepared = await phone.prepare_for_model_debugging(
@@ -78,7 +80,7 @@ async def _iphone(team: str) -> tuple[Any, str, str]:
 
 
 def cost_by_compute_unit(path: Path, units: str) -> dict[str, float]:
-    """Share of Core ML's estimated cost per compute unit that this Mac prefers for the operations."""
+    """Return each compute unit's share of the cost that Core ML estimates for the operations on this Mac."""
     import coremltools as ct
     from coremltools.models.compute_plan import MLComputePlan
 

@@ -15,10 +15,10 @@ from pocketdit.latency.records import LatencyRecord, add_record, measurement, sy
 
 
 def measure_exported(model: ExportedModel, runtime: LiteRTRuntime) -> list[LatencyRecord]:
-    """Time an exported model as ``runtime`` says, and add the records to its bundle.
+    """Time an exported model with the settings in ``runtime``, and add the records to its bundle.
 
     Raises:
-        RunError: The Android device cannot be reached or reports no timing.
+        RunError: The Android device cannot be reached or does not report a timing.
     """
     size = f"{model.image_size[0]}x{model.image_size[1]}"
     records = []
@@ -32,7 +32,7 @@ def measure_exported(model: ExportedModel, runtime: LiteRTRuntime) -> list[Laten
 
 
 def measure_on_cpu(file: Path, inputs: dict[str, Tensor], size: str, threads: int, passes: int) -> LatencyRecord:
-    """Time ``passes`` passes on this CPU after one warm-up pass. ``size`` is the image size HEIGHTxWIDTH."""
+    """Time a number of passes on this CPU, after one warm-up pass. ``size`` is the image size HEIGHTxWIDTH."""
     samples = LiteRTModel(file, threads).milliseconds(inputs, passes)
     units = f"CPU, {_threads_text(threads)}"
     return measurement(
@@ -41,11 +41,11 @@ def measure_on_cpu(file: Path, inputs: dict[str, Tensor], size: str, threads: in
 
 
 def measure_on_android(file: Path, benchmark: Path, size: str, runtime: LiteRTRuntime) -> LatencyRecord:
-    """Time a file on the connected Android device with LiteRT's benchmark_model at the path ``benchmark``."""
+    """Time a file on the connected Android device with the benchmark_model binary at the path ``benchmark``."""
     device = android.find_device(runtime.serial)
     timing = android.measure(file, benchmark, device, runtime.threads, max(1, runtime.passes), runtime.gpu)
     units = f"{'GPU and CPU' if runtime.gpu else 'CPU'}, {_threads_text(runtime.threads)}"
-    note = "LiteRT's benchmark_model" + (", which reported the mean and no median" if timing.is_mean else "")
+    note = "LiteRT's benchmark_model" + (", which reported the mean instead of the median" if timing.is_mean else "")
     return LatencyRecord(
         file.stem, sha256_of(file), "measured", device.name, device.system, units, 1, size, timing.median, timing.low,
         timing.high, timing.spread, timing.runs, timestamp(), note,
@@ -57,7 +57,7 @@ def _threads_text(threads: int) -> str:
 
 
 def _cpu_name() -> str:
-    """The processor's name, from /proc/cpuinfo on Linux, where Python knows only the architecture."""
+    """Return the name of the processor. On Linux, Python only knows its architecture, so /proc/cpuinfo is read."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,6 +1,6 @@
-"""Predictions with the calibrated cost model.
+"""Predict latencies with the calibrated cost model.
 
-``coefficients.json`` is written by ``python -m benchmarks.latency_calibration --save``.
+``python -m benchmarks.latency_calibration --save`` writes the coefficients to ``coefficients.json``.
 """
 
 import dataclasses
@@ -17,18 +17,18 @@ from pocketdit.latency.fit import COVERAGE, Fit, prediction_interval
 
 FILE = Path(__file__).parent / "coefficients.json"
 SPREAD = f"{COVERAGE:.0%} prediction interval"
-"""What ``Prediction.low`` and ``Prediction.high`` are."""
+"""Definition of ``Prediction.low`` and ``Prediction.high``."""
 
 
 @dataclass(frozen=True)
 class Prediction:
     """The predicted latency of one evaluation, in milliseconds.
 
-    The interval is valid for the device that the model was calibrated on. On other devices, scaling adds an error that
-    has not been measured.
+    The interval is valid for the device that the model was calibrated on. For other devices, the prediction is scaled,
+    and the error of this scaling is not known.
 
     Attributes:
-        milliseconds: The prediction.
+        milliseconds: Predicted milliseconds.
         low: Lower end of the prediction interval.
         high: Upper end of the prediction interval.
         by_kind: Milliseconds per kind of cost.
@@ -41,13 +41,13 @@ class Prediction:
 
 
 def save_fit(fit: Fit, path: Path = FILE) -> None:
-    """Store a fit for ``predict``."""
+    """Save a fit for use by ``predict``."""
     write_atomically(path, json.dumps(dataclasses.asdict(fit), indent=1) + "\n")
 
 
 @cache
 def load_fit() -> Fit:
-    """Load the stored fit."""
+    """Load the saved fit."""
     values = json.loads(FILE.read_text())
     return Fit(
         tuple(values["free"]),
@@ -58,7 +58,7 @@ def load_fit() -> Fit:
 
 
 def predict(census: Census, device: Device) -> Prediction:
-    """Predict one evaluation of a graph on a device with the stored fit."""
+    """Predict the latency of one evaluation of a graph on a device with the saved fit."""
     fit = load_fit()
     middle, low, high = prediction_interval(census, device, fit)
     return Prediction(middle, low, high, milliseconds_by_kind(census, device, fit.coefficients))

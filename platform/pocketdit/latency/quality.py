@@ -1,4 +1,4 @@
-"""The recorded quality of a run by operating point: scores of evaluations, or the run's validation loss."""
+"""The recorded quality of a run at each operating point, from evaluation scores or from the run's validation loss."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,19 +11,19 @@ from pocketdit.config.experiment import Sampling
 from pocketdit.errors import ConfigError
 from pocketdit.tracking.journal import read_metrics
 
-# Preferred metrics, best first, by the benchmark's name in evaluation results.
+# Benchmarks by their names in evaluation results, in order of preference.
 _PREFERRED = ("geneval", "dpg", "t2i-compbench", "clip-score", "fd")
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A sub-network with the settings of its sampler.
+    """A sub-network and its sampling settings.
 
     Attributes:
         width: Width of the sub-network.
         steps: Number of sampling steps.
         sampler: Name of the sampler.
-        guidance: Guidance scale; 1 means no guidance.
+        guidance: Guidance scale. A scale of 1 disables guidance.
     """
 
     width: float
@@ -35,7 +35,8 @@ class OperatingPoint:
     def evaluations_per_step(self) -> float:
         """Average number of network evaluations per sampling step.
 
-        Guidance takes two, with and without text. Heun takes twice as many, except in its last step.
+        Guidance takes two evaluations, with and without text. Heun's method doubles this number in all steps
+        but the last.
         """
         slopes = (2 * self.steps - 1) / self.steps if self.sampler == "heun" else 1
         return slopes * (1 if self.guidance == 1 else 2)
@@ -47,11 +48,11 @@ class EvaluatedScore:
 
     Attributes:
         evaluation: Name of the evaluation.
-        metric: Name of the metric: the benchmark's name, and the judge's in parentheses.
+        metric: Name of the metric, which consists of the benchmark and, in parentheses, the judge.
         higher_is_better: Whether a higher value is better.
         value: The score.
         images: Number of images that were scored.
-        provenance: How the images were generated, by prompt set.
+        provenance: Origin and sampling settings of the images, by prompt set.
     """
 
     evaluation: str
@@ -68,9 +69,9 @@ class Quality:
 
     Attributes:
         metric: Name of the metric.
-        source: Where the values are from.
+        source: Description of the source of the values.
         higher_is_better: Whether a higher value is better.
-        values: Value by operating point.
+        values: Values by operating point.
     """
 
     metric: str
@@ -80,7 +81,7 @@ class Quality:
 
 
 class _Group(NamedTuple):
-    """Scores compare only within one metric, evaluation, image size and number of images."""
+    """Scores are only comparable if they agree in metric, evaluation, image size and number of images."""
 
     metric: str
     evaluation: str
@@ -89,15 +90,18 @@ class _Group(NamedTuple):
 
 
 def quality_from_scores(scores: Sequence[EvaluatedScore], run: str, metric: str) -> Quality | None:
-    """Choose the comparable scores that cover the most widths, then the most operating points, then the most images.
+    """Choose the comparable scores that cover the most widths.
+
+    Ties are broken by the number of operating points, then by the number of images.
 
     Args:
         scores: Scores of all runs, oldest first. A newer score replaces an older one for the same operating point.
         run: Full name of the run.
-        metric: Name of a metric or of its benchmark. Empty: the preferred one among those with the most widths.
+        metric: Name of a metric or of its benchmark. If it is empty, the preferred metric among those with the most
+            widths is chosen.
 
     Returns:
-        The scores, or None if there are none for this run.
+        The chosen scores, or None if the run has no scores.
 
     Raises:
         ConfigError: The run was not evaluated with ``metric``.
@@ -131,10 +135,10 @@ def quality_from_scores(scores: Sequence[EvaluatedScore], run: str, metric: str)
 
 
 def operating_point_of(provenance: Mapping[str, Mapping[str, Any]], run: str) -> OperatingPoint | None:
-    """The operating point that a run's images were generated at.
+    """Return the operating point at which the images of a run were generated.
 
     Returns:
-        None for images of another run, or if prompt sets used different operating points.
+        The operating point, or None for images of another run and for prompt sets with different operating points.
     """
     points = {
         OperatingPoint(float(entry["width"]), int(entry["steps"]), str(entry["sampler"]), float(entry["guidance"]))
@@ -145,10 +149,14 @@ def operating_point_of(provenance: Mapping[str, Mapping[str, Any]], run: str) ->
 
 
 def choose_metric(names: Iterable[str], requested: str) -> str:
-    """Find a metric's full name by its own name or its benchmark's. Without a request, choose the preferred one.
+    """Return the full name of the requested metric or, if ``requested`` is empty, of the preferred metric.
+
+    Args:
+        names: Full names of the available metrics.
+        requested: Full name of a metric, or the name of its benchmark.
 
     Raises:
-        ConfigError: No metric has the requested name.
+        ConfigError: The requested metric is not available.
     """
     names = list(names)
     if requested:
@@ -156,7 +164,7 @@ def choose_metric(names: Iterable[str], requested: str) -> str:
             if requested in (name, _benchmark_of(name)):
                 return name
         raise ConfigError(
-            f"metric={requested}: this run was not evaluated with this metric{did_you_mean_or_all(requested, names)}"
+            f"metric={requested}: the run was not evaluated with this metric{did_you_mean_or_all(requested, names)}"
         )
     rank = {name: position for position, name in enumerate(_PREFERRED)}
     return min(names, key=lambda name: rank.get(_benchmark_of(name), len(rank)))
@@ -167,10 +175,14 @@ def _benchmark_of(metric: str) -> str:
 
 
 def quality_from_validation(metrics: Path, sampling: Sampling) -> Quality | None:
-    """The last validation loss of every width, at the run's own sampling settings.
+    """Read the last validation loss of each width.
+
+    Args:
+        metrics: Path of the run's logged metrics.
+        sampling: Sampling settings of the run, which define the operating points.
 
     Returns:
-        None if the run logged no validation loss.
+        The losses, or None if the run did not log a validation loss.
     """
     curves = read_metrics(metrics) if metrics.is_file() else {}
     prefix = "validation/loss/width_"
@@ -182,5 +194,5 @@ def quality_from_validation(metrics: Path, sampling: Sampling) -> Quality | None
     if not values:
         return None
     step = max(step for step, _ in last.values())
-    source = f"from training step {step}, because the run was not evaluated; it does not depend on the number of steps"
+    source = f"from training step {step}, because the run was not evaluated; it does not depend on the sampling steps"
     return Quality("validation loss", source, higher_is_better=False, values=values)

@@ -1,4 +1,4 @@
-"""``lightning recommend``: the best width and number of steps within a latency and memory budget."""
+"""Recommend the best width and number of steps within limits on latency and memory, for ``lightning recommend``."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
@@ -22,15 +22,15 @@ EVALUATE = "lightning evaluate experiments/eval/embedded.yaml"
 
 
 def recommend(settings: Recommend, scores: Sequence[EvaluatedScore]) -> None:
-    """Print a table of all candidates, the best one, and a command to run next.
+    """Print a table of all candidates, the best candidate, and a command to run next.
 
     Args:
         settings: The run, the device and the limits.
-        scores: Scores of evaluations of any run, oldest first.
+        scores: Evaluation scores of all runs, oldest first.
 
     Raises:
-        ConfigError: The device, the metric or the image size is not known to this run.
-        RunError: No quality is recorded, or (after the table) nothing fits.
+        ConfigError: The device is unknown, or the run does not have the metric or support the image size.
+        RunError: No quality is recorded for the run, or no candidate fits. In the latter case, the table is printed.
     """
     folder = find(settings.runs, settings.run)
     experiment = load_experiment(folder)
@@ -48,9 +48,9 @@ def recommend(settings: Recommend, scores: Sequence[EvaluatedScore]) -> None:
     if best is None:
         fastest = candidates[0]
         raise RunError(
-            f"nothing fits: the fastest, width {fastest.point.width:g} in {fastest.point.steps} steps, takes "
+            f"no candidate fits: the fastest, width {fastest.point.width:g} in {fastest.point.steps} steps, takes "
             f"{fastest.step_ms:.1f} ms per step, {fastest.image_ms:.0f} ms per image and "
-            f"{fastest.cost.memory / 1e6:.1f} MB"
+            f"{fastest.cost.memory / 1e6:.1f} MB of memory"
         )
     point = best.point
     print(f"\nbest     width {point.width:g}, {point.steps} steps of {point.sampler}, guidance {point.guidance:g}")
@@ -60,16 +60,16 @@ def recommend(settings: Recommend, scores: Sequence[EvaluatedScore]) -> None:
 def recorded_quality(
     settings: Recommend, scores: Sequence[EvaluatedScore], folder: RunFolder, experiment: "Experiment"
 ) -> Quality:
-    """The quality from evaluations or, if there are none, from the run's validation loss.
+    """Return the quality from evaluations or, if the run was not evaluated, from its validation loss.
 
     Raises:
-        ConfigError: A metric is requested, but the run was not evaluated with it.
-        RunError: No quality is recorded.
+        ConfigError: The run was not evaluated with the requested metric.
+        RunError: No quality is recorded for the run.
     """
     quality = quality_from_scores(scores, folder.name, settings.metric)
     if quality is None and settings.metric:
         raise ConfigError(
-            f"metric={settings.metric}: {settings.evaluations} contains no evaluation of {folder.name}; "
+            f"metric={settings.metric}: {settings.evaluations} does not contain an evaluation of {folder.name}; "
             f"evaluate it with: {EVALUATE} run={folder.name} width=W"
         )
     quality = quality or quality_from_validation(folder.metrics, experiment.sampling)
@@ -83,7 +83,7 @@ def recorded_quality(
 def next_command(
     best: Candidate, folder: RunFolder, settings: Recommend, bundles: Sequence[Bundle], size: tuple[int, int]
 ) -> str:
-    """The command that brings the best candidate closer to the device: export, measure or sample."""
+    """Return the command that the user should run next: export, measure, or sample with the best candidate."""
     point = best.point
     match best.cost.source:
         case "predicted, no bundle":
@@ -104,7 +104,7 @@ def report(
     candidates: Sequence[Candidate], best: Candidate | None, quality: Quality, settings: Recommend,
     size: tuple[int, int],
 ) -> str:  # fmt: skip
-    """All candidates, with predicted and measured latencies in separate tables, and notes."""
+    """Return tables of all candidates, with predicted and measured latencies in separate tables, and notes."""
     device = DEVICES.get(settings.device)
     blocks = [f"{device.title if device else settings.device}, {size[0]}x{size[1]}; {limits_text(settings)}"]
     for kind in ("predicted", "measured"):
@@ -113,19 +113,19 @@ def report(
             blocks.append(f"latency {kind}\n{table(chosen, best, quality, settings)}")
     notes = [
         f"{quality.metric}: {'higher' if quality.higher_is_better else 'lower'} is better; {quality.source}",
-        f"in parentheses: {SPREAD} if predicted; likely, unlikely: the limit lies within the interval",
-        "memory: a lower bound, from weights and the largest operation",
+        f"intervals: {SPREAD} for predictions; fits is likely or unlikely if a limit lies within the interval",
+        "MB: lower bound on memory, from the weights and the largest operation",
     ]
     if any(candidate.cost.decoder == 0 for candidate in candidates):
-        notes.append("ms per image excludes the decoder for widths without an exported decoder")
+        notes.append("ms per image does not include the decoder for widths without an exported decoder")
     if any(candidate.cost.source == "predicted, no bundle" for candidate in candidates):
-        notes.append("no bundle: predicted from the network's description, weights in fp16")
+        notes.append("no bundle: predicted from the description of the network, with weights in fp16")
     notes += dict.fromkeys(candidate.cost.note for candidate in candidates if candidate.cost.note)
     return "\n\n".join([*blocks, "\n".join(notes)])
 
 
 def table(candidates: Sequence[Candidate], best: Candidate | None, quality: Quality, settings: Recommend) -> str:
-    """One row per candidate; an asterisk marks the best one."""
+    """Return a table with one row per candidate. An asterisk marks the best candidate."""
     headers = ["", "width", "steps", "guidance", quality.metric, "ms per step", "ms per image", "MB", "fits"]
     rows = []
     for candidate in candidates:
@@ -142,7 +142,7 @@ def table(candidates: Sequence[Candidate], best: Candidate | None, quality: Qual
 
 
 def verdict(candidate: Candidate, settings: Recommend) -> str:
-    """Whether a candidate fits: yes or no, or likely or unlikely if the limit lies within the interval."""
+    """Return whether a candidate fits: yes or no, or likely or unlikely if a limit lies within the interval."""
     fits = candidate.fits(settings.limits)
     if candidate.is_uncertain(settings.limits):
         return "likely" if fits else "unlikely"
@@ -150,6 +150,6 @@ def verdict(candidate: Candidate, settings: Recommend) -> str:
 
 
 def limits_text(settings: Recommend) -> str:
-    """The limits as the user wrote them."""
+    """Return the limits in the form in which the user wrote them."""
     limits = {"per step": settings.budget, "per image": settings.image, "of memory": settings.memory}
     return "limits: " + ", ".join(f"{amount} {unit}" for unit, amount in limits.items() if amount)

@@ -1,6 +1,7 @@
-"""Latency records: one type for predictions and measurements, stored in the bundle.
+"""Records of predicted and measured latencies, stored in the bundle.
 
-``latency.jsonl`` contains one JSON object per line, newest last. Predictions and measurements never share a table.
+``latency.jsonl`` contains one JSON object per line, newest last. Predictions and measurements are always printed in
+separate tables.
 """
 
 import dataclasses
@@ -28,21 +29,21 @@ class LatencyRecord:
     """The latency of one evaluation of a package on a device.
 
     Attributes:
-        what: The package's name in its bundle, such as transformer.
-        sha256: Hash of the package (see ``content_hash``).
-        kind: Whether it was predicted or measured.
-        device: A name in ``devices.DEVICES``, or the device's own name.
-        system: Operating system with version; empty for predictions.
-        units: Compute units, as named by Core ML or LiteRT.
+        what: Name of the package in its bundle, such as transformer.
+        sha256: Hash of the package's content (see ``content_hash``).
+        kind: Whether the latency was predicted or measured.
+        device: Name from ``devices.DEVICES``, or the name that the device reports.
+        system: Operating system and version. Empty for predictions.
+        units: Compute units: a Core ML option, or for LiteRT the processor and the number of threads.
         batch: Batch size.
         size: Image size HEIGHTxWIDTH in pixels.
         milliseconds: The prediction, or the median of the measurements.
         low: Lower end of the spread.
         high: Upper end of the spread.
-        spread: How ``low`` and ``high`` are defined.
-        runs: Number of timed evaluations; 0 for predictions.
-        date: ISO 8601, UTC.
-        note: Further remarks.
+        spread: Definition of ``low`` and ``high``.
+        runs: Number of timed evaluations, which is 0 for predictions.
+        date: Time of the prediction or measurement, as ISO 8601 in UTC.
+        note: Additional notes.
     """
 
     what: str
@@ -65,33 +66,33 @@ class LatencyRecord:
         if self.kind not in ("predicted", "measured"):
             raise ValueError(f"kind={self.kind!r}: must be predicted or measured")
         if (self.kind == "measured") != (self.runs > 0):
-            raise ValueError(f"runs={self.runs}: a measurement needs at least one run, and a prediction must have none")
+            raise ValueError(f"runs={self.runs}: must be at least 1 for a measurement and 0 for a prediction")
 
 
 def measurement(
     samples: Sequence[float], package: str, sha256: str, device: str, system: str, units: str, batch: int, size: str,
     note: str = "",
 ) -> LatencyRecord:  # fmt: skip
-    """Make a record from the milliseconds of all timed evaluations: median, 5th and 95th percentile."""
+    """Create a record from the milliseconds of all timed evaluations, with their median, 5th and 95th percentiles."""
     low, middle, high = (float(value) for value in np.percentile(samples, [5, 50, 95]))
     return LatencyRecord(package, sha256, "measured", device, system, units, batch, size, middle, low, high,
                          "5th to 95th percentile", len(samples), timestamp(), note)  # fmt: skip
 
 
 def timestamp() -> str:
-    """The current time as ISO 8601, UTC, with seconds."""
+    """Return the current time as ISO 8601 in UTC, without fractions of a second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def system_name() -> str:
-    """This machine's operating system with its version."""
+    """Return the operating system of this machine and its version."""
     if version := platform.mac_ver()[0]:
         return f"macOS {version}"
     return f"{platform.system()} {platform.release()}"
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files in a folder."""
+    """Return the SHA-256 of a file, or of the names and contents of all files in a folder."""
     if path.is_file():
         return sha256_of(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -100,7 +101,7 @@ def content_hash(path: Path) -> str:
 
 
 def add_record(folder: Path, record: LatencyRecord) -> Path:
-    """Append a record to a bundle. A prediction replaces an older one for the same package and device."""
+    """Add a record to a bundle. A prediction replaces older predictions for the same package and device."""
     kept = [
         old
         for old in read_records(folder)
@@ -111,7 +112,7 @@ def add_record(folder: Path, record: LatencyRecord) -> Path:
 
 
 def read_records(folder: Path) -> list[LatencyRecord]:
-    """Read a bundle's records, oldest first; an empty list if it has none.
+    """Read the records of a bundle, oldest first.
 
     Raises:
         RunError: A line is not a latency record.
@@ -129,7 +130,7 @@ def read_records(folder: Path) -> list[LatencyRecord]:
 
 
 def latency_tables(records: Iterable[LatencyRecord]) -> str:
-    """One table of predictions and one of measurements; a kind without records has no table."""
+    """Return a table of predictions and a table of measurements. A table without records is omitted."""
     records = list(records)
     kinds: tuple[RecordKind, ...] = ("predicted", "measured")
     tables = [_table(kind, chosen) for kind in kinds if (chosen := [r for r in records if r.kind == kind])]

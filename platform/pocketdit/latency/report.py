@@ -1,32 +1,34 @@
-"""``lightning latency``: predict or measure a bundle, and print the tables of its records."""
+"""Predict or measure the latency of a bundle and return tables of its records, for ``lightning latency``."""
 
 from pocketdit.export.common.bundle_files import CENSUS, DECODER, TRANSFORMER
 from pocketdit.export.common.census import Census
 from pocketdit.latency.bundles import Bundle
 from pocketdit.latency.cost import COST_KINDS, memory_bytes
 from pocketdit.latency.devices import Device, find_device
-from pocketdit.latency.ladder import DEVICE, SMALLEST
+from pocketdit.latency.ladder import DEVICE, SMALLEST_FLOPS
 from pocketdit.latency.predict import SPREAD, predict
 from pocketdit.latency.records import LatencyRecord, add_record, content_hash, latency_tables, read_records, timestamp
 from pocketdit.latency.settings import Latency
 
-UNCALIBRATED = "uncalibrated: scaled from the iPhone 16 Pro Max by published figures; the interval does not cover this"
-EXTRAPOLATED = "far smaller than the graphs of the fit; dispatch and other fixed costs may be larger than predicted"
+UNCALIBRATED = (
+    "uncalibrated: scaled from the iPhone 16 Pro Max with published figures, whose errors the interval does not cover"
+)
+EXTRAPOLATED = "extrapolated: the graph is far smaller than those in the fit; fixed costs may be larger than predicted"
 
 
 def prediction_caveats(census: Census, device: Device) -> str:
-    """Known errors that the prediction interval does not cover. Empty if there are none."""
+    """Describe known errors that the prediction interval does not cover. The text is empty if there are none."""
     caveats = [] if device.calibrated else [UNCALIBRATED]
-    if census.flops < SMALLEST / 10:
+    if census.flops < SMALLEST_FLOPS / 10:
         caveats.append(EXTRAPOLATED)
     return "; ".join(caveats)
 
 
 def bundle_censuses(bundle: Bundle) -> dict[str, Census]:
-    """Censuses of the transformer and, if the bundle contains one, of the decoder."""
+    """Return the censuses of the transformer and, if the bundle contains a decoder, of the decoder."""
     censuses = {TRANSFORMER: bundle.census()}
     if bundle.has(DECODER):
-        # Importing coremltools is slow, and prints warnings on Linux.
+        # Importing coremltools is slow and prints warnings on Linux.
         from pocketdit.export.coreml.census import take_census
         from pocketdit.export.coreml.package import Package
 
@@ -35,7 +37,10 @@ def bundle_censuses(bundle: Bundle) -> dict[str, Census]:
 
 
 def predicted_record(bundle: Bundle, package: str, census: Census, device: Device) -> LatencyRecord:
-    """Predict one evaluation on the Neural Engine. The hash is the census file's for the transformer."""
+    """Predict one evaluation on the Neural Engine.
+
+    For the transformer, the hash in the record is the hash of the census file.
+    """
     prediction = predict(census, device)
     source = bundle.folder / CENSUS if package == TRANSFORMER else bundle.path_of(package)
     return LatencyRecord(
@@ -46,7 +51,11 @@ def predicted_record(bundle: Bundle, package: str, census: Census, device: Devic
 
 
 def predict_bundle(bundle: Bundle, settings: Latency) -> str:
-    """Record a prediction for every package. Returns the tables of all records and the shares of each kind of cost."""
+    """Record a prediction for each package.
+
+    Returns:
+        Tables of all records, and the share of each kind of cost.
+    """
     device = find_device(settings.device or DEVICE)
     lines = []
     for package, census in bundle_censuses(bundle).items():
@@ -59,7 +68,11 @@ def predict_bundle(bundle: Bundle, settings: Latency) -> str:
 
 
 def measure_bundle(bundle: Bundle, settings: Latency) -> str:
-    """Measure every package. Returns the tables of all records and, on a Mac, the compute units of the transformer."""
+    """Measure each package and record the result.
+
+    Returns:
+        Tables of all records and, for a measurement on this Mac, the transformer's estimated cost by compute unit.
+    """
     from pocketdit.latency.measure_apple import cost_by_compute_unit, measure
 
     if settings.device:

@@ -1,4 +1,4 @@
-"""Settings of the verbs ``latency`` and ``recommend``, passed as ``key=value`` on the command line."""
+"""Settings of the commands ``latency`` and ``recommend``, given as ``key=value`` on the command line."""
 
 import math
 import re
@@ -24,19 +24,26 @@ def parse_settings(overrides: Sequence[str], cls: type[T]) -> T:
     """Build settings from ``key=value`` arguments.
 
     Raises:
-        ConfigError: An argument is not key=value, a key is unknown, or a value has the wrong type.
+        ConfigError: An argument does not have the form key=value, a key is unknown, or a value is invalid.
     """
     values: dict[str, Any] = {}
     for override in overrides:
         parse(override).apply(values)
     try:
-        return convert(values, cls, "")
+        settings: T = convert(values, cls, "")
     except InvalidValueError as error:
         raise ConfigError(f"command line: {error}") from None
+    return settings
 
 
 def parse_amount(value: str | float, key: str, units: dict[str, float], example: str) -> float:
-    """Parse an amount such as "1.5GB" into the base unit of ``units``.
+    """Convert an amount such as "1.5GB" to the unit whose factor is 1.
+
+    Args:
+        value: Number followed by its unit.
+        key: Key for error messages.
+        units: Factor of each unit.
+        example: Example of a valid amount for error messages.
 
     Raises:
         ValueError: The value is not a positive number with a known unit.
@@ -45,7 +52,7 @@ def parse_amount(value: str | float, key: str, units: dict[str, float], example:
     match = _AMOUNT.fullmatch(text)
     factors = {name.lower(): factor for name, factor in units.items()}
     if not match or match[2].lower() not in factors or float(match[1]) <= 0:
-        raise ValueError(f"{key}={text}: must be a positive amount with its unit, such as {example}")
+        raise ValueError(f"{key}={text}: must be a positive number with a unit, such as {example}")
     return float(match[1]) * factors[match[2].lower()]
 
 
@@ -54,12 +61,12 @@ class Latency:
     """Settings of ``lightning latency``.
 
     Attributes:
-        device: Predictions: the device, by default the calibrated one. Measurements: the name under which they are
-            recorded, by default the device's own name.
-        measure: Measure on this machine ("mac") or on a connected phone ("iphone") instead of predicting.
-        units: Core ML's compute units.
-        iterations: Timed evaluations, after one warm-up evaluation.
-        team: Apple development team, which signs the app that runs packages on an iPhone.
+        device: Device to predict for, by default the calibrated device. With ``measure``, the name under which the
+            measurements are recorded, by default the name that the device reports.
+        measure: Where to measure instead of predicting: on this machine ("mac") or on a connected phone ("iphone").
+        units: Compute units of Core ML.
+        iterations: Number of timed evaluations, after one warm-up evaluation.
+        team: Apple development team that signs the app for running packages on an iPhone.
     """
 
     device: str = ""
@@ -77,7 +84,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Limits:
-    """Upper limits; infinite by default.
+    """Upper limits, which are infinite by default.
 
     Attributes:
         step_ms: Milliseconds per denoising step.
@@ -95,21 +102,21 @@ class Recommend:
     """Settings of ``lightning recommend``. At least one of ``budget``, ``image`` and ``memory`` is required.
 
     Attributes:
-        run: The run.
-        device: A known device, or one that measurements were recorded for.
-        budget: Limit for one denoising step with guidance, such as 400ms.
-        image: Limit for all steps and the decoder, such as 2s.
-        memory: Limit for the running transformer, such as 1.5GB.
-        metric: Metric of quality. Empty: the preferred one among those that the most widths were evaluated with.
-        size: Image size HEIGHTxWIDTH in pixels. Empty: the run's sampling size.
-        runs: Folder that contains all runs.
-        exports: Folder that contains Core ML bundles.
-        evaluations: Folder that contains evaluation results.
+        run: Name of the run.
+        device: A known device, or a device for which measurements were recorded.
+        budget: Limit on the latency of one denoising step, including guidance, such as 400ms.
+        image: Limit on the latency of all steps and the decoder, such as 2s.
+        memory: Limit on the memory of the running transformer, such as 1.5GB.
+        metric: Quality metric. By default, the preferred metric among those that cover the most widths.
+        size: Image size HEIGHTxWIDTH in pixels. By default, the sampling size of the run.
+        runs: Folder of all runs.
+        exports: Folder of Core ML bundles.
+        evaluations: Folder of evaluation results.
     """
 
     run: str
     device: str = DEVICE
-    budget: str | float = ""  # a number is accepted here so that the error message can ask for its unit
+    budget: str | float = ""  # numbers are accepted so that the error message can ask for a unit
     image: str | float = ""
     memory: str | float = ""
     metric: str = ""
@@ -120,8 +127,10 @@ class Recommend:
 
     def __post_init__(self) -> None:
         if (self.budget, self.image, self.memory) == ("", "", ""):
-            raise ValueError("set a limit: budget=400ms for a step, image=2s for an image, or memory=1.5GB")
-        _ = self.limits, self.image_size  # both raise for a value that cannot be parsed
+            raise ValueError(
+                "budget, image or memory: set at least one limit, such as budget=400ms, image=2s or memory=1.5GB"
+            )
+        _ = self.limits, self.image_size  # these raise ValueError if a value cannot be parsed
 
     @property
     def limits(self) -> Limits:
@@ -134,5 +143,5 @@ class Recommend:
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """Height and width in pixels, or None for the run's sampling size."""
+        """Image height and width in pixels, or None for the sampling size of the run."""
         return parse_size(self.size) if self.size else None

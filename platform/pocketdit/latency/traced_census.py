@@ -1,7 +1,7 @@
-"""Take the census of a network's mobile form without exporting it, by tracing it on the meta device in seconds.
+"""Take the census of a network's mobile form without exporting it, by tracing it on the meta device.
 
-The census of an exported bundle is more exact, because it counts what the converter makes of the functions. This one
-is for networks without a bundle.
+This takes a few seconds and is meant for networks without a bundle. The census of a bundle is more exact, because it
+counts the operations that the converter generates.
 """
 
 import math
@@ -17,7 +17,7 @@ from pocketdit.backbones.spec import DiTSpec
 from pocketdit.export.common.census import DATA_MOVEMENT, Census, OperationCost
 from pocketdit.mobile.dit import MobileDiT
 
-# Core ML's names for PyTorch functions, if they differ.
+# Core ML's names for PyTorch functions whose names differ.
 _KINDS = {
     "conv2d": "conv", "conv_transpose2d": "conv_transpose", "mean": "reduce_mean", "cat": "concat", "chunk": "split",
     "flatten": "reshape", "view": "reshape", "getitem": "slice_by_index", "_pad": "pad", "square": "mul",
@@ -31,11 +31,11 @@ def trace_census(
     """Take the census of one evaluation of a sub-network in fp16.
 
     Args:
-        spec: The supernet.
+        spec: Description of the supernet.
         width: Width of the sub-network.
         latent_size: Latent height and width.
-        text_tokens: Number of text tokens, including the learned one.
-        mobile_options: Options of ``MobileDiT``.
+        text_tokens: Number of text tokens, including the learned token.
+        **mobile_options: Further arguments of ``MobileDiT``.
 
     Raises:
         ValueError: The network does not support the size.
@@ -59,7 +59,7 @@ def trace_census(
 
 
 class _Recorder(TorchFunctionMode):
-    """Records every function that returns tensors. Nested calls count with the outermost one."""
+    """Record all functions that return tensors. Functions that are called by other functions are not recorded."""
 
     def __init__(self, constants: set[int]) -> None:
         super().__init__()
@@ -72,12 +72,14 @@ class _Recorder(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         outputs = list(_tensors(result))
         inputs = list(_tensors((*args, *(kwargs or {}).values())))
-        # Properties such as shape return no tensor, and functions without tensor inputs are not part of the graph.
+        # Properties such as shape do not return tensors, and functions without tensor inputs are not part of the graph.
         if outputs and inputs:
-            self.operations.append(self.cost(func.__name__, args, inputs, outputs))
+            self.operations.append(self.operation_cost(func.__name__, args, inputs, outputs))
         return result
 
-    def cost(self, function: str, args: tuple[Any, ...], inputs: list[Tensor], outputs: list[Tensor]) -> OperationCost:
+    def operation_cost(
+        self, function: str, args: tuple[Any, ...], inputs: list[Tensor], outputs: list[Tensor]
+    ) -> OperationCost:
         kind = function.strip("_")
         kind = _KINDS.get(kind, kind)
         weights = [value for value in inputs if id(value) in self.constants]
@@ -102,7 +104,7 @@ def _tensors(values: Any) -> Iterable[Tensor]:
 
 
 def _flops(kind: str, args: tuple[Any, ...], inputs: list[Tensor], output: Tensor) -> int:
-    """Count FLOPs like ``export.coreml.census``."""
+    """Count FLOPs in the same way as ``export.coreml.census``."""
     match kind:
         case "conv":
             return 2 * output.numel() * math.prod(inputs[1].shape[1:])

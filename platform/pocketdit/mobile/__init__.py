@@ -1,0 +1,1 @@
+"""The mobile form of the network, which the exporters convert for phones."""

@@ -1,6 +1,7 @@
-"""Self-attention, ASSA, cross-attention and FFN in the mobile form. Layers have the names of the training form.
+"""Self-attention, ASSA, cross-attention and FFN in the mobile form. Layers have the same names as in the training form.
 
-Shape letters: B batch, D channels, H query heads, G key/value heads, E channels per head, N tokens, L text tokens.
+Shape letters: B = batch, D = channels, H = query heads, G = key/value heads, E = channels per head, N = image tokens,
+L = text tokens.
 """
 
 from typing import Literal, assert_never
@@ -8,6 +9,7 @@ from typing import Literal, assert_never
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from pocketdit.backbones.attention import Grid
 from pocketdit.backbones.spec import AdaptiveSparseAttention, AttentionSpec, FullAttention
@@ -28,10 +30,10 @@ class MobileSelfAttention(nn.Module):
     """Grouped-query attention over all tokens.
 
     Args:
-        width: D.
-        head_dim: E.
-        kv_heads: G.
-        query_chunk: Queries per step; 0 for all at once.
+        width: Number of channels D.
+        head_dim: Channels per head E.
+        kv_heads: Number of key/value heads G.
+        query_chunk: Number of queries to process at a time; 0 processes all of them at once.
     """
 
     def __init__(self, width: int, head_dim: int, kv_heads: int, query_chunk: int) -> None:
@@ -43,42 +45,43 @@ class MobileSelfAttention(nn.Module):
         self.out = pointwise(width, width)
 
     def split_heads(self, x: Tensor) -> Tensor:
-        """(B, H E, 1, N) -> (B, H, E, N)."""
+        """Reshape (B, H * E, 1, N) to (B, H, E, N)."""
         return x.reshape(x.shape[0], -1, self.head_dim, x.shape[3])
 
     def norm_and_rotate(self, x: Tensor, norm: ChannelNorm, rotation: Rotation) -> Tensor:
-        """Apply norm and RoPE to each head of (B, H E, 1, N)."""
+        """Apply the norm and RoPE to each head of x (B, H * E, 1, N)."""
         return rotate(norm(self.split_heads(x)), *rotation).reshape(x.shape)
 
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, D, 1, N) -> q (B, H E, 1, N), k and v (B, G E, 1, N)."""
+        """Project x (B, D, 1, N) to q (B, H * E, 1, N) and k and v (B, G * E, 1, N), with RoPE applied to q and k."""
         k, v = self.kv(x).chunk(2, dim=1)
         q = self.norm_and_rotate(self.q(x), self.q_norm, rotation)
         return q, self.norm_and_rotate(k, self.k_norm, rotation), v
 
     def attend(self, x: Tensor, rotation: Rotation) -> Tensor:
-        """x (B, D, 1, N) -> heads (B, H E, 1, N), before the output projection."""
+        """Compute the attention output (B, H * E, 1, N) of x (B, D, 1, N), before the output projection."""
         q, k, v = self.project(x, rotation)
         return chunked_attention(q, k.transpose(1, 3), v, self.head_dim, self.query_chunk)
 
     def forward(self, x: Tensor, rotation: Rotation) -> Tensor:
-        """(B, D, 1, N) -> (B, D, 1, N)."""
-        return self.out(self.attend(x, rotation))  # type: ignore[no-any-return]
+        """Map x (B, D, 1, N) to (B, D, 1, N)."""
+        output: Tensor = self.out(self.attend(x, rotation))
+        return output
 
 
 class MobileSparseSelfAttention(MobileSelfAttention):
-    """ASSA: local attention between neighboring blocks, mixed with attention over compressed keys.
+    """ASSA: attention to neighboring blocks, interpolated with attention to compressed keys.
 
     Args:
-        width: D.
-        head_dim: E.
-        spec: The attention of the training form.
-        grid: Rows and columns of tokens.
-        blockwise: Whether the local branch computes its blocks one after another or as one batch.
-        query_chunk: Queries per step over compressed keys; 0 for all at once.
+        width: Number of channels D.
+        head_dim: Channels per head E.
+        spec: Settings of the attention in the training form.
+        grid: Height and width of the token grid.
+        blockwise: Whether the local branch computes its blocks in a loop or as one batch.
+        query_chunk: Number of queries that attend to the compressed keys at a time; 0 processes all of them at once.
 
     Raises:
-        ValueError: ``blockwise`` is "batched", but the blocks have different sizes.
+        ValueError: ``blockwise`` is "batched", but the blocks differ in size.
     """
 
     outside: Tensor
@@ -96,8 +99,8 @@ class MobileSparseSelfAttention(MobileSelfAttention):
         tokens = grid[0] * grid[1]
         if blockwise == "batched" and tokens % spec.blocks:
             raise ValueError(
-                f"blockwise=batched: needs blocks of equal size, but {tokens} tokens make {spec.blocks} ragged blocks; "
-                "use blockwise=loop"
+                f"blockwise=batched: requires blocks of equal size, but {tokens} tokens do not divide into "
+                f"{spec.blocks} equal blocks; use blockwise=loop"
             )
         self.grid, self.blocks, self.radius, self.blockwise = grid, spec.blocks, spec.radius, blockwise
         self.compression = spec.compression
@@ -111,16 +114,18 @@ class MobileSparseSelfAttention(MobileSelfAttention):
             self.register_buffer("outside", outside_bias(tokens, spec.blocks, spec.radius), persistent=False)
 
     def compress(self, x: Tensor, convolution: nn.Conv2d, norm: ChannelNorm) -> Tensor:
-        """Eq. 1: (B, G E, 1, N) -> (B, G E, 1, N/4)."""
+        """Compress 2x2 tokens into one (Eq. 1): (B, G * E, 1, N) becomes (B, G * E, 1, N/4)."""
         compressed = convolution(x.reshape(*x.shape[:2], *self.grid)).flatten(2)[:, :, None]
-        return norm(self.split_heads(compressed)).reshape(compressed.shape)
+        normalized: Tensor = norm(self.split_heads(compressed))
+        return normalized.reshape(compressed.shape)
 
     def attend_locally(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Eq. 2 and 3: attention to the keys of a block and its neighbors."""
+        """Let each block attend to itself and its neighbors (Eq. 2 and 3)."""
         if self.blockwise == "batched":
             return batched_neighborhood(q, k, v, self.head_dim, self.outside, self.radius)
         return looped_neighborhood(q, k.transpose(1, 3), v, self.head_dim, self.blocks, self.radius)
 
+    @override
     def attend(self, x: Tensor, rotation: Rotation) -> Tensor:
         q, k, v = self.project(x, rotation)
         if not self.compression:
@@ -134,7 +139,7 @@ class MobileSparseSelfAttention(MobileSelfAttention):
 
 
 class MobileCrossAttention(nn.Module):
-    """Cross-attention from image tokens to text; the text's mask is a bias on the logits."""
+    """Cross-attention from image tokens to text tokens. The mask of the text is a bias on the logits."""
 
     def __init__(self, width: int, head_dim: int, text_width: int, kv_heads: int) -> None:
         super().__init__()
@@ -145,18 +150,20 @@ class MobileCrossAttention(nn.Module):
         self.out = pointwise(width, width)
 
     def norm_heads(self, x: Tensor, norm: ChannelNorm) -> Tensor:
-        """Apply the norm to each head of (B, H E, 1, N)."""
-        return norm(x.reshape(x.shape[0], -1, self.head_dim, x.shape[3])).reshape(x.shape)
+        """Apply the norm to each head of x (B, H * E, 1, N)."""
+        normalized: Tensor = norm(x.reshape(x.shape[0], -1, self.head_dim, x.shape[3]))
+        return normalized.reshape(x.shape)
 
     def forward(self, x: Tensor, text: Tensor, text_bias: Tensor) -> Tensor:
-        """x (B, D, 1, N), text (B, text width, 1, L), text_bias (B, L, 1, 1) -> (B, D, 1, N)."""
+        """Map x (B, D, 1, N) to (B, D, 1, N), with text (B, text width, 1, L) and text_bias (B, L, 1, 1)."""
         k, v = self.kv(text).chunk(2, dim=1)
         q, k = self.norm_heads(self.q(x), self.q_norm), self.norm_heads(k, self.k_norm)
-        return self.out(attention(q, k.transpose(1, 3), v, self.head_dim, text_bias))  # type: ignore[no-any-return]
+        output: Tensor = self.out(attention(q, k.transpose(1, 3), v, self.head_dim, text_bias))
+        return output
 
 
 class MobileFeedForward(nn.Module):
-    """GELU MLP as 1x1 convolutions."""
+    """A GELU MLP that consists of 1x1 convolutions."""
 
     def __init__(self, width: int, ratio: float) -> None:
         super().__init__()
@@ -164,8 +171,9 @@ class MobileFeedForward(nn.Module):
         self.contract = pointwise(round(width * ratio), width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D, 1, N) -> (B, D, 1, N)."""
-        return self.contract(F.gelu(self.expand(x), approximate="tanh"))  # type: ignore[no-any-return]
+        """Map x (B, D, 1, N) to (B, D, 1, N)."""
+        output: Tensor = self.contract(F.gelu(self.expand(x), approximate="tanh"))
+        return output
 
 
 def build_self_attention(

@@ -1,9 +1,9 @@
-"""The mobile form of a network of one width, for one image size, and its text projection.
+"""The mobile form of a network, for a single width and image size, and its text projection.
 
-Shape letters: B batch, C latent channels, h x w latent sides, D hidden size, N image tokens, L text tokens including
-the learned one. The residual stream is (B, D, 1, N) throughout.
+Shape letters: B = batch, C = latent channels, h x w = latent sides, D = hidden size, N = image tokens, L = text tokens,
+including the learned token. The residual stream is always (B, D, 1, N).
 
-Names of modules and buffers appear in exported graphs.
+The names of modules and buffers appear in exported graphs.
 """
 
 import math
@@ -32,7 +32,10 @@ CPU = torch.device("cpu")
 
 
 class MobileTimeEmbedding(nn.Module):
-    """Like ``backbones.block.TimeEmbedding``. The sinusoids need fp32 even if everything else is fp16."""
+    """The mobile form of ``backbones.block.TimeEmbedding``.
+
+    The sinusoids must be computed in fp32, even if the rest of the network is in fp16.
+    """
 
     rates: Tensor
 
@@ -45,14 +48,17 @@ class MobileTimeEmbedding(nn.Module):
         self.modulation = pointwise(hidden, 6 * hidden)
 
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
-        """time (B,) -> embedding (B, D, 1, 1), modulation (B, 6 D, 1, 1)."""
+        """Return the embedding (B, D, 1, 1) and the modulation (B, 6 * D, 1, 1) of time (B,)."""
         angles = 1000.0 * time[:, None, None, None] * self.rates
         embedding = self.embed(torch.cat([angles.cos(), angles.sin()], dim=1))
         return embedding, self.modulation(F.silu(embedding))
 
 
 class MobileBlock(nn.Module):
-    """Modulated self-attention, cross-attention, modulated FFN. The scales in ``table`` contain adaLN's 1."""
+    """Modulated self-attention, cross-attention, and a modulated FFN.
+
+    The scales in ``table`` already include the 1 of adaLN's ``1 + scale``.
+    """
 
     def __init__(self, spec: DiTSpec, level: Level, grid: Grid, blockwise: Blockwise, query_chunk: int) -> None:
         super().__init__()
@@ -62,15 +68,16 @@ class MobileBlock(nn.Module):
         self.table = nn.Parameter(torch.zeros(6 * spec.width, 1, 1))
 
     def forward(self, x: Tensor, rotation: Rotation, modulation: Tensor, text: Tensor, text_bias: Tensor) -> Tensor:
-        """x (B, D, 1, N) -> (B, D, 1, N)."""
+        """Map x (B, D, 1, N) to (B, D, 1, N)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.table).chunk(6, dim=1)
         x = x + gate1 * self.attention(modulate(x, shift1, scale1), rotation)
         x = x + self.cross(x, text, text_bias)
-        return x + gate2 * self.ffn(modulate(x, shift2, scale2))
+        output: Tensor = x + gate2 * self.ffn(modulate(x, shift2, scale2))
+        return output
 
 
 class MobileLongSkip(nn.Module):
-    """U-ViT's long skip connection as a sum of two linear maps."""
+    """The long skip connection of U-ViT, as the sum of two linear maps."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -78,12 +85,13 @@ class MobileLongSkip(nn.Module):
         self.skip = pointwise(width, width, bias=False)
 
     def forward(self, x: Tensor, earlier: Tensor) -> Tensor:
-        """Merge the stream with an earlier block's input, both (B, D, 1, N)."""
-        return self.stream(x) + self.skip(earlier)  # type: ignore[no-any-return]
+        """Merge the stream with the output of an earlier block, both (B, D, 1, N)."""
+        merged: Tensor = self.stream(x) + self.skip(earlier)
+        return merged
 
 
 class MobileStage(nn.Module):
-    """The blocks of one level with its long skips. RoPE's tables are constants of the graph."""
+    """The blocks of one level and their long skip connections. The RoPE tables are constants in the graph."""
 
     cos: Tensor
     sin: Tensor
@@ -98,7 +106,7 @@ class MobileStage(nn.Module):
         self.register_buffer("sin", sin.T.contiguous(), persistent=False)
 
     def forward(self, x: Tensor, *context: Tensor) -> Tensor:
-        """x (B, D, 1, N); ``context``: modulation, text and its bias."""
+        """Map x (B, D, 1, N) to (B, D, 1, N). ``context`` is the modulation, the text and the bias of the text."""
         earlier: list[Tensor] = []
         first_skipped = len(self.blocks) - len(self.skips)
         for index, block in enumerate(self.blocks):
@@ -111,10 +119,10 @@ class MobileStage(nn.Module):
 
 
 class MobileTextProjection(nn.Module):
-    """Project the tokens of all text encoders to one width, after the learned token. Runs once per image.
+    """Project the tokens of all text encoders to one width and put the learned token first. Runs once per image.
 
-    Its outputs are inputs of ``MobileDiT``: the tokens, and the mask as a bias on the logits of cross-attention, which
-    is 0 for a real token and ``HIDDEN`` (-1e4) for padding.
+    Its outputs are inputs of ``MobileDiT``: the tokens, and the mask as a bias on the logits of cross-attention. The
+    bias is 0 for a real token and ``HIDDEN`` (-1e4) for padding.
     """
 
     seen: Tensor
@@ -127,11 +135,11 @@ class MobileTextProjection(nn.Module):
         self.register_buffer("seen", torch.ones(1, 1, device=CPU), persistent=False)
 
     def forward(self, embeddings: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Project text.
+        """Project the text.
 
         Args:
-            embeddings: (B, L_i, width_i) per encoder.
-            masks: (B, L_i) of 1 and 0 per encoder.
+            embeddings: Embeddings (B, L_i, width_i) from each encoder.
+            masks: Mask (B, L_i) from each encoder: 1 for a real token and 0 for padding.
 
         Returns:
             Tokens (B, text width, 1, L) and bias (B, L, 1, 1).
@@ -146,13 +154,13 @@ class MobileTextProjection(nn.Module):
 
 
 class MobileDiT(nn.Module):
-    """``ElasticDiT`` of one width for latents of one size. Its outputs are equal up to rounding.
+    """The mobile form of an ``ElasticDiT`` of one width, for latents of one size. The outputs agree up to rounding.
 
     Args:
-        spec: The network; it has one width.
+        spec: Description of the network, which must have a single width.
         size: Latent sides (h, w).
-        blockwise: Whether ASSA computes its blocks one after another or as one batch.
-        query_chunk: Queries per step in attention over all (compressed) keys; 0 for all at once.
+        blockwise: Whether ASSA computes its blocks in a loop or as one batch.
+        query_chunk: Number of queries that attend to all (compressed) keys at a time; 0 processes all of them at once.
 
     Raises:
         ValueError: The network does not support the size, or its blocks cannot be batched.
@@ -165,7 +173,9 @@ class MobileDiT(nn.Module):
     ) -> None:
         super().__init__()
         if spec.widths != (FULL_WIDTH,):
-            raise ValueError("the mobile form has one width; extract it from the supernet first")
+            raise ValueError(
+                "the mobile form supports only a single width; extract a sub-network from the supernet first"
+            )
         if min(size) < 1 or any(side % spec.latent_multiple for side in size):
             raise ValueError(f"latent sides {size[0]}x{size[1]} must be multiples of {spec.latent_multiple}")
         self.spec, self.size = spec, size
@@ -189,10 +199,10 @@ class MobileDiT(nn.Module):
         """Predict the velocity (B, C, h, w).
 
         Args:
-            latents: (B, C, h, w).
-            time: (B,) in [0, 1].
-            text: (B, text width, 1, L), from ``MobileTextProjection``.
-            text_bias: (B, L, 1, 1), from ``MobileTextProjection``.
+            latents: Noisy latents (B, C, h, w).
+            time: Time (B,) in [0, 1].
+            text: Tokens (B, text width, 1, L) from ``MobileTextProjection``.
+            text_bias: Bias (B, L, 1, 1) from ``MobileTextProjection``.
         """
         preconditioned = bool(self.spec.latent_std)
         x = latents
@@ -209,23 +219,24 @@ class MobileDiT(nn.Module):
         return c_skip * latents + c_out * output if preconditioned else output
 
     def run_stages(self, h: Tensor, *context: Tensor) -> Tensor:
-        """Like ``ElasticDiT._run_levels``. Feature maps between the stages are (B, D, rows, columns)."""
+        """Run the stages like ``ElasticDiT._run_levels``. The convolutions between them use (B, D, height, width)."""
         h = self.stages[0](h, *context)
         if len(self.stages) == 1:
             return h
         middle = self.down(h.reshape(*h.shape[:2], *self.grid))
         shape = middle.shape
         middle = self.stages[1](middle.reshape(*shape[:2], 1, -1), *context)
-        return self.stages[2](h + self.up(middle.reshape(shape)).reshape(h.shape), *context)  # type: ignore[no-any-return]
+        output: Tensor = self.stages[2](h + self.up(middle.reshape(shape)).reshape(h.shape), *context)
+        return output
 
 
 def build_mobile(
     network: ElasticDiT, size: tuple[int, int], blockwise: Blockwise = "batched", query_chunk: int = 0
 ) -> tuple[MobileDiT, MobileTextProjection]:
-    """Build the mobile form of a standalone network; it shares the network's matrices.
+    """Build the mobile form of a standalone network. The two share the memory of their matrices.
 
     Raises:
-        ValueError: See ``MobileDiT``.
+        ValueError: The network does not support the size, or its blocks cannot be batched.
     """
     with torch.device("meta"):
         transformer = MobileDiT(network.spec, size, blockwise, query_chunk)

@@ -1,22 +1,23 @@
-"""Layers of the mobile form (paper supplement C): channels on axis 1, tokens on the last axis, linear maps as
-convolutions.
+"""Layers of the mobile form (paper supplement C).
 
-Shape letters: B batch, D channels, H heads, E channels per head, N tokens.
+Channels are on axis 1 and tokens on the last axis. Linear maps are 1x1 convolutions.
+
+Shape letters: B = batch, D = channels, H = heads, E = channels per head, N = tokens.
 """
 
 import torch
 from torch import Tensor, nn
 
-# fp16 ends at 65504, so squares of numbers above 255 overflow. Squaring a quarter of the deviation from the mean moves
-# that limit to 1023. A smaller factor would make eps vanish in fp16.
+# The largest fp16 number is 65504, so squaring a number above 255 overflows. Dividing the deviation from the mean by 4
+# before it is squared raises this limit to 1023. With a smaller factor, eps would underflow in fp16.
 GUARD = 0.25
 
 
 def normalize(x: Tensor, axis: int, eps: float) -> Tensor:
-    """LayerNorm without parameters over one axis: (x - mean) / sqrt(variance + eps).
+    """Apply LayerNorm without parameters over one axis: (x - mean) / sqrt(variance + eps).
 
-    ``GUARD`` scales the deviation from the mean before it is squared, and eps accordingly, so the result is
-    LayerNorm's.
+    The deviation from the mean is multiplied by ``GUARD`` before it is squared. Because eps is scaled to match, the
+    result is the same as without ``GUARD``.
     """
     centered = (x - x.mean(axis, keepdim=True)) * GUARD
     variance = (centered * centered).mean(axis, keepdim=True)
@@ -24,7 +25,7 @@ def normalize(x: Tensor, axis: int, eps: float) -> Tensor:
 
 
 def pointwise(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
-    """A linear map of each token's channels as a 1x1 convolution."""
+    """Create a linear map of each token's channels, as a 1x1 convolution."""
     return nn.Conv2d(inputs, outputs, kernel_size=1, bias=bias)
 
 
@@ -33,8 +34,8 @@ class ChannelNorm(nn.Module):
 
     Args:
         channels: Size of the axis.
-        axis: The axis, counted from 0.
-        eps: Added to the variance.
+        axis: Index of the axis, from 0 to 3.
+        eps: Constant that is added to the variance.
     """
 
     def __init__(self, channels: int, axis: int, eps: float = 1e-5) -> None:
@@ -45,21 +46,27 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize x, which has ``channels`` elements on ``axis``."""
+        """Normalize x over ``axis``, where its size must be ``channels``."""
         return normalize(x, self.axis, self.eps) * self.weight + self.bias
 
 
 def head_norm(head_dim: int) -> ChannelNorm:
-    """A norm for each head of (B, H, E, N)."""
+    """Create a norm over the channels E of each head of (B, H, E, N)."""
     return ChannelNorm(head_dim, axis=2)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """adaLN of x (B, D, 1, N). ``shift`` and ``scale`` are (B, D, 1, 1); the scale already contains adaLN's 1."""
+    """Apply adaLN to x (B, D, 1, N).
+
+    ``shift`` and ``scale`` are (B, D, 1, 1). The scale already includes the 1 of adaLN's ``1 + scale``.
+    """
     return normalize(x, 1, 1e-6) * scale + shift
 
 
 def rotate(x_BHEN: Tensor, cos_EN: Tensor, sin_EN: Tensor) -> Tensor:
-    """RoPE on the channel pairs (e, e + E/2), like ``backbones.position.apply_rope``; cos and sin are (E/2, N)."""
+    """Apply RoPE to the channel pairs (e, e + E/2), like ``backbones.position.apply_rope``.
+
+    Cosines and sines are (E/2, N).
+    """
     first, second = x_BHEN.chunk(2, dim=2)
     return torch.cat([first * cos_EN - second * sin_EN, first * sin_EN + second * cos_EN], dim=2)

@@ -1,14 +1,15 @@
 """Map the weights of the training form to those of the mobile form, one to one.
 
-Names are the same, except that parameters which the training form keeps per width lose the width's hidden size:
+Names are the same, except for parameters of which the training form has one per width. Their names contain the hidden
+size, which is removed:
 
     time.HIDDEN.*                time.*
     *.tables.HIDDEN.offsets      *.table
     final_tables.HIDDEN.offsets  final_table
 
-``text.*`` belongs to the text projection. Matrices only gain axes of size one and convolutions do not change, so the
-palette of a quantized weight is also the palette of the mobile weight. Two constants are folded into other parameters:
-the softmax scale into weight and bias of the queries' norms, and the 1 of adaLN's 1 + scale into the tables.
+``text.*`` belongs to the text projection. Matrices only gain axes of size 1, and convolutions do not change, so a
+quantized weight has the same palette in both forms. Two constants are folded into other parameters: the softmax scale
+into the weight and bias of each query norm, and the 1 of adaLN's ``1 + scale`` into the tables.
 """
 
 import math
@@ -21,26 +22,26 @@ from torch import Tensor
 from pocketdit.backbones.spec import DiTSpec
 
 TEXT_PREFIX = "text."
-"""Prefix of the text projection's weights."""
+"""Prefix of the names of the text projection's weights."""
 
 _RULES = (
     (re.compile(r"^time\.\d+\."), "time."),
     (re.compile(r"\btables\.\d+\.offsets$"), "table"),
     (re.compile(r"^final_tables\.\d+\.offsets$"), "final_table"),
 )
-# Rows of a table that are scales: a block has (shift, scale, gate) twice, the last table has (shift, scale).
+# Rows of a table that are scales. A block's table has (shift, scale, gate) twice; the final table has (shift, scale).
 _SCALE_ROWS = {6: (1, 4), 2: (1,)}
 
 
 def mobile_name(training_name: str) -> str:
-    """The mobile form's name for a weight of the training form."""
+    """Return the name in the mobile form of a weight of the training form."""
     for pattern, replacement in _RULES:
         training_name = pattern.sub(replacement, training_name)
     return training_name
 
 
 def mobile_weights(weights: Mapping[str, Tensor], spec: DiTSpec) -> dict[str, Tensor]:
-    """Convert a standalone network's state dict to the mobile form's. Matrices are views of the originals."""
+    """Convert the state dict of a standalone network to the mobile form. Matrices are views of the originals."""
     return {mobile_name(name): _mobile(name, value, spec) for name, value in weights.items()}
 
 
@@ -60,7 +61,7 @@ def _mobile(name: str, value: Tensor, spec: DiTSpec) -> Tensor:
 
 
 def _table(offsets: Tensor) -> Tensor:
-    """(rows, D) -> (rows D, 1, 1), with 1 added to the scales."""
+    """Reshape offsets (rows, D) to (rows * D, 1, 1), and add 1 to the scales."""
     ones = torch.zeros(len(offsets), 1, dtype=offsets.dtype, device=offsets.device)
     ones[list(_SCALE_ROWS[len(offsets)])] = 1
     return (offsets + ones).reshape(-1, 1, 1)
