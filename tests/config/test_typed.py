@@ -159,8 +159,9 @@ def test_component_gets_typed_arguments_and_defaults(tmp_path: Path) -> None:
 
 
 def test_without_classes_the_arguments_of_a_component_are_as_written() -> None:
-    value = {"class_path": "gallery.unimportable.Absent", "init_args": {"depht": "x"}}
-    assert convert(value, Component, "key", classes=False) == Component(value["class_path"], {"depht": "x"})
+    class_path = "gallery.unimportable.Absent"
+    value = {"class_path": class_path, "init_args": {"depht": "x"}}
+    assert convert(value, Component, "key", classes=False) == Component(class_path, {"depht": "x"})
     with pytest.raises(
         InvalidValueError, match=r"^key\.class_path: gallery\.unimportable\.Absent: cannot be imported: "
     ):

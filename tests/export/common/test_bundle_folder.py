@@ -36,9 +36,14 @@ def test_new_bundle_replaces_the_old_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_errors_leave_the_old_bundle(tmp_path: Path, error: BaseException) -> None:
     write(tmp_path / "b", "old")
-    with pytest.raises(type(error)), replace_bundle(tmp_path / "b") as temporary:
-        (temporary / "manifest.json").write_text("new")
-        raise error
+
+    def fail() -> None:
+        with replace_bundle(tmp_path / "b") as temporary:
+            (temporary / "manifest.json").write_text("new")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
     assert (tmp_path / "b" / "manifest.json").read_text() == "old"
 

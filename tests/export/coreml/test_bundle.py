@@ -110,7 +110,13 @@ def test_changed_runs_are_detected(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_different_options_give_different_names(settings: CoreMLExport) -> None:
-    changes = ({}, {"batch": 2}, {"target": "iOS18"}, {"query_chunk": 0}, {"decoder": "tiny_decoder/d"})
+    changes: tuple[dict[str, object], ...] = (
+        {},
+        {"batch": 2},
+        {"target": "iOS18"},
+        {"query_chunk": 0},
+        {"decoder": "tiny_decoder/d"},
+    )
     names = {bundle_name(replace(settings, **change), None) for change in changes}  # type: ignore[arg-type]
     assert len(names) == 5
     assert not any("/" in name for name in names)

@@ -17,7 +17,8 @@ from pocketdit.export.coreml.package import Package
 
 class Bessel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.special.bessel_j0(x)
+        y: Tensor = torch.special.bessel_j0(x)
+        return y
 
 
 def test_unsupported_operations_are_named(tmp_path: Path) -> None:

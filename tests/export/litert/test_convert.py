@@ -139,7 +139,7 @@ def test_full_disk_leaves_the_old_file(litert: None, tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="File too large"):
             convert(OneProduct(), {"x": torch.randn(1, 64)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -169,5 +169,5 @@ def test_supernets_are_rejected() -> None:
 def test_invalid_runtime_settings_are_rejected() -> None:
     assert LiteRTRuntime(benchmark=Path("benchmark_model"), gpu=True).threads == 1
     for wrong in ({"threads": 0}, {"passes": -1}, {"gpu": True}, {"serial": "R58"}):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"threads|passes|gpu|serial"):
             LiteRTRuntime(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""What all export targets share: folders, manifests, comparison with PyTorch."""

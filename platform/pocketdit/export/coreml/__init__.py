@@ -1,0 +1,1 @@
+"""Core ML packages: conversion, interpreter, census, and bundles."""

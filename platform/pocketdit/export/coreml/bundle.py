@@ -60,11 +60,12 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _exported_settings(manifest: dict[str, Any], overrides: list[str]) -> CoreMLExport:
-    """The settings that a bundle was exported with, after ``overrides``."""
+    """Return the settings that a bundle was exported with, after ``overrides``."""
     values = manifest["settings"]
     try:
         for override in overrides:
             parse(override).apply(values)
-        return convert(values, CoreMLExport, "")
+        settings: CoreMLExport = convert(values, CoreMLExport, "")
+        return settings
     except InvalidValueError as error:
         raise ConfigError(str(error)) from None

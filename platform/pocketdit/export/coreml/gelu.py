@@ -11,7 +11,7 @@ from coremltools.converters.mil.frontend.torch.ops import _get_inputs, _get_kwin
 _MODES = {"none": "EXACT", "tanh": "TANH_APPROXIMATION"}
 
 
-@register_torch_op(override=True)
+@register_torch_op(override=True)  # type: ignore[untyped-decorator]  # coremltools is untyped
 def gelu(context: Any, node: Any) -> None:
     """Convert torch's gelu with ``approximate`` by position (TorchScript) or by name (torch.export)."""
     inputs = _get_inputs(context, node, min_expected=1)

@@ -50,6 +50,7 @@ def conv_transpose(
 
 
 def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
+    """Multiply matrices, the last two axes of which can be transposed first."""
     return torch.matmul(x.mT if transpose_x else x, y.mT if transpose_y else y)
 
 
@@ -66,8 +67,9 @@ def layer_norm(
 
 
 def split(x: Tensor, axis: int, num_splits: int = 0, split_sizes: Sequence[int] = ()) -> Sequence[Tensor]:
+    """Split an axis into parts of the given sizes or, without sizes, into equal parts."""
     sizes = list(split_sizes) or [x.shape[axis] // num_splits] * num_splits
-    return x.split(sizes, axis)
+    return torch.split_with_sizes(x, sizes, axis)
 
 
 def slice_by_index(
@@ -102,6 +104,7 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", constant_val: flo
 
 
 def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
+    """GELU, exact or approximated with tanh."""
     forms = {"EXACT": "none", "TANH_APPROXIMATION": "tanh"}
     if mode not in forms:
         raise NotImplementedError(f"mode {mode}")
@@ -109,20 +112,24 @@ def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
 
 
 def upsample_nearest_neighbor(x: Tensor, scale_factor_height: float = 1, scale_factor_width: float = 1) -> Tensor:
+    """Repeat rows and columns."""
     return F.interpolate(x, scale_factor=(float(scale_factor_height), float(scale_factor_width)), mode="nearest")
 
 
 def concat(values: Sequence[Tensor], axis: int, interleave: bool = False) -> Tensor:
+    """Concatenate along an axis."""
     if interleave:
         raise NotImplementedError("interleave")
     return torch.cat(list(values), axis)
 
 
 def rsqrt(x: Tensor, epsilon: float = 1e-12) -> Tensor:
+    """Compute 1 / sqrt(x + epsilon)."""
     return torch.rsqrt(x + epsilon)
 
 
 def expand_dims(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Insert axes of size 1 at the given positions of the result."""
     rank = x.ndim + len(axes)
     for axis in sorted(axis % rank for axis in axes):
         x = x.unsqueeze(axis)

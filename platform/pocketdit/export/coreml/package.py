@@ -157,8 +157,9 @@ class Package:
     def _read_blob(self, declared: TensorType, offset: int) -> NDArray[Any]:
         method = {"FLOAT16": "fp16", "FLOAT32": "float"}.get(declared.dtype, declared.dtype.lower())
         try:
-            values = np.asarray(getattr(self.blob, f"read_{method}_data")(offset))
-            return values.view(DTYPES[declared.dtype]).reshape(declared.shape)
+            values: NDArray[Any] = np.asarray(getattr(self.blob, f"read_{method}_data")(offset))
+            typed: NDArray[Any] = values.view(DTYPES[declared.dtype])
+            return typed.reshape(declared.shape)
         except (RuntimeError, ValueError) as error:
             raise RunError(
                 f"{self.path}: weight.bin is damaged ({str(error).splitlines()[0]}); export the bundle again"
