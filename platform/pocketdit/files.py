@@ -5,6 +5,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+# First bytes of the text file that a Git checkout without Git LFS contains in place of a large file.
+LFS_POINTER = b"version https://git-lfs"
+
 
 def sha256_of(path: Path) -> str:
     """Return a file's SHA-256 as hexadecimal digits.
@@ -14,6 +17,17 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damage(path: Path, error: BaseException) -> str:
+    """Return in a few words why a binary file could not be read. Some causes are clearer from its first bytes."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    with path.open("rb") as file:
+        start = file.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
+        return "it is a Git LFS pointer; get the file itself with: git lfs pull"
+    return (str(error).splitlines() or [type(error).__name__])[0] if start else "it is empty"
 
 
 def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) -> Path:

@@ -1,10 +1,10 @@
 """Loading of a run's tiny decoder."""
 
 import torch
-from safetensors.torch import load_file
 
 from pocketdit.artifacts.network import require_weights
 from pocketdit.artifacts.run_folder import RunFolder, load_experiment
+from pocketdit.artifacts.weights import load_weights
 from pocketdit.config.experiment import BaseExperiment, DecoderExperiment, Experiment
 from pocketdit.decoders.tiny import TinyDecoder
 from pocketdit.decoders.tiny_autoencoder import TinyDecoderAutoencoder
@@ -26,13 +26,14 @@ def load_decoder(folder: RunFolder, device: torch.device | str = "cpu") -> TinyD
     """Load a run's decoder for inference, with its EMA weights.
 
     Raises:
-        RunError: The run has no weights yet, or they do not match its configuration.
+        RunError: The run has no weights yet, or they are damaged, not finite, or do not match its configuration.
         ConfigError: The run did not train a decoder.
     """
     decoder = TinyDecoder(load_experiment(folder, DecoderExperiment).decoder)
     require_weights(folder)
+    weights = load_weights(folder.weights)
     try:
-        decoder.load_state_dict(load_file(folder.weights))
+        decoder.load_state_dict(weights)
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{folder.weights} does not match the decoder in {folder.config.name}: {reason}") from error

@@ -1,10 +1,10 @@
 """Loading of a run's network."""
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pocketdit.artifacts.run_folder import RunFolder, load_experiment
+from pocketdit.artifacts.weights import load_weights
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import LORA_PREFIX, NETWORKS_PREFIX, Network, merge_lora, split_by_width
 from pocketdit.errors import RunError
@@ -14,14 +14,14 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Netwo
     """Load a run's backbone for inference, with its EMA weights and with any LoRA merged into it.
 
     Raises:
-        RunError: The run has no weights yet, or they do not match its configuration.
+        RunError: The run has no weights yet, or they are damaged, not finite, or do not match its configuration.
     """
     require_weights(folder)
     experiment = load_experiment(folder)
     with torch.device("meta"):
         supernet = ElasticDiT(experiment.backbone)
+    weights = load_weights(folder.weights, device)
     try:
-        weights = load_file(folder.weights, device=str(device))
         network = network_from(supernet, weights)
     except Exception as error:
         reason = str(error).splitlines()[0]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.config.experiment import AnyExperiment, Training
@@ -14,6 +14,7 @@ from pocketdit.errors import ConfigError
 from pocketdit.running.callbacks import Previews, Progress, Speed, TrainMetrics
 from pocketdit.running.checkpointing import AtomicCheckpointIO, Checkpoints
 from pocketdit.running.cost_estimate import parameter_summary
+from pocketdit.running.sharded import ShardedStrategy
 from pocketdit.tracking.logger import RunLogger
 from pocketdit.training.precision import resolve_precision
 
@@ -99,7 +100,7 @@ def build_strategy(training: Training) -> Strategy | str:
             # By default, Lightning uses the devices of a node as tensor-parallel ranks.
             count = resolve_devices(training)
             ranks = (count if isinstance(count, int) else torch.accelerator.device_count()) * training.nodes
-            return ModelParallelStrategy(data_parallel_size=ranks, tensor_parallel_size=1)
+            return ShardedStrategy(data_parallel_size=ranks, tensor_parallel_size=1)
         case "ddp":
             return DDPStrategy(find_unused_parameters=True)
         case _:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from pocketdit.artifacts.network import load_network, require_weights
 from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
+from pocketdit.artifacts.weights import load_weights
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.lora import activate_adapter, active_adapter, add_adapters, load_adapter
 from pocketdit.backbones.per_width import lora_pairs
@@ -70,7 +70,7 @@ class RunTeacher:
         if parent is None or find(runs, parent).path != base.path:
             raise ConfigError(f"few_step: {lora.name} started from {parent}, not from the teacher {base.name}")
         require_weights(lora)
-        pairs = list(lora_pairs(load_file(lora.weights), self.network.spec.width))
+        pairs = list(lora_pairs(load_weights(lora.weights), self.network.spec.width))
         if not pairs:
             raise RunError(f"few_step: {lora.name} has no LoRA for the teacher's full width")
         rank = pairs[0][1].shape[0]
