@@ -6,7 +6,6 @@ weights that it does not use get a gradient of zero.
 Shape letters: B = batch, D = hidden size of the width in use, h x w = sides of the token grid.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,15 +19,6 @@ def leading(weight: Tensor, *sizes: int) -> Tensor:
         if size != weight.shape[axis]:
             weight = weight.narrow(axis, 0, size)
     return weight
-
-
-def to_autocast_dtype(x: Tensor) -> Tensor:
-    """Cast a tensor to the dtype in which autocast runs matrix products, if autocast is enabled.
-
-    Autocast would otherwise cast an input that several layers share once per layer.
-    """
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class ElasticLinear(nn.Linear):
