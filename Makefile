@@ -57,6 +57,7 @@ bench: .venv/ready-bench
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/elastic_step.py
+	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/frechet.py
 	$(BIN)/python benchmarks/distribution_matching.py

@@ -87,6 +87,19 @@ def test_elastic_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert result["required_memory"] == 1.0
 
 
+def test_training_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run_quick("training_step", tmp_path)
+    assert last_line(capsys).startswith("ratio: elastic_pretrain step / floor = ")
+    (row,) = result["rows"]
+    assert set(row["seconds"]) == {"step", "data wait", "forward", "backward", "update", "EMA"}
+    assert all(seconds[0] > 0 for seconds in row["seconds"].values())
+    inside = sum(row["seconds"][phase][0] for phase in ("forward", "backward", "update", "EMA"))
+    assert row["seconds"]["step"][0] == pytest.approx(inside)
+    assert result["ratio"]["median"] == pytest.approx(row["steps"][0] / row["floors"][0])
+    assert row["flops"][0] > 0
+    assert [sampled["steps"] for sampled in row["sampling"]] == [28, 4]
+
+
 def test_separate_networks_are_as_large_as_the_sub_networks() -> None:
     from benchmarks.elastic_step import NETWORKS, cases, network_spec
     from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
