@@ -3,13 +3,15 @@
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 SIDE_MULTIPLE = 32  # pixels: a factor of 8 in the autoencoder, 2 in the patches, and 2 in the middle stage
 _MAX_ASPECT_RATIO = 4.0
+
+BucketShape = Literal["aspect", "square"]
 
 
 class Bucket(NamedTuple):
@@ -20,8 +22,8 @@ class Bucket(NamedTuple):
 
 
 @lru_cache
-def bucket_list(base_size: int) -> tuple[Bucket, ...]:
-    """Return image sizes of about ``base_size**2`` pixels with aspect ratios from 1:4 to 4:1.
+def bucket_list(base_size: int, shape: BucketShape = "aspect") -> tuple[Bucket, ...]:
+    """Return image sizes of about ``base_size**2`` pixels with aspect ratios from 1:4 to 4:1, or only the square.
 
     One side ranges from half to twice the base size in steps of 1/16 of the base size (at least 32). The other side is
     the nearest multiple of 32. Both orientations are included. A base size of 128 gives 9 buckets, and 1024 gives 45.
@@ -31,6 +33,8 @@ def bucket_list(base_size: int) -> tuple[Bucket, ...]:
     """
     if base_size < SIDE_MULTIPLE or base_size % SIDE_MULTIPLE:
         raise ValueError(f"base size {base_size} is not a multiple of {SIDE_MULTIPLE}")
+    if shape == "square":
+        return (Bucket(base_size, base_size),)
     step = max(SIDE_MULTIPLE, base_size // 16 // SIDE_MULTIPLE * SIDE_MULTIPLE)
     buckets = set()
     for side in range(step, int(_MAX_ASPECT_RATIO * base_size) + 1, step):
@@ -52,11 +56,11 @@ def nearest_bucket(width: int, height: int, buckets: Sequence[Bucket]) -> int:
 
 
 def assign_buckets(
-    width: NDArray[np.integer], height: NDArray[np.integer], base_size: int
+    width: NDArray[np.integer], height: NDArray[np.integer], base_size: int, shape: BucketShape = "aspect"
 ) -> tuple[tuple[Bucket, ...], NDArray[np.int32]]:
     """Return the buckets of a base size, and the index of each row's bucket."""
     sizes, size_of = exact_buckets(width, height)
-    buckets = bucket_list(base_size)
+    buckets = bucket_list(base_size, shape)
     return buckets, np.array([nearest_bucket(*size, buckets) for size in sizes], dtype=np.int32)[size_of]
 
 

@@ -11,10 +11,21 @@ from tqdm import tqdm
 from datamodules.scenes.captions import annotate_scene
 from datamodules.scenes.render import render_scene
 from datamodules.scenes.split import CaptionedScene, Split, generate_scenes
-from datamodules.shards.caption_files import find_table, read_table
-from datamodules.shards.image_folder import Candidate, SkippedImage, find_candidates, load_image
+from datamodules.shards.buckets import SIDE_MULTIPLE, BucketShape
+from datamodules.shards.caption_lookup import CaptionLookup
+from datamodules.shards.image_folder import (
+    Candidate,
+    ImageLoader,
+    describe_splits,
+    describe_unused,
+    find_candidates,
+    own_splits,
+)
+from datamodules.shards.images import IMAGE_SUFFIXES
 from datamodules.shards.latents import describe_autoencoder, encode_sample
-from datamodules.shards.schema import SPLITS, Sample, SampleError
+from datamodules.shards.losses import CropLosses
+from datamodules.shards.schema import SPLITS, Sample
+from datamodules.shards.sources import Listing, SkippedImage, list_folder, path_text
 from datamodules.shards.writer import DatasetWriter
 from pocketdit.encoders.contract import Autoencoder
 from pocketdit.errors import UserError
@@ -25,6 +36,7 @@ _SCENE_FORMATS: dict[str, dict[str, Any]] = {
     "webp": {"format": "WEBP", "lossless": True},
 }
 _MAX_LINES = 20
+_FRACTION = 0.05  # of the images that are held out
 
 
 @dataclass(frozen=True)
@@ -36,19 +48,24 @@ class BuildReport:
         train: Number of training samples.
         validation: Number of validation samples.
         skipped: Images that could not be used.
+        notes: What else was left out or changed, and what looks like a mistake.
     """
 
     path: Path
     train: int
     validation: int
     skipped: list[SkippedImage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"skipped {image}" for image in self.skipped[:_MAX_LINES]]
         if len(self.skipped) > _MAX_LINES:
             lines.append(f"skipped {len(self.skipped) - _MAX_LINES} more")
         skipped = f", {len(self.skipped)} images skipped" if self.skipped else ""
-        return "\n".join([*lines, f"{self.path}: {self.train} train, {self.validation} validation samples{skipped}"])
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(
+            [*lines, f"{path_text(self.path)}: {self.train} train, {self.validation} validation samples{skipped}"]
+        )
 
 
 def build_scenes(
@@ -60,6 +77,7 @@ def build_scenes(
     image_format: Literal["png", "jpg", "webp"] = "png",
     autoencoder: Autoencoder | None = None,
     base_size: int = 128,
+    buckets: BucketShape = "aspect",
     overwrite: bool = False,
     progress: bool = True,
 ) -> BuildReport:
@@ -73,6 +91,7 @@ def build_scenes(
         image_format: Format of stored images.
         autoencoder: Store latents of this autoencoder instead of images.
         base_size: Base size of the buckets to which images are cropped before encoding.
+        buckets: Shape of these buckets.
         overwrite: Replace an existing data set.
         progress: Show a progress bar.
 
@@ -100,7 +119,7 @@ def build_scenes(
         for split, count in counts.items():
             for captioned in generate_scenes(split, count, seed):
                 sample = _scene_sample(captioned, seed, image_format)
-                writer.add(split, encode_sample(sample, autoencoder, base_size) if autoencoder else sample)
+                writer.add(split, encode_sample(sample, autoencoder, base_size, buckets) if autoencoder else sample)
                 bar.update()
     return BuildReport(out, train, validation)
 
@@ -110,31 +129,43 @@ def build_folder(
     out: Path,
     *,
     captions: Path | None = None,
-    validation_fraction: float = 0.05,
+    captions_per_line: bool = False,
+    validation_fraction: float | None = None,
     validation: Literal["held-out", "same"] = "held-out",
     max_side: int | None = None,
     autoencoder: Autoencoder | None = None,
     base_size: int = 128,
+    buckets: BucketShape = "aspect",
+    max_crop: float | None = None,
+    max_enlargement: float | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> BuildReport:
-    """Build a data set of all captioned images in a folder and its subfolders.
+    """Build a data set of all captioned images in a folder and its subfolders, including linked ones.
 
-    Captions come from a .txt or .json file next to each image, or from one table (``captions``, or the captions.csv,
-    metadata.csv or metadata.jsonl in ``source``). Images that have no caption or cannot be decoded are skipped. An
-    image's ID is its path relative to ``source``, and a hash of the ID determines its split. At least one image is used
-    for training. With two or more images and a fraction above 0, at least one image is held out.
+    Captions come from a .txt or .json file next to each image, or from tables (see ``CaptionLookup``). Images that have
+    no caption or cannot be decoded are skipped. An image's ID is its path relative to ``source``.
+
+    If ``source`` contains folders for training and for validation or tests, such as train/ and val/, these are the
+    splits. Otherwise, a hash of the ID determines an image's split. At least one image is used for training. With two
+    or more images and a fraction above 0, at least one image is held out.
 
     Args:
         source: Folder of the images.
         out: Folder of the data set.
         captions: Caption table to use instead of any other captions.
-        validation_fraction: Share of images that are held out, in [0, 1).
+        captions_per_line: Make each line of a .txt file a caption, instead of the whole file.
+        validation_fraction: Share of images that are held out, in [0, 1); defaults to 0.05. It does not apply if the
+            source's own folders are the splits.
         validation: "held-out" divides the images between the splits. "same" uses all images for both training and
             validation, which only shows whether a model memorizes a few images.
         max_side: Scale larger images down so that their longer side has this length.
         autoencoder: Store latents of this autoencoder instead of images.
-        base_size: Base size of the buckets to which images are cropped before encoding.
+        base_size: Base size of the buckets to which images are cropped before encoding, and for which the report says
+            how much cropping and scaling throw away.
+        buckets: Shape of these buckets.
+        max_crop: Skip images of which cropping removes more than this share of the area.
+        max_enlargement: Skip images that are scaled up more than this factor.
         overwrite: Replace an existing data set.
         progress: Show a progress bar.
 
@@ -142,36 +173,45 @@ def build_folder(
         UserError: The folder does not exist or contains no usable image, ``out`` already contains a data set, or an
             argument is invalid.
     """
-    if not source.is_dir():
-        raise UserError(f"{source}: no such folder")
-    if out.resolve() == source.resolve():
-        raise UserError(f"{out}: the data set cannot be written into the folder of the images; choose another folder")
-    if not 0 <= validation_fraction < 1:
-        raise UserError(f"validation fraction {validation_fraction}: must be at least 0 and less than 1")
-    if max_side is not None and max_side < 1:
-        raise UserError(f"max side {max_side}: must be at least 1 pixel")
-    candidates, skipped = _find_candidates(source, captions)
+    _check_folder(source, out, validation_fraction, max_side, base_size)
+    listing = list_folder(source, exclude=out)
+    lookup = CaptionLookup(listing, table=captions, per_line=captions_per_line)
+    candidates, skipped = _find_candidates(listing, lookup)
+    splits = own_splits(listing)
+    if splits and (validation_fraction is not None or validation == "same"):
+        raise UserError(
+            f"validation: {describe_splits(splits)}; leave --validation out, or build from one of these folders"
+        )
+    loader = ImageLoader(skipped, max_side, CropLosses(base_size, buckets), max_crop, max_enlargement)
     counts = dict.fromkeys(SPLITS, 0)
     with (
         DatasetWriter(
             out,
             kind="image" if autoencoder is None else "latent",
-            name=source.resolve().name,
-            source=str(source.resolve()),
+            name=path_text(Path(source.resolve().name)),
+            source=path_text(source.resolve()),
             autoencoder=None if autoencoder is None else describe_autoencoder(autoencoder, base_size),
             overwrite=overwrite,
             validation_is_train=validation == "same",
         ) as writer,
         _progress_bar(len(candidates), progress) as bar,
     ):
-        samples = _load_samples(candidates, max_side, skipped, bar)
-        assigned = _repeat_in_both(samples) if validation == "same" else _hold_out(samples, validation_fraction)
+        samples = loader.load(candidates, bar)
+        if splits:
+            assigned = _keep_splits(samples)
+        elif validation == "same":
+            assigned = _repeat_in_both(samples)
+        else:
+            assigned = _hold_out(samples, _FRACTION if validation_fraction is None else validation_fraction)
         for split, sample in assigned:
-            writer.add(split, encode_sample(sample, autoencoder, base_size) if autoencoder else sample)
+            writer.add(split, encode_sample(sample, autoencoder, base_size, buckets) if autoencoder else sample)
             counts[split] += 1
         if not counts["train"]:
             raise _no_usable_image(source, skipped)
-    return BuildReport(out, counts["train"], counts["validation"], skipped)
+    notes = (
+        [describe_splits(splits)] * bool(splits) + loader.notes() + lookup.notes() + describe_unused(listing, lookup)
+    )
+    return BuildReport(out, counts["train"], counts["validation"], skipped, notes)
 
 
 def _scene_sample(captioned: CaptionedScene, seed: int, image_format: str) -> Sample:
@@ -190,52 +230,58 @@ def _scene_sample(captioned: CaptionedScene, seed: int, image_format: str) -> Sa
     )
 
 
-def _find_candidates(source: Path, captions: Path | None) -> tuple[list[Candidate], list[SkippedImage]]:
+def _check_folder(source: Path, out: Path, fraction: float | None, max_side: int | None, base_size: int) -> None:
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder")
+    if out.resolve() == source.resolve():
+        raise UserError(f"{out}: the data set cannot be written into the folder of the images; choose another folder")
+    if fraction is not None and not 0 <= fraction < 1:
+        raise UserError(f"validation fraction {fraction}: must be at least 0 and less than 1")
+    if base_size < SIDE_MULTIPLE or base_size % SIDE_MULTIPLE:
+        raise UserError(f"base size {base_size}: must be a positive multiple of {SIDE_MULTIPLE}")
+    if max_side is not None and max_side < 1:
+        raise UserError(f"max side {max_side}: must be at least 1 pixel")
+
+
+def _find_candidates(listing: Listing, captions: CaptionLookup) -> tuple[list[Candidate], list[SkippedImage]]:
     """Return the candidates sorted by position, and the images without captions."""
-    table = captions or find_table(source)
-    entries = list(find_candidates(source, read_table(table) if table else {}, table_only=captions is not None))
+    entries = list(find_candidates(listing, captions))
     skipped = [entry for entry in entries if isinstance(entry, SkippedImage)]
     candidates = [entry for entry in entries if isinstance(entry, Candidate)]
     if not candidates:
-        raise _no_usable_image(source, skipped)
+        raise _no_usable_image(listing.folder, skipped)
     return sorted(candidates, key=lambda candidate: candidate.position), skipped
 
 
 def _no_usable_image(source: Path, skipped: list[SkippedImage]) -> UserError:
     if not skipped:
-        return UserError(f"{source}: contains no image (.png .jpg .jpeg .webp .bmp .tif)")
+        return UserError(f"{source}: contains no image ({' '.join(IMAGE_SUFFIXES)})")
     return UserError(f"{source}: none of the {len(skipped)} images is usable; the first problem is: {skipped[0]}")
 
 
-def _load_samples(
-    candidates: list[Candidate], max_side: int | None, skipped: list[SkippedImage], bar: "tqdm[None]"
-) -> Iterator[tuple[float, Sample]]:
-    """Yield the position and the sample of each image that decodes, and add the others to ``skipped``."""
-    for candidate in candidates:
-        try:
-            yield candidate.position, load_image(candidate, max_side)
-        except SampleError as error:
-            skipped.append(SkippedImage(candidate.id, str(error)))
-        bar.update()
+def _keep_splits(samples: Iterator[tuple[Candidate, Sample]]) -> Iterator[tuple[str, Sample]]:
+    for candidate, sample in samples:
+        assert candidate.split is not None
+        yield candidate.split, sample
 
 
-def _repeat_in_both(samples: Iterator[tuple[float, Sample]]) -> Iterator[tuple[str, Sample]]:
+def _repeat_in_both(samples: Iterator[tuple[Candidate, Sample]]) -> Iterator[tuple[str, Sample]]:
     for _, sample in samples:
         yield "train", sample
         yield "validation", sample
 
 
-def _hold_out(samples: Iterator[tuple[float, Sample]], fraction: float) -> Iterator[tuple[str, Sample]]:
+def _hold_out(samples: Iterator[tuple[Candidate, Sample]], fraction: float) -> Iterator[tuple[str, Sample]]:
     """Assign samples, sorted by position, to splits.
 
     The last sample is always used for training. If there are others and the fraction is not 0, the first sample is held
     out even if its position is above the fraction.
     """
-    previous: tuple[float, Sample] | None = None
+    previous: tuple[Candidate, Sample] | None = None
     is_first = True
     for current in samples:
         if previous is not None:
-            held_out = fraction > 0 and (is_first or previous[0] < fraction)
+            held_out = fraction > 0 and (is_first or previous[0].position < fraction)
             yield "validation" if held_out else "train", previous[1]
             is_first = False
         previous = current

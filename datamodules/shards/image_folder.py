@@ -3,14 +3,17 @@
 import hashlib
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
+from tqdm import tqdm
 
-from datamodules.shards.caption_files import CaptionTable, read_captions_beside
-from datamodules.shards.images import IMAGE_SUFFIXES, ImageError, open_image
+from datamodules.shards.caption_lookup import CaptionLookup
+from datamodules.shards.images import ImageError, open_image
+from datamodules.shards.losses import CropLosses
 from datamodules.shards.schema import Sample, SampleError
+from datamodules.shards.sources import Listing, SkippedImage, count_kinds, name_of, split_of_folders
 
 _KEPT_FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
@@ -24,62 +27,115 @@ class Candidate:
         path: Path of the image.
         captions: One or more captions.
         position: A hash of the ID in [0, 1), which determines the split.
+        split: The split of the user's own folder that contains the image, or None if there are no such folders.
     """
 
     id: str
     path: Path
     captions: tuple[str, ...]
     position: float
+    split: str | None = None
 
 
-@dataclass(frozen=True)
-class SkippedImage:
-    """A skipped image and the reason for skipping it."""
-
-    id: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.id}: {self.reason}"
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Return all images in a folder and its subfolders, sorted. Names that start with a dot are ignored."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-
-
-def find_candidates(folder: Path, table: CaptionTable, *, table_only: bool) -> Iterator[Candidate | SkippedImage]:
-    """Yield every image with its captions, and then the images in the table that do not exist.
-
-    Captions next to an image take precedence over the table, unless ``table_only`` is set.
-    """
-    images = find_images(folder)
-    for path in images:
-        name = path.relative_to(folder).as_posix()
+def find_candidates(listing: Listing, captions: CaptionLookup) -> Iterator[Candidate | SkippedImage]:
+    """Yield every image with its captions, and then everything else that was expected to be an image."""
+    splits = own_splits(listing)
+    for path in listing.images:
+        name = name_of(path, listing.folder)
+        top = _top_folder(path, listing)
+        split = splits.get(top)
+        if splits and split is None:
+            reason = "neither for training nor for validation" if top in splits else f"outside of {_join(splits)}"
+            yield SkippedImage(name, f"left out: {reason}")
+            continue
         try:
-            captions = None if table_only else read_captions_beside(path)
+            yield Candidate(name, path, captions.captions_of(path), _position(name), split)
         except SampleError as error:
             yield SkippedImage(name, str(error))
-            continue
-        captions = captions or table.get(path.resolve())
-        if captions:
-            yield Candidate(name, path, tuple(captions), _position(name))
-        else:
-            yield SkippedImage(name, "no caption (add a .txt or .json file next to it, or a row to the table)")
-    resolved = {path.resolve() for path in images}
-    for path in table:
-        if path not in resolved:
-            yield SkippedImage(str(path), "in the caption table, but the folder does not contain this image")
+    yield from captions.unknown_images(listing.images)
+    yield from listing.skipped
 
 
-def load_image(candidate: Candidate, max_side: int | None = None) -> Sample:
-    """Load an image as a sample, keeping its original bytes if possible.
+def own_splits(listing: Listing) -> dict[str, str | None]:
+    """Return the splits of the user's own folders for training and validation (see ``split_of_folders``)."""
+    return split_of_folders(sorted({_top_folder(path, listing) for path in listing.images}))
+
+
+def describe_splits(splits: dict[str, str | None]) -> str:
+    """Describe the splits of the user's own folders in one line."""
+    parts = [f"{name}/ for {'training' if split == 'train' else split}" for name, split in splits.items() if split]
+    parts += [f"{name}/ is left out" for name, split in splits.items() if not split]
+    return f"splits are the folders of the source: {', '.join(parts)}"
+
+
+def _top_folder(path: Path, listing: Listing) -> str:
+    parts = path.relative_to(listing.folder).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def _join(names: dict[str, str | None]) -> str:
+    return " and ".join(f"{name}/" for name in names)
+
+
+def describe_unused(listing: Listing, captions: CaptionLookup) -> list[str]:
+    """Note the files that are neither images nor captions of one."""
+    unused = [path for path in listing.others if path not in captions.used]
+    notes = [f"{len(unused)} other files are not read: {count_kinds(unused)}"] if unused else []
+    tables = [name_of(path, listing.folder) for path in unused if path.suffix.lower() in (".csv", ".tsv", ".jsonl")]
+    if tables:
+        notes.append(f"{tables[0]} is not read as a caption table because of its name (--captions names a table)")
+    if listing.hidden:
+        notes.append(f"{listing.hidden} files or folders are not read because their names start with a dot")
+    return notes
+
+
+@dataclass
+class ImageLoader:
+    """Loads samples, and counts what is lost.
+
+    Attributes:
+        skipped: Receives the images that cannot be used.
+        max_side: See ``build_folder``.
+        losses: Receives the losses.
+        max_crop: See ``build_folder``.
+        max_enlargement: See ``build_folder``.
+    """
+
+    skipped: list[SkippedImage]
+    max_side: int | None
+    losses: CropLosses
+    max_crop: float | None
+    max_enlargement: float | None
+    _several_frames: list[str] = field(default_factory=list)
+
+    def load(self, candidates: list[Candidate], bar: "tqdm[None]") -> Iterator[tuple[Candidate, Sample]]:
+        """Yield the sample of each image that decodes and is within the limits."""
+        for candidate in candidates:
+            try:
+                sample, frames = load_image(candidate, self.max_side)
+                size = sample.width, sample.height
+                if reason := self.losses.excess(*size, self.max_crop, self.max_enlargement):
+                    raise SampleError(reason)
+                self.losses.add(*size, candidate.id)
+                if frames > 1:
+                    self._several_frames.append(f"{candidate.id} with {frames}")
+                yield candidate, sample
+            except SampleError as error:
+                self.skipped.append(SkippedImage(candidate.id, str(error)))
+            bar.update()
+
+    def notes(self) -> list[str]:
+        """Describe the losses."""
+        notes = [self.losses.describe()]
+        if several := self._several_frames:
+            notes.append(
+                f"{len(several)} images have several frames, of which only the first is stored: {several[0]}, ..."
+            )
+        return notes
+
+
+def load_image(candidate: Candidate, max_side: int | None = None) -> tuple[Sample, int]:
+    """Load an image as a sample, keeping its original bytes if possible, and return its number of frames or pages, too.
 
     The bytes are kept if the file is a PNG, JPEG, or WebP of one frame that stores exactly the pixels to train on (see
     ``open_image``), and no side is longer than ``max_side``. Other images are stored as JPEG (quality 95) if the
@@ -99,7 +155,8 @@ def load_image(candidate: Candidate, max_side: int | None = None) -> Sample:
     if not is_kept:
         extension = "jpg" if extension == "jpg" else "png"
         content = _encode(image, extension)
-    return Sample(candidate.id, candidate.captions, image.width, image.height, content, extension)
+    sample = Sample(candidate.id, candidate.captions, image.width, image.height, content, extension)
+    return sample, opened.frames
 
 
 def _scale_down(image: Image.Image, max_side: int | None) -> Image.Image:

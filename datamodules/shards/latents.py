@@ -6,16 +6,16 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from datamodules.shards.buckets import bucket_list, nearest_bucket
+from datamodules.shards.buckets import BucketShape, bucket_list, nearest_bucket
 from datamodules.shards.decode import decode_image
 from datamodules.shards.schema import LATENT_EXTENSION, Sample
 from pocketdit.encoders.contract import Autoencoder
 from pocketdit.images import from_uint8
 
 
-def encode_sample(sample: Sample, autoencoder: Autoencoder, base_size: int) -> Sample:
+def encode_sample(sample: Sample, autoencoder: Autoencoder, base_size: int, shape: BucketShape = "aspect") -> Sample:
     """Crop a sample's image to its bucket and replace it with its latent in half precision."""
-    buckets = bucket_list(base_size)
+    buckets = bucket_list(base_size, shape)
     bucket = buckets[nearest_bucket(sample.width, sample.height, buckets)]
     image = from_uint8(decode_image(sample, bucket).to(device_of(autoencoder)))
     with torch.inference_mode():

@@ -94,15 +94,15 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def printable(path: Path) -> str:
+def path_text(path: Path) -> str:
     r"""Return a path as text. Bytes that are not UTF-8 and control characters become escapes such as \xe9 and \n."""
     text = os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def name_of(path: Path, folder: Path) -> str:
-    """Return the path relative to the folder as text (see ``printable``)."""
-    return printable(path.relative_to(folder) if path.is_relative_to(folder) else path)
+    """Return the path relative to the folder as text (see ``path_text``)."""
+    return path_text(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def split_of_folders(names: Iterable[str]) -> dict[str, str | None]:

@@ -9,10 +9,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from tabulate import tabulate
 
-from datamodules.shards.buckets import assign_buckets, exact_buckets
+from datamodules.shards.buckets import BucketShape, assign_buckets, exact_buckets
 from datamodules.shards.decode import decode_latent, open_stored_image
 from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.latents import describe_autoencoder, encode_sample
+from datamodules.shards.losses import MAX_CROP, MAX_ENLARGEMENT, CropLosses
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import SPLITS, SampleError, parse_metadata, read_info
 from pocketdit.encoders.contract import Autoencoder
@@ -22,12 +23,22 @@ _MAX_CAPTIONS = 2000
 _MAX_SIZES = 8
 
 
-def describe_dataset(path: Path, base_size: int = 128) -> str:
-    """Describe the number of samples, image sizes, buckets, and caption lengths of both splits.
+def describe_dataset(
+    path: Path,
+    base_size: int = 128,
+    buckets: BucketShape = "aspect",
+    *,
+    max_crop: float = MAX_CROP,
+    max_enlargement: float = MAX_ENLARGEMENT,
+) -> str:
+    """Describe the number of samples, image sizes, buckets, what they cost, and caption lengths of both splits.
 
     Args:
         path: Folder of the data set.
         base_size: Base size of the buckets for images. It does not apply to latents, which keep their size.
+        buckets: Shape of the buckets.
+        max_crop: Count the images of which cropping removes more than this share of the area.
+        max_enlargement: Count the images that are scaled up more than this factor.
 
     Raises:
         UserError: The data set does not exist or is incomplete.
@@ -45,11 +56,16 @@ def describe_dataset(path: Path, base_size: int = 128) -> str:
             summary += f", {len(index.skipped)} unusable (list them with: lightning data validate {path})"
         paragraphs.append(summary)
         if len(index):
-            paragraphs += [_size_table(index), _bucket_table(index, base_size), _caption_table(index)]
+            paragraphs += [_size_table(index), _bucket_table(index, base_size, buckets)]
+            if info.kind == "image":
+                paragraphs.append(_describe_losses(index, CropLosses(base_size, buckets, max_crop, max_enlargement)))
+            paragraphs.append(_caption_table(index))
     return "\n\n".join(paragraphs)
 
 
-def latent_statistics(path: Path, autoencoder: Autoencoder, base_size: int = 128, count: int = 256) -> str:
+def latent_statistics(
+    path: Path, autoencoder: Autoencoder, base_size: int = 128, buckets: BucketShape = "aspect", count: int = 256
+) -> str:
     """Return the mean and standard deviation of each latent channel over training samples, as YAML lists.
 
     The standard deviations are suitable values for an experiment's ``backbone.latent_std``.
@@ -58,6 +74,7 @@ def latent_statistics(path: Path, autoencoder: Autoencoder, base_size: int = 128
         path: Folder of the data set.
         autoencoder: Encodes the samples if they are images.
         base_size: Base size of the buckets to which images are cropped.
+        buckets: Shape of these buckets.
         count: Number of samples to use.
 
     Raises:
@@ -72,7 +89,7 @@ def latent_statistics(path: Path, autoencoder: Autoencoder, base_size: int = 128
     for row in _evenly_spaced(len(index), count):
         try:
             sample = reader.read_sample(row)
-            encoded = sample if index.kind == "latent" else encode_sample(sample, autoencoder, base_size)
+            encoded = sample if index.kind == "latent" else encode_sample(sample, autoencoder, base_size, buckets)
             latent = decode_latent(encoded, described).double()
         except SampleError:
             continue
@@ -128,11 +145,28 @@ def _size_table(index: SplitIndex) -> str:
     return tabulate(rows, ["size", "samples"])
 
 
-def _bucket_table(index: SplitIndex, base_size: int) -> str:
+def _describe_losses(index: SplitIndex, losses: CropLosses) -> str:
+    """Describe what cropping and scaling throw away, with the ID of a sample of the worst size."""
+    reader = ShardReader(index)
+    sizes = np.stack([index.width, index.height], axis=1)
+    distinct, rows, counts = np.unique(sizes, axis=0, return_index=True, return_counts=True)
+    for (width, height), row, count in zip(distinct.tolist(), rows.tolist(), counts.tolist(), strict=True):
+        losses.add(width, height, str(row), count)
+
+    def name_of(row: str) -> str:
+        try:
+            return reader.read_sample(int(row)).id
+        except SampleError:
+            return f"sample {row}"
+
+    return losses.describe(name_of)
+
+
+def _bucket_table(index: SplitIndex, base_size: int, shape: BucketShape) -> str:
     if index.kind == "latent":
         buckets, bucket_of = exact_buckets(index.width, index.height)
     else:
-        buckets, bucket_of = assign_buckets(index.width, index.height, base_size)
+        buckets, bucket_of = assign_buckets(index.width, index.height, base_size, shape)
     counts = np.bincount(bucket_of, minlength=len(buckets)).tolist()
     rows = [
         (f"{bucket.height}x{bucket.width}", count, f"{100 * count / len(index):.1f} %")

@@ -1,6 +1,7 @@
 """``lightning data``: build, validate or describe a data set. Heavy modules are imported when a verb needs them."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,40 @@ def add_data(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     data = verbs.add_parser("data", help="build, validate or describe a data set")
     kinds = data.add_subparsers(dest="kind", metavar="build|validate|stats", required=True)
     build = kinds.add_parser("build", help="build a data set from rendered scenes or a folder of images")
-    build.add_argument(
-        "source", help='"scenes", or a folder of images with captions (.txt or .json files, or one table)'
-    )
+    build.add_argument("source", help='"scenes", or a folder of images with captions (.txt or .json files, or tables)')
     build.add_argument("out", type=Path, help="folder of the new data set")
     build.add_argument("--train", type=int, help="scenes only: number of training samples (default: 12000)")
     build.add_argument(
         "--validation",
         help="scenes: number of validation samples (default: 512); folder: fraction of images to hold out (default: "
-        '0.05), or "same" to validate on the training images',
+        '0.05), or "same" to validate on the training images. If the folder contains train and val or test folders, '
+        "these are the splits",
     )
     build.add_argument("--seed", type=int, default=0, help="scenes only: seed of the scenes (default: %(default)s)")
     build.add_argument("--max-side", type=int, help="folder only: scale down images whose longer side is larger")
+    build.add_argument(
+        "--captions",
+        type=Path,
+        metavar="TABLE",
+        help="folder only: table of captions (.csv, .tsv or .jsonl) to use instead of any other captions",
+    )
+    build.add_argument(
+        "--captions-per-line",
+        action="store_true",
+        help="folder only: make each line of a .txt file a caption, of which each may be trained on alone",
+    )
     build.add_argument("--latents", type=Path, metavar="YAML", help="store latents of this experiment's autoencoder")
     build.add_argument(
         "--base-size",
         type=int,
         default=128,
-        help="with --latents: size of the buckets that images are cropped to (default: %(default)s)",
+        help="size of the buckets that images are cropped to with --latents, and for which the report says how much "
+        "cropping and scaling throw away (default: %(default)s)",
+    )
+    add_bucket_options(build)
+    build.add_argument("--max-crop", type=float, help="folder only: leave out images that lose more than this share")
+    build.add_argument(
+        "--max-enlargement", type=float, help="folder only: leave out images that are scaled up more than this factor"
     )
     build.add_argument("--overwrite", action="store_true", help="replace an existing data set")
     build.add_argument("--if-missing", action="store_true", help="do nothing if the data set already exists")
@@ -46,7 +63,32 @@ def add_data(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         metavar="YAML",
         help="also measure the mean and standard deviation of each latent channel of this experiment's autoencoder",
     )
+    stats.add_argument(
+        "--base-size",
+        type=int,
+        help="size of the buckets that images are cropped to (default: 128, or that of --latents)",
+    )
+    add_bucket_options(stats)
+    stats.add_argument(
+        "--max-crop", type=float, default=0.5, help="count images that lose more than this share (default: %(default)s)"
+    )
+    stats.add_argument(
+        "--max-enlargement",
+        type=float,
+        default=2.0,
+        help="count images that are scaled up more than this factor (default: %(default)s)",
+    )
     stats.set_defaults(call=call_data_stats)
+
+
+def add_bucket_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--buckets``."""
+    parser.add_argument(
+        "--buckets",
+        choices=("aspect", "square"),
+        default="aspect",
+        help="crop each image to the nearest aspect ratio, or to a square (default: %(default)s)",
+    )
 
 
 def call_data_build(args: argparse.Namespace) -> None:
@@ -67,16 +109,22 @@ def call_data_build(args: argparse.Namespace) -> None:
             args.seed,
             autoencoder=autoencoder,
             base_size=args.base_size,
+            buckets=args.buckets,
             overwrite=args.overwrite,
         )
     else:
         report = build_folder(
             Path(args.source),
             args.out,
-            validation_fraction=0.05 if validation is None else validation,
+            captions=args.captions,
+            captions_per_line=args.captions_per_line,
+            validation_fraction=validation,
             validation="same" if args.validation == "same" else "held-out",
             max_side=args.max_side,
             base_size=args.base_size,
+            buckets=args.buckets,
+            max_crop=args.max_crop,
+            max_enlargement=args.max_enlargement,
             autoencoder=autoencoder,
             overwrite=args.overwrite,
         )
@@ -89,20 +137,34 @@ def check_build_options(args: argparse.Namespace, validation: float | None) -> N
     is_scenes = args.source == "scenes"
     if not is_scenes and args.train is not None:
         raise ConfigError("--train: only applies to scenes; all images of a folder are used")
-    if is_scenes and args.max_side is not None:
-        raise ConfigError("--max-side: only applies to a folder of images")
+    for option in ("max_side", "captions", "captions_per_line", "max_crop", "max_enlargement") if is_scenes else ():
+        if getattr(args, option) not in (None, False):
+            raise ConfigError(f"--{option.replace('_', '-')}: only applies to a folder of images")
     if is_scenes and args.validation == "same":
         raise ConfigError("--validation same: only applies to a folder of images")
     if is_scenes and args.train is not None and args.train < 1:
         raise ConfigError(f"--train {args.train}: must be at least 1")
-    if args.max_side is not None and args.max_side < 1:
-        raise ConfigError(f"--max-side {args.max_side}: must be at least 1")
+    check_ranges(args)
     if validation is None:
         return
     if is_scenes and not (validation >= 1 and validation.is_integer()):
         raise ConfigError(f"--validation {args.validation}: must be a whole number of samples, at least 1")
     if not is_scenes and not 0 <= validation < 1:
         raise ConfigError(f"--validation {args.validation}: must be a fraction of at least 0 and less than 1")
+
+
+def check_ranges(args: argparse.Namespace) -> None:
+    """Raise ``ConfigError`` for numbers outside of the range of their option."""
+    checks: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+        ("max_side", lambda value: value >= 1, "at least 1"),
+        ("max_crop", lambda value: 0 <= value < 1, "a share of at least 0 and less than 1"),
+        ("max_enlargement", lambda value: value > 0, "a factor above 0"),
+        ("base_size", lambda value: value >= 32 and value % 32 == 0, "a positive multiple of 32"),
+    )
+    for option, is_valid, requirement in checks:
+        value = getattr(args, option, None)
+        if value is not None and not is_valid(value):
+            raise ConfigError(f"--{option.replace('_', '-')} {value:g}: must be {requirement}")
 
 
 def load_autoencoder(experiment_file: Path) -> tuple[Any, int]:
@@ -140,12 +202,15 @@ def call_data_validate(args: argparse.Namespace) -> None:
 
 def call_data_stats(args: argparse.Namespace) -> None:
     """Run ``lightning data stats``."""
+    check_ranges(args)
     autoencoder, base_size = load_autoencoder(args.latents) if args.latents else (None, 128)
     from datamodules.shards.stats import contact_sheet, describe_dataset, latent_statistics
 
-    print(describe_dataset(args.path, base_size))
+    base_size = base_size if args.base_size is None else args.base_size
+    limits = {"max_crop": args.max_crop, "max_enlargement": args.max_enlargement}
+    print(describe_dataset(args.path, base_size, args.buckets, **limits))
     if autoencoder is not None:
-        print(f"\n{latent_statistics(args.path, autoencoder, base_size)}")
+        print(f"\n{latent_statistics(args.path, autoencoder, base_size, args.buckets)}")
     if args.sheet:
         contact_sheet(args.path, args.sheet)
         print(f"contact sheet: {args.sheet}")

@@ -71,7 +71,7 @@ def test_captions_come_from_txt_json_or_a_table(tmp_path: Path) -> None:
     (source / "captions.csv").write_text('file,caption\nd.bmp,"a fish, red"\nd.bmp,a long fish\na.png,no\n')
     samples = _build(source, tmp_path / "out")
     assert {name: sample.captions for name, sample in samples.items()} == {
-        "a.png": ("a cat", "a long cat"),
+        "a.png": ("a cat a long cat",),
         "deep/b.jpg": ("a dog",),
         "c.webp": ("a bird", "a long bird"),
         "d.bmp": ("a fish, red", "a long fish"),

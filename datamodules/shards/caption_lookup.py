@@ -1,0 +1,120 @@
+"""Finds the captions of a folder's images, and notes what is ambiguous about them."""
+
+from pathlib import Path
+
+from datamodules.shards.caption_files import CAPTION_SUFFIXES, CaptionTable, find_tables, read_caption_lines, read_table
+from datamodules.shards.schema import SampleError
+from datamodules.shards.sources import Listing, SkippedImage, name_of, path_text
+
+_MANY_CAPTIONS = 8
+
+
+class CaptionLookup:
+    """The captions of a folder's images, from files next to them and from tables in any subfolder.
+
+    Files next to an image are named like the image with another suffix (beach.txt) or an additional one
+    (beach.jpg.txt). They take precedence over tables, .json takes precedence over .txt, and a table takes precedence
+    over tables of the folders above it.
+
+    Args:
+        listing: The files of the folder.
+        table: Caption table to use instead of any other captions.
+        per_line: Make each line of a text file a caption. Otherwise, a text file is one caption.
+
+    Attributes:
+        used: The files that were read.
+
+    Raises:
+        UserError: A table is invalid.
+    """
+
+    def __init__(self, listing: Listing, *, table: Path | None = None, per_line: bool = False) -> None:
+        self._folder, self._per_line = listing.folder, per_line
+        self._beside: dict[Path, list[Path]] = {}
+        tables = find_tables(listing.others) if table is None else [table]
+        self.used = set(tables)
+        for path in listing.others if table is None else ():
+            if path.suffix.lower() in CAPTION_SUFFIXES:
+                self._beside.setdefault(path.with_suffix(""), []).append(path)
+        self._tables: list[CaptionTable] = [read_table(path, listing.folder) for path in tables]
+        self._text_files = 0
+        self._several_lines: list[tuple[int, str]] = []
+        self._many_captions: list[tuple[int, str]] = []
+        self._conflicts: list[str] = []
+        self._ignored: list[str] = []
+
+    def captions_of(self, image: Path) -> tuple[str, ...]:
+        """Return one or more captions of an image.
+
+        Raises:
+            SampleError: There is no caption. The message names the files and keys.
+        """
+        sources: list[tuple[list[str], str]] = []
+        problems: list[str] = []
+        files = [*self._beside.get(image.with_suffix(""), []), *self._beside.get(image, [])]
+        for path in sorted(files, key=lambda path: CAPTION_SUFFIXES.index(path.suffix.lower())):
+            self.used.add(path)
+            try:
+                sources.append((self._read(path), path_text(Path(path.name))))
+            except SampleError as error:
+                problems.append(str(error))
+        resolved = image.resolve()
+        for entry in (table[resolved] for table in self._tables if resolved in table):
+            if entry.captions:
+                sources.append((entry.captions, entry.place))
+            else:
+                problems.append(entry.problem or f"{entry.place}: the caption is empty")
+        if not sources:
+            raise SampleError("; ".join(problems) or "no caption (add a .txt or .json file next to it, or a table row)")
+        self._ignored += problems
+        return self._choose(name_of(image, self._folder), sources)
+
+    def unknown_images(self, images: list[Path]) -> list[SkippedImage]:
+        """Return the images in tables that are not among the folder's images."""
+        known = {path.resolve() for path in images}
+        missing = dict.fromkeys(path for table in self._tables for path in table if path not in known)
+        suffixes = "in the caption table, but {} files are not read"
+        gone = "in the caption table, but the folder does not contain this image"
+        return [
+            SkippedImage(path_text(path), suffixes.format(path.suffix) if path.is_file() else gone) for path in missing
+        ]
+
+    def notes(self) -> list[str]:
+        """Return one line for each kind of ambiguity."""
+        notes = []
+        if self._several_lines:
+            most, name = max(self._several_lines)
+            notes.append(
+                f"{len(self._several_lines)} of {self._text_files} text files have several lines (up to {most}, in "
+                f"{name}); all lines together are one caption (--captions-per-line makes each line a caption)"
+            )
+        if self._many_captions:
+            most, name = max(self._many_captions)
+            notes.append(
+                f"{len(self._many_captions)} images have more than {_MANY_CAPTIONS} captions (up to {most}, of {name});"
+                " each of them may be trained on alone, so check that all of them describe the image"
+            )
+        if self._conflicts:
+            notes.append(
+                f"{len(self._conflicts)} images have different captions in several places; for {self._conflicts[0]}"
+            )
+        if self._ignored:
+            notes.append(f"{len(self._ignored)} caption files or rows without use; the first: {self._ignored[0]}")
+        return notes
+
+    def _read(self, path: Path) -> list[str]:
+        lines = read_caption_lines(path)
+        if path.suffix.lower() == ".json" or self._per_line:
+            return lines
+        self._text_files += 1
+        if len(lines) > 1:
+            self._several_lines.append((len(lines), name_of(path, self._folder)))
+        return [" ".join(lines)]
+
+    def _choose(self, name: str, sources: list[tuple[list[str], str]]) -> tuple[str, ...]:
+        captions, place = sources[0]
+        if other := next((other for others, other in sources[1:] if others != captions), None):
+            self._conflicts.append(f"{name}, {place} is used and {other} is not")
+        if len(captions) > _MANY_CAPTIONS:
+            self._many_captions.append((len(captions), name))
+        return tuple(captions)

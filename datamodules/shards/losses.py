@@ -1,0 +1,90 @@
+"""Measures what cropping and scaling to buckets throw away."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from datamodules.shards.buckets import Bucket, BucketShape, bucket_list, cover_box, nearest_bucket
+
+MAX_CROP, MAX_ENLARGEMENT = 0.5, 2.0
+
+
+@dataclass
+class CropLosses:
+    """The losses of a data set's images in their buckets.
+
+    Attributes:
+        base_size: Base size of the buckets.
+        shape: Shape of the buckets.
+        max_crop: Count the images of which cropping removes more than this share of the area.
+        max_enlargement: Count the images that are scaled up more than this factor.
+    """
+
+    base_size: int
+    shape: BucketShape = "aspect"
+    max_crop: float = MAX_CROP
+    max_enlargement: float = MAX_ENLARGEMENT
+    _images: int = 0
+    _removed: float = 0.0
+    _cropped: int = 0
+    _enlarged: int = 0
+    _worst_crop: "_Worst | None" = None
+    _worst_enlargement: "_Worst | None" = None
+
+    def add(self, width: int, height: int, name: str, count: int = 1) -> None:
+        """Add ``count`` images of one size, of which one has this name."""
+        removed, enlargement = self.measure(width, height)
+        self._images += count
+        self._removed += count * removed
+        self._cropped += count * (removed > self.max_crop)
+        self._enlarged += count * (enlargement > self.max_enlargement)
+        if self._worst_crop is None or removed > self._worst_crop.value:
+            self._worst_crop = _Worst(removed, name, height, width)
+        if self._worst_enlargement is None or enlargement > self._worst_enlargement.value:
+            self._worst_enlargement = _Worst(enlargement, name, height, width)
+
+    def measure(self, width: int, height: int) -> tuple[float, float]:
+        """Return the share of an image's area that cropping removes, and the factor by which it is scaled up."""
+        return _measure(width, height, bucket_list(self.base_size, self.shape))
+
+    def excess(self, width: int, height: int, max_crop: float | None, max_enlargement: float | None) -> str | None:
+        """Return which of the limits an image exceeds, or None."""
+        removed, enlargement = self.measure(width, height)
+        if max_crop is not None and removed > max_crop:
+            return f"left out: cropping would remove {100 * removed:.1f} % of it (--max-crop {max_crop:g})"
+        if max_enlargement is not None and enlargement > max_enlargement:
+            return f"left out: it would be enlarged {enlargement:.3g} times (--max-enlargement {max_enlargement:g})"
+        return None
+
+    def describe(self, name_of: Callable[[str], str] = str) -> str:
+        """Describe the losses in one line.
+
+        Args:
+            name_of: Returns what to call the image with a name that was passed to ``add``.
+        """
+        crop, enlargement = self._worst_crop, self._worst_enlargement
+        if crop is None or enlargement is None:
+            return f"no images to crop at base size {self.base_size}"
+        cropped, enlarged = (f"{name_of(worst.name)}, {worst.height}x{worst.width}" for worst in (crop, enlargement))
+        return (
+            f"{self.shape} buckets of base size {self.base_size}: cropping removes "
+            f"{100 * self._removed / self._images:.1f} % of an image on average, at most {100 * crop.value:.1f} % "
+            f"({cropped}), and more than {100 * self.max_crop:g} % of {self._cropped} images; {self._enlarged} of "
+            f"{self._images} images are enlarged more than {self.max_enlargement:g} times, at most "
+            f"{enlargement.value:.3g} times ({enlarged})"
+        )
+
+
+class _Worst(NamedTuple):
+    value: float
+    name: str
+    height: int
+    width: int
+
+
+@lru_cache(maxsize=4096)
+def _measure(width: int, height: int, buckets: tuple[Bucket, ...]) -> tuple[float, float]:
+    bucket = buckets[nearest_bucket(width, height, buckets)]
+    left, top, right, bottom = cover_box(width, height, bucket)
+    return 1 - (right - left) * (bottom - top) / (width * height), bucket.width / (right - left)
