@@ -17,7 +17,7 @@ from pocketdit.errors import ConfigError
 from pocketdit.running.start import start_backbone, start_decoder
 from pocketdit.seeding import generator
 from pocketdit.stages.contract import StageInputs
-from pocketdit.training.compilation import compile_blocks
+from pocketdit.training.compilation import compile_blocks, require_compilable
 
 
 def build_encoders(experiment: AnyExperiment) -> Encoders:
@@ -81,7 +81,12 @@ def build_stage(experiment: AnyExperiment, encoders: Encoders) -> LightningModul
 
 
 def build_backbone(experiment: Experiment) -> Network:
-    """Build the supernet or, if the stage sets ``separate_widths``, one network per width."""
+    """Build the supernet or, if the stage sets ``separate_widths``, one network per width.
+
+    Raises:
+        ConfigError: ``training.compile`` is set on a CPU.
+    """
+    require_compilable(experiment.training)
     supernet = ElasticDiT(experiment.backbone)
     separate = import_class(experiment.stage.class_path).separate_widths
     backbone = start_backbone(supernet, experiment, separate) if experiment.start else supernet

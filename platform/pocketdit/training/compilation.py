@@ -3,6 +3,20 @@
 import torch
 
 from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.config.experiment import Training
+from pocketdit.errors import ConfigError
+
+
+def require_compilable(training: Training) -> None:
+    """Raise ``ConfigError`` if the blocks would be compiled for a CPU.
+
+    On a CPU, torch cannot compile blocks for text of varying length. With a separate graph for every length, each width
+    and length would take minutes to compile.
+    """
+    if training.compile and (training.accelerator == "cpu" or not torch.accelerator.is_available()):
+        raise ConfigError(
+            "training.compile: requires a GPU; on a CPU, compiling takes longer than it saves; set it to false"
+        )
 
 
 def compile_blocks(network: ElasticDiT) -> None:
