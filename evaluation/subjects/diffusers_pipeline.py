@@ -11,6 +11,7 @@ from evaluation.contract import ImageArray, ImageSet, Prompt, PromptSet
 from evaluation.subjects.image_cache import sample_images
 from evaluation.subjects.sampling import device, group_by_size, image_seed
 from pocketdit.errors import UserError
+from pocketdit.images import require_finite
 
 
 class DiffusersPipeline:
@@ -76,7 +77,11 @@ class DiffusersPipeline:
         return sample_images(self, prompts, root)
 
     def sample(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
-        """Yield image ``number`` of every prompt, grouped by image size."""
+        """Yield image ``number`` of every prompt, grouped by image size.
+
+        Raises:
+            RunError: An image contains NaN or infinity.
+        """
         pipeline = self._load()
         for (height, width), group in group_by_size(prompts, self.size):
             for first in range(0, len(group), self.batch_size):
@@ -91,7 +96,8 @@ class DiffusersPipeline:
                     output_type="np",
                     **self.arguments,
                 ).images
-                yield from zip(batch, np.round(np.asarray(images) * 255).astype(np.uint8), strict=True)
+                images = require_finite(np.asarray(images), self.name)
+                yield from zip(batch, np.round(images * 255).astype(np.uint8), strict=True)
 
     def _load(self) -> Any:
         if self._pipeline is None:

@@ -101,8 +101,12 @@ class Run:
         return sample_images(self, prompts, root)
 
     def sample(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
-        """Yield image ``number`` of every prompt, grouped by image size."""
-        from pocketdit.images import to_uint8
+        """Yield image ``number`` of every prompt, grouped by image size.
+
+        Raises:
+            RunError: The weights or an image contain NaN or infinity, or the weights are damaged.
+        """
+        from pocketdit.images import require_finite, to_uint8
         from pocketdit.sampling import sample
 
         network, encoders = self._load()
@@ -110,8 +114,9 @@ class Run:
             sampling = replace(self.sampling, size=size, seed=image_seed(self.sampling.seed, number))
             for first in range(0, len(group), self.batch_size):
                 batch = group[first : first + self.batch_size]
-                images = to_uint8(sample(network, encoders, [prompt.text for prompt in batch], self.width, sampling))
-                for prompt, image in zip(batch, images.permute(0, 2, 3, 1).numpy(), strict=True):
+                images = sample(network, encoders, [prompt.text for prompt in batch], self.width, sampling)
+                pixels = to_uint8(require_finite(images, self.name))
+                for prompt, image in zip(batch, pixels.permute(0, 2, 3, 1).numpy(), strict=True):
                     yield prompt, np.ascontiguousarray(image)
 
     def _load(self) -> tuple[Any, Any]:

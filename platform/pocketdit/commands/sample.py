@@ -101,7 +101,7 @@ def write_grid(
     from pocketdit.artifacts.decoder import with_decoder
     from pocketdit.artifacts.network import load_network
     from pocketdit.files import write_atomically
-    from pocketdit.images import to_uint8
+    from pocketdit.images import require_finite, to_uint8
     from pocketdit.running.assemble import build_encoders
     from pocketdit.running.grids import image_grid
     from pocketdit.sampling import sample
@@ -113,7 +113,8 @@ def write_grid(
     encoders.to(torch.device(device))
     rows = []
     for width in widths:
-        rows.append(to_uint8(sample(network, encoders, sampling.prompts, width, sampling)))
+        images = sample(network, encoders, sampling.prompts, width, sampling)
+        rows.append(to_uint8(require_finite(images, f"{folder.name} at width {width:g}")))
         print(f"width {width:g}: {len(sampling.prompts)} images, {sampling.steps} steps of {sampling.sampler}")
     grid = image_grid(rows, [f"{width:g}x" for width in widths], sampling.prompts)
     write_atomically(out, lambda temporary: grid.save(temporary, format="PNG"))

@@ -9,7 +9,7 @@ import torch
 
 from evaluation.contract import Prompt, PromptSet, open_image
 from evaluation.subjects.diffusers_pipeline import DiffusersPipeline
-from pocketdit.errors import UserError
+from pocketdit.errors import RunError, UserError
 
 
 @pytest.fixture
@@ -50,6 +50,15 @@ def test_images_of_a_prompt_differ_and_do_not_depend_on_the_batch_size(pipeline:
             assert np.abs(open_image(path).astype(int) - open_image(other)).max() <= 1
     assert (open_image(images.images["a"][0]) != open_image(images.images["a"][1])).any()
     assert images.provenance["pipeline"] == "StableDiffusionPipeline"
+
+
+def test_a_pipeline_that_yields_nan_is_not_scored(pipeline: Path, tmp_path: Path) -> None:
+    """NaN would become black pixels."""
+    subject = DiffusersPipeline(str(pipeline), steps=1, size=(16, 16), dtype="float32")
+    subject._load().vae.decoder.conv_out.bias.data[1] = float("nan")
+    with pytest.raises(RunError, match="tiny-pipeline: 1 of 1 images contain NaN or infinity"):
+        subject.images(PromptSet("p", (Prompt("a", "a red"),)), tmp_path / "images")
+    assert not list((tmp_path / "images").rglob("*.png"))
 
 
 def test_missing_pipeline_is_reported(tmp_path: Path) -> None:

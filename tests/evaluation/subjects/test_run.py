@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from evaluation.contract import Prompt, PromptSet, open_image
 from evaluation.subjects.run import Run
 from pocketdit.artifacts.run_folder import find, load_experiment
-from pocketdit.errors import UserError
+from pocketdit.artifacts.weights import load_weights, save_weights
+from pocketdit.commands.main import main
+from pocketdit.errors import RunError, UserError
 
 SIZED = PromptSet(
     "sized",
@@ -38,6 +41,24 @@ def test_images_have_the_sizes_of_their_prompts_and_do_not_depend_on_the_batch_s
     assert (provenance["width"], provenance["steps"], provenance["guidance"], provenance["seed"]) == (0.5, 2, 1.5, 3)
     assert len(provenance["weights_sha256"]) == 64
     assert Run("elastic_pretrain", seed=4, runs=runs).provenance() != Run("elastic_pretrain", runs=runs).provenance()
+
+
+def test_a_run_whose_weights_are_not_finite_is_not_scored(runs: Path, tmp_path: Path) -> None:
+    """Neither NaN in the weights nor an overflow while sampling may become black images."""
+    folder = find(runs, "elastic_pretrain")
+    weights = load_weights(folder.weights)
+    name = next(name for name in weights if name.endswith("weight"))
+    for value, message in (
+        (float("nan"), f"{name} contains NaN or infinity"),
+        (1e38, "images contain NaN or infinity"),
+    ):
+        save_weights(folder.weights, weights | {name: torch.full_like(weights[name], value)})
+        with pytest.raises(RunError, match=message):
+            Run("elastic_pretrain", steps=1, runs=runs).images(SIZED, tmp_path / "images")
+        out = tmp_path / "sample.png"
+        assert main(["sample", "elastic_pretrain", "--runs", str(runs), "--out", str(out)]) == 1
+        assert not out.exists()
+    assert not list((tmp_path / "images").rglob("*.png"))
 
 
 @pytest.mark.parametrize(
