@@ -1,4 +1,4 @@
-"""A tiny run with random weights, without training, and Core ML bundles that are exported from it."""
+"""A tiny run with random weights that was not trained, and Core ML bundles."""
 
 import logging
 from pathlib import Path
@@ -15,7 +15,7 @@ from pocketdit.config.load import load
 from pocketdit.export.coreml.settings import CoreMLExport
 from tests.conftest import PRETRAIN, ROOT
 
-logging.disable(logging.WARNING)  # the command line also silences coremltools
+logging.disable(logging.WARNING)  # the command line silences coremltools in the same way
 
 COREML = ROOT / "experiments" / "export" / "coreml.yaml"
 TINY = ["backbone.width=64", "backbone.widths=[0.5, 1.0]", "backbone.text_width=32", "backbone.levels.1.depth=1",
@@ -26,7 +26,7 @@ TINY = ["backbone.width=64", "backbone.widths=[0.5, 1.0]", "backbone.text_width=
 
 
 def tiny_run(runs: Path, name: str) -> RunFolder:
-    """A run folder as training leaves it, in which every weight influences the output."""
+    """Create the folder of a finished run. All of its weights influence the output."""
     loaded = load(PRETRAIN, [*TINY, f"runs={runs}"], Experiment)
     folder = create(runs, "elastic_pretrain", name, loaded.to_yaml())
     torch.manual_seed(0)
@@ -47,7 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def settings(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> CoreMLExport:
-    """float32, blocks in a loop, queries in chunks, and no budget."""
+    """Settings of a float32 export with blocks in a loop, queries in chunks, and no budget."""
     out = tmp_path_factory.mktemp("exports")
     return CoreMLExport(export="tiny", run="elastic_pretrain/t", width=0.5, precision="float32", blockwise="loop",
                         query_chunk=9, times=(0.6,), out=out, runs=runs)  # fmt: skip
@@ -55,7 +55,7 @@ def settings(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> CoreMLExpo
 
 @pytest.fixture(scope="session")
 def bundle(settings: CoreMLExport) -> Path:
-    """A bundle that was exported and verified in float32. Tests must not change it."""
+    """A float32 bundle that was exported and verified. Tests must not modify it."""
     from pocketdit.export.coreml.export import export_coreml
 
     return export_coreml(settings)
@@ -63,9 +63,9 @@ def bundle(settings: CoreMLExport) -> Path:
 
 @pytest.fixture(scope="session")
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A float16 bundle of a network with random weights, exported with the shipped YAML on the command line.
+    """A float16 bundle of a network with random weights, exported from the command line with the shipped YAML file.
 
-    Its budget is too small, so the export fails, but the bundle is kept.
+    The export exceeds its budget and fails, but the bundle is kept.
     """
     folder = tmp_path_factory.mktemp("half")
     described = folder / "tiny.yaml"

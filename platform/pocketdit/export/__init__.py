@@ -1,1 +1,1 @@
-"""Export of trained networks to the formats of phones."""
+"""Export of networks to Core ML and LiteRT."""

@@ -1,4 +1,4 @@
-"""A YAML file in ``experiments/export/``: its ``kind`` selects the target and with it the valid settings."""
+"""Settings of ``lightning export``. The ``kind`` in the YAML file selects the target and thus the class of settings."""
 
 from pathlib import Path
 from typing import TypeAlias
@@ -15,7 +15,7 @@ _CLASSES: dict[str, type[CoreMLExport] | type[LiteRTExport]] = {"coreml": CoreML
 
 
 def settings_class(path: Path) -> type[CoreMLExport] | type[LiteRTExport]:
-    """The settings class for the ``kind`` in a YAML file.
+    """Return the class of settings for the ``kind`` in a YAML file.
 
     Raises:
         ConfigError: The file is not valid YAML, or its ``kind`` is missing or unknown.

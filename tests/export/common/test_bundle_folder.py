@@ -1,4 +1,4 @@
-"""A bundle's folder appears complete or not at all."""
+"""A bundle is either written completely or not at all."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ def write(folder: Path, text: str) -> None:
 
 @pytest.fixture
 def dead_pid() -> int:
-    """ID of a process that has ended."""
+    """ID of a process that has exited."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
@@ -66,7 +66,7 @@ def test_kill_between_the_two_renames_is_repaired(tmp_path: Path, dead_pid: int)
     assert not moved.exists()
 
 
-def test_temporary_files_of_libraries_go_into_the_folder(tmp_path: Path) -> None:
+def test_temporary_files_of_libraries_are_created_in_the_folder(tmp_path: Path) -> None:
     with replace_bundle(tmp_path / "b") as temporary:
         assert Path(tempfile.mkdtemp()).is_relative_to(temporary)
         (temporary / "manifest.json").write_text("")

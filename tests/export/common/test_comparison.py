@@ -1,4 +1,4 @@
-"""Comparison of an exported model's output with PyTorch's."""
+"""Comparison of the outputs of an exported model with those of PyTorch."""
 
 import math
 

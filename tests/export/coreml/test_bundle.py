@@ -1,4 +1,4 @@
-"""A Core ML export from end to end: the content of a bundle, its verification, and errors."""
+"""A Core ML export from end to end: the contents of a bundle, its verification, and errors."""
 
 import json
 import shutil
@@ -62,7 +62,7 @@ def change_one_weight(package: Package, by: float) -> None:
     largest = max(weights, key=lambda literal: literal.type.numel)
     (blob,) = package.path.rglob("weight.bin")
     content = bytearray(blob.read_bytes())
-    # A record of coremltools' MILBlob: 4 bytes marker, 4 type, 8 size, 8 offset of the data.
+    # A record in the MILBlob format of coremltools: marker (4 bytes), type (4), size (8) and offset of the data (8).
     (start,) = struct.unpack_from("<Q", content, largest.proto.blobFileValue.offset + 16)
     data = np.frombuffer(content, np.float32, largest.type.numel, start)
     data[largest.type.numel // 2] += by
@@ -74,9 +74,9 @@ def test_verification_detects_one_changed_weight(bundle: Path, settings: CoreMLE
     shutil.copytree(bundle, copy)
     verify_bundle(copy, [])
     change_one_weight(Package(copy / "transformer.mlpackage"), 0.01)
-    with pytest.raises(RunError, match="the packages do not contain this weight with the network's values"):
+    with pytest.raises(RunError, match="the packages do not contain this weight of the network"):
         verify_bundle(copy, [])
-    # The comparison of outputs detects it, too, without looking at the weights.
+    # The comparison of outputs alone also detects the change.
     comparisons = compare_packages(open_packages(copy), load_coreml_subject(settings), settings)
     assert [c.output for c in comparisons if not settings.tolerance.accepts(c)] == ["velocity at time 0.6"]
 
@@ -84,8 +84,8 @@ def test_verification_detects_one_changed_weight(bundle: Path, settings: CoreMLE
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("rm -r transformer.mlpackage", "transformer.mlpackage missing; export the bundle again"),
-        ("rm -r decoder.mlpackage", "decoder.mlpackage missing; export the bundle again"),
+        ("rm -r transformer.mlpackage", "does not contain transformer.mlpackage; export the bundle again"),
+        ("rm -r decoder.mlpackage", "does not contain decoder.mlpackage; export the bundle again"),
         ("find transformer.mlpackage -name weight.bin -delete", "weight.bin is missing; export the bundle again"),
         ("truncate -s 100 $(find transformer.mlpackage -name weight.bin)", "weight.bin is damaged"),
         ("truncate -s 0 $(find transformer.mlpackage -name weight.bin)", "weight.bin is damaged"),
@@ -128,7 +128,10 @@ def test_another_width_does_not_match_the_bundle(bundle: Path) -> None:
 
 
 def test_exceeded_budgets_are_reported_with_figures(bundle: Path) -> None:
-    with pytest.raises(RunError, match=r"budget.operations is 100, but the graph has \d+; budget.tensor_mb is 0.001"):
+    with pytest.raises(
+        RunError,
+        match=r"budget.operations: the limit is 100, but the graph has \d+; budget.tensor_mb: the limit is 0.001",
+    ):
         verify_bundle(bundle, ["budget.operations=100", "budget.tensor_mb=0.001"])
 
 
@@ -136,7 +139,7 @@ def test_exceeded_budgets_are_reported_with_figures(bundle: Path) -> None:
     ("changes", "message"),
     [
         ({"width": 0.4}, "width=0.4: elastic_pretrain/t only has the widths 0.5, 1"),
-        ({"size": "72x64"}, "size=72x64: sides must be multiples of 32 pixels"),
+        ({"size": "72x64"}, "size=72x64: both sides must be multiples of 32 pixels"),
         ({"run": "elastic_pretrain/x"}, "no run named elastic_pretrain/x"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The census of small graphs against manual calculations."""
+"""The census of small graphs matches manual calculations."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def test_json_round_trip() -> None:
     assert Census.from_json(census.to_json()) == census
 
 
-def test_merging_keeps_every_sum() -> None:
+def test_merging_does_not_change_totals() -> None:
     census = Census(COSTS, 77)
     merged = census.merged()
     assert [(o.name, o.count) for o in merged.operations] == [("a", 2), ("b", 1)]
@@ -74,8 +74,8 @@ def test_every_exceeded_limit_is_reported() -> None:
     assert exceeded_limits(census, Budget()) == []
     assert exceeded_limits(census, Budget(operations=3, elsewhere=1, weight_mb=2)) == []
     assert exceeded_limits(census, Budget(operations=2, elsewhere=0, weight_mb=1.5)) == [
-        "budget.operations is 2, but the graph has 3",
-        "budget.weight_mb is 1.5, but the graph has 2",
-        "budget.elsewhere is 0, but the graph has 1",
+        "budget.operations: the limit is 2, but the graph has 3",
+        "budget.weight_mb: the limit is 1.5, but the graph has 2",
+        "budget.elsewhere: the limit is 0, but the graph has 1",
     ]
     assert "operations off the Neural Engine: 1 (FLOAT32: 1)" in census_table(census)

@@ -51,12 +51,12 @@ def test_yaml_without_a_valid_kind_is_an_error(
 
 
 def test_random_weights_are_noted_and_can_be_verified(half: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """``verify`` rebuilds the network from the manifest."""
+    """``lightning verify`` creates the same random weights from the manifest."""
     assert '"note": "random weights"' in (half / "manifest.json").read_text()
     assert not (half / "decoder.mlpackage").exists()
     assert main(["verify", str(half)]) == 1
     shown = capsys.readouterr()
     assert "velocity at time 0.5" in shown.out
-    assert "budget.operations is 10, but the graph has" in shown.err
+    assert "budget.operations: the limit is 10, but the graph has" in shown.err
     assert main(["verify", str(half), "budget.operations=null", "seed=1"]) == 1
     assert "the packages do not contain this weight" in capsys.readouterr().err

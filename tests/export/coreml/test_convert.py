@@ -1,4 +1,4 @@
-"""Conversion of a module to a package: unsupported operations are errors, palettes are stored exactly."""
+"""Conversion of a module to a package: unsupported operations are errors, and palettes are stored exactly."""
 
 from pathlib import Path
 from typing import Literal
@@ -30,7 +30,7 @@ def test_unsupported_operations_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["iOS17", "iOS18"])
 @pytest.mark.parametrize("bits", [4, 6])
 def test_palettes_are_stored_exactly(tmp_path: Path, target: Literal["iOS17", "iOS18"], bits: int) -> None:
-    """In float16, the expanded weight equals the palette's values bit for bit, and its size is that of the palette."""
+    """In float16, the expanded weight equals the original bit for bit, and only the palette and indices are stored."""
     torch.manual_seed(0)
     layer = nn.Conv2d(48, 47, 1)
     values = torch.randn(2**bits).half().sort().values
@@ -59,4 +59,4 @@ def test_operations_on_exact_inputs_stay_in_float32(tmp_path: Path) -> None:
     dtypes = {
         o.name: o.outputs[o.name].dtype for o in Package(tmp_path / "product.mlpackage").operations if o.kind == "mul"
     }
-    assert sorted(dtypes.values()) == ["FLOAT16", "FLOAT32", "FLOAT32"]  # x x; 1000 t; x cos
+    assert sorted(dtypes.values()) == ["FLOAT16", "FLOAT32", "FLOAT32"]  # x * x; 1000 * time; x * cos

@@ -1,4 +1,4 @@
-"""Conversion to a .tflite file: it runs, equals PyTorch, and is written completely or not at all."""
+"""Conversion to a .tflite file, which matches PyTorch and is either written completely or not at all."""
 
 import resource
 from pathlib import Path
@@ -25,7 +25,7 @@ TOKENS = (5, 3)
 
 
 class OneProduct(nn.Module):
-    """One matrix product, which is converted in a second."""
+    """A matrix product, whose conversion takes about a second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def litert() -> None:
 
 @pytest.fixture(scope="session")
 def network() -> ElasticDiT:
-    """The half width of a small supernet without zero weights."""
+    """The sub-network of width 0.5 of a small supernet whose weights are all nonzero."""
     torch.manual_seed(0)
     supernet = ElasticDiT(SPEC)
     with torch.no_grad():
@@ -93,8 +93,8 @@ def test_signature_has_names_and_shapes(converted: Conversion) -> None:
     }  # fmt: skip
 
 
-def test_masked_text_does_not_matter(network: ElasticDiT, converted: Conversion) -> None:
-    """Changing a masked token does not change the output; changing a visible one does."""
+def test_masked_text_does_not_influence_the_output(network: ElasticDiT, converted: Conversion) -> None:
+    """Changing a masked token does not change the output, but changing a visible token does."""
     model, inputs = LiteRTModel(converted.path), example_inputs(network.spec, (8, 12), TOKENS)
     before = model(inputs)[VELOCITY]
     inputs["embeddings_0"][:, -1] += 1
@@ -120,7 +120,8 @@ def test_half_precision_weights_halve_the_file(litert: None, tmp_path: Path) -> 
 
 def test_results_outside_the_tolerance_are_not_written(litert: None, tmp_path: Path) -> None:
     with pytest.raises(
-        RunError, match=r"x.tflite: LiteRT's output differs from PyTorch's, so nothing was written: y: max_error is"
+        RunError,
+        match=r"x.tflite: the output of LiteRT differs from that of PyTorch, so nothing was written: y: max_error is",
     ):
         convert(OneProduct(), {"x": torch.randn(1, 64)}, tmp_path / "x.tflite", "float16", Tolerance(max_error=1e-7))
     assert list(tmp_path.iterdir()) == []
@@ -133,7 +134,7 @@ def test_unsupported_operations_are_named(litert: None, tmp_path: Path) -> None:
 
 
 def test_full_disk_leaves_the_old_file(litert: None, tmp_path: Path) -> None:
-    """A limit on the file size simulates a full disk: the system rejects the write."""
+    """A full disk is simulated by limiting the size of files, so that the system rejects the write."""
     path = tmp_path / "x.tflite"
     path.write_bytes(b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -146,10 +147,10 @@ def test_full_disk_leaves_the_old_file(litert: None, tmp_path: Path) -> None:
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
 
-def test_other_files_are_not_models(litert: None, tmp_path: Path) -> None:
+def test_invalid_files_are_rejected(litert: None, tmp_path: Path) -> None:
     path = tmp_path / "x.tflite"
     path.write_bytes(b"not a model")
-    with pytest.raises(RunError, match="not a complete LiteRT model"):
+    with pytest.raises(RunError, match="not a valid LiteRT model"):
         LiteRTModel(path)
 
 
@@ -162,7 +163,10 @@ def test_missing_litert_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_supernets_are_rejected() -> None:
-    with torch.device("meta"), pytest.raises(ValueError, match="the network has several widths; extract one first"):
+    with (
+        torch.device("meta"),
+        pytest.raises(ValueError, match="the network has several widths; extract a sub-network first"),
+    ):
         NamedInputs(ElasticDiT(SPEC))
 
 

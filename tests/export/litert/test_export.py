@@ -1,4 +1,4 @@
-"""``lightning export`` for LiteRT: settings, the content of a bundle, and errors."""
+"""``lightning export`` for LiteRT: settings, the contents of a bundle, and errors."""
 
 import json
 import re
@@ -19,7 +19,7 @@ FILE = ROOT / "experiments" / "export" / "litert.yaml"
 
 @pytest.fixture
 def described(tmp_path: Path) -> Path:
-    """A YAML that describes a network with one small block."""
+    """A YAML file that describes a network with one small block."""
     small = ["backbone.width=32", "backbone.head_dim=8", "backbone.text_width=16", "backbone.text_kv_heads=2",
              "backbone.levels.0.depth=1", "backbone.levels.0.attention.kv_heads=2"]  # fmt: skip
     path = tmp_path / "small.yaml"

@@ -1,1 +1,1 @@
-"""What all export targets share: folders, manifests, comparison with PyTorch."""
+"""The parts of an export that all targets share."""

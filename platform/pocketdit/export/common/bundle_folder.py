@@ -1,4 +1,4 @@
-"""Write a bundle's folder so that it appears under its name only when it is complete."""
+"""Write a bundle to a temporary folder, which only receives its final name when the bundle is complete."""
 
 import os
 import re
@@ -14,10 +14,10 @@ from pocketdit.export.common.bundle_files import MANIFEST
 
 @contextmanager
 def replace_bundle(folder: Path) -> Iterator[Path]:
-    """Yield a temporary sibling to write into, then rename it to ``folder``, replacing an older bundle.
+    """Yield a temporary folder to write to, then rename it to ``folder``. An existing bundle is replaced.
 
-    An error or Ctrl-C removes the temporary folder; what a killed process leaves behind is removed by the next call.
-    Temporary files that libraries create meanwhile go into it, too.
+    The temporary folder is removed after an error or Ctrl-C. If the process is killed, the next call removes it. In the
+    meantime, the temporary files of libraries are also created in this folder.
 
     Raises:
         ConfigError: ``folder`` exists and is not a bundle.
@@ -44,7 +44,10 @@ def replace_bundle(folder: Path) -> Iterator[Path]:
 
 
 def _swap(temporary: Path, folder: Path) -> None:
-    """Rename ``temporary`` to ``folder``. ``_clean_up`` repairs a kill between the two renames."""
+    """Rename ``temporary`` to ``folder``.
+
+    If the process is killed between the two calls of ``rename``, ``_clean_up`` restores the old bundle.
+    """
     old = temporary.with_suffix(".old")
     if folder.exists():
         folder.rename(old)
@@ -53,7 +56,7 @@ def _swap(temporary: Path, folder: Path) -> None:
 
 
 def _clean_up(folder: Path) -> None:
-    """Remove leftovers of killed exports to this folder, and restore a bundle that one of them had moved away."""
+    """Remove leftovers of killed exports to this folder, and restore a bundle that they moved but did not replace."""
     pattern = re.compile(rf"\.{re.escape(folder.name)}\.(\d+)\.(tmp|old)")
     for path in folder.parent.iterdir():
         match = pattern.fullmatch(path.name)
@@ -66,7 +69,7 @@ def _clean_up(folder: Path) -> None:
 
 
 def _is_other_process(pid: int) -> bool:
-    """Whether another process with this ID runs on this machine."""
+    """Return whether another process with this ID is running on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -77,7 +80,7 @@ def _is_other_process(pid: int) -> bool:
 
 
 def _flush(folder: Path) -> None:
-    """Flush every file in the folder to disk."""
+    """Flush all files in the folder to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

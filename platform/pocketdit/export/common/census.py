@@ -1,4 +1,4 @@
-"""The cost of an exported graph, operation by operation."""
+"""The census of an exported graph, which lists the cost of each operation."""
 
 import dataclasses
 import json
@@ -8,25 +8,26 @@ from typing import Self
 
 DATA_MOVEMENT = {"reshape", "transpose", "concat", "split", "slice_by_index", "slice_by_size", "expand_dims", "squeeze",
                  "cast", "pixel_shuffle", "pixel_unshuffle", "pad", "identity", "stack", "tile"}  # fmt: skip
-"""Operations that move numbers and compute none."""
+"""Operations that move data but do not perform arithmetic."""
 
 
 @dataclass(frozen=True)
 class OperationCost:
-    """The cost of one operation. Bytes follow from the types that the graph declares.
+    """The cost of one operation. Sizes in bytes are based on the types that the graph declares.
 
     Attributes:
         name: Name of the first output.
-        kind: The operation's type in MIL, such as conv, einsum, matmul or softmax.
+        kind: Type of the operation in MIL, such as conv, einsum, matmul or softmax.
         shape: Shape of the first output.
-        flops: Floating-point operations; a multiply-add counts as two.
+        flops: Number of floating-point operations. A multiply-add counts as two.
         input_bytes: Size of all inputs that are not constants.
         output_bytes: Size of all outputs.
-        weight_bytes: Size of the constants that it reads, as stored in the package. A palette counts with its indices.
-        weight_bits: Average stored bits per weight, 0 without weights.
-        dtype: MIL's name for the type of the first output.
-        elsewhere: Why the operation cannot run on the Neural Engine. Empty if it can.
-        count: How many equal operations this entry represents. All other figures are for one of them.
+        weight_bytes: Stored size of the weights that the operation reads. For a palettized weight, this includes the
+            indices and the palette.
+        weight_bits: Average number of stored bits per weight, or 0 without weights.
+        dtype: Name in MIL of the type of the first output.
+        elsewhere: Reason why the operation cannot run on the Neural Engine. Empty if it can.
+        count: Number of equal operations that this entry represents. All other figures are for a single operation.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Census:
 
     Attributes:
         operations: One entry per operation, or per group of equal operations (see ``merged``).
-        stored_bytes: Size of all weights in the package. A weight that several operations share counts once.
+        stored_bytes: Size of all weights in the package. A weight that is shared by several operations counts once.
     """
 
     operations: tuple[OperationCost, ...]
@@ -61,17 +62,17 @@ class Census:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of one evaluation."""
+        """Number of floating-point operations per evaluation."""
         return sum(o.flops * o.count for o in self.operations)
 
     @property
     def weight_bytes(self) -> int:
-        """Weights that all operations read; a shared weight counts once per operation."""
+        """Size of the weights that all operations read. A shared weight counts once per operation."""
         return sum(o.weight_bytes * o.count for o in self.operations)
 
     @property
     def activation_bytes(self) -> int:
-        """Activations that all operations read and write."""
+        """Size of the activations that all operations read and write."""
         return sum((o.input_bytes + o.output_bytes) * o.count for o in self.operations)
 
     @property
@@ -85,7 +86,7 @@ class Census:
         return tuple(o for o in self.operations if o.elsewhere)
 
     def merged(self) -> Self:
-        """Merge equal operations into one entry with a count, under the first one's name and position."""
+        """Merge equal operations into one entry with the name and position of the first one."""
         counts: Counter[OperationCost] = Counter()
         names: dict[OperationCost, str] = {}
         for operation in self.operations:
@@ -96,7 +97,7 @@ class Census:
         return dataclasses.replace(self, operations=merged)
 
     def to_json(self) -> str:
-        """JSON with one operation per line; values equal to their default are omitted."""
+        """Convert to JSON with one operation per line. Default values are omitted."""
         rows = []
         for operation in self.operations:
             row = {

@@ -1,4 +1,4 @@
-"""An exported model's output compared with PyTorch's."""
+"""Compare the outputs of an exported model with those of PyTorch."""
 
 import math
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ if TYPE_CHECKING:  # the settings import Tolerance and must load without torch
 
 @dataclass(frozen=True)
 class Comparison:
-    """One output against its reference.
+    """The difference between an output and its reference.
 
     Attributes:
-        output: What was compared, for messages.
-        max_error: Largest absolute difference over the reference's largest absolute value.
-        snr: Signal-to-noise ratio in dB: the reference's power over the difference's. Infinite for equal tensors,
-            minus infinity if the output is not finite.
+        output: Name of the output for messages.
+        max_error: Largest absolute difference, divided by the largest absolute value of the reference.
+        snr: Signal-to-noise ratio in dB, which compares the power of the reference with that of the difference. It is
+            infinite for equal tensors, and minus infinity if the output is not finite.
     """
 
     output: str
@@ -29,20 +29,20 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The largest allowed ``max_error`` and the smallest allowed ``snr`` (dB) of a ``Comparison``."""
+    """The largest allowed ``max_error`` and the smallest allowed ``snr`` in dB of a ``Comparison``."""
 
     max_error: float = math.inf
     min_snr: float = -math.inf
 
     def accepts(self, comparison: Comparison) -> bool:
-        """Whether both limits hold. NaN never passes."""
+        """Return whether the comparison meets both limits. NaN is never accepted."""
         return comparison.max_error <= self.max_error and comparison.snr >= self.min_snr
 
     def describe_violation(self, comparison: Comparison) -> str:
-        """The measured values, each with the limit that is set for it."""
+        """Return a message with the measured values and their limits."""
         parts = []
         if self.max_error < math.inf:
-            parts.append(f"max_error is {comparison.max_error:.3g}, at most {self.max_error:g} is allowed")
+            parts.append(f"max_error is {comparison.max_error:.3g}, but at most {self.max_error:g} is allowed")
         if self.min_snr > -math.inf:
             parts.append(f"SNR is {comparison.snr:.1f} dB, but at least {self.min_snr:g} dB is required")
         return f"{comparison.output}: {', '.join(parts)}"

@@ -7,17 +7,17 @@ from pocketdit.backbones.spec import DiTSpec
 
 
 def noised_latents(spec: DiTSpec, batch: int, size: tuple[int, int], time: float, generator: torch.Generator) -> Tensor:
-    """Random latents with the per-channel spread that the network sees at ``time``.
+    """Create random latents with the standard deviation per channel that the network sees at ``time``.
 
     Args:
-        spec: The network; ``latent_std`` is the spread of clean latents.
-        batch: Number of latents.
+        spec: Description of the network, whose ``latent_std`` is the standard deviation of clean latents.
+        batch: Batch size.
         size: Latent height and width.
-        time: Between 0 (clean) and 1 (noise).
-        generator: Source of the clean latents, then of the noise.
+        time: Time between 0 (clean) and 1 (noise).
+        generator: Random generator for the clean latents and the noise.
 
     Returns:
-        (batch, channels, height, width).
+        Latents (batch, channels, height, width).
     """
     std = torch.tensor(spec.latent_std or [1.0] * spec.latent_channels)[:, None, None]
     clean, noise = (torch.randn(batch, spec.latent_channels, *size, generator=generator) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The parts of ``manifest.json`` that every export target writes."""
+"""The parts of ``manifest.json`` that all export targets share."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,7 @@ from pocketdit.tracking.git import revision
 
 
 def weights_entry(subject: Subject) -> dict[str, Any]:
-    """The run that the weights are from and their hash, or a note that they are random."""
+    """Return the run and the hash of the weights, or a note that the weights are random."""
     random = subject.weights == RANDOM
     return {
         "run": subject.run or None,
@@ -21,13 +21,13 @@ def weights_entry(subject: Subject) -> dict[str, Any]:
 
 
 def image_entry(subject: Subject) -> dict[str, int]:
-    """Image height and width in pixels."""
+    """Return the image height and width in pixels."""
     height, width = subject.image_size
     return {"height": height, "width": width}
 
 
 def sampling_entry(sampling: Sampling) -> dict[str, Any]:
-    """The sampler and its times, which fall from 1 to 0."""
+    """Return the sampler and its times, which decrease from 1 to 0."""
     return {
         "sampler": sampling.sampler,
         "steps": sampling.steps,
@@ -37,7 +37,7 @@ def sampling_entry(sampling: Sampling) -> dict[str, Any]:
 
 
 def software_entries(*libraries: str) -> dict[str, Any]:
-    """``revision`` of this project's Git repository, and ``versions`` of the project and the libraries."""
+    """Return the Git revision of this project, and the versions of the project and its libraries."""
     return {
         "revision": revision(Path(__file__).parent),
         "versions": {name: version(name) for name in ("pocketdit", "torch", *libraries)},

@@ -1,4 +1,4 @@
-"""The settings that every export target shares."""
+"""The settings that all export targets share."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,11 @@ _SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Parse an image size HEIGHTxWIDTH. Raises ``ValueError`` for any other text."""
+    """Parse an image size HEIGHTxWIDTH.
+
+    Raises:
+        ValueError: The text does not have this form.
+    """
     match = _SIZE.fullmatch(text)
     if not match:
         raise ValueError(f"size={text}: must be HEIGHTxWIDTH in pixels, for example 1024x1024")
@@ -21,26 +25,26 @@ def parse_size(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseExport:
-    """Which network is exported, and how closely the result must match PyTorch.
+    """The network to export, and how closely the result must match PyTorch.
 
     Attributes:
-        export: A name. The bundle is a folder in ``out`` whose name begins with it.
-        run: The run to export. Null exports random weights for the network that the YAML ``experiment`` describes;
-            the manifest then says so.
-        experiment: A training YAML, only with ``run=null``.
+        export: Name of the export. The name of the bundle's folder starts with it.
+        run: Name of the run to export. If it is null, the network that ``experiment`` describes is exported with random
+            weights, and the manifest contains a note about this.
+        experiment: YAML file of a training experiment. Requires ``run=null``.
         width: Width of the sub-network.
-        size: Image size HEIGHTxWIDTH in pixels. Empty: the run's sampling size.
-        precision: Numeric precision; see the target's class for what it applies to.
+        size: Image size HEIGHTxWIDTH in pixels. By default, the sampling size of the run.
+        precision: Numeric precision. The classes of the targets describe what it applies to.
         times: Times in [0, 1] at which the exported network is compared with PyTorch.
-        max_error: With float32, the largest allowed difference, relative to the largest output.
-        min_snr: With float16, the smallest allowed signal-to-noise ratio in dB.
-        seed: Seed of random weights and of the inputs for the comparison.
-        out: Folder for bundles.
-        runs: Folder that contains all runs.
+        max_error: Largest allowed difference in float32, relative to the largest output.
+        min_snr: Smallest allowed signal-to-noise ratio in float16, in dB.
+        seed: Seed of the random weights and of the inputs for the comparison.
+        out: Folder in which the bundle's folder is created.
+        runs: Folder of all runs.
     """
 
     in_bundle_name: ClassVar[tuple[str, ...]] = ()
-    """Settings that appear in the bundle's name when they differ from their default."""
+    """Settings that are part of the bundle's name if they differ from their defaults."""
 
     export: str
     run: str | None = None
@@ -57,21 +61,21 @@ class BaseExport:
 
     def __post_init__(self) -> None:
         if not is_plain_name(self.export):
-            raise ValueError(f"export={self.export!r}: must be a plain name, because it begins the name of a folder")
+            raise ValueError(f"export={self.export!r}: must be a plain name, because it is part of a folder name")
         if (self.run is None) == (self.experiment is None):
             raise ValueError("run: set either run=RUN, or run=null with experiment=FILE to export random weights")
-        _ = self.image_size  # raises for a size that cannot be parsed
+        _ = self.image_size  # raises ValueError if the size cannot be parsed
         if not self.times or not all(0 <= time <= 1 for time in self.times):
             raise ValueError("times: must be one or more numbers from 0 to 1")
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """Height and width in pixels, or None for the run's sampling size."""
+        """Image height and width in pixels, or None for the sampling size of the run."""
         return parse_size(self.size) if self.size else None
 
     @property
     def tolerance(self) -> Tolerance:
-        """The limit that applies to this precision."""
+        """The tolerance for this precision."""
         if self.precision == "float32":
             return Tolerance(max_error=self.max_error)
         return Tolerance(min_snr=self.min_snr)

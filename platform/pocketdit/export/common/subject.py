@@ -1,4 +1,4 @@
-"""The network to export, from a run or, with random weights, from an experiment's YAML."""
+"""Load the network to export from a run, or create it with random weights from the YAML file of an experiment."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -27,8 +27,8 @@ class ImageDecoder:
     """The decoder that is exported along with the network.
 
     Attributes:
-        module: Has a method ``decode``: latents (B, C, h, w) -> images (B, 3, H, W) in [-1, 1].
-        run: Full name of the tiny decoder's run. Empty for the autoencoder's own decoder.
+        module: Module whose method ``decode`` maps latents (B, C, h, w) to images (B, 3, H, W) in [-1, 1].
+        run: Full name of the run that trained the tiny decoder. Empty for the decoder of the autoencoder.
     """
 
     module: nn.Module
@@ -37,19 +37,19 @@ class ImageDecoder:
 
 @dataclass(frozen=True)
 class Subject:
-    """The network to export and what is known about it.
+    """The network to export and its properties.
 
     Attributes:
         name: Name of the bundle's folder.
-        run: The run's full name. Empty for random weights.
-        experiment: The run's configuration.
+        run: Full name of the run. Empty for random weights.
+        experiment: Configuration of the run.
         network: Standalone network of one width.
-        image_size: Height and width in pixels.
-        latent_size: Height and width of the latents.
-        text_lengths: Tokens per text encoder, without the learned token.
-        weights: SHA-256 of the run's weights file, or ``RANDOM``.
+        image_size: Image height and width in pixels.
+        latent_size: Latent height and width.
+        text_lengths: Number of tokens from each text encoder, without the learned token.
+        weights: SHA-256 of the weights file, or ``RANDOM``.
         palettes: Palettes of the quantized layers, by layer name in the training form.
-        decoder: Exported with the network, if any.
+        decoder: Decoder that is exported with the network, if any.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Subject:
 
 
 def load_subject(settings: BaseExport) -> Subject:
-    """Load the network that ``settings`` names, without a decoder.
+    """Load or create the network that ``settings`` describes, without a decoder.
 
     Raises:
         ConfigError: The network does not have this width or does not support this image size.
@@ -99,7 +99,7 @@ def _described_experiment(settings: BaseExport) -> Experiment:
 
 
 def require_latent_size(experiment: Experiment, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Latent height and width for an image size in pixels.
+    """Return the latent height and width for an image size in pixels.
 
     Raises:
         ConfigError: The network does not support this image size.
@@ -107,12 +107,12 @@ def require_latent_size(experiment: Experiment, image_size: tuple[int, int]) -> 
     height, width = image_size
     multiple = latent_factor(experiment.autoencoder) * experiment.backbone.latent_multiple
     if min(height, width) < multiple or height % multiple or width % multiple:
-        raise ConfigError(f"size={height}x{width}: sides must be multiples of {multiple} pixels for this network")
+        raise ConfigError(f"size={height}x{width}: both sides must be multiples of {multiple} pixels for this network")
     return latent_sides(experiment.autoencoder, image_size)
 
 
 def bundle_name(settings: BaseExport, folder: RunFolder | None) -> str:
-    """Name of the bundle's folder: different settings give different names."""
+    """Return the name of the bundle's folder, which encodes the settings that identify the bundle."""
     source = folder.name.replace("/", "-") if folder else f"{Path(settings.experiment or '').stem}-random"
     size = f"-{settings.size}" if settings.size else ""
     defaults = {field.name: field.default for field in fields(settings)}
@@ -125,10 +125,10 @@ def bundle_name(settings: BaseExport, folder: RunFolder | None) -> str:
 
 
 def random_network(experiment: Experiment, width: float, seed: int) -> ElasticDiT:
-    """A standalone network with random weights, the same for the same seed.
+    """Create a standalone network with random weights, which only depend on the seed.
 
-    Unlike in a freshly initialized network, every weight influences the output: matrices have variance 1 / inputs,
-    norms and gates are about 1, everything else is small.
+    Unlike in a newly initialized network, all weights influence the output. The elements of
+    a matrix have variance 1 / inputs, norms and gates are close to 1, and all other weights are small.
     """
     with torch.device("meta"):
         network = standalone_network(ElasticDiT(experiment.backbone), width)

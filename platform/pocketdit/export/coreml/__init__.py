@@ -1,1 +1,1 @@
-"""Core ML packages: conversion, interpreter, census, and bundles."""
+"""Export to Core ML packages, with their verification and census."""

@@ -1,4 +1,4 @@
-"""Open an exported Core ML bundle, and ``lightning verify``."""
+"""Open an exported Core ML bundle, and verify it for ``lightning verify``."""
 
 import json
 from pathlib import Path
@@ -18,27 +18,27 @@ from pocketdit.export.coreml.verify import require_equal
 
 
 def open_packages(folder: Path) -> dict[str, Package]:
-    """All packages in a bundle, by name."""
+    """Open all packages in a bundle and return them by name."""
     return {path.stem: Package(path) for path in sorted(folder.glob("*.mlpackage"))}
 
 
 def verify_bundle(folder: Path, overrides: list[str]) -> None:
-    """Compare a bundle with the run that it was exported from, and check its budget.
+    """Compare a bundle with the run from which it was exported, and check its budget.
 
     Args:
-        folder: The bundle.
-        overrides: Changes to the settings that it was exported with, such as run=RUN.
+        folder: Path of the bundle.
+        overrides: Changes to the settings of the export, such as run=RUN.
 
     Raises:
-        ConfigError: The folder is not a Core ML bundle, or an override is not valid.
-        RunError: The bundle is damaged, differs from the run or exceeds its budget.
+        ConfigError: The folder is not a Core ML bundle, or an override is invalid.
+        RunError: The bundle is damaged, differs from the run, or exceeds its budget.
     """
     manifest = _read_manifest(folder)
     settings = _exported_settings(manifest, overrides)
     packages = open_packages(folder)
     if missing := [name for name in manifest["packages"] if name not in packages]:
         names = ", ".join(f"{name}.mlpackage" for name in missing)
-        raise RunError(f"{folder}: {names} missing; export the bundle again")
+        raise RunError(f"{folder}: does not contain {names}; export the bundle again")
     census = take_census(packages[TRANSFORMER])
     print(f"{census_table(census)}\n")
     subject = load_coreml_subject(settings)
@@ -60,7 +60,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _exported_settings(manifest: dict[str, Any], overrides: list[str]) -> CoreMLExport:
-    """Return the settings that a bundle was exported with, after ``overrides``."""
+    """Return the settings of the export, changed by ``overrides``."""
     values = manifest["settings"]
     try:
         for override in overrides:

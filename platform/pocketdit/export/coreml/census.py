@@ -1,4 +1,4 @@
-"""Take the census of a Core ML package, from its shapes and types alone."""
+"""Take the census of a Core ML package, based only on its shapes and types."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping
 from pocketdit.export.common.census import DATA_MOVEMENT, Census, OperationCost
 from pocketdit.export.coreml.package import Literal, Operation, Package, TensorType
 
-# Limits of the Neural Engine (third-party findings): tensors of at most five axes, sides up to 16384, fp16 arithmetic.
+# Limits of the Neural Engine, according to third parties: tensors have at most five axes and at most 16384 elements per
+# axis, and arithmetic is in fp16.
 MAX_RANK, MAX_SIDE = 5, 16384
 _UNSUPPORTED = {"gather", "gather_along_axis", "gather_nd", "scatter", "scatter_along_axis", "scatter_nd", "topk",
                 "argsort", "non_zero", "one_hot", "cumsum", "band_part", "range_1d", "random_normal"}  # fmt: skip
 
 
 def take_census(package: Package) -> Census:
-    """Cost every operation of a package's program."""
+    """Return the cost of each operation in the program of a package."""
     types = package.inputs | {name: declared for o in package.operations for name, declared in o.outputs.items()}
     costs = tuple(_cost(o, types, package) for o in package.operations if not o.is_constant)
     weights = [o for o in package.constants.values() if _is_weight(o.outputs[o.name])]
@@ -41,12 +42,12 @@ def _cost(operation: Operation, types: Mapping[str, TensorType], package: Packag
 
 
 def _is_weight(value: TensorType) -> bool:
-    """Whether a constant is a tensor of weights, as opposed to a scalar or a setting such as strides."""
+    """Return whether a constant is a tensor of weights, rather than a scalar or a setting such as strides."""
     return value.numel > 1 and value.dtype.startswith("FLOAT")
 
 
 def _stored_bytes(constant: Operation) -> int:
-    """Size of a constant in the package. For a palette: its indices and its entries."""
+    """Return the size of a constant in the package. For a palettized weight, this includes indices and palette."""
     arguments = [argument for name, values in constant.inputs.items() if name != "shape" for argument in values]
     return sum(argument.type.nbytes for argument in arguments if isinstance(argument, Literal))
 
@@ -81,7 +82,7 @@ def _flops(operation: Operation, types: Mapping[str, TensorType], package: Packa
 
 
 def _why_elsewhere(operation: Operation, inputs: Iterable[TensorType]) -> str:
-    """Why an operation cannot run on the Neural Engine, or an empty string."""
+    """Return the reason why an operation cannot run on the Neural Engine. It is empty if the operation can."""
     if operation.kind in _UNSUPPORTED:
         return operation.kind
     for value in (*inputs, *operation.outputs.values()):

@@ -1,4 +1,4 @@
-"""A census as a table, and its check against a budget."""
+"""Format a census as a table, and check it against a budget."""
 
 from collections import Counter, defaultdict
 
@@ -10,7 +10,10 @@ from pocketdit.export.coreml.settings import Budget
 
 
 def census_table(census: Census) -> str:
-    """Count, FLOPs and bytes per kind of operation, most frequent first, and totals. 1 MB is 10^6 bytes."""
+    """Return a table of the number, FLOPs and bytes of each kind of operation, most frequent first, and their totals.
+
+    1 MB is 10^6 bytes.
+    """
     sums: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0, 0])
     for o in census.operations:
         costs = (1, o.flops / 1e9, (o.input_bytes + o.output_bytes) / 1e6, o.weight_bytes / 1e6)
@@ -38,7 +41,7 @@ def census_table(census: Census) -> str:
 
 
 def exceeded_limits(census: Census, budget: Budget) -> list[str]:
-    """One line per limit that the census exceeds."""
+    """Return a message for each limit that the census exceeds."""
     actual = {
         "operations": census.count,
         "tensor_mb": census.largest.output_bytes / 1e6,
@@ -49,13 +52,17 @@ def exceeded_limits(census: Census, budget: Budget) -> list[str]:
     }
     limits = {name: getattr(budget, name) for name in actual}
     return [
-        f"budget.{name} is {limits[name]:g}, but the graph has {value:g}"
+        f"budget.{name}: the limit is {limits[name]:g}, but the graph has {value:g}"
         for name, value in actual.items()
         if limits[name] is not None and value > limits[name]
     ]
 
 
 def require_budget(census: Census, budget: Budget) -> None:
-    """Raise ``RunError`` with every limit that the census exceeds."""
+    """Check that the census is within the budget.
+
+    Raises:
+        RunError: The census exceeds the budget. The message lists all exceeded limits.
+    """
     if exceeded := exceeded_limits(census, budget):
         raise RunError("; ".join(exceeded))

@@ -1,4 +1,4 @@
-"""Convert a PyTorch module to a Core ML package with torch.export and coremltools. Runs on Linux, too."""
+"""Convert a PyTorch module to a Core ML package with torch.export and coremltools. This also works on Linux."""
 
 import shutil
 import warnings
@@ -14,13 +14,13 @@ from coremltools.converters.mil.mil import Operation
 from torch import Tensor, nn
 
 from pocketdit.errors import RunError
-from pocketdit.export.coreml import gelu  # noqa: F401  (importing it registers the operation)
+from pocketdit.export.coreml import gelu  # noqa: F401  (the import registers the operation)
 
 Precision = Literal["float16", "float32"]
 Target = Literal["iOS17", "iOS18"]
 
-# coremltools' default pipeline searches for patterns in about 90 passes, in time that grows faster than the graph. The
-# mobile form is already written as the graph should be, so only the passes below have anything to do.
+# The default pipeline of coremltools searches for patterns in about 90 passes, and its duration grows faster than the
+# size of the graph. The mobile form already has the structure that the graph should have, so these passes suffice.
 _PASSES = [
     f"common::{name}"
     for name in (
@@ -31,7 +31,7 @@ _PASSES = [
     )
 ]  # fmt: skip
 
-# The fp32 path from the time ends at these: fp16 is precise enough for a matrix product's inputs.
+# Operations at which the fp32 path from the time ends. fp16 is precise enough for their inputs.
 _MATRIX_PRODUCTS = {"conv", "conv_transpose", "linear", "matmul", "einsum"}
 
 
@@ -40,12 +40,13 @@ class Graph:
     """A module to convert.
 
     Attributes:
-        module: Takes the inputs as positional arguments.
-        inputs: Example inputs, under the names that Core ML shows, in the order of the module's arguments.
-        outputs: Names that Core ML shows for the outputs.
-        exact: Inputs from which everything up to the first matrix product is computed in fp32 in any precision,
-            such as the time: fp16 would change its cosines by up to 0.2, and the preconditioning's factors with them.
-        palettes: The 2^bits values of quantized layers' weights, by layer name.
+        module: Module that takes the inputs as positional arguments.
+        inputs: Example inputs by their names in Core ML, in the order of the module's arguments.
+        outputs: Names of the outputs in Core ML.
+        exact: Names of inputs whose path up to the first matrix product is computed in fp32, regardless of the
+            precision. For the time, fp16 would change the cosines by up to 0.2 and reduce the accuracy of the
+            preconditioning factors.
+        palettes: The 2^bits weight values of each quantized layer, by layer name.
     """
 
     module: nn.Module
@@ -56,7 +57,7 @@ class Graph:
 
 
 class Fp16Selector:
-    """Operation selector for ``FP16ComputePrecision``: excludes operations on the path of exact inputs.
+    """Operation selector for ``FP16ComputePrecision`` that excludes operations on the path of exact inputs.
 
     Args:
         exact: Names of the exact inputs.
@@ -67,11 +68,11 @@ class Fp16Selector:
         self.cache: dict[Any, bool] = {}
 
     def __call__(self, operation: Operation) -> bool:
-        """Whether the operation may run in fp16."""
+        """Return whether the operation is converted to fp16."""
         return not self.on_exact_path(operation)
 
     def on_exact_path(self, operation: Operation) -> bool:
-        """Whether the operation depends on an exact input without a matrix product in between."""
+        """Return whether the operation depends on an exact input without a matrix product in between."""
         if operation.op_type in _MATRIX_PRODUCTS:
             return False
         if operation not in self.cache:
@@ -84,10 +85,16 @@ class Fp16Selector:
 
 
 def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> None:
-    """Write the package ``path``, a new folder with the suffix .mlpackage. Its inputs and outputs are float32.
+    """Convert a graph and write the package to ``path``. Its inputs and outputs are float32.
+
+    Args:
+        graph: Graph to convert.
+        path: Path of the new package, which must end with .mlpackage.
+        precision: Precision of weights and arithmetic.
+        target: Minimum deployment target.
 
     Raises:
-        RunError: Core ML does not support an operation (the message names it), or the disk is full.
+        RunError: Core ML does not support an operation, which the message names, or the disk is full.
     """
     compute_precision: dict[Precision, Any] = {
         "float16": ct.transform.FP16ComputePrecision(op_selector=Fp16Selector(graph.exact)),
@@ -98,7 +105,7 @@ def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            # The empty table keeps einsum, pixel_shuffle and others from being decomposed.
+            # With an empty table, operations such as einsum and pixel_shuffle are not decomposed.
             program = torch.export.export(graph.module.eval(), tuple(graph.inputs.values())).run_decompositions({})
             ct.convert(
                 program,
@@ -118,16 +125,20 @@ def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> N
             raise
         except Exception as error:  # coremltools raises KeyError, ValueError, NotImplementedError and others
             reason = " ".join(str(error).split())
-            if "FileWriter" in reason or "filesystem error" in reason:  # these messages do not state why writing failed
+            if "FileWriter" in reason or "filesystem error" in reason:  # does not state the cause
                 free = shutil.disk_usage(path.parent).free / 1e6
-                raise RunError(f"{path}: cannot be written; {free:.1f} MB are free on its disk") from error
+                raise RunError(f"{path}: cannot be written; the disk has {free:.1f} MB of free space") from error
             raise RunError(f"{path.stem}: cannot be converted to Core ML: {type(error).__name__}: {reason}") from error
 
 
 def mark_palettized(layer: nn.Module, values: Tensor) -> None:
-    """Tell coremltools that the layer's weight takes only these values, in the form that its own quantizers use.
+    """Mark the weight of a layer as palettized, in the same way as the quantizers of coremltools.
 
-    It then stores indices and a palette (``constexpr_lut_to_dense``) without changing the weight.
+    coremltools then stores indices and a palette (``constexpr_lut_to_dense``) without changing the weight.
+
+    Args:
+        layer: Layer whose weight only contains ``values``.
+        values: The 2^bits values of the palette.
     """
     rank = layer.get_parameter("weight").ndim
     layer.register_buffer("_COREML_/weight/compression_type", torch.tensor([2]))

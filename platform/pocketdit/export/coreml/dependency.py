@@ -1,4 +1,4 @@
-"""The optional dependency coremltools: check that it is installed, and silence it."""
+"""Check that the optional dependency coremltools is installed, and silence its log messages."""
 
 import logging
 from importlib.util import find_spec
@@ -7,11 +7,18 @@ from pocketdit.errors import ConfigError
 
 
 def require_coremltools() -> None:
-    """Raise ``ConfigError`` if coremltools is not installed."""
+    """Check that coremltools is installed.
+
+    Raises:
+        ConfigError: coremltools is not installed.
+    """
     if find_spec("coremltools") is None:
         raise ConfigError("coremltools is not installed; install it with: pip install 'pocketdit[export]'")
 
 
 def silence_coremltools() -> None:
-    """Disable log messages up to WARNING: on import, coremltools warns about missing libraries on Linux."""
+    """Disable log messages up to the level WARNING.
+
+    When coremltools is imported on Linux, it warns about missing libraries.
+    """
     logging.disable(logging.WARNING)

@@ -1,4 +1,4 @@
-"""``lightning export`` for Core ML."""
+"""Export a network to Core ML, as a bundle of packages with a manifest and a census."""
 
 import json
 import resource
@@ -22,12 +22,15 @@ from pocketdit.export.coreml.verify import require_equal
 
 
 def export_coreml(settings: CoreMLExport) -> Path:
-    """Write the bundle ``out/<name>/``, print its census and its verification, and return its folder.
+    """Write a bundle to a folder in ``settings.out``, and print its census and the results of its verification.
+
+    Returns:
+        Path of the bundle's folder.
 
     Raises:
-        ConfigError: The run's network does not support the settings.
-        RunError: A package cannot be converted or differs from PyTorch, and no bundle is written; or the graph exceeds
-            its budget, and the bundle is kept.
+        ConfigError: The network does not support the settings.
+        RunError: A graph cannot be converted or the outputs differ from PyTorch, in which case no bundle is written; or
+            the graph exceeds its budget, in which case the bundle is kept.
     """
     subject = load_coreml_subject(settings)
     folder = settings.out / subject.name
@@ -40,7 +43,7 @@ def export_coreml(settings: CoreMLExport) -> Path:
         comparisons = require_equal(packages, subject, settings) if settings.verify else []
         content = build_manifest(settings, subject, packages, censuses, comparisons)
         (temporary / MANIFEST).write_text(json.dumps(content, indent=2, default=str) + "\n")
-        if (folder / LATENCY).is_file():  # keep measurements; each record has the hash of the package it is about
+        if (folder / LATENCY).is_file():  # records contain the hash of their package, so they remain valid
             shutil.copy(folder / LATENCY, temporary)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory {peak:.2f} GB")
@@ -49,7 +52,7 @@ def export_coreml(settings: CoreMLExport) -> Path:
 
 
 def convert_all(subject: Subject, settings: CoreMLExport, folder: Path) -> None:
-    """Convert every graph of the bundle to a package in ``folder``. The graphs are freed on return."""
+    """Convert each graph to a package in ``folder``. The memory of the graphs is freed when this function returns."""
     for name, graph in build_graphs(subject, settings).items():
         started = time.monotonic()
         try:

@@ -1,4 +1,4 @@
-"""The modules of a Core ML bundle, with the inputs that their packages take."""
+"""The modules of a Core ML bundle and the inputs of their packages."""
 
 from dataclasses import dataclass
 
@@ -22,9 +22,9 @@ class Example:
     """Inputs for one evaluation of the network.
 
     Attributes:
-        latents: (B, C, h, w).
-        time: (B,).
-        text: What the text encoders return, per encoder.
+        latents: Noisy latents (B, C, h, w).
+        time: Time (B,).
+        text: Tokens from each text encoder.
     """
 
     latents: Tensor
@@ -33,7 +33,7 @@ class Example:
 
 
 def make_example(subject: Subject, batch: int, time: float, seed: int) -> Example:
-    """Noised latents with the spread that the network sees at ``time``, and random text with padding at its end."""
+    """Create random latents with the noise level of ``time``, and random text with padding at its end."""
     rng = generator("example", seed, str(time))
     spec = subject.network.spec
     latents = noised_latents(spec, batch, subject.latent_size, time, rng)
@@ -45,41 +45,43 @@ def make_example(subject: Subject, batch: int, time: float, seed: int) -> Exampl
 
 
 def text_projection_inputs(text: list[TextTokens]) -> dict[str, Tensor]:
-    """The text projection's inputs by name: embeddings of every encoder, then masks."""
+    """Return the inputs of the text projection by name: the embeddings from all encoders, then the masks."""
     embeddings = {f"embeddings_{index}": tokens.embeddings for index, tokens in enumerate(text)}
     return embeddings | {f"mask_{index}": tokens.mask.float() for index, tokens in enumerate(text)}
 
 
 class FlatTextProjection(nn.Module):
-    """``MobileTextProjection`` with one positional argument per tensor."""
+    """A wrapper of ``MobileTextProjection`` that takes one positional argument per tensor."""
 
     def __init__(self, projection: MobileTextProjection) -> None:
         super().__init__()
         self.projection = projection
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Take the embeddings of every encoder, then the masks."""
+        """Project the text. The arguments are the embeddings from all encoders, then the masks."""
         count = len(tensors) // 2
-        return self.projection(tensors[:count], tensors[count:])  # type: ignore[no-any-return]
+        projected: tuple[Tensor, Tensor] = self.projection(tensors[:count], tensors[count:])
+        return projected
 
 
 class Decode(nn.Module):
-    """A decoder whose ``decode`` is the forward pass."""
+    """A wrapper of a decoder whose forward pass calls ``decode``."""
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, h, w) -> images (B, 3, H, W) in [-1, 1]."""
-        return self.decoder.decode(latents)  # type: ignore[operator, no-any-return]
+        """Decode latents (B, C, h, w) to images (B, 3, H, W) in [-1, 1]."""
+        images: Tensor = self.decoder.decode(latents)  # type: ignore[operator]  # torch does not know the method
+        return images
 
 
 def build_graphs(subject: Subject, settings: CoreMLExport) -> dict[str, Graph]:
-    """Build the bundle's graphs, by package name.
+    """Build the graphs of a bundle and return them by package name.
 
     Raises:
-        ConfigError: The network's mobile form does not support the settings.
+        ConfigError: The mobile form of the network does not support the settings.
     """
     try:
         transformer, projection = build_mobile(

@@ -1,7 +1,8 @@
-"""Execute the program of a saved Core ML package, operation by operation, with torch.
+"""Run the program of a saved Core ML package with torch, one operation at a time.
 
-Each operation computes in fp32, and its result is rounded to the type that the program declares: values are fp16
-between operations, but not within one. This verifies the graph and its weights, not the Neural Engine's arithmetic.
+Each operation is computed in fp32, and its result is rounded to the type that the program declares. Thus, values are
+fp16 between operations, but not within an operation. This verifies the graph and its weights, but not the arithmetic of
+the Neural Engine.
 """
 
 import math
@@ -26,7 +27,7 @@ _DTYPES = {"FLOAT16": torch.float16, "FLOAT32": torch.float32}
 def run(package: Package, inputs: Mapping[str, Tensor], progress: bool = False) -> dict[str, Tensor]:
     """Run a package and return its outputs by name in fp32.
 
-    Weights are read only when an operation needs them, and a tensor is dropped after its last use.
+    Weights are only read when an operation needs them, and tensors are freed after their last use.
 
     Raises:
         RunError: An operation is not supported, an input is missing, or a shape differs from the declared one.
@@ -35,7 +36,7 @@ def run(package: Package, inputs: Mapping[str, Tensor], progress: bool = False) 
     state = _State(package)
     for name, declared in package.inputs.items():
         if name not in inputs:
-            raise RunError(f"{package.path.name}: the input {name} is missing")
+            raise RunError(f"{package.path.name}: input {name} is missing")
         state.store(name, declared, inputs[name])
     steps = [operation for operation in package.operations if not operation.is_constant]
     for operation in tqdm(steps, desc=package.path.stem, unit="op", disable=not progress, mininterval=1.0):
@@ -44,7 +45,11 @@ def run(package: Package, inputs: Mapping[str, Tensor], progress: bool = False) 
 
 
 def require_supported(package: Package) -> None:
-    """Raise ``RunError`` with every kind of operation that the interpreter does not support."""
+    """Check that the interpreter supports all operations of a package.
+
+    Raises:
+        RunError: An operation is not supported. The message lists all such kinds of operations.
+    """
     kinds = Counter(o.kind for o in package.operations if o.kind != "const")
     unknown = sorted(kind for kind in kinds if kind not in OPERATIONS and kind != "constexpr_lut_to_dense")
     if unknown:
@@ -55,7 +60,7 @@ def require_supported(package: Package) -> None:
 
 
 class _State:
-    """Tensors that later operations still need, and how many operations need them."""
+    """The tensors that later operations need, and the number of operations that need them."""
 
     def __init__(self, package: Package) -> None:
         self.package = package
@@ -64,16 +69,18 @@ class _State:
         self.uses.update(package.outputs)
 
     def store(self, name: str, declared: TensorType, value: Tensor) -> None:
-        """Round a value to its declared type and keep it."""
+        """Round a value to its declared type and store it."""
         if tuple(value.shape) != declared.shape:
             raise RunError(
-                f"{self.package.path.name}: {name} is {tuple(value.shape)}, but the program declares {declared.shape}"
+                f"{self.package.path.name}: the shape of {name} is {tuple(value.shape)}, "
+                f"but the program declares {declared.shape}"
             )
         if declared.dtype not in _DTYPES:
             raise RunError(f"{self.package.path.name}: {name} has type {declared.dtype}, which cannot be verified")
         self.values[name] = value.to(_DTYPES[declared.dtype])
 
     def execute(self, operation: Operation) -> None:
+        """Compute an operation, store its results, and free its inputs after their last use."""
         arguments = {
             name: [self.argument(a) for a in values] if name == "values" else self.argument(values[0])
             for name, values in operation.inputs.items()
@@ -93,6 +100,7 @@ class _State:
                 self.values.pop(name, None)
 
     def argument(self, argument: Argument) -> Any:
+        """Return the value of an argument: a tensor in fp32, or a Python object."""
         if isinstance(argument, str):
             if argument in self.values:
                 return self.values[argument].float()
@@ -101,7 +109,7 @@ class _State:
 
 
 def read_weight(package: Package, operation: Operation) -> NDArray[Any]:
-    """Return the value of a constant, with palettes expanded."""
+    """Read the value of a constant, and expand its palettes."""
     if operation.kind == "const":
         literal = operation.inputs["val"][0]
         assert isinstance(literal, Literal)
@@ -118,29 +126,34 @@ def _constant(package: Package, argument: Argument) -> NDArray[Any]:
 
 
 def expand_packed_palette(indices: NDArray[Any], palette: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """``constexpr_lut_to_dense`` of iOS16: indices are packed into bytes, lowest bit first."""
+    """Compute ``constexpr_lut_to_dense`` of iOS16, whose indices are packed into bytes with the lowest bit first."""
     bits, size = int(np.log2(len(palette))), math.prod(shape)
     unpacked = np.unpackbits(indices, bitorder="little", count=size * bits).reshape(size, bits)
     entries = (unpacked << np.arange(bits, dtype=np.uint8)).sum(1, dtype=np.uint8)
-    return palette[entries].reshape(shape)  # type: ignore[no-any-return]
+    weight: NDArray[Any] = palette[entries].reshape(shape)
+    return weight
 
 
 def expand_grouped_palettes(indices: NDArray[Any], palettes: NDArray[Any]) -> NDArray[Any]:
-    """``constexpr_lut_to_dense`` of iOS18.
+    """Compute ``constexpr_lut_to_dense`` of iOS18.
 
     Args:
-        indices: Same shape as the weight.
-        palettes: (groups along every axis of the weight, entries, 1).
+        indices: Indices in the shape of the weight.
+        palettes: Palettes (number of groups along each axis of the weight, entries, 1).
+
+    Returns:
+        The weight.
     """
     if palettes.shape[-1] != 1:
         raise RunError("palettes of vectors cannot be verified")
     groups = palettes.shape[:-2]
     group_of = [np.arange(side) // (side // count) for side, count in zip(indices.shape, groups, strict=True)]
-    return palettes[(*np.ix_(*group_of), indices, 0)]  # type: ignore[no-any-return]
+    weight: NDArray[Any] = palettes[(*np.ix_(*group_of), indices, 0)]
+    return weight
 
 
 def _to_torch(array: NDArray[Any]) -> Any:
-    """Floating-point arrays as fp32 tensors; everything else as Python numbers, strings and lists."""
+    """Convert floating-point arrays to fp32 tensors, and all other values to Python numbers, strings and lists."""
     if array.dtype.kind == "f" and array.ndim:
         return torch.from_numpy(array.astype(np.float32))
     return array.tolist()

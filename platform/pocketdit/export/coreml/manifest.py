@@ -1,4 +1,4 @@
-"""``manifest.json`` of a Core ML bundle: what an app needs to know, such as names, shapes and sampling times."""
+"""``manifest.json`` of a Core ML bundle, which tells an app the names, shapes, sampling times and so on."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ def build_manifest(
     censuses: Mapping[str, Census],
     comparisons: Iterable[Comparison],
 ) -> dict[str, Any]:
-    """The manifest as JSON values. README.md describes under "On device" how an app uses it."""
+    """Return the manifest as JSON values. docs/on_device.md describes how an app uses it."""
     experiment, spec = subject.experiment, subject.network.spec
     decoder_run = subject.decoder.run if subject.decoder else ""
     height, width = subject.latent_size
@@ -53,11 +53,11 @@ def build_manifest(
         "decoder": decoder_run or ("autoencoder" if DECODER in packages else None),
         **software_entries("coremltools", "numpy"),
         "verification": [
-            # JSON has no infinity: null means that the output equals the reference.
+            # JSON does not support infinity. A ratio of null means that the output equals the reference.
             {"output": c.output, "max_error": c.max_error, "snr_db": c.snr if math.isfinite(c.snr) else None}
             for c in comparisons
         ],
-        # Full names: the latest run may be another one when the bundle is verified.
+        # Runs are stored by their full names, because a short name may refer to a different run later.
         "settings": plain(replace(settings, run=subject.run or None, decoder=decoder_run or None)),
     }
 

@@ -1,7 +1,7 @@
-"""MIL operations in torch. Each takes its MIL parameters, under the names of MIL's reference (iOS16 to iOS18).
+"""Implementations of MIL operations in torch. Parameters have the same names as in the MIL reference (iOS16 to iOS18).
 
-Floating-point tensors are fp32; the interpreter rounds results to the declared type. Integers, booleans and strings are
-Python objects.
+Floating-point tensors are fp32, and the interpreter rounds the results to the declared type. Integers, booleans and
+strings are Python objects.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,11 +22,11 @@ def conv(
     dilations: Sequence[int] = (1, 1),
     groups: int = 1,
 ) -> Tensor:
-    """Convolve x (B, C, H, W). ``pad``: top, bottom, left, right."""
+    """Convolve x (B, C, H, W). ``pad`` contains the padding at the top, bottom, left and right."""
     if pad_type == "custom":
         x = F.pad(x, (pad[2], pad[3], pad[0], pad[1]))
     elif pad_type != "valid":
-        raise NotImplementedError(f"pad_type {pad_type}")
+        raise NotImplementedError(f"pad_type={pad_type} is not supported")
     return F.conv2d(x, weight, bias, tuple(strides), 0, tuple(dilations), groups)
 
 
@@ -41,15 +41,16 @@ def conv_transpose(
     groups: int = 1,
     output_shape: Sequence[int] | None = None,
 ) -> Tensor:
-    """Transposed convolution. ``pad`` is cropped from the result; the caller checks ``output_shape``."""
+    """Compute a transposed convolution. ``pad`` is cropped from the result. The caller checks ``output_shape``."""
     if pad_type not in ("valid", "custom"):
-        raise NotImplementedError(f"pad_type {pad_type}")
+        raise NotImplementedError(f"pad_type={pad_type} is not supported")
     full = F.conv_transpose2d(x, weight, bias, tuple(strides), 0, 0, groups, tuple(dilations))
     top, bottom, left, right = pad if pad_type == "custom" else (0, 0, 0, 0)
     return full[:, :, top : full.shape[2] - bottom, left : full.shape[3] - right]
 
 
 def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
+    """Compute a matrix product. The last two axes of x and y can be transposed first."""
     """Multiply matrices, the last two axes of which can be transposed first."""
     return torch.matmul(x.mT if transpose_x else x, y.mT if transpose_y else y)
 
@@ -57,7 +58,7 @@ def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = 
 def layer_norm(
     x: Tensor, axes: Sequence[int], gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5
 ) -> Tensor:
-    """LayerNorm over ``axes``; ``gamma`` and ``beta`` have one dimension per axis."""
+    """Apply LayerNorm over ``axes``. ``gamma`` and ``beta`` have one dimension for each of the axes."""
     axes = sorted(axis % x.ndim for axis in axes)
     shape = [x.shape[axis] if axis in axes else 1 for axis in range(x.ndim)]
     centered = x - x.mean(axes, keepdim=True)
@@ -67,7 +68,7 @@ def layer_norm(
 
 
 def split(x: Tensor, axis: int, num_splits: int = 0, split_sizes: Sequence[int] = ()) -> Sequence[Tensor]:
-    """Split an axis into parts of the given sizes or, without sizes, into equal parts."""
+    """Split an axis into parts of the sizes ``split_sizes`` or into ``num_splits`` equal parts."""
     sizes = list(split_sizes) or [x.shape[axis] // num_splits] * num_splits
     return torch.split_with_sizes(x, sizes, axis)
 
@@ -81,7 +82,7 @@ def slice_by_index(
     end_mask: Sequence[bool] | None = None,
     squeeze_mask: Sequence[bool] | None = None,
 ) -> Tensor:
-    """Slice every axis. A masked ``begin`` or ``end`` is ignored. A squeezed axis is indexed at ``begin``."""
+    """Slice all axes. A masked ``begin`` or ``end`` is ignored. A squeezed axis is indexed at ``begin``."""
     unmasked = [False] * x.ndim
     axes = zip(
         begin, end, stride or [1] * x.ndim, begin_mask or unmasked, end_mask or unmasked, squeeze_mask or unmasked,
@@ -90,45 +91,53 @@ def slice_by_index(
     index: list[int | slice] = []
     for first, last, step, from_start, to_end, squeezed in axes:
         if step < 1:
-            raise NotImplementedError(f"a stride of {step} is not supported")
+            raise NotImplementedError(f"stride={step} is not supported")
         index.append(first if squeezed else slice(None if from_start else first, None if to_end else last, step))
     return x[tuple(index)]
 
 
 def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", constant_val: float = 0.0) -> Tensor:
-    """Pad with a constant. ``pad`` has two numbers per axis, before and after, for the last axes if it is short."""
+    """Pad with a constant.
+
+    ``pad`` contains the padding before and after each axis. If it does not cover all axes, it applies to the last ones.
+    """
     if mode != "constant":
-        raise NotImplementedError(f"mode {mode}")
+        raise NotImplementedError(f"mode={mode} is not supported")
     pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
     return F.pad(x, [side for pair in reversed(pairs) for side in pair], value=constant_val)
 
 
 def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
     """GELU, exact or approximated with tanh."""
-    forms = {"EXACT": "none", "TANH_APPROXIMATION": "tanh"}
-    if mode not in forms:
-        raise NotImplementedError(f"mode {mode}")
-    return F.gelu(x, approximate=forms[mode])
+    """Apply GELU, exactly or in the tanh approximation."""
+    approximations = {"EXACT": "none", "TANH_APPROXIMATION": "tanh"}
+    if mode not in approximations:
+        raise NotImplementedError(f"mode={mode} is not supported")
+    return F.gelu(x, approximate=approximations[mode])
 
 
 def upsample_nearest_neighbor(x: Tensor, scale_factor_height: float = 1, scale_factor_width: float = 1) -> Tensor:
+    """Repeat the rows and columns of x (B, C, H, W)."""
     """Repeat rows and columns."""
     return F.interpolate(x, scale_factor=(float(scale_factor_height), float(scale_factor_width)), mode="nearest")
 
 
 def concat(values: Sequence[Tensor], axis: int, interleave: bool = False) -> Tensor:
     """Concatenate along an axis."""
+    """Concatenate tensors along an axis."""
     if interleave:
-        raise NotImplementedError("interleave")
+        raise NotImplementedError("interleave=true is not supported")
     return torch.cat(list(values), axis)
 
 
 def rsqrt(x: Tensor, epsilon: float = 1e-12) -> Tensor:
     """Compute 1 / sqrt(x + epsilon)."""
+    """Compute 1 / sqrt(x + epsilon)."""
     return torch.rsqrt(x + epsilon)
 
 
 def expand_dims(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Insert axes of size 1. ``axes`` are their indices in the result."""
     """Insert axes of size 1 at the given positions of the result."""
     rank = x.ndim + len(axes)
     for axis in sorted(axis % rank for axis in axes):

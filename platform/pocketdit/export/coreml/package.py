@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pocketdit.errors import RunError
 
-# numpy dtypes of MIL types; integers smaller than a byte are read into one byte each.
+# numpy dtypes of MIL types. An integer that is smaller than a byte is read into a whole byte.
 DTYPES: dict[str, Any] = {
     "FLOAT16": np.float16, "FLOAT32": np.float32, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32,
     "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "BOOL": np.bool_, "STRING": np.str_,
@@ -29,11 +29,11 @@ _BITS = {"BOOL": 8, "STRING": 0} | {name: int(name.lstrip("UINTFLOA")) for name 
 
 @dataclass(frozen=True)
 class TensorType:
-    """Type and shape that a program declares.
+    """The type and shape that a program declares for a tensor.
 
     Attributes:
-        dtype: MIL's name, such as FLOAT16 or UINT4.
-        shape: Sides of the tensor.
+        dtype: Name of the type in MIL, such as FLOAT16 or UINT4.
+        shape: Shape of the tensor.
     """
 
     dtype: str
@@ -51,20 +51,20 @@ class TensorType:
 
     @property
     def nbytes(self) -> int:
-        """Stored size: elements smaller than a byte are packed."""
+        """Stored size in bytes. Elements that are smaller than a byte are packed."""
         return -(-self.numel * self.bits // 8)
 
 
 @dataclass(frozen=True)
 class Literal:
-    """A constant value, in the program itself or in the blob file."""
+    """A constant value, which is stored in the program or in the blob file."""
 
     type: TensorType
     proto: Any = field(repr=False)
 
 
 Argument = str | Literal
-"""An operation's input: the name of another operation's output, or a literal."""
+"""An input of an operation: the name of another operation's output, or a literal."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Operation:
     """One operation of a program.
 
     Attributes:
-        kind: MIL's name for the operation, such as conv.
-        inputs: Arguments by parameter name. A parameter that takes several tensors has several arguments; a constant
-            has only ``val``.
+        kind: Name of the operation in MIL, such as conv.
+        inputs: Arguments by parameter name. A parameter that takes several tensors has several arguments. A constant
+            only has the parameter ``val``.
         outputs: Declared types by output name.
     """
 
@@ -89,11 +89,11 @@ class Operation:
 
     @property
     def is_constant(self) -> bool:
-        """Whether this is a stored weight, or the decompression of one."""
+        """Whether this is a stored constant or the decompression of a stored constant."""
         return self.kind == "const" or self.kind.startswith("constexpr_")
 
     def input_names(self) -> Iterator[str]:
-        """Names of all inputs that are outputs of other operations."""
+        """Return the names of all inputs that are outputs of other operations."""
         return (argument for arguments in self.inputs.values() for argument in arguments if isinstance(argument, str))
 
 
@@ -101,10 +101,10 @@ class Package:
     """A saved Core ML package.
 
     Args:
-        path: An .mlpackage folder with an ML program.
+        path: Path of the .mlpackage folder, which must contain an ML program.
 
     Raises:
-        RunError: The folder does not contain a program that can be read.
+        RunError: The folder does not contain a readable program.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,8 +113,8 @@ class Package:
             program = load_spec(str(path)).mlProgram
             function = program.functions["main"]
             block = function.block_specializations[function.opset]
-        except Exception as error:  # protobuf's errors, KeyError, OSError: the folder can be damaged in many ways
-            raise RunError(f"{path}: not a Core ML package with a program: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # the type depends on the damage, for example KeyError, OSError or a protobuf error
+            raise RunError(f"{path}: not a Core ML package with an ML program: {str(error).splitlines()[0]}") from error
         if not block.operations:
             raise RunError(f"{path}: the package does not contain an ML program")
         self.opset: str = function.opset
@@ -124,25 +124,25 @@ class Package:
 
     @cached_property
     def constants(self) -> dict[str, Operation]:
-        """Constants by the name of their output."""
+        """Constants by the names of their outputs."""
         return {operation.name: operation for operation in self.operations if operation.is_constant}
 
     def text(self, argument: Argument) -> str:
-        """The value of a string argument."""
+        """Return the value of a string argument."""
         literal = self.constants[argument].inputs["val"][0] if isinstance(argument, str) else argument
         assert isinstance(literal, Literal)
         return str(self.read(literal))
 
     @cached_property
     def blob(self) -> Any:
-        """Reader of the blob file with the weights."""
+        """Reader of the blob file that contains the weights."""
         file = next((self.path / "Data").rglob("weight.bin"), None)
         if file is None:
             raise RunError(f"{self.path}: weight.bin is missing; export the bundle again")
         return _BlobStorageReader(str(file))
 
     def read(self, literal: Literal) -> NDArray[Any]:
-        """A literal's value as an array of the declared type and shape."""
+        """Return the value of a literal as an array of the declared type and shape."""
         declared = literal.type
         if literal.proto.WhichOneof("value") == "blobFileValue":
             return self._read_blob(declared, literal.proto.blobFileValue.offset)

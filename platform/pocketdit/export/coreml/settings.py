@@ -9,14 +9,16 @@ from pocketdit.export.common.settings import BaseExport
 
 @dataclass(frozen=True)
 class Budget:
-    """Upper limits for the transformer's graph, checked after the export. Null means no limit; 1 MB is 10^6 bytes.
+    """Upper limits for the graph of the transformer, which are checked after the export.
+
+    Null disables a limit. 1 MB is 10^6 bytes.
 
     Attributes:
         operations: Number of operations.
-        tensor_mb: The largest tensor between operations.
-        gflops: Arithmetic of one evaluation.
-        weight_mb: Weights as stored in the package.
-        traffic_mb: Activations that operations read and write.
+        tensor_mb: Size of the largest output of an operation.
+        gflops: Number of floating-point operations per evaluation, in billions.
+        weight_mb: Stored size of the weights.
+        traffic_mb: Size of the activations that all operations read and write.
         elsewhere: Number of operations that cannot run on the Neural Engine.
     """
 
@@ -30,19 +32,20 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class CoreMLExport(BaseExport):
-    """One width of a network as Core ML packages in the paper's mobile form (supplement C).
+    """Export of one width of a network as Core ML packages, in the paper's mobile form (supplement C).
 
-    ``precision`` applies to weights and arithmetic. In float16, operations on the time stay in float32.
+    ``precision`` applies to weights and arithmetic. With float16, the operations on the time remain in float32.
 
     Attributes:
-        kind: The tag of this target.
+        kind: Name of this target.
         target: Minimum deployment target.
-        batch: Batch size of the transformer: 2 to evaluate both halves of guidance at once.
-        blockwise: Whether the blocks of sparse attention are computed one after another or as one batch.
-        query_chunk: Queries per step in attention over all keys; 0 for all at once.
-        decoder: Run of a tiny decoder to export. Null: the autoencoder's own decoder, or none with random weights.
-        budget: Limits for the transformer's graph.
-        verify: Whether the packages are compared with PyTorch after the export.
+        batch: Batch size of the transformer. With 2, the predictions with and without text take a single evaluation.
+        blockwise: Whether the blocks of sparse attention are computed in a loop or as one batch.
+        query_chunk: Number of queries that attend to all keys at a time; 0 processes all of them at once.
+        decoder: Run of the tiny decoder to export. If it is null, the decoder of the autoencoder is exported, or no
+            decoder with random weights.
+        budget: Limits for the graph of the transformer.
+        verify: Whether to compare the packages with PyTorch after the export.
     """
 
     in_bundle_name: ClassVar[tuple[str, ...]] = ("batch", "target", "blockwise", "query_chunk", "decoder")
@@ -62,4 +65,4 @@ class CoreMLExport(BaseExport):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch < 1 or self.query_chunk < 0:
-            raise ValueError("batch must be at least 1 and query_chunk at least 0")
+            raise ValueError("batch must be at least 1, and query_chunk at least 0")

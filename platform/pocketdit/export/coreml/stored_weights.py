@@ -1,6 +1,6 @@
-"""Check that a package stores the network's matrices bit for bit.
+"""Check that a package stores the matrices of the network bit for bit.
 
-In float16, a single changed weight can be too small to show in the outputs.
+With float16, a change to a single weight can be too small to detect in the outputs.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _DTYPES: dict[Precision, torch.dtype] = {"float16": torch.float16, "float32": to
 
 
 def require_stored_weights(packages: Iterable[Package], weights: Mapping[str, Tensor], precision: Precision) -> int:
-    """Check that every convolution's weight, rounded to ``precision``, is stored in one of the packages.
+    """Check that the weight of each convolution, rounded to ``precision``, is stored in one of the packages.
 
     Args:
         packages: Packages to search.
@@ -27,16 +27,16 @@ def require_stored_weights(packages: Iterable[Package], weights: Mapping[str, Te
         precision: Precision of the packages.
 
     Returns:
-        The number of weights that were checked.
+        Number of weights that were checked.
 
     Raises:
-        RunError: A weight is not in any package; names the first one.
+        RunError: None of the packages contains a weight, which the message names.
     """
     stored = {fingerprint for package in packages for fingerprint in _fingerprints(package)}
     matrices = {name: value for name, value in weights.items() if value.ndim == 4 and name.endswith("weight")}
     for name, value in matrices.items():
         if _fingerprint(value.to(_DTYPES[precision])) not in stored:
-            raise RunError(f"{name}: the packages do not contain this weight with the network's values")
+            raise RunError(f"{name}: the packages do not contain this weight of the network")
     return len(matrices)
 
 
@@ -48,5 +48,5 @@ def _fingerprints(package: Package) -> Iterable[Fingerprint]:
 
 
 def _fingerprint(value: Tensor) -> Fingerprint:
-    """Shape and SHA-256 of a tensor."""
+    """Return the shape and the SHA-256 of a tensor."""
     return tuple(value.shape), hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""The network to export to Core ML, with its decoder."""
+"""Load the network to export to Core ML and its decoder."""
 
 from dataclasses import replace
 
@@ -11,7 +11,12 @@ from pocketdit.export.coreml.settings import CoreMLExport
 
 
 def load_coreml_subject(settings: CoreMLExport) -> Subject:
-    """Load the network and its decoder. Raises the errors of ``load_subject``."""
+    """Load the network and its decoder.
+
+    Raises:
+        ConfigError: The network does not have this width or does not support this image size.
+        RunError: A run is not complete.
+    """
     subject = load_subject(settings)
     return replace(subject, decoder=_load_image_decoder(settings, subject.experiment))
 
@@ -21,6 +26,6 @@ def _load_image_decoder(settings: CoreMLExport, experiment: Experiment) -> Image
         folder = find(settings.runs, settings.decoder)
         require_matching_latents(experiment, folder)
         return ImageDecoder(load_decoder(folder), folder.name)
-    if settings.run is None:  # the autoencoder's weights may not be on this machine
+    if settings.run is None:  # the weights of the autoencoder may not be available
         return None
     return ImageDecoder(build(experiment.autoencoder))

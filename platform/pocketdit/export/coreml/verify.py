@@ -20,14 +20,17 @@ from pocketdit.mobile.weights import mobile_weights
 
 
 def require_equal(packages: Mapping[str, Package], subject: Subject, settings: CoreMLExport) -> list[Comparison]:
-    """Compare the packages' weights and outputs with the network's and print each comparison.
+    """Compare the weights and outputs of the packages with those of the network, and print each comparison.
+
+    Returns:
+        The comparisons of the outputs.
 
     Raises:
         RunError: A weight is missing, or an output is outside the tolerance.
     """
     weights = mobile_weights(subject.network.state_dict(), subject.network.spec)
     count = require_stored_weights((packages[TRANSFORMER], packages[TEXT_PROJECTION]), weights, settings.precision)
-    print(f"{count} matrices equal the network's bit for bit in {settings.precision}")
+    print(f"{count} matrices are equal to those of the network bit for bit in {settings.precision}")
     comparisons = []
     for comparison in compare_packages(packages, subject, settings):
         print(comparison, flush=True)
@@ -41,12 +44,13 @@ def require_equal(packages: Mapping[str, Package], subject: Subject, settings: C
 
 @torch.no_grad()
 def compare_packages(packages: Mapping[str, Package], subject: Subject, settings: CoreMLExport) -> Iterator[Comparison]:
-    """Run every package and PyTorch on the same inputs: text projection, network at each of ``times``, decoder.
+    """Run the packages and PyTorch on the same inputs, and yield a comparison of each output.
 
-    The transformer's package takes its text from the text projection's package.
+    The network is compared at each of ``settings.times``. The transformer's package takes its text from the package of
+    the text projection.
 
     Raises:
-        RunError: The interpreter does not support an operation; raised before anything is computed.
+        RunError: The interpreter does not support an operation. This is checked before anything is computed.
     """
     for package in packages.values():
         interpreter.require_supported(package)

@@ -1,1 +1,1 @@
-"""LiteRT files for Android."""
+"""Export to .tflite files for LiteRT."""

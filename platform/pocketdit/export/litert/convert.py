@@ -24,12 +24,12 @@ class Conversion:
     """The result of a conversion.
 
     Attributes:
-        path: The .tflite file.
-        seconds: Time that the conversion took.
+        path: Path of the .tflite file.
+        seconds: Duration of the conversion.
         bytes: Size of the file.
-        operations: Number of operations in its graph.
-        error: Largest ``max_error`` of its outputs against PyTorch.
-        snr: Smallest signal-to-noise ratio of its outputs against PyTorch, in dB.
+        operations: Number of operations in the graph.
+        error: Largest ``max_error`` of the outputs, compared with PyTorch.
+        snr: Smallest signal-to-noise ratio of the outputs in dB, compared with PyTorch.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class Conversion:
 
 
 def lerp_as_arithmetic(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
-    """``torch.lerp``: PyTorch's own decomposition uses an operation that LiteRT Torch does not support."""
+    """Compute ``torch.lerp``, whose decomposition in PyTorch uses an operation that LiteRT Torch does not support."""
     return start + weight * (end - start)
 
 
@@ -52,21 +52,21 @@ def convert(
     weights: WeightPrecision = "float32",
     tolerance: Tolerance = NO_LIMIT,
 ) -> Conversion:
-    """Convert a module, compare the file with PyTorch on this CPU, and write it to ``path`` if it is close enough.
+    """Convert a module, compare the result with PyTorch on this CPU, and write the file if it is within the tolerance.
 
     Args:
-        module: Takes keyword arguments and returns a dictionary of tensors.
-        inputs: Example inputs. The file's signature has their names and those of the outputs.
-        path: Where the file is written.
-        weights: Precision of the weights. The runtime chooses the precision of arithmetic: fp32 on this CPU.
-        tolerance: Limit for every output.
+        module: Module that takes keyword arguments and returns a dictionary of tensors.
+        inputs: Example inputs. The signature of the file contains their names and those of the outputs.
+        path: Path of the file to write.
+        weights: Precision of the weights. The runtime chooses the precision of arithmetic, which is fp32 on this CPU.
+        tolerance: Limits that each output must meet.
 
     Raises:
-        RunError: LiteRT does not support an operation, or an output is outside the tolerance; nothing is written.
+        RunError: LiteRT does not support an operation, or an output is outside the tolerance. Nothing is written.
         OSError: The disk is full.
     """
     require_litert()
-    # The network caches tensors at its first call; during tracing those would be the tracer's.
+    # The network caches tensors in its first call. If the tracer made this call, traced tensors would be cached.
     with torch.no_grad():
         expected = module.eval()(**inputs)
     started = time.perf_counter()
@@ -89,17 +89,24 @@ def convert(
 
 
 def require_within(tolerance: Tolerance, comparisons: list[Comparison], path: Path) -> None:
-    """Raise ``RunError`` for the first output outside the tolerance."""
+    """Check that all outputs are within the tolerance.
+
+    Raises:
+        RunError: An output is outside the tolerance. The message describes the first such output.
+    """
     for comparison in comparisons:
         if not tolerance.accepts(comparison):
             raise RunError(
-                f"{path.name}: LiteRT's output differs from PyTorch's, so nothing was written: "
+                f"{path.name}: the output of LiteRT differs from that of PyTorch, so nothing was written: "
                 f"{tolerance.describe_violation(comparison)}"
             )
 
 
 def _lower(module: nn.Module, inputs: Mapping[str, Tensor], name: str, weights: WeightPrecision) -> bytes:
-    """The file's content. LiteRT's own writer ends the whole process if the disk is full."""
+    """Return the content of the file.
+
+    LiteRT's own function for writing the file is not used, because it terminates the process if the disk is full.
+    """
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     import litert_torch
     from litert_torch.fx_infra import decomp

@@ -1,4 +1,4 @@
-"""``lightning export`` for LiteRT: a folder with a .tflite file and its manifest."""
+"""Export a network to LiteRT, as a folder with a .tflite file and its manifest."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -19,15 +19,15 @@ from pocketdit.export.litert.interpreter import LiteRTModel, require_litert
 from pocketdit.export.litert.network import VELOCITY, NamedInputs, example_inputs
 from pocketdit.export.litert.settings import LiteRTExport
 
-SECONDS_PER_BLOCK = 8  # of one core, for the conversion of a transformer block
+SECONDS_PER_BLOCK = 8  # to convert a transformer block on one core
 
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A .tflite file that was exported.
+    """An exported .tflite file.
 
     Attributes:
-        file: The file, in its bundle.
+        file: Path of the file in its bundle.
         image_size: Image height and width in pixels.
         inputs: Example inputs.
     """
@@ -38,11 +38,11 @@ class ExportedModel:
 
 
 def export_litert(settings: LiteRTExport) -> ExportedModel:
-    """Write the bundle ``out/<name>/``.
+    """Write a bundle to a folder in ``settings.out``.
 
     Raises:
-        ConfigError: LiteRT is not installed, or the run's network does not support the settings.
-        RunError: The network cannot be converted, or the file differs from PyTorch. No bundle is written.
+        ConfigError: LiteRT is not installed, or the network does not support the settings.
+        RunError: The network cannot be converted, or its outputs differ from those of PyTorch. No bundle is written.
     """
     require_litert()
     subject = load_subject(settings)
@@ -53,7 +53,7 @@ def export_litert(settings: LiteRTExport) -> ExportedModel:
         for time in settings.times
     }
     depth = sum(level.depth for level in spec.levels)
-    print(f"converting {depth} transformer blocks, about {SECONDS_PER_BLOCK * depth} s on one core", flush=True)
+    print(f"converting {depth} transformer blocks (about {SECONDS_PER_BLOCK * depth} s on one core)", flush=True)
     with replace_bundle(folder) as temporary:
         conversion = convert_and_compare(settings, subject, inputs, temporary / TFLITE)
         content = build_manifest(settings, subject, LiteRTModel(temporary / TFLITE), conversion)
@@ -64,7 +64,7 @@ def export_litert(settings: LiteRTExport) -> ExportedModel:
 def convert_and_compare(
     settings: LiteRTExport, subject: Subject, inputs: dict[float, dict[str, Tensor]], path: Path
 ) -> Conversion:
-    """Convert with the inputs for the first of ``times``, and compare with PyTorch at all of them."""
+    """Convert the network with the inputs for the first of ``times``, and compare it with PyTorch at all ``times``."""
     module = NamedInputs(subject.network)
     first, *others = settings.times
     conversion = convert(module, inputs[first], path, settings.precision, settings.tolerance)
@@ -85,7 +85,7 @@ def convert_and_compare(
 def build_manifest(
     settings: LiteRTExport, subject: Subject, model: LiteRTModel, conversion: Conversion
 ) -> dict[str, Any]:
-    """The manifest as JSON values: signature, sampling times, text encoders, origin of the weights."""
+    """Return the manifest as JSON values: signature, sampling times, text encoders and origin of the weights."""
     return {
         "name": subject.name,
         "file": TFLITE,

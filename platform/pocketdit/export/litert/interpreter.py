@@ -1,4 +1,4 @@
-"""Run a .tflite file on this machine's CPU with LiteRT's interpreter (XNNPACK)."""
+"""Run a .tflite file on the CPU of this machine with LiteRT's interpreter and XNNPACK."""
 
 import os
 import sys
@@ -15,14 +15,18 @@ from pocketdit.errors import ConfigError, RunError
 
 
 def require_litert() -> None:
-    """Raise ``ConfigError`` if LiteRT, an optional dependency, is not installed."""
+    """Check that LiteRT is installed, which is an optional dependency.
+
+    Raises:
+        ConfigError: LiteRT is not installed.
+    """
     if missing := [name for name in ("litert_torch", "ai_edge_litert") if find_spec(name) is None]:
         raise ConfigError(f"{missing[0]} is not installed; install it with: pip install 'pocketdit[litert]'")
 
 
 @contextmanager
 def hide_native_output() -> Iterator[None]:
-    """Hide what LiteRT and its dependencies print, compiled code included: users cannot act on it."""
+    """Hide the output of LiteRT and its dependencies, including compiled code. It does not help users."""
     sys.stderr.flush()
     stderr = os.dup(2)
     try:
@@ -35,10 +39,10 @@ def hide_native_output() -> Iterator[None]:
 
 
 class LiteRTModel:
-    """A loaded .tflite file with its first signature.
+    """A .tflite file that is loaded into the interpreter. Its first signature is used.
 
     Args:
-        path: The file.
+        path: Path of the file.
         threads: Number of threads for the interpreter.
 
     Raises:
@@ -55,7 +59,7 @@ class LiteRTModel:
                 self.interpreter.allocate_tensors()
                 self.signature = self.interpreter.get_signature_runner()
         except (RuntimeError, ValueError) as error:
-            raise RunError(f"{path}: not a complete LiteRT model: {' '.join(str(error).split())}") from error
+            raise RunError(f"{path}: not a valid LiteRT model: {' '.join(str(error).split())}") from error
         self.threads = threads
 
     @property
@@ -65,16 +69,20 @@ class LiteRTModel:
 
     @property
     def operations(self) -> int:
-        """Number of operations in the graph, before XNNPACK takes over a part of it."""
+        """Number of operations in the graph, before a part of it is delegated to XNNPACK."""
         return sum(operation["op_name"] != "DELEGATE" for operation in self.interpreter._get_ops_details())
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run one pass. Raises ``ValueError`` for a name or shape that the file does not have."""
+        """Run one pass and return the outputs by name.
+
+        Raises:
+            ValueError: The name or shape of an input does not match the signature.
+        """
         arrays = {name: value.numpy() for name, value in inputs.items()}
         return {name: torch.from_numpy(value) for name, value in self.signature(**arrays).items()}
 
     def milliseconds(self, inputs: Mapping[str, Tensor], runs: int, warmup: int = 1) -> list[float]:
-        """Time ``runs`` passes after ``warmup`` passes, including the copies in and out."""
+        """Time ``runs`` passes after ``warmup`` passes. The times include copying the inputs and outputs."""
         for _ in range(warmup):
             self(inputs)
         measured = []

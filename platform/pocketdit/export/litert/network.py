@@ -1,6 +1,6 @@
-"""A network of one width as a .tflite file exposes it: named inputs of fixed sizes and one output.
+"""The interface of a network in a .tflite file: named inputs of fixed sizes and one output.
 
-Shape letters: B batch, C latent channels, h x w latent sides, L tokens of a text encoder.
+Shape letters: B = batch, C = latent channels, h x w = latent sides, L = tokens of a text encoder.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,14 @@ VELOCITY = "velocity"
 
 
 class NamedInputs(nn.Module):
-    """A standalone network in the training form with its text projection, which is a thousandth of the arithmetic.
+    """A standalone network in the training form, with named inputs.
 
-    The mobile form has three to six times as many operations in LiteRT's graph, because XNNPACK's softmax and
-    matrix product expect channels last, and it is not faster on a CPU.
+    It includes the text projection, which is only a thousandth of the arithmetic. The mobile form is not used, because
+    it is not faster on a CPU and has three to six times as many operations in LiteRT's graph: the softmax and matrix
+    product of XNNPACK expect channels on the last axis.
 
     Args:
-        network: A network of one width.
+        network: Network of one width.
 
     Raises:
         ValueError: The network has several widths.
@@ -33,16 +34,16 @@ class NamedInputs(nn.Module):
     def __init__(self, network: ElasticDiT) -> None:
         super().__init__()
         if network.spec.widths != (FULL_WIDTH,):
-            raise ValueError("the network has several widths; extract one first")
+            raise ValueError("the network has several widths; extract a sub-network first")
         self.network = network
 
     def forward(self, latents: Tensor, time: Tensor, **text: Tensor) -> dict[str, Tensor]:
         """Predict the velocity (B, C, h, w).
 
         Args:
-            latents: (B, C, h, w).
-            time: (B,).
-            text: For every encoder I, ``embeddings_I`` (B, L, width) and ``mask_I`` (B, L) of 0 and 1.
+            latents: Noisy latents (B, C, h, w).
+            time: Time (B,).
+            **text: For each text encoder I, ``embeddings_I`` (B, L, width) and ``mask_I`` (B, L), which is 0 or 1.
         """
         tokens = [
             TextTokens(text[f"embeddings_{i}"], text[f"mask_{i}"] > 0.5)
@@ -54,14 +55,17 @@ class NamedInputs(nn.Module):
 def example_inputs(
     spec: DiTSpec, latent_size: tuple[int, int], text_lengths: Sequence[int], time: float = 0.5, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Random inputs for ``NamedInputs``, batch size 1.
+    """Create random inputs of batch size 1 for ``NamedInputs``.
 
     Args:
-        spec: The network.
+        spec: Description of the network.
         latent_size: Latent height and width.
-        text_lengths: Tokens per text encoder; the last quarter is padding.
-        time: Latents have the spread that the network sees at this time.
+        text_lengths: Number of tokens from each text encoder. The last quarter of them is padding.
+        time: Time in [0, 1], which determines the noise level of the latents.
         seed: Seed of all random numbers.
+
+    Returns:
+        Inputs by name.
     """
     rng = generator("litert", seed, f"{time:g}")
     inputs = {"latents": noised_latents(spec, 1, latent_size, time, rng), "time": torch.tensor([time])}
