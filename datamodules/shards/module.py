@@ -11,7 +11,8 @@ from lightning.pytorch.loops.progress import _ProcessedTracker
 from typing_extensions import override
 
 from datamodules.shards.batches import ShardBatches
-from datamodules.shards.buckets import SIDE_MULTIPLE, assign_buckets, exact_buckets
+from datamodules.shards.bucketed_split import BucketedSplit
+from datamodules.shards.buckets import SIDE_MULTIPLE, BucketShape
 from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedSamples
 from datamodules.shards.order import TrainingOrder, batches_per_epoch, validation_batches
@@ -22,7 +23,7 @@ from pocketdit.errors import ConfigError, RunError
 _LOG = logging.getLogger(__name__)
 _MAX_LINES = 20
 # Settings that determine which samples are in the i-th batch.
-_ORDER_KEYS = ("batch_size", "world_size", "seed", "base_size", "window", "fingerprint")
+_ORDER_KEYS = ("batch_size", "world_size", "seed", "base_size", "buckets", "window", "fingerprint")
 
 
 class ShardDataModule(LightningDataModule):
@@ -37,6 +38,7 @@ class ShardDataModule(LightningDataModule):
         path: Folder of the data set.
         batch_size: Samples per batch on each rank.
         base_size: Images are cropped to buckets of about ``base_size**2`` pixels. Latents keep their size.
+        buckets: "aspect" crops each image to the nearest of several aspect ratios, "square" crops all to a square.
         workers: Number of processes that load batches; 0 loads them in the main process.
         seed: Seed of the order, captions, crops, and flips.
         window: Number of shards whose samples are shuffled together.
@@ -45,8 +47,8 @@ class ShardDataModule(LightningDataModule):
         flip: Mirror half of the images. This makes captions that mention left or right wrong.
         validation_batch_size: Samples per validation batch on each rank; defaults to ``batch_size``.
         validation_samples: Number of samples to use from the start of the validation split; defaults to all.
-        allow_changes: Resume from a checkpoint even if the batch size, number of ranks, seed, base size, window, or
-            data have changed. The run then resumes after the same number of epochs, but with different samples.
+        allow_changes: Resume from a checkpoint even if the batch size, number of ranks, seed, base size, buckets,
+            window, or data have changed. The run then resumes after the same number of epochs with different samples.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class ShardDataModule(LightningDataModule):
         validation_batch_size: int | None = None,
         validation_samples: int | None = None,
         allow_changes: bool = False,
+        buckets: BucketShape = "aspect",
     ) -> None:
         super().__init__()
         for name, value, minimum in (
@@ -76,12 +79,14 @@ class ShardDataModule(LightningDataModule):
                 raise ConfigError(f"{name}: must be at least {minimum}, not {value}")
         if base_size < SIDE_MULTIPLE or base_size % SIDE_MULTIPLE:
             raise ConfigError(f"base_size: must be a positive multiple of {SIDE_MULTIPLE}, not {base_size}")
+        if buckets not in ("aspect", "square"):
+            raise ConfigError(f"buckets: {buckets!r} is neither 'aspect' nor 'square'")
         valid = caption in ("random", "short", "long") if isinstance(caption, str) else 0 <= caption <= 1
         if not valid:
             raise ConfigError(f'caption: {caption!r} is not "random", "short", "long" or a probability')
         self.path = Path(path).expanduser()
         self.batch_size, self.base_size, self.workers, self.seed = batch_size, base_size, workers, seed
-        self.window, self.caption, self.crop, self.flip = window, caption, crop, flip
+        self.window, self.caption, self.crop, self.flip, self.buckets = window, caption, crop, flip, buckets
         self.validation_batch_size = validation_batch_size or batch_size
         self.validation_samples = validation_samples
         self.allow_changes = allow_changes
@@ -89,7 +94,7 @@ class ShardDataModule(LightningDataModule):
         self._skipped = SkippedSamples()
         self._counted_by: object | None = None
         self._processed_before = 0
-        self._splits: dict[str, _Split] = {}
+        self._splits: dict[str, BucketedSplit] = {}
         self._training: weakref.ref[BatchLoader] | None = None  # weak: the loader refers to this module
         self._validation: RepeatedBatchLoader | None = None
 
@@ -132,7 +137,8 @@ class ShardDataModule(LightningDataModule):
             return
         info = read_info(self.path)
         for name in SPLITS:
-            self._splits[name] = _Split(info, load_index(self.path, name, info.kind), self.base_size)
+            index = load_index(self.path, name, info.kind)
+            self._splits[name] = BucketedSplit(info, index, self.base_size, self.buckets)
         if not len(self.split("train")):
             raise RunError(
                 f"{self.path}: no readable training sample; check it with: lightning data validate {self.path}"
@@ -215,6 +221,7 @@ class ShardDataModule(LightningDataModule):
             RunError: A setting that determines the order of the data has changed, and ``allow_changes`` is not set.
         """
         current = self._order_settings()
+        state_dict = {"buckets": "aspect", **state_dict}  # older checkpoints do not record it
         changed = [
             f"{key} was {state_dict[key]}, now {value}" for key, value in current.items() if value != state_dict[key]
         ]
@@ -266,11 +273,11 @@ class ShardDataModule(LightningDataModule):
     def _world(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _split(self, name: str) -> "_Split":
+    def _split(self, name: str) -> BucketedSplit:
         self.setup()
         return self._splits[name]
 
-    def _batches(self, split: "_Split") -> ShardBatches:
+    def _batches(self, split: BucketedSplit) -> ShardBatches:
         is_training = split.index.folder.name == "train"
         return ShardBatches(
             split.index,
@@ -290,14 +297,3 @@ class ShardDataModule(LightningDataModule):
         if len(skipped) > _MAX_LINES:
             more = len(skipped) - _MAX_LINES
             _LOG.warning("skipped %d more; list all with: lightning data validate %s", more, self.path)
-
-
-class _Split:
-    """A split's index, and the bucket of each row."""
-
-    def __init__(self, info: DatasetInfo, index: SplitIndex, base_size: int) -> None:
-        self.info, self.index = info, index
-        if info.kind == "latent":
-            self.buckets, self.bucket_of = exact_buckets(index.width, index.height)
-        else:
-            self.buckets, self.bucket_of = assign_buckets(index.width, index.height, base_size)
