@@ -138,7 +138,14 @@ class MuonAdamW(Optimizer):
         others = [(n, p) for n, p in named if n not in matrix_names]
         self.parts: dict[str, Optimizer] = {
             "muon": Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay),
-            "adamw": AdamW(others, lr=adamw_lr, betas=betas, weight_decay=weight_decay, fused=True),
+            # The cost estimate builds the optimizer without memory for weights, for which there is no fused kernel.
+            "adamw": AdamW(
+                others,
+                lr=adamw_lr,
+                betas=betas,
+                weight_decay=weight_decay,
+                fused=not any(parameter.is_meta for _, parameter in others),
+            ),
         }
         super().__init__([p for _, p in named], {})
         self.param_groups = [group for part in self.parts.values() for group in part.param_groups]
