@@ -1,4 +1,4 @@
-"""Makes ``gallery`` importable: a package whose classes the configurations of these tests name."""
+"""Make the package ``gallery`` importable, whose classes are named in the configurations of these tests."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / "sources"))
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make an empty folder, whose ``pocketdit.toml`` trusts ``gallery`` among others, the working directory."""
+    """Change to an empty folder with a ``pocketdit.toml`` that trusts ``gallery`` and other modules."""
     (tmp_path / "pocketdit.toml").write_text('[trust]\nmodules = ["gallery", "unreadable", "torchvision.transforms"]\n')
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import pytest
 
-from pocketdit.config.component import Component, Given, arguments, build
+from pocketdit.config.component import Component, Supplied, arguments, build
 from pocketdit.config.importing import import_class, require_module
 from pocketdit.errors import ConfigError
 
@@ -34,24 +34,24 @@ def test_annotations_are_those_of_the_class() -> None:
 def test_components_protocols_and_aliases_of_other_modules() -> None:
     assert annotations("gallery.stages.Stage") == {
         "backbone": object,
-        "optimizer": Annotated[Component, Given("params")],
+        "optimizer": Annotated[Component, Supplied("params")],
         "decoder": import_class("gallery.stages.Decoder"),
         "heads": list[import_class("gallery.stages.Mlp")] | None,  # type: ignore[misc]
         "rate": float | Literal["shuffled", "sorted"],
     }
 
 
-def test_class_without_init_takes_what_its_base_takes() -> None:
+def test_class_without_init_has_the_arguments_of_its_base() -> None:
     expected = parameters("gallery.shards.ShardData")
     assert parameters("gallery.shards.Subset") == expected
-    assert parameters("gallery.stages.Evaluated") == expected  # base in another module, two steps up
+    assert parameters("gallery.stages.Evaluated") == expected  # inherits through a class in another module
 
 
 def test_fields_of_a_dataclass_are_arguments() -> None:
-    found = parameters("gallery.stages.Schedule")
+    schedule = parameters("gallery.stages.Schedule")
     assert annotations("gallery.stages.Schedule") == {"low": float, "high": float, "steps": int, "marks": list[int]}
-    assert [name for name, parameter in found.items() if parameter.default is parameter.empty] == ["low"]
-    assert found["steps"].default == 4
+    assert [name for name, parameter in schedule.items() if parameter.default is parameter.empty] == ["low"]
+    assert schedule["steps"].default == 4
 
 
 def test_extra_arguments_and_missing_annotations() -> None:
@@ -62,7 +62,7 @@ def test_extra_arguments_and_missing_annotations() -> None:
     assert annotations("gallery.shards.Extra")["first"] is Any
 
 
-def test_annotations_may_be_text_and_may_name_what_only_type_checkers_import() -> None:
+def test_annotations_can_be_strings_and_use_names_that_only_type_checkers_import() -> None:
     assert annotations("gallery.checking.Typed") == {"part": Component, "depth": int}
     assert annotations("gallery.checking.Untyped") == {"absent": Any, "depth": Any}
     part = Component("gallery.stages.Mlp", {"width": 1})
@@ -77,17 +77,17 @@ def test_torch_arguments() -> None:
     import torch
 
     for name in ("AdamW", "Muon", "SGD"):
-        real = inspect.signature(getattr(torch.optim, name)).parameters
-        found = parameters(f"torch.optim.{name}")
-        assert list(found) == list(real)
-        assert all(found[name].default == real[name].default for name in real)
+        expected = inspect.signature(getattr(torch.optim, name)).parameters
+        actual = parameters(f"torch.optim.{name}")
+        assert list(actual) == list(expected)
+        assert all(actual[name].default == expected[name].default for name in expected)
     number = float | torch.Tensor
     assert annotations("torch.optim.AdamW")["lr"] == number
     assert annotations("torch.optim.AdamW")["betas"] == tuple[number, number]
     assert annotations("torch.optim.Muon")["adjust_lr_fn"] == Optional[str]  # noqa: UP045
 
 
-def test_a_module_is_found_without_importing_its_package() -> None:
+def test_modules_are_checked_without_importing_their_packages() -> None:
     program = """
 import sys
 from pocketdit.config.importing import require_module
@@ -104,10 +104,13 @@ MODULES = [
     (
         "galery.shards.ShardData",
         "galery.shards.ShardData is not trusted; did you mean 'gallery.shards.ShardData'? Otherwise, "
-        'to let YAML files run its code, add "galery" to modules under [trust] in pocketdit.toml',
+        'to allow YAML files to run its code, add "galery" to modules under [trust] in pocketdit.toml',
     ),
     ("gallery.shard.ShardData", "no module 'gallery.shard'; did you mean 'gallery.shards.ShardData'?"),
-    ("gallery.shards.ShardData.x", "gallery.shards is a module, not a package: it has no 'ShardData'"),
+    (
+        "gallery.shards.ShardData.x",
+        "gallery.shards is a module, not a package, so it does not contain a module 'ShardData'",
+    ),
     ("ShardData", "'ShardData' is not of the form 'package.module.Class'"),
     ("gallery/shards.py", "'gallery/shards.py' is not of the form 'package.module.Class'"),
 ]
@@ -118,7 +121,7 @@ CLASSES = [
 
 
 @pytest.mark.parametrize(("class_path", "message"), MODULES)
-def test_wrong_module_names_the_nearest(class_path: str, message: str) -> None:
+def test_nearest_module_is_suggested(class_path: str, message: str) -> None:
     for check in (require_module, import_class):
         with pytest.raises(ConfigError) as caught:
             check(class_path)
@@ -126,13 +129,13 @@ def test_wrong_module_names_the_nearest(class_path: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(("class_path", "message"), CLASSES)
-def test_wrong_class_names_the_nearest(class_path: str, message: str) -> None:
+def test_nearest_class_is_suggested(class_path: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         import_class(class_path)
     assert str(caught.value) == message
 
 
-def test_syntax_error_tells_file_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_syntax_errors_include_file_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "unreadable.py").write_text("x = 1\nclass Net\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match=r"unreadable\.py:2: "):

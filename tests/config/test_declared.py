@@ -7,7 +7,7 @@ from pocketdit.config.declared import latent_factor, latent_sides, text_lengths
 from pocketdit.errors import ConfigError
 
 DCT = Component("pocketdit.encoders.dct.DCTAutoencoder")
-# The repository does not exist: nothing may be loaded from it.
+# The repository does not exist, so loading anything from it would fail.
 VAE = Component("pocketdit.encoders.vae.DiffusersAutoencoder", {"repository": "nobody/no-such-model", "kind": "flux"})
 CLIP = Component("pocketdit.encoders.pretrained_text.ClipTextEncoder", {"repository": "nobody/no-such-model"})
 WORDS = Component("pocketdit.encoders.hashed_text.WordEncoder")
@@ -21,11 +21,11 @@ def test_factor_and_sides_come_from_the_class(autoencoder: Component) -> None:
 
 @pytest.mark.parametrize("component", [WORDS, Component("gallery.stages.Mlp")], ids=["encoder", "module"])
 def test_class_without_a_factor_is_not_an_autoencoder(component: Component) -> None:
-    with pytest.raises(ConfigError, match=f"autoencoder: {component.class_path} declares no factor"):
+    with pytest.raises(ConfigError, match=f"autoencoder: {component.class_path} does not declare a factor"):
         latent_factor(component)
 
 
-def test_class_that_cannot_be_imported_is_named() -> None:
+def test_missing_class_is_reported() -> None:
     with pytest.raises(ConfigError, match=r"pocketdit\.encoders\.dct has no class 'Missing'"):
         latent_factor(Component("pocketdit.encoders.dct.Missing"))
 

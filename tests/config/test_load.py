@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from pocketdit.config.component import Component, Given
+from pocketdit.config.component import Component, Supplied
 from pocketdit.config.load import Loaded, load
 from pocketdit.errors import ConfigError
 
@@ -53,7 +53,7 @@ class Run:
     data: Component
     levels: tuple[Level, ...]
     encoders: list[Component]
-    optimizer: Annotated[Component, Given("params")] = ADAMW
+    optimizer: Annotated[Component, Supplied("params")] = ADAMW
     trainer: Trainer = field(default_factory=Trainer)
     seed: int = 0
     root: Path = Path("runs")
@@ -79,7 +79,7 @@ trainer:
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A valid file ``x.yaml`` in the working directory, next to the folder ``scenes``."""
+    """A valid file ``x.yaml`` in the working directory, which also contains a folder ``scenes``."""
     monkeypatch.chdir(tmp_path)
     Path("scenes").mkdir()
     Path("x.yaml").write_text(RUN.replace("FOLDER", "scenes"))
@@ -133,7 +133,7 @@ def test_overrides(file: Path) -> None:
     assert (config.trainer.clip, config.seed, config.name) == (1.0, 1000, "7")
 
 
-def test_overrides_add_what_the_file_leaves_out(file: Path) -> None:
+def test_overrides_add_keys_that_the_file_omits(file: Path) -> None:
     edited(file, "    init_args: {width: 16}\n", "")
     assert load(file, ["encoders.0.init_args.width=3"], Run).config.encoders[0].init_args["width"] == 3
     edited(file, "name: small\n", "")
@@ -144,7 +144,7 @@ def test_later_overrides_win(file: Path) -> None:
     assert load(file, ["seed=1", "seed=2"], Run).config.seed == 2
 
 
-def test_interpolation_follows_overrides_and_sees_defaults(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interpolations_use_overridden_and_default_values(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUN_NAME", "from-environment")
     edited(file, "name: small", "name: ${oc.env:RUN_NAME}\nseed: ${trainer.warmup_steps}")
     edited(file, "max_steps: 50", "max_steps: ${levels.0.depth}000")
@@ -260,7 +260,7 @@ WRONG_FILE = [
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), WRONG_FILE)
-def test_wrong_file(file: Path, old: str, new: str, expected: str) -> None:
+def test_invalid_file(file: Path, old: str, new: str, expected: str) -> None:
     line = message(edited(file, old, new))
     assert line == expected or (expected in line and not expected.endswith(("?", "'")))
     assert line.startswith("x.yaml")
@@ -299,28 +299,28 @@ def test_wrong_file(file: Path, old: str, new: str, expected: str) -> None:
         ("trainer.max_steps=", "trainer.max_steps: expected int, got null"),
         ("levels=[1, 2", "levels: the value is not valid YAML: did not find expected ',' or ']'"),
         ("trainer", "not of the form key=value"),
-        ("a b=3", "'a b' is not a key such as data.path or levels.0.depth"),
-        ("=3", "'' is not a key such as data.path or levels.0.depth"),
+        ("a b=3", "'a b' is not a valid key; use a dotted key such as levels.0.depth"),
+        ("=3", "'' is not a valid key; use a dotted key such as levels.0.depth"),
     ],
 )
-def test_wrong_override(file: Path, override: str, problem: str) -> None:
+def test_invalid_override(file: Path, override: str, problem: str) -> None:
     line = message(file, "levels.0.depth=1", override, "seed=0" if "seed" not in override else "name=x")
     assert line.startswith(f"command line ({override}): ")
     assert problem in line
 
 
-def test_the_file_is_named_for_its_own_errors(file: Path) -> None:
+def test_errors_in_the_file_name_the_file(file: Path) -> None:
     edited(edited(file, "name: small\n", ""), "max_steps: 50", "max_step: 50")
     assert message(file, "seed=1") == "x.yaml: missing required key 'name'"
     assert message(file, "name=x", "trainer.clip=1").startswith("x.yaml:13: trainer.max_step: unknown key")
 
 
-def test_of_two_overrides_the_wrong_one_is_named(file: Path) -> None:
+def test_errors_name_the_override_that_causes_them(file: Path) -> None:
     replaced, wrong = "optimizer={class_path: torch.optim.SGD, init_args: {}}", "optimizer.init_args.lrr=3"
     assert message(file, replaced, wrong).startswith(f"command line ({wrong}): ")
 
 
-def test_an_override_is_named_for_an_entry_that_it_leaves_incomplete(file: Path) -> None:
+def test_errors_in_an_incomplete_override_name_the_override(file: Path) -> None:
     wrong = "encoders.0={init_args: {width: 3}}"
     assert message(file, wrong, "seed=1") == f"command line ({wrong}): encoders.0: missing required key 'class_path'"
 
@@ -330,7 +330,7 @@ class Judges:
     judges: dict[str, Component]
 
 
-def test_the_nearest_entry_is_suggested_for_one_that_only_an_override_has(file: Path) -> None:
+def test_nearest_entry_is_suggested_for_a_misspelled_override(file: Path) -> None:
     file.write_text("judges:\n  colors: {class_path: gallery.stages.Mlp, init_args: {width: 3}}\n")
     wrong = "judges.colours.init_args.width=4"
     with pytest.raises(ConfigError) as caught:
@@ -339,12 +339,12 @@ def test_the_nearest_entry_is_suggested_for_one_that_only_an_override_has(file: 
     assert str(caught.value) == f"command line ({wrong}): {expected}"
 
 
-def test_the_file_is_named_for_an_error_in_a_section_that_an_override_also_changes(file: Path) -> None:
+def test_errors_in_a_section_that_an_override_changes_still_name_the_file(file: Path) -> None:
     edited(file, "max_steps: 50", "max_steps: 5")
     assert message(file, "trainer.clip=1", "seed=1") == "x.yaml:13: trainer: warmup_steps must not exceed max_steps"
 
 
-def test_an_override_is_named_where_the_file_refers_to_it(file: Path) -> None:
+def test_errors_through_an_interpolation_name_the_override(file: Path) -> None:
     edited(file, "max_steps: 50", "precision: ${name}")
     assert message(file, "name=bf16-mixe").startswith("command line (name=bf16-mixe): trainer.precision: 'bf16-mixe'")
 
@@ -362,16 +362,16 @@ def test_an_override_is_named_where_the_file_refers_to_it(file: Path) -> None:
         ("a: b #1", "a: b #1"),
     ],
 )
-def test_an_override_has_no_comments(file: Path, value: str, expected: str) -> None:
+def test_overrides_do_not_contain_comments(file: Path, value: str, expected: str) -> None:
     assert load(file, [f"name={value}"], Run).config.name == expected
 
 
 @pytest.mark.parametrize("value", ["[a, b] # c", "{a: b #1}", "'a' #1", "[a #1, b]"])
-def test_what_yaml_would_drop_as_a_comment_is_reported(file: Path, value: str) -> None:
+def test_text_that_yaml_would_drop_as_a_comment_is_an_error(file: Path, value: str) -> None:
     assert "name: the value is not valid YAML: ' #' begins a comment" in message(file, f"name={value}")
 
 
-def test_a_number_with_a_comment_is_text(file: Path) -> None:
+def test_number_followed_by_a_comment_is_a_string(file: Path) -> None:
     assert message(file, "seed=3 # three").endswith("seed: expected int, got '3 # three'")
 
 
@@ -396,12 +396,12 @@ def test_structure_is_checked_before_any_class_is_imported(file: Path) -> None:
         (b"1: 2\n", "y.yaml:1: 1: unknown key"),
     ],
 )
-def test_files_that_are_not_configurations(file: Path, content: bytes, expected: str) -> None:
+def test_invalid_yaml_is_an_error(file: Path, content: bytes, expected: str) -> None:
     Path("y.yaml").write_bytes(content)
     assert message(Path("y.yaml")).startswith(expected)
 
 
-def test_missing_file_names_the_nearest(file: Path) -> None:
+def test_nearest_file_is_suggested(file: Path) -> None:
     Path("runs.d").mkdir()
     Path("runs.d/elastic.yaml").touch()
     assert (
@@ -412,7 +412,7 @@ def test_missing_file_names_the_nearest(file: Path) -> None:
     assert message(Path("runs.d")).startswith("runs.d: no such file")
 
 
-def test_the_errors_are_quick_and_load_no_library(file: Path) -> None:
+def test_errors_are_fast_and_do_not_import_libraries(file: Path) -> None:
     program = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent / "sources")!r})
 from pathlib import Path
@@ -429,5 +429,5 @@ assert not {{"torch", "lightning", "numpy", "mlflow"}} & set(sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert re.match(r"x.yaml:1: name: unknown key", done.stdout), done.stderr
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # CPU time, because other processes may be running.
+    # Measures CPU time, because other processes may be running.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5

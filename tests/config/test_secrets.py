@@ -1,4 +1,4 @@
-"""Passwords and tokens in a configuration: stored as references, masked in messages, refused in plain text."""
+"""Passwords and tokens in a configuration are stored as references, masked in messages, and refused in plain text."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_references_are_stored_and_values_are_used(file: Path, tmp_path: Path) -
     assert again.resolved == loaded.resolved
 
 
-def test_an_override_may_be_a_reference(file: Path) -> None:
+def test_overrides_can_contain_references(file: Path) -> None:
     loaded = load(file, ["path=https://host/?token=${oc.env:TRACKER_TOKEN}"], Config)
     assert loaded.config.path == f"https://host/?token={SECRET}"
     assert SECRET not in loaded.to_yaml()
@@ -79,7 +79,7 @@ def test_an_override_may_be_a_reference(file: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("place", ["file", "override", "list"])
-def test_a_password_in_plain_text_is_refused_and_not_repeated(file: Path, uri: str, place: str) -> None:
+def test_plain_text_passwords_are_refused_and_not_shown(file: Path, uri: str, place: str) -> None:
     overrides = {"file": [], "override": [f"tracking.uri={uri}"], "list": [f"names=['{uri}']"]}[place]
     if place == "file":
         file.write_text(f"tracking: {{uri: '{uri}'}}\n")
@@ -101,14 +101,14 @@ def test_other_values_are_accepted_and_shown(text: str) -> None:
 
 
 def test_other_errors_do_not_show_a_password(file: Path) -> None:
-    """The wrong type is reported before the password."""
+    """The invalid type is reported before the password is detected."""
     with pytest.raises(ConfigError) as caught:
         load(file, [f"tracking=http://me:{SECRET}@host"], Config)
     assert SECRET not in str(caught.value)
     assert SECRET not in mask(f"connecting with {SECRET} failed")
 
 
-def test_a_missing_variable_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_variables_are_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRACKER_TOKEN")
     with pytest.raises(ConfigError, match="TRACKER_TOKEN"):
         load(file, [], Config)

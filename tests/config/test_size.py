@@ -1,4 +1,4 @@
-"""Small configurations that would become huge, and deeply nested ones, are refused in a line at once."""
+"""Configurations that expand to a huge size or are deeply nested are refused quickly, with a one-line error."""
 
 import resource
 import time
@@ -20,27 +20,27 @@ class Config:
 
 
 def chain(line: str) -> str:
-    """Return a mapping whose every entry repeats the previous one ten times."""
+    """Return a mapping in which each entry repeats the previous entry ten times."""
     first = "  a: xxxxxxxxxx" if "$" in line else "  a: &a [x, x, x, x, x, x, x, x, x, x]"
     pairs = zip(LETTERS[1:], LETTERS, strict=False)
     return "\n".join(["values:", first, *(line.format(name=name, above=above) for name, above in pairs)])
 
 
 BOMBS = {
-    "interpolations in a text": (
+    "interpolations in a string": (
         chain("  {name}: " + "${{values.{above}}}" * 10),
-        "once its interpolations are resolved",
+        "after its interpolations are resolved",
     ),
     "interpolations in a list": (
         chain("  {name}: [" + ", ".join(['"${{values.{above}}}"'] * 10) + "]"),
-        "once its interpolations are resolved",
+        "after its interpolations are resolved",
     ),
     "interpolations of sections": (
         chain("  {name}: {{" + ", ".join(f'k{i}: "${{{{values.{{above}}}}}}"' for i in range(10)) + "}}"),
-        "once its interpolations are resolved",
+        "after its interpolations are resolved",
     ),
-    "aliases": (chain("  {name}: &{name} [" + ", ".join(["*{above}"] * 10) + "]"), "once its aliases are expanded"),
-    "an alias of itself": ("values: &a {b: *a}", "alias"),
+    "aliases": (chain("  {name}: &{name} [" + ", ".join(["*{above}"] * 10) + "]"), "after its aliases are expanded"),
+    "recursive alias": ("values: &a {b: *a}", "alias"),
     "brackets": ("values: " + "[" * 200 + "]" * 200, "nested more than 50 levels deep"),
     "mappings": ("values: " + "{a: " * 200 + "1" + "}" * 200, "nested more than 50 levels deep"),
     "indentation": ("\n".join(" " * i + "a:" for i in range(200)), "nested more than 50 levels deep"),
@@ -50,7 +50,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("kind", BOMBS)
-def test_a_bomb_in_a_file_is_refused(kind: str, tmp_path: Path) -> None:
+def test_huge_files_are_refused(kind: str, tmp_path: Path) -> None:
     text, message = BOMBS[kind]
     file = tmp_path / "c.yaml"
     file.write_text(text)
@@ -60,11 +60,12 @@ def test_a_bomb_in_a_file_is_refused(kind: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
     assert time.process_time() - start < 5
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4_000_000  # KiB; the bombs need more
+    # The expanded configurations would need more than this number of KiB.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4_000_000
 
 
 @pytest.mark.parametrize("value", ["[" * 200 + "]" * 200, "{a: " * 200 + "}" * 200, "[" * 100_000])
-def test_a_nested_override_is_refused(value: str, tmp_path: Path) -> None:
+def test_nested_overrides_are_refused(value: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("values: {}")
     with pytest.raises(ConfigError, match="nest") as caught:
         load(tmp_path / "c.yaml", [f"values={value}"], Config)

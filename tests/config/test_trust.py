@@ -1,4 +1,4 @@
-"""What a configuration may name: classes of this project, listed library classes, and modules that the user trusts."""
+"""A configuration may only name classes of this project, known library classes, and modules that the user trusts."""
 
 import sys
 from pathlib import Path
@@ -24,13 +24,13 @@ FOREIGN = [
 
 @pytest.mark.parametrize("class_path", FOREIGN)
 @pytest.mark.parametrize("check", [require_module, import_class])
-def test_a_class_of_another_package_is_refused(class_path: str, check: object) -> None:
+def test_classes_of_other_packages_are_refused(class_path: str, check: object) -> None:
     assert callable(check)
     with pytest.raises(ConfigError, match=f"{class_path} is not trusted; "):
         check(class_path)
 
 
-def test_a_refused_module_is_not_imported(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_modules_are_not_imported(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "hostile.py").write_text("from pathlib import Path\nPath('executed').touch()\nclass X: ...\n")
     monkeypatch.syspath_prepend(project)
     for classes in (False, True):
@@ -53,25 +53,25 @@ def test_a_refused_module_is_not_imported(project: Path, monkeypatch: pytest.Mon
         "pocketdit.files.Callable",
     ],
 )
-def test_a_class_that_trusted_code_imports_from_elsewhere_is_refused(class_path: str) -> None:
+def test_classes_that_trusted_modules_import_are_refused(class_path: str) -> None:
     with pytest.raises(ConfigError, match=r"is not trusted|has no class"):
         import_class(class_path)
 
 
-def test_a_prefix_of_a_name_is_not_the_module(project: Path) -> None:
+def test_modules_with_a_trusted_prefix_are_refused(project: Path) -> None:
     for class_path in ("pocketdit_extra.X", "gallery2.X"):
         with pytest.raises(ConfigError, match="is not trusted"):
             require_module(class_path)
 
 
-def test_the_library_classes_exist() -> None:
+def test_library_classes_exist() -> None:
     import torch
 
     for class_path in LIBRARY_CLASSES:
         assert issubclass(import_class(class_path), torch.optim.Optimizer)
 
 
-def test_without_the_file_nothing_is_trusted(project: Path) -> None:
+def test_no_module_is_trusted_without_the_file(project: Path) -> None:
     (project / "pocketdit.toml").unlink()
     assert read_project() == Project()
     with pytest.raises(ConfigError, match="is not trusted"):
@@ -91,7 +91,7 @@ def test_without_the_file_nothing_is_trusted(project: Path) -> None:
         ("\udcff", "utf-8"),
     ],
 )
-def test_a_wrong_file_is_named(project: Path, text: str, message: str) -> None:
+def test_errors_in_the_file_are_one_line(project: Path, text: str, message: str) -> None:
     (project / "pocketdit.toml").write_text(text, errors="surrogateescape")
     with pytest.raises(ConfigError, match=r"^pocketdit\.toml: ") as caught:
         read_project()

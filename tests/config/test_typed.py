@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from pocketdit.config.component import Component, Given, build
+from pocketdit.config.component import Component, Supplied, build
 from pocketdit.config.errors import InvalidValueError
 from pocketdit.config.typed import convert, plain
 from pocketdit.errors import ConfigError
@@ -83,7 +83,7 @@ def test_values(value: Any, annotation: Any, expected: Any) -> None:
         ("1e", float, "key: expected float, got '1e'"),
         ("nan", float, "key: expected float, got 'nan'"),
         ("yes", bool, "key: expected bool, got 'yes'"),
-        ([1, 2, 3], tuple[int, int], "key: expected a list of 2, got 3 items"),
+        ([1, 2, 3], tuple[int, int], "key: expected a list of 2 items, got 3"),
         ("x", float | int | None, "key: expected float or int or null, got 'x'"),
         (float("nan"), float, "key: expected float, got nan"),
         (1, bool, "key: expected bool, got 1"),
@@ -97,7 +97,7 @@ def test_values(value: Any, annotation: Any, expected: Any) -> None:
         ("aut", int | Literal["auto"], "key: expected int or one of 'auto', got 'aut'; did you mean 'auto'?"),
         ([1, "x"], int | list[int], "key.1: expected int, got 'x'"),
         ("x", list[int], "key: expected a list, got 'x'"),
-        ([1], tuple[int, int], "key: expected a list of 2, got 1 items"),
+        ([1], tuple[int, int], "key: expected a list of 2 items, got 1"),
         ({"a": {"b": "x"}}, dict[str, dict[str, int]], "key.a.b: expected int, got 'x'"),
         ({1: 2}, dict[str, int], "key.1: keys must be strings; put this key in quotes"),
         (3, Level, "key: expected a mapping, got 3"),
@@ -122,7 +122,7 @@ def test_values(value: Any, annotation: Any, expected: Any) -> None:
         ),
     ],
 )
-def test_wrong_values(value: Any, annotation: Any, message: str) -> None:
+def test_invalid_values(value: Any, annotation: Any, message: str) -> None:
     with pytest.raises(InvalidValueError) as caught:
         convert(value, annotation, "key")
     assert str(caught.value) == message
@@ -142,7 +142,7 @@ def test_existing_path(tmp_path: Path) -> None:
         convert(str(tmp_path / "elsewhere"), existing, "data")
 
 
-def test_component_gets_typed_arguments_and_defaults(tmp_path: Path) -> None:
+def test_components_receive_typed_arguments_and_defaults(tmp_path: Path) -> None:
     value = {
         "class_path": "gallery.shards.ShardData",
         "init_args": {"path": str(tmp_path), "weights": {"a": 1}},
@@ -154,11 +154,11 @@ def test_component_gets_typed_arguments_and_defaults(tmp_path: Path) -> None:
         "order": "shuffled",
         "weights": {"a": 1.0},
         "limit": 1000,
-    }  # without `sizes`: YAML would return the tuple as a list
+    }  # `sizes` is omitted, because YAML would turn the tuple into a list
     assert convert(plain(component), Component, "data") == component
 
 
-def test_without_classes_the_arguments_of_a_component_are_as_written() -> None:
+def test_arguments_are_not_converted_without_classes() -> None:
     class_path = "gallery.unimportable.Absent"
     value = {"class_path": class_path, "init_args": {"depht": "x"}}
     assert convert(value, Component, "key", classes=False) == Component(class_path, {"depht": "x"})
@@ -184,13 +184,13 @@ def test_without_classes_the_arguments_of_a_component_are_as_written() -> None:
         ({"class_path": "gallery.shards.X", "args": {}}, "key.args: unknown key; did you mean 'init_args'?"),
     ],
 )  # fmt: skip
-def test_the_outline_of_a_component_is_checked_without_its_class(value: Any, message: str) -> None:
+def test_structure_of_a_component_is_checked_without_its_class(value: Any, message: str) -> None:
     with pytest.raises(InvalidValueError) as caught:
         convert(value, Component, "key", classes=False)
     assert str(caught.value) == message
 
 
-def test_init_args_may_be_empty() -> None:
+def test_init_args_can_be_empty() -> None:
     assert convert(
         {"class_path": "gallery.stages.Rates", "init_args": None}, Component, "key", classes=False
     ) == Component("gallery.stages.Rates")
@@ -205,14 +205,14 @@ def test_nested_components_are_checked_without_their_classes() -> None:
         convert(value, Component, "key", classes=False)
 
 
-def test_component_takes_extra_arguments_where_the_class_does() -> None:
+def test_components_accept_extra_arguments_if_their_class_does() -> None:
     value = {"class_path": "gallery.shards.Extra", "init_args": {"first": 1, "other": [2]}}
     component = convert(value, Component, "key")
     assert component.init_args == {"first": 1, "second": None, "other": [2]}
     assert build(component).rest == {"other": [2]}
 
 
-OPTIMIZER = Annotated[Component, Given("params")]
+OPTIMIZER = Annotated[Component, Supplied("params")]
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ OPTIMIZER = Annotated[Component, Given("params")]
         ),
         (
             {"class_path": "torch.optim.AdamW", "init_args": {"betas": [0.9]}},
-            "key.init_args.betas: expected a list of 2, got 1 items",
+            "key.init_args.betas: expected a list of 2 items, got 1",
         ),
         (
             {"class_path": "torch.optim.AdamW", "init_args": {"params": []}},
@@ -246,17 +246,17 @@ OPTIMIZER = Annotated[Component, Given("params")]
         ),
         (
             {"class_path": "gallery.stages.Mlp", "init_args": {"width": 3}},
-            "key.class_path: Mlp takes no argument 'params', which the program supplies",
+            "key.class_path: Mlp does not accept the argument 'params', which the program supplies",
         ),
     ],
 )
-def test_wrong_components(value: Any, message: str) -> None:
+def test_invalid_components(value: Any, message: str) -> None:
     with pytest.raises(InvalidValueError) as caught:
         convert(value, OPTIMIZER, "key")
     assert str(caught.value) == message
 
 
-STAGE = Annotated[Component, Given("backbone")]
+STAGE = Annotated[Component, Supplied("backbone")]
 
 
 def stage(**changes: Any) -> dict[str, Any]:
@@ -278,12 +278,12 @@ def test_components_inside_components_are_checked() -> None:
     with pytest.raises(InvalidValueError, match=r"^key\.init_args\.heads\.0\.init_args: missing required key 'width'"):
         convert(stage(heads=[wrong]), STAGE, "key")
     with pytest.raises(
-        InvalidValueError, match=r"^key\.init_args\.optimizer\.class_path: Mlp takes no argument 'params'"
+        InvalidValueError, match=r"^key\.init_args\.optimizer\.class_path: Mlp does not accept the argument 'params'"
     ):
         convert(stage(optimizer=wrong), STAGE, "key")
 
 
-def test_build_makes_nested_objects_but_leaves_components_that_are_asked_for() -> None:
+def test_nested_components_are_built_unless_annotated_as_components() -> None:
     import torch
 
     backbone = torch.nn.Parameter(torch.zeros(2))
@@ -296,7 +296,7 @@ def test_build_makes_nested_objects_but_leaves_components_that_are_asked_for() -
     assert built.optimizer.param_groups[0]["lr"] == 0.5
 
 
-def test_build_reports_a_refused_value_and_a_failed_import() -> None:
+def test_build_reports_rejected_values_and_failed_imports() -> None:
     with pytest.raises(ConfigError, match=r"^gallery.shards.ShardData: batch_size must be at least 1$"):
         build(Component("gallery.shards.ShardData", {"path": Path(), "batch_size": 0}))
     with pytest.raises(ConfigError, match=r"^gallery.unimportable.Unimportable: cannot be imported: gallery needs"):
@@ -304,14 +304,14 @@ def test_build_reports_a_refused_value_and_a_failed_import() -> None:
 
 
 @pytest.mark.parametrize("value", [3, "x", None, [1, {"a": 2}]])
-def test_an_annotation_that_yaml_cannot_express_accepts_everything(value: Any) -> None:
+def test_annotations_that_yaml_cannot_represent_accept_any_value(value: Any) -> None:
     assert convert(value, Callable[[int], str], "key") == value
     assert convert(value, object, "key") == value
     assert convert({"a": [value]}, dict[str, list[bytes]], "key") == {"a": [value]}
     assert convert(value, int | bytes, "key") == value
 
 
-def test_a_tensor_is_not_an_alternative_in_yaml() -> None:
+def test_tensors_are_removed_from_unions() -> None:
     from torch import Tensor
 
     assert convert("2e-3", float | Tensor, "key") == 0.002

@@ -117,7 +117,7 @@ def test_each_width_has_its_own_images_and_results(arguments: list[str], tmp_pat
         ("prompts.genevall.init_args.count=4", "did you mean 'geneval'?"),
         ("resamples=1", "resamples must be at least 100"),
         ("guidance=.inf", "guidance: expected float, got inf"),
-        ("guidance=-1", "guidance must be a finite number that is not negative"),
+        ("guidance=-1", "guidance must be finite and not negative"),
         ("data=elsewhere", "does not use ${data}"),
         ("prompts.color.init_args.count=0", "count or limit must be at least 1"),
         ("metrics.9.init_args.reference_samples=-5", "reference_samples must be at least 2"),

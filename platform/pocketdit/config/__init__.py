@@ -1,1 +1,1 @@
-"""From YAML and overrides to checked, typed settings, and the schemas of experiments."""
+"""Loading of YAML files and overrides into checked, typed settings, and the schemas of experiments."""

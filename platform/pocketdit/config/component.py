@@ -1,4 +1,4 @@
-"""A class that the configuration names (Lightning's class_path convention): its arguments, and how it is built."""
+"""Components: classes that a configuration names by ``class_path``, as in Lightning, and their arguments."""
 
 import inspect
 from dataclasses import dataclass, field, is_dataclass
@@ -11,17 +11,22 @@ from pocketdit.errors import ConfigError
 
 @dataclass(frozen=True)
 class Component:
-    """``class_path`` is importable (``package.module.Class``); ``init_args`` are keyword arguments for it."""
+    """A class and its arguments.
+
+    Attributes:
+        class_path: Import path of the class, ``package.module.Class``.
+        init_args: Keyword arguments of the class.
+    """
 
     class_path: str
     init_args: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, init=False)
-class Given:
-    """Arguments that the program supplies when it builds a component: ``Annotated[Component, Given("params")]``.
+class Supplied:
+    """Arguments that the program supplies when it builds a component: ``Annotated[Component, Supplied("params")]``.
 
-    The configuration must not set them, and the class must accept them.
+    The class must accept these arguments, and the configuration must not set them.
     """
 
     names: tuple[str, ...]
@@ -32,13 +37,13 @@ class Given:
 
 @dataclass(frozen=True)
 class Role:
-    """What a component must be: ``Annotated[Component, Role("an autoencoder", ("encode", "decode"))]``.
+    """The role that a component must have: ``Annotated[Component, Role("an autoencoder", ("encode", "decode"))]``.
 
     Attributes:
-        name: The role, with its article, for messages.
+        name: Name of the role for messages, including its article.
         members: Attributes that the class must have.
-        arguments: Arguments that its constructor must accept.
-        foreign: Attributes that tell a similar role apart, which the class must not have.
+        arguments: Arguments that the constructor must accept.
+        foreign: Attributes that the class must not have, because they belong to a similar role.
     """
 
     name: str
@@ -47,7 +52,7 @@ class Role:
     foreign: tuple[str, ...] = ()
 
     def problem(self, cls: Any) -> str | None:
-        """Return why a class does not have this role, or None if it does."""
+        """Return the reason why a class does not have this role, or None if it does."""
         named, open_ended = arguments(cls)
         missing = [name for name in self.members if not hasattr(cls, name)]
         missing += [name for name in self.arguments if name not in named and not open_ended]
@@ -58,26 +63,26 @@ class Role:
         return None
 
 
-def build(component: Component, **given: Any) -> Any:
-    """Import the class, build the components in ``init_args``, and call the class with these and ``given``.
+def build(component: Component, **supplied: Any) -> Any:
+    """Build an object from a component and from the arguments that the program supplies.
 
-    An argument that the class annotates as ``Component`` is passed on unbuilt: the class builds it with what only
-    the class can supply.
+    Components in ``init_args`` are built first. An argument that the class annotates as ``Component`` is not built, so
+    that the class can build it and supply further arguments.
 
     Raises:
-        ConfigError: The import fails or the class rejects a value.
+        ConfigError: The import fails, or the class rejects a value.
     """
     cls = import_class(component.class_path)
     kept = {name for name, parameter in arguments(cls)[0].items() if _takes_component(parameter.annotation)}
     built = {name: value if name in kept else _build_nested(value) for name, value in component.init_args.items()}
     try:
-        return cls(**built | given)
+        return cls(**built | supplied)
     except ValueError as error:
         raise ConfigError(f"{component.class_path}: {' '.join(str(error).split())}") from error
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
-        # The class passes its **kwargs on, to a base class for example, so only the call finds an unknown one.
+        # If a class passes its **kwargs to another function, an unknown argument is only detected by the call.
         raise ConfigError(f"{component.class_path}: init_args: {error}") from error
 
 
@@ -97,13 +102,13 @@ def _takes_component(annotation: object) -> bool:
 
 @cache
 def arguments(cls: Any) -> tuple[dict[str, inspect.Parameter], bool]:
-    """Return the named arguments of a class with their real annotations, and whether it takes others by ``**kwargs``.
+    """Return the named arguments of a class with resolved annotations, and whether it also accepts ``**kwargs``.
 
-    An argument with the default None also accepts None. An argument without an annotation is annotated with ``Any``.
+    If the default of an argument is None, its annotation is made optional. A missing annotation is replaced by ``Any``.
     """
     try:
         hints = get_type_hints(cls if is_dataclass(cls) else cls.__init__, include_extras=True)
-    except (NameError, AttributeError):  # a name that is imported for type checkers only
+    except (NameError, AttributeError):  # an annotation uses a name that is only imported for type checkers
         hints = {}
     named, open_ended = {}, False
     for name, parameter in inspect.signature(cls).parameters.items():

@@ -9,28 +9,32 @@ from pocketdit.errors import ConfigError
 
 
 def latent_factor(autoencoder: Component) -> int:
-    """Return the number of pixels per side of a latent position, which the autoencoder's class declares.
+    """Return the ratio of image size to latent size, which the class of the autoencoder declares as ``factor``.
 
     Raises:
-        ConfigError: The class declares no ``factor``, so it is not an autoencoder.
+        ConfigError: The class does not declare a ``factor``, so it is not an autoencoder.
     """
     factor = getattr(import_class(autoencoder.class_path), "factor", None)
     if not isinstance(factor, int):
-        raise ConfigError(f"autoencoder: {autoencoder.class_path} declares no factor, so it is not an autoencoder")
+        raise ConfigError(
+            f"autoencoder: {autoencoder.class_path} does not declare a factor, so it is not an autoencoder"
+        )
     return factor
 
 
 def latent_sides(autoencoder: Component, size: tuple[int, int]) -> tuple[int, int]:
-    """Return the height and width of the latents of an image of ``size`` (height, width) pixels."""
+    """Return the latent height and width for an image size (height, width) in pixels."""
     factor = latent_factor(autoencoder)
     return size[0] // factor, size[1] // factor
 
 
 def text_lengths(text_encoders: Sequence[Component]) -> list[int]:
-    """Return each text encoder's maximum number of tokens: ``max_tokens`` of the configuration or the class.
+    """Return the maximum number of tokens of each text encoder.
+
+    This is the argument ``max_tokens``, from the configuration or from the default of the class.
 
     Raises:
-        ConfigError: A class has no ``max_tokens``, or the configuration has to set it and does not.
+        ConfigError: The configuration does not set ``max_tokens``, and the class does not have a default.
     """
     return [_max_tokens(encoder) for encoder in text_encoders]
 

@@ -1,4 +1,4 @@
-"""A YAML file as plain values, with the line of every key."""
+"""Read a YAML file as plain values, and keep track of the line of each key."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,20 @@ from pocketdit.errors import ConfigError
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed file. The interpolations in ``values`` are not resolved."""
+    """A parsed file.
+
+    Attributes:
+        path: Path of the file.
+        node: Root node of the YAML document, from which line numbers are read.
+        values: Plain values. Interpolations are not resolved.
+    """
 
     path: Path
     node: yaml.Node
     values: dict[str, Any]
 
     def place(self, key: str) -> str:
-        """Return ``file:line`` of the key, or of its closest ancestor key that the file contains."""
+        """Return ``file:line`` of a key or, if the file does not contain it, of its closest ancestor."""
         node, place = self.node, str(self.path)
         for part in key.split("."):
             if isinstance(node, yaml.MappingNode):
@@ -40,7 +46,8 @@ def read(path: Path) -> Document:
     """Read a file that contains a YAML mapping.
 
     Raises:
-        ConfigError: It contains anything else; the message gives the line if the YAML parser does.
+        ConfigError: The file cannot be read or does not contain a YAML mapping. The message includes the line if it is
+            known.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file{did_you_mean_path(path, '*.y*ml')}")

@@ -1,6 +1,6 @@
-"""Configuration errors that know their key, and the wording that they share.
+"""Configuration errors that refer to a key, and functions for their messages.
 
-``load`` puts the file and line, or the override, in front.
+``load`` prefixes these messages with the file and line, or with the override.
 """
 
 import difflib
@@ -13,7 +13,10 @@ from pocketdit.errors import ConfigError
 
 
 class InvalidValueError(ConfigError):
-    """A problem at a dotted key, such as ``backbone.levels.0.depth``; the key of the whole configuration is empty."""
+    """An invalid value at a dotted key, such as ``backbone.levels.0.depth``.
+
+    The key is empty if the problem concerns the configuration as a whole.
+    """
 
     def __init__(self, key: str, problem: str) -> None:
         self.key = key
@@ -21,7 +24,7 @@ class InvalidValueError(ConfigError):
 
 
 class MissingKeyError(InvalidValueError):
-    """The mapping at ``key`` lacks a required key."""
+    """A required key is missing from the mapping at ``key``."""
 
 
 def join(key: str, part: object) -> str:
@@ -30,31 +33,31 @@ def join(key: str, part: object) -> str:
 
 
 def dotted(key: str | None) -> str:
-    """Turn ``levels[0].depth`` into ``levels.0.depth``."""
+    """Convert a key such as ``levels[0].depth`` to ``levels.0.depth``."""
     return re.sub(r"\[(\d+)\]", r".\1", key or "")
 
 
 def nearest(word: object, valid: Iterable[object]) -> str | None:
-    """Return the valid name that ``word`` probably means. Ignores case, and names that are not text."""
+    """Return the valid name that is closest to ``word``, if one is close. Case is ignored."""
     lowered = {name.lower(): name for name in valid if isinstance(name, str)}
     close = difflib.get_close_matches(str(word).lower(), lowered, n=1, cutoff=0.55)
     return lowered[close[0]] if close else None
 
 
 def did_you_mean(word: object, valid: Iterable[object]) -> str:
-    """Return the end of an error message: the nearest valid name, or nothing if none is close."""
+    """Return the end of an error message, which suggests the nearest valid name. It is empty if no name is close."""
     match = nearest(word, valid)
     return f"; did you mean {match!r}?" if match else ""
 
 
 def did_you_mean_or_all(word: object, valid: Iterable[str]) -> str:
-    """Return the end of an error message: the nearest valid name, or else all valid names."""
+    """Return the end of an error message, which suggests the nearest valid name or else lists all valid names."""
     names = list(valid)
     return did_you_mean(word, names) or (f"; valid: {', '.join(names)}" if names else "; none is valid here")
 
 
 def did_you_mean_path(path: Path, pattern: str = "*") -> str:
-    """Return the end of an error message about a missing path: the nearest existing path, if one is close."""
+    """Return the end of an error message about a missing path, which suggests the nearest existing path."""
     missing = next(part for part in (*reversed(path.parents), path) if not part.exists() or part == path)
     near = nearest(missing.name, [sibling.name for sibling in missing.parent.glob(pattern)])
     return f"; did you mean {str(missing.with_name(near))!r}?" if near else ""

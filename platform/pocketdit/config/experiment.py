@@ -1,22 +1,24 @@
-"""The schema of an experiment: one YAML in ``experiments/`` describes one complete run."""
+"""The schemas of experiments. Each YAML file in ``experiments/`` describes one complete run."""
 
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from typing_extensions import override
+
 from pocketdit.backbones.spec import DiTSpec
 from pocketdit.bounds import Between, Count, CountOrZero, Fraction, TimeShift
 from pocketdit.config import document
-from pocketdit.config.component import Component, Given, Role
+from pocketdit.config.component import Component, Role, Supplied
 from pocketdit.config.importing import import_class
 from pocketdit.decoders.spec import TinyDecoderSpec
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.names import is_plain_name
 
-# The role of the parent whose weights a run starts with.
+# Role of the parent run that provides the initial weights.
 START = "start"
-# The contracts themselves are in modules that import torch, which this module must not.
+# Roles describe the contracts of components without importing them, because their modules import torch.
 DATA_MODULE = Role("a LightningDataModule", ("prepare_data", "train_dataloader", "val_dataloader", "on_exception"))
 AUTOENCODER = Role("an autoencoder (pocketdit/encoders/contract.py)", ("factor", "encode", "decode"))
 TEXT_ENCODER = Role("a text encoder (pocketdit/encoders/contract.py)", ("encode",), ("max_tokens",), ("decode",))
@@ -34,24 +36,25 @@ class Training:
     """Settings that all stages share.
 
     Attributes:
-        max_steps: Optimizer steps.
-        precision: Lightning's names. "auto" is bf16 on GPUs and on CPUs that multiply it faster, else fp32.
-        accelerator: Lightning's names.
-        devices: Devices per node; "auto" is all GPUs, or one process on a CPU.
+        max_steps: Number of optimizer steps.
+        precision: Lightning's name of the precision. "auto" selects bf16 on GPUs and on CPUs that are faster in bf16,
+            and fp32 otherwise.
+        accelerator: Lightning's name of the accelerator.
+        devices: Number of devices per node. "auto" uses all GPUs, or one process on a CPU.
         nodes: Number of machines.
-        strategy: How weights and gradients are distributed; "auto" is DDP for several devices.
-        accumulate: Batches per optimizer step.
+        strategy: How weights and gradients are distributed. "auto" uses DDP if there are several devices.
+        accumulate: Number of batches per optimizer step.
         clip_norm: Gradient norm above which gradients are scaled down.
-        warmup_steps: Steps over which the learning rate rises linearly.
-        decay: How the learning rate falls after the warm-up.
-        final_rate: Fraction of the learning rate at the last step.
+        warmup_steps: Number of steps over which the learning rate increases linearly.
+        decay: Schedule by which the learning rate decreases after the warm-up.
+        final_rate: Learning rate at the last step, as a fraction of the peak.
         ema_decay: Decay of the EMA weights.
-        gradient_checkpointing: Whether blocks are recomputed in the backward pass to save memory.
-        compile: Whether blocks are compiled by ``torch.compile``.
-        log_every: Steps between logged training metrics.
-        validate_every: Steps between validations; 0 turns them off.
-        checkpoint_every: Steps between checkpoints.
-        sample_every: Steps between previews; 0 writes only the last one.
+        gradient_checkpointing: Whether to recompute blocks in the backward pass to save memory.
+        compile: Whether to compile blocks with ``torch.compile``.
+        log_every: Number of steps between logged training metrics.
+        validate_every: Number of steps between validations; 0 disables validation.
+        checkpoint_every: Number of steps between checkpoints.
+        sample_every: Number of steps between previews; 0 only writes the last one.
     """
 
     max_steps: Count
@@ -90,16 +93,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are sampled from the trained network, in previews and by ``lightning sample``.
+    """Settings for sampling images from the trained network, in previews and by ``lightning sample``.
 
     Attributes:
-        prompts: The prompts of previews.
-        steps: Sampling steps.
+        prompts: Prompts of previews.
+        steps: Number of sampling steps.
         sampler: Name of the sampler.
-        guidance: Scale of classifier-free guidance; 1 turns it off.
-        time_shift: Shift of the sampling times towards noise.
-        size: Height and width in pixels.
-        seed: Seed of the starting noise.
+        guidance: Scale of classifier-free guidance; 1 disables it.
+        time_shift: Shift of the sampling times toward noise.
+        size: Image height and width in pixels.
+        seed: Seed of the initial noise.
     """
 
     prompts: tuple[str, ...]
@@ -116,17 +119,17 @@ class Sampling:
         if not self.prompts:
             raise ValueError("prompts must not be empty")
         if not 0 <= self.guidance < float("inf"):
-            raise ValueError("guidance must be a finite number that is not negative")
+            raise ValueError("guidance must be finite and not negative")
         if not 0 < self.time_shift < float("inf"):
-            raise ValueError("time_shift must be a finite positive number")
+            raise ValueError("time_shift must be finite and positive")
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """Where the run is tracked.
+    """Settings for tracking the run in MLflow.
 
     Attributes:
-        uri: MLflow tracking URI: an SQLite file or a server.
+        uri: Tracking URI of MLflow, which refers to an SQLite file or a server.
         project: Name of the MLflow experiment.
     """
 
@@ -136,20 +139,21 @@ class Tracking:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseExperiment:
-    """What all runs have: data, a frozen autoencoder, an optimizer, a stage, and training settings.
+    """The settings of all runs: data, a frozen autoencoder, an optimizer, a stage, and training settings.
 
     Attributes:
-        experiment: Name of the experiment, a folder in ``runs``.
+        experiment: Name of the experiment and of its folder in ``runs``.
         seed: Seed of all random draws.
-        parents: Runs that this one builds on, by role. ``start`` supplies the initial weights; any role can be used
-            elsewhere in the file as ``${parents.ROLE}``. EXPERIMENT alone is its latest run when this run starts.
-        data: The data module.
-        autoencoder: The frozen autoencoder.
-        optimizer: The optimizer, without its parameters.
-        stage: The training stage.
+        parents: Runs that this run builds on, by role. ``start`` provides the initial weights. Other values can refer
+            to any role as ``${parents.ROLE}``. If only an experiment is named, its latest run at the start of this run
+            is used.
+        data: Data module.
+        autoencoder: Frozen autoencoder.
+        optimizer: Optimizer. The program supplies its parameters.
+        stage: Training stage.
         training: Settings that all stages share.
         runs: Folder of all runs.
-        tracking: Where the run is tracked.
+        tracking: Settings for tracking the run in MLflow.
     """
 
     experiment: str
@@ -157,8 +161,8 @@ class BaseExperiment:
     parents: dict[str, str] = field(default_factory=dict)
     data: Annotated[Component, DATA_MODULE]
     autoencoder: Annotated[Component, AUTOENCODER]
-    optimizer: Annotated[Component, Given("params"), OPTIMIZER]
-    stage: Annotated[Component, Given("inputs"), STAGE]
+    optimizer: Annotated[Component, Supplied("params"), OPTIMIZER]
+    stage: Annotated[Component, Supplied("inputs"), STAGE]
     training: Training
     runs: str = "runs"
     tracking: Tracking = field(default_factory=Tracking)
@@ -166,17 +170,17 @@ class BaseExperiment:
     def __post_init__(self) -> None:
         if not is_plain_name(self.experiment):
             raise ValueError(
-                "experiment must be a plain name without slashes or a leading dot; it becomes a folder in runs/"
+                "experiment must be a plain name without slashes or a leading dot, because it is a folder name in runs/"
             )
         rate, batch = self.optimizer.init_args.get("lr"), self.data.init_args.get("batch_size")
         if isinstance(rate, int | float) and not rate > 0:
-            raise ValueError(f"optimizer.init_args.lr: {rate} is not positive")
+            raise ValueError(f"optimizer.init_args.lr: must be positive, not {rate}")
         if isinstance(batch, int) and batch < 1:
-            raise ValueError(f"data.init_args.batch_size: {batch} is less than 1")
+            raise ValueError(f"data.init_args.batch_size: must be at least 1, not {batch}")
 
     @property
     def start(self) -> str | None:
-        """The run that supplies the initial weights."""
+        """The run that provides the initial weights, if any."""
         return self.parents.get(START)
 
     def check(self) -> None:
@@ -189,7 +193,7 @@ class BaseExperiment:
         optimizer = import_class(self.optimizer.class_path)
         if self.training.strategy == "fsdp2" and not getattr(optimizer, "supports_sharding", True):
             name = optimizer.__name__
-            raise ValueError(f"optimizer: {name} does not support sharded weights (fsdp2): use torch.optim.AdamW")
+            raise ValueError(f"optimizer: {name} does not support sharded weights (fsdp2); use torch.optim.AdamW")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,9 +201,9 @@ class Experiment(BaseExperiment):
     """A run that trains a backbone.
 
     Attributes:
-        text_encoders: The frozen text encoders.
-        backbone: Describes the network.
-        sampling: How images are sampled.
+        text_encoders: Frozen text encoders.
+        backbone: Description of the network.
+        sampling: Settings for sampling images.
     """
 
     text_encoders: tuple[Annotated[Component, TEXT_ENCODER], ...]
@@ -210,34 +214,35 @@ class Experiment(BaseExperiment):
         super().__post_init__()
         if len(self.text_encoders) != len(self.backbone.text_inputs):
             raise ValueError(
-                f"backbone.text_inputs has {len(self.backbone.text_inputs)} widths "
-                f"for {len(self.text_encoders)} text_encoders"
+                f"backbone.text_inputs has {len(self.backbone.text_inputs)} widths, "
+                f"but there are {len(self.text_encoders)} text_encoders"
             )
 
+    @override
     def check(self) -> None:
-        """See the base class; also checks the size of samples against the autoencoder and the patch size."""
+        """Also check that the network and the autoencoder support the size of sampled images."""
         super().check()
         multiple = import_class(self.autoencoder.class_path).factor * self.backbone.latent_multiple
         if any(side < multiple or side % multiple for side in self.sampling.size):
-            raise ValueError(f"sampling.size: sides must be multiples of {multiple} pixels")
+            raise ValueError(f"sampling.size: both sides must be multiples of {multiple} pixels")
 
     def sample_command(self, run: str) -> str:
-        """Return the command that samples from a run of this experiment."""
+        """Return the command that samples images from a run of this experiment."""
         return f"lightning sample {shlex.quote(run)} {shlex.quote(self.sampling.prompts[0])}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderExperiment(BaseExperiment):
-    """A run that trains a decoder for the autoencoder's latents, without text encoders or a backbone.
+    """A run that trains a decoder for the latents of the autoencoder, without text encoders or a backbone.
 
     Attributes:
-        decoder: Describes the decoder.
+        decoder: Description of the decoder.
     """
 
     decoder: TinyDecoderSpec
 
     def sample_command(self, run: str) -> str:
-        """Return the command that samples from a backbone's run and decodes with a run of this experiment."""
+        """Return the command that samples images from another run and decodes them with a run of this experiment."""
         return f'lightning sample RUN "a prompt" --decoder {shlex.quote(run)}'
 
 
@@ -245,9 +250,11 @@ AnyExperiment = Experiment | DecoderExperiment
 
 
 def kind_of(path: Path) -> type[Experiment] | type[DecoderExperiment]:
-    """Return the kind of experiment that a YAML describes: one with a ``decoder`` section trains a decoder.
+    """Return the class of the experiment that a YAML file describes.
+
+    An experiment with a ``decoder`` section trains a decoder.
 
     Raises:
-        ConfigError: The file is not a YAML mapping.
+        ConfigError: The file does not contain a YAML mapping.
     """
     return DecoderExperiment if "decoder" in document.read(path).values else Experiment

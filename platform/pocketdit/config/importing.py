@@ -1,4 +1,4 @@
-"""The import of a class that a configuration names."""
+"""Import the classes that a configuration names."""
 
 import importlib
 import pkgutil
@@ -13,10 +13,10 @@ from pocketdit.errors import ConfigError
 
 
 def import_class(class_path: str) -> Any:
-    """Import the class that a configuration names. Nothing else in this project imports what a configuration names.
+    """Import a class that a configuration names. All such imports in this project use this function.
 
     Raises:
-        ConfigError: The class does not exist, or its module cannot be imported.
+        ConfigError: The class does not exist or is not trusted, or its module cannot be imported.
     """
     require_module(class_path)
     module_name, _, name = class_path.rpartition(".")
@@ -38,7 +38,8 @@ def require_module(class_path: str) -> None:
     """Check that the module of a class exists, without running any code of its package.
 
     Raises:
-        ConfigError: The path is malformed, or the module does not exist; the message suggests the nearest one.
+        ConfigError: The path is malformed, the class is not trusted, or the module does not exist. The message suggests
+            the nearest module.
     """
     *parts, class_name = class_path.split(".")
     if not parts or not all(part.isidentifier() for part in (*parts, class_name)):
@@ -50,10 +51,10 @@ def require_module(class_path: str) -> None:
     for depth, part in enumerate(parts):
         package, name = ".".join(parts[:depth]), ".".join(parts[: depth + 1])
         if package and folders is None:
-            raise ConfigError(f"{package} is a module, not a package: it has no {part!r}")
+            raise ConfigError(f"{package} is a module, not a package, so it does not contain a module {part!r}")
         spec = PathFinder.find_spec(name, folders) if package else find_spec(name)
         if spec is None:
             near = nearest(part, [module.name for module in pkgutil.iter_modules(folders)])
-            meant = ".".join([*parts[:depth], near or "", *parts[depth + 1 :], class_name])
-            raise ConfigError(f"no module {name!r}" + (f"; did you mean {meant!r}?" if near else ""))
+            suggestion = ".".join([*parts[:depth], near or "", *parts[depth + 1 :], class_name])
+            raise ConfigError(f"no module {name!r}" + (f"; did you mean {suggestion!r}?" if near else ""))
         folders = spec.submodule_search_locations

@@ -1,4 +1,4 @@
-"""From a YAML file and ``key=value`` overrides to a checked, typed configuration."""
+"""Load a checked, typed configuration from a YAML file and ``key=value`` overrides."""
 
 import copy
 import re
@@ -25,11 +25,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True)
 class Loaded(Generic[T_co]):
-    """A configuration, and the file and overrides that it was loaded from.
+    """A configuration, and the file and overrides from which it was loaded.
 
-    ``resolved`` is ``config`` as plain values, with overrides, interpolations and defaults applied. A value that comes
-    from the environment stays the reference that was written, because it may be a secret. ``classes`` says whether
-    classes were imported for their arguments.
+    Attributes:
+        config: The configuration.
+        resolved: The configuration as plain values, after overrides, interpolations and defaults. References to
+            environment variables are not resolved, because the variables may contain secrets.
+        path: Path of the YAML file.
+        overrides: Overrides that were applied.
+        classes: Whether the classes of components were imported and their arguments checked.
     """
 
     config: T_co
@@ -39,29 +43,30 @@ class Loaded(Generic[T_co]):
     classes: bool = True
 
     def override(self, more: Sequence[str | Override]) -> "Loaded[T_co]":
-        """Load the same file with more overrides, which are applied last; interpolations follow them."""
+        """Load the same file with further overrides, which are applied last."""
         return load(self.path, [*self.overrides, *more], type(self.config), classes=self.classes)
 
     def to_yaml(self) -> str:
-        """Return YAML that ``load`` reads back to an equal configuration."""
+        """Return YAML from which ``load`` restores an equal configuration."""
         return OmegaConf.to_yaml(OmegaConf.create(_escape(self.resolved)))
 
 
 def load(path: Path, overrides: Sequence[str | Override], schema: type[T], *, classes: bool = True) -> Loaded[T]:
     """Read a file, apply overrides and interpolations, and check the result against a schema.
 
-    The structure is checked first, without importing any class that the configuration names, so that a wrong key,
-    type or section is reported at once. Relative paths are relative to the working directory.
+    The structure is checked first, without importing the classes that the configuration names, so that an invalid key,
+    type or section is reported immediately. Relative paths are relative to the working directory.
 
     Args:
-        path: The YAML file.
-        overrides: ``key=value`` words or ``Override`` objects. Of two with the same key, the last one wins.
-        schema: A dataclass. If it has a method ``check``, that is called once the classes are imported, and raises
-            ``ValueError`` for settings that the classes do not support.
-        classes: Whether to also import the classes of components, check their arguments and add the default ones.
+        path: Path of the YAML file.
+        overrides: ``key=value`` strings or ``Override`` objects. If a key occurs more than once, the last value wins.
+        schema: A dataclass. Its method ``check``, if it has one, is called after the classes have been imported, and
+            should raise ``ValueError`` for settings that the classes do not support.
+        classes: Whether to also import the classes of components, check their arguments, and add default arguments.
 
     Raises:
-        ConfigError: One line with the file and line or the override, the key, and the problem.
+        ConfigError: The configuration is invalid. The message is one line with the file and line or the override, the
+            key, and the problem.
     """
     source = document.read(path)
     parsed = [override.parse(item) if isinstance(item, str) else item for item in overrides]
@@ -110,7 +115,7 @@ def _check(source: Document, overrides: Sequence[Override], schema: type[T], cla
 def _located(
     error: InvalidValueError, source: Document, overrides: list[Override], schema: type[T], classes: bool
 ) -> str:
-    """Prefix an error with the first override that causes it or, if none does, with the file and line."""
+    """Prefix an error with the first override that causes it or, if no override does, with the file and line."""
     for count in range(len(overrides) + 1):
         try:
             _check(source, overrides[:count], schema, classes)
@@ -122,12 +127,12 @@ def _located(
     if not blamed or not (blamed.concerns(error.key) or (isinstance(written, str) and "${" in written)):
         return f"{source.place(error.key)}: {error}"
     above, _, name = error.key.rpartition(".")
-    added = isinstance(error, MissingKeyError) and written is None  # probably meant for an entry of the file
+    added = isinstance(error, MissingKeyError) and written is None  # the override probably refers to an existing entry
     return f"{blamed.place}: {error}{did_you_mean(name, entries.get(above) or ()) if added else ''}"
 
 
 def _add_defaults(values: dict[str, Any], schema: Any) -> None:
-    """Add the schema's defaults to the file's values, so that interpolations and overrides can refer to them."""
+    """Add the defaults of the schema to the values, so that interpolations and overrides can refer to them."""
     hints = get_type_hints(schema)
     for field in fields(schema):
         default = field.default if field.default_factory is MISSING else field.default_factory()
@@ -158,7 +163,7 @@ def _entries(values: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _escape(value: Any) -> Any:
-    """Escape ``${`` in a resolved string, where it is text and not an interpolation."""
+    """Escape ``${`` in resolved strings, where it is not an interpolation."""
     if isinstance(value, dict):
         return {name: _escape(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""One ``key=value`` of the command line, or the same from a program."""
+"""Overrides of configuration values, from ``key=value`` arguments on the command line or from a program."""
 
 import copy
 import json
@@ -21,7 +21,12 @@ _KEY = re.compile(r"[^\s.=\[\]]+(\.[^\s.=\[\]]+)*")
 
 @dataclass(frozen=True)
 class Override:
-    """``key`` is dotted and gives list items by index: ``levels[0].depth`` is ``levels.0.depth``.
+    """A key and its new value.
+
+    Attributes:
+        text: The override as text, for messages.
+        key: Dotted key. List items are selected by index, as in ``levels.0.depth``.
+        value: New value.
 
     Raises:
         ConfigError: ``key`` is not a dotted key.
@@ -33,17 +38,20 @@ class Override:
 
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):
-            raise ConfigError(f"{self.place}: {self.key!r} is not a key such as data.path or levels.0.depth")
+            raise ConfigError(f"{self.place}: {self.key!r} is not a valid key; use a dotted key such as levels.0.depth")
 
     @property
     def place(self) -> str:
-        """What an error names instead of the file and line."""
+        """The prefix of messages about this override, in place of a file and line."""
         return place(self.text)
 
     def apply(self, values: dict[str, Any]) -> None:
-        """Set the value in place. It replaces a mapping or list as a whole.
+        """Set the value in place. An existing mapping or list is replaced as a whole.
 
-        Missing keys are added, for the schema to validate. An index must refer to an existing list item.
+        Missing keys are added and are later checked against the schema. An index must refer to an existing list item.
+
+        Raises:
+            InvalidValueError: The key does not fit the structure of the values.
         """
         target, above = values, ""
         *parents, last = self.key.split(".")
@@ -52,23 +60,23 @@ class Override:
             if isinstance(target, dict) and target.get(index) is None:
                 target[index] = {}
             target, above = target[index], join(above, part)
-        target[_index(target, last, above)] = copy.deepcopy(self.value)  # later overrides change it
+        target[_index(target, last, above)] = copy.deepcopy(self.value)  # later overrides may change it
 
     def concerns(self, key: str) -> bool:
-        """Whether an error at ``key`` can come from this override."""
+        """Return whether this override can be the cause of an error at ``key``."""
         parent, _, name = self.key.rpartition(".")
-        selects = name in ("class_path", "kind") and _within(key, parent)  # it decides which siblings are valid
+        selects = name in ("class_path", "kind") and _within(key, parent)  # determines which sibling keys are valid
         return selects or _within(key, self.key) or _within(self.key, key)
 
 
 def place(text: str) -> str:
-    """Return what an error about an override names instead of a file and line."""
+    """Return the prefix of messages about an override, in place of a file and line."""
     shown = mask(text)
     return f"command line ({shown if len(shown) <= 200 else shown[:197] + '...'})"
 
 
 def change(key: str, value: Any) -> Override:
-    """Make an override from a typed value, which is not parsed again.
+    """Create an override from a typed value, which is not parsed again.
 
     Raises:
         ConfigError: ``key`` is not a dotted key.
@@ -78,10 +86,10 @@ def change(key: str, value: Any) -> Override:
 
 
 def parse(text: str) -> Override:
-    """Read ``key=value`` with the value in YAML.
+    """Parse an override of the form ``key=value``, whose value is YAML.
 
     Raises:
-        ConfigError: The text has another form, or the value is not valid YAML.
+        ConfigError: The text does not have this form, or the value is not valid YAML.
     """
     key, equals, value = text.partition("=")
     text = " ".join(text.split())
@@ -96,7 +104,7 @@ def parse(text: str) -> Override:
 
 
 def _value(text: str) -> Any:
-    """Parse YAML without comments: an override has none, and YAML would drop the part of a value after " #"."""
+    """Parse YAML without support for comments, because YAML would drop the part of a value after " #"."""
     marks = [match.start() for match in re.finditer(r"(?<!\S)#", text)]
     scalars = [token for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken)] if marks else []
     if all(any(s.start_mark.index <= mark < s.end_mark.index for s in scalars) for mark in marks):

@@ -1,7 +1,7 @@
-"""``pocketdit.toml``: what the user of a project trusts.
+"""Read ``pocketdit.toml``, which lists the modules and trackers that the user of a project trusts.
 
-The file is read from the working directory only. Run folders, export bundles and downloaded files, which may come from
-somebody else, cannot add to it.
+The file is only read from the working directory. Run folders, export bundles and downloaded files, which may come from
+other people, cannot extend these lists.
 """
 
 import tomllib
@@ -21,7 +21,7 @@ class Project:
 
     Attributes:
         modules: Modules and packages whose classes YAML files may name, in addition to those of PocketDiT.
-        trackers: Tracking URIs to which ``lightning sync`` and ``--resume`` may send runs that name them.
+        trackers: Tracking URIs to which ``lightning sync`` and ``--resume`` may send the runs of other people.
     """
 
     modules: tuple[str, ...] = ()
@@ -29,17 +29,17 @@ class Project:
 
 
 def read_project() -> Project:
-    """Read ``pocketdit.toml`` in the working directory; without the file, nothing is trusted.
+    """Read ``pocketdit.toml`` in the working directory. If it does not exist, the lists are empty.
 
     Raises:
-        ConfigError: The file is not valid TOML, or has an unknown key or a value that is not a list of strings.
+        ConfigError: The file is not valid TOML, or contains an unknown key or a value that is not a list of strings.
     """
     path = Path(FILE_NAME)
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Project()
-    except (OSError, ValueError) as error:  # ValueError: wrong syntax, or not UTF-8
+    except (OSError, ValueError) as error:  # ValueError: not valid TOML or UTF-8
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
     for table in tables:
         if table != TABLE:

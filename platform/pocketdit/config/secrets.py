@@ -1,7 +1,7 @@
-"""Passwords and tokens: they are read from the environment, stored as references, and masked in every output.
+"""Passwords and tokens, which are read from the environment, stored as references, and masked in all output.
 
-A configuration refers to a secret as ``${oc.env:NAME}``. What is written to files and to MLflow contains the reference,
-never the value, so a file that is read again resolves it again.
+A configuration refers to a secret as ``${oc.env:NAME}``. Files and MLflow only contain this reference and never the
+value. The reference is resolved whenever a file is loaded.
 """
 
 import os
@@ -14,22 +14,22 @@ from pocketdit.errors import ConfigError
 MASK = "***"
 
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*([A-Za-z_]\w*)")
-# The password of scheme://user:password@host, and the values of secret parameters of a URL.
+# The password in scheme://user:password@host, and the values of URL parameters that contain secrets.
 _PASSWORD = re.compile(r"(?<=://)([^/\s:@'\"]*):((?:\$\{[^}]*\}|[^/\s'\"])+)@")
 _PARAMETER = re.compile(r"(?i)([?&](?:\w*password|passwd|\w*token|\w*secret|api_?key)=)((?:\$\{[^}]*\}|[^&\s'\"])+)")
 _SECRET_NAME = re.compile(r"(?i)pass|token|secret|key|credential|auth|pw")
-# Shorter values, such as "1", also occur in text that is not secret.
+# Shorter values, such as "1", are not masked, because they also occur in ordinary text.
 _LEAST_LENGTH = 4
 
 _seen: set[str] = set()
 
 
 class Reference(str):
-    """An interpolation that is stored as it was written."""
+    """An interpolation that is stored in its original form."""
 
 
 def mask(text: str) -> str:
-    """Replace the passwords and tokens in a text, and the secrets that a configuration read from the environment."""
+    """Mask the passwords and tokens in a text, including secrets that a configuration read from the environment."""
     for value in sorted(_seen, key=len, reverse=True):
         text = text.replace(value, MASK)
     text = _PASSWORD.sub(rf"\1:{MASK}@", text)
@@ -37,21 +37,21 @@ def mask(text: str) -> str:
 
 
 def is_masked(uri: str) -> bool:
-    """Return whether a URI lacks its password because it was masked."""
+    """Return whether a URI contains a masked password."""
     return MASK in uri
 
 
 def require_no_password(text: str) -> None:
-    """Check that a value as it was written does not contain a password.
+    """Check that a value of a configuration does not contain a password in plain text.
 
     Raises:
-        ValueError: It does. The message does not repeat it.
+        ValueError: The value contains a password. The message does not include it.
     """
     written = [match[2] for pattern in (_PASSWORD, _PARAMETER) for match in pattern.finditer(text)]
     if any("${" not in secret and secret != MASK for secret in written):
         raise ValueError(
-            "contains a password, which would be stored in plain text; put it in an environment variable and write "
-            "${oc.env:NAME} in its place"
+            "contains a password, which would be stored in plain text; set an environment variable and refer to it "
+            "as ${oc.env:NAME}"
         )
 
 
@@ -73,24 +73,24 @@ def resolve(text: str) -> str:
 
 
 def environment_values(written: Any) -> set[str]:
-    """Return the values of all environment variables that nested values, as they were written, refer to."""
+    """Return the values of all environment variables to which the nested values in ``written`` refer."""
     names = {name for text in _texts(written) for name in _ENVIRONMENT.findall(text)}
     return {value for name in names if (value := os.environ.get(name))}
 
 
 def remember(written: Any) -> None:
-    """Mask, from now on, the values of the variables in ``written`` whose names say that they are secret."""
+    """Remember the environment variables in ``written`` whose names suggest a secret, so that ``mask`` hides them."""
     names = {name for text in _texts(written) for name in _ENVIRONMENT.findall(text) if _SECRET_NAME.search(name)}
     _seen.update(value for name in names if len(value := os.environ.get(name, "")) >= _LEAST_LENGTH)
 
 
 def with_references(resolved: Any, written: Any, values: set[str]) -> Any:
-    """Put back the interpolations whose result contains the value of an environment variable.
+    """Restore the interpolations whose results contain the value of an environment variable.
 
     Args:
         resolved: Nested plain values.
         written: The same values before interpolations were resolved.
-        values: The values of the environment variables.
+        values: Values of the environment variables.
     """
     if isinstance(written, str) and "${" in written:
         secret = _ENVIRONMENT.search(written) or any(value in text for text in _texts(resolved) for value in values)
@@ -103,7 +103,7 @@ def with_references(resolved: Any, written: Any, values: set[str]) -> Any:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield the strings in nested values, and all other scalars as text."""
+    """Yield all scalars in nested values as strings."""
     if isinstance(value, dict):
         for item in value.values():
             yield from _texts(item)

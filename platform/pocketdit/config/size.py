@@ -1,7 +1,7 @@
-"""Limits on the size of a configuration, so that a few hostile lines cannot fill the memory or the stack.
+"""Limits on the size of a configuration, which prevent a malicious file from exhausting the memory or the stack.
 
-YAML aliases and interpolations can each repeat what they refer to, so ten lines can describe gigabytes. Both are
-measured before they are expanded.
+YAML aliases and interpolations repeat the values to which they refer, so ten lines can expand to gigabytes. Their
+expanded size is therefore computed before they are expanded.
 """
 
 import re
@@ -18,7 +18,7 @@ _REFERENCE = re.compile(r"\$\{\s*([^${}:]+?)\s*\}")
 
 
 def check_nesting(text: str) -> None:
-    """Check how deeply the brackets and the indentation of YAML are nested, before a recursive parser reads it.
+    """Check the depth of nested brackets and indentation in YAML, before a recursive parser reads it.
 
     Raises:
         ValueError: The nesting is deeper than ``MAX_DEPTH``, or the text is longer than ``MAX_BYTES``.
@@ -32,14 +32,14 @@ def check_nesting(text: str) -> None:
             if depth > MAX_DEPTH:
                 raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
     except yaml.YAMLError:
-        return  # reported with its line by the parser that reads the values
+        return  # the parser that reads the values will report the error and its line
 
 
 def check_aliases(node: yaml.Node) -> None:
-    """Check how many values a document has once its aliases are expanded.
+    """Check the number of values in a document after its aliases are expanded.
 
     Raises:
-        ValueError: There are more than ``MAX_NODES``, or an alias contains itself.
+        ValueError: There are more than ``MAX_NODES`` values, or an alias contains itself.
     """
     sizes: dict[int, int] = {}
     entered: set[int] = set()
@@ -57,7 +57,7 @@ def check_aliases(node: yaml.Node) -> None:
             children = part.value
         total = 1 + sum(size(child) for child in children)
         if total > MAX_NODES:
-            raise ValueError(f"more than {MAX_NODES:,} values once its aliases are expanded")
+            raise ValueError(f"more than {MAX_NODES:,} values after its aliases are expanded")
         sizes[id(part)] = total
         return total
 
@@ -65,10 +65,10 @@ def check_aliases(node: yaml.Node) -> None:
 
 
 def check_interpolations(values: dict[str, Any]) -> None:
-    """Check how long a configuration is once its interpolations are resolved.
+    """Check the length of a configuration after its interpolations are resolved.
 
     Raises:
-        ValueError: It is longer than ``MAX_CHARACTERS``.
+        ValueError: The configuration is longer than ``MAX_CHARACTERS``.
     """
     lengths: dict[str, int] = {}
     entered: set[str] = set()
@@ -83,12 +83,12 @@ def check_interpolations(values: dict[str, Any]) -> None:
         else:
             total = len(str(value))
         if total > MAX_CHARACTERS:
-            raise ValueError(f"longer than {MAX_CHARACTERS:,} characters once its interpolations are resolved")
+            raise ValueError(f"longer than {MAX_CHARACTERS:,} characters after its interpolations are resolved")
         return total
 
     def length_of(name: str) -> int:
         if name not in lengths and name not in entered:
-            entered.add(name)  # a circle is reported by OmegaConf
+            entered.add(name)  # OmegaConf reports circular references
             lengths[name] = length(_look_up(values, name))
         return lengths.get(name, 0)
 
@@ -96,7 +96,7 @@ def check_interpolations(values: dict[str, Any]) -> None:
 
 
 def _look_up(values: Any, name: str) -> Any:
-    """Return the value of a dotted name, or "" if there is none; relative names are looked up from the top."""
+    """Return the value at a dotted key, or "" if it does not exist. Relative keys are treated as absolute keys."""
     for part in re.split(r"[.\[\]]+", name.strip(".")):
         if isinstance(values, dict):
             values = values.get(part, "")

@@ -1,7 +1,7 @@
-"""Which classes a configuration may name. Naming a class runs its code, so this is decided before anything is imported.
+"""Check that the classes in a configuration are trusted. This is done before they are imported, which runs their code.
 
-A configuration may be downloaded, and a run folder may come from somebody else. They can name the classes of this
-project, the library classes listed here, and the classes of modules that the user lists in ``pocketdit.toml``.
+A configuration may be downloaded, and a run folder may come from another person. They may only name classes of this
+project, the library classes in this module, and classes of the modules that the user lists in ``pocketdit.toml``.
 """
 
 from pocketdit.config.errors import did_you_mean_or_all, nearest
@@ -30,7 +30,7 @@ def require_trusted(class_path: str) -> None:
     """Check that a configuration may name a class.
 
     Raises:
-        ConfigError: It may not; the message says how to allow it.
+        ConfigError: The class is not trusted. The message explains how to trust its module.
     """
     if class_path in LIBRARY_CLASSES:
         return
@@ -44,12 +44,12 @@ def require_trusted(class_path: str) -> None:
     hint = f"did you mean {class_path.replace(top, near, 1)!r}? Otherwise, " if near else ""
     raise ConfigError(
         f"{class_path} is not trusted; {hint}"
-        f'to let YAML files run its code, add "{top}" to modules under [trust] in {FILE_NAME}'
+        f'to allow YAML files to run its code, add "{top}" to modules under [trust] in {FILE_NAME}'
     )
 
 
 def require_trusted_class(cls: type, class_path: str) -> None:
-    """Check that a class found at ``class_path`` is defined in trusted code, not imported there from elsewhere.
+    """Check that the class at ``class_path`` is defined in trusted code, rather than imported from another module.
 
     Raises:
         ConfigError: The class is defined in a module that is not trusted.

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from typing_extensions import is_protocol
 
 from pocketdit.bounds import Between
-from pocketdit.config.component import Component, Given, Role, arguments
+from pocketdit.config.component import Component, Role, Supplied, arguments
 from pocketdit.config.errors import (
     InvalidValueError,
     MissingKeyError,
@@ -27,7 +27,7 @@ from pocketdit.config.errors import (
 from pocketdit.config.importing import import_class, require_module
 from pocketdit.errors import ConfigError
 
-# Larger integers overflow those of torch; infinity is never meant.
+# Larger integers overflow the 64-bit integers of torch. Infinity is never a valid setting.
 _LARGEST = {int: 2**63 - 1, float: sys.float_info.max}
 _NAMES = {int: "int", float: "float", bool: "bool", str: "str", Path: "a path", NoneType: "null"}
 
@@ -38,20 +38,20 @@ def convert(value: Any, annotation: Any, key: str, *, classes: bool = True) -> A
     Args:
         value: Plain mappings, lists and scalars.
         annotation: Any combination of int, float, bool, str, Path, Literal, unions, dataclasses, unions of
-            dataclasses that differ in ``kind: Literal[...]``, list, Sequence, tuple, ``dict[str, X]``,
-            ``Annotated[Path, "exists"]``, ``Component`` and ``Annotated[Component, Given(...)]``. ``Any`` and all
-            other annotations accept every value, and treat a mapping with ``class_path`` in it as a component.
-        key: The dotted key of the value, for the message.
-        classes: Whether to import the classes of components, check their arguments and add the default ones.
+            dataclasses that differ in ``kind: Literal[...]``, list, Sequence, tuple, ``dict[str, X]``, ``Component``,
+            and ``Annotated`` with ``Between``, "exists", ``Supplied`` or ``Role``. ``Any`` and all other annotations
+            accept any value, and a mapping that contains ``class_path`` becomes a component.
+        key: Dotted key of the value, for messages.
+        classes: Whether to import the classes of components, check their arguments, and add default arguments.
 
     Raises:
-        InvalidValueError: One line with the key and the problem.
+        InvalidValueError: The value does not match the annotation.
     """
     return _convert(_Node(value, key, classes), annotation)
 
 
 def plain(value: Any) -> Any:
-    """Reverse ``convert``: dataclasses, paths and tuples become what YAML can hold."""
+    """Convert an object back to mappings, lists and scalars that YAML supports."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.init}
     if isinstance(value, dict):
@@ -63,7 +63,7 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Node:
-    """A value at its key, and whether classes may be imported for it."""
+    """A value with its key, and whether classes may be imported to convert it."""
 
     value: Any
     key: str
@@ -110,7 +110,7 @@ def _convert(node: _Node, annotation: Any) -> Any:
 
 
 def _scalar(node: _Node, kind: Any) -> Any:
-    """Convert numbers only if no precision is lost. Reject NaN, true as a number and "yes" as a boolean."""
+    """Convert a scalar. Reject NaN, conversions that lose precision, true as a number, and "yes" as a boolean."""
     value = node.value
     if kind in (int, float) and type(value) in (int, float, str):
         with suppress(ValueError, OverflowError):
@@ -131,9 +131,9 @@ def _literal(node: _Node, choices: Sequence[Any]) -> Any:
 
 
 def _union(node: _Node, members: Sequence[Any]) -> Any:
-    """Try the members in turn, or convert to the dataclass that ``kind`` selects.
+    """Convert to the first member of the union that accepts the value, or to the dataclass that ``kind`` selects.
 
-    YAML cannot express a tensor, so ``float | Tensor`` accepts only a float.
+    YAML cannot represent tensors, so ``float | Tensor`` only accepts a float.
     """
     kinds = {kind: cls for cls in members if is_dataclass(cls) for kind in get_args(get_type_hints(cls).get("kind"))}
     if kinds and isinstance(node.value, dict):
@@ -142,7 +142,7 @@ def _union(node: _Node, members: Sequence[Any]) -> Any:
         return _dataclass(node, kinds[_literal(node.child("kind"), list(kinds))])
     members = [member for member in members if repr(member) != "<class 'torch.Tensor'>"]
     candidates = [member for member in members if (member is NoneType) == (node.value is None)] or members
-    candidates.sort(key=lambda member: member is not type(node.value))  # for `float | str`, "3" is text
+    candidates.sort(key=lambda member: member is not type(node.value))  # for `float | str`, "3" is a string
     errors = []
     for member in candidates:
         try:
@@ -162,14 +162,14 @@ def _sequence(node: _Node, base: Any, items: tuple[Any, ...]) -> Any:
     if base is not tuple or not items or ... in items:
         items = (items or (Any,))[:1] * len(node.value)
     if len(node.value) != len(items):
-        raise node.error(f"expected a list of {len(items)}, got {len(node.value)} items")
+        raise node.error(f"expected a list of {len(items)} items, got {len(node.value)}")
     return (tuple if base is tuple else list)(_convert(node.child(i), item) for i, item in enumerate(items))
 
 
 def _annotated(node: _Node, annotation: Any, *metadata: Any) -> Any:
     if annotation is Component:
-        given = [name for item in metadata if isinstance(item, Given) for name in item.names]
-        return _component(node, given, [item for item in metadata if isinstance(item, Role)])
+        supplied = [name for item in metadata if isinstance(item, Supplied) for name in item.names]
+        return _component(node, supplied, [item for item in metadata if isinstance(item, Role)])
     value = _convert(node, annotation)
     for item in metadata:
         if isinstance(item, Between) and not item.contains(value):
@@ -188,7 +188,7 @@ def _dataclass(node: _Node, cls: Any) -> Any:
 
 
 def _arguments(node: _Node, parameters: Mapping[str, inspect.Parameter], owner: str = "", more: bool = False) -> Any:
-    """Convert a mapping of arguments. ``owner`` is added to messages about its keys; ``more`` allows unknown keys."""
+    """Convert a mapping of arguments. ``owner`` is added to messages about keys, and ``more`` allows unknown keys."""
     for name in node.names():
         if name not in parameters and not more:
             raise node.child(name).error(f"unknown key{owner}{did_you_mean_or_all(name, parameters)}")
@@ -205,8 +205,8 @@ class _Outline:
     init_args: dict[str, Any] | None = None
 
 
-def _component(node: _Node, given: Sequence[str] = (), roles: Sequence[Role] = ()) -> Component:
-    """Check the outline of a component and, where classes may be imported, its arguments."""
+def _component(node: _Node, supplied: Sequence[str] = (), roles: Sequence[Role] = ()) -> Component:
+    """Check the structure of a component and, if classes may be imported, its roles and arguments."""
     if isinstance(node.value, str):
         raise node.mismatch("a mapping", f"; write {{class_path: {node.value}}}")
     _dataclass(replace(node, classes=False), _Outline)
@@ -222,19 +222,19 @@ def _component(node: _Node, given: Sequence[str] = (), roles: Sequence[Role] = (
     for problem in filter(None, (role.problem(cls) for role in roles)):
         raise path.error(problem)
     parameters, open_ended = arguments(cls)
-    for name in given:
+    for name in supplied:
         if name not in parameters and not open_ended:
-            raise path.error(f"{cls.__name__} takes no argument {name!r}, which the program supplies")
+            raise path.error(f"{cls.__name__} does not accept the argument {name!r}, which the program supplies")
         if name in written.value:
             raise written.child(name).error(f"the program supplies this argument of {cls.__name__}; remove it")
-    parameters = {name: parameter for name, parameter in parameters.items() if name not in given}
+    parameters = {name: parameter for name, parameter in parameters.items() if name not in supplied}
     values = _defaults(cls) | _arguments(written, parameters, f" of {cls.__name__}", open_ended)
     return Component(path.value, {name: values[name] for name in (*parameters, *written.value) if name in values})
 
 
 @cache
 def _defaults(cls: Any) -> dict[str, Any]:
-    """Return the default arguments that come back unchanged from YAML."""
+    """Return the default arguments that YAML can represent without changes."""
     defaults: dict[str, Any] = {}
     for name, parameter in arguments(cls)[0].items():
         if type(parameter.default) in (int, float, bool, str, list, tuple, dict, NoneType):
@@ -245,13 +245,13 @@ def _defaults(cls: Any) -> dict[str, Any]:
 
 
 def _role_of(protocol: type) -> Role:
-    """Return the role of a component that is annotated with a protocol: it must have the protocol's methods."""
+    """Return the role that a protocol describes: a component must have its methods."""
     methods = [name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")]
     return Role(f"a {protocol.__name__}", tuple(methods))
 
 
 def _untyped(node: _Node, roles: Sequence[Role] = ()) -> Any:
-    """Find the components within a value of any type."""
+    """Convert the components within a value of any type."""
     if isinstance(node.value, list):
         return [_untyped(node.child(i)) for i in range(len(node.value))]
     if not isinstance(node.value, dict):
@@ -262,7 +262,7 @@ def _untyped(node: _Node, roles: Sequence[Role] = ()) -> Any:
 
 
 def _describe(annotation: Any) -> str:
-    """Describe the YAML that a member of a union accepts."""
+    """Describe the YAML values that a member of a union accepts."""
     if get_origin(annotation) is Annotated:
         return _describe(get_args(annotation)[0])
     if get_origin(annotation) is Literal:

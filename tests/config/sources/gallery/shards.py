@@ -23,7 +23,7 @@ class ShardData:
 
 
 class Subset(ShardData):
-    """Takes what ``ShardData`` takes."""
+    """Has the same arguments as ``ShardData``."""
 
 
 class Extra:

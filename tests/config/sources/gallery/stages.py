@@ -3,7 +3,7 @@ from typing import Annotated, ClassVar, Optional, Protocol, Union
 
 from gallery import shards
 from gallery.shards import Order
-from pocketdit.config.component import Component, Given, build
+from pocketdit.config.component import Component, Supplied, build
 
 
 class Decoder(Protocol):
@@ -19,7 +19,7 @@ class Stage:
     def __init__(
         self,
         backbone: object,
-        optimizer: Annotated[Component, Given("params")],
+        optimizer: Annotated[Component, Supplied("params")],
         decoder: Decoder,
         heads: Optional[list["Mlp"]] = None,  # noqa: UP045
         rate: Union[float, Order] = 1.0,  # noqa: UP007

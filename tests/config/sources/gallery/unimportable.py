@@ -1,3 +1,3 @@
-"""Importing this fails."""
+"""A module whose import fails."""
 
 raise ImportError("gallery needs a library that is not installed")
