@@ -3,17 +3,16 @@
 import re
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 from tqdm import tqdm
 
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.encoders.inputs import Encoders
 from pocketdit.files import write_atomically
 from pocketdit.images import to_uint8
+from pocketdit.running.accumulation import StepMeans
 from pocketdit.running.grids import image_grid
 from pocketdit.tracking.logger import RunLogger
 from pocketdit.training.update import batch_number
@@ -26,12 +25,14 @@ class Progress(Callback):
 
     Args:
         heading: Text that the first process prints when training starts.
+        means: The means of each step's outputs.
     """
 
     LOG_SECONDS = 20.0
 
-    def __init__(self, heading: str) -> None:
+    def __init__(self, heading: str, means: StepMeans) -> None:
         self.heading = heading
+        self.means = means
         self.bar: tqdm | None = None
         self.losses: dict[str, float] = {}
 
@@ -65,7 +66,7 @@ class Progress(Callback):
         if trainer.global_step % max(1, every) == 0:
             self.losses |= {
                 re.sub(r"^width_(.*)", r"\1x", name.removeprefix("loss").removeprefix("/")): value
-                for name, value in scalars(outputs).items()
+                for name, value in self.means.last.items()
                 if name == "loss" or name.startswith("loss/")
             }
             line = " ".join(f"{name} {value:.3f}".strip() for name, value in sorted(self.losses.items()))
@@ -85,16 +86,6 @@ class Progress(Callback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
-
-
-def scalars(outputs: Any) -> dict[str, float]:
-    """Return the scalar outputs of a training step as floats by name."""
-    values = outputs if isinstance(outputs, Mapping) else {}
-    return {
-        name: float(value)
-        for name, value in values.items()
-        if isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1)
-    }
 
 
 class MoveEncoders(Callback):
@@ -121,25 +112,32 @@ class TrainMetrics(Callback):
 
     ``LightningModule.log`` would log old values again, because a training step does not train every width and every
     network.
+
+    Args:
+        every: Number of optimizer steps between logged values.
+        means: The means of each step's outputs.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, means: StepMeans) -> None:
         self.every = every
+        self.means = means
         self.latest: dict[str, Any] = {}
-        self.logged_at = 0
+        self.collected_at = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the first step, which is not 0 in a resumed run."""
-        self.logged_at = trainer.global_step
+        self.collected_at = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Collect the outputs of a batch, and log them every ``every`` steps."""
-        self.latest |= scalars(outputs)
+        """Collect the outputs of a step, and log them every ``every`` steps."""
         step = trainer.global_step
-        if step != self.logged_at and step % self.every == 0:
-            self.logged_at = step
+        if step == self.collected_at:
+            return
+        self.collected_at = step
+        self.latest |= self.means.last
+        if step % self.every == 0:
             values = {f"train/{name}": value for name, value in self.latest.items()}
             for logger in trainer.loggers:
                 logger.log_metrics(values, logged_step(trainer, pl_module, batch_idx))

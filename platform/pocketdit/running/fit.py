@@ -23,7 +23,7 @@ from pocketdit.running.assemble import build_data, build_encoders, build_stage
 from pocketdit.running.callbacks import MoveEncoders
 from pocketdit.running.cost_estimate import parameter_summary
 from pocketdit.running.data import describe, require_same_autoencoder
-from pocketdit.running.folders import find_resumed, new_folder, prepare_resumed, reject_changes
+from pocketdit.running.folders import find_resumed, new_folder, prepare_resumed, require_same_settings
 from pocketdit.running.trainer import build_trainer, require_accelerator
 from pocketdit.tracking.logger import RunLogger
 
@@ -54,7 +54,7 @@ def run(
     with contextlib.ExitStack() as locks:
         if resumed is not None and is_first_process():
             locks.enter_context(run_folder.lock(resumed))
-        loaded = reconcile(loaded, resumed, allow_changes)
+        loaded, has_changed = reconcile(loaded, resumed, allow_changes)
         experiment = loaded.config
         if resumed is not None and resumed.finished_steps() >= experiment.training.max_steps:
             print(f"{resumed.name} has already finished. To start a new run, omit --resume.")
@@ -72,7 +72,7 @@ def run(
         checkpoint = folder.checkpoint if resumed is not None and folder.checkpoint.exists() else None
         if resumed is not None and is_first_process():
             print_resume_notes(folder, checkpoint, data)
-        logger = build_logger(experiment, folder, stage, description.fingerprint)
+        logger = build_logger(experiment, folder, stage, description.fingerprint, repeats_steps=not has_changed)
         splits_data = isinstance(data, DescribedData)
         callbacks = [MoveEncoders(encoders), *callbacks]
         trainer = build_trainer(experiment, stage, folder, logger, loaded.to_yaml(), callbacks, splits_data)
@@ -90,10 +90,15 @@ def run(
         return folder
 
 
-def reconcile(loaded: Loaded[AnyExperiment], resumed: RunFolder | None, allow_changes: bool) -> Loaded[AnyExperiment]:
+def reconcile(
+    loaded: Loaded[AnyExperiment], resumed: RunFolder | None, allow_changes: bool
+) -> tuple[Loaded[AnyExperiment], bool]:
     """Pin the parents in a configuration, and compare the configuration of a resumed run with the recorded one.
 
     The folder of a resumed run is also cleaned up.
+
+    Returns:
+        The configuration, and whether a resumed run trains with different settings than before.
 
     Raises:
         ConfigError: The run cannot be resumed with this configuration.
@@ -101,13 +106,14 @@ def reconcile(loaded: Loaded[AnyExperiment], resumed: RunFolder | None, allow_ch
     """
     existing = resumed or inherited_folder()
     if existing is None:
-        return lineage.pin(loaded, {})
+        return lineage.pin(loaded, {}), False
     recorded = load(existing.config, [], type(loaded.config))
     loaded = lineage.pin(loaded, recorded.config.parents)
-    if resumed is not None and not inherited_folder():
-        reject_changes(recorded.resolved, loaded.resolved, resumed, allow_changes)
-        prepare_resumed(resumed)
-    return loaded
+    if resumed is None or inherited_folder():
+        return loaded, False
+    has_changed = require_same_settings(recorded.resolved, loaded.resolved, resumed, allow_changes)
+    prepare_resumed(resumed)
+    return loaded, has_changed
 
 
 def open_data(experiment: AnyExperiment, allow_changes: bool) -> tuple[LightningDataModule, DataDescription]:
@@ -127,7 +133,7 @@ def open_data(experiment: AnyExperiment, allow_changes: bool) -> tuple[Lightning
 
 
 def build_logger(
-    experiment: AnyExperiment, folder: RunFolder, stage: LightningModule, fingerprint: str | None
+    experiment: AnyExperiment, folder: RunFolder, stage: LightningModule, fingerprint: str | None, repeats_steps: bool
 ) -> RunLogger:
     """Build the logger of a run."""
     return RunLogger(
@@ -137,6 +143,7 @@ def build_logger(
         fingerprint,
         # Lightning counts batches under manual optimization and optimizer steps under automatic optimization.
         batches_per_step=1 if stage.automatic_optimization else experiment.training.accumulate,
+        repeats_steps=repeats_steps,
     )
 
 

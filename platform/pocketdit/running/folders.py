@@ -74,14 +74,20 @@ def launcher_name() -> str | None:
     raise ConfigError("--name: required if a launcher starts several processes; pass the same name to all of them")
 
 
-def reject_changes(recorded: dict[str, Any], current: dict[str, Any], folder: RunFolder, allow: bool) -> None:
-    """Raise ``ConfigError`` if a resumed run would train with different settings than before.
+def require_same_settings(recorded: dict[str, Any], current: dict[str, Any], folder: RunFolder, allow: bool) -> bool:
+    """Compare the settings of a resumed run with those before.
 
     Args:
         recorded: The resolved configuration that the run began with.
         current: The current resolved configuration.
         folder: The run folder.
         allow: Whether to accept changes that do not prevent the checkpoint from being loaded.
+
+    Returns:
+        Whether the training steps are affected by accepted changes.
+
+    Raises:
+        ConfigError: The settings differ, and the changes are not accepted or prevent the checkpoint from being loaded.
     """
     free = (*FREE_KEYS, "training.max_steps") if current["training"]["decay"] == "constant" else FREE_KEYS
     changed = {
@@ -96,3 +102,4 @@ def reject_changes(recorded: dict[str, Any], current: dict[str, Any], folder: Ru
             f"{folder.name} began with a different configuration: {'; '.join(changed.values())}. "
             "Start a new run without --resume, or add --allow-changes to resume with the new settings"
         )
+    return bool(changed)

@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.config.experiment import AnyExperiment, Training
 from pocketdit.errors import ConfigError
+from pocketdit.running.accumulation import BatchCounters, StepMeans
 from pocketdit.running.callbacks import Previews, Progress, Speed, TrainMetrics
 from pocketdit.running.checkpointing import AtomicCheckpointIO, Checkpoints
 from pocketdit.running.cost_estimate import parameter_summary
@@ -42,6 +43,7 @@ def build_trainer(
     training = experiment.training
     automatic = stage.automatic_optimization
     plugins: list[Any] = [] if training.strategy == "fsdp2" else [AtomicCheckpointIO()]
+    means = StepMeans()
     if SLURMEnvironment.detect():
         # Lightning's requeueing would write its own checkpoints. --resume in the job script serves the same purpose.
         plugins.append(SLURMEnvironment(auto_requeue=False))
@@ -54,8 +56,10 @@ def build_trainer(
         max_steps=training.max_steps,
         logger=logger,
         callbacks=[
-            Progress(f"{folder.name}: {parameter_summary(experiment)}"),
-            TrainMetrics(training.log_every),
+            BatchCounters(training.accumulate),
+            means,
+            Progress(f"{folder.name}: {parameter_summary(experiment)}", means),
+            TrainMetrics(training.log_every, means),
             Speed(training.log_every * 5),
             Previews(folder, training.sample_every),
             Checkpoints(folder, training.checkpoint_every, config),

@@ -153,12 +153,15 @@ def require_own_files(run_folder: Path) -> None:
 
 
 def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return the curves in the journal at ``path``, as (step, value) pairs by key in logging order."""
-    curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    """Return the curves in the journal at ``path``, as (step, value) pairs by key in logging order.
+
+    If a run was resumed with other settings, the values of the steps that it repeated replace the previous ones.
+    """
+    curves: dict[str, dict[int, float]] = defaultdict(dict)
     for event, _ in read_events(path):
         if isinstance(event, Metric):
-            curves[event.key].append((event.step, event.value))
-    return dict(curves)
+            curves[event.key][event.step] = event.value
+    return {key: list(curve.items()) for key, curve in curves.items()}
 
 
 class Journal:
@@ -171,6 +174,8 @@ class Journal:
 
     Args:
         path: Path of the file. The file and its folder are created if necessary.
+        repeats_steps: Whether metrics and images that the file already contains are skipped. If not, they are logged
+            again, because they differ.
 
     Attributes:
         resumed: Whether the file already contained events.
@@ -180,7 +185,7 @@ class Journal:
         RunError: The file cannot be opened or written, for example because the disk is full.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, repeats_steps: bool = True) -> None:
         self.path = path
         self.params: dict[str, str] = {}
         self._tags: dict[str, str] = {}
@@ -191,7 +196,7 @@ class Journal:
             self._file = path.open("ab", buffering=0)
             _truncate_partial_line(path)
             for event, _ in read_events(path):
-                if event is not None:
+                if event is not None and (repeats_steps or not isinstance(event, Metric | Image)):
                     self._remember(event)
             self.resumed = path.stat().st_size > 0
         except OSError as error:

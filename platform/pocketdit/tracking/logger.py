@@ -34,6 +34,8 @@ class RunLogger(Logger):
         code: A folder in the git working tree whose revision is logged.
         close_seconds: Maximum time to wait for MLflow at the end of the run.
         batches_per_step: Batches per optimizer step if Lightning counts batches (manual optimization), and 1 otherwise.
+        repeats_steps: Whether a resumed run repeats the steps after its last checkpoint with the same values, which are
+            then not logged again. If not, the new values replace the old ones.
 
     Raises:
         ConfigError: ``uri`` is not a valid tracking URI.
@@ -48,6 +50,7 @@ class RunLogger(Logger):
         code: Path = Path(),
         close_seconds: float = 30.0,
         batches_per_step: int = 1,
+        repeats_steps: bool = True,
     ) -> None:
         super().__init__()
         self.run_folder = run_folder.absolute()
@@ -57,6 +60,7 @@ class RunLogger(Logger):
         self._code = code
         self._close_seconds = close_seconds
         self._batches_per_step = batches_per_step
+        self._repeats_steps = repeats_steps
         self._journal: Journal | None = None
         self._shipper: Shipper | None = None
 
@@ -150,7 +154,7 @@ class RunLogger(Logger):
 
     def _open(self) -> Journal:
         if self._journal is None:
-            self._journal = Journal(self.run_folder / FILE_NAME)
+            self._journal = Journal(self.run_folder / FILE_NAME, self._repeats_steps)
             self._describe(self._journal)
         if self._shipper is None:
             target.open_target(self.run_folder, self.uri, self.project, f"{self.name}/{self.version}")
