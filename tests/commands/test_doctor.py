@@ -1,4 +1,4 @@
-"""The checks of ``lightning doctor``: each reports a fault that it is given."""
+"""The checks of ``lightning doctor`` report simulated problems."""
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -13,17 +13,17 @@ from pocketdit.commands.main import main
 
 @pytest.fixture
 def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
-    """Versions that replace the installed ones; None means that a package is not installed."""
-    changed: dict[str, str | None] = {}
+    """Simulated versions by package, which replace the installed versions. None simulates a missing package."""
+    simulated: dict[str, str | None] = {}
 
-    def changed_version(name: str) -> str:
-        found = changed[name] if name in changed else version(name)
-        if found is None:
+    def simulated_version(name: str) -> str:
+        installed = simulated[name] if name in simulated else version(name)
+        if installed is None:
             raise PackageNotFoundError(name)
-        return found
+        return installed
 
-    monkeypatch.setattr(doctor, "version", changed_version)
-    return changed
+    monkeypatch.setattr(doctor, "version", simulated_version)
+    return simulated
 
 
 def test_this_environment_passes(
@@ -35,8 +35,8 @@ def test_this_environment_passes(
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert f"torch {version('torch')}" in printed
-    assert "Everything that PocketDiT needs is here." in printed
-    assert len(printed.splitlines()) <= 30  # one screen
+    assert "No checks failed." in printed
+    assert len(printed.splitlines()) <= 30  # fits on one screen
 
 
 def test_missing_and_untested_packages_fail(
@@ -44,7 +44,7 @@ def test_missing_and_untested_packages_fail(
 ) -> None:
     versions["torch"] = "1.0"
     versions["optuna"] = None
-    assert sorted(wrong_requirements("")) == ["optuna is missing", "torch is 1.0, tested with ==2.13.0"]
+    assert sorted(wrong_requirements("")) == ["optuna is missing", "torch is 1.0 (tested with ==2.13.0)"]
     assert main(["doctor"]) == 1
     captured = capsys.readouterr()
     assert "fail" in captured.out
@@ -56,15 +56,15 @@ def test_a_missing_extra_is_a_note(versions: dict[str, str | None]) -> None:
     findings = {finding.subject: finding for finding in doctor.check_extras()}
     assert findings["extra export"].level == "note"
     assert "pocketdit[export]" in findings["extra export"].remedy
-    assert wrong_requirements("dev") == ["coremltools is missing"]  # an extra that contains others
+    assert wrong_requirements("dev") == ["coremltools is missing"]  # an extra that includes other extras
 
 
 @pytest.mark.parametrize(("free", "level"), [(399, "note"), (400, "ok"), (100, "note"), (99, "fail")])
-def test_little_space_fails(free: int, level: str) -> None:
+def test_check_fails_if_space_is_low(free: int, level: str) -> None:
     assert space_finding("disk", free, 100, "free some").level == level
 
 
-def test_a_script_of_another_package_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_fails_for_the_script_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lightning").write_text("from lightning.fabric.cli import main\n")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     (finding,) = check_commands()
@@ -72,11 +72,13 @@ def test_a_script_of_another_package_fails(tmp_path: Path, monkeypatch: pytest.M
     assert "use the command pocketdit" in finding.remedy
 
 
-def test_a_wrong_project_file_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_fails_for_an_invalid_project_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pocketdit.toml").write_text("[trust]\nmodule = []\n")
     folder, project = check_folder(tmp_path)
-    assert folder == Finding("folder", f"{tmp_path} has no experiments/", "note", "lightning init")
+    assert folder == Finding(
+        "folder", f"{tmp_path} does not contain experiments/", "note", "create it with: lightning init"
+    )
     assert project.level == "fail"
     assert "did you mean 'modules'?" in project.detail
     (tmp_path / "pocketdit.toml").write_text('[trust]\nmodules = ["mine"]\n')

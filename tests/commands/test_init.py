@@ -1,4 +1,4 @@
-"""``lightning init``, and the wheel that it is installed from."""
+"""``lightning init``, also when PocketDiT is installed from a wheel."""
 
 import os
 import re
@@ -19,14 +19,14 @@ YAMLS = {
 }
 
 
-def test_init_lays_down_every_experiment_and_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_writes_all_experiments_and_sweeps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", str(tmp_path / "my demo")]) == 0
     written = {path.relative_to(tmp_path / "my demo").as_posix() for path in (tmp_path / "my demo").rglob("*.*")}
     assert written == YAMLS | {"pocketdit.toml", ".gitignore"}
     assert f"cd '{tmp_path}/my demo'" in capsys.readouterr().out
 
 
-def test_init_keeps_what_is_there(
+def test_init_does_not_change_existing_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -34,7 +34,7 @@ def test_init_keeps_what_is_there(
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "teacher.yaml").write_text("mine: 1\n")
     assert main(["init"]) == 0
-    assert "2 files already existed and were kept: pocketdit.toml, experiments/teacher.yaml" in capsys.readouterr().out
+    assert "files that were not changed (2): pocketdit.toml, experiments/teacher.yaml" in capsys.readouterr().out
     assert (tmp_path / "pocketdit.toml").read_text() == "# mine\n"
     assert (tmp_path / "experiments" / "teacher.yaml").read_text() == "mine: 1\n"
     assert (tmp_path / "experiments" / "elastic_pretrain.yaml").is_file()
@@ -46,8 +46,8 @@ def test_init_in_a_file_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_wheel_is_a_usable_program(tmp_path: Path) -> None:
-    """Its files alone, away from the repository, lay down a project and estimate the cost of the default run."""
+def test_wheel_works_without_the_repository(tmp_path: Path) -> None:
+    """The files in the wheel suffice to create a project and to estimate the cost of the default run."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=100)
     (wheel,) = tmp_path.glob("*.whl")
@@ -75,14 +75,14 @@ def test_shipped_files_are_those_of_the_repository() -> None:
     assert set(shipped_files()) == YAMLS
 
 
-def test_every_extra_that_is_named_exists() -> None:
+def test_all_mentioned_extras_exist() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     files = [*(ROOT / "platform").rglob("*.py"), *(ROOT / "evaluation").rglob("*.py"), *(ROOT / "sweeps").rglob("*.py")]
     files += [ROOT / "README.md", ROOT / "pyproject.toml", *(ROOT / "docs").glob("*.md")]
-    named = {
+    mentioned = {
         extra
         for path in files
         for extras in re.findall(r"pocketdit\[([a-z, ]+)\]", path.read_text())
         for extra in re.split(r", *", extras)
     }
-    assert {"export", "litert", "many"} <= named <= set(declared)
+    assert {"export", "litert", "many"} <= mentioned <= set(declared)

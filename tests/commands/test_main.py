@@ -1,4 +1,4 @@
-"""The command line: exit statuses, start-up without torch, and wrong configurations of many kinds."""
+"""The command line: exit statuses, start-up without torch, and many kinds of invalid configurations."""
 
 import os
 import subprocess
@@ -14,8 +14,8 @@ from tests.conftest import PRETRAIN, ROOT, Command
 DATA = "data.init_args."
 STAGE = "stage.init_args."
 
-# kind of mistake: (overrides, what the message must contain)
-WRONG = {
+# Overrides with a mistake, and text that the error message must contain, by kind of mistake.
+MISTAKES = {
     "unknown key": (["training.max_step=3"], "max_steps"),
     "unknown section": (["trainig.max_steps=3"], "training"),
     "unknown argument of a class": ([f"{STAGE}time_shft=3"], "time_shift"),
@@ -23,21 +23,21 @@ WRONG = {
     "unknown attention": (["backbone.levels.0.attention.kind=asssa"], "assa"),
     "unknown class": (["optimizer.class_path=pocketdit.training.muon.MuonAdam"], "MuonAdamW"),
     "unknown module": (["optimizer.class_path=pocketdit.training.muno.MuonAdamW"], "muon"),
-    "text for a number": (["training.max_steps=ten"], "int"),
-    "fraction for a whole number": (["training.max_steps=1.5"], "int"),
-    "list for a number": (["seed=[1]"], "seed"),
-    "value out of a choice": (["training.decay=cosin"], "cosine"),
+    "string instead of number": (["training.max_steps=ten"], "int"),
+    "fraction instead of integer": (["training.max_steps=1.5"], "int"),
+    "list instead of number": (["seed=[1]"], "seed"),
+    "unknown choice": (["training.decay=cosin"], "cosine"),
     "impossible width": (["backbone.widths=[0.3,1.0]"], "head_dim"),
     "impossible heads": (["backbone.text_kv_heads=5"], "key/value heads"),
     "wrong number of levels": (["backbone.levels=[]"], "levels"),
     "zero steps": (["training.max_steps=0"], "training.max_steps: must be from 1 to 1,000,000,000, not 0"),
     "negative warm-up": (["training.warmup_steps=-1"], "training.warmup_steps: must be from 0 to"),
-    "size that does not divide": (["sampling.size=[100,128]"], "multiples of 32"),
+    "size that is not a multiple": (["sampling.size=[100,128]"], "multiples of 32"),
     "text widths that do not match": (["backbone.text_inputs=[128]"], "text_encoders"),
     "override without a value": (["training.max_steps="], "max_steps"),
     "index beyond the list": (["backbone.levels.7.depth=1"], "levels"),
     "reserved argument": ([f"{STAGE}inputs=3"], "inputs"),
-    "number for a path": ([f"{DATA}path=3"], "expected str, got 3"),
+    "number instead of path": ([f"{DATA}path=3"], "expected str, got 3"),
     "missing data": ([f"{DATA}path=data/none"], "lightning data build"),
     "sharded Muon": (["training.strategy=fsdp2"], "AdamW"),
     "wrong number of items in a tuple": (["sampling.size=[128]"], "sampling.size"),
@@ -77,20 +77,20 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("kind", WRONG)
-def test_a_wrong_configuration_prints_one_line_and_exits_with_status_2(
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_mistakes_are_one_line_errors_with_status_2(
     kind: str, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overrides, named = WRONG[kind]
+    overrides, expected = MISTAKES[kind]
     assert main(["run", str(PRETRAIN), f"{DATA}path={scenes}", *overrides]) == 2
     error = capsys.readouterr().err
-    assert named in error
+    assert expected in error
     assert error.count("\n") == 1
     assert "Traceback" not in error
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "expected"),
     [
         ("experiment: [", "not valid YAML"),
         ("", "empty"),
@@ -100,17 +100,19 @@ def test_a_wrong_configuration_prints_one_line_and_exits_with_status_2(
         ("experiment: x\n", "missing"),
     ],
 )
-def test_a_broken_file_is_named(text: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_name_the_invalid_file(
+    text: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(text)
     assert main(["run", str(path)]) == 2
     error = capsys.readouterr().err
-    assert named in error
+    assert expected in error
     assert "broken.yaml" in error
     assert error.count("\n") == 1
 
 
-def test_a_wrong_key_in_a_file_names_file_and_nearest_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_name_the_unknown_key_and_the_nearest_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = yaml.safe_load(PRETRAIN.read_text())
     values["training"]["warm_up_steps"] = 3
     path = tmp_path / "mine.yaml"
@@ -133,7 +135,7 @@ def test_a_wrong_key_in_a_file_names_file_and_nearest_key(tmp_path: Path, capsys
     ],
 )
 def test_usage_errors_are_reported_without_importing_torch(words: list[str], status: int) -> None:
-    """The time to start depends on the imports, so the imports are tested instead of the time."""
+    """Imports determine the start-up time, so the imports are tested instead of the time."""
     code = (
         "import sys; from pocketdit.commands.main import main\n"
         "try: status = main(sys.argv[1:])\n"
@@ -147,17 +149,17 @@ def test_usage_errors_are_reported_without_importing_torch(words: list[str], sta
     assert "Traceback" not in done.stderr
 
 
-def test_the_program_has_three_names() -> None:
+def test_program_has_three_names() -> None:
     folder = Path(sys.executable).parent
-    answers = {
+    outputs = {
         subprocess.run([*words, "--help"], capture_output=True, text=True, cwd=ROOT, timeout=60).stdout
         for words in ([folder / "lightning"], [folder / "pocketdit"], [sys.executable, "-m", "pocketdit"])
     }
-    assert len(answers) == 1
-    assert "VERB" in answers.pop()
+    assert len(outputs) == 1
+    assert "COMMAND" in outputs.pop()
 
 
-def test_other_commands_are_passed_on_to_lightning(tmp_path: Path, command: Command) -> None:
+def test_other_commands_are_passed_to_lightning(tmp_path: Path, command: Command) -> None:
     script = tmp_path / "script.py"
     script.write_text("import os\nprint('ran under', os.environ['LT_CLI_USED'])\n")
     done = command("run", script, env=os.environ | {"LT_DEVICES": "1"})
@@ -172,7 +174,7 @@ def test_other_commands_are_passed_on_to_lightning(tmp_path: Path, command: Comm
     assert is_lightning_command(["consolidate", "checkpoint"])
 
 
-def test_the_printed_configuration_loads_to_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_configuration_can_be_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(PRETRAIN), "--print-config", "training.max_steps=7"]) == 0
     first = capsys.readouterr().out
     path = tmp_path / "again.yaml"
@@ -182,7 +184,7 @@ def test_the_printed_configuration_loads_to_the_same(tmp_path: Path, capsys: pyt
     assert yaml.safe_load(first)["training"]["max_steps"] == 7
 
 
-def test_overrides_may_follow_resume(capsys: pytest.CaptureFixture[str]) -> None:
+def test_overrides_can_follow_resume(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(PRETRAIN), "seed=3", "--resume", "training.max_steps=7", "--print-config"]) == 0
     values = yaml.safe_load(capsys.readouterr().out)
     assert values["training"]["max_steps"] == 7
@@ -190,7 +192,7 @@ def test_overrides_may_follow_resume(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("words", "expected"),
     [
         (["scenes", "OUT", "--train", "0"], "--train 0"),
         (["scenes", "OUT", "--validation", "0.5"], "whole number"),
@@ -201,16 +203,16 @@ def test_overrides_may_follow_resume(capsys: pytest.CaptureFixture[str]) -> None
         (["IMAGES", "OUT", "--validation", "nan"], "less than 1"),
     ],
 )
-def test_impossible_data_set_options_are_rejected(
-    words: list[str], named: str, capsys: pytest.CaptureFixture[str]
+def test_invalid_data_set_options_are_rejected(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["data", "build", *words]) == 2
     error = capsys.readouterr().err
-    assert named in error
+    assert expected in error
     assert error.count("\n") == 1
 
 
-def test_a_missing_accelerator_is_rejected_before_a_folder_is_created(
+def test_missing_accelerator_is_rejected_before_a_folder_is_created(
     tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
@@ -239,7 +241,7 @@ def test_sample_writes_a_grid(tiny: list[str], tmp_path: Path, capsys: pytest.Ca
     grid = Image.open(out)
     assert grid.width > 2 * 160
     assert 96 < grid.height < 200
-    for wrong, named in (
+    for invalid, expected in (
         (["--width", "0.7"], "0.5"),
         (["--size", "100x100"], "multiples"),
         (["--size", "big"], "128x160"),
@@ -247,13 +249,13 @@ def test_sample_writes_a_grid(tiny: list[str], tmp_path: Path, capsys: pytest.Ca
         (["--out", "x.jpg"], ".png"),
         (["--out", "/dev/null/x.png"], "cannot create the folder /dev/null"),
     ):
-        assert main([*words[:4], "a red circle", *wrong]) == 2
+        assert main([*words[:4], "a red circle", *invalid]) == 2
         error = capsys.readouterr().err
-        assert named in error
+        assert expected in error
         assert "Traceback" not in error
 
 
-def test_the_nearest_name_is_suggested_for_an_unknown_run(
+def test_nearest_name_is_suggested_for_an_unknown_run(
     tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=1"]) == 0

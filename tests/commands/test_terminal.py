@@ -1,4 +1,4 @@
-"""What commands print contains no control characters of other people's text and no secrets, and may be cut off."""
+"""The output of commands does not contain control characters or secrets, and the reader can close it early."""
 
 import io
 import os
@@ -26,7 +26,7 @@ def test_control_characters_are_replaced(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
-def test_prints_within_the_context_are_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_within_the_context_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     out, err = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
@@ -38,15 +38,15 @@ def test_prints_within_the_context_are_clean(monkeypatch: pytest.MonkeyPatch) ->
     assert sys.stdout is out
 
 
-def test_a_hostile_name_does_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_escape_sequences_in_a_name_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", "\x1b]0;owned\x07", "a prompt"]) in (1, 2)
     error = capsys.readouterr().err
     assert "\\x1b]0;owned\\x07" in error
     assert "\x1b" not in error
 
 
-def test_a_reader_that_ends_early_is_not_an_error(tmp_path: Path) -> None:
-    """As with ``lightning ... | head -1``. The pipe is closed before anything is written to it."""
+def test_closed_output_is_not_an_error(tmp_path: Path) -> None:
+    """Simulates ``lightning ... | head -1`` with a pipe that is closed before anything is written to it."""
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "pocketdit", "run", str(ROOT / "experiments/elastic_pretrain.yaml")]

@@ -1,1 +1,1 @@
-"""The command line, one file per verb. Only these modules import the sibling packages."""
+"""The command line, with one module per subcommand. Only these modules import the sibling packages."""

@@ -1,4 +1,7 @@
-"""``lightning data``: build, validate or describe a data set. Heavy modules are imported when a verb needs them."""
+"""``lightning data``, which builds, validates or describes a data set.
+
+Modules that are slow to import are imported inside functions.
+"""
 
 import argparse
 from collections.abc import Callable
@@ -8,11 +11,11 @@ from typing import Any
 from pocketdit.errors import ConfigError, RunError
 
 
-def add_data(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add ``lightning data`` and its verbs to the command line."""
-    data = verbs.add_parser("data", help="build, validate or describe a data set")
-    kinds = data.add_subparsers(dest="kind", metavar="build|validate|stats", required=True)
-    build = kinds.add_parser("build", help="build a data set from rendered scenes or a folder of images")
+def add_data(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    data = subparsers.add_parser("data", help="build, validate or describe a data set")
+    actions = data.add_subparsers(dest="kind", metavar="build|validate|stats", required=True)
+    build = actions.add_parser("build", help="build a data set from rendered scenes or a folder of images")
     build.add_argument("source", help='"scenes", or a folder of images with captions (.txt or .json files, or tables)')
     build.add_argument("out", type=Path, help="folder of the new data set")
     build.add_argument("--train", type=int, help="scenes only: number of training samples (default: 12000)")
@@ -20,69 +23,80 @@ def add_data(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         "--validation",
         help="scenes: number of validation samples (default: 512); folder: fraction of images to hold out (default: "
         '0.05), or "same" to validate on the training images. If the folder contains train and val or test folders, '
-        "these are the splits",
+        "these are used as the splits",
     )
     build.add_argument("--seed", type=int, default=0, help="scenes only: seed of the scenes (default: %(default)s)")
-    build.add_argument("--max-side", type=int, help="folder only: scale down images whose longer side is larger")
+    build.add_argument(
+        "--max-side", type=int, help="folder only: scale down images whose longer side exceeds this number of pixels"
+    )
     build.add_argument(
         "--captions",
         type=Path,
         metavar="TABLE",
-        help="folder only: table of captions (.csv, .tsv or .jsonl) to use instead of any other captions",
+        help="folder only: use the captions in this table (.csv, .tsv or .jsonl) instead of any others",
     )
     build.add_argument(
         "--captions-per-line",
         action="store_true",
-        help="folder only: make each line of a .txt file a caption, of which each may be trained on alone",
+        help="folder only: treat each line of a .txt file as a separate caption",
     )
     build.add_argument("--latents", type=Path, metavar="YAML", help="store latents of this experiment's autoencoder")
     build.add_argument(
         "--base-size",
         type=int,
         default=128,
-        help="size of the buckets that images are cropped to with --latents, and for which the report says how much "
-        "cropping and scaling throw away (default: %(default)s)",
+        help="size of the buckets to which images are cropped with --latents, and for which the report states how "
+        "much is lost by cropping and scaling (default: %(default)s)",
     )
     add_bucket_options(build)
-    build.add_argument("--max-crop", type=float, help="folder only: leave out images that lose more than this share")
     build.add_argument(
-        "--max-enlargement", type=float, help="folder only: leave out images that are scaled up more than this factor"
+        "--max-crop",
+        type=float,
+        help="folder only: exclude images of which cropping would remove more than this fraction",
+    )
+    build.add_argument(
+        "--max-enlargement",
+        type=float,
+        help="folder only: exclude images that would be enlarged by more than this factor",
     )
     build.add_argument("--overwrite", action="store_true", help="replace an existing data set")
     build.add_argument("--if-missing", action="store_true", help="do nothing if the data set already exists")
     build.set_defaults(call=call_data_build)
-    validate = kinds.add_parser("validate", help="check every sample of every shard")
+    validate = actions.add_parser("validate", help="check all samples in all shards")
     validate.add_argument("path", type=Path, help="folder of the data set")
     validate.set_defaults(call=call_data_validate)
-    stats = kinds.add_parser("stats", help="show sizes, buckets and captions")
+    stats = actions.add_parser("stats", help="show sizes, buckets and captions")
     stats.add_argument("path", type=Path, help="folder of the data set")
     stats.add_argument("--sheet", type=Path, metavar="PNG", help="also write a contact sheet of images with captions")
     stats.add_argument(
         "--latents",
         type=Path,
         metavar="YAML",
-        help="also measure the mean and standard deviation of each latent channel of this experiment's autoencoder",
+        help="also compute the mean and standard deviation of each latent channel of this experiment's autoencoder",
     )
     stats.add_argument(
         "--base-size",
         type=int,
-        help="size of the buckets that images are cropped to (default: 128, or that of --latents)",
+        help="size of the buckets to which images are cropped (default: 128, or the size in the --latents experiment)",
     )
     add_bucket_options(stats)
     stats.add_argument(
-        "--max-crop", type=float, default=0.5, help="count images that lose more than this share (default: %(default)s)"
+        "--max-crop",
+        type=float,
+        default=0.5,
+        help="count images of which more than this fraction would be cropped (default: %(default)s)",
     )
     stats.add_argument(
         "--max-enlargement",
         type=float,
         default=2.0,
-        help="count images that are scaled up more than this factor (default: %(default)s)",
+        help="count images that would be enlarged by a larger factor (default: %(default)s)",
     )
     stats.set_defaults(call=call_data_stats)
 
 
 def add_bucket_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--buckets``."""
+    """Add the option ``--buckets``."""
     parser.add_argument(
         "--buckets",
         choices=("aspect", "square"),
@@ -133,10 +147,14 @@ def call_data_build(args: argparse.Namespace) -> None:
 
 
 def check_build_options(args: argparse.Namespace, validation: float | None) -> None:
-    """Raise ``ConfigError`` for invalid values, and for options that do not apply to the source."""
+    """Check the values of the options, and that they apply to the source.
+
+    Raises:
+        ConfigError: A value is invalid, or an option does not apply to the source.
+    """
     is_scenes = args.source == "scenes"
     if not is_scenes and args.train is not None:
-        raise ConfigError("--train: only applies to scenes; all images of a folder are used")
+        raise ConfigError("--train: only applies to scenes; for a folder, all images are used")
     for option in ("max_side", "captions", "captions_per_line", "max_crop", "max_enlargement") if is_scenes else ():
         if getattr(args, option) not in (None, False):
             raise ConfigError(f"--{option.replace('_', '-')}: only applies to a folder of images")
@@ -148,17 +166,21 @@ def check_build_options(args: argparse.Namespace, validation: float | None) -> N
     if validation is None:
         return
     if is_scenes and not (validation >= 1 and validation.is_integer()):
-        raise ConfigError(f"--validation {args.validation}: must be a whole number of samples, at least 1")
+        raise ConfigError(f"--validation {args.validation}: must be a whole number that is at least 1")
     if not is_scenes and not 0 <= validation < 1:
-        raise ConfigError(f"--validation {args.validation}: must be a fraction of at least 0 and less than 1")
+        raise ConfigError(f"--validation {args.validation}: must be at least 0 and less than 1")
 
 
 def check_ranges(args: argparse.Namespace) -> None:
-    """Raise ``ConfigError`` for numbers outside of the range of their option."""
+    """Check that numbers are within the ranges of their options.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
     checks: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         ("max_side", lambda value: value >= 1, "at least 1"),
-        ("max_crop", lambda value: 0 <= value < 1, "a share of at least 0 and less than 1"),
-        ("max_enlargement", lambda value: value > 0, "a factor above 0"),
+        ("max_crop", lambda value: 0 <= value < 1, "at least 0 and less than 1"),
+        ("max_enlargement", lambda value: value > 0, "positive"),
         ("base_size", lambda value: value >= 32 and value % 32 == 0, "a positive multiple of 32"),
     )
     for option, is_valid, requirement in checks:
@@ -168,7 +190,7 @@ def check_ranges(args: argparse.Namespace) -> None:
 
 
 def load_autoencoder(experiment_file: Path) -> tuple[Any, int]:
-    """Build an experiment's autoencoder, on the GPU if available, and return it with the experiment's base size."""
+    """Build the autoencoder of an experiment, on the GPU if available, and return it with the base size of the data."""
     from pocketdit.config.component import build
     from pocketdit.config.experiment import kind_of
     from pocketdit.config.load import load
@@ -182,7 +204,11 @@ def load_autoencoder(experiment_file: Path) -> tuple[Any, int]:
 
 
 def parse_number(text: str, option: str) -> float:
-    """Parse the value of a command-line option."""
+    """Parse the value of a command-line option.
+
+    Raises:
+        ConfigError: The value is not a number.
+    """
     try:
         return float(text)
     except ValueError:
@@ -197,7 +223,7 @@ def call_data_validate(args: argparse.Namespace) -> None:
     print(report)
     if report.problems:
         count = len(report.problems)
-        raise RunError(f"{args.path}: {count} {'problem' if count == 1 else 'problems'}, listed above")
+        raise RunError(f"{args.path}: {count} {'problem' if count == 1 else 'problems'} (see above)")
 
 
 def call_data_stats(args: argparse.Namespace) -> None:

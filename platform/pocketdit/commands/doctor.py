@@ -1,4 +1,4 @@
-"""``lightning doctor``: whether this machine and this folder can do what the commands need."""
+"""``lightning doctor``, which checks whether the commands would work on this machine and in this folder."""
 
 import argparse
 import os
@@ -13,9 +13,9 @@ from typing import Literal
 from pocketdit.errors import ConfigError, RunError
 
 GIB = 2**30
-# Below these sizes, the default pre-training run fails; below four times these sizes, larger runs will.
+# The default pre-training run fails below these sizes. Larger runs may fail below four times these sizes.
 NEEDED_DISK, NEEDED_MEMORY = GIB // 2, GIB
-# The commands that need each extra.
+# Commands that require each extra.
 EXTRAS = {
     "export": "export, verify (Core ML)",
     "litert": "export (LiteRT)",
@@ -28,10 +28,10 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        subject: What was checked.
-        detail: What was found.
-        level: "fail" if a command would fail; "note" if one would be slow or is not installed.
-        remedy: What to do about it.
+        subject: Name of the check.
+        detail: Result of the check.
+        level: "fail" if a command would fail, and "note" if a command would be slow or is not installed.
+        remedy: Advice on how to solve the problem.
     """
 
     subject: str
@@ -40,22 +40,22 @@ class Finding:
     remedy: str = ""
 
 
-def add_doctor(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    doctor = verbs.add_parser(
+def add_doctor(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    doctor = subparsers.add_parser(
         "doctor",
         help="check the installation, the machine and this folder",
-        description="Check versions, devices, memory, disk, optional packages and this folder. "
+        description="Check versions, devices, memory, disk space, optional packages and this folder. "
         "The exit status is 1 if a command would fail.",
     )
     doctor.set_defaults(call=call_doctor)
 
 
 def call_doctor(args: argparse.Namespace) -> None:
-    """Print all findings.
+    """Run all checks and print their results.
 
     Raises:
-        RunError: Something would fail.
+        RunError: A check failed.
     """
     from tabulate import tabulate
 
@@ -77,7 +77,7 @@ def call_doctor(args: argparse.Namespace) -> None:
     failures = sum(finding.level == "fail" for finding in findings)
     if failures:
         raise RunError(f"{failures} of {len(findings)} checks failed")
-    print("\nEverything that PocketDiT needs is here.")
+    print("\nNo checks failed.")
 
 
 def check_packages() -> Iterator[Finding]:
@@ -87,12 +87,15 @@ def check_packages() -> Iterator[Finding]:
     if wrong:
         yield Finding("packages", ", ".join(wrong), "fail", "reinstall PocketDiT in a new environment")
     else:
-        shown = ("torch", "lightning", "mlflow", "optuna", "diffusers", "transformers")
-        yield Finding("packages", ", ".join(f"{name} {version(name)}" for name in shown))
+        names = ("torch", "lightning", "mlflow", "optuna", "diffusers", "transformers")
+        yield Finding("packages", ", ".join(f"{name} {version(name)}" for name in names))
 
 
 def wrong_requirements(extra: str) -> list[str]:
-    """Return the requirements of an extra, or with "" of PocketDiT itself, that are missing or out of range."""
+    """Return the requirements of an extra that are missing or have an untested version.
+
+    If ``extra`` is empty, these are the requirements of PocketDiT without extras.
+    """
     from packaging.requirements import Requirement
 
     wrong = []
@@ -101,8 +104,8 @@ def wrong_requirements(extra: str) -> list[str]:
         marker = requirement.marker
         needed = marker is None or marker.evaluate({"extra": extra})
         if not needed or (extra and (marker is None or marker.evaluate({"extra": ""}))):
-            continue  # of another extra, or of PocketDiT itself
-        if requirement.name == "pocketdit":  # an extra that contains others
+            continue  # not a requirement of this extra
+        if requirement.name == "pocketdit":  # this extra includes other extras
             wrong += [problem for other in sorted(requirement.extras) for problem in wrong_requirements(other)]
             continue
         try:
@@ -111,12 +114,12 @@ def wrong_requirements(extra: str) -> list[str]:
             wrong.append(f"{requirement.name} is missing")
             continue
         if not requirement.specifier.contains(installed, prereleases=True):
-            wrong.append(f"{requirement.name} is {installed}, tested with {requirement.specifier}")
+            wrong.append(f"{requirement.name} is {installed} (tested with {requirement.specifier})")
     return wrong
 
 
 def check_extras() -> Iterator[Finding]:
-    """Report which commands need packages that are not installed."""
+    """Report which commands require packages that are not installed."""
     for extra, purpose in EXTRAS.items():
         wrong = wrong_requirements(extra)
         if wrong:
@@ -128,7 +131,7 @@ def check_extras() -> Iterator[Finding]:
 
 
 def check_devices() -> Iterator[Finding]:
-    """Report the processors and graphics cards, and how fast the default precision is on them."""
+    """Report the CPU and the GPUs, and whether they are fast in the default precision."""
     import torch
 
     from pocketdit.training.precision import has_bf16_units
@@ -136,7 +139,7 @@ def check_devices() -> Iterator[Finding]:
     if has_bf16_units("cpu"):
         yield Finding("CPU", f"{torch.get_num_threads()} threads, bf16 units")
     else:
-        yield Finding("CPU", f"{torch.get_num_threads()} threads, no bf16 units: training on it takes twice as long")
+        yield Finding("CPU", f"{torch.get_num_threads()} threads, no bf16 units, so training takes twice as long")
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         yield Finding(f"GPU {index}", f"{card.name}, {card.total_memory / GIB:.0f} GiB")
@@ -150,9 +153,9 @@ def check_devices() -> Iterator[Finding]:
 
 
 def check_space(folder: Path) -> Iterator[Finding]:
-    """Report free memory and disk space."""
+    """Report the free memory and disk space."""
     disk = shutil.disk_usage(folder).free
-    yield space_finding("free disk", disk, NEEDED_DISK, "free some space, or work in another folder")
+    yield space_finding("free disk", disk, NEEDED_DISK, "free up some space, or work in another folder")
     memory = available_memory()
     if memory is not None:
         yield space_finding("free memory", memory, NEEDED_MEMORY, "close other programs, or reduce batch_size")
@@ -160,14 +163,14 @@ def check_space(folder: Path) -> Iterator[Finding]:
     if shared.is_dir() and (size := shutil.disk_usage(shared).total) < GIB // 4:
         yield Finding(
             "shared memory",
-            f"{size / 2**20:.0f} MiB: data workers may be killed by a bus error",
+            f"{size / 2**20:.0f} MiB, so data workers may be killed by a bus error",
             "note",
-            "in Docker, use --shm-size 1g; or set data.init_args.workers=0",
+            "in Docker, use --shm-size 1g; otherwise, set data.init_args.workers=0",
         )
 
 
 def space_finding(subject: str, free: int, needed: int, remedy: str) -> Finding:
-    """Judge a free amount of bytes."""
+    """Compare a number of free bytes with the number that is needed."""
     detail = f"{free / GIB:.1f} GiB"
     if free >= 4 * needed:
         return Finding(subject, detail)
@@ -175,13 +178,13 @@ def space_finding(subject: str, free: int, needed: int, remedy: str) -> Finding:
 
 
 def available_memory() -> int | None:
-    """Return the bytes of memory that a new process can use, or None where the system does not tell."""
+    """Return the number of bytes that a new process can use, or None if the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return None
     free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    group = Path("/sys/fs/cgroup")  # the limit of a container
+    group = Path("/sys/fs/cgroup")  # contains the memory limit of a container
     try:
         limit = (group / "memory.max").read_text().strip()
         used = int((group / "memory.current").read_text())
@@ -191,7 +194,7 @@ def available_memory() -> int | None:
 
 
 def check_commands() -> Iterator[Finding]:
-    """Report whether ``lightning`` is this program. The package lightning installs a command of the same name."""
+    """Report whether ``lightning`` runs PocketDiT. The package lightning installs a command of the same name."""
     paths = {entry.name: entry.value for entry in distribution("pocketdit").entry_points}
     script = Path(sys.executable).with_name("lightning")
     if script.is_file() and paths["lightning"].partition(":")[0] not in script.read_text(errors="replace"):
@@ -199,7 +202,7 @@ def check_commands() -> Iterator[Finding]:
             "command",
             f"{script} is Lightning's own command line, not PocketDiT",
             "fail",
-            "use the command pocketdit, which is the same program, or reinstall PocketDiT",
+            "use the command pocketdit, which runs the same program, or reinstall PocketDiT",
         )
         return
     first = shutil.which("lightning")
@@ -212,14 +215,16 @@ def check_commands() -> Iterator[Finding]:
 
 
 def check_folder(folder: Path) -> Iterator[Finding]:
-    """Report whether commands can write to a folder, whether it has experiments, and what it trusts."""
+    """Report whether a folder is writable and contains experiments, and which modules it trusts."""
     from pocketdit.config.project import FILE_NAME, read_project
 
     if not os.access(folder, os.W_OK):
-        yield Finding("folder", f"{folder} is not writable", "fail", "work in a folder of your own: lightning init DIR")
+        yield Finding(
+            "folder", f"{folder} is not writable", "fail", "create a folder of your own with: lightning init DIR"
+        )
         return
     if not (folder / "experiments").is_dir():
-        yield Finding("folder", f"{folder} has no experiments/", "note", "lightning init")
+        yield Finding("folder", f"{folder} does not contain experiments/", "note", "create it with: lightning init")
     else:
         yield Finding("folder", str(folder))
     try:

@@ -1,30 +1,32 @@
-"""``lightning evaluate``. Nothing heavy is imported before it is needed."""
+"""``lightning evaluate``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 from pathlib import Path
 
 from pocketdit.errors import ConfigError
 
-# Settings of an evaluation that take effect only where its components refer to them by interpolation.
+# Settings of an evaluation that only have an effect if its components refer to them by interpolation.
 INTERPOLATED = ("run", "width", "steps", "guidance", "sampler", "seed", "data", "device")
 
 
-def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    evaluate = verbs.add_parser(
+def add_evaluate(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    evaluate = subparsers.add_parser(
         "evaluate",
         help="score a run, a diffusers pipeline or a folder of images",
-        description="Sample images for a benchmark's prompts once and score them with any set of metrics.",
+        description="Sample images for the prompts of a benchmark once, and score them with any set of metrics.",
     )
     evaluate.add_argument("file", type=Path, nargs="?", help="YAML file in experiments/eval/")
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="for example run=RUN width=0.5 steps=28")
     evaluate.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
-    evaluate.add_argument("--table", action="store_true", help="print the paper's tables with all results under --out")
-    evaluate.add_argument("--out", type=Path, help="with --table: folder of the results (default evaluations)")
+    evaluate.add_argument(
+        "--table", action="store_true", help="print the tables of the paper with all results in --out, then exit"
+    )
+    evaluate.add_argument("--out", type=Path, help="with --table: folder of the results (default: evaluations)")
     evaluate.add_argument("--golden", type=Path, nargs="+", metavar="FILE",
                           help="compare the scoring functions with expected values, then exit")  # fmt: skip
     evaluate.add_argument("--compare", type=Path, nargs=2, metavar="RESULTS",
-                          help="compare two results on the same prompts, prompt by prompt, then exit")  # fmt: skip
+                          help="compare two results for the same prompts, prompt by prompt, then exit")  # fmt: skip
     evaluate.add_argument("--fetch", action="store_true", help="download the files that the components need, then exit")
     evaluate.add_argument("--from", dest="source", type=Path, metavar="FOLDER",
                           help="with --fetch: copy files from this folder instead of downloading them")  # fmt: skip
@@ -32,21 +34,21 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def call_evaluate(args: argparse.Namespace) -> None:
-    """Run an evaluation, or inspect results of earlier ones."""
+    """Run an evaluation, or inspect the results of previous evaluations."""
     if args.source and not args.fetch:
         raise ConfigError("--from FOLDER requires --fetch")
     if args.out and not args.table:
-        raise ConfigError("--out requires --table; for an evaluation use out=FOLDER")
+        raise ConfigError("--out requires --table; to set the folder of an evaluation, use out=FOLDER")
     if args.golden or args.compare or args.table:
         inspect_results(args)
     elif args.file is None:
-        raise ConfigError("name a YAML file in experiments/eval/, or use --golden, --compare or --table")
+        raise ConfigError("file: specify a YAML file in experiments/eval/, or use --golden, --compare or --table")
     else:
         run_evaluation(args)
 
 
 def inspect_results(args: argparse.Namespace) -> None:
-    """Print golden values, a comparison or the paper's tables."""
+    """Print a comparison with golden values, a comparison of two results, or the tables of the paper."""
     if args.file is not None or args.overrides:
         extra = args.file or args.overrides[0]
         raise ConfigError(f"{extra}: cannot be combined with --golden, --compare or --table; remove it")
@@ -94,4 +96,4 @@ def run_evaluation(args: argparse.Namespace) -> None:
     folder = evaluate(loaded)
     if folder is not None:
         print(f"\nreport   {folder / 'report.html'}")
-        print("next     lightning evaluate --table     (the paper's tables with these results)")
+        print("next     lightning evaluate --table     (the tables of the paper with these results)")

@@ -1,4 +1,4 @@
-"""``lightning export``. Nothing heavy is imported before it is needed."""
+"""``lightning export``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 from pathlib import Path
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from pocketdit.export.litert.settings import LiteRTExport
 
 
-def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    export = verbs.add_parser(
+def add_export(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    export = subparsers.add_parser(
         "export",
         help="export a sub-network as Core ML packages or a LiteRT file",
-        description="Convert one width of a run to Core ML or LiteRT and compare the result with PyTorch.",
+        description="Convert one width of a run to Core ML or LiteRT, and compare the result with PyTorch.",
     )
     export.add_argument("file", type=Path, help="YAML file in experiments/export/")
     export.add_argument(
@@ -25,7 +25,7 @@ def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def call_export(args: argparse.Namespace) -> None:
-    """Load the YAML and export to its target."""
+    """Load the settings and export to their target."""
     from pocketdit.config.load import Loaded, load
     from pocketdit.export.coreml.settings import CoreMLExport
     from pocketdit.export.litert.settings import LiteRTExport

@@ -1,35 +1,35 @@
-"""``lightning init``: a folder for the user's own experiments."""
+"""``lightning init``, which creates a folder for the user's own experiments."""
 
 import argparse
 import shlex
 from pathlib import Path
 
 SETTINGS = """\
-# Settings of this project. PocketDiT reads this file from the folder in which you start a command.
+# Settings of this project. PocketDiT reads this file from the folder in which you run a command.
 
 [trust]
-# Your modules whose classes YAML files may name, for example ["my_project"]. Their code runs with your rights.
+# Modules whose classes YAML files may name, for example ["my_project"]. Their code runs with your permissions.
 modules = []
-# Tracking servers to which `lightning sync` and `--resume` may send runs that somebody else started.
+# Tracking servers to which `lightning sync` and `--resume` may send the runs of other people.
 trackers = []
 """
 IGNORED = "/runs/\n/data/\n/evaluations/\n/exports/\n__pycache__/\n"
 
 
-def add_init(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    init = verbs.add_parser(
+def add_init(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    init = subparsers.add_parser(
         "init",
         help="create a folder with the YAML files of all experiments and sweeps",
-        description="Create a folder for your own experiments: the YAML files of all experiments and sweeps, and "
-        "pocketdit.toml. Files that already exist are kept.",
+        description="Create a folder for your own experiments, with the YAML files of all experiments and sweeps and "
+        "pocketdit.toml. Existing files are not changed.",
     )
-    init.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="DIR", help="default: this folder")
+    init.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="DIR", help="default: the current folder")
     init.set_defaults(call=call_init)
 
 
 def call_init(args: argparse.Namespace) -> None:
-    """Lay down the files, then print the next commands."""
+    """Write the files, then print the commands to run next."""
     from pocketdit.files import write_atomically
 
     files = {"pocketdit.toml": SETTINGS, ".gitignore": IGNORED} | shipped_files()
@@ -39,7 +39,7 @@ def call_init(args: argparse.Namespace) -> None:
             write_atomically(args.folder / name, text)
     print(f"{len(files) - len(kept)} files written to {args.folder.absolute()}")
     if kept:
-        print(f"{len(kept)} files already existed and were kept: {', '.join(kept[:3])}{', ...' if kept[3:] else ''}")
+        print(f"existing files that were not changed ({len(kept)}): {', '.join(kept[:3])}{', ...' if kept[3:] else ''}")
     print("next:")
     if args.folder.resolve() != Path.cwd():
         print(f"  cd {shlex.quote(str(args.folder))}")
@@ -47,9 +47,9 @@ def call_init(args: argparse.Namespace) -> None:
 
 
 def shipped_files() -> dict[str, str]:
-    """Return the YAML files of experiments and sweeps by their path in a project.
+    """Return the contents of the YAML files of experiments and sweeps, by their path in a project.
 
-    A wheel contains the experiments in its package. In a checkout they are in the repository itself.
+    In a wheel, the experiments are part of the package. In a checkout, they are in the root of the repository.
     """
     import sweeps
 

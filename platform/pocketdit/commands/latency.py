@@ -1,27 +1,27 @@
-"""``lightning latency``. Nothing heavy is imported before it is needed."""
+"""``lightning latency``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 from pathlib import Path
 
 
-def add_latency(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    latency = verbs.add_parser(
+def add_latency(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    latency = subparsers.add_parser(
         "latency",
         help="predict or measure the latency of a Core ML bundle on a device",
-        description="Predict a bundle's latency from its census, or measure it on a Mac or a connected iPhone.",
+        description="Predict the latency of a bundle from its census, or measure it on a Mac or a connected iPhone.",
     )
-    latency.add_argument("bundle", type=Path, help="a folder written by lightning export")
+    latency.add_argument("bundle", type=Path, help="folder that lightning export created")
     latency.add_argument(
         "overrides", nargs="*", metavar="key=value",
-        help="device=iphone16promax to predict; measure=mac, or measure=iphone team=TEAM, to measure, with units= and "
-        "iterations=",
+        help="device=iphone16promax to predict; measure=mac or measure=iphone team=TEAM to measure; also units=UNITS "
+        "and iterations=N",
     )  # fmt: skip
     latency.set_defaults(call=call_latency)
 
 
 def call_latency(args: argparse.Namespace) -> None:
-    """Predict or measure, and print the tables of the bundle's records."""
+    """Predict or measure the latency of a bundle, and print tables of its records."""
     from pocketdit.latency.settings import Latency, parse_settings
 
     settings = parse_settings(args.overrides, Latency)

@@ -1,4 +1,7 @@
-"""The command line: ``lightning`` and ``pocketdit``. Nothing heavy is imported before a verb needs it."""
+"""The command line, which is installed as ``lightning`` and ``pocketdit``.
+
+Modules that are slow to import are only imported by the subcommands that need them.
+"""
 
 import argparse
 import sys
@@ -25,13 +28,13 @@ from pocketdit.commands.verify import add_verify
 from pocketdit.errors import ConfigError, UserError
 
 EPILOG = """\
-Other commands are passed on to Lightning: lightning run SCRIPT.py, lightning consolidate ...
-To start: lightning data build scenes data/scenes && lightning run experiments/elastic_pretrain.yaml"""
-LIGHTNING_VERBS = ("consolidate", "fabric")
+Other commands are passed to Lightning: lightning run SCRIPT.py, lightning consolidate ...
+To get started: lightning data build scenes data/scenes && lightning run experiments/elastic_pretrain.yaml"""
+LIGHTNING_COMMANDS = ("consolidate", "fabric")
 
 
 class Version(argparse.Action):
-    """Prints the installed version. Reading it takes a moment, so this happens only on request."""
+    """Print the installed version, which is only read on request because that takes time."""
 
     def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help=help)
@@ -45,7 +48,7 @@ class Version(argparse.Action):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the parser with all verbs."""
+    """Build the parser with all subcommands."""
     top = argparse.ArgumentParser(
         prog="lightning",
         description="PocketDiT: train, sample and compare elastic diffusion transformers.",
@@ -53,26 +56,26 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action=Version, help="print the version and exit")
-    verbs = top.add_subparsers(dest="verb", metavar="VERB")
-    add_init(verbs)
-    add_run(verbs)
-    add_sample(verbs)
-    add_evaluate(verbs)
-    add_export(verbs)
-    add_verify(verbs)
-    add_latency(verbs)
-    add_recommend(verbs)
-    add_sweep(verbs)
-    add_data(verbs)
-    add_ui(verbs)
-    add_sync(verbs)
-    add_doctor(verbs)
+    subparsers = top.add_subparsers(dest="command", metavar="COMMAND")
+    add_init(subparsers)
+    add_run(subparsers)
+    add_sample(subparsers)
+    add_evaluate(subparsers)
+    add_export(subparsers)
+    add_verify(subparsers)
+    add_latency(subparsers)
+    add_recommend(subparsers)
+    add_sweep(subparsers)
+    add_data(subparsers)
+    add_ui(subparsers)
+    add_sync(subparsers)
+    add_doctor(subparsers)
     return top
 
 
 def is_lightning_command(arguments: Sequence[str]) -> bool:
-    """Return whether a command belongs to Lightning: ``run`` without a YAML file, or one of Lightning's other verbs."""
-    if not arguments or arguments[0] not in (*LIGHTNING_VERBS, "run"):
+    """Return whether a command belongs to Lightning, such as ``consolidate``, or ``run`` without a YAML file."""
+    if not arguments or arguments[0] not in (*LIGHTNING_COMMANDS, "run"):
         return False
     rest = arguments[1:]
     is_ours = not rest or rest[0] in ("-h", "--help") or any(Path(word).suffix in (".yaml", ".yml") for word in rest)
@@ -80,13 +83,15 @@ def is_lightning_command(arguments: Sequence[str]) -> bool:
 
 
 def run_lightning(arguments: Sequence[str]) -> int:
-    """Pass a command on to Lightning's own command line and return its exit status."""
+    """Pass a command to Lightning's own command line and return its exit status."""
     import click
     from lightning.fabric.cli import _main
 
     words = list(arguments[1:] if arguments[0] == "fabric" else arguments)
     if words[0] == "run" and any(Path(f"{word}.yaml").is_file() for word in words[1:]):
-        raise ConfigError("name the YAML file with its suffix, for example experiments/elastic_pretrain.yaml")
+        raise ConfigError(
+            "file: the name of the YAML file must include its suffix, as in experiments/elastic_pretrain.yaml"
+        )
     try:
         return int(_main.main(args=words, prog_name="lightning", standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -97,12 +102,12 @@ def run_lightning(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse a command. Overrides and prompts can appear anywhere, including after options.
 
-    argparse accepts positional arguments in one place only, so the remaining ones are assigned here.
+    argparse only accepts them in one place, so the remaining ones are assigned here.
     """
     top = parser()
     args, rest = top.parse_known_args(arguments)
     if hasattr(args, "overrides"):
-        if "=" in (getattr(args, "resume", None) or ""):  # --resume key=value: an override, not the name of a run
+        if "=" in (getattr(args, "resume", None) or ""):  # an override after --resume, not the name of a run
             rest, args.resume = [args.resume, *rest], ""
         words = [*args.overrides, *rest]
         args.overrides = [word for word in words if "=" in word and not word.startswith("-")]
@@ -116,17 +121,21 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def use_working_directory() -> None:
-    """Let class paths name modules in the working directory, after all installed packages.
+    """Append the working directory to the import path, so that class paths can name the user's modules.
 
-    ``python -m`` puts the working directory first, where a user's own ``evaluation/`` or ``datamodules/`` would hide
-    this project's packages.
+    ``python -m`` puts the working directory first, where folders named ``evaluation`` or ``datamodules`` would hide the
+    packages of this project.
     """
-    here = str(Path.cwd())
-    sys.path[:] = [*(entry for entry in sys.path if entry not in ("", here)), here]
+    folder = str(Path.cwd())
+    sys.path[:] = [*(entry for entry in sys.path if entry not in ("", folder)), folder]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit status: 0 for success, 2 for a usage or configuration error, 1 for failure."""
+    """Run a command.
+
+    Returns:
+        Exit status: 0 for success, 1 for a failure, and 2 for a usage or configuration error.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     status = 1
     if is_lightning_command(arguments):
@@ -137,9 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run one of our own commands and return its exit status."""
+    """Run a command of PocketDiT and return its exit status."""
     args = parse(arguments)
-    if args.verb is None:
+    if args.command is None:
         parser().print_help()
         return 2
     use_working_directory()
@@ -148,21 +157,21 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def with_reported_errors(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Run a command. Errors that the user can fix are reported in one line, and all others with a traceback."""
-    verb = arguments[0] if arguments else ""
+    """Run a command. Errors that the user can fix are reported on one line, and all other errors with a traceback."""
+    name = arguments[0] if arguments else ""
     try:
         return command(arguments)
     except UserError as error:
-        print(f"lightning {verb}: {error}", file=sys.stderr)
+        print(f"lightning {name}: {error}", file=sys.stderr)
         return error.status
     except OSError as error:  # for example, a full disk or a folder that is not writable
-        print(f"lightning {verb}: {error}", file=sys.stderr)
+        print(f"lightning {name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"lightning {verb}: interrupted", file=sys.stderr)
+        print(f"lightning {name}: interrupted", file=sys.stderr)
         return 1
     except OutputClosedError:
         raise
     except Exception:
-        traceback.print_exc()  # here, and not by the interpreter, so that secrets in it are masked
+        traceback.print_exc()  # unlike in a traceback of the interpreter, secrets are masked
         return 1

@@ -1,4 +1,4 @@
-"""``lightning recommend``. Nothing heavy is imported before it is needed."""
+"""``lightning recommend``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 from pathlib import Path
@@ -8,17 +8,17 @@ if TYPE_CHECKING:
     from pocketdit.latency.quality import EvaluatedScore
 
 
-def add_recommend(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    recommend = verbs.add_parser(
+def add_recommend(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    recommend = subparsers.add_parser(
         "recommend",
-        help="recommend a width and number of steps within a budget",
-        description="Choose the width and number of steps with the best recorded quality within a budget.",
+        help="recommend a width and a number of steps within limits on latency and memory",
+        description="Recommend the width and the number of steps with the best recorded quality within the limits.",
     )
     recommend.add_argument(
         "overrides", nargs="*", metavar="key=value",
-        help="run=RUN, device=iphone16promax, and limits: budget=400ms (per denoising step with guidance), image=2s "
-        "(all steps and the decoder), memory=1.5GB; optionally metric=NAME, size=1024x1024",
+        help="run=RUN, device=iphone16promax, and at least one limit: budget=400ms (per denoising step, including "
+        "guidance), image=2s (all steps and the decoder) or memory=1.5GB; optionally metric=NAME and size=1024x1024",
     )  # fmt: skip
     recommend.set_defaults(call=call_recommend)
 

@@ -1,12 +1,12 @@
-"""``lightning run``: train, or estimate what training costs."""
+"""``lightning run``, which trains an experiment or estimates its cost."""
 
 import argparse
 from pathlib import Path
 
 
-def add_run(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the parser."""
-    run = verbs.add_parser(
+def add_run(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    run = subparsers.add_parser(
         "run", help="train an experiment", description="Train the experiment that a YAML file describes."
     )
     run.add_argument("file", type=Path, help="YAML file in experiments/")
@@ -18,13 +18,13 @@ def add_run(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
         nargs="?",
         const="",
         metavar="RUN",
-        help="resume RUN or, without a name, the experiment's latest run; start a new run if there is none",
+        help="resume RUN or, without a name, the latest run of the experiment; start a new run if none exists",
     )
     run.add_argument("--name", help="name of the new run (default: the current time)")
     run.add_argument(
         "--allow-changes",
         action="store_true",
-        help="with --resume: accept settings that have changed since the run began",
+        help="with --resume: accept settings that have changed since the run started",
     )
     run.set_defaults(call=call_run)
 
@@ -37,7 +37,7 @@ def call_run(args: argparse.Namespace) -> None:
 
     kind = kind_of(args.file)
     if not (args.print_config or args.plan):
-        # Report everything that can be checked without importing a class first.
+        # First report errors that can be detected without importing any class.
         outline = load(args.file, args.overrides, kind, classes=False).config
         require_folder(outline, args.resume, args.name)
         require_parents(outline)
@@ -55,5 +55,4 @@ def call_run(args: argparse.Namespace) -> None:
     from pocketdit.running.fit import run
 
     require_available(loaded.config)
-
     run(loaded, args.resume, args.name, args.allow_changes)

@@ -1,4 +1,4 @@
-"""``lightning sample``: a grid of prompts and widths from a trained run."""
+"""``lightning sample``, which samples a grid of prompts and widths from a trained run."""
 
 import argparse
 import dataclasses
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 SAMPLING_OPTIONS = ("prompts", "steps", "sampler", "guidance", "seed", "size")
 
 
-def add_sample(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the parser."""
-    sample = verbs.add_parser(
+def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    sample = subparsers.add_parser(
         "sample",
         help="sample images from prompts",
-        description="Sample images from prompts at every width of a run, and write them as one PNG.",
+        description="Sample images from prompts at one or more widths of a run, and write them to one PNG file.",
     )
-    sample.add_argument("run", help="path, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
-    sample.add_argument("prompts", nargs="*", metavar="prompt", help="prompts (default: those of the run)")
+    sample.add_argument("run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
+    sample.add_argument("prompts", nargs="*", metavar="prompt", help="prompts (default: the prompts of the run)")
     sample.add_argument("--width", type=float, nargs="+", metavar="W", help="widths (default: all widths of the run)")
-    sample.add_argument("--steps", type=int, help="sampling steps")
-    sample.add_argument("--sampler", choices=get_args(SamplerName))
-    sample.add_argument("--guidance", type=float, help="scale of classifier-free guidance; 1 turns it off")
-    sample.add_argument("--seed", type=int)
+    sample.add_argument("--steps", type=int, help="number of sampling steps")
+    sample.add_argument("--sampler", choices=get_args(SamplerName), help="sampler")
+    sample.add_argument("--guidance", type=float, help="scale of classifier-free guidance; 1 disables it")
+    sample.add_argument("--seed", type=int, help="seed of the initial noise")
     sample.add_argument("--size", metavar="HxW", help="image height and width in pixels, for example 128x128")
-    sample.add_argument("--decoder", metavar="RUN", help="decode with this run's tiny decoder")
-    sample.add_argument("--out", type=Path, default=Path("sample.png"), help="the PNG (default: %(default)s)")
+    sample.add_argument("--decoder", metavar="RUN", help="decode with the tiny decoder of this run")
+    sample.add_argument("--out", type=Path, default=Path("sample.png"), help="PNG file to write (default: %(default)s)")
     sample.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
     sample.set_defaults(call=call_sample)
 
 
 def call_sample(args: argparse.Namespace) -> None:
-    """Check the options, then sample and write the grid."""
+    """Check the options, then sample images and write the grid."""
     if args.size:
         args.size = parse_size(args.size)
     if args.steps is not None and args.steps < 1:
@@ -59,23 +59,33 @@ def call_sample(args: argparse.Namespace) -> None:
     widths = sorted(experiment.backbone.widths)
     for width in args.width or ():
         if width not in widths:
-            raise ConfigError(f"--width {width:g}: {folder.name} only has {', '.join(f'{w:g}' for w in widths)}")
+            raise ConfigError(
+                f"--width {width:g}: {folder.name} only has the widths {', '.join(f'{w:g}' for w in widths)}"
+            )
     require_writable_png(args.out)
     write_grid(folder, experiment, sorted(args.width or widths), args.out, decoder)
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Parse HEIGHTxWIDTH in pixels."""
+    """Parse an image size HEIGHTxWIDTH in pixels.
+
+    Raises:
+        ConfigError: The text does not have this form.
+    """
     height, _, width = text.lower().partition("x")
     if not (height.isdigit() and width.isdigit()):
-        raise ConfigError(f"--size {text}: expected HEIGHTxWIDTH in pixels, for example 128x160")
+        raise ConfigError(f"--size {text}: must be HEIGHTxWIDTH in pixels, for example 128x160")
     return int(height), int(width)
 
 
 def require_writable_png(path: Path) -> None:
-    """Raise ``ConfigError`` if the PNG cannot be written. Checked before the images are sampled."""
+    """Check that a PNG file can be written, before images are sampled.
+
+    Raises:
+        ConfigError: The file is not a PNG file, or its folder is not writable.
+    """
     if path.suffix.lower() != ".png":
-        raise ConfigError(f"--out {path}: must end in .png")
+        raise ConfigError(f"--out {path}: must end with .png")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -87,14 +97,14 @@ def require_writable_png(path: Path) -> None:
 def write_grid(
     folder: "RunFolder", experiment: "Experiment", widths: list[float], out: Path, decoder: "RunFolder | None"
 ) -> None:
-    """Sample every width and write the grid.
+    """Sample images at all widths and write them as a grid.
 
     Args:
         folder: The run.
-        experiment: The run's configuration with the sampling settings to use.
-        widths: The widths to sample.
-        out: The PNG.
-        decoder: The run of the tiny decoder to use, if any.
+        experiment: Configuration of the run, with the sampling settings to use.
+        widths: Widths to sample.
+        out: Path of the PNG file.
+        decoder: Run of the tiny decoder to use, if any.
     """
     import torch
 

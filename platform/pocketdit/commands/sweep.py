@@ -1,4 +1,4 @@
-"""``lightning sweep``. Nothing heavy is imported before it is needed."""
+"""``lightning sweep``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 import signal
@@ -14,34 +14,38 @@ if TYPE_CHECKING:
 BEST = -1
 
 
-def add_sweep(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    sweep = verbs.add_parser(
+def add_sweep(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    sweep = subparsers.add_parser(
         "sweep",
         help="search over the settings of an experiment",
         description="Search over the settings of an experiment. "
-        "Run the same command again to resume a study that was interrupted.",
+        "To resume an interrupted study, run the same command again.",
     )
     sweep.add_argument("file", type=Path, help="YAML file in sweeps/")
     sweep.add_argument("overrides", nargs="*", metavar="key=value", help="for example budget.trials=24")
     sweep.add_argument(
-        "--workers", type=int, metavar="N", help="number of concurrent trials (default: the file's value)"
+        "--workers", type=int, metavar="N", help="number of concurrent trials (default: the value in the file)"
     )
     sweep.add_argument("--launcher", choices=("processes", "ray", "slurm"), help="where to run the workers")
     sweep.add_argument("--address", help="with --launcher ray: address of the cluster")
     sweep.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
     sweep.add_argument("--check", action="store_true", help="check the file, then exit")
-    sweep.add_argument("--dashboard", action="store_true", help="serve optuna-dashboard for the study on localhost")
+    sweep.add_argument("--dashboard", action="store_true", help="serve the Optuna dashboard of the study on localhost")
     sweep.add_argument("--winner", nargs="?", const=BEST, type=int, metavar="TRIAL",
-                       help="write the best trial, or TRIAL, as an experiment")  # fmt: skip
-    sweep.add_argument("--to", type=Path, metavar="FILE",
-                       help="with --winner: the experiment's YAML (default experiments/NAME_winner.yaml)")  # fmt: skip
+                       help="write the best trial, or TRIAL, as an experiment, then exit")  # fmt: skip
+    sweep.add_argument(
+        "--to",
+        type=Path,
+        metavar="FILE",
+        help="with --winner: YAML file of the experiment (default: experiments/NAME_winner.yaml)",
+    )
     sweep.add_argument("--plots", action="store_true", help="plot the study in its current state, then exit")
     sweep.set_defaults(call=call_sweep)
 
 
 def call_sweep(args: argparse.Namespace) -> None:
-    """Run, check or look at a study."""
+    """Run, check or inspect a study."""
     if args.to and args.winner is None:
         raise ConfigError("--to: can only be used with --winner")
     if args.address and args.launcher != "ray":
@@ -68,7 +72,7 @@ def call_sweep(args: argparse.Namespace) -> None:
         print(f"{args.file}: no problems found")
         return
     quiet_warnings()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as with Ctrl-C, workers requeue their trials
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like after Ctrl-C, workers requeue their trials
     from sweeps.engine.study import run
     from sweeps.plots.report import write_plots
 
@@ -76,7 +80,7 @@ def call_sweep(args: argparse.Namespace) -> None:
 
 
 def inspect_study(args: argparse.Namespace, sweep: "Sweep") -> None:
-    """Run the options that require a study that has been started."""
+    """Serve the dashboard, plot the study, or write its winner. The study must have been started."""
     from sweeps.checks import require_same_study
     from sweeps.engine.trial_queue import is_complete
     from sweeps.plots.read import open_study

@@ -1,18 +1,18 @@
-"""``lightning sync``: send MLflow the events that it missed."""
+"""``lightning sync``, which sends missed events of a run to MLflow."""
 
 import argparse
 from pathlib import Path
 
 
-def add_sync(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    sync = verbs.add_parser(
+def add_sync(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    sync = subparsers.add_parser(
         "sync",
-        help="send MLflow the events that it missed",
-        description="Send MLflow the events of a run that it missed while it was unreachable.",
+        help="send missed events of a run to MLflow",
+        description="Send the events of a run that MLflow missed while it was unreachable.",
     )
-    sync.add_argument("run", help="path, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
-    sync.add_argument("--to", metavar="URI", help="tracking server or database (default: the run's own)")
+    sync.add_argument("run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
+    sync.add_argument("--to", metavar="URI", help="tracking URI (default: the URI in the run's configuration)")
     sync.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
     sync.set_defaults(call=call_sync)
 

@@ -1,7 +1,7 @@
-"""What commands print: without the control characters of other people's text, and without secrets.
+"""Clean the output of commands: escape control characters and mask secrets.
 
-Captions, names of files in archives and run names come from others. Escape sequences in them could change the terminal
-or hide text.
+Captions, run names and file names in archives may come from other people. Escape sequences in them could modify the
+terminal or hide text.
 """
 
 import os
@@ -12,27 +12,29 @@ from typing import Any, TextIO
 
 from pocketdit.config.secrets import mask
 
-# Progress lines need the carriage return.
+# Progress bars use carriage returns.
 _KEPT = "\n\r\t"
 _CONTROLS = {
     code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in _KEPT
 }  # C0, delete, C1
-# Characters that reverse the direction of text, and so can make a name look like another.
+# Characters that change the direction of text and can make one name look like another.
 _DIRECTIONS = {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
-_TABLE = _CONTROLS | _DIRECTIONS
+# Surrogates, such as those for bytes in file names that are not UTF-8, which cannot be encoded.
+_SURROGATES = {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
+_TABLE = _CONTROLS | _DIRECTIONS | _SURROGATES
 
 
 def printable(text: str) -> str:
-    """Replace control characters by their escape codes."""
+    """Replace control characters with their escape sequences."""
     return text.translate(_TABLE)
 
 
 class OutputClosedError(Exception):
-    """The program that reads the output, such as ``head``, has ended."""
+    """The program that reads the output, such as ``head``, has exited."""
 
 
 class _CleanStream:
-    """A text stream whose output is printable and free of secrets; everything else is passed on to the stream."""
+    """A wrapper of a text stream that writes printable text without secrets."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -60,14 +62,14 @@ class _CleanStream:
 
 @contextmanager
 def clean_output() -> Iterator[None]:
-    """Clean what is printed within the context, which ends early if nobody reads the output any more."""
+    """Clean the output within the context. If the output is closed, the context is exited early without an error."""
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _CleanStream(sys.stdout), _CleanStream(sys.stderr)  # type: ignore[assignment]
     try:
         yield
         sys.stdout.flush()
     except OutputClosedError:
-        # Python flushes the stream again when it exits, and would report the closed pipe.
+        # Python flushes the stream again on exit and would report the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), streams[0].fileno())
     finally:
         sys.stdout, sys.stderr = streams

@@ -1,23 +1,23 @@
-"""``lightning verify``. Nothing heavy is imported before it is needed."""
+"""``lightning verify``. Modules that are slow to import are imported inside functions."""
 
 import argparse
 from pathlib import Path
 
 
-def add_verify(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb to the command line."""
-    verify = verbs.add_parser(
+def add_verify(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    verify = subparsers.add_parser(
         "verify",
-        help="compare a Core ML bundle with the run that it was exported from",
-        description="Execute exported Core ML packages operation by operation and compare them with PyTorch.",
+        help="compare a Core ML bundle with the run from which it was exported",
+        description="Run exported Core ML packages one operation at a time, and compare the outputs with PyTorch.",
     )
-    verify.add_argument("bundle", type=Path, help="a folder written by lightning export")
+    verify.add_argument("bundle", type=Path, help="folder that lightning export created")
     verify.add_argument("overrides", nargs="*", metavar="key=value", help="for example run=RUN times=[0.5]")
     verify.set_defaults(call=call_verify)
 
 
 def call_verify(args: argparse.Namespace) -> None:
-    """Verify a bundle."""
+    """Compare a bundle with its run."""
     from pocketdit.export.coreml.dependency import require_coremltools, silence_coremltools
 
     require_coremltools()
