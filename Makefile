@@ -15,7 +15,7 @@ run distill: export OMP_PROC_BIND ?= true
 # Tests run in parallel processes, whose threads would compete for the cores.
 test: export OMP_NUM_THREADS ?= 1
 
-.PHONY: run distill score test test-slow lint types docs bench clean
+.PHONY: run distill score test test-slow fuzz lint types docs bench clean
 
 run: .venv/ready
 	$(BIN)/lightning data build scenes data/scenes --if-missing
@@ -39,6 +39,10 @@ test: .venv/ready-dev lint
 
 test-slow: .venv/ready-dev
 	$(BIN)/python -m pytest -m slow
+
+# Damaged inputs, a hundred of each kind.
+fuzz: .venv/ready-dev
+	$(BIN)/python -m tests.fuzz
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .

@@ -13,9 +13,10 @@ from datamodules.shards.decode import decode_image, decode_latent
 from datamodules.shards.index import SplitIndex
 from datamodules.shards.order import BatchRequest
 from datamodules.shards.reader import ShardReader
-from datamodules.shards.schema import SampleError, parse_sample
+from datamodules.shards.schema import parse_sample, reason_of
 from datamodules.shards.stateless_random import Purpose, uniform
 from pocketdit.errors import RunError
+from pocketdit.names import one_line
 
 Batch = dict[str, Any]
 CaptionChoice = Literal["random", "short", "long"] | float
@@ -33,7 +34,8 @@ class ShardBatches(Dataset["Batch | RunError"]):
     - "skipped", a description of each broken sample.
 
     If all samples of a batch are broken, the next rows of the same bucket replace them, because every rank must have a
-    batch for each step. If the whole bucket is broken, the item is a ``RunError``, which the loader raises.
+    batch for each step. If the whole bucket is broken, rows of the next buckets replace them. If no sample of the split
+    is usable, the item is a ``RunError``, which the loader raises.
 
     Args:
         index: The split's index.
@@ -65,26 +67,31 @@ class ShardBatches(Dataset["Batch | RunError"]):
 
     def __getitem__(self, request: BatchRequest) -> "Batch | RunError":
         skipped: list[str] = []
-        bucket = int(self._bucket_of[request.rows[0]])
-        for rows in self._candidates(request.rows, bucket):
+        for rows in self._candidates(request.rows):
             draws = self._random_draws(request.epoch, rows)
             fetched = [self._fetch(int(row), draw, skipped) for row, draw in zip(rows, draws, strict=True)]
             samples = [sample for sample in fetched if sample is not None]
             if samples:
                 return self._collate(samples, skipped)
-        width, height = self._buckets[bucket]
+        folder = self._reader.index.folder
         return RunError(
-            f"{self._reader.index.folder}: all {len(skipped)} samples of bucket {width}x{height} are broken "
-            f"(the first: {skipped[0]}); check the data set with: lightning data validate"
+            f"{folder}: all {len(skipped)} samples are broken (the first: {skipped[0]}); "
+            f"check the data set with: lightning data validate {folder.parent}"
         )
 
-    def _candidates(self, rows: NDArray[np.int64], bucket: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the rows, and then the bucket's other rows as replacements, in cyclic order after the last row."""
+    def _candidates(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """Yield the rows, and then replacements: the bucket's other rows, and the rows of all other buckets.
+
+        Both are in cyclic order, after the last row and after the bucket. All rows that are yielded together have the
+        same bucket.
+        """
         yield rows
-        others = np.setdiff1d(np.flatnonzero(self._bucket_of == bucket), rows)
-        others = np.roll(others, -int(np.searchsorted(others, rows[-1])))
-        for start in range(0, len(others), len(rows)):
-            yield others[start : start + len(rows)]
+        first = int(self._bucket_of[rows[0]])
+        for bucket in np.roll(np.arange(len(self._buckets)), -first):
+            others = np.setdiff1d(np.flatnonzero(self._bucket_of == bucket), rows)
+            others = np.roll(others, -int(np.searchsorted(others, rows[-1])))
+            for start in range(0, len(others), len(rows)):
+                yield others[start : start + len(rows)]
 
     def _random_draws(self, epoch: int, rows: NDArray[np.int64]) -> list["_Draws"]:
         # One caption length per batch, so that short captions are not padded to the length of a long caption.
@@ -108,8 +115,8 @@ class ShardBatches(Dataset["Batch | RunError"]):
                 crop_x, crop_y = (draws.crop_x, draws.crop_y) if self._crop == "random" else (0.5, 0.5)
                 flip = self._flip and draws.flip < 0.5
                 tensor = decode_image(sample, bucket, crop_x=crop_x, crop_y=crop_y, flip=flip)
-        except SampleError as error:
-            skipped.append(f"{index.shard_path(row)}: {name}: {error}")
+        except Exception as error:  # whatever a broken sample causes, it must not end the run
+            skipped.append(one_line(f"{index.shard_path(row)}: {name}: {reason_of(error)}"))
             return None
         caption = choose_caption(sample.captions, self._caption, draws.caption_length, draws.caption)
         return {"tensor": tensor, "caption": caption, "row": row, "key": key}

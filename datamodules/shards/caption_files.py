@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datamodules.shards.schema import SampleError
+from datamodules.shards.schema import SampleError, is_text
 from datamodules.shards.sources import path_text
 from pocketdit.errors import UserError
 
@@ -160,6 +160,6 @@ def _captions(row: Mapping[str, Any]) -> list[str]:
         if not captions:
             raise SampleError(_missing("caption", _ALL_CAPTION_KEYS, row))
     captions = [captions] if isinstance(captions, str) else captions
-    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+    if not isinstance(captions, list) or not all(is_text(caption) for caption in captions):
         raise SampleError("captions are not text")
     return [" ".join(caption.split()) for caption in captions if caption.strip()]

@@ -7,11 +7,10 @@ import numpy as np
 import safetensors.torch
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 
 from datamodules.shards.buckets import Bucket, cover_box
 from datamodules.shards.images import ImageError, open_image
-from datamodules.shards.schema import Sample, SampleError
+from datamodules.shards.schema import IMAGE_FORMATS, Sample, SampleError
 
 
 def open_stored_image(sample: Sample, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -25,7 +24,7 @@ def open_stored_image(sample: Sample, at_least: tuple[int, int] | None = None) -
         SampleError: The payload is not an image, or its size differs from the metadata.
     """
     try:
-        image = open_image(sample.payload, at_least)
+        image = open_image(sample.payload, at_least, IMAGE_FORMATS)
     except ImageError as error:
         raise SampleError(f"image cannot be decoded ({error})") from error
     if image.size != (sample.width, sample.height):
@@ -78,7 +77,7 @@ def decode_latent(sample: Sample, autoencoder: Mapping[str, Any]) -> torch.Tenso
     """
     try:
         tensors = safetensors.torch.load(sample.payload)
-    except SafetensorError as error:
+    except Exception as error:  # damaged files cause exceptions of several kinds
         raise SampleError(f"latent cannot be decoded ({error})") from error
     if "latent" not in tensors:
         raise SampleError(f'the payload does not contain the tensor "latent", only {sorted(tensors)}')

@@ -67,20 +67,23 @@ class OpenedImage(NamedTuple):
     is_plain: bool
 
 
-def open_image(content: bytes, at_least: tuple[int, int] | None = None) -> OpenedImage:
+def open_image(
+    content: bytes, at_least: tuple[int, int] | None = None, formats: tuple[str, ...] = FORMATS
+) -> OpenedImage:
     """Decode an image file as a color-managed viewer shows it.
 
     Args:
         content: The bytes of the file.
         at_least: Width and height that suffice. JPEGs decode faster at 1/2, 1/4, or 1/8 of their size, which is never
             less than this.
+        formats: The formats to open, a subset of ``FORMATS``.
 
     Raises:
         ImageError: The file is damaged, has another format or more than ``MAX_PIXELS``, or the white of its gray values
             is unknown.
     """
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=formats)
         width, height = image.size
         if at_least is not None and image.format in ("JPEG", "MPO"):
             is_rotated = _orientation(image) >= 5

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from datamodules.shards.scan import BrokenShardError, MemberGroup, scan_shard
+from datamodules.shards.scan import BrokenShardError, MemberGroup, open_shard, scan_shard
 from datamodules.shards.schema import Kind, SampleError, parse_metadata, payload_extension
 from pocketdit.files import write_atomically
+from pocketdit.names import one_line
 
 _LOG = logging.getLogger(__name__)
 _CACHE = "index.safetensors"
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
     "shard": np.int32,
     "offset": np.int64,
@@ -43,7 +44,7 @@ class Skipped(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.shard}: {self.sample}: {self.reason}"
+        return one_line(f"{self.shard}: {self.sample}: {self.reason}")
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,15 @@ class SplitIndex:
             digest.update(getattr(self, name).tobytes())
         return digest.hexdigest()[:16]
 
+    def disagreement(self, recorded: int) -> str | None:
+        """Return how the shards differ from the number of samples in dataset.json, or None if they do not.
+
+        A shard may be missing, or the shards may come from several builds.
+        """
+        if len(self) == recorded:
+            return None
+        return f"{self.folder.name}: {len(self)} readable samples, but dataset.json records {recorded}"
+
     def shard_path(self, row: int) -> str:
         """Return the path of a row's shard in the data set, for example "train/00003.tar"."""
         return f"{self.folder.name}/{self.shards[self.shard[row]]}"
@@ -95,8 +105,7 @@ def load_index(dataset: Path, split: str, kind: Kind) -> SplitIndex:
     """
     folder = dataset / split
     shards = sorted(folder.glob("*.tar"))
-    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in shards]
-    stamp = json.dumps([_CACHE_VERSION, kind, files])
+    stamp = json.dumps([_CACHE_VERSION, kind, [(path.name, *_size_and_time(path)) for path in shards]])
     index = _read_cache(folder, kind, stamp)
     if index is None:
         index = build_index(folder, shards, kind)
@@ -107,6 +116,14 @@ def load_index(dataset: Path, split: str, kind: Kind) -> SplitIndex:
     return index
 
 
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:  # for example, a link to a file that does not exist
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
 def build_index(folder: Path, shards: list[Path], kind: Kind) -> SplitIndex:
     """Build an index from the headers and JSON members of all shards."""
     rows: list[tuple[int, int, int, int, int]] = []
@@ -115,7 +132,7 @@ def build_index(folder: Path, shards: list[Path], kind: Kind) -> SplitIndex:
         shard = f"{folder.name}/{path.name}"
         before = len(rows), len(skipped)
         try:
-            with path.open("rb") as file:
+            with open_shard(path) as file:
                 for group in scan_shard(file):
                     try:
                         width, height = _image_size(file, group, kind)
@@ -134,14 +151,14 @@ def build_index(folder: Path, shards: list[Path], kind: Kind) -> SplitIndex:
 
 
 def _image_size(file: BinaryIO, group: MemberGroup, kind: Kind) -> tuple[int, int]:
-    if duplicates := group.duplicates():
-        raise SampleError(f"member {duplicates[0]} appears twice")
+    if problem := group.problem():
+        raise SampleError(problem)
     extensions = {member.extension: member for member in group.members}
     if "json" not in extensions:
         raise SampleError("the json member is missing")
     payload_extension(extensions, kind)
     file.seek(extensions["json"].offset)
-    metadata = parse_metadata(file.read(extensions["json"].size))
+    metadata = parse_metadata(file.read(extensions["json"].size), kind)
     return metadata["width"], metadata["height"]
 
 
@@ -161,8 +178,20 @@ def _read_cache(folder: Path, kind: Kind, stamp: str) -> SplitIndex | None:
             if metadata.get("stamp") != stamp:
                 return None
             columns = {name: file.get_tensor(name) for name in _COLUMNS}
-    except (SafetensorError, OSError):
+        skipped = tuple(Skipped(*entry) for entry in json.loads(metadata["skipped"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
     shards = tuple(shard[0] for shard in json.loads(stamp)[2])
-    skipped = tuple(Skipped(*entry) for entry in json.loads(metadata["skipped"]))
+    if not _is_consistent(columns, len(shards)):
+        return None
     return SplitIndex(folder=folder, kind=kind, shards=shards, skipped=skipped, **columns)
+
+
+def _is_consistent(columns: dict[str, NDArray[Any]], shards: int) -> bool:
+    """Return whether the columns of a cache describe samples of these shards."""
+    if any(columns[name].dtype != dtype or columns[name].ndim != 1 for name, dtype in _COLUMNS.items()):
+        return False
+    shard = columns["shard"]
+    in_order = bool((np.diff(shard) >= 0).all() and (shard >= 0).all() and (shard < shards).all())
+    positive = all((columns[name] > 0).all() for name in ("length", "width", "height"))
+    return in_order and positive and len({len(column) for column in columns.values()}) == 1

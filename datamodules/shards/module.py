@@ -291,6 +291,9 @@ class ShardDataModule(LightningDataModule):
         )
 
     def _log_skipped(self) -> None:
+        for name, split in self._splits.items():
+            if disagreement := split.index.disagreement(split.info.samples[name]):
+                _LOG.warning("%s: %s", self.path, disagreement)
         skipped = [entry for split in self._splits.values() for entry in split.index.skipped]
         for entry in skipped[:_MAX_LINES]:
             _LOG.warning("skipped %s", entry)

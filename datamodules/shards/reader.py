@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from datamodules.shards.index import SplitIndex
-from datamodules.shards.scan import split_member_name
+from datamodules.shards.scan import is_plain, split_member_name
 from datamodules.shards.schema import Sample, SampleError, parse_sample
 
 _MAX_OPEN_FILES = 64
@@ -44,7 +44,7 @@ class ShardReader:
         content = self._read_bytes(row)
         try:
             return _split_plain_members(content) or _split_members(content)
-        except tarfile.TarError as error:
+        except Exception as error:  # tarfile raises exceptions of many kinds for damaged headers
             raise SampleError(f"the shard has changed since it was indexed ({error})") from error
 
     def _read_bytes(self, row: int) -> bytes:
@@ -63,7 +63,8 @@ class ShardReader:
             return self._files[shard]
         while len(self._files) >= _MAX_OPEN_FILES:
             os.close(self._files.popitem(last=False)[1])
-        self._files[shard] = os.open(self.index.folder / self.index.shards[shard], os.O_RDONLY)
+        # Opening a pipe would wait for a writer without O_NONBLOCK, which does not affect files.
+        self._files[shard] = os.open(self.index.folder / self.index.shards[shard], os.O_RDONLY | os.O_NONBLOCK)
         return self._files[shard]
 
     def close(self) -> None:
@@ -90,7 +91,7 @@ def _split_plain_members(content: bytes) -> RawSample | None:
     while offset < len(content):
         info = tarfile.TarInfo.frombuf(content[offset : offset + tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
         key_and_extension = split_member_name(info.name)
-        if not info.isreg() or key_and_extension is None:
+        if not is_plain(info) or info.size < 0 or key_and_extension is None:
             return None
         offset += tarfile.BLOCKSIZE
         key, extension = key_and_extension
@@ -104,7 +105,9 @@ def _split_members(content: bytes) -> RawSample:
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
         for info in tar:
             key_and_extension = split_member_name(info.name)
-            file = tar.extractfile(info)
+            if info.size < 0:
+                raise tarfile.ReadError("negative size")
+            file = tar.extractfile(info) if is_plain(info) else None
             if key_and_extension is not None and file is not None:
                 key, extension = key_and_extension
                 members[extension] = file.read()

@@ -1,12 +1,15 @@
 """Scans the tar headers of a shard for samples, up to the first unreadable byte."""
 
 import re
+import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 _BLOCK = tarfile.BLOCKSIZE
+_MAX_LENGTH = 1 << 30  # bytes of a sample, which is read at once
 # As in WebDataset, the key ends at the first dot of the file name.
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 
@@ -28,10 +31,12 @@ class MemberGroup:
     length: int
     members: list[Member]
 
-    def duplicates(self) -> list[str]:
-        """Return the extensions that occur more than once."""
+    def problem(self) -> str | None:
+        """Return why the sample cannot be read, or None if it can."""
         names = [member.extension for member in self.members]
-        return sorted({name for name in names if names.count(name) > 1})
+        if len(set(names)) < len(names):
+            return f"member {min(name for name in names if names.count(name) > 1)} appears twice"
+        return f"larger than {_MAX_LENGTH >> 20} MiB" if self.length > _MAX_LENGTH else None
 
 
 class BrokenShardError(Exception):
@@ -43,10 +48,27 @@ class BrokenShardError(Exception):
         self.reason = reason
 
 
+def is_plain(info: tarfile.TarInfo) -> bool:
+    """Return whether a member is a file whose content is stored as it is, and not, for example, a link."""
+    return info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not info.issparse()
+
+
 def split_member_name(name: str) -> tuple[str, str] | None:
     """Split a member's name into key and extension, or return None for a name that WebDataset ignores."""
     match = _NAME.fullmatch(name)
     return (match[1], match[2].lower()) if match else None
+
+
+def open_shard(path: Path) -> BinaryIO:
+    """Open a shard for reading.
+
+    Raises:
+        BrokenShardError: The path leads to a folder, a pipe, or a device. Reading from these might never end.
+        OSError: The file does not exist or cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise BrokenShardError(0, "not a regular file")
+    return path.open("rb")
 
 
 def scan_shard(file: BinaryIO) -> Iterator[MemberGroup]:
@@ -59,7 +81,7 @@ def scan_shard(file: BinaryIO) -> Iterator[MemberGroup]:
     try:
         for info in _scan_headers(file):
             key_and_extension = split_member_name(info.name)
-            if key_and_extension is None or not info.isfile():
+            if key_and_extension is None or not is_plain(info):
                 continue
             key, extension = key_and_extension
             if group is not None and group.key != key:
@@ -86,25 +108,32 @@ def _scan_headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     try:
         tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (the caller closes the file)
         while (info := tar.next()) is not None:
+            if info.size < 0 or tar.offset <= position:
+                raise BrokenShardError(position, "damaged: a header with a negative size")
             if info.offset_data + info.size > end:
-                raise BrokenShardError(info.offset, f"truncated inside {info.name}")
+                raise BrokenShardError(position, f"truncated inside {info.name}")
             yield info
             tar.members.clear()  # type: ignore[attr-defined]  # not in typeshed; otherwise, all headers stay in memory
             position = tar.offset
         position = tar.offset
-    except tarfile.TarError as error:
-        raise BrokenShardError(position, f"not readable as tar ({error})") from error
+    except (BrokenShardError, OSError):
+        raise
+    except Exception as error:  # tarfile raises exceptions of many kinds for damaged headers
+        raise BrokenShardError(position, f"not readable as tar ({str(error) or type(error).__name__})") from error
     _check_end(file, position)
 
 
 def _check_end(file: BinaryIO, position: int) -> None:
-    """Check for the block of zeros at the end, because ``tarfile`` treats any unreadable header as the end."""
+    """Check that only zeros follow, because ``tarfile`` treats any unreadable header or block of zeros as the end."""
     file.seek(position)
     block = file.read(_BLOCK)
     if len(block) < _BLOCK:
         raise BrokenShardError(position, "truncated: the end-of-archive block is missing")
     if any(block):
         raise BrokenShardError(position, "damaged: not a tar header")
+    while chunk := file.read(1 << 20):
+        if chunk.count(0) < len(chunk):
+            raise BrokenShardError(position, "damaged: data after the end-of-archive block")
 
 
 def _round_up(position: int) -> int:

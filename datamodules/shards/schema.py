@@ -5,7 +5,8 @@
     DATASET/validation/00000.tar ...    KEY.json and KEY.png|jpg|jpeg|webp or KEY.latent.safetensors
 
 KEY.json contains "id" (unique in the data set), "captions" (the short one first, then longer ones), "width" and
-"height" in pixels (for a latent, of the image that it encodes), and optionally "annotations" and "seed".
+"height" in pixels (for a latent, of the image that it encodes), and optionally "annotations" and "seed". An image has
+at most ``MAX_PIXELS``. The sides of the image that a latent encodes are multiples of ``SIDE_MULTIPLE``.
 KEY.latent.safetensors contains one tensor "latent" (C, height / factor, width / factor), already normalized. The
 dataset.json of a data set of latents describes their autoencoder and records its "factor".
 """
@@ -16,12 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from datamodules.shards.buckets import SIDE_MULTIPLE
+from datamodules.shards.images import MAX_PIXELS
 from pocketdit.errors import UserError
 
 VERSION = 1
 INFO_FILE = "dataset.json"
 SPLITS = ("train", "validation")
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")  # stored images of other formats are not opened, whatever their extension
 LATENT_EXTENSION = "latent.safetensors"
 
 Kind = Literal["image", "latent"]
@@ -29,6 +33,11 @@ Kind = Literal["image", "latent"]
 
 class SampleError(Exception):
     """A sample is unusable. Loaders skip and count such samples, so the error never ends a run."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a sample is unusable. Libraries raise exceptions of many kinds for damaged files."""
+    return str(error) if isinstance(error, SampleError) else f"{type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)
@@ -84,31 +93,48 @@ def extensions_of(kind: Kind) -> tuple[str, ...]:
     return IMAGE_EXTENSIONS if kind == "image" else (LATENT_EXTENSION,)
 
 
-def parse_metadata(raw: bytes) -> dict[str, Any]:
-    """Parse and check a sample's JSON member.
+def parse_metadata(raw: bytes, kind: Kind) -> dict[str, Any]:
+    """Parse and check the JSON member of a sample in a data set of this kind.
 
     Raises:
         SampleError: The member is not JSON, or a field is missing or has the wrong type.
     """
     try:
         metadata = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SampleError(f"json cannot be parsed ({error})") from error
     if not isinstance(metadata, dict):
         raise SampleError("json is not an object")
-    if not isinstance(metadata.get("id"), str) or not metadata["id"]:
+    if not is_text(metadata.get("id")) or not metadata["id"]:
         raise SampleError('json: "id" is not a non-empty string')
-    for side in ("width", "height"):
-        if type(metadata.get(side)) is not int or metadata[side] < 1:
-            raise SampleError(f'json: "{side}" is not a positive number of pixels')
+    _check_sides(metadata, kind)
     captions = metadata.get("captions")
     if not isinstance(captions, list) or not captions:
         raise SampleError('json: "captions" is not a list of at least one string')
-    if not all(isinstance(caption, str) and caption.strip() for caption in captions):
+    if not all(is_text(caption) and caption.strip() for caption in captions):
         raise SampleError('json: "captions" contains an empty caption or one that is not a string')
     if not isinstance(metadata.get("annotations", {}), dict):
         raise SampleError('json: "annotations" is not an object')
     return metadata
+
+
+def _check_sides(metadata: Mapping[str, Any], kind: Kind) -> None:
+    for side in ("width", "height"):
+        if type(metadata.get(side)) is not int or metadata[side] < 1:
+            raise SampleError(f'json: "{side}" is not a positive number of pixels')
+    width, height = metadata["width"], metadata["height"]
+    if width * height > MAX_PIXELS:
+        raise SampleError(f'json: "width" x "height" is more than {MAX_PIXELS // 10**6} megapixels')
+    if kind == "latent" and (width % SIDE_MULTIPLE or height % SIDE_MULTIPLE):
+        raise SampleError(f"sides {width}x{height} are not multiples of {SIDE_MULTIPLE} pixels")
+
+
+def is_text(value: object) -> bool:
+    r"""Return whether a value is a string of Unicode characters. JSON can also encode half of one, as in "\ud83d"."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def payload_extension(names: Collection[str], kind: Kind) -> str:
@@ -133,7 +159,7 @@ def parse_sample(members: Mapping[str, bytes], kind: Kind) -> Sample:
     """
     if "json" not in members:
         raise SampleError("the json member is missing")
-    metadata = parse_metadata(members["json"])
+    metadata = parse_metadata(members["json"], kind)
     extension = payload_extension(members, kind)
     return Sample(
         id=metadata["id"],
@@ -190,13 +216,24 @@ def read_info(dataset: Path) -> DatasetInfo:
             autoencoder=data.get("autoencoder"),
             validation_is_train=bool(data.get("validation_is_train", False)),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: invalid ({type(error).__name__}: {error}); build the data set again") from error
-    if info.kind not in ("image", "latent"):
-        raise UserError(f'{path}: kind {info.kind!r} is neither "image" nor "latent"; build the data set again')
-    if info.kind == "latent" and "factor" not in (info.autoencoder or {}):
-        raise UserError(f'{path}: "autoencoder" does not record the "factor" of the latents; build the data set again')
+    if problem := _problem_of(info):
+        raise UserError(f"{path}: {problem}; build the data set again")
     return info
+
+
+def _problem_of(info: DatasetInfo) -> str | None:
+    if info.kind not in ("image", "latent"):
+        return f'kind {info.kind!r} is neither "image" nor "latent"'
+    if not isinstance(info.autoencoder, dict | None):
+        return '"autoencoder" is not an object'
+    autoencoder = info.autoencoder or {}
+    if info.kind == "latent" and "factor" not in autoencoder:
+        return '"autoencoder" does not record the "factor" of the latents'
+    numbers = (name for name in ("factor", "channels") if name in autoencoder)
+    wrong = [name for name in numbers if type(autoencoder[name]) is not int or autoencoder[name] < 1]
+    return f'"autoencoder": "{wrong[0]}" is not a positive number' if wrong else None
 
 
 def serialize_info(info: DatasetInfo) -> str:

@@ -15,7 +15,7 @@ from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.latents import describe_autoencoder, encode_sample
 from datamodules.shards.losses import MAX_CROP, MAX_ENLARGEMENT, CropLosses
 from datamodules.shards.reader import ShardReader
-from datamodules.shards.schema import SPLITS, SampleError, parse_metadata, read_info
+from datamodules.shards.schema import SPLITS, SampleError, read_info
 from pocketdit.encoders.contract import Autoencoder
 from pocketdit.errors import UserError
 
@@ -52,6 +52,8 @@ def describe_dataset(
         index = load_index(path, split, info.kind)
         shards = "1 shard" if len(index.shards) == 1 else f"{len(index.shards)} shards"
         summary = f"{split}: {len(index)} samples, {shards}, {_format_bytes(index)}"
+        if disagreement := index.disagreement(info.samples[split]):
+            summary += f"; dataset.json differs ({disagreement})"
         if index.skipped:
             summary += f", {len(index.skipped)} unusable (list them with: lightning data validate {path})"
         paragraphs.append(summary)
@@ -130,7 +132,8 @@ def contact_sheet(path: Path, out: Path, *, split: str = "train", count: int = 2
 
 
 def _format_bytes(index: SplitIndex) -> str:
-    total = sum((index.folder / shard).stat().st_size for shard in index.shards)
+    paths = (index.folder / shard for shard in index.shards)
+    total = sum(path.stat().st_size for path in paths if path.is_file())
     return f"{total / 1e6:.1f} MB" if total >= 1e5 else f"{total / 1e3:.1f} kB"
 
 
@@ -184,7 +187,7 @@ def _caption_table(index: SplitIndex) -> str:
     reader = ShardReader(index)
     for row in _evenly_spaced(len(index), _MAX_CAPTIONS):
         try:
-            captions = parse_metadata(reader.read_members(row).members["json"])["captions"]
+            captions = reader.read_sample(row).captions
         except SampleError:
             continue
         lengths = [len(caption.split()) for caption in captions]

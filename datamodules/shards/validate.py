@@ -9,12 +9,13 @@ from typing import BinaryIO
 
 from tabulate import tabulate
 
-from datamodules.shards.buckets import SIDE_MULTIPLE, Bucket
+from datamodules.shards.buckets import Bucket
 from datamodules.shards.decode import decode_image, decode_latent
-from datamodules.shards.scan import BrokenShardError, MemberGroup, scan_shard
-from datamodules.shards.schema import SPLITS, DatasetInfo, Sample, SampleError, parse_sample, read_info
+from datamodules.shards.scan import BrokenShardError, MemberGroup, open_shard, scan_shard
+from datamodules.shards.schema import SPLITS, DatasetInfo, Sample, SampleError, parse_sample, read_info, reason_of
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
+from pocketdit.names import one_line
 
 
 @dataclass
@@ -35,7 +36,7 @@ class ValidationReport:
         table = tabulate(self.samples.items(), ["split", "valid samples"])
         count = len(self.problems)
         problems = "no problems" if not count else "1 problem" if count == 1 else f"{count} problems"
-        return "\n".join([*self.problems, table, f"{self.path}: {problems}"])
+        return "\n".join([*map(one_line, self.problems), table, f"{self.path}: {problems}"])
 
 
 def validate_dataset(path: Path) -> ValidationReport:
@@ -49,7 +50,7 @@ def validate_dataset(path: Path) -> ValidationReport:
     report = ValidationReport(path)
     try:
         info = read_info(path)
-    except UserError as error:
+    except (UserError, OSError) as error:
         report.problems.append(str(error))
         return report
     ids: dict[str, set[str]] = {}
@@ -110,12 +111,12 @@ def _check_split(folder: Path, info: DatasetInfo, report: ValidationReport) -> s
 def _scan_samples(path: Path, info: DatasetInfo) -> Iterator[tuple[str, Sample] | str]:
     """Yield each sample with its key, or a description of a problem with a sample or with the rest of the shard."""
     try:
-        with path.open("rb") as file:
+        with open_shard(path) as file:
             for group in scan_shard(file):
                 try:
                     yield group.key, _parse_group(file, group, info)
-                except SampleError as error:
-                    yield f"sample {group.key}: {error}"
+                except Exception as error:  # whatever a broken sample causes, the next one is checked too
+                    yield f"sample {group.key}: {reason_of(error)}"
     except BrokenShardError as error:
         yield f"byte {error.offset}: {error.reason}"
     except OSError as error:
@@ -123,8 +124,8 @@ def _scan_samples(path: Path, info: DatasetInfo) -> Iterator[tuple[str, Sample] 
 
 
 def _parse_group(file: BinaryIO, group: MemberGroup, info: DatasetInfo) -> Sample:
-    if duplicates := group.duplicates():
-        raise SampleError(f"member {duplicates[0]} appears twice")
+    if problem := group.problem():
+        raise SampleError(problem)
     contents = {}
     for member in group.members:
         file.seek(member.offset)
@@ -137,10 +138,8 @@ def _check_payload(sample: Sample, info: DatasetInfo) -> list[str]:
         if info.kind == "image":
             decode_image(sample, Bucket(sample.width, sample.height))
         else:
-            if sample.width % SIDE_MULTIPLE or sample.height % SIDE_MULTIPLE:
-                raise SampleError(f"sides {sample.width}x{sample.height} are not multiples of {SIDE_MULTIPLE} pixels")
             assert info.autoencoder is not None
             decode_latent(sample, info.autoencoder)
-    except SampleError as error:
-        return [str(error)]
+    except Exception as error:
+        return [reason_of(error)]
     return []

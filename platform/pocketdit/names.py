@@ -1,6 +1,17 @@
-"""Validation of names that become folder names."""
+"""Validation of names that become folder names, and messages that contain names chosen by others."""
+
+_MAX_LENGTH = 500
 
 
 def is_plain_name(name: str) -> bool:
     """Return whether a name is valid for a folder: not empty, without slashes, and without a leading dot."""
     return bool(name) and "/" not in name and not name.startswith(".")
+
+
+def one_line(text: str) -> str:
+    r"""Return a text as one line that can be printed.
+
+    Control characters and bytes that are not UTF-8 become escapes such as \n and \udce9. Long texts are cut.
+    """
+    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return line if len(line) <= _MAX_LENGTH else f"{line[: _MAX_LENGTH - 3]}..."

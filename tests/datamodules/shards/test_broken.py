@@ -1,7 +1,5 @@
 """Broken shards: the loader skips and counts each kind of damage, and validation reports it."""
 
-import io
-import json
 import logging
 import re
 import tarfile
@@ -14,43 +12,7 @@ import pytest
 from datamodules.shards.module import ShardDataModule
 from datamodules.shards.validate import validate_dataset
 from pocketdit.errors import RunError, UserError
-
-Members = list[tuple[str, bytes]]
-
-
-def _read(shard: Path) -> Members:
-    with tarfile.open(shard) as tar:
-        return [(info.name, file.read()) for info in tar if (file := tar.extractfile(info)) is not None]
-
-
-def _write(shard: Path, members: Members) -> None:
-    with tarfile.open(shard, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-
-
-def _edit(shard: Path, key: int, extension: str, content: bytes | None) -> None:
-    """Replace a member, or remove it if the content is None."""
-    name = f"{key:08d}.{extension}"
-    members = [(n, content if n == name else c) for n, c in _read(shard) if n != name or content is not None]
-    _write(shard, [(n, c) for n, c in members if c is not None])
-
-
-def _edit_json(shard: Path, key: int, **changes: object) -> None:
-    data = json.loads(dict(_read(shard))[f"{key:08d}.json"])
-    _edit(shard, key, "json", json.dumps({**data, **changes}).encode())
-
-
-def _header(shard: Path, name: str) -> int:
-    with tarfile.open(shard) as tar:
-        return tar.getmember(name).offset
-
-
-def _content(shard: Path, name: str) -> int:
-    with tarfile.open(shard) as tar:
-        return tar.getmember(name).offset_data
+from tests.fuzz.tar_files import content_offset, edit_json, edit_member, header_offset, read_members, write_members
 
 
 def _end(shard: Path) -> int:
@@ -66,7 +28,7 @@ def _cut(shard: Path, length: int) -> None:
 
 def _damage_header(shard: Path) -> None:
     content = bytearray(shard.read_bytes())
-    offset = _header(shard, "00000009.json")
+    offset = header_offset(shard, "00000009.json")
     content[offset : offset + 512] = b"\xa5" * 512
     shard.write_bytes(content)
 
@@ -74,17 +36,17 @@ def _damage_header(shard: Path) -> None:
 # For each kind of damage: a function that damages 00001.tar (samples 7 to 13), the number of lost rows, and the reason.
 KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "truncated inside an image": (
-        lambda s: _cut(s, _content(s, "00000010.png") + 20),
+        lambda s: _cut(s, content_offset(s, "00000010.png") + 20),
         4,
         r"byte \d+: truncated inside 00000010.png",
     ),
     "truncated between members": (
-        lambda s: _cut(s, _header(s, "00000010.png")),
+        lambda s: _cut(s, header_offset(s, "00000010.png")),
         4,
         r"sample 00000010: no image \(.*\) among the members \['json'\]",
     ),
     "truncated inside a header": (
-        lambda s: _cut(s, _header(s, "00000010.json") + 100),
+        lambda s: _cut(s, header_offset(s, "00000010.json") + 100),
         4,
         r"byte \d+: truncated: the end-of-archive block is missing",
     ),
@@ -100,42 +62,42 @@ KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
         7,
         "byte 0: not readable as tar",
     ),
-    "tar without samples": (lambda s: _write(s, []), 7, "contains no sample"),
+    "tar without samples": (lambda s: write_members(s, []), 7, "contains no sample"),
     "image of garbage": (
-        lambda s: _edit(s, 9, "png", b"not an image"),
+        lambda s: edit_member(s, 9, "png", b"not an image"),
         1,
         "sample 00000009: image cannot be decoded",
     ),
     "image cut short": (
-        lambda s: _edit(s, 9, "png", dict(_read(s))["00000009.png"][:200]),
+        lambda s: edit_member(s, 9, "png", dict(read_members(s))["00000009.png"][:200]),
         1,
         "sample 00000009: image cannot be decoded",
     ),
-    "image missing": (lambda s: _edit(s, 9, "png", None), 1, "sample 00000009: no image"),
-    "json missing": (lambda s: _edit(s, 9, "json", None), 1, "sample 00000009: the json member is missing"),
-    "json of garbage": (lambda s: _edit(s, 9, "json", b"{"), 1, "sample 00000009: json cannot be parsed"),
+    "image missing": (lambda s: edit_member(s, 9, "png", None), 1, "sample 00000009: no image"),
+    "json missing": (lambda s: edit_member(s, 9, "json", None), 1, "sample 00000009: the json member is missing"),
+    "json of garbage": (lambda s: edit_member(s, 9, "json", b"{"), 1, "sample 00000009: json cannot be parsed"),
     "json in another encoding": (
-        lambda s: _edit(s, 9, "json", b'{"id": "\xff"}'),
+        lambda s: edit_member(s, 9, "json", b'{"id": "\xff"}'),
         1,
         "sample 00000009: json cannot be parsed",
     ),
     "caption missing": (
-        lambda s: _edit_json(s, 9, captions=[]),
+        lambda s: edit_json(s, 9, captions=[]),
         1,
         'sample 00000009: json: "captions" is not a list',
     ),
     "caption empty": (
-        lambda s: _edit_json(s, 9, captions=["a", " "]),
+        lambda s: edit_json(s, 9, captions=["a", " "]),
         1,
         'sample 00000009: json: "captions" contains an empty caption',
     ),
     "size wrong": (
-        lambda s: _edit_json(s, 9, width=64),
+        lambda s: edit_json(s, 9, width=64),
         1,
         r"sample 00000009: image is 160x96, but the metadata says 64x96",
     ),
     "member twice": (
-        lambda s: _write(s, [m for m in _read(s) for _ in range(1 + (m[0] == "00000009.json"))]),
+        lambda s: write_members(s, [m for m in read_members(s) for _ in range(1 + (m[0] == "00000009.json"))]),
         1,
         "sample 00000009: member json appears twice",
     ),
@@ -172,7 +134,7 @@ def test_batch_with_only_broken_samples_is_replaced_from_its_bucket(
     path = make_dataset(train=12, samples_per_shard=12)
     broken = [0, 4]  # the samples of size 128x128 are 0, 4, and 8
     for key in broken:
-        _edit(path / "train" / "00000.tar", key, "png", b"not an image")
+        edit_member(path / "train" / "00000.tar", key, "png", b"not an image")
     module = ShardDataModule(str(path), batch_size=2, workers=0)
     batches = list(islice(module.train_dataloader(), 3 * module.batches_per_epoch))
     assert all(len(batch["ids"]) for batch in batches)
@@ -184,14 +146,27 @@ def test_batch_with_only_broken_samples_is_replaced_from_its_bucket(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_bucket_with_only_broken_samples_ends_the_run_with_one_line(
+def test_bucket_with_only_broken_samples_is_replaced_from_other_buckets(
     make_dataset: Callable[..., Path], workers: int
 ) -> None:
     path = make_dataset(train=12, samples_per_shard=12)
-    for key in (0, 4, 8):
-        _edit(path / "train" / "00000.tar", key, "png", b"not an image")
+    for key in (0, 4, 8):  # all samples of size 128x128
+        edit_member(path / "train" / "00000.tar", key, "png", b"not an image")
     module = ShardDataModule(str(path), batch_size=2, workers=workers)
-    with pytest.raises(RunError, match=r"all 3 samples of bucket 128x128 are broken") as error:
+    batches = list(islice(module.train_dataloader(), module.batches_per_epoch))
+    assert {key for batch in batches for key in batch["keys"]} == {f"{i:08d}" for i in range(12) if i not in (0, 4, 8)}
+    assert module.skipped == 3
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_data_set_with_only_broken_samples_ends_the_run_with_one_line(
+    make_dataset: Callable[..., Path], workers: int
+) -> None:
+    path = make_dataset(train=12, samples_per_shard=12)
+    for key in range(12):
+        edit_member(path / "train" / "00000.tar", key, "png", b"not an image")
+    module = ShardDataModule(str(path), batch_size=2, workers=workers)
+    with pytest.raises(RunError, match=r"all 12 samples are broken") as error:
         list(islice(module.train_dataloader(), module.batches_per_epoch))
     assert "\n" not in str(error.value)
 
