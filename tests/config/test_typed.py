@@ -128,6 +128,18 @@ def test_invalid_values(value: Any, annotation: Any, message: str) -> None:
     assert str(caught.value) == message
 
 
+@dataclass(frozen=True)
+class Bounds:
+    low: float = float("-inf")
+    high: float = float("inf")
+
+
+def test_infinite_defaults_can_be_read_back() -> None:
+    assert convert(plain(Bounds(low=1.0)), Bounds, "key") == Bounds(low=1.0)
+    with pytest.raises(InvalidValueError, match=r"^key\.low: expected float, got inf$"):
+        convert({"low": float("inf")}, Bounds, "key")
+
+
 def test_existing_path(tmp_path: Path) -> None:
     (tmp_path / "scenes").mkdir()
     existing = Annotated[Path, "exists"]

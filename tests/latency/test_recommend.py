@@ -289,7 +289,7 @@ def test_error_if_nothing_fits(project: Project) -> None:
         (["budget=-3ms"], "positive"),
         (["budget=0", "image=2s"], "positive"),
         (["memory=1.5"], "1.5GB"),
-        (["picture=2s"], "picture"),
+        (["images=2s"], "did you mean 'image'?"),
         (["budget=400ms", "device=iphone16promx"], "iphone16promax"),
         (["budget=400ms", "metric=genevl"], "geneval"),
         (["budget=400ms", "size=1000x1024"], "multiples of"),

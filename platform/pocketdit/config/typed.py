@@ -195,8 +195,16 @@ def _arguments(node: _Node, parameters: Mapping[str, inspect.Parameter], owner: 
     for name, parameter in parameters.items():
         if name not in node.value and parameter.default is parameter.empty:
             raise MissingKeyError(node.key, f"missing required key {name!r}{owner}")
-    hints = {name: parameter.annotation for name, parameter in parameters.items()}
-    return {name: _convert(node.child(name), hints.get(name, Any)) for name in node.names()}
+    return {name: _argument(node.child(name), parameters.get(name)) for name in node.names()}
+
+
+def _argument(node: _Node, parameter: inspect.Parameter | None) -> Any:
+    if parameter is None:
+        return _convert(node, Any)
+    # A default is always valid, including an infinite one, so that a saved configuration can be loaded.
+    if isinstance(node.value, float) and node.value == parameter.default:
+        return parameter.default
+    return _convert(node, parameter.annotation)
 
 
 @dataclass(frozen=True)
