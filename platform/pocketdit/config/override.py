@@ -42,7 +42,7 @@ class Override:
 
     @property
     def place(self) -> str:
-        """The prefix of messages about this override, in place of a file and line."""
+        """Prefix of error messages about this override."""
         return place(self.text)
 
     def apply(self, values: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ class Override:
 
 
 def place(text: str) -> str:
-    """Return the prefix of messages about an override, in place of a file and line."""
+    """Return the prefix of error messages about an override."""
     shown = mask(text)
     return f"command line ({shown if len(shown) <= 200 else shown[:197] + '...'})"
 

@@ -27,8 +27,8 @@ class Device:
     Attributes:
         name: Name on the command line.
         title: Name in tables and plots.
-        peak: Peak of the Neural Engine in fp16 FLOP/s. Since the A17, Apple's TOPS are int8 operations, of which fp16
-            reaches half (M4: 38 TOPS are 19 TFLOP/s in fp16; maderix).
+        peak: Peak of the Neural Engine in fp16 FLOP/s. From the A17 on, this is half of Apple's TOPS figure, which
+            counts int8 operations (M4: 38 TOPS are 19 TFLOP/s in fp16; maderix).
         memory: Nominal bandwidth of memory in bytes/s.
         gpu: Peak of the GPU in fp32 FLOP/s, for operations outside the engine.
         calibrated: Whether the cost model was fitted to measurements on this device. For other devices, the figures

@@ -1,4 +1,4 @@
-"""The architectures of the paper's Fig. 3: measured latencies, to which the cost model is fitted, and our censuses."""
+"""Measured latencies from the paper's Fig. 3, which the cost model is fitted to, and censuses of our exports."""
 
 from pathlib import Path
 

@@ -37,12 +37,12 @@ def parse_settings(overrides: Sequence[str], cls: type[T]) -> T:
 
 
 def parse_amount(value: str | float, key: str, units: dict[str, float], example: str) -> float:
-    """Convert an amount such as "1.5GB" to the unit whose factor is 1.
+    """Convert an amount such as "1.5GB" to the base unit.
 
     Args:
         value: Number followed by its unit.
         key: Key for error messages.
-        units: Factor of each unit.
+        units: Number of base units in each unit.
         example: Example of a valid amount for error messages.
 
     Raises:

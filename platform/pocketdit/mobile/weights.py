@@ -1,7 +1,7 @@
 """Map the weights of the training form to those of the mobile form, one to one.
 
-Names are the same, except for parameters of which the training form has one per width. Their names contain the hidden
-size, which is removed:
+Names are the same, except that the hidden size is removed from the names of parameters that the training form stores
+separately for each width:
 
     time.HIDDEN.*                time.*
     *.tables.HIDDEN.offsets      *.table

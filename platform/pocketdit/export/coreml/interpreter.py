@@ -1,8 +1,8 @@
 """Run the program of a saved Core ML package with torch, one operation at a time.
 
-Each operation is computed in fp32, and its result is rounded to the type that the program declares. Thus, values are
-fp16 between operations, but not within an operation. This verifies the graph and its weights, but not the arithmetic of
-the Neural Engine.
+Each operation is computed in fp32, and its result is rounded to the type that the program declares. Values are fp16
+between operations, but not within an operation. This verifies the graph and its weights, but not the arithmetic of the
+Neural Engine.
 """
 
 import math
