@@ -1,7 +1,12 @@
-"""Writes data sets. Equal samples give equal bytes. Writing dataset.json last marks a data set as complete."""
+"""Writes data sets. Equal samples give equal bytes.
+
+A data set is built in a hidden folder inside its own folder, and moved to its place when it is complete.
+"""
 
 import hashlib
+import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,15 +25,17 @@ from datamodules.shards.schema import (
 )
 from pocketdit.errors import UserError
 from pocketdit.files import write_atomically
+from pocketdit.locks import hold_lock
 
-_MARKER = ".building"
+_BUILDING = ".building"
+_LOCK = ".lock"
 
 
 class DatasetWriter:
     """A context manager that writes a data set.
 
-    Exiting the context without an error completes the data set. If the writer fails or is killed, it does not write
-    dataset.json, and the next writer for the same folder starts over.
+    Exiting the context without an error completes the data set and replaces the previous one. Until then, and if the
+    writer fails or is killed, the previous data set stays as it is. The next writer for the same folder starts over.
 
     Args:
         out: Folder of the data set.
@@ -38,12 +45,13 @@ class DatasetWriter:
         autoencoder: Description of the autoencoder that encoded the latents; required for kind "latent".
         samples_per_shard: Number of samples at which a shard is complete. An incomplete shard is kept in memory.
         bytes_per_shard: Size in bytes at which a shard is complete.
-        overwrite: Replace a complete data set.
+        overwrite: Replace a complete data set. Both need disk space until the new one is complete.
         validation_is_train: Record that the validation split repeats the training split.
 
     Raises:
         UserError: ``out`` contains a complete data set and ``overwrite`` is false, or it contains the folder of a split
             that was not created by a writer.
+        RunError: Another writer is writing to ``out``.
     """
 
     def __init__(
@@ -62,8 +70,19 @@ class DatasetWriter:
         self._out, self._kind, self._name, self._source = out, kind, name, source
         self._autoencoder, self._validation_is_train = autoencoder, validation_is_train
         limits = samples_per_shard, bytes_per_shard
-        self._splits = {split: _SplitWriter(out / split, *limits) for split in SPLITS}
-        _start_over(out, overwrite)
+        self._building = out / _BUILDING
+        self._splits = {split: _SplitWriter(self._building / split, *limits) for split in SPLITS}
+        _require_free(out, overwrite)
+        out.mkdir(parents=True, exist_ok=True)
+        self._lock = ExitStack()
+        message = (
+            f"{out}: another process is writing a data set to it; wait until it finishes, or choose another folder"
+        )
+        self._lock.enter_context(hold_lock(out / _LOCK, message))
+        _require_free(out, overwrite)  # another process may have finished in between
+        _remove(self._building)
+        for split in SPLITS:
+            (self._building / split).mkdir(parents=True)
 
     def add(self, split: str, sample: Sample) -> None:
         """Add a sample to "train" or "validation"."""
@@ -77,8 +96,12 @@ class DatasetWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self._finish()
+        with self._lock:
+            try:
+                if error is None:
+                    self._finish()
+            finally:
+                _remove(self._building)
 
     def _finish(self) -> None:
         fingerprint = hashlib.sha256()
@@ -94,8 +117,19 @@ class DatasetWriter:
             autoencoder=self._autoencoder,
             validation_is_train=self._validation_is_train,
         )
-        write_atomically(self._out / INFO_FILE, serialize_info(info))
-        (self._out / _MARKER).unlink(missing_ok=True)
+        write_atomically(self._building / INFO_FILE, serialize_info(info))
+        self._replace_previous()
+
+    def _replace_previous(self) -> None:
+        """Move the new files to their place. Without dataset.json, nobody takes a mixture for a data set."""
+        replaced = self._building / "replaced"
+        replaced.mkdir()
+        (self._out / INFO_FILE).unlink(missing_ok=True)
+        for split in SPLITS:
+            if os.path.lexists(self._out / split):
+                (self._out / split).rename(replaced / split)
+            (self._building / split).rename(self._out / split)
+        (self._building / INFO_FILE).rename(self._out / INFO_FILE)
 
 
 class _SplitWriter:
@@ -134,17 +168,18 @@ class _SplitWriter:
                 tar.write(sample)
 
 
-def _start_over(out: Path, overwrite: bool) -> None:
-    complete, started = (out / INFO_FILE).exists(), (out / _MARKER).exists()
+def _require_free(out: Path, overwrite: bool) -> None:
+    complete, started = (out / INFO_FILE).exists(), (out / _BUILDING).exists()
     if complete and not overwrite:
         raise UserError(f"{out}: already contains a complete data set; choose another folder, or pass --overwrite")
     if not complete and not started and any((out / split).exists() for split in SPLITS):
         raise UserError(
             f"{out}: contains a train or validation folder that is not part of a data set; choose another folder"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / _MARKER).touch()
-    (out / INFO_FILE).unlink(missing_ok=True)
-    for split in SPLITS:
-        shutil.rmtree(out / split, ignore_errors=True)
-        (out / split).mkdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:  # earlier versions wrote a file of this name
+        path.unlink(missing_ok=True)

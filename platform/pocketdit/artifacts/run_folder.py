@@ -14,28 +14,23 @@ The folder ``runs/<experiment>/<run>/`` contains these files::
     lock                     file lock of the process that trains the run
 """
 
-import errno
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar, overload
 
-from filelock import FileLock, Timeout
-
 from pocketdit.config.experiment import BaseExperiment, Experiment, kind_of
 from pocketdit.config.load import load
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.files import write_atomically
+from pocketdit.locks import hold_lock
 from pocketdit.names import is_plain_name
 
 LATEST = "latest"
-# Error codes of file systems that do not support locks. On these, a run trains without a lock.
-LOCKS_UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 # Environment variable that passes the first process's run folder to the child processes that a launcher starts.
 FOLDER_VARIABLE = "POCKETDIT_RUN_FOLDER"
 
@@ -158,31 +153,14 @@ def name_taken(folder: RunFolder) -> ConfigError:
     return ConfigError(f"{folder.path} already exists; resume it with --resume {folder.name}, or choose another --name")
 
 
-@contextmanager
-def lock(folder: RunFolder) -> Iterator[None]:
-    """Prevent other processes from training in the folder.
-
-    The lock is released when the process exits, even if it is killed. Forked data workers do not inherit it.
+def lock(folder: RunFolder) -> AbstractContextManager[None]:
+    """Prevent other processes from training in the folder while the returned context is open.
 
     Raises:
         RunError: Another process holds the lock.
     """
-    file_lock = FileLock(folder.path / "lock", timeout=0)
-    try:
-        file_lock.acquire()
-    except Timeout:
-        raise RunError(
-            f"{folder.name} is being trained by another process; wait until that process finishes, or stop it"
-        ) from None
-    except NotImplementedError:
-        pass  # the file system does not support locks
-    except OSError as error:
-        if error.errno not in LOCKS_UNSUPPORTED:
-            raise
-    try:
-        yield
-    finally:
-        file_lock.release()
+    message = f"{folder.name} is being trained by another process; wait until that process finishes, or stop it"
+    return hold_lock(folder.path / "lock", message)
 
 
 def point_latest_at(folder: RunFolder) -> None:

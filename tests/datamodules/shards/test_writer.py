@@ -1,16 +1,21 @@
 """Writing data sets: reproducible bytes, completeness, and compatibility with WebDataset."""
 
 import json
+import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import webdataset
 
 from datamodules.shards.index import load_index
-from datamodules.shards.schema import Sample, parse_sample, read_info, serialize_sample
+from datamodules.shards.reader import ShardReader
+from datamodules.shards.schema import SPLITS, Sample, parse_sample, read_info, serialize_sample
+from datamodules.shards.validate import validate_dataset
 from datamodules.shards.writer import DatasetWriter
-from pocketdit.errors import UserError
+from pocketdit.errors import RunError, UserError
 
 
 def _bytes(path: Path) -> dict[str, bytes]:
@@ -58,7 +63,7 @@ def test_interrupted_build_is_not_a_data_set_and_starts_over(
     out = tmp_path / "tiny"
     with pytest.raises(KeyboardInterrupt):
         _interrupt_build(out, make_sample(0))
-    assert (out / "train" / "00001.tar").exists()
+    assert not list(out.rglob("*.tar"))
     with pytest.raises(UserError, match=r"not a complete data set \(no dataset.json\)"):
         read_info(out)
     assert _bytes(make_dataset()).keys() == _bytes(make_dataset(name="other")).keys()
@@ -77,6 +82,73 @@ def test_complete_data_set_is_replaced_only_with_overwrite(
         writer.add("train", make_sample(0))
     assert json.loads((path / "dataset.json").read_text())["samples"] == {"train": 1, "validation": 0}
     assert len(load_index(path, "train", "image")) == 1
+
+
+def _read_all(path: Path) -> list[str]:
+    """Return the captions of both splits as the data module reads them."""
+    captions = []
+    for split in SPLITS:
+        reader = ShardReader(load_index(path, split, read_info(path).kind))
+        captions += [reader.read_sample(row).captions[0] for row in range(len(reader.index))]
+    return captions
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError, SystemExit])
+def test_failed_overwrite_leaves_the_previous_data_set_unchanged(
+    make_dataset: Callable[..., Path], make_sample: Callable[..., Sample], failure: type[BaseException]
+) -> None:
+    path = make_dataset()
+    before, captions = _bytes(path), _read_all(path)
+
+    def overwrite() -> None:
+        with DatasetWriter(path, kind="image", name="x", source="x", samples_per_shard=2, overwrite=True) as writer:
+            for _ in range(5):
+                writer.add("train", make_sample(0))
+            assert _bytes(path).items() >= before.items()
+            assert _read_all(path) == captions
+            raise failure
+
+    with pytest.raises(failure):
+        overwrite()
+    assert _bytes(path) == before
+    assert validate_dataset(path).problems == []
+
+
+def test_killed_overwrite_leaves_the_previous_data_set_and_the_next_build_starts_over(
+    make_dataset: Callable[..., Path], make_sample: Callable[..., Sample]
+) -> None:
+    path = make_dataset()
+
+    def overwrite() -> None:
+        with DatasetWriter(path, kind="image", name="x", source="x", samples_per_shard=2, overwrite=True) as writer:
+            for _ in range(5):
+                writer.add("train", make_sample(0))
+            os._exit(9)
+
+    process = multiprocessing.get_context("fork").Process(target=overwrite)
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    assert validate_dataset(path).problems == []
+    assert len(_read_all(path)) == 46
+    with DatasetWriter(path, kind="image", name="x", source="x", overwrite=True) as writer:
+        writer.add("train", make_sample(1))
+    assert _read_all(path) == ["short 1"]
+    assert sorted(p.name for p in path.iterdir() if p.name != ".lock") == ["dataset.json", "train", "validation"]
+
+
+def test_second_build_into_the_same_folder_is_refused_and_the_first_one_succeeds(
+    tmp_path: Path, make_sample: Callable[..., Sample]
+) -> None:
+    options: dict[str, Any] = {"kind": "image", "name": "x", "source": "x", "overwrite": True}
+    for _ in range(2):  # into an empty folder, and over a data set
+        with DatasetWriter(tmp_path / "d", samples_per_shard=1, **options) as writer:
+            writer.add("train", make_sample(0))
+            with pytest.raises(RunError, match="another process is writing a data set to it"):
+                DatasetWriter(tmp_path / "d", **options)
+            writer.add("train", make_sample(1))
+        assert _read_all(tmp_path / "d") == ["short 0", "short 1"]
+        assert validate_dataset(tmp_path / "d").problems == []
 
 
 def test_folders_not_created_by_a_writer_are_never_removed(tmp_path: Path) -> None:
