@@ -46,7 +46,7 @@ def shell_lines() -> list[Line]:
     for path in YAMLS:
         header = join_continued(re.match(r"(?:#.*\n)*", path.read_text())[0])  # type: ignore[index]
         lines += [Line(line, path) for line in re.findall(r"^#   (.*)$", header, re.M)]
-    lines += [Line(line, Path("--help")) for line in re.findall(r"To start: (.*?) && (.*)", EPILOG)[0]]
+    lines += [Line(line, Path("--help")) for line in re.findall(r"To get started: (.*?) && (.*)", EPILOG)[0]]
     known = ("lightning", "pocketdit", "make", "python", "pip", "srun", "torchrun", "cd", "source", "pytest")
     return [line for line in lines if line.text.split(" ")[0] in known]
 
