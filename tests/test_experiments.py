@@ -75,6 +75,11 @@ def test_experiment_is_valid_and_documented(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_validation_has_a_bound_whatever_the_size_of_the_data_set(path: Path) -> None:
+    assert 1 <= load(path, [], kind_of(path)).config.data.init_args["validation_samples"] <= 4096
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_commands_in_headers_are_valid(path: Path) -> None:
     for file, *arguments in commands(header(path), "run"):
         load(ROOT / file, [argument for argument in arguments if "=" in argument], kind_of(ROOT / file))

@@ -3,10 +3,11 @@
 Each epoch uses every row of the index exactly once. Shards are shuffled, rows are shuffled within a window of shards,
 and all rows of a batch share a bucket. Rows that do not fill a batch at the end of a window are carried over to the
 next one. Every rank gets the same number of batches, so an epoch's number of batches is a multiple of the number of
-ranks.
+ranks. If there are too few rows for that, the epoch's first batches are repeated at its end.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from datamodules.shards.stateless_random import Purpose, permutation
-from pocketdit.errors import RunError
 
 
 class BatchRequest(NamedTuple):
@@ -28,25 +28,19 @@ def batch_sizes(counts: Sequence[int], batch_size: int, world_size: int) -> list
     """Return the batch sizes of each bucket in one epoch, largest first.
 
     A bucket has full batches and, if there is a remainder, one smaller batch. If the total number of batches is not a
-    multiple of ``world_size``, the largest batches are halved until it is.
+    multiple of ``world_size``, the largest batches are halved until it is, or until every batch has one row.
 
     Args:
         counts: Number of rows of each bucket.
         batch_size: Rows of a full batch.
         world_size: Number of ranks.
-
-    Raises:
-        RunError: There are too few samples to give every rank the same number of batches.
     """
     sizes = [_split_evenly(count, batch_size) for count in counts]
     for _ in range(-sum(map(len, sizes)) % world_size):
         bucket = max(range(len(sizes)), key=lambda bucket: sizes[bucket][:1])
+        if sizes[bucket][:1] <= [1]:
+            break
         largest = sizes[bucket].pop(0)
-        if largest < 2:
-            raise RunError(
-                f"{sum(counts)} samples in batches of {batch_size} cannot be divided evenly among {world_size} "
-                "processes; use fewer processes, more samples, or a batch size of at least 2"
-            )
         sizes[bucket] = sorted([*sizes[bucket], largest - largest // 2, largest // 2], reverse=True)
     return sizes
 
@@ -54,6 +48,16 @@ def batch_sizes(counts: Sequence[int], batch_size: int, world_size: int) -> list
 def _split_evenly(count: int, size: int) -> list[int]:
     remainder = count % size
     return [size] * (count // size) + ([remainder] if remainder else [])
+
+
+def repeat_to_multiple(batches: Iterable[NDArray[np.int64]], world_size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the batches, and repeat the first ones until their number is a multiple of ``world_size``."""
+    first: list[NDArray[np.int64]] = []
+    count = 0
+    for count, batch in enumerate(batches, start=1):
+        first += [batch] if count < world_size else []
+        yield batch
+    yield from islice(cycle(first), -count % world_size)
 
 
 def epoch_batches(
@@ -146,7 +150,7 @@ class TrainingOrder(Sampler[BatchRequest]):
                 world_size=self._world_size,
                 window=self._window,
             )
-            for number, rows in enumerate(batches):
+            for number, rows in enumerate(repeat_to_multiple(batches, self._world_size)):
                 if number % self._world_size == self._rank and number // self._world_size >= skip:
                     yield BatchRequest(epoch, rows)
             epoch, skip = epoch + 1, 0
@@ -154,16 +158,20 @@ class TrainingOrder(Sampler[BatchRequest]):
 
 def batches_per_epoch(buckets: NDArray[np.integer], batch_size: int, world_size: int) -> int:
     """Return the number of batches per rank and epoch, which is the same in every epoch."""
-    return sum(map(len, batch_sizes(np.bincount(buckets).tolist(), batch_size, world_size))) // world_size
+    batches = sum(map(len, batch_sizes(np.bincount(buckets).tolist(), batch_size, world_size)))
+    return -(-batches // world_size)
 
 
 def validation_batches(
     buckets: NDArray[np.integer], *, batch_size: int, world_size: int = 1, rank: int = 0
 ) -> list[BatchRequest]:
-    """Return one rank's validation batches, which use every row once, in the order of the index."""
+    """Return one rank's validation batches, in the order of the index.
+
+    They use every row once, or some rows twice if there are too few to give every rank the same number of batches.
+    """
     sizes = batch_sizes(np.bincount(buckets).tolist(), batch_size, world_size)
-    batches = []
+    batches: list[NDArray[np.int64]] = []
     for bucket, bucket_sizes in enumerate(sizes):
         rows = np.flatnonzero(buckets == bucket)
         batches += np.split(rows, np.cumsum(bucket_sizes)[:-1]) if bucket_sizes else []
-    return [BatchRequest(0, rows) for rows in batches[rank::world_size]]
+    return [BatchRequest(0, rows) for rows in islice(repeat_to_multiple(batches, world_size), rank, None, world_size)]

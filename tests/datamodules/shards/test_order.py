@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from datamodules.shards.order import TrainingOrder, batch_sizes, epoch_batches, validation_batches
-from pocketdit.errors import RunError
 
 
 def _columns(rows: int, shards: int = 9, buckets: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -60,10 +59,27 @@ def test_largest_batches_are_halved_to_give_every_rank_the_same_number() -> None
     assert max(map(max, sizes)) == 4
 
 
-@pytest.mark.parametrize(("counts", "batch_size", "world_size"), [([3], 8, 4), ([10], 1, 3)])
-def test_too_few_samples_for_every_rank_are_rejected(counts: list[int], batch_size: int, world_size: int) -> None:
-    with pytest.raises(RunError, match=f"cannot be divided evenly among {world_size} processes"):
-        batch_sizes(counts, batch_size, world_size)
+@pytest.mark.parametrize(("count", "batch_size", "world_size"), [(1, 4, 2), (3, 8, 4), (10, 1, 3), (1, 1, 8)])
+def test_too_few_samples_for_every_rank_are_repeated(count: int, batch_size: int, world_size: int) -> None:
+    shards, buckets = _columns(count, shards=1, buckets=1)
+    trained, validated, lengths = [], [], set()
+    for rank in range(world_size):
+        order = TrainingOrder(shards, buckets, batch_size=batch_size, seed=3, world_size=world_size, rank=rank)
+        trained.append([r.rows.tolist() for r in islice(order, 2 * order.batches_per_epoch)])
+        validation = validation_batches(buckets, batch_size=batch_size, world_size=world_size, rank=rank)
+        validated.append([request.rows.tolist() for request in validation])
+        lengths |= {order.batches_per_epoch, len(validation)}
+    (length,) = lengths
+    assert length == -(-count // world_size)
+    for batches in (
+        [rows for rank in trained for rows in rank[:length]],
+        [rows for rank in trained for rows in rank[length:]],
+        [rows for rank in validated for rows in rank],
+    ):
+        assert {len(rows) for rows in batches} == {1}
+        uses = np.bincount([row for rows in batches for row in rows], minlength=count)
+        assert uses.min() >= 1
+        assert uses.max() - uses.min() <= 1
 
 
 def test_order_depends_on_seed_and_epoch_only() -> None:
