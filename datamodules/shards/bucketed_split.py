@@ -1,4 +1,9 @@
-"""A split of a data set with the bucket of each sample."""
+"""A split of a data set with the bucket of each sample, and checks of a data set when it is opened."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -6,6 +11,9 @@ from datamodules.shards.buckets import BucketShape, assign_buckets, exact_bucket
 from datamodules.shards.index import SplitIndex
 from datamodules.shards.schema import DatasetInfo
 from pocketdit.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
+_MAX_LINES = 20
 
 
 class BucketedSplit:
@@ -38,3 +46,46 @@ class BucketedSplit:
                 "--buckets square"
             )
         self.buckets, self.bucket_of = exact_buckets(index.width, index.height)
+
+
+def require_settings_of_latents(
+    path: Path,
+    info: DatasetInfo,
+    base_size: int,
+    shape: BucketShape,
+    crop: Literal["center", "random"],
+    flip: bool,
+) -> None:
+    """Check that no setting of the data module would be ignored because the data set stores latents.
+
+    Raises:
+        ConfigError: Latents cannot be flipped or cropped at random, or were encoded at another size.
+    """
+    if info.kind != "latent":
+        return
+    if flip:
+        raise ConfigError(f"data.init_args.flip: {path} stores latents, which cannot be flipped; set it to false")
+    if crop != "center":
+        raise ConfigError(f"data.init_args.crop: {path} stores latents of center crops; set it to center")
+    recorded = info.autoencoder or {}
+    # Latents of aspect buckets may all be square. ``BucketedSplit`` checks that.
+    settings: dict[str, object] = {"base_size": base_size} | ({"buckets": shape} if shape == "aspect" else {})
+    for name, value in settings.items():
+        if recorded.get(name, value) != value:
+            raise ConfigError(
+                f"data.init_args.{name}: is {value}, but {path} stores latents of {name} {recorded[name]}; set it to "
+                f"{recorded[name]}, or build the data set again with --{name.replace('_', '-')} {value}"
+            )
+
+
+def log_problems(path: Path, splits: Mapping[str, BucketedSplit]) -> None:
+    """Log the samples that the indexes skip, and differences from dataset.json."""
+    for name, split in splits.items():
+        if disagreement := split.index.disagreement(split.info.samples[name]):
+            _LOG.warning("%s: %s", path, disagreement)
+    skipped = [entry for split in splits.values() for entry in split.index.skipped]
+    for entry in skipped[:_MAX_LINES]:
+        _LOG.warning("skipped %s", entry)
+    if len(skipped) > _MAX_LINES:
+        more = len(skipped) - _MAX_LINES
+        _LOG.warning("skipped %d more; list all with: lightning data validate %s", more, path)

@@ -10,6 +10,7 @@ from datamodules.shards.buckets import BucketShape, bucket_list, nearest_bucket
 from datamodules.shards.decode import decode_image
 from datamodules.shards.schema import LATENT_EXTENSION, Sample
 from pocketdit.encoders.contract import Autoencoder
+from pocketdit.encoders.identity import identify
 from pocketdit.images import from_uint8
 
 
@@ -38,11 +39,12 @@ def device_of(autoencoder: Autoencoder) -> torch.device:
     return next((tensor.device for tensor in weights), torch.device("cpu"))
 
 
-def describe_autoencoder(autoencoder: Autoencoder, base_size: int) -> dict[str, Any]:
-    """Return the description of an autoencoder for dataset.json."""
+def describe_autoencoder(autoencoder: Autoencoder, base_size: int, shape: BucketShape = "aspect") -> dict[str, Any]:
+    """Return everything that decides the latents of an image, for dataset.json."""
     return {
-        "class": f"{type(autoencoder).__module__}.{type(autoencoder).__qualname__}",
+        **identify(autoencoder),
         "channels": autoencoder.channels,
         "factor": autoencoder.factor,
         "base_size": base_size,
+        "buckets": shape,
     }

@@ -11,7 +11,7 @@ from lightning.pytorch.loops.progress import _ProcessedTracker
 from typing_extensions import override
 
 from datamodules.shards.batches import ShardBatches
-from datamodules.shards.bucketed_split import BucketedSplit
+from datamodules.shards.bucketed_split import BucketedSplit, log_problems, require_settings_of_latents
 from datamodules.shards.buckets import SIDE_MULTIPLE, BucketShape
 from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedSamples
@@ -21,7 +21,6 @@ from pocketdit.data_contract import DataDescription
 from pocketdit.errors import ConfigError, RunError
 
 _LOG = logging.getLogger(__name__)
-_MAX_LINES = 20
 # Settings that determine which samples are in the i-th batch.
 _ORDER_KEYS = ("batch_size", "world_size", "seed", "base_size", "buckets", "window", "fingerprint")
 
@@ -43,8 +42,8 @@ class ShardDataModule(LightningDataModule):
         seed: Seed of the order, captions, crops, and flips.
         window: Number of shards whose samples are shuffled together.
         caption: "random", "short", "long", or the probability that a batch has the short captions.
-        crop: Whether images are cropped at the center or at a random position.
-        flip: Mirror half of the images. This makes captions that mention left or right wrong.
+        crop: Whether images are cropped at the center or at a random position. Latents store the center.
+        flip: Mirror half of the images. This makes captions that mention left or right wrong. Not for latents.
         validation_batch_size: Samples per validation batch on each rank; defaults to ``batch_size``.
         validation_samples: Number of samples to use from the start of the validation split; defaults to all.
         allow_changes: Resume from a checkpoint even if the batch size, number of ranks, seed, base size, buckets,
@@ -136,6 +135,7 @@ class ShardDataModule(LightningDataModule):
         if self._splits:
             return
         info = read_info(self.path)
+        require_settings_of_latents(self.path, info, self.base_size, self.buckets, self.crop, self.flip)
         for name in SPLITS:
             index = load_index(self.path, name, info.kind)
             self._splits[name] = BucketedSplit(info, index, self.base_size, self.buckets)
@@ -143,7 +143,7 @@ class ShardDataModule(LightningDataModule):
             raise RunError(
                 f"{self.path}: no readable training sample; check it with: lightning data validate {self.path}"
             )
-        self._log_skipped()
+        log_problems(self.path, self._splits)
 
     def split(self, name: str) -> SplitIndex:
         """Return the index of "train" or "validation"."""
@@ -289,14 +289,3 @@ class ShardDataModule(LightningDataModule):
             crop=self.crop if is_training else "center",
             flip=self.flip and is_training,
         )
-
-    def _log_skipped(self) -> None:
-        for name, split in self._splits.items():
-            if disagreement := split.index.disagreement(split.info.samples[name]):
-                _LOG.warning("%s: %s", self.path, disagreement)
-        skipped = [entry for split in self._splits.values() for entry in split.index.skipped]
-        for entry in skipped[:_MAX_LINES]:
-            _LOG.warning("skipped %s", entry)
-        if len(skipped) > _MAX_LINES:
-            more = len(skipped) - _MAX_LINES
-            _LOG.warning("skipped %d more; list all with: lightning data validate %s", more, self.path)

@@ -231,6 +231,8 @@ def _problem_of(info: DatasetInfo) -> str | None:
     autoencoder = info.autoencoder or {}
     if info.kind == "latent" and "factor" not in autoencoder:
         return '"autoencoder" does not record the "factor" of the latents'
+    if not isinstance(autoencoder.get("init_args", {}), dict):
+        return '"autoencoder": "init_args" is not an object'
     numbers = (name for name in ("factor", "channels") if name in autoencoder)
     wrong = [name for name in numbers if type(autoencoder[name]) is not int or autoencoder[name] < 1]
     return f'"autoencoder": "{wrong[0]}" is not a positive number' if wrong else None

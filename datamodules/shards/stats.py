@@ -17,6 +17,7 @@ from datamodules.shards.losses import MAX_CROP, MAX_ENLARGEMENT, CropLosses
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import SPLITS, SampleError, read_info
 from pocketdit.encoders.contract import Autoencoder
+from pocketdit.encoders.identity import require_same
 from pocketdit.errors import UserError
 
 _MAX_CAPTIONS = 2000
@@ -85,6 +86,8 @@ def latent_statistics(
     info = read_info(path)
     index = load_index(path, "train", info.kind)
     reader = ShardReader(index)
+    if info.kind == "latent":
+        require_same(info.autoencoder or {}, autoencoder)
     described = info.autoencoder or describe_autoencoder(autoencoder, base_size)
     total = total_of_squares = torch.zeros(autoencoder.channels, dtype=torch.float64)
     positions = 0

@@ -44,9 +44,8 @@ def add_data(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     build.add_argument(
         "--base-size",
         type=int,
-        default=128,
         help="size of the buckets to which images are cropped with --latents, and for which the report states how "
-        "much is lost by cropping and scaling (default: %(default)s)",
+        "much is lost by cropping and scaling (default: 128, or the size in the --latents experiment)",
     )
     add_bucket_options(build)
     build.add_argument(
@@ -100,8 +99,8 @@ def add_bucket_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--buckets",
         choices=("aspect", "square"),
-        default="aspect",
-        help="crop each image to the nearest aspect ratio, or to a square (default: %(default)s)",
+        help="crop each image to the nearest aspect ratio, or to a square (default: aspect, or the setting in the "
+        "--latents experiment)",
     )
 
 
@@ -112,7 +111,7 @@ def call_data_build(args: argparse.Namespace) -> None:
         return
     validation = None if args.validation in (None, "same") else parse_number(args.validation, "--validation")
     check_build_options(args, validation)
-    autoencoder = load_autoencoder(args.latents)[0] if args.latents else None
+    autoencoder, base_size, buckets = load_latent_settings(args)
     from datamodules.shards.build import build_folder, build_scenes
 
     if args.source == "scenes":
@@ -122,8 +121,8 @@ def call_data_build(args: argparse.Namespace) -> None:
             512 if validation is None else int(validation),
             args.seed,
             autoencoder=autoencoder,
-            base_size=args.base_size,
-            buckets=args.buckets,
+            base_size=base_size,
+            buckets=buckets,
             overwrite=args.overwrite,
         )
     else:
@@ -135,8 +134,8 @@ def call_data_build(args: argparse.Namespace) -> None:
             validation_fraction=validation,
             validation="same" if args.validation == "same" else "held-out",
             max_side=args.max_side,
-            base_size=args.base_size,
-            buckets=args.buckets,
+            base_size=base_size,
+            buckets=buckets,
             max_crop=args.max_crop,
             max_enlargement=args.max_enlargement,
             autoencoder=autoencoder,
@@ -189,8 +188,18 @@ def check_ranges(args: argparse.Namespace) -> None:
             raise ConfigError(f"--{option.replace('_', '-')} {value:g}: must be {requirement}")
 
 
-def load_autoencoder(experiment_file: Path) -> tuple[Any, int]:
-    """Build the autoencoder of an experiment, on the GPU if available, and return it with the base size of the data."""
+def load_latent_settings(args: argparse.Namespace) -> tuple[Any, int, Any]:
+    """Return the autoencoder of the --latents experiment or None, and the base size and shape of the buckets.
+
+    The autoencoder is on the GPU if available. The options --base-size and --buckets replace the experiment's settings.
+    """
+    autoencoder, settings = load_autoencoder(args.latents) if args.latents else (None, {})
+    base_size = args.base_size or int(settings.get("base_size", 128))
+    return autoencoder, base_size, args.buckets or settings.get("buckets", "aspect")
+
+
+def load_autoencoder(experiment_file: Path) -> tuple[Any, dict[str, Any]]:
+    """Build the autoencoder of an experiment, on the GPU if available, and return it with the settings of the data."""
     from pocketdit.config.component import build
     from pocketdit.config.experiment import kind_of
     from pocketdit.config.load import load
@@ -200,7 +209,7 @@ def load_autoencoder(experiment_file: Path) -> tuple[Any, int]:
     import torch
 
     autoencoder.to("cuda" if torch.cuda.is_available() else "cpu")
-    return autoencoder, int(experiment.data.init_args.get("base_size", 128))
+    return autoencoder, experiment.data.init_args
 
 
 def parse_number(text: str, option: str) -> float:
@@ -229,14 +238,13 @@ def call_data_validate(args: argparse.Namespace) -> None:
 def call_data_stats(args: argparse.Namespace) -> None:
     """Run ``lightning data stats``."""
     check_ranges(args)
-    autoencoder, base_size = load_autoencoder(args.latents) if args.latents else (None, 128)
+    autoencoder, base_size, buckets = load_latent_settings(args)
     from datamodules.shards.stats import contact_sheet, describe_dataset, latent_statistics
 
-    base_size = base_size if args.base_size is None else args.base_size
     limits = {"max_crop": args.max_crop, "max_enlargement": args.max_enlargement}
-    print(describe_dataset(args.path, base_size, args.buckets, **limits))
+    print(describe_dataset(args.path, base_size, buckets, **limits))
     if autoencoder is not None:
-        print(f"\n{latent_statistics(args.path, autoencoder, base_size, args.buckets)}")
+        print(f"\n{latent_statistics(args.path, autoencoder, base_size, buckets)}")
     if args.sheet:
         contact_sheet(args.path, args.sheet)
         print(f"contact sheet: {args.sheet}")

@@ -6,8 +6,9 @@ Every implementation is a ``FrozenModule`` whose class is named in the configura
 that must be known before any weights are loaded (see ``config/declared.py``).
 """
 
+import inspect
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from torch import Tensor, nn
 
@@ -55,7 +56,23 @@ class FrozenModule(nn.Module):
     """A module that is never trained. Its weights get no gradients, and ``train()`` leaves it in eval mode.
 
     Subclasses must call ``freeze()`` after creating their weights. Gradients still flow to the inputs.
+
+    Attributes:
+        init_args: The arguments of the constructor, including defaults, which data sets of latents record.
+        weight_sources: Names of arguments that only say where the weights are. They do not identify the module,
+            because its weights do.
     """
+
+    init_args: dict[str, Any]
+    weight_sources: tuple[str, ...] = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the arguments. Copies are created without arguments and take those of the original."""
+        module = super().__new__(cls)
+        bound = inspect.signature(cls).bind_partial(*args, **kwargs)
+        bound.apply_defaults()
+        module.init_args = dict(bound.arguments)
+        return module
 
     def freeze(self) -> None:
         """Turn off gradients for all weights and switch to eval mode."""

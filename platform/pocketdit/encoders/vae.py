@@ -35,6 +35,7 @@ class DiffusersAutoencoder(FrozenModule):
     """
 
     factor: int = 8
+    weight_sources = ("repository", "revision")
     mean: Tensor
     std: Tensor
 

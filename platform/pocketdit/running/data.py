@@ -5,7 +5,8 @@ from lightning.pytorch import LightningDataModule
 from pocketdit.config.experiment import BaseExperiment
 from pocketdit.config.importing import import_class
 from pocketdit.data_contract import DataDescription, DescribedData
-from pocketdit.errors import ConfigError
+from pocketdit.encoders.contract import Autoencoder
+from pocketdit.encoders.identity import require_same
 
 
 def describe(data: LightningDataModule) -> DataDescription:
@@ -24,11 +25,7 @@ def require_available(experiment: BaseExperiment) -> None:
         check(experiment.data.init_args)
 
 
-def require_same_autoencoder(experiment: BaseExperiment, description: DataDescription) -> None:
-    """Raise ``ConfigError`` if the data's latents do not come from the configured autoencoder."""
-    stored = description.stored_autoencoder
-    if stored and stored["class"] != experiment.autoencoder.class_path:
-        raise ConfigError(
-            f"autoencoder: the data set stores latents of {stored['class']}, not of "
-            f"{experiment.autoencoder.class_path}; use the same autoencoder, or rebuild the data set"
-        )
+def require_same_autoencoder(autoencoder: Autoencoder, description: DataDescription) -> None:
+    """Raise ``ConfigError`` if the data's latents do not come from the run's autoencoder."""
+    if description.stored_autoencoder:
+        require_same(description.stored_autoencoder, autoencoder)

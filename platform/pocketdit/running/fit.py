@@ -16,14 +16,14 @@ from pocketdit.config.experiment import AnyExperiment
 from pocketdit.config.importing import import_class
 from pocketdit.config.load import Loaded, load
 from pocketdit.data_contract import DataDescription, DescribedData
-from pocketdit.errors import RunError, RunInterruptedError
-from pocketdit.files import write_atomically
+from pocketdit.errors import ConfigError, RunError, RunInterruptedError
 from pocketdit.running import lineage
 from pocketdit.running.assemble import build_data, build_encoders, build_stage
 from pocketdit.running.callbacks import MoveEncoders
+from pocketdit.running.checkpointing import Finish, checkpoint_step
 from pocketdit.running.cost_estimate import parameter_summary
 from pocketdit.running.data import describe, require_same_autoencoder
-from pocketdit.running.folders import find_resumed, new_folder, prepare_resumed, require_same_settings
+from pocketdit.running.folders import create_folder, find_resumed, new_folder, prepare_resumed, require_same_settings
 from pocketdit.running.trainer import build_trainer, require_accelerator
 from pocketdit.tracking.logger import RunLogger
 
@@ -40,8 +40,8 @@ def run(
 
     Args:
         loaded: The configuration.
-        resume: The name or path of the run to resume. "" resumes the experiment's latest run or, if it does not exist,
-            starts a new run. None starts a new run.
+        resume: The name or path of the run to resume. "" resumes the experiment's run ``name``, or its latest run, or,
+            if it does not exist, starts a new run. None starts a new run.
         name: Name of a new run.
         allow_changes: Whether a resumed run may continue with different settings.
         callbacks: Callbacks in addition to the run's own.
@@ -50,7 +50,7 @@ def run(
     Returns:
         The run folder.
     """
-    resumed = find_resumed(loaded.config, resume)
+    resumed = find_resumed(loaded.config, resume, name)
     with contextlib.ExitStack() as locks:
         if resumed is not None and is_first_process():
             locks.enter_context(run_folder.lock(resumed))
@@ -59,23 +59,28 @@ def run(
         if resumed is not None and resumed.finished_steps() >= experiment.training.max_steps:
             print(f"{resumed.name} has already finished. To start a new run, omit --resume.")
             return resumed
+        checkpoint = resumed.checkpoint if resumed is not None and resumed.checkpoint.exists() else None
+        if resumed is not None and checkpoint is not None:
+            require_steps_left(resumed, checkpoint, experiment.training.max_steps)
         # Hide Lightning's tips and its list of devices, because the run prints its own summary.
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         # Report every error in the configuration before creating a folder.
         require_accelerator(experiment.training.accelerator)
         data, description = open_data(experiment, allow_changes)
         encoders = build_encoders(experiment)
+        require_same_autoencoder(encoders.autoencoder, description)
         stage = build_stage(experiment, encoders)
-        folder = resumed or new_folder(experiment, loaded, name)
-        if resumed is None and is_first_process():
-            locks.enter_context(run_folder.lock(folder))
-        checkpoint = folder.checkpoint if resumed is not None and folder.checkpoint.exists() else None
-        if resumed is not None and is_first_process():
-            print_resume_notes(folder, checkpoint, data)
+        folder = resumed or new_folder(experiment, name)
         logger = build_logger(experiment, folder, stage, description.fingerprint, repeats_steps=not has_changed)
         splits_data = isinstance(data, DescribedData)
-        callbacks = [MoveEncoders(encoders), *callbacks]
+        callbacks = [MoveEncoders(encoders), *callbacks, Finish(folder, logger)]
         trainer = build_trainer(experiment, stage, folder, logger, loaded.to_yaml(), callbacks, splits_data)
+        if is_first_process():
+            if resumed is None:
+                create_folder(folder, experiment, loaded)
+                locks.enter_context(run_folder.lock(folder))
+            else:
+                prepare_attempt(folder, checkpoint, data)
         logger.log_hyperparams(loaded.resolved)
         own_tags = {"parameters": parameter_summary(experiment), **lineage.verify(folder, experiment)}
         for key, value in {**own_tags, **(tags or {})}.items():
@@ -85,7 +90,6 @@ def run(
         start = time.perf_counter()
         fit(trainer, stage, data, checkpoint, folder)
         if trainer.is_global_zero:
-            finish(folder, logger, trainer.global_step)
             print_report(folder, experiment, time.perf_counter() - start)
         return folder
 
@@ -120,14 +124,13 @@ def open_data(experiment: AnyExperiment, allow_changes: bool) -> tuple[Lightning
     """Build the data module, and check that its data is suitable for the experiment.
 
     Raises:
-        ConfigError: The data does not match the configured autoencoder or stage.
+        ConfigError: The data does not match the configured stage.
     """
     data = build_data(experiment)
     if isinstance(data, DescribedData):
         data.allow_changes = allow_changes or data.allow_changes
         data.setup("fit")  # Lightning sets up other data modules itself, after calling prepare_data
     description = describe(data)
-    require_same_autoencoder(experiment, description)
     import_class(experiment.stage.class_path).check_data(experiment, description)
     return data, description
 
@@ -182,18 +185,21 @@ def interrupted(trainer: Trainer, folder: RunFolder) -> RunInterruptedError:
     return RunInterruptedError(f"interrupted at step {trainer.global_step}; resume with --resume {folder.name}")
 
 
-def finish(folder: RunFolder, logger: RunLogger, step: int) -> None:
-    """Send the weights to MLflow and mark the run as finished."""
-    logger.log_artifact(folder.weights)
-    logger.log_artifact(folder.config)
-    logger.finalize("success")
-    write_atomically(folder.finished, f"{step}\n")
+def require_steps_left(folder: RunFolder, checkpoint: Path, max_steps: int) -> None:
+    """Raise ``ConfigError`` if a run has already trained for more steps than configured."""
+    step = checkpoint_step(checkpoint)
+    if step > max_steps:
+        raise ConfigError(
+            f"training.max_steps: is {max_steps}, but {folder.name} is already at step {step}; set it to a later step"
+        )
 
 
-def print_resume_notes(folder: RunFolder, checkpoint: Path | None, data: LightningDataModule) -> None:
-    """Print which state of a resumed run is not restored."""
+def prepare_attempt(folder: RunFolder, checkpoint: Path | None, data: LightningDataModule) -> None:
+    """Print which state of a resumed run is not restored. Without a checkpoint, set the earlier results aside."""
     if checkpoint is None:
-        print(f"note: {folder.name} has no checkpoint yet; it starts at step 0")
+        kept = folder.set_results_aside()
+        results = f"; the results of the earlier attempt are now in {kept}" if kept else ""
+        print(f"note: {folder.name} has no checkpoint; it starts again at step 0{results}")
     elif not isinstance(data, DescribedData):
         print(
             f"note: {type(data).__name__} does not save its position in the data, so the resumed run uses the samples "
