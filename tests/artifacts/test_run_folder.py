@@ -59,7 +59,7 @@ def test_only_one_process_trains_in_a_folder(
         assert not folder.finished.exists()
         other.kill()
     assert main([*arguments, "training.max_steps=1", "--resume", "elastic_pretrain/x"]) == 0
-    assert "no checkpoint yet; it starts at step 0" in capsys.readouterr().out
+    assert "no checkpoint; it starts again at step 0" in capsys.readouterr().out
     with lock(folder):
         pass
 

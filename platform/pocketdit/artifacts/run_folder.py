@@ -11,6 +11,7 @@ The folder ``runs/<experiment>/<run>/`` contains these files::
     metrics.jsonl            all logged metrics, in order
     parents.json             names of the parent runs and hashes of their weights
     finished                 the final step (finished runs)
+    earlier-1/               results of an attempt whose checkpoint was lost
     lock                     file lock of the process that trains the run
 """
 
@@ -18,8 +19,8 @@ import os
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from difflib import get_close_matches
+from itertools import count
 from pathlib import Path
 from typing import TypeVar, overload
 
@@ -89,8 +90,36 @@ class RunFolder:
         return f"{self.path.parent.name}/{self.path.name}"
 
     def finished_steps(self) -> int:
-        """Return the step at which the run finished, or 0 if it has not finished."""
-        return int(self.finished.read_text()) if self.finished.is_file() else 0
+        """Return the step at which the run finished, or 0 if it has not finished.
+
+        Raises:
+            RunError: The file does not contain a number.
+        """
+        if not self.finished.is_file():
+            return 0
+        try:
+            return int(self.finished.read_bytes())
+        except ValueError:
+            raise RunError(
+                f"{self.finished} is damaged: it does not contain the final step; delete it to resume the run from its "
+                "checkpoint"
+            ) from None
+
+    def set_results_aside(self) -> Path | None:
+        """Move the results of an earlier attempt to a folder of their own, so that a new attempt keeps them.
+
+        Returns:
+            The folder, or None if there are no results.
+        """
+        results = [self.weights, self.palettes, self.finished, *sorted(self.path.glob("quantization.*"))]
+        results = [path for path in results if path.is_file()]
+        if not results:
+            return None
+        kept = next(path for n in count(1) if not (path := self.path / f"earlier-{n}").exists())
+        kept.mkdir()
+        for path in results:
+            path.rename(kept / path.name)
+        return kept
 
     def publish_new_checkpoint(self) -> None:
         """Replace the previous sharded checkpoint with the new one. If this is interrupted, ``clean`` recovers."""
@@ -112,20 +141,20 @@ class RunFolder:
             temporary.unlink(missing_ok=True)
 
 
-def create(runs: Path, experiment: str, name: str | None, config: str) -> RunFolder:
+def create(runs: Path, experiment: str, name: str, config: str) -> RunFolder:
     """Create the folder of a new run, write its configuration, and point ``latest`` to it.
 
     Args:
         runs: Folder of all runs.
         experiment: Name of the experiment.
-        name: Name of the run. Defaults to the current time.
+        name: Name of the run.
         config: The resolved configuration as YAML.
 
     Raises:
         ConfigError: The name is already taken or is not a valid folder name.
     """
     require_free(runs, experiment, name)
-    folder = RunFolder(runs / experiment / (name or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")))
+    folder = RunFolder(runs / experiment / name)
     try:
         folder.path.mkdir(parents=True)
     except FileExistsError:
@@ -179,9 +208,9 @@ def find(runs: Path, run: str) -> RunFolder:
     """
     for path in (Path(run), runs / run):
         if (path / "config.yaml").is_file():
-            return RunFolder(path.resolve())
+            return RunFolder(shortest(path))
         if (path / LATEST / "config.yaml").is_file():
-            return RunFolder((path / LATEST).resolve())
+            return RunFolder(shortest(path / LATEST))
     paths = [path.parent for path in runs.glob("*/*/config.yaml") if path.parent.name != LATEST]
     names = [f"{path.parent.name}/{path.name}" for path in sorted(paths, key=lambda path: path.stat().st_mtime)]
     similar = [name for name in names if name.endswith(f"/{run}")]
@@ -192,6 +221,12 @@ def find(runs: Path, run: str) -> RunFolder:
     elif names:
         hint = f"; the newest are {', '.join(names[-3:])}"
     raise RunError(f"no run named {run} in {runs}/{hint}")
+
+
+def shortest(path: Path) -> Path:
+    """Return a path with all links resolved, relative to the current folder if it is in there."""
+    resolved, current = path.resolve(), Path.cwd()
+    return resolved.relative_to(current) if resolved.is_relative_to(current) else resolved
 
 
 def inherited_folder() -> RunFolder | None:

@@ -13,7 +13,8 @@ from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.artifacts.weights import save_weights
 from pocketdit.errors import RunError
 from pocketdit.files import damage, write_atomically
-from pocketdit.running.sharded import ShardedStrategy
+from pocketdit.running.sharded import TRAINING_STATE, ShardedStrategy
+from pocketdit.tracking.logger import RunLogger
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -47,6 +48,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if not isinstance(checkpoint, dict) or not checkpoint.keys() >= {"state_dict", "loops"}:
             raise unreadable(Path(path), ValueError("it does not contain a training state"))
         return checkpoint
+
+
+def checkpoint_step(path: Path) -> int:
+    """Return the step at which a checkpoint was saved. Raises ``RunError`` if the file cannot be read."""
+    state = path / TRAINING_STATE if path.is_dir() else path
+    try:
+        return int(torch.load(state, map_location="cpu", mmap=True, weights_only=True)["global_step"])
+    except Exception as error:  # a damaged file can raise any exception
+        raise unreadable(state, error) from error
 
 
 def unreadable(path: Path, error: Exception) -> RunError:
@@ -112,3 +122,47 @@ class Checkpoints(Callback):
                 save_weights(self.folder.weights, weights)
             except OSError as error:
                 raise disk_error(self.folder.weights, error) from error
+
+
+class RequireFolder(Callback):
+    """Stops the run if its folder is deleted or replaced, so that nothing is written to a wrong place."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.identity: tuple[int, int] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the folder."""
+        self.identity = identity(self.folder)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Raise ``RunError`` if the folder is not the same as before."""
+        if trainer.is_global_zero and (self.identity is None or identity(self.folder) != self.identity):
+            raise RunError(
+                f"{self.folder.name} was deleted or replaced while it was trained; the run stopped at step "
+                f"{trainer.global_step} and cannot be resumed in {self.folder.path}"
+            )
+
+
+def identity(folder: RunFolder) -> tuple[int, int] | None:
+    """Return the device and inode of a run folder, or None if it does not exist or is no longer that of a run."""
+    try:
+        status = folder.path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if folder.config.is_file() else None
+
+
+class Finish(Callback):
+    """Logs the final weights and marks the run as finished, before Lightning ends the logger."""
+
+    def __init__(self, folder: RunFolder, logger: RunLogger) -> None:
+        self.folder = folder
+        self.logger = logger
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the weights and the configuration, and write ``finished``."""
+        if trainer.is_global_zero:
+            self.logger.log_artifact(self.folder.weights)
+            self.logger.log_artifact(self.folder.config)
+            write_atomically(self.folder.finished, f"{trainer.global_step}\n")

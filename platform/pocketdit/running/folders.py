@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,34 @@ FREE_KEYS = (
 FIXED_KEYS = ("optimizer", "backbone", "decoder", "parents")
 
 
-def find_resumed(experiment: BaseExperiment, resume: str | None) -> RunFolder | None:
+def find_resumed(experiment: BaseExperiment, resume: str | None, name: str | None) -> RunFolder | None:
     """Return the run to resume, or None to start a new one.
 
     Args:
         experiment: The configuration.
-        resume: The name or path of the run. "" selects the experiment's latest run if it exists, and None a new run.
+        resume: The name or path of the run. "" selects the experiment's run ``name``, or its latest run, if it exists.
+            None selects a new run.
+        name: Name of a new run, or None.
+
+    Raises:
+        ConfigError: ``resume`` is the name of one run, and ``name`` that of another.
+        RunError: The run does not exist.
     """
     if resume is None:
         return None
     if inherited := inherited_folder():
         return inherited
-    with contextlib.suppress(RunError) if resume == "" else contextlib.nullcontext():
-        return run_folder.find(Path(experiment.runs), resume or experiment.experiment)
+    runs = Path(experiment.runs)
+    if resume:
+        folder = run_folder.find(runs, resume)
+        if name not in (None, folder.path.name):
+            raise ConfigError(f"--name {name}: --resume continues {folder.name}; omit --name, or omit --resume")
+        return folder
+    if name is not None:
+        folder = RunFolder(runs / experiment.experiment / name)
+        return folder if folder.config.is_file() else None
+    with contextlib.suppress(RunError):
+        return run_folder.find(runs, experiment.experiment)
     return None
 
 
@@ -53,14 +69,17 @@ def prepare_resumed(folder: RunFolder) -> None:
         run_folder.point_latest_at(folder)
 
 
-def new_folder(experiment: BaseExperiment, loaded: Loaded[AnyExperiment], name: str | None) -> RunFolder:
-    """Return the folder of a new run. The first process creates the folder for all processes."""
+def new_folder(experiment: BaseExperiment, name: str | None) -> RunFolder:
+    """Return the folder of a new run, which the first process creates for all processes with ``create_folder``."""
     if inherited := inherited_folder():
         return inherited
-    runs, run_name = Path(experiment.runs), name or launcher_name()
-    if launched_rank() > 0 and run_name:
-        return RunFolder(runs / experiment.experiment / run_name)
-    return run_folder.create(runs, experiment.experiment, run_name, loaded.to_yaml())
+    name = name or launcher_name() or datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return RunFolder(Path(experiment.runs) / experiment.experiment / name)
+
+
+def create_folder(folder: RunFolder, experiment: BaseExperiment, loaded: Loaded[AnyExperiment]) -> None:
+    """Create the folder of a new run. Raises ``ConfigError`` if it already exists."""
+    run_folder.create(Path(experiment.runs), experiment.experiment, folder.path.name, loaded.to_yaml())
 
 
 def launcher_name() -> str | None:

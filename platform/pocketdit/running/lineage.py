@@ -34,8 +34,8 @@ def pin(loaded: Loaded[ExperimentT], recorded: dict[str, str]) -> Loaded[Experim
 def full_name(runs: Path, run: str) -> str:
     """Return EXPERIMENT/RUN for a run under ``runs``, and the path of any other run."""
     folder = find(runs, run)
-    is_under_runs = (runs / folder.name).resolve() == folder.path
-    return folder.name if is_under_runs else str(folder.path)
+    path = folder.path.resolve()
+    return folder.name if (runs / folder.name).resolve() == path else str(path)
 
 
 def parents(experiment: BaseExperiment) -> dict[str, RunFolder]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from pocketdit.artifacts.run_folder import find, is_first_process, require_free
 from pocketdit.config.experiment import BaseExperiment
 from pocketdit.errors import ConfigError, UserError
+from pocketdit.running.folders import find_resumed
 
 
 def require_parents(experiment: BaseExperiment) -> None:
@@ -24,18 +25,16 @@ def require_folder(experiment: BaseExperiment, resume: str | None, name: str | N
 
     Args:
         experiment: The configuration.
-        resume: The run to resume. "" resumes the latest run if it exists, and None starts a new run.
+        resume: The run to resume. "" resumes a run if it exists, and None starts a new run.
         name: Name of a new run. Defaults to the current time.
 
     Raises:
-        ConfigError: The name of the new run is already taken or invalid.
+        ConfigError: The name of the new run is already taken or invalid, or another run is to be resumed.
         RunError: The run to resume does not exist.
     """
     if not is_first_process():
         return
-    if resume:
-        find(Path(experiment.runs), resume)
-    elif resume is None:
+    if find_resumed(experiment, resume, name) is None:
         require_free(Path(experiment.runs), experiment.experiment, name)
 
 

@@ -13,7 +13,7 @@ from pocketdit.config.experiment import AnyExperiment, Training
 from pocketdit.errors import ConfigError
 from pocketdit.running.accumulation import BatchCounters, StepMeans
 from pocketdit.running.callbacks import Previews, Progress, Speed, TrainMetrics
-from pocketdit.running.checkpointing import AtomicCheckpointIO, Checkpoints
+from pocketdit.running.checkpointing import AtomicCheckpointIO, Checkpoints, RequireFolder
 from pocketdit.running.cost_estimate import parameter_summary
 from pocketdit.running.sharded import ShardedStrategy
 from pocketdit.tracking.logger import RunLogger
@@ -56,6 +56,7 @@ def build_trainer(
         max_steps=training.max_steps,
         logger=logger,
         callbacks=[
+            RequireFolder(folder),
             BatchCounters(training.accumulate),
             means,
             Progress(f"{folder.name}: {parameter_summary(experiment)}", means),

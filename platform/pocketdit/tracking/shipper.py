@@ -94,7 +94,7 @@ class Sender:
                 self._run = None
                 raise
             run.target = replace(run.target, offset=offset, refused=run.target.refused + refused)
-            target.save(self.run_folder, run.target)
+            self._save(run.target)
             sent += len(events) - refused
         return sent
 
@@ -106,9 +106,17 @@ class Sender:
             # If the journal is shorter than the offset, it has been replaced since it was sent.
             if (self.run_folder / journal.FILE_NAME).stat().st_size < stored.offset:
                 stored = stored.reset()
-            self._run = MlflowRun(self.run_folder, stored, self._uri)
-            target.save(self.run_folder, self._run.target)
+            run = MlflowRun(self.run_folder, stored, self._uri)
+            self._save(run.target)
+            self._run = run
         return self._run
+
+    def _save(self, progress: target.Target) -> None:
+        """Record the progress, unless the run folder has been deleted or replaced by that of another run."""
+        stored = target.load(self.run_folder)
+        if stored is None or stored.identity != progress.identity:
+            raise FileNotFoundError(self.run_folder / target.FILE_NAME)
+        target.save(self.run_folder, progress)
 
     def _send(self, run: MlflowRun, events: list[Event]) -> int:
         """Call ``MlflowRun.send``, but give up on a file that fails repeatedly while MLflow responds.
