@@ -142,6 +142,13 @@ class _Draws(NamedTuple):
     flip: float
 
 
+def usable_captions(captions: Sequence[str], choice: CaptionChoice) -> Sequence[str]:
+    """Return the captions of a sample that ``choose_caption`` may choose."""
+    if choice in ("short", 1):
+        return captions[:1]
+    return (captions[1:] or captions) if choice in ("long", 0) else captions
+
+
 def choose_caption(captions: Sequence[str], choice: CaptionChoice, length_draw: float, caption_draw: float) -> str:
     """Choose one of a sample's captions. A single caption is always chosen.
 

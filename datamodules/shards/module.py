@@ -10,12 +10,13 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from typing_extensions import override
 
-from datamodules.shards.batches import ShardBatches
+from datamodules.shards.batches import ShardBatches, usable_captions
 from datamodules.shards.bucketed_split import BucketedSplit, log_problems, require_settings_of_latents
 from datamodules.shards.buckets import SIDE_MULTIPLE, BucketShape
 from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedSamples
 from datamodules.shards.order import TrainingOrder, batches_per_epoch, validation_batches
+from datamodules.shards.reader import read_captions
 from datamodules.shards.schema import INFO_FILE, SPLITS, DatasetInfo, read_info
 from pocketdit.data_contract import DataDescription
 from pocketdit.errors import ConfigError, RunError
@@ -123,6 +124,12 @@ class ShardDataModule(LightningDataModule):
             stored_autoencoder=self.info.autoencoder,
             has_images=self.info.kind == "image",
         )
+
+    def read_captions(self, split: str, samples: int) -> tuple[list[str], bool]:
+        """Read the captions that training may use of up to ``samples`` samples, and return whether these are all."""
+        index = self.split(split)
+        chosen = (usable_captions(captions, self.caption) for captions in read_captions(index, samples))
+        return [caption for captions in chosen for caption in captions], len(index) <= samples
 
     def prepare_data(self) -> None:
         """Write the index next to the shards. Lightning calls this in one process per machine."""

@@ -4,7 +4,11 @@ import io
 import os
 import tarfile
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
+
+import numpy as np
 
 from datamodules.shards.index import SplitIndex
 from datamodules.shards.scan import is_plain, split_member_name
@@ -77,6 +81,15 @@ class ShardReader:
 
     def __getstate__(self) -> dict[str, object]:
         return {"index": self.index, "_files": OrderedDict()}
+
+
+def read_captions(index: SplitIndex, samples: int) -> Iterator[tuple[str, ...]]:
+    """Yield the captions of up to ``samples`` evenly spaced samples that can be read."""
+    reader = ShardReader(index)
+    for row in np.linspace(0, len(index) - 1, min(samples, len(index))).round().astype(int).tolist():
+        with suppress(SampleError):
+            yield reader.read_sample(row).captions
+    reader.close()
 
 
 def _split_plain_members(content: bytes) -> RawSample | None:

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from datamodules.shards.decode import decode_latent, open_stored_image
 from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.latents import describe_autoencoder, encode_sample
 from datamodules.shards.losses import MAX_CROP, MAX_ENLARGEMENT, CropLosses
-from datamodules.shards.reader import ShardReader
+from datamodules.shards.reader import ShardReader, read_captions
 from datamodules.shards.schema import SPLITS, SampleError, read_info
-from pocketdit.encoders.contract import Autoencoder
+from pocketdit.encoders.contract import Autoencoder, TextEncoder
+from pocketdit.encoders.coverage import CaptionCoverage, coverage_lines
 from pocketdit.encoders.identity import require_same
 from pocketdit.errors import UserError
 
@@ -31,6 +33,7 @@ def describe_dataset(
     *,
     max_crop: float = MAX_CROP,
     max_enlargement: float = MAX_ENLARGEMENT,
+    text_encoders: Sequence[TextEncoder] = (),
 ) -> str:
     """Describe the number of samples, image sizes, buckets, what they cost, and caption lengths of both splits.
 
@@ -40,6 +43,7 @@ def describe_dataset(
         buckets: Shape of the buckets.
         max_crop: Count the images of which cropping removes more than this share of the area.
         max_enlargement: Count the images that are scaled up more than this factor.
+        text_encoders: Count what these do not see of the captions.
 
     Raises:
         UserError: The data set does not exist or is incomplete.
@@ -49,6 +53,7 @@ def describe_dataset(
         f"{path}: {info.kind} data set {info.name!r} from {info.source}, fingerprint {info.fingerprint}\n"
         "Sizes and buckets are height x width, as in sampling.size and --size."
     ]
+    coverages, is_complete = dict[str, CaptionCoverage](), True
     for split in SPLITS:
         index = load_index(path, split, info.kind)
         shards = "1 shard" if len(index.shards) == 1 else f"{len(index.shards)} shards"
@@ -62,8 +67,10 @@ def describe_dataset(
             paragraphs += [_size_table(index), _bucket_table(index, base_size, buckets)]
             if info.kind == "image":
                 paragraphs.append(_describe_losses(index, CropLosses(base_size, buckets, max_crop, max_enlargement)))
-            paragraphs.append(_caption_table(index))
-    return "\n\n".join(paragraphs)
+            coverages[split] = CaptionCoverage(text_encoders)
+            paragraphs.append(_caption_table(index, coverages[split]))
+            is_complete = is_complete and (split != "train" or len(index) <= _MAX_CAPTIONS)
+    return "\n\n".join([*paragraphs, *coverage_lines(coverages, complete=is_complete)])
 
 
 def latent_statistics(
@@ -182,17 +189,13 @@ def _bucket_table(index: SplitIndex, base_size: int, shape: BucketShape) -> str:
     return tabulate(rows, ["bucket", "samples", "share"], colalign=("left", "right", "right"))
 
 
-def _caption_table(index: SplitIndex) -> str:
-    """Tabulate the number and length of the captions of up to ``_MAX_CAPTIONS`` evenly spaced samples."""
+def _caption_table(index: SplitIndex, coverage: CaptionCoverage) -> str:
+    """Tabulate the number and length of the captions of up to ``_MAX_CAPTIONS`` samples, and add them to a coverage."""
     first: list[int] = []
     others: list[int] = []
     numbers: list[int] = []
-    reader = ShardReader(index)
-    for row in _evenly_spaced(len(index), _MAX_CAPTIONS):
-        try:
-            captions = reader.read_sample(row).captions
-        except SampleError:
-            continue
+    for captions in read_captions(index, _MAX_CAPTIONS):
+        coverage.add(captions)
         lengths = [len(caption.split()) for caption in captions]
         numbers.append(len(lengths))
         first.append(lengths[0])

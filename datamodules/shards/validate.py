@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +13,8 @@ from datamodules.shards.buckets import Bucket
 from datamodules.shards.decode import decode_image, decode_latent
 from datamodules.shards.scan import BrokenShardError, MemberGroup, open_shard, scan_shard
 from datamodules.shards.schema import SPLITS, DatasetInfo, Sample, SampleError, parse_sample, read_info, reason_of
+from pocketdit.encoders.contract import TextEncoder
+from pocketdit.encoders.coverage import CaptionCoverage, coverage_lines
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
 from pocketdit.names import one_line
@@ -26,26 +28,33 @@ class ValidationReport:
         path: Folder of the data set.
         samples: Number of valid samples per split.
         problems: One line per problem.
+        notes: One line for each text encoder that does not see all of the captions.
     """
 
     path: Path
     samples: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         table = tabulate(self.samples.items(), ["split", "valid samples"])
         count = len(self.problems)
         problems = "no problems" if not count else "1 problem" if count == 1 else f"{count} problems"
-        return "\n".join([*map(one_line, self.problems), table, f"{self.path}: {problems}"])
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([*map(one_line, self.problems), *notes, table, f"{self.path}: {problems}"])
 
 
-def validate_dataset(path: Path) -> ValidationReport:
+def validate_dataset(path: Path, text_encoders: Sequence[TextEncoder] = ()) -> ValidationReport:
     """Validate a whole data set. Problems are returned in the report instead of raising an error.
 
     The validation checks the members, JSON fields, and captions of each sample, whether an image can be decoded and has
     the recorded size, and whether a latent has the right shape and is finite. It also checks for duplicate keys and
     IDs, IDs that occur in both splits, truncated or empty shards, and the number of samples in dataset.json. If there
     is no other problem, it checks the fingerprint of the shards. Additional members of samples are ignored.
+
+    Args:
+        path: Folder of the data set.
+        text_encoders: Note what these do not see of the captions.
     """
     report = ValidationReport(path)
     try:
@@ -54,11 +63,14 @@ def validate_dataset(path: Path) -> ValidationReport:
         report.problems.append(str(error))
         return report
     ids: dict[str, set[str]] = {}
+    coverages: dict[str, CaptionCoverage] = {}
     for split in SPLITS:
-        ids[split] = _check_split(path / split, info, report)
+        coverages[split] = CaptionCoverage(text_encoders)
+        ids[split] = _check_split(path / split, info, report, coverages[split])
         valid, recorded = report.samples[split], info.samples[split]
         if valid != recorded:
             report.problems.append(f"{split}: {valid} valid samples, but dataset.json records {recorded}")
+    report.notes = coverage_lines(coverages, complete=True)
     if not report.samples["train"]:
         report.problems.append("train: no usable sample")
     if not info.validation_is_train:
@@ -80,8 +92,8 @@ def compute_fingerprint(path: Path) -> str:
     return fingerprint.hexdigest()[:16]
 
 
-def _check_split(folder: Path, info: DatasetInfo, report: ValidationReport) -> set[str]:
-    """Add a split's valid samples and problems to the report, and return the IDs."""
+def _check_split(folder: Path, info: DatasetInfo, report: ValidationReport, coverage: CaptionCoverage) -> set[str]:
+    """Add a split's valid samples and problems to the report, count its captions, and return the IDs."""
     keys: Counter[str] = Counter()
     location_of: dict[str, str] = {}
     for path in sorted(folder.glob("*.tar")):
@@ -93,6 +105,7 @@ def _check_split(folder: Path, info: DatasetInfo, report: ValidationReport) -> s
                 report.problems.append(f"{shard}: {entry}")
                 continue
             key, sample = entry
+            coverage.add(sample.captions)
             location = f"{shard}: sample {key}"
             problems = _check_payload(sample, info)
             keys[key] += 1

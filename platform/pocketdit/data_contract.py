@@ -32,6 +32,23 @@ class DataDescription:
 
 
 @runtime_checkable
+class CaptionedData(Protocol):
+    """A data module that can read captions without their images. A run then counts what its encoders do not see."""
+
+    def read_captions(self, split: str, samples: int) -> tuple[list[str], bool]:
+        """Read the captions that training may use.
+
+        Args:
+            split: "train" or "validation".
+            samples: Maximum number of samples to read.
+
+        Returns:
+            The captions, and whether they are those of all samples.
+        """
+        ...
+
+
+@runtime_checkable
 class DescribedData(Protocol):
     """A data module that describes its data, splits samples across ranks itself, and resumes at the exact sample.
 

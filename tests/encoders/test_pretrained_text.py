@@ -202,3 +202,18 @@ def test_missing_and_corrupted_weights_are_reported(clip: Path, gemma: Path, tmp
     weights.write_bytes((clip / "model.safetensors").read_bytes()[:5000])
     with pytest.raises(UserError, match="cannot load a CLIP text encoder from this folder"):
         ClipTextEncoder(str(folder), 8)
+
+
+def test_what_clip_reads_agrees_with_its_tokens(clip: Path) -> None:
+    encoder = ClipTextEncoder(str(clip), max_tokens=6)
+    captions = ["red", "red red red red", "a b c d e f", ""]
+    readings = encoder.read(captions)
+    assert [reading.tokens for reading in readings] == [1, 4, 6, 0]
+    assert [reading.seen for reading in readings] == [1, 4, 4, 0]
+    with_start_and_end = encoder.encode(captions).mask.sum(1).tolist()
+    assert with_start_and_end == [3, 6, 6, 0]
+
+
+def test_what_gemma_does_not_know_is_named(gemma: Path) -> None:
+    readings = Gemma3TextEncoder(str(gemma), max_tokens=4, dtype="float32").read(["a teal circle", "a red blue square"])
+    assert [(reading.tokens, reading.seen, reading.unknown) for reading in readings] == [(3, 3, ("teal",)), (4, 3, ())]

@@ -63,6 +63,7 @@ def add_data(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     build.set_defaults(call=call_data_build)
     validate = actions.add_parser("validate", help="check all samples in all shards")
     validate.add_argument("path", type=Path, help="folder of the data set")
+    add_text_option(validate)
     validate.set_defaults(call=call_data_validate)
     stats = actions.add_parser("stats", help="show sizes, buckets and captions")
     stats.add_argument("path", type=Path, help="folder of the data set")
@@ -79,6 +80,7 @@ def add_data(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="size of the buckets to which images are cropped (default: 128, or the size in the --latents experiment)",
     )
     add_bucket_options(stats)
+    add_text_option(stats)
     stats.add_argument(
         "--max-crop",
         type=float,
@@ -92,6 +94,33 @@ def add_data(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="count images that would be enlarged by a larger factor (default: %(default)s)",
     )
     stats.set_defaults(call=call_data_stats)
+
+
+def add_text_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--text``."""
+    parser.add_argument(
+        "--text",
+        type=Path,
+        metavar="YAML",
+        help="count what this experiment's text encoders do not see of the captions (default: the embedded encoders "
+        "with 80 words)",
+    )
+
+
+def load_text_encoders(experiment_file: Path | None) -> list[Any]:
+    """Return the text encoders of an experiment, or the embedded ones."""
+    from pocketdit.encoders.hashed_text import PhraseEncoder, WordEncoder
+
+    if experiment_file is None:
+        return [WordEncoder(max_tokens=80), PhraseEncoder(max_tokens=80)]
+    from pocketdit.config.component import build
+    from pocketdit.config.experiment import DecoderExperiment, kind_of
+    from pocketdit.config.load import load
+
+    experiment = load(experiment_file, [], kind_of(experiment_file)).config
+    if isinstance(experiment, DecoderExperiment):
+        raise ConfigError(f"--text {experiment_file}: trains a decoder, which uses no text encoders")
+    return [build(component) for component in experiment.text_encoders]
 
 
 def add_bucket_options(parser: argparse.ArgumentParser) -> None:
@@ -228,7 +257,7 @@ def call_data_validate(args: argparse.Namespace) -> None:
     """Run ``lightning data validate``."""
     from datamodules.shards.validate import validate_dataset
 
-    report = validate_dataset(args.path)
+    report = validate_dataset(args.path, load_text_encoders(args.text))
     print(report)
     if report.problems:
         count = len(report.problems)
@@ -241,8 +270,9 @@ def call_data_stats(args: argparse.Namespace) -> None:
     autoencoder, base_size, buckets = load_latent_settings(args)
     from datamodules.shards.stats import contact_sheet, describe_dataset, latent_statistics
 
+    text_encoders = load_text_encoders(args.text)
     limits = {"max_crop": args.max_crop, "max_enlargement": args.max_enlargement}
-    print(describe_dataset(args.path, base_size, buckets, **limits))
+    print(describe_dataset(args.path, base_size, buckets, text_encoders=text_encoders, **limits))
     if autoencoder is not None:
         print(f"\n{latent_statistics(args.path, autoencoder, base_size, buckets)}")
     if args.sheet:

@@ -8,7 +8,7 @@ that must be known before any weights are loaded (see ``config/declared.py``).
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -49,6 +49,30 @@ class TextEncoder(Protocol):
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
         """Encode B captions to tokens on the encoder's device. A blank caption has no visible tokens."""
+        ...
+
+
+class Reading(NamedTuple):
+    """What a text encoder sees of one caption."""
+
+    tokens: int
+    """Tokens of the whole caption, without start and end tokens."""
+    seen: int
+    """Those of them that are not cut."""
+    unknown: tuple[str, ...] = ()
+    """Parts of the caption that have no token."""
+    words: tuple[str, ...] = ()
+    """The words, if the network learns their meaning only from the training captions."""
+
+
+@runtime_checkable
+class CaptionReader(Protocol):
+    """A text encoder that can tell what it sees of captions, without encoding them. This is optional."""
+
+    max_tokens: int
+
+    def read(self, captions: Sequence[str]) -> list[Reading]:
+        """Return what the encoder sees of each caption."""
         ...
 
 

@@ -8,6 +8,7 @@ as far from "red" as "seven" is. The network must learn the meaning of words fro
 import hashlib
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pocketdit.encoders.contract import FrozenModule, TextTokens
+from pocketdit.encoders.contract import FrozenModule, Reading, TextTokens
 
 Vector = NDArray[np.float32]
 _WORD = re.compile(r"[^\W_]+")
@@ -85,6 +86,16 @@ class _HashedEncoder(FrozenModule):
         self.max_tokens = max_tokens
         self.register_buffer("positions", sinusoidal_positions(max_tokens, width), persistent=False)
         self.freeze()
+
+    def read(self, captions: Sequence[str]) -> list[Reading]:
+        """Return what the encoder sees of each caption. Symbols, such as emoji, are not words and have no token."""
+        readings = []
+        for caption in captions:
+            words = split_words(caption)
+            symbols = [char for char in caption if unicodedata.category(char).startswith("S")]
+            unknown = tuple(dict.fromkeys(symbols))
+            readings.append(Reading(len(words), min(len(words), self.max_tokens), unknown, tuple(dict.fromkeys(words))))
+        return readings
 
     def _encode(self, captions: Sequence[str], vectors: Callable[[list[str]], list[Vector]]) -> TextTokens:
         rows = [vectors(split_words(caption))[: self.max_tokens] for caption in captions]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 
 from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
-from pocketdit.encoders.contract import FrozenModule, TextTokens
+from pocketdit.encoders.contract import FrozenModule, Reading, TextTokens
 from pocketdit.errors import ConfigError, RunError
 
 DType = Literal["float32", "bfloat16"]
@@ -25,6 +25,17 @@ class _PretrainedEncoder(FrozenModule):
         self.width = int(model.config.hidden_size)
         self.max_tokens = max_tokens
         self.freeze()
+
+    def read(self, captions: Sequence[str]) -> list[Reading]:
+        """Return what the encoder sees of each caption. Its tokenizer has no token for the unknown parts."""
+        batch = self.tokenizer(list(captions), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        room = self.max_tokens - self.tokenizer.num_special_tokens_to_add()
+        readings = []
+        for caption, ids, spans in zip(captions, batch.input_ids, batch.offset_mapping, strict=True):
+            pairs = zip(ids, spans, strict=True)
+            unknown = (caption[start:end] for token, (start, end) in pairs if token == self.tokenizer.unk_token_id)
+            readings.append(Reading(len(ids), min(len(ids), room), tuple(dict.fromkeys(unknown))))
+        return readings
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
         """Encode B captions to float32 embeddings (B, max_tokens, width) that are zero where the mask is False.

@@ -1,12 +1,17 @@
 """Checks of a run's data against its configuration."""
 
+from collections.abc import Sequence
+
 from lightning.pytorch import LightningDataModule
 
 from pocketdit.config.experiment import BaseExperiment
 from pocketdit.config.importing import import_class
-from pocketdit.data_contract import DataDescription, DescribedData
-from pocketdit.encoders.contract import Autoencoder
+from pocketdit.data_contract import CaptionedData, DataDescription, DescribedData
+from pocketdit.encoders.contract import Autoencoder, TextEncoder
+from pocketdit.encoders.coverage import CaptionCoverage, coverage_lines
 from pocketdit.encoders.identity import require_same
+
+_MAX_SAMPLES = 1000  # samples per split of which a run reads the captions at its start
 
 
 def describe(data: LightningDataModule) -> DataDescription:
@@ -23,6 +28,19 @@ def require_available(experiment: BaseExperiment) -> None:
     check = getattr(import_class(experiment.data.class_path), "require_available", None)
     if check is not None:
         check(experiment.data.init_args)
+
+
+def caption_notes(data: LightningDataModule, text_encoders: Sequence[TextEncoder]) -> list[str]:
+    """Return lines about what the text encoders do not see of the captions. Large data sets are sampled."""
+    if not isinstance(data, CaptionedData) or not text_encoders:
+        return []
+    coverages, complete = {}, True
+    for split in ("train", "validation"):
+        captions, is_all = data.read_captions(split, _MAX_SAMPLES)
+        coverages[split] = CaptionCoverage(text_encoders)
+        coverages[split].add(captions)
+        complete = complete and (is_all or split != "train")
+    return coverage_lines(coverages, complete=complete)
 
 
 def require_same_autoencoder(autoencoder: Autoencoder, description: DataDescription) -> None:

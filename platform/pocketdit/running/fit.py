@@ -22,7 +22,7 @@ from pocketdit.running.assemble import build_data, build_encoders, build_stage
 from pocketdit.running.callbacks import MoveEncoders
 from pocketdit.running.checkpointing import Finish, checkpoint_step
 from pocketdit.running.cost_estimate import parameter_summary
-from pocketdit.running.data import describe, require_same_autoencoder
+from pocketdit.running.data import caption_notes, describe, require_same_autoencoder
 from pocketdit.running.folders import create_folder, find_resumed, new_folder, prepare_resumed, require_same_settings
 from pocketdit.running.trainer import build_trainer, require_accelerator
 from pocketdit.tracking.logger import RunLogger
@@ -87,6 +87,8 @@ def run(
             logger.log_tag(key, value)
         if trainer.is_global_zero:
             print_unfinished_parents(experiment)
+            for note in caption_notes(data, encoders.text):
+                print(f"note: {note}")
         start = time.perf_counter()
         fit(trainer, stage, data, checkpoint, folder)
         if trainer.is_global_zero:

@@ -1,0 +1,96 @@
+"""Counts what text encoders do not see: captions that are cut or of which nothing is left, and unknown words."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pocketdit.encoders.contract import CaptionReader, TextEncoder
+from pocketdit.names import one_line
+
+_EXAMPLES = 3
+
+
+@dataclass
+class _Counts:
+    """Counts for one encoder.
+
+    Attributes:
+        cut: Captions with more tokens than the encoder sees.
+        empty: Captions without any token that the encoder sees.
+        with_unknown: Captions with something that has no token.
+        unknown: What has no token, with the number of captions that contain it.
+        words: The words of encoders that know words only from training, with the number of captions.
+    """
+
+    cut: int = 0
+    empty: int = 0
+    with_unknown: int = 0
+    unknown: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+
+
+class CaptionCoverage:
+    """Counts what text encoders do not see of captions. Encoders that are not a ``CaptionReader`` are left out.
+
+    Args:
+        encoders: The text encoders.
+
+    Attributes:
+        captions: Number of captions that were added.
+    """
+
+    def __init__(self, encoders: Sequence[TextEncoder]) -> None:
+        self._readers = [encoder for encoder in encoders if isinstance(encoder, CaptionReader)]
+        self._counts = [_Counts() for _ in self._readers]
+        self.captions = 0
+
+    def add(self, captions: Sequence[str]) -> None:
+        """Count captions."""
+        self.captions += len(captions)
+        for reader, counts in zip(self._readers, self._counts, strict=True):
+            for reading in reader.read(captions):
+                counts.cut += 0 < reading.seen < reading.tokens
+                counts.empty += reading.seen == 0
+                counts.with_unknown += bool(reading.unknown)
+                counts.unknown.update(reading.unknown)
+                counts.words.update(reading.words)
+
+    def lines(self, split: str, training: "CaptionCoverage | None" = None) -> list[str]:
+        """Return one line for each encoder that does not see everything.
+
+        Args:
+            split: Name of the split.
+            training: All captions of the training split, to count the words that do not occur in it.
+        """
+        lines = []
+        for i, (reader, counts) in enumerate(zip(self._readers, self._counts, strict=True)):
+            parts = []
+            if counts.cut:
+                parts.append(f"{counts.cut} are cut at {reader.max_tokens} tokens")
+            if counts.empty:
+                parts.append(f"nothing is left of {counts.empty}")
+            if counts.with_unknown:
+                parts.append(f"{counts.with_unknown} contain what it does not know ({_examples(counts.unknown)})")
+            known = counts.words if training is None else training._counts[i].words
+            if unseen := Counter({word: n for word, n in counts.words.items() if word not in known}):
+                parts.append(f"{len(unseen)} words do not occur in the training captions ({_examples(unseen)})")
+            if parts:
+                name = type(reader).__name__
+                lines.append(f"{name} does not see all of the {self.captions} {split} captions: {', '.join(parts)}")
+        return lines
+
+
+def coverage_lines(coverages: Mapping[str, CaptionCoverage], *, complete: bool) -> list[str]:
+    """Return the lines of all splits.
+
+    Args:
+        coverages: The counts by split.
+        complete: Whether all training captions were counted, so that words unknown from training can be counted.
+    """
+    training = coverages.get("train") if complete else None
+    return [line for split, coverage in coverages.items() for line in coverage.lines(split, training)]
+
+
+def _examples(counts: Counter[str]) -> str:
+    shown = ", ".join(one_line(text) for text, _ in counts.most_common(_EXAMPLES))
+    return f"{shown}, ..." if len(counts) > _EXAMPLES else shown
