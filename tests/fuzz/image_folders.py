@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from datamodules.shards.images import IMAGE_SUFFIXES
-from tests.fuzz.data_sets import EPS, fake_ghostscript, huge_png, image_bytes
 from tests.fuzz.driver import Case, run_command
+from tests.fuzz.images import EPS, fake_ghostscript, huge_png, image_bytes
 
 IMAGES = 6
 

@@ -21,7 +21,7 @@ from datamodules.shards.stats import describe_dataset
 from datamodules.shards.validate import validate_dataset
 from datamodules.shards.writer import DatasetWriter
 from pocketdit.commands.main import main
-from tests.fuzz.data_sets import fake_ghostscript, huge_png, image_bytes
+from tests.fuzz.images import fake_ghostscript, huge_png, image_bytes
 from tests.fuzz.tar_files import (
     edit_json,
     edit_member,
