@@ -15,7 +15,8 @@ import yaml
 from pocketdit.commands.main import main
 from pocketdit.config.typed import plain
 from pocketdit.errors import RunError
-from pocketdit.tracking.journal import Artifact, read_events
+from pocketdit.tracking.events import Artifact
+from pocketdit.tracking.journal import read_events
 from pocketdit.tracking.logger import RunLogger
 from pocketdit.tracking.ui import find_free_port
 from sweeps.plots.dashboard import serve_dashboard

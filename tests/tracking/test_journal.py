@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pocketdit.errors import RunError
-from pocketdit.tracking.journal import Artifact, Image, Journal, Metric, Param, Status, Tag, read_events, read_metrics
+from pocketdit.tracking.events import Artifact, Image, Metric, Param, Status, Tag
+from pocketdit.tracking.journal import Journal, read_events, read_metrics
 from tests.tracking.conftest import StartProcess
 
 

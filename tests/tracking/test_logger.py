@@ -118,8 +118,8 @@ def test_unreachable_server_causes_no_delay_and_no_loss(
     lines = (run_folder / "metrics.jsonl").read_bytes().count(b"\n")
     assert lines > 2000
     assert capsys.readouterr().err == (
-        f"{lines} events were not sent to {uri}; they are kept in runs/pretrain/first/metrics.jsonl; "
-        f"send them with: lightning sync runs/pretrain/first --to {uri}\n"
+        f"{lines} events were not sent to {uri} (Connection refused); they are kept in "
+        f"runs/pretrain/first/metrics.jsonl; send them with: lightning sync runs/pretrain/first --to {uri}\n"
     )
 
 

@@ -9,7 +9,8 @@ from mlflow import MlflowClient
 from pocketdit.commands.main import main
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.tracking import target
-from pocketdit.tracking.journal import Artifact, Image, Journal, encode
+from pocketdit.tracking.events import Artifact, Image, encode
+from pocketdit.tracking.journal import Journal
 from pocketdit.tracking.shipper import Sender
 from pocketdit.tracking.sync import sync, sync_command
 

@@ -60,12 +60,20 @@ def verify(folder: RunFolder, experiment: BaseExperiment) -> dict[str, str]:
         The tags of the parents.
 
     Raises:
-        RunError: A parent's weights have changed since the run began, so a resumed run would train differently.
+        RunError: A parent's weights have changed since the run began, so a resumed run would train differently, or the
+            file is damaged.
     """
     current, file = tags(experiment), folder.path / "parents.json"
     if not file.is_file():
         write_atomically(file, json.dumps(current, indent=1))
-    elif changed := differences(json.loads(file.read_bytes()), current):
+        return current
+    try:
+        recorded = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        recorded = None
+    if not isinstance(recorded, dict):
+        raise RunError(f"{file} is damaged; delete it to resume {folder.name} with the current weights of its parents")
+    if changed := differences(recorded, current):
         role = min(changed).split(".")[1]
         parent = current.get(f"parent.{role}")
         raise RunError(

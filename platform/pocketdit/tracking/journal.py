@@ -1,112 +1,22 @@
 """The journal of a run: ``metrics.jsonl``, an append-only file with one JSON object per line.
 
-The journal is complete even if MLflow, which receives a copy of it (see ``shipper.py``), fails. Values are stored
-exactly: a float read from the journal is bit for bit identical to the logged float. JSON has no NaN or infinity, so
-these are written as the strings "nan", "inf", and "-inf".
+The journal is complete even if MLflow, which receives a copy of it (see ``shipper.py``), fails.
 """
 
-import json
-import math
+import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import assert_never
 
 from pocketdit.errors import RunError
+from pocketdit.tracking.events import Artifact, Event, Image, Metric, Param, RunStatus, Status, Tag, decode, encode
 
 FILE_NAME = "metrics.jsonl"
 
-RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A point on a curve.
-
-    Attributes:
-        step: Optimizer step.
-        time: Seconds since the Unix epoch, as in all events.
-    """
-
-    key: str
-    value: float
-    step: int
-    time: float
-
-
-@dataclass(frozen=True, slots=True)
-class Param:
-    """A setting of the run. It is written once and never changes."""
-
-    key: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tag:
-    """A note about the run. A new value for a key replaces the previous value."""
-
-    key: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image logged at a step. ``path`` is relative to the run folder."""
-
-    key: str
-    path: str
-    step: int
-    time: float
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A file of the run other than an image.
-
-    Attributes:
-        path: Path relative to the run folder.
-        folder: Folder in which MLflow lists the file.
-    """
-
-    path: str
-    folder: str
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The state of the run. The last status in the journal is the current one."""
-
-    value: RunStatus
-    time: float
-
-
-Event = Metric | Param | Tag | Image | Artifact | Status
-
-_KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in (Metric, Param, Tag, Image, Artifact, Status)}
-
-
-def encode(event: Event) -> bytes:
-    """Return ``event`` as a line of the journal, including the newline."""
-    fields = {"kind": type(event).__name__.lower(), **asdict(event)}
-    if isinstance(event, Metric) and not math.isfinite(event.value):
-        fields["value"] = str(event.value)
-    return json.dumps(fields).encode() + b"\n"
-
-
-def decode(line: bytes) -> Event | None:
-    """Return the event on ``line``, or None if the line is damaged or this version does not know its kind."""
-    try:
-        fields = json.loads(line)
-        event = _KINDS[fields.pop("kind")](**fields)
-        if not isinstance(event, Metric):
-            return event
-        return Metric(event.key, float(event.value), event.step, event.time)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+_log = logging.getLogger(__name__)
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event | None, int]]:
@@ -147,9 +57,19 @@ def require_own_files(run_folder: Path) -> None:
     Raises:
         RunError: The journal refers to a file outside the run folder.
     """
-    for event, _ in read_events(run_folder / FILE_NAME):
-        if isinstance(event, Image | Artifact):
+    damaged = []
+    for number, (event, _) in enumerate(read_events(run_folder / FILE_NAME), 1):
+        if event is None:
+            damaged.append(number)
+        elif isinstance(event, Image | Artifact):
             file_in(run_folder, event.path)
+    _warn_of_damage(run_folder / FILE_NAME, damaged)
+
+
+def _warn_of_damage(path: Path, lines: Sequence[int]) -> None:
+    if lines:
+        count = "1 damaged line was" if len(lines) == 1 else f"{len(lines)} damaged lines were"
+        _log.warning("%s: %s ignored, the first is line %d", path, count, lines[0])
 
 
 def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
@@ -195,9 +115,13 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
             _truncate_partial_line(path)
-            for event, _ in read_events(path):
-                if event is not None and (repeats_steps or not isinstance(event, Metric | Image)):
+            damaged = []
+            for number, (event, _) in enumerate(read_events(path), 1):
+                if event is None:
+                    damaged.append(number)
+                elif repeats_steps or not isinstance(event, Metric | Image):
                     self._remember(event)
+            _warn_of_damage(path, damaged)
             self.resumed = path.stat().st_size > 0
         except OSError as error:
             raise RunError(

@@ -12,8 +12,10 @@ from typing_extensions import override
 
 from pocketdit.config.secrets import mask
 from pocketdit.tracking import target
+from pocketdit.tracking.events import RunStatus
+from pocketdit.tracking.failures import describe, root_cause
 from pocketdit.tracking.git import revision
-from pocketdit.tracking.journal import FILE_NAME, Journal, RunStatus
+from pocketdit.tracking.journal import FILE_NAME, Journal
 from pocketdit.tracking.mlflow_run import MAX_PARAM_LENGTH, MAX_TAG_LENGTH
 from pocketdit.tracking.shipper import Shipper
 from pocketdit.tracking.sync import sync_command
@@ -143,11 +145,13 @@ class RunLogger(Logger):
         if self._shipper is None:
             return
         unsent = self._shipper.close(self._close_seconds)
+        error = self._shipper.error
         self._shipper = None
         if unsent:
             folder = _relative_to_current(self.run_folder)
+            reason = "" if error is None else f" ({mask(describe(root_cause(error), self.uri))})"
             print(
-                f"{unsent} events were not sent to {mask(self.uri)}; they are kept in {folder / FILE_NAME}; "
+                f"{unsent} events were not sent to {mask(self.uri)}{reason}; they are kept in {folder / FILE_NAME}; "
                 f"send them with: {sync_command(folder, mask(self.uri))}",
                 file=sys.stderr,
             )

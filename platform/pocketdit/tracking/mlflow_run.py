@@ -5,6 +5,7 @@ names. The journal determines all of these. mlflow is imported only when a conne
 seconds.
 """
 
+import errno
 import logging
 import os
 import re
@@ -17,7 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from pocketdit.tracking.journal import Artifact, Event, Image, Metric, Param, Status, Tag, file_in
+from pocketdit.tracking.events import Artifact, Event, Image, Metric, Param, Status, Tag
+from pocketdit.tracking.failures import root_cause
+from pocketdit.tracking.journal import file_in
 from pocketdit.tracking.target import Target, artifact_root, sqlite_path
 
 if TYPE_CHECKING:
@@ -77,15 +80,20 @@ class MlflowRun:
         self.target = target
         self._run_id = str(target.run_id)
 
-    def is_reachable(self) -> bool:
-        """Return whether MLflow responds and the run exists."""
+    def is_writable(self) -> bool:
+        """Return whether MLflow accepts a tag for the run. If so, an event that it refuses is itself at fault."""
         try:
-            return self._is_active(self._run_id)
+            self._client.set_tag(self._run_id, _IDENTITY_TAG, self.target.identity)
         except Exception:  # stores, proxies, and networks can raise any exception
             return False
+        return True
 
-    def send(self, events: Sequence[Event]) -> int:
+    def send(self, events: Sequence[Event], give_up: bool = False) -> int:
         """Write ``events`` to the run.
+
+        Args:
+            events: The events.
+            give_up: Whether an event counts as rejected after any failure, as long as MLflow accepts others.
 
         Returns:
             The number of events that MLflow permanently rejected. Each rejection is logged as a warning.
@@ -102,16 +110,17 @@ class MlflowRun:
         try:
             self._send(events)
             return 0
-        except MlflowException as error:
-            if not _is_permanent(error):
+        except Exception as error:  # stores, proxies, and networks can raise any exception
+            is_permanent = isinstance(error, MlflowException) and _is_permanent(error)
+            if not (is_permanent or (give_up and not is_temporary(error) and self.is_writable())):
                 raise
             if not self._is_active(self._run_id):
                 raise RunDeletedError(self._run_id) from error
             if len(events) == 1:
-                _log.warning("MLflow rejected %s: %s", events[0], error.message)
+                _log.warning("MLflow rejected %s: %s", events[0], root_cause(error))
                 return 1
         middle = len(events) // 2
-        return self.send(events[:middle]) + self.send(events[middle:])
+        return self.send(events[:middle], give_up) + self.send(events[middle:], give_up)
 
     def _send(self, events: Sequence[Event]) -> None:
         match events:
@@ -211,6 +220,13 @@ def _client(uri: str) -> "MlflowClient":
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
     return MlflowClient(uri)
+
+
+def is_temporary(error: Exception) -> bool:
+    """Return whether the disk, the database, or the load of the server is at fault, rather than the request."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return True
+    return getattr(error, "error_code", None) in ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 
 
 def _is_permanent(error: "MlflowException") -> bool:

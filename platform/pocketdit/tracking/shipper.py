@@ -5,13 +5,14 @@ where it stopped.
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from pocketdit.tracking import journal, target
-from pocketdit.tracking.journal import Artifact, Event, Image, Metric, Status
-from pocketdit.tracking.mlflow_run import MlflowRun, RunDeletedError
+from pocketdit.tracking.events import Artifact, Event, Image, Metric, Status
+from pocketdit.tracking.mlflow_run import MlflowRun, RunDeletedError, is_temporary
 
 # A request to MLflow is limited to 1000 metrics, 100 parameters, 100 tags, and 1 MB (mlflow/utils/validation.py).
 _MAX_METRICS = 1000
@@ -20,7 +21,8 @@ _MAX_BYTES = 500_000
 
 _POLL_SECONDS = 2.0  # seconds between reads of the journal
 _MAX_RETRY_SECONDS = 30.0  # seconds between attempts while MLflow does not respond
-_MAX_FILE_ATTEMPTS = 3
+_MAX_ATTEMPTS = 3  # attempts to send events that MLflow refuses while it accepts others
+_ATTEMPT_SECONDS = 1.0  # seconds between these attempts
 
 
 def read_batches(path: Path, offset: int) -> Iterator[tuple[list[Event], int]]:
@@ -69,7 +71,6 @@ class Sender:
         self.run_folder = run_folder
         self._uri = uri
         self._run: MlflowRun | None = None
-        self._file_failures = 0
 
     def send_all(self, abandon: threading.Event | None = None) -> int:
         """Send every unsent event.
@@ -119,19 +120,21 @@ class Sender:
         target.save(self.run_folder, progress)
 
     def _send(self, run: MlflowRun, events: list[Event]) -> int:
-        """Call ``MlflowRun.send``, but give up on a file that fails repeatedly while MLflow responds.
+        """Call ``MlflowRun.send``, but give up on events that MLflow refuses repeatedly while it accepts others.
 
-        Such a file, for example one that is too large for the server, would otherwise block all later events.
+        Such an event, for example a file that is too large for the server, would otherwise block all later events. If
+        the disk or the server is at fault, nothing is given up.
         """
-        try:
-            refused = run.send(events)
-        except Exception:
-            self._file_failures += isinstance(events[0], Image | Artifact)
-            if self._file_failures < _MAX_FILE_ATTEMPTS or not run.is_reachable():
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            try:
+                return run.send(events, give_up=attempt == _MAX_ATTEMPTS)
+            except RunDeletedError:
                 raise
-            refused = 1
-        self._file_failures = 0
-        return refused
+            except Exception as error:  # stores, proxies, and networks can raise any exception
+                if attempt == _MAX_ATTEMPTS or is_temporary(error) or not run.is_writable():
+                    raise
+            time.sleep(_ATTEMPT_SECONDS)
+        raise AssertionError("the last attempt returns or raises")
 
 
 class Shipper:

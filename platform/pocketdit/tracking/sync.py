@@ -9,6 +9,7 @@ from pocketdit.config.project import read_project
 from pocketdit.config.secrets import is_masked, mask
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.tracking import journal, target
+from pocketdit.tracking.failures import describe, root_cause
 from pocketdit.tracking.shipper import Sender, count_unsent
 
 
@@ -45,7 +46,8 @@ def sync(run_folder: Path, uri: str | None = None) -> int:
         raise
     except Exception as error:  # stores, proxies, and networks can raise any exception
         unsent = count_unsent(run_folder)
-        raise RunError(f"{unsent} events were not sent to {mask(uri)}: {mask(_root_cause(error))}") from error
+        reason = mask(describe(root_cause(error), uri))
+        raise RunError(f"{unsent} events were not sent to {mask(uri)}: {reason}") from error
 
 
 def sync_command(run_folder: Path, uri: str) -> str:
@@ -77,10 +79,3 @@ def require_trusted_tracker(run_folder: Path, uri: str) -> None:
             f"{run_folder} was tracked at {uri}, which is not a trusted tracker; if you trust it, send the run with: "
             f"{sync_command(run_folder, uri)}, or add it to trackers under [trust] in {PROJECT_FILE}"
         )
-
-
-def _root_cause(error: BaseException) -> str:
-    """Return the message of the original error, which HTTP libraries and stores wrap in errors of their own."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return str(error) or type(error).__name__

@@ -4,6 +4,7 @@ import json
 import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import get_type_hints
 
 from pocketdit.config.secrets import mask
 from pocketdit.errors import ConfigError, RunError
@@ -40,6 +41,9 @@ class Target:
     def reset(self) -> "Target":
         """Return the target in its initial state, in which nothing has been sent."""
         return replace(self, run_id=None, offset=0, refused=0)
+
+
+_TYPES = get_type_hints(Target)
 
 
 def absolute_uri(uri: str) -> str:
@@ -96,11 +100,15 @@ def load(run_folder: Path) -> Target | None:
     """
     path = run_folder / FILE_NAME
     try:
-        return Target(**json.loads(path.read_text()))
+        target = Target(**json.loads(path.read_text()))
+        if not all(isinstance(value, _TYPES[name]) for name, value in vars(target).items()) or target.offset < 0:
+            raise ValueError("a value is of the wrong type")
+        return target
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete it to send the run again from the start") from error
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path}: cannot be read ({reason}); delete it to send the run again from the start") from error
 
 
 def save(run_folder: Path, target: Target) -> None:

@@ -19,6 +19,7 @@ from typing import IO
 
 from pocketdit.config.secrets import mask
 from pocketdit.errors import ConfigError, RunError
+from pocketdit.tracking.failures import describe
 from pocketdit.tracking.target import absolute_uri, artifact_root, is_server, sqlite_path
 
 _HOST = "127.0.0.1"
@@ -113,7 +114,7 @@ def running_server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
         )
         try:
             with _exit_on_signals():
-                _wait_until_up(server, f"http://{_HOST}:{port}", log)
+                _wait_until_up(server, uri, f"http://{_HOST}:{port}", log)
                 yield server
         finally:
             _stop(server)
@@ -149,7 +150,7 @@ def _show(url: str, open_browser: bool) -> None:
         webbrowser.open(url)
 
 
-def _wait_until_up(server: subprocess.Popen[bytes], address: str, log: IO[str]) -> None:
+def _wait_until_up(server: subprocess.Popen[bytes], uri: str, address: str, log: IO[str]) -> None:
     start = time.monotonic()
     is_terminal = sys.stdout.isatty()
     message = f"Starting MLflow on {address} (this takes 10 to 20 seconds)"
@@ -164,7 +165,10 @@ def _wait_until_up(server: subprocess.Popen[bytes], address: str, log: IO[str]) 
             time.sleep(0.25)
     else:
         log.seek(0)
-        last_lines = "\n".join(log.read().splitlines()[-10:])
+        text = log.read()
+        if (reason := describe(text, uri)) != text:
+            raise RunError(f"the MLflow server did not start: {mask(reason)}")
+        last_lines = "\n".join(text.splitlines()[-10:])
         raise RunError(f"the MLflow server did not start; its log ends with:\n{last_lines}")
     if is_terminal:
         print()

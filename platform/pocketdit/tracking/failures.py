@@ -1,0 +1,35 @@
+"""Descriptions of failures of MLflow and its databases."""
+
+import re
+
+from pocketdit.tracking.target import sqlite_path
+
+# What SQLite and MLflow report if the creation of a database was interrupted, or if the file is damaged.
+_DAMAGED_DATABASE = re.compile(
+    "already exists|no such table|no such column|duplicate column name|database disk image is malformed"
+    "|file is not a database|out-of-date database schema|locate revision",
+    re.IGNORECASE,
+)
+
+
+def root_cause(error: BaseException) -> str:
+    """Return the message of the original error, which HTTP libraries and stores wrap in errors of their own."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def describe(text: str, uri: str) -> str:
+    """Return a failure's message, with the remedy if the database is damaged.
+
+    Args:
+        text: Message of the original error, or the log of the server.
+        uri: Tracking URI.
+    """
+    path, cause = sqlite_path(uri), _DAMAGED_DATABASE.search(text)
+    if path is None or cause is None:
+        return text
+    line = next(line.strip() for line in text.splitlines() if _DAMAGED_DATABASE.search(line))
+    return f"{path} is damaged or was created only in part ({line}); move it elsewhere, and a new one is created"
