@@ -164,3 +164,15 @@ def test_palettes_are_saved_and_loaded(tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"no")
     with pytest.raises(RunError, match="cannot read palettes from this file"):
         load_palettes(tmp_path / "other")
+
+
+def test_damaged_palettes_are_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "palettes.safetensors"
+    save_palettes(path, {"layer": palettize(torch.randn(8, 8), 2)})
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(RunError, match=r"palettes\.safetensors is damaged"):
+        load_palettes(path)
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(RunError, match="Git LFS pointer"):
+        load_palettes(path)

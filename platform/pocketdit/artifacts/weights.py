@@ -4,7 +4,6 @@ The checksum is a CRC-32, computed from the tensors while they are in memory and
 takes about half a second per gigabyte.
 """
 
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from pocketdit.checksum import checksum
 from pocketdit.errors import RunError
 from pocketdit.files import damage, write_atomically
 
@@ -46,12 +46,3 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
     if bad := [name for name, value in tensors.items() if not bool(value.isfinite().all())]:
         raise RunError(f"{path}: {bad[0]} contains NaN or infinity; use the weights of another run")
     return {name: value.to(device) for name, value in tensors.items()}
-
-
-def checksum(tensors: Mapping[str, Tensor]) -> str:
-    """Return the CRC-32 of the names, data types, shapes, and values of tensors on the CPU."""
-    total = 0
-    for name, value in sorted(tensors.items()):
-        total = zlib.crc32(f"{name} {value.dtype} {list(value.shape)}\n".encode(), total)
-        total = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().data, total)
-    return f"{total:08x}"

@@ -11,8 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from pocketdit.checksum import checksum
 from pocketdit.errors import RunError
-from pocketdit.files import write_atomically
+from pocketdit.files import damage, write_atomically
 from pocketdit.quantization import kmeans
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -89,27 +90,32 @@ def palettized_layers(network: nn.Module, weight_threshold: int) -> dict[str, nn
 def save_palettes(path: Path, palettes: Mapping[str, Palette]) -> None:
     """Write palettes to a safetensors file.
 
-    The file contains ``LAYER.palette`` (2^bits,) in float16 and ``LAYER.indices`` in uint8. The metadata entry "bits"
-    is a JSON object with the number of bits of each layer.
+    The file contains ``LAYER.palette`` (2^bits,) in float16 and ``LAYER.indices`` in uint8. The metadata entry
+    "palettes" is a JSON object: "bits" is the number of bits of each layer, and "crc32" the checksum of the tensors.
     """
     tensors = {f"{name}.palette": palette.values.cpu() for name, palette in palettes.items()}
     tensors |= {f"{name}.indices": palette.indices.cpu().contiguous() for name, palette in palettes.items()}
     bits = {name: palette.bits for name, palette in palettes.items()}
     # Use a single metadata entry, because safetensors writes several entries in random order.
-    write_atomically(path, save(tensors, metadata={"bits": json.dumps(bits)}))
+    metadata = {"palettes": json.dumps({"bits": bits, "crc32": checksum(tensors)})}
+    write_atomically(path, save(tensors, metadata=metadata))
 
 
 def load_palettes(path: Path) -> dict[str, Palette]:
     """Read a file written by ``save_palettes``.
 
     Raises:
-        RunError: The file cannot be read.
+        RunError: The file cannot be read or is damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {
-                name: Palette(file.get_tensor(f"{name}.palette"), file.get_tensor(f"{name}.indices"))
-                for name in json.loads(file.metadata()["bits"])
-            }
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        # Files of earlier versions have an entry "bits" and no checksum.
+        content = json.loads(metadata["palettes"] if "palettes" in metadata else f'{{"bits": {metadata["bits"]}}}')
+        palettes = {name: Palette(tensors[f"{name}.palette"], tensors[f"{name}.indices"]) for name in content["bits"]}
     except Exception as error:
-        raise RunError(f"{path}: cannot read palettes from this file: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{path}: cannot read palettes from this file: {damage(path, error)}") from error
+    if checksum(tensors) != content.get("crc32", checksum(tensors)):
+        raise RunError(f"{path} is damaged: its checksum does not match; copy the file again")
+    return palettes
