@@ -81,6 +81,8 @@ def decode_latent(sample: Sample, autoencoder: Mapping[str, Any]) -> torch.Tenso
         raise SampleError(f"latent cannot be decoded ({error})") from error
     if "latent" not in tensors:
         raise SampleError(f'the payload does not contain the tensor "latent", only {sorted(tensors)}')
+    if not tensors["latent"].is_floating_point():
+        raise SampleError(f"latent has type {tensors['latent'].dtype}, which is not a floating-point type")
     latent: torch.Tensor = tensors["latent"].float()
     factor, channels = int(autoencoder["factor"]), autoencoder.get("channels")
     expected = (sample.height // factor, sample.width // factor)

@@ -55,6 +55,10 @@ def test_key_in_two_shards_and_missing_shard_are_reported(make_dataset: Callable
         (_latent((16, 12, 20), np.nan), "latent is not finite"),
         (_latent((16, 12, 20), name="z"), "the payload does not contain the tensor \"latent\", only ['z']"),
         (b"garbage", "latent cannot be decoded"),
+        (
+            safetensors.numpy.save({"latent": np.zeros((16, 12, 20), dtype=np.int64)}),
+            "latent has type torch.int64, which is not a floating-point type",
+        ),
     ],
 )
 def test_latents_are_checked(tmp_path: Path, payload: bytes, problem: str | None) -> None:
