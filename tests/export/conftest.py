@@ -1,6 +1,5 @@
 """A tiny run with random weights that was not trained, and Core ML bundles."""
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,11 @@ from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.commands.main import main
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
+from pocketdit.export.coreml.dependency import silence_coremltools
 from pocketdit.export.coreml.settings import CoreMLExport
 from tests.conftest import PRETRAIN, ROOT
 
-logging.disable(logging.WARNING)  # the command line silences coremltools in the same way
+silence_coremltools()
 
 COREML = ROOT / "experiments" / "export" / "coreml.yaml"
 TINY = ["backbone.width=64", "backbone.widths=[0.5, 1.0]", "backbone.text_width=32", "backbone.levels.1.depth=1",

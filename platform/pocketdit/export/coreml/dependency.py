@@ -17,8 +17,9 @@ def require_coremltools() -> None:
 
 
 def silence_coremltools() -> None:
-    """Disable log messages up to the level WARNING.
+    """Disable coremltools' own log messages up to the level WARNING.
 
-    When coremltools is imported on Linux, it warns about missing libraries.
+    When coremltools is imported on Linux, it warns about missing libraries. Other loggers keep their warnings, such as
+    those about damaged samples.
     """
-    logging.disable(logging.WARNING)
+    logging.getLogger("coremltools").setLevel(logging.ERROR)
