@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from docs import drawings
+from docs.drawings import __main__ as drawings
+from docs.drawings.assa import QUERY, assa_data, rectangles
+from docs.drawings.experiments import PRETRAIN, experiment
+from docs.drawings.slicing import slicing_data
 from pocketdit.backbones.attention import AdaptiveSparseSelfAttention
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.neighborhood import looped_attention, masked_attention
@@ -81,7 +84,7 @@ def test_files_contain_no_date() -> None:
 
 @pytest.mark.parametrize("attend", [looped_attention, masked_attention])
 def test_local_mask_is_where_attention_has_a_gradient(attend: Any) -> None:
-    data = drawings.assa_data()
+    data = assa_data()
     tokens = data["side"] ** 2
     q, k = torch.randn(2, 1, 1, tokens, 4, generator=torch.Generator().manual_seed(0)).unbind()
     v = torch.zeros(1, 1, tokens, 1, requires_grad=True)
@@ -89,24 +92,24 @@ def test_local_mask_is_where_attention_has_a_gradient(attend: Any) -> None:
     seen = [torch.autograd.grad(value, v, retain_graph=True)[0][0, 0, :, 0] != 0 for value in output]
     drawn = painted(data["local"], tokens, tokens)
     np.testing.assert_array_equal(drawn, torch.stack(seen).int().numpy())
-    query = drawings.QUERY[0] * data["side"] + drawings.QUERY[1]
+    query = QUERY[0] * data["side"] + QUERY[1]
     of_query = painted(data["local_query"], data["side"], data["side"])
     np.testing.assert_array_equal(of_query.ravel(), drawn[query])
 
 
 def test_merged_keys_cover_every_token_once() -> None:
-    data = drawings.assa_data()
+    data = assa_data()
     assert {(height, width) for _, _, height, width in data["groups"]} == {(2, 2)}
     np.testing.assert_array_equal(painted(data["groups"], data["side"], data["side"]), 1)
 
 
 def test_both_branches_together_see_what_the_layer_sees() -> None:
     """With the gate closed to the local branch, every token sees all tokens; with it open, only its neighborhood."""
-    data = drawings.assa_data()
+    data = assa_data()
     side = data["side"]
     torch.manual_seed(0)
     layer = AdaptiveSparseSelfAttention(8, 8, AdaptiveSparseAttention("assa", 1, data["blocks"], data["radius"]))
-    query = drawings.QUERY[0] * side + drawings.QUERY[1]
+    query = QUERY[0] * side + QUERY[1]
     for gate, expected in ((-200.0, np.ones(side**2)), (200.0, painted(data["local_query"], side, side).ravel())):
         torch.nn.init.zeros_(layer.gate.weight)
         torch.nn.init.constant_(layer.gate.bias, gate)
@@ -117,8 +120,8 @@ def test_both_branches_together_see_what_the_layer_sees() -> None:
 
 
 def test_slices_have_the_shapes_of_the_supernets_weights() -> None:
-    data = drawings.slicing_data()
-    spec = drawings.experiment(drawings.PRETRAIN).backbone
+    data = slicing_data()
+    spec = experiment(PRETRAIN).backbone
     with torch.device("meta"):
         weights = ElasticDiT(spec).state_dict()
     block = "stages.0.blocks.0"
@@ -131,4 +134,4 @@ def test_slices_have_the_shapes_of_the_supernets_weights() -> None:
 
 def test_rectangles_cover_a_mask_exactly() -> None:
     mask = np.random.default_rng(0).random((7, 9)) < 0.5
-    np.testing.assert_array_equal(painted(drawings.rectangles(mask), 7, 9), mask)
+    np.testing.assert_array_equal(painted(rectangles(mask), 7, 9), mask)
