@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from pocketdit.bounds import Between, Fraction, Guidance, Steps, check_bounds
 from pocketdit.config.component import Component
 from pocketdit.config.experiment import Tracking
 from pocketdit.diffusion.sampler_names import SamplerName
@@ -41,24 +43,23 @@ class Evaluation:
     prompts: dict[str, Component]
     metrics: tuple[Component, ...]
     run: str = ""
-    width: float = 1.0
-    steps: int | None = None
-    guidance: float | None = None
+    width: Fraction = 1.0
+    steps: Steps | None = None
+    guidance: Guidance | None = None
     sampler: SamplerName | None = None
     seed: int = 0
     out: Path = Path("evaluations")
     data: Path = Path("data/evaluation")
     device: str = "cpu"
-    resamples: int = 1000
+    resamples: Annotated[int, Between(MIN_RESAMPLES, 1_000_000)] = 1000
     tracking: Tracking = field(default_factory=Tracking)
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if not is_plain_name(self.evaluation):
             raise ValueError(f"evaluation must be a plain name (it names a folder under out), not {self.evaluation!r}")
         if not self.metrics:
             raise ValueError("metrics must not be empty")
-        if self.resamples < MIN_RESAMPLES:
-            raise ValueError(f"resamples must be at least {MIN_RESAMPLES}, not {self.resamples}")
         for metric in self.metrics:
             name = metric.init_args.get("prompts")
             if name is not None and name not in tuple(self.prompts):

@@ -7,8 +7,9 @@ logs, and plots.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pocketdit.bounds import Between, Count, CountOrZero, check_bounds
 from pocketdit.config.component import Component
 from pocketdit.names import is_plain_name
 from sweeps.dimensions import Dimension, Scalar
@@ -26,12 +27,11 @@ class Sampler:
     """
 
     kind: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
-    startup: int = 10
+    startup: Annotated[int, Between(2, 1_000_000)] = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.startup < 2:
-            raise ValueError("startup must be at least 2")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,11 @@ class Pruner:
     """
 
     kind: Literal["asha", "hyperband"]
-    least_steps: int
-    reduction: int = 3
+    least_steps: Count
+    reduction: Annotated[int, Between(2, 1000)] = 3
 
     def __post_init__(self) -> None:
-        if self.least_steps < 1 or self.reduction < 2:
-            raise ValueError("least_steps must be at least 1 and reduction at least 2")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -66,16 +65,15 @@ class Budget:
         seeds: Additional training seeds for the finalists.
     """
 
-    trials: int
-    steps: tuple[int, ...]
+    trials: Annotated[int, Between(1, 1_000_000)]
+    steps: tuple[Count, ...]
     promote: tuple[int, ...] = ()
     finalists: int = 0
     seeds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise ValueError("trials must be at least 1")
-        if not self.steps or min(self.steps) < 1 or list(self.steps) != sorted(set(self.steps)):
+        check_bounds(self)
+        if not self.steps or list(self.steps) != sorted(set(self.steps)):
             raise ValueError("steps must be positive and strictly increasing")
         if len(self.promote) != len(self.steps) - 1:
             raise ValueError(f"promote must have one count for each of steps[1:], so {len(self.steps) - 1} in total")
@@ -107,8 +105,8 @@ class Ray:
 
     kind: Literal["ray"] = "ray"
     address: str = ""
-    cpus: float = 1.0
-    gpus: float = 0.0
+    cpus: Annotated[float, Between(0, 10_000)] = 1.0
+    gpus: Annotated[float, Between(0, 10_000)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,13 +137,14 @@ class Heartbeat:
         retries: Number of times that a trial returns to the queue before it is abandoned.
     """
 
-    every: int = 10
-    grace: int = 60
-    retries: int = 3
+    every: Count = 10
+    grace: Count = 60
+    retries: CountOrZero = 3
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.grace < 2 * self.every or self.retries < 0:
-            raise ValueError("every must be at least 1, grace at least 2 * every, and retries at least 0")
+        check_bounds(self)
+        if self.grace < 2 * self.every:
+            raise ValueError("grace must be at least 2 * every")
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class Sweep:
     seed: int = 0
     storage: str = ""
     out: Path = Path("runs")
-    workers: int = 1
+    workers: Annotated[int, Between(1, 10_000)] = 1
     launcher: Launcher = field(default_factory=Processes)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
     train: Component = field(default_factory=lambda: Component("sweeps.engine.training.Train"))
@@ -199,8 +198,7 @@ class Sweep:
             raise ValueError("space must not be empty")
         if not self.objectives:
             raise ValueError("objectives must not be empty")
-        if self.workers < 1:
-            raise ValueError("workers must be at least 1")
+        check_bounds(self)
         rungs = [self.budget.trials, *self.budget.promote, *([self.budget.finalists] if self.budget.finalists else [])]
         if len(self.baselines) > min(rungs):
             raise ValueError(

@@ -1,9 +1,12 @@
 """Bounds of numbers in a configuration, as part of their types: ``Annotated[int, Between(1, 100)]``."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 LARGE = 1_000_000_000
+MAX_SIDE = 65_536  # pixels
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,40 @@ class Between:
         return self.low <= value <= self.high
 
 
+def check_bounds(settings: Any) -> None:
+    """Check the fields of a dataclass against the bounds in their types, however the object was made.
+
+    Raises:
+        ValueError: A number is out of its bounds. The message starts with the name of the field.
+    """
+    hints = _hints(type(settings))
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        for bounds, number in _bounded(hints[field.name], value):
+            if not bounds.contains(number):
+                raise ValueError(f"{field.name} must be {bounds}, not {number!r}")
+
+
+@cache
+def _hints(cls: Hashable) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
+
+
+def _bounded(annotation: Any, value: Any) -> Iterator[tuple[Between, float]]:
+    """Yield the numbers in a value together with the bounds that its type has for them."""
+    if get_origin(annotation) is Annotated:
+        if isinstance(value, int | float):
+            yield from ((item, value) for item in annotation.__metadata__ if isinstance(item, Between))
+    elif isinstance(value, tuple):
+        args = get_args(annotation)
+        parts = args[:1] * len(value) if args[1:] == (...,) else args
+        for part, item in zip(parts, value, strict=False):
+            yield from _bounded(part, item)
+    else:
+        for member in get_args(annotation):
+            yield from _bounded(member, value)
+
+
 Count = Annotated[int, Between(1, LARGE)]
 """A number of things of which there is at least one."""
 CountOrZero = Annotated[int, Between(0, LARGE)]
@@ -33,3 +70,11 @@ TimeShift = Annotated[float, Between(1e-3, 1e3)]
 """The shift of times toward noise, a factor."""
 TimeSpread = Annotated[float, Between(1e-3, 100)]
 """The standard deviation of times before the logistic function."""
+Steps = Annotated[int, Between(1, 10_000)]
+"""Sampling steps."""
+Guidance = Annotated[float, Between(0, 1000)]
+"""The scale of classifier-free guidance."""
+Side = Annotated[int, Between(1, MAX_SIDE)]
+"""A side of an image in pixels."""
+Error = Annotated[float, Between(0, 1e9)]
+"""The largest difference that is tolerated."""

@@ -100,7 +100,7 @@ def test_autoencoder_with_tiny_decoder_satisfies_the_protocol() -> None:
     [
         ({"channels": ()}, "one number per level"),
         ({"blocks": (1,)}, "one number per level"),
-        ({"channels": (8, 0)}, "must be positive"),
+        ({"channels": (8, 0)}, "channels must be from 1 to 65,536, not 0"),
         ({"channels": (8,) * 5, "blocks": (1,) * 5}, "factor must be a multiple of 16 for 5 levels, not 8"),
     ],
 )

@@ -67,7 +67,7 @@ def test_measuring_without_a_mac_is_an_error(bundle: Path, where: str, capsys: p
     [
         (["device=iphone16promx"], 2, "iphone16promax"),
         (["measure=android"], 2, "iphone"),
-        (["iterations=0"], 2, "at least 1"),
+        (["iterations=0"], 2, "iterations: must be from 1 to 1,000,000,000, not 0"),
         (
             ["measure=mac", "device=iphone16promax"],
             2,

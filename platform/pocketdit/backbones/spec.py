@@ -7,7 +7,7 @@ three-stage supernet. This file does not import torch, so a configuration can be
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
-from pocketdit.bounds import Between
+from pocketdit.bounds import Between, check_bounds
 
 FULL_WIDTH = 1.0
 
@@ -53,8 +53,7 @@ class AdaptiveSparseAttention:
     compression: bool = True
 
     def __post_init__(self) -> None:
-        if self.blocks < 1 or self.radius < 0:
-            raise ValueError("blocks must be at least 1 and radius at least 0")
+        check_bounds(self)
 
 
 AttentionSpec: TypeAlias = FullAttention | AdaptiveSparseAttention
@@ -80,10 +79,7 @@ class Level:
     long_skips: bool = False
 
     def __post_init__(self) -> None:
-        if self.depth < 1:
-            raise ValueError("depth must be at least 1")
-        if self.ffn_ratio <= 0:
-            raise ValueError("ffn_ratio must be positive")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -125,6 +121,7 @@ class DiTSpec:
     latent_std: tuple[Std, ...] = ()
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if len(self.levels) not in (1, 3):
             raise ValueError("levels must contain one level, or three: down, middle, and up")
         if [level.scale for level in self.levels] not in ([1], [1, 2, 1]):

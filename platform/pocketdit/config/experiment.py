@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from typing_extensions import override
 
 from pocketdit.backbones.spec import DiTSpec
-from pocketdit.bounds import Between, Count, CountOrZero, Fraction, TimeShift
+from pocketdit.bounds import Between, Count, CountOrZero, Fraction, Guidance, Side, Steps, TimeShift, check_bounds
 from pocketdit.config import document
 from pocketdit.config.component import Component, Role, Supplied
 from pocketdit.config.importing import import_class
@@ -27,8 +27,6 @@ STAGE = Role(
     "a stage (pocketdit/stages/contract.py)",
     ("separate_widths", "check", "check_data", "logged_metrics", "cost", "preview", "weights", "training_step"),
 )
-
-Side = Annotated[int, Between(1, 65_536)]
 
 
 @dataclass(frozen=True)
@@ -77,18 +75,7 @@ class Training:
     sample_every: CountOrZero = 1000
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "accumulate", "nodes", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        for name in ("warmup_steps", "validate_every", "sample_every"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative")
-        if isinstance(self.devices, int) and self.devices < 1:
-            raise ValueError("devices must be at least 1, or auto")
-        if self.clip_norm <= 0:
-            raise ValueError("clip_norm must be positive")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError("ema_decay must be in [0, 1)")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -106,22 +93,17 @@ class Sampling:
     """
 
     prompts: tuple[str, ...]
-    steps: Annotated[int, Between(1, 10_000)] = 28
+    steps: Steps = 28
     sampler: SamplerName = "dpmpp_2m"
-    guidance: Annotated[float, Between(0, 1000)] = 4.0
+    guidance: Guidance = 4.0
     time_shift: TimeShift = 1.0
     size: tuple[Side, Side] = (256, 256)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError("steps must be at least 1")
+        check_bounds(self)
         if not self.prompts:
             raise ValueError("prompts must not be empty")
-        if not 0 <= self.guidance < float("inf"):
-            raise ValueError("guidance must be finite and not negative")
-        if not 0 < self.time_shift < float("inf"):
-            raise ValueError("time_shift must be finite and positive")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from pocketdit.bounds import Between
+from pocketdit.bounds import Between, check_bounds
 
 Channels = Annotated[int, Between(1, 65_536)]
 
@@ -29,11 +29,10 @@ class TinyDecoderSpec:
     factor: Annotated[int, Between(1, 256)] = 8
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if not self.channels or len(self.channels) != len(self.blocks):
             raise ValueError("channels and blocks must have one number per level, for at least one level")
-        if min(self.channels) < 1 or min(self.blocks) < 0 or self.latent_channels < 1:
-            raise ValueError("channels and latent_channels must be positive, and blocks must not be negative")
-        if self.factor < 1 or self.factor % self._level_factor:
+        if self.factor % self._level_factor:
             raise ValueError(
                 f"factor must be a multiple of {self._level_factor} for {len(self.channels)} levels, not {self.factor}"
             )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from pocketdit.bounds import Count, check_bounds
 from pocketdit.config.errors import InvalidValueError
 from pocketdit.config.override import parse
 from pocketdit.config.typed import convert
@@ -72,12 +73,11 @@ class Latency:
     device: str = ""
     measure: Literal["mac", "iphone"] | None = None
     units: Literal["CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY", "ALL"] = "CPU_AND_NE"
-    iterations: int = 20
+    iterations: Count = 20
     team: str = ""
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise ValueError("iterations must be at least 1")
+        check_bounds(self)
         if self.measure and self.device and not self.device.startswith(self.measure):
             raise ValueError(f"device={self.device}: cannot be measured with measure={self.measure}; omit device")
 

@@ -3,12 +3,13 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pocketdit.bounds import MAX_SIDE, Between, Error, Fraction, check_bounds
 from pocketdit.export.common.comparison import Tolerance
 from pocketdit.names import is_plain_name
 
-_SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
+_SIZE = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,5})")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -18,8 +19,10 @@ def parse_size(text: str) -> tuple[int, int]:
         ValueError: The text does not have this form.
     """
     match = _SIZE.fullmatch(text)
-    if not match:
-        raise ValueError(f"size={text}: must be HEIGHTxWIDTH in pixels, for example 1024x1024")
+    if not match or max(map(int, match.groups())) > MAX_SIDE:
+        raise ValueError(
+            f"size={text}: must be HEIGHTxWIDTH in pixels, for example 1024x1024, and at most {MAX_SIDE} each"
+        )
     return int(match[1]), int(match[2])
 
 
@@ -49,12 +52,12 @@ class BaseExport:
     export: str
     run: str | None = None
     experiment: Path | None = None
-    width: float = 1.0
+    width: Fraction = 1.0
     size: str = ""
     precision: Literal["float16", "float32"]
-    times: tuple[float, ...] = (0.9, 0.3)
-    max_error: float
-    min_snr: float = 40.0
+    times: tuple[Fraction, ...] = (0.9, 0.3)
+    max_error: Error
+    min_snr: Annotated[float, Between(-1000, 1000)] = 40.0
     seed: int = 0
     out: Path
     runs: Path = Path("runs")
@@ -65,7 +68,8 @@ class BaseExport:
         if (self.run is None) == (self.experiment is None):
             raise ValueError("run: set either run=RUN, or run=null with experiment=FILE to export random weights")
         _ = self.image_size  # raises ValueError if the size cannot be parsed
-        if not self.times or not all(0 <= time <= 1 for time in self.times):
+        check_bounds(self)
+        if not self.times:
             raise ValueError("times: must be one or more numbers from 0 to 1")
 
     @property

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pocketdit.bounds import Between, CountOrZero, Error, check_bounds
 from pocketdit.export.common.settings import BaseExport
 
 
@@ -53,16 +54,15 @@ class CoreMLExport(BaseExport):
     kind: Literal["coreml"] = "coreml"
     precision: Literal["float16", "float32"] = "float16"
     target: Literal["iOS17", "iOS18"] = "iOS17"
-    batch: int = 1
+    batch: Annotated[int, Between(1, 1024)] = 1
     blockwise: Literal["loop", "batched"] = "batched"
-    query_chunk: int = 1024
+    query_chunk: CountOrZero = 1024
     decoder: str | None = None
     budget: Budget = field(default_factory=Budget)
     verify: bool = True
-    max_error: float = 1e-5
+    max_error: Error = 1e-5
     out: Path = Path("exports")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch < 1 or self.query_chunk < 0:
-            raise ValueError("batch must be at least 1, and query_chunk at least 0")
+        check_bounds(self)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from pocketdit.bounds import Between, CountOrZero, Error, check_bounds
 from pocketdit.export.common.settings import BaseExport
 
 
@@ -20,15 +21,14 @@ class LiteRTRuntime:
         gpu: Whether to run supported operations on the GPU of the Android device.
     """
 
-    threads: int = 1
-    passes: int = 5
+    threads: Annotated[int, Between(1, 1024)] = 1
+    passes: CountOrZero = 5
     benchmark: Path | None = None
     serial: str | None = None
     gpu: bool = False
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or self.passes < 0:
-            raise ValueError("threads must be at least 1, and passes at least 0")
+        check_bounds(self)
         if self.benchmark is None and (self.serial is not None or self.gpu):
             raise ValueError("serial and gpu require an Android device; set benchmark to the path of benchmark_model")
 
@@ -47,6 +47,6 @@ class LiteRTExport(BaseExport):
 
     kind: Literal["litert"] = "litert"
     precision: Literal["float16", "float32"] = "float32"
-    max_error: float = 1e-4
+    max_error: Error = 1e-4
     out: Path = Path("exports/litert")  # not exports/ itself, which is searched for Core ML bundles
     litert: LiteRTRuntime = field(default_factory=LiteRTRuntime)
