@@ -1,8 +1,7 @@
 """Bounds of numbers in a configuration, as part of their types: ``Annotated[int, Between(1, 100)]``."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 LARGE = 1_000_000_000
@@ -30,17 +29,12 @@ def check_bounds(settings: Any) -> None:
     Raises:
         ValueError: A number is out of its bounds. The message starts with the name of the field.
     """
-    hints = _hints(type(settings))
+    hints = get_type_hints(type(settings), include_extras=True)
     for field in fields(settings):
         value = getattr(settings, field.name)
         for bounds, number in _bounded(hints[field.name], value):
             if not bounds.contains(number):
                 raise ValueError(f"{field.name} must be {bounds}, not {number!r}")
-
-
-@cache
-def _hints(cls: Hashable) -> dict[str, Any]:
-    return get_type_hints(cls, include_extras=True)
 
 
 def _bounded(annotation: Any, value: Any) -> Iterator[tuple[Between, float]]:
