@@ -22,36 +22,7 @@ def midpoint(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
 
 SAMPLERS'''
 
-MEAN_SPEC = '''@dataclass(frozen=True)
-class MeanAttention:
-    """Attention in which every token receives the mean of all values."""
-
-    kind: Literal["mean"]
-    kv_heads: int
-
-
-'''
-
-MEAN_MODULE = '''"""Attention with equal weights."""
-
-from torch import Tensor
-
-from pocketdit.backbones.attention import SelfAttention
-
-
-class MeanSelfAttention(SelfAttention):
-    """Attention in which every token receives the mean of all values."""
-
-    def attend(self, x: Tensor, grid: tuple[int, int], cos_sin: tuple[Tensor, Tensor]) -> Tensor:
-        q, _, v = self.project(x, cos_sin)
-        return v.mean(2, keepdim=True).repeat_interleave(q.shape[1] // v.shape[1], 1).expand_as(q)
-'''
-
-MEAN_ARM = """        case MeanAttention():
-            from pocketdit.backbones.mean_attention import MeanSelfAttention
-
-            return MeanSelfAttention(width, head_dim, spec.kv_heads)
-"""
+ATTENTION = Path(__file__).parent / "attention"
 
 
 @pytest.fixture
@@ -80,10 +51,11 @@ def test_sampler_can_be_added(project: Path, program: Program, package: Path) ->
 
 
 def test_attention_kind_can_be_added(project: Path, program: Program, package: Path) -> None:
-    (package / "backbones" / "mean_attention.py").write_text(MEAN_MODULE)
+    shutil.copy(ATTENTION / "mean_attention.py", package / "backbones")
+    description, arm = ((ATTENTION / f"{name}.txt").read_text() for name in ("spec", "attention"))
     spec, attention = package / "backbones" / "spec.py", package / "backbones" / "attention.py"
-    edit(spec, "\nAttentionSpec: TypeAlias =", f"\n{MEAN_SPEC}AttentionSpec: TypeAlias = MeanAttention |")
+    edit(spec, "\nAttentionSpec: TypeAlias =", f"\n{description}\n\nAttentionSpec: TypeAlias = MeanAttention |")
     edit(attention, "import AdaptiveSparseAttention,", "import AdaptiveSparseAttention, MeanAttention,")
-    edit(attention, "        case _:\n", f"{MEAN_ARM}        case _:\n")
+    edit(attention, "        case _:\n", f"{arm}        case _:\n")
     level = "'backbone.levels=[{depth: 1, attention: {kind: mean, kv_heads: 1}}]'"
     assert "finished" in program(f"run run.yaml {level}", env=with_package(package))
