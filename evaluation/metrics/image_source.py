@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.shards.images import IMAGE_SUFFIXES
-from datamodules.shards.sources import list_folder
+from datamodules.shards.sources import list_folder, name_of
 from evaluation.contract import ImageArray, open_image
 from pocketdit.errors import UserError
+
+# Names of the image grids that GenEval's and Stable Diffusion's scripts write next to the images.
+_GRID = re.compile(r"grid([-_]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -23,16 +27,20 @@ class ImageSource:
         fingerprint: Hash that changes when the images change.
         count: Number of images.
         read: Returns the image at an index below ``count``.
+        left_out: What else is in the folder, and why it is not an image of the set.
     """
 
     name: str
     fingerprint: str
     count: int
     read: Callable[[int], ImageArray]
+    left_out: tuple[str, ...] = ()
 
 
 def open_source(path: Path, split: str = "train") -> ImageSource:
     """Open a sharded data set (a folder with dataset.json), or a folder that contains images at any depth.
+
+    In a folder, hidden files and folders and image grids (grid.png, grid-0001.png) are left out.
 
     Args:
         path: The folder.
@@ -43,12 +51,15 @@ def open_source(path: Path, split: str = "train") -> ImageSource:
     """
     if (path / "dataset.json").is_file():
         return _open_shards(path, split)
-    files = list_folder(path).images
+    listing = list_folder(path)
+    files = [file for file in listing.images if not _GRID.fullmatch(file.stem)]
     if not files:
         raise UserError(f"{path}: contains neither images ({', '.join(IMAGE_SUFFIXES)}) nor a sharded data set")
-    listing = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    digest = hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
-    return ImageSource(path.resolve().name, digest, len(files), lambda index: open_image(files[index]))
+    states = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    digest = hashlib.sha256(json.dumps(states).encode()).hexdigest()[:16]
+    grids = [f"{name_of(file, path)}: an image grid" for file in listing.images if _GRID.fullmatch(file.stem)]
+    left_out = (*grids, *map(str, listing.skipped))
+    return ImageSource(path.resolve().name, digest, len(files), lambda index: open_image(files[index]), left_out)
 
 
 def _open_shards(path: Path, split: str) -> ImageSource:

@@ -97,6 +97,8 @@ def build_reference(
         UserError: There are fewer than 2 images, one cannot be decoded, or features are not finite.
     """
     source = open_source(path, split)
+    if source.left_out:
+        print(f"{path}: {len(source.left_out)} files or folders are not in the reference, such as {source.left_out[0]}")
     rows = _choose_rows(source.count, samples, seed)
     progress = tqdm(rows, desc=f"reference {source.name}", unit="image")
     features = encode_all((source.read(row) for row in progress), encoder)

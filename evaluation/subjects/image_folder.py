@@ -1,12 +1,15 @@
 """A folder of existing images as a subject."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from datamodules.shards.images import IMAGE_SUFFIXES
 from evaluation.contract import ImageSet, PromptSet
+from evaluation.subjects.folder_layout import FoundImages, find_images
 from evaluation.subjects.image_cache import check_ids
 from pocketdit.errors import ConfigError, UserError
+from pocketdit.files import sha256_of
 
 _NAMES_SHOWN = 3
 
@@ -18,7 +21,8 @@ class ImageFolder:
     benchmark's protocol.
 
     Args:
-        path: Folder that contains ``<id>/*.png`` (or any other image), GenEval's ``<id>/samples/*``, or ``<id>.png``.
+        path: Folder that contains ``<id>/<number>.png``, GenEval's ``<id>/samples/<number>.png``, or ``<id>.png``, with
+            the suffix of any image format. Only these files are scored.
         name: Name in reports; "" uses the folder's name.
 
     Raises:
@@ -34,18 +38,17 @@ class ImageFolder:
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
         """Return the images of all prompts.
 
+        The provenance contains a hash of the images, so that other images under the same names yield other results.
+
         Raises:
-            UserError: A prompt has no images, or prompts have different numbers of images.
+            UserError: A prompt has no images or was not the one that its images were made for, or prompts have
+                different numbers of images.
         """
         check_ids(prompts)
-        images = {prompt.id: self._find(prompt.id) for prompt in prompts.prompts}
-        missing = [name for name, paths in images.items() if not paths]
-        if missing:
-            shown = ", ".join(missing[:_NAMES_SHOWN])
-            raise UserError(
-                f"{self.path}: no images for {len(missing)} of {len(images)} prompts of {prompts.name} ({shown}"
-                f"{', ...' if len(missing) > _NAMES_SHOWN else ''}); put them into {self.path / missing[0]}/"
-            )
+        found = find_images(self.path, prompts)
+        self._require_images(prompts, found)
+        self._print_others(found)
+        images = {name: files.images for name, files in found.items()}
         counts = {len(paths) for paths in images.values()}
         if len(counts) > 1:
             fewest = min(images, key=lambda name: len(images[name]))
@@ -54,15 +57,39 @@ class ImageFolder:
                 "provide the same number for all prompts"
             )
         prompts = replace(prompts, images_each=counts.pop())
-        return ImageSet(prompts, images, {"subject": "folder", "path": str(self.path), "name": self.name})
+        made = {"subject": "folder", "path": str(self.path), "name": self.name, "images_sha256": _digest(images)}
+        return ImageSet(prompts, images, made)
 
-    def _find(self, name: str) -> tuple[Path, ...]:
-        for folder in (self.path / name / "samples", self.path / name):
-            if images := _images_in(folder):
-                return images
-        return tuple(path for suffix in IMAGE_SUFFIXES if (path := self.path / f"{name}{suffix}").is_file())[:1]
+    def _require_images(self, prompts: PromptSet, found: Mapping[str, FoundImages]) -> None:
+        missing = [name for name, files in found.items() if not files.images]
+        if not missing:
+            return
+        shown = ", ".join([*missing[:_NAMES_SHOWN], *(["..."] if len(missing) > _NAMES_SHOWN else [])])
+        others = next((found[name].others for name in missing if found[name].others), ())
+        remedy = (
+            f"{others[0]} is not named by its number; rename it to {others[0].with_stem('0000')}"
+            if others
+            else f"put them into {self.path / missing[0]}/"
+        )
+        raise UserError(
+            f"{self.path}: no images for {len(missing)} of {len(found)} prompts of {prompts.name} ({shown}); {remedy}"
+        )
+
+    def _print_others(self, found: Mapping[str, FoundImages]) -> None:
+        if others := [path for files in found.values() for path in files.others]:
+            print(
+                f"{self.path}: {len(others)} image files are not scored, because they are not named by a number, such "
+                f"as {others[0].relative_to(self.path)}"
+            )
 
 
-def _images_in(folder: Path) -> tuple[Path, ...]:
-    paths = sorted(folder.glob("[!.]*"))
-    return tuple(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+def _digest(images: Mapping[str, tuple[Path, ...]]) -> str:
+    """Return a hash of the contents of all images, in order."""
+    digest = hashlib.sha256()
+    for paths in images.values():
+        for path in paths:
+            try:
+                digest.update(bytes.fromhex(sha256_of(path)))
+            except OSError as error:
+                raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()

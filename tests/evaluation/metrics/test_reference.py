@@ -116,6 +116,30 @@ def test_reference_is_computed_once_and_again_after_changes(folder: Path, tmp_pa
     assert all(name.startswith("real-thumbnail-") for name in names)
 
 
+def test_hidden_files_and_grids_are_not_in_the_reference(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = build_reference(folder, Thumbnail(), "real")
+    for name in (
+        ".00.png",
+        "._01.png",
+        ".thumbnails/00.png",
+        "deeper/.cache/01.png",
+        "grid.png",
+        "deeper/Grid-0001.PNG",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name)
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    reference = build_reference(folder, Thumbnail(), "real")
+    assert (reference.samples, reference.source) == (40, expected.source)
+    np.testing.assert_array_equal(reference.mean, expected.mean)
+    out = capsys.readouterr().out
+    assert "3 files or folders are not in the reference, such as deeper/Grid-0001.PNG: an image grid" in out
+    Image.new("RGB", (8, 8)).save(folder / "grid of beams.png")
+    assert build_reference(folder, Thumbnail(), "real").samples == 41
+
+
 def test_other_networks_are_rejected(folder: Path, tmp_path: Path) -> None:
     path = save_reference(build_reference(folder, Thumbnail(), "real"), tmp_path)
     assert reference_for(path, Thumbnail(), tmp_path).samples == 40

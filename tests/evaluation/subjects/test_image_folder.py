@@ -1,6 +1,9 @@
 """A folder of existing images as the subject of an evaluation."""
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,24 +15,147 @@ from pocketdit.errors import ConfigError, UserError
 PROMPTS = PromptSet("three", tuple(Prompt(f"{i:05d}", f"text {i}") for i in range(3)), images_each=2)
 
 
-@pytest.mark.parametrize("layout", ["{id}/0.png", "{id}/samples/0000.png", "{id}.png"])
+def write(folder: Path, files: Iterable[str], value: int = 0) -> None:
+    """Write images of one gray value."""
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (value,) * 3).save(folder / name)
+
+
+def names(folder: Path, prompts: PromptSet = PROMPTS) -> dict[str, list[str]]:
+    """Return the paths of the images of every prompt, relative to the folder."""
+    images = ImageFolder(folder).images(prompts, folder / "unused").images
+    return {name: [str(path.relative_to(folder)) for path in paths] for name, paths in images.items()}
+
+
+@pytest.mark.parametrize("layout", ["{id}/0.png", "{id}/samples/0000.png", "{id}.png", "{id}.PNG", "{id}/0000.JPEG"])
 def test_images_are_matched_by_id(layout: str, tmp_path: Path) -> None:
-    for value, name in ((2, "00002"), (0, "00000"), (1, "00001")):
-        path = tmp_path / layout.format(id=name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (4, 4), (value, 0, 0)).save(path)
+    for value, name in ((200, "00002"), (0, "00000"), (100, "00001")):
+        write(tmp_path, [layout.format(id=name)], value)
     images = ImageFolder(tmp_path).images(PROMPTS, tmp_path / "unused")
-    assert [int(open_image(images.images[p.id][0])[0, 0, 0]) for p in PROMPTS.prompts] == [0, 1, 2]
+    assert [int(open_image(images.images[p.id][0])[0, 0, 0]) for p in PROMPTS.prompts] == [0, 100, 200]
     (tmp_path / layout.format(id="00001")).unlink()
-    with pytest.raises(UserError, match=r"no images for 1 of 3 prompts of three \(00001\)"):
+    with pytest.raises(UserError, match=r"no images for 1 of 3 prompts of three \(00001\); put them into .*/00001/"):
         ImageFolder(tmp_path).images(PROMPTS, tmp_path / "unused")
 
 
+def test_only_files_of_the_layout_are_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Grids, hidden copies, thumbnails and backups have other names or lie in other folders."""
+    write(tmp_path, [f"{i:05d}/samples/000{n}.png" for i in range(3) for n in range(2)])
+    expected = {f"{i:05d}": [f"{i:05d}/samples/000{n}.png" for n in range(2)] for i in range(3)}
+    assert names(tmp_path) == expected
+    made = ImageFolder(tmp_path).images(PROMPTS, tmp_path).provenance
+    capsys.readouterr()
+    write(tmp_path, [
+        "00000/grid.png", "00001/samples/.0000.png", "00001/samples/._0001.png", "00001/.thumbnails/0000.png",
+        "00002/samples/0000 copy.png", "00002/samples/0000-1.png", "00002/samples/mask/0000.png", ".00000/0000.png",
+        ".00001.png", "grid.png", "00003/0000.png",
+    ], 9)  # fmt: skip
+    assert names(tmp_path) == expected
+    assert "3 image files are not scored, because they are not named by a number, such as 00000/grid.png" in (
+        capsys.readouterr().out
+    )
+    assert ImageFolder(tmp_path).images(PROMPTS, tmp_path).provenance == made
+
+
+def test_numbers_and_ids_may_have_any_padding(tmp_path: Path) -> None:
+    write(tmp_path, [*(f"0/{n}.png" for n in range(11)), *(f"01/{n:06d}.jpg" for n in range(11))])
+    write(tmp_path, [f"0000002/samples/{n:02d}.Png" for n in range(11)])
+    found = names(tmp_path)
+    assert found["00000"] == [f"0/{n}.png" for n in range(11)]
+    assert found["00001"] == [f"01/{n:06d}.jpg" for n in range(11)]
+    assert found["00002"] == [f"0000002/samples/{n:02d}.Png" for n in range(11)]
+    named = PromptSet("named", (Prompt("color-0007", "x"), Prompt("COCOval2014000000000042", "y")))
+    write(tmp_path, ["color-7.png", "COCOval2014000000000042.png"])
+    assert names(tmp_path, named) == {
+        "color-0007": ["color-7.png"],
+        "COCOval2014000000000042": ["COCOval2014000000000042.png"],
+    }
+    padded = PromptSet("padded", (Prompt("7", "x"), Prompt("07", "y")))
+    write(tmp_path, ["7.png", "07.png"])
+    assert names(tmp_path, padded) == {"7": ["7.png"], "07": ["07.png"]}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["00000/0.png", "00000/00.png"], "00000/0.png and .*00000/00.png have the same number"),
+        (["00000/0.png", "00000/0.jpg"], "have the same number"),
+        (["00000/0.png", "00000/samples/0.png"], "two places, .*00000/0.png and .*00000/samples/0.png"),
+        (["00000/0.png", "0/0.png"], "two places"),
+        (["00000/0.png", "00000.png"], "two places"),
+        (["00000.png", "00000.jpg"], "two places"),
+    ],
+)
+def test_two_candidates_for_an_image_are_an_error(files: list[str], message: str, tmp_path: Path) -> None:
+    write(tmp_path, [*files, "00001/0.png", "00002/0.png"])
+    with pytest.raises(UserError, match=f"prompt 00000: .*{message}"):
+        ImageFolder(tmp_path).images(PROMPTS, tmp_path)
+
+
+def test_images_with_other_names_are_named(tmp_path: Path) -> None:
+    write(tmp_path, [f"{i:05d}/seed_{n}.png" for i in range(3) for n in range(2)])
+    with pytest.raises(UserError, match=r"00000/seed_0.png is not named by its number; rename it to .*00000/0000.png"):
+        ImageFolder(tmp_path).images(PROMPTS, tmp_path)
+
+
+METADATA = {"tag": "counting", "include": [{"class": "dog", "count": 2}], "prompt": "two dogs"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, None),
+        ({"seed": 3}, None),
+        ({"prompt": "two cats"}, "prompt is 'two cats', but prompt 00000 of the prompt set has 'two dogs'"),
+        ({"tag": "colors"}, "tag is 'colors'"),
+        ({"include": [{"class": "dog", "count": 3}]}, "include is .*3.* has .*2"),
+    ],
+)
+def test_metadata_must_agree_with_the_prompts(changes: dict[str, Any], message: str | None, tmp_path: Path) -> None:
+    prompts = PromptSet("geneval", (Prompt("00000", "two dogs", METADATA),))
+    write(tmp_path, ["00000/samples/0000.png"])
+    (tmp_path / "00000" / "metadata.jsonl").write_text(json.dumps({**METADATA, **changes}) + "\n")
+    if message is None:
+        assert names(tmp_path, prompts) == {"00000": ["00000/samples/0000.png"]}
+        return
+    with pytest.raises(UserError, match=rf"00000/metadata\.jsonl: {message}"):
+        ImageFolder(tmp_path).images(prompts, tmp_path)
+
+
+def test_damaged_metadata_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, ["00000/samples/0000.png"])
+    for content in (b'{"prompt": ', b'{"prompt": "caf\xe9"}', b"[1]", b'"two dogs"'):
+        (tmp_path / "00000" / "metadata.jsonl").write_bytes(content)
+        with pytest.raises(UserError, match=r"00000/metadata\.jsonl: "):
+            ImageFolder(tmp_path).images(PromptSet("one", (Prompt("00000", "two dogs"),)), tmp_path)
+
+
+def test_the_provenance_depends_on_the_images(tmp_path: Path) -> None:
+    """A changed, exchanged or replaced image changes it, and a copy of the same image does not."""
+    write(tmp_path, ["00000.png"], 10)
+    write(tmp_path, ["00001.png"], 20)
+    write(tmp_path, ["00002.png"], 30)
+
+    def digest() -> Any:
+        return ImageFolder(tmp_path).images(PROMPTS, tmp_path).provenance["images_sha256"]
+
+    first = digest()
+    write(tmp_path, ["00001.png"], 20)
+    assert digest() == first
+    (tmp_path / "00000.png").rename(tmp_path / "x.png")
+    (tmp_path / "00001.png").rename(tmp_path / "00000.png")
+    (tmp_path / "x.png").rename(tmp_path / "00001.png")
+    exchanged = digest()
+    write(tmp_path, ["00002.png"], 31)
+    assert len({first, exchanged, digest()}) == 3
+
+
 def test_prompts_need_the_same_number_of_images(tmp_path: Path) -> None:
-    for name, count in (("00000", 2), ("00001", 1), ("00002", 2)):
-        (tmp_path / name).mkdir()
-        for number in range(count):
-            Image.new("RGB", (4, 4)).save(tmp_path / name / f"{number}.png")
+    write(
+        tmp_path,
+        [f"{name}/{n}.png" for name, count in (("00000", 2), ("00001", 1), ("00002", 2)) for n in range(count)],
+    )
     with pytest.raises(UserError, match="between 1 and 2 images per prompt, the fewest for 00001"):
         ImageFolder(tmp_path).images(PROMPTS, tmp_path)
 

@@ -1,0 +1,122 @@
+"""The layouts in which a folder holds the images of prompts.
+
+    ID/0000.png ...            as ``lightning evaluate`` stores images
+    ID/samples/0000.png ...    as GenEval's script stores them; ID/metadata.jsonl then states the prompt
+    ID.png
+
+Only these files are images of a prompt. Hidden files and files with other names, such as the grid.png of GenEval's
+script, are not. The ids and the numbers may be padded with any number of zeros, and suffixes may be in upper case.
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from datamodules.shards.images import IMAGE_SUFFIXES
+from evaluation.contract import Prompt, PromptSet
+from pocketdit.errors import UserError
+
+_SAMPLES, _METADATA = "samples", "metadata.jsonl"
+# The fields of GenEval's metadata that determine a score.
+_COMPARED = ("prompt", "tag", "include", "exclude")
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """The images of a prompt.
+
+    Attributes:
+        images: Image files, ordered by number.
+        others: Image files in the same folders whose names are not in the layout.
+    """
+
+    images: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+
+def find_images(folder: Path, prompts: PromptSet) -> dict[str, FoundImages]:
+    """Return the images of every prompt by id.
+
+    Raises:
+        UserError: The folder has images of a prompt in two places, or its metadata belongs to another prompt.
+    """
+    places: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.glob("[!.]*")):
+        if path.is_dir():
+            places[_unpadded(path.name)].append(path)
+        elif _is_image(path):
+            places[_unpadded(path.stem)].append(path)
+    counts = Counter(_unpadded(prompt.id) for prompt in prompts.prompts)
+    found = {}
+    for prompt in prompts.prompts:
+        candidates = places[_unpadded(prompt.id)]
+        if counts[_unpadded(prompt.id)] > 1:  # the padding distinguishes this id from another one
+            candidates = [path for path in candidates if prompt.id in (path.name, path.stem)]
+        found[prompt.id] = _find(prompt, candidates)
+    return found
+
+
+def _find(prompt: Prompt, candidates: Iterable[Path]) -> FoundImages:
+    groups: list[tuple[Path, ...]] = []
+    others: list[Path] = []
+    for path in candidates:
+        if path.is_file():
+            groups.append((path,))
+            continue
+        _check_metadata(path / _METADATA, prompt)
+        for folder in (path, path / _SAMPLES):
+            files = [file for file in sorted(folder.glob("[!.]*")) if _is_image(file)]
+            groups.append(_in_order(prompt, [file for file in files if _is_number(file.stem)]))
+            others += [file for file in files if not _is_number(file.stem)]
+    groups = [group for group in groups if group]
+    if len(groups) > 1:
+        raise UserError(f"prompt {prompt.id}: has images in two places, {groups[0][0]} and {groups[1][0]}; keep one")
+    return FoundImages(groups[0] if groups else (), tuple(others))
+
+
+def _in_order(prompt: Prompt, files: Iterable[Path]) -> tuple[Path, ...]:
+    images = sorted(files, key=lambda path: int(path.stem))
+    for first, second in pairwise(images):
+        if int(first.stem) == int(second.stem):
+            raise UserError(f"prompt {prompt.id}: {first} and {second} have the same number; keep one")
+    return tuple(images)
+
+
+def _check_metadata(path: Path, prompt: Prompt) -> None:
+    """Check that a folder's metadata, if it has any, describes the prompt."""
+    if not path.is_file():
+        return
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error}); correct it or delete it") from error
+    expected: Mapping[str, Any] = {**prompt.metadata, "prompt": prompt.text}
+    for row in rows:
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: is not a JSON object; correct it or delete it")
+        for key in _COMPARED:
+            if key in row and key in expected and row[key] != expected[key]:
+                raise UserError(
+                    f"{path}: {key} is {row[key]!r}, but prompt {prompt.id} of the prompt set has {expected[key]!r}; "
+                    "the images were made for other prompts or in another order"
+                )
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
+def _unpadded(name: str) -> str:
+    """Return a name without the zeros that pad its numbers: "color-7" for "color-0007"."""
+    return re.sub(r"[0-9]+", lambda digits: str(int(digits[0])), name)
