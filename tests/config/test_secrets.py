@@ -53,6 +53,7 @@ def test_references_are_stored_and_values_are_used(file: Path, tmp_path: Path) -
     assert SECRET not in str(loaded.resolved)
     assert SECRET not in loaded.to_yaml()
     assert loaded.resolved["names"] == ["a", "${oc.env:TRACKER_TOKEN}"]
+    assert loaded.resolved["headers"]["Authorization"] == "Bearer ${oc.env:TRACKER_TOKEN}"
 
     stored = tmp_path / "stored.yaml"
     stored.write_text(loaded.to_yaml())

@@ -30,6 +30,19 @@ def test_classes_of_other_packages_are_refused(class_path: str, check: object) -
         check(class_path)
 
 
+@pytest.mark.parametrize(
+    ("class_path", "hint"),
+    [
+        ("torch.optim.AdmW", "did you mean 'torch.optim.AdamW'?"),
+        ("torch.nn.Linear", "the only trusted classes of torch are its optimizers"),
+    ],
+)
+def test_torch_is_not_suggested_as_a_trusted_module(class_path: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        import_class(class_path)
+    assert str(refused.value) == f"{class_path} is not trusted; {hint}"
+
+
 def test_refused_modules_are_not_imported(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "hostile.py").write_text("from pathlib import Path\nPath('executed').touch()\nclass X: ...\n")
     monkeypatch.syspath_prepend(project)

@@ -38,8 +38,10 @@ def require_trusted(class_path: str) -> None:
     modules = read_project().modules
     if top in OUR_PACKAGES or any(class_path.startswith(f"{module}.") for module in modules):
         return
-    if top == "torch":
+    if class_path.startswith("torch.optim."):
         raise ConfigError(f"{class_path} is not trusted{did_you_mean_or_all(class_path, sorted(LIBRARY_CLASSES))}")
+    if top == "torch":
+        raise ConfigError(f"{class_path} is not trusted; the only trusted classes of torch are its optimizers")
     near = nearest(top, (*OUR_PACKAGES, *modules))
     hint = f"did you mean {class_path.replace(top, near, 1)!r}? Otherwise, " if near else ""
     raise ConfigError(
