@@ -23,6 +23,10 @@ class InvalidValueError(ConfigError):
         super().__init__(f"{key}: {problem}" if key else problem)
 
 
+class UnquotedTextError(InvalidValueError):
+    """A value that YAML reads as a number or as true or false, where a text is expected."""
+
+
 class MissingKeyError(InvalidValueError):
     """A required key is missing from the mapping at ``key``."""
 

@@ -12,7 +12,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pocketdit.config import document, override
 from pocketdit.config.document import Document
-from pocketdit.config.errors import InvalidValueError, MissingKeyError, did_you_mean, dotted, join, show
+from pocketdit.config.errors import (
+    InvalidValueError,
+    MissingKeyError,
+    UnquotedTextError,
+    did_you_mean,
+    dotted,
+    join,
+    show,
+)
 from pocketdit.config.override import Override
 from pocketdit.config.secrets import Reference, environment_values, remember, require_no_password, with_references
 from pocketdit.config.size import check_interpolations
@@ -126,6 +134,8 @@ def _located(
     written, blamed = entries.get(error.key), overrides[count - 1] if count else None
     if not blamed or not (blamed.concerns(error.key) or (isinstance(written, str) and "${" in written)):
         return f"{source.place(error.key)}: {error}"
+    if isinstance(error, UnquotedTextError) and blamed.key == error.key and "${" not in blamed.text:
+        return f"{blamed.place}: {error}: {override.in_quotes(blamed.key, blamed.text.partition('=')[2])}"
     above, _, name = error.key.rpartition(".")
     added = isinstance(error, MissingKeyError) and written is None  # the override probably refers to an existing entry
     return f"{blamed.place}: {error}{did_you_mean(name, entries.get(above) or ()) if added else ''}"
@@ -170,4 +180,4 @@ def _escape(value: Any) -> Any:
         return [_escape(item) for item in value]
     if isinstance(value, Reference):
         return str(value)
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+    return override.escape(value) if isinstance(value, str) else value

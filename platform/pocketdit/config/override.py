@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,10 @@ from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 
 _KEY = re.compile(r"[^\s.=\[\]]+(\.[^\s.=\[\]]+)*")
+# First characters of values other than plain scalars.
+_INDICATORS = tuple("[{'\"|>&!*")
+_LONGEST_HINT = 200  # characters of a value that a message repeats
+_EMPTY = ("", "~", "null", "Null", "NULL", "''", '""')
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,16 @@ class Override:
         return selects or _within(key, self.key) or _within(self.key, key)
 
 
+def escape(text: str) -> str:
+    """Escape ``${`` in a text in which it does not begin an interpolation."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def in_quotes(key: str, text: str) -> str:
+    """Return the override whose value is a text, with quotes for YAML and for the shell."""
+    return shlex.quote(f"{key}={json.dumps(text, ensure_ascii=False)}")
+
+
 def place(text: str) -> str:
     """Return the prefix of error messages about an override."""
     shown = mask(text)
@@ -100,18 +115,26 @@ def parse(text: str) -> Override:
         return Override(text, dotted(key), _value(value))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{place(text)}: {key}: the value is not valid YAML: {problem}") from None
+        hint = f"; if it is a text, write {mask(in_quotes(key, value))}" if len(value) <= _LONGEST_HINT else ""
+        raise ConfigError(f"{place(text)}: {key}: the value is not valid YAML: {problem}{hint}") from None
 
 
 def _value(text: str) -> Any:
-    """Parse YAML without support for comments, because YAML would drop the part of a value after " #"."""
+    """Parse YAML, but keep plain text as it is.
+
+    YAML would drop the part of a text after " #", replace its line breaks, and read "&x" and "---" as null.
+    """
+    is_plain = not text.lstrip().startswith(_INDICATORS)
     marks = [match.start() for match in re.finditer(r"(?<!\S)#", text)]
     scalars = [token for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken)] if marks else []
-    if all(any(s.start_mark.index <= mark < s.end_mark.index for s in scalars) for mark in marks):
-        return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)["value"]  # type: ignore
-    if text.lstrip().startswith(tuple("[{'\"|>&!*")):
-        raise ValueError("' #' begins a comment; put the text that contains it in quotes")
-    return text.strip()
+    if not all(any(s.start_mark.index <= mark < s.end_mark.index for s in scalars) for mark in marks):
+        if not is_plain:
+            raise ValueError("' #' begins a comment; put the text that contains it in quotes")
+        return text.strip()
+    value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)["value"]  # type: ignore
+    if value in (None, "") and text.strip() not in _EMPTY:
+        raise ValueError("YAML reads it as an empty value")
+    return text.strip() if is_plain and isinstance(value, str) else value
 
 
 def _index(target: Any, part: str, above: str) -> Any:

@@ -18,6 +18,7 @@ from pocketdit.config.component import Component, Role, Supplied, arguments
 from pocketdit.config.errors import (
     InvalidValueError,
     MissingKeyError,
+    UnquotedTextError,
     did_you_mean,
     did_you_mean_or_all,
     did_you_mean_path,
@@ -121,7 +122,9 @@ def _scalar(node: _Node, kind: Any) -> Any:
         return Path(value).expanduser()
     elif type(value) is kind:
         return value
-    raise node.mismatch(_NAMES[kind], "; put it in quotes" if kind is str and isinstance(value, int | float) else "")
+    if kind is str and isinstance(value, int | float):
+        raise UnquotedTextError(node.key, f"expected str, got {show(value)}; put it in quotes")
+    raise node.mismatch(_NAMES[kind])
 
 
 def _literal(node: _Node, choices: Sequence[Any]) -> Any:
