@@ -15,6 +15,7 @@ from datamodules.shards.order import BatchRequest
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import parse_sample, reason_of
 from datamodules.shards.stateless_random import Purpose, uniform
+from pocketdit.config.shell import command_line, operand
 from pocketdit.errors import RunError
 from pocketdit.names import one_line
 
@@ -76,7 +77,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
         folder = self._reader.index.folder
         return RunError(
             f"{folder}: all {len(skipped)} samples are broken (the first: {skipped[0]}); "
-            f"check the data set with: lightning data validate {folder.parent}"
+            f"check the data set with: {command_line('data', 'validate', operand(folder.parent))}"
         )
 
     def _candidates(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

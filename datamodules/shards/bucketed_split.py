@@ -10,6 +10,7 @@ import numpy as np
 from datamodules.shards.buckets import BucketShape, assign_buckets, exact_buckets
 from datamodules.shards.index import SplitIndex
 from datamodules.shards.schema import DatasetInfo
+from pocketdit.config.shell import command_line, operand
 from pocketdit.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
@@ -88,4 +89,4 @@ def log_problems(path: Path, splits: Mapping[str, BucketedSplit]) -> None:
         _LOG.warning("skipped %s", entry)
     if len(skipped) > _MAX_LINES:
         more = len(skipped) - _MAX_LINES
-        _LOG.warning("skipped %d more; list all with: lightning data validate %s", more, path)
+        _LOG.warning("skipped %d more; list all with: %s", more, command_line("data", "validate", operand(path)))

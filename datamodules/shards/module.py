@@ -18,6 +18,7 @@ from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedS
 from datamodules.shards.order import TrainingOrder, batches_per_epoch, validation_batches
 from datamodules.shards.reader import read_captions
 from datamodules.shards.schema import INFO_FILE, SPLITS, DatasetInfo, read_info
+from pocketdit.config.shell import command_line, operand
 from pocketdit.data_contract import DataDescription
 from pocketdit.errors import ConfigError, RunError
 
@@ -114,7 +115,7 @@ class ShardDataModule(LightningDataModule):
         source = "scenes" if Path(path).name == "scenes" else "IMAGE_FOLDER"
         raise ConfigError(
             f"data.init_args.path: {path} does not contain a data set (no {INFO_FILE}); "
-            f"create it with: lightning data build {source} {path}"
+            f"create it with: {command_line('data', 'build', source, operand(path))}"
         )
 
     def describe(self) -> DataDescription:
@@ -147,9 +148,8 @@ class ShardDataModule(LightningDataModule):
             index = load_index(self.path, name, info.kind)
             self._splits[name] = BucketedSplit(info, index, self.base_size, self.buckets)
         if not len(self.split("train")):
-            raise RunError(
-                f"{self.path}: no readable training sample; check it with: lightning data validate {self.path}"
-            )
+            command = command_line("data", "validate", operand(self.path))
+            raise RunError(f"{self.path}: no readable training sample; check it with: {command}")
         log_problems(self.path, self._splits)
 
     def split(self, name: str) -> SplitIndex:

@@ -17,6 +17,7 @@ from datamodules.shards.latents import describe_autoencoder, encode_sample
 from datamodules.shards.losses import MAX_CROP, MAX_ENLARGEMENT, CropLosses
 from datamodules.shards.reader import ShardReader, read_captions
 from datamodules.shards.schema import SPLITS, SampleError, read_info
+from pocketdit.config.shell import command_line, operand
 from pocketdit.encoders.contract import Autoencoder, TextEncoder
 from pocketdit.encoders.coverage import CaptionCoverage, coverage_lines
 from pocketdit.encoders.identity import require_same
@@ -61,7 +62,8 @@ def describe_dataset(
         if disagreement := index.disagreement(info.samples[split]):
             summary += f"; dataset.json differs ({disagreement})"
         if index.skipped:
-            summary += f", {len(index.skipped)} unusable (list them with: lightning data validate {path})"
+            command = command_line("data", "validate", operand(path))
+            summary += f", {len(index.skipped)} unusable (list them with: {command})"
         paragraphs.append(summary)
         if len(index):
             paragraphs += [_size_table(index), _bucket_table(index, base_size, buckets)]

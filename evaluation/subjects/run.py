@@ -12,7 +12,7 @@ from evaluation.contract import ImageArray, ImageSet, Prompt, PromptSet
 from evaluation.subjects.image_cache import sample_images
 from evaluation.subjects.sampling import device, group_by_size, image_seed
 from pocketdit.diffusion.sampler_names import SamplerName
-from pocketdit.errors import ConfigError, RunError, UserError
+from pocketdit.errors import ConfigError, RunError
 from pocketdit.files import sha256_of
 
 
@@ -50,6 +50,7 @@ class Run:
         runs: Path = Path("runs"),
         decoder: str | None = None,
     ) -> None:
+        from pocketdit.artifacts.network import require_weights
         from pocketdit.artifacts.run_folder import find, load_experiment
 
         if not run:
@@ -57,8 +58,8 @@ class Run:
         self.folder = find(Path(runs), run)
         self.decoder = find(Path(runs), decoder) if decoder else None
         for folder in (self.folder, self.decoder):
-            if folder is not None and not folder.weights.is_file():
-                raise UserError(f"{folder.path}: has no weights yet; resume it with --resume {folder.name}")
+            if folder is not None:
+                require_weights(folder)
         self.experiment = load_experiment(self.folder)
         if width not in self.experiment.backbone.widths:
             widths = ", ".join(f"{known:g}" for known in sorted(self.experiment.backbone.widths))

@@ -1,12 +1,12 @@
 """The main loop of ``lightning sweep``, which queues trials and keeps workers busy until the study is complete."""
 
-import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import Loaded
+from pocketdit.config.shell import command_line, operand
 from pocketdit.errors import ConfigError, RunError, RunInterruptedError
 from pocketdit.files import write_atomically
 from sweeps.checks import check, check_computed, require_same_study
@@ -180,8 +180,8 @@ def finish(store: Store, parent: ParentRun, plot: Plotter) -> None:
     for path in plots:
         print(f"  plot   {path}")
     config, study = sweep.out / best[0].run / "config.yaml", sweep.folder / "sweep.yaml"
-    print(f"  next   lightning run {shlex.quote(str(config))}      (train the best trial again)")
-    print(f"         lightning sweep {shlex.quote(str(study))} --winner {best[0].number}")
+    print(f"  next   {command_line('run', operand(config))}      (train the best trial again)")
+    print(f"         {command_line('sweep', operand(study), '--winner', str(best[0].number))}")
     print("         lightning ui")
 
 

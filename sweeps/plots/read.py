@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pocketdit.config.shell import command_line, operand
 from pocketdit.errors import RunError
 from pocketdit.tracking.target import sqlite_path
 from sweeps.engine.trial_queue import is_complete
@@ -31,7 +32,8 @@ def open_study(sweep: Sweep, file: Path) -> Store:
         problem = f"it is not in {masked_url(sweep)}"
     else:
         return Store(sweep)
-    raise RunError(f"sweep: {sweep.sweep} has not been started ({problem}); start it with: lightning sweep {file}")
+    command = command_line("sweep", operand(file))
+    raise RunError(f"sweep: {sweep.sweep} has not been started ({problem}); start it with: {command}")
 
 
 def read_views(sweep: Sweep, store: Store) -> StudyViews:

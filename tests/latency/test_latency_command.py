@@ -42,7 +42,7 @@ def test_predictions_are_printed_and_recorded(bundle: Path, capsys: pytest.Captu
     assert "measured latency" not in out
     assert f"{expected.milliseconds:.1f}" in out
     assert "1024x768" in out
-    assert 'lightning recommend run=elastic_pretrain/r "device=iphone16promax" size=1024x768' in out
+    assert "lightning recommend run=elastic_pretrain/r device=iphone16promax size=1024x768 budget=400ms" in out
     (record,) = read_records(bundle)
     assert (record.kind, record.device, record.milliseconds) == ("predicted", "iphone16promax", expected.milliseconds)
     assert record.low < record.milliseconds < record.high

@@ -76,3 +76,9 @@ def test_tags_include_hashes_of_the_weights(tmp_path: Path) -> None:
     assert tags["parent.start"] == "elastic_pretrain/one"
     assert len(tags["parent.start.weights_sha256"]) == 64
     assert tags["parent.start.weights_sha256"] != tags["parent.teacher.weights_sha256"]
+
+
+def test_the_name_of_a_parent_is_not_read_as_yaml(tmp_path: Path) -> None:
+    create_run(tmp_path, "teacher", "t")
+    create_run(tmp_path, "elastic_pretrain", "a: b #1 ${c}")
+    assert pinned(tmp_path, {})["start"] == "elastic_pretrain/a: b #1 ${c}"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pocketdit.artifacts.run_folder import RunFolder, load_experiment
+from pocketdit.artifacts.run_folder import RunFolder, load_experiment, resume_option
 from pocketdit.artifacts.weights import load_weights
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import LORA_PREFIX, NETWORKS_PREFIX, Network, merge_lora, split_by_width
@@ -32,7 +32,7 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Netwo
 def require_weights(folder: RunFolder) -> None:
     """Raise ``RunError`` if the run has not saved its weights yet."""
     if not folder.weights.is_file():
-        raise RunError(f"{folder.path} has no weights yet; resume the run with --resume {folder.name}")
+        raise RunError(f"{folder.path} has no weights yet; resume the run with {resume_option(folder)}")
 
 
 def network_from(supernet: ElasticDiT, weights: dict[str, Tensor]) -> Network:

@@ -16,6 +16,7 @@ The folder ``runs/<experiment>/<run>/`` contains these files::
 """
 
 import os
+import shlex
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from typing import TypeVar, overload
 
 from pocketdit.config.experiment import BaseExperiment, Experiment, kind_of
 from pocketdit.config.load import load
+from pocketdit.config.shell import operand
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.files import write_atomically
 from pocketdit.locks import hold_lock
@@ -179,7 +181,14 @@ def require_free(runs: Path, experiment: str, name: str | None) -> None:
 
 def name_taken(folder: RunFolder) -> ConfigError:
     """Return the error for a run name that is already taken."""
-    return ConfigError(f"{folder.path} already exists; resume it with --resume {folder.name}, or choose another --name")
+    return ConfigError(
+        f"{folder.path} already exists; resume it with {resume_option(folder)}, or choose another --name"
+    )
+
+
+def resume_option(folder: RunFolder) -> str:
+    """Return the option that resumes a run, quoted for a shell."""
+    return shlex.join(["--resume", operand(folder.name)])
 
 
 def lock(folder: RunFolder) -> AbstractContextManager[None]:

@@ -142,6 +142,7 @@ def call_data_build(args: argparse.Namespace) -> None:
     check_build_options(args, validation)
     autoencoder, base_size, buckets = load_latent_settings(args)
     from datamodules.shards.build import build_folder, build_scenes
+    from pocketdit.config.shell import command_line, setting
 
     if args.source == "scenes":
         report = build_scenes(
@@ -171,7 +172,8 @@ def call_data_build(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
         )
     print(report)
-    print(f"train on it with: lightning run experiments/elastic_pretrain.yaml data.init_args.path={args.out}")
+    experiment = "experiments/elastic_pretrain.yaml"
+    print(f"train on it with: {command_line('run', experiment, setting('data.init_args.path', args.out))}")
 
 
 def check_build_options(args: argparse.Namespace, validation: float | None) -> None:

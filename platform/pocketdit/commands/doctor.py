@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -205,11 +206,9 @@ def check_commands() -> Iterator[Finding]:
             "use the command pocketdit, which runs the same program, or reinstall PocketDiT",
         )
         return
-    first = shutil.which("lightning")
+    first, activate = shutil.which("lightning"), shlex.join(["source", str(script.with_name("activate"))])
     if first and script.is_file() and not Path(first).samefile(script):
-        yield Finding(
-            "command", f"lightning runs {first}", "note", f"activate this environment: source {script.parent}/activate"
-        )
+        yield Finding("command", f"lightning runs {first}", "note", f"activate this environment: {activate}")
     else:
         yield Finding("command", f"lightning and pocketdit in {script.parent}")
 

@@ -49,11 +49,12 @@ def _export_coreml(settings: "CoreMLExport") -> None:
 
     require_coremltools()
     silence_coremltools()
+    from pocketdit.config.shell import command_line, operand
     from pocketdit.export.coreml.export import export_coreml
 
     folder = export_coreml(settings)
     print(f"\nbundle   {folder}")
-    print(f"next     lightning verify {folder}     (add run=RUN to compare it with another run)")
+    print(f"next     {command_line('verify', operand(folder))}     (add run=RUN to compare it with another run)")
 
 
 def _export_litert(settings: "LiteRTExport") -> None:

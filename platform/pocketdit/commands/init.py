@@ -30,6 +30,7 @@ def add_init(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def call_init(args: argparse.Namespace) -> None:
     """Write the files, then print the commands to run next."""
+    from pocketdit.config.shell import operand
     from pocketdit.files import write_atomically
 
     files = {"pocketdit.toml": SETTINGS, ".gitignore": IGNORED} | shipped_files()
@@ -42,7 +43,7 @@ def call_init(args: argparse.Namespace) -> None:
         print(f"existing files that were not changed ({len(kept)}): {', '.join(kept[:3])}{', ...' if kept[3:] else ''}")
     print("next:")
     if args.folder.resolve() != Path.cwd():
-        print(f"  cd {shlex.quote(str(args.folder))}")
+        print(f"  {shlex.join(['cd', operand(args.folder)])}")
     print("  lightning data build scenes data/scenes\n  lightning run experiments/elastic_pretrain.yaml")
 
 

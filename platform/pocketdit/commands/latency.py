@@ -25,6 +25,7 @@ def call_latency(args: argparse.Namespace) -> None:
     from pocketdit.latency.settings import Latency, parse_settings
 
     settings = parse_settings(args.overrides, Latency)
+    from pocketdit.config.shell import command_line, setting
     from pocketdit.export.coreml.dependency import silence_coremltools
     from pocketdit.latency.bundles import open_bundle
     from pocketdit.latency.records import read_records
@@ -35,4 +36,5 @@ def call_latency(args: argparse.Namespace) -> None:
     print(measure_bundle(bundle, settings) if settings.measure else predict_bundle(bundle, settings))
     if bundle.run:
         device = read_records(bundle.folder)[-1].device
-        print(f'next     lightning recommend run={bundle.run} "device={device}" size={bundle.size_text} budget=400ms')
+        words = setting("run", bundle.run), setting("device", device), setting("size", bundle.size_text)
+        print(f"next     {command_line('recommend', *words, 'budget=400ms')}")

@@ -4,6 +4,7 @@ Modules that are slow to import are only imported by the subcommands that need t
 """
 
 import argparse
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -102,22 +103,33 @@ def run_lightning(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse a command. Overrides and prompts can appear anywhere, including after options.
 
-    argparse only accepts them in one place, so the remaining ones are assigned here.
+    argparse only accepts them in one place, so the remaining ones are assigned here. Words after ``--`` may begin with
+    a hyphen.
     """
     top = parser()
     args, rest = top.parse_known_args(arguments)
+    end = rest.index("--") if "--" in rest else len(rest)
+    rest, operands = rest[:end], rest[end + 1 :]
     if hasattr(args, "overrides"):
-        if "=" in (getattr(args, "resume", None) or ""):  # an override after --resume, not the name of a run
+        if is_override(getattr(args, "resume", None) or ""):  # after --resume without the name of a run
             rest, args.resume = [args.resume, *rest], ""
+        rest += operands
         words = [*args.overrides, *rest]
         args.overrides = [word for word in words if "=" in word and not word.startswith("-")]
         rest = [word for word in words if "=" not in word or word.startswith("-")]
     elif hasattr(args, "prompts"):
-        args.prompts = [*args.prompts, *(word for word in rest if not word.startswith("-"))]
+        args.prompts = [*args.prompts, *(word for word in rest if not word.startswith("-")), *operands]
         rest = [word for word in rest if word.startswith("-")]
     if rest:
-        top.error(f"unrecognized arguments: {' '.join(rest)}")
+        hint = " (write -- before a prompt that begins with a hyphen)" if hasattr(args, "prompts") else ""
+        top.error(f"unrecognized arguments: {shlex.join(rest)}{hint}")
     return args
+
+
+def is_override(word: str) -> bool:
+    """Return whether a word is an override rather than the name or the path of a run, which may also contain "="."""
+    key, equals, _ = word.partition("=")
+    return bool(equals) and "/" not in key
 
 
 def use_working_directory() -> None:

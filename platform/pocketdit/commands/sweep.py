@@ -101,11 +101,12 @@ def inspect_study(args: argparse.Namespace, sweep: "Sweep") -> None:
         print("\n".join(f"plot   {file}" for file in files) or f"{sweep.sweep} does not have a complete trial yet")
         publish_plots(sweep, files)
     else:
+        from pocketdit.config.shell import command_line, operand
         from sweeps.winner.winner import write_winner
 
         to = args.to or Path("experiments") / f"{sweep.sweep}_winner.yaml"
         trial = write_winner(args.file, sweep, store, None if args.winner == BEST else args.winner, to)
-        print(f"{to}: trial {trial.number}\nnext   lightning run {to}")
+        print(f"{to}: trial {trial.number}\nnext   {command_line('run', operand(to))}")
 
 
 def _option_overrides(args: argparse.Namespace) -> list[str]:

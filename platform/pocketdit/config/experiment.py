@@ -1,6 +1,5 @@
 """The schemas of experiments. Each YAML file in ``experiments/`` describes one complete run."""
 
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +11,7 @@ from pocketdit.bounds import Between, Count, CountOrZero, Fraction, Guidance, Si
 from pocketdit.config import document
 from pocketdit.config.component import Component, Role, Supplied
 from pocketdit.config.importing import import_class
+from pocketdit.config.shell import command_line, operand
 from pocketdit.decoders.spec import TinyDecoderSpec
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.names import is_plain_name
@@ -210,7 +210,7 @@ class Experiment(BaseExperiment):
 
     def sample_command(self, run: str) -> str:
         """Return the command that samples images from a run of this experiment."""
-        return f"lightning sample {shlex.quote(run)} {shlex.quote(self.sampling.prompts[0])}"
+        return command_line("sample", operand(run), prompts=self.sampling.prompts[:1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +225,7 @@ class DecoderExperiment(BaseExperiment):
 
     def sample_command(self, run: str) -> str:
         """Return the command that samples images from another run and decodes them with a run of this experiment."""
-        return f'lightning sample RUN "a prompt" --decoder {shlex.quote(run)}'
+        return command_line("sample", "RUN", "--decoder", operand(run), prompts=["a prompt"])
 
 
 AnyExperiment = Experiment | DecoderExperiment

@@ -11,6 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from pocketdit.config.shell import command_line, operand
 from pocketdit.errors import RunError
 from pocketdit.latency.bundles import Bundle
 from pocketdit.latency.records import LatencyRecord, content_hash, measurement, system_name
@@ -26,7 +27,7 @@ def measure(bundle: Bundle, package: str, settings: Latency) -> LatencyRecord:
     if sys.platform != "darwin":
         raise RunError(
             f"measure={settings.measure}: requires macOS with Core ML, but this is {system_name()}; "
-            f"predict the latency instead with: lightning latency {bundle.folder}"
+            f"predict the latency instead with: {command_line('latency', operand(bundle.folder))}"
         )
     path = bundle.path_of(package)
     try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 from tabulate import tabulate
 
 from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
+from pocketdit.config.shell import command_line, operand, setting
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.latency.bundles import Bundle, find_bundles
 from pocketdit.latency.candidates import Candidate, choose_best
@@ -18,7 +19,7 @@ from pocketdit.latency.settings import Recommend
 if TYPE_CHECKING:
     from pocketdit.config.experiment import Experiment
 
-EVALUATE = "lightning evaluate experiments/eval/embedded.yaml"
+EVALUATION = "experiments/eval/embedded.yaml"
 
 
 def recommend(settings: Recommend, scores: Sequence[EvaluatedScore]) -> None:
@@ -44,7 +45,8 @@ def recommend(settings: Recommend, scores: Sequence[EvaluatedScore]) -> None:
     best = choose_best(candidates, quality.higher_is_better, settings.limits)
     print(report(candidates, best, quality, settings, size))
     for width in sorted(set(experiment.backbone.widths) - set(widths)):
-        print(f"width {width:g} was not evaluated; evaluate it with: {EVALUATE} run={folder.name} width={width:g}")
+        command = command_line("evaluate", EVALUATION, setting("run", folder.name), f"width={width:g}")
+        print(f"width {width:g} was not evaluated; evaluate it with: {command}")
     if best is None:
         fastest = candidates[0]
         raise RunError(
@@ -66,16 +68,17 @@ def recorded_quality(
         ConfigError: The run was not evaluated with the requested metric.
         RunError: No quality is recorded for the run.
     """
+    evaluate = command_line("evaluate", EVALUATION, setting("run", folder.name))
     quality = quality_from_scores(scores, folder.name, settings.metric)
     if quality is None and settings.metric:
         raise ConfigError(
             f"metric={settings.metric}: {settings.evaluations} does not contain an evaluation of {folder.name}; "
-            f"evaluate it with: {EVALUATE} run={folder.name} width=W"
+            f"evaluate it with: {evaluate} width=W"
         )
     quality = quality or quality_from_validation(folder.metrics, experiment.sampling)
     if quality is None:
         raise RunError(
-            f"no quality is recorded for {folder.name}; evaluate every width with: {EVALUATE} run={folder.name} width=W"
+            f"no quality is recorded for {folder.name}; evaluate every width with: {evaluate} width=W"
         )
     return quality
 
@@ -87,15 +90,16 @@ def next_command(
     point = best.point
     match best.cost.source:
         case "predicted, no bundle":
-            overrides = f"run={folder.name} width={point.width:g} size={size[0]}x{size[1]}"
-            return f"lightning export experiments/export/coreml.yaml {overrides}"
+            overrides = (setting("run", folder.name), f"width={point.width:g}", f"size={size[0]}x{size[1]}")
+            return command_line("export", "experiments/export/coreml.yaml", *overrides)
         case "predicted":
             bundle = next(bundle for bundle in bundles if bundle.width == point.width)
-            measure = "measure=mac" if settings.device.startswith("mac") else "measure=iphone team=TEAM"
-            return f"lightning latency {bundle.folder} {measure} device={settings.device}     (on a Mac)"
+            measure = ("measure=mac",) if settings.device.startswith("mac") else ("measure=iphone", "team=TEAM")
+            words = (operand(bundle.folder), *measure, setting("device", settings.device))
+            return f"{command_line('latency', *words)}     (on a Mac)"
         case "measured":
-            sampling = f"--steps {point.steps} --sampler {point.sampler} --guidance {point.guidance:g}"
-            return f"lightning sample {folder.name} --width {point.width:g} {sampling}"
+            sampling = ("--steps", str(point.steps), "--sampler", point.sampler, "--guidance", f"{point.guidance:g}")
+            return command_line("sample", operand(folder.name), "--width", f"{point.width:g}", *sampling)
         case _:
             assert_never(best.cost.source)
 

@@ -11,7 +11,13 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 from pocketdit.artifacts import run_folder
-from pocketdit.artifacts.run_folder import FOLDER_VARIABLE, RunFolder, inherited_folder, is_first_process
+from pocketdit.artifacts.run_folder import (
+    FOLDER_VARIABLE,
+    RunFolder,
+    inherited_folder,
+    is_first_process,
+    resume_option,
+)
 from pocketdit.config.experiment import AnyExperiment
 from pocketdit.config.importing import import_class
 from pocketdit.config.load import Loaded, load
@@ -184,7 +190,7 @@ def fit(
 
 def interrupted(trainer: Trainer, folder: RunFolder) -> RunInterruptedError:
     """Return the error for an interrupted run."""
-    return RunInterruptedError(f"interrupted at step {trainer.global_step}; resume with --resume {folder.name}")
+    return RunInterruptedError(f"interrupted at step {trainer.global_step}; resume with {resume_option(folder)}")
 
 
 def require_steps_left(folder: RunFolder, checkpoint: Path, max_steps: int) -> None:

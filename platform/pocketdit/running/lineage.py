@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pocketdit.artifacts.run_folder import RunFolder, find
 from pocketdit.config.experiment import BaseExperiment
 from pocketdit.config.load import Loaded
+from pocketdit.config.override import change, escape
 from pocketdit.errors import RunError
 from pocketdit.files import sha256_of, write_atomically
 
@@ -28,7 +29,7 @@ def pin(loaded: Loaded[ExperimentT], recorded: dict[str, str]) -> Loaded[Experim
     for role, run in experiment.parents.items():
         known = recorded.get(role, "")
         pinned[role] = known if known.startswith(f"{run}/") else full_name(Path(experiment.runs), run)
-    return loaded.override([f"parents.{role}={name}" for role, name in pinned.items()])
+    return loaded.override([change("parents", {role: escape(name) for role, name in pinned.items()})])
 
 
 def full_name(runs: Path, run: str) -> str:

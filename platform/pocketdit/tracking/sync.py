@@ -1,12 +1,12 @@
 """Sending of events to MLflow that could not be sent during the run."""
 
-import shlex
 from pathlib import Path
 
 from pocketdit.config.experiment import Tracking
 from pocketdit.config.project import FILE_NAME as PROJECT_FILE
 from pocketdit.config.project import read_project
 from pocketdit.config.secrets import is_masked, mask
+from pocketdit.config.shell import command_line, operand
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.tracking import journal, target
 from pocketdit.tracking.failures import describe, root_cause
@@ -52,10 +52,9 @@ def sync(run_folder: Path, uri: str | None = None) -> int:
 
 def sync_command(run_folder: Path, uri: str) -> str:
     """Return the command that sends a run's events to ``uri``. A URI with a masked password is replaced by "URI"."""
-    command = f"lightning sync {shlex.quote(str(run_folder))}"
     if uri in trusted_trackers(run_folder) and not is_masked(uri):
-        return command
-    return f"{command} --to {'URI' if is_masked(uri) else shlex.quote(uri)}"
+        return command_line("sync", operand(run_folder))
+    return command_line("sync", operand(run_folder), "--to", "URI" if is_masked(uri) else uri)
 
 
 def trusted_trackers(run_folder: Path) -> set[str]:
