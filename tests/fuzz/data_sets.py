@@ -1,8 +1,7 @@
 """Damages data sets of shards. Every sample must be loaded, or skipped and counted, or the data set refused."""
 
 import logging
-import random
-from functools import cache, partial
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from datamodules.shards.module import ShardDataModule
 from datamodules.shards.schema import Sample
 from datamodules.shards.writer import DatasetWriter
 from pocketdit.errors import UserError
-from tests.fuzz.driver import Case, run_command
+from tests.fuzz.command import run_command
+from tests.fuzz.fuzzer import Fuzzer, Input
 from tests.fuzz.images import fake_ghostscript, image_bytes
 from tests.fuzz.shard_damage import DAMAGES, SAMPLES, SHARD_SIZE
 
@@ -35,23 +35,11 @@ def _sample(split: str, number: int) -> Sample:
     return Sample(f"{split}-{number}", (f"image {number}",), *size, image_bytes("PNG", size, pixels), "png")
 
 
-def cases(seed: int, count: int) -> list[Case]:
-    """Return cases, which use all kinds of damage in turn."""
-    numbers = random.Random(seed)
-    start = numbers.randrange(len(DAMAGES)) if count < len(DAMAGES) else 0
-    chosen = [(list(DAMAGES) * (count // len(DAMAGES) + 2))[start + i] for i in range(count)]
-    return [_case(i, name, numbers.randrange(1 << 30)) for i, name in enumerate(chosen)]
-
-
-def _case(number: int, name: str, seed: int) -> Case:
-    return Case(f"data_sets {number:03d} {name} (seed {seed})", partial(_run, name, seed))
-
-
-def _run(name: str, seed: int, folder: Path) -> str:
-    path = write_dataset(folder)
-    started = fake_ghostscript(folder)
+def _run(given: Input) -> str:
+    path = write_dataset(given.folder)
+    started = fake_ghostscript(given.folder)
     before = _contents(path)
-    DAMAGES[name](random.Random(seed), path)
+    DAMAGES[given.kind](given.numbers, path)
     has_changed = _contents(path) != before
     loaded = _load(path)
     validated = run_command("data", "validate", path)
@@ -83,4 +71,7 @@ def _load(path: Path) -> str:
         loaded = 0
     assert all("\n" not in line for line in warnings), warnings
     assert loaded >= SAMPLES or warnings, f"{loaded} of {SAMPLES} samples are loaded without a warning"
-    return f"{loaded} of {SAMPLES} loaded, {module.skipped} skipped"
+    return f"{'loaded' if loaded else 'refused'}: {loaded} of {SAMPLES} samples, {module.skipped} skipped"
+
+
+DATA_SETS = Fuzzer("data_sets", tuple(DAMAGES), _run)

@@ -1,18 +1,21 @@
 """Runs each case in a process of its own, and reports tracebacks, hangs, and crashes."""
 
 import contextlib
-import io
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import tempfile
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
 
-from pocketdit.commands.main import main
+from tqdm import tqdm
 
 SECONDS = 60.0
 MEMORY = 8 << 30  # bytes of address space in addition to what the process uses at its start
@@ -23,12 +26,14 @@ class Case(NamedTuple):
 
     Attributes:
         name: What is damaged, and how.
-        run: Damages an input inside an empty folder and uses it. Returns what became of it, or raises an
-            ``AssertionError``.
+        run: Damages an input inside an empty folder and uses it. Returns what became of it, with the most important
+            word first, as in "refused: the file is empty", or raises an ``AssertionError``.
+        seconds: Time after which the case counts as a hang.
     """
 
     name: str
     run: Callable[[Path], str]
+    seconds: float = SECONDS
 
 
 class Outcome(NamedTuple):
@@ -41,65 +46,76 @@ class Outcome(NamedTuple):
     def __str__(self) -> str:
         return f"{'ok  ' if self.passed else 'FAIL'} {self.case}: {self.text}"
 
-
-class Output(NamedTuple):
-    """The exit status and the lines of a command."""
-
-    status: int
-    lines: list[str]
+    @property
+    def verdict(self) -> str:
+        """The word for what became of the case."""
+        return self.text.partition(":")[0] if self.passed else "failed"
 
 
-def run_command(*arguments: object) -> Output:
-    """Run ``lightning`` in this process and check that it did not fail with a traceback.
+class _Process:
+    """A case that runs in a forked process, which leads a process group of its own."""
 
-    Raises:
-        AssertionError: The command printed a traceback, or it failed without a line that says why.
-    """
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as error:  # argparse
-            status = int(error.code or 0)
-    text = printed.getvalue()
-    text.encode()  # raises an error for text that cannot be printed
-    assert "Traceback" not in text, text
-    lines = text.splitlines()
-    assert status == 0 or (status in (1, 2) and lines and lines[-1].startswith("lightning ")), text
-    return Output(status, lines)
-
-
-def run_case(case: Case, seconds: float = SECONDS) -> Outcome:
-    """Run a case in a forked process, which is killed when the time is up."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, report = Path(temporary) / "case", Path(temporary) / "report"
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.deadline = time.monotonic() + case.seconds
+        self._temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        folder, self._report = Path(self._temporary.name) / "case", Path(self._temporary.name) / "report"
         folder.mkdir()
-        process = multiprocessing.get_context("fork").Process(target=_call, args=(case, folder, report))
-        process.start()
-        process.join(seconds)
-        if hangs := process.is_alive():
-            process.kill()
-            process.join()
-        text = report.read_text(errors="replace") if report.exists() else ""
+        self._process = multiprocessing.get_context("fork").Process(target=_call, args=(case, folder, self._report))
+        self._process.start()
+        self.sentinel = self._process.sentinel
+
+    def end(self, hangs: bool) -> Outcome:
+        """Kill everything that still runs, and return what became of the case."""
         if hangs:
-            return Outcome(case.name, False, f"hangs for more than {seconds:.0f} s\n{text}")
-        if process.exitcode:
-            return Outcome(case.name, False, f"exit status {process.exitcode}\n{text}")
-        return Outcome(case.name, True, text)
+            self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid or 0, signal.SIGKILL)
+        self._process.join()
+        text = self._report.read_text(errors="replace") if self._report.exists() else ""
+        self._temporary.cleanup()
+        if hangs:
+            text = f"hangs for more than {self.case.seconds:.0f} s\n{text}"
+        elif self._process.exitcode:
+            text = f"exit status {self._process.exitcode}\n{text}"
+        return Outcome(self.case.name, not (hangs or self._process.exitcode), text)
 
 
-def run_cases(cases: Iterable[Case]) -> list[Outcome]:
-    """Run cases one after the other, print what became of each, and return those that failed."""
-    failed = []
-    for case in cases:
-        outcome = run_case(case)
-        print(outcome, flush=True)
-        if not outcome.passed:
-            failed.append(outcome)
-    return failed
+def run_case(case: Case) -> Outcome:
+    """Run a case in a forked process, which is killed when the time is up."""
+    process = _Process(case)
+    return process.end(hangs=not wait([process.sentinel], case.seconds))
+
+
+def run_cases(cases: Iterable[Case], jobs: int = 1, verbose: bool = False) -> list[Outcome]:
+    """Run cases, print a progress line and those that fail, and return what became of them.
+
+    Args:
+        cases: The cases.
+        jobs: Number of cases that run at the same time.
+        verbose: Whether to print the cases that pass as well.
+    """
+    waiting, running = deque(cases), list[_Process]()
+    outcomes, failed = list[Outcome](), 0
+    with tqdm(total=len(waiting), unit="case", mininterval=0.5 if sys.stderr.isatty() else 20) as bar:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                running.append(_Process(waiting.popleft()))
+            first = min(process.deadline for process in running)
+            ended = wait([process.sentinel for process in running], max(0, first - time.monotonic()))
+            for process in [p for p in running if p.sentinel in ended or p.deadline < time.monotonic()]:
+                running.remove(process)
+                outcomes.append(outcome := process.end(hangs=process.sentinel not in ended))
+                failed += not outcome.passed
+                if verbose or not outcome.passed:
+                    bar.write(str(outcome))
+                bar.set_postfix_str(f"{failed} failed", refresh=False)
+                bar.update()
+    return outcomes
 
 
 def _call(case: Case, folder: Path, report: Path) -> None:
+    os.setpgid(0, 0)
     with report.open("w", errors="replace") as file:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))

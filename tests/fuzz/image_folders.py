@@ -4,11 +4,11 @@ import json
 import os
 import random
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from datamodules.shards.images import IMAGE_SUFFIXES
-from tests.fuzz.driver import Case, run_command
+from tests.fuzz.command import run_command
+from tests.fuzz.fuzzer import Fuzzer, Input
 from tests.fuzz.images import EPS, fake_ghostscript, huge_png, image_bytes
 
 IMAGES = 6
@@ -16,27 +16,15 @@ IMAGES = 6
 Damage = Callable[[random.Random, Path], None]
 
 
-def cases(seed: int, count: int) -> list[Case]:
-    """Return cases, which use all kinds of damage in turn."""
-    numbers = random.Random(seed)
-    start = numbers.randrange(len(DAMAGES)) if count < len(DAMAGES) else 0
-    chosen = [(list(DAMAGES) * (count // len(DAMAGES) + 2))[start + i] for i in range(count)]
-    return [_case(i, name, numbers.randrange(1 << 30)) for i, name in enumerate(chosen)]
-
-
-def _case(number: int, name: str, seed: int) -> Case:
-    return Case(f"image_folders {number:03d} {name} (seed {seed})", partial(_run, name, seed))
-
-
-def _run(name: str, seed: int, folder: Path) -> str:
+def _run(given: Input) -> str:
+    folder, numbers = given.folder, given.numbers
     source, out, started = folder / "images", folder / "data", fake_ghostscript(folder)
     source.mkdir()
     for number in range(IMAGES):
         (source / f"{number}.png").write_bytes(image_bytes("PNG"))
         (source / f"{number}.txt").write_text(f"image {number}")
-    numbers = random.Random(seed)
     for _ in range(numbers.choice((1, 1, 3))):
-        DAMAGES[name](numbers, source)
+        DAMAGES[given.kind](numbers, source)
     images = sum(path.is_file() for path in source.iterdir() if path.suffix in IMAGE_SUFFIXES)
     built = run_command("data", "build", source, out)
     assert not started.exists(), "Ghostscript was started"
@@ -48,7 +36,7 @@ def _run(name: str, seed: int, folder: Path) -> str:
     assert samples >= images or "skipped" in "\n".join(built.lines), built.lines
     validated = run_command("data", "validate", out)
     assert validated.status == 0, validated.lines
-    return f"{samples} samples, {len(built.lines)} lines"
+    return f"built: {samples} samples, {len(built.lines)} lines"
 
 
 def _image(numbers: random.Random, source: Path) -> Path:
@@ -160,3 +148,5 @@ DAMAGES: dict[str, Damage] = {
     "metadata.jsonl": _add_jsonl,
     "renamed": _rename,
 }
+
+IMAGE_FOLDERS = Fuzzer("image_folders", tuple(DAMAGES), _run)
