@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from evaluation.contract import Prompt, PromptSet, open_image
-from evaluation.subjects.diffusers_pipeline import DiffusersPipeline
-from pocketdit.errors import RunError, UserError
+from evaluation.subjects.diffusers_pipeline import DiffusersPipeline, guidance_argument
+from pocketdit.errors import ConfigError, RunError, UserError
 
 
 @pytest.fixture
@@ -38,6 +38,131 @@ def pipeline(tmp_path: Path) -> Path:
     )  # fmt: skip
     saved.save_pretrained(tmp_path / "tiny-pipeline")
     return tmp_path / "tiny-pipeline"
+
+
+@pytest.fixture(scope="module")
+def qwen_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved Qwen-Image pipeline with a few thousand random weights, which reads text as bytes."""
+    from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImagePipeline
+    from diffusers import QwenImageTransformer2DModel as Transformer
+    from tokenizers import pre_tokenizers
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+
+    torch.manual_seed(0)
+    sizes = {"intermediate_size": 16, "hidden_size": 16}
+    text: dict[str, Any] = {
+        **sizes, "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1, "vocab_size": 300,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4},
+    }  # fmt: skip
+    vision = {**sizes, "depth": 1, "num_heads": 2, "out_hidden_size": 16}
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pipeline = QwenImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=AutoencoderKLQwenImage(
+            base_dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=1, temperal_downsample=[False, True, True]
+        ),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision)),
+        tokenizer=Qwen2Tokenizer(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]),
+        transformer=Transformer(
+            patch_size=2, in_channels=64, out_channels=16, num_layers=2, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=16, axes_dims_rope=(4, 6, 6),
+        ),
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("pipelines") / "tiny-qwen-image"
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def test_qwen_image_applies_the_guidance_that_is_recorded(qwen_image: Path, tmp_path: Path) -> None:
+    """Qwen-Image ignores guidance_scale, and true_cfg_scale without a negative prompt."""
+    prompts = PromptSet("p", (Prompt("a", "a red cat"), Prompt("b", "a dog")))
+    options: dict[str, Any] = {"steps": 2, "size": (32, 32), "dtype": "float32"}
+
+    def sample(**settings: Any) -> tuple[dict[str, Any], list[Any]]:
+        images = DiffusersPipeline(str(qwen_image), **options | settings).images(prompts, tmp_path)
+        return dict(images.provenance), [open_image(images.images[name][0]).astype(int) for name in ("a", "b")]
+
+    made, guided = sample(guidance=4.5)
+    assert (made["guidance"], made["guidance_argument"]) == (4.5, "true_cfg_scale")
+    assert made["arguments"] == {"true_cfg_scale": 4.5, "negative_prompt": " "}
+    made, plain = sample(guidance=1.0)
+    assert (made["guidance"], made["arguments"]) == (1.0, {"true_cfg_scale": 1.0})
+    assert all((a != b).any() for a, b in zip(guided, plain, strict=True))
+
+    # The same images as from calling the pipeline as its documentation says.
+    from diffusers import QwenImagePipeline
+
+    pipeline = QwenImagePipeline.from_pretrained(qwen_image)
+    generator = torch.Generator("cpu").manual_seed(0)
+    expected = pipeline(
+        prompt="a red cat", negative_prompt=" ", true_cfg_scale=4.5, num_inference_steps=2, height=32, width=32,
+        generator=generator, output_type="np",
+    ).images[0]  # fmt: skip
+    assert np.abs(guided[0] - np.round(255 * expected)).max() <= 1
+
+    _, batched = sample(guidance=4.5, batch_size=2)
+    assert all(np.abs(a - b).max() <= 1 for a, b in zip(guided, batched, strict=True))
+    made, own = sample(guidance=1.0, arguments={"true_cfg_scale": 4.5, "negative_prompt": " "}, seed=0)
+    assert made["guidance"] == 4.5
+    assert all((a == b).all() for a, b in zip(guided, own, strict=True))
+
+
+def test_other_pipelines_apply_guidance_scale(pipeline: Path, tmp_path: Path) -> None:
+    prompts = PromptSet("p", (Prompt("a", "a red"),))
+    images = []
+    for guidance in (1.0, 7.5):
+        subject = DiffusersPipeline(str(pipeline), steps=2, guidance=guidance, size=(16, 16), dtype="float32")
+        image_set = subject.images(prompts, tmp_path)
+        assert (image_set.provenance["guidance"], image_set.provenance["guidance_argument"]) == (
+            guidance,
+            "guidance_scale",
+        )
+        images.append(open_image(image_set.images["a"][0]))
+    assert (images[0] != images[1]).any()
+
+
+def test_prompts_that_the_text_encoder_does_not_read_to_their_end_are_counted(
+    pipeline: Path, qwen_image: Path, tmp_path: Path
+) -> None:
+    """The tokenizer of the first pipeline reads 16 tokens, and that of the second one 512, or fewer on request."""
+    texts = ("a", "a " * 14, "a " * 15, "a " * 600)
+    prompts = PromptSet("p", tuple(Prompt(str(i), text) for i, text in enumerate(texts)))
+    options: dict[str, Any] = {"steps": 1, "guidance": 1.0, "dtype": "float32"}
+    subject = DiffusersPipeline(str(pipeline), size=(16, 16), **options)
+    assert subject.images(prompts, tmp_path).provenance["truncated_prompts"] == {"tokenizer": 2}
+    for arguments, expected in (({}, 1), ({"max_sequence_length": 20}, 3)):
+        subject = DiffusersPipeline(str(qwen_image), size=(32, 32), arguments=arguments, **options)
+        assert subject.images(prompts, tmp_path).provenance["truncated_prompts"] == {"tokenizer": expected}
+
+
+def test_guidance_of_a_distilled_network_is_its_input() -> None:
+    """FLUX.1-dev has a guidance input, and FLUX.1-schnell has none."""
+    from diffusers import FluxPipeline, FluxTransformer2DModel
+
+    for embeds, name in ((True, "guidance_scale"), (False, "true_cfg_scale")):
+        transformer = FluxTransformer2DModel(
+            in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=1,
+            joint_attention_dim=8, pooled_projection_dim=8, guidance_embeds=embeds, axes_dims_rope=(4, 4, 8),
+        )  # fmt: skip
+        parts = dict.fromkeys(("scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+        assert guidance_argument(FluxPipeline(transformer=transformer, **parts)) == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_inference_steps": 4}, "arguments.num_inference_steps: is determined by steps; remove it"),
+        (
+            {"guidance_rescal": 0.5},
+            "arguments.guidance_rescal: .* has no such argument; did you mean 'guidance_rescale'?",
+        ),
+    ],
+)
+def test_invalid_arguments_are_reported(
+    arguments: dict[str, Any], message: str, pipeline: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DiffusersPipeline(str(pipeline), arguments=arguments).images(PromptSet("p", (Prompt("a", "x"),)), tmp_path)
 
 
 def test_images_of_a_prompt_differ_and_do_not_depend_on_the_batch_size(pipeline: Path, tmp_path: Path) -> None:
