@@ -62,7 +62,7 @@ def evaluate(loaded: Loaded[Evaluation]) -> Path | None:
     image_sets += [None] * (len(scored) - len(image_sets))
     provenance = {name: dict(image_set.provenance) for name, image_set in images.items()}
     report = results.Report(settings.evaluation, subject.name, tuple(scored), provenance)
-    folder = _report_folder(loaded, report, images)
+    folder = _report_folder(loaded, report, images, image_sets)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "config.yaml", loaded.to_yaml())
     results.save(report, folder, settings.resamples)
@@ -92,10 +92,23 @@ def _derived(scored: Sequence[Result]) -> list[Result]:
     return [overall(columns)] if is_complete else []
 
 
-def _report_folder(loaded: Loaded[Evaluation], report: results.Report, images: Mapping[str, ImageSet]) -> Path:
-    """Return the report's folder, named after the subject and a hash of the images, prompts and metrics."""
+def _report_folder(
+    loaded: Loaded[Evaluation],
+    report: results.Report,
+    images: Mapping[str, ImageSet],
+    image_sets: Sequence[ImageSet | None],
+) -> Path:
+    """Return the report's folder, named after the subject and a hash of its settings and results.
+
+    The folder and its run in MLflow thus never receive other scores later, for example those of a changed judge. The
+    values of metrics without images are not hashed, because they are measured every time and vary in the last digits.
+    """
     settings = loaded.config
     prompts = {name: dataclasses.asdict(image_set.prompts) for name, image_set in images.items()}
-    digest = fingerprint([report.made, plain(settings)["metrics"], prompts, settings.resamples])[:8]
+    outcomes = [
+        dataclasses.asdict(result) if image_set is not None else result.protocol
+        for result, image_set in zip(report.results, image_sets, strict=True)
+    ]
+    digest = fingerprint([report.made, plain(settings)["metrics"], prompts, settings.resamples, outcomes])[:8]
     slug = re.sub(r"[^\w.-]+", "_", report.subject)
     return settings.out / settings.evaluation / f"{slug}-{digest}"

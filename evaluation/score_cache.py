@@ -54,7 +54,7 @@ def _key(component: Component, images: ImageSet) -> dict[str, Any]:
     settings = plain(component)
     return {
         "metric": settings,
-        "files": {text: _file_state(Path(text)) for text in _strings(settings) if Path(text).exists()},
+        "files": {text: _file_state(Path(text)) for text in _strings(settings) if text and Path(text).exists()},
         "made": images.provenance,
         "prompts": dataclasses.asdict(images.prompts),
         "images": {name: [_file_state(path) for path in paths] for name, paths in images.images.items()},
@@ -74,9 +74,9 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _file_state(path: Path) -> list[Any]:
-    """Return the size and modification time of a file, or of all files in a folder, to detect changes."""
+    """Return the size and modification time of a file, or of all files below a folder, to detect changes."""
     if path.is_dir():
-        return [[child.name, *_file_state(child)] for child in sorted(path.iterdir()) if child.is_file()]
+        return [[str(file.relative_to(path)), *_file_state(file)] for file in sorted(path.rglob("*")) if file.is_file()]
     return [path.stat().st_size, path.stat().st_mtime_ns]
 
 

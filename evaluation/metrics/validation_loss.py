@@ -7,6 +7,7 @@ import torch
 
 from evaluation.contract import Result, Score
 from pocketdit.errors import UserError
+from pocketdit.files import sha256_of
 
 
 class ValidationLoss:
@@ -60,6 +61,7 @@ class ValidationLoss:
             "data": experiment.data.init_args.get("path"),
             "levels": [float(t) for t in level_times()],
             "weights": "averaged",
+            "weights_sha256": sha256_of(self.folder.weights),
             "dtype": "float32",
         }
         return Result("validation-loss", scores, protocol, higher_is_better=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from evaluation.contract import ImageArray
 from evaluation.metrics.validation_loss import ValidationLoss
 from pocketdit.commands.main import main
 from pocketdit.tracking import journal
@@ -103,6 +104,76 @@ def test_each_width_has_its_own_images_and_results(arguments: list[str], tmp_pat
     assert len(list((tmp_path / "out" / "images").iterdir())) == 2  # only for the prompt set that the metric scores
 
 
+FOLDER_EVALUATION = """
+evaluation: folder
+subject: {class_path: evaluation.subjects.image_folder.ImageFolder, init_args: {path: PATH/images}}
+prompts:
+  mine: {class_path: evaluation.prompts.file.PromptFile, init_args: {path: PATH/prompts.txt}}
+metrics:
+  - class_path: evaluation.metrics.clip_score.ClipScore
+    init_args: {prompts: mine, encoder: {class_path: evaluation.scenes.encoders.clip.SceneClip}}
+  - class_path: evaluation.metrics.feature_distance.FeatureDistance
+    init_args:
+      prompts: mine
+      encoder: {class_path: evaluation.scenes.encoders.features.SceneFeatures}
+      reference: PATH/real
+      kept: PATH/references
+out: PATH/out
+tracking: {uri: "sqlite:///PATH/mlflow.db"}
+"""
+
+
+def test_changed_files_yield_a_second_result_and_a_second_mlflow_run(
+    tmp_path: Path, render_objects: Callable[..., ImageArray]
+) -> None:
+    """Neither a report nor MLflow shows the score of one set of images next to that of another."""
+    (tmp_path / "folder.yaml").write_text(FOLDER_EVALUATION.replace("PATH", str(tmp_path)))
+    (tmp_path / "prompts.txt").write_text("a red circle\na blue square\n")
+    circle, square = (
+        render_objects((shape, color, 60, 60)) for shape, color in (("circle", "red"), ("square", "blue"))
+    )
+
+    def put(name: str, image: ImageArray) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / name)
+
+    def evaluate() -> dict[Path, list[float]]:
+        """Evaluate, and return the overall scores of all results so far."""
+        assert main(["evaluate", str(tmp_path / "folder.yaml")]) == 0
+        files = (tmp_path / "out" / "folder").glob("*/results.json")
+        reports = {file.parent: json.loads(file.read_text()) for file in files}
+        return {
+            folder: [result["scores"]["overall"]["value"] for result in report["results"]]
+            for folder, report in reports.items()
+        }
+
+    for name, image in (("images/0.png", circle), ("images/1.png", square), ("real/a.png", circle)):
+        put(name, image)
+    put("real/deeper/b.png", square)
+    first = evaluate()
+    put("images/1.png", square)  # the same image with another modification time
+    assert evaluate() == first
+    put("images/1.png", circle)
+    second = evaluate()
+    assert len(second) == 2
+    assert first.items() < second.items()
+    (clip, distance), (other_clip, other_distance) = (second[folder] for folder in sorted(second, key=_age))
+    assert other_clip < clip
+    assert other_distance > distance
+    put("real/deeper/b.png", circle)  # a reference image in a subfolder
+    third = evaluate()
+    assert len(third) == 3
+    assert second.items() < third.items()
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        rows = database.execute("SELECT run_uuid, value FROM metrics WHERE key LIKE 'clip-score%'").fetchall()
+    assert len(rows) == len(dict(rows)) == 3
+    assert sorted(value for _, value in rows) == pytest.approx(sorted(values[0] for values in third.values()))
+
+
+def _age(folder: Path) -> int:
+    return (folder / "results.json").stat().st_mtime_ns
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -116,7 +187,7 @@ def test_each_width_has_its_own_images_and_results(arguments: list[str], tmp_pat
         ("prompts.genevall.init_args.count=4", "command line (prompts.genevall.init_args.count=4): prompts.genevall"),
         ("prompts.genevall.init_args.count=4", "did you mean 'geneval'?"),
         ("resamples=1", "resamples: must be from 100 to 1,000,000, not 1"),
-        ("guidance=.inf", "guidance: expected float, got inf"),
+        ("guidance=.inf", "guidance: must be finite, not inf"),
         ("guidance=-1", "guidance: must be from 0 to 1,000, not -1.0"),
         ("data=elsewhere", "does not use ${data}"),
         ("prompts.color.init_args.count=0", "count or limit must be at least 1"),
@@ -198,3 +269,4 @@ def test_user_metric_is_imported_from_the_current_folder(tmp_path: Path) -> None
     assert overall() == pytest.approx(2 * 105)
     (tmp_path / "my_metrics.py").write_text(MY_METRIC.replace("self.scale * float", "3 * self.scale * float"))
     assert overall() == pytest.approx(6 * 105)
+    assert len(list((tmp_path / "evaluations" / "mine").iterdir())) == 2
