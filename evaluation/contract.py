@@ -10,7 +10,7 @@ Images are RGB uint8 arrays (H, W, 3). Boxes are (left, top, right, bottom) in p
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,12 +127,15 @@ class Result:
         protocol: Everything needed to reproduce the scores from the images (prompt set, backends, constants),
             serializable as JSON.
         higher_is_better: Whether a higher "overall" score is better.
+        notes: Sentences that a reader needs to interpret the scores, such as the highest score that is possible.
+            Reports show them below the scores.
     """
 
     metric: str
     scores: Mapping[str, Score]
     protocol: Mapping[str, Any]
     higher_is_better: bool = True
+    notes: tuple[str, ...] = ()
 
 
 def result_name(benchmark: str, *backends: Backend) -> str:
@@ -234,6 +237,21 @@ class ImageTextEncoder(ImageEncoder, Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode N texts as (N, D)."""
+        ...
+
+
+@runtime_checkable
+class TextLimit(Protocol):
+    """A judge that reads only the beginning of long texts. Implementing this interface is optional.
+
+    Attributes:
+        max_text_tokens: Maximum number of tokens that the judge reads, including start and end tokens.
+    """
+
+    max_text_tokens: int
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Return the number of texts that the judge does not read to their end."""
         ...
 
 

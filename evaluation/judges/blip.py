@@ -14,7 +14,6 @@ from pocketdit.encoders.checkpoints import explain_load_errors
 
 _HUB = "https://huggingface.co/Salesforce/blip-vqa-capfilt-large/resolve/main"
 _DESCRIPTION = "BLIP for visual question answering"
-_MAX_QUESTION_TOKENS = 35
 
 
 class BlipAnswerer:
@@ -34,6 +33,7 @@ class BlipAnswerer:
         UserError: The folder is missing or incomplete, or contains a different model.
     """
 
+    max_text_tokens = 35  # of a question
     assets = tuple(
         Asset("path", name, f"{_HUB}/{name}", "", size)
         for name, size in (
@@ -58,6 +58,10 @@ class BlipAnswerer:
         self.text_config = config.text_config
         self.device = torch.device(device)
         self.backend = folder_backend(path, name)
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Return the number of questions with more tokens than the model reads."""
+        return sum(len(self.tokenizer(text).input_ids) > self.max_text_tokens for text in texts)
 
     def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
         """Return the answer to each question, using beam search as in BLIP's own code: 3 beams, 1 to 10 tokens."""
@@ -106,7 +110,7 @@ class BlipAnswerer:
         states = []
         for question in questions:
             tokens = self.tokenizer(
-                question, truncation=True, max_length=_MAX_QUESTION_TOKENS, return_tensors="pt"
+                question, truncation=True, max_length=self.max_text_tokens, return_tensors="pt"
             ).input_ids
             # transformers' tokenizer lacks BLIP's special tokens: [DEC], which begins answers, and [ENC], the next one.
             tokens[:, 0] = self.text_config.bos_token_id + 1

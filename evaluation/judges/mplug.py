@@ -39,7 +39,6 @@ from pocketdit.errors import UserError
 START, END = 101, 102  # [CLS] and [SEP] of BERT's vocabulary
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, of RGB in [0, 1]
-_MAX_QUESTION_TOKENS = 25  # including both special tokens
 
 
 class MPlug(nn.Module):
@@ -116,6 +115,7 @@ class MPlugAnswerer:
         UserError: A file is missing, belongs to another model, or has a different SHA-256.
     """
 
+    max_text_tokens = 25  # of a question, including both special tokens
     assets = tuple(
         Asset("folder", name, f"https://modelscope.cn/models/damo/{PUBLISHED_FOLDER}/resolve/master/{name}", "", size)
         for name, size in ((WEIGHTS, 2_500_000_000), (CONFIG, 2_000), (BERT_CONFIG, 1_000), (VOCABULARY, 232_000))
@@ -145,6 +145,10 @@ class MPlugAnswerer:
             ("dpg",) if published else (),
         )
 
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Return the number of questions with more tokens than the model reads."""
+        return sum(len(self.tokenizer(text).input_ids) > self.max_text_tokens for text in texts)
+
     def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
         """Return the answer to each question, using beam search."""
         sizes = self.sizes
@@ -172,7 +176,7 @@ class MPlugAnswerer:
             return [self.model.fuse(encoded, self._tokens(question)) for question in questions]
 
     def _tokens(self, question: str) -> Tensor:
-        encoding = self.tokenizer(question, truncation=True, max_length=_MAX_QUESTION_TOKENS, return_tensors="pt")
+        encoding = self.tokenizer(question, truncation=True, max_length=self.max_text_tokens, return_tensors="pt")
         return cast(Tensor, encoding.input_ids.to(self.device))
 
     @torch.inference_mode()

@@ -79,7 +79,8 @@ class OpenClip:
             raise UserError(f"{weights}: not plain weights of {model} ({reason}); {_OPENAI_HINT}") from error
         self.device = torch.device(device)
         self.model: Any = network.to(self.device).eval().requires_grad_(False)
-        self._tokenizer = open_clip.get_tokenizer(model)
+        self._tokenizer: Any = open_clip.get_tokenizer(model)
+        self.max_text_tokens = int(self._tokenizer.context_length)
         self.backend = Backend(model, f"open_clip {open_clip.__version__}, {version}")
 
     def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
@@ -93,6 +94,16 @@ class OpenClip:
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode N texts as (N, D). Texts beyond the model's context (77 tokens for OpenAI's) are truncated."""
         return self._in_batches(list(texts), self._tokenizer, self.model.encode_text)
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Return the number of texts with more tokens than the model's context."""
+        return sum(self._is_truncated(text) for text in texts)
+
+    def _is_truncated(self, text: str) -> bool:
+        """Return whether the text has tokens beyond the model's context if the context is long enough for any text."""
+        longer = self.max_text_tokens + len(text.encode()) + 8
+        tokens = self._tokenizer([text], context_length=longer)[0, :-1]  # some tokenizers put a class token at the end
+        return bool((tokens[self.max_text_tokens :] != tokens[-1]).any())
 
     def _in_batches(self, items: list[Any], prepare: Any, encode: Any) -> NDArray[np.float32]:
         parts = [np.empty((0, self._dimensions()), np.float32)]

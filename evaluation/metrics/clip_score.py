@@ -7,6 +7,7 @@ model, prefix and prompts they use, so the result states all three.
 import numpy as np
 
 from evaluation.contract import ImageSet, ImageTextEncoder, Result, Score, open_image, result_name
+from evaluation.metrics.text_limits import truncation
 from pocketdit.errors import UserError
 
 BENCHMARK = "clip-score"
@@ -36,7 +37,8 @@ class ClipScore:
         missing = [prompt.id for prompt in prompts if not images.images.get(prompt.id)]
         if missing or not prompts:
             raise UserError(f"{len(missing)} of {len(prompts)} prompts have no images; run the evaluation again")
-        text_features = self.encoder.encode_texts([self.prefix + prompt.text for prompt in prompts])
+        texts = [self.prefix + prompt.text for prompt in prompts]
+        text_features = self.encoder.encode_texts(texts)
         by_prompt: dict[str, float] = {}
         for prompt, text in zip(prompts, text_features, strict=True):
             features = self.encoder.encode_images([open_image(path) for path in images.images[prompt.id]])
@@ -45,6 +47,7 @@ class ClipScore:
                 raise UserError(f"prompt {prompt.id}: a feature is not finite; check the encoder's weights")
         samples = sum(len(images.images[prompt.id]) for prompt in prompts)
         backend = self.encoder.backend
+        truncated, notes = truncation(self.encoder, texts, "prompts")
         return Result(
             metric=result_name(BENCHMARK, backend),
             scores={"overall": Score(float(np.mean(list(by_prompt.values()))), samples, by_prompt)},
@@ -54,5 +57,7 @@ class ClipScore:
                 "encoder_version": backend.version,
                 "prefix": self.prefix,
                 "value": "mean cosine, not scaled, not clamped",
+                **truncated,
             },
+            notes=notes,
         )

@@ -52,6 +52,7 @@ def _section(number: int, result: Result, images: ImageSet | None, folder: Path,
             (name, f"{score.value:.4f}", format_interval(interval(result, name, resamples)), score.samples)
             for name, score in result.scores.items()
         ],
+        "notes": result.notes,
         "grid": file_name,
         "protocol": _as_json(result.protocol),
     }

@@ -112,7 +112,8 @@ def result_from_json(entry: Mapping[str, Any]) -> Result:
     scores = {
         name: Score(score["value"], score["samples"], score["by_prompt"]) for name, score in entry["scores"].items()
     }
-    return Result(entry["metric"], scores, entry["protocol"], entry["higher_is_better"])
+    notes = tuple(entry.get("notes", ()))  # results of earlier versions have none
+    return Result(entry["metric"], scores, entry["protocol"], entry["higher_is_better"], notes)
 
 
 def identity(result: Result) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from evaluation.report.results import Report, format_interval, interval
 
 
 def results_table(report: Report, resamples: int) -> str:
-    """Return a table of all scores, with confidence intervals and numbers of images."""
+    """Return a table of all scores, with confidence intervals and numbers of images, followed by all notes."""
     rows = [
         (
             result.metric,
@@ -18,10 +18,12 @@ def results_table(report: Report, resamples: int) -> str:
         for result in report.results
         for name, score in result.scores.items()
     ]
-    return tabulate(
+    table = tabulate(
         rows,
         headers=("metric", "score", "value", "95% interval", "images"),
         tablefmt="simple",
         disable_numparse=True,
         colalign=("left", "left", "right", "right", "right"),
     )
+    notes = dict.fromkeys(f"{result.metric}: {note}" for result in report.results for note in result.notes)
+    return "\n".join([table, *(["", *notes] if notes else [])])

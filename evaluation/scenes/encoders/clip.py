@@ -50,6 +50,7 @@ class SceneClip:
         architecture = metadata["architecture"]
         self._side = int(architecture["vision_cfg"]["image_size"])
         self._tokenizer = WordTokenizer(metadata["vocabulary"], architecture["text_cfg"]["context_length"])
+        self.max_text_tokens = self._tokenizer.length
         self._model = build_clip(architecture, self._tokenizer.size)
         self._model.load_state_dict(tensors)
         self._model.eval().requires_grad_(False)
@@ -65,6 +66,10 @@ class SceneClip:
         """Encode N texts as (N, 64)."""
         batches = (texts[i : i + _BATCH_SIZE] for i in range(0, len(texts), _BATCH_SIZE))
         return self._concatenate([self._model.encode_text(self._tokenizer(batch), normalize=True) for batch in batches])
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Return the number of texts with more words than the model reads."""
+        return self._tokenizer.count_truncated(texts)
 
     def _concatenate(self, batches: list[torch.Tensor]) -> NDArray[np.float32]:
         width = int(self._model.text_projection.shape[1])

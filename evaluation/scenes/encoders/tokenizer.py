@@ -37,6 +37,10 @@ class WordTokenizer:
         self.size = self.end + 1
         self._token_of = {word: _FIRST_WORD + i for i, word in enumerate(self.words)}
 
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Return the number of texts with more words than fit between the start and the end."""
+        return sum(len(_WORD.findall(text.lower())) > self.length - 2 for text in texts)
+
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Tokenize N texts as (N, length). Longer texts are truncated."""
         tokens = torch.full((len(texts), self.length), _PADDING)

@@ -89,6 +89,7 @@ def test_questions_are_truncated_to_35_tokens(blip_answerer: BlipAnswerer) -> No
     questions = [" ".join(question) for question in (words, within, beyond)]
     probabilities = blip_answerer.yes_probabilities(noise(0), questions)
     assert probabilities[0] == probabilities[2] != probabilities[1]
+    assert blip_answerer.count_truncated([*questions, " ".join(words[:33])]) == 3
 
 
 def test_backend_states_name_and_weights(blip: Path, blip_answerer: BlipAnswerer, tmp_path: Path) -> None:

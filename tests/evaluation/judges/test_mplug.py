@@ -308,6 +308,7 @@ def test_questions_are_lower_cased_and_truncated_to_25_tokens(answerer: MPlugAns
     questions = [" ".join(question) for question in (words, within, beyond)]
     probabilities = answerer.yes_probabilities(noise(0), questions)
     assert probabilities[0] == probabilities[2] != probabilities[1]
+    assert answerer.count_truncated([*questions, " ".join(words[:23])]) == 3
 
 
 def test_images_are_resized_as_in_torchvision() -> None:

@@ -111,6 +111,19 @@ def test_name_and_protocol_state_encoder_prefix_and_prompts(encoder: OpenClip, i
     assert prefixed.scores["overall"].value != plain.scores["overall"].value
 
 
+def test_truncated_prompts_are_counted(encoder: OpenClip, images: ImageSet) -> None:
+    """The limit of 77 tokens includes one token each for the start and the end."""
+    texts = ("circle " * 75, "circle " * 76, "a " * 200)
+    prompts = tuple(Prompt(prompt.id, text) for prompt, text in zip(images.prompts.prompts, texts, strict=True))
+    long = ImageSet(PromptSet("long", prompts), images.images, {})
+    result = ClipScore("long", encoder).score(long)
+    assert (result.protocol["max_text_tokens"], result.protocol["truncated_prompts"]) == (77, 2)
+    assert result.notes == ("2 of 3 prompts are truncated to the 77 tokens that the judge reads.",)
+    assert ClipScore("long", encoder, "a photo of ").score(long).protocol["truncated_prompts"] == 3
+    short = ClipScore("shapes", encoder).score(images)
+    assert (short.protocol["truncated_prompts"], short.notes) == (0, ())
+
+
 def test_prompt_without_images_is_an_error(encoder: OpenClip, images: ImageSet) -> None:
     incomplete = {name: paths for name, paths in images.images.items() if name != "a"}
     with pytest.raises(UserError, match="1 of 3 prompts have no images"):

@@ -10,6 +10,7 @@ from evaluation.contract import ImageSet, Prompt, PromptSet, Result, Score
 from evaluation.report.grid import render_grid
 from evaluation.report.page import write_html
 from evaluation.report.results import Report
+from evaluation.report.tables import results_table
 from tests.evaluation.report.example import example_result
 
 
@@ -42,7 +43,7 @@ def test_result_without_values_by_prompt_has_no_grid(images: ImageSet) -> None:
 
 
 def test_page_escapes_text_and_shows_scores_grids_and_protocol(images: ImageSet, tmp_path: Path) -> None:
-    distance = Result("fd (<x>)", {"overall": Score(3.5, 40)}, {"note": "</pre><script>"}, False)
+    distance = Result("fd (<x>)", {"overall": Score(3.5, 40)}, {"note": "</pre><script>"}, False, ("At most <3.",))
     report = Report("eval", "<run> & co", (example_result(), distance), {"p": {"path": "<b>"}})
     page = write_html(report, [images, None], tmp_path, 200).read_text()
     assert "<title>eval: &lt;run&gt; &amp; co</title>" in page
@@ -51,4 +52,6 @@ def test_page_escapes_text_and_shows_scores_grids_and_protocol(images: ImageSet,
     assert (tmp_path / "grid-0.png").is_file()
     assert "grid-1.png" not in page
     assert "<td>3.5000</td><td>-</td><td>40</td>" in page
+    assert "<p>At most &lt;3.</p>" in page
+    assert "\n\nfd (<x>): At most <3." in results_table(report, 200)
     assert "&#34;threshold&#34;: 0.3" in page

@@ -14,7 +14,7 @@ from tests.evaluation.report.example import example_result, mean_score
 
 
 def test_results_are_saved_and_loaded(tmp_path: Path) -> None:
-    distance = Result("fd (x)", {"overall": Score(3.5, 40)}, {}, False)
+    distance = Result("fd (x)", {"overall": Score(3.5, 40)}, {}, False, notes=("Few images.",))
     report = Report("eval", "run 1x", (example_result(), distance), {"p": {"seed": 0}})
     path = results.save(report, tmp_path, 200)
     assert results.load(path) == results.load(tmp_path) == report

@@ -149,6 +149,7 @@ def test_tokenizer_and_vocabulary() -> None:
         [1, 5, 0, 0, 0, 0],
         [1, 4, 4, 4, 4, 5],
     ]
+    assert tokenizer.count_truncated(["red red red red", "a red, red circle!", "red red red red red", ""]) == 1
     words = vocabulary()
     assert words == sorted(set(words))
     assert {"circle", "crosses", "grey", "four"} <= set(words)
