@@ -69,6 +69,10 @@ def test_annotations_can_be_strings_and_use_names_that_only_type_checkers_import
     assert build(Component("gallery.checking.Typed", {"part": part})).part is part
 
 
+def test_a_class_without_a_signature_has_no_arguments() -> None:
+    assert arguments(import_class("pocketdit.errors.ConfigError")) == ({}, False)
+
+
 def test_reexports_are_followed() -> None:
     assert import_class("gallery.ShardData") is import_class("gallery.shards.ShardData")
 

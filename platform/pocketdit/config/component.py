@@ -105,13 +105,18 @@ def arguments(cls: Any) -> tuple[dict[str, inspect.Parameter], bool]:
     """Return the named arguments of a class with resolved annotations, and whether it also accepts ``**kwargs``.
 
     If the default of an argument is None, its annotation is made optional. A missing annotation is replaced by ``Any``.
+    A class whose arguments Python does not know, such as one written in C or an exception, has none.
     """
     try:
         hints = get_type_hints(cls if is_dataclass(cls) else cls.__init__, include_extras=True)
     except (NameError, AttributeError):  # an annotation uses a name that is only imported for type checkers
         hints = {}
+    try:
+        signature = inspect.signature(cls)
+    except ValueError:
+        return {}, False
     named, open_ended = {}, False
-    for name, parameter in inspect.signature(cls).parameters.items():
+    for name, parameter in signature.parameters.items():
         annotation = hints.get(name, Any)
         if parameter.kind is parameter.VAR_KEYWORD:
             open_ended = True
