@@ -163,6 +163,19 @@ class Metric(Protocol):
         ...
 
 
+@runtime_checkable
+class PromptCheck(Protocol):
+    """A metric that rejects unsuitable prompts before their images are sampled. Implementing this is optional."""
+
+    def check_prompts(self, prompts: PromptSet) -> None:
+        """Check that the metric can score images of the prompt set.
+
+        Raises:
+            ConfigError: It cannot.
+        """
+        ...
+
+
 class ImageFreeMetric(Protocol):
     """A metric that needs no images, such as a validation loss. It has no ``prompts`` argument."""
 

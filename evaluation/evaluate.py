@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.contract import ImageSet, PromptSet, Result
+from evaluation.contract import ImageSet, PromptCheck, PromptSet, Result
 from evaluation.metrics.compbench.categories import BENCHMARK, COLUMNS
 from evaluation.metrics.compbench.metric import overall
 from evaluation.report import page, results
@@ -14,7 +14,7 @@ from evaluation.report.paper_tables import base_name
 from evaluation.report.tables import results_table
 from evaluation.score_cache import score
 from evaluation.settings import Evaluation
-from evaluation.subjects.image_cache import fingerprint, rank_from_environment
+from evaluation.subjects.image_cache import check_ids, fingerprint, rank_from_environment
 from evaluation.tracking import track
 from pocketdit.config.component import Component, build
 from pocketdit.config.load import Loaded
@@ -33,7 +33,7 @@ def evaluate(loaded: Loaded[Evaluation]) -> Path | None:
         Folder of the report, or None on ranks other than 0, which only sample images.
 
     Raises:
-        ConfigError: The folder ``out`` cannot be created.
+        ConfigError: The folder ``out`` cannot be created, or a metric cannot score its prompt set.
     """
     settings = loaded.config
     try:
@@ -44,10 +44,15 @@ def evaluate(loaded: Loaded[Evaluation]) -> Path | None:
     prompt_sets: dict[str, PromptSet] = {
         name: build(component).load() for name, component in _used_prompts(settings).items()
     }
+    for prompts in prompt_sets.values():
+        check_ids(prompts)
     rank = rank_from_environment()
     if rank.index == 0:
         for component in settings.metrics:
-            build(component)  # to report missing judge files now rather than after hours of sampling
+            # Missing judge files and unsuitable prompts are reported now rather than after hours of sampling.
+            metric = build(component)
+            if isinstance(metric, PromptCheck) and _prompts_of(component) in prompt_sets:
+                metric.check_prompts(prompt_sets[_prompts_of(component)])
     images: dict[str, ImageSet] = {
         name: subject.images(prompts, settings.out / "images") for name, prompts in prompt_sets.items()
     }

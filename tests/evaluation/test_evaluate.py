@@ -192,6 +192,9 @@ def _age(folder: Path) -> int:
         ("data=elsewhere", "does not use ${data}"),
         ("prompts.color.init_args.count=0", "count or limit must be at least 1"),
         ("metrics.9.init_args.reference_samples=-5", "reference_samples must be at least 2"),
+        ("metrics.2.init_args.mode=official", "dpg: mode official needs 4 images per prompt, not 1"),
+        ("metrics.1.init_args.prompts=color", "color is not a GenEval prompt set"),
+        ("metrics.3.init_args.prompts=dpg", "not a color prompt of T2I-CompBench"),
     ],
 )
 def test_wrong_settings_are_reported_in_one_line(

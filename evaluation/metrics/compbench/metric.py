@@ -5,7 +5,7 @@ from dataclasses import asdict
 from operator import itemgetter
 from statistics import fmean
 
-from evaluation.contract import Backend, ImageSet, Prompt, Result, Score, open_image, result_name
+from evaluation.contract import Backend, ImageSet, Prompt, PromptSet, Result, Score, open_image, result_name
 from evaluation.metrics.compbench.categories import BENCHMARK, CATEGORIES, COLUMNS, Category, prompt_set_name
 from evaluation.metrics.compbench.scorer import Scorer
 from pocketdit.errors import ConfigError, UserError
@@ -45,6 +45,20 @@ class CompBench:
         self.category = category
         self.scorer = scorer
 
+    def check_prompts(self, prompts: PromptSet) -> None:
+        """Check that the prompt set belongs to the category.
+
+        Raises:
+            ConfigError: It is empty, or a prompt belongs to another category.
+        """
+        if not prompts.prompts:
+            raise ConfigError(f"{prompts.name}: has no prompts; use a prompt set of {prompt_set_name(self.category)}")
+        for prompt in prompts.prompts:
+            if prompt.metadata.get("category") != self.category:
+                raise ConfigError(
+                    f"{prompt.id}: not a {self.category} prompt of T2I-CompBench; use a prompt set of this category"
+                )
+
     def score(self, images: ImageSet) -> Result:
         """Return the category's score: the mean over prompts of the mean over each prompt's images.
 
@@ -52,10 +66,7 @@ class CompBench:
             UserError: The prompt set is empty, a prompt has no images or belongs to another category, or an image
                 cannot be decoded.
         """
-        if not images.prompts.prompts:
-            raise UserError(
-                f"{images.prompts.name}: has no prompts; use a prompt set of {prompt_set_name(self.category)}"
-            )
+        self.check_prompts(images.prompts)
         by_prompt = {prompt.id: self._score_prompt(images, prompt) for prompt in images.prompts.prompts}
         counts = [len(images.images[name]) for name in by_prompt]
         score = Score(fmean(by_prompt.values()), sum(counts), by_prompt)
@@ -71,10 +82,6 @@ class CompBench:
         return Result(result_name(BENCHMARK, *self.scorer.backends), {self.category: score}, protocol)
 
     def _score_prompt(self, images: ImageSet, prompt: Prompt) -> float:
-        if prompt.metadata.get("category") != self.category:
-            raise UserError(
-                f"{prompt.id}: not a {self.category} prompt of T2I-CompBench; use a prompt set of this category"
-            )
         paths = images.images.get(prompt.id, ())
         if not paths:
             raise UserError(f"{prompt.id}: has no images; run the evaluation again")

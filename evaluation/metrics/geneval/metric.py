@@ -12,13 +12,14 @@ from evaluation.contract import (
     Detector,
     ImageArray,
     ImageSet,
+    PromptSet,
     Result,
     Score,
     open_image,
     result_name,
 )
 from evaluation.metrics.geneval.logic import POSITION_THRESHOLD, find_errors, keep_detections
-from pocketdit.errors import UserError
+from pocketdit.errors import ConfigError, UserError
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,18 @@ class GenEval:
         self.colors = colors
         self.constants = Constants(threshold, counting_threshold, most_of_a_class, max_overlap, position_threshold)
 
+    def check_prompts(self, prompts: PromptSet) -> None:
+        """Check that all prompts have metadata in the benchmark's format.
+
+        Raises:
+            ConfigError: One does not.
+        """
+        for prompt in prompts.prompts:
+            if "tag" not in prompt.metadata or "include" not in prompt.metadata:
+                raise ConfigError(
+                    f"prompt {prompt.id} has no tag or no include clauses: {self.prompts} is not a GenEval prompt set"
+                )
+
     def score(self, images: ImageSet) -> Result:
         """Return "overall" and a ``Score`` per tag, in the order in which the tags first occur.
 
@@ -76,15 +89,12 @@ class GenEval:
         Raises:
             UserError: A prompt has no images or no metadata in the benchmark's format, or an image cannot be decoded.
         """
+        self.check_prompts(images.prompts)
         correct: dict[str, dict[str, list[bool]]] = {}
         for prompt in images.prompts.prompts:
             paths = images.images.get(prompt.id, ())
             if not paths:
                 raise UserError(f"prompt {prompt.id} ({prompt.text!r}) has no images; run the evaluation again")
-            if "tag" not in prompt.metadata or "include" not in prompt.metadata:
-                raise UserError(
-                    f"prompt {prompt.id} has no tag or no include clauses: {self.prompts} is not a GenEval prompt set"
-                )
             verdicts = [not self.errors(open_image(path), prompt.metadata) for path in paths]
             correct.setdefault(prompt.metadata["tag"], {})[prompt.id] = verdicts
         tags = {tag: _score(verdicts) for tag, verdicts in correct.items()}

@@ -119,7 +119,7 @@ def test_dpg_question_graphs_can_be_scored(tmp_path: Path) -> None:
         "global - background",
         "other - count",
     }
-    metric = DPGBench("scenes", SceneAnswerer())
+    metric = DPGBench("scenes", SceneAnswerer(), "corrected")
     assert metric.score(render_images(prompts, scenes, tmp_path / "right")).scores["overall"].value >= 99
     empty = [Scene(scene.width, scene.height, scene.background, ()) for scene in scenes]
     empty_scores = metric.score(render_images(prompts, empty, tmp_path / "empty")).scores
