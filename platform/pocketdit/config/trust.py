@@ -38,7 +38,7 @@ def require_trusted(class_path: str) -> None:
     modules = read_project().modules
     if top in OUR_PACKAGES or any(class_path.startswith(f"{module}.") for module in modules):
         return
-    if class_path.startswith("torch.optim."):
+    if class_path.startswith("torch.optim.") or (top == "torch" and class_path.endswith(OPTIMIZERS)):
         raise ConfigError(f"{class_path} is not trusted{did_you_mean_or_all(class_path, sorted(LIBRARY_CLASSES))}")
     if top == "torch":
         raise ConfigError(f"{class_path} is not trusted; the only trusted classes of torch are its optimizers")
