@@ -7,6 +7,7 @@ import pytest
 
 from pocketdit.config.component import Component, Supplied, build
 from pocketdit.config.errors import InvalidValueError
+from pocketdit.config.scalar import Form
 from pocketdit.config.typed import convert, plain
 from pocketdit.errors import ConfigError
 
@@ -76,18 +77,23 @@ def test_values(value: Any, annotation: Any, expected: Any) -> None:
         (True, int, "key: expected int, got True"),
         (1.5, int, "key: expected int, got 1.5"),
         (float("inf"), int, "key: expected int, got inf"),
-        (float("inf"), float, "key: expected float, got inf"),
-        ("1e999", float, "key: expected float, got '1e999'"),
-        (10**40, int, f"key: expected int, got {10**40}"),
+        (float("inf"), float, "key: must be finite, not inf"),
+        ("1e999", float, "key: must be finite, not '1e999'"),
+        ("-inf", float | None, "key: must be finite, not '-inf'"),
+        (10**40, int, f"key: {10**40} is too large"),
+        (str(10**40), int, f"key: '{10**40}' is too large"),
+        (10**400, float, "key: 100000000000000000000000000000000000000000000000000000000... is too large"),
         (True, float, "key: expected float, got True"),
         ("1e", float, "key: expected float, got '1e'"),
-        ("nan", float, "key: expected float, got 'nan'"),
+        ("nan", float, "key: must be finite, not 'nan'"),
         ("yes", bool, "key: expected bool, got 'yes'"),
         ([1, 2, 3], tuple[int, int], "key: expected a list of 2 items, got 3"),
         ("x", float | int | None, "key: expected float or int or null, got 'x'"),
-        (float("nan"), float, "key: expected float, got nan"),
+        (float("nan"), float, "key: must be finite, not nan"),
         (1, bool, "key: expected bool, got 1"),
         (7, str, "key: expected str, got 7; put it in quotes"),
+        (7, Annotated[str, Form("HEIGHTxWIDTH")], "key: must be HEIGHTxWIDTH, not 7"),
+        ([7], Annotated[str, Form("HEIGHTxWIDTH")] | None, "key: must be HEIGHTxWIDTH, not a list"),
         (None, str, "key: expected str, got null"),
         ([], Path, "key: expected a path, got a list"),
         ("", Path, "key: expected a path, got ''"),
@@ -136,7 +142,7 @@ class Bounds:
 
 def test_infinite_defaults_can_be_read_back() -> None:
     assert convert(plain(Bounds(low=1.0)), Bounds, "key") == Bounds(low=1.0)
-    with pytest.raises(InvalidValueError, match=r"^key\.low: expected float, got inf$"):
+    with pytest.raises(InvalidValueError, match=r"^key\.low: must be finite, not inf$"):
         convert({"low": float("inf")}, Bounds, "key")
 
 

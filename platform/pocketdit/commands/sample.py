@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from pocketdit.config.image_size import parse_size
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.errors import ConfigError
 
@@ -40,7 +41,10 @@ def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def call_sample(args: argparse.Namespace) -> None:
     """Check the options, then sample images and write the grid."""
     if args.size:
-        args.size = parse_size(args.size)
+        try:
+            args.size = parse_size(args.size, "--size ")
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
     if args.steps is not None and args.steps < 1:
         raise ConfigError(f"--steps {args.steps}: must be at least 1")
     from pocketdit.artifacts.run_folder import find, load_experiment
@@ -64,18 +68,6 @@ def call_sample(args: argparse.Namespace) -> None:
             )
     require_writable_png(args.out)
     write_grid(folder, experiment, sorted(args.width or widths), args.out, decoder)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Parse an image size HEIGHTxWIDTH in pixels.
-
-    Raises:
-        ConfigError: The text does not have this form.
-    """
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise ConfigError(f"--size {text}: must be HEIGHTxWIDTH in pixels, for example 128x160")
-    return int(height), int(width)
 
 
 def require_writable_png(path: Path) -> None:

@@ -1,7 +1,6 @@
 """Convert plain YAML values to typed objects and back."""
 
 import inspect
-import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -26,11 +25,8 @@ from pocketdit.config.errors import (
     show,
 )
 from pocketdit.config.importing import import_class, require_module
+from pocketdit.config.scalar import NAMES, Form, UnquotedError, to_scalar
 from pocketdit.errors import ConfigError
-
-# Larger integers overflow the 64-bit integers of torch. Infinity is never a valid setting.
-_LARGEST = {int: 2**63 - 1, float: sys.float_info.max}
-_NAMES = {int: "int", float: "float", bool: "bool", str: "str", Path: "a path", NoneType: "null"}
 
 
 def convert(value: Any, annotation: Any, key: str, *, classes: bool = True) -> Any:
@@ -40,8 +36,8 @@ def convert(value: Any, annotation: Any, key: str, *, classes: bool = True) -> A
         value: Plain mappings, lists and scalars.
         annotation: Any combination of int, float, bool, str, Path, Literal, unions, dataclasses, unions of
             dataclasses that differ in ``kind: Literal[...]``, list, Sequence, tuple, ``dict[str, X]``, ``Component``,
-            and ``Annotated`` with ``Between``, "exists", ``Supplied`` or ``Role``. ``Any`` and all other annotations
-            accept any value, and a mapping that contains ``class_path`` becomes a component.
+            and ``Annotated`` with ``Between``, ``Form``, "exists", ``Supplied`` or ``Role``. ``Any`` and all other
+            annotations accept any value, and a mapping that contains ``class_path`` becomes a component.
         key: Dotted key of the value, for messages.
         classes: Whether to import the classes of components, check their arguments, and add default arguments.
 
@@ -91,7 +87,7 @@ class _Node:
 def _convert(node: _Node, annotation: Any) -> Any:
     args = get_args(annotation)
     base = get_origin(annotation) or annotation
-    if base in _NAMES:
+    if base in NAMES:
         return _scalar(node, base)
     if base is Literal:
         return _literal(node, args)
@@ -111,20 +107,12 @@ def _convert(node: _Node, annotation: Any) -> Any:
 
 
 def _scalar(node: _Node, kind: Any) -> Any:
-    """Convert a scalar. Reject NaN, conversions that lose precision, true as a number, and "yes" as a boolean."""
-    value = node.value
-    if kind in (int, float) and type(value) in (int, float, str):
-        with suppress(ValueError, OverflowError):
-            number = kind(value) if isinstance(value, str) else value
-            if kind(number) == number and abs(number) <= _LARGEST[kind]:
-                return kind(number)
-    elif kind is Path and isinstance(value, str) and value:
-        return Path(value).expanduser()
-    elif type(value) is kind:
-        return value
-    if kind is str and isinstance(value, int | float):
-        raise UnquotedTextError(node.key, f"expected str, got {show(value)}; put it in quotes")
-    raise node.mismatch(_NAMES[kind])
+    try:
+        return to_scalar(node.value, kind)
+    except UnquotedError as error:
+        raise UnquotedTextError(node.key, str(error)) from None
+    except ValueError as error:
+        raise node.error(str(error)) from None
 
 
 def _literal(node: _Node, choices: Sequence[Any]) -> Any:
@@ -173,6 +161,9 @@ def _annotated(node: _Node, annotation: Any, *metadata: Any) -> Any:
     if annotation is Component:
         supplied = [name for item in metadata if isinstance(item, Supplied) for name in item.names]
         return _component(node, supplied, [item for item in metadata if isinstance(item, Role)])
+    for item in metadata:
+        if isinstance(item, Form) and not isinstance(node.value, str):
+            raise node.error(f"must be {item}, not {show(node.value)}")
     value = _convert(node, annotation)
     for item in metadata:
         if isinstance(item, Between) and not item.contains(value):
@@ -280,7 +271,7 @@ def _describe(annotation: Any) -> str:
         return f"one of {_one_of(get_args(annotation))}"
     if (get_origin(annotation) or annotation) in (list, tuple, Sequence):
         return "a list"
-    return _NAMES.get(annotation, "a mapping")
+    return NAMES.get(annotation, "a mapping")
 
 
 def _one_of(choices: Any) -> str:

@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeVar
 
 from pocketdit.bounds import Count, check_bounds
 from pocketdit.config.errors import InvalidValueError
+from pocketdit.config.image_size import ImageSize, parse_size
 from pocketdit.config.override import parse
 from pocketdit.config.typed import convert
 from pocketdit.errors import ConfigError
-from pocketdit.export.common.settings import parse_size
 from pocketdit.latency.ladder import DEVICE
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class Recommend:
     image: str | float = ""
     memory: str | float = ""
     metric: str = ""
-    size: str = ""
+    size: ImageSize = ""
     runs: Path = Path("runs")
     exports: Path = Path("exports")
     evaluations: Path = Path("evaluations")

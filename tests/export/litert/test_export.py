@@ -9,6 +9,7 @@ import pytest
 from pocketdit.commands.main import main
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
+from pocketdit.errors import ConfigError
 from pocketdit.export.litert.settings import LiteRTExport
 from pocketdit.export.settings import settings_class
 from pocketdit.latency.records import read_records
@@ -34,6 +35,12 @@ def arguments(described: Path, out: Path, *more: str) -> list[str]:
 def test_shipped_yaml_is_for_litert() -> None:
     assert settings_class(FILE) is LiteRTExport
     assert load(FILE, ["run=x", "width=0.5", "size=128x128"], LiteRTExport).config.image_size == (128, 128)
+
+
+@pytest.mark.parametrize(("size", "shown"), [("128", "128"), ("0", "0"), ("[128, 128]", "a list"), ("1e3", "1000.0")])
+def test_a_size_with_one_side_is_told_the_right_form(size: str, shown: str) -> None:
+    with pytest.raises(ConfigError, match=rf"size: must be HEIGHTxWIDTH in pixels, such as 768x1024, .* not {shown}$"):
+        load(FILE, ["run=x", f"size={size}"], LiteRTExport)
 
 
 def test_bundle_contains_model_manifest_and_latency(

@@ -1,29 +1,13 @@
 """The settings that all export targets share."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pocketdit.bounds import MAX_SIDE, Between, Error, Fraction, check_bounds
+from pocketdit.bounds import Between, Error, Fraction, check_bounds
+from pocketdit.config.image_size import ImageSize, parse_size
 from pocketdit.export.common.comparison import Tolerance
 from pocketdit.names import is_plain_name
-
-_SIZE = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,5})")
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Parse an image size HEIGHTxWIDTH.
-
-    Raises:
-        ValueError: The text does not have this form.
-    """
-    match = _SIZE.fullmatch(text)
-    if not match or max(map(int, match.groups())) > MAX_SIDE:
-        raise ValueError(
-            f"size={text}: must be HEIGHTxWIDTH in pixels, for example 1024x1024, and at most {MAX_SIDE} each"
-        )
-    return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +37,7 @@ class BaseExport:
     run: str | None = None
     experiment: Path | None = None
     width: Fraction = 1.0
-    size: str = ""
+    size: ImageSize = ""
     precision: Literal["float16", "float32"]
     times: tuple[Fraction, ...] = (0.9, 0.3)
     max_error: Error

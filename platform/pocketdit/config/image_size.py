@@ -1,0 +1,29 @@
+"""Image sizes as text, such as 768x1024."""
+
+import re
+from typing import Annotated
+
+from pocketdit.bounds import MAX_SIDE
+from pocketdit.config.scalar import Form
+
+_SIZE = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", re.IGNORECASE)
+
+_FORM = Form(f"HEIGHTxWIDTH in pixels, such as 768x1024, with sides of at most {MAX_SIDE}")
+ImageSize = Annotated[str, _FORM]
+"""A height and a width in pixels as text. It may be empty if there is a default."""
+
+
+def parse_size(text: str, option: str = "size=") -> tuple[int, int]:
+    """Parse an image size HEIGHTxWIDTH.
+
+    Args:
+        text: The text.
+        option: What the user writes before the text, for the message.
+
+    Raises:
+        ValueError: The text does not have this form.
+    """
+    match = _SIZE.fullmatch(text)
+    if not match or max(map(int, match.groups())) > MAX_SIDE:
+        raise ValueError(f"{option}{text}: must be {_FORM}")
+    return int(match[1]), int(match[2])
