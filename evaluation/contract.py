@@ -211,6 +211,24 @@ class Detector(Protocol):
         ...
 
 
+@runtime_checkable
+class ClassList(Protocol):
+    """A ``Detector`` that states its classes, so that results can state what it cannot see. This is optional."""
+
+    classes: tuple[str, ...]
+
+
+@runtime_checkable
+class OpenDetector(Protocol):
+    """Detects the objects that it is asked for."""
+
+    backend: Backend
+
+    def detect_named(self, image: ImageArray, names: Sequence[str]) -> list[Detection]:
+        """Return all detections, without applying a score threshold. Their labels are among ``names``."""
+        ...
+
+
 class ColorReader(Protocol):
     """Names the colors of detected objects."""
 

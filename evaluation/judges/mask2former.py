@@ -61,6 +61,7 @@ class Mask2FormerDetector:
         UserError: The checkpoint is missing or incomplete, belongs to another model, or contains more than weights.
     """
 
+    classes = OBJECTS
     assets = (
         Asset(
             "weights",

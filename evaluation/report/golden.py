@@ -31,8 +31,8 @@ def compare_file(path: Path) -> Outcome:
     """Check the cases in a file.
 
     Raises:
-        UserError: The file cannot be read or does not have one of the four formats: GenEval's logic, DPG-Bench's logic,
-            T2I-CompBench's positions, or Fréchet distances.
+        UserError: The file cannot be read or does not have one of the known formats: GenEval's logic, DPG-Bench's
+            logic, T2I-CompBench's positions and numbers of objects, or Fréchet distances.
     """
     try:
         data = json.loads(path.read_text())
@@ -82,4 +82,10 @@ def _check_for(path: Path, data: Any) -> Check:
         from evaluation.metrics.compbench.spatial import check_golden as check_position
 
         return check_position
-    raise UserError(f"{path}: not in one of the formats geneval_logic, dpg_logic, t2i_2d_position, frechet")
+    if "asked" in keys:
+        from evaluation.metrics.compbench.numeracy import check_golden as check_numeracy
+
+        return check_numeracy
+    raise UserError(
+        f"{path}: not in one of the formats geneval_logic, dpg_logic, t2i_2d_position, t2i_numeracy, frechet"
+    )

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.contract import Backend, ImageArray, NounChunker, Prompt, QuestionAnswerer
+from evaluation.metrics.compbench.scorer import Limits
+from evaluation.metrics.text_limits import truncation
 from pocketdit.errors import ConfigError, UserError
 
 DECIMALS = 4
@@ -63,10 +65,18 @@ class BlipVqa:
         Raises:
             UserError: The prompt has no noun chunks.
         """
-        questions = ask_for_chunks(self.chunks.chunks(prompt.text), self.max_chunks)
+        questions = self._questions(prompt)
         if not questions:
             # An empty product would be a perfect score.
             raise UserError(
                 f"{prompt.id}: {self.chunks.backend.name} finds no noun chunks in {prompt.text!r}; remove the prompt"
             )
         return [attribute_score(self.answerer.yes_probabilities(image, questions)) for image in images]
+
+    def limits(self, prompts: Sequence[Prompt]) -> Limits:
+        """Return how many questions are truncated."""
+        questions = [question for prompt in prompts for question in self._questions(prompt)]
+        return Limits((1.0,) * len(prompts), *truncation(self.answerer, questions, "questions"))
+
+    def _questions(self, prompt: Prompt) -> list[str]:
+        return ask_for_chunks(self.chunks.chunks(prompt.text), self.max_chunks)

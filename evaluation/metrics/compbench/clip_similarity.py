@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.contract import Backend, ImageArray, ImageTextEncoder, Prompt
+from evaluation.metrics.compbench.scorer import Limits
+from evaluation.metrics.text_limits import truncation
 
 
 class ClipSimilarity:
@@ -24,3 +26,8 @@ class ClipSimilarity:
         """Return the cosine similarity of each image and the prompt."""
         text = self.encoder.encode_texts([prompt.text])[0]
         return [float(cosine) for cosine in self.encoder.encode_images(images) @ text]
+
+    def limits(self, prompts: Sequence[Prompt]) -> Limits:
+        """Return how many prompts are truncated."""
+        texts = [prompt.text for prompt in prompts]
+        return Limits((1.0,) * len(prompts), *truncation(self.encoder, texts, "prompts"))

@@ -70,6 +70,11 @@ class CompBench:
         by_prompt = {prompt.id: self._score_prompt(images, prompt) for prompt in images.prompts.prompts}
         counts = [len(images.images[name]) for name in by_prompt]
         score = Score(fmean(by_prompt.values()), sum(counts), by_prompt)
+        limits = self.scorer.limits(images.prompts.prompts)
+        best = fmean(limits.best)
+        notes = [*limits.notes]
+        if best < 1:
+            notes.append(f"Images that show exactly what the prompts ask for score at most {best:.3f}.")
         protocol = {
             "prompt_set": images.prompts.name,
             "category": self.category,
@@ -78,8 +83,10 @@ class CompBench:
             "images_each_published": images.prompts.images_each,
             "backends": [asdict(backend) for backend in self.scorer.backends],
             **self.scorer.protocol,
+            "limits": {"best_score": best, **limits.protocol},
         }
-        return Result(result_name(BENCHMARK, *self.scorer.backends), {self.category: score}, protocol)
+        name = result_name(BENCHMARK, *self.scorer.backends)
+        return Result(name, {self.category: score}, protocol, notes=tuple(notes))
 
     def _score_prompt(self, images: ImageSet, prompt: Prompt) -> float:
         paths = images.images.get(prompt.id, ())
@@ -112,4 +119,5 @@ def overall(results: Sequence[Result]) -> Result:
         Backend(b["name"], b["version"], tuple(b["published_for"])) for r in results for b in r.protocol["backends"]
     )
     protocol = {"columns": {name: result.protocol for name, result in zip(categories, results, strict=True)}}
-    return Result(result_name(BENCHMARK, *backends), {"overall": mean, **scores}, protocol)
+    notes = tuple(f"{name}: {note}" for name, result in columns for note in result.notes)
+    return Result(result_name(BENCHMARK, *backends), {"overall": mean, **scores}, protocol, notes=notes)

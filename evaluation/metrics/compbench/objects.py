@@ -1,11 +1,34 @@
-"""Matches a detector's classes to the objects that a prompt names."""
+"""Finds the objects that a prompt names among the detections of an image."""
 
 from collections.abc import Mapping, Sequence
 
-from evaluation.contract import Detection
+from evaluation.contract import ClassList, Detection, Detector, ImageArray, OpenDetector
+from pocketdit.errors import ConfigError
 
 # UniDet detects all of these as "person".
 PERSON_ALIASES: Mapping[str, tuple[str, ...]] = {name: ("person",) for name in ("boy", "girl", "man", "woman")}
+
+
+def check_threshold(threshold: float) -> None:
+    """Check the minimum score of detections.
+
+    Raises:
+        ConfigError: It is outside [0, 1].
+    """
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"threshold must be a detection score between 0 and 1, not {threshold}")
+
+
+def detect(detector: Detector | OpenDetector, image: ImageArray, names: Sequence[str]) -> list[Detection]:
+    """Return the detections of a detector, which looks only for ``names`` if its vocabulary is open."""
+    if isinstance(detector, OpenDetector):
+        return detector.detect_named(image, names)
+    return detector.detect(image)
+
+
+def classes_of(detector: Detector | OpenDetector) -> tuple[str, ...] | None:
+    """Return the classes of a detector, or None if its vocabulary is open or not known."""
+    return detector.classes if isinstance(detector, ClassList) else None
 
 
 def find_object(
@@ -13,21 +36,23 @@ def find_object(
 ) -> list[Detection]:
     """Return the detections of the object that ``phrase`` names, sorted by descending score.
 
-    A class matches if it equals the phrase or one of its endings, with or without a plural ending: "coat rack" and
-    "rack" match "brown coat rack", and "apple" matches "green apples".
-
     Args:
         detections: All detections of an image.
         phrase: Name of the object, without a determiner.
         threshold: Minimum score.
-        aliases: Additional classes that match, by object name.
+        aliases: Additional classes that match, by object name (see ``matching_classes``).
     """
-    names = _matching_classes(phrase, aliases)
+    names = matching_classes(phrase, aliases)
     matches = [d for d in detections if d.score >= threshold and d.label.lower() in names]
     return sorted(matches, key=lambda detection: -detection.score)
 
 
-def _matching_classes(phrase: str, aliases: Mapping[str, Sequence[str]]) -> set[str]:
+def matching_classes(phrase: str, aliases: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the names of all classes, in lower case, that match the object that ``phrase`` names.
+
+    A class matches if it equals the phrase or one of its endings, with or without a plural ending: "coat rack" and
+    "rack" match "brown coat rack", and "apple" matches "green apples". The aliases of an ending also match.
+    """
     words = phrase.lower().split()
     endings = {" ".join(words[i:]) for i in range(len(words))}
     endings |= {ending.removesuffix(plural) for ending in endings for plural in ("s", "es") if ending.endswith(plural)}

@@ -1,9 +1,25 @@
 """The interface between T2I-CompBench's metric and the scorers of its categories."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from evaluation.contract import Backend, ImageArray, Prompt
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What keeps a scorer from seeing all that the prompts ask for.
+
+    Attributes:
+        best: For each prompt, the score of images that show exactly what it asks for.
+        protocol: Entries for the protocol, serializable as JSON.
+        notes: Sentences for the reader of the result.
+    """
+
+    best: tuple[float, ...]
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Scorer(Protocol):
@@ -28,3 +44,21 @@ class Scorer(Protocol):
             UserError: The prompt or its metadata lacks what the scorer needs.
         """
         ...
+
+    def limits(self, prompts: Sequence[Prompt]) -> Limits:
+        """Return what keeps the scorer from seeing all that the prompts ask for."""
+        ...
+
+
+def vocabulary_limits(name: str, seen: Sequence[bool], best: Sequence[float], kind: str) -> Limits:
+    """Return the limits of a detector that does not know all objects.
+
+    Args:
+        name: Name of the detector.
+        seen: For each prompt that needs the detector, whether the detector knows all of its objects.
+        best: For each prompt, the score of images that show exactly what it asks for.
+        kind: What the elements of ``seen`` are, such as "prompts".
+    """
+    protocol = {f"visible_{kind}": sum(seen), f"{kind}_with_objects": len(seen)}
+    note = f"{name} knows all objects of {sum(seen)} of {len(seen)} {kind}."
+    return Limits(tuple(best), protocol, () if all(seen) else (note,))

@@ -9,11 +9,19 @@ does the same.
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
-from evaluation.contract import Detection, ImageArray, Prompt
+from evaluation.contract import Backend, Detection, Detector, ImageArray, OpenDetector, Prompt
 from evaluation.judges.rule_chunks import rule_chunks, strip_determiners
-from evaluation.metrics.compbench.detection_scorer import DetectionScorer
+from evaluation.metrics.compbench.objects import (
+    PERSON_ALIASES,
+    check_threshold,
+    classes_of,
+    detect,
+    find_object,
+    matching_classes,
+)
+from evaluation.metrics.compbench.scorer import Limits, vocabulary_limits
 from pocketdit.errors import UserError
 
 Box = Sequence[float]
@@ -111,20 +119,43 @@ def check_golden(data: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
         yield f"{number}: {case['locality']}", None if agrees else f"{score}, published {case['score']}"
 
 
-class Spatial(DetectionScorer):
+class Spatial:
     """Scores images by the positions of the two objects that the prompt relates to each other.
 
     Each object is represented by its best detection, and the two objects never share a detection. A prompt without a
-    relation scores 0. See ``DetectionScorer`` for the arguments.
+    relation scores 0.
+
+    Args:
+        detector: Detects objects; the published detector is UniDet (Zhou et al. 2022, arXiv 2102.13086).
+        threshold: Minimum score of a detection.
+        aliases: Additional classes of the detector by object name, such as {"phone": ["cell phone"]}; None uses
+            ``PERSON_ALIASES``.
+
+    Raises:
+        ConfigError: ``threshold`` is outside [0, 1].
     """
 
     categories: tuple[str, ...] = ("spatial",)
-    constants: ClassVar[Mapping[str, Any]] = {
-        "scorer": "spatial",
-        "frame": FRAME,
-        "iou_threshold": IOU_THRESHOLD,
-        "distance_threshold": DISTANCE_THRESHOLD,
-    }
+
+    def __init__(
+        self,
+        detector: Detector | OpenDetector,
+        threshold: float = 0.5,
+        aliases: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        check_threshold(threshold)
+        self.detector = detector
+        self.threshold = threshold
+        self.aliases = PERSON_ALIASES if aliases is None else aliases
+        self.backends: tuple[Backend, ...] = (detector.backend,)
+        self.protocol: Mapping[str, Any] = {
+            "scorer": "spatial",
+            "frame": FRAME,
+            "iou_threshold": IOU_THRESHOLD,
+            "distance_threshold": DISTANCE_THRESHOLD,
+            "detection_threshold": threshold,
+            "aliases": {name: list(labels) for name, labels in self.aliases.items()},
+        }
 
     def score(self, images: Sequence[ImageArray], prompt: Prompt) -> list[float]:
         """Return the spatial score of each image.
@@ -132,14 +163,26 @@ class Spatial(DetectionScorer):
         Raises:
             UserError: The prompt's metadata has no entry "relation".
         """
-        try:
-            relation = prompt.metadata["relation"]
-        except KeyError as error:
-            raise UserError(f"{prompt.id}: its metadata has no relation; use a CompBenchPrompts prompt set") from error
+        relation = _relation(prompt)
         return [0.0 if relation is None else self._score(image, relation) for image in images]
 
+    def limits(self, prompts: Sequence[Prompt]) -> Limits:
+        """Return how many relations are between objects that the detector knows."""
+        relations = [_relation(prompt) for prompt in prompts]
+        classes = classes_of(self.detector)
+        known = None if classes is None else {name.lower() for name in classes}
+        seen = [relation is not None and self._knows(relation, known) for relation in relations]
+        best = [_best_score(relation) if is_seen else 0.0 for relation, is_seen in zip(relations, seen, strict=True)]
+        parsed = [is_seen for relation, is_seen in zip(relations, seen, strict=True) if relation is not None]
+        return vocabulary_limits(self.detector.backend.name, parsed, best, "relations")
+
+    def _knows(self, relation: Mapping[str, str], classes: set[str] | None) -> bool:
+        """Return whether the detector has a class for both objects. None stands for an open vocabulary."""
+        names = (relation["first"], relation["second"])
+        return classes is None or all(matching_classes(name, self.aliases) & classes for name in names)
+
     def _score(self, image: ImageArray, relation: Mapping[str, str]) -> float:
-        detections = self.detector.detect(image)
+        detections = detect(self.detector, image, list(dict.fromkeys((relation["first"], relation["second"]))))
         first = self._best(detections, relation["first"])
         second = self._best([d for d in detections if d is not first], relation["second"])
         scale = FRAME / min(image.shape[:2])
@@ -150,4 +193,18 @@ class Spatial(DetectionScorer):
         return spatial_score(first.score if first else 0.0, second.score if second else 0.0, position)
 
     def _best(self, detections: Sequence[Detection], phrase: str) -> Detection | None:
-        return next(iter(self.find(detections, phrase)), None)
+        return next(iter(find_object(detections, phrase, self.threshold, self.aliases)), None)
+
+
+def _relation(prompt: Prompt) -> Mapping[str, str] | None:
+    try:
+        relation: Mapping[str, str] | None = prompt.metadata["relation"]
+    except KeyError as error:
+        raise UserError(f"{prompt.id}: its metadata has no relation; use a CompBenchPrompts prompt set") from error
+    return relation
+
+
+def _best_score(relation: Mapping[str, str] | None) -> float:
+    """Return the score of a correct image with certain detections, which is 0.5 for an unknown relation."""
+    known = relation is not None and relation["relation"] in (*_NEAR, *_SIDES)
+    return spatial_score(1.0, 1.0, float(known))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from evaluation.contract import ImageArray, Prompt
-from evaluation.metrics.compbench.scorer import Scorer
+from evaluation.metrics.compbench.scorer import Limits, Scorer
 from pocketdit.errors import ConfigError, UserError
 
 Part = Literal["attribute", "spatial", "similarity"]
@@ -55,10 +55,29 @@ class ThreeInOne:
         Raises:
             UserError: The prompt's metadata has no known "kind".
         """
-        kind = str(prompt.metadata.get("kind"))
-        if kind not in PARTS:
-            raise UserError(
-                f"{prompt.id}: kind must be one of {', '.join(PARTS)}, not {kind!r}; use a CompBenchPrompts prompt set"
-            )
-        rows = [self.scorers[part].score(images, prompt) for part in PARTS[kind]]
+        rows = [self.scorers[part].score(images, prompt) for part in _parts(prompt)]
         return [sum(scores) / len(scores) for scores in zip(*rows, strict=True)]
+
+    def limits(self, prompts: Sequence[Prompt]) -> Limits:
+        """Return the limits of the three scorers on the prompts to which they apply."""
+        best: dict[str, list[float]] = {prompt.id: [] for prompt in prompts}
+        protocol: dict[str, Any] = {}
+        notes: list[str] = []
+        for part, scorer in self.scorers.items():
+            scored = [prompt for prompt in prompts if part in _parts(prompt)]
+            limits = scorer.limits(scored)
+            for prompt, value in zip(scored, limits.best, strict=True):
+                best[prompt.id].append(value)
+            protocol[part] = dict(limits.protocol)
+            notes += limits.notes
+        return Limits(tuple(sum(values) / len(values) for values in best.values()), protocol, tuple(notes))
+
+
+def _parts(prompt: Prompt) -> tuple[Part, ...]:
+    """Return the scores to average for a prompt."""
+    kind = str(prompt.metadata.get("kind"))
+    if kind not in PARTS:
+        raise UserError(
+            f"{prompt.id}: kind must be one of {', '.join(PARTS)}, not {kind!r}; use a CompBenchPrompts prompt set"
+        )
+    return PARTS[kind]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from datamodules.scenes.scene import COLORS
+from datamodules.scenes.scene import COLORS, SHAPES
 from evaluation.contract import Backend, Detection, ImageArray
 from evaluation.scenes.judges.colors import (
     FOREGROUND_DISTANCE,
@@ -79,6 +79,7 @@ class SceneDetector:
     """
 
     backend = Backend("scene-rules", "1")
+    classes = SHAPES
 
     def detect(self, image: ImageArray) -> list[Detection]:
         """Return a detection for each object (see ``find_objects``)."""

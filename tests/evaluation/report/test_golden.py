@@ -9,7 +9,7 @@ import pytest
 
 from pocketdit.commands.main import main
 
-FILES = ("frechet", "dpg_logic", "geneval_logic", "t2i_2d_position")
+FILES = ("frechet", "dpg_logic", "geneval_logic", "t2i_2d_position", "t2i_numeracy")
 
 FRECHET = {"cases": [{"d": 1, "mu1": [0.0], "mu2": [3.0], "sigma1": [[4.0]], "sigma2": [[1.0]], "fd": 10.0}]}
 DPG = {
@@ -27,8 +27,23 @@ POSITION = {
     "cases": [{"locality": "on the left of", "box1": [0, 200, 50, 250], "box2": [100, 200, 150, 250], "score": 1.0}]
 }
 
+NUMERACY = {
+    "cases": [
+        {
+            "asked": [["cat", 2], ["dog", 1]],
+            "detections": [
+                ["cat", [0, 0, 9, 9]],
+                ["cat", [20, 0, 29, 9]],
+                ["dog", [40, 0, 49, 9]],
+                ["dog", [0, 40, 9, 49]],
+            ],
+            "numeracy": 0.75,
+        }
+    ]
+}
 
-@pytest.mark.parametrize("data", [FRECHET, DPG, POSITION])
+
+@pytest.mark.parametrize("data", [FRECHET, DPG, POSITION, NUMERACY])
 def test_hand_computed_cases_agree_and_a_wrong_case_is_reported(
     data: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -37,7 +52,7 @@ def test_hand_computed_cases_agree_and_a_wrong_case_is_reported(
     assert main(["evaluate", "--golden", str(file)]) == 0
     assert capsys.readouterr().out == "1 of 1 agree\n"
     wrong = json.loads(json.dumps(data))
-    for key in ("fd", "prompt_score", "score"):
+    for key in ("fd", "prompt_score", "score", "numeracy"):
         if key in wrong["cases"][0]:
             wrong["cases"][0][key] += 0.125
     file.write_text(json.dumps({"cases": [*data["cases"], *wrong["cases"]]}))

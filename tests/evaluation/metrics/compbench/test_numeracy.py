@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from evaluation.contract import ImageArray, Prompt
-from evaluation.metrics.compbench.numeracy import Numeracy, numeracy_score, parse_counts, read_vocabulary
+from evaluation.metrics.compbench.numeracy import (
+    Numeracy,
+    count_objects,
+    numeracy_score,
+    parse_counts,
+    read_vocabulary,
+    without_duplicates,
+)
 from evaluation.scenes.judges.detector import SceneDetector
 from pocketdit.errors import ConfigError, UserError
 
@@ -53,6 +60,50 @@ def test_presence_and_number_have_equal_weights(
     expected: dict[str, int], detected: dict[str, int], score: float
 ) -> None:
     assert numeracy_score(expected, detected) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("second", "names"),
+    [
+        (("cat", (0, 0, 99, 99)), ["cat"]),
+        (("dog", (0, 0, 99, 99)), ["cat", "dog"]),
+        (("cat", (0, 0, 99, 89)), ["cat"]),  # covered completely
+        (("cat", (0, 9, 99, 108)), ["cat"]),  # 91 of the 100 rows of either box
+        (("cat", (0, 10, 99, 109)), ["cat", "cat"]),  # exactly 90 rows, which is not more than 0.9
+        (("cat", (10, 10, 19, 19)), ["cat"]),  # inside, with a small intersection over union
+        (("cat", (60, 60, 159, 159)), ["cat", "cat"]),
+        (("cat", (200, 0, 299, 99)), ["cat", "cat"]),
+    ],
+)
+def test_duplicates_are_counted_once(second: tuple[str, tuple[int, ...]], names: list[str]) -> None:
+    """Boxes include both end pixels, so the first one has 100x100 pixels."""
+    assert without_duplicates([("cat", (0, 0, 99, 99)), second]) == names
+
+
+def test_a_duplicate_of_a_dropped_box_may_be_kept() -> None:
+    """Boxes are compared only with those that are kept, so their order matters."""
+    chain = [("cat", (x, 0, x + 99, 99)) for x in (0, 8, 16)]
+    assert without_duplicates(chain) == ["cat", "cat"]
+    assert without_duplicates([chain[1], chain[0], chain[2]]) == ["cat"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "names", "counts"),
+    [
+        (["boy", "ship"], ["person", "boat", "boat"], [1, 2]),
+        (["boy", "girl"], ["person", "person"], [2, 2]),
+        (["telivision", "goldfish", "painting"], ["tv", "fish", "picture", "goldfish"], [1, 1, 1]),
+        (["clock"], ["alarm clock", "clock"], [1]),
+        (["clock"], ["alarm clock", "wall clock"], [2]),
+        # Both objects are contained in "alarm clock", and the first one takes it.
+        (["clock", "alarm"], ["alarm clock"], [1, 0]),
+        (["alarm", "clock"], ["alarm clock"], [1, 0]),
+        (["bee"], ["frisbee"], [1]),
+        (["boy"], ["boy"], [0]),
+    ],
+)
+def test_names_are_matched_in_the_order_of_the_prompt(asked: list[str], names: list[str], counts: list[int]) -> None:
+    assert count_objects(asked, names) == dict(zip(asked, counts, strict=True))
 
 
 def test_objects_are_counted_by_a_detector(render_objects: Callable[..., ImageArray]) -> None:
