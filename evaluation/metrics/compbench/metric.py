@@ -73,7 +73,7 @@ class CompBench:
         limits = self.scorer.limits(images.prompts.prompts)
         best = fmean(limits.best)
         notes = [*limits.notes]
-        if best < 1:
+        if round(best, 3) < 1:
             notes.append(f"Images that show exactly what the prompts ask for score at most {best:.3f}.")
         protocol = {
             "prompt_set": images.prompts.name,
