@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Number of parameters of a width's standalone network, in millions."""
+    """Number of parameters of a width's standalone network, in millions.
+
+    Args:
+        width: Width of the supernet.
+    """
 
     width: float = FULL_WIDTH
 

@@ -12,6 +12,8 @@ class IntRange:
     """Integers from ``low`` to ``high``, both included.
 
     Attributes:
+        low: Smallest value.
+        high: Largest value.
         step: Distance between values; must be 1 if ``log`` is true.
         log: Search on a logarithmic scale.
         keys: Keys of the experiment that the value sets; by default the key that the dimension is named after.
@@ -35,9 +37,11 @@ class FloatRange:
     """Numbers from ``low`` to ``high``, both included.
 
     Attributes:
+        low: Smallest value.
+        high: Largest value.
         step: Distance between values; None for a continuous range.
         log: Search on a logarithmic scale; cannot be combined with ``step``.
-        keys: As in ``IntRange``.
+        keys: Keys of the experiment that the value sets; by default the key that the dimension is named after.
     """
 
     kind: Literal["float"]
@@ -58,7 +62,8 @@ class Values:
     """A list of alternative values.
 
     Attributes:
-        keys: As in ``IntRange``.
+        values: The alternatives.
+        keys: Keys of the experiment that the value sets; by default the key that the dimension is named after.
     """
 
     kind: Literal["values"]

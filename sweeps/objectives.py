@@ -15,6 +15,7 @@ class Logged:
     Attributes:
         metric: Name of the metric, such as ``validation/loss/width_1``. For a name with ``*``, such as
             ``validation/loss/width_*``, the objective is the mean of all matching metrics.
+        direction: Whether lower or higher values are better.
         unit: Unit for tables and plots.
     """
 
@@ -30,6 +31,7 @@ class Computed:
 
     Attributes:
         of: A class whose instances map an ``Experiment`` to a float; see ``sweeps/costs.py``.
+        direction: Whether lower or higher values are better.
         unit: Unit for tables and plots.
     """
 
@@ -45,6 +47,7 @@ class Scored:
 
     Attributes:
         of: A class whose instances map a ``RunFolder`` to a float; see ``sweeps/scores.py``.
+        direction: Whether lower or higher values are better.
         unit: Unit for tables and plots.
     """
 
@@ -63,6 +66,8 @@ class Bound:
 
     Attributes:
         of: A class whose instances map an ``Experiment`` to a float; see ``sweeps/costs.py``.
+        at_least: Smallest allowed value.
+        at_most: Largest allowed value.
         unit: Unit for plots.
     """
 

@@ -1,55 +1,70 @@
-"""The directive ``settings``: the keys of a configuration dataclass, with their types, defaults and documentation."""
+"""The directive ``settings``: the keys of a configuration section or the arguments of a class that a section names."""
 
 import importlib
 import inspect
 import re
 from collections.abc import Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
+import yaml  # type: ignore[import-untyped]
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from pocketdit.config.component import Component
+from pocketdit.config.component import Component, arguments
+from pocketdit.config.typed import plain
 
-NAMES = {"NoneType": "null", "str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
+NAMES = {
+    "NoneType": "null",
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "Path": "path",
+}
+PLURALS = ("text", "whole number", "number", "path", "section", "mapping")
 
 
 class Settings(SphinxDirective):
-    """Lists the keys of a dataclass: ``.. settings:: package.module.Class`` with ``:prefix: training``."""
+    """Lists the arguments of a class, which for a dataclass are its fields.
+
+    Usage: ``.. settings:: package.module.Class`` with ``:prefix: training``. ``:supplied:`` names arguments that the
+    program supplies; they are left out.
+    """
 
     required_arguments = 1
-    option_spec: ClassVar = {"prefix": directives.unchanged}
+    option_spec: ClassVar = {"prefix": directives.unchanged, "supplied": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
-        """Return a definition list with one entry per field."""
+        """Return a definition list with one entry per argument."""
         module, _, name = self.arguments[0].rpartition(".")
         cls = getattr(importlib.import_module(module), name)
-        hints, documentation = get_type_hints(cls, include_extras=False), attributes(cls)
-        prefix = f"{self.options['prefix']}." if "prefix" in self.options else ""
+        documentation, prefix = documented(cls), f"{self.options['prefix']}." if "prefix" in self.options else ""
         entries = nodes.definition_list()
-        for field in fields(cls):
-            text = documentation.get(field.name) or summary(field.name, hints[field.name])
+        for parameter in arguments(cls)[0].values():
+            if parameter.name in self.options.get("supplied", "").split():
+                continue
+            text = documentation.get(parameter.name) or summary(parameter.name, parameter.annotation)
             if not text:
-                raise self.error(f"{self.arguments[0]} does not document {field.name}")
-            term = nodes.term("", "", nodes.literal(text=prefix + field.name))
-            term += nodes.Text(f"  {describe(hints[field.name])}{default(field)}")
+                raise self.error(f"{self.arguments[0]} does not document {parameter.name}")
+            term = nodes.term("", "", nodes.literal(text=prefix + parameter.name))
+            term += nodes.Text(f"  {describe(parameter.annotation)}{default(cls, parameter)}")
             body, messages = self.parse_inline(text.replace("``", "`"))
             entry = nodes.definition("", nodes.paragraph("", "", *body, *messages))
             entries += nodes.definition_list_item("", term, entry)
         return [entries]
 
 
-def attributes(cls: type) -> dict[str, str]:
-    """Return the ``Attributes:`` sections of a class and its bases, by attribute."""
-    found: dict[str, str] = {}
+def documented(cls: type) -> dict[str, str]:
+    """Return the text about each argument in the ``Args:`` and ``Attributes:`` sections of a class and its bases."""
+    texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        section = re.search(r"^Attributes:\n((?:(?: {4}.*)?\n?)+)", inspect.getdoc(base) or "", re.M)
-        for name, text in re.findall(r"^ {4}(\w+): ((?:.*\n?)(?: {8}.*\n?)*)", section[1] if section else "", re.M):
-            found[name] = " ".join(text.split())
-    return found
+        for section in re.findall(r"^(?:Args|Attributes):\n((?:(?: {4}.*)?\n?)+)", inspect.getdoc(base) or "", re.M):
+            for name, text in re.findall(r"^ {4}(\w+): ((?:.*\n?)(?: {8}.*\n?)*)", section, re.M):
+                texts[name] = " ".join(text.split())
+    return texts
 
 
 def summary(name: str, annotation: Any) -> str:
@@ -63,27 +78,37 @@ def summary(name: str, annotation: Any) -> str:
 def describe(annotation: Any) -> str:
     """Describe the YAML values of a type."""
     args = get_args(annotation)
-    if annotation is Component or get_origin(annotation) is Component:
+    if get_origin(annotation) is Annotated:
+        return describe(args[0])
+    if annotation is Component or getattr(annotation, "_is_protocol", False):
         return "class_path and init_args"
     if get_origin(annotation) is Literal:
         return " or ".join(map(str, args))
     if is_dataclass(annotation):
         return "section"
     if get_origin(annotation) in (list, tuple, Sequence):
-        return f"list of {describe(args[0])}" if len(set(args) - {...}) == 1 else "list"
+        return describe_list(describe(args[0])) if len(set(args) - {...}) == 1 else "list"
     if get_origin(annotation) is dict:
         return "mapping"
     if args:
-        return " or ".join(map(describe, args))
+        return " or ".join(dict.fromkeys(map(describe, args)))
     name = getattr(annotation, "__name__", str(annotation))
     return NAMES.get(name, name)
 
 
-def default(field: "Field[Any]") -> str:
+def describe_list(item: str) -> str:
+    """Describe a list whose items are described by ``item``."""
+    return f"list of {item}s" if item in PLURALS else f"list, each {item}"
+
+
+def default(cls: type, parameter: inspect.Parameter) -> str:
     """Return the end of an entry's heading."""
-    if field.default is not MISSING:
-        return f", default {'null' if field.default is None else field.default!r}"
-    return "" if field.default_factory is not MISSING else ", required"
+    if parameter.default is inspect.Parameter.empty:
+        return ", required"
+    if is_dataclass(cls) and any(f.name == parameter.name and f.default_factory is not MISSING for f in fields(cls)):
+        return ""
+    value = yaml.safe_dump(plain(parameter.default), default_flow_style=True).removesuffix("\n").removesuffix("\n...")
+    return f", default {value}"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

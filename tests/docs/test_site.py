@@ -45,6 +45,13 @@ def test_the_commands_and_keys_are_those_of_the_code(site: Path) -> None:
     keys = (site / "configuration.html").read_text()
     for key in ("training.gradient_checkpointing", "backbone.widths", "attention.radius", "budget.promote"):
         assert key in keys
+    assert "data.init_args.buckets" in keys
+    assert "stage.init_args.inputs" not in keys, "the program supplies this argument"
+
+
+def test_pages_do_not_name_folders_of_this_machine(site: Path) -> None:
+    for path in site.glob("*.html"):
+        assert str(ROOT) not in path.read_text(), path
 
 
 def test_the_search_index_finds_a_concept(site: Path) -> None:
