@@ -9,11 +9,16 @@ import sys
 import time
 from collections import Counter
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # cases run in parallel, and forked processes cannot share threads
+
 from tests.fuzz.data_sets import DATA_SETS
 from tests.fuzz.driver import run_cases
 from tests.fuzz.image_folders import IMAGE_FOLDERS
+from tests.fuzz.overrides import OVERRIDES
+from tests.fuzz.plans import PLANS
+from tests.fuzz.yaml_files import YAML_FILES
 
-FUZZERS = {fuzzer.name: fuzzer for fuzzer in (DATA_SETS, IMAGE_FOLDERS)}
+FUZZERS = {fuzzer.name: fuzzer for fuzzer in (DATA_SETS, IMAGE_FOLDERS, OVERRIDES, PLANS, YAML_FILES)}
 
 
 def main() -> int:

@@ -6,17 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz import overrides, yaml_files
 from tests.fuzz.__main__ import FUZZERS
 from tests.fuzz.command import run_command
 from tests.fuzz.driver import Case, run_case, run_cases
 from tests.fuzz.fuzzer import Input
+from tests.fuzz.shipped import ROOT, Shipped, same
+
+SLOW = {"plans": 2}  # numbers of cases of fuzzers whose cases take seconds
 
 
 @pytest.mark.parametrize("name", FUZZERS)
 def test_damaged_inputs_are_refused_or_counted(name: str) -> None:
-    outcomes = run_cases(FUZZERS[name].cases(seed=1, numbers=range(12)))
+    numbers = range(SLOW.get(name, 12))
+    outcomes = run_cases(FUZZERS[name].cases(seed=1, numbers=numbers))
     assert [str(outcome) for outcome in outcomes if not outcome.passed] == []
-    assert len(outcomes) == 12
+    assert len(outcomes) == len(numbers)
 
 
 @pytest.mark.parametrize("name", FUZZERS)
@@ -30,6 +35,34 @@ def test_cases_depend_only_on_the_seed_and_the_number(name: str) -> None:
 
     assert drawn(3, 7) == drawn(3, 7)
     assert len({drawn(seed, number) for seed in (3, 4) for number in (7, 8)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "taken", "expected"),
+    [
+        (3, 3.0, True),
+        ("1e-5", 1e-5, True),
+        ("~/x", str(Path("~/x").expanduser()), True),
+        ({"a": 1}, {"a": 1, "b": 2}, True),
+        ([1, 2], [1, 3], False),
+        (True, 1, False),
+        (None, "", False),
+        ("a #1", "a", False),
+        ({"a": 1}, {"b": 1}, False),
+    ],
+)
+def test_changed_values_are_noticed(given: object, taken: object, expected: bool) -> None:
+    assert same(given, taken) is expected
+
+
+def test_accepted_damage_is_noticed(tmp_path: Path) -> None:
+    file = Shipped("run", ROOT / "experiments" / "teacher.yaml")
+    with pytest.raises(AssertionError, match="was accepted as 0"):
+        overrides.require_effect(file, overrides.Change("seed", "0", value=1), tmp_path)
+    path = tmp_path / "teacher.yaml"
+    path.write_text(f"{file.path.read_text()}\nseed: 3\n")
+    with pytest.raises(AssertionError, match="a repeated key"):
+        yaml_files.require_effect(file, path)
 
 
 def test_driver_reports_errors_and_hangs() -> None:

@@ -1,0 +1,84 @@
+"""The YAML files of this repository, and the commands that load them."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evaluation.settings import Evaluation
+from pocketdit.config.experiment import kind_of
+from pocketdit.config.load import Loaded, load
+from pocketdit.export.settings import settings_class
+from sweeps.checks import load_sweep
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDERS = {
+    "run": ("experiments", "experiments/paper"),
+    "evaluate": ("experiments/eval",),
+    "export": ("experiments/export",),
+    "sweep": ("sweeps", "sweeps/paper"),
+}
+
+
+class Shipped(NamedTuple):
+    """A YAML file and the command that loads it."""
+
+    command: str
+    path: Path
+
+    def load(self, path: Path, overrides: tuple[str, ...] = ()) -> Loaded[Any]:
+        """Load a file of the same kind, as the command does."""
+        match self.command:
+            case "run":
+                return load(path, overrides, kind_of(path))
+            case "evaluate":
+                return load(path, overrides, Evaluation)
+            case "export":
+                return load(path, overrides, settings_class(path))
+            case _:
+                return load_sweep(path, overrides)
+
+
+def shipped() -> list[Shipped]:
+    return [
+        Shipped(command, path)
+        for command, folders in FOLDERS.items()
+        for folder in folders
+        for path in sorted((ROOT / folder).glob("*.yaml"))
+    ]
+
+
+@functools.cache
+def entries_of(file: Shipped) -> dict[str, Any]:
+    """Return the value at every dotted key of a file."""
+    return dict(entries(file.load(file.path).resolved))
+
+
+def entries(values: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of every entry of nested mappings and lists."""
+    parts = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for part, value in parts:
+        key = f"{above}.{part}" if above else str(part)
+        yield key, value
+        yield from entries(value, key)
+
+
+def same(given: Any, taken: Any) -> bool:
+    """Return whether a configuration has taken over a value.
+
+    A number may have become another type of number, a number in quotes a number, and a list a tuple. A mapping may have
+    been completed with defaults.
+    """
+    if isinstance(given, dict) and isinstance(taken, dict):
+        return all(str(name) in taken and same(value, taken[str(name)]) for name, value in given.items())
+    if isinstance(given, list) and isinstance(taken, list):
+        return len(given) == len(taken) and all(map(same, given, taken))
+    if isinstance(given, bool) or isinstance(taken, bool) or given is None or taken is None:
+        return given is taken
+    if isinstance(given, str) and isinstance(taken, str):
+        return given == taken or str(Path(given).expanduser()) == taken
+    if isinstance(given, str) and isinstance(taken, int | float):
+        with suppress(ValueError):
+            return float(given) == taken
+    return bool(given == taken)
