@@ -68,7 +68,11 @@ class RequiredFile:
 
 
 def required_files(settings: Evaluation) -> list[RequiredFile]:
-    """Return the files that the components of an evaluation need, without duplicates."""
+    """Return the files that the components of an evaluation need, without duplicates.
+
+    A model folder with weights needs no further files: a user's own model may have another layout, such as a tokenizer
+    in a single file. If something is missing, the judge reports it. ``--fetch`` fetches the weights last.
+    """
     files: dict[Path, RequiredFile] = {}
     for component in _components([settings.subject, *settings.prompts.values(), *settings.metrics]):
         for asset in getattr(import_class(component.class_path), "assets", ()):
@@ -76,6 +80,8 @@ def required_files(settings: Evaluation) -> list[RequiredFile]:
             if location is None or component.init_args.get("model", asset.model) != asset.model:
                 continue
             target = Path(location) / asset.path if asset.path else Path(location)
+            if asset.path and "/" not in asset.path and any(Path(location).glob("*.safetensors")):
+                continue
             if asset.path or target.suffix == Path(asset.url).suffix:
                 files.setdefault(target, RequiredFile(asset, target))
     return list(files.values())
@@ -117,7 +123,7 @@ def fetch_files(settings: Evaluation, source: Path | None = None) -> None:
     """
     files = required_files(settings)
     if not files:
-        print("nothing to fetch: this evaluation needs no external files")
+        print("nothing to fetch: this evaluation needs no other files")
         return
     if source is not None:
         _check_source(files, source)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from evaluation.assets import Asset, check_files, fetch_files, required_files
+from evaluation.judges.blip import BlipAnswerer
+from evaluation.judges.owlv2 import Owlv2Detector
 from evaluation.prompts.file import PromptFile
 from evaluation.settings import Evaluation
 from pocketdit.config.component import Component
@@ -30,6 +32,7 @@ CLASSES_WITH_ASSETS = (
     "evaluation.judges.dinov2.DinoV2",
     "evaluation.judges.mplug.MPlugAnswerer",
     "evaluation.judges.blip.BlipAnswerer",
+    "evaluation.judges.owlv2.Owlv2Detector",
     OPEN_CLIP,
 )
 
@@ -68,6 +71,20 @@ def settings(path: Path) -> Evaluation:
 
 def declare_asset(monkeypatch: pytest.MonkeyPatch, url: str, sha256: str = hashlib.sha256(CONTENT).hexdigest()) -> None:
     monkeypatch.setattr(PromptFile, "assets", (Asset("path", "", url, sha256, len(CONTENT)),), raising=False)
+
+
+def test_a_users_own_model_folder_needs_no_published_files(tmp_path: Path) -> None:
+    """Its tokenizer, for example, may be in one file instead of three."""
+    judge = Component("evaluation.judges.owlv2.Owlv2Detector", {"path": tmp_path / "own"})
+    metric = Component(GENEVAL, {"prompts": "p", "detector": judge})
+    evaluation = Evaluation("x", SUBJECT, {"p": Component("evaluation.prompts.scenes.SceneGenEval")}, (metric,))
+    (tmp_path / "own").mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / "own" / name).write_text("{}")
+    assert "model.safetensors" in [file.target.name for file in required_files(evaluation)]
+    (tmp_path / "own" / "model-00001-of-00002.safetensors").write_text("")
+    assert required_files(evaluation) == []
+    assert all(asset.path.endswith(".safetensors") for asset in (Owlv2Detector.assets[-1], BlipAnswerer.assets[-1]))
 
 
 def test_file_is_downloaded_once_and_verified(

@@ -1,0 +1,81 @@
+"""Judges with the architectures of published models and random weights, run with ``lightning evaluate``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from evaluation.judges.owlv2 import Owlv2Detector
+from evaluation.metrics.compbench.numeracy import Numeracy
+from evaluation.metrics.compbench.spatial import Spatial
+from evaluation.prompts.compbench import load_prompts
+from pocketdit.commands.main import main
+from tests.evaluation.conftest import COMPBENCH_FILES
+from tests.evaluation.judges.test_owlv2 import save_owlv2
+
+
+def write_images(folder: Path, names: list[str], each: int = 1) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    """Write noise images ``each`` per name, and return them in this order."""
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(each * len(names))]
+    for i, image in enumerate(images):
+        path = folder / names[i // each] / f"{i % each:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return images
+
+
+def evaluate(tmp_path: Path, prompts: dict[str, Any], metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Evaluate the images in tmp_path/images with an evaluation's YAML file, and return the results."""
+    settings = {
+        "evaluation": "models",
+        "subject": component("evaluation.subjects.image_folder.ImageFolder", path=str(tmp_path / "images")),
+        "prompts": prompts,
+        "metrics": metrics,
+        "out": str(tmp_path / "out"),
+        "resamples": 100,
+        "tracking": {"uri": f"sqlite:///{tmp_path / 'mlflow.db'}"},
+    }
+    file = tmp_path / "models.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    assert main(["evaluate", str(file)]) == 0
+    (path,) = (tmp_path / "out" / "models").glob("*/results.json")
+    results: list[dict[str, Any]] = json.loads(path.read_text())["results"]
+    return results
+
+
+def component(class_path: str, **init_args: Any) -> dict[str, Any]:
+    return {"class_path": class_path, "init_args": init_args}
+
+
+@pytest.mark.parametrize("category", ["spatial", "numeracy"])
+def test_open_vocabulary_detector(category: str, tmp_path: Path) -> None:
+    """OWLv2 looks for the objects of each prompt, and the result is named after it."""
+    model = save_owlv2(tmp_path / "tiny-owlv2")
+    folder = tmp_path / "data" / "t2i_compbench"
+    folder.mkdir(parents=True)
+    for name, text in {**COMPBENCH_FILES, "shape_val.txt": "a cube", "texture_val.txt": "a rug"}.items():
+        (folder / name).write_text(text)
+    prompts = load_prompts(folder, category).prompts
+    images = write_images(tmp_path / "images", [prompt.id for prompt in prompts])
+    scorer = {"spatial": Spatial, "numeracy": Numeracy}[category]
+    detector = component("evaluation.judges.owlv2.Owlv2Detector", path=str(model))
+    metric = component(
+        "evaluation.metrics.compbench.metric.CompBench",
+        prompts=category,
+        category=category,
+        scorer=component(f"{scorer.__module__}.{scorer.__name__}", detector=detector, threshold=0.3),
+    )
+    source = component("evaluation.prompts.compbench.CompBenchPrompts", folder=str(folder.parent), category=category)
+    (result,) = evaluate(tmp_path, {category: source}, [metric])
+    assert result["metric"] == "t2i-compbench (tiny-owlv2)"
+    assert result["protocol"]["detection_threshold"] == 0.3
+    assert result["protocol"]["limits"]["best_score"] == 1
+    direct = scorer(Owlv2Detector(model), 0.3)
+    expected = {p.id: direct.score([image], p)[0] for p, image in zip(prompts, images, strict=True)}
+    assert result["scores"][category]["by_prompt"] == pytest.approx(expected)
+    assert max(expected.values()) > 0
