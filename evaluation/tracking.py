@@ -28,9 +28,8 @@ def track(settings: Evaluation, report: results.Report, folder: Path) -> None:
         for key, value in provenance.items():
             log.log_param(f"{name}.{key}", str(value)[:_MAX_PARAM])
     log.log_metrics(results.summary(report.results), step=0)
-    for pattern in (page.FILE_NAME, "grid-*.png", results.FILE_NAME):
-        for path in sorted(folder.glob(pattern)):
-            log.log_artifact(path.name)
+    for name in (page.FILE_NAME, results.FILE_NAME):
+        log.log_artifact(name)
     log.log_status("FINISHED")
     log.close()
     try:

@@ -36,6 +36,7 @@ SLOWEST_FILES = {
     "test_strategies",
     "test_server",
     "test_ddp",
+    "test_browser",
 }
 
 

@@ -1,11 +1,17 @@
-"""The HTML report of an evaluation."""
+"""The HTML report of an evaluation: one file that contains its images, so that it can be sent and shown anywhere.
 
+MLflow, for example, shows it in a frame that cannot load other files.
+"""
+
+import base64
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from evaluation.contract import ImageSet, Result
 from evaluation.report.grid import render_grid
@@ -13,10 +19,11 @@ from evaluation.report.results import Report, format_interval, interval
 from pocketdit.files import write_atomically
 
 FILE_NAME = "report.html"
+_QUALITY = 90  # of the images, in percent
 
 
 def write_html(report: Report, images: Sequence[ImageSet | None], folder: Path, resamples: int) -> Path:
-    """Write report.html and the image grids that it shows.
+    """Write report.html.
 
     Args:
         report: The report.
@@ -31,8 +38,7 @@ def write_html(report: Report, images: Sequence[ImageSet | None], folder: Path, 
         loader=PackageLoader("evaluation.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     sections = [
-        _section(number, result, image_set, folder, resamples)
-        for number, (result, image_set) in enumerate(zip(report.results, images, strict=True))
+        _section(result, image_set, resamples) for result, image_set in zip(report.results, images, strict=True)
     ]
     page = environment.get_template("report.html.jinja").render(
         report=report, sections=sections, provenance=_as_json(report.made)
@@ -40,12 +46,9 @@ def write_html(report: Report, images: Sequence[ImageSet | None], folder: Path, 
     return write_atomically(folder / FILE_NAME, page)
 
 
-def _section(number: int, result: Result, images: ImageSet | None, folder: Path, resamples: int) -> dict[str, Any]:
-    """Return the template's values for one result, and save its grid."""
-    file_name = None
-    if images is not None and (grid := render_grid(result, images)):
-        file_name = f"grid-{number}.png"
-        grid.save(folder / file_name)
+def _section(result: Result, images: ImageSet | None, resamples: int) -> dict[str, Any]:
+    """Return the template's values for one result."""
+    grid = None if images is None else render_grid(result, images)
     return {
         "metric": result.metric,
         "scores": [
@@ -53,10 +56,17 @@ def _section(number: int, result: Result, images: ImageSet | None, folder: Path,
             for name, score in result.scores.items()
         ],
         "notes": result.notes,
-        "grid": file_name,
+        "grid": grid and _data_url(grid),
         "protocol": _as_json(result.protocol),
     }
 
 
 def _as_json(value: Any) -> str:
     return json.dumps(value, indent=1, default=str)
+
+
+def _data_url(image: Image.Image) -> str:
+    """Return a URL that contains the image."""
+    encoded = io.BytesIO()
+    image.save(encoded, "webp", quality=_QUALITY)
+    return f"data:image/webp;base64,{base64.b64encode(encoded.getvalue()).decode()}"

@@ -52,8 +52,7 @@ def test_evaluation_writes_report_and_mlflow_metrics_and_does_not_repeat_work(
     assert "interval_95" in geneval["scores"]["overall"]
     assert data["made"]["geneval"]["width"] == 0.5
     assert data["made"]["geneval"]["steps"] == 2
-    page = (results.parent / "report.html").read_text()
-    assert all(f'src="grid-{number}.png"' in page for number in (1, 2, 3))
+    assert (results.parent / "report.html").read_text().count('<img src="data:image/') == 8
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         stored = dict(database.execute("SELECT key, value FROM latest_metrics"))
     assert stored["validation-loss/overall"] == pytest.approx(data["results"][0]["scores"]["overall"]["value"])

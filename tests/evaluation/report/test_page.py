@@ -1,5 +1,8 @@
 """The HTML report and its image grids."""
 
+import base64
+import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,15 +45,27 @@ def test_result_without_values_by_prompt_has_no_grid(images: ImageSet) -> None:
     assert render_grid(Result("fd (x)", {"overall": Score(3.5, 40)}, {}, False), images) is None
 
 
+def test_page_is_one_file_that_contains_its_images(images: ImageSet, tmp_path: Path) -> None:
+    report = Report("eval", "run", (example_result(),), {})
+    folder = tmp_path / "report"
+    folder.mkdir()
+    page = write_html(report, [images], folder, 200).read_text()
+    assert [path.name for path in folder.iterdir()] == ["report.html"]
+    assert re.findall(r"(?:src|href)=.(?!data:)", page) == []
+    ((kind, data),) = re.findall(r'src="data:image/(\w+);base64,([^"]+)"', page)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)), formats=[kind.upper()]).convert("RGB"))
+    grid = render_grid(example_result(), images)
+    assert grid is not None
+    assert np.abs(shown.astype(int) - np.asarray(grid)).mean() < 2
+
+
 def test_page_escapes_text_and_shows_scores_grids_and_protocol(images: ImageSet, tmp_path: Path) -> None:
     distance = Result("fd (<x>)", {"overall": Score(3.5, 40)}, {"note": "</pre><script>"}, False, ("At most <3.",))
     report = Report("eval", "<run> & co", (example_result(), distance), {"p": {"path": "<b>"}})
     page = write_html(report, [images, None], tmp_path, 200).read_text()
     assert "<title>eval: &lt;run&gt; &amp; co</title>" in page
     assert not any(text in page for text in ("<run>", "<x>", "<script>", "<b>"))
-    assert 'src="grid-0.png"' in page
-    assert (tmp_path / "grid-0.png").is_file()
-    assert "grid-1.png" not in page
+    assert page.count("<img ") == 1
     assert "<td>3.5000</td><td>-</td><td>40</td>" in page
     assert "<p>At most &lt;3.</p>" in page
     assert "\n\nfd (<x>): At most <3." in results_table(report, 200)
