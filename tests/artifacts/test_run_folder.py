@@ -1,5 +1,7 @@
 """Tests for run names, for finding runs by name, and for the lock of a run folder."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +38,14 @@ def test_a_run_name_without_its_experiment_gets_a_suggestion(tmp_path: Path) -> 
     with pytest.raises(RunError) as unknown:
         find(tmp_path, "nothing-like-it")
     assert "e/latest" not in str(unknown.value)
+
+
+def test_the_newest_run_is_suggested_if_the_latest_was_deleted(tmp_path: Path) -> None:
+    for number, name in enumerate(("a", "b", "c")):
+        os.utime(create(tmp_path, "experiment", name, "").config, (number, number))
+    shutil.rmtree(tmp_path / "experiment" / "c")
+    with pytest.raises(RunError, match=r"no run named experiment in .*; did you mean experiment/b"):
+        find(tmp_path, "experiment")
 
 
 def test_only_one_process_trains_in_a_folder(

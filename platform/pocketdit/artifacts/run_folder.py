@@ -222,7 +222,8 @@ def find(runs: Path, run: str) -> RunFolder:
             return RunFolder(shortest(path / LATEST))
     paths = [path.parent for path in runs.glob("*/*/config.yaml") if path.parent.name != LATEST]
     names = [f"{path.parent.name}/{path.name}" for path in sorted(paths, key=lambda path: path.stat().st_mtime)]
-    similar = [name for name in names if name.endswith(f"/{run}")]
+    # The link to the latest run of an experiment is missing, or broken, if that run was deleted.
+    similar = [name for name in reversed(names) if run in name.split("/")]
     similar += get_close_matches(run, [*names, *sorted({name.split("/")[0] for name in names})], n=1)
     hint = ""
     if similar:
