@@ -1,6 +1,5 @@
 """GenEval's color reader: CLIP compares a cropped object with the names of ten colors."""
 
-import pickle
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from importlib.metadata import version
@@ -10,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from evaluation.assets import Asset
 from evaluation.contract import COLORS, Backend, Detection, ImageArray
+from evaluation.judges.open_clip_weights import check_positions, position_shapes
+from evaluation.judges.weight_files import first_line
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
 
@@ -112,14 +112,15 @@ def _digest(path: Path) -> str:
 def _load(model: Any, path: Path, digest: str) -> None:
     import open_clip
 
+    shapes = {} if digest == _OPENAI_SHA256 else position_shapes(path, "this CLIP", _SOURCE)
     try:
         if digest == _OPENAI_SHA256:
             model.load_state_dict(_torchscript_weights(path, model.state_dict().keys()))
         else:
             open_clip.load_checkpoint(model, str(path), weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
-        raise UserError(f"{path}: not plain weights of this CLIP ({reason}); {_SOURCE}") from error
+    except Exception as error:  # open_clip converts many formats, and raises any exception for another one
+        raise UserError(f"{path}: not plain weights of this CLIP ({first_line(error)}); {_SOURCE}") from error
+    check_positions(model, shapes, f"{path}: not plain weights of this CLIP")
 
 
 def _torchscript_weights(path: Path, names: Collection[str]) -> dict[str, Tensor]:

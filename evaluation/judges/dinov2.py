@@ -7,7 +7,6 @@ ratio, and uses the class token after the last norm. The weights were trained at
 """
 
 import math
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch.nn.functional import interpolate
 
 from evaluation.assets import Asset
 from evaluation.contract import Backend, ImageArray
+from evaluation.judges.weight_files import first_line, read_weights
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
 
@@ -121,26 +121,14 @@ def _hub_state(model: str) -> tuple[Mapping[str, Tensor], str]:
     try:
         network: Any = timm.create_model(model, pretrained=True, num_classes=0)
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{model}: timm cannot load its weights ({_first_lines(error)}); {_SOURCE}") from error
+        raise UserError(f"{model}: timm cannot load its weights ({first_line(error)}); {_SOURCE}") from error
     return network.state_dict(), f"timm {network.pretrained_cfg.get('tag', '')}".strip()
 
 
 def _file_state(path: Path) -> tuple[Mapping[str, Tensor], str]:
     """Return the weights in a file and their version."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        digest = sha256_of(path)
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {_SOURCE}") from error
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise UserError(f"{path}: not plain weights ({_first_lines(error)}); {_SOURCE}") from error
-    return state, f"sha256 {digest[:16]}"
+    state = read_weights(path, "a DINOv2", _SOURCE)
+    return state, f"sha256 {sha256_of(path)[:16]}"
 
 
 def _load(network: Any, state: Mapping[str, Tensor], source: str) -> None:
@@ -153,10 +141,4 @@ def _load(network: Any, state: Mapping[str, Tensor], source: str) -> None:
         positions = interpolate_positions(tensors.pop("pos_embed"), network.patch_embed.grid_size[0])
         network.load_state_dict(checkpoint_filter_fn(tensors, network) | {"pos_embed": positions})
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{source}: not the weights of this DINOv2 ({_first_lines(error)}); {_SOURCE}") from error
-
-
-def _first_lines(error: Exception) -> str:
-    # Two lines, because the first line of torch's message about missing or mismatched keys names none of them.
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])[:200].rstrip(" .:") or type(error).__name__
+        raise UserError(f"{source}: not the weights of this DINOv2 ({first_line(error)}); {_SOURCE}") from error

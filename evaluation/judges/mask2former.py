@@ -5,7 +5,6 @@ Preprocessing and postprocessing reimplement mmdet 2.x, because transformers' ow
 Shapes: Q queries, K classes, and mask logits of size (h, w), with a quarter of the padded image's sides.
 """
 
-import pickle
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch.nn.functional import interpolate, pad
 from evaluation.assets import Asset
 from evaluation.contract import Backend, Detection, ImageArray
 from evaluation.judges.mask2former_weights import NOT_IN_MMDET, from_mmdet, swin_small_config
+from evaluation.judges.weight_files import read_weights
 from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
@@ -172,12 +172,7 @@ def load_mmdet(path: Path, config: Any) -> Any:
     """
     from transformers import Mask2FormerForUniversalSegmentation
 
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; {_SOURCE}") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: cannot be loaded as plain weights; {_SOURCE}") from error
+    checkpoint = read_weights(path, "mmdet's Mask2Former", _SOURCE)
     model = Mask2FormerForUniversalSegmentation(config)
     try:
         model.load_state_dict(from_mmdet(checkpoint["state_dict"], model.state_dict().keys()), strict=False)

@@ -1,7 +1,6 @@
 """Reads the published files of mPLUG, and checks whether they are the ones that DPG-Bench uses."""
 
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from evaluation.judges import weight_files
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
 
@@ -138,13 +138,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: The file is missing, cannot be read, or contains more than weights.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {SOURCE}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: cannot be read as weights ({reason}); {SOURCE}") from error
+    content = weight_files.read_weights(path, "mPLUG-large", SOURCE)
     for key in ("model", "module"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -1,6 +1,5 @@
 """Encodes images and texts with any CLIP model in open_clip (Ilharco et al. 2021)."""
 
-import pickle
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ from PIL import Image
 
 from evaluation.assets import Asset
 from evaluation.contract import Backend, ImageArray
+from evaluation.judges.open_clip_weights import check_positions, position_shapes
+from evaluation.judges.weight_files import first_line
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
 
@@ -56,7 +57,6 @@ class OpenClip:
 
     def __init__(self, model: str, weights: str | Path, tag: str = "", device: str = "cpu") -> None:
         import open_clip
-        from safetensors import SafetensorError
 
         if model not in open_clip.list_models():
             raise UserError(f"model {model}: not an open_clip model; open_clip.list_models() lists all models")
@@ -65,6 +65,7 @@ class OpenClip:
         tag = tag if from_file else str(weights)
         _check_activation(model, tag, path)
         version = f"sha256 {_digest(path)[:16]}" if from_file else tag
+        shapes = position_shapes(path, model, _OPENAI_HINT) if from_file else {}
         try:
             network, _, self._transform = open_clip.create_model_and_transforms(
                 model,
@@ -74,9 +75,9 @@ class OpenClip:
                 pretrained_text=False,
                 **_preprocessing(model, tag),
             )
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
-            raise UserError(f"{weights}: not plain weights of {model} ({reason}); {_OPENAI_HINT}") from error
+        except Exception as error:  # open_clip converts many formats, and raises any exception for another one
+            raise UserError(f"{weights}: not plain weights of {model} ({first_line(error)}); {_OPENAI_HINT}") from error
+        check_positions(network, shapes, f"{weights}: not plain weights of {model}")
         self.device = torch.device(device)
         self.model: Any = network.to(self.device).eval().requires_grad_(False)
         self._tokenizer: Any = open_clip.get_tokenizer(model)

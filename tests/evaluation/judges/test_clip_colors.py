@@ -149,3 +149,12 @@ def test_invalid_weights_are_rejected(clip: open_clip.CLIP, tmp_path: Path) -> N
     torch.save({"x": Path("anything")}, tmp_path / "object.pt")
     with pytest.raises(UserError, match="not plain weights of this CLIP"):
         ClipColorReader(tmp_path / "object.pt", architecture=TINY)
+
+
+def test_weights_for_another_image_size_are_rejected(clip: open_clip.CLIP, tmp_path: Path) -> None:
+    """open_clip would interpolate the position embedding, for example of ViT-L-14-336."""
+    larger = open_clip.CLIP(**{**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "image_size": 64}})  # type: ignore[dict-item]
+    save_file({name: tensor.contiguous() for name, tensor in larger.state_dict().items()}, tmp_path / "l.safetensors")
+    message = r"not plain weights of this CLIP \(visual.positional_embedding has shape \[17, 64\], but .* \[5, 64\]\)"
+    with pytest.raises(UserError, match=message):
+        ClipColorReader(tmp_path / "l.safetensors", architecture=TINY)

@@ -9,12 +9,14 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+import yaml
 from numpy.typing import NDArray
 from open_clip import pretrained
 from PIL import Image
 from safetensors.torch import save_file
 
 from evaluation.judges.open_clip_encoder import OpenClip
+from pocketdit.commands.main import main
 from pocketdit.errors import UserError
 
 PLAIN, QUICK = "test-clip", "test-clip-quickgelu"
@@ -52,6 +54,10 @@ def tags(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     monkeypatch.setitem(pretrained._PRETRAINED, PLAIN, configs)
     monkeypatch.setitem(pretrained._PRETRAINED, QUICK, {"quick": configs["quick"]})
+
+
+def component(class_path: str, **init_args: Any) -> dict[str, Any]:
+    return {"class_path": class_path, "init_args": init_args}
 
 
 def noise(count: int = 3) -> list[NDArray[np.uint8]]:
@@ -155,3 +161,72 @@ def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pyt
     save_file({"logit_scale": torch.zeros(())}, tmp_path / "part.safetensors")
     with pytest.raises(UserError, match=r"part\.safetensors: not plain weights"):
         OpenClip(QUICK, tmp_path / "part.safetensors")
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "deep": {"vision_cfg": {"layers": 3}},
+    "wide": {"vision_cfg": {"width": 64}},
+    "patch": {"vision_cfg": {"patch_size": 16}},
+    "embed": {"embed_dim": 32},
+    "words": {"text_cfg": {"vocab_size": 1000}},
+    "convolutional": {"vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "head_width": 32}},
+    # open_clip interpolates the position embeddings of these two.
+    "resolution": {"vision_cfg": {"image_size": 64}},
+    "context": {"text_cfg": {"context_length": 16}},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_weights_of_another_architecture_are_reported_in_one_line(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = open_clip.get_model_config(PLAIN)
+    assert plain is not None
+    config = {
+        key: {**value, **OTHERS[name].get(key, {})} if isinstance(value, dict) else OTHERS[name].get(key, value)
+        for key, value in plain.items()
+    }
+    model = open_clip.CLIP(**config)
+    file = tmp_path / f"{name}.safetensors"
+    save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, file)
+    (tmp_path / "prompts.txt").write_text("a red circle\n")
+    Image.fromarray(noise(1)[0]).save(tmp_path / "00000.png")
+    settings = {
+        "evaluation": "clip",
+        "subject": component("evaluation.subjects.image_folder.ImageFolder", path=str(tmp_path)),
+        "prompts": {"p": component("evaluation.prompts.file.PromptFile", path=str(tmp_path / "prompts.txt"))},
+        "metrics": [
+            component(
+                "evaluation.metrics.clip_score.ClipScore",
+                prompts="p",
+                encoder=component("evaluation.judges.open_clip_encoder.OpenClip", model=QUICK, weights=str(file)),
+            )
+        ],
+        "out": str(tmp_path / "out"),
+    }
+    (tmp_path / "clip.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["evaluate", str(tmp_path / "clip.yaml")]) == 1
+    err = capsys.readouterr().err.strip()
+    assert f"{name}.safetensors: not plain weights of {QUICK} (" in err
+    assert err.count("\n") == 0
+    reasons = {"resolution": "visual.positional_embedding has shape", "context": "positional_embedding has shape"}
+    assert reasons.get(name, "") in err
+
+
+@pytest.mark.parametrize("suffix", ["pt", "bin", "safetensors"])
+def test_damaged_files_are_reported_in_one_line(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"file.{suffix}"
+    contents: list[Any] = [b"", b"hi", b"junk" * 99, b"version https://git-lfs.github.com/spec/v1\n"]
+    for content in contents:
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=rf"^\S*file\.{suffix}: not plain weights of {QUICK} \(.+\); .+$"):
+            OpenClip(QUICK, file)
+    if suffix == "safetensors":
+        save_file({}, file)
+        with pytest.raises(UserError, match="it contains no named tensors"):
+            OpenClip(QUICK, file)
+        return
+    for content in ([1, 2], torch.zeros(3), {"state_dict": [1]}, {"step": 1}, {}):
+        torch.save(content, file)
+        with pytest.raises(UserError, match=rf"file\.{suffix}: not plain weights of {QUICK} \(.+\); .+$"):
+            OpenClip(QUICK, file)

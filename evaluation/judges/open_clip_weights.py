@@ -1,0 +1,61 @@
+"""Checks that a weights file for open_clip has the image size and the context length of its model.
+
+open_clip interpolates the position embeddings of another size without an error. The weights of ViT-L-14-336, for
+example, would load as ViT-L-14 and yield features that nobody has published.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from evaluation.judges.weight_files import read_weights
+from pocketdit.errors import UserError
+
+# Position embeddings in a file, with their names in the model. Files of plain models may be loaded as custom ones.
+_POSITIONS = {
+    "visual.positional_embedding": ("visual.positional_embedding",),
+    "positional_embedding": ("positional_embedding", "text.positional_embedding"),
+    "text.positional_embedding": ("text.positional_embedding",),
+}
+Shape = tuple[int, ...]
+
+
+def position_shapes(path: Path, model: str, source: str) -> dict[str, Shape]:
+    """Return the shapes of the position embeddings in a weights file. NumPy files of big_vision are not inspected.
+
+    Args:
+        path: The file.
+        model: Name of the model for error messages.
+        source: Where to get the correct file, for error messages.
+
+    Raises:
+        UserError: The file cannot be read, or contains something else than weights.
+    """
+    if path.suffix in (".npz", ".npy"):
+        return {}
+    content = read_weights(path, model, source, shapes_only=True)
+    tensors = content["state_dict"] if isinstance(content.get("state_dict"), dict) else content
+    named = {str(name).removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return {name: tuple(named[name].shape) for name in _POSITIONS if isinstance(named.get(name), Tensor)}
+
+
+def check_positions(network: nn.Module, shapes: Mapping[str, Shape], place: str) -> None:
+    """Check that the network has the position embeddings of the file from which it was loaded.
+
+    Args:
+        network: The network.
+        shapes: Shapes in the file (see ``position_shapes``).
+        place: Beginning of the error message.
+
+    Raises:
+        UserError: A position embedding was interpolated.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for name, shape in shapes.items():
+        for expected in (own[other] for other in _POSITIONS[name] if other in own):
+            if expected != shape:
+                raise UserError(
+                    f"{place} ({name} has shape {list(shape)}, but the model has {list(expected)}); use the model that "
+                    "the weights belong to"
+                )
