@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.contract import Result, Score
-from evaluation.report.statistics import bootstrap_interval, stratified_interval
+from evaluation.report.statistics import bootstrap_interval, stratified_interval, varies
 from pocketdit.errors import UserError
 from pocketdit.files import write_atomically
 
@@ -43,7 +43,8 @@ def interval(result: Result, name: str, resamples: int = 1000) -> tuple[float, f
     categories, because the benchmark fixes the number of prompts per category.
 
     Returns:
-        The interval, or None if the score has no values by prompt or is not a mean of them.
+        The interval, or None if the score has no values by prompt, is not a mean of them, or if they are all equal, so
+        that resampling cannot estimate how much other prompts would vary.
     """
     score = result.scores[name]
     if len(score.by_prompt) < 2:
@@ -54,10 +55,14 @@ def interval(result: Result, name: str, resamples: int = 1000) -> tuple[float, f
     if parts and all(part.by_prompt for part in parts) and sorted(prompts) == sorted(score.by_prompt):
         categories = [list(part.by_prompt.values()) for part in parts]
         if _is_value(fmean(map(fmean, categories)), score):
-            return stratified_interval(categories, resamples=resamples)
+            return _if_it_varies(stratified_interval(categories, resamples=resamples))
     if _is_value(fmean(score.by_prompt.values()), score):
-        return bootstrap_interval(list(score.by_prompt.values()), resamples=resamples)
+        return _if_it_varies(bootstrap_interval(list(score.by_prompt.values()), resamples=resamples))
     return None
+
+
+def _if_it_varies(bounds: tuple[float, float]) -> tuple[float, float] | None:
+    return bounds if varies(bounds) else None
 
 
 def _is_value(mean: float, score: Score) -> bool:

@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 
+_ROUNDING = 1e-12
 _BLOCK = 1 << 22  # number of random values in memory at a time (32 MB)
 _MAX_EXACT = 14  # maximum number n of differences for which all 2^n sign patterns are enumerated
 
@@ -25,7 +26,8 @@ class Comparison:
 
     Attributes:
         difference: Difference of the means over prompts.
-        low: Lower end of the bootstrap confidence interval of the difference.
+        low: Lower end of the bootstrap confidence interval of the difference. Equal to ``high`` if the difference is
+            the same for all prompts, in which case there is no interval.
         high: Upper end of the interval.
         p_value: Two-sided probability of a difference this large if the systems were interchangeable.
         prompts: Number of prompts.
@@ -40,10 +42,25 @@ class Comparison:
     level: float
 
     def __str__(self) -> str:
+        if varies([self.low, self.high]):
+            return self._with_interval()
+        if self.difference == 0:
+            return f"equal on all {self.prompts} prompts"
+        return f"{self.difference:+.4f} on each of the {self.prompts} prompts, p = {self.p_value:.4g}"
+
+    def _with_interval(self) -> str:
         return (
             f"{self.difference:+.4f} ({100 * self.level:g}% interval {self.low:+.4f} to {self.high:+.4f}), "
             f"p = {self.p_value:.4g}, {self.prompts} prompts"
         )
+
+
+def varies(values: Sequence[float]) -> bool:
+    """Return whether values differ by more than rounding errors.
+
+    If they do not, resampling them says nothing about other prompts: an interval would have width zero.
+    """
+    return bool(np.ptp(values) > _ROUNDING * max(1.0, float(np.max(np.abs(values)))))
 
 
 def bootstrap_interval(
@@ -145,7 +162,8 @@ def paired_comparison(
             f"{first.metric}: {len(unmatched)} prompts were scored by only one of the two, such as "
             f"{', '.join(unmatched[:3])}; evaluate both on the same prompts"
         )
-    differences = [second_values[name] - first_values[name] for name in sorted(first_values)]
+    pairs = [(first_values[name], second_values[name]) for name in sorted(first_values)]
+    differences = [after - before if varies([before, after]) else 0.0 for before, after in pairs]
     low, high = bootstrap_interval(differences, level=level, resamples=resamples, seed=seed)
     p_value = sign_flip_p_value(differences, resamples=resamples, seed=seed)
     return Comparison(float(np.mean(differences)), low, high, p_value, len(differences), level)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MIN_RESULTS = 8  # with fewer results, importances are mostly noise
 NOT_CHOSEN = "not chosen"
+_ROUNDING = 1e-12
 
 
 def importances(view: StudyView) -> dict[str, dict[str, float]]:
@@ -39,10 +40,14 @@ def importances(view: StudyView) -> dict[str, dict[str, float]]:
 
 
 def without_constant_objectives(view: StudyView) -> StudyView:
-    """Remove objectives that are the same in all results, because nothing explains a variance of zero."""
-    varying = [i for i in range(len(view.axes)) if len({point.values[i] for point in view.results}) > 1]
+    """Remove objectives that are the same in all results up to rounding, because nothing explains their variance."""
+    varying = [i for i in range(len(view.axes)) if _varies([point.value(i) for point in view.results])]
     points = tuple(replace(p, values=tuple(p.values[i] for i in varying), spread=()) for p in view.results)
     return StudyView(view.title, tuple(view.axes[i] for i in varying), points)
+
+
+def _varies(values: list[float]) -> bool:
+    return bool(values) and max(values) - min(values) > _ROUNDING * max(map(abs, values))
 
 
 def evaluator() -> "FanovaImportanceEvaluator":

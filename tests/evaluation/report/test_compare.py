@@ -37,3 +37,21 @@ def test_reports_without_a_common_metric_are_an_error() -> None:
     other = Report("e", "c", (Result("other", {"overall": Score(1, 1)}, {}),), {})
     with pytest.raises(UserError, match="no metric with values by prompt in common"):
         compare(Report("e", "a", (example_result(),), {}), other)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ([0.1] * 20, [0.1] * 20, "equal on all 20 prompts"),
+        ([0.1 + 0.2] * 20, [0.3] * 20, "equal on all 20 prompts"),
+        ([0.1 + 0.2, 0.3] * 10, [0.3, 0.1 + 0.2] * 10, "equal on all 20 prompts"),
+        ([0.25] * 5, [0.75] * 5, "+0.5000 on each of the 5 prompts, p = 0.0625"),
+        ([0.25] * 5, [0.25] * 4 + [0.75], "+0.1000 (95% interval +0.0000 to +0.3000), p = 1, 5 prompts"),
+    ],
+)
+def test_equal_and_constant_differences(before: list[float], after: list[float], expected: str) -> None:
+    reports = []
+    for values in (before, after):
+        score = Score(sum(values) / len(values), len(values), {str(i): value for i, value in enumerate(values)})
+        reports.append(Report("e", "s", (Result("m", {"overall": score}, {}),), {}))
+    assert compare(*reports) == f"s minus s\nm: {expected}"

@@ -62,3 +62,16 @@ def test_interval_contains_the_mean_and_is_reproducible() -> None:
     assert bounds is not None
     assert bounds == results.interval(result, "overall")
     assert bounds[0] < result.scores["overall"].value < bounds[1]
+
+
+@pytest.mark.parametrize("value", [1.0, 0.0, 0.1, 1 / 3])
+def test_a_constant_score_has_no_interval(value: float) -> None:
+    """A percentile interval would be a single number, and 0.1 would even lie outside of it because of rounding."""
+    values = {f"p{i}": value for i in range(20)}
+    score = Score(sum(values.values()) / 20, 20, values)
+    assert results.interval(Result("m", {"overall": score}, {}), "overall", 200) is None
+    tags = {"a": mean_score({"p0": 0.0, "p1": 0.0}), "b": mean_score({"p2": 1.0, "p3": 1.0})}
+    overall = mean_score({"p0": 0.0, "p1": 0.0, "p2": 1.0, "p3": 1.0})
+    assert results.interval(Result("m", {"overall": overall, **tags}, {}), "overall", 200) is None
+    values["p0"] = value + 0.01
+    assert results.interval(Result("m", {"overall": mean_score(values)}, {}), "overall", 200) is not None
