@@ -15,7 +15,7 @@ run distill: export OMP_PROC_BIND ?= true
 # Tests run in parallel processes, whose threads would compete for the cores.
 test: export OMP_NUM_THREADS ?= 1
 
-.PHONY: run distill score test test-slow fuzz lint types docs bench clean
+.PHONY: run distill score test test-slow fuzz fuzz-slow lint types docs bench clean
 
 run: .venv/ready
 	$(BIN)/lightning data build scenes data/scenes --if-missing
@@ -40,9 +40,12 @@ test: .venv/ready-dev lint
 test-slow: .venv/ready-dev
 	$(BIN)/python -m pytest -m slow
 
-# Damaged inputs, a hundred of each kind.
+# Thousands of random and damaged inputs in minutes. fuzz-slow runs all of the slow cases as well.
 fuzz: .venv/ready-dev
 	$(BIN)/python -m tests.fuzz
+
+fuzz-slow: .venv/ready-dev
+	$(BIN)/python -m tests.fuzz --full
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .

@@ -1,45 +1,70 @@
 """Run the fuzzers.
 
-python -m tests.fuzz [--seed 0] [--only FUZZER] [--count 100 | --case NUMBER] [--verbose]
+python -m tests.fuzz [--seed 0] [--only FUZZER] [--full | --count 100 | --case NUMBER] [--verbose]
 """
 
 import argparse
 import os
 import sys
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # cases run in parallel, and forked processes cannot share threads
+# Cases run in parallel, and threads of OpenMP do not survive a fork.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
 
-from tests.fuzz.data_sets import DATA_SETS
-from tests.fuzz.driver import run_cases
-from tests.fuzz.image_folders import IMAGE_FOLDERS
-from tests.fuzz.overrides import OVERRIDES
-from tests.fuzz.plans import PLANS
-from tests.fuzz.yaml_files import YAML_FILES
-
-FUZZERS = {fuzzer.name: fuzzer for fuzzer in (DATA_SETS, IMAGE_FOLDERS, OVERRIDES, PLANS, YAML_FILES)}
+from tests.fuzz.driver import run_case, run_cases
+from tests.fuzz.fuzzer import Fuzzer, preparation
+from tests.fuzz.fuzzers import FUZZERS
 
 
-def main() -> int:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--seed", type=int, default=0, help="seed of the cases (default: %(default)s)")
-    parser.add_argument("--only", choices=FUZZERS, help="run only this fuzzer")
+    parser.add_argument("--only", choices=FUZZERS, nargs="+", help="run only these fuzzers")
+    parser.add_argument("--full", action="store_true", help="run the full number of slow cases")
     parser.add_argument("--count", type=int, help="cases per fuzzer (default: its own number)")
     parser.add_argument("--case", type=int, help="run only the case with this number")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases at a time (default: the CPU cores)")
     parser.add_argument("--verbose", action="store_true", help="print the cases that pass as well")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def numbers_of(fuzzer: Fuzzer, args: argparse.Namespace) -> range:
+    """Return the numbers of the cases to run."""
+    if args.case is not None:
+        return range(args.case, args.case + 1)
+    if args.count is not None:
+        return range(args.count)
+    return range((fuzzer.full_count or fuzzer.count) if args.full else fuzzer.count)
+
+
+def main() -> int:
+    args = parse()
     failed = 0
-    for fuzzer in [FUZZERS[args.only]] if args.only else FUZZERS.values():
-        start = time.perf_counter()
-        numbers = range(fuzzer.count if args.count is None else args.count) if args.case is None else [args.case]
-        print(f"{fuzzer.name}: {len(numbers)} cases", flush=True)
-        outcomes = run_cases(fuzzer.cases(args.seed, numbers), args.jobs, args.verbose)
-        verdicts = Counter(outcome.verdict for outcome in outcomes)
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
-        print(f"{fuzzer.name}: {len(outcomes)} cases in {time.perf_counter() - start:.0f} s: {counts}", flush=True)
-        failed += verdicts["failed"]
+    with tempfile.TemporaryDirectory() as temporary:
+        prepared: dict[Callable[[Path], None], Path] = {}
+        for fuzzer in [FUZZERS[name] for name in args.only or FUZZERS]:
+            start = time.perf_counter()
+            shared = Path(temporary)
+            if fuzzer.prepare is not None:
+                if fuzzer.prepare not in prepared:
+                    prepared[fuzzer.prepare] = Path(tempfile.mkdtemp(dir=temporary))
+                    outcome = run_case(preparation(fuzzer.prepare, prepared[fuzzer.prepare]))
+                    if not outcome.passed:
+                        print(outcome)
+                        return 1
+                shared = prepared[fuzzer.prepare]
+            numbers = numbers_of(fuzzer, args)
+            print(f"{fuzzer.name}: {len(numbers)} cases", flush=True)
+            outcomes = run_cases(fuzzer.cases(args.seed, numbers, shared), args.jobs, args.verbose)
+            verdicts = Counter(outcome.verdict for outcome in outcomes)
+            counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
+            print(f"{fuzzer.name}: {len(outcomes)} cases in {time.perf_counter() - start:.0f} s: {counts}", flush=True)
+            failed += verdicts["failed"]
     print(f"{failed} failed" if failed else "no case failed")
     return 1 if failed else 0
 

@@ -16,11 +16,13 @@ class Input(NamedTuple):
         kind: One of the fuzzer's kinds.
         numbers: The only source of randomness.
         folder: An empty folder for the files of the case.
+        shared: The folder that the fuzzer prepared for all of its cases, which do not change it.
     """
 
     kind: str
     numbers: random.Random
     folder: Path
+    shared: Path
 
 
 @dataclass(frozen=True)
@@ -32,24 +34,38 @@ class Fuzzer:
         kinds: Kinds of cases, which are used in turn.
         run: Runs a case, like ``Case.run``.
         count: Number of cases that ``make fuzz`` runs.
+        full_count: Number of cases that ``make fuzz-slow`` runs, if it runs more.
         seconds: Time after which a case counts as a hang.
+        prepare: Writes files that all cases share to an empty folder.
     """
 
     name: str
     kinds: Sequence[str]
     run: Callable[[Input], str]
     count: int = 100
+    full_count: int | None = None
     seconds: float = SECONDS
+    prepare: Callable[[Path], None] | None = None
 
-    def cases(self, seed: int, numbers: Sequence[int]) -> list[Case]:
+    def cases(self, seed: int, numbers: Sequence[int], shared: Path) -> list[Case]:
         """Return the cases with these numbers. A case depends only on the seed and its number."""
-        return [self._case(seed, number) for number in numbers]
+        return [self._case(seed, number, shared) for number in numbers]
 
-    def _case(self, seed: int, number: int) -> Case:
+    def _case(self, seed: int, number: int, shared: Path) -> Case:
         first = random.Random(f"{self.name} {seed}").randrange(len(self.kinds))
         kind = self.kinds[(first + number) % len(self.kinds)]
 
         def run(folder: Path) -> str:
-            return self.run(Input(kind, random.Random(f"{self.name} {seed} {number}"), folder))
+            return self.run(Input(kind, random.Random(f"{self.name} {seed} {number}"), folder, shared))
 
         return Case(f"{self.name} {kind} (--only {self.name} --seed {seed} --case {number})", run, self.seconds)
+
+
+def preparation(prepare: Callable[[Path], None], shared: Path) -> Case:
+    """Return the preparation of fuzzers as a case, because it must not start threads in a process that forks."""
+
+    def run(_: Path) -> str:
+        prepare(shared)
+        return "prepared"
+
+    return Case("preparation", run, seconds=900)

@@ -33,4 +33,4 @@ def _change(given: Input, file: Shipped) -> Change:
 
 
 # Most values of other kinds are refused before anything is planned.
-PLANS = Fuzzer("plans", ("near value", "near value", *KINDS), _run, count=50, seconds=120)
+PLANS = Fuzzer("plans", ("near value", "near value", *KINDS), _run, count=15, full_count=50, seconds=120)

@@ -1,27 +1,48 @@
 """A few cases of every fuzzer. ``make fuzz`` runs many more."""
 
+import functools
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.fuzz import overrides, yaml_files
-from tests.fuzz.__main__ import FUZZERS
 from tests.fuzz.command import run_command
 from tests.fuzz.driver import Case, run_case, run_cases
-from tests.fuzz.fuzzer import Input
+from tests.fuzz.fuzzer import Fuzzer, Input, preparation
+from tests.fuzz.fuzzers import FUZZERS
 from tests.fuzz.shipped import ROOT, Shipped, same
 
-SLOW = {"plans": 2}  # numbers of cases of fuzzers whose cases take seconds
+# A few quick cases of the fuzzers whose cases take seconds.
+FEW = {
+    "plans": replace(FUZZERS["plans"], count=1),
+    "kills": replace(FUZZERS["kills"], count=1, kinds=("tiny_decoder with 2",)),
+}
+STAGES = ("elastic_pretrain", "tiny_decoder")  # which have no parents
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Fuzzer], Path]:
+    """Return a function that prepares what a fuzzer needs, unless another has, and returns the folder."""
+
+    @functools.cache
+    def prepared(prepare: Callable[..., None]) -> Path:
+        folder = tmp_path_factory.mktemp("shared")
+        outcome = run_case(preparation(functools.partial(prepare, stages=STAGES), folder))
+        assert outcome.passed, str(outcome)
+        return folder
+
+    return lambda fuzzer: Path() if fuzzer.prepare is None else prepared(fuzzer.prepare)
 
 
 @pytest.mark.parametrize("name", FUZZERS)
-def test_damaged_inputs_are_refused_or_counted(name: str) -> None:
-    numbers = range(SLOW.get(name, 12))
-    outcomes = run_cases(FUZZERS[name].cases(seed=1, numbers=numbers))
+def test_damaged_inputs_are_refused_or_counted(name: str, shared: Callable[[Fuzzer], Path]) -> None:
+    fuzzer = FEW.get(name) or replace(FUZZERS[name], count=12)
+    outcomes = run_cases(fuzzer.cases(1, range(fuzzer.count), shared(fuzzer)))
     assert [str(outcome) for outcome in outcomes if not outcome.passed] == []
-    assert len(outcomes) == len(numbers)
+    assert len(outcomes) == fuzzer.count
 
 
 @pytest.mark.parametrize("name", FUZZERS)
@@ -31,7 +52,7 @@ def test_cases_depend_only_on_the_seed_and_the_number(name: str) -> None:
 
     def drawn(seed: int, number: int) -> str:
         fuzzer = replace(FUZZERS[name], run=draw)
-        return fuzzer.cases(seed, [number])[0].run(Path())
+        return fuzzer.cases(seed, [number], Path())[0].run(Path())
 
     assert drawn(3, 7) == drawn(3, 7)
     assert len({drawn(seed, number) for seed in (3, 4) for number in (7, 8)}) == 4

@@ -1,0 +1,32 @@
+"""Calls a function before file operations, which Python announces to audit hooks."""
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+# https://docs.python.org/3/library/audit_events.html
+OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.symlink", "os.truncate"}
+
+
+def on_file_events(folder: Path, act: Callable[[str], None]) -> None:
+    """Call a function before every operation of the main thread on a file in a folder, until the process ends.
+
+    Operations of libraries that open files themselves, such as torch, are not announced, but the creation of folders
+    and the renaming before and after them is. Other threads are left out because their order is not reproducible.
+
+    Args:
+        folder: The folder.
+        act: Function of the operation and the file's path in the folder, as in "open checkpoints/.last.ckpt.tmp".
+    """
+    prefix, process, thread = f"{folder}{os.sep}", os.getpid(), threading.main_thread()
+
+    def hook(event: str, values: tuple[object, ...]) -> None:
+        if event in OPERATIONS and os.getpid() == process and threading.current_thread() is thread:
+            paths = [os.fsdecode(value) for value in values if isinstance(value, str | bytes | os.PathLike)]
+            if paths and paths[0].startswith(prefix):
+                act(f"{event} {re.sub(rf'[.]{process}(?=[.]|$)', '', paths[0].removeprefix(prefix))}")
+
+    sys.addaudithook(hook)
