@@ -1,0 +1,1 @@
+"""Scenes of OpenMoji pictograms: the catalog, random compositions, their captions, and their rendering."""
