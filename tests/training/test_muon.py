@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from pocketdit.training import muon
 from pocketdit.training.muon import Muon, MuonAdamW, orthogonalize, orthogonalize_all
 
 
 @pytest.fixture(params=[False, True], ids=["fp32", "bf16"])
 def bf16_units(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Return whether the processor should report bf16 units."""
-    monkeypatch.setattr("pocketdit.training.muon.has_bf16_units", lambda device: request.param)
+    monkeypatch.setattr(muon, "has_bf16_units", lambda device: request.param)
     return bool(request.param)
 
 
@@ -29,20 +30,37 @@ def test_result_is_close_to_the_polar_factor(shape: tuple[int, int], bf16_units:
         matrix += 4 * torch.eye(shape[0])  # keeps the smallest singular value above the range of the iterations
     (result,) = orthogonalize(matrix[None])
     values = torch.linalg.svdvals(result)
-    assert values.min() > (0.75 if bf16_units else 0.79)
+    assert values.min() > (0.6 if bf16_units else 0.79)
     assert values.max() < (1.25 if bf16_units else 1.21)
     assert (result - polar_factor(matrix)).norm() < 0.21 * polar_factor(matrix).norm()
 
 
 def test_singular_values_follow_the_product_of_the_polynomials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Singular values from 0.003 to 1 move to 0.8 to 1.2, and smaller ones grow by a factor of about 290."""
-    monkeypatch.setattr("pocketdit.training.muon.has_bf16_units", lambda device: False)
+    monkeypatch.setattr(muon, "has_bf16_units", lambda device: False)
     values = torch.logspace(-2.52, -0.2, 64)
     values /= values.norm()
     values = torch.cat([values[values > 0.003], torch.tensor([1e-5])])
     result = orthogonalize(torch.diag(values / values.norm())[None])[0].diagonal()
     assert 0.79 < result[:-1].min() < result[:-1].max() < 1.21
     assert result[-1] == pytest.approx(290e-5, rel=0.05)
+
+
+@pytest.mark.parametrize("shape", [(24, 30), (24, 60), (60, 24)])
+@pytest.mark.parametrize("iterations", [4, 5])
+def test_result_equals_separate_iterations(
+    shape: tuple[int, int], iterations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elongated matrices are multiplied once per two iterations, and the others after each iteration."""
+    coefficients = (*muon.COEFFICIENTS, muon.COEFFICIENTS[-1])[:iterations]
+    monkeypatch.setattr(muon, "has_bf16_units", lambda device: False)
+    monkeypatch.setattr(muon, "COEFFICIENTS", coefficients)
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    x = (matrix / matrix.norm()).double()
+    for a, b, c in coefficients:
+        gram = x @ x.mT
+        x = a * x + b * gram @ x + c * gram @ gram @ x
+    torch.testing.assert_close(orthogonalize(matrix[None])[0], x.float(), atol=2e-4, rtol=0)
 
 
 def test_stacked_matrices_equal_separate_ones(bf16_units: bool) -> None:
@@ -55,8 +73,8 @@ def test_stacked_matrices_equal_separate_ones(bf16_units: bool) -> None:
 @pytest.mark.parametrize("shape", [(32, 32), (16, 48), (48, 16)])
 def test_steps_follow_momentum_and_scale_of_pytorch(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """With PyTorch's coefficients, the steps are those of ``torch.optim.Muon`` up to its bf16 rounding."""
-    monkeypatch.setattr("pocketdit.training.muon.has_bf16_units", lambda device: False)
-    monkeypatch.setattr("pocketdit.training.muon.COEFFICIENTS", ((3.4445, -4.7750, 2.0315),) * 5)
+    monkeypatch.setattr(muon, "has_bf16_units", lambda device: False)
+    monkeypatch.setattr(muon, "COEFFICIENTS", ((3.4445, -4.7750, 2.0315),) * 5)
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(shape, generator=generator)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
