@@ -25,7 +25,7 @@ from datamodules.shards.images import IMAGE_SUFFIXES
 from datamodules.shards.latents import describe_autoencoder, encode_sample
 from datamodules.shards.losses import CropLosses
 from datamodules.shards.schema import SPLITS, Sample
-from datamodules.shards.sources import Listing, SkippedImage, list_folder, path_text
+from datamodules.shards.sources import Listing, SkippedImage, describe_skipped, list_folder, path_text
 from datamodules.shards.writer import DatasetWriter
 from pocketdit.encoders.contract import Autoencoder
 from pocketdit.errors import UserError
@@ -35,7 +35,6 @@ _SCENE_FORMATS: dict[str, dict[str, Any]] = {
     "jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     "webp": {"format": "WEBP", "lossless": True},
 }
-_MAX_LINES = 20
 _FRACTION = 0.05  # of the images that are held out
 
 
@@ -58,14 +57,10 @@ class BuildReport:
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"skipped {image}" for image in self.skipped[:_MAX_LINES]]
-        if len(self.skipped) > _MAX_LINES:
-            lines.append(f"skipped {len(self.skipped) - _MAX_LINES} more")
-        skipped = f", {len(self.skipped)} images skipped" if self.skipped else ""
-        lines += [f"note: {note}" for note in self.notes]
-        return "\n".join(
-            [*lines, f"{path_text(self.path)}: {self.train} train, {self.validation} validation samples{skipped}"]
-        )
+        lines = [f"note: {note}" for note in self.notes]
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        summary = f"{path_text(self.path)}: {self.train} train, {self.validation} validation samples{skipped}"
+        return "\n".join([*describe_skipped(self.skipped), *lines, summary])
 
 
 def build_scenes(
@@ -180,7 +175,7 @@ def build_folder(
     splits = own_splits(listing)
     if splits and (validation_fraction is not None or validation == "same"):
         raise UserError(
-            f"validation: {describe_splits(splits)}; leave --validation out, or build from one of these folders"
+            f"validation: {describe_splits(splits, source)}; leave --validation out, or build from one of these folders"
         )
     loader = ImageLoader(skipped, max_side, CropLosses(base_size, buckets), max_crop, max_enlargement)
     counts = dict.fromkeys(SPLITS, 0)
@@ -207,10 +202,9 @@ def build_folder(
             writer.add(split, encode_sample(sample, autoencoder, base_size, buckets) if autoencoder else sample)
             counts[split] += 1
         if not counts["train"]:
-            raise _no_usable_image(source, skipped)
-    notes = (
-        [describe_splits(splits)] * bool(splits) + loader.notes() + lookup.notes() + describe_unused(listing, lookup)
-    )
+            raise _no_usable_image(listing, lookup, skipped)
+    notes = [describe_splits(splits, source)] if splits else []
+    notes += [*loader.notes(), *lookup.notes(), *describe_unused(listing, lookup)]
     return BuildReport(out, counts["train"], counts["validation"], skipped, notes)
 
 
@@ -249,14 +243,15 @@ def _find_candidates(listing: Listing, captions: CaptionLookup) -> tuple[list[Ca
     skipped = [entry for entry in entries if isinstance(entry, SkippedImage)]
     candidates = [entry for entry in entries if isinstance(entry, Candidate)]
     if not candidates:
-        raise _no_usable_image(listing.folder, skipped)
+        raise _no_usable_image(listing, captions, skipped)
     return sorted(candidates, key=lambda candidate: candidate.position), skipped
 
 
-def _no_usable_image(source: Path, skipped: list[SkippedImage]) -> UserError:
-    if not skipped:
-        return UserError(f"{source}: contains no image ({' '.join(IMAGE_SUFFIXES)})")
-    return UserError(f"{source}: none of the {len(skipped)} images is usable; the first problem is: {skipped[0]}")
+def _no_usable_image(listing: Listing, captions: CaptionLookup, skipped: list[SkippedImage]) -> UserError:
+    count = len(listing.images)
+    problem = f"none of the {count} images is usable for training" if count else "contains no image"
+    first = [f"the first problem is: {skipped[0]}"] if skipped else [f"these are read: {' '.join(IMAGE_SUFFIXES)}"]
+    return UserError("; ".join([f"{listing.folder}: {problem}", *first, *describe_unused(listing, captions)]))
 
 
 def _keep_splits(samples: Iterator[tuple[Candidate, Sample]]) -> Iterator[tuple[str, Sample]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from datamodules.shards.caption_files import CAPTION_SUFFIXES, CaptionTable, find_tables, read_caption_lines, read_table
 from datamodules.shards.schema import SampleError
-from datamodules.shards.sources import Listing, SkippedImage, name_of, path_text
+from datamodules.shards.sources import Listing, SkippedImage, is_file, name_of, path_text
 
 _MANY_CAPTIONS = 8
 
@@ -36,7 +36,7 @@ class CaptionLookup:
         for path in listing.others if table is None else ():
             if path.suffix.lower() in CAPTION_SUFFIXES:
                 self._beside.setdefault(path.with_suffix(""), []).append(path)
-        self._tables: list[CaptionTable] = [read_table(path, listing.folder) for path in tables]
+        self._tables: dict[Path, CaptionTable] = {path: read_table(path, listing.folder) for path in tables}
         self._text_files = 0
         self._several_lines: list[tuple[int, str]] = []
         self._many_captions: list[tuple[int, str]] = []
@@ -59,7 +59,7 @@ class CaptionLookup:
             except SampleError as error:
                 problems.append(str(error))
         resolved = image.resolve()
-        for entry in (table[resolved] for table in self._tables if resolved in table):
+        for entry in (table[resolved] for table in self._tables.values() if resolved in table):
             if entry.captions:
                 sources.append((entry.captions, entry.place))
             else:
@@ -72,11 +72,10 @@ class CaptionLookup:
     def unknown_images(self, images: list[Path]) -> list[SkippedImage]:
         """Return the images in tables that are not among the folder's images."""
         known = {path.resolve() for path in images}
-        missing = dict.fromkeys(path for table in self._tables for path in table if path not in known)
-        suffixes = "in the caption table, but {} files are not read"
-        gone = "in the caption table, but the folder does not contain this image"
+        unknown = {path: table for table, rows in self._tables.items() for path in rows if path not in known}
         return [
-            SkippedImage(path_text(path), suffixes.format(path.suffix) if path.is_file() else gone) for path in missing
+            SkippedImage(name_of(path, self._folder), f"in {name_of(table, self._folder)}, but {_unknown(path)}")
+            for path, table in unknown.items()
         ]
 
     def notes(self) -> list[str]:
@@ -84,22 +83,23 @@ class CaptionLookup:
         notes = []
         if self._several_lines:
             most, name = max(self._several_lines)
+            count = f"{len(self._several_lines)} of {self._text_files}"
             notes.append(
-                f"{len(self._several_lines)} of {self._text_files} text files have several lines (up to {most}, in "
-                f"{name}); all lines together are one caption (--captions-per-line makes each line a caption)"
+                f"text files with several lines: {count} (up to {most} lines, in {name}); all lines together are one "
+                "caption (--captions-per-line makes each line a caption)"
             )
         if self._many_captions:
             most, name = max(self._many_captions)
             notes.append(
-                f"{len(self._many_captions)} images have more than {_MANY_CAPTIONS} captions (up to {most}, of {name});"
-                " each of them may be trained on alone, so check that all of them describe the image"
+                f"images with more than {_MANY_CAPTIONS} captions: {len(self._many_captions)} (up to {most} of {name});"
+                " each caption may be trained on alone, so check that all of them describe the image"
             )
         if self._conflicts:
             notes.append(
-                f"{len(self._conflicts)} images have different captions in several places; for {self._conflicts[0]}"
+                f"images with different captions in several places: {len(self._conflicts)} ({self._conflicts[0]})"
             )
         if self._ignored:
-            notes.append(f"{len(self._ignored)} caption files or rows without use; the first: {self._ignored[0]}")
+            notes.append(f"caption files or rows that are not used: {len(self._ignored)} ({self._ignored[0]})")
         return notes
 
     def _read(self, path: Path) -> list[str]:
@@ -112,9 +112,14 @@ class CaptionLookup:
         return [" ".join(lines)]
 
     def _choose(self, name: str, sources: list[tuple[list[str], str]]) -> tuple[str, ...]:
-        captions, place = sources[0]
-        if other := next((other for others, other in sources[1:] if others != captions), None):
-            self._conflicts.append(f"{name}, {place} is used and {other} is not")
+        distinct = [(tuple(dict.fromkeys(captions)), place) for captions, place in sources]
+        captions, place = distinct[0]
+        if other := next((other for others, other in distinct[1:] if others != captions), None):
+            self._conflicts.append(f"for {name}, {place} is used and {other} is not")
         if len(captions) > _MANY_CAPTIONS:
             self._many_captions.append((len(captions), name))
-        return tuple(captions)
+        return captions
+
+
+def _unknown(path: Path) -> str:
+    return f"{path.suffix or 'such'} files are not read" if is_file(path) else "the folder does not contain this image"

@@ -42,11 +42,11 @@ def find_candidates(listing: Listing, captions: CaptionLookup) -> Iterator[Candi
     splits = own_splits(listing)
     for path in listing.images:
         name = name_of(path, listing.folder)
-        top = _top_folder(path, listing)
-        split = splits.get(top)
+        folder = next((folder for folder in path.parents if folder in splits), None)
+        split = splits[folder] if folder else None
         if splits and split is None:
-            reason = "neither for training nor for validation" if top in splits else f"outside of {_join(splits)}"
-            yield SkippedImage(name, f"left out: {reason}")
+            used = " and ".join(f"{name_of(used, listing.folder)}/" for used in splits if splits[used])
+            yield SkippedImage(name, f"left out: outside of {used}")
             continue
         try:
             yield Candidate(name, path, captions.captions_of(path), _position(name), split)
@@ -56,36 +56,40 @@ def find_candidates(listing: Listing, captions: CaptionLookup) -> Iterator[Candi
     yield from listing.skipped
 
 
-def own_splits(listing: Listing) -> dict[str, str | None]:
-    """Return the splits of the user's own folders for training and validation (see ``split_of_folders``)."""
-    return split_of_folders(sorted({_top_folder(path, listing) for path in listing.images}))
+def own_splits(listing: Listing) -> dict[Path, str | None]:
+    """Return the splits of the user's own folders for training and validation, by the path of the folder.
+
+    The folders may be at any depth, as in images/train and images/val (see ``split_of_folders``).
+    """
+    names_in: dict[Path, set[str]] = {}
+    for image in listing.images:
+        for folder in image.parents:
+            if folder == listing.folder:
+                break
+            names_in.setdefault(folder.parent, set()).add(folder.name)
+    splits: dict[Path, str | None] = {}
+    for parent, names in sorted(names_in.items(), key=lambda item: len(item[0].parts)):
+        if not splits.keys() & {parent, *parent.parents}:
+            splits |= {parent / name: split for name, split in split_of_folders(sorted(names)).items()}
+    return splits
 
 
-def describe_splits(splits: dict[str, str | None]) -> str:
+def describe_splits(splits: dict[Path, str | None], source: Path) -> str:
     """Describe the splits of the user's own folders in one line."""
-    parts = [f"{name}/ for {'training' if split == 'train' else split}" for name, split in splits.items() if split]
-    parts += [f"{name}/ is left out" for name, split in splits.items() if not split]
+    uses = {"train": "for training", "validation": "for validation", None: "is left out"}
+    parts = [f"{name_of(folder, source)}/ {uses[split]}" for folder, split in splits.items()]
     return f"splits are the folders of the source: {', '.join(parts)}"
-
-
-def _top_folder(path: Path, listing: Listing) -> str:
-    parts = path.relative_to(listing.folder).parts
-    return parts[0] if len(parts) > 1 else ""
-
-
-def _join(names: dict[str, str | None]) -> str:
-    return " and ".join(f"{name}/" for name in names)
 
 
 def describe_unused(listing: Listing, captions: CaptionLookup) -> list[str]:
     """Note the files that are neither images nor captions of one."""
     unused = [path for path in listing.others if path not in captions.used]
-    notes = [f"{len(unused)} other files are not read: {count_kinds(unused)}"] if unused else []
+    notes = [f"other files, which are not read: {len(unused)} ({count_kinds(unused)})"] if unused else []
     tables = [name_of(path, listing.folder) for path in unused if path.suffix.lower() in (".csv", ".tsv", ".jsonl")]
     if tables:
         notes.append(f"{tables[0]} is not read as a caption table because of its name (--captions names a table)")
     if listing.hidden:
-        notes.append(f"{listing.hidden} files or folders are not read because their names start with a dot")
+        notes.append(f"files and folders that are not read because their names start with a dot: {listing.hidden}")
     return notes
 
 
@@ -125,11 +129,11 @@ class ImageLoader:
             bar.update()
 
     def notes(self) -> list[str]:
-        """Describe the losses."""
+        """Describe what was lost."""
         notes = [self.losses.describe()]
         if several := self._several_frames:
             notes.append(
-                f"{len(several)} images have several frames, of which only the first is stored: {several[0]}, ..."
+                f"images with several frames, of which only the first is stored: {len(several)} (such as {several[0]})"
             )
         return notes
 

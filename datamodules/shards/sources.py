@@ -1,6 +1,6 @@
 """Lists the files of a user's folder, through links, so that every file is either used or accounted for."""
 
-import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,12 +8,14 @@ from pathlib import Path
 
 from datamodules.shards.images import IMAGE_SUFFIXES
 
-# Names of folders that hold a split of the user's own, which may be followed by digits, as in train2017.
+# Names of folders that hold a split of the user's own, such as train, val2017, test_set and TrainImages.
 _SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "eval"),
+    "train": "train|training",
+    "validation": "val|valid|validation|dev",
+    "test": "test|testing|eval",
 }
+_NAME_ENDING = r"[-_ ]?(set|split|data|images)?[-_ ]?\d*"
+_MAX_NAMES, _MAX_LINES = 5, 20  # of what is skipped
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,21 @@ class SkippedImage:
 
     def __str__(self) -> str:
         return f"{self.id}: {self.reason}"
+
+
+def describe_skipped(skipped: Iterable[SkippedImage]) -> list[str]:
+    """Describe what was skipped in a few lines. Many entries with the same reason share a line."""
+    names: dict[str, list[str]] = {}
+    for entry in skipped:
+        names.setdefault(entry.reason, []).append(entry.id)
+    lines = []
+    for reason, ids in names.items():
+        if len(ids) <= _MAX_NAMES:
+            lines += [f"skipped {name}: {reason}" for name in ids]
+        else:
+            lines.append(f"skipped {len(ids)} ({', '.join(ids[:_MAX_NAMES])}, ...): {reason}")
+    more = len(lines) - _MAX_LINES
+    return lines if more <= 0 else [*lines[:_MAX_LINES], f"{more} more lines about skipped files are not shown"]
 
 
 @dataclass
@@ -96,8 +113,21 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def path_text(path: Path) -> str:
     r"""Return a path as text. Bytes that are not UTF-8 and control characters become escapes such as \xe9 and \n."""
-    text = os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return "".join(map(_printable, path.as_posix()))
+
+
+def _printable(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # how Python represents the byte 0x80 to 0xff of a name that is not UTF-8
+        return f"\\x{ord(char) - 0xDC00:x}"
+    return char if char.isprintable() else char.encode("unicode_escape").decode()
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a file exists, also for names that no file can have, for example because they are too long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def name_of(path: Path, folder: Path) -> str:
@@ -109,11 +139,12 @@ def split_of_folders(names: Iterable[str]) -> dict[str, str | None]:
     """Return the splits that a user's own folders stand for.
 
     Args:
-        names: Names of the top-level folders that contain images.
+        names: Names of folders that contain images and are next to each other.
 
     Returns:
-        "train", "validation", or None for images to leave out, by the name of the folder. Empty if there is no folder
-        for training, or none for validation or tests. Images for tests validate if no folder is for validation.
+        "train", "validation", or None for images to leave out, by the name of the folder. It is empty if no folder is
+        for training, or none is for validation or tests. Test images are used for validation if no folder is for
+        validation.
     """
     roles = {name: role for name in names if (role := _role(name))}
     if "train" not in roles.values() or len(set(roles.values())) < 2:
@@ -124,8 +155,8 @@ def split_of_folders(names: Iterable[str]) -> dict[str, str | None]:
 
 
 def _role(name: str) -> str | None:
-    word = name.lower().rstrip("0123456789").rstrip("-_ ")
-    return next((role for role, names in _SPLIT_NAMES.items() if word in names), None)
+    patterns = {role: f"({names}){_NAME_ENDING}" for role, names in _SPLIT_NAMES.items()}
+    return next((role for role, pattern in patterns.items() if re.fullmatch(pattern, name, re.IGNORECASE)), None)
 
 
 def count_kinds(paths: Iterable[Path]) -> str:

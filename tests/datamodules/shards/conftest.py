@@ -23,6 +23,14 @@ def _sample(number: int, size: tuple[int, int] | None = None, extension: str = "
     return Sample(f"{split}-{number}", captions, width, height, file.getvalue(), extension)
 
 
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """An empty folder for a user's images."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture(name="make_sample")
 def fixture_make_sample() -> Callable[..., Sample]:
     return _sample

@@ -168,7 +168,7 @@ def test_unusable_images_are_skipped_with_a_reason(tmp_path: Path) -> None:
     assert reasons["blank.png"] == "blank.txt does not contain a caption"
     assert reasons["odd.png"].startswith("odd.json is not readable")
     assert reasons["half.png"].startswith("cannot be decoded")
-    assert str(report).endswith("1 train, 1 validation samples, 6 images skipped")
+    assert str(report).endswith("1 train, 1 validation samples, 6 skipped")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,10 @@ def test_validation_can_repeat_the_training_images(tmp_path: Path) -> None:
     [
         (lambda s: None, "no such folder"),
         (lambda s: s.mkdir(), "contains no image"),
-        (lambda s: _save_image(s / "a.png"), "none of the 1 images is usable; the first problem is: a.png: no caption"),
+        (
+            lambda s: _save_image(s / "a.png"),
+            "none of the 1 images is usable for training; the first problem is: a.png: no caption",
+        ),
         (
             lambda s: (_save_image(s / "a.png"), (s / "captions.csv").write_text("name,text\n")),
             "the column 'file' .* is missing",
@@ -210,7 +213,7 @@ def test_validation_can_repeat_the_training_images(tmp_path: Path) -> None:
         (lambda s: (_save_image(s / "a.png"), (s / "captions.csv").write_bytes(b"file,caption\n\xff")), "UTF-8"),
         (
             lambda s: (s.mkdir(), (s / "a.png").write_bytes(b"x"), (s / "a.txt").write_text("x")),
-            "none of the 1 images is usable; the first problem is: a.png: cannot be decoded",
+            "none of the 1 images is usable for training; the first problem is: a.png: cannot be decoded",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""A user's folder: every caption is kept whole, and every file is either used or accounted for."""
+"""A user's folder: every file is either used or accounted for, and the user's own splits are kept."""
 
 import os
 from pathlib import Path
@@ -6,174 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datamodules.shards.build import BuildReport, build_folder
-from datamodules.shards.index import load_index
-from datamodules.shards.reader import ShardReader
-from datamodules.shards.schema import Sample
+from datamodules.shards.build import build_folder
 from datamodules.shards.stats import describe_dataset
-from datamodules.shards.validate import validate_dataset
 from pocketdit.errors import UserError
-
-Text = dict[str, str]
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    return folder
-
-
-def write(folder: Path, images: list[str], texts: Text | None = None, size: tuple[int, int] = (64, 64)) -> None:
-    for number, name in enumerate(images):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", size, (number, 50, 50)).save(folder / name)
-    for name, text in (texts or {}).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-
-
-def build(source: Path, **options: object) -> tuple[BuildReport, dict[str, dict[str, Sample]]]:
-    """Build a data set, and return the report and the samples of both splits by id."""
-    out = source.parent / "out"
-    report = build_folder(source, out, progress=False, **options)  # type: ignore[arg-type]
-    assert validate_dataset(out).problems == []
-    splits: dict[str, dict[str, Sample]] = {}
-    for split in ("train", "validation"):
-        reader = ShardReader(load_index(out, split, "image"))
-        splits[split] = {sample.id: sample for sample in map(reader.read_sample, range(len(reader.index)))}
-    assert (report.train, report.validation) == (len(splits["train"]), len(splits["validation"]))
-    return report, splits
-
-
-def captions(source: Path, **options: object) -> dict[str, tuple[str, ...]]:
-    samples = build(source, validation_fraction=0.0, **options)[1]["train"]
-    return {name: sample.captions for name, sample in samples.items()}
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        (
-            "captions.csv",
-            "file,caption\nq.png,a dog\np.png,a red circle, left of a blue square\n",
-            r"captions\.csv: line 3: 3 cells, but there are 2 columns; put captions that contain ',' into double",
-        ),
-        ("captions.tsv", "file\tcaption\np.png\ta\tb\n", r"captions\.tsv: line 2: 3 cells, but there are 2 columns"),
-        ("sub/metadata.csv", "file_name;text\np.png;a; b\n", r"metadata\.csv: line 2: 3 cells"),
-        ("captions.csv", 'file,caption\np.png,"a red circle\nq.png,a dog\n', "the double quotes do not match"),
-        ("captions.csv", 'file,caption\np.png,"a" b\nq.png,"x"\n', "line 2: the double quotes do not match"),
-        ("captions.csv", "p.png,a dog\n", "the column 'file' .* is missing; the columns are: p.png, a dog"),
-        ("metadata.jsonl", '{"file_name": "p.png", "text": "a"}\n{"file_name"\n', "line 2: not JSON"),
-        ("metadata.jsonl", '{"name": "p.png", "text": "a"}', "line 1: the key 'file' .* is missing; .*: name, text"),
-        ("metadata.jsonl", "[" * 100_000, "line 1: not JSON"),
-    ],
-)
-def test_table_that_would_lose_captions_is_refused_with_its_line(
-    source: Path, name: str, text: str, message: str
-) -> None:
-    write(source, ["p.png", "q.png"], {name: text})
-    with pytest.raises(UserError, match=message) as error:
-        captions(source)
-    assert "\n" not in str(error.value)
-
-
-TABLES = {
-    "captions.csv": 'file,caption\np.png,"a red circle, left of a ""blue"" square"\nsub/q.png,a dog\n',
-    "captions.tsv": "filename\ttext\np.png\ta red circle, left of a blue square\nsub/q.png\ta dog\n",
-    "metadata.csv": "image;caption\np.png;a red circle, left of a blue square\nsub/q.png;a dog\n",
-    "metadata.jsonl": '{"file_name": "p.png", "text": "a red circle, left of a blue square"}\n'
-    '{"file_name": "sub/q.png", "captions": "a dog"}\n',
-}
-
-
-@pytest.mark.parametrize("name", TABLES)
-@pytest.mark.parametrize("explicit", [False, True])
-def test_tables_of_every_kind(tmp_path: Path, source: Path, name: str, explicit: bool) -> None:
-    write(source, ["p.png", "sub/q.png"])
-    table = (tmp_path if explicit else source) / name  # an explicit table may be in another folder
-    table.write_text(TABLES[name])
-    found = captions(source, captions=table if explicit else None)
-    assert found["p.png"][0].replace('"', "") == "a red circle, left of a blue square"
-    assert found["sub/q.png"] == ("a dog",)
-
-
-def test_tables_of_subfolders_in_the_layout_of_hugging_face(source: Path) -> None:
-    write(
-        source,
-        ["x/a.png", "x/b.png", "y/a.png"],
-        {
-            "x/metadata.jsonl": '{"file_name": "a.png", "text": "inner"}\n',
-            "y/metadata.csv": "file_name,text\na.png,other\n",
-            "metadata.jsonl": '{"file_name": "x/a.png", "text": "outer"}\n{"file_name": "x/b.png", "text": "b"}\n',
-        },
-    )
-    report, samples = build(source, validation_fraction=0.0)
-    assert {name: sample.captions for name, sample in samples["train"].items()} == {
-        "x/a.png": ("inner",),
-        "x/b.png": ("b",),
-        "y/a.png": ("other",),
-    }
-    assert any("1 images have different captions in several places; for x/a.png, " in note for note in report.notes)
-
-
-def test_text_file_is_one_caption_unless_asked(source: Path) -> None:
-    text = "A red apple.\n\naf.utf8='n Rooi appel.\n" + "".join(f"l{i}.utf8=x\n" for i in range(8))
-    write(source, ["a.png", "b.png"], {"a.txt": text, "b.txt": "one line"})
-    report, samples = build(source, validation_fraction=0.0)
-    assert samples["train"]["a.png"].captions == (" ".join(text.split()),)
-    (note,) = [note for note in report.notes if "several lines" in note]
-    assert note.startswith("1 of 2 text files have several lines (up to 10, in a.txt)")
-
-    report, samples = build(source, validation_fraction=0.0, captions_per_line=True, overwrite=True)
-    assert samples["train"]["a.png"].captions == tuple(" ".join(line.split()) for line in text.splitlines() if line)
-    assert any("1 images have more than 8 captions (up to 10, of a.png)" in note for note in report.notes)
-
-
-@pytest.mark.parametrize(
-    "content", ['{"url": "x"}', "[", '{"caption": ""}', '{"caption": null}', '{"captions": [1]}', "[" * 100_000, ""]
-)
-def test_json_without_a_caption_does_not_hide_the_text_file(source: Path, content: str) -> None:
-    write(source, ["a.png"], {"a.txt": "a cat", "a.json": content})
-    report, samples = build(source)
-    assert samples["train"]["a.png"].captions == ("a cat",)
-    assert any("caption files or rows without use; the first: a.json" in note for note in report.notes)
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ('{"caption": "a"}', ("a",)),
-        ('{"text": "a"}', ("a",)),
-        ('{"captions": ["a", "b"]}', ("a", "b")),
-        ('{"captions": "a"}', ("a",)),
-        ('"a"', ("a",)),
-        ('["a", "b"]', ("a", "b")),
-    ],
-)
-def test_json_captions(source: Path, content: str, expected: tuple[str, ...]) -> None:
-    write(source, ["a.png"], {"a.json": content})
-    assert captions(source) == {"a.png": expected}
-
-
-@pytest.mark.parametrize("name", ["a.txt", "a.TXT", "a.caption", "a.png.txt", "a.png.json"])
-def test_names_of_caption_files(source: Path, name: str) -> None:
-    write(source, ["a.png"], {name: '"a cat"' if name.endswith("json") else "a cat"})
-    assert captions(source) == {"a.png": ("a cat",)}
-
-
-def test_missing_captions_are_reported_with_file_and_key(source: Path) -> None:
-    write(
-        source,
-        ["a.png", "b.png", "c.png", "d.png"],
-        {"a.json": '{"url": "x", "width": 3}', "captions.csv": "file,caption\nb.png,\n,\nc.png\n", "d.txt": "fine"},
-    )
-    skipped = {entry.id: entry.reason for entry in build(source)[0].skipped}
-    assert skipped == {
-        "a.png": "a.json: the key 'caption' (or 'captions' or 'text') is missing; the keys are: url, width",
-        "b.png": "captions.csv, line 2: the caption is empty",
-        "c.png": "captions.csv, line 4: the key 'caption' (or 'captions' or 'text') is missing; the keys are: file",
-    }
+from tests.datamodules.shards.user_folder import build, write
 
 
 @pytest.mark.parametrize("suffix", ["avif", "gif", "jfif", "jpe", "apng", "tiff", "BMP"])
@@ -200,10 +36,10 @@ def test_every_file_is_accounted_for(source: Path) -> None:
         "gone.png: a link to a file that does not exist",
     ]
     text = str(report)
-    assert "note: 6 other files are not read: 2 .svg, 1 without a suffix, 1 .txt, 1 .heic, 1 .csv" in text
+    assert "note: other files, which are not read: 6 (2 .svg, 1 without a suffix, 1 .txt, 1 .heic, 1 .csv)" in text
     assert "note: labels.csv is not read as a caption table because of its name" in text
-    assert "note: 1 files or folders are not read because their names start with a dot" in text
-    assert "note: 1 images have several frames, of which only the first is stored: d.gif with 2" in text
+    assert "note: files and folders that are not read because their names start with a dot: 1" in text
+    assert "note: images with several frames, of which only the first is stored: 1 (such as d.gif with 2)" in text
 
 
 def test_linked_folders_are_read_once(tmp_path: Path, source: Path) -> None:
@@ -235,6 +71,10 @@ def test_output_inside_the_source_is_not_read(source: Path) -> None:
         ("train2017", "val2017", None),
         ("train", "test", None),
         ("train", "dev", "test"),
+        ("train_set", "val-split", "TestImages"),
+        ("training_data", "test_data", None),
+        ("images/train", "images/val", "images/test"),
+        ("a/b/train", "a/b/valid", None),
     ],
 )
 def test_own_folders_are_the_splits(source: Path, train: str, validation: str, left_out: str | None) -> None:
@@ -243,8 +83,8 @@ def test_own_folders_are_the_splits(source: Path, train: str, validation: str, l
         write(source, names, {name.replace(".png", ".txt"): "a caption" for name in names})
     write(source, ["loose.png"], {"loose.txt": "a caption"})
     report, samples = build(source)
-    assert {name.split("/")[0] for name in samples["train"]} == {train}
-    assert {name.split("/")[0] for name in samples["validation"]} == {validation}
+    assert all(name.startswith(f"{train}/") for name in samples["train"])
+    assert all(name.startswith(f"{validation}/") for name in samples["validation"])
     assert len(samples["train"]) == len(samples["validation"]) == 7
     assert len([entry for entry in report.skipped if entry.id.startswith(f"{left_out}/")]) == 7 * bool(left_out)
     assert any(entry.id == "loose.png" and "outside of" in entry.reason for entry in report.skipped)
@@ -255,12 +95,40 @@ def test_own_folders_are_the_splits(source: Path, train: str, validation: str, l
         build(source, validation_fraction=0.2, overwrite=True)
 
 
-@pytest.mark.parametrize("folders", [("train", "cats"), ("val", "test"), ("cats", "dogs")])
+@pytest.mark.parametrize(
+    "folders", [("train", "cats"), ("val", "test"), ("cats", "dogs"), ("trains", "tests"), ("a/train", "b/val")]
+)
 def test_other_folders_are_not_splits(source: Path, folders: tuple[str, str]) -> None:
     for folder in folders:
         write(source, [f"{folder}/{i}.png" for i in range(4)], {f"{folder}/{i}.txt": "x" for i in range(4)})
     report, _ = build(source, validation_fraction=0.3)
     assert (report.train + report.validation, report.skipped) == (8, [])
+
+
+def test_splits_in_several_folders(source: Path) -> None:
+    names = [f"{kind}/{split}/{i}.png" for kind in ("cats", "dogs") for split in ("train", "test") for i in range(2)]
+    write(source, [*names, "birds/a.png"], {name.replace(".png", ".txt"): "a caption" for name in names})
+    report, samples = build(source)
+    assert sorted(samples["train"]) == [name for name in sorted(names) if "train" in name]
+    assert sorted(samples["validation"]) == [name for name in sorted(names) if "test" in name]
+    assert [entry.id for entry in report.skipped] == ["birds/a.png"]
+
+
+def test_many_files_with_the_same_problem_share_a_line(source: Path) -> None:
+    write(source, [f"{i:03d}.png" for i in range(100)], {"099.txt": "a cat"})
+    (source / "broken.png").write_bytes(b"not an image")
+    (source / "broken.txt").write_text("a dog")
+    lines = str(build(source)[0]).splitlines()
+    assert lines[0].startswith("skipped 99 (000.png, 001.png, 002.png, 003.png, 004.png, ...): no caption")
+    assert lines[1].startswith("skipped broken.png: cannot be decoded")
+    assert lines[-1].endswith("1 train, 0 validation samples, 100 skipped")
+
+
+def test_refusal_counts_the_images_and_names_what_is_not_read(source: Path) -> None:
+    write(source, ["a.png", "b.png"], {"labels.csv": "file,caption\na.png,x\n", "captions.csv": "file,text\nc.png,x\n"})
+    with pytest.raises(UserError, match=r"none of the 2 images is usable for training; .*: a.png: no caption") as error:
+        build(source)
+    assert "labels.csv is not read as a caption table because of its name" in str(error.value)
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
