@@ -17,6 +17,7 @@ _ADOBE_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 _D50 = (0.9642, 1.0, 0.8249)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)  # parameters of an ICC curve of type 3
+_DAMAGED_PROFILE = (OSError, ImageCms.PyCMSError, UnicodeDecodeError)
 _INTEROPERABILITY = 0xA005  # EXIF directory, whose entry 1 is "R03" for Adobe RGB
 
 
@@ -74,7 +75,7 @@ def _is_adobe_rgb(source: Image.Image) -> bool:
 def _color_mode(profile: bytes) -> str | None:
     try:
         return _MODES.get(ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip())
-    except (OSError, ImageCms.PyCMSError):
+    except _DAMAGED_PROFILE:
         return None
 
 
@@ -85,7 +86,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         transform = ImageCms.buildTransform(
             ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), mode, "RGB"
         )
-    except (OSError, ImageCms.PyCMSError):
+    except _DAMAGED_PROFILE:
         return None
     if mode != "RGB":
         return transform

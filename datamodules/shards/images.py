@@ -41,8 +41,10 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
-_MIN_IS_WHITE, _SIGNED = 0, 2  # values of _PHOTOMETRIC and _SAMPLE_FORMAT
+_BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF tags
+_MIN_IS_WHITE, _SEPARATE, _SIGNED = 0, 2, 2  # values of _PHOTOMETRIC, _PLANES and _SAMPLE_FORMAT
+_PNG_BITS = 24  # position of the bit depth in a PNG file
+_SIGNATURES = {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"\xff\xd8\xff": "JPEG"}
 
 
 class ImageError(Exception):
@@ -88,7 +90,9 @@ def open_image(
         if at_least is not None and image.format in ("JPEG", "MPO"):
             is_rotated = _orientation(image) >= 5
             image.draft("RGB", at_least[::-1] if is_rotated else at_least)
+        _check_planes(image)
         image.load()
+        _scale_transparency(image, content)
         orientation, frames = _orientation(image), getattr(image, "n_frames", 1)
         rgb = _to_rgb(image)
         if orientation in _UPRIGHT:
@@ -100,12 +104,14 @@ def open_image(
     except ImageError:
         raise
     except Exception as error:  # PIL's plugins raise exceptions of many kinds for damaged files
-        raise ImageError(_describe(error)) from error
+        raise ImageError(_describe(error, content, formats)) from error
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception, content: bytes, formats: tuple[str, ...]) -> str:
     if isinstance(error, UnidentifiedImageError):  # PIL's message contains an address, which varies
-        return "unknown image format"
+        kinds = (kind for start, kind in _SIGNATURES.items() if kind in formats and content.startswith(start))
+        kind = next(kinds, None)
+        return f"a damaged or unsupported kind of {kind}; save it as PNG" if kind else "unknown image format"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS // 10**6} megapixels"
     return str(error) or type(error).__name__
@@ -115,20 +121,33 @@ def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, or 1 if there is none, if it is damaged, or if PIL has already applied it."""
     try:
         value = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
-    except Exception:
+    except Exception:  # PIL raises exceptions of many kinds for damaged EXIF data
         return 1
     return value if value in _UPRIGHT else 1
+
+
+def _check_planes(image: Image.Image) -> None:
+    """Refuse TIFF files of more than 8 bits per channel that store channel after channel, which PIL garbles."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_PLANES) == _SEPARATE and len(tags.get(_BITS, ())) > 1 and max(tags[_BITS]) > 8:
+        raise ImageError("a TIFF of more than 8 bits in separate planes; save it as PNG")
+
+
+def _scale_transparency(image: Image.Image, content: bytes) -> None:
+    """Scale the transparent level of a gray PNG of 2 or 4 bits to 8 bits, as PIL does with the pixels only."""
+    transparent = image.info.get("transparency")
+    if image.format == "PNG" and image.mode == "L" and isinstance(transparent, int):
+        bits = content[_PNG_BITS]
+        image.info["transparency"] = transparent * 255 // (2**bits - 1)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         color, alpha = _gray(image), _alpha_of_deep_gray(image)
     elif image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        color, alpha = (
-            image.convert("L") if image.mode in ("L", "LA", "La") else rgba.convert("RGB"),
-            rgba.getchannel("A"),
-        )
+        is_gray = image.mode in ("L", "LA", "La")
+        full = image.convert("LA" if is_gray else "RGBA")
+        color, alpha = full.convert("L" if is_gray else "RGB"), full.getchannel("A")
     else:
         color, alpha = image.convert("L") if image.mode == "1" else image, None
         if color.mode not in ("L", "RGB", "CMYK", "LAB"):
