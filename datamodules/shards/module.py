@@ -17,7 +17,7 @@ from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedSamples
 from datamodules.shards.order import TrainingOrder, batches_per_epoch, validation_batches
 from datamodules.shards.reader import read_captions
-from datamodules.shards.schema import INFO_FILE, SPLITS, DatasetInfo, read_info
+from datamodules.shards.schema import INFO_FILE, SPLITS, DatasetInfo, is_complete, read_info
 from pocketdit.config.shell import command_line, operand
 from pocketdit.data_contract import DataDescription
 from pocketdit.errors import ConfigError, RunError
@@ -110,7 +110,7 @@ class ShardDataModule(LightningDataModule):
             ConfigError: The folder does not contain a complete data set. The message names the command that builds it.
         """
         path = init_args.get("path")
-        if path is None or (Path(path).expanduser() / INFO_FILE).is_file():
+        if path is None or is_complete(Path(path).expanduser()):
             return
         source = "scenes" if Path(path).name == "scenes" else "IMAGE_FOLDER"
         raise ConfigError(

@@ -19,11 +19,13 @@ from typing import Any, Literal
 
 from datamodules.shards.buckets import SIDE_MULTIPLE
 from datamodules.shards.images import MAX_PIXELS
+from datamodules.shards.replacement import finish_replacement
 from pocketdit.errors import UserError
 
 VERSION = 1
 INFO_FILE = "dataset.json"
 SPLITS = ("train", "validation")
+PARTS = (*SPLITS, INFO_FILE)  # dataset.json is written last, so it marks the data set as complete
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")  # stored images of other formats are not opened, whatever their extension
 LATENT_EXTENSION = "latent.safetensors"
@@ -189,6 +191,12 @@ def serialize_sample(sample: Sample) -> dict[str, bytes]:
     return {"json": text.encode(), sample.extension: sample.payload}
 
 
+def is_complete(dataset: Path) -> bool:
+    """Return whether a folder contains a complete data set. If replacing it was interrupted, finish that first."""
+    finish_replacement(dataset, PARTS)
+    return (dataset / INFO_FILE).is_file()
+
+
 def read_info(dataset: Path) -> DatasetInfo:
     """Read and check the dataset.json of a data set.
 
@@ -198,7 +206,7 @@ def read_info(dataset: Path) -> DatasetInfo:
     path = dataset / INFO_FILE
     if not dataset.is_dir():
         raise UserError(f"{dataset}: no such data set; create one with: lightning data build")
-    if not path.is_file():
+    if not is_complete(dataset):
         raise UserError(f"{dataset}: not a complete data set (no {INFO_FILE}); create one with: lightning data build")
     try:
         data = json.loads(path.read_bytes())

@@ -4,31 +4,29 @@ A data set is built in a hidden folder inside its own folder, and moved to its p
 """
 
 import hashlib
-import os
-import shutil
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import webdataset
 
+from datamodules.shards.replacement import BUILDING, hold_write_lock, remove, replace_contents
 from datamodules.shards.schema import (
     INFO_FILE,
+    PARTS,
     SPLITS,
     DatasetInfo,
     Kind,
     Sample,
     extensions_of,
+    is_complete,
     serialize_info,
     serialize_sample,
 )
-from pocketdit.errors import UserError
+from pocketdit.errors import RunError, UserError
 from pocketdit.files import write_atomically
-from pocketdit.locks import hold_lock
-
-_BUILDING = ".building"
-_LOCK = ".lock"
 
 
 class DatasetWriter:
@@ -70,25 +68,24 @@ class DatasetWriter:
         self._out, self._kind, self._name, self._source = out, kind, name, source
         self._autoencoder, self._validation_is_train = autoencoder, validation_is_train
         limits = samples_per_shard, bytes_per_shard
-        self._building = out / _BUILDING
+        self._building = out / BUILDING
         self._splits = {split: _SplitWriter(self._building / split, *limits) for split in SPLITS}
         _require_free(out, overwrite)
-        out.mkdir(parents=True, exist_ok=True)
         self._lock = ExitStack()
-        message = (
-            f"{out}: another process is writing a data set to it; wait until it finishes, or choose another folder"
-        )
-        self._lock.enter_context(hold_lock(out / _LOCK, message))
-        _require_free(out, overwrite)  # another process may have finished in between
-        _remove(self._building)
-        for split in SPLITS:
-            (self._building / split).mkdir(parents=True)
+        with _name_folder(out):
+            out.mkdir(parents=True, exist_ok=True)
+            self._lock.enter_context(hold_write_lock(out))
+            _require_free(out, overwrite)  # another process may have finished in between
+            remove(self._building)
+            for split in SPLITS:
+                (self._building / split).mkdir(parents=True)
 
     def add(self, split: str, sample: Sample) -> None:
         """Add a sample to "train" or "validation"."""
         if sample.extension not in extensions_of(self._kind):
             raise ValueError(f"a data set of kind {self._kind!r} cannot store a .{sample.extension}")
-        self._splits[split].add(serialize_sample(sample))
+        with _name_folder(self._out):
+            self._splits[split].add(serialize_sample(sample))
 
     def __enter__(self) -> Self:
         return self
@@ -99,9 +96,10 @@ class DatasetWriter:
         with self._lock:
             try:
                 if error is None:
-                    self._finish()
+                    with _name_folder(self._out):
+                        self._finish()
             finally:
-                _remove(self._building)
+                remove(self._building)
 
     def _finish(self) -> None:
         fingerprint = hashlib.sha256()
@@ -118,18 +116,16 @@ class DatasetWriter:
             validation_is_train=self._validation_is_train,
         )
         write_atomically(self._building / INFO_FILE, serialize_info(info))
-        self._replace_previous()
+        replace_contents(self._out, PARTS)
 
-    def _replace_previous(self) -> None:
-        """Move the new files to their place. Without dataset.json, nobody takes a mixture for a data set."""
-        replaced = self._building / "replaced"
-        replaced.mkdir()
-        (self._out / INFO_FILE).unlink(missing_ok=True)
-        for split in SPLITS:
-            if os.path.lexists(self._out / split):
-                (self._out / split).rename(replaced / split)
-            (self._building / split).rename(self._out / split)
-        (self._building / INFO_FILE).rename(self._out / INFO_FILE)
+
+@contextmanager
+def _name_folder(out: Path) -> Iterator[None]:
+    """Name the data set in errors of the operating system. For example, a full disk causes an error without a name."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written ({error.strerror or error})") from error
 
 
 class _SplitWriter:
@@ -169,17 +165,10 @@ class _SplitWriter:
 
 
 def _require_free(out: Path, overwrite: bool) -> None:
-    complete, started = (out / INFO_FILE).exists(), (out / _BUILDING).exists()
+    complete, started = is_complete(out), (out / BUILDING).exists()
     if complete and not overwrite:
         raise UserError(f"{out}: already contains a complete data set; choose another folder, or pass --overwrite")
     if not complete and not started and any((out / split).exists() for split in SPLITS):
         raise UserError(
             f"{out}: contains a train or validation folder that is not part of a data set; choose another folder"
         )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:  # earlier versions wrote a file of this name
-        path.unlink(missing_ok=True)

@@ -135,7 +135,7 @@ def add_bucket_options(parser: argparse.ArgumentParser) -> None:
 
 def call_data_build(args: argparse.Namespace) -> None:
     """Run ``lightning data build``."""
-    if args.if_missing and (args.out / "dataset.json").is_file():
+    if args.if_missing and is_data_set(args.out):
         print(f"{args.out} already exists")
         return
     validation = None if args.validation in (None, "same") else parse_number(args.validation, "--validation")
@@ -174,6 +174,13 @@ def call_data_build(args: argparse.Namespace) -> None:
     print(report)
     experiment = "experiments/elastic_pretrain.yaml"
     print(f"train on it with: {command_line('run', experiment, setting('data.init_args.path', args.out))}")
+
+
+def is_data_set(path: Path) -> bool:
+    """Return whether a folder contains a complete data set."""
+    from datamodules.shards.schema import is_complete
+
+    return is_complete(path)
 
 
 def check_build_options(args: argparse.Namespace, validation: float | None) -> None:

@@ -1,0 +1,74 @@
+"""Replaces the contents of a folder so that a killed process loses neither the old nor the new contents.
+
+The new contents are written to a hidden folder inside the folder. Renaming the hidden folder decides that they replace
+the old contents. Then their parts are moved to their places. If the process is killed in between, the next one that
+reads or writes the folder moves the remaining parts.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from pocketdit.locks import hold_lock
+
+BUILDING = ".building"
+_REPLACING = ".replacing"
+_LOCK = ".lock"
+
+
+def hold_write_lock(folder: Path) -> AbstractContextManager[None]:
+    """Return a context that holds the folder's lock.
+
+    Raises:
+        RunError: Another process holds the lock.
+    """
+    message = f"{folder}: another process is writing to it; wait until it finishes, or choose another folder"
+    return hold_lock(folder / _LOCK, message)
+
+
+def replace_contents(folder: Path, parts: Sequence[str]) -> None:
+    """Replace the folder's contents with those in ``folder / BUILDING``. The caller holds the lock.
+
+    Args:
+        folder: The folder.
+        parts: Names of the files and folders to replace. The last one marks the contents as complete.
+    """
+    (folder / BUILDING).rename(folder / _REPLACING)
+    _move_parts(folder, parts)
+
+
+def finish_replacement(folder: Path, parts: Sequence[str]) -> None:
+    """Move the remaining parts if a process was killed while it replaced the folder's contents.
+
+    Raises:
+        RunError: The process that replaces the contents is still running.
+    """
+    if (folder / _REPLACING).is_dir():
+        with hold_write_lock(folder):
+            _move_parts(folder, parts)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder or a file, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _move_parts(folder: Path, parts: Sequence[str]) -> None:
+    new = folder / _REPLACING
+    old = new / "old"
+    old.mkdir(exist_ok=True)
+    # The mark of completeness leaves first and arrives last, so nobody reads a mixture.
+    for part in (parts[-1], *parts[:-1]):
+        if (new / part).exists() and os.path.lexists(folder / part):
+            (folder / part).rename(old / part)
+    for part in parts:
+        if (new / part).exists():
+            (new / part).rename(folder / part)
+    remove(folder / BUILDING)
+    new.rename(folder / BUILDING)  # the old contents may take long to remove
+    remove(folder / BUILDING)
