@@ -43,8 +43,8 @@ class BucketedSplit:
             return
         if shape == "square" and np.any(index.width != index.height):
             raise ConfigError(
-                f"buckets: {index.folder.parent} stores latents of other shapes than the square; build it again with "
-                "--buckets square"
+                f"data.init_args.buckets: is square, but {index.folder.parent} stores latents that are not square; set "
+                "it to aspect, or build the data set again with --buckets square"
             )
         self.buckets, self.bucket_of = exact_buckets(index.width, index.height)
 

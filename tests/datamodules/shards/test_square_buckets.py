@@ -43,7 +43,7 @@ def test_square_buckets_reject_latents_of_other_shapes(tmp_path: Path) -> None:
         build_scenes(tmp_path / shape, 12, 4, **options)
     batch = next(iter(ShardDataModule(str(tmp_path / "square"), **SQUARE).train_dataloader()))
     assert batch["latents"].shape[2:] == (16, 16)
-    with pytest.raises(ConfigError, match=r"buckets: .* stores latents of other shapes .* --buckets square"):
+    with pytest.raises(ConfigError, match=r"data.init_args.buckets: is square, .* not square; set it to aspect, or .* --buckets square"):
         ShardDataModule(str(tmp_path / "aspect"), **SQUARE).setup()
 
 
