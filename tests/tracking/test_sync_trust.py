@@ -24,7 +24,7 @@ def tracked(run_folder: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Pa
     return run_folder
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////tmp/somewhere/else.db", "postgresql://host/db"])
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////somewhere/else.db", "postgresql://host/db"])
 def test_a_server_that_the_folder_names_is_refused(tracked: Path, uri: str) -> None:
     target.open_target(tracked, uri, "trust", "run")
     with pytest.raises(ConfigError, match=r"if you trust it, send the run with: lightning sync .* --to ") as caught:
