@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
+from torch.nn.utils import get_total_norm
 
 
 def per_sample_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -34,10 +36,8 @@ def shared_gradient_norms(full: Sequence[Tensor], sub: Sequence[Tensor]) -> tupl
     Returns:
         The scalar norms of the full network's and the sub-network's gradients.
     """
-    pairs = [(f, s) for f, s in zip(full, sub, strict=True)]
-    full_norm = torch.stack([torch.where(s != 0, f, 0).square().sum() for f, s in pairs]).sum().sqrt()
-    sub_norm = torch.stack([s.square().sum() for _, s in pairs]).sum().sqrt()
-    return full_norm, sub_norm
+    shared = [vector_norm(torch.where(s.bool(), f, f.new_zeros(()))) for f, s in zip(full, sub, strict=True)]
+    return vector_norm(torch.stack(shared)), get_total_norm(sub)
 
 
 def balancing_scale(full_norm: Tensor, sub_norm: Tensor, limit: float = 10.0) -> Tensor:
