@@ -163,19 +163,6 @@ class Metric(Protocol):
         ...
 
 
-@runtime_checkable
-class PromptCheck(Protocol):
-    """A metric that rejects unsuitable prompts before their images are sampled. Implementing this is optional."""
-
-    def check_prompts(self, prompts: PromptSet) -> None:
-        """Check that the metric can score images of the prompt set.
-
-        Raises:
-            ConfigError: It cannot.
-        """
-        ...
-
-
 class ImageFreeMetric(Protocol):
     """A metric that needs no images, such as a validation loss. It has no ``prompts`` argument."""
 
@@ -209,13 +196,6 @@ class Detector(Protocol):
     def detect(self, image: ImageArray) -> list[Detection]:
         """Return all detections, without applying a score threshold."""
         ...
-
-
-@runtime_checkable
-class ClassList(Protocol):
-    """A ``Detector`` that states its classes, so that results can state what it cannot see. This is optional."""
-
-    classes: tuple[str, ...]
 
 
 @runtime_checkable
@@ -253,6 +233,18 @@ class QuestionAnswerer(Protocol):
         ...
 
 
+class AnswerJudge(Protocol):
+    """Estimates how probable given answers to questions about an image are."""
+
+    backend: Backend
+
+    def answer_probabilities(
+        self, image: ImageArray, questions: Sequence[str], spellings: Sequence[Sequence[str]]
+    ) -> list[float]:
+        """Return, for each question, the probability that the answer begins with one of the spellings given for it."""
+        ...
+
+
 class ImageEncoder(Protocol):
     """Encodes images of any size as float32 features (N, D)."""
 
@@ -268,21 +260,6 @@ class ImageTextEncoder(ImageEncoder, Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode N texts as (N, D)."""
-        ...
-
-
-@runtime_checkable
-class TextLimit(Protocol):
-    """A judge that reads only the beginning of long texts. Implementing this interface is optional.
-
-    Attributes:
-        max_text_tokens: Maximum number of tokens that the judge reads, including start and end tokens.
-    """
-
-    max_text_tokens: int
-
-    def count_truncated(self, texts: Sequence[str]) -> int:
-        """Return the number of texts that the judge does not read to their end."""
         ...
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.contract import ImageSet, PromptCheck, PromptSet, Result
+from evaluation.contract import ImageSet, PromptSet, Result
 from evaluation.metrics.compbench.categories import BENCHMARK, COLUMNS
 from evaluation.metrics.compbench.metric import overall
+from evaluation.optional import PromptCheck
 from evaluation.report import page, results
 from evaluation.report.paper_tables import base_name
 from evaluation.report.tables import results_table

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from evaluation.contract import TextLimit
+from evaluation.optional import TextLimit
 
 
 def truncation(judge: object, texts: Sequence[str], kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:

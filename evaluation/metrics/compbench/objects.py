@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from evaluation.contract import ClassList, Detection, Detector, ImageArray, OpenDetector
+from evaluation.contract import Detection, Detector, ImageArray, OpenDetector
+from evaluation.optional import ClassList
 from pocketdit.errors import ConfigError
 
 # UniDet detects all of these as "person".
