@@ -38,6 +38,7 @@ class Asset:
         size: Approximate size in bytes.
         model: Value of the component's ``model`` argument for which the file is needed. Empty if the component has no
             such argument.
+        license: License of the file if it restricts its use. It is printed when the file is fetched.
     """
 
     argument: str
@@ -46,6 +47,7 @@ class Asset:
     sha256: str
     size: int
     model: str = ""
+    license: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def fetch_files(settings: Evaluation, source: Path | None = None) -> None:
         else:
             digest = _fetch(file, source)
             note = "" if file.asset.sha256 else f"  sha256 {digest} (not stated by the publisher)"
-            print(f"fetched   {file.target}{note}")
+            license_note = f"  license {file.asset.license}" if file.asset.license else ""
+            print(f"fetched   {file.target}{note}{license_note}")
 
 
 def _check_source(files: list[RequiredFile], source: Path) -> None:

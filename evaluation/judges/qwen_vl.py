@@ -1,7 +1,8 @@
-"""Answers questions about images with Qwen2.5-VL (Bai et al. 2025, arXiv 2502.13923)."""
+"""Answers questions about images with Qwen2.5-VL (arXiv 2502.13923) or Qwen3-VL (arXiv 2511.21631)."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -12,21 +13,25 @@ from evaluation.judges.transformers_folder import DType, folder_backend, load_co
 from pocketdit.encoders.checkpoints import explain_load_errors
 from pocketdit.errors import UserError
 
-_DESCRIPTION = "Qwen2.5-VL"
+_DESCRIPTION = "Qwen2.5-VL or Qwen3-VL"
+# The published judge of GenEval 2, and the sizes of its language model and its vision tower.
+_PUBLISHED = "Qwen3-VL-8B-Instruct"
+_PUBLISHED_SIZES = ("qwen3_vl", 4096, 36, 1152, 27)
 
 
 class QwenVLAnswerer:
-    """Answers questions with a Qwen2.5-VL model in transformers' format, such as Qwen/Qwen2.5-VL-7B-Instruct.
+    """Answers questions with a Qwen2.5-VL or Qwen3-VL model in transformers' format.
 
-    Decoding is greedy. Answers are in lower case, without a final period. This is not DPG-Bench's published judge
-    (see ``mplug``), so the names of its results include the model's name.
+    Decoding is greedy. Answers are in lower case, without a final period. Qwen/Qwen3-VL-8B-Instruct is GenEval 2's
+    published judge, which is recognized by its sizes and the folder's name; the version contains a hash of the weights.
+    For other benchmarks, the names of results include the model's name.
 
     Args:
         path: Folder in transformers' format, with weights in safetensors.
         name: Name of the judge in results; None uses the folder's name.
         device: Device to run on.
         dtype: Precision of the weights.
-        instruction: Text that is appended to every question on a separate line.
+        instruction: Text that is appended to every question on a separate line, except in ``answer_probabilities``.
         most: Maximum number of tokens in an answer.
 
     Raises:
@@ -42,10 +47,16 @@ class QwenVLAnswerer:
         instruction: str = "Answer with one word.",
         most: int = 16,
     ) -> None:
-        from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
+        from transformers import (
+            AutoTokenizer,
+            Qwen2_5_VLForConditionalGeneration,
+            Qwen2VLImageProcessorPil,
+            Qwen3VLForConditionalGeneration,
+        )
 
-        self.config = load_config(path, _DESCRIPTION, "qwen2_5_vl")
-        self.model = load_model(Qwen2_5_VLForConditionalGeneration, path, _DESCRIPTION, dtype, device)
+        classes = {"qwen2_5_vl": Qwen2_5_VLForConditionalGeneration, "qwen3_vl": Qwen3VLForConditionalGeneration}
+        self.config = load_config(path, _DESCRIPTION, *classes)
+        self.model = load_model(classes[self.config.model_type], path, _DESCRIPTION, dtype, device)
         # The combined processor is not used, because it requires torchvision for videos.
         with explain_load_errors(f"the processor of {_DESCRIPTION}", str(path)):
             self.tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
@@ -53,7 +64,8 @@ class QwenVLAnswerer:
         if not self.tokenizer.chat_template:
             raise UserError(f"{path}: the tokenizer has no chat template; get the complete folder again")
         self.device, self.instruction, self.most = torch.device(device), instruction, most
-        self.backend = folder_backend(path, name, dtype, instruction)
+        published = ("geneval2",) if is_published(self.config, Path(path).resolve().name) else ()
+        self.backend = folder_backend(path, name, dtype, instruction, published_for=published)
 
     @torch.inference_mode()
     def answers(self, image: ImageArray, questions: Sequence[str]) -> list[str]:
@@ -81,9 +93,32 @@ class QwenVLAnswerer:
         yes, no = (self._spellings(word) for word in ("yes", "no"))
         probabilities = []
         for inputs in self._inputs(image, questions):
-            logits = self.model(**inputs, use_cache=False, logits_to_keep=1).logits[0, -1].float()
+            logits = self._first_logits(inputs)
             probabilities.append(float(torch.sigmoid(logits[yes].logsumexp(0) - logits[no].logsumexp(0))))
         return probabilities
+
+    @torch.inference_mode()
+    def answer_probabilities(
+        self, image: ImageArray, questions: Sequence[str], spellings: Sequence[Sequence[str]]
+    ) -> list[float]:
+        """Return the probability that the answer's first token is the first token of one of the question's spellings.
+
+        The questions are asked as they are, without the instruction.
+        """
+        probabilities = []
+        for inputs, forms in zip(self._encode(image, questions), spellings, strict=True):
+            tokens = sorted({self.tokenizer.encode(form, add_special_tokens=False)[0] for form in forms})
+            probabilities.append(float(self._first_logits(inputs).softmax(0)[tokens].sum()))
+        return probabilities
+
+    def _first_logits(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return the logits (V,) of the answer's first token."""
+        logits: Tensor = self.model(**inputs, use_cache=False, logits_to_keep=1).logits[0, -1].float()
+        return logits
+
+    def _inputs(self, image: ImageArray, questions: Sequence[str]) -> list[dict[str, Tensor]]:
+        """Return the model's inputs for each question, with the instruction."""
+        return self._encode(image, [f"{question}\n{self.instruction}" for question in questions])
 
     def _spellings(self, word: str) -> list[int]:
         """Return the tokens of all spellings of a word that are a single token."""
@@ -92,23 +127,23 @@ class QwenVLAnswerer:
         single = sorted({ids[0] for ids in tokens if len(ids) == 1})
         if not single:
             raise UserError(
-                f"{self.backend.name}: its tokenizer has no token for {word!r} and is not Qwen2.5-VL's; get the "
+                f"{self.backend.name}: its tokenizer has no token for {word!r} and is not Qwen's; get the "
                 "complete folder again"
             )
         return single
 
-    def _inputs(self, image: ImageArray, questions: Sequence[str]) -> list[dict[str, Tensor]]:
-        """Return the model's inputs for each question."""
+    def _encode(self, image: ImageArray, texts: Sequence[str]) -> list[dict[str, Tensor]]:
+        """Return the model's inputs for the image, followed by each text."""
         patches = self.image_processor(Image.fromarray(image), return_tensors="pt")
         placeholder = self.tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         count = int(patches.image_grid_thw[0].prod()) // self.image_processor.merge_size**2
         inputs = []
-        for question in questions:
-            content = [{"type": "image"}, {"type": "text", "text": f"{question}\n{self.instruction}"}]
-            text = self.tokenizer.apply_chat_template(
+        for text in texts:
+            content = [{"type": "image"}, {"type": "text", "text": text}]
+            chat = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )
-            tokens = self.tokenizer(text.replace(placeholder, placeholder * count, 1), return_tensors="pt").input_ids
+            tokens = self.tokenizer(chat.replace(placeholder, placeholder * count, 1), return_tensors="pt").input_ids
             tensors = {
                 "input_ids": tokens,
                 "attention_mask": torch.ones_like(tokens),
@@ -119,3 +154,10 @@ class QwenVLAnswerer:
             }
             inputs.append({key: value.to(self.device) for key, value in tensors.items()})
         return inputs
+
+
+def is_published(config: Any, folder_name: str) -> bool:
+    """Return whether a model appears to be GenEval 2's judge. A folder's name alone proves nothing."""
+    text, vision = config.text_config, config.vision_config
+    sizes = (config.model_type, text.hidden_size, text.num_hidden_layers, vision.hidden_size, vision.depth)
+    return folder_name == _PUBLISHED and sizes == _PUBLISHED_SIZES

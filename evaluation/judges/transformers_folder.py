@@ -14,8 +14,8 @@ from pocketdit.files import sha256_of
 DType = Literal["float32", "bfloat16"]
 
 
-def load_config(path: Path, description: str, model_type: str) -> Any:
-    """Load a model's configuration.
+def load_config(path: Path, description: str, *model_types: str) -> Any:
+    """Load the configuration of a model of one of the given types.
 
     Raises:
         UserError: The folder is missing or contains a model of another type.
@@ -24,8 +24,9 @@ def load_config(path: Path, description: str, model_type: str) -> Any:
 
     with explain_load_errors(description, str(path)):
         config = AutoConfig.from_pretrained(str(path), local_files_only=True)
-    if config.model_type != model_type:
-        raise UserError(f"{path}: contains a model of type {config.model_type}, not {description} ({model_type})")
+    if config.model_type not in model_types:
+        expected = " or ".join(model_types)
+        raise UserError(f"{path}: contains a model of type {config.model_type}, not {description} ({expected})")
     return config
 
 
@@ -47,13 +48,14 @@ def load_model(model_class: Any, path: Path, description: str, dtype: DType, dev
     return model.to(device).eval().requires_grad_(False)
 
 
-def folder_backend(path: Path, name: str | None, *settings: str) -> Backend:
+def folder_backend(path: Path, name: str | None, *settings: str, published_for: tuple[str, ...] = ()) -> Backend:
     """Return the identity of a model: the hashes of its weights, the version of transformers and other settings.
 
     Args:
         path: The model's folder.
         name: Name of the judge in results; None uses the folder's name.
         *settings: Settings that affect the answers.
+        published_for: See ``Backend``.
     """
     from transformers import __version__
 
@@ -61,4 +63,4 @@ def folder_backend(path: Path, name: str | None, *settings: str) -> Backend:
     for file in sorted(Path(path).glob("*.safetensors")):
         digest.update(bytes.fromhex(sha256_of(file)))
     version = [f"sha256 of the weights' sha256s {digest.hexdigest()[:16]}", f"transformers {__version__}", *settings]
-    return Backend(name or Path(path).resolve().name, ", ".join(version))
+    return Backend(name or Path(path).resolve().name, ", ".join(version), published_for)

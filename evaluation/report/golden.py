@@ -31,8 +31,8 @@ def compare_file(path: Path) -> Outcome:
     """Check the cases in a file.
 
     Raises:
-        UserError: The file cannot be read or does not have one of the known formats: GenEval's logic, DPG-Bench's
-            logic, T2I-CompBench's positions and numbers of objects, or Fréchet distances.
+        UserError: The file cannot be read or does not have one of the known formats: GenEval's logic, GenEval 2's
+            scores, DPG-Bench's logic, T2I-CompBench's positions and numbers of objects, or Fréchet distances.
     """
     try:
         data = json.loads(path.read_text())
@@ -86,6 +86,11 @@ def _check_for(path: Path, data: Any) -> Check:
         from evaluation.metrics.compbench.numeracy import check_golden as check_numeracy
 
         return check_numeracy
+    if "soft_tifa_am" in keys:
+        from evaluation.metrics.geneval2.soft_tifa import check_golden as check_soft_tifa
+
+        return check_soft_tifa
     raise UserError(
-        f"{path}: not in one of the formats geneval_logic, dpg_logic, t2i_2d_position, t2i_numeracy, frechet"
+        f"{path}: not in one of the formats geneval_logic, geneval2_soft_tifa, dpg_logic, t2i_2d_position, "
+        "t2i_numeracy, frechet"
     )

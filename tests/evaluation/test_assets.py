@@ -25,6 +25,7 @@ OPEN_CLIP = "evaluation.judges.open_clip_encoder.OpenClip"
 PROMPT_FILE = "evaluation.prompts.file.PromptFile"
 CLASSES_WITH_ASSETS = (
     "evaluation.prompts.geneval.GenEvalPrompts",
+    "evaluation.prompts.geneval2.GenEval2Prompts",
     "evaluation.prompts.dpg.DPGPrompts",
     "evaluation.prompts.compbench.CompBenchPrompts",
     "evaluation.judges.mask2former.Mask2FormerDetector",

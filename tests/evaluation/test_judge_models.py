@@ -10,12 +10,15 @@ import yaml
 from PIL import Image
 
 from evaluation.judges.owlv2 import Owlv2Detector
+from evaluation.judges.qwen_vl import QwenVLAnswerer
 from evaluation.metrics.compbench.numeracy import Numeracy
 from evaluation.metrics.compbench.spatial import Spatial
+from evaluation.metrics.geneval2.soft_tifa import spellings
 from evaluation.prompts.compbench import load_prompts
 from pocketdit.commands.main import main
 from tests.evaluation.conftest import COMPBENCH_FILES
 from tests.evaluation.judges.test_owlv2 import save_owlv2
+from tests.evaluation.judges.test_qwen3_vl import save_qwen3_vl
 
 
 def write_images(folder: Path, names: list[str], each: int = 1) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
@@ -79,3 +82,51 @@ def test_open_vocabulary_detector(category: str, tmp_path: Path) -> None:
     expected = {p.id: direct.score([image], p)[0] for p, image in zip(prompts, images, strict=True)}
     assert result["scores"][category]["by_prompt"] == pytest.approx(expected)
     assert max(expected.values()) > 0
+
+
+GENEVAL2_PROMPTS: list[dict[str, Any]] = [
+    {
+        "prompt": "two red dogs",
+        "atom_count": 3,
+        "vqa_list": [["How many dogs?", "two"], ["Are the dogs red?", "Yes"], ["Are there dogs?", "Yes"]],
+        "skills": ["count", "attribute", "object"],
+    },
+    {"prompt": "a dog", "atom_count": 1, "vqa_list": [["Are there dogs?", "Yes"]], "skills": ["object"]},
+]
+
+
+def test_geneval2_with_qwen3_vl(tmp_path: Path) -> None:
+    """Both means, the scores by skill and by number of atoms, from the probabilities of a model's first token."""
+    model = save_qwen3_vl(tmp_path / "tiny-qwen3-vl")
+    folder = tmp_path / "data" / "geneval2"
+    folder.mkdir(parents=True)
+    (folder / "geneval2_data.jsonl").write_text("\n".join(map(json.dumps, GENEVAL2_PROMPTS)))
+    images = write_images(tmp_path / "images", ["00000", "00001"])
+    judge = component("evaluation.judges.qwen_vl.QwenVLAnswerer", path=str(model), dtype="float32")
+    metric = component("evaluation.metrics.geneval2.metric.GenEval2", prompts="geneval2", judge=judge)
+    source = component("evaluation.prompts.geneval2.GenEval2Prompts", folder=str(folder.parent))
+    (result,) = evaluate(tmp_path, {"geneval2": source}, [metric])
+    assert result["metric"] == "geneval2 (tiny-qwen3-vl)"
+    direct = QwenVLAnswerer(model, dtype="float32")
+    rows = [
+        direct.answer_probabilities(
+            image,
+            [f"{question} Answer in one word." for question, _ in prompt["vqa_list"]],
+            [spellings(question, answer) for question, answer in prompt["vqa_list"]],
+        )
+        for image, prompt in zip(images, GENEVAL2_PROMPTS, strict=True)
+    ]
+    values = {name: score["value"] for name, score in result["scores"].items()}
+    assert values == pytest.approx(
+        {
+            "soft_tifa_am": 50 * (sum(rows[0]) / 3 + rows[1][0]),
+            "soft_tifa_gm": 50 * (np.prod(rows[0]) ** (1 / 3) + rows[1][0]),
+            "skills_am/count": 100 * rows[0][0],
+            "skills_am/attribute": 100 * rows[0][1],
+            "skills_am/object": 50 * (rows[0][2] + rows[1][0]),
+            "atomicity_gm/3": 100 * np.prod(rows[0]) ** (1 / 3),
+            "atomicity_gm/1": 100 * rows[1][0],
+        },
+        rel=1e-4,
+    )
+    assert len(set(values.values())) > 4

@@ -33,6 +33,11 @@ class Constants:
     position_threshold: float = POSITION_THRESHOLD
 
 
+BENCHMARK = "geneval"
+DRIFT = (
+    "For recent models, GenEval has drifted from human judgment by up to 17.7 points (Kamath et al. 2025, arXiv "
+    "2512.16853). GenEval 2 replaces it."
+)
 _PUBLISHED = Constants()
 
 
@@ -105,7 +110,8 @@ class GenEval:
             samples=sum(score.samples for score in tags.values()),
             by_prompt={name: value for score in tags.values() for name, value in score.by_prompt.items()},
         )
-        return Result(self._name(), {"overall": overall, **tags}, self._protocol(images))
+        notes = (DRIFT,) if images.prompts.name == BENCHMARK else ()
+        return Result(self._name(), {"overall": overall, **tags}, self._protocol(images), notes=notes)
 
     def errors(self, image: ImageArray, metadata: Mapping[str, Any]) -> list[str]:
         """Return the reasons why an image does not match a prompt's metadata; empty if it matches."""
@@ -118,11 +124,11 @@ class GenEval:
 
     def _name(self) -> str:
         others = [] if self.constants == _PUBLISHED else [Backend("other constants", "")]
-        return result_name("geneval", self.detector.backend, self.colors.backend, *others)
+        return result_name(BENCHMARK, self.detector.backend, self.colors.backend, *others)
 
     def _protocol(self, images: ImageSet) -> dict[str, Any]:
         return {
-            "benchmark": "geneval",
+            "benchmark": BENCHMARK,
             "prompts": images.prompts.name,
             "prompt_count": len(images.prompts.prompts),
             "images_each": images.prompts.images_each,

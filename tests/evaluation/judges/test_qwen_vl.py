@@ -23,7 +23,7 @@ from evaluation.judges.qwen_vl import QwenVLAnswerer
 from pocketdit.errors import UserError
 from tests.evaluation.judges.random_models import QUESTIONS, noise, randomize
 
-SPELLINGS = ["yes", "Yes", "no", "No", "red", "dog"]
+SPELLINGS = ["yes", "Yes", "no", "No", "red", "dog", "two", "Two"]
 SPECIAL_TOKENS = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for part in m.content %}"

@@ -9,7 +9,7 @@ import pytest
 
 from pocketdit.commands.main import main
 
-FILES = ("frechet", "dpg_logic", "geneval_logic", "t2i_2d_position", "t2i_numeracy")
+FILES = ("frechet", "dpg_logic", "geneval_logic", "geneval2_soft_tifa", "t2i_2d_position", "t2i_numeracy")
 
 FRECHET = {"cases": [{"d": 1, "mu1": [0.0], "mu2": [3.0], "sigma1": [[4.0]], "sigma2": [[1.0]], "fd": 10.0}]}
 DPG = {
@@ -43,7 +43,20 @@ NUMERACY = {
 }
 
 
-@pytest.mark.parametrize("data", [FRECHET, DPG, POSITION, NUMERACY])
+SOFT_TIFA = {
+    "cases": [
+        {
+            "prompts": [{"atom_count": 3, "skills": ["count", "object"], "probabilities": [0.25, 1.0]}],
+            "soft_tifa_am": 62.5,
+            "soft_tifa_gm": 50.0,
+            "skills_am": {"count": 25.0, "object": 100.0},
+            "atomicity_gm": {"3": 50.0},
+        }
+    ]
+}
+
+
+@pytest.mark.parametrize("data", [FRECHET, DPG, POSITION, NUMERACY, SOFT_TIFA])
 def test_hand_computed_cases_agree_and_a_wrong_case_is_reported(
     data: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,7 +65,7 @@ def test_hand_computed_cases_agree_and_a_wrong_case_is_reported(
     assert main(["evaluate", "--golden", str(file)]) == 0
     assert capsys.readouterr().out == "1 of 1 agree\n"
     wrong = json.loads(json.dumps(data))
-    for key in ("fd", "prompt_score", "score", "numeracy"):
+    for key in ("fd", "prompt_score", "score", "numeracy", "soft_tifa_gm"):
         if key in wrong["cases"][0]:
             wrong["cases"][0][key] += 0.125
     file.write_text(json.dumps({"cases": [*data["cases"], *wrong["cases"]]}))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,14 @@ def test_name_states_unpublished_judges_and_constants(images: ImageSet) -> None:
     assert result.metric == "geneval (rectangles)"
     other = GenEval("geneval", RectangleDetector(), PixelColorReader(), position_threshold=0.2).score(images)
     assert other.metric == "geneval (rectangles, other constants)"
+
+
+def test_drift_is_noted_for_the_published_prompts_only(images: ImageSet) -> None:
+    metric = GenEval("geneval", RectangleDetector(), PixelColorReader())
+    (note,) = metric.score(images).notes
+    assert "has drifted from human judgment by up to 17.7 points" in note
+    scenes = replace(images, prompts=replace(images.prompts, name="scene-geneval"))
+    assert metric.score(scenes).notes == ()
 
 
 def test_protocol_contains_judges_and_constants(images: ImageSet) -> None:

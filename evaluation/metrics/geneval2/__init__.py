@@ -1,0 +1,1 @@
+"""GenEval 2 (Kamath et al. 2025, arXiv 2512.16853)."""
