@@ -91,13 +91,14 @@ def trial_seconds(folder: Path, trials: int) -> list[tuple[float, float]]:
     """Train trials in this process, and return the seconds of each trial, in total and inside ``Trainer.fit``."""
     from lightning.pytorch import Trainer
 
-    from datamodules.shards.build import build_scenes
+    from datamodules.scenes.generator import SceneGenerator
+    from datamodules.shards.build_generated import build_generated
     from pocketdit.running.requirements import quiet_warnings
     from sweeps.engine import study
     from sweeps.engine.worker import Worker
 
     quiet_warnings()
-    build_scenes(folder / "scenes", train=64, validation=16, seed=0, overwrite=False)
+    build_generated(SceneGenerator(), folder / "scenes", train=64, validation=16, seed=0, overwrite=False)
     small = {"data.init_args.path": str(folder / "scenes"), "data.init_args.workers": 0,
              "data.init_args.batch_size": 4, "data.init_args.validation_samples": 4, "training.validate_every": STEPS,
              "training.checkpoint_every": STEPS, "training.sample_every": 0}  # fmt: skip

@@ -65,10 +65,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build a data set of 64 training and 16 validation scenes, and return its folder."""
-    from datamodules.shards.build import build_scenes
+    from datamodules.scenes.generator import SceneGenerator
+    from datamodules.shards.build_generated import build_generated
 
     folder = tmp_path_factory.mktemp("data") / "scenes"
-    build_scenes(folder, train=64, validation=16, seed=0, overwrite=False)
+    build_generated(SceneGenerator(), folder, train=64, validation=16, seed=0, overwrite=False)
     return folder
 
 

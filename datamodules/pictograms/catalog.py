@@ -7,12 +7,14 @@ from functools import cache
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
+from datamodules.shards.schema import Attribution
 from pocketdit.errors import UserError
 
-LICENSE = "CC BY-SA 4.0"
-ATTRIBUTION = (
-    "Pictograms by OpenMoji (https://openmoji.org), the open-source emoji and icon project, license CC BY-SA 4.0 "
-    "(https://creativecommons.org/licenses/by-sa/4.0/); arranged on plain backgrounds by PocketDiT"
+ATTRIBUTION = Attribution(
+    license="CC BY-SA 4.0",
+    url="https://creativecommons.org/licenses/by-sa/4.0/",
+    text="Pictograms by OpenMoji (https://openmoji.org), the open-source emoji and icon project. "
+    "PocketDiT arranged them on plain backgrounds.",
 )
 
 

@@ -6,11 +6,11 @@ Lengths are fractions of the image's side, so a composition can be rendered at a
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from datamodules.pictograms.catalog import CATALOG
+from datamodules.shards.schema import Split
 
 # Light and unsaturated, so that the black outlines of the pictograms and their colors stand out.
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {
@@ -28,8 +28,6 @@ SIZES = {"small": (0.36, 0.44), "large": (0.78, 0.94)}  # sides of a single pict
 _HELD_OUT_PERCENT = 8
 _SIDE = (0.44, 0.48)  # of one of several pictograms
 _JITTER = 0.01
-
-Split = Literal["train", "validation"]
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 import hashlib
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from datamodules.scenes.captions import caption_scene, short_caption
 from datamodules.scenes.scene import Scene, random_scene
-
-Split = Literal["train", "validation"]
+from datamodules.shards.schema import Split
 
 _VALIDATION_PERCENT = 5
 

@@ -1,16 +1,12 @@
-"""Builds data sets from rendered scenes or from folders of user-provided images."""
+"""Builds data sets from folders of user-provided images."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tqdm import tqdm
 
-from datamodules.scenes.captions import annotate_scene
-from datamodules.scenes.render import render_scene
-from datamodules.scenes.split import CaptionedScene, Split, generate_scenes
 from datamodules.shards.buckets import SIDE_MULTIPLE, BucketShape
 from datamodules.shards.caption_lookup import CaptionLookup
 from datamodules.shards.image_folder import (
@@ -30,11 +26,6 @@ from datamodules.shards.writer import DatasetWriter
 from pocketdit.encoders.contract import Autoencoder
 from pocketdit.errors import UserError
 
-_SCENE_FORMATS: dict[str, dict[str, Any]] = {
-    "png": {"format": "PNG"},
-    "jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-    "webp": {"format": "WEBP", "lossless": True},
-}
 _FRACTION = 0.05  # of the images that are held out
 
 
@@ -61,62 +52,6 @@ class BuildReport:
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         summary = f"{path_text(self.path)}: {self.train} train, {self.validation} validation samples{skipped}"
         return "\n".join([*describe_skipped(self.skipped), *lines, summary])
-
-
-def build_scenes(
-    out: Path,
-    train: int,
-    validation: int,
-    seed: int = 0,
-    *,
-    image_format: Literal["png", "jpg", "webp"] = "png",
-    autoencoder: Autoencoder | None = None,
-    base_size: int = 128,
-    buckets: BucketShape = "aspect",
-    overwrite: bool = False,
-    progress: bool = True,
-) -> BuildReport:
-    """Build a data set of rendered scenes. Equal arguments give equal bytes.
-
-    Args:
-        out: Folder of the data set.
-        train: Number of training samples.
-        validation: Number of validation samples.
-        seed: Seed of the scenes.
-        image_format: Format of stored images.
-        autoencoder: Store latents of this autoencoder instead of images.
-        base_size: Base size of the buckets to which images are cropped before encoding.
-        buckets: Shape of these buckets.
-        overwrite: Replace an existing data set.
-        progress: Show a progress bar.
-
-    Raises:
-        UserError: ``out`` already contains a data set, or an argument is invalid.
-    """
-    if train < 1 or validation < 0:
-        raise UserError(
-            f"{train} training and {validation} validation scenes: training requires at least 1, validation at least 0"
-        )
-    if image_format not in _SCENE_FORMATS:
-        raise UserError(f"image format {image_format!r}: choose one of {', '.join(_SCENE_FORMATS)}")
-    counts: dict[Split, int] = {"train": train, "validation": validation}
-    with (
-        DatasetWriter(
-            out,
-            kind="image" if autoencoder is None else "latent",
-            name="scenes",
-            source=f"datamodules.scenes, seed {seed}",
-            autoencoder=None if autoencoder is None else describe_autoencoder(autoencoder, base_size, buckets),
-            overwrite=overwrite,
-        ) as writer,
-        _progress_bar(train + validation, progress) as bar,
-    ):
-        for split, count in counts.items():
-            for captioned in generate_scenes(split, count, seed):
-                sample = _scene_sample(captioned, seed, image_format)
-                writer.add(split, encode_sample(sample, autoencoder, base_size, buckets) if autoencoder else sample)
-                bar.update()
-    return BuildReport(out, train, validation)
 
 
 def build_folder(
@@ -178,7 +113,7 @@ def build_folder(
             f"validation: {describe_splits(splits, source)}; leave --validation out, or build from one of these folders"
         )
     loader = ImageLoader(skipped, max_side, CropLosses(base_size, buckets), max_crop, max_enlargement)
-    counts = dict.fromkeys(SPLITS, 0)
+    counts: dict[str, int] = dict.fromkeys(SPLITS, 0)
     with (
         DatasetWriter(
             out,
@@ -189,7 +124,7 @@ def build_folder(
             overwrite=overwrite,
             validation_is_train=validation == "same",
         ) as writer,
-        _progress_bar(len(candidates), progress) as bar,
+        progress_bar(len(candidates), progress) as bar,
     ):
         samples = loader.load(candidates, bar)
         if splits:
@@ -206,22 +141,6 @@ def build_folder(
     notes = [describe_splits(splits, source)] if splits else []
     notes += [*loader.notes(), *lookup.notes(), *describe_unused(listing, lookup)]
     return BuildReport(out, counts["train"], counts["validation"], skipped, notes)
-
-
-def _scene_sample(captioned: CaptionedScene, seed: int, image_format: str) -> Sample:
-    file = io.BytesIO()
-    image = render_scene(captioned.scene)
-    image.save(file, **_SCENE_FORMATS[image_format])
-    return Sample(
-        id=captioned.id,
-        captions=tuple(captioned.captions),
-        width=image.width,
-        height=image.height,
-        payload=file.getvalue(),
-        extension=image_format,
-        annotations=annotate_scene(captioned.scene, captioned.captions[0]),
-        seed=seed,
-    )
 
 
 def _check_folder(source: Path, out: Path, fraction: float | None, max_side: int | None, base_size: int) -> None:
@@ -284,5 +203,6 @@ def _hold_out(samples: Iterator[tuple[Candidate, Sample]], fraction: float) -> I
         yield "train", previous[1]
 
 
-def _progress_bar(total: int, progress: bool) -> "tqdm[None]":
+def progress_bar(total: int, progress: bool) -> "tqdm[None]":
+    """Return a progress bar for ``total`` samples, which shows nothing if ``progress`` is false."""
     return tqdm(total=total, desc="building", unit=" samples", smoothing=0.05, disable=not progress)

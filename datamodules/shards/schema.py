@@ -13,7 +13,7 @@ dataset.json of a data set of latents describes their autoencoder and records it
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,8 @@ from pocketdit.errors import UserError
 
 VERSION = 1
 INFO_FILE = "dataset.json"
-SPLITS = ("train", "validation")
+Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = ("train", "validation")
 PARTS = (*SPLITS, INFO_FILE)  # dataset.json is written last, so it marks the data set as complete
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")  # stored images of other formats are not opened, whatever their extension
@@ -68,6 +69,24 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Attribution:
+    """What the license of a data set's images asks for.
+
+    Attributes:
+        license: Short name of the license.
+        url: Address of the license.
+        text: Names of the authors, where the images come from, and what was changed.
+    """
+
+    license: str
+    url: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.text} License: {self.license} ({self.url})"
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """The contents of dataset.json.
 
@@ -79,6 +98,7 @@ class DatasetInfo:
         fingerprint: Hash of the shards.
         autoencoder: Description of the autoencoder that encoded the latents; None for images.
         validation_is_train: Whether the validation split repeats the training split.
+        attribution: License and authors of the images, if they must be named; otherwise None.
     """
 
     kind: Kind
@@ -88,6 +108,7 @@ class DatasetInfo:
     fingerprint: str
     autoencoder: dict[str, Any] | None = None
     validation_is_train: bool = False
+    attribution: Attribution | None = None
 
 
 def extensions_of(kind: Kind) -> tuple[str, ...]:
@@ -223,6 +244,7 @@ def read_info(dataset: Path) -> DatasetInfo:
             fingerprint=str(data["fingerprint"]),
             autoencoder=data.get("autoencoder"),
             validation_is_train=bool(data.get("validation_is_train", False)),
+            attribution=Attribution(**data["attribution"]) if data.get("attribution") else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: invalid ({type(error).__name__}: {error}); build the data set again") from error
@@ -239,6 +261,8 @@ def _problem_of(info: DatasetInfo) -> str | None:
     autoencoder = info.autoencoder or {}
     if info.kind == "latent" and "factor" not in autoencoder:
         return '"autoencoder" does not record the "factor" of the latents'
+    if info.attribution and not all(isinstance(value, str) for value in asdict(info.attribution).values()):
+        return '"attribution" is not an object of strings'
     if not isinstance(autoencoder.get("init_args", {}), dict):
         return '"autoencoder": "init_args" is not an object'
     numbers = (name for name in ("factor", "channels") if name in autoencoder)
@@ -259,4 +283,6 @@ def serialize_info(info: DatasetInfo) -> str:
     }
     if info.validation_is_train:
         data["validation_is_train"] = True
+    if info.attribution is not None:
+        data["attribution"] = asdict(info.attribution)
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

@@ -54,6 +54,8 @@ def describe_dataset(
         f"{path}: {info.kind} data set {info.name!r} from {info.source}, fingerprint {info.fingerprint}\n"
         "Sizes and buckets are height x width, as in sampling.size and --size."
     ]
+    if info.attribution:
+        paragraphs.append(f"License and attribution: {info.attribution}")
     coverages, is_complete = dict[str, CaptionCoverage](), True
     for split in SPLITS:
         index = load_index(path, split, info.kind)

@@ -17,6 +17,7 @@ from datamodules.shards.schema import (
     INFO_FILE,
     PARTS,
     SPLITS,
+    Attribution,
     DatasetInfo,
     Kind,
     Sample,
@@ -45,6 +46,7 @@ class DatasetWriter:
         bytes_per_shard: Size in bytes at which a shard is complete.
         overwrite: Replace a complete data set. Both need disk space until the new one is complete.
         validation_is_train: Record that the validation split repeats the training split.
+        attribution: License and authors of the images, if they must be named.
 
     Raises:
         UserError: ``out`` contains a complete data set and ``overwrite`` is false, or it contains the folder of a split
@@ -64,12 +66,16 @@ class DatasetWriter:
         bytes_per_shard: int = 128 << 20,
         overwrite: bool = False,
         validation_is_train: bool = False,
+        attribution: Attribution | None = None,
     ) -> None:
         self._out, self._kind, self._name, self._source = out, kind, name, source
         self._autoencoder, self._validation_is_train = autoencoder, validation_is_train
+        self._attribution = attribution
         limits = samples_per_shard, bytes_per_shard
         self._building = out / BUILDING
-        self._splits = {split: _SplitWriter(self._building / split, *limits) for split in SPLITS}
+        self._splits: dict[str, _SplitWriter] = {
+            split: _SplitWriter(self._building / split, *limits) for split in SPLITS
+        }
         _require_free(out, overwrite)
         self._lock = ExitStack()
         with _name_folder(out):
@@ -114,6 +120,7 @@ class DatasetWriter:
             fingerprint=fingerprint.hexdigest()[:16],
             autoencoder=self._autoencoder,
             validation_is_train=self._validation_is_train,
+            attribution=self._attribution,
         )
         write_atomically(self._building / INFO_FILE, serialize_info(info))
         replace_contents(self._out, PARTS)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.shards.build import build_scenes
+from datamodules.scenes.generator import SceneGenerator
+from datamodules.shards.build_generated import build_generated
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.tracking.journal import read_metrics
 from tests.fuzz.command import run_command
@@ -66,7 +67,7 @@ def prepare(shared: Path, stages: Iterable[str] = STAGES) -> None:
 
     The file operations of every run are stored in a list, ``STAGE.json``.
     """
-    build_scenes(shared / "scenes", train=64, validation=16, seed=0, overwrite=False)
+    build_generated(SceneGenerator(), shared / "scenes", train=64, validation=16, seed=0, overwrite=False)
     for stage in stages:
         operations: list[str] = []
         on_file_events(shared / "runs" / stage, operations.append)

@@ -6,26 +6,36 @@ Modules that are slow to import are imported inside functions.
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketdit.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from datamodules.shards.build_generated import ImageGenerator
+
+GENERATED = ("scenes", "openmoji")
 
 
 def add_data(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the subcommand to the command line."""
     data = subparsers.add_parser("data", help="build, validate or describe a data set")
     actions = data.add_subparsers(dest="kind", metavar="build|validate|stats", required=True)
-    build = actions.add_parser("build", help="build a data set from rendered scenes or a folder of images")
-    build.add_argument("source", help='"scenes", or a folder of images with captions (.txt or .json files, or tables)')
+    build = actions.add_parser("build", help="build a data set from generated images or a folder of images")
+    build.add_argument(
+        "source",
+        help='"scenes" (rendered shapes), "openmoji" (compositions of pictograms), or a folder of images with captions '
+        "(.txt or .json files, or tables)",
+    )
     build.add_argument("out", type=Path, help="folder of the new data set")
-    build.add_argument("--train", type=int, help="scenes only: number of training samples (default: 12000)")
+    build.add_argument("--train", type=int, help="generated images: number of training samples (default: 12000)")
     build.add_argument(
         "--validation",
-        help="scenes: number of validation samples (default: 512); folder: fraction of images to hold out (default: "
-        '0.05), or "same" to validate on the training images. If the folder contains train and val or test folders, '
-        "these are used as the splits",
+        help="generated images: number of validation samples (default: 512); folder: fraction of images to hold out "
+        '(default: 0.05), or "same" to validate on the training images. If the folder contains train and val or test '
+        "folders, these are used as the splits",
     )
-    build.add_argument("--seed", type=int, default=0, help="scenes only: seed of the scenes (default: %(default)s)")
+    build.add_argument("--seed", type=int, default=0, help="generated images: their seed (default: %(default)s)")
+    build.add_argument("--size", type=int, help="openmoji only: side of the images in pixels (default: 128)")
     build.add_argument(
         "--max-side", type=int, help="folder only: scale down images whose longer side exceeds this number of pixels"
     )
@@ -141,11 +151,13 @@ def call_data_build(args: argparse.Namespace) -> None:
     validation = None if args.validation in (None, "same") else parse_number(args.validation, "--validation")
     check_build_options(args, validation)
     autoencoder, base_size, buckets = load_latent_settings(args)
-    from datamodules.shards.build import build_folder, build_scenes
+    from datamodules.shards.build import build_folder
+    from datamodules.shards.build_generated import build_generated
     from pocketdit.config.shell import command_line, setting
 
-    if args.source == "scenes":
-        report = build_scenes(
+    if args.source in GENERATED:
+        report = build_generated(
+            image_generator(args),
             args.out,
             12_000 if args.train is None else args.train,
             512 if validation is None else int(validation),
@@ -176,6 +188,17 @@ def call_data_build(args: argparse.Namespace) -> None:
     print(f"train on it with: {command_line('run', experiment, setting('data.init_args.path', args.out))}")
 
 
+def image_generator(args: argparse.Namespace) -> "ImageGenerator":
+    """Create the generator of the images that the command line asks for."""
+    if args.source == "openmoji":
+        from datamodules.pictograms.generator import PictogramGenerator
+
+        return PictogramGenerator(128 if args.size is None else args.size)
+    from datamodules.scenes.generator import SceneGenerator
+
+    return SceneGenerator()
+
+
 def is_data_set(path: Path) -> bool:
     """Return whether a folder contains a complete data set."""
     from datamodules.shards.schema import is_complete
@@ -189,22 +212,24 @@ def check_build_options(args: argparse.Namespace, validation: float | None) -> N
     Raises:
         ConfigError: A value is invalid, or an option does not apply to the source.
     """
-    is_scenes = args.source == "scenes"
-    if not is_scenes and args.train is not None:
-        raise ConfigError("--train: only applies to scenes; for a folder, all images are used")
-    for option in ("max_side", "captions", "captions_per_line", "max_crop", "max_enlargement") if is_scenes else ():
+    is_generated = args.source in GENERATED
+    if args.size is not None and args.source != "openmoji":
+        raise ConfigError("--size: only applies to openmoji")
+    if not is_generated and args.train is not None:
+        raise ConfigError("--train: only applies to generated images; for a folder, all images are used")
+    for option in ("max_side", "captions", "captions_per_line", "max_crop", "max_enlargement") if is_generated else ():
         if getattr(args, option) not in (None, False):
             raise ConfigError(f"--{option.replace('_', '-')}: only applies to a folder of images")
-    if is_scenes and args.validation == "same":
+    if is_generated and args.validation == "same":
         raise ConfigError("--validation same: only applies to a folder of images")
-    if is_scenes and args.train is not None and args.train < 1:
+    if is_generated and args.train is not None and args.train < 1:
         raise ConfigError(f"--train {args.train}: must be at least 1")
     check_ranges(args)
     if validation is None:
         return
-    if is_scenes and not (validation >= 1 and validation.is_integer()):
+    if is_generated and not (validation >= 1 and validation.is_integer()):
         raise ConfigError(f"--validation {args.validation}: must be a whole number that is at least 1")
-    if not is_scenes and not 0 <= validation < 1:
+    if not is_generated and not 0 <= validation < 1:
         raise ConfigError(f"--validation {args.validation}: must be at least 0 and less than 1")
 
 
@@ -216,6 +241,7 @@ def check_ranges(args: argparse.Namespace) -> None:
     """
     checks: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         ("max_side", lambda value: value >= 1, "at least 1"),
+        ("size", lambda value: value >= 64 and value % 32 == 0, "a multiple of 32 that is at least 64"),
         ("max_crop", lambda value: 0 <= value < 1, "at least 0 and less than 1"),
         ("max_enlargement", lambda value: value > 0, "positive"),
         ("base_size", lambda value: value >= 32 and value % 32 == 0, "a positive multiple of 32"),

@@ -13,7 +13,9 @@ import torch
 import yaml
 from PIL import Image
 
-from datamodules.shards.build import build_folder, build_scenes
+from datamodules.scenes.generator import SceneGenerator
+from datamodules.shards.build import build_folder
+from datamodules.shards.build_generated import build_generated
 from datamodules.shards.decode import decode_latent
 from datamodules.shards.index import load_index
 from datamodules.shards.latents import describe_autoencoder
@@ -229,7 +231,7 @@ def test_folder_without_a_usable_image_is_rejected_with_one_line(
 
 def test_scenes_are_reproducible_and_annotated(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        build_scenes(tmp_path / name, 30, 10, seed=5, progress=False)
+        build_generated(SceneGenerator(), tmp_path / name, 30, 10, seed=5, progress=False)
     assert read_info(tmp_path / "a").fingerprint == read_info(tmp_path / "b").fingerprint
     report = validate_dataset(tmp_path / "a")
     assert report.problems == []
@@ -237,19 +239,19 @@ def test_scenes_are_reproducible_and_annotated(tmp_path: Path) -> None:
     sample = ShardReader(load_index(tmp_path / "a", "train", "image")).read_sample(0)
     assert sample.annotations is not None
     assert {"objects", "geneval"} <= sample.annotations.keys()
-    build_scenes(tmp_path / "c", 30, 10, seed=6, progress=False)
+    build_generated(SceneGenerator(), tmp_path / "c", 30, 10, seed=6, progress=False)
     assert read_info(tmp_path / "c").fingerprint != read_info(tmp_path / "a").fingerprint
 
 
 @pytest.mark.parametrize("image_format", ["jpg", "webp"])
 def test_scenes_in_other_image_formats_are_valid(tmp_path: Path, image_format: Literal["jpg", "webp"]) -> None:
-    build_scenes(tmp_path / "a", 5, 2, image_format=image_format, progress=False)
+    build_generated(SceneGenerator(), tmp_path / "a", 5, 2, image_format=image_format, progress=False)
     assert validate_dataset(tmp_path / "a").problems == []
 
 
 def test_latents_match_the_cropped_images(tmp_path: Path) -> None:
-    build_scenes(tmp_path / "images", 12, 2, progress=False)
-    build_scenes(tmp_path / "latents", 12, 2, autoencoder=Averages(), progress=False)
+    build_generated(SceneGenerator(), tmp_path / "images", 12, 2, progress=False)
+    build_generated(SceneGenerator(), tmp_path / "latents", 12, 2, autoencoder=Averages(), progress=False)
     assert validate_dataset(tmp_path / "latents").problems == []
     stored = read_info(tmp_path / "latents").autoencoder
     assert stored is not None
@@ -268,14 +270,14 @@ def test_latents_match_the_cropped_images(tmp_path: Path) -> None:
 
 
 def test_data_set_is_described_and_shown_on_a_contact_sheet(tmp_path: Path) -> None:
-    build_scenes(tmp_path / "a", 20, 3, progress=False)
+    build_generated(SceneGenerator(), tmp_path / "a", 20, 3, progress=False)
     text = describe_dataset(tmp_path / "a")
     assert "train: 20 samples, 1 shard, " in text
     assert re.search(r"bucket +samples +share\n.*\n(.*\n)*128x128 +\d+ +\d+\.\d %", text)
     assert "words in the first caption" in text
     sheet = Image.open(contact_sheet(tmp_path / "a", tmp_path / "sheet.png", count=8, columns=4))
     assert sheet.size == (4 * 192, 2 * 256)
-    build_scenes(tmp_path / "b", 4, 1, autoencoder=Averages(), progress=False)
+    build_generated(SceneGenerator(), tmp_path / "b", 4, 1, autoencoder=Averages(), progress=False)
     assert "latent data set" in describe_dataset(tmp_path / "b")
     with pytest.raises(UserError, match="contains latents"):
         contact_sheet(tmp_path / "b", tmp_path / "sheet.png")
@@ -283,8 +285,8 @@ def test_data_set_is_described_and_shown_on_a_contact_sheet(tmp_path: Path) -> N
 
 def test_latent_statistics_match_the_latents(tmp_path: Path) -> None:
     autoencoder = DCTAutoencoder(center=0.5)
-    build_scenes(tmp_path / "a", 12, 0, autoencoder=autoencoder, progress=False)
-    build_scenes(tmp_path / "b", 12, 0, progress=False)
+    build_generated(SceneGenerator(), tmp_path / "a", 12, 0, autoencoder=autoencoder, progress=False)
+    build_generated(SceneGenerator(), tmp_path / "b", 12, 0, progress=False)
     reader = ShardReader(load_index(tmp_path / "a", "train", "latent"))
     described = describe_autoencoder(autoencoder, base_size=128)
     latents = [decode_latent(reader.read_sample(row), described) for row in range(12)]
@@ -297,6 +299,6 @@ def test_latent_statistics_match_the_latents(tmp_path: Path) -> None:
 
 
 def test_dataset_json_records_its_source(tmp_path: Path) -> None:
-    build_scenes(tmp_path / "a", 2, 0, seed=3, progress=False)
+    build_generated(SceneGenerator(), tmp_path / "a", 2, 0, seed=3, progress=False)
     data = json.loads((tmp_path / "a" / "dataset.json").read_text())
     assert (data["schema"], data["kind"], data["source"]) == (1, "image", "datamodules.scenes, seed 3")

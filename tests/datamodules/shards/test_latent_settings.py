@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from datamodules.shards.build import build_scenes
+from datamodules.scenes.generator import SceneGenerator
+from datamodules.shards.build_generated import build_generated
 from datamodules.shards.module import ShardDataModule
 from datamodules.shards.schema import read_info
 from datamodules.shards.stats import latent_statistics
@@ -18,7 +19,7 @@ from tests.conftest import PRETRAIN
 @pytest.fixture(name="latents")
 def fixture_latents(tmp_path: Path) -> Path:
     path = tmp_path / "latents"
-    build_scenes(path, 4, 2, autoencoder=DCTAutoencoder(), base_size=64, progress=False)
+    build_generated(SceneGenerator(), path, 4, 2, autoencoder=DCTAutoencoder(), base_size=64, progress=False)
     return path
 
 
@@ -37,7 +38,9 @@ def test_setting_that_would_be_ignored_is_rejected(latents: Path, options: dict[
 
 
 def test_aspect_buckets_are_rejected_if_latents_were_cropped_to_squares(tmp_path: Path) -> None:
-    build_scenes(tmp_path / "square", 4, 2, autoencoder=DCTAutoencoder(), buckets="square", progress=False)
+    build_generated(
+        SceneGenerator(), tmp_path / "square", 4, 2, autoencoder=DCTAutoencoder(), buckets="square", progress=False
+    )
     ShardDataModule(str(tmp_path / "square"), batch_size=2, buckets="square").setup()
     with pytest.raises(
         ConfigError, match=r"data.init_args.buckets: is aspect, but .* stores latents of buckets square"

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.shards.build import build_scenes
+from datamodules.scenes.generator import SceneGenerator
+from datamodules.shards.build_generated import build_generated
 from datamodules.shards.index import load_index
 from datamodules.shards.module import ShardDataModule
 from datamodules.shards.reader import ShardReader
@@ -40,10 +41,12 @@ def test_square_buckets_crop_every_image_to_a_square(make_dataset: Callable[...,
 def test_square_buckets_reject_latents_of_other_shapes(tmp_path: Path) -> None:
     for shape in ("aspect", "square"):
         options: dict[str, Any] = {"buckets": shape, "autoencoder": DCTAutoencoder(), "progress": False}
-        build_scenes(tmp_path / shape, 12, 4, **options)
+        build_generated(SceneGenerator(), tmp_path / shape, 12, 4, **options)
     batch = next(iter(ShardDataModule(str(tmp_path / "square"), **SQUARE).train_dataloader()))
     assert batch["latents"].shape[2:] == (16, 16)
-    with pytest.raises(ConfigError, match=r"data.init_args.buckets: is square, .* not square; set it to aspect, or .* --buckets square"):
+    with pytest.raises(
+        ConfigError, match=r"data.init_args.buckets: is square, .* not square; set it to aspect, or .* --buckets square"
+    ):
         ShardDataModule(str(tmp_path / "aspect"), **SQUARE).setup()
 
 

@@ -1,0 +1,134 @@
+"""Builds data sets of generated images, such as rendered scenes."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+from PIL import Image
+
+from datamodules.shards.buckets import BucketShape
+from datamodules.shards.build import BuildReport, progress_bar
+from datamodules.shards.latents import describe_autoencoder, encode_sample
+from datamodules.shards.schema import SPLITS, Attribution, Sample, Split
+from datamodules.shards.writer import DatasetWriter
+from pocketdit.encoders.contract import Autoencoder
+from pocketdit.errors import UserError
+
+_FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"format": "PNG"},
+    "jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    "webp": {"format": "WEBP", "lossless": True},
+}
+
+
+class GeneratedImage(NamedTuple):
+    """A generated image.
+
+    Attributes:
+        id: Permanent ID, unique in the data set.
+        image: RGB image.
+        captions: The short caption first, then longer ones.
+        annotations: Exact description of the image, which can be serialized as JSON.
+    """
+
+    id: str
+    image: Image.Image
+    captions: list[str]
+    annotations: dict[str, Any]
+
+
+class ImageGenerator(Protocol):
+    """Generates captioned images."""
+
+    @property
+    def name(self) -> str:
+        """Short name of the data set."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """Where the images come from, for human readers."""
+        ...
+
+    @property
+    def attribution(self) -> Attribution | None:
+        """License and authors of what the images contain; None if nothing has to be attributed."""
+        ...
+
+    def generate(self, split: Split, count: int, seed: int) -> Iterator[GeneratedImage]:
+        """Yield ``count`` images of a split, which depend only on the arguments."""
+        ...
+
+
+def build_generated(
+    generator: ImageGenerator,
+    out: Path,
+    train: int,
+    validation: int,
+    seed: int = 0,
+    *,
+    image_format: Literal["png", "jpg", "webp"] = "png",
+    autoencoder: Autoencoder | None = None,
+    base_size: int = 128,
+    buckets: BucketShape = "aspect",
+    overwrite: bool = False,
+    progress: bool = True,
+) -> BuildReport:
+    """Build a data set of generated images. Equal arguments give equal bytes.
+
+    Args:
+        generator: Generates the images.
+        out: Folder of the data set.
+        train: Number of training samples.
+        validation: Number of validation samples.
+        seed: Seed of the images.
+        image_format: Format of stored images.
+        autoencoder: Store latents of this autoencoder instead of images.
+        base_size: Base size of the buckets to which images are cropped before encoding.
+        buckets: Shape of these buckets.
+        overwrite: Replace an existing data set.
+        progress: Show a progress bar.
+
+    Raises:
+        UserError: ``out`` already contains a data set, or an argument is invalid.
+    """
+    if train < 1 or validation < 0:
+        raise UserError(
+            f"{train} training and {validation} validation samples: training requires at least 1, validation at least 0"
+        )
+    if image_format not in _FORMATS:
+        raise UserError(f"image format {image_format!r}: choose one of {', '.join(_FORMATS)}")
+    with (
+        DatasetWriter(
+            out,
+            kind="image" if autoencoder is None else "latent",
+            name=generator.name,
+            source=f"{generator.origin}, seed {seed}",
+            autoencoder=None if autoencoder is None else describe_autoencoder(autoencoder, base_size, buckets),
+            overwrite=overwrite,
+            attribution=generator.attribution,
+        ) as writer,
+        progress_bar(train + validation, progress) as bar,
+    ):
+        for split, count in zip(SPLITS, (train, validation), strict=True):
+            for generated in generator.generate(split, count, seed):
+                sample = _encode_image(generated, seed, image_format)
+                writer.add(split, encode_sample(sample, autoencoder, base_size, buckets) if autoencoder else sample)
+                bar.update()
+    return BuildReport(out, train, validation)
+
+
+def _encode_image(generated: GeneratedImage, seed: int, image_format: str) -> Sample:
+    file = io.BytesIO()
+    generated.image.save(file, **_FORMATS[image_format])
+    return Sample(
+        id=generated.id,
+        captions=tuple(generated.captions),
+        width=generated.image.width,
+        height=generated.image.height,
+        payload=file.getvalue(),
+        extension=image_format,
+        annotations=generated.annotations,
+        seed=seed,
+    )
