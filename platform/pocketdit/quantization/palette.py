@@ -105,8 +105,10 @@ def load_palettes(path: Path) -> dict[str, Palette]:
     """Read a file written by ``save_palettes``.
 
     Raises:
-        RunError: The file cannot be read or is damaged.
+        RunError: The file is missing or damaged.
     """
+    if not path.is_file():
+        raise RunError(f"{path} is missing or is not a file; copy the run folder again")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()

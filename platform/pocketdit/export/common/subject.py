@@ -1,5 +1,6 @@
 """Load the network to export from a run, or create it with random weights from the YAML file of an experiment."""
 
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import standalone_network
 from pocketdit.config.declared import latent_factor, latent_sides, text_lengths
 from pocketdit.config.experiment import Experiment
+from pocketdit.config.importing import import_class
 from pocketdit.config.load import load
 from pocketdit.errors import ConfigError
 from pocketdit.export.common.settings import BaseExport
 from pocketdit.files import sha256_of
 from pocketdit.quantization.palette import Palette, load_palettes
 from pocketdit.seeding import generator
+from pocketdit.stages.quantize_finetune import QuantizeFinetune
 
 RANDOM = "random weights"
 
@@ -69,7 +72,7 @@ def load_subject(settings: BaseExport) -> Subject:
 
     Raises:
         ConfigError: The network does not have this width or does not support this image size.
-        RunError: The run is not complete.
+        RunError: A file of the run is missing or damaged.
     """
     folder = find(settings.runs, settings.run) if settings.run else None
     experiment = load_experiment(folder) if folder else _described_experiment(settings)
@@ -84,13 +87,18 @@ def load_subject(settings: BaseExport) -> Subject:
     if folder:
         network = standalone_network(load_network(folder), settings.width)
         weights = sha256_of(folder.weights)
-        palettes = load_palettes(folder.palettes) if folder.palettes.is_file() else {}
+        palettes = load_palettes(folder.palettes) if is_quantized(folder, experiment) else {}
     else:
         network, weights, palettes = random_network(experiment, settings.width, settings.seed), RANDOM, {}
     return Subject(
         bundle_name(settings, folder), folder.name if folder else "", experiment, network, image_size, latent_size,
         tuple(text_lengths(experiment.text_encoders)), weights, palettes,
     )  # fmt: skip
+
+
+def is_quantized(folder: RunFolder, experiment: Experiment) -> bool:
+    """Return whether a run has palettes, or has lost them."""
+    return os.path.lexists(folder.palettes) or issubclass(import_class(experiment.stage.class_path), QuantizeFinetune)
 
 
 def _described_experiment(settings: BaseExport) -> Experiment:
