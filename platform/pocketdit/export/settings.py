@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pocketdit.config import document
-from pocketdit.config.errors import did_you_mean_or_all
+from pocketdit.config.errors import did_you_mean_or_all, show
 from pocketdit.errors import ConfigError
 from pocketdit.export.coreml.settings import CoreMLExport
 from pocketdit.export.litert.settings import LiteRTExport
@@ -24,6 +24,7 @@ def settings_class(path: Path) -> type[CoreMLExport] | type[LiteRTExport]:
     kind = source.values.get("kind")
     if kind is None:
         raise ConfigError(f"{path}: missing required key 'kind', one of {', '.join(_CLASSES)}")
-    if kind not in _CLASSES:
-        raise ConfigError(f"{source.place('kind')}: kind: unknown target {kind!r}{did_you_mean_or_all(kind, _CLASSES)}")
+    if not isinstance(kind, str) or kind not in _CLASSES:
+        hint = did_you_mean_or_all(kind, _CLASSES)
+        raise ConfigError(f"{source.place('kind')}: kind: unknown target {show(kind)}{hint}")
     return _CLASSES[kind]

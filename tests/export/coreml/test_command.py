@@ -37,7 +37,11 @@ def test_invalid_settings_are_one_line_errors(
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("", "missing required key 'kind', one of coreml, litert"), ("kind: corml", "did you mean 'coreml'?")],
+    [
+        ("", "missing required key 'kind', one of coreml, litert"),
+        ("kind: corml", "did you mean 'coreml'?"),
+        ("kind: [coreml]", "kind: unknown target a list"),
+    ],
 )
 def test_yaml_without_a_valid_kind_is_an_error(
     line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
