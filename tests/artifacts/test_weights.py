@@ -6,6 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pocketdit.artifacts.network import require_weights
+from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.artifacts.weights import load_weights, save_weights
 from pocketdit.errors import RunError
 
@@ -82,3 +84,16 @@ def test_weights_that_are_not_finite_are_rejected(weights: Path, value: float) -
     save_weights(weights, TENSORS | {"layer.weight": torch.tensor([0.0, value])})
     with pytest.raises(RunError, match=r"layer\.weight contains NaN or infinity"):
         load_weights(weights)
+
+
+def test_an_error_says_why_there_are_no_weights(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "e" / "a")
+    folder.path.mkdir(parents=True)
+    with pytest.raises(RunError, match="has no weights yet; resume the run with --resume e/a"):
+        require_weights(folder)
+    folder.finished.write_text("3\n")
+    with pytest.raises(RunError, match=r"weights\.safetensors is missing, although the run has finished"):
+        require_weights(folder)
+    folder.weights.symlink_to("missing")
+    with pytest.raises(RunError, match=r"weights\.safetensors is not a file"):
+        require_weights(folder)

@@ -1,5 +1,7 @@
 """Loading of a run's network."""
 
+import os
+
 import torch
 from torch import Tensor
 
@@ -30,8 +32,12 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Netwo
 
 
 def require_weights(folder: RunFolder) -> None:
-    """Raise ``RunError`` if the run has not saved its weights yet."""
+    """Raise ``RunError`` if the run has no weights."""
     if not folder.weights.is_file():
+        if os.path.lexists(folder.weights):
+            raise RunError(f"{folder.weights} is not a file; copy the weights again")
+        if folder.finished.is_file():
+            raise RunError(f"{folder.weights} is missing, although the run has finished; copy the weights again")
         raise RunError(f"{folder.path} has no weights yet; resume the run with {resume_option(folder)}")
 
 
