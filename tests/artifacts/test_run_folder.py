@@ -30,6 +30,26 @@ def test_an_invalid_folder_name_is_rejected(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_name_can_be_used_if_the_process_was_killed_before_it_wrote_anything(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "e" / "a")
+    folder.path.mkdir(parents=True)
+    (folder.path / ".config.yaml.123.tmp").write_text("experi")
+    create(tmp_path, "e", "a", "experiment: e\n")
+    assert [path.name for path in folder.path.iterdir()] == ["config.yaml"]
+    with pytest.raises(ConfigError, match=r"already exists; resume it with --resume e/a"):
+        create(tmp_path, "e", "a", "")
+
+
+def test_a_folder_that_is_not_that_of_a_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "e" / "a").mkdir(parents=True)
+    (tmp_path / "e" / "a" / "weights.safetensors").touch()
+    (tmp_path / "e" / "b").symlink_to("missing")
+    for name in ("a", "b"):
+        with pytest.raises(ConfigError, match=r"has no config\.yaml; delete it, or choose another --name"):
+            create(tmp_path, "e", name, "")
+    assert [path.name for path in (tmp_path / "e" / "a").iterdir()] == ["weights.safetensors"]
+
+
 def test_a_run_name_without_its_experiment_gets_a_suggestion(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
         create(tmp_path, "e", name, "")

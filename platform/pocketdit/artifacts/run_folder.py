@@ -132,6 +132,10 @@ class RunFolder:
         self.new_checkpoint.rename(self.checkpoint)
         shutil.rmtree(old, ignore_errors=True)
 
+    def is_abandoned(self) -> bool:
+        """Return whether the process that created this folder was killed before it wrote the configuration."""
+        return self.path.is_dir() and all(path.match(".*.tmp") for path in self.path.iterdir())
+
     def clean(self) -> None:
         """Remove partial files left by a killed process, and restore a checkpoint that was being replaced."""
         old = self.checkpoint.with_name(".old.ckpt")
@@ -160,7 +164,9 @@ def create(runs: Path, experiment: str, name: str, config: str) -> RunFolder:
     try:
         folder.path.mkdir(parents=True)
     except FileExistsError:
-        raise name_taken(folder) from None
+        if not folder.is_abandoned():
+            raise name_taken(folder) from None
+        folder.clean()
     write_atomically(folder.config, config)
     point_latest_at(folder)
     return folder
@@ -175,12 +181,17 @@ def require_free(runs: Path, experiment: str, name: str | None) -> None:
             f'--name "{name}": must be a plain name other than {LATEST}, without slashes or a leading dot'
         )
     folder = RunFolder(runs / experiment / name)
-    if folder.path.exists():
+    if os.path.lexists(folder.path) and not folder.is_abandoned():
         raise name_taken(folder)
 
 
 def name_taken(folder: RunFolder) -> ConfigError:
     """Return the error for a run name that is already taken."""
+    if not folder.config.is_file():
+        return ConfigError(
+            f"{folder.path} already exists, but it is not the folder of a run, because it has no {folder.config.name}; "
+            "delete it, or choose another --name"
+        )
     return ConfigError(
         f"{folder.path} already exists; resume it with {resume_option(folder)}, or choose another --name"
     )
