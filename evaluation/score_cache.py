@@ -42,7 +42,8 @@ def score(component: Component, images: ImageSet | None, cache: Path) -> Result:
     if file.is_file():
         return result_from_json(json.loads(file.read_text()))
     metric = build(component)
-    print(f"scoring {component.class_path.rpartition('.')[2]} on {sum(map(len, images.images.values()))} images")
+    name, count = component.class_path.rpartition(".")[2], sum(map(len, images.images.values()))
+    print(f"scoring {name} on {count} images of {images.prompts.name}")
     result: Result = metric.score(images)
     cache.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(dataclasses.asdict(result), default=str))

@@ -38,10 +38,9 @@ class ValidationReport:
 
     def __str__(self) -> str:
         table = tabulate(self.samples.items(), ["split", "valid samples"])
-        count = len(self.problems)
-        problems = "no problems" if not count else "1 problem" if count == 1 else f"{count} problems"
         notes = [f"note: {note}" for note in self.notes]
-        return "\n".join([*map(one_line, self.problems), *notes, table, f"{self.path}: {problems}"])
+        conclusion = [] if self.problems else [f"{self.path}: no problems"]  # the command counts the problems
+        return "\n".join([*map(one_line, self.problems), *notes, table, *conclusion])
 
 
 def validate_dataset(path: Path, text_encoders: Sequence[TextEncoder] = ()) -> ValidationReport:

@@ -1,46 +1,29 @@
 """The progress line of a running study, and the table of its results."""
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
 from tabulate import tabulate
-from tqdm import tqdm
 
+from pocketdit.progress import ProgressLine
 from sweeps.settings import Sweep
 from sweeps.storage.records import TrialRecord
 from sweeps.storage.results import Candidate, best_candidates, comparable
 
-LOG_SECONDS = 20.0
 
-
-class ProgressLine:
-    """Shows trials by state, the best values so far, and the remaining time.
-
-    On a terminal the line is updated in place; in a log file a new line is written every ``LOG_SECONDS``.
-    """
+class StudyProgress:
+    """Shows trials by state, the best values so far, and the remaining time on one line."""
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
-        terminal = sys.stderr.isatty()
         budget = sweep.budget
         # Progress is counted in optimizer steps so that the remaining time accounts for longer trials.
         rungs = zip(budget.promote, budget.steps, budget.steps[1:], strict=False)
         promotions = sum(count * (after - before) for count, before, after in rungs)
         finals = budget.finalists * len(budget.seeds) * budget.steps[-1]
         self.total = budget.trials * budget.steps[0] + promotions + finals
-        self.bar: tqdm | None = None
-        self.options = {
-            "desc": sweep.sweep,
-            "total": self.total,
-            "unit": "step",
-            "smoothing": 0,
-            "dynamic_ncols": terminal,
-            "mininterval": 0.2 if terminal else LOG_SECONDS,
-            "maxinterval": 10 if terminal else LOG_SECONDS * 1.5,
-            "bar_format": "{desc} {percentage:3.0f}% ETA {remaining}{postfix}" + ("" if terminal else "\n"),
-        }
+        self.line: ProgressLine | None = None
 
     def show(self, candidates: Sequence[Candidate], running: int, steps: int) -> None:
         """Update the line.
@@ -50,21 +33,25 @@ class ProgressLine:
             running: Number of running trials.
             steps: Optimizer steps of all trials that have ended.
         """
-        if self.bar is None:
-            self.bar = tqdm(initial=steps, **self.options)
+        if self.line is None:
+            self.line = ProgressLine(
+                "{desc} {percentage:3.0f}% ETA {remaining}{postfix}",
+                desc=self.sweep.sweep,
+                unit="step",
+                total=self.total,
+                initial=steps,
+                smoothing=0,
+            )
         states = Counter(candidate.state for candidate in candidates)
         done = states["complete"] + states["pruned"] + states["failed"]
         parts = [f"{done}/{self.sweep.budget.trials} trials, {running} running"]
         parts += [f"{states[state]} {state}" for state in ("pruned", "infeasible", "failed") if states[state]]
-        self.bar.set_postfix_str("; ".join([*parts, summary(self.sweep, candidates)]), refresh=False)
-        self.bar.update(steps - self.bar.n)
-        if not self.bar.update(0) and sys.stderr.isatty():
-            self.bar.refresh()
+        self.line.advance(steps, "; ".join([*parts, summary(self.sweep, candidates)]))
 
     def close(self) -> None:
         """Leave the line as it is and stop updating it."""
-        if self.bar is not None:
-            self.bar.close()
+        if self.line is not None:
+            self.line.close()
 
 
 def trained_steps(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRecord]) -> int:

@@ -13,7 +13,7 @@ from sweeps.checks import check, check_computed, require_same_study
 from sweeps.engine.launchers import build_launcher
 from sweeps.engine.lock import lock
 from sweeps.engine.parent_run import ParentRun
-from sweeps.engine.progress import ProgressLine, summary, table, trained_steps
+from sweeps.engine.progress import StudyProgress, summary, table, trained_steps
 from sweeps.engine.trial_queue import is_exhausted, missing_trials, unfinished
 from sweeps.engine.worker import POLL_SECONDS, Worker
 from sweeps.engine.worker_pool import Launcher, WorkerPool
@@ -97,7 +97,7 @@ def drive(store: Store, work: Callable[[], bool | None]) -> None:
         work: Runs a trial, or restarts missing workers. If it returns a false value, the loop pauses before its next
             check.
     """
-    line = ProgressLine(store.sweep)
+    line = StudyProgress(store.sweep)
     last_stale_check = 0.0
     failed_before = sum(record.outcome == "failed" for record in store.records(promoted=False))
     try:

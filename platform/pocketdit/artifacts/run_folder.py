@@ -263,7 +263,22 @@ def is_first_process() -> bool:
 
 def launched_rank() -> int:
     """Return this process's rank under an external launcher (torchrun, srun), or 0 without a launcher."""
-    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+    return environment_number("RANK", "SLURM_PROCID") or 0
+
+
+def environment_number(*names: str) -> int | None:
+    """Return the number in the first of several environment variables that is set.
+
+    Raises:
+        ConfigError: The variable does not contain a number.
+    """
+    name = next((name for name in names if os.environ.get(name)), None)
+    if name is None:
+        return None
+    try:
+        return int(os.environ[name])
+    except ValueError:
+        raise ConfigError(f"{name}={os.environ[name]}: this environment variable must be a whole number") from None
 
 
 @overload

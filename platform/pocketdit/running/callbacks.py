@@ -1,17 +1,16 @@
 """Callbacks that report progress, metrics, previews, and speed during training."""
 
 import re
-import sys
 import time
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from tqdm import tqdm
 
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.encoders.inputs import Encoders
 from pocketdit.files import write_atomically
 from pocketdit.images import to_uint8
+from pocketdit.progress import ProgressLine
 from pocketdit.running.accumulation import StepMeans
 from pocketdit.running.grids import image_grid
 from pocketdit.tracking.logger import RunLogger
@@ -21,71 +20,69 @@ from pocketdit.training.update import batch_number
 class Progress(Callback):
     """Shows the steps, rate, remaining time, and losses on one line.
 
-    On a terminal, the line is updated in place. In a log, a new line is written every ``LOG_SECONDS``.
-
     Args:
         heading: Text that the first process prints when training starts.
         means: The means of each step's outputs.
     """
 
-    LOG_SECONDS = 20.0
-
     def __init__(self, heading: str, means: StepMeans) -> None:
         self.heading = heading
         self.means = means
-        self.bar: tqdm | None = None
+        self.line: ProgressLine | None = None
         self.losses: dict[str, float] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the heading and open the progress bar."""
+        """Print the heading and open the progress line."""
         if not trainer.is_global_zero:
             return
         print(self.heading, flush=True)
-        live = sys.stderr.isatty()
-        self.bar = tqdm(
-            total=trainer.max_steps,
-            initial=trainer.global_step,
+        self.line = ProgressLine(
+            "{desc} {n_fmt}/{total_fmt} {percentage:3.0f}% |{bar:20}| {rate_fmt} ETA {remaining}{postfix}",
             desc="train",
             unit="step",
-            dynamic_ncols=live,
-            mininterval=0.2 if live else self.LOG_SECONDS,
-            maxinterval=10 if live else self.LOG_SECONDS * 1.5,
-            ascii=None if live else " #",
+            total=trainer.max_steps,
+            initial=trainer.global_step,
             smoothing=0.05,
-            bar_format="{desc} {n_fmt}/{total_fmt} {percentage:3.0f}% |{bar:20}| {rate_fmt} ETA {remaining}{postfix}"
-            + ("" if live else "\n"),
         )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Advance the bar, and show the losses at every logged step."""
-        if self.bar is None:
+        """Advance the line, and show the losses at every logged step."""
+        if self.line is None:
             return
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it dynamically
+        text, every = None, trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it dynamically
         if trainer.global_step % max(1, every) == 0:
             self.losses |= {
                 re.sub(r"^width_(.*)", r"\1x", name.removeprefix("loss").removeprefix("/")): value
                 for name, value in self.means.last.items()
                 if name == "loss" or name.startswith("loss/")
             }
-            line = " ".join(f"{name} {value:.3f}".strip() for name, value in sorted(self.losses.items()))
-            self.bar.set_postfix_str(f"loss {line}", refresh=False)
-        self.bar.update(trainer.global_step - self.bar.n)
+            text = " ".join(f"{name} {value:.3f}".strip() for name, value in sorted(self.losses.items()))
+        self.line.advance(trainer.global_step, f"loss {text}" if text else None)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar."""
+        """Close the line."""
         self.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the bar, so that the error starts on a new line."""
+        """Close the line, so that the error starts on a new one."""
         self.close()
 
     def close(self) -> None:
-        """Close the bar if it is open."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        """Close the line if it is open."""
+        if self.line is not None:
+            self.line.close()
+            self.line = None
+
+
+class ValidationNote(Callback):
+    """Prints a note if a run is to be validated, but its data set has no validation samples."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the note, now that Lightning has loaded the validation data."""
+        if trainer.is_global_zero and trainer.enable_validation and not sum(trainer.num_val_batches):
+            print("note: the data set has no validation samples, so the run is not validated", flush=True)
 
 
 class MoveEncoders(Callback):

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -30,7 +30,8 @@ from pocketdit.running.checkpointing import Finish, checkpoint_step
 from pocketdit.running.cost_estimate import parameter_summary
 from pocketdit.running.data import caption_notes, describe, require_same_autoencoder
 from pocketdit.running.folders import create_folder, find_resumed, new_folder, prepare_resumed, require_same_settings
-from pocketdit.running.trainer import build_trainer, require_accelerator
+from pocketdit.running.processes import require_accelerator, require_processes
+from pocketdit.running.trainer import build_trainer
 from pocketdit.tracking.logger import RunLogger
 
 
@@ -62,16 +63,15 @@ def run(
             locks.enter_context(run_folder.lock(resumed))
         loaded, has_changed = reconcile(loaded, resumed, allow_changes)
         experiment = loaded.config
-        if resumed is not None and resumed.finished_steps() >= experiment.training.max_steps:
-            print(f"{resumed.name} has already finished. To start a new run, omit --resume.")
+        if resumed is not None and is_finished(resumed, experiment.training.max_steps):
             return resumed
         checkpoint = resumed.checkpoint if resumed is not None and resumed.checkpoint.exists() else None
         if resumed is not None and checkpoint is not None:
             require_steps_left(resumed, checkpoint, experiment.training.max_steps)
-        # Hide Lightning's tips and its list of devices, because the run prints its own summary.
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        hide_lightning_messages()
         # Report every error in the configuration before creating a folder.
         require_accelerator(experiment.training.accelerator)
+        require_processes(experiment.training)
         data, description = open_data(experiment, allow_changes)
         encoders = build_encoders(experiment)
         require_same_autoencoder(encoders.autoencoder, description)
@@ -100,6 +100,21 @@ def run(
         if trainer.is_global_zero:
             print_report(folder, experiment, time.perf_counter() - start)
         return folder
+
+
+def is_finished(folder: RunFolder, max_steps: int) -> bool:
+    """Return whether a run has trained for all configured steps, and print a message if it has."""
+    if folder.finished_steps() < max_steps:
+        return False
+    if is_first_process():
+        print(f"{folder.name} has already finished. To start a new run, omit --resume.")
+    return True
+
+
+def hide_lightning_messages() -> None:
+    """Hide Lightning's tips and its lists of devices and processes, because the run prints its own summary."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def reconcile(
@@ -137,10 +152,21 @@ def open_data(experiment: AnyExperiment, allow_changes: bool) -> tuple[Lightning
     data = build_data(experiment)
     if isinstance(data, DescribedData):
         data.allow_changes = allow_changes or data.allow_changes
-        data.setup("fit")  # Lightning sets up other data modules itself, after calling prepare_data
+        with contextlib.nullcontext() if is_first_process() else warnings_disabled():
+            data.setup("fit")  # Lightning sets up other data modules itself, after calling prepare_data
     description = describe(data)
     import_class(experiment.stage.class_path).check_data(experiment, description)
     return data, description
+
+
+@contextlib.contextmanager
+def warnings_disabled() -> Iterator[None]:
+    """Disable log messages up to the level WARNING, which another process prints too."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def build_logger(

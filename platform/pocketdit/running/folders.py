@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketdit.artifacts import run_folder
-from pocketdit.artifacts.run_folder import RunFolder, inherited_folder, launched_rank
+from pocketdit.artifacts.run_folder import RunFolder, environment_number, inherited_folder, launched_rank
 from pocketdit.config.experiment import AnyExperiment, BaseExperiment
 from pocketdit.config.load import Loaded
 from pocketdit.errors import ConfigError, RunError
@@ -84,7 +84,7 @@ def create_folder(folder: RunFolder, experiment: BaseExperiment, loaded: Loaded[
 
 def launcher_name() -> str | None:
     """Return a run name shared by all processes of an external launcher (torchrun, srun), or None without one."""
-    if int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1) < 2:
+    if (environment_number("WORLD_SIZE", "SLURM_NTASKS") or 1) < 2:
         return None
     for variable in ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID"):
         value = os.environ.get(variable)

@@ -43,5 +43,6 @@ def quiet_warnings() -> None:
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*but have no `validation_step`.*")
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero.*")  # see ValidationNote
     warnings.filterwarnings("ignore", message=".*loader strategy is deprecated.*")
     warnings.filterwarnings("ignore", message=".*Grad strides do not match bucket view strides.*")

@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.config.experiment import AnyExperiment, Training
-from pocketdit.errors import ConfigError
 from pocketdit.running.accumulation import BatchCounters, StepMeans
-from pocketdit.running.callbacks import Previews, Progress, Speed, TrainMetrics
+from pocketdit.running.callbacks import Previews, Progress, Speed, TrainMetrics, ValidationNote
 from pocketdit.running.checkpointing import AtomicCheckpointIO, Checkpoints, RequireFolder
 from pocketdit.running.cost_estimate import parameter_summary
+from pocketdit.running.processes import devices_per_node
 from pocketdit.running.sharded import ShardedStrategy
 from pocketdit.tracking.logger import RunLogger
 from pocketdit.training.precision import resolve_precision
@@ -49,7 +48,7 @@ def build_trainer(
         plugins.append(SLURMEnvironment(auto_requeue=False))
     return Trainer(
         accelerator=training.accelerator,
-        devices=resolve_devices(training),
+        devices=devices_per_node(training),
         num_nodes=training.nodes,
         strategy=build_strategy(training),
         precision=resolve_precision(training.precision, training.accelerator),
@@ -60,6 +59,7 @@ def build_trainer(
             BatchCounters(training.accumulate),
             means,
             Progress(f"{folder.name}: {parameter_summary(experiment)}", means),
+            ValidationNote(),
             TrainMetrics(training.log_every, means),
             Speed(training.log_every * 5),
             Previews(folder, training.sample_every),
@@ -82,35 +82,15 @@ def build_trainer(
     )
 
 
-def require_accelerator(accelerator: str) -> None:
-    """Raise ``ConfigError`` if torch cannot use the accelerator on this machine."""
-    available = {"gpu": torch.accelerator.is_available, "mps": torch.mps.is_available}
-    if accelerator in available and not available[accelerator]():
-        raise ConfigError(
-            f"training.accelerator: this machine has no {accelerator} that torch {torch.__version__} can use; "
-            "set it to auto or cpu"
-        )
-
-
-def resolve_devices(training: Training) -> int | str:
-    """Return the number of devices per node. "auto" means all GPUs, or one process on a machine without GPUs."""
-    on_cpu = training.accelerator == "cpu" or not torch.accelerator.is_available()
-    return 1 if training.devices == "auto" and on_cpu else training.devices
-
-
 def build_strategy(training: Training) -> Strategy | str:
     """Return Lightning's strategy for the configured strategy."""
+    processes = devices_per_node(training) * training.nodes
     match training.strategy:
         case "fsdp2":
             # By default, Lightning uses the devices of a node as tensor-parallel ranks.
-            count = resolve_devices(training)
-            ranks = (count if isinstance(count, int) else torch.accelerator.device_count()) * training.nodes
-            return ShardedStrategy(data_parallel_size=ranks, tensor_parallel_size=1)
+            return ShardedStrategy(data_parallel_size=processes, tensor_parallel_size=1)
         case "ddp":
             return DDPStrategy(find_unused_parameters=True)
         case _:
-            several = training.nodes > 1 or (
-                resolve_devices(training) != 1 and (training.devices != "auto" or torch.cuda.device_count() > 1)
-            )
             # A step trains one sub-network, so the modulation tables of the others get no gradient.
-            return DDPStrategy(find_unused_parameters=True) if several else "auto"
+            return DDPStrategy(find_unused_parameters=True) if processes > 1 else "auto"

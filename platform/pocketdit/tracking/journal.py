@@ -7,7 +7,8 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import assert_never
 
@@ -63,10 +64,12 @@ def require_own_files(run_folder: Path) -> None:
             damaged.append(number)
         elif isinstance(event, Image | Artifact):
             file_in(run_folder, event.path)
-    _warn_of_damage(run_folder / FILE_NAME, damaged)
+    _warn_of_damage(run_folder / FILE_NAME, tuple(damaged))
 
 
-def _warn_of_damage(path: Path, lines: Sequence[int]) -> None:
+@cache
+def _warn_of_damage(path: Path, lines: tuple[int, ...]) -> None:
+    """Warn once, even if the journal is read several times."""
     if lines:
         count = "1 damaged line was" if len(lines) == 1 else f"{len(lines)} damaged lines were"
         _log.warning("%s: %s ignored, the first is line %d", path, count, lines[0])
@@ -121,7 +124,7 @@ class Journal:
                     damaged.append(number)
                 elif repeats_steps or not isinstance(event, Metric | Image):
                     self._remember(event)
-            _warn_of_damage(path, damaged)
+            _warn_of_damage(path, tuple(damaged))
             self.resumed = path.stat().st_size > 0
         except OSError as error:
             raise RunError(

@@ -1,0 +1,47 @@
+"""Progress lines, which are updated in place on a terminal and written every ``LOG_SECONDS`` to a log."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+LOG_SECONDS = 20.0
+
+
+class ProgressLine:
+    """A progress line on standard error.
+
+    Args:
+        bar_format: Format of the line, as in tqdm.
+        options: Other options of tqdm.
+    """
+
+    def __init__(self, bar_format: str, **options: Any) -> None:
+        self.live = sys.stderr.isatty()
+        self.bar = tqdm(
+            bar_format=bar_format if self.live else f"{bar_format}\n",
+            dynamic_ncols=self.live,
+            mininterval=0.2 if self.live else LOG_SECONDS,
+            maxinterval=10 if self.live else LOG_SECONDS * 1.5,
+            ascii=None if self.live else " #",
+            **options,
+        )
+        self._written = self._state()  # tqdm writes the line when it is created
+
+    def advance(self, n: int, text: str | None = None) -> None:
+        """Set the position and, if it is not None, the text at the end of the line."""
+        if text is not None:
+            self.bar.set_postfix_str(text, refresh=False)
+        if self.bar.update(n - self.bar.n):
+            self._written = self._state()
+        elif self.live and text is not None:
+            self.bar.refresh()
+
+    def close(self) -> None:
+        """Stop updating the line, and write its last state unless the log already contains it."""
+        if not self.live and self._written == self._state():
+            self.bar.leave, self.bar.sp = False, lambda text: None
+        self.bar.close()
+
+    def _state(self) -> tuple[int, str]:
+        return self.bar.n, str(self.bar.postfix)

@@ -1,0 +1,106 @@
+"""Checks that the processes of a run exist or can be started, because missing ones would be awaited forever."""
+
+import os
+import sys
+
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+from pocketdit.artifacts.run_folder import environment_number, inherited_folder
+from pocketdit.config.experiment import Training
+from pocketdit.errors import ConfigError
+
+# Number of processes that MPI, PMI, and LSF start. Their ranks are not supported.
+MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "JSM_NAMESPACE_SIZE")
+# Variables with which users start the processes of several nodes by hand.
+NODE_RANKS = ("NODE_RANK", "GROUP_RANK")
+# Two processes may share a core, so that distributed training can be tried anywhere.
+LEAST_PROCESSES = 2
+
+
+def devices_per_node(training: Training) -> int:
+    """Return the number of processes per node. "auto" means one per GPU, or one process on a CPU."""
+    if training.devices != "auto":
+        return training.devices
+    return 1 if trains_on_cpu(training) else max(1, torch.accelerator.device_count())
+
+
+def trains_on_cpu(training: Training) -> bool:
+    """Return whether a run trains on the CPU of this machine."""
+    return training.accelerator == "cpu" or not torch.accelerator.is_available()
+
+
+def require_accelerator(accelerator: str) -> None:
+    """Raise ``ConfigError`` if torch cannot use the accelerator on this machine."""
+    available = {"gpu": torch.accelerator.is_available, "mps": torch.mps.is_available}
+    if accelerator in available and not available[accelerator]():
+        raise ConfigError(
+            f"training.accelerator: this machine has no {accelerator} that torch {torch.__version__} can use; "
+            "set it to auto or cpu"
+        )
+
+
+def require_processes(training: Training) -> None:
+    """Check that the launcher has started as many processes as configured, or that this machine can run them.
+
+    Raises:
+        ConfigError: Processes are missing, or there are more processes than devices.
+    """
+    if inherited_folder():
+        return  # the process that started this one has checked
+    devices = devices_per_node(training)
+    require_devices(training, devices)
+    started, configured = launched_processes(), devices * training.nodes
+    if started is not None and started != configured:
+        raise ConfigError(
+            f"training.devices: {devices} per node and training.nodes={training.nodes} are {configured} "
+            f"process{'' if configured == 1 else 'es'}, but the launcher has started {started}; set both to what the "
+            "launcher starts"
+        )
+    if started is None and training.nodes > 1 and not any(name in os.environ for name in NODE_RANKS):
+        raise ConfigError(
+            f"training.nodes: is {training.nodes}, but no launcher has started the other nodes; start the command with "
+            "torchrun or srun"
+        )
+
+
+def require_devices(training: Training, devices: int) -> None:
+    """Raise ``ConfigError`` if a node of this kind has fewer devices than it needs processes."""
+    if trains_on_cpu(training):
+        cores = usable_cores()
+        limit, available = max(cores, LEAST_PROCESSES), f"{cores} CPU core{'' if cores == 1 else 's'}"
+    else:
+        limit = torch.accelerator.device_count()
+        available = f"{limit} GPU{'' if limit == 1 else 's'}"
+    if devices > limit:
+        raise ConfigError(
+            f"training.devices: is {devices}, but the run can only use {available} on this machine; set it to at most "
+            f"{limit}"
+        )
+
+
+def usable_cores() -> int:
+    """Return the number of CPU cores on which this process may run."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def launched_processes() -> int | None:
+    """Return the number of processes that torchrun or srun has started, or None without a launcher.
+
+    Raises:
+        ConfigError: The processes were started by another launcher, or a SLURM job does not use srun.
+    """
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return environment_number("WORLD_SIZE")
+    if SLURMEnvironment.detect():
+        tasks = environment_number("SLURM_NTASKS") or 1
+        if tasks > 1 and "SLURM_STEP_ID" not in os.environ:
+            raise ConfigError(f"this job has {tasks} tasks, but only one process was started; start it with srun")
+        return tasks
+    for name in MPI_SIZES:
+        if os.environ.get(name, "1") != "1":
+            raise ConfigError(
+                f"{name}={os.environ[name]}: several processes were started by MPI, which is not supported; start the "
+                "command with torchrun or srun"
+            )
+    return None
