@@ -23,6 +23,7 @@ from datamodules.shards.losses import CropLosses
 from datamodules.shards.schema import SPLITS, Sample
 from datamodules.shards.sources import Listing, SkippedImage, describe_skipped, list_folder, path_text
 from datamodules.shards.writer import DatasetWriter
+from pocketdit.bounds import MAX_SIDE
 from pocketdit.encoders.contract import Autoencoder
 from pocketdit.errors import UserError
 
@@ -150,8 +151,8 @@ def _check_folder(source: Path, out: Path, fraction: float | None, max_side: int
         raise UserError(f"{out}: the data set cannot be written into the folder of the images; choose another folder")
     if fraction is not None and not 0 <= fraction < 1:
         raise UserError(f"validation fraction {fraction}: must be at least 0 and less than 1")
-    if base_size < SIDE_MULTIPLE or base_size % SIDE_MULTIPLE:
-        raise UserError(f"base size {base_size}: must be a positive multiple of {SIDE_MULTIPLE}")
+    if not SIDE_MULTIPLE <= base_size <= MAX_SIDE or base_size % SIDE_MULTIPLE:
+        raise UserError(f"base size {base_size}: must be a multiple of {SIDE_MULTIPLE} up to {MAX_SIDE}")
     if max_side is not None and max_side < 1:
         raise UserError(f"max side {max_side}: must be at least 1 pixel")
 

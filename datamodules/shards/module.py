@@ -18,6 +18,7 @@ from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedS
 from datamodules.shards.order import TrainingOrder, batches_per_epoch, validation_batches
 from datamodules.shards.reader import read_captions
 from datamodules.shards.schema import INFO_FILE, SPLITS, DatasetInfo, is_complete, read_info
+from pocketdit.bounds import MAX_SIDE
 from pocketdit.config.shell import command_line, operand
 from pocketdit.data_contract import DataDescription
 from pocketdit.errors import ConfigError, RunError
@@ -78,8 +79,8 @@ class ShardDataModule(LightningDataModule):
         ):
             if value is not None and value < minimum:
                 raise ConfigError(f"{name}: must be at least {minimum}, not {value}")
-        if base_size < SIDE_MULTIPLE or base_size % SIDE_MULTIPLE:
-            raise ConfigError(f"base_size: must be a positive multiple of {SIDE_MULTIPLE}, not {base_size}")
+        if not SIDE_MULTIPLE <= base_size <= MAX_SIDE or base_size % SIDE_MULTIPLE:
+            raise ConfigError(f"base_size: must be a multiple of {SIDE_MULTIPLE} up to {MAX_SIDE}, not {base_size}")
         if buckets not in ("aspect", "square"):
             raise ConfigError(f"buckets: {buckets!r} is neither 'aspect' nor 'square'")
         valid = caption in ("random", "short", "long") if isinstance(caption, str) else 0 <= caption <= 1

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pocketdit.bounds import MAX_SIDE
 from pocketdit.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -145,7 +146,9 @@ def add_bucket_options(parser: argparse.ArgumentParser) -> None:
 
 def call_data_build(args: argparse.Namespace) -> None:
     """Run ``lightning data build``."""
-    if args.if_missing and is_data_set(args.out):
+    from datamodules.shards.schema import is_complete
+
+    if args.if_missing and is_complete(args.out):
         print(f"{args.out} already exists")
         return
     validation = None if args.validation in (None, "same") else parse_number(args.validation, "--validation")
@@ -199,13 +202,6 @@ def image_generator(args: argparse.Namespace) -> "ImageGenerator":
     return SceneGenerator()
 
 
-def is_data_set(path: Path) -> bool:
-    """Return whether a folder contains a complete data set."""
-    from datamodules.shards.schema import is_complete
-
-    return is_complete(path)
-
-
 def check_build_options(args: argparse.Namespace, validation: float | None) -> None:
     """Check the values of the options, and that they apply to the source.
 
@@ -244,12 +240,12 @@ def check_ranges(args: argparse.Namespace) -> None:
         ("size", lambda value: value >= 64 and value % 32 == 0, "a multiple of 32 that is at least 64"),
         ("max_crop", lambda value: 0 <= value < 1, "at least 0 and less than 1"),
         ("max_enlargement", lambda value: value > 0, "positive"),
-        ("base_size", lambda value: value >= 32 and value % 32 == 0, "a positive multiple of 32"),
+        ("base_size", lambda value: 32 <= value <= MAX_SIDE and value % 32 == 0, f"a multiple of 32 up to {MAX_SIDE}"),
     )
     for option, is_valid, requirement in checks:
         value = getattr(args, option, None)
         if value is not None and not is_valid(value):
-            raise ConfigError(f"--{option.replace('_', '-')} {value:g}: must be {requirement}")
+            raise ConfigError(f"--{option.replace('_', '-')} {value}: must be {requirement}")
 
 
 def load_latent_settings(args: argparse.Namespace) -> tuple[Any, int, Any]:

@@ -1,9 +1,15 @@
 """Buckets and cropping."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from datamodules.shards.buckets import Bucket, assign_buckets, bucket_list, cover_box, nearest_bucket
+from datamodules.shards.build import build_folder
+from datamodules.shards.module import ShardDataModule
+from pocketdit.commands.main import main
+from pocketdit.errors import ConfigError, UserError
 
 
 @pytest.mark.parametrize(("base_size", "count"), [(64, 5), (128, 9), (256, 17), (512, 33), (1024, 45)])
@@ -58,3 +64,14 @@ def test_crop_is_inside_has_the_aspect_ratio_and_spans_a_side(size: tuple[int, i
     assert np.isclose((right - left) / (bottom - top), 160 / 96)
     assert np.isclose(right - left, size[0]) or np.isclose(bottom - top, size[1])
     assert np.isclose(left, position * (size[0] - (right - left)))
+
+
+@pytest.mark.parametrize("base_size", [100, 0, -32, 2**20])
+def test_base_size_is_bounded_everywhere(tmp_path: Path, base_size: int, capsys: pytest.CaptureFixture[str]) -> None:
+    message = "must be a multiple of 32 up to 65536"
+    with pytest.raises(ConfigError, match=f"base_size: {message}, not {base_size}"):
+        ShardDataModule("nowhere", batch_size=4, base_size=base_size)
+    with pytest.raises(UserError, match=f"base size {base_size}: {message}"):
+        build_folder(tmp_path, tmp_path / "out", base_size=base_size)
+    assert main(["data", "build", str(tmp_path), str(tmp_path / "out"), f"--base-size={base_size}"]) == 2
+    assert f"--base-size {base_size}: {message}" in capsys.readouterr().err

@@ -265,7 +265,7 @@ def test_loading_does_not_change_the_global_random_state(make_dataset: Callable[
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size: must be at least 1, not 0"),
-        ({"batch_size": 4, "base_size": 100}, "base_size: must be a positive multiple of 32, not 100"),
+        ({"batch_size": 4, "base_size": 100}, "base_size: must be a multiple of 32 up to 65536, not 100"),
         ({"batch_size": 4, "caption": "tall"}, "caption: 'tall' is not"),
         ({"batch_size": 4, "caption": 1.5}, "caption: 1.5 is not"),
     ],
