@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,12 +52,30 @@ def test_sampler_can_be_added(project: Path, program: Program, package: Path) ->
     assert "steps of midpoint" in program(*commands, env=with_package(package))
 
 
-def test_attention_kind_can_be_added(project: Path, program: Program, package: Path) -> None:
-    shutil.copy(ATTENTION / "mean_attention.py", package / "backbones")
-    description, arm = ((ATTENTION / f"{name}.txt").read_text() for name in ("spec", "attention"))
-    spec, attention = package / "backbones" / "spec.py", package / "backbones" / "attention.py"
-    edit(spec, "\nAttentionSpec: TypeAlias =", f"\n{description}\n\nAttentionSpec: TypeAlias = MeanAttention |")
-    edit(attention, "import AdaptiveSparseAttention,", "import AdaptiveSparseAttention, MeanAttention,")
-    edit(attention, "        case _:\n", f"{arm}        case _:\n")
-    level = "'backbone.levels=[{depth: 1, attention: {kind: mean, kv_heads: 1}}]'"
-    assert "finished" in program(f"run run.yaml {level}", env=with_package(package))
+@pytest.fixture
+def package_with_attention(package: Path) -> Path:
+    """A copy of the package to which the example of an attention kind has been added."""
+    spec, arm, mobile_arm = ((ATTENTION / f"{name}.txt").read_text() for name in ("spec", "attention", "mobile"))
+    backbones, mobile = package / "backbones", package / "mobile"
+    shutil.copy(ATTENTION / "row_attention.py", backbones)
+    shutil.copy(ATTENTION / "mobile_row_attention.py", mobile / "row_attention.py")
+    edit(
+        backbones / "spec.py", "\nAttentionSpec: TypeAlias =", f"\n{spec}\n\nAttentionSpec: TypeAlias = RowAttention |"
+    )
+    for path, text in ((backbones / "attention.py", arm), (mobile / "attention.py", mobile_arm)):
+        edit(path, "AttentionSpec, FullAttention\n", "AttentionSpec, FullAttention, RowAttention\n")
+        edit(path, "        case _:\n", f"{text}        case _:\n")
+    return package
+
+
+def test_attention_kind_can_be_added(project: Path, program: Program, package_with_attention: Path) -> None:
+    level = "'backbone.levels=[{depth: 1, attention: {kind: row, kv_heads: 1}}]'"
+    assert "finished" in program(f"run run.yaml {level}", env=with_package(package_with_attention))
+
+
+def test_test_of_the_attention_kind_passes(tmp_path: Path, package_with_attention: Path) -> None:
+    shutil.copy(ATTENTION / "test.txt", tmp_path / "test_row_attention.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_row_attention.py"]
+    env = with_package(package_with_attention)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, env=env)
+    assert "2 passed" in done.stdout, done.stdout + done.stderr

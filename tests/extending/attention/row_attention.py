@@ -1,16 +1,19 @@
-"""Attention with equal weights."""
+"""Attention within the rows of the token grid."""
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
 from pocketdit.backbones.attention import CosSin, Grid, SelfAttention
+from pocketdit.backbones.neighborhood import grouped_attention
 
 
-class MeanSelfAttention(SelfAttention):
-    """Attention in which every token receives the mean of all values."""
+class RowSelfAttention(SelfAttention):
+    """Attention in which every token attends to the tokens of its row."""
 
     @override
     def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
         # project() slices the weights to the width of x (B, N, D): q is (B, H, N, E), k and v are (B, G, N, E).
-        q, _, v = self.project(x, cos_sin)
-        return v.mean(2, keepdim=True).repeat_interleave(q.shape[1] // v.shape[1], 1).expand_as(q)
+        rows = [torch.unflatten(part, 2, grid).transpose(1, 2).flatten(0, 1) for part in self.project(x, cos_sin)]
+        output = grouped_attention(*rows)  # with rows as samples: (B * height, H, width, E)
+        return torch.unflatten(output, 0, (-1, grid[0])).transpose(1, 2).flatten(2, 3)
