@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.shards.images import IMAGE_SUFFIXES
+from datamodules.shards.schema import is_complete
 from datamodules.shards.sources import list_folder, name_of
 from evaluation.contract import ImageArray, open_image
 from pocketdit.errors import UserError
@@ -49,7 +50,7 @@ def open_source(path: Path, split: str = "train") -> ImageSource:
     Raises:
         UserError: There are no images, or the data set contains latents.
     """
-    if (path / "dataset.json").is_file():
+    if is_complete(path):
         return _open_shards(path, split)
     listing = list_folder(path)
     files = [file for file in listing.images if not _GRID.fullmatch(file.stem)]

@@ -1,5 +1,6 @@
 """Replacing a data set: a killed process or a full disk loses neither the old nor the new one."""
 
+import json
 import multiprocessing
 import os
 import resource
@@ -14,8 +15,10 @@ from datamodules.shards.module import ShardDataModule
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.replacement import hold_write_lock
 from datamodules.shards.schema import Sample, read_info
+from datamodules.shards.stats import describe_dataset
 from datamodules.shards.validate import validate_dataset
 from datamodules.shards.writer import DatasetWriter
+from evaluation.metrics.image_source import open_source
 from pocketdit.commands.main import main
 from pocketdit.errors import RunError
 
@@ -64,12 +67,31 @@ def test_killed_replacement_is_finished_by_the_next_reader(
 ) -> None:
     path = make_dataset(train=3, validation=1)
     overwrite_and_die(path, make_sample(7), step)
-    ShardDataModule.require_available({"path": str(path)})
     assert train_ids(path) == (["train-0", "train-1", "train-2"] if step == 1 else ["train-7"])
     assert validate_dataset(path).problems == []
     overwrite(path, [make_sample(8)])
     assert train_ids(path) == ["train-8"]
     assert sorted(p.name for p in path.iterdir()) == [".lock", "dataset.json", "train", "validation"]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: ShardDataModule.require_available({"path": str(path)}),
+        lambda path: ShardDataModule(str(path), batch_size=1).setup(),
+        open_source,
+        validate_dataset,
+        describe_dataset,
+    ],
+)
+def test_every_reader_finishes_a_killed_replacement(
+    make_dataset: Callable[..., Path], make_sample: Callable[..., Sample], read: Callable[[Path], object]
+) -> None:
+    path = make_dataset(train=3, validation=1)
+    overwrite_and_die(path, make_sample(7), step=5)
+    assert not (path / "dataset.json").exists()
+    read(path)
+    assert json.loads((path / "dataset.json").read_text())["samples"] == {"train": 1, "validation": 0}
 
 
 @pytest.mark.parametrize("step", range(2, 6))  # without a previous data set, there are fewer renames
