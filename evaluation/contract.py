@@ -233,6 +233,7 @@ class QuestionAnswerer(Protocol):
         ...
 
 
+@runtime_checkable
 class AnswerJudge(Protocol):
     """Estimates how probable given answers to questions about an image are."""
 

@@ -27,6 +27,16 @@ class ClassList(Protocol):
 
 
 @runtime_checkable
+class LogitScale(Protocol):
+    """An ``ImageTextEncoder`` that knows the factor by which it was trained to multiply cosines."""
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor, 100 for most models."""
+        ...
+
+
+@runtime_checkable
 class TextLimit(Protocol):
     """A judge that reads only the beginning of long texts.
 

@@ -84,6 +84,11 @@ class OpenClip:
         self.max_text_tokens = int(self._tokenizer.context_length)
         self.backend = Backend(model, f"open_clip {open_clip.__version__}, {version}")
 
+    @property
+    def logit_scale(self) -> float:
+        """The factor by which the model was trained to multiply cosines."""
+        return float(self.model.logit_scale.exp())
+
     def encode_images(self, images: Sequence[ImageArray]) -> NDArray[np.float32]:
         """Encode N images (H, W, 3) of any size as (N, D), with the preprocessing of the published weights."""
         return self._in_batches(

@@ -33,20 +33,10 @@ class ClipScore:
         Raises:
             UserError: A prompt has no images, or a feature is not finite.
         """
-        prompts = images.prompts.prompts
-        missing = [prompt.id for prompt in prompts if not images.images.get(prompt.id)]
-        if missing or not prompts:
-            raise UserError(f"{len(missing)} of {len(prompts)} prompts have no images; run the evaluation again")
-        texts = [self.prefix + prompt.text for prompt in prompts]
-        text_features = self.encoder.encode_texts(texts)
-        by_prompt: dict[str, float] = {}
-        for prompt, text in zip(prompts, text_features, strict=True):
-            features = self.encoder.encode_images([open_image(path) for path in images.images[prompt.id]])
-            by_prompt[prompt.id] = float(np.mean(features.astype(np.float64) @ text.astype(np.float64)))
-            if not np.isfinite(by_prompt[prompt.id]):
-                raise UserError(f"prompt {prompt.id}: a feature is not finite; check the encoder's weights")
-        samples = sum(len(images.images[prompt.id]) for prompt in prompts)
+        by_prompt = cosines(self.encoder, images, self.prefix)
+        samples = sum(len(images.images[name]) for name in by_prompt)
         backend = self.encoder.backend
+        texts = [self.prefix + prompt.text for prompt in images.prompts.prompts]
         truncated, notes = truncation(self.encoder, texts, "prompts")
         return Result(
             metric=result_name(BENCHMARK, backend),
@@ -61,3 +51,23 @@ class ClipScore:
             },
             notes=notes,
         )
+
+
+def cosines(encoder: ImageTextEncoder, images: ImageSet, prefix: str = "") -> dict[str, float]:
+    """Return, by prompt, the mean cosine similarity of the prompt's text, after the prefix, and its images.
+
+    Raises:
+        UserError: A prompt has no images, or a feature is not finite.
+    """
+    prompts = images.prompts.prompts
+    missing = [prompt.id for prompt in prompts if not images.images.get(prompt.id)]
+    if missing or not prompts:
+        raise UserError(f"{len(missing)} of {len(prompts)} prompts have no images; run the evaluation again")
+    text_features = encoder.encode_texts([prefix + prompt.text for prompt in prompts])
+    by_prompt: dict[str, float] = {}
+    for prompt, text in zip(prompts, text_features, strict=True):
+        features = encoder.encode_images([open_image(path) for path in images.images[prompt.id]])
+        by_prompt[prompt.id] = float(np.mean(features.astype(np.float64) @ text.astype(np.float64)))
+        if not np.isfinite(by_prompt[prompt.id]):
+            raise UserError(f"prompt {prompt.id}: a feature is not finite; check the encoder's weights")
+    return by_prompt
