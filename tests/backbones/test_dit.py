@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pocketdit.backbones import elastic
 from pocketdit.backbones.attention import AdaptiveSparseSelfAttention, build_self_attention
 from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork, precondition
 from pocketdit.backbones.position import apply_rope, axial_rope, positional_embedding
@@ -60,15 +61,16 @@ def test_extraction_copies_the_weights() -> None:
 
 
 def test_slicing_shares_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a sub-network runs, the weights of its linear layers are views of the supernet's weights."""
+    """A sub-network slices views of the supernet's weights."""
     net, used = network(), []
-    original = torch.nn.functional.linear
+    original = elastic.leading
 
-    def spy(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        used.append(weight.untyped_storage().data_ptr())
-        return original(x, weight, bias)
+    def spy(weight: Tensor, *sizes: int) -> Tensor:
+        sliced = original(weight, *sizes)
+        used.append(sliced.untyped_storage().data_ptr())
+        return sliced
 
-    monkeypatch.setattr(torch.nn.functional, "linear", spy)
+    monkeypatch.setattr(elastic, "leading", spy)
     net(*inputs(), width=0.25)
     owned = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
     assert len(used) > 50

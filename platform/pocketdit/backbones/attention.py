@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pocketdit.backbones.elastic import ElasticLinear
+from pocketdit.backbones.elastic import ElasticLinear, merge_windows
 from pocketdit.backbones.neighborhood import attend_in_pieces, grouped_attention, join_blocks, neighborhood_attention
 from pocketdit.backbones.position import apply_rope
 from pocketdit.backbones.spec import AdaptiveSparseAttention, AttentionSpec, FullAttention
@@ -143,13 +143,10 @@ class AdaptiveSparseSelfAttention(SelfAttention):
         nn.init.zeros_(self.gate.bias)
 
     def compress(self, x_BGNE: Tensor, convolution: nn.Conv2d, norm: nn.LayerNorm, grid: Grid) -> Tensor:
-        """Compress keys or values 2x2 (Eq. 1), from (B, G, N, E) to (B, G, N/4, E).
-
-        The feature map is channels-last in memory, which is also the layout that the norm needs.
-        """
-        feature_map = torch.unflatten(x_BGNE.transpose(1, 2).flatten(2), 1, grid).permute(0, 3, 1, 2)
-        compressed = convolution(feature_map).permute(0, 2, 3, 1).flatten(1, 2)
-        normalized: Tensor = norm(torch.unflatten(compressed, -1, (-1, self.head_dim)).transpose(1, 2))
+        """Compress keys or values 2x2 (Eq. 1), from (B, G, N, E) to (B, G, N/4, E)."""
+        feature_map = torch.unflatten(merge_heads(x_BGNE), 1, grid)
+        compressed = merge_windows(feature_map, convolution.weight, convolution.bias).flatten(1, 2)
+        normalized: Tensor = norm(split_heads(compressed, self.head_dim))
         return normalized
 
     @override

@@ -39,6 +39,41 @@ class ElasticLinear(nn.Linear):
         return F.linear(x, leading(self.weight, rows, x.shape[-1]), bias)
 
 
+def merge_windows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Apply a 2x2 convolution with stride 2, whose windows do not overlap, as a single matrix product.
+
+    On a CPU, this is faster than a convolution.
+
+    Args:
+        x: Feature map, channels last, (B, h, w, C).
+        weight: Weight of the convolution (C', C, 2, 2).
+        bias: Bias (C').
+
+    Returns:
+        Feature map (B, h/2, w/2, C').
+    """
+    batch, rows, columns, channels = x.shape
+    windows = x.reshape(batch, rows // 2, 2, columns // 2, 2, channels).transpose(2, 3).flatten(3)
+    return F.linear(windows, weight.permute(0, 2, 3, 1).flatten(1), bias)
+
+
+def split_windows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Apply a transposed 2x2 convolution with stride 2 as a single matrix product.
+
+    Args:
+        x: Feature map, channels last, (B, h, w, C).
+        weight: Weight of the transposed convolution (C, C', 2, 2).
+        bias: Bias (C').
+
+    Returns:
+        Feature map (B, 2h, 2w, C').
+    """
+    batch, rows, columns, _ = x.shape
+    channels = weight.shape[1]
+    windows = F.linear(x, weight.permute(2, 3, 1, 0).flatten(0, 2), None if bias is None else bias.repeat(4))
+    return windows.view(batch, rows, columns, 2, 2, channels).transpose(2, 3).reshape(batch, 2 * rows, -1, channels)
+
+
 class Downsample(nn.Conv2d):
     """Stride-2 convolution that merges 2x2 tokens into one of the same width, sliced along both channel axes."""
 
@@ -49,7 +84,7 @@ class Downsample(nn.Conv2d):
         """Map (B, D, h, w) with D <= ``width`` to (B, D, h/2, w/2)."""
         size = x.shape[1]
         bias = None if self.bias is None else leading(self.bias, size)
-        return F.conv2d(x, leading(self.weight, size, size), bias, stride=2)
+        return merge_windows(x.permute(0, 2, 3, 1), leading(self.weight, size, size), bias).permute(0, 3, 1, 2)
 
 
 class Upsample(nn.ConvTranspose2d):
@@ -62,7 +97,7 @@ class Upsample(nn.ConvTranspose2d):
         """Map (B, D, h, w) with D <= ``width`` to (B, D, 2h, 2w). ``output_size`` is ignored."""
         size = x.shape[1]
         bias = None if self.bias is None else leading(self.bias, size)
-        return F.conv_transpose2d(x, leading(self.weight, size, size), bias, stride=2)
+        return split_windows(x.permute(0, 2, 3, 1), leading(self.weight, size, size), bias).permute(0, 3, 1, 2)
 
 
 class WidthSpecific(nn.ModuleDict):
