@@ -36,13 +36,20 @@ def join_continued(text: str) -> str:
     return re.sub(r" *\\\n\s*#?\s*", " ", text)
 
 
+def expand_arrays(text: str) -> str:
+    """Replace ``"${NAME[@]}"`` by the items of the array, which the same block defines in one line."""
+    for name, items in re.findall(r"^(\w+)=\((.*)\)$", text, re.M):
+        text = text.replace(f'"${{{name}[@]}}"', items)
+    return text
+
+
 def shell_lines() -> list[Line]:
     """Return the lines of all blocks without a language, and the indented commands of YAML headers."""
     lines = []
     for path in PAGES:
         for language, block in re.findall(r"^```(.*)\n((?:.*\n)*?)```$", path.read_text(), re.M):
             if language in ("", "sh", "bash"):
-                lines += [Line(line, path) for line in join_continued(block).splitlines()]
+                lines += [Line(line, path) for line in expand_arrays(join_continued(block)).splitlines()]
     for path in YAMLS:
         header = join_continued(re.match(r"(?:#.*\n)*", path.read_text())[0])  # type: ignore[index]
         lines += [Line(line, path) for line in re.findall(r"^#   (.*)$", header, re.M)]
