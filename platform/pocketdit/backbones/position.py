@@ -40,9 +40,9 @@ def axial_rope(height: int, width: int, head_dim: int, theta: float, device: tor
 
 def apply_rope(x_BHNE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:
     """Rotate the channel pairs (e, e + E/2) of every token by its F = E/2 angles, which preserves their norms."""
-    cos, sin = cos_NF.to(x_BHNE.dtype), sin_NF.to(x_BHNE.dtype)
-    first, second = x_BHNE.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    cos = torch.cat([cos_NF, cos_NF], dim=-1).to(x_BHNE.dtype)
+    sin = torch.cat([-sin_NF, sin_NF], dim=-1).to(x_BHNE.dtype)
+    return torch.addcmul(x_BHNE * cos, x_BHNE.roll(cos_NF.shape[-1], dims=-1), sin)
 
 
 @lru_cache(maxsize=64)
