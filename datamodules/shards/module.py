@@ -125,6 +125,7 @@ class ShardDataModule(LightningDataModule):
             fingerprint=self.fingerprint,
             stored_autoencoder=self.info.autoencoder,
             has_images=self.info.kind == "image",
+            attribution=None if self.info.attribution is None else " ".join(str(self.info.attribution).split()),
         )
 
     def read_captions(self, split: str, samples: int) -> tuple[list[str], bool]:

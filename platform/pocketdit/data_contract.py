@@ -24,11 +24,13 @@ class DataDescription:
         stored_autoencoder: The autoencoder that produced the stored latents, as recorded in ``dataset.json``. None for
             images.
         has_images: Whether batches contain images. False for a data set of latents.
+        attribution: One line that names the license and the authors of the images, if the license asks for it.
     """
 
     fingerprint: str | None = None
     stored_autoencoder: Mapping[str, Any] | None = None
     has_images: bool = True
+    attribution: str | None = None
 
 
 @runtime_checkable

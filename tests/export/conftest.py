@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pocketdit.artifacts.notice import NOTICE
 from pocketdit.artifacts.run_folder import RunFolder, create
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.commands.main import main
@@ -34,6 +35,7 @@ def tiny_run(runs: Path, name: str) -> RunFolder:
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     save_file(network.state_dict(), folder.weights)
+    (folder.path / NOTICE).write_text("Drawn by A.\n")
     return folder
 
 

@@ -10,6 +10,7 @@ The folder ``runs/<experiment>/<run>/`` contains these files::
     samples/*.png            previews, such as image grids for all widths
     metrics.jsonl            all logged metrics, in order
     parents.json             names of the parent runs and hashes of their weights
+    NOTICE.txt               whom the license of the data asks to name (see artifacts/notice.py)
     finished                 the final step (finished runs)
     earlier-1/               results of an attempt whose checkpoint was lost
     lock                     file lock of the process that trains the run

@@ -99,9 +99,11 @@ def write_grid(
         decoder: Run of the tiny decoder to use, if any.
     """
     import torch
+    from PIL.PngImagePlugin import PngInfo
 
     from pocketdit.artifacts.decoder import with_decoder
     from pocketdit.artifacts.network import load_network
+    from pocketdit.artifacts.notice import read_notice
     from pocketdit.files import write_atomically
     from pocketdit.images import require_finite, to_uint8
     from pocketdit.running.assemble import build_encoders
@@ -119,5 +121,9 @@ def write_grid(
         rows.append(to_uint8(require_finite(images, f"{folder.name} at width {width:g}")))
         print(f"width {width:g}: {len(sampling.prompts)} images, {sampling.steps} steps of {sampling.sampler}")
     grid = image_grid(rows, [f"{width:g}x" for width in widths], sampling.prompts)
-    write_atomically(out, lambda temporary: grid.save(temporary, format="PNG"))
+    text = PngInfo()
+    if notice := read_notice(folder):
+        text.add_itxt("Copyright", notice)
+        print(f"note: {notice.rstrip()}")
+    write_atomically(out, lambda temporary: grid.save(temporary, format="PNG", pnginfo=text))
     print(out)

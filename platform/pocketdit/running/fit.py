@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 from pocketdit.artifacts import run_folder
+from pocketdit.artifacts.notice import write_notice
 from pocketdit.artifacts.run_folder import (
     FOLDER_VARIABLE,
     RunFolder,
@@ -87,6 +88,7 @@ def run(
                 locks.enter_context(run_folder.lock(folder))
             else:
                 prepare_attempt(folder, checkpoint, data)
+            write_notice(folder, description.attribution, lineage.parents(experiment).values())
         logger.log_hyperparams(loaded.resolved)
         own_tags = {"parameters": parameter_summary(experiment), **lineage.verify(folder, experiment)}
         for key, value in {**own_tags, **(tags or {})}.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pocketdit.artifacts.notice import NOTICE
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.export.common.census import Census
 from pocketdit.export.common.subject import bundle_name
@@ -35,9 +36,14 @@ def test_manifest_contains_what_an_app_needs(bundle: Path, runs: Path) -> None:
     assert len(content["sampling"]["times"]) == content["sampling"]["steps"] + 1
     assert all(check["max_error"] < 1e-5 for check in content["verification"])
     assert {path.name for path in bundle.iterdir()} == {
-        "manifest.json", "census.json", "transformer.mlpackage", "text_projection.mlpackage", "decoder.mlpackage",
+        "manifest.json", "census.json", NOTICE, "transformer.mlpackage", "text_projection.mlpackage", "decoder.mlpackage",
     }  # fmt: skip
     assert Census.from_json((bundle / "census.json").read_text()).count == packages["transformer"]["operations"]
+
+
+def test_bundle_carries_the_notice_of_the_run(bundle: Path, half: Path) -> None:
+    assert (bundle / NOTICE).read_text() == "Drawn by A.\n"
+    assert not (half / NOTICE).exists()  # its weights are random
 
 
 def test_float16_keeps_operations_on_the_time_in_float32(half: Path) -> None:

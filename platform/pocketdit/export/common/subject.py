@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pocketdit.artifacts.network import load_network
+from pocketdit.artifacts.notice import read_notice
 from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import standalone_network
@@ -53,6 +54,7 @@ class Subject:
         weights: SHA-256 of the weights file, or ``RANDOM``.
         palettes: Palettes of the quantized layers, by layer name in the training form.
         decoder: Decoder that is exported with the network, if any.
+        notice: The notices of the runs whose weights are exported (see ``artifacts/notice.py``).
     """
 
     name: str
@@ -65,6 +67,7 @@ class Subject:
     weights: str
     palettes: dict[str, Palette]
     decoder: ImageDecoder | None = None
+    notice: str = ""
 
 
 def load_subject(settings: BaseExport) -> Subject:
@@ -93,6 +96,7 @@ def load_subject(settings: BaseExport) -> Subject:
     return Subject(
         bundle_name(settings, folder), folder.name if folder else "", experiment, network, image_size, latent_size,
         tuple(text_lengths(experiment.text_encoders)), weights, palettes,
+        notice=read_notice(folder) if folder else "",
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+from pocketdit.artifacts.notice import copy_notice
 from pocketdit.errors import RunError
 from pocketdit.export.common.bundle_files import CENSUS, DECODER, LATENCY, MANIFEST, TRANSFORMER
 from pocketdit.export.common.bundle_folder import replace_bundle
@@ -43,6 +44,7 @@ def export_coreml(settings: CoreMLExport) -> Path:
         comparisons = require_equal(packages, subject, settings) if settings.verify else []
         content = build_manifest(settings, subject, packages, censuses, comparisons)
         (temporary / MANIFEST).write_text(json.dumps(content, indent=2, default=str) + "\n")
+        copy_notice(subject.notice, temporary)
         if (folder / LATENCY).is_file():  # records contain the hash of their package, so they remain valid
             shutil.copy(folder / LATENCY, temporary)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

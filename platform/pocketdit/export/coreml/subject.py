@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from pocketdit.artifacts.decoder import load_decoder, require_matching_latents
+from pocketdit.artifacts.notice import join_notices, read_notice
 from pocketdit.artifacts.run_folder import find
 from pocketdit.config.component import build
 from pocketdit.config.experiment import Experiment
@@ -18,7 +19,12 @@ def load_coreml_subject(settings: CoreMLExport) -> Subject:
         RunError: A run is not complete.
     """
     subject = load_subject(settings)
-    return replace(subject, decoder=_load_image_decoder(settings, subject.experiment))
+    notice = read_notice(find(settings.runs, settings.decoder)) if settings.decoder is not None else ""
+    return replace(
+        subject,
+        decoder=_load_image_decoder(settings, subject.experiment),
+        notice=join_notices(subject.notice, notice),
+    )
 
 
 def _load_image_decoder(settings: CoreMLExport, experiment: Experiment) -> ImageDecoder | None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pocketdit.artifacts.notice import copy_notice
 from pocketdit.config.typed import plain
 from pocketdit.export.common.bundle_files import MANIFEST, TFLITE
 from pocketdit.export.common.bundle_folder import replace_bundle
@@ -58,6 +59,7 @@ def export_litert(settings: LiteRTExport) -> ExportedModel:
         conversion = convert_and_compare(settings, subject, inputs, temporary / TFLITE)
         content = build_manifest(settings, subject, LiteRTModel(temporary / TFLITE), conversion)
         (temporary / MANIFEST).write_text(json.dumps(content, indent=2, default=str) + "\n")
+        copy_notice(subject.notice, temporary)
     return ExportedModel(folder / TFLITE, subject.image_size, inputs[settings.times[0]])
 
 

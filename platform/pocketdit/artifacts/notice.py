@@ -1,0 +1,52 @@
+"""The notice of a run, which names the authors of its training data if their license asks for it.
+
+The notice follows the weights: a run inherits the notices of its parents, and samples and bundles carry it on.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pocketdit.artifacts.run_folder import RunFolder
+from pocketdit.errors import RunError
+from pocketdit.files import write_atomically
+
+NOTICE = "NOTICE.txt"
+
+
+def read_notice(folder: RunFolder) -> str:
+    """Return a run's notice, one line per data set, or "" if nobody has to be named.
+
+    Raises:
+        RunError: The file cannot be read.
+    """
+    path = folder.path / NOTICE
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: cannot be read ({error})") from error
+
+
+def join_notices(*notices: str) -> str:
+    """Return all lines of several notices, each once."""
+    lines = dict.fromkeys(line for notice in notices for line in notice.splitlines() if line)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def write_notice(folder: RunFolder, attribution: str | None, parents: Iterable[RunFolder]) -> None:
+    """Write a run's notice, if its data or the data of its parents must be attributed.
+
+    Args:
+        folder: The run.
+        attribution: The attribution of its own data, if any.
+        parents: The runs that it builds on.
+    """
+    if notice := join_notices(attribution or "", *map(read_notice, parents)):
+        write_atomically(folder.path / NOTICE, notice)
+
+
+def copy_notice(notice: str, bundle: Path) -> None:
+    """Write a notice to a bundle that contains the weights of the run."""
+    if notice:
+        (bundle / NOTICE).write_text(notice, encoding="utf-8")

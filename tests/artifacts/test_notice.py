@@ -1,0 +1,63 @@
+"""The notice that follows weights trained on data whose license asks for attribution."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from datamodules.scenes.generator import SceneGenerator
+from datamodules.shards.build_generated import build_generated
+from datamodules.shards.schema import Attribution
+from pocketdit.artifacts.notice import NOTICE, join_notices, read_notice, write_notice
+from pocketdit.artifacts.run_folder import RunFolder
+from pocketdit.commands.main import main
+from pocketdit.errors import RunError
+from tests.conftest import PRETRAIN
+
+LINE = "Drawn by A. License: CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)"
+
+
+def run_with(path: Path, notice: str | None = None) -> RunFolder:
+    path.mkdir()
+    if notice is not None:
+        (path / NOTICE).write_text(notice)
+    return RunFolder(path)
+
+
+def test_notices_are_inherited_and_name_everybody_once(tmp_path: Path) -> None:
+    parents = [run_with(tmp_path / "a", f"{LINE}\nB.\n"), run_with(tmp_path / "b", "B.\n"), run_with(tmp_path / "c")]
+    child = run_with(tmp_path / "child")
+    write_notice(child, "Own.", parents)
+    assert read_notice(child) == f"Own.\n{LINE}\nB.\n"
+    assert join_notices("x\n", "", "x\ny") == "x\ny\n"
+
+
+def test_no_file_is_written_without_attributions(tmp_path: Path) -> None:
+    child = run_with(tmp_path / "child")
+    write_notice(child, None, [run_with(tmp_path / "parent")])
+    assert read_notice(child) == ""
+    assert not list(child.path.iterdir())
+
+
+def test_an_unreadable_notice_is_an_error(tmp_path: Path) -> None:
+    folder = run_with(tmp_path / "a")
+    (folder.path / NOTICE).write_bytes(b"\xff\xfe")
+    with pytest.raises(RunError, match=r"NOTICE.txt: cannot be read"):
+        read_notice(folder)
+
+
+def test_a_run_and_its_samples_carry_the_attribution_of_the_data(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attribution = Attribution("CC BY 4.0", "https://creativecommons.org/licenses/by/4.0/", "Drawn by A.")
+    build_generated(SceneGenerator(attribution=attribution), tmp_path / "set", 12, 4, progress=False)
+    data = f"data.init_args.path={tmp_path / 'set'}"
+    assert main(["run", str(PRETRAIN), *tiny, data, "training.max_steps=1", "--name", "r"]) == 0
+    folder = RunFolder(tmp_path / "runs" / "elastic_pretrain" / "r")
+    assert read_notice(folder) == f"{LINE}\n"
+    capsys.readouterr()
+    out = tmp_path / "grid.png"
+    assert main(["sample", str(folder.path), "a red circle", "--steps", "1", "--out", str(out)]) == 0
+    assert f"note: {LINE}" in capsys.readouterr().out
+    with Image.open(out) as image:
+        assert image.info["Copyright"] == f"{LINE}\n"
