@@ -36,8 +36,13 @@ def test_manifest_contains_what_an_app_needs(bundle: Path, runs: Path) -> None:
     assert len(content["sampling"]["times"]) == content["sampling"]["steps"] + 1
     assert all(check["max_error"] < 1e-5 for check in content["verification"])
     assert {path.name for path in bundle.iterdir()} == {
-        "manifest.json", "census.json", NOTICE, "transformer.mlpackage", "text_projection.mlpackage", "decoder.mlpackage",
-    }  # fmt: skip
+        "manifest.json",
+        "census.json",
+        NOTICE,
+        "transformer.mlpackage",
+        "text_projection.mlpackage",
+        "decoder.mlpackage",
+    }
     assert Census.from_json((bundle / "census.json").read_text()).count == packages["transformer"]["operations"]
 
 
