@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pocketdit.config.load import load
+from pocketdit.config.override import parse
 from pocketdit.errors import ConfigError
 
 LETTERS = "abcdefghijkl"
@@ -62,6 +63,12 @@ def test_huge_files_are_refused(kind: str, tmp_path: Path) -> None:
     assert time.process_time() - start < 5
     # The expanded configurations would need more than this number of KiB.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4_000_000
+
+
+def test_nested_keys_are_refused() -> None:
+    with pytest.raises(ConfigError, match="the key is nested more than 50 levels deep"):
+        parse(".".join("a" * 300) + "=1")
+    assert parse(".".join("a" * 50) + "=1").value == 1
 
 
 @pytest.mark.parametrize("value", ["[" * 200 + "]" * 200, "{a: " * 200 + "}" * 200, "[" * 100_000])

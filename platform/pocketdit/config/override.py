@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pocketdit.config.errors import InvalidValueError, dotted, join, show
 from pocketdit.config.secrets import mask
-from pocketdit.config.size import check_nesting
+from pocketdit.config.size import MAX_DEPTH, check_nesting
 from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 
@@ -44,6 +44,8 @@ class Override:
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):
             raise ConfigError(f"{self.place}: {self.key!r} is not a valid key; use a dotted key such as levels.0.depth")
+        if self.key.count(".") >= MAX_DEPTH:
+            raise ConfigError(f"{self.place}: the key is nested more than {MAX_DEPTH} levels deep")
 
     @property
     def place(self) -> str:
