@@ -21,6 +21,7 @@ MISTAKES = {
     "unknown argument of a class": ([f"{STAGE}time_shft=3"], "time_shift"),
     "unknown key in a list": (["backbone.levels.0.dept=3"], "depth"),
     "unknown attention": (["backbone.levels.0.attention.kind=asssa"], "assa"),
+    "text of several lines": (["autoencoder=a\nb"], "autoencoder: expected a mapping"),
     "unknown class": (["optimizer.class_path=pocketdit.training.muon.MuonAdam"], "MuonAdamW"),
     "unknown module": (["optimizer.class_path=pocketdit.training.muno.MuonAdamW"], "muon"),
     "string instead of number": (["training.max_steps=ten"], "int"),

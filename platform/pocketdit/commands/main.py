@@ -174,10 +174,10 @@ def with_reported_errors(command: Callable[[Sequence[str]], int], arguments: Seq
     try:
         return command(arguments)
     except UserError as error:
-        print(f"lightning {name}: {error}", file=sys.stderr)
+        print(f"lightning {name}: {one_line(error)}", file=sys.stderr)
         return error.status
     except OSError as error:  # for example, a full disk or a folder that is not writable
-        print(f"lightning {name}: {error}", file=sys.stderr)
+        print(f"lightning {name}: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"lightning {name}: interrupted", file=sys.stderr)
@@ -187,3 +187,8 @@ def with_reported_errors(command: Callable[[Sequence[str]], int], arguments: Seq
     except Exception:
         traceback.print_exc()  # unlike in a traceback of the interpreter, secrets are masked
         return 1
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error on one line. Values that it repeats, such as file names, may have several."""
+    return " ".join(str(error).splitlines())

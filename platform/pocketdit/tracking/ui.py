@@ -168,8 +168,8 @@ def _wait_until_up(server: subprocess.Popen[bytes], uri: str, address: str, log:
         text = log.read()
         if (reason := describe(text, uri)) != text:
             raise RunError(f"the MLflow server did not start: {mask(reason)}")
-        last_lines = "\n".join(text.splitlines()[-10:])
-        raise RunError(f"the MLflow server did not start; its log ends with:\n{last_lines}")
+        print("\n".join(text.splitlines()[-10:]), file=sys.stderr)
+        raise RunError("the MLflow server did not start; the end of its log is above")
     if is_terminal:
         print()
 
