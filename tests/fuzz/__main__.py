@@ -4,6 +4,7 @@ python -m tests.fuzz [--seed 0] [--only FUZZER] [--full | --count 100 | --case N
 """
 
 import argparse
+import importlib
 import os
 import sys
 import tempfile
@@ -16,9 +17,21 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from pocketdit.export.coreml.dependency import silence_coremltools
 from tests.fuzz.driver import run_case, run_cases
 from tests.fuzz.fuzzer import Fuzzer, preparation
 from tests.fuzz.fuzzers import FUZZERS
+
+# Commands import these when they need them. Cases are faster if the process from which they are forked has done so.
+PRELOADED = (
+    "evaluation.evaluate",
+    "evaluation.subjects.run",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "pocketdit.export.coreml.export",
+    "pocketdit.running.cost_estimate",
+    "pocketdit.running.fit",
+    "sweeps.engine.study",
+)
 
 
 def parse() -> argparse.Namespace:
@@ -44,6 +57,9 @@ def numbers_of(fuzzer: Fuzzer, args: argparse.Namespace) -> range:
 
 def main() -> int:
     args = parse()
+    silence_coremltools()
+    for module in PRELOADED:
+        importlib.import_module(module)
     failed = 0
     with tempfile.TemporaryDirectory() as temporary:
         prepared: dict[Callable[[Path], None], Path] = {}

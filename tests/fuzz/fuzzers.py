@@ -5,6 +5,9 @@ from tests.fuzz.image_folders import IMAGE_FOLDERS
 from tests.fuzz.kills import KILLS
 from tests.fuzz.overrides import OVERRIDES
 from tests.fuzz.plans import PLANS
+from tests.fuzz.run_folders import RUN_FOLDERS
 from tests.fuzz.yaml_files import YAML_FILES
 
-FUZZERS = {fuzzer.name: fuzzer for fuzzer in (DATA_SETS, IMAGE_FOLDERS, OVERRIDES, YAML_FILES, PLANS, KILLS)}
+FUZZERS = {
+    fuzzer.name: fuzzer for fuzzer in (DATA_SETS, IMAGE_FOLDERS, OVERRIDES, YAML_FILES, PLANS, RUN_FOLDERS, KILLS)
+}

@@ -100,6 +100,6 @@ KILLS = Fuzzer(
     _run,
     count=6,
     full_count=60,
-    seconds=240,
+    seconds=600,
     prepare=prepare,
 )

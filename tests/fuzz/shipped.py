@@ -1,6 +1,7 @@
 """The YAML files of this repository, and the commands that load them."""
 
 import functools
+import random
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,12 @@ def shipped() -> list[Shipped]:
         for folder in folders
         for path in sorted((ROOT / folder).glob("*.yaml"))
     ]
+
+
+def choose(numbers: random.Random) -> Shipped:
+    """Draw a command, and one of its files."""
+    command = numbers.choice(list(FOLDERS))
+    return numbers.choice([file for file in shipped() if file.command == command])
 
 
 @functools.cache

@@ -9,13 +9,13 @@ from omegaconf import OmegaConf
 
 from tests.fuzz.command import run_command
 from tests.fuzz.fuzzer import Fuzzer, Input
-from tests.fuzz.shipped import ROOT, Shipped, entries, entries_of, same, shipped
+from tests.fuzz.shipped import ROOT, Shipped, choose, entries, entries_of, same
 from tests.fuzz.yaml_damage import DAMAGES, UNCHANGED
 
 
 def _run(given: Input) -> str:
     os.chdir(ROOT)
-    file = given.numbers.choice(shipped())
+    file = choose(given.numbers)
     path = given.folder / file.path.name
     damaged = DAMAGES[given.kind](given.numbers, file.path.read_text().splitlines())
     path.write_bytes(damaged if isinstance(damaged, bytes) else "\n".join(damaged).encode(errors="surrogatepass"))
