@@ -67,7 +67,7 @@ def read_table(path: Path, folder: Path) -> CaptionTable:
         for line, row in _read_rows(path):
             file = next((row[key] for key in _FILE_KEYS if row.get(key)), None)
             if file is None:
-                raise UserError(f"{path}: line {line}: {_missing(_FILE_KEYS, row)}")
+                raise UserError(f"{path}: line {line}: {_missing_key(_FILE_KEYS, row)}")
             if not isinstance(file, str):
                 raise UserError(f"{path}: line {line}: {file!r} is not the name of a file")
             image = _find_image(file.strip(), path.parent, folder)
@@ -177,7 +177,9 @@ def _columns(rows: Iterator[list[str]]) -> list[str]:
 def _check_columns(path: Path, columns: list[str]) -> None:
     for keys in (_FILE_KEYS, _CAPTION_KEYS):
         if not set(keys) & set(columns):
-            raise UserError(f"{path}: {_missing(keys, dict.fromkeys(columns), 'column')}")
+            raise UserError(
+                f"{path}: the column {_alternatives(keys)} is missing; the columns are: {', '.join(columns) or 'none'}"
+            )
         if twice := [key for key in keys if columns.count(key) > 1]:
             raise UserError(f"{path}: the column {twice[0]!r} appears twice; rename one of the columns")
 
@@ -189,18 +191,18 @@ def _find_image(file: str, parent: Path, folder: Path) -> Path:
     return parent / file
 
 
-def _missing(keys: tuple[str, ...], row: Mapping[str, Any], kind: str = "key") -> str:
-    first, *others = keys
-    return (
-        f"the {kind} {first!r} (or {' or '.join(map(repr, others))}) is missing{' or empty' * (kind == 'key')}; "
-        f"the {kind}s are: {', '.join(map(str, row)) or 'none'}"
-    )
+def _missing_key(keys: tuple[str, ...], row: Mapping[str, Any]) -> str:
+    return f"the key {_alternatives(keys)} is missing or empty; the keys are: {', '.join(row) or 'none'}"
+
+
+def _alternatives(keys: tuple[str, ...]) -> str:
+    return f"{keys[0]!r} (or {' or '.join(map(repr, keys[1:]))})"
 
 
 def _captions(row: Mapping[str, Any]) -> list[str]:
     values = [row[key] for key in _CAPTION_KEYS if row.get(key) is not None]
     if not values:
-        raise SampleError(_missing(_CAPTION_KEYS, row))
+        raise SampleError(_missing_key(_CAPTION_KEYS, row))
     captions = [caption for value in values for caption in (value if isinstance(value, list) else [value])]
     if not all(is_text(caption) for caption in captions):
         raise SampleError("captions are not text")

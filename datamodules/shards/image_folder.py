@@ -110,7 +110,7 @@ class ImageLoader:
     losses: CropLosses
     max_crop: float | None
     max_enlargement: float | None
-    _several_frames: list[str] = field(default_factory=list)
+    _several_frames: list[str] = field(default_factory=list, init=False)
 
     def load(self, candidates: list[Candidate], bar: "tqdm[None]") -> Iterator[tuple[Candidate, Sample]]:
         """Yield the sample of each image that decodes and is within the limits."""

@@ -1,7 +1,7 @@
 """Measures what cropping and scaling to buckets throw away."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,12 +25,12 @@ class CropLosses:
     shape: BucketShape = "aspect"
     max_crop: float = MAX_CROP
     max_enlargement: float = MAX_ENLARGEMENT
-    _images: int = 0
-    _removed: float = 0.0
-    _cropped: int = 0
-    _enlarged: int = 0
-    _worst_crop: "_Worst | None" = None
-    _worst_enlargement: "_Worst | None" = None
+    _images: int = field(default=0, init=False)
+    _removed: float = field(default=0.0, init=False)
+    _cropped: int = field(default=0, init=False)
+    _enlarged: int = field(default=0, init=False)
+    _worst_crop: "_Worst | None" = field(default=None, init=False)
+    _worst_enlargement: "_Worst | None" = field(default=None, init=False)
 
     def add(self, width: int, height: int, name: str, count: int = 1) -> None:
         """Add ``count`` images of one size, of which one has this name."""
