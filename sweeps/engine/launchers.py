@@ -105,7 +105,7 @@ class RayLauncher(Launcher):
         try:
             import ray
         except ModuleNotFoundError:
-            raise ConfigError("launcher: kind ray needs Ray; install it with: pip install 'ray>=2.60,<2.61'") from None
+            raise ConfigError("launcher: kind ray needs Ray; install it with: pip install 'pocketdit[many]'") from None
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         local = {"num_cpus": max(1, round(spec.cpus * sweep.workers)), "include_dashboard": False}
         try:
@@ -149,7 +149,9 @@ class SlurmLauncher(Launcher):
         try:
             import submitit
         except ModuleNotFoundError:
-            raise ConfigError("launcher: kind slurm needs submitit; install it with: pip install submitit") from None
+            raise ConfigError(
+                "launcher: kind slurm needs submitit; install it with: pip install 'pocketdit[many]'"
+            ) from None
         self.sweep = sweep
         try:
             self.executor = submitit.AutoExecutor(folder=sweep.folder / "jobs", cluster=spec.cluster)

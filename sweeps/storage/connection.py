@@ -34,7 +34,10 @@ def open_storage(sweep: Sweep) -> optuna.storages.RDBStorage:
             grace_period=sweep.heartbeat.grace,
         )
     except ImportError as error:
-        raise ConfigError(f"storage: {masked_url(sweep)} needs a driver that is not installed: {error}") from error
+        # Optuna replaces the name of the missing module by a message of its own.
+        is_postgres = url.startswith(("postgresql://", "postgresql+psycopg2://"))
+        hint = "install it with: pip install 'pocketdit[many]'" if is_postgres else str(error).splitlines()[0]
+        raise ConfigError(f"storage: the driver of {masked_url(sweep)} is not installed; {hint}") from error
     except ValueError as error:
         raise ConfigError(f"storage: {masked_url(sweep)}: {error}") from error
     except Exception as error:  # every driver has its own exceptions

@@ -1,13 +1,15 @@
 """Launchers and the worker pool, without real workers."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from pocketdit.errors import ConfigError, RunError
 from sweeps.engine import study, worker_pool
-from sweeps.engine.launchers import gpu_environment
+from sweeps.engine.launchers import build_launcher, gpu_environment
 from sweeps.engine.worker_pool import WorkerPool
+from sweeps.storage.connection import open_storage
 from tests.sweeps.study import loaded, no_plots
 
 
@@ -45,3 +47,13 @@ def test_gpus_are_assigned_to_workers_in_turn() -> None:
 def test_workers_on_other_machines_cannot_share_a_sqlite_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="use a PostgreSQL URL"):
         study.run(loaded(tmp_path, launcher={"kind": "ray"}), no_plots)
+
+
+@pytest.mark.parametrize(("kind", "module"), [("ray", "ray"), ("slurm", "submitit"), ("ray", "psycopg2")])
+def test_a_missing_package_is_reported_with_its_extra(
+    kind: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # the import fails as if the package were not installed
+    sweep = loaded(tmp_path, launcher={"kind": kind}, storage="postgresql+psycopg2://me@127.0.0.1:1/x").config
+    with pytest.raises(ConfigError, match=r"pip install 'pocketdit\[many\]'$"):
+        open_storage(sweep) if module == "psycopg2" else build_launcher(sweep, tmp_path / "sweep.yaml")
