@@ -34,6 +34,7 @@ from pocketdit.running.folders import create_folder, find_resumed, new_folder, p
 from pocketdit.running.processes import require_accelerator, require_processes
 from pocketdit.running.trainer import build_trainer
 from pocketdit.tracking.logger import RunLogger
+from pocketdit.training.memory import keep_freed_memory
 
 
 def run(
@@ -195,6 +196,7 @@ def fit(
         RunError: Memory ran out, the checkpoint does not match the network, or the run was interrupted.
     """
     os.environ[FOLDER_VARIABLE] = str(folder.path.resolve())
+    keep_freed_memory()
     try:
         trainer.fit(stage, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except torch.OutOfMemoryError as error:

@@ -1,0 +1,24 @@
+"""Tuning of the C library's memory allocator for training on a CPU."""
+
+import ctypes
+import platform
+
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+# The largest value that glibc accepts on 64-bit systems.
+LARGEST_MMAP_THRESHOLD = 32 * 2**20
+
+
+def keep_freed_memory() -> None:
+    """Keep the memory of freed tensors in the process instead of returning it to the operating system.
+
+    A training step frees its activations, and the next step allocates them again. By default, glibc returns their
+    memory in between, so the operating system maps and clears thousands of pages per step. This function does nothing
+    with other C libraries.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    # Larger tensors are still mapped separately. Setting only the trim threshold would do so for tensors from 128 kB.
+    libc.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
