@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,21 @@ def test_nothing_is_dropped_when_the_disk_is_full_or_the_database_is_locked(
     with pytest.raises(RunError, match="5 events were not sent"):
         sync(run_folder, store)
     assert count_unsent(run_folder) == 5
+
+
+def test_an_error_of_the_database_is_one_line(store: str, run_folder: Path, tmp_path: Path, command: Command) -> None:
+    """MLflow logs such errors with their tracebacks. Its log level is set before it is imported, so by a new process."""
+    path, source = tmp_path / "m.db", target.sqlite_path(store)
+    assert source is not None
+    shutil.copy(source, path)
+    with sqlite3.connect(path) as database:
+        database.execute("create trigger t before insert on metrics begin insert into gone values (1); end")
+    (run_folder / "config.yaml").write_text("experiment: x\n")
+    target.open_target(run_folder, f"sqlite:///{path}", "p", "r")
+    Journal(run_folder / journal.FILE_NAME).log_metrics({"loss": 1.0}, 0)
+    result = command("sync", run_folder, "--to", f"sqlite:///{path}")
+    assert "no such table: main.gone" in result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,9 @@ _ENVIRONMENT = {
     # By default, MLflow retries a failed request for minutes. The shipper has its own backoff.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    # MLflow's log messages and URLs would break up the progress bar.
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # MLflow's log messages and URLs would break up the progress bar. It logs errors of a database with their tracebacks,
+    # but also raises them.
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
@@ -211,15 +212,21 @@ class MlflowRun:
         return str(experiment.experiment_id)
 
 
-def _client(uri: str) -> "MlflowClient":
+def import_mlflow() -> "type[MlflowClient]":
+    """Import mlflow with the settings in ``_ENVIRONMENT``, which it reads when it is imported."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with _importing:
         from mlflow import MlflowClient, entities, exceptions  # noqa: F401
+    return MlflowClient
+
+
+def _client(uri: str) -> "MlflowClient":
+    client = import_mlflow()
     database = sqlite_path(uri)
     if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(uri)
+    return client(uri)
 
 
 def is_temporary(error: Exception) -> bool:
