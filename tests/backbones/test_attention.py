@@ -1,11 +1,14 @@
 """Test ASSA against its formula, with and without gradients; without, it interpolates the branches in place."""
 
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from pocketdit.backbones.attention import AdaptiveSparseSelfAttention
-from pocketdit.backbones.neighborhood import LOOP_FROM_BLOCK_TOKENS, masked_attention
+from pocketdit.backbones.forms import AttentionForms, GroupedForm, LocalForm
+from pocketdit.backbones.neighborhood import masked_attention
 from pocketdit.backbones.position import axial_rope
 from pocketdit.backbones.spec import AdaptiveSparseAttention
 
@@ -13,13 +16,16 @@ HEAD_DIM, HEADS, BLOCKS, RADIUS = 8, 6, 3, 1
 
 
 @pytest.mark.parametrize("gradient", [True, False])
-@pytest.mark.parametrize("grid", [(2, 4), (8, 8), (10, 14)])  # one masked piece, and two loops over blocks
-def test_adaptive_sparse_attention_matches_its_formula(grid: tuple[int, int], gradient: bool) -> None:
+@pytest.mark.parametrize("grid", [(2, 4), (8, 8), (10, 14)])
+@pytest.mark.parametrize("grouped", get_args(GroupedForm))
+@pytest.mark.parametrize("local", ["looped", "masked"])
+def test_adaptive_sparse_attention_matches_its_formula(
+    grid: tuple[int, int], gradient: bool, grouped: GroupedForm, local: LocalForm
+) -> None:
     torch.manual_seed(0)
-    tokens, width = grid[0] * grid[1], HEADS * HEAD_DIM
-    assert (tokens >= BLOCKS * LOOP_FROM_BLOCK_TOKENS) == (grid != (2, 4))
+    width = HEADS * HEAD_DIM
     module = AdaptiveSparseSelfAttention(width, HEAD_DIM, AdaptiveSparseAttention("assa", 2, BLOCKS, RADIUS))
-    x = torch.randn(2, tokens, width)
+    x = torch.randn(2, grid[0] * grid[1], width)
     cos_sin = axial_rope(*grid, HEAD_DIM, 100.0, torch.device("cpu"))
 
     q, k, v = module.project(x, cos_sin)
@@ -33,6 +39,6 @@ def test_adaptive_sparse_attention_matches_its_formula(grid: tuple[int, int], gr
     expected = gate * masked_attention(q, k, v, BLOCKS, RADIUS) + (1 - gate) * global_output
 
     with torch.set_grad_enabled(gradient):
-        actual = module.attend(x, grid, cos_sin)
+        actual = module.attend(x, grid, cos_sin, AttentionForms(torch.float32, grouped, local, grouped))
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
     assert actual.requires_grad == gradient

@@ -10,6 +10,7 @@ from torch import Tensor
 from pocketdit.backbones import elastic
 from pocketdit.backbones.attention import AdaptiveSparseSelfAttention, build_self_attention
 from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork, precondition
+from pocketdit.backbones.forms import first_form
 from pocketdit.backbones.position import apply_rope, axial_rope, positional_embedding
 from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 from pocketdit.encoders.contract import TextTokens
@@ -225,7 +226,8 @@ def test_gate_interpolates_between_the_two_branches() -> None:
     with torch.no_grad():
         for bias in (-100.0, 0.0, 100.0):
             attention.gate.bias.fill_(bias)
-            outputs.append(attention.attend(x, (4, 4), cos_sin))
+            forms = attention.choose_forms(x, first_form)
+            outputs.append(attention.attend(x, (4, 4), cos_sin, forms))
     torch.testing.assert_close(outputs[1], (outputs[0] + outputs[2]) / 2)
     assert not torch.allclose(outputs[0], outputs[2])
 
@@ -262,13 +264,15 @@ def test_layer_without_compression_is_neighborhood_attention() -> None:
     full = build_self_attention(64, 8, FULL_ATTENTION)
     full.load_state_dict(local.state_dict())
     x = torch.randn(2, 24, 64)
-    torch.testing.assert_close(local(x, grid, cos_sin), full(x, grid, cos_sin), atol=1e-6, rtol=1e-5)
+    forms = local.choose_forms(x, first_form)
+    torch.testing.assert_close(local(x, grid, cos_sin, forms), full(x, grid, cos_sin, forms), atol=1e-6, rtol=1e-5)
     near = build_self_attention(64, 8, replace(local_only, radius=0))
     near.load_state_dict(local.state_dict())
     changed = x.clone()
     changed[:, 6:] += 1  # outside the first of four blocks
-    assert torch.equal(near(x, grid, cos_sin)[:, :6], near(changed, grid, cos_sin)[:, :6])
-    assert not torch.allclose(near(x, grid, cos_sin)[:, 6:], near(changed, grid, cos_sin)[:, 6:])
+    before, after = near(x, grid, cos_sin, forms), near(changed, grid, cos_sin, forms)
+    assert torch.equal(before[:, :6], after[:, :6])
+    assert not torch.allclose(before[:, 6:], after[:, 6:])
 
 
 def test_network_without_compression_is_elastic_and_gets_gradients() -> None:

@@ -1,15 +1,18 @@
 """Compare blockwise neighborhood attention with the masked reference, including uneven blocks and grouped heads."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
 
+from pocketdit.backbones.forms import GroupedForm
+from pocketdit.backbones.grouped import grouped_attention
 from pocketdit.backbones.neighborhood import (
     block_edges,
     block_of_token,
-    flex_neighborhood_attention,
-    grouped_attention,
-    looped_attention,
+    flex_block_mask,
     masked_attention,
     neighborhood_attention,
     neighborhood_mask,
@@ -22,25 +25,43 @@ def qkv(tokens: int, heads: int = 6, groups: int = 2, channels: int = 8) -> tupl
     return q, k, v
 
 
+def looped_attention(
+    q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int, block_form: GroupedForm = "shared"
+) -> Tensor:
+    return neighborhood_attention(q, k, v, blocks, radius, "looped", block_form)
+
+
 @pytest.mark.parametrize("tokens", [1, 7, 16, 60, 61, 64, 97, 256])
 @pytest.mark.parametrize("blocks", [1, 2, 4, 5, 16])
 @pytest.mark.parametrize("radius", [0, 1, 2, 7])
-def test_looped_attention_equals_masked_reference(tokens: int, blocks: int, radius: int) -> None:
+@pytest.mark.parametrize("block_form", get_args(GroupedForm))
+def test_looped_attention_equals_masked_reference(
+    tokens: int, blocks: int, radius: int, block_form: GroupedForm
+) -> None:
     q, k, v = qkv(tokens)
     torch.testing.assert_close(
-        looped_attention(q, k, v, blocks, radius), masked_attention(q, k, v, blocks, radius), atol=1e-5, rtol=0
+        looped_attention(q, k, v, blocks, radius, block_form),
+        masked_attention(q, k, v, blocks, radius),
+        atol=1e-5,
+        rtol=0,
     )
 
 
 @pytest.mark.parametrize(("tokens", "blocks", "radius"), [(64, 4, 1), (60, 7, 2)])
 def test_flex_attention_equals_masked_reference(tokens: int, blocks: int, radius: int) -> None:
+    """The test runs FlexAttention without compiling it, because torch cannot compile it for every CPU."""
     q, k, v = qkv(tokens, heads=4, groups=2, channels=16)
-    torch.testing.assert_close(
-        flex_neighborhood_attention(q, k, v, blocks, radius),
-        masked_attention(q, k, v, blocks, radius),
-        atol=1e-5,
-        rtol=0,
-    )
+    mask = flex_block_mask(tokens, blocks, radius, q.device)
+    output = flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
+    torch.testing.assert_close(output, masked_attention(q, k, v, blocks, radius), atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="requires a GPU")
+@pytest.mark.parametrize(("tokens", "blocks", "radius"), [(256, 4, 1), (1024, 16, 1)])
+def test_compiled_flex_attention_equals_masked_reference(tokens: int, blocks: int, radius: int) -> None:
+    q, k, v = (part.cuda() for part in qkv(tokens, heads=4, groups=2, channels=32))
+    output = neighborhood_attention(q, k, v, blocks, radius, "flex")
+    torch.testing.assert_close(output, masked_attention(q, k, v, blocks, radius), atol=1e-5, rtol=0)
 
 
 def test_gradients_of_looped_attention_equal_those_of_the_reference() -> None:
@@ -71,8 +92,8 @@ def test_block_sizes_differ_by_at_most_one_and_cover_all_tokens() -> None:
 
 def test_radius_that_covers_all_blocks_is_full_attention() -> None:
     q, k, v = qkv(60)
-    full = grouped_attention(q, k, v)
-    torch.testing.assert_close(neighborhood_attention(q, k, v, blocks=4, radius=3), full, atol=1e-5, rtol=0)
+    full = grouped_attention(q, k, v, "shared")
+    torch.testing.assert_close(looped_attention(q, k, v, blocks=4, radius=3), full, atol=1e-5, rtol=0)
 
 
 def test_token_outside_the_neighborhood_has_no_influence() -> None:
@@ -82,11 +103,3 @@ def test_token_outside_the_neighborhood_has_no_influence() -> None:
     before, after = looped_attention(q, k, v, 4, 1), looped_attention(q, k, changed, 4, 1)
     assert torch.equal(before[:, :, :32], after[:, :, :32])
     assert not torch.allclose(before[:, :, 32:], after[:, :, 32:])
-
-
-def test_grouped_queries_equal_repeated_keys() -> None:
-    q, k, v = qkv(20)
-    repeated = torch.nn.functional.scaled_dot_product_attention(
-        q, k.repeat_interleave(3, dim=1), v.repeat_interleave(3, dim=1)
-    )
-    torch.testing.assert_close(grouped_attention(q, k, v), repeated, atol=1e-6, rtol=1e-5)

@@ -31,9 +31,13 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
 def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run_quick("attention", tmp_path)
     assert last_line(capsys).startswith("ratio at 64 tokens: full, ")
-    assert {row["tokens"] for row in result["neighborhood"]} == {64, 256}
+    assert {row["dtype"] for row in result["rows"]} == {"float32", "bfloat16"}
+    assert {row["name"] for row in result["forms"]} == {
+        f"embedded, {part}" for part in ("full", "global branch", "one block", "local branch", "cross")
+    }
+    assert all(seconds > 0 for row in result["forms"] for seconds in row["seconds"].values())
     for row in result["rows"]:
-        assert {"ASSA", "full, enable_gqa", "full, repeated keys", "full, folded queries"} <= set(row["seconds"])
+        assert {"ASSA", "full, shared", "full, repeated", "full, folded"} <= set(row["seconds"])
         assert row["fastest"] in row["seconds"]
         assert row["score_fraction"] == pytest.approx(
             0.25 + 46 / 256
@@ -43,11 +47,12 @@ def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_timed_attention_matches_the_backbone() -> None:
     """The timed call returns what the module computes from its own projections, and all full attentions agree."""
     from benchmarks.attention import assa_call, build_assa, full_implementations, grid_sides
+    from pocketdit.backbones.forms import first_form
     from pocketdit.backbones.position import axial_rope
 
     module, x, qkv = build_assa(64, torch.device("cpu"))
     rotation = axial_rope(*grid_sides(64), module.head_dim, 10_000.0, x.device)
-    expected = module.attend(x, grid_sides(64), rotation)
+    expected = module.attend(x, grid_sides(64), rotation, module.choose_forms(x, first_form))
     torch.testing.assert_close(assa_call(module, x, qkv)(), expected)
     first, *others = [attend(*qkv) for attend in full_implementations(torch.device("cpu")).values()]
     for other in others:

@@ -16,7 +16,8 @@ from docs.drawings.experiments import PRETRAIN, experiment
 from docs.drawings.slicing import slicing_data
 from pocketdit.backbones.attention import AdaptiveSparseSelfAttention
 from pocketdit.backbones.dit import ElasticDiT
-from pocketdit.backbones.neighborhood import looped_attention, masked_attention
+from pocketdit.backbones.forms import LocalForm, first_form
+from pocketdit.backbones.neighborhood import neighborhood_attention
 from pocketdit.backbones.position import axial_rope
 from pocketdit.backbones.spec import AdaptiveSparseAttention
 from tests.conftest import ROOT
@@ -82,13 +83,13 @@ def test_files_contain_no_date() -> None:
     assert not any("<dc:date>" in (IMAGES / f"{name}.svg").read_text() for name in drawings.DRAWINGS)
 
 
-@pytest.mark.parametrize("attend", [looped_attention, masked_attention])
-def test_local_mask_is_where_attention_has_a_gradient(attend: Any) -> None:
+@pytest.mark.parametrize("form", ["looped", "masked"])
+def test_local_mask_is_where_attention_has_a_gradient(form: LocalForm) -> None:
     data = assa_data()
     tokens = data["side"] ** 2
     q, k = torch.randn(2, 1, 1, tokens, 4, generator=torch.Generator().manual_seed(0)).unbind()
     v = torch.zeros(1, 1, tokens, 1, requires_grad=True)
-    output = attend(q, k, v, data["blocks"], data["radius"])[0, 0, :, 0]
+    output = neighborhood_attention(q, k, v, data["blocks"], data["radius"], form)[0, 0, :, 0]
     seen = [torch.autograd.grad(value, v, retain_graph=True)[0][0, 0, :, 0] != 0 for value in output]
     drawn = painted(data["local"], tokens, tokens)
     np.testing.assert_array_equal(drawn, torch.stack(seen).int().numpy())
@@ -114,7 +115,8 @@ def test_both_branches_together_see_what_the_layer_sees() -> None:
         torch.nn.init.zeros_(layer.gate.weight)
         torch.nn.init.constant_(layer.gate.bias, gate)
         x = torch.randn(1, side**2, 8, requires_grad=True)
-        output = layer.attend(x, (side, side), axial_rope(side, side, 8, 100.0, torch.device("cpu")))
+        cos_sin = axial_rope(side, side, 8, 100.0, torch.device("cpu"))
+        output = layer.attend(x, (side, side), cos_sin, layer.choose_forms(x, first_form))
         (gradient,) = torch.autograd.grad(output[0, 0, query].sum(), x)
         np.testing.assert_array_equal((gradient[0] != 0).any(-1).int().numpy(), expected)
 

@@ -1,10 +1,9 @@
-"""Tests for the precision of a run and for attention in bf16."""
+"""Tests for the precision of a run."""
 
 import pytest
 import torch
 
-from pocketdit.backbones.neighborhood import grouped_attention
-from pocketdit.training.precision import has_bf16_units, resolve_precision
+from pocketdit.training.precision import has_bf16_units, inference_autocast, inference_dtype, resolve_precision
 
 
 @pytest.mark.parametrize(
@@ -25,13 +24,12 @@ def test_a_cpu_uses_bf16_if_it_has_the_instructions(
     assert has_bf16_units("cuda")
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention_in_bf16_is_computed_in_fp32_on_a_cpu(masked: bool) -> None:
-    """Even under autocast, the result equals fp32 attention on the rounded inputs, rounded once."""
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(2, heads, 12, 8, generator=generator).bfloat16() for heads in (4, 2, 2))
-    mask = torch.ones(2, 1, 12, 12, dtype=torch.bool).tril() if masked else None
-    with torch.autocast("cpu", torch.bfloat16):
-        result = grouped_attention(q, k, v, mask)
-    assert result.dtype is torch.bfloat16
-    torch.testing.assert_close(result, grouped_attention(q.float(), k.float(), v.float(), mask).bfloat16())
+@pytest.mark.parametrize("has_units", [False, True])
+def test_a_run_is_sampled_in_its_own_precision(has_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_units})
+    assert inference_dtype("auto", "cpu") is (torch.bfloat16 if has_units else torch.float32)
+    assert inference_dtype("32-true", "cpu") is torch.float32
+    assert inference_dtype("bf16-mixed", "cpu") is torch.bfloat16
+    layer, x = torch.nn.Linear(2, 2), torch.randn(1, 2)
+    with inference_autocast("auto", "cpu"):
+        assert layer(x).dtype is inference_dtype("auto", "cpu")

@@ -5,6 +5,7 @@ E = channels per head. G and E are the same at every width, and H = D / E.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import assert_never
 
 import torch
@@ -13,7 +14,16 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from pocketdit.backbones.elastic import ElasticLinear, merge_windows
-from pocketdit.backbones.neighborhood import attend_in_pieces, grouped_attention, join_blocks, neighborhood_attention
+from pocketdit.backbones.forms import (
+    AttentionForms,
+    Chooser,
+    Workload,
+    choose_dtype,
+    choose_grouped,
+    choose_local,
+)
+from pocketdit.backbones.grouped import grouped_attention
+from pocketdit.backbones.neighborhood import attend_in_pieces, join_blocks, neighborhood_attention
 from pocketdit.backbones.position import apply_rope
 from pocketdit.backbones.spec import AdaptiveSparseAttention, AttentionSpec, FullAttention
 
@@ -31,6 +41,17 @@ def split_heads(x: Tensor, head_dim: int) -> Tensor:
 def merge_heads(x: Tensor) -> Tensor:
     """Reshape (B, H, N, E) to (B, N, H * E)."""
     return x.transpose(1, 2).flatten(2)
+
+
+def attention_workload(x: Tensor, head_dim: int, kv_heads: int, keys: int) -> Workload:
+    """Describe attention from the tokens of x (B, N, D) to a number of keys, in the dtype that autocast selects."""
+    kind = x.device.type
+    has_autocast = kind != "meta" and torch.is_autocast_enabled(kind)
+    dtype = torch.get_autocast_dtype(kind) if has_autocast else x.dtype
+    batch, tokens, hidden = x.shape
+    return Workload(
+        x.device, dtype, torch.is_grad_enabled(), batch, hidden // head_dim, kv_heads, tokens, keys, head_dim
+    )
 
 
 def interpolate_branches(global_BHNE: Tensor, local_pieces: Iterable[tuple[slice, Tensor]], gate: Tensor) -> Tensor:
@@ -70,7 +91,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, head_dim: int, kv_heads: int) -> None:
         super().__init__()
-        self.head_dim = head_dim
+        self.head_dim, self.kv_heads = head_dim, kv_heads
         self.q = ElasticLinear(width, width)
         self.kv = ElasticLinear(width, 2 * kv_heads * head_dim)
         self.q_norm = nn.LayerNorm(head_dim)
@@ -92,13 +113,24 @@ class SelfAttention(nn.Module):
         k, v = (split_heads(part, self.head_dim) for part in self.kv(x).chunk(2, dim=-1))
         return apply_rope(self.q_norm(q), *cos_sin), apply_rope(self.k_norm(k), *cos_sin), v
 
-    def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
-        """Compute the attention output (B, H, N, E) of x (B, N, D), before the output projection."""
-        return grouped_attention(*self.project(x, cos_sin))
+    def workload(self, x: Tensor) -> Workload:
+        """Describe attention between all tokens of x (B, N, D)."""
+        return attention_workload(x, self.head_dim, self.kv_heads, x.shape[1])
 
-    def forward(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
+    def choose_forms(self, x: Tensor, choose: Chooser) -> AttentionForms:
+        """Choose the forms of attention for inputs like x (B, N, D)."""
+        workload = choose_dtype(choose, self.workload(x))
+        return AttentionForms(workload.dtype, choose_grouped(choose, workload))
+
+    def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin, forms: AttentionForms) -> Tensor:
+        """Compute the attention output (B, H, N, E) of x (B, N, D), before the output projection."""
+        q, k, v = (part.to(forms.dtype) for part in self.project(x, cos_sin))
+        return grouped_attention(q, k, v, forms.grouped)
+
+    def forward(self, x: Tensor, grid: Grid, cos_sin: CosSin, forms: AttentionForms) -> Tensor:
         """Map x (B, N, D) to (B, N, D)."""
-        output: Tensor = self.out(merge_heads(self.attend(x, grid, cos_sin)), out_features=x.shape[-1])
+        attended = merge_heads(self.attend(x, grid, cos_sin, forms)).to(x.dtype)
+        output: Tensor = self.out(attended, out_features=x.shape[-1])
         return output
 
 
@@ -110,8 +142,14 @@ class BlockwiseSelfAttention(SelfAttention):
         self.blocks, self.radius = spec.blocks, spec.radius
 
     @override
-    def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
-        return neighborhood_attention(*self.project(x, cos_sin), self.blocks, self.radius)
+    def choose_forms(self, x: Tensor, choose: Chooser) -> AttentionForms:
+        workload = choose_dtype(choose, replace(self.workload(x), blocks=self.blocks, radius=self.radius))
+        return AttentionForms(workload.dtype, "shared", *choose_local(choose, workload))
+
+    @override
+    def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin, forms: AttentionForms) -> Tensor:
+        q, k, v = (part.to(forms.dtype) for part in self.project(x, cos_sin))
+        return neighborhood_attention(q, k, v, self.blocks, self.radius, forms.local, forms.block)
 
 
 class AdaptiveSparseSelfAttention(SelfAttention):
@@ -150,16 +188,23 @@ class AdaptiveSparseSelfAttention(SelfAttention):
         return normalized
 
     @override
-    def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin) -> Tensor:
+    def choose_forms(self, x: Tensor, choose: Chooser) -> AttentionForms:
+        workload = choose_dtype(choose, replace(self.workload(x), keys=x.shape[1] // 4))
+        local = replace(workload, keys=x.shape[1], blocks=self.blocks, radius=self.radius)
+        return AttentionForms(workload.dtype, choose_grouped(choose, workload), *choose_local(choose, local))
+
+    @override
+    def attend(self, x: Tensor, grid: Grid, cos_sin: CosSin, forms: AttentionForms) -> Tensor:
         q, k, v = self.project(x, cos_sin)
-        global_output = grouped_attention(
-            q,
-            self.compress(k, self.compress_k, self.compressed_k_norm, grid),
-            self.compress(v, self.compress_v, self.compressed_v_norm, grid),
-        )
+        compressed_k = self.compress(k, self.compress_k, self.compressed_k_norm, grid)
+        compressed_v = self.compress(v, self.compress_v, self.compressed_v_norm, grid)
         gate = torch.sigmoid(self.gate(x, out_features=q.shape[1])).transpose(1, 2).unsqueeze(-1)
-        local_pieces = attend_in_pieces(q, k, v, self.blocks, self.radius)
-        return interpolate_branches(global_output, local_pieces, gate.to(global_output.dtype))
+        q, k, v, compressed_k, compressed_v, gate = (
+            part.to(forms.dtype) for part in (q, k, v, compressed_k, compressed_v, gate)
+        )
+        global_output = grouped_attention(q, compressed_k, compressed_v, forms.grouped)
+        local_pieces = attend_in_pieces(q, k, v, self.blocks, self.radius, forms.local, forms.block)
+        return interpolate_branches(global_output, local_pieces, gate)
 
 
 class CrossAttention(nn.Module):
@@ -176,28 +221,40 @@ class CrossAttention(nn.Module):
 
     def __init__(self, width: int, head_dim: int, text_width: int, kv_heads: int) -> None:
         super().__init__()
-        self.head_dim = head_dim
+        self.head_dim, self.kv_heads = head_dim, kv_heads
         self.q = ElasticLinear(width, width)
         self.kv = nn.Linear(text_width, 2 * kv_heads * head_dim)
         self.q_norm = nn.LayerNorm(head_dim)
         self.k_norm = nn.LayerNorm(head_dim)
         self.out = ElasticLinear(width, width)
 
-    def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+    def choose_forms(self, x: Tensor, text: Tensor, choose: Chooser) -> AttentionForms:
+        """Choose the forms of attention for inputs like x (B, N, D) and text (B, L, text width).
+
+        One choice serves all texts with up to the next power of two of tokens.
+        """
+        keys = 1 << (text.shape[1] - 1).bit_length()
+        workload = replace(attention_workload(x, self.head_dim, self.kv_heads, keys), hidden_keys=True)
+        workload = choose_dtype(choose, workload)
+        return AttentionForms(workload.dtype, choose_grouped(choose, workload))
+
+    def forward(self, x: Tensor, text: Tensor, mask: Tensor, forms: AttentionForms) -> Tensor:
         """Attend from image tokens to text tokens.
 
         Args:
             x: Image tokens (B, N, D).
             text: Text tokens (B, L, text width).
             mask: Mask (B, L), True where a text token is visible.
+            forms: The forms of attention.
 
         Returns:
             Image tokens (B, N, D).
         """
         q = self.q_norm(split_heads(self.q(x, out_features=x.shape[-1]), self.head_dim))
         k, v = (split_heads(part, self.head_dim) for part in self.kv(text).chunk(2, dim=-1))
-        attended = grouped_attention(q, self.k_norm(k), v, mask[:, None, None, :])
-        output: Tensor = self.out(merge_heads(attended), out_features=x.shape[-1])
+        q, k, v = (part.to(forms.dtype) for part in (q, self.k_norm(k), v))
+        attended = grouped_attention(q, k, v, forms.grouped, mask[:, None, None, :])
+        output: Tensor = self.out(merge_heads(attended).to(x.dtype), out_features=x.shape[-1])
         return output
 
 

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pocketdit.backbones.attention import CosSin, CrossAttention, FeedForward, Grid, build_self_attention
 from pocketdit.backbones.elastic import ElasticLinear, WidthSpecific
+from pocketdit.backbones.forms import AttentionForms, first_form
 from pocketdit.backbones.spec import DiTSpec, Level
 
 
@@ -79,6 +80,10 @@ class DiTBlock(nn.Module):
         hidden_sizes = [spec.hidden_size(width) for width in spec.widths]
         self.tables = WidthSpecific({str(hidden): ModulationTable(6, hidden) for hidden in hidden_sizes})
 
+    def choose_forms(self, x: Tensor, text: Tensor) -> tuple[AttentionForms, AttentionForms]:
+        """Return the default forms of self-attention and of cross-attention for inputs like x and text."""
+        return self.attention.choose_forms(x, first_form), self.cross.choose_forms(x, text, first_form)
+
     def forward(
         self,
         x: Tensor,
@@ -87,6 +92,7 @@ class DiTBlock(nn.Module):
         modulation: Tensor,
         text: Tensor,
         mask: Tensor,
+        forms: tuple[AttentionForms, AttentionForms],
     ) -> Tensor:
         """Apply the block.
 
@@ -97,6 +103,7 @@ class DiTBlock(nn.Module):
             modulation: Shared modulation vectors (B, 6, D).
             text: Text tokens (B, L, text width).
             mask: Mask (B, L), True where a text token is visible.
+            forms: The forms of self-attention and of cross-attention.
 
         Returns:
             Image tokens (B, N, D).
@@ -104,8 +111,8 @@ class DiTBlock(nn.Module):
         table = self.tables.for_hidden_size(x.shape[-1])
         assert isinstance(table, ModulationTable)
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + table.offsets).unsqueeze(2).unbind(1)
-        x = x + gate1 * self.attention(modulate(x, shift1, scale1), grid, cos_sin)
-        x = x + self.cross(x, text, mask)
+        x = x + gate1 * self.attention(modulate(x, shift1, scale1), grid, cos_sin, forms[0])
+        x = x + self.cross(x, text, mask, forms[1])
         x = x + gate2 * self.ffn(modulate(x, shift2, scale2))
         return x
 
@@ -138,16 +145,15 @@ class DiTLevel(nn.Module):
         self.skips = nn.ModuleList(LongSkip(spec.width) for _ in range(skips))
         self.gradient_checkpointing = False
 
-    def forward(self, x: Tensor, *context: object) -> Tensor:
-        """Apply all blocks.
-
-        Args:
-            x: Image tokens (B, N, D).
-            *context: The remaining arguments of ``DiTBlock.forward``.
+    def forward(self, x: Tensor, grid: Grid, cos_sin: CosSin, modulation: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        """Apply all blocks, whose arguments are the same as those of ``DiTBlock.forward``.
 
         Returns:
             Image tokens (B, N, D).
         """
+        first = self.blocks[0]
+        assert isinstance(first, DiTBlock)
+        context = (grid, cos_sin, modulation, text, mask, first.choose_forms(x, text))
         earlier: list[Tensor] = []
         first_skipped = len(self.blocks) - len(self.skips)
         for index, block in enumerate(self.blocks):

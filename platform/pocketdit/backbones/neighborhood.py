@@ -8,13 +8,16 @@ the result is laid out as (B, N, H, E), which is what the output projection need
 ``radius`` is r in Eq. 3.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from typing import assert_never
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from pocketdit.backbones.forms import GroupedForm, LocalForm
+from pocketdit.backbones.grouped import grouped_attention
 
 
 def block_edges(tokens: int, blocks: int) -> list[int]:
@@ -44,49 +47,16 @@ def neighborhood_mask(tokens: int, blocks: int, radius: int, device: torch.devic
         return (block[:, None] - block[None, :]).abs() <= radius
 
 
-def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Run ``scaled_dot_product_attention``, using fp32 for bf16 inputs on a CPU.
-
-    The backward pass of PyTorch's CPU kernel is ten times slower in bf16.
-    """
-    if q.device.type == "cpu" and q.dtype is torch.bfloat16:
-        with torch.autocast("cpu", enabled=False):
-            return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask).to(q.dtype)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-
-
-def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Compute softmax attention with grouped queries.
-
-    If all queries see the same keys, the query heads that share a key head are concatenated along the token axis. This
-    gives the same result with larger matrix products and without repeating the keys.
-
-    Args:
-        q: Queries (B, H, N, E).
-        k: Keys (B, G, M, E) of M tokens.
-        v: Values (B, G, M, E).
-        mask: Mask that can be broadcast to (B, 1, N, M), True where a key is visible.
-
-    Returns:
-        Attention output (B, H, N, E).
-    """
-    batch, heads, tokens, channels = q.shape
-    groups = k.shape[1]
-    if groups == heads:
-        return softmax_attention(q, k, v, mask)
-    repeat = heads // groups
-    if mask is None or mask.shape[-2] == 1:
-        folded = softmax_attention(q.reshape(batch, groups, repeat * tokens, channels), k, v, mask)
-        return torch.unflatten(folded, 2, (repeat, tokens)).permute(0, 3, 1, 2, 4).flatten(2, 3).transpose(1, 2)
-    return softmax_attention(q, k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1), mask)
-
-
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
     """Compute full attention with the neighborhood mask. This is the reference implementation."""
-    return grouped_attention(q, k, v, neighborhood_mask(q.shape[2], blocks, radius, q.device))
+    # PyTorch's kernels for GPUs do not accept both a mask and shared keys.
+    form: GroupedForm = "repeated" if q.device.type == "cuda" else "shared"
+    return grouped_attention(q, k, v, form, neighborhood_mask(q.shape[2], blocks, radius, q.device))
 
 
-def attend_by_block(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Iterator[tuple[slice, Tensor]]:
+def attend_by_block(
+    q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int, form: GroupedForm
+) -> Iterator[tuple[slice, Tensor]]:
     """Run dense attention for each block, on slices of q, k, and v.
 
     This requires neither a mask nor copies of the neighborhoods, and the block sizes can differ.
@@ -99,12 +69,7 @@ def attend_by_block(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -
     for block in range(last):
         tokens = slice(edges[block], edges[block + 1])
         neighborhood = slice(edges[max(block - radius, 0)], edges[min(block + radius + 1, last)])
-        yield tokens, grouped_attention(q[:, :, tokens], k[:, :, neighborhood], v[:, :, neighborhood])
-
-
-def looped_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """Run ``attend_by_block`` and join the blocks into one tensor."""
-    return join_blocks(output for _, output in attend_by_block(q, k, v, blocks, radius))
+        yield tokens, grouped_attention(q[:, :, tokens], k[:, :, neighborhood], v[:, :, neighborhood], form)
 
 
 def join_blocks(blocks: Iterable[Tensor]) -> Tensor:
@@ -123,31 +88,49 @@ def flex_block_mask(tokens: int, blocks: int, radius: int, device: torch.device)
     return create_block_mask(visible, None, None, tokens, tokens, device=str(device))
 
 
+@lru_cache(maxsize=1)
+def compiled_flex_attention() -> Callable[..., Tensor]:
+    """Return FlexAttention, compiled separately for each shape. Without compilation, it computes all scores."""
+    compiled: Callable[..., Tensor] = torch.compile(flex_attention, dynamic=False)
+    return compiled
+
+
 def flex_neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
-    """Run PyTorch's FlexAttention with the neighborhood mask. Callers should compile this with ``torch.compile``."""
+    """Run PyTorch's FlexAttention with the neighborhood mask."""
     mask = flex_block_mask(q.shape[2], blocks, radius, q.device)
-    output = flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
-    assert isinstance(output, Tensor)  # it is a tuple only if auxiliary outputs are requested
-    return output
+    return compiled_flex_attention()(q, k, v, block_mask=mask, enable_gqa=True)
 
 
-# With fewer tokens per block, a single masked attention is faster than a loop over blocks (benchmarks/attention.py).
-LOOP_FROM_BLOCK_TOKENS = 16
+def attend_in_pieces(
+    q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int, form: LocalForm, block_form: GroupedForm
+) -> Iterator[tuple[slice, Tensor]]:
+    """Run blockwise neighborhood attention.
 
-
-def attend_in_pieces(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Iterator[tuple[slice, Tensor]]:
-    """Run blockwise neighborhood attention with whichever implementation is faster for this number of tokens.
+    Args:
+        q: Queries (B, H, N, E).
+        k: Keys (B, G, N, E).
+        v: Values (B, G, N, E).
+        blocks: Number of blocks.
+        radius: Neighborhood radius in blocks.
+        form: How blocks attend to their neighborhood.
+        block_form: How query heads share a key head in a loop over blocks.
 
     Yields:
-        Token slices and their attention outputs, as in ``attend_by_block``. A short sequence is a single piece.
+        Token slices and their attention outputs, as in ``attend_by_block``. Without a loop, there is a single piece.
     """
-    tokens = q.shape[2]
-    if tokens < blocks * LOOP_FROM_BLOCK_TOKENS:
-        yield slice(0, tokens), masked_attention(q, k, v, blocks, radius)
-    else:
-        yield from attend_by_block(q, k, v, blocks, radius)
+    match form:
+        case "looped":
+            yield from attend_by_block(q, k, v, blocks, radius, block_form)
+        case "masked":
+            yield slice(0, q.shape[2]), masked_attention(q, k, v, blocks, radius)
+        case "flex":
+            yield slice(0, q.shape[2]), flex_neighborhood_attention(q, k, v, blocks, radius)
+        case _:
+            assert_never(form)
 
 
-def neighborhood_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
+def neighborhood_attention(
+    q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int, form: LocalForm, block_form: GroupedForm = "shared"
+) -> Tensor:
     """Run ``attend_in_pieces`` and join the pieces into one tensor."""
-    return join_blocks(output for _, output in attend_in_pieces(q, k, v, blocks, radius))
+    return join_blocks(output for _, output in attend_in_pieces(q, k, v, blocks, radius, form, block_form))
