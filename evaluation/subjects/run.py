@@ -94,7 +94,7 @@ class Run:
             "time_shift": sampling.time_shift,
             "size": list(sampling.size),
             "seed": sampling.seed,
-            "dtype": "float32",
+            "dtype": self._dtype(),
         }
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
@@ -109,13 +109,15 @@ class Run:
         """
         from pocketdit.images import require_finite, to_uint8
         from pocketdit.sampling import sample
+        from pocketdit.training.precision import inference_autocast
 
         network, encoders = self._load()
         for size, group in group_by_size(prompts, self.sampling.size):
             sampling = replace(self.sampling, size=size, seed=image_seed(self.sampling.seed, number))
             for first in range(0, len(group), self.batch_size):
                 batch = group[first : first + self.batch_size]
-                images = sample(network, encoders, [prompt.text for prompt in batch], self.width, sampling)
+                with inference_autocast(self.experiment.training.precision, device()):
+                    images = sample(network, encoders, [prompt.text for prompt in batch], self.width, sampling)
                 pixels = to_uint8(require_finite(images, self.name))
                 for prompt, image in zip(batch, pixels.permute(0, 2, 3, 1).numpy(), strict=True):
                     yield prompt, np.ascontiguousarray(image)
@@ -137,6 +139,12 @@ class Run:
                     f"{self.folder.name}: its weights changed during the evaluation; wait until the run has finished"
                 )
         return self._loaded
+
+    def _dtype(self) -> str:
+        """Return the name of the dtype of matrix products, which is that of the run's previews on this machine."""
+        from pocketdit.training.precision import inference_dtype
+
+        return str(inference_dtype(self.experiment.training.precision, device())).removeprefix("torch.")
 
     def _digest(self) -> str:
         """Return the hash of the weights at the time of the first call, to detect later changes."""

@@ -109,6 +109,7 @@ def write_grid(
     from pocketdit.running.assemble import build_encoders
     from pocketdit.running.grids import image_grid
     from pocketdit.sampling import sample
+    from pocketdit.training.precision import inference_autocast
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network, encoders, sampling = load_network(folder, device), build_encoders(experiment), experiment.sampling
@@ -117,7 +118,8 @@ def write_grid(
     encoders.to(torch.device(device))
     rows = []
     for width in widths:
-        images = sample(network, encoders, sampling.prompts, width, sampling)
+        with inference_autocast(experiment.training.precision, device):
+            images = sample(network, encoders, sampling.prompts, width, sampling)
         rows.append(to_uint8(require_finite(images, f"{folder.name} at width {width:g}")))
         print(f"width {width:g}: {len(sampling.prompts)} images, {sampling.steps} steps of {sampling.sampler}")
     grid = image_grid(rows, [f"{width:g}x" for width in widths], sampling.prompts)
