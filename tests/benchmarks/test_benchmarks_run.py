@@ -12,9 +12,9 @@ import torch
 KEYS = {"machine", "benchmark", "rows", "ratio", "required", "met"}
 
 
-def run_quick(name: str, folder: Path) -> dict[str, Any]:
+def run_quick(name: str, folder: Path, *options: str) -> dict[str, Any]:
     path = folder / f"{name}.json"
-    importlib.import_module(f"benchmarks.{name}").main(["--quick", "--json", str(path)])
+    importlib.import_module(f"benchmarks.{name}").main(["--quick", "--json", str(path), *options])
     result: dict[str, Any] = json.loads(path.read_text())
     assert set(result) >= KEYS
     assert result["benchmark"] == name
@@ -59,8 +59,10 @@ def test_timed_attention_matches_the_backbone() -> None:
         torch.testing.assert_close(other, first)
 
 
-def test_forward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = run_quick("forward", tmp_path)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_forward(tmp_path: Path, capsys: pytest.CaptureFixture[str], dtype: str) -> None:
+    result = run_quick("forward", tmp_path, "--dtype", dtype)
+    assert result["dtype"] == dtype
     assert last_line(capsys).startswith("ratio: A / D in time over A / D in FLOPs = ")
     rows = {row["network"]: row for row in result["rows"]}
     assert set(rows) == {"A", "D", "PixArt", "Sana"}
@@ -102,7 +104,9 @@ def test_training_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert row["seconds"]["step"][0] == pytest.approx(inside)
     assert result["ratio"]["median"] == pytest.approx(row["steps"][0] / row["floors"][0])
     assert row["flops"][0] > 0
-    assert [sampled["steps"] for sampled in row["sampling"]] == [28, 4]
+    names = ["sample, 28 steps", "sample, 4 steps", "evaluate, 4 steps"]
+    assert [item["name"] for item in row["inference"]] == names
+    assert all(item["ratio"]["median"] > 1 for item in row["inference"])
 
 
 def test_separate_networks_are_as_large_as_the_sub_networks() -> None:
