@@ -8,7 +8,7 @@ Every stage runs its shipped experiment for a few steps on rendered scenes, with
 The floor of a step consists of the matrix products, convolutions and attention kernels of its forward and backward
 passes, recorded with their operands and run again on their own in the run's dtype. It contains no optimizer. After
 each timed step, the step's own floor is timed, so the ratio compares neighboring measurements of the same batch.
-Sampling from the pre-trained network is compared with its floor in the same way.
+Sampling from the pre-trained network and evaluating it are compared with their floors in the same way.
 """
 
 import sys
@@ -16,10 +16,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 from unittest.mock import patch
 
@@ -31,6 +30,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from benchmarks.floor import Product, ProductRecorder, count_flops, replay
+from benchmarks.inference_clock import SamplingClock, measure_evaluation
 from benchmarks.timing import (
     argument_parser,
     format_median,
@@ -46,8 +46,6 @@ from pocketdit.commands.main import main as lightning
 from pocketdit.config.experiment import kind_of
 from pocketdit.config.load import load
 from pocketdit.running.fit import run
-from pocketdit.sampling import sample
-from pocketdit.training.precision import autocast
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 # Each stage is listed after its parents.
@@ -61,7 +59,6 @@ STAGES = (
     "tiny_decoder",
 )
 REQUIRED = 1.6
-SAMPLING_STEPS = (28, 4)
 PHASES = ("data wait", "forward", "backward", "update", "EMA")
 # Dense bf16 peaks in FLOP/s, from data sheets.
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "RTX 4090": 165e12}
@@ -171,46 +168,6 @@ class StepClock(Callback):
         self.patches.close()
 
 
-class SamplingClock(Callback):
-    """Times sampling from the EMA weights at the end of a run, together with its floor.
-
-    Args:
-        rounds: Number of measurements.
-        images: Number of images per measurement.
-    """
-
-    def __init__(self, rounds: int, images: int) -> None:
-        self.rounds, self.images = rounds, images
-        self.rows: list[dict[str, Any]] = []
-
-    @override
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        stage: Any = pl_module
-        prompts = [stage.sampling.prompts[index % len(stage.sampling.prompts)] for index in range(self.images)]
-        for steps in SAMPLING_STEPS:
-            settings = replace(stage.sampling, steps=steps)
-
-            def draw(settings: Any = settings) -> None:
-                with autocast(stage):
-                    sample(stage.ema, stage.encoders, prompts, stage.widest, settings)
-
-            with ProductRecorder() as recorder:
-                draw()
-            seconds, floors = [], []
-            for _ in range(self.rounds):
-                seconds.append(mean_seconds(draw))
-                floors.append(mean_seconds(lambda: replay(recorder.products)))
-            self.rows.append(
-                {
-                    "steps": steps,
-                    "seconds": seconds,
-                    "floors": floors,
-                    "images_per_second": self.images / median(seconds),
-                    "ratio": paired_ratio(seconds, floors),
-                }
-            )
-
-
 def measure(stage: str, overrides: Sequence[str], folder: Path, quick: bool) -> dict[str, Any]:
     """Run a stage's experiment for a few steps in ``folder``, and return its timings."""
     file = EXPERIMENTS / f"{stage}.yaml"
@@ -229,7 +186,10 @@ def measure(stage: str, overrides: Sequence[str], folder: Path, quick: bool) -> 
     loaded = load(file, settings, kind_of(file))
     callbacks = [clock, sampling] if stage == "elastic_pretrain" else [clock]
     with (folder / f"{stage}.txt").open("w") as output, redirect_stdout(output), redirect_stderr(output):
-        run(loaded, None, None, False, callbacks)
+        finished = run(loaded, None, None, False, callbacks)
+    inference = list(sampling.rows)
+    if sampling in callbacks:
+        inference.append(measure_evaluation(finished, folder, sampling.rounds, sampling.images))
     ratio = paired_ratio(clock.steps, clock.floors)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     peak, speed = next((v for k, v in PEAK_FLOPS.items() if k in gpu), None), mean(clock.flops) / mean(clock.steps)
@@ -242,12 +202,12 @@ def measure(stage: str, overrides: Sequence[str], folder: Path, quick: bool) -> 
         "flops": clock.flops,
         "flops_per_second": speed,
         "mfu": speed / peak if peak else None,
-        "sampling": sampling.rows,
+        "inference": inference,
     }
 
 
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the phases of every stage's step, its floor, and sampling."""
+    """Print the phases of every stage's step, its floor, sampling, and evaluation."""
     header = ["stage", "step", *PHASES, "floor", "step / floor", "GFLOP/s", "MFU"]
     cells = [
         [
@@ -261,13 +221,13 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
         for row in rows
     ]
     print(table(header, cells), end="\n\n")
-    sampled = [
-        [f"{item['steps']} steps", f"{item['images_per_second']:.2f}", format_median(item["floors"]), item["ratio"]]
+    inference = [
+        [item["name"], f"{item['images_per_second']:.2f}", format_median(item["floors"]), item["ratio"]]
         for row in rows
-        for item in row["sampling"]
+        for item in row["inference"]
     ]
-    if sampled:
-        print(table(["sampling at full width", "images/s", "floor per batch", "time / floor"], sampled), end="\n\n")
+    if inference:
+        print(table(["inference at full width", "images/s", "floor", "time / floor"], inference), end="\n\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
