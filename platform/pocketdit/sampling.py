@@ -9,7 +9,7 @@ from pocketdit.backbones.per_width import Network
 from pocketdit.config.experiment import Sampling
 from pocketdit.diffusion.guidance import guided_velocity
 from pocketdit.diffusion.samplers import SAMPLERS, uniform_times
-from pocketdit.encoders.conditioning import unconditional
+from pocketdit.encoders.conditioning import hide_empty, unconditional
 from pocketdit.encoders.inputs import Encoders
 from pocketdit.seeding import generator
 
@@ -42,7 +42,7 @@ def sample(
     Args:
         network: The backbone.
         encoders: The text encoders and the autoencoder, which decodes the sampled latents.
-        prompts: The prompts.
+        prompts: The prompts. An empty prompt is sampled without text.
         width: Width of the sub-network, as a fraction of the full width.
         sampling: Sampler, number of steps, guidance scale, seed, and image size.
         batch_size: Number of prompts per batch.
@@ -55,7 +55,7 @@ def sample(
     images = []
     for first in range(0, len(prompts), batch_size):
         batch = prompts[first : first + batch_size]
-        text = encoders.tokens(batch)
+        text = hide_empty(encoders.tokens(batch), batch)
         noise = initial_noise(
             batch, sampling.seed, encoders.autoencoder.channels, sampling.size[0] // factor, sampling.size[1] // factor
         )

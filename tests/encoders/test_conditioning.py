@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pocketdit.encoders.conditioning import encode_text, text_dropout, unconditional
+from pocketdit.encoders.conditioning import encode_text, hide_empty, text_dropout, unconditional
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.encoders.hashed_text import PhraseEncoder, WordEncoder
 
@@ -67,3 +67,13 @@ def test_unconditional_hides_everything_and_does_not_change_its_input() -> None:
 def test_list_of_encoders_can_be_empty() -> None:
     assert encode_text([], ["a"]) == []
     assert text_dropout([], 0.5, torch.Generator()) == []
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n\t"])
+def test_an_empty_prompt_is_unconditional_whatever_the_encoder_returns(empty: str) -> None:
+    """CLIP returns tokens that mark the beginning and the end of a text, even of an empty one."""
+    tokens = [TextTokens(torch.randn(2, 3, 8), torch.ones(2, 3) > 0)]
+    (hidden,) = hide_empty(tokens, ["a red circle", empty])
+    assert hidden.mask.tolist() == [[True] * 3, [False] * 3]
+    assert torch.equal(hidden.mask[1:], unconditional(tokens)[0].mask[1:])
+    assert hidden.embeddings is tokens[0].embeddings

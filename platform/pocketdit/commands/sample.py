@@ -104,6 +104,7 @@ def write_grid(
     from pocketdit.artifacts.decoder import with_decoder
     from pocketdit.artifacts.network import load_network
     from pocketdit.artifacts.notice import read_notice
+    from pocketdit.encoders.conditioning import is_empty
     from pocketdit.files import write_atomically
     from pocketdit.images import require_finite, to_uint8
     from pocketdit.running.assemble import build_encoders
@@ -116,6 +117,8 @@ def write_grid(
     if decoder is not None:
         encoders = with_decoder(encoders, experiment, decoder)
     encoders.to(torch.device(device))
+    if any(map(is_empty, sampling.prompts)):
+        print("note: an empty prompt is sampled without text")
     rows = []
     for width in widths:
         with inference_autocast(experiment.training.precision, device):

@@ -43,3 +43,14 @@ def text_dropout(tokens: Sequence[TextTokens], probability: float, generator: to
 def unconditional(tokens: Sequence[TextTokens]) -> list[TextTokens]:
     """Return the same tokens, all of them hidden."""
     return [encoded._replace(mask=torch.zeros_like(encoded.mask)) for encoded in tokens]
+
+
+def is_empty(prompt: str) -> bool:
+    """Return whether a prompt has no text. Such a prompt requests an unconditional sample."""
+    return not prompt.strip()
+
+
+def hide_empty(tokens: Sequence[TextTokens], prompts: Sequence[str]) -> list[TextTokens]:
+    """Hide the tokens of empty prompts, for which some encoders return tokens that mark the beginning and the end."""
+    has_text = torch.tensor([not is_empty(prompt) for prompt in prompts])
+    return [encoded._replace(mask=encoded.mask & has_text[:, None].to(encoded.mask.device)) for encoded in tokens]
