@@ -43,7 +43,8 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
         ``path``.
 
     Raises:
-        OSError: The file cannot be written, for example because the disk is full. The temporary file is removed.
+        OSError: The file cannot be written, for example because the disk is full. The error contains the path, and the
+            temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -55,6 +56,9 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     return path

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pocketdit.commands.main import is_lightning_command, main
+from pocketdit.commands.main import is_lightning_command, main, with_reported_errors
 from tests.conftest import PRETRAIN, ROOT, Command
 
 DATA = "data.init_args."
@@ -254,6 +254,15 @@ def test_sample_writes_a_grid(tiny: list[str], tmp_path: Path, capsys: pytest.Ca
         error = capsys.readouterr().err
         assert expected in error
         assert "Traceback" not in error
+
+
+def test_a_full_disk_is_named_with_its_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    def fill(_: object) -> int:
+        raise OSError(28, "No space left on device", "sample.png")
+
+    assert with_reported_errors(fill, ["sample"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("lightning sample: [Errno 28] No space left on device: 'sample.png'; free some disk space")
 
 
 def test_nearest_name_is_suggested_for_an_unknown_run(

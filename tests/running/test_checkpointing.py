@@ -1,6 +1,7 @@
 """Tests for damaged checkpoints, which are named in one line and never loaded."""
 
 import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,25 @@ def test_flipped_bits_never_load_silently(tmp_path: Path, bits: int) -> None:
         assert torch.equal(loaded["state_dict"]["w"], VALUES)
         assert loaded["loops"] == CHECKPOINT["loops"]
     assert detected > 100
+
+
+@pytest.mark.parametrize("limit", [0, 100, 3000])
+def test_a_full_disk_is_named_and_keeps_the_previous_checkpoint(tmp_path: Path, limit: int) -> None:
+    """A limit on the size of files has the same effect as a full disk."""
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(CHECKPOINT, path)
+    content = path.read_bytes()
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, allowed[1]))
+    try:
+        with pytest.raises(
+            RunError, match=r"last\.ckpt \(only a part of it could be written\); free"
+        ):
+            AtomicCheckpointIO().save_checkpoint(CHECKPOINT, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_damaged_shards_are_named(tmp_path: Path) -> None:

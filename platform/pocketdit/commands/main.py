@@ -8,6 +8,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 from typing_extensions import override
@@ -177,7 +178,8 @@ def with_reported_errors(command: Callable[[Sequence[str]], int], arguments: Seq
         print(f"lightning {name}: {one_line(error)}", file=sys.stderr)
         return error.status
     except OSError as error:  # for example, a full disk or a folder that is not writable
-        print(f"lightning {name}: {one_line(error)}", file=sys.stderr)
+        hint = "; free some disk space, then run the command again" if error.errno in (ENOSPC, EDQUOT) else ""
+        print(f"lightning {name}: {one_line(error)}{hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"lightning {name}: interrupted", file=sys.stderr)

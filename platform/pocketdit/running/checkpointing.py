@@ -68,6 +68,10 @@ def unreadable(path: Path, error: Exception) -> RunError:
 def disk_error(path: Path, error: BaseException) -> RunError:
     """Return the error for a file that could not be written."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, OSError):
+        reason = error.strerror or reason
+    elif reason.startswith("[enforce fail"):  # torch's writer reports positions in the file instead of the cause
+        reason = "only a part of it could be written"
     return RunError(
         f"could not write {path} ({reason}); free some disk space, then run the same command with --resume to continue "
         "from the previous checkpoint"
