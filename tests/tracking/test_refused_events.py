@@ -85,7 +85,7 @@ def test_nothing_is_dropped_when_the_disk_is_full_or_the_database_is_locked(
 
 
 def test_an_error_of_the_database_is_one_line(store: str, run_folder: Path, tmp_path: Path, command: Command) -> None:
-    """MLflow logs such errors with their tracebacks. Its log level is set before it is imported, so by a new process."""
+    """MLflow logs such errors with their tracebacks unless its log level was set before it was imported."""
     path, source = tmp_path / "m.db", target.sqlite_path(store)
     assert source is not None
     shutil.copy(source, path)

@@ -41,8 +41,8 @@ _ENVIRONMENT = {
     # By default, MLflow retries a failed request for minutes. The shipper has its own backoff.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    # MLflow's log messages and URLs would break up the progress bar. It logs errors of a database with their tracebacks,
-    # but also raises them.
+    # MLflow's log messages and URLs would break up the progress bar. It logs the errors of a database with tracebacks,
+    # but it raises them as well.
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
@@ -218,7 +218,8 @@ def import_mlflow() -> "type[MlflowClient]":
         os.environ.setdefault(name, value)
     with _importing:
         from mlflow import MlflowClient, entities, exceptions  # noqa: F401
-    return MlflowClient
+    imported: type[MlflowClient] = MlflowClient
+    return imported
 
 
 def _client(uri: str) -> "MlflowClient":
