@@ -27,11 +27,16 @@ def add_export(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def call_export(args: argparse.Namespace) -> None:
     """Load the settings and export to their target."""
     from pocketdit.config.load import Loaded, load
+    from pocketdit.export.coreml.dependency import require_coremltools
     from pocketdit.export.coreml.settings import CoreMLExport
+    from pocketdit.export.litert.dependency import require_litert
     from pocketdit.export.litert.settings import LiteRTExport
     from pocketdit.export.settings import Export, settings_class
 
-    loaded: Loaded[Export] = load(args.file, args.overrides, settings_class(args.file))
+    kind = settings_class(args.file)
+    if not args.print_config:  # nothing is loaded before the package is known to be installed
+        require_coremltools() if kind is CoreMLExport else require_litert()
+    loaded: Loaded[Export] = load(args.file, args.overrides, kind)
     if args.print_config:
         print(loaded.to_yaml(), end="")
         return
@@ -45,9 +50,8 @@ def call_export(args: argparse.Namespace) -> None:
 
 
 def _export_coreml(settings: "CoreMLExport") -> None:
-    from pocketdit.export.coreml.dependency import require_coremltools, silence_coremltools
+    from pocketdit.export.coreml.dependency import silence_coremltools
 
-    require_coremltools()
     silence_coremltools()
     from pocketdit.config.shell import command_line, operand
     from pocketdit.export.coreml.export import export_coreml
@@ -58,9 +62,6 @@ def _export_coreml(settings: "CoreMLExport") -> None:
 
 
 def _export_litert(settings: "LiteRTExport") -> None:
-    from pocketdit.export.litert.interpreter import require_litert
-
-    require_litert()
     from pocketdit.export.litert.export import export_litert
     from pocketdit.latency.measure_litert import measure_exported
     from pocketdit.latency.records import latency_tables

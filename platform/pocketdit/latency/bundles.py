@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketdit.errors import RunError
-from pocketdit.export.common.bundle_files import CENSUS, DECODER, LATENCY, MANIFEST
+from pocketdit.export.common.bundle_files import CENSUS, DECODER, LATENCY, MANIFEST, require_known_format
 from pocketdit.export.common.census import Census
 
 
@@ -78,6 +78,7 @@ def open_bundle(folder: Path) -> Bundle:
     file = folder / MANIFEST
     try:
         content: dict[str, Any] = json.loads(file.read_text())
+        require_known_format(content, folder)
         if "packages" not in content and "file" in content:
             raise RunError(
                 f"{folder}: contains {content['file']}, not Core ML packages; its latency is in {LATENCY}; measure it "
@@ -94,7 +95,7 @@ def open_bundle(folder: Path) -> Bundle:
         )
     except OSError as error:
         raise RunError(f"{folder}: not an export bundle (no {MANIFEST}); create one with: lightning export") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{file}: not a valid manifest ({error!r}); export the bundle again") from error
 
 

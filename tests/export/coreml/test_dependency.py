@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.conftest import ROOT
+
 PROGRAM = """
 import logging
 from pocketdit.export.coreml.dependency import silence_coremltools
@@ -19,3 +21,20 @@ def test_only_coremltools_is_silenced() -> None:
     pytest.importorskip("coremltools")
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=100, check=True)
     assert done.stderr == "a sample is damaged\n"
+
+
+@pytest.mark.parametrize(("file", "extra"), [("coreml", "export"), ("litert", "litert")])
+def test_a_missing_extra_is_named_before_anything_is_loaded(file: str, extra: str) -> None:
+    """Not even the settings are checked, and torch is not imported."""
+    program = (
+        "import importlib.util, sys\n"
+        "from pocketdit.commands.main import main\n"
+        "importlib.util.find_spec = lambda name, package=None: None\n"
+        f"status = main(['export', 'experiments/export/{file}.yaml', 'run=none', 'widht=3'])\n"
+        "assert 'torch' not in sys.modules\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, cwd=ROOT)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.endswith(f"is not installed; install it with: pip install 'pocketdit[{extra}]'\n")
+    assert done.stderr.count("\n") == 1

@@ -11,9 +11,10 @@ from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
 from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, Level
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.export.common.comparison import Tolerance, compare
-from pocketdit.export.litert import interpreter
+from pocketdit.export.litert import dependency
 from pocketdit.export.litert.convert import Conversion, convert
-from pocketdit.export.litert.interpreter import LiteRTModel, require_litert
+from pocketdit.export.litert.dependency import require_litert
+from pocketdit.export.litert.interpreter import LiteRTModel
 from pocketdit.export.litert.network import VELOCITY, NamedInputs, example_inputs
 from pocketdit.export.litert.settings import LiteRTRuntime
 
@@ -155,7 +156,7 @@ def test_invalid_files_are_rejected(litert: None, tmp_path: Path) -> None:
 
 
 def test_missing_litert_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interpreter, "find_spec", lambda name: None)
+    monkeypatch.setattr(dependency, "find_spec", lambda name: None)
     with pytest.raises(
         ConfigError, match=r"^litert_torch is not installed; install it with: pip install 'pocketdit\[litert\]'$"
     ):

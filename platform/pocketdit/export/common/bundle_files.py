@@ -1,4 +1,10 @@
-"""Names of the files and Core ML packages in an export bundle."""
+"""Names of the files and Core ML packages in an export bundle, and the format of its manifest."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pocketdit.errors import RunError
 
 MANIFEST = "manifest.json"
 """The information that an app needs. A folder that contains this file is an export bundle."""
@@ -14,3 +20,20 @@ TRANSFORMER, TEXT_PROJECTION, DECODER = "transformer", "text_projection", "decod
 
 TFLITE = "network.tflite"
 """The LiteRT model."""
+
+FORMAT = 1
+"""Number of the format of the manifest and the packages. It increases if an older version could misread them."""
+
+
+def require_known_format(manifest: Mapping[str, Any], folder: Path) -> None:
+    """Check that this version can read a bundle. Manifests without a number have the first format.
+
+    Raises:
+        RunError: A newer version has written the bundle.
+    """
+    found = manifest.get("format", FORMAT)
+    if found != FORMAT:
+        raise RunError(
+            f"{folder}: the bundle has format {found!r}, but this version of PocketDiT reads format {FORMAT}; update "
+            "PocketDiT, or export the bundle again"
+        )

@@ -17,6 +17,7 @@ from pocketdit.config.experiment import Experiment
 from pocketdit.config.importing import import_class
 from pocketdit.config.load import load
 from pocketdit.errors import ConfigError
+from pocketdit.export.common.float16 import require_float16_range
 from pocketdit.export.common.settings import BaseExport
 from pocketdit.files import sha256_of
 from pocketdit.quantization.palette import Palette, load_palettes
@@ -74,7 +75,8 @@ def load_subject(settings: BaseExport) -> Subject:
     """Load or create the network that ``settings`` describes, without a decoder.
 
     Raises:
-        ConfigError: The network does not have this width or does not support this image size.
+        ConfigError: The network does not have this width or does not support this image size, or a weight is beyond the
+            range of float16.
         RunError: A file of the run is missing or damaged.
     """
     folder = find(settings.runs, settings.run) if settings.run else None
@@ -93,6 +95,8 @@ def load_subject(settings: BaseExport) -> Subject:
         palettes = load_palettes(folder.palettes) if is_quantized(folder, experiment) else {}
     else:
         network, weights, palettes = random_network(experiment, settings.width, settings.seed), RANDOM, {}
+    if settings.precision == "float16":
+        require_float16_range(network.state_dict(), folder.name if folder else str(settings.experiment))
     return Subject(
         bundle_name(settings, folder), folder.name if folder else "", experiment, network, image_size, latent_size,
         tuple(text_lengths(experiment.text_encoders)), weights, palettes,

@@ -8,7 +8,7 @@ from pocketdit.config.errors import InvalidValueError
 from pocketdit.config.override import parse
 from pocketdit.config.typed import convert
 from pocketdit.errors import ConfigError, RunError
-from pocketdit.export.common.bundle_files import MANIFEST, TRANSFORMER
+from pocketdit.export.common.bundle_files import MANIFEST, TRANSFORMER, require_known_format
 from pocketdit.export.coreml.census import take_census
 from pocketdit.export.coreml.census_report import census_table, require_budget
 from pocketdit.export.coreml.package import Package
@@ -53,8 +53,9 @@ def verify_bundle(folder: Path, overrides: list[str]) -> None:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        require_known_format(manifest, folder)
         _ = manifest["settings"], manifest["packages"], manifest["weights"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{folder}: not a Core ML bundle (no valid {MANIFEST})") from error
     return manifest
 

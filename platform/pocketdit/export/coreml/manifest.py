@@ -6,15 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from pocketdit.config.typed import plain
-from pocketdit.export.common.bundle_files import DECODER
+from pocketdit.export.common.bundle_files import DECODER, FORMAT
 from pocketdit.export.common.census import Census
 from pocketdit.export.common.comparison import Comparison
 from pocketdit.export.common.manifest import image_entry, sampling_entry, software_entries, weights_entry
 from pocketdit.export.common.subject import Subject
 from pocketdit.export.coreml.package import Package, TensorType
 from pocketdit.export.coreml.settings import CoreMLExport
-
-FORMAT = 1
 
 
 def build_manifest(
@@ -76,7 +74,7 @@ def _package_entry(package: Package, census: Census, settings: CoreMLExport) -> 
         "operations": census.count,
         "weight_bytes": census.stored_bytes,
         "bits_per_weight": round(bits / weights, 4),
-        "palettised_weights": sum(o.kind == "constexpr_lut_to_dense" for o in package.operations),
+        "palettized_weights": sum(o.kind == "constexpr_lut_to_dense" for o in package.operations),
     }
 
 

@@ -7,6 +7,7 @@ from pocketdit.artifacts.notice import join_notices, read_notice
 from pocketdit.artifacts.run_folder import find
 from pocketdit.config.component import build
 from pocketdit.config.experiment import Experiment
+from pocketdit.export.common.float16 import require_float16_range
 from pocketdit.export.common.subject import ImageDecoder, Subject, load_subject
 from pocketdit.export.coreml.settings import CoreMLExport
 
@@ -15,16 +16,16 @@ def load_coreml_subject(settings: CoreMLExport) -> Subject:
     """Load the network and its decoder.
 
     Raises:
-        ConfigError: The network does not have this width or does not support this image size.
+        ConfigError: The network does not have this width or does not support this image size, or a weight is beyond the
+            range of float16.
         RunError: A run is not complete.
     """
     subject = load_subject(settings)
+    decoder = _load_image_decoder(settings, subject.experiment)
+    if decoder is not None and settings.precision == "float16":
+        require_float16_range(decoder.module.state_dict(), decoder.run or "the autoencoder")
     notice = read_notice(find(settings.runs, settings.decoder)) if settings.decoder is not None else ""
-    return replace(
-        subject,
-        decoder=_load_image_decoder(settings, subject.experiment),
-        notice=join_notices(subject.notice, notice),
-    )
+    return replace(subject, decoder=decoder, notice=join_notices(subject.notice, notice))
 
 
 def _load_image_decoder(settings: CoreMLExport, experiment: Experiment) -> ImageDecoder | None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from pocketdit.errors import RunError
 from pocketdit.export.common.comparison import NO_LIMIT, Comparison, Tolerance, compare
-from pocketdit.export.litert.interpreter import LiteRTModel, hide_native_output, require_litert
+from pocketdit.export.litert.dependency import require_litert
+from pocketdit.export.litert.interpreter import LiteRTModel, hide_native_output
 from pocketdit.files import write_atomically
 
 WeightPrecision = Literal["float32", "float16"]

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from pocketdit.artifacts.notice import copy_notice
 from pocketdit.config.typed import plain
-from pocketdit.export.common.bundle_files import MANIFEST, TFLITE
+from pocketdit.export.common.bundle_files import FORMAT, MANIFEST, TFLITE
 from pocketdit.export.common.bundle_folder import replace_bundle
 from pocketdit.export.common.comparison import Comparison, compare
 from pocketdit.export.common.manifest import image_entry, sampling_entry, software_entries, weights_entry
 from pocketdit.export.common.subject import Subject, load_subject
 from pocketdit.export.litert.convert import Conversion, convert, require_within
-from pocketdit.export.litert.interpreter import LiteRTModel, require_litert
+from pocketdit.export.litert.dependency import require_litert
+from pocketdit.export.litert.interpreter import LiteRTModel
 from pocketdit.export.litert.network import VELOCITY, NamedInputs, example_inputs
 from pocketdit.export.litert.settings import LiteRTExport
 
@@ -89,6 +90,7 @@ def build_manifest(
 ) -> dict[str, Any]:
     """Return the manifest as JSON values: signature, sampling times, text encoders and origin of the weights."""
     return {
+        "format": FORMAT,
         "name": subject.name,
         "file": TFLITE,
         "weights": weights_entry(subject),

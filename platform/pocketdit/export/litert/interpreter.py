@@ -5,23 +5,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from pocketdit.errors import ConfigError, RunError
-
-
-def require_litert() -> None:
-    """Check that LiteRT is installed, which is an optional dependency.
-
-    Raises:
-        ConfigError: LiteRT is not installed.
-    """
-    if missing := [name for name in ("litert_torch", "ai_edge_litert") if find_spec(name) is None]:
-        raise ConfigError(f"{missing[0]} is not installed; install it with: pip install 'pocketdit[litert]'")
+from pocketdit.errors import RunError
+from pocketdit.export.litert.dependency import require_litert
 
 
 @contextmanager
