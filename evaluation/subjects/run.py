@@ -108,12 +108,15 @@ class Run:
             RunError: The weights or an image contain NaN or infinity, or the weights are damaged.
         """
         from pocketdit.images import require_finite, to_uint8
+        from pocketdit.running.sampling_memory import require_sampling_memory
         from pocketdit.sampling import sample
         from pocketdit.training.precision import inference_autocast
 
         network, encoders = self._load()
         for size, group in group_by_size(prompts, self.sampling.size):
             sampling = replace(self.sampling, size=size, seed=image_seed(self.sampling.seed, number))
+            count = min(len(group), self.batch_size)
+            require_sampling_memory(self.experiment, size, count, f"size of the prompts, {self.name}", device())
             for first in range(0, len(group), self.batch_size):
                 batch = group[first : first + self.batch_size]
                 with inference_autocast(self.experiment.training.precision, device()):

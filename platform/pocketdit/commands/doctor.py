@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pocketdit.errors import ConfigError, RunError
+from pocketdit.memory import available_memory
 
 GIB = 2**30
 # The default pre-training run fails below these sizes. Larger runs may fail below four times these sizes.
@@ -176,22 +177,6 @@ def space_finding(subject: str, free: int, needed: int, remedy: str) -> Finding:
     if free >= 4 * needed:
         return Finding(subject, detail)
     return Finding(subject, detail, "fail" if free < needed else "note", remedy)
-
-
-def available_memory() -> int | None:
-    """Return the number of bytes that a new process can use, or None if the system does not report it."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    group = Path("/sys/fs/cgroup")  # contains the memory limit of a container
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-    except (OSError, ValueError):
-        return free
-    return free if limit == "max" else min(free, int(limit) - used)
 
 
 def check_commands() -> Iterator[Finding]:

@@ -67,6 +67,10 @@ def call_sample(args: argparse.Namespace) -> None:
                 f"--width {width:g}: {folder.name} only has the widths {', '.join(f'{w:g}' for w in widths)}"
             )
     require_writable_png(args.out)
+    from pocketdit.running.sampling_memory import require_sampling_memory
+
+    option = "--size" if args.size else f"sampling.size of {folder.name}"
+    require_sampling_memory(experiment, experiment.sampling.size, len(experiment.sampling.prompts), option)
     write_grid(folder, experiment, sorted(args.width or widths), args.out, decoder)
 
 

@@ -21,6 +21,7 @@ from pocketdit.export.common.float16 import require_float16_range
 from pocketdit.export.common.settings import BaseExport
 from pocketdit.files import sha256_of
 from pocketdit.quantization.palette import Palette, load_palettes
+from pocketdit.running.sampling_memory import require_sampling_memory
 from pocketdit.seeding import generator
 from pocketdit.stages.quantize_finetune import QuantizeFinetune
 
@@ -89,6 +90,7 @@ def load_subject(settings: BaseExport) -> Subject:
         )
     image_size = settings.image_size or experiment.sampling.size
     latent_size = require_latent_size(experiment, image_size)
+    require_sampling_memory(experiment, image_size, 1, "size")
     if folder:
         network = standalone_network(load_network(folder), settings.width)
         weights = sha256_of(folder.weights)
