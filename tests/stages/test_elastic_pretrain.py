@@ -13,6 +13,7 @@ from pocketdit.config.load import load
 from pocketdit.running.assemble import build_encoders, build_stage
 from pocketdit.stages.elastic_pretrain import ElasticPretrain, NoisyBatch
 from pocketdit.tracking.journal import read_metrics
+from pocketdit.training.step_samples import StepSamples
 from tests.conftest import PRETRAIN
 from tests.stages.conftest import enable_backward
 
@@ -51,7 +52,7 @@ def test_the_seed_determines_the_losses(tiny: list[str], tmp_path: Path) -> None
 
 
 def test_accumulated_gradients_equal_those_of_one_large_batch(tiny: list[str], tmp_path: Path) -> None:
-    """Two half batches have the same mean gradient as the full batch if the gradients of the widths are summed."""
+    """The parts of a batch have the mean gradient of the whole, even if one is short, if the gradients are summed."""
     experiment: Experiment = load(PRETRAIN, [*tiny, "stage.init_args.gradient_scaling=sum"], Experiment).config
     stage = build_stage(experiment, build_encoders(experiment))
     assert isinstance(stage, ElasticPretrain)
@@ -66,18 +67,20 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(tiny: list[str], t
     def gradient(parts: list[slice]) -> list[torch.Tensor | None]:
         for parameter in parameters:
             parameter.grad = None
-        object.__setattr__(stage.training_spec, "accumulate", len(parts))
+        samples = StepSamples(len(parts))
         for part in parts:
             tokens = [type(t)(t.embeddings[part], t.mask[part]) for t in text]
-            stage.add_gradients(NoisyBatch(x[part], time[part], tokens, target[part]), number=0)
+            noisy = NoisyBatch(x[part], time[part], tokens, target[part])
+            stage.add_gradients(noisy, number=0, share=samples.share(len(noisy.time)))
+        samples.normalize(parameters)
         return [p.grad for p in parameters]
 
     full = gradient([slice(0, 4)])
-    halves = gradient([slice(0, 2), slice(2, 4)])
-    for a, b in zip(full, halves, strict=True):
-        assert (a is None) == (b is None)
-        if a is not None and b is not None:
-            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    for parts in ([slice(0, 2), slice(2, 4)], [slice(0, 3), slice(3, 4)]):
+        for a, b in zip(full, gradient(parts), strict=True):
+            assert (a is None) == (b is None)
+            if a is not None and b is not None:
+                torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("scaling", ["adaptive", "sum"])

@@ -31,6 +31,7 @@ from pocketdit.training.cost import StageCost
 from pocketdit.training.ema import ema_copy, ema_decay, update_ema
 from pocketdit.training.nonfinite import stop_unless_finite
 from pocketdit.training.sharding import full_tensor, mesh_to_shard, shard
+from pocketdit.training.step_samples import StepSamples
 from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
 
 
@@ -84,6 +85,7 @@ class ElasticPretrain(LightningModule, Stage):
         self.encoders = inputs.encoders
         self.optimizer = inputs.optimizer
         self.training_spec = inputs.training
+        self.step_samples = StepSamples(inputs.training.accumulate)
         self.sampling = inputs.sampling
         self.seed = inputs.seed
         self.time_shift = time_shift
@@ -132,7 +134,8 @@ class ElasticPretrain(LightningModule, Stage):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Accumulate the gradients of a batch and, after every ``accumulate`` batches, update the weights."""
         number = batch_number(self, batch_idx)
-        losses = self.add_gradients(self.prepare(batch, number), number)
+        share = self.step_samples.share(len(batch["captions"]))
+        losses = self.add_gradients(self.prepare(batch, number), number, share)
         stop_unless_finite(losses, batch, self)
         if (number + 1) % self.training_spec.accumulate == 0:
             losses |= self.update(batch)
@@ -153,10 +156,15 @@ class ElasticPretrain(LightningModule, Stage):
         loss = flow_matching_loss(prediction, noisy.target)
         return loss, prediction, {f"loss/width_{width:g}": loss.detach()}
 
-    def add_gradients(self, noisy: NoisyBatch, number: int) -> dict[str, Tensor]:
-        """Add the gradients of both networks to the parameters' gradients, and return the values to log."""
+    def add_gradients(self, noisy: NoisyBatch, number: int, share: float = 1.0) -> dict[str, Tensor]:
+        """Add the gradients of both networks to the parameters' gradients, and return the values to log.
+
+        Args:
+            noisy: The batch.
+            number: Number of the batch, which seeds the choice of the sub-network.
+            share: Weight of the batch in its step.
+        """
         parameters = [parameter for _, parameter in self.trained_parameters()]
-        share = 1 / self.training_spec.accumulate
         loss, prediction, losses = self.loss(noisy, self.widest)
         if not self.sub_widths:
             self.manual_backward(loss * share)
@@ -180,6 +188,7 @@ class ElasticPretrain(LightningModule, Stage):
         """Take an optimizer step, update the EMA weights, and return the values to log."""
         step = self.global_step
         parameters = [parameter for _, parameter in self.trained_parameters()]
+        self.step_samples.normalize(parameters)
         logged = update_weights(self, {"gradient_norm": parameters}, self.training_spec, batch)
         pairs = zip(self.ema.parameters(), self.backbone.parameters(), strict=True)
         moving = [(ema, weight) for ema, weight in pairs if weight.requires_grad]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -47,6 +48,7 @@ from pocketdit.training.ema import ema_decay
 from pocketdit.training.muon import is_muon
 from pocketdit.training.nonfinite import stop_unless_finite
 from pocketdit.training.sharding import mesh_to_shard, shard
+from pocketdit.training.step_samples import StepSamples
 from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
 
 # The range of times at which DMD2 compares the teacher with the critic, before the shift.
@@ -140,6 +142,7 @@ class StepDistill(LightningModule, Stage):
         self.teacher = teacher
         self.optimizer = inputs.optimizer
         self.training_spec = training
+        self.step_samples = StepSamples(training.accumulate)
         self.sampling = inputs.sampling
         self.seed = inputs.seed
         self.times = uniform_times(steps, time_shift)
@@ -217,16 +220,17 @@ class StepDistill(LightningModule, Stage):
         iteration = number // self.training_spec.accumulate
         width = self.widths[iteration // self.student_every % len(self.widths)]
         trains_student = (iteration + 1) % self.student_every == 0
+        share = self.step_samples.share(len(batch["captions"]))
         inputs = self.prepare(batch, number, iteration, width)
         losses: dict[str, Tensor] = {}
         if trains_student:
-            x_0, student_losses = self.student_gradients(inputs)
+            x_0, student_losses = self.student_gradients(inputs, share)
             losses |= student_losses
         else:
             with torch.no_grad():
                 v = self.networks(inputs.x_t, inputs.time, inputs.text, width)
             x_0 = data_from_velocity(inputs.x_t, inputs.time, v)
-        losses["loss/critic"] = self.critic_gradients(inputs, x_0.detach().float())
+        losses["loss/critic"] = self.critic_gradients(inputs, x_0.detach().float(), share)
         # Only losses are checked, because a health metric can be infinite for a sample that the loss excludes.
         stop_unless_finite({k: v for k, v in losses.items() if k.startswith("loss/")}, batch, self)
         if (number + 1) % self.training_spec.accumulate == 0:
@@ -234,6 +238,7 @@ class StepDistill(LightningModule, Stage):
                 "gradient_norm/student": self.student_parameters(),
                 "gradient_norm/critic": self.critic_parameters(),
             }
+            self.step_samples.normalize(chain(*groups.values()))
             losses |= update_weights(self, groups, self.training_spec, batch)
             if trains_student:
                 student_updates = iteration // (self.student_every * len(self.widths))
@@ -256,7 +261,7 @@ class StepDistill(LightningModule, Stage):
             x_t = interpolate(self.encoders.latents(batch), noise, time)
         return Iteration(width, x_t, time, text, self.teacher.condition(batch["captions"]), position)
 
-    def student_gradients(self, inputs: Iteration) -> tuple[Tensor, dict[str, Tensor]]:
+    def student_gradients(self, inputs: Iteration, share: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
         """Add the gradient of Eq. 10 to the student's gradient.
 
         Returns:
@@ -286,16 +291,16 @@ class StepDistill(LightningModule, Stage):
             if self.projectors is not None:
                 losses["loss/feature"] = projected_feature_loss(self.projectors, features, few_step).mean()
                 total = total + self.feature_weight * losses["loss/feature"]
-        self.manual_backward(total / self.training_spec.accumulate)
+        self.manual_backward(total * share)
         return x_0, {name: value.detach() for name, value in losses.items()}
 
-    def critic_gradients(self, inputs: Iteration, x_0: Tensor) -> Tensor:
+    def critic_gradients(self, inputs: Iteration, x_0: Tensor, share: float = 1.0) -> Tensor:
         """Add the gradient of Eq. 4 on the student's data estimate to the critic's gradient, and return the loss."""
         network = self.networks.for_width(inputs.width)
         noise, time = self.draw_noise("critic", x_0, inputs.position)
         with active_adapter(network, CRITIC, restore=STUDENT):
             loss = flow_matching_loss(network(interpolate(x_0, noise, time), time, inputs.text), velocity(x_0, noise))
-            self.manual_backward(loss / self.training_spec.accumulate)
+            self.manual_backward(loss * share)
         return loss.detach()
 
     def draw_noise(self, purpose: str, x_0: Tensor, position: tuple[int, int, int]) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Training of a tiny decoder for the latents of a frozen autoencoder (paper Sec. 4.1)."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -29,6 +30,7 @@ from pocketdit.training.ema import ema_copy, ema_decay, update_ema
 from pocketdit.training.muon import is_muon
 from pocketdit.training.nonfinite import stop_unless_finite
 from pocketdit.training.precision import resolve_precision
+from pocketdit.training.step_samples import StepSamples
 from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
 
 PREVIEW_COLUMNS = 6
@@ -83,6 +85,7 @@ class TrainTinyDecoder(LightningModule, Stage):
         self.encoders = inputs.encoders
         self.optimizer = inputs.optimizer
         self.training_spec = inputs.training
+        self.step_samples = StepSamples(inputs.training.accumulate)
         self.seed = inputs.seed
         self.target = target
         self.crop = crop // decoder.spec.factor
@@ -145,16 +148,19 @@ class TrainTinyDecoder(LightningModule, Stage):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Train the decoder and, once the adversarial loss has begun, the discriminator."""
         number = batch_number(self, batch_idx)
+        share = self.step_samples.share(len(batch["captions"]))
         latents, target = self.latents_and_target(batch, number)
         images = self.decoder(latents).float()
         adversarial = self.discriminator is not None and self.global_step >= self.adversarial_from
-        losses = self.decoder_gradients(images, target, adversarial)
+        losses = self.decoder_gradients(images, target, adversarial, share)
         if adversarial:
-            losses["loss/discriminator"] = self.discriminator_gradients(images.detach(), target)
+            losses["loss/discriminator"] = self.discriminator_gradients(images.detach(), target, share)
         stop_unless_finite(losses, batch, self)
         if (number + 1) % self.training_spec.accumulate == 0:
             step = self.global_step
-            losses |= update_weights(self, self.parameter_groups(), self.training_spec, batch)
+            groups = self.parameter_groups()
+            self.step_samples.normalize(chain(*groups.values()))
+            losses |= update_weights(self, groups, self.training_spec, batch)
             decay = ema_decay(step, self.training_spec.ema_decay)
             update_ema(list(self.ema.parameters()), list(self.decoder.parameters()), decay)
         return losses
@@ -176,7 +182,9 @@ class TrainTinyDecoder(LightningModule, Stage):
         top, left, height, width = (factor * number for number in (top, left, *sides))
         return latents, from_uint8(batch["images"][..., top : top + height, left : left + width])
 
-    def decoder_gradients(self, images: Tensor, target: Tensor, adversarial: bool) -> dict[str, Tensor]:
+    def decoder_gradients(
+        self, images: Tensor, target: Tensor, adversarial: bool, share: float = 1.0
+    ) -> dict[str, Tensor]:
         """Add the gradient of the decoder's losses to the decoder's gradient, and return the values to log."""
         losses = {"loss/charbonnier": charbonnier_loss(images, target)}
         total = losses["loss/charbonnier"]
@@ -188,15 +196,15 @@ class TrainTinyDecoder(LightningModule, Stage):
             self.discriminator.requires_grad_(False)
             losses["loss/adversarial"] = realism = decoder_adversarial_loss(self.discriminator(images))
             total = total + self.adversarial_weight * realism
-        self.manual_backward(total / self.training_spec.accumulate)
+        self.manual_backward(total * share)
         return {name: value.detach() for name, value in losses.items()}
 
-    def discriminator_gradients(self, images: Tensor, target: Tensor) -> Tensor:
+    def discriminator_gradients(self, images: Tensor, target: Tensor, share: float = 1.0) -> Tensor:
         """Add the gradient of the discriminator's loss to the discriminator's gradient, and return the loss."""
         assert self.discriminator is not None
         self.discriminator.requires_grad_(True)
         loss = discriminator_loss(self.discriminator(target), self.discriminator(images))
-        self.manual_backward(loss / self.training_spec.accumulate)
+        self.manual_backward(loss * share)
         return loss.detach()
 
     def weights(self) -> dict[str, Tensor]:

@@ -1,0 +1,35 @@
+"""Weights of the batches of a step that accumulates several, so that every sample of the step counts the same."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+class StepSamples:
+    """Counts the samples in the batches of a step. The last batch of a bucket may have fewer than the others.
+
+    When a batch is trained, the total of its step is not known yet. Its loss is therefore weighted relative to the
+    first batch, and the gradients are corrected at the end of the step. If all batches have the same size, nothing is
+    corrected. Each process counts its own samples.
+
+    Args:
+        accumulate: Number of batches per step.
+    """
+
+    def __init__(self, accumulate: int) -> None:
+        self.accumulate = accumulate
+        self._sizes: list[int] = []
+
+    def share(self, samples: int) -> float:
+        """Add a batch to the step, and return the factor by which to multiply its mean loss."""
+        self._sizes.append(samples)
+        return samples / self._sizes[0] / self.accumulate
+
+    def normalize(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Scale the accumulated gradients to those of the mean over all samples of the step, and begin the next one."""
+        correction = self.accumulate * self._sizes[0] / sum(self._sizes)
+        self._sizes = []
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if correction != 1 and gradients:
+            torch._foreach_mul_(gradients, correction)
