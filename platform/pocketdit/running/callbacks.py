@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.encoders.inputs import Encoders
 from pocketdit.files import write_atomically
-from pocketdit.images import to_uint8
+from pocketdit.images import require_finite, to_uint8
 from pocketdit.progress import ProgressLine
 from pocketdit.running.accumulation import StepMeans
 from pocketdit.running.grids import image_grid
@@ -174,7 +174,11 @@ class Previews(Callback):
         if preview is None or not trainer.is_global_zero:
             return
         path = self.folder.samples / f"step-{step:06d}.png"
-        grid = image_grid([to_uint8(row) for row in preview.rows.values()], list(preview.rows), preview.captions)
+        rows = [
+            to_uint8(require_finite(row, f"{self.folder.name}, preview at step {step}, {label}"))
+            for label, row in preview.rows.items()
+        ]
+        grid = image_grid(rows, list(preview.rows), preview.captions)
         write_atomically(path, lambda temporary: grid.save(temporary, format="PNG"))
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
