@@ -61,16 +61,19 @@ docs: .venv/ready-dev
 	@echo "open docs/_build/index.html"
 
 bench: .venv/ready-bench
-	$(BIN)/python benchmarks/attention.py
-	$(BIN)/python benchmarks/forward.py
-	$(BIN)/python benchmarks/elastic_step.py
-	$(BIN)/python benchmarks/training_step.py
-	$(BIN)/python benchmarks/loader.py
-	$(BIN)/python benchmarks/frechet.py
+	mkdir -p bench
+	rm -f bench/*.json
+	$(BIN)/python benchmarks/attention.py --json bench/attention.json
+	$(BIN)/python benchmarks/forward.py --json bench/forward.json
+	$(BIN)/python benchmarks/elastic_step.py --json bench/elastic_step.json
+	$(BIN)/python benchmarks/training_step.py --json bench/training_step.json
+	$(BIN)/python benchmarks/loader.py --json bench/loader.json
+	$(BIN)/python benchmarks/frechet.py --json bench/frechet.json
 	$(BIN)/python benchmarks/distribution_matching.py
-	$(BIN)/python -m benchmarks.tiny_decoder
+	$(BIN)/python -m benchmarks.tiny_decoder --json bench/tiny_decoder.json
 	$(BIN)/python benchmarks/sweep_front.py
-	$(BIN)/python benchmarks/sweep_engine.py
+	$(BIN)/python benchmarks/sweep_engine.py --json bench/sweep_engine.json
+	$(BIN)/python -m benchmarks.summary bench
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
