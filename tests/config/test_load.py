@@ -236,7 +236,7 @@ WRONG_FILE = [
     ("max_steps: 50", "max_steps: ${seed}\nseed: ${trainer.max_steps}", "Recursive interpolation detected"),
     ("max_steps: 50", "max_steps: ${trainer}", "'${trainer}': Interpolation to parent node detected"),
     ("name: small", "name: ${sed", "x.yaml:1: name: not a valid value or interpolation: "),
-    ("name: small", "name: ${sed:1}", "x.yaml:1: name: '${sed:1}': Unsupported interpolation type sed"),
+    ("name: small", "name: ${sed:1}", "x.yaml:1: name: ${sed:...} is not supported"),
     ("name: small", "name: ???", "x.yaml:1: name: '???': Missing mandatory value: name"),
     (
         "max_steps: 50",

@@ -40,6 +40,18 @@ BOMBS = {
         chain("  {name}: {{" + ", ".join(f'k{i}: "${{{{values.{{above}}}}}}"' for i in range(10)) + "}}"),
         "after its interpolations are resolved",
     ),
+    "relative interpolations": (
+        chain("  {name}: " + "${{.{above}}}" * 10),
+        "after its interpolations are resolved",
+    ),
+    "resolvers": (
+        chain("  {name}: " + "${{oc.select:values.{above}}}" * 10),
+        r"values.b: \$\{oc.select:...\} is not supported; use \$\{oc.env:NAME\} or a reference to a key",
+    ),
+    "interpolated keys": (
+        "values: {a: b, b: c, c: '${values.${values.a}}'}",
+        "values.c: the key of an interpolation cannot contain an interpolation",
+    ),
     "aliases": (chain("  {name}: &{name} [" + ", ".join(["*{above}"] * 10) + "]"), "after its aliases are expanded"),
     "recursive alias": ("values: &a {b: *a}", "alias"),
     "brackets": ("values: " + "[" * 200 + "]" * 200, "nested more than 50 levels deep"),

@@ -9,12 +9,18 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from pocketdit.config.errors import InvalidValueError
+
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
 MAX_NODES = 100_000
 MAX_CHARACTERS = 1_000_000
 
-_REFERENCE = re.compile(r"\$\{\s*([^${}:]+?)\s*\}")
+# The beginning of an interpolation: its key and "}", its function and ":", or an interpolation inside it. After an odd
+# number of backslashes, "${" is text.
+_INTERPOLATION = re.compile(r"(?<!\\)(?:\\\\)*\$\{\s*([^${}:]*?)\s*(:|\}|\$\{|\Z)")
+
+Key = tuple[str, ...]
 
 
 def check_nesting(text: str) -> None:
@@ -67,37 +73,65 @@ def check_aliases(node: yaml.Node) -> None:
 def check_interpolations(values: dict[str, Any]) -> None:
     """Check the length of a configuration after its interpolations are resolved.
 
+    Only interpolations whose length can be computed are accepted: references to other keys, such as ``${a.b}`` and
+    ``${.c}``, and environment variables.
+
     Raises:
         ValueError: The configuration is longer than ``MAX_CHARACTERS``.
+        InvalidValueError: An interpolation is of another kind.
     """
-    lengths: dict[str, int] = {}
-    entered: set[str] = set()
+    lengths: dict[Key, int] = {}
+    entered: set[Key] = set()
 
-    def length(value: Any) -> int:
+    def length(value: Any, key: Key) -> int:
         if isinstance(value, dict):
-            total = sum(length(item) for item in value.values())
+            total = sum(length(item, (*key, str(name))) for name, item in value.items())
         elif isinstance(value, list):
-            total = sum(length(item) for item in value)
+            total = sum(length(item, (*key, str(index))) for index, item in enumerate(value))
         elif isinstance(value, str) and "${" in value:
-            total = len(value) + sum(length_of(name) for name in _REFERENCE.findall(value))
+            total = len(value) + sum(length_of(_absolute(name, key)) for name in _references(value, key))
         else:
             total = len(str(value))
         if total > MAX_CHARACTERS:
             raise ValueError(f"longer than {MAX_CHARACTERS:,} characters after its interpolations are resolved")
         return total
 
-    def length_of(name: str) -> int:
-        if name not in lengths and name not in entered:
-            entered.add(name)  # OmegaConf reports circular references
-            lengths[name] = length(_look_up(values, name))
-        return lengths.get(name, 0)
+    def length_of(key: Key) -> int:
+        if key not in lengths and key not in entered:
+            entered.add(key)  # OmegaConf reports circular references
+            lengths[key] = length(_look_up(values, key), key)
+        return lengths.get(key, 0)
 
-    length(values)
+    length(values, ())
 
 
-def _look_up(values: Any, name: str) -> Any:
-    """Return the value at a dotted key, or "" if it does not exist. Relative keys are treated as absolute keys."""
-    for part in re.split(r"[.\[\]]+", name.strip(".")):
+def _references(text: str, key: Key) -> list[str]:
+    """Return the names to which the interpolations in the text at ``key`` refer.
+
+    Raises:
+        InvalidValueError: An interpolation calls a function other than ``oc.env``, or its key contains another one.
+    """
+    names = []
+    for name, end in _INTERPOLATION.findall(text):
+        if end == ":" and name != "oc.env":
+            problem = f"${{{name}:...}} is not supported; use ${{oc.env:NAME}} or a reference to a key"
+            raise InvalidValueError(".".join(key), problem)
+        if end == "${":
+            raise InvalidValueError(".".join(key), "the key of an interpolation cannot contain an interpolation")
+        names += [name] if end == "}" else []
+    return names
+
+
+def _absolute(name: str, key: Key) -> Key:
+    """Return the parts of a reference in the value at ``key``. One leading dot refers to the container of the value."""
+    dots = len(name) - len(name.lstrip("."))
+    parts = tuple(part for part in re.split(r"[.\[\]]+", name) if part)
+    return (*key[: max(0, len(key) - dots)], *parts) if dots else parts
+
+
+def _look_up(values: Any, key: Key) -> Any:
+    """Return the value at a key, or "" if it does not exist."""
+    for part in key:
         if isinstance(values, dict):
             values = values.get(part, "")
         elif isinstance(values, list) and part.isdecimal() and int(part) < len(values):
