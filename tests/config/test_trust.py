@@ -110,3 +110,11 @@ def test_errors_in_the_file_are_one_line(project: Path, text: str, message: str)
         read_project()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("class_path", ["pocketdit.__main__.main", "sweeps.__main__.X", "__main__.X"])
+def test_a_class_path_cannot_run_a_program(class_path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Importing pocketdit.__main__ would run the user's own command again."""
+    with pytest.raises(ConfigError, match="because importing __main__ runs a program"):
+        import_class(class_path)
+    assert capsys.readouterr().out == ""

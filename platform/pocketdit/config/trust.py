@@ -34,6 +34,8 @@ def require_trusted(class_path: str) -> None:
     """
     if class_path in LIBRARY_CLASSES:
         return
+    if "__main__" in class_path.split("."):
+        raise ConfigError(f"{class_path} is not trusted, because importing __main__ runs a program")
     top = class_path.partition(".")[0]
     modules = read_project().modules
     if top in OUR_PACKAGES or any(class_path.startswith(f"{module}.") for module in modules):
