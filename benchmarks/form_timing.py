@@ -10,7 +10,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from pocketdit.backbones.forms import Form, FormT, Workload, grouped_forms, local_forms, one_block
+from pocketdit.backbones.forms import ChoiceT, Form, Workload, grouped_forms, local_forms, one_block
 from pocketdit.backbones.grouped import grouped_attention
 from pocketdit.backbones.neighborhood import neighborhood_attention
 
@@ -24,7 +24,7 @@ AT_LEAST = 2e-3
 FASTER = 0.95
 
 
-def fastest_form(workload: Workload, forms: Sequence[FormT]) -> FormT:
+def fastest_form(workload: Workload, forms: Sequence[ChoiceT]) -> ChoiceT:
     """Return the fastest form on this machine, or the default if it is nearly as fast."""
     if len(forms) == 1:
         return forms[0]
@@ -33,7 +33,7 @@ def fastest_form(workload: Workload, forms: Sequence[FormT]) -> FormT:
     return fastest if seconds[fastest] < FASTER * seconds[forms[0]] else forms[0]
 
 
-def time_forms(workload: Workload, forms: Sequence[FormT], rounds: int = ROUNDS) -> dict[FormT, float]:
+def time_forms(workload: Workload, forms: Sequence[ChoiceT], rounds: int = ROUNDS) -> dict[ChoiceT, float]:
     """Return the seconds per call of each form, with its backward pass if the workload has one.
 
     The forms are timed in turn, and the smallest of ``rounds`` measurements counts. A form that cannot run on this

@@ -20,7 +20,7 @@ LocalForm = Literal["looped", "masked", "flex"]
 DtypeForm = Literal["float32", "bfloat16"]
 """The dtype in which attention is computed."""
 Form = GroupedForm | LocalForm | DtypeForm
-FormT = TypeVar("FormT", bound=Form)
+ChoiceT = TypeVar("ChoiceT", bound=Form)
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Workload:
 class Chooser(Protocol):
     """Selects the form that a computation uses."""
 
-    def __call__(self, workload: Workload, forms: Sequence[FormT]) -> FormT:
+    def __call__(self, workload: Workload, forms: Sequence[ChoiceT]) -> ChoiceT:
         """Return one of the forms, the first of which is the default."""
         ...
 
 
-def first_form(workload: Workload, forms: Sequence[FormT]) -> FormT:
+def first_form(workload: Workload, forms: Sequence[ChoiceT]) -> ChoiceT:
     """Return the default form."""
     return forms[0]
 

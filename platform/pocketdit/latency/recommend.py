@@ -77,9 +77,7 @@ def recorded_quality(
         )
     quality = quality or quality_from_validation(folder.metrics, experiment.sampling)
     if quality is None:
-        raise RunError(
-            f"no quality is recorded for {folder.name}; evaluate every width with: {evaluate} width=W"
-        )
+        raise RunError(f"no quality is recorded for {folder.name}; evaluate every width with: {evaluate} width=W")
     return quality
 
 
