@@ -34,11 +34,10 @@ from benchmarks.timing import (
     write_result,
 )
 from pocketdit.backbones.dit import ElasticDiT
-from pocketdit.backbones.spec import FULL_WIDTH, DiTSpec
+from pocketdit.backbones.spec import DiTSpec
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.encoders.contract import TextTokens
-from pocketdit.stages.elastic_cost import network_cost
 from pocketdit.training.cost import count_parameters, network_inputs
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper"
@@ -156,13 +155,13 @@ def build_candidates(sides: tuple[int, int], quick: bool) -> dict[str, Candidate
     for letter in ("A", "D"):
         with torch.device("meta"):
             ours = ElasticDiT(ladder_spec(letter, quick))
-        candidates[letter] = Candidate(
-            ours, partial(call_ours, ours), network_cost(ours, 1, sides, FULL_WIDTH, [], 0).forward
-        )
+        call = partial(call_ours, ours)
+        candidates[letter] = Candidate(ours, call, count_flops(call, ours.spec, sides))
     spec, parameters = ladder_spec("D", quick), count_parameters(candidates["D"].network)
-    for name, build, call in ((PEERS[0], build_pixart, call_pixart), (PEERS[1], build_sana, call_sana)):
+    for name, build, forward in ((PEERS[0], build_pixart, call_pixart), (PEERS[1], build_sana, call_sana)):
         network = build_to_size(partial(build, spec=spec, sides=sides), parameters)
-        candidates[name] = Candidate(network, partial(call, network), count_flops(partial(call, network), spec, sides))
+        call = partial(forward, network)
+        candidates[name] = Candidate(network, call, count_flops(call, spec, sides))
     return candidates
 
 
@@ -220,8 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     print_machine()
     sides = (16, 16) if args.quick else (128, 128)
-    with torch.enable_grad():  # the FLOP count includes a backward pass
-        candidates = build_candidates(sides, args.quick)
+    candidates = build_candidates(sides, args.quick)
     dtype = torch.bfloat16 if args.dtype == "bfloat16" else torch.float32
     seconds = time_candidates(candidates, sides, dtype, 1 if args.quick else args.rounds)
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from evaluation.scenes.encoders.features import FeatureNetwork
 from evaluation.scenes.encoders.weight_files import WEIGHTS, load_weights
+from pocketdit.encoders.outlines import Outline
 
 
 class SceneFeatureDistance:
@@ -31,6 +32,12 @@ class SceneFeatureDistance:
         network = FeatureNetwork(metadata["widths"])
         network.load_state_dict(tensors)
         self.network = network.eval().requires_grad_(False)
+
+    @classmethod
+    def outline(cls, device: torch.device, weights: Path = WEIGHTS / "features.safetensors") -> Outline:
+        """Return the distance for cost estimates. Its ``run`` takes the images and their targets."""
+        distance = cls(weights).to(device)
+        return Outline(distance.network, distance.distance)
 
     def to(self, device: torch.device) -> Self:
         """Move the network to a device."""

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
+from pocketdit.encoders.outlines import Outline
 from pocketdit.errors import RunError
 
 
@@ -29,6 +30,16 @@ class LPIPS:
                 f"LPIPS: torchvision's {network} weights are not in {torch.hub.get_dir()}/checkpoints and cannot be "
                 f"downloaded ({error}); download them on another machine and copy them to that folder"
             ) from error
+
+    @classmethod
+    def outline(cls, device: torch.device, network: Literal["vgg", "alex", "squeeze"] = "vgg") -> Outline:
+        """Return the network without its weights. Its ``run`` takes the images and their targets."""
+        from torchmetrics.functional.image.lpips import _LPIPS
+
+        with device:
+            model = _LPIPS(pretrained=False, net=network, pnet_rand=True)
+        model.to(device).requires_grad_(False)  # its scaling constants ignore the context
+        return Outline(model, model)
 
     def to(self, device: torch.device) -> Self:
         """Move the network to a device in place."""

@@ -7,6 +7,7 @@ import torch
 
 from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
 from pocketdit.encoders.contract import FrozenModule, Reading, TextTokens
+from pocketdit.encoders.outlines import Outline, clip_outline, gemma_outline
 from pocketdit.errors import ConfigError, RunError
 
 DType = Literal["float32", "bfloat16"]
@@ -84,6 +85,18 @@ class ClipTextEncoder(_PretrainedEncoder):
         model = _load_model(CLIPTextModel, repository, revision, description, dtype)
         super().__init__(tokenizer, model, repository, max_tokens)
 
+    @classmethod
+    def outline(
+        cls,
+        device: torch.device,
+        repository: str,
+        max_tokens: int = 77,
+        revision: str | None = None,
+        dtype: DType = "float32",
+    ) -> Outline | None:
+        """Return the text model without its weights, or None if its size is not known."""
+        return clip_outline(repository, max_tokens, getattr(torch, dtype), device)
+
 
 class Gemma3TextEncoder(_PretrainedEncoder):
     """The language model of a Gemma 3 checkpoint, including its final RMSNorm.
@@ -110,6 +123,18 @@ class Gemma3TextEncoder(_PretrainedEncoder):
         tokenizer = _load_tokenizer(repository, revision, description, ("gemma3", "gemma3_text"))
         model = _load_model(AutoModel, repository, revision, description, dtype)
         super().__init__(tokenizer, getattr(model, "language_model", model), repository, max_tokens)
+
+    @classmethod
+    def outline(
+        cls,
+        device: torch.device,
+        repository: str,
+        max_tokens: int = 256,
+        revision: str | None = None,
+        dtype: DType = "bfloat16",
+    ) -> Outline | None:
+        """Return the language model without its weights, or None if its size is not known."""
+        return gemma_outline(repository, max_tokens, getattr(torch, dtype), device)
 
 
 def _load_tokenizer(repository: str, revision: str | None, description: str, kinds: tuple[str, ...]) -> Any:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
 from pocketdit.encoders.contract import FrozenModule
+from pocketdit.encoders.outlines import Outline, autoencoder_outline
 from pocketdit.errors import RunError
 
 AutoencoderKind = Literal["flux", "qwen_image"]
@@ -72,6 +73,18 @@ class DiffusersAutoencoder(FrozenModule):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.freeze()
+
+    @classmethod
+    def outline(
+        cls,
+        device: torch.device,
+        repository: str,
+        kind: AutoencoderKind,
+        revision: str | None = None,
+        dtype: Literal["float32", "bfloat16"] = "float32",
+    ) -> Outline | None:
+        """Return the autoencoder without its weights, or None if its size is not known."""
+        return autoencoder_outline(repository, kind, getattr(torch, dtype), device)
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) in [-1, 1] to float32 latents (B, C, h, w).

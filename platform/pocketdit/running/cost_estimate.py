@@ -1,5 +1,10 @@
-"""Cost estimate of a run, which ``lightning run FILE --plan`` prints."""
+"""Cost estimate of a run, which ``lightning run FILE --plan`` prints.
 
+A CPU or a GPU on which the step fits is measured. Otherwise, the step is counted on the meta device, and its time is
+predicted for several GPUs.
+"""
+
+from collections.abc import Sequence
 from typing import assert_never
 
 import torch
@@ -8,12 +13,20 @@ from tabulate import tabulate
 from pocketdit.config.experiment import AnyExperiment, DecoderExperiment, Experiment, Training
 from pocketdit.config.importing import import_class
 from pocketdit.decoders.tiny import TinyDecoder
-from pocketdit.training.cost import StageCost, count_parameters, matrix_rate, parameters_by_width
+from pocketdit.running.processes import devices_per_node, trains_on_cpu
+from pocketdit.training.cost import StageCost, count_parameters, parameters_by_width
+from pocketdit.training.gpus import GPUS, Gpu
+from pocketdit.training.precision import resolve_precision
+from pocketdit.training.roofline import Cluster
+from pocketdit.training.step_count import StepCount, count_step, measure_step
 
-# Steps with more FLOPs than this take too long to be timed on a CPU.
-MAX_TIMED_FLOPS = 2e12
-# The fraction of the matrix rate that training typically reaches, used for steps that are not timed.
-TYPICAL_UTILIZATION = 0.4
+META = torch.device("meta")
+# A CPU measures a step that has fewer FLOPs per batch, and a GPU one that needs a smaller part of its memory.
+MAX_MEASURED_FLOPS = 2e12
+MAX_MEASURED_MEMORY = 0.9
+# Resident memory of a run on a CPU before its first step, measured on Linux with torch 2.13. The CPU kernels that torch
+# generates for every length of text are not included. They added up to 0.7 GB in 300 steps.
+PROGRAM_MEMORY = 700 << 20
 
 
 def parameter_counts(experiment: AnyExperiment) -> dict[str, int]:
@@ -43,73 +56,118 @@ def cost_estimate(experiment: AnyExperiment) -> str:
     """Return the cost estimate of a run as text."""
     training = experiment.training
     batch = int(experiment.data.init_args.get("batch_size", 1)) * training.accumulate
+    title = f"{experiment.experiment}: {training.max_steps} steps of {batch} samples per process"
     cost: StageCost | None = import_class(experiment.stage.class_path).cost(experiment)
     if cost is None:
-        counts = parameter_summary(experiment)
-        return f"{experiment.experiment}: {training.max_steps} steps of {batch} samples per process\n\n  {counts}"
-    size = f"{cost.image_size}x{cost.image_size} pixels"
-    parts = [
-        f"{experiment.experiment}: {training.max_steps} steps of {batch} samples per process, {size}",
-        network_table(cost, batch // training.accumulate),
-        *([memory_table(cost, training)] if cost.memory else []),
-        time_table(cost, training, batch),
-    ]
-    return "\n\n".join(parts)
+        return f"{title}\n\n  {parameter_summary(experiment)}"
+    cluster = cluster_of(training)
+    device = measuring_device(cost, training)
+    if device is None:
+        count = count_step(cost, META, bf16=training.precision != "32-true")
+        times = predicted_times(count, cluster, training)
+    else:
+        bf16 = resolve_precision(training.precision, training.accelerator) == "bf16-mixed"
+        count, seconds = measure_step(cost, device, bf16, training.accumulate)
+        times = measured_time(seconds, batch, training)
+    tables = [pass_table(count), memory_table(count, cluster, device), time_table(count, training, times)]
+    return "\n\n".join([f"{title}, {cost.image_size}x{cost.image_size} pixels", *map(indent, tables)])
 
 
-def network_table(cost: StageCost, batch: int) -> str:
-    """Return a table of the costs of the trained networks."""
+def cluster_of(training: Training) -> Cluster:
+    """Return the processes that a run is configured for."""
+    return Cluster(devices_per_node(training) * training.nodes, training.nodes, training.strategy == "fsdp2")
+
+
+def measuring_device(cost: StageCost, training: Training) -> torch.device | None:
+    """Return the device of this machine that can measure a step, or None if the step is too large for it."""
+    if trains_on_cpu(training):
+        return torch.device("cpu") if cost.rough_flops() < MAX_MEASURED_FLOPS else None
+    if not torch.cuda.is_available():
+        return None
+    needed = sum(count_step(cost, META, bf16=training.precision != "32-true").memory(Cluster()).values())
+    return torch.device("cuda") if needed < MAX_MEASURED_MEMORY * torch.cuda.mem_get_info()[1] else None
+
+
+def pass_table(count: StepCount) -> str:
+    """Return a table of the passes of a batch."""
     rows = [
         [
-            network.label,
-            millions(network.parameters),
-            f"{network.forward / batch / 1e9:.2f} G",
-            f"{network.saved / 2**20:.0f} MiB" if network.saved else "",
+            step.label,
+            millions(step.parameters),
+            f"{step.per_batch:.3g}",
+            f"{counted.flops / count.cost.batch / 1e9:.2f} G",
+            mebibytes(counted.saved) if step.trained else "",
         ]
-        for network in cost.networks
+        for step, counted in count.passes
     ]
-    headers = ["network", "parameters", "forward FLOPs per sample", "activations in fp32"]
-    return indent(tabulate(rows, headers, colalign=("left", "right", "right", "right"), disable_numparse=True))
+    headers = ["pass", "parameters", "per batch", "FLOPs per sample", "activations"]
+    return tabulate(rows, headers, colalign=("left", *["right"] * 4), disable_numparse=True)
 
 
-def memory_table(cost: StageCost, training: Training) -> str:
+def memory_table(count: StepCount, cluster: Cluster, device: torch.device | None) -> str:
     """Return a table of the memory that each process needs."""
-    devices = training.devices if isinstance(training.devices, int) else max(1, torch.cuda.device_count())
-    processes = devices * training.nodes
-    shards = processes if training.strategy == "fsdp2" else 1
-    memory = {name: size // shards for name, size in cost.sharded_memory.items()} | cost.memory
-    rows = [[name, f"{size / 2**20:.0f} MiB"] for name, size in memory.items()]
-    rows.append(["total", f"{sum(memory.values()) / 2**20:.0f} MiB"])
-    sharded = f", weights sharded over {processes} processes" if shards > 1 else ""
-    table = tabulate(rows, [f"memory per process{sharded}", ""], colalign=("left", "right"), disable_numparse=True)
-    return indent(f"{table}\nnot counted: {cost.memory_not_counted}")
+    memory = count.memory(cluster)
+    if device is not None and device.type == "cpu":
+        memory["program and libraries"] = PROGRAM_MEMORY
+    rows = [[name, mebibytes(size)] for name, size in (*memory.items(), ("total", sum(memory.values())))]
+    sharded = f", weights sharded over {cluster.processes} processes" if cluster.sharded else ""
+    return tabulate(rows, [f"memory per process{sharded}", ""], colalign=("left", "right"), disable_numparse=True)
 
 
-def time_table(cost: StageCost, training: Training, batch: int) -> str:
-    """Return a table of the FLOPs per step, the sample rate, and the training time."""
-    step_flops = cost.batch_flops * training.accumulate
-    seconds, basis = step_seconds(cost, training)
-    hours, minutes = divmod(round(training.max_steps * seconds / 60), 60)
+def time_table(count: StepCount, training: Training, times: Sequence[Sequence[str]]) -> str:
+    """Return a table of the FLOPs per step and the training time."""
+    flops = count.batch_flops() * training.accumulate
     rows = [
-        ["FLOPs per step", f"{step_flops / 1e9:,.1f} G per process"],
-        ["samples per second", f"{batch / seconds:,.1f} per process ({basis})"],
-        ["training time", f"{hours} h {minutes:02d} min for {training.max_steps} steps"],
-        ["not counted", cost.time_not_counted],
+        ["FLOPs per step", f"{flops / 1e9:,.1f} G per process"],
+        *times,
+        ["not counted", ", ".join(count.cost.not_counted)],
     ]
-    return indent(tabulate(rows, tablefmt="plain", disable_numparse=True))
+    return tabulate(rows, tablefmt="plain", disable_numparse=True)
 
 
-def step_seconds(cost: StageCost, training: Training) -> tuple[float, str]:
-    """Return the seconds that a step takes on this machine, and how they were determined. Short steps are timed."""
-    step_flops = cost.batch_flops * training.accumulate
-    on_gpu = training.accelerator != "cpu" and torch.cuda.is_available()
-    if not on_gpu and step_flops < MAX_TIMED_FLOPS:
-        return cost.time_batch() * training.accumulate, f"timed on this machine, {torch.get_num_threads()} threads"
-    device = torch.device("cuda" if on_gpu else "cpu")
-    rate = matrix_rate(device, torch.bfloat16 if on_gpu else torch.float32)
-    return step_flops / (rate * TYPICAL_UTILIZATION), (
-        f"assuming {TYPICAL_UTILIZATION:.0%} of this machine's matrix rate, {rate / 1e12:.2f} TFLOP/s"
-    )
+def measured_time(seconds: float, batch: int, training: Training) -> list[list[str]]:
+    """Return the rows of ``time_table`` for a step that was timed on this machine."""
+    where = "this machine's GPU" if not trains_on_cpu(training) else f"this machine, {count_threads()}"
+    return [
+        ["samples per second", f"{batch / seconds:,.1f} per process (timed on {where})"],
+        ["training time", f"{hours(training.max_steps * seconds)} for {training.max_steps} steps"],
+    ]
+
+
+def predicted_times(count: StepCount, cluster: Cluster, training: Training) -> list[list[str]]:
+    """Return the rows of ``time_table`` with predictions for every GPU on which the run fits into memory."""
+    processes = f"{cluster.processes} GPU{'' if cluster.processes == 1 else 's'}"
+    rows = [["predicted from data sheets", f"on {processes}, samples per second and training time"]]
+    for gpu in GPUS:
+        rows.append([gpu.name, prediction(count, cluster, training, gpu)])
+    return rows
+
+
+def prediction(count: StepCount, cluster: Cluster, training: Training, gpu: Gpu) -> str:
+    """Return the predicted speed and time on a GPU, and what bounds it."""
+    needed = sum(count.memory(cluster).values())
+    if needed > gpu.memory:
+        return f"out of memory: {needed / 1e9:.0f} GB needed, {gpu.memory / 1e9:.0f} GB available"
+    step = count.time(gpu, cluster, training.accumulate)
+    samples = count.cost.batch * training.accumulate * cluster.processes / step.seconds
+    return f"{samples:,.0f} per second, {hours(training.max_steps * step.seconds)}, bound by {step.bound}"
+
+
+def count_threads() -> str:
+    """Return the number of CPU threads of a process, for display."""
+    threads = torch.get_num_threads()
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
+
+def hours(seconds: float) -> str:
+    """Format a duration in hours and minutes."""
+    whole, minutes = divmod(round(seconds / 60), 60)
+    return f"{whole} h {minutes:02d} min"
+
+
+def mebibytes(size: float) -> str:
+    """Format a number of bytes in MiB."""
+    return f"{size / 2**20:,.0f} MiB"
 
 
 def indent(text: str) -> str:

@@ -1,101 +1,132 @@
 """Cost of elastic training, in which every step trains the full network and one sub-network."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
+from torch import Tensor, nn
 
 from pocketdit.backbones.dit import ElasticDiT
-from pocketdit.config.component import build
-from pocketdit.config.declared import latent_sides, text_lengths
+from pocketdit.backbones.elastic import WidthSpecific
+from pocketdit.config.component import Component, build
+from pocketdit.config.declared import text_lengths
 from pocketdit.config.experiment import Experiment
 from pocketdit.losses.flow_matching import flow_matching_loss
+from pocketdit.stages.cost_inputs import batch_size, image_side, image_tokens, latent_grid
+from pocketdit.stages.frozen_cost import encoder_passes, replicated_bytes
+from pocketdit.stages.projectors import build_projector
+from pocketdit.training import gradients
 from pocketdit.training.cost import (
-    NetworkCost,
+    Pass,
     StageCost,
-    count_parameters,
-    fastest_seconds,
+    bytes_of,
     network_inputs,
     optimizer_bytes,
     parameters_by_width,
-    pass_cost,
 )
-from pocketdit.training.precision import resolve_precision
+from pocketdit.training.ema import update_ema
 
 
-def elastic_cost(experiment: Experiment) -> StageCost:
-    """Estimate the FLOPs, memory, and time of an elastic training step."""
-    spec, training = experiment.backbone, experiment.training
-    batch = int(experiment.data.init_args.get("batch_size", 1))
-    side = int(experiment.data.init_args.get("base_size", experiment.sampling.size[0]))
-    sides = latent_sides(experiment.autoencoder, (side, side))
-    tokens = text_lengths(experiment.text_encoders)
-    with torch.device("meta"):
-        network = ElasticDiT(spec)
-    network.use_gradient_checkpointing(training.gradient_checkpointing)
-    costs = [
-        network_cost(network, batch, sides, width, tokens, parameters)
-        for width, parameters in parameters_by_width(spec).items()
-    ]
-    state = optimizer_bytes(experiment.optimizer, network)
-    *sub_networks, full = costs
-    flops = full.forward + full.backward
-    if sub_networks:
-        flops += sum(cost.forward + cost.backward for cost in sub_networks) / len(sub_networks)
-    bf16 = resolve_precision(training.precision, training.accelerator) == "bf16-mixed"
-    weights = 4 * count_parameters(network)
-    memory = {
-        "weights": weights,
-        "EMA weights": weights,
-        "gradients (full + sub-network)" if sub_networks else "gradients": weights * (2 if sub_networks else 1),
-        "optimizer state": state,
-    }
-    activations = {"activations (one network at a time)": max(cost.saved for cost in costs) // (2 if bf16 else 1)}
-    return StageCost(
-        networks=costs,
-        image_size=side,
-        batch_flops=flops,
-        time_batch=lambda: batch_seconds(experiment, batch, sides, tokens),
-        sharded_memory=memory,
-        memory=activations,
-    )
-
-
-def network_cost(
-    network: ElasticDiT,
-    batch: int,
-    sides: tuple[int, int],
-    width: float,
-    tokens: list[int],
-    parameters: int,
-) -> NetworkCost:
-    """Count the cost of one training pass at one width.
+def elastic_cost(experiment: Experiment, feature_width: int | None = None) -> StageCost:
+    """Estimate the cost of an elastic training step.
 
     Args:
-        network: The supernet, on the meta device.
-        batch: Batch size.
-        sides: Height and width of the latents.
-        width: The width.
-        tokens: Number of tokens per text encoder.
-        parameters: Parameter count of the width's standalone network.
+        experiment: The configuration.
+        feature_width: Size of a teacher's features that projectors predict, or None without such projectors.
     """
-    inputs = network_inputs(network.spec, batch, sides, "meta", tokens)
-    return pass_cost(
-        f"{width:g}x", network, parameters, lambda: flow_matching_loss(network(*inputs, width=width), inputs[0])
+    meta = torch.device("meta")
+    trained = build_trained(experiment, meta, feature_width)
+    weights = bytes_of(trained)
+    copies = 1 if len(experiment.backbone.widths) == 1 else 2 + (experiment.training.accumulate > 1)
+    return StageCost(
+        image_size=image_side(experiment),
+        batch=batch_size(experiment),
+        positions=image_tokens(experiment),
+        passes=lambda device: [
+            *elastic_passes(experiment, build_trained(experiment, device, feature_width), device),
+            *encoder_passes(experiment, device),
+        ],
+        update=lambda device: build_update(
+            experiment.optimizer, build_trained(experiment, device, feature_width), copies > 1
+        ),
+        memory={
+            "weights": weights,
+            "EMA weights": bytes_of(trained["backbone"]),
+            "optimizer state": optimizer_bytes(experiment.optimizer, list(trained.named_parameters())),
+        },
+        gradients=copies * weights,
+        replicated=replicated_bytes(encoder_passes(experiment, meta)),
     )
 
 
-def batch_seconds(experiment: Experiment, batch: int, sides: tuple[int, int], tokens: list[int]) -> float:
-    """Measure how many seconds an elastic step takes on the CPU, including the optimizer update."""
-    network = ElasticDiT(experiment.backbone)
-    optimizer = build(experiment.optimizer, params=list(network.named_parameters()))
-    inputs = network_inputs(experiment.backbone, batch, sides, "cpu", tokens)
-    widest_two = sorted(experiment.backbone.widths)[-2:]
-    bf16 = resolve_precision(experiment.training.precision, "cpu") == "bf16-mixed"
+def build_trained(experiment: Experiment, device: torch.device, feature_width: int | None = None) -> nn.ModuleDict:
+    """Build the trained networks on a device: the supernet and, for features of a teacher, the projectors."""
+    spec = experiment.backbone
+    with device:
+        backbone = ElasticDiT(spec)
+        backbone.use_gradient_checkpointing(experiment.training.gradient_checkpointing)
+        trained: dict[str, nn.Module] = {"backbone": backbone}
+        if feature_width is not None:
+            sizes = [spec.hidden_size(width) for width in spec.widths]
+            trained["projectors"] = WidthSpecific({str(size): build_projector(size, feature_width) for size in sizes})
+    return nn.ModuleDict(trained)
 
-    def step() -> None:
-        for width in widest_two:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss = flow_matching_loss(network(*inputs, width=width), inputs[0])
-            loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
-        optimizer.step()
-        optimizer.zero_grad()
 
-    return fastest_seconds(step)
+def elastic_passes(experiment: Experiment, trained: nn.ModuleDict, device: torch.device) -> list[Pass]:
+    """Return one pass per width. Every batch runs the full network and, on average, each sub-network equally often."""
+    spec, backbone, batch = experiment.backbone, trained["backbone"], batch_size(experiment)
+    assert isinstance(backbone, ElasticDiT)
+    inputs = network_inputs(spec, batch, latent_grid(experiment), str(device), text_lengths(experiment.text_encoders))
+    copy = bytes_of(trained)
+    accumulated = copy if experiment.training.accumulate > 1 and len(spec.widths) > 1 else 0
+
+    def forward(width: float) -> Tensor:
+        prediction, features = backbone.forward_with_features(*inputs, width=width)
+        loss = flow_matching_loss(prediction, inputs[0])
+        if "projectors" not in trained:
+            return loss
+        projectors = trained["projectors"]
+        assert isinstance(projectors, WidthSpecific)
+        projected: Tensor = projectors.for_hidden_size(features.shape[-1])(features)
+        return loss + projected.square().mean()
+
+    widest = max(spec.widths)
+    return [
+        Pass(
+            label=f"{width:g}x",
+            forward=partial(forward, width),
+            network=trained,
+            parameters=parameters,
+            per_batch=1.0 if width == widest else 1 / (len(spec.widths) - 1),
+            held=accumulated + (0 if width == widest else copy),
+        )
+        for width, parameters in parameters_by_width(spec).items()
+    ]
+
+
+def build_update(optimizer: Component, trained: nn.Module, sums_gradients: bool) -> Callable[[], None]:
+    """Return a function that clips the gradients, takes an optimizer step, and updates the EMA weights.
+
+    Args:
+        optimizer: Configuration of the optimizer.
+        trained: The trained networks.
+        sums_gradients: Whether the gradients of the full network and of a sub-network are balanced and added first.
+    """
+    named = [(name, parameter) for name, parameter in trained.named_parameters() if parameter.requires_grad]
+    parameters = [parameter for _, parameter in named]
+    built, ema = build(optimizer, params=named), [parameter.detach().clone() for parameter in parameters]
+    full: gradients.Gradients = [torch.randn_like(parameter) for parameter in parameters]
+    sub = [torch.randn_like(parameter) for parameter in parameters]
+
+    def update() -> None:
+        for parameter, gradient in zip(parameters, sub, strict=True):
+            parameter.grad = gradient
+        if sums_gradients:
+            gradients.balance(parameters, full)
+            gradients.add(parameters, full)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        built.step()
+        built.zero_grad()
+        update_ema(ema, parameters, 0.999)
+
+    return update

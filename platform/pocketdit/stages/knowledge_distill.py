@@ -10,11 +10,12 @@ from typing_extensions import override
 
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.bounds import Fraction, TimeShift, TimeSpread, Weight
-from pocketdit.config.experiment import BaseExperiment
+from pocketdit.config.experiment import BaseExperiment, Experiment
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.losses.distillation import output_loss, task_weight, timestep_scaling
 from pocketdit.losses.flow_matching import per_sample_loss
 from pocketdit.stages.contract import StageInputs
+from pocketdit.stages.distillation_cost import knowledge_distillation_cost
 from pocketdit.stages.elastic_pretrain import ElasticPretrain, NoisyBatch
 from pocketdit.stages.projectors import build_projectors, projected_feature_loss, shard_projectors
 from pocketdit.stages.teaching import require_same_latents
@@ -73,7 +74,8 @@ class KnowledgeDistill(ElasticPretrain):
     @classmethod
     @override
     def cost(cls, experiment: BaseExperiment) -> StageCost:
-        return super().cost(experiment).without("the teacher's weights and passes")
+        assert isinstance(experiment, Experiment)
+        return knowledge_distillation_cost(experiment)
 
     def configure_model(self) -> None:
         """Under FSDP2, shard the teacher and the projectors as well."""

@@ -25,6 +25,7 @@ from pocketdit.quantization.report import QuantizationReport, plot_sensitivity
 from pocketdit.seeding import choose, generator
 from pocketdit.stages.contract import StageInputs
 from pocketdit.stages.elastic_pretrain import ElasticPretrain, NoisyBatch
+from pocketdit.stages.quantize_cost import quantization_cost
 from pocketdit.training.cost import StageCost
 from pocketdit.training.ema import ema_copy
 
@@ -130,11 +131,8 @@ class QuantizeFinetune(ElasticPretrain):
     @classmethod
     @override
     def cost(cls, experiment: BaseExperiment) -> StageCost:
-        return (
-            super()
-            .cost(experiment)
-            .without("the unquantized network (all weights are counted as trained, although most are frozen)")
-        )
+        assert isinstance(experiment, Experiment)
+        return quantization_cost(experiment)
 
     def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return the names and values of all parameters outside the palettes."""

@@ -27,7 +27,7 @@ from pocketdit.losses.distribution_matching import distribution_matching_loss
 from pocketdit.losses.flow_matching import flow_matching_loss
 from pocketdit.seeding import choose, generator
 from pocketdit.stages.contract import Preview, Stage, StageInputs
-from pocketdit.stages.elastic_cost import elastic_cost
+from pocketdit.stages.distillation_cost import step_distillation_cost
 from pocketdit.stages.elastic_pretrain import require_full_width
 from pocketdit.stages.lora_roles import (
     CRITIC,
@@ -171,10 +171,7 @@ class StepDistill(LightningModule, Stage):
     @override
     def cost(cls, experiment: BaseExperiment) -> StageCost:
         assert isinstance(experiment, Experiment)
-        return elastic_cost(experiment).without(
-            "the teacher's weights and passes (the figures are for elastic training; with LoRA, gradients and "
-            "optimizer state take less memory, and the passes differ)"
-        )
+        return step_distillation_cost(experiment)
 
     def configure_model(self) -> None:
         """Under FSDP2, shard every width's network and the teacher across the data-parallel ranks.

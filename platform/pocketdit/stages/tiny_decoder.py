@@ -8,7 +8,6 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.flop_counter import FlopCounterMode
 from typing_extensions import override
 
 from pocketdit.bounds import Weight
@@ -17,7 +16,6 @@ from pocketdit.config.experiment import BaseExperiment, DecoderExperiment
 from pocketdit.data_contract import DataDescription
 from pocketdit.decoders.contract import PerceptualDistance
 from pocketdit.decoders.discriminator import PatchDiscriminator
-from pocketdit.decoders.spec import TinyDecoderSpec
 from pocketdit.decoders.tiny import TinyDecoder
 from pocketdit.errors import ConfigError
 from pocketdit.images import from_uint8
@@ -25,11 +23,11 @@ from pocketdit.losses.adversarial import decoder_adversarial_loss, discriminator
 from pocketdit.losses.reconstruction import charbonnier_loss, psnr
 from pocketdit.seeding import generator
 from pocketdit.stages.contract import Preview, Stage, StageInputs
-from pocketdit.training.cost import NetworkCost, StageCost, count_parameters, fastest_seconds
+from pocketdit.stages.decoder_cost import decoder_cost
+from pocketdit.training.cost import StageCost
 from pocketdit.training.ema import ema_copy, ema_decay, update_ema
 from pocketdit.training.muon import is_muon
 from pocketdit.training.nonfinite import stop_unless_finite
-from pocketdit.training.precision import resolve_precision
 from pocketdit.training.step_samples import StepSamples
 from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
 
@@ -248,52 +246,3 @@ class TrainTinyDecoder(LightningModule, Stage):
                     values[f"{self.perceptual.name}/{key}"] = distance
         for name, per_sample in values.items():
             self.log(f"validation/{name}", per_sample.mean(), batch_size=len(per_sample), sync_dist=True)
-
-
-def decoder_cost(experiment: DecoderExperiment) -> StageCost:
-    """Estimate the cost of a training step. A backward pass is assumed to take twice the FLOPs of a forward pass."""
-    spec, training = experiment.decoder, experiment.training
-    batch = int(experiment.data.init_args.get("batch_size", 1))
-    base = int(experiment.data.init_args.get("base_size", 128))
-    side = int(experiment.stage.init_args.get("crop") or base)
-    sides = (side // spec.factor, side // spec.factor)
-    with torch.device("meta"):
-        parameters = count_parameters(TinyDecoder(spec))
-    forward = decoder_flops(spec, sides) * batch
-    bf16 = resolve_precision(training.precision, "cpu") == "bf16-mixed"
-
-    def time_batch() -> float:
-        decoder = TinyDecoder(spec)
-        optimizer = build(experiment.optimizer, params=list(decoder.parameters()))
-        latents = torch.zeros(batch, spec.latent_channels, *sides)
-
-        def step() -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                images = decoder(latents)
-            loss = charbonnier_loss(images, torch.zeros_like(images))
-            loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
-            optimizer.step()
-            optimizer.zero_grad()
-
-        return fastest_seconds(step)
-
-    networks = [NetworkCost(f"decoder, {side}x{side}", parameters, forward, 2 * forward)]
-    if side != base:
-        complete = decoder_flops(spec, (base // spec.factor, base // spec.factor)) * batch
-        networks.append(NetworkCost(f"decoder, {base}x{base}", parameters, complete, 2 * complete))
-    return StageCost(
-        networks=networks,
-        image_size=side,
-        batch_flops=3 * forward,
-        time_batch=time_batch,
-    ).without("the autoencoder, the perceptual loss, and the adversarial loss")
-
-
-def decoder_flops(spec: TinyDecoderSpec, sides: tuple[int, int]) -> int:
-    """Return the FLOPs for decoding the latents of one image with the sides (h, w)."""
-    with torch.device("meta"):
-        decoder, latents = TinyDecoder(spec), torch.empty(1, spec.latent_channels, *sides)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        decoder(latents)
-    flops: int = counter.get_total_flops()
-    return flops

@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pocketdit.backbones.lora import activate_adapter, lora_layers
+from pocketdit.encoders.checkpoints import explain_load_errors
 from pocketdit.errors import RunError
 from pocketdit.teachers.contract import FEW_STEP_ADAPTER
 
@@ -87,3 +88,23 @@ def _require_fit(weights: dict[str, Tensor], stored: Collection[str], transforme
     if len(stored) - alphas != 2 * len(adapted) or alphas not in (0, len(adapted)):
         raise RunError(f"{file}: not a complete LoRA: {len(stored)} tensors but pairs for only {len(adapted)} layers")
     return adapted
+
+
+def find_lora(lora: str, name: str | None) -> Path:
+    """Find the file of the LoRA on disk, or download it from the hub."""
+    description, path = "a few-step LoRA", Path(lora)
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors")) if name is None else [path / name]
+        if len(files) != 1:
+            raise RunError(f"{lora}: contains {len(files)} .safetensors files; choose one with lora_file")
+        path = files[0]
+    elif not path.is_file() and path.suffix != ".safetensors":
+        if name is None:
+            raise RunError(f"{lora}: no such file or folder; if it is on the Hugging Face hub, set lora_file")
+        from huggingface_hub import hf_hub_download
+
+        with explain_load_errors(description, lora):
+            path = Path(hf_hub_download(lora, name))
+    if not path.is_file() or path.suffix != ".safetensors":
+        raise RunError(f"{path}: no such .safetensors file; use one that contains {description}")
+    return path

@@ -8,7 +8,6 @@ Shape letters: B = batch, C = latent channels, h x w = latent sides, L = text to
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
@@ -23,7 +22,8 @@ from pocketdit.config.component import Component
 from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.teachers.contract import FEW_STEP_ADAPTER, TeacherOutput
-from pocketdit.teachers.lightning_lora import add_lora
+from pocketdit.teachers.lightning_lora import add_lora, find_lora
+from pocketdit.teachers.outline import TeacherOutline, qwen_image_outline
 
 # As in diffusers' QwenImagePipeline, the text encoder reads the whole template, but the transformer does not get the
 # first TEMPLATE_PREFIX_TOKENS tokens. It gets only the caption and the end of the template.
@@ -82,7 +82,7 @@ class QwenImageTeacher:
         if not 0 < max_tokens <= MAX_TOKENS:
             raise ConfigError(f"max_tokens: must be from 1 to {MAX_TOKENS} for Qwen-Image, not {max_tokens}")
         # Find the LoRA before loading anything large, so that a wrong name fails immediately.
-        adapter = None if lora is None else _find_lora(lora, lora_file)
+        adapter = None if lora is None else find_lora(lora, lora_file)
         self.max_tokens = max_tokens
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.tokenizer = _load_tokenizer(repository, revision)
@@ -103,6 +103,21 @@ class QwenImageTeacher:
         self.has_few_step = adapter is not None
         self._few_step_depth = 0
         self._unconditional: dict[torch.device, TextEmbeddings] = {}
+
+    @classmethod
+    def outline(
+        cls,
+        device: torch.device,
+        tokens: int,
+        repository: str,
+        max_tokens: int = 512,
+        dtype: Literal["float32", "bfloat16"] = "bfloat16",
+        **_: object,
+    ) -> TeacherOutline | None:
+        """Return the teacher without its weights, or None if its size is not known."""
+        return qwen_image_outline(
+            repository, min(tokens, max_tokens), TEMPLATE_PREFIX_TOKENS, getattr(torch, dtype), device
+        )
 
     @contextmanager
     def few_step(self) -> Iterator[None]:
@@ -278,23 +293,3 @@ def _load_tokenizer(repository: str, revision: str | None) -> Any:
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise RunError(f"{repository}: the tokenizer has no vocabulary; add vocab.json and merges.txt to tokenizer/")
     return tokenizer
-
-
-def _find_lora(lora: str, name: str | None) -> Path:
-    """Find the file of the LoRA on disk, or download it from the hub."""
-    description, path = "a few-step LoRA", Path(lora)
-    if path.is_dir():
-        files = sorted(path.glob("*.safetensors")) if name is None else [path / name]
-        if len(files) != 1:
-            raise RunError(f"{lora}: contains {len(files)} .safetensors files; choose one with lora_file")
-        path = files[0]
-    elif not path.is_file() and path.suffix != ".safetensors":
-        if name is None:
-            raise RunError(f"{lora}: no such file or folder; if it is on the Hugging Face hub, set lora_file")
-        from huggingface_hub import hf_hub_download
-
-        with explain_load_errors(description, lora):
-            path = Path(hf_hub_download(lora, name))
-    if not path.is_file() or path.suffix != ".safetensors":
-        raise RunError(f"{path}: no such .safetensors file; use one that contains {description}")
-    return path

@@ -18,11 +18,15 @@ from pocketdit.backbones.lora import activate_adapter, active_adapter, add_adapt
 from pocketdit.backbones.per_width import lora_pairs
 from pocketdit.backbones.spec import FULL_WIDTH
 from pocketdit.config.component import Component, build
+from pocketdit.config.declared import text_lengths
 from pocketdit.config.experiment import Experiment
 from pocketdit.encoders.conditioning import encode_text, unconditional
 from pocketdit.encoders.contract import TextTokens
-from pocketdit.errors import ConfigError, RunError
+from pocketdit.encoders.outlines import Outline
+from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.teachers.contract import FEW_STEP_ADAPTER, TeacherOutput
+from pocketdit.teachers.outline import TeacherOutline
+from pocketdit.training.cost import network_inputs
 from pocketdit.training.sharding import shard
 
 
@@ -83,6 +87,25 @@ class RunTeacher:
             raise RunError(f"few_step: {lora.name}: {error}") from error
         activate_adapter(self.network, None)
         self.network.requires_grad_(False)
+
+    @classmethod
+    def outline(
+        cls, device: torch.device, tokens: int, run: str, few_step: str | None = None, runs: Path = Path("runs")
+    ) -> TeacherOutline | None:
+        """Return the teacher without its weights and text encoders, or None if its run does not exist yet."""
+        try:
+            experiment: Experiment = load_experiment(find(Path(runs), run))
+        except UserError:
+            return None
+        spec, lengths = experiment.backbone, text_lengths(experiment.text_encoders)
+        with device:
+            network = ElasticDiT(spec).requires_grad_(False)
+
+        def predict(batch: int, height: int, width: int) -> object:
+            inputs = network_inputs(spec, batch, (height, width), str(device), lengths)
+            return network.forward_with_features(*inputs, width=FULL_WIDTH)
+
+        return TeacherOutline(Outline(network, predict), None, spec.width)
 
     def check_latents(self, autoencoder: Component) -> None:
         """Raise ``ConfigError`` unless the autoencoder is configured like the one the teacher was trained with."""

@@ -1,81 +1,162 @@
-"""Cost estimates of training steps. Parameters, FLOPs, and memory are counted, and time is measured.
-
-Counting uses the meta device, where tensors have shapes but no storage.
-"""
+"""Cost estimates of training steps: what a step computes, and the FLOPs, bytes, memory and time that this takes."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.autograd.graph import _engine_run_backward
 
 from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
 from pocketdit.backbones.spec import DiTSpec
 from pocketdit.config.component import Component, build
 from pocketdit.encoders.contract import TextTokens
+from pocketdit.training.kernels import KernelCounter, Kernels, LikeGpu, total_flops
 
 CLIP_TOKENS = 77
-TIMED_STEPS = 3
+NOT_COUNTED = ("data loading", "validation", "previews")
+"""What no cost estimate counts."""
 
 
 @dataclass(frozen=True)
-class NetworkCost:
-    """The cost of one network on one batch.
+class Pass:
+    """A pass of a batch through a network.
 
     Attributes:
-        label: Name of the network in tables, for example "0.5x".
-        parameters: Number of parameters.
-        forward: FLOPs of the forward pass for one batch.
-        backward: FLOPs of the backward pass for one batch.
-        saved: Size in bytes of the float32 activations that autograd saves for the backward pass.
+        label: Name in tables, for example "0.5x" or "teacher".
+        forward: Runs the forward pass. If the network is trained, it returns the loss.
+        network: The network, which FSDP2 gathers for the pass.
+        parameters: Number of parameters to display. At a narrower width, these are fewer than those of the network.
+        per_batch: How often the pass runs per batch, on average over many batches.
+        trained: Whether a backward pass follows.
+        held: Bytes of gradients that the step holds during the pass, from earlier passes.
+        sharded: Whether FSDP2 shards the network.
     """
 
     label: str
+    forward: Callable[[], object]
+    network: nn.Module
     parameters: int
-    forward: float
-    backward: float = 0.0
-    saved: int = 0
+    per_batch: float = 1.0
+    trained: bool = True
+    held: int = 0
+    sharded: bool = True
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """The cost of a stage's training step on one process.
+    """What a stage's training step computes, and what it keeps in memory.
 
     Attributes:
-        networks: Costs of the networks that the stage trains.
         image_size: Side length of the training images in pixels.
-        batch_flops: FLOPs of all passes for one batch.
-        time_batch: Function that measures how many seconds one batch and one optimizer step take on the CPU.
-        sharded_memory: Memory that FSDP2 shards across processes, in bytes by purpose.
-        memory: Memory per process that FSDP2 does not shard, in bytes by purpose.
-        memory_not_counted: Items that the memory estimate excludes, for display.
-        time_not_counted: Items that the time estimate excludes, for display.
+        batch: Number of samples per process and batch.
+        positions: Number of tokens or pixels per sample, each of which runs through the networks.
+        passes: Function that builds the passes of a batch on a device, with freshly initialized networks.
+        update: Function that builds the update of the weights on a device.
+        memory: Bytes of the trained weights, their EMA, the optimizer state, and the teacher, by purpose. FSDP2 shards
+            them across processes.
+        gradients: Bytes of gradients before the update. FSDP2 shards them.
+        replicated: Bytes that every process keeps in memory, by purpose.
+        not_counted: Parts of the run that are not counted, for display.
     """
 
-    networks: Sequence[NetworkCost]
     image_size: int
-    batch_flops: float
-    time_batch: Callable[[], float]
-    sharded_memory: dict[str, int] = field(default_factory=dict)
-    memory: dict[str, int] = field(default_factory=dict)
-    memory_not_counted: str = "frozen encoders"
-    time_not_counted: str = "data loading, validation, previews, and communication"
+    batch: int
+    positions: int
+    passes: Callable[[torch.device], Sequence[Pass]]
+    update: Callable[[torch.device], Callable[[], None]]
+    memory: Mapping[str, int]
+    gradients: int
+    replicated: Mapping[str, int] = field(default_factory=dict)
+    not_counted: Sequence[str] = NOT_COUNTED
 
-    def without(self, part: str) -> "StageCost":
-        """Return a copy that lists ``part`` among the items excluded from the memory and time estimates."""
-        return replace(
-            self,
-            memory_not_counted=f"{self.memory_not_counted}, {part}",
-            time_not_counted=f"{self.time_not_counted}, {part}",
-        )
+    def rough_flops(self) -> float:
+        """Return the order of magnitude of the FLOPs of a batch, at 2 per parameter and position, without counting."""
+        steps = self.passes(torch.device("meta"))
+        passes = sum(step.per_batch * step.parameters * (3 if step.trained else 1) for step in steps)
+        return 2 * self.batch * self.positions * passes
+
+
+@dataclass(frozen=True)
+class PassCount:
+    """The counted cost of a pass.
+
+    Attributes:
+        forward: Kernels of the forward pass.
+        backward: Kernels of the backward pass.
+        saved: Bytes of the activations that the forward pass keeps for the backward pass.
+        peak: Largest number of bytes that the pass allocates at any time.
+        working_peak: The same without the gradients of the parameters.
+    """
+
+    forward: Kernels
+    backward: Kernels
+    saved: int
+    peak: int
+    working_peak: int
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of both passes."""
+        return total_flops(self.forward) + total_flops(self.backward)
+
+
+def run_backward(loss: Tensor) -> None:
+    """Run a backward pass inside the modes that are active.
+
+    ``torch.autograd.backward`` would leave ``LikeGpu``, so that gradient checkpointing would recompute other kernels.
+    """
+    options = {"allow_unreachable": True, "accumulate_grad": True}
+    _engine_run_backward((loss,), (torch.ones_like(loss),), False, False, (), **options)
+
+
+def run_pass(step: Pass) -> None:
+    """Run a pass, and drop its gradients."""
+    if step.trained:
+        loss = step.forward()
+        assert isinstance(loss, Tensor)
+        run_backward(loss)
+        step.network.zero_grad()
+    else:
+        with torch.no_grad():
+            step.forward()
+
+
+def count_pass(step: Pass) -> PassCount:
+    """Run a pass once and count it. On the meta device, its forward pass must run inside ``LikeGpu``."""
+    counter = KernelCounter()
+    parameters = [parameter for parameter in step.network.parameters() if parameter.requires_grad]
+    register = nn.Parameter.register_post_accumulate_grad_hook
+    hooks: list[Any] = [register(parameter, counter.count_gradient) for parameter in parameters]  # type: ignore[no-untyped-call]  # torch does not annotate it
+    with counter, torch.set_grad_enabled(step.trained):
+        loss = step.forward()
+        forward, saved = counter.kernels, counter.live
+        counter.kernels = Kernels()
+        if step.trained:
+            assert isinstance(loss, Tensor)
+            run_backward(loss)
+    for hook in hooks:
+        hook.remove()
+    step.network.zero_grad()
+    return PassCount(forward, counter.kernels, saved if step.trained else 0, counter.peak, counter.working_peak)
+
+
+def precision_context(device: torch.device, bf16: bool) -> LikeGpu | torch.autocast:
+    """Return the context in which a training step runs on a device. The meta device stands for a GPU."""
+    return LikeGpu(bf16) if device.type == "meta" else torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
 def count_parameters(network: nn.Module) -> int:
     """Return the number of parameters in a network."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def bytes_of(network: nn.Module) -> int:
+    """Return the size of a network's parameters and buffers in bytes."""
+    return sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
 
 
 @cache
@@ -108,38 +189,13 @@ def network_inputs(
     return torch.zeros(batch, spec.latent_channels, *sides, device=device), torch.zeros(batch, device=device), text
 
 
-def pass_cost(label: str, network: nn.Module, parameters: int, loss: Callable[[], Tensor]) -> NetworkCost:
-    """Count the FLOPs and the saved activations of one forward and backward pass.
-
-    Args:
-        label: Name of the network in tables.
-        network: The network, on the meta device. Its weights are not counted as saved activations.
-        parameters: Parameter count to report.
-        loss: Function that runs the forward pass and returns a scalar loss.
-    """
-    saved: dict[int, int] = {}
-    weights = {id(parameter.untyped_storage()) for parameter in network.parameters()}
-
-    def record(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if id(storage) not in weights:
-            saved[id(storage)] = tensor.numel() * tensor.element_size()
-        return tensor
-
-    with FlopCounterMode(display=False) as counter:
-        with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
-            value = loss()
-        forward = counter.get_total_flops()
-        value.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
-    return NetworkCost(label, parameters, forward, counter.get_total_flops() - forward, sum(saved.values()))
-
-
-def optimizer_bytes(optimizer: Component, network: nn.Module) -> int:
+def optimizer_bytes(optimizer: Component, parameters: Sequence[tuple[str, nn.Parameter]]) -> int:
     """Return the size of the optimizer state in bytes. It is created by one optimizer step on the meta device."""
-    built = build(optimizer, params=list(network.named_parameters()))
-    for parameter in network.parameters():
+    built = build(optimizer, params=list(parameters))
+    for _, parameter in parameters:
         parameter.grad = torch.empty_like(parameter)
     built.step()
+    built.zero_grad()
     return sum(
         value.numel() * value.element_size()
         for state in built.state.values()
@@ -148,24 +204,19 @@ def optimizer_bytes(optimizer: Component, network: nn.Module) -> int:
     )
 
 
-def fastest_seconds(step: Callable[[], None], repeats: int = TIMED_STEPS) -> float:
-    """Return the duration of the fastest of ``repeats`` calls, in seconds."""
+def fastest_seconds(step: Callable[[], object], repeats: int = 2) -> float:
+    """Return the duration of the fastest of ``repeats`` calls in seconds, including work queued on a GPU."""
     best = float("inf")
     for _ in range(repeats):
+        synchronize()
         start = time.perf_counter()
         step()
+        synchronize()
         best = min(best, time.perf_counter() - start)
     return best
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Measure the rate of a square matrix product in FLOP/s, as the best of six repeats."""
-    size = 4096 if device.type == "cuda" else 1024
-    a = torch.randn(size, size, device=device, dtype=dtype)
-
-    def multiply() -> None:
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return 2 * size**3 / fastest_seconds(multiply, repeats=6)
+def synchronize() -> None:
+    """Wait for the GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,91 @@
+"""Cost of the frozen networks of a training step: published autoencoders and text encoders, and teachers.
+
+The built-in encoders are so small that they are not counted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from pocketdit.config.component import Component
+from pocketdit.config.declared import text_lengths
+from pocketdit.config.experiment import BaseExperiment, Experiment
+from pocketdit.config.importing import import_class
+from pocketdit.encoders.outlines import Outline
+from pocketdit.stages.cost_inputs import batch_size, image_side, latent_grid
+from pocketdit.teachers.outline import TeacherOutline
+from pocketdit.training.cost import Pass, bytes_of, count_parameters
+
+
+def encoder_passes(experiment: BaseExperiment, device: torch.device, images: bool = True) -> list[Pass]:
+    """Return the passes through the published encoders.
+
+    Args:
+        experiment: The configuration.
+        device: Device of the networks.
+        images: Whether the stage encodes the training images.
+    """
+    batch, side = batch_size(experiment), image_side(experiment)
+    components = experiment.text_encoders if isinstance(experiment, Experiment) else ()
+    passes = [frozen_pass(name_of(component), outline(component, device), batch) for component in components]
+    if images:
+        passes.append(frozen_pass("autoencoder", outline(experiment.autoencoder, device), batch, side, side))
+    return [replace(item, sharded=False) for item in passes if item is not None]
+
+
+def teacher_passes(experiment: Experiment, found: TeacherOutline | None, per_batch: float) -> list[Pass]:
+    """Return the passes through a teacher and its text encoder.
+
+    Args:
+        experiment: The configuration.
+        found: The teacher, or None if it is not known.
+        per_batch: Number of passes through the teacher's network per batch, on average.
+    """
+    if found is None:
+        return []
+    batch, sides = batch_size(experiment), latent_grid(experiment)
+    teacher = frozen_pass("teacher", found.network, batch, *sides, per_batch=per_batch)
+    text_encoder = frozen_pass("teacher's text encoder", found.text_encoder, batch)
+    return [item for item in (teacher, text_encoder) if item is not None]
+
+
+def teacher_bytes(experiment: Experiment, found: TeacherOutline | None) -> dict[str, int]:
+    """Return the memory of a teacher and its text encoder."""
+    passes = teacher_passes(experiment, found, 1.0)
+    return {"teacher": sum(bytes_of(item.network) for item in passes)} if passes else {}
+
+
+def replicated_bytes(passes: Sequence[Pass]) -> dict[str, int]:
+    """Return the memory of the published encoders, which FSDP2 does not shard."""
+    return {"frozen encoders": sum(bytes_of(item.network) for item in passes)} if passes else {}
+
+
+def teacher_outline(experiment: Experiment, device: torch.device) -> TeacherOutline | None:
+    """Return the outline of the stage's teacher, or None if its class has no outline or its run does not exist yet."""
+    component: Component = experiment.stage.init_args["teacher"]
+    create = getattr(import_class(component.class_path), "outline", None)
+    tokens = max(text_lengths(experiment.text_encoders))
+    found: TeacherOutline | None = None if create is None else create(device, tokens, **component.init_args)
+    return found
+
+
+def outline(component: Component, device: torch.device) -> Outline | None:
+    """Return the outline of an encoder, or None if its class does not provide one."""
+    create = getattr(import_class(component.class_path), "outline", None)
+    found: Outline | None = None if create is None else create(device, **component.init_args)
+    return found
+
+
+def name_of(component: Component) -> str:
+    """Return the name of a component's class."""
+    return component.class_path.rpartition(".")[2]
+
+
+def frozen_pass(label: str, found: Outline | None, *arguments: int, per_batch: float = 1.0) -> Pass | None:
+    """Return a pass through a frozen network, or None if there is no outline of it."""
+    if found is None:
+        return None
+    forward = partial(found.run, *arguments)
+    return Pass(label, forward, found.network, count_parameters(found.network), per_batch, trained=False)

@@ -1,0 +1,92 @@
+"""Predicts how long a training step takes on a GPU, from counted kernels and data sheets (Williams et al. 2009).
+
+A kernel takes as long as its arithmetic or its memory traffic, whichever is longer. Kernels run one after another. The
+CPU that launches them and the communication between GPUs overlap with them, so a step takes as long as the longest of
+the three. These are predictions: no GPU has been measured.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pocketdit.training.gpus import BANDWIDTH, LAUNCH, Gpu
+from pocketdit.training.kernels import Kernel, KernelKind
+
+Bound = Literal["matrix products", "attention", "elementwise kernels", "kernel launches", "communication"]
+KERNEL_BOUNDS: dict[KernelKind, Bound] = {
+    "product": "matrix products", "attention": "attention", "other": "elementwise kernels",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The processes of a run, one per GPU.
+
+    Attributes:
+        processes: Number of processes.
+        nodes: Number of machines.
+        sharded: Whether FSDP2 shards the weights. Otherwise, every process has all of them.
+    """
+
+    processes: int = 1
+    nodes: int = 1
+    sharded: bool = False
+
+    def link(self, gpu: Gpu) -> float:
+        """Return the bandwidth between the processes in bytes/s."""
+        return gpu.network if self.nodes > 1 else gpu.link
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """The predicted time of a training step.
+
+    Attributes:
+        parts: Seconds by what bounds them. The kernels run one after another; launches and communication overlap.
+    """
+
+    parts: Mapping[Bound, float]
+
+    @property
+    def kernels(self) -> float:
+        """Seconds of all kernels."""
+        return sum(self.parts[bound] for bound in KERNEL_BOUNDS.values())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the step."""
+        return max(self.kernels, self.parts["kernel launches"], self.parts["communication"])
+
+    @property
+    def bound(self) -> Bound:
+        """What takes the longest."""
+        for bound in ("kernel launches", "communication"):
+            if self.parts[bound] == self.seconds and self.parts[bound] > self.kernels:
+                return bound
+        return max(KERNEL_BOUNDS.values(), key=self.parts.__getitem__)
+
+
+def kernel_seconds(kernel: Kernel, gpu: Gpu) -> float:
+    """Predict the seconds of one launch of a kernel."""
+    rate = gpu.peak * (gpu.attention if kernel.kind == "attention" else gpu.products)
+    return max(kernel.flops / rate, kernel.bytes / (gpu.bandwidth * BANDWIDTH))
+
+
+def step_time(
+    batch: Mapping[Kernel, float], update: Mapping[Kernel, float], exchanged: float, gpu: Gpu, cluster: Cluster
+) -> StepTime:
+    """Predict the time of a step.
+
+    Args:
+        batch: Number of launches of each kernel for all batches of a step, on average over many steps.
+        update: Kernels of the update. The CPU launches them for many weights at once.
+        exchanged: Bytes that each process receives from the others.
+        gpu: The GPU.
+        cluster: The processes.
+    """
+    parts: dict[Bound, float] = dict.fromkeys(KERNEL_BOUNDS.values(), 0.0)
+    for kernel, launches in (*batch.items(), *update.items()):
+        parts[KERNEL_BOUNDS[kernel.kind]] += launches * kernel_seconds(kernel, gpu)
+    parts["kernel launches"] = sum(batch.values()) * LAUNCH
+    parts["communication"] = exchanged / cluster.link(gpu) if cluster.processes > 1 else 0.0
+    return StepTime(parts)

@@ -1,0 +1,126 @@
+"""Counts of a whole training step: its kernels, memory and communication, from the passes that a stage declares."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from pocketdit.training.cost import (
+    Pass,
+    PassCount,
+    StageCost,
+    bytes_of,
+    count_pass,
+    fastest_seconds,
+    precision_context,
+    run_pass,
+)
+from pocketdit.training.gpus import Gpu
+from pocketdit.training.kernels import Kernel, KernelCounter, Kernels
+from pocketdit.training.roofline import Cluster, StepTime, step_time
+
+
+@dataclass(frozen=True)
+class StepCount:
+    """The counted cost of a training step on one process.
+
+    Attributes:
+        cost: What the stage computes.
+        passes: The passes of a batch, with their counts.
+        update: Kernels of the update.
+    """
+
+    cost: StageCost
+    passes: Sequence[tuple[Pass, PassCount]]
+    update: Kernels
+
+    def batch_flops(self) -> float:
+        """Return the average FLOPs of a batch."""
+        return sum(step.per_batch * count.flops for step, count in self.passes)
+
+    def batch_kernels(self) -> dict[Kernel, float]:
+        """Return the average number of launches of each kernel per batch, without the update."""
+        launches: dict[Kernel, float] = {}
+        for step, count in self.passes:
+            for kernel, number in (count.forward + count.backward).items():
+                launches[kernel] = launches.get(kernel, 0.0) + step.per_batch * number
+        return launches
+
+    def time(self, gpu: Gpu, cluster: Cluster, accumulate: int) -> StepTime:
+        """Predict the time of a step of ``accumulate`` batches on a GPU."""
+        batches = {kernel: accumulate * launches for kernel, launches in self.batch_kernels().items()}
+        shards = cluster.processes if cluster.sharded else 1
+        update = {kernel: launches / shards for kernel, launches in self.update.items()}
+        return step_time(batches, update, accumulate * self.exchanged_bytes(cluster), gpu, cluster)
+
+    def exchanged_bytes(self, cluster: Cluster) -> float:
+        """Return the bytes that a process receives from the others per batch.
+
+        FSDP2 gathers the weights in the forward and in the backward pass, and scatters the gradients. DDP sums the
+        gradients after every backward pass, in which every byte travels twice.
+        """
+        total = 0.0
+        for step, _ in self.passes:
+            gradients = sum(p.nbytes for p in step.network.parameters() if p.requires_grad) if step.trained else 0
+            if cluster.sharded and step.sharded:
+                total += step.per_batch * ((1 + step.trained) * bytes_of(step.network) + gradients)
+            else:
+                total += step.per_batch * 2 * gradients
+        return total * (cluster.processes - 1) / cluster.processes
+
+    def memory(self, cluster: Cluster) -> dict[str, int]:
+        """Return the memory of a process in bytes, by purpose."""
+        cost, shards = self.cost, cluster.processes if cluster.sharded else 1
+        stored = {name: size // shards for name, size in cost.memory.items()} | dict(cost.replicated)
+        if cluster.sharded:
+            return stored | {
+                "gradients": cost.gradients // shards,
+                "gathered weights": max(gathered_bytes(step.network) for step, _ in self.passes if step.sharded),
+                "activations": max(count.working_peak for _, count in self.passes),
+            }
+        return stored | {"gradients and activations": max(step.held + count.peak for step, count in self.passes)}
+
+
+def gathered_bytes(network: nn.Module) -> int:
+    """Return the bytes of weights that FSDP2 gathers at a time: those of two transformer blocks."""
+    lists = [part for part in network.modules() if isinstance(part, nn.ModuleList)]
+    return 2 * max((bytes_of(block) for block in max(lists, key=len, default=())), default=0)
+
+
+def count_step(cost: StageCost, device: torch.device, bf16: bool) -> StepCount:
+    """Run every pass of a step and its update once on a device, and count them. The meta device stands for a GPU."""
+    with precision_context(device, bf16):
+        passes = [(step, count_pass(step)) for step in cost.passes(device)]
+    return StepCount(cost, passes, count_update(cost.update(device)))
+
+
+def measure_step(cost: StageCost, device: torch.device, bf16: bool, accumulate: int) -> tuple[StepCount, float]:
+    """Count a step on a device and time it there.
+
+    Args:
+        cost: What the stage computes.
+        device: A device with memory, unlike the meta device.
+        bf16: Whether the step uses autocast.
+        accumulate: Number of batches per step.
+
+    Returns:
+        The count, and the average seconds of a step.
+    """
+    passes, seconds = [], 0.0
+    with precision_context(device, bf16):
+        for step in cost.passes(device):
+            passes.append((step, count_pass(step)))  # also warms up
+            seconds += accumulate * step.per_batch * fastest_seconds(partial(run_pass, step))
+    update = cost.update(device)
+    count = StepCount(cost, passes, count_update(update))
+    return count, seconds + fastest_seconds(update)
+
+
+def count_update(update: Callable[[], None]) -> Kernels:
+    """Run an update and return its kernels."""
+    counter = KernelCounter()
+    with counter:
+        update()
+    return counter.kernels
