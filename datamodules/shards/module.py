@@ -4,7 +4,7 @@ import logging
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.loops.progress import _ProcessedTracker
@@ -18,7 +18,7 @@ from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedS
 from datamodules.shards.order import TrainingOrder, batches_per_epoch, validation_batches
 from datamodules.shards.reader import read_captions
 from datamodules.shards.schema import INFO_FILE, SPLITS, DatasetInfo, is_complete, read_info
-from pocketdit.bounds import MAX_SIDE
+from pocketdit.bounds import MAX_SIDE, Between
 from pocketdit.config.shell import command_line, operand
 from pocketdit.data_contract import DataDescription
 from pocketdit.errors import ConfigError, RunError
@@ -56,9 +56,9 @@ class ShardDataModule(LightningDataModule):
     def __init__(
         self,
         path: str,
-        batch_size: int,
+        batch_size: Annotated[int, Between(1, 1_000_000)],
         base_size: int = 128,
-        workers: int = 2,
+        workers: Annotated[int, Between(0, 1024)] = 2,
         seed: int = 0,
         window: int = 64,
         caption: Literal["random", "short", "long"] | float = "random",

@@ -72,3 +72,7 @@ Side = Annotated[int, Between(1, MAX_SIDE)]
 """A side of an image in pixels."""
 Error = Annotated[float, Between(0, 1e9)]
 """The largest difference that is tolerated."""
+Tokens = Annotated[int, Between(1, 100_000)]
+"""The largest number of tokens of a text."""
+VectorSize = Annotated[int, Between(1, 65_536)]
+"""The number of elements of a vector in a network."""

@@ -23,7 +23,7 @@ from pocketdit.config.errors import (
 )
 from pocketdit.config.override import Override
 from pocketdit.config.secrets import Reference, environment_values, remember, require_no_password, with_references
-from pocketdit.config.size import check_interpolations
+from pocketdit.config.size import MAX_BITS, check_interpolations
 from pocketdit.config.typed import convert, plain
 from pocketdit.errors import ConfigError
 
@@ -101,6 +101,8 @@ def _written(source: Document, overrides: Sequence[Override], schema: type) -> d
 def _check(source: Document, overrides: Sequence[Override], schema: type[T], classes: bool) -> T:
     values = _written(source, overrides, schema)
     for key, value in _entries(values):
+        if isinstance(value, int) and value.bit_length() > MAX_BITS:
+            raise InvalidValueError(key, "the number is too large")
         if isinstance(value, str):
             try:
                 require_no_password(value)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pocketdit.bounds import Tokens, VectorSize
 from pocketdit.encoders.contract import FrozenModule, Reading, TextTokens
 
 Vector = NDArray[np.float32]
@@ -120,7 +121,7 @@ class WordEncoder(_HashedEncoder):
         max_tokens: Maximum number of words. Longer captions are truncated.
     """
 
-    def __init__(self, width: int = 192, max_tokens: int = 24) -> None:
+    def __init__(self, width: VectorSize = 192, max_tokens: Tokens = 24) -> None:
         super().__init__(width, max_tokens)
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
@@ -139,7 +140,7 @@ class PhraseEncoder(_HashedEncoder):
         max_tokens: Maximum number of words. Longer captions are truncated.
     """
 
-    def __init__(self, width: int = 256, max_tokens: int = 64) -> None:
+    def __init__(self, width: VectorSize = 256, max_tokens: Tokens = 64) -> None:
         super().__init__(width, max_tokens)
 
     def encode(self, captions: Sequence[str]) -> TextTokens:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 
+from pocketdit.bounds import Tokens
 from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
 from pocketdit.encoders.contract import FrozenModule, Reading, TextTokens
 from pocketdit.encoders.outlines import Outline, clip_outline, gemma_outline
@@ -76,7 +77,7 @@ class ClipTextEncoder(_PretrainedEncoder):
     """
 
     def __init__(
-        self, repository: str, max_tokens: int = 77, revision: str | None = None, dtype: DType = "float32"
+        self, repository: str, max_tokens: Tokens = 77, revision: str | None = None, dtype: DType = "float32"
     ) -> None:
         from transformers import CLIPTextModel
 
@@ -115,7 +116,7 @@ class Gemma3TextEncoder(_PretrainedEncoder):
     """
 
     def __init__(
-        self, repository: str, max_tokens: int = 256, revision: str | None = None, dtype: DType = "bfloat16"
+        self, repository: str, max_tokens: Tokens = 256, revision: str | None = None, dtype: DType = "bfloat16"
     ) -> None:
         from transformers import AutoModel
 
