@@ -1,5 +1,6 @@
 """Atomic file writes and checksums."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -17,6 +18,16 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_regular_file(path: Path) -> None:
+    """Check that a path is a file, if it exists. To open a FIFO or to read a device, as links may do, can take forever.
+
+    Raises:
+        OSError: The path is something else.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
 
 
 def damage(path: Path, error: BaseException) -> str:

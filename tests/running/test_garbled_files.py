@@ -1,5 +1,6 @@
 """Tests that every command names a garbled file of a run folder in one line."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -47,6 +48,21 @@ def test_resuming_names_the_garbled_file(
     assert len(lines) == 1, error
     assert "Traceback" not in error
     assert folder.weights.read_bytes() == weights
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "tracking.json", "metrics.jsonl", "checkpoints/last.ckpt"])
+@pytest.mark.timeout(60)
+def test_resuming_does_not_wait_for_a_fifo_or_read_a_device(
+    trained: tuple[list[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    arguments, folder = copy_of(trained, tmp_path)
+    for replace in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        (folder.path / name).unlink()
+        replace(folder.path / name)
+        assert main(arguments) == 1
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1
+        assert "Not a regular file" in error or "no run named elastic_pretrain/copy" in error
 
 
 @pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE.keys())

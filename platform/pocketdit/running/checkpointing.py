@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.artifacts.weights import save_weights
 from pocketdit.errors import RunError
-from pocketdit.files import damage, write_atomically
+from pocketdit.files import damage, require_regular_file, write_atomically
 from pocketdit.running.sharded import TRAINING_STATE, ShardedStrategy
 from pocketdit.tracking.logger import RunLogger
 
@@ -37,6 +37,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             RunError: The file is damaged or is not a checkpoint.
         """
         try:
+            require_regular_file(Path(path))
             if not is_zipfile(path):
                 raise ValueError("it is not a checkpoint, or its end is missing")
             with ZipFile(path) as archive:
@@ -54,6 +55,7 @@ def checkpoint_step(path: Path) -> int:
     """Return the step at which a checkpoint was saved. Raises ``RunError`` if the file cannot be read."""
     state = path / TRAINING_STATE if path.is_dir() else path
     try:
+        require_regular_file(state)
         return int(torch.load(state, map_location="cpu", mmap=True, weights_only=True)["global_step"])
     except Exception as error:  # a damaged file can raise any exception
         raise unreadable(state, error) from error

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from typing_extensions import override
 
 from pocketdit.errors import RunError
+from pocketdit.files import require_regular_file
 
 TRAINING_STATE = "meta.pt"  # Lightning's name for the state other than weights and optimizers
 INDEX = ".metadata"  # torch's name for the index of the shards
@@ -166,6 +167,7 @@ def require_undamaged(path: Path, rank: int = 0, ranks: int = 1) -> None:
     expected: dict[str, str] = {}
     for file in sorted(path.glob("checksums-*.json")):
         try:
+            require_regular_file(file)
             expected |= json.loads(file.read_bytes())
         except (OSError, ValueError, TypeError) as error:
             raise damaged_file(file) from error
@@ -190,6 +192,7 @@ def damaged_file(path: Path) -> RunError:
 def file_checksum(path: Path) -> str:
     """Return the CRC-32 of a file."""
     total = 0
+    require_regular_file(path)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             total = zlib.crc32(chunk, total)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import assert_never
 
 from pocketdit.errors import RunError
+from pocketdit.files import require_regular_file
 from pocketdit.tracking.events import Artifact, Event, Image, Metric, Param, RunStatus, Status, Tag, decode, encode
 
 FILE_NAME = "metrics.jsonl"
@@ -28,6 +29,7 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event | None, int
     Yields:
         The event (None for a damaged line) and the byte offset of the next line.
     """
+    require_regular_file(path)
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:
@@ -116,6 +118,7 @@ class Journal:
         self._image_steps: dict[str, set[int]] = defaultdict(set)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            require_regular_file(path)
             self._file = path.open("ab", buffering=0)
             _truncate_partial_line(path)
             damaged = []

@@ -105,8 +105,8 @@ class MlflowRun:
         """
         from mlflow.exceptions import MlflowException
 
-        if isinstance(events[0], Image | Artifact) and not file_in(self.run_folder, events[0].path).exists():
-            _log.warning("%s no longer exists and was not sent to MLflow", self.run_folder / events[0].path)
+        if isinstance(events[0], Image | Artifact) and not file_in(self.run_folder, events[0].path).is_file():
+            _log.warning("%s is missing or is not a file, and was not sent to MLflow", self.run_folder / events[0].path)
             return 1
         try:
             self._send(events)

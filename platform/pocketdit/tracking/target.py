@@ -8,7 +8,7 @@ from typing import get_type_hints
 
 from pocketdit.config.secrets import mask
 from pocketdit.errors import ConfigError, RunError
-from pocketdit.files import write_atomically
+from pocketdit.files import require_regular_file, write_atomically
 
 FILE_NAME = "tracking.json"
 
@@ -100,6 +100,7 @@ def load(run_folder: Path) -> Target | None:
     """
     path = run_folder / FILE_NAME
     try:
+        require_regular_file(path)
         target = Target(**json.loads(path.read_text()))
         if not all(isinstance(value, _TYPES[name]) for name, value in vars(target).items()) or target.offset < 0:
             raise ValueError("a value is of the wrong type")

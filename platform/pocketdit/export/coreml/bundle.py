@@ -15,6 +15,7 @@ from pocketdit.export.coreml.package import Package
 from pocketdit.export.coreml.settings import CoreMLExport
 from pocketdit.export.coreml.subject import load_coreml_subject
 from pocketdit.export.coreml.verify import require_equal
+from pocketdit.files import require_regular_file
 
 
 def open_packages(folder: Path) -> dict[str, Package]:
@@ -52,6 +53,7 @@ def verify_bundle(folder: Path, overrides: list[str]) -> None:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
+        require_regular_file(folder / MANIFEST)
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
         require_known_format(manifest, folder)
         _ = manifest["settings"], manifest["packages"], manifest["weights"]["sha256"]
