@@ -72,6 +72,18 @@ def test_starting_again_without_a_checkpoint_keeps_the_earlier_results(
         assert str(kept) in out
 
 
+def test_a_finished_run_restores_lost_weights_from_its_checkpoint(tiny: list[str], tmp_path: Path) -> None:
+    arguments = ["run", str(PRETRAIN), *tiny, "training.max_steps=2", "--resume"]
+    assert main(arguments) == 0
+    folder = find(tmp_path / "runs", "elastic_pretrain")
+    weights, checkpoint = folder.weights.read_bytes(), folder.checkpoint.read_bytes()
+    folder.weights.unlink()
+    assert main(arguments) == 0
+    assert folder.weights.read_bytes() == weights
+    assert folder.checkpoint.read_bytes() == checkpoint
+    assert folder.finished_steps() == 2
+
+
 def test_a_run_that_is_past_the_last_step_is_not_finished_again(
     tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

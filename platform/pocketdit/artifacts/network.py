@@ -37,7 +37,10 @@ def require_weights(folder: RunFolder) -> None:
         if os.path.lexists(folder.weights):
             raise RunError(f"{folder.weights} is not a file; copy the weights again")
         if folder.finished.is_file():
-            raise RunError(f"{folder.weights} is missing, although the run has finished; copy the weights again")
+            raise RunError(
+                f"{folder.weights} is missing, although the run has finished; copy the weights again, or restore them "
+                f"from the checkpoint with {resume_option(folder)}"
+            )
         raise RunError(f"{folder.path} has no weights yet; resume the run with {resume_option(folder)}")
 
 

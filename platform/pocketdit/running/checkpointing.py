@@ -122,6 +122,15 @@ class Checkpoints(Callback):
                 self.folder.publish_new_checkpoint()
         else:
             trainer.save_checkpoint(self.folder.checkpoint, weights_only=False)
+        self.save_weights(trainer, module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the weights of a finished run that has lost them. Such a run does not take any step."""
+        if self.saved_at < 0:
+            self.save_weights(trainer, pl_module)
+
+    def save_weights(self, trainer: Trainer, module: Any) -> None:
+        """Save the weights. This must be called on every rank."""
         weights = module.weights()
         if trainer.is_global_zero:
             try:

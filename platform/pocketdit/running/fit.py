@@ -106,8 +106,8 @@ def run(
 
 
 def is_finished(folder: RunFolder, max_steps: int) -> bool:
-    """Return whether a run has trained for all configured steps, and print a message if it has."""
-    if folder.finished_steps() < max_steps:
+    """Return whether a run has trained for all configured steps and has its weights. Print a message if it has."""
+    if folder.finished_steps() < max_steps or not folder.weights.is_file():
         return False
     if is_first_process():
         print(f"{folder.name} has already finished. To start a new run, omit --resume.")
