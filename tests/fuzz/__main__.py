@@ -6,6 +6,7 @@ python -m tests.fuzz [--seed 0] [--only FUZZER] [--full | --count 100 | --case N
 import argparse
 import importlib
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pocketdit.export.coreml.dependency import silence_coremltools
+from pocketdit.tracking.mlflow_run import import_mlflow
 from tests.fuzz.driver import run_case, run_cases
 from tests.fuzz.fuzzer import Fuzzer, preparation
 from tests.fuzz.fuzzers import FUZZERS
@@ -57,7 +59,9 @@ def numbers_of(fuzzer: Fuzzer, args: argparse.Namespace) -> range:
 
 def main() -> int:
     args = parse()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the running cases are ended
     silence_coremltools()
+    import_mlflow()
     for module in PRELOADED:
         importlib.import_module(module)
     failed = 0

@@ -1,6 +1,7 @@
 """Runs each case in a process of its own, and reports tracebacks, hangs, and crashes."""
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import resource
@@ -97,7 +98,8 @@ def run_cases(cases: Iterable[Case], jobs: int = 1, verbose: bool = False) -> li
     """
     waiting, running = deque(cases), list[_Process]()
     outcomes, failed = list[Outcome](), 0
-    with tqdm(total=len(waiting), unit="case", mininterval=0.5 if sys.stderr.isatty() else 20) as bar:
+    bar = tqdm(total=len(waiting), unit="case", mininterval=0.5 if sys.stderr.isatty() else 20)
+    try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 running.append(_Process(waiting.popleft()))
@@ -111,14 +113,20 @@ def run_cases(cases: Iterable[Case], jobs: int = 1, verbose: bool = False) -> li
                     bar.write(str(outcome))
                 bar.set_postfix_str(f"{failed} failed", refresh=False)
                 bar.update()
+    finally:
+        for process in running:  # the program was interrupted
+            process.end(hangs=True)
+        bar.close()
     return outcomes
 
 
 def _call(case: Case, folder: Path, report: Path) -> None:
     os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with report.open("w", errors="replace") as file:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+        faulthandler.dump_traceback_later(case.seconds * 0.95, file=file)  # shows where a case hangs
         try:
             with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
                 text = case.run(folder)

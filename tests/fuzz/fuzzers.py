@@ -1,6 +1,7 @@
 """All fuzzers by name."""
 
 from tests.fuzz.data_sets import DATA_SETS
+from tests.fuzz.full_disks import FULL_DISKS
 from tests.fuzz.image_folders import IMAGE_FOLDERS
 from tests.fuzz.kills import KILLS
 from tests.fuzz.overrides import OVERRIDES
@@ -9,5 +10,15 @@ from tests.fuzz.run_folders import RUN_FOLDERS
 from tests.fuzz.yaml_files import YAML_FILES
 
 FUZZERS = {
-    fuzzer.name: fuzzer for fuzzer in (DATA_SETS, IMAGE_FOLDERS, OVERRIDES, YAML_FILES, PLANS, RUN_FOLDERS, KILLS)
+    fuzzer.name: fuzzer
+    for fuzzer in (
+        DATA_SETS,
+        IMAGE_FOLDERS,
+        OVERRIDES,
+        YAML_FILES,
+        PLANS,
+        RUN_FOLDERS,
+        FULL_DISKS,
+        KILLS,
+    )
 }

@@ -72,10 +72,10 @@ def _kill(given: Input, command: list[str], run: RunFolder, operations: list[str
             process = kill_before_operation(command, log, run.path.parent, number)
         if process.exitcode == -signal.SIGKILL:
             return point
-        # The run was faster, or it was resumed and therefore had less to do.
+        # The run was faster, or has fewer operations because its folder exists or because it was resumed.
         assert process.exitcode == 0, log.read_text()
         shutil.rmtree(run.path)
-        delay /= 2
+        delay, number = delay / 2, number - 1
 
 
 def _run(given: Input) -> str:
@@ -90,7 +90,7 @@ def _run(given: Input) -> str:
     different = differences(RunFolder(given.shared / "runs" / stage / REFERENCE), run)
     missing = untracked(run, given.folder / "mlflow.db")
     left = [path.name for path in run.path.rglob(".*")]
-    assert (different, missing, left) == ([], [], []), points
+    assert (different, missing, left) == ([], [], []), (points, different, missing, left)
     return f"resumed: {'; '.join(points)}"
 
 

@@ -1,7 +1,8 @@
 """Damages a file of a run folder. Every command must refuse the folder in a line, or have the same result as before."""
 
-import contextlib
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from pocketdit.artifacts.run_folder import RunFolder
@@ -33,13 +34,13 @@ RESULTS = {
 }
 
 
-def prepare(shared: Path) -> None:
-    """Train runs of 8 and of 12 steps, and store the results of every command for the former."""
-    tiny_runs.prepare(shared, STAGES)
-    for stage in STAGES:
+def prepare(shared: Path, stages: Iterable[str] = STAGES, commands: Iterable[str] = tuple(RESULTS)) -> None:
+    """Train runs of 8 and of 12 steps, and store the results of commands for the former."""
+    tiny_runs.prepare(shared, stages)
+    for stage in set(stages) & set(STAGES):
         output = run_command(*arguments(stage, shared, shared, NAME, STEPS))
         assert output.status == 0, output.lines
-        for command in RESULTS:
+        for command in commands:
             folder = shared / stage / command
             folder.mkdir(parents=True)
             output = use(command, stage, shared, folder, shared / "runs" / stage / NAME)
@@ -74,7 +75,7 @@ def results(command: str, folder: Path) -> list[bytes]:
 
 def _run(given: Input) -> str:
     command, damage = given.kind.split(": ")
-    stage = given.numbers.choice(STAGES)
+    stage = given.numbers.choice([stage for stage in STAGES if (given.shared / "runs" / stage / NAME).exists()])
     link_references(given.shared, given.folder)
     run = RunFolder(given.folder / "runs" / stage / NAME)
     shutil.copytree(given.shared / "runs" / stage / NAME, run.path)
@@ -107,12 +108,9 @@ def require_line(output: Output, path: Path) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the content of every file that can be read."""
-    found = {}
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            with contextlib.suppress(PermissionError):
-                found[str(path.relative_to(folder))] = path.read_bytes()
-    return found
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    readable = [path for path in files if os.access(path, os.R_OK, effective_ids=True)]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in readable}
 
 
 def require_kept(before: dict[str, bytes], after: dict[str, bytes], damaged: Path) -> None:

@@ -8,39 +8,43 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import overrides, yaml_files
+from tests.fuzz import overrides, run_folders, yaml_files
 from tests.fuzz.command import run_command
 from tests.fuzz.driver import Case, run_case, run_cases
-from tests.fuzz.fuzzer import Fuzzer, Input, preparation
+from tests.fuzz.fuzzer import Input, preparation
 from tests.fuzz.fuzzers import FUZZERS
 from tests.fuzz.shipped import ROOT, Shipped, same
 
+prepare_few = functools.partial(run_folders.prepare, stages=("elastic_pretrain", "tiny_decoder"), commands=["sample"])
 # A few quick cases of the fuzzers whose cases take seconds.
 FEW = {
     "plans": replace(FUZZERS["plans"], count=1),
-    "kills": replace(FUZZERS["kills"], count=1, kinds=("tiny_decoder with 2",)),
+    "run_folders": replace(
+        FUZZERS["run_folders"], count=4, kinds=("sample: flipped bits", "sync: garbled"), prepare=prepare_few
+    ),
+    "full_disks": replace(FUZZERS["full_disks"], count=1, kinds=("weights.safetensors",), prepare=prepare_few),
+    "kills": replace(FUZZERS["kills"], count=1, kinds=("tiny_decoder with 2",), prepare=prepare_few),
 }
-STAGES = ("elastic_pretrain", "tiny_decoder")  # which have no parents
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Fuzzer], Path]:
-    """Return a function that prepares what a fuzzer needs, unless another has, and returns the folder."""
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Path], None] | None], Path]:
+    """Return a function that returns a folder with the files that fuzzers share."""
 
     @functools.cache
-    def prepared(prepare: Callable[..., None]) -> Path:
+    def shared(prepare: Callable[[Path], None] | None) -> Path:
         folder = tmp_path_factory.mktemp("shared")
-        outcome = run_case(preparation(functools.partial(prepare, stages=STAGES), folder))
-        assert outcome.passed, str(outcome)
+        outcome = run_case(preparation(prepare, folder)) if prepare else None
+        assert outcome is None or outcome.passed, str(outcome)
         return folder
 
-    return lambda fuzzer: Path() if fuzzer.prepare is None else prepared(fuzzer.prepare)
+    return shared
 
 
 @pytest.mark.parametrize("name", FUZZERS)
-def test_damaged_inputs_are_refused_or_counted(name: str, shared: Callable[[Fuzzer], Path]) -> None:
+def test_damaged_inputs_are_refused_or_counted(name: str, prepared: Callable[..., Path]) -> None:
     fuzzer = FEW.get(name) or replace(FUZZERS[name], count=12)
-    outcomes = run_cases(fuzzer.cases(1, range(fuzzer.count), shared(fuzzer)))
+    outcomes = run_cases(fuzzer.cases(1, range(fuzzer.count), prepared(fuzzer.prepare)))
     assert [str(outcome) for outcome in outcomes if not outcome.passed] == []
     assert len(outcomes) == fuzzer.count
 

@@ -1,6 +1,7 @@
 """Tiny runs of all stages, which the fuzzers damage, kill and repeat, and the comparison of a run with another."""
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterable
@@ -127,7 +128,8 @@ def _curves(metrics: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def _same_bytes(path: Path, other: Path) -> bool:
-    return other.is_file() and path.read_bytes() == other.read_bytes()
+    readable = other.is_file() and os.access(other, os.R_OK, effective_ids=True)
+    return readable and path.read_bytes() == other.read_bytes()
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:
