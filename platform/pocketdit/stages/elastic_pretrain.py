@@ -138,6 +138,7 @@ class ElasticPretrain(LightningModule, Stage):
         losses = self.add_gradients(self.prepare(batch, number), number, share)
         stop_unless_finite(losses, batch, self)
         if (number + 1) % self.training_spec.accumulate == 0:
+            self.step_samples.normalize(parameter for _, parameter in self.trained_parameters())
             losses |= self.update(batch)
         return losses
 
@@ -188,7 +189,6 @@ class ElasticPretrain(LightningModule, Stage):
         """Take an optimizer step, update the EMA weights, and return the values to log."""
         step = self.global_step
         parameters = [parameter for _, parameter in self.trained_parameters()]
-        self.step_samples.normalize(parameters)
         logged = update_weights(self, {"gradient_norm": parameters}, self.training_spec, batch)
         pairs = zip(self.ema.parameters(), self.backbone.parameters(), strict=True)
         moving = [(ema, weight) for ema, weight in pairs if weight.requires_grad]
