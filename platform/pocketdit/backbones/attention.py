@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from pocketdit.backbones.elastic import ElasticLinear, merge_windows
+from pocketdit.backbones.elastic import ElasticLinear, WindowMerge
 from pocketdit.backbones.forms import (
     AttentionForms,
     Chooser,
@@ -163,8 +163,8 @@ class AdaptiveSparseSelfAttention(SelfAttention):
         super().__init__(width, head_dim, spec.kv_heads)
         self.blocks, self.radius = spec.blocks, spec.radius
         channels = spec.kv_heads * head_dim
-        self.compress_k = nn.Conv2d(channels, channels, kernel_size=2, stride=2)
-        self.compress_v = nn.Conv2d(channels, channels, kernel_size=2, stride=2)
+        self.compress_k = WindowMerge(channels)
+        self.compress_v = WindowMerge(channels)
         self.compressed_k_norm = nn.LayerNorm(head_dim)
         self.compressed_v_norm = nn.LayerNorm(head_dim)
         self.gate = ElasticLinear(width, width // head_dim)
@@ -180,10 +180,10 @@ class AdaptiveSparseSelfAttention(SelfAttention):
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
 
-    def compress(self, x_BGNE: Tensor, convolution: nn.Conv2d, norm: nn.LayerNorm, grid: Grid) -> Tensor:
+    def compress(self, x_BGNE: Tensor, merge: WindowMerge, norm: nn.LayerNorm, grid: Grid) -> Tensor:
         """Compress keys or values 2x2 (Eq. 1), from (B, G, N, E) to (B, G, N/4, E)."""
         feature_map = torch.unflatten(merge_heads(x_BGNE), 1, grid)
-        compressed = merge_windows(feature_map, convolution.weight, convolution.bias).flatten(1, 2)
+        compressed = merge(feature_map).flatten(1, 2)
         normalized: Tensor = norm(split_heads(compressed, self.head_dim))
         return normalized
 

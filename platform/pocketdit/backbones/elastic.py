@@ -74,6 +74,17 @@ def split_windows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return windows.view(batch, rows, columns, 2, 2, channels).transpose(2, 3).reshape(batch, 2 * rows, -1, channels)
 
 
+class WindowMerge(nn.Conv2d):
+    """Stride-2 convolution that merges 2x2 tokens of a channels-last feature map, without slicing."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, kernel_size=2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, h, w, C) to (B, h/2, w/2, C)."""
+        return merge_windows(x, self.weight, self.bias)
+
+
 class Downsample(nn.Conv2d):
     """Stride-2 convolution that merges 2x2 tokens into one of the same width, sliced along both channel axes."""
 

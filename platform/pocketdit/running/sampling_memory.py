@@ -59,7 +59,7 @@ def least_sampling_bytes(experiment: Experiment, size: tuple[int, int], prompts:
         network = ElasticDiT(experiment.backbone)
         inputs = network_inputs(experiment.backbone, batch, sides, "meta", lengths)
         with _FusedAttention(), _LargestOperation() as counter:
-            network(*inputs)
+            network(*inputs, width=max(experiment.backbone.widths))
     return max(int(counter.largest), prompts * CHANNELS * size[0] * size[1] * FLOAT)
 
 
