@@ -10,6 +10,7 @@ from pocketdit.config.shell import setting
 from tests.conftest import tiny_overrides
 
 NASTY = "-a 'b' \"c\" #d e=f $g ${h} [i] {j: k}\nl"
+NASTY_NAME = NASTY.replace("\n", " ")  # the command to resume is part of an error, which is printed on one line
 
 
 def suggested(text: str, label: str) -> list[str]:
@@ -35,10 +36,10 @@ def test_names_and_paths_survive_from_the_data_set_to_the_samples(
     assert (tmp_path / NASTY / "dataset.json").is_file()
 
     _, *settings = tiny_overrides(Path(), tmp_path)  # without the path of the data set
-    settings += ["training.max_steps=1", setting("experiment", NASTY)]
-    assert main([*run, *settings, f"--name={NASTY}"]) == 0
+    settings += ["training.max_steps=1", setting("experiment", NASTY_NAME)]
+    assert main([*run, *settings, f"--name={NASTY_NAME}"]) == 0
     output = capsys.readouterr().out
-    folder = tmp_path / "runs" / NASTY / NASTY
+    folder = tmp_path / "runs" / NASTY_NAME / NASTY_NAME
     assert (folder / "finished").is_file()
     assert (folder / "config.yaml").is_file()
 
@@ -47,7 +48,7 @@ def test_names_and_paths_survive_from_the_data_set_to_the_samples(
     assert Path("grid.png").is_file()
     capsys.readouterr()
 
-    assert main([*run, *settings, f"--name={NASTY}"]) == 2
+    assert main([*run, *settings, f"--name={NASTY_NAME}"]) == 2
     resume = suggested(capsys.readouterr().err.replace(", or", "\n"), "resume it with ")
     assert main([*run, *settings, *resume]) == 0
     assert "already finished" in capsys.readouterr().out
