@@ -1,6 +1,7 @@
 """Validates a study before its first trial runs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pocketdit.config import document
@@ -34,15 +35,17 @@ DEFINING_KEYS = ("base", "set", "space", "objectives", "constraints", "require",
 def load_sweep(path: Path, overrides: Sequence[str]) -> Loaded[Sweep]:
     """Load a sweep file, whose ``base`` is relative to the working directory or to the folder of the sweep file.
 
+    References to environment variables in ``set`` are kept, because the runs of the study store the settings.
+
     Raises:
         ConfigError: The file is not a valid sweep.
     """
     loaded = load(path, overrides, Sweep)
     base = loaded.config.base
     beside = path.parent / base
-    if base.exists() or not beside.exists():
-        return loaded
-    return loaded.override([change("base", str(beside))])
+    if not base.exists() and beside.exists():
+        loaded = loaded.override([change("base", str(beside))])
+    return replace(loaded, config=replace(loaded.config, set=loaded.resolved["set"]))
 
 
 def check(loaded: Loaded[Sweep]) -> Loaded[Experiment]:
@@ -104,7 +107,7 @@ def require_same_study(path: Path, sweep: Sweep) -> None:
 
     if not path.is_file():
         return
-    before, now = plain(load(path, [], Sweep).config), plain(sweep)
+    before, now = plain(load_sweep(path, []).config), plain(sweep)
     for key, (old, new) in differences(before, now).items():
         rungs_changed = key == "budget.steps" and list(new)[: len(old)] != list(old)
         if key.split(".")[0] in DEFINING_KEYS or rungs_changed:

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 from typing_extensions import override
 
 from pocketdit.errors import ConfigError, RunError
-from sweeps.engine.worker import work
+from sweeps.engine.worker import work, work_on
 from sweeps.engine.worker_pool import Launcher
 from sweeps.settings import Processes, Ray, Slurm, Sweep
 
@@ -40,7 +40,7 @@ def build_launcher(sweep: Sweep, settings: Path) -> Launcher:
         case Ray():
             return RayLauncher(sweep, sweep.launcher)
         case Slurm():
-            return SlurmLauncher(sweep, sweep.launcher)
+            return SlurmLauncher(sweep, sweep.launcher, settings)
         case _:
             assert_never(sweep.launcher)
 
@@ -143,16 +143,19 @@ class RayLauncher(Launcher):
 
 
 class SlurmLauncher(Launcher):
-    """Submits workers as SLURM jobs with submitit, which can also run them on this machine for testing."""
+    """Submits workers as SLURM jobs with submitit, which can also run them on this machine for testing.
 
-    def __init__(self, sweep: Sweep, spec: Slurm) -> None:
+    submitit stores the arguments of a job in a file. They do not contain the settings, which may include a password.
+    """
+
+    def __init__(self, sweep: Sweep, spec: Slurm, settings: Path) -> None:
         try:
             import submitit
         except ModuleNotFoundError:
             raise ConfigError(
                 "launcher: kind slurm needs submitit; install it with: pip install 'pocketdit[many]'"
             ) from None
-        self.sweep = sweep
+        self.settings = settings.absolute()
         try:
             self.executor = submitit.AutoExecutor(folder=sweep.folder / "jobs", cluster=spec.cluster)
             self.executor.update_parameters(name=f"sweep-{sweep.sweep}", **spec.parameters)
@@ -162,7 +165,7 @@ class SlurmLauncher(Launcher):
 
     @override
     def start(self, index: int) -> None:
-        self.jobs[index] = self.executor.submit(work, self.sweep, index, Path.cwd())
+        self.jobs[index] = self.executor.submit(work_on, self.settings, index, Path.cwd())
 
     @override
     def is_alive(self, index: int) -> bool:

@@ -13,8 +13,9 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from pocketdit.config.load import load
+from pocketdit.config.secrets import mask
 from pocketdit.errors import RunInterruptedError, UserError
+from sweeps.checks import load_sweep
 from sweeps.engine.training import LostTrialError, PrunedTrialError
 from sweeps.engine.trial import InfeasibleError, StudyComponents, TrialRun
 from sweeps.overrides import flatten, load_experiment
@@ -67,7 +68,7 @@ class Worker:
                     f"interrupted in trial {trial.number}; run the same command again to resume"
                 ) from None
             except Exception as error:  # an error caused by a trial's configuration fails only that trial
-                run.log(traceback.format_exc())
+                run.log(mask(traceback.format_exc()))
                 message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 tell(study, trial, TrialState.FAIL, "failed", message.strip().splitlines()[0])
             else:
@@ -87,7 +88,7 @@ def tell(
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
         trial.set_user_attr("outcome", outcome)
         if reason:
-            trial.set_user_attr("reason", reason)
+            trial.set_user_attr("reason", mask(reason))
         study.tell(trial, values, state, skip_if_finished=True)
 
 
@@ -115,18 +116,23 @@ def work(sweep: Sweep, index: int, folder: Path) -> None:
             time.sleep(POLL_SECONDS)
 
 
+def work_on(settings: Path, index: int, folder: Path) -> None:
+    """Run trials of the study whose settings are in a YAML file, which may refer to passwords in the environment."""
+    work(load_sweep(settings, []).config, index, folder)
+
+
 def main() -> None:
     """Run a worker process, started as ``python -m sweeps.engine.worker SETTINGS INDEX``."""
     from pocketdit.running.requirements import quiet_warnings
 
     quiet_warnings()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sweep = load(Path(sys.argv[1]), [], Sweep).config
     try:
+        sweep = load_sweep(Path(sys.argv[1]), []).config
         with storage_errors(sweep):
             work(sweep, int(sys.argv[2]), Path.cwd())
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(mask(str(error)), file=sys.stderr)
         sys.exit(error.status)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from pocketdit.config.load import load
 from pocketdit.errors import ConfigError
-from sweeps.checks import check, require_same_study
+from sweeps.checks import check, load_sweep, require_same_study
 from sweeps.settings import Sweep
 from tests.conftest import PRETRAIN, ROOT, Command
 from tests.sweeps.study import loaded, settings, write
@@ -104,6 +104,19 @@ def test_command_reports_an_unknown_key_with_status_2(tmp_path: Path, command: C
     assert done.stderr.count("\n") == 1
     assert "did you mean 'adamw_lr'" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_password_in_the_settings_of_the_trials_is_stored_as_a_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKER_TOKEN", "hunter2-Zyx")
+    uri = "http://me:${oc.env:TRACKER_TOKEN}@127.0.0.1:9"
+    path = write(tmp_path, set={"tracking": {"uri": uri}, "training.validate_every": 10, "training.decay": "constant"})
+    study = load_sweep(path, [])
+    base = check(study)
+    assert base.config.tracking.uri == "http://me:hunter2-Zyx@127.0.0.1:9"
+    assert base.resolved["tracking"]["uri"] == uri
+    assert "hunter2" not in base.to_yaml() + study.to_yaml() + str(study.config)
 
 
 def test_documented_study_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
