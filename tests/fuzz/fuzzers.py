@@ -4,6 +4,7 @@ from tests.fuzz.data_sets import DATA_SETS
 from tests.fuzz.full_disks import FULL_DISKS
 from tests.fuzz.image_folders import IMAGE_FOLDERS
 from tests.fuzz.kills import KILLS
+from tests.fuzz.leaks import LEAKS
 from tests.fuzz.overrides import OVERRIDES
 from tests.fuzz.plans import PLANS
 from tests.fuzz.run_folders import RUN_FOLDERS
@@ -19,6 +20,7 @@ FUZZERS = {
         PLANS,
         RUN_FOLDERS,
         FULL_DISKS,
+        LEAKS,
         KILLS,
     )
 }

@@ -22,6 +22,7 @@ FEW = {
     "run_folders": replace(
         FUZZERS["run_folders"], count=4, kinds=("sample: flipped bits", "sync: garbled"), prepare=prepare_few
     ),
+    "leaks": replace(FUZZERS["leaks"], count=1, kinds=("tracking parameter in plain text",), prepare=None),
     "full_disks": replace(FUZZERS["full_disks"], count=1, kinds=("weights.safetensors",), prepare=prepare_few),
     "kills": replace(FUZZERS["kills"], count=1, kinds=("tiny_decoder with 2",), prepare=prepare_few),
 }
