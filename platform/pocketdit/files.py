@@ -68,7 +68,8 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
+        if error.errno is not None:  # an error of the operating system, and not of a download, for example
+            error.filename, error.filename2 = str(path), None
         raise
     finally:
         temporary.unlink(missing_ok=True)

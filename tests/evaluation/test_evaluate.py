@@ -76,7 +76,7 @@ def test_evaluation_writes_report_and_mlflow_metrics_and_does_not_repeat_work(
     assert "measured" in table
     assert "scene-rules" in table
     assert main(["evaluate", "--compare", str(results), str(results.parent)]) == 0
-    assert "0.0" in capsys.readouterr().out
+    assert "geneval: equal on all 12 prompts" in capsys.readouterr().out
 
 
 def test_validation_loss_matches_the_loss_logged_in_training(tiny: list[str], tmp_path: Path) -> None:
