@@ -236,7 +236,8 @@ def test_compression_is_initialized_to_average_pooling() -> None:
     attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
     attention.init_branches()
     feature_map = torch.randn(1, 16, 4, 4)
-    torch.testing.assert_close(attention.compress_k(feature_map), torch.nn.functional.avg_pool2d(feature_map, 2))
+    compressed = attention.compress_k(feature_map.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(compressed, torch.nn.functional.avg_pool2d(feature_map, 2))
 
 
 @pytest.mark.parametrize(
