@@ -23,10 +23,14 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Netwo
     with torch.device("meta"):
         supernet = ElasticDiT(experiment.backbone)
     weights = load_weights(folder.weights, device)
+    for name, value in weights.items():
+        if value.dtype != torch.float32:
+            raise RunError(f"{folder.weights}: {name} is {value.dtype}, but the weights of a run are torch.float32")
     try:
         network = network_from(supernet, weights)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        lines = str(error).splitlines()
+        reason = lines[min(1, len(lines) - 1)].strip()  # torch begins with a heading
         raise RunError(f"{folder.weights} does not match the network in {folder.config.name}: {reason}") from error
     return network.requires_grad_(False).eval()
 
