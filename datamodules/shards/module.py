@@ -129,7 +129,7 @@ class ShardDataModule(LightningDataModule):
         )
 
     def read_captions(self, split: str, samples: int) -> tuple[list[str], bool]:
-        """Read the captions that training may use of up to ``samples`` samples, and return whether these are all."""
+        """Return the captions that training may use of at most ``samples`` samples, and whether there are no others."""
         index = self.split(split)
         chosen = (usable_captions(captions, self.caption) for captions in read_captions(index, samples))
         return [caption for captions in chosen for caption in captions], len(index) <= samples

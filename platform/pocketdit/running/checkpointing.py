@@ -140,7 +140,7 @@ class Checkpoints(Callback):
 
 
 class RequireFolder(Callback):
-    """Stops the run if its folder is deleted or replaced, so that nothing is written to a wrong place."""
+    """Stops the run if its folder is deleted or replaced, so that nothing is written to the wrong place."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -154,7 +154,7 @@ class RequireFolder(Callback):
         """Raise ``RunError`` if the folder is not the same as before."""
         if trainer.is_global_zero and (self.identity is None or identity(self.folder) != self.identity):
             raise RunError(
-                f"{self.folder.name} was deleted or replaced while it was trained; the run stopped at step "
+                f"{self.folder.name} was deleted or replaced during training; the run stopped at step "
                 f"{trainer.global_step} and cannot be resumed in {self.folder.path}"
             )
 
