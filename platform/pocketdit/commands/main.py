@@ -13,7 +13,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from pocketdit.commands.data import add_data
+from pocketdit.commands.data.command import add_data
 from pocketdit.commands.doctor import add_doctor
 from pocketdit.commands.evaluate import add_evaluate
 from pocketdit.commands.export import add_export

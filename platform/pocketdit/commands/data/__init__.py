@@ -1,0 +1,1 @@
+"""``lightning data``: build, validate and describe data sets."""

@@ -1,0 +1,156 @@
+"""``lightning data build``.
+
+Modules that are slow to import are imported inside functions.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pocketdit.commands.data.options import add_bucket_options, check_ranges, load_latent_settings, parse_number
+from pocketdit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from datamodules.shards.build_generated import ImageGenerator
+
+GENERATED = ("scenes", "openmoji")
+
+
+def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to ``lightning data``."""
+    build = verbs.add_parser("build", help="build a data set from generated images or a folder of images")
+    build.add_argument(
+        "source",
+        help='"scenes" (rendered shapes), "openmoji" (compositions of pictograms), or a folder of images with captions '
+        "(.txt or .json files, or tables)",
+    )
+    build.add_argument("out", type=Path, help="folder of the new data set")
+    build.add_argument("--train", type=int, help="generated images: number of training samples (default: 12000)")
+    build.add_argument(
+        "--validation",
+        help="generated images: number of validation samples (default: 512); folder: fraction of images to hold out "
+        '(default: 0.05), or "same" to validate on the training images. If the folder contains train and val or test '
+        "folders, these are used as the splits",
+    )
+    build.add_argument("--seed", type=int, default=0, help="generated images: their seed (default: %(default)s)")
+    build.add_argument("--size", type=int, help="openmoji only: side of the images in pixels (default: 128)")
+    build.add_argument(
+        "--max-side", type=int, help="folder only: scale down images whose longer side exceeds this number of pixels"
+    )
+    build.add_argument(
+        "--captions",
+        type=Path,
+        metavar="TABLE",
+        help="folder only: use the captions in this table (.csv, .tsv or .jsonl) instead of any others",
+    )
+    build.add_argument(
+        "--captions-per-line",
+        action="store_true",
+        help="folder only: treat each line of a .txt file as a separate caption",
+    )
+    build.add_argument("--latents", type=Path, metavar="YAML", help="store latents of this experiment's autoencoder")
+    build.add_argument(
+        "--base-size",
+        type=int,
+        help="size of the buckets to which images are cropped with --latents, and for which the report states how "
+        "much is lost by cropping and scaling (default: 128, or the size in the --latents experiment)",
+    )
+    add_bucket_options(build)
+    build.add_argument(
+        "--max-crop",
+        type=float,
+        help="folder only: exclude images of which cropping would remove more than this fraction",
+    )
+    build.add_argument(
+        "--max-enlargement",
+        type=float,
+        help="folder only: exclude images that would be enlarged by more than this factor",
+    )
+    build.add_argument("--overwrite", action="store_true", help="replace an existing data set")
+    build.add_argument("--if-missing", action="store_true", help="do nothing if the data set already exists")
+    build.set_defaults(call=call_build)
+
+
+def call_build(args: argparse.Namespace) -> None:
+    """Run ``lightning data build``."""
+    from datamodules.shards.schema import is_complete
+
+    if args.if_missing and is_complete(args.out):
+        print(f"{args.out} already exists")
+        return
+    validation = None if args.validation in (None, "same") else parse_number(args.validation, "--validation")
+    check_build_options(args, validation)
+    autoencoder, base_size, buckets = load_latent_settings(args)
+    from datamodules.shards.build import build_folder
+    from datamodules.shards.build_generated import build_generated
+    from pocketdit.config.shell import command_line, setting
+
+    if args.source in GENERATED:
+        report = build_generated(
+            image_generator(args),
+            args.out,
+            12_000 if args.train is None else args.train,
+            512 if validation is None else int(validation),
+            args.seed,
+            autoencoder=autoencoder,
+            base_size=base_size,
+            buckets=buckets,
+            overwrite=args.overwrite,
+        )
+    else:
+        report = build_folder(
+            Path(args.source),
+            args.out,
+            captions=args.captions,
+            captions_per_line=args.captions_per_line,
+            validation_fraction=validation,
+            validation="same" if args.validation == "same" else "held-out",
+            max_side=args.max_side,
+            base_size=base_size,
+            buckets=buckets,
+            max_crop=args.max_crop,
+            max_enlargement=args.max_enlargement,
+            autoencoder=autoencoder,
+            overwrite=args.overwrite,
+        )
+    print(report)
+    experiment = "experiments/elastic_pretrain.yaml"
+    print(f"train on it with: {command_line('run', experiment, setting('data.init_args.path', args.out))}")
+
+
+def image_generator(args: argparse.Namespace) -> "ImageGenerator":
+    """Create the generator of the images that the command line asks for."""
+    if args.source == "openmoji":
+        from datamodules.pictograms.generator import PictogramGenerator
+
+        return PictogramGenerator(128 if args.size is None else args.size)
+    from datamodules.scenes.generator import SceneGenerator
+
+    return SceneGenerator()
+
+
+def check_build_options(args: argparse.Namespace, validation: float | None) -> None:
+    """Check the values of the options, and that they apply to the source.
+
+    Raises:
+        ConfigError: A value is invalid, or an option does not apply to the source.
+    """
+    is_generated = args.source in GENERATED
+    if args.size is not None and args.source != "openmoji":
+        raise ConfigError("--size: only applies to openmoji")
+    if not is_generated and args.train is not None:
+        raise ConfigError("--train: only applies to generated images; for a folder, all images are used")
+    for option in ("max_side", "captions", "captions_per_line", "max_crop", "max_enlargement") if is_generated else ():
+        if getattr(args, option) not in (None, False):
+            raise ConfigError(f"--{option.replace('_', '-')}: only applies to a folder of images")
+    if is_generated and args.validation == "same":
+        raise ConfigError("--validation same: only applies to a folder of images")
+    if is_generated and args.train is not None and args.train < 1:
+        raise ConfigError(f"--train {args.train}: must be at least 1")
+    check_ranges(args)
+    if validation is None:
+        return
+    if is_generated and not (validation >= 1 and validation.is_integer()):
+        raise ConfigError(f"--validation {args.validation}: must be a whole number that is at least 1")
+    if not is_generated and not 0 <= validation < 1:
+        raise ConfigError(f"--validation {args.validation}: must be at least 0 and less than 1")
