@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Annotated
 
 from pocketdit.bounds import Between, Fraction, Guidance, Steps, check_bounds
-from pocketdit.config.component import Component
+from pocketdit.config.component import Component, Role
 from pocketdit.config.experiment import Tracking
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.names import is_plain_name
 
 MIN_RESAMPLES = 100
+SUBJECT = Role("a subject (evaluation/subjects/subject.py)", ("images",))
+PROMPT_SET = Role("a prompt set (evaluation/prompts)", ("load",))
+METRIC = Role("a metric (evaluation/contract.py)", (), either=("score", "measure"))
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,9 @@ class Evaluation:
     """
 
     evaluation: str
-    subject: Component
-    prompts: dict[str, Component]
-    metrics: tuple[Component, ...]
+    subject: Annotated[Component, SUBJECT]
+    prompts: dict[str, Annotated[Component, PROMPT_SET]]
+    metrics: tuple[Annotated[Component, METRIC], ...]
     run: str = ""
     width: Fraction = 1.0
     steps: Steps | None = None

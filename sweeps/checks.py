@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_type_hints
 
+from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.config import document
-from pocketdit.config.component import build
+from pocketdit.config.component import Component, build
 from pocketdit.config.errors import InvalidValueError, did_you_mean_or_all
 from pocketdit.config.experiment import Experiment
+from pocketdit.config.importing import import_class
 from pocketdit.config.load import Loaded, load
 from pocketdit.config.override import change
 from pocketdit.errors import ConfigError
 from sweeps import requirement
 from sweeps.dimensions import Options, Scalar
 from sweeps.metrics import unknown_metric_problem
-from sweeps.objectives import Computed, Logged
+from sweeps.objectives import Computed, Logged, Scored
 from sweeps.overrides import KeyValue, flatten, load_experiment
 from sweeps.settings import Sweep
 from sweeps.space import (
@@ -232,8 +235,25 @@ def _check_baseline(sweep: Sweep, params: Params, key: str) -> None:
 
 def _check_objectives(sweep: Sweep, base: Experiment) -> None:
     for name, objective in sweep.objectives.items():
-        if isinstance(objective, Logged) and (problem := unknown_metric_problem(objective.metric, base)):
-            raise InvalidValueError(f"objectives.{name}.metric", problem)
+        key = f"objectives.{name}"
+        match objective:
+            case Logged() if problem := unknown_metric_problem(objective.metric, base):
+                raise InvalidValueError(f"{key}.metric", problem)
+            case Computed():
+                _check_argument(objective.of, Experiment, f"{key}.of")
+            case Scored():
+                _check_argument(objective.of, RunFolder, f"{key}.of")
+    for name, bound in sweep.constraints.items():
+        _check_argument(bound.of, Experiment, f"constraints.{name}.of")
+
+
+def _check_argument(component: Component, expected: type, key: str) -> None:
+    """Check that instances of a class map the expected type, unless the class does not annotate what they map."""
+    hints = get_type_hints(import_class(component.class_path).__call__)
+    argument = next((hint for name, hint in hints.items() if name != "return"), Any)
+    if isinstance(argument, type) and not issubclass(expected, argument):
+        problem = f"{component.class_path} maps {argument.__name__}, not {expected.__name__}"
+        raise InvalidValueError(key, f"{problem}; costs are computed, and scores are scored")
 
 
 def _check_budget(sweep: Sweep, base: Experiment) -> None:

@@ -1,11 +1,13 @@
 """Objectives of a study, and constraints that a trial must satisfy to be trained."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pocketdit.config.component import Component
+from pocketdit.config.component import Component, Role
 
 Direction = Literal["minimize", "maximize"]
+COST = Role("a cost (sweeps/costs.py)", ("__call__",))
+SCORE = Role("a score (sweeps/scores.py)", ("__call__",))
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Computed:
     """
 
     kind: Literal["computed"]
-    of: Component
+    of: Annotated[Component, COST]
     direction: Direction = "minimize"
     unit: str = ""
 
@@ -52,7 +54,7 @@ class Scored:
     """
 
     kind: Literal["scored"]
-    of: Component
+    of: Annotated[Component, SCORE]
     direction: Direction = "minimize"
     unit: str = ""
 
@@ -71,7 +73,7 @@ class Bound:
         unit: Unit for plots.
     """
 
-    of: Component
+    of: Annotated[Component, COST]
     at_least: float = float("-inf")
     at_most: float = float("inf")
     unit: str = ""

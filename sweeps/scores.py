@@ -6,10 +6,14 @@ The sweep file names a class and its arguments. An instance maps a ``RunFolder``
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from evaluation.settings import PROMPT_SET
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.backbones.spec import FULL_WIDTH
-from pocketdit.config.component import Component, build
+from pocketdit.config.component import Component, Role, build
+
+IMAGE_METRIC = Role("a metric of images (evaluation/contract.py)", ("score",))
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,8 @@ class Score:
         guidance: Guidance scale; defaults to the run's.
     """
 
-    prompts: Component
-    metric: Component
+    prompts: Annotated[Component, PROMPT_SET]
+    metric: Annotated[Component, IMAGE_METRIC]
     name: str = "overall"
     width: float = FULL_WIDTH
     steps: int | None = None

@@ -15,6 +15,10 @@ from tests.sweeps.study import loaded, settings, write
 LR = {"kind": "float", "low": 1e-4, "high": 1e-2}
 SPARSE = {"kind": "assa", "kv_heads": 2, "blocks": "$blocks"}
 COST = {"class_path": "sweeps.costs.Parameters"}
+SCORE = {"class_path": "sweeps.scores.Score", "init_args": {
+    "prompts": {"class_path": "evaluation.prompts.scenes.HeldOutCaptions", "init_args": {"count": 4}},
+    "metric": {"class_path": "evaluation.metrics.scene_accuracy.SceneAccuracy", "init_args": {"prompts": "x"}},
+}}  # fmt: skip
 LOGGED = {"kind": "logged", "metric": "validation/loss/width_1"}
 
 
@@ -50,6 +54,13 @@ def attention_options(**sparse: Any) -> dict[str, Any]:
         ({"objectives": {}}, "objectives must not be empty"),
         ({"objectives": {"p": {"kind": "computed", "of": {"class_path": "sweeps.costs.Parameter"}}}}, "did you mean"),
         ({"objectives": {"p": {"kind": "computed", "of": COST | {"init_args": {"wdth": 1}}}}}, "did you mean 'width'"),
+        ({"objectives": {"p": {"kind": "computed", "of": {"class_path": "torch.optim.Adam"}}}},
+         "objectives.p.of.class_path: Adam is not a cost .*: it has no '__call__'"),
+        ({"objectives": {"p": {"kind": "scored", "of": COST}}},
+         "objectives.p.of: sweeps.costs.Parameters maps Experiment, not RunFolder"),
+        ({"objectives": {"p": {"kind": "computed", "of": SCORE}}},
+         "objectives.p.of: sweeps.scores.Score maps RunFolder, not Experiment"),
+        ({"constraints": {"size": {"of": SCORE, "at_most": 1.0}}}, "constraints.size.of: .* maps RunFolder"),
         ({"constraints": {"size": {"of": COST}}}, "set at_least, at_most, or both"),
         ({"require": ["lr < radius"]}, "radius is not a dimension of space"),
         ({"require": ["open('x')"]}, "Call is not allowed"),

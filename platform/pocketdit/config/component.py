@@ -44,23 +44,32 @@ class Role:
         members: Attributes that the class must have.
         arguments: Arguments that the constructor must accept.
         foreign: Attributes that the class must not have, because they belong to a similar role.
+        either: Attributes of which the class must have at least one.
     """
 
     name: str
     members: tuple[str, ...]
     arguments: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
+    either: tuple[str, ...] = ()
 
     def problem(self, cls: Any) -> str | None:
         """Return the reason why a class does not have this role, or None if it does."""
         named, open_ended = arguments(cls)
-        missing = [name for name in self.members if not hasattr(cls, name)]
+        missing = [name for name in self.members if not _defines(cls, name)]
         missing += [name for name in self.arguments if name not in named and not open_ended]
         if missing:
             return f"{cls.__name__} is not {self.name}: it has no {missing[0]!r}"
-        if any(hasattr(cls, name) for name in self.foreign):
+        if self.either and not any(_defines(cls, name) for name in self.either):
+            return f"{cls.__name__} is not {self.name}: it has neither {' nor '.join(map(repr, self.either))}"
+        if any(_defines(cls, name) for name in self.foreign):
             return f"{cls.__name__} is not {self.name}"
         return None
+
+
+def _defines(cls: Any, name: str) -> bool:
+    """Return whether a class or one of its bases has an attribute. Every class itself has a ``__call__``."""
+    return any(name in vars(base) for base in inspect.getmro(cls)) if inspect.isclass(cls) else hasattr(cls, name)
 
 
 def build(component: Component, **supplied: Any) -> Any:
