@@ -6,15 +6,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.shards.buckets import Bucket
-from datamodules.shards.decode import decode_image, decode_latent
+from datamodules.shards.decode import decode_image, decode_tensors, read_latent
 from datamodules.shards.index import SplitIndex
 from datamodules.shards.order import BatchRequest
 from datamodules.shards.reader import ShardReader
-from datamodules.shards.schema import parse_sample, reason_of
+from datamodules.shards.schema import DatasetInfo, Sample, parse_sample, reason_of
 from datamodules.shards.stateless_random import Purpose, uniform
+from datamodules.shards.stored_text import pad_text, read_text
+from datamodules.shards.text_layout import Group
 from pocketdit.config.shell import command_line, operand
 from pocketdit.errors import RunError
 from pocketdit.names import one_line
@@ -30,6 +33,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
 
     - "images", uint8 (B, 3, H, W), or "latents", float32 (B, C, h, w);
     - "captions", B strings;
+    - "text" and "teacher_text", if the data set stores them: one ``TextTokens`` per encoder, in the stored type;
     - "ids", int64 (B,), the rows of the index;
     - "keys", B strings, the samples' keys in their shards;
     - "skipped", a description of each broken sample.
@@ -39,11 +43,11 @@ class ShardBatches(Dataset["Batch | RunError"]):
     is usable, the item is a ``RunError``, which the loader raises.
 
     Args:
+        info: The contents of dataset.json, which describe stored latents and text embeddings.
         index: The split's index.
         buckets: The image sizes.
         bucket_of: (N,) index of each row's bucket in ``buckets``.
         seed: Seed of the random captions, crops, and flips.
-        autoencoder: Description of the autoencoder of stored latents, from dataset.json; None for images.
         caption: "random" (any caption), "short" (the first), "long" (any other), or the probability of the short
             caption. The probability applies to whole batches: the captions of a batch are all short or all long.
         crop: Where to crop images whose aspect ratio differs from their bucket's.
@@ -52,18 +56,19 @@ class ShardBatches(Dataset["Batch | RunError"]):
 
     def __init__(
         self,
+        info: DatasetInfo,
         index: SplitIndex,
         buckets: Sequence[Bucket],
         bucket_of: NDArray[np.integer],
         *,
         seed: int = 0,
-        autoencoder: dict[str, Any] | None = None,
         caption: CaptionChoice = "random",
         crop: Literal["center", "random"] = "center",
         flip: bool = False,
     ) -> None:
         self._reader = ShardReader(index)
-        self._buckets, self._bucket_of, self._autoencoder = buckets, bucket_of, autoencoder
+        self._autoencoder, self._layouts = info.autoencoder, info.text_layouts
+        self._buckets, self._bucket_of = buckets, bucket_of
         self._seed, self._caption, self._crop, self._flip = seed, caption, crop, flip
 
     def __getitem__(self, request: BatchRequest) -> "Batch | RunError":
@@ -101,36 +106,63 @@ class ShardBatches(Dataset["Batch | RunError"]):
         columns = [uniform(purpose, self._seed, epoch, rows).tolist() for purpose in purposes]
         return [_Draws(caption_length, *values) for values in zip(*columns, strict=True)]
 
-    def _fetch(self, row: int, draws: "_Draws", skipped: list[str]) -> dict[str, Any] | None:
+    def _fetch(self, row: int, draws: "_Draws", skipped: list[str]) -> "_Fetched | None":
         index = self._reader.index
         name = f"row {row}"
         try:
             key, members = self._reader.read_members(row)
             name = f"sample {key}"
             sample = parse_sample(members, index.kind)
-            if index.kind == "latent":
-                assert self._autoencoder is not None
-                tensor = decode_latent(sample, self._autoencoder)
-            else:
-                bucket = self._buckets[self._bucket_of[row]]
-                crop_x, crop_y = (draws.crop_x, draws.crop_y) if self._crop == "random" else (0.5, 0.5)
-                flip = self._flip and draws.flip < 0.5
-                tensor = decode_image(sample, bucket, crop_x=crop_x, crop_y=crop_y, flip=flip)
+            caption = choose_caption(len(sample.captions), self._caption, draws.caption_length, draws.caption)
+            content = self._encoded(sample, caption) if index.kind == "latent" else self._image(sample, row, draws)
         except Exception as error:  # whatever a broken sample causes, it must not end the run
             skipped.append(one_line(f"{index.shard_path(row)}: {name}: {reason_of(error)}"))
             return None
-        caption = choose_caption(sample.captions, self._caption, draws.caption_length, draws.caption)
-        return {"tensor": tensor, "caption": caption, "row": row, "key": key}
+        return _Fetched(row, key, sample.captions[caption], *content)
 
-    def _collate(self, samples: list[dict[str, Any]], skipped: list[str]) -> Batch:
+    def _image(self, sample: Sample, row: int, draws: "_Draws") -> "_Content":
+        bucket = self._buckets[self._bucket_of[row]]
+        crop_x, crop_y = (draws.crop_x, draws.crop_y) if self._crop == "random" else (0.5, 0.5)
+        flip = self._flip and draws.flip < 0.5
+        return decode_image(sample, bucket, crop_x=crop_x, crop_y=crop_y, flip=flip), {}
+
+    def _encoded(self, sample: Sample, caption: int) -> "_Content":
+        assert self._autoencoder is not None
+        tensors = decode_tensors(sample)
+        text = {group: read_text(tensors, group, layouts, caption) for group, layouts in self._layouts.items()}
+        return read_latent(tensors, sample, self._autoencoder), text
+
+    def _collate(self, samples: list["_Fetched"], skipped: list[str]) -> Batch:
         name = "latents" if self._reader.index.kind == "latent" else "images"
-        return {
-            name: torch.stack([sample["tensor"] for sample in samples]),
-            "captions": [sample["caption"] for sample in samples],
-            "ids": torch.tensor([sample["row"] for sample in samples], dtype=torch.int64),
-            "keys": [sample["key"] for sample in samples],
-            "skipped": skipped,
+        text = {
+            _TEXT_KEYS[group]: [
+                pad_text([sample.text[group][i] for sample in samples], layout) for i, layout in enumerate(layouts)
+            ]
+            for group, layouts in self._layouts.items()
+            if layouts
         }
+        return {
+            name: torch.stack([sample.tensor for sample in samples]),
+            "captions": [sample.caption for sample in samples],
+            "ids": torch.tensor([sample.row for sample in samples], dtype=torch.int64),
+            "keys": [sample.key for sample in samples],
+            "skipped": skipped,
+            **text,
+        }
+
+
+_TEXT_KEYS: dict[Group, str] = {"text": "text", "teacher": "teacher_text"}
+_Content = tuple[Tensor, dict[Group, list[Tensor]]]
+
+
+class _Fetched(NamedTuple):
+    """A sample as its batch needs it: its image or latent, and the stored text of its chosen caption by group."""
+
+    row: int
+    key: str
+    caption: str
+    tensor: Tensor
+    text: dict[Group, list[Tensor]]
 
 
 class _Draws(NamedTuple):
@@ -150,17 +182,18 @@ def usable_captions(captions: Sequence[str], choice: CaptionChoice) -> Sequence[
     return (captions[1:] or captions) if choice in ("long", 0) else captions
 
 
-def choose_caption(captions: Sequence[str], choice: CaptionChoice, length_draw: float, caption_draw: float) -> str:
-    """Choose one of a sample's captions. A single caption is always chosen.
+def choose_caption(count: int, choice: CaptionChoice, length_draw: float, caption_draw: float) -> int:
+    """Return the number of one of a sample's captions. A single caption is always chosen.
 
     Args:
-        captions: The short caption first, then the longer ones.
+        count: Number of captions: the short caption first, then the longer ones.
         choice: See ``ShardBatches``.
         length_draw: Number in [0, 1) that decides between the short caption and the longer captions.
         caption_draw: Number in [0, 1) that selects one of several captions.
     """
     if choice == "random":
-        return captions[int(caption_draw * len(captions))]
+        return int(caption_draw * count)
     short_probability = {"short": 1.0, "long": 0.0}[choice] if isinstance(choice, str) else choice
-    longer = captions[1:] or captions
-    return captions[0] if length_draw < short_probability else longer[int(caption_draw * len(longer))]
+    if length_draw < short_probability or count == 1:
+        return 0
+    return 1 + int(caption_draw * (count - 1))

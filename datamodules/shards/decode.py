@@ -60,11 +60,30 @@ def decode_image(
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
 
 
+def decode_tensors(sample: Sample) -> dict[str, torch.Tensor]:
+    """Decode all tensors of a sample of an encoded data set, in their stored types.
+
+    Raises:
+        SampleError: The payload is not a safetensors file.
+    """
+    try:
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load(sample.payload)
+    except Exception as error:  # damaged files cause exceptions of several kinds
+        raise SampleError(f"latent cannot be decoded ({error})") from error
+    return tensors
+
+
 def decode_latent(sample: Sample, autoencoder: Mapping[str, Any]) -> torch.Tensor:
-    """Decode a stored latent.
+    """Decode a stored latent. See ``read_latent``."""
+    return read_latent(decode_tensors(sample), sample, autoencoder)
+
+
+def read_latent(tensors: Mapping[str, torch.Tensor], sample: Sample, autoencoder: Mapping[str, Any]) -> torch.Tensor:
+    """Return the latent among the tensors of a sample.
 
     Args:
-        sample: A sample with a latent.
+        tensors: The sample's tensors.
+        sample: The sample.
         autoencoder: Description of the autoencoder (see ``describe_autoencoder``). The latent's shape is checked
             against "factor" and, if present, "channels".
 
@@ -72,13 +91,8 @@ def decode_latent(sample: Sample, autoencoder: Mapping[str, Any]) -> torch.Tenso
         float32 (C, h, w).
 
     Raises:
-        SampleError: The payload is not a safetensors file or does not contain the tensor "latent", or the latent has
-            the wrong shape or is not finite.
+        SampleError: The tensor "latent" is missing, is not finite, or has the wrong type or shape.
     """
-    try:
-        tensors = safetensors.torch.load(sample.payload)
-    except Exception as error:  # damaged files cause exceptions of several kinds
-        raise SampleError(f"latent cannot be decoded ({error})") from error
     if "latent" not in tensors:
         raise SampleError(f'the payload does not contain the tensor "latent", only {sorted(tensors)}')
     if not tensors["latent"].is_floating_point():

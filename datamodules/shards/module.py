@@ -289,11 +289,11 @@ class ShardDataModule(LightningDataModule):
     def _batches(self, split: BucketedSplit) -> ShardBatches:
         is_training = split.index.folder.name == "train"
         return ShardBatches(
+            split.info,
             split.index,
             split.buckets,
             split.bucket_of,
             seed=self.seed,
-            autoencoder=split.info.autoencoder,
             caption=self.caption,
             crop=self.crop if is_training else "center",
             flip=self.flip and is_training,

@@ -7,8 +7,9 @@
 KEY.json contains "id" (unique in the data set), "captions" (the short one first, then longer ones), "width" and
 "height" in pixels (for a latent, of the image that it encodes), and optionally "annotations" and "seed". An image has
 at most ``MAX_PIXELS``. The sides of the image that a latent encodes are multiples of ``SIDE_MULTIPLE``.
-KEY.latent.safetensors contains one tensor "latent" (C, height / factor, width / factor), already normalized. The
-dataset.json of a data set of latents describes their autoencoder and records its "factor".
+KEY.latent.safetensors contains a tensor "latent" (C, height / factor, width / factor), already normalized. The
+dataset.json of a data set of latents describes their autoencoder and records its "factor". If it also describes text
+encoders, KEY.latent.safetensors contains the embeddings of every caption (see ``text_layout``).
 """
 
 import json
@@ -20,6 +21,7 @@ from typing import Any, Literal
 from datamodules.shards.buckets import SIDE_MULTIPLE
 from datamodules.shards.images import MAX_PIXELS
 from datamodules.shards.replacement import finish_replacement
+from datamodules.shards.text_layout import Group, TextLayout
 from pocketdit.errors import UserError
 
 VERSION = 1
@@ -97,6 +99,9 @@ class DatasetInfo:
         samples: Number of samples per split.
         fingerprint: Hash of the shards.
         autoencoder: Description of the autoencoder that encoded the latents; None for images.
+        text_encoders: Descriptions of the text encoders whose embeddings are stored with the latents.
+        teacher: Description of the teacher whose text embeddings are stored with the latents, if any.
+        encoded_from: Fingerprint of the images that were encoded.
         validation_is_train: Whether the validation split repeats the training split.
         attribution: License and authors of the images, if they must be named; otherwise None.
     """
@@ -107,8 +112,20 @@ class DatasetInfo:
     samples: dict[str, int]
     fingerprint: str
     autoencoder: dict[str, Any] | None = None
+    text_encoders: tuple[dict[str, Any], ...] = ()
+    teacher: dict[str, Any] | None = None
+    encoded_from: str | None = None
     validation_is_train: bool = False
     attribution: Attribution | None = None
+
+    @property
+    def text_layouts(self) -> dict[Group, list[TextLayout]]:
+        """The layouts of the stored text embeddings by group. A group without embeddings is empty."""
+        teacher = (self.teacher or {}).get("text_encoders", ())
+        return {
+            "text": [TextLayout.parse(encoder) for encoder in self.text_encoders],
+            "teacher": [TextLayout.parse(encoder) for encoder in teacher],
+        }
 
 
 def extensions_of(kind: Kind) -> tuple[str, ...]:
@@ -243,9 +260,13 @@ def read_info(dataset: Path) -> DatasetInfo:
             samples={split: int(data["samples"][split]) for split in SPLITS},
             fingerprint=str(data["fingerprint"]),
             autoencoder=data.get("autoencoder"),
+            text_encoders=tuple(data.get("text_encoders", ())),
+            teacher=data.get("teacher"),
+            encoded_from=data.get("encoded_from"),
             validation_is_train=bool(data.get("validation_is_train", False)),
             attribution=Attribution(**data["attribution"]) if data.get("attribution") else None,
         )
+        _ = info.text_layouts
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: invalid ({type(error).__name__}: {error}); build the data set again") from error
     if problem := _problem_of(info):
@@ -263,8 +284,13 @@ def _problem_of(info: DatasetInfo) -> str | None:
         return '"autoencoder" does not record the "factor" of the latents'
     if info.attribution and not all(isinstance(value, str) for value in asdict(info.attribution).values()):
         return '"attribution" is not an object of strings'
-    if not isinstance(autoencoder.get("init_args", {}), dict):
-        return '"autoencoder": "init_args" is not an object'
+    if info.kind == "image" and (info.text_encoders or info.teacher):
+        return "text embeddings can only be stored with latents"
+    if not isinstance(info.encoded_from, str | None):
+        return '"encoded_from" is not a string'
+    for description in (autoencoder, *info.text_encoders, info.teacher or {}):
+        if not isinstance(description.get("init_args", {}), dict):
+            return 'the "init_args" of an encoder are not an object'
     numbers = (name for name in ("factor", "channels") if name in autoencoder)
     wrong = [name for name in numbers if type(autoencoder[name]) is not int or autoencoder[name] < 1]
     return f'"autoencoder": "{wrong[0]}" is not a positive number' if wrong else None
@@ -281,6 +307,8 @@ def serialize_info(info: DatasetInfo) -> str:
         "fingerprint": info.fingerprint,
         "autoencoder": info.autoencoder,
     }
+    optional = {"text_encoders": list(info.text_encoders), "teacher": info.teacher, "encoded_from": info.encoded_from}
+    data |= {name: value for name, value in optional.items() if value}
     if info.validation_is_train:
         data["validation_is_train"] = True
     if info.attribution is not None:

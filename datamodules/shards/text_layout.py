@@ -1,0 +1,47 @@
+"""How text embeddings are stored in the samples of an encoded data set.
+
+The tensor of a caption is (L, width) for its L visible tokens, without padding. It is named after the group of text
+encoders, the number of the encoder in its group and the number of the caption, as in "text.0.2". The group "text"
+contains the text encoders of the network that is trained, and the group "teacher" those of its teacher.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+Group = Literal["text", "teacher"]
+
+
+@dataclass(frozen=True)
+class TextLayout:
+    """The shape of a text encoder's tokens.
+
+    Attributes:
+        width: Size of each embedding.
+        max_tokens: Maximum number of tokens.
+        padded_to: Number of tokens to which the encoder pads every caption. None if it pads the captions of a batch to
+            the longest of them.
+    """
+
+    width: int
+    max_tokens: int
+    padded_to: int | None = None
+
+    @classmethod
+    def parse(cls, description: Mapping[str, Any]) -> Self:
+        """Read the layout from the description of an encoder in dataset.json, which has further entries.
+
+        Raises:
+            KeyError: An entry is missing.
+            ValueError: An entry is not a positive number.
+        """
+        layout = cls(description["width"], description["max_tokens"], description["padded_to"])
+        for name, value in asdict(layout).items():
+            if not ((type(value) is int and value > 0) or (name == "padded_to" and value is None)):
+                raise ValueError(f'"{name}" is {value!r}, which is not a positive number')
+        return layout
+
+
+def tensor_name(group: Group, encoder: int, caption: int) -> str:
+    """Return the name of the tensor that stores a caption's tokens."""
+    return f"{group}.{encoder}.{caption}"
