@@ -4,7 +4,8 @@
 # make score    score the latest pre-training run
 # make docs     build the documentation site in docs/_build
 #
-# After setup, run and test take about 10 minutes each on two cores (run: with bf16). TESTERS=8 tests on eight cores.
+# After setup on two cores, make run takes about 10 minutes (with bf16 instructions) and make test 10 to 15 minutes.
+# make test TESTERS=8 runs the tests in eight processes.
 PYTHON ?= python3
 BIN := .venv/bin
 TESTERS ?= 2
