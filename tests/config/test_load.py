@@ -299,6 +299,11 @@ def test_invalid_file(file: Path, old: str, new: str, expected: str) -> None:
         ("trainer.max_steps=", "trainer.max_steps: expected int, got null"),
         ("levels=[1, 2", "levels: the value is not valid YAML: did not find expected ',' or ']'"),
         ("trainer", "not of the form key=value"),
+        ("seed=017", "seed: YAML reads 017 as an octal number; write it in decimal, or put it in quotes if it is text"),
+        ("seed=-0_7", "seed: YAML reads -0_7 as an octal number"),
+        ("seed=1:30", "seed: YAML reads 1:30 as a base-60 number"),
+        ("name=12:30:45.5", "name: YAML reads 12:30:45.5 as a base-60 number"),
+        ("levels=[{depth: 010}]", "levels: YAML reads 010 as an octal number"),
         ("a b=3", "'a b' is not a valid key; use a dotted key such as levels.0.depth"),
         ("=3", "'' is not a valid key; use a dotted key such as levels.0.depth"),
     ],
@@ -375,6 +380,16 @@ def test_number_followed_by_a_comment_is_a_string(file: Path) -> None:
     assert message(file, "seed=3 # three").endswith("seed: expected int, got '3 # three'")
 
 
+@pytest.mark.parametrize(("value", "expected"), [("0", 0), ("00", 0), ("1_000", 1000), ("0x1F", 31)])
+def test_numbers_that_yaml_reads_as_they_look_are_accepted(file: Path, value: str, expected: int) -> None:
+    assert load(file, [f"seed={value}"], Run).config.seed == expected
+
+
+@pytest.mark.parametrize("value", ['"017"', "'1:30'", "1:30 pm", "127.0.0.1:5000"])
+def test_text_that_contains_such_a_number_is_accepted(file: Path, value: str) -> None:
+    assert load(file, [f"name={value}"], Run).config.name == value.strip("\"'")
+
+
 def test_structure_is_checked_before_any_class_is_imported(file: Path) -> None:
     edited(file, "gallery.shards.ShardData", "gallery.unimportable.ShardData")
     assert "data.class_path: gallery.unimportable.ShardData: cannot be imported" in message(file)
@@ -394,6 +409,8 @@ def test_structure_is_checked_before_any_class_is_imported(file: Path) -> None:
         (b"a: !!python/object:os.system x\n", "y.yaml:1: not valid YAML: could not determine a constructor"),
         (b"a: &x [*x]\n", "y.yaml: not valid YAML: an alias contains itself"),
         (b"1: 2\n", "y.yaml:1: 1: unknown key"),
+        (b"a: 1\nb: [2, 017]\n", "y.yaml:2: YAML reads 017 as an octal number"),
+        (b"a:\n  b: 1:30\n", "y.yaml:2: YAML reads 1:30 as a base-60 number"),
     ],
 )
 def test_invalid_yaml_is_an_error(file: Path, content: bytes, expected: str) -> None:

@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pocketdit.config.errors import did_you_mean_path, dotted
-from pocketdit.config.size import MAX_BYTES, check_aliases, check_nesting
+from pocketdit.config.number_forms import MisreadNumberError, check_number_forms
+from pocketdit.config.size import LOADER, MAX_BYTES, check_aliases, check_nesting
 from pocketdit.errors import ConfigError
 
 
@@ -56,12 +57,13 @@ def read(path: Path) -> Document:
             raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes, which is too large for a configuration")
         text = path.read_text(encoding="utf-8")
         check_nesting(text)
-        node: Any = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        node: Any = yaml.compose(text, Loader=LOADER)
         if node is None:
             raise ConfigError(f"{path}: the file is empty")
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{path}:{node.start_mark.line + 1}: the top level must be a mapping of keys")
         check_aliases(node)
+        check_number_forms(node)
         values: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
@@ -69,6 +71,8 @@ def read(path: Path) -> Document:
         key, problem = dotted(error.full_key), str(error).splitlines()[0]
         place = Document(path, node, {}).place(key)
         raise ConfigError(f"{place}: {key}: not a valid value or interpolation: {problem}") from None
+    except MisreadNumberError as error:
+        raise ConfigError(f"{path}:{error.line}: {error}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}{_syntax_problem(error, text)}") from None
     return Document(path, node, {str(name): value for name, value in values.items()})

@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pocketdit.config.errors import InvalidValueError, dotted, join, show
+from pocketdit.config.number_forms import MisreadNumberError, check_number_forms
 from pocketdit.config.secrets import mask
-from pocketdit.config.size import MAX_DEPTH, check_nesting
+from pocketdit.config.size import LOADER, MAX_DEPTH, check_nesting
 from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 
@@ -115,6 +116,8 @@ def parse(text: str) -> Override:
     try:
         check_nesting(value)
         return Override(text, dotted(key), _value(value))
+    except MisreadNumberError as error:
+        raise ConfigError(f"{place(text)}: {key}: {error}") from None
     except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         hint = f"; if it is a text, write {mask(in_quotes(key, value))}" if len(value) <= _LONGEST_HINT else ""
@@ -133,6 +136,8 @@ def _value(text: str) -> Any:
         if not is_plain:
             raise ValueError("' #' begins a comment; put the text that contains it in quotes")
         return text.strip()
+    if (node := yaml.compose(text, Loader=LOADER)) is not None:
+        check_number_forms(node)
     value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)["value"]  # type: ignore
     if value in (None, "") and text.strip() not in _EMPTY:
         raise ValueError("YAML reads it as an empty value")

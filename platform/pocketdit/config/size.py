@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 
 from pocketdit.config.errors import InvalidValueError
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's loader is faster, but not always available
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
 MAX_NODES = 100_000
@@ -34,7 +35,7 @@ def check_nesting(text: str) -> None:
         raise ValueError(f"longer than {MAX_BYTES:,} characters, which is too long for a configuration")
     depth = 0
     try:
-        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        for event in yaml.parse(text, Loader=LOADER):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
