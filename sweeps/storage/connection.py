@@ -1,5 +1,6 @@
 """Connects to a study's database and reports database errors in one line."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,8 @@ def open_storage(sweep: Sweep) -> optuna.storages.RDBStorage:
         raise ConfigError(f"storage: the driver of {masked_url(sweep)} is not installed; {hint}") from error
     except ValueError as error:
         raise ConfigError(f"storage: {masked_url(sweep)}: {error}") from error
+    except RuntimeError as error:  # how Optuna reports tables of another version
+        raise RunError(_schema_problem(sweep, error)) from error
     except Exception as error:  # every driver has its own exceptions
         if not _is_database_error(error):
             raise
@@ -47,6 +50,14 @@ def open_storage(sweep: Sweep) -> optuna.storages.RDBStorage:
     if sqlite:
         lock_transactions_early(storage)
     return storage
+
+
+def _schema_problem(sweep: Sweep, error: RuntimeError) -> str:
+    url = masked_url(sweep)
+    if "storage upgrade" not in str(error):
+        return f"storage: the tables in {url} belong to a newer Optuna or to another program; choose another database"
+    command = shlex.join(["optuna", "storage", "upgrade", "--storage", url])
+    return f"storage: the tables in {url} belong to an older Optuna; back them up and upgrade them with: {command}"
 
 
 def masked_url(sweep: Sweep) -> str:

@@ -1,5 +1,6 @@
 """Database errors are reported in one line."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,23 @@ def test_database_error_does_not_reveal_the_password(tmp_path: Path, monkeypatch
     with pytest.raises(RunError, match="does not respond: the server is gone") as caught, storage_errors(sweep):
         raise sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("the server is gone"))
     assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("revision", "message"),
+    [
+        ("v2.4.0.a", "belong to an older Optuna; back them up and upgrade them with: optuna storage upgrade --storage"),
+        ("c48cb773bb87", "belong to a newer Optuna or to another program; choose another database"),
+    ],
+)
+def test_tables_of_another_version_are_reported_in_one_line(tmp_path: Path, revision: str, message: str) -> None:
+    sweep = loaded(tmp_path).config
+    open_storage(sweep).remove_session()
+    with sqlite3.connect(sweep.url.removeprefix("sqlite:///")) as database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    with pytest.raises(RunError, match=message) as caught:
+        open_storage(sweep)
     assert "\n" not in str(caught.value)
 
 
