@@ -227,10 +227,16 @@ class ShardDataModule(LightningDataModule):
         """Resume after the number of batches in ``state_dict``.
 
         Raises:
-            RunError: A setting that determines the order of the data has changed, and ``allow_changes`` is not set.
+            RunError: A setting that determines the order of the data has changed, and ``allow_changes`` is not set. Or
+                another data module saved the checkpoint.
         """
         current = self._order_settings()
         state_dict = {"buckets": "aspect", **state_dict}  # older checkpoints do not record it
+        if missing := [key for key in ("batches", "samples", *current) if key not in state_dict]:
+            raise RunError(
+                f"{self.path}: cannot resume: the checkpoint does not record {missing[0]!r}, so another data module "
+                "saved it; start a new run"
+            )
         changed = [
             f"{key} was {state_dict[key]}, now {value}" for key, value in current.items() if value != state_dict[key]
         ]

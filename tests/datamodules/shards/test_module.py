@@ -207,6 +207,14 @@ def test_changed_data_are_rejected(make_dataset: Callable[..., Path]) -> None:
         ShardDataModule(str(make_dataset(train=39, name="other")), batch_size=4).load_state_dict(state)
 
 
+@pytest.mark.parametrize("key", ["batches", "samples", "fingerprint", "seed"])
+def test_state_of_another_data_module_is_rejected(make_dataset: Callable[..., Path], key: str) -> None:
+    module = ShardDataModule(str(make_dataset()), batch_size=4)
+    state = {name: value for name, value in module.state_dict().items() if name != key}
+    with pytest.raises(RunError, match=f"does not record '{key}', so another data module saved it"):
+        module.load_state_dict(state)
+
+
 def test_ranks_divide_the_validation_samples(make_dataset: Callable[..., Path]) -> None:
     path = str(make_dataset(validation=13))
 
