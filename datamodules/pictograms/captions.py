@@ -89,8 +89,8 @@ def _long_caption(composition: Composition, rng: np.random.Generator) -> str:
 def annotate_composition(composition: Composition, caption: str) -> dict[str, Any]:
     """Return an exact description of the composition that can be serialized as JSON.
 
-    The entry "geneval" describes what a caption asks for in the format of GenEval's metadata (Ghosh et al. 2023, arXiv
-    2310.11513), without size, place and background, which GenEval does not judge. Its classes are the names of the
+    The entry "geneval" describes the pictograms in the format of GenEval's metadata (Ghosh et al. 2023, arXiv
+    2310.11513), without size, place and background, which GenEval does not judge. Its classes are the names in the
     catalog. Its prompt is the short ``caption``.
     """
     return {

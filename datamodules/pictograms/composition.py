@@ -23,10 +23,10 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 }
 DEFAULT_BACKGROUND = "white"
 RELATIONS = ("left of", "right of", "above", "below")
-SIZES = {"small": (0.36, 0.44), "large": (0.78, 0.94)}  # sides of a single pictogram
+SIZES = {"small": (0.36, 0.44), "large": (0.78, 0.94)}  # range of the side of a single pictogram
 
 _HELD_OUT_PERCENT = 8
-_SIDE = (0.44, 0.48)  # of one of several pictograms
+_SIDE = (0.44, 0.48)  # range of the side of each pictogram if there are several
 _JITTER = 0.01
 
 
@@ -117,7 +117,7 @@ def _jittered(rng: np.random.Generator, name: str, center: tuple[float, float], 
 
 
 def relation(first: Item, second: Item) -> str:
-    """Return the relation of ``first`` to ``second``, one of ``RELATIONS``, along the axis that separates them most."""
+    """Return the relation of ``first`` to ``second``, one of ``RELATIONS``, along the axis with the larger distance."""
     dx, dy = first.x - second.x, first.y - second.y
     if abs(dx) > abs(dy):
         return "left of" if dx < 0 else "right of"
@@ -125,10 +125,10 @@ def relation(first: Item, second: Item) -> str:
 
 
 def content(composition: Composition) -> str:
-    """Return what decides the split of a composition.
+    """Return the part of a composition's content that determines its split.
 
-    This is the pair of kinds of two kinds, in either order and at any count; the kind and the count of several
-    pictograms of one kind; or the kind and the background of one pictogram.
+    For pictograms of two kinds, this is the pair of kinds, in any order and number. For several pictograms of one kind,
+    it is the kind and the count, and for a single pictogram, the kind and the background.
     """
     groups = composition.groups()
     if len(groups) == 2:

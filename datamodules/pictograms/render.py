@@ -11,7 +11,7 @@ from datamodules.pictograms.catalog import CATALOG, svg_folder
 from datamodules.pictograms.composition import BACKGROUNDS, Composition
 from pocketdit.errors import UserError
 
-# The fill colors of OpenMoji's palette, by the word that a caption uses for them.
+# The fill colors of OpenMoji's palette, by the word that captions use for them.
 _COLORS: dict[str, tuple[str, ...]] = {
     "red": ("#ea5a47", "#d22f27"),
     "orange": ("#f1b31c", "#e27022"),
@@ -26,7 +26,8 @@ _COLORS: dict[str, tuple[str, ...]] = {
     "white": ("#ffffff",),
 }
 _MAIN_SHARE = 0.25
-_BLACK_SHARE = 0.6  # above which a pictogram is black, rather than drawn with black outlines
+# If at least this share of a pictogram is black, it counts as a black object. Otherwise, black is only its outline.
+_BLACK_SHARE = 0.6
 
 
 @lru_cache(maxsize=4096)
@@ -66,7 +67,8 @@ def render_composition(composition: Composition, size: int) -> Image.Image:
 def main_colors(name: str) -> tuple[str, ...]:
     """Return the names of a pictogram's main colors, the most frequent first.
 
-    These are the colors of at least a quarter of its area, without the black outline, or else the most frequent color.
+    A main color covers at least a quarter of the area without the black outline. If no color does, the most frequent
+    color is returned.
     """
     pixels = np.asarray(render_pictogram(name, 72), dtype=np.int64)
     colors = pixels[pixels[..., 3] > 200][:, :3]
@@ -75,6 +77,6 @@ def main_colors(name: str) -> tuple[str, ...]:
     words = np.repeat(list(_COLORS), [len(codes) for codes in _COLORS.values()])
     counts = Counter(words[nearest].tolist())
     if counts["black"] < _BLACK_SHARE * len(nearest):
-        del counts["black"]  # the outlines of a pictogram in other colors
+        del counts["black"]
     ranked = counts.most_common()
     return tuple(word for word, count in ranked if count >= _MAIN_SHARE * counts.total()) or (ranked[0][0],)

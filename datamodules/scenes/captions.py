@@ -75,8 +75,8 @@ def _is_default_pair(scene: Scene) -> bool:
 def annotate_scene(scene: Scene, caption: str) -> dict[str, Any]:
     """Return an exact description of the scene that can be serialized as JSON.
 
-    Each object has an additional entry "box" (left, top, right, bottom) in pixels. The entry "geneval" describes what
-    the short ``caption`` asks for (see ``parse_expectation``).
+    Each object has an additional entry "box" (left, top, right, bottom) in pixels. The entry "geneval" contains the
+    content of the short ``caption`` (see ``parse_expectation``).
     """
     return {
         "width": scene.width,

@@ -16,7 +16,7 @@ PLACES = (
 
 
 class OptionalDetails(NamedTuple):
-    """Whether a short caption mentions each default attribute: a large size, a white background, a central place."""
+    """The default attributes that a short caption mentions: a large size, a white background, a central place."""
 
     size: bool
     background: bool
@@ -24,7 +24,7 @@ class OptionalDetails(NamedTuple):
 
 
 def random_details(rng: np.random.Generator, probability: float = 0.12) -> OptionalDetails:
-    """Draw whether to mention each detail, independently with the given probability."""
+    """Draw the details to mention. Each is mentioned with the given probability, independently of the others."""
     size, background, place = rng.random(3) < probability
     return OptionalDetails(bool(size), bool(background), bool(place))
 

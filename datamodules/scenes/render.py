@@ -10,7 +10,7 @@ _SUPERSAMPLING = 4
 
 
 def _regular_polygon(corners: int, radius: float, rotation: float = 0.0) -> list[tuple[float, float]]:
-    """Return a regular polygon's corners. The first is at the top, rotated clockwise by ``rotation`` radians."""
+    """Return a regular polygon's corners. The first is ``rotation`` radians clockwise from the top."""
     angles = (2 * math.pi * i / corners + rotation for i in range(corners))
     return [(radius * math.sin(a), -radius * math.cos(a)) for a in angles]
 
@@ -20,7 +20,7 @@ def _star() -> list[tuple[float, float]]:
     return [corner for pair in zip(outer, inner, strict=True) for corner in pair]
 
 
-_ARM, _HALF = 1.12, 0.36  # length and half width of the cross's arms
+_ARM, _HALF = 1.12, 0.36  # length and half the width of each arm of the cross
 
 # Corners of each shape for radius 1, centered at (0, 0) with y pointing down. All are within REACH of the center.
 OUTLINES: dict[str, list[tuple[float, float]]] = {

@@ -38,11 +38,11 @@ IMAGE_SIZE_PROBABILITIES = (0.5, 0.25, 0.25)
 RELATIONS = ("left of", "right of", "above", "below")
 
 REACH = 1.25
-_GAP = 4.0  # pixels between any two objects
+_GAP = 4.0  # minimum number of pixels between any two objects
 _JITTER = 0.04  # fraction of the image's side
-_DEFAULT_PROBABILITY = 0.7  # of a white background and of large objects, which captions rarely mention
-_CENTERED_PROBABILITY = 0.6  # of placing a single object in the center
-_TURNED_PROBABILITY = 0.35  # of arranging two different objects differently from the default rows
+_DEFAULT_PROBABILITY = 0.7  # probability that the background is white, and that objects are large
+_CENTERED_PROBABILITY = 0.6  # probability that a single object is in the center
+_TURNED_PROBABILITY = 0.35  # probability that two different objects are not arranged in the default rows
 _KINDS = tuple((shape, color) for shape in SHAPES for color in COLORS)
 _OFF_CENTER = tuple((row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1))
 
