@@ -1,4 +1,4 @@
-"""Bounds of numbers in a configuration, as part of their types: ``Annotated[int, Between(1, 100)]``."""
+"""Bounds on the numbers in a configuration, as part of their types: ``Annotated[int, Between(1, 100)]``."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -27,7 +27,7 @@ def check_bounds(settings: Any) -> None:
     """Check the fields of a dataclass against the bounds in their types, however the object was made.
 
     Raises:
-        ValueError: A number is out of its bounds. The message starts with the name of the field.
+        ValueError: A number is out of bounds. The message starts with the name of the field.
     """
     hints = get_type_hints(type(settings), include_extras=True)
     for field in fields(settings):
@@ -38,7 +38,7 @@ def check_bounds(settings: Any) -> None:
 
 
 def _bounded(annotation: Any, value: Any) -> Iterator[tuple[Between, float]]:
-    """Yield the numbers in a value together with the bounds that its type has for them."""
+    """Yield each number in a value together with the bounds that the value's type sets for it."""
     if get_origin(annotation) is Annotated:
         if isinstance(value, int | float):
             yield from ((item, value) for item in annotation.__metadata__ if isinstance(item, Between))
@@ -53,26 +53,26 @@ def _bounded(annotation: Any, value: Any) -> Iterator[tuple[Between, float]]:
 
 
 Count = Annotated[int, Between(1, LARGE)]
-"""A number of things of which there is at least one."""
+"""A count of at least 1."""
 CountOrZero = Annotated[int, Between(0, LARGE)]
-"""A number of things of which there may be none."""
+"""A count that may be 0."""
 Fraction = Annotated[float, Between(0, 1)]
-"""A probability or a share."""
+"""A probability or a fraction."""
 Weight = Annotated[float, Between(0, 1e6)]
 """The weight of a loss."""
 TimeShift = Annotated[float, Between(1e-3, 1e3)]
-"""The shift of times toward noise, a factor."""
+"""The factor by which times are shifted toward noise."""
 TimeSpread = Annotated[float, Between(1e-3, 100)]
-"""The standard deviation of times before the logistic function."""
+"""The standard deviation of times before the logistic function is applied."""
 Steps = Annotated[int, Between(1, 10_000)]
-"""Sampling steps."""
+"""The number of sampling steps."""
 Guidance = Annotated[float, Between(0, 1000)]
 """The scale of classifier-free guidance."""
 Side = Annotated[int, Between(1, MAX_SIDE)]
-"""A side of an image in pixels."""
+"""The length of a side of an image in pixels."""
 Error = Annotated[float, Between(0, 1e9)]
-"""The largest difference that is tolerated."""
+"""The largest difference that is accepted."""
 Tokens = Annotated[int, Between(1, 100_000)]
-"""The largest number of tokens of a text."""
+"""The maximum number of tokens in a caption or prompt."""
 VectorSize = Annotated[int, Between(1, 65_536)]
-"""The number of elements of a vector in a network."""
+"""The number of elements in a vector of a network."""

@@ -1,4 +1,4 @@
-"""Checksums of tensors, which are stored in weights files."""
+"""Compute the checksum that weights and palette files store to detect damage."""
 
 import zlib
 from collections.abc import Mapping

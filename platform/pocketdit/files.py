@@ -21,17 +21,19 @@ def sha256_of(path: Path) -> str:
 
 
 def require_regular_file(path: Path) -> None:
-    """Check that a path is a file, if it exists. To open a FIFO or to read a device, as links may do, can take forever.
+    """Check that a path is a regular file if it exists.
+
+    The path may be a link to a FIFO or a device. Opening or reading one of these can block forever.
 
     Raises:
-        OSError: The path is something else.
+        OSError: The path exists but is not a regular file.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "Not a regular file", str(path))
 
 
 def damage(path: Path, error: BaseException) -> str:
-    """Return in a few words why a binary file could not be read. Some causes are clearer from its first bytes."""
+    """Return a short explanation of why a binary file could not be read. Its first bytes reveal some causes."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     with path.open("rb") as file:
@@ -68,7 +70,7 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno is not None:  # an error of the operating system, and not of a download, for example
+        if error.errno is not None:  # from the operating system, unlike the error of a failed download, for example
             error.filename, error.filename2 = str(path), None
         raise
     finally:

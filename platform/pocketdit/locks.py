@@ -1,4 +1,4 @@
-"""Locks that keep two processes from writing to one folder."""
+"""Locks that keep two processes from writing to the same folder."""
 
 import errno
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from pocketdit.errors import RunError
 
-# Error codes of file systems that do not support locks. Nothing is locked on these.
+# Error codes of file systems that do not support locks. On such a file system, nothing is locked.
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 

@@ -1,4 +1,4 @@
-"""Validation of names that become folder names, and messages that contain names chosen by others."""
+"""Validate names that become folder names, and make names that other people chose safe to print."""
 
 _MAX_LENGTH = 500
 
@@ -9,9 +9,9 @@ def is_plain_name(name: str) -> bool:
 
 
 def one_line(text: str) -> str:
-    r"""Return a text as one line that can be printed.
+    r"""Return text as one line that can be printed.
 
-    Control characters and bytes that are not UTF-8 become escapes such as \n and \udce9. Long texts are cut.
+    Control characters and bytes that are not UTF-8 become escapes such as \n and \udce9. Long text is truncated.
     """
     line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return line if len(line) <= _MAX_LENGTH else f"{line[: _MAX_LENGTH - 3]}..."

@@ -26,7 +26,7 @@ class ProgressLine:
             ascii=None if self.live else " #",
             **options,
         )
-        self._written = self._state()  # tqdm writes the line when it is created
+        self._written = self._state()  # creating the bar already writes the line
 
     def advance(self, n: int, text: str | None = None) -> None:
         """Set the position and, if it is not None, the text at the end of the line."""

@@ -49,7 +49,7 @@ def test_sampler_can_be_added(project: Path, program: Program, package: Path) ->
     edit(package / "diffusion" / "samplers.py", "\nSAMPLERS", MIDPOINT)
     edit(package / "diffusion" / "sampler_names.py", '"dpmpp_2m"]', '"dpmpp_2m", "midpoint"]')
     commands = ("run run.yaml sampling.sampler=midpoint", "sample mine --sampler midpoint")
-    assert "steps of midpoint" in program(*commands, env=with_package(package))
+    assert "sampling steps (midpoint)" in program(*commands, env=with_package(package))
 
 
 @pytest.fixture

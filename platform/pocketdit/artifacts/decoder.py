@@ -1,4 +1,4 @@
-"""Loading of a run's tiny decoder."""
+"""Load a run's tiny decoder."""
 
 import torch
 
@@ -17,8 +17,8 @@ def require_matching_latents(experiment: BaseExperiment, decoder: RunFolder) -> 
     own = load_experiment(decoder, DecoderExperiment).autoencoder
     if own != experiment.autoencoder:
         raise ConfigError(
-            f"decoder {decoder.name}: trained on the latents of {own.class_path} {own.init_args}, "
-            f"not of {experiment.autoencoder.class_path} {experiment.autoencoder.init_args}; use the same autoencoder"
+            f"decoder {decoder.name} was trained on the latents of {own.class_path} {own.init_args}, not on those of "
+            f"{experiment.autoencoder.class_path} {experiment.autoencoder.init_args}; use the same autoencoder"
         )
 
 

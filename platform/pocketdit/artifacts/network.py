@@ -1,4 +1,4 @@
-"""Loading of a run's network."""
+"""Load a run's network."""
 
 import os
 
@@ -30,7 +30,7 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Netwo
         network = network_from(supernet, weights)
     except Exception as error:
         lines = str(error).splitlines()
-        reason = lines[min(1, len(lines) - 1)].strip()  # torch begins with a heading
+        reason = lines[min(1, len(lines) - 1)].strip()  # the first line of torch's message is a heading
         raise RunError(f"{folder.weights} does not match the network in {folder.config.name}: {reason}") from error
     return network.requires_grad_(False).eval()
 

@@ -1,6 +1,6 @@
-"""The notice of a run, which names the authors of its training data if their license asks for it.
+"""The notice of a run, which names the authors of its training data if the license of the data requires this.
 
-The notice follows the weights: a run inherits the notices of its parents, and samples and bundles carry it on.
+The notice follows the weights: a run inherits the notices of its parents, and samples and bundles include its notice.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ NOTICE = "NOTICE.txt"
 
 
 def read_notice(folder: RunFolder) -> str:
-    """Return a run's notice, one line per data set, or "" if nobody has to be named.
+    """Return a run's notice, one line per data set, or "" if no attribution is required.
 
     Raises:
         RunError: The file cannot be read.
@@ -29,13 +29,13 @@ def read_notice(folder: RunFolder) -> str:
 
 
 def join_notices(*notices: str) -> str:
-    """Return all lines of several notices, each once."""
+    """Combine several notices without repeating a line."""
     lines = dict.fromkeys(line for notice in notices for line in notice.splitlines() if line)
     return "".join(f"{line}\n" for line in lines)
 
 
 def write_notice(folder: RunFolder, attribution: str | None, parents: Iterable[RunFolder]) -> None:
-    """Write a run's notice, if its data or the data of its parents must be attributed.
+    """Write a run's notice if its data or the data of its parents must be attributed.
 
     Args:
         folder: The run.
@@ -47,6 +47,6 @@ def write_notice(folder: RunFolder, attribution: str | None, parents: Iterable[R
 
 
 def copy_notice(notice: str, bundle: Path) -> None:
-    """Write a notice to a bundle that contains the weights of the run."""
+    """Write a run's notice, unless it is empty, to a bundle that contains the run's weights."""
     if notice:
         (bundle / NOTICE).write_text(notice, encoding="utf-8")

@@ -10,7 +10,7 @@ The folder ``runs/<experiment>/<run>/`` contains these files::
     samples/*.png            previews, such as image grids for all widths
     metrics.jsonl            all logged metrics, in order
     parents.json             names of the parent runs and hashes of their weights
-    NOTICE.txt               whom the license of the data asks to name (see artifacts/notice.py)
+    NOTICE.txt               attribution that the license of the data requires (see artifacts/notice.py)
     finished                 the final step (finished runs)
     earlier-1/               results of an attempt whose checkpoint was lost
     lock                     file lock of the process that trains the run
@@ -246,7 +246,7 @@ def find(runs: Path, run: str) -> RunFolder:
 
 
 def shortest(path: Path) -> Path:
-    """Return a path with all links resolved, relative to the current folder if it is in there."""
+    """Return a path with all links resolved, relative to the current folder if it lies inside that folder."""
     resolved, current = path.resolve(), Path.cwd()
     return resolved.relative_to(current) if resolved.is_relative_to(current) else resolved
 

@@ -231,7 +231,7 @@ class CrossAttention(nn.Module):
     def choose_forms(self, x: Tensor, text: Tensor, choose: Chooser) -> AttentionForms:
         """Choose the forms of attention for inputs like x (B, N, D) and text (B, L, text width).
 
-        One choice serves all texts with up to the next power of two of tokens.
+        The length L is rounded up to a power of two, so that texts of similar lengths share one choice.
         """
         keys = 1 << (text.shape[1] - 1).bit_length()
         workload = replace(attention_workload(x, self.head_dim, self.kv_heads, keys), hidden_keys=True)

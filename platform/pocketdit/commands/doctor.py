@@ -15,7 +15,7 @@ from pocketdit.errors import ConfigError, RunError
 from pocketdit.memory import available_memory
 
 GIB = 2**30
-# The default pre-training run fails below these sizes. Larger runs may fail below four times these sizes.
+# The default pre-training run fails with less space than this. Larger runs may fail with less than four times as much.
 NEEDED_DISK, NEEDED_MEMORY = GIB // 2, GIB
 # Commands that require each extra.
 EXTRAS = {
@@ -172,7 +172,7 @@ def check_space(folder: Path) -> Iterator[Finding]:
 
 
 def space_finding(subject: str, free: int, needed: int, remedy: str) -> Finding:
-    """Compare a number of free bytes with the number that is needed."""
+    """Compare the number of free bytes with the number that is needed."""
     detail = f"{free / GIB:.1f} GiB"
     if free >= 4 * needed:
         return Finding(subject, detail)

@@ -51,7 +51,7 @@ def inspect_results(args: argparse.Namespace) -> None:
     """Print a comparison with golden values, a comparison of two results, or the tables of the paper."""
     if args.file is not None or args.overrides:
         extra = args.file or args.overrides[0]
-        raise ConfigError(f"{extra}: cannot be combined with --golden, --compare or --table; remove it")
+        raise ConfigError(f"{extra} cannot be combined with --golden, --compare or --table; remove it")
     if args.golden:
         from evaluation.report.golden import print_outcome
 

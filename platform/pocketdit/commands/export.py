@@ -34,7 +34,7 @@ def call_export(args: argparse.Namespace) -> None:
     from pocketdit.export.settings import Export, settings_class
 
     kind = settings_class(args.file)
-    if not args.print_config:  # nothing is loaded before the package is known to be installed
+    if not args.print_config:  # check that the package is installed before anything is loaded
         require_coremltools() if kind is CoreMLExport else require_litert()
     loaded: Loaded[Export] = load(args.file, args.overrides, kind)
     if args.print_config:

@@ -36,7 +36,7 @@ LIGHTNING_COMMANDS = ("consolidate", "fabric")
 
 
 class Version(argparse.Action):
-    """Print the installed version, which is only read on request because that takes time."""
+    """Print the installed version, which is read only on request because reading it takes time."""
 
     def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help=help)
@@ -187,10 +187,10 @@ def with_reported_errors(command: Callable[[Sequence[str]], int], arguments: Seq
     except OutputClosedError:
         raise
     except Exception:
-        traceback.print_exc()  # unlike in a traceback of the interpreter, secrets are masked
+        traceback.print_exc()  # unlike in the interpreter's own traceback, secrets are masked
         return 1
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of an error on one line. Values that it repeats, such as file names, may have several."""
+    """Return the message of an error on one line. File names and other values in it may contain line breaks."""
     return " ".join(str(error).splitlines())

@@ -12,12 +12,13 @@ def add_recommend(subparsers: "argparse._SubParsersAction[argparse.ArgumentParse
     """Add the subcommand to the command line."""
     recommend = subparsers.add_parser(
         "recommend",
-        help="recommend a width and a number of steps within limits on latency and memory",
-        description="Recommend the width and the number of steps with the best recorded quality within the limits.",
+        help="recommend a width and a number of sampling steps within limits on latency and memory",
+        description="Recommend the width and the number of sampling steps with the best recorded quality within the "
+        "limits.",
     )
     recommend.add_argument(
         "overrides", nargs="*", metavar="key=value",
-        help="run=RUN, device=iphone16promax, and at least one limit: budget=400ms (per denoising step, including "
+        help="run=RUN, device=iphone16promax, and at least one limit: budget=400ms (per sampling step, including "
         "guidance), image=2s (all steps and the decoder) or memory=1.5GB; optionally metric=NAME and size=1024x1024",
     )  # fmt: skip
     recommend.set_defaults(call=call_recommend)

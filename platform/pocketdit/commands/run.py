@@ -7,7 +7,7 @@ from pathlib import Path
 def add_run(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the subcommand to the command line."""
     run = subparsers.add_parser(
-        "run", help="train an experiment", description="Train the experiment that a YAML file describes."
+        "run", help="run a training experiment", description="Run the training experiment that a YAML file describes."
     )
     run.add_argument("file", type=Path, help="YAML file in experiments/")
     run.add_argument("overrides", nargs="*", metavar="key=value", help="for example training.max_steps=200")

@@ -128,7 +128,7 @@ def write_grid(
         with inference_autocast(experiment.training.precision, device):
             images = sample(network, encoders, sampling.prompts, width, sampling)
         rows.append(to_uint8(require_finite(images, f"{folder.name} at width {width:g}")))
-        print(f"width {width:g}: {len(sampling.prompts)} images, {sampling.steps} steps of {sampling.sampler}")
+        print(f"width {width:g}: {len(sampling.prompts)} images, {sampling.steps} sampling steps ({sampling.sampler})")
     grid = image_grid(rows, [f"{width:g}x" for width in widths], sampling.prompts)
     text = PngInfo()
     if notice := read_notice(folder):

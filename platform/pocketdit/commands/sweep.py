@@ -47,9 +47,9 @@ def add_sweep(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def call_sweep(args: argparse.Namespace) -> None:
     """Run, check or inspect a study."""
     if args.to and args.winner is None:
-        raise ConfigError("--to: can only be used with --winner")
+        raise ConfigError("--to can only be used with --winner")
     if args.address and args.launcher != "ray":
-        raise ConfigError("--address: can only be used with --launcher ray")
+        raise ConfigError("--address can only be used with --launcher ray")
     from sweeps.checks import load_sweep
 
     loaded = load_sweep(args.file, [*_option_overrides(args), *args.overrides])
@@ -72,7 +72,7 @@ def call_sweep(args: argparse.Namespace) -> None:
         print(f"{args.file}: no problems found")
         return
     quiet_warnings()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like after Ctrl-C, workers requeue their trials
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as after Ctrl-C, workers requeue their trials
     from sweeps.engine.study import run
     from sweeps.plots.report import write_plots
 

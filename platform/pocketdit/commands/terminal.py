@@ -19,7 +19,7 @@ _CONTROLS = {
 }  # C0, delete, C1
 # Characters that change the direction of text and can make one name look like another.
 _DIRECTIONS = {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
-# Surrogates, such as those for bytes in file names that are not UTF-8, which cannot be encoded.
+# Surrogates, which cannot be encoded. Python uses them for bytes in file names that are not UTF-8, for example.
 _SURROGATES = {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
 _TABLE = _CONTROLS | _DIRECTIONS | _SURROGATES
 
@@ -34,7 +34,7 @@ class OutputClosedError(Exception):
 
 
 class _CleanStream:
-    """A wrapper of a text stream that writes printable text without secrets."""
+    """A wrapper around a text stream that writes printable text without secrets."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
