@@ -219,7 +219,7 @@ WRONG_FILE = [
     (
         "kind: full",
         "radius: 1",
-        "x.yaml:7: levels.0.attention: missing required key 'kind', one of 'full', 'sparse'",
+        "x.yaml:7: levels.0.attention: missing required key 'kind'; set it to one of 'full', 'sparse'",
     ),
     ("  - depth: 3\n    att", "  - att", "x.yaml:8: levels.1: missing required key 'depth'"),
     (

@@ -110,7 +110,7 @@ def test_values(value: Any, annotation: Any, expected: Any) -> None:
         ({}, Level, "key: missing required key 'attention'"),
         ({"ratios": 1}, Level, "key.ratios: unknown key; did you mean 'ratio'?"),
         ({"zzz": 1}, Level, "key.zzz: unknown key; valid: attention, ratio"),
-        ({"attention": {}}, Level, "key.attention: missing required key 'kind', one of 'full', 'sparse'"),
+        ({"attention": {}}, Level, "key.attention: missing required key 'kind'; set it to one of 'full', 'sparse'"),
         (
             {"attention": {"kind": "sparce"}},
             Level,

@@ -1,1 +1,1 @@
-"""Loading of YAML files and overrides into checked, typed settings, and the schemas of experiments."""
+"""Load YAML files and overrides as checked, typed settings, and define the schemas of experiments."""

@@ -54,7 +54,7 @@ class Role:
     either: tuple[str, ...] = ()
 
     def problem(self, cls: Any) -> str | None:
-        """Return the reason why a class does not have this role, or None if it does."""
+        """Return why a class does not have this role, or None if it does."""
         named, open_ended = arguments(cls)
         missing = [name for name in self.members if not _defines(cls, name)]
         missing += [name for name in self.arguments if name not in named and not open_ended]
@@ -114,7 +114,7 @@ def arguments(cls: Any) -> tuple[dict[str, inspect.Parameter], bool]:
     """Return the named arguments of a class with resolved annotations, and whether it also accepts ``**kwargs``.
 
     If the default of an argument is None, its annotation is made optional. A missing annotation is replaced by ``Any``.
-    A class whose arguments Python does not know, such as one written in C or an exception, has none.
+    If Python does not know the arguments, as for some classes that are written in C, the result is empty.
     """
     try:
         hints = get_type_hints(cls if is_dataclass(cls) else cls.__init__, include_extras=True)

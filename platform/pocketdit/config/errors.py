@@ -24,7 +24,7 @@ class InvalidValueError(ConfigError):
 
 
 class UnquotedTextError(InvalidValueError):
-    """A value that YAML reads as a number or as true or false, where a text is expected."""
+    """A value that YAML reads as a number, true, or false, although text is expected."""
 
 
 class MissingKeyError(InvalidValueError):
@@ -32,7 +32,7 @@ class MissingKeyError(InvalidValueError):
 
 
 def join(key: str, part: object) -> str:
-    """Return the dotted key of a part of ``key``."""
+    """Return the dotted key of the entry ``part`` of the mapping or list at ``key``."""
     return f"{key}.{part}" if key else str(part)
 
 
@@ -49,19 +49,19 @@ def nearest(word: object, valid: Iterable[object]) -> str | None:
 
 
 def did_you_mean(word: object, valid: Iterable[object]) -> str:
-    """Return the end of an error message, which suggests the nearest valid name. It is empty if no name is close."""
+    """Return the end of an error message that suggests the nearest valid name, or "" if no name is close."""
     match = nearest(word, valid)
     return f"; did you mean {match!r}?" if match else ""
 
 
 def did_you_mean_or_all(word: object, valid: Iterable[str]) -> str:
-    """Return the end of an error message, which suggests the nearest valid name or else lists all valid names."""
+    """Return the end of an error message that suggests the nearest valid name or else lists all valid names."""
     names = list(valid)
     return did_you_mean(word, names) or (f"; valid: {', '.join(names)}" if names else "; none is valid here")
 
 
 def did_you_mean_path(path: Path, pattern: str = "*") -> str:
-    """Return the end of an error message about a missing path, which suggests the nearest existing path."""
+    """Return the end of an error message about a missing path that suggests the nearest existing path."""
     missing = next(part for part in (*reversed(path.parents), path) if not part.exists() or part == path)
     near = nearest(missing.name, [sibling.name for sibling in missing.parent.glob(pattern)])
     return f"; did you mean {str(missing.with_name(near))!r}?" if near else ""

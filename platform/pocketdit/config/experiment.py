@@ -35,9 +35,9 @@ class Training:
 
     Attributes:
         max_steps: Number of optimizer steps.
-        precision: Lightning's name of the precision. "auto" selects bf16 on GPUs and on CPUs that are faster in bf16,
+        precision: Lightning's name for the precision. "auto" selects bf16 on GPUs and on CPUs that are faster in bf16,
             and fp32 otherwise.
-        accelerator: Lightning's name of the accelerator.
+        accelerator: Lightning's name for the accelerator.
         devices: Number of devices per node. "auto" uses all GPUs, or one process on a CPU.
         nodes: Number of machines.
         strategy: How weights and gradients are distributed. "auto" uses DDP if there are several devices.

@@ -17,11 +17,11 @@ def parse_size(text: str, option: str = "size=") -> tuple[int, int]:
     """Parse an image size HEIGHTxWIDTH.
 
     Args:
-        text: The text.
-        option: What the user writes before the text, for the message.
+        text: The image size as text.
+        option: What the user writes before the image size, for the message.
 
     Raises:
-        ValueError: The text does not have this form.
+        ValueError: The text does not have this form, or a side is too long.
     """
     match = _SIZE.fullmatch(text)
     if not match or max(map(int, match.groups())) > MAX_SIDE:

@@ -17,7 +17,7 @@ _LARGEST = {int: 2**63 - 1, float: sys.float_info.max}
 
 @dataclass(frozen=True)
 class Form:
-    """The form of a text, for messages: ``Annotated[str, Form("HEIGHTxWIDTH in pixels")]``."""
+    """The form of a string, for messages: ``Annotated[str, Form("HEIGHTxWIDTH in pixels")]``."""
 
     description: str
 
@@ -26,15 +26,15 @@ class Form:
 
 
 class UnquotedError(ValueError):
-    """The value is a number, true, or false instead of a text."""
+    """The value is a number, true, or false instead of text."""
 
 
 def to_scalar(value: Any, kind: Any) -> Any:
     """Convert a value to one of the types in ``NAMES``. Reject true as a number and "yes" as a boolean.
 
     Raises:
-        UnquotedError: A text is expected, but the value is a number, true, or false.
-        ValueError: The value does not have the type.
+        UnquotedError: Text is expected, but the value is a number, true, or false.
+        ValueError: The value does not have this type.
     """
     if kind in (int, float) and type(value) in (int, float, str):
         return _to_number(value, kind)
@@ -48,7 +48,7 @@ def to_scalar(value: Any, kind: Any) -> Any:
 
 
 def _to_number(value: float | str, kind: type[int] | type[float]) -> float:
-    """Convert a number or its text. Reject NaN, infinity, and conversions that lose precision."""
+    """Convert a number, which may be given as text. Reject NaN, infinity, and conversions that lose precision."""
     number: float | None = None
     with suppress(ValueError, OverflowError):
         number = kind(value) if isinstance(value, str) else value

@@ -29,7 +29,7 @@ class Reference(str):
 
 
 def mask(text: str) -> str:
-    """Mask the passwords and tokens in a text, including secrets that a configuration read from the environment."""
+    """Mask the passwords and tokens in text, including secrets that a configuration has read from the environment."""
     for value in sorted(_seen, key=len, reverse=True):
         text = text.replace(value, MASK)
     text = _PASSWORD.sub(rf"\1:{MASK}@", text)

@@ -28,7 +28,7 @@ def operand(path: str | Path) -> str:
 
 
 def setting(key: str, value: str | Path) -> str:
-    """Return the override that sets a key to a text, which is in quotes only if YAML requires them."""
+    """Return the override that sets a key to a string, which is quoted only if YAML requires it."""
     text = escape(str(value))
     try:
         if parse(f"{key}={text}").value == text and "\n" not in text:

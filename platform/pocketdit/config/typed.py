@@ -129,7 +129,7 @@ def _union(node: _Node, members: Sequence[Any]) -> Any:
     kinds = {kind: cls for cls in members if is_dataclass(cls) for kind in get_args(get_type_hints(cls).get("kind"))}
     if kinds and isinstance(node.value, dict):
         if "kind" not in node.value:
-            raise MissingKeyError(node.key, f"missing required key 'kind', one of {_one_of(kinds)}")
+            raise MissingKeyError(node.key, f"missing required key 'kind'; set it to one of {_one_of(kinds)}")
         return _dataclass(node, kinds[_literal(node.child("kind"), list(kinds))])
     members = [member for member in members if repr(member) != "<class 'torch.Tensor'>"]
     candidates = [member for member in members if (member is NoneType) == (node.value is None)] or members

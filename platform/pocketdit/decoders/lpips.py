@@ -20,7 +20,7 @@ class LPIPS:
     """
 
     def __init__(self, network: Literal["vgg", "alex", "squeeze"] = "vgg") -> None:
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # takes seconds
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # the import takes seconds
 
         self.name = f"lpips-{network}"
         try:
@@ -33,12 +33,12 @@ class LPIPS:
 
     @classmethod
     def outline(cls, device: torch.device, network: Literal["vgg", "alex", "squeeze"] = "vgg") -> Outline:
-        """Return the network without its weights. Its ``run`` takes the images and their targets."""
+        """Return the outline of the network, whose ``run`` takes the images and their targets."""
         from torchmetrics.functional.image.lpips import _LPIPS
 
         with device:
             model = _LPIPS(pretrained=False, net=network, pnet_rand=True)
-        model.to(device).requires_grad_(False)  # its scaling constants ignore the context
+        model.to(device).requires_grad_(False)  # the context does not move its scaling constants
         return Outline(model, model)
 
     def to(self, device: torch.device) -> Self:

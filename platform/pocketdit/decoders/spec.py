@@ -31,7 +31,7 @@ class TinyDecoderSpec:
     def __post_init__(self) -> None:
         check_bounds(self)
         if not self.channels or len(self.channels) != len(self.blocks):
-            raise ValueError("channels and blocks must have one number per level, for at least one level")
+            raise ValueError("channels and blocks must contain one number per level, for at least one level")
         if self.factor % self._level_factor:
             raise ValueError(
                 f"factor must be a multiple of {self._level_factor} for {len(self.channels)} levels, not {self.factor}"

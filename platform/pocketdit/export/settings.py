@@ -23,7 +23,7 @@ def settings_class(path: Path) -> type[CoreMLExport] | type[LiteRTExport]:
     source = document.read(path)
     kind = source.values.get("kind")
     if kind is None:
-        raise ConfigError(f"{path}: missing required key 'kind', one of {', '.join(_CLASSES)}")
+        raise ConfigError(f"{path}: missing required key 'kind'; set it to one of {', '.join(_CLASSES)}")
     if not isinstance(kind, str) or kind not in _CLASSES:
         hint = did_you_mean_or_all(kind, _CLASSES)
         raise ConfigError(f"{source.place('kind')}: kind: unknown target {show(kind)}{hint}")
