@@ -1,1 +1,1 @@
-"""Programs that damage inputs at random, with a seed, and check that each is refused in a line. Run by make fuzz."""
+"""Fuzzers, which damage inputs at random from a seed and check that each is handled properly. Run by make fuzz."""

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-# Cases run in parallel, and threads of OpenMP do not survive a fork.
+# Cases run in forked processes, and OpenMP threads do not survive a fork.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -24,7 +24,7 @@ from tests.fuzz.driver import run_case, run_cases
 from tests.fuzz.fuzzer import Fuzzer, preparation
 from tests.fuzz.fuzzers import FUZZERS
 
-# Commands import these when they need them. Cases are faster if the process from which they are forked has done so.
+# Commands import these modules when they need them. Cases start faster if the parent process has imported them already.
 PRELOADED = (
     "evaluation.evaluate",
     "evaluation.subjects.run",

@@ -1,4 +1,4 @@
-"""Overrides of the shipped YAML files. Each must be refused in a line, or take effect as it was written."""
+"""Overrides of the shipped YAML files. Each must be refused with a one-line error or take effect as written."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from tests.fuzz.fuzzer import Fuzzer, Input
 from tests.fuzz.odd_values import BROKEN_TEXTS, CLASS_PATHS, INTERPOLATIONS, NUMBERS, ODD_KEYS, ODD_TEXTS, TEXTS
 from tests.fuzz.shipped import ROOT, Shipped, choose, entries, entries_of, same
 
-UNKNOWN = object()  # for an override that may have any value if it is accepted
+UNKNOWN = object()  # the expected value of an override that may have any value if it is accepted
 
 
 class Change(NamedTuple):
@@ -145,16 +145,17 @@ def _run(given: Input) -> str:
 
 
 def require_effect(file: Shipped, change: Change, folder: Path) -> None:
-    """Check that an override has the value that was given, also in the configuration that a run stores.
+    """Check that an override takes effect as given, and that the configuration that a run stores restores it.
 
     Raises:
-        AssertionError: The value or the stored configuration differs.
+        AssertionError: The value or the restored configuration differs.
     """
     loaded = file.load(file.path, (str(change),))
     taken = dict(entries(OmegaConf.to_container(OmegaConf.create(loaded.to_yaml()), resolve=True)))
     key = dotted(change.key)
     assert key in taken, f"{change} was accepted, but the configuration does not contain {key}"
-    if change.value is not UNKNOWN and not (change.value is None and taken[key] == {}):  # no arguments of a component
+    # ``init_args: null`` is stored as an empty mapping.
+    if change.value is not UNKNOWN and not (change.value is None and taken[key] == {}):
         assert same(change.value, taken[key]), f"{change} was accepted as {taken[key]!r}"
     stored = folder / "config.yaml"
     stored.write_text(loaded.to_yaml())

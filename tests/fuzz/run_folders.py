@@ -1,4 +1,4 @@
-"""Damages a file of a run folder. Every command must refuse the folder in a line, or have the same result as before."""
+"""Damages a file in a run folder. Commands must refuse the folder with a one-line error or have the same result."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from tests.fuzz.tiny_runs import REFERENCE, arguments, differences, link_referen
 
 STAGES = ("elastic_pretrain", "quantize_finetune")
 NAME, STEPS = "damaged", 8
-# Files of which some matter to a command and others do not, and the results that it writes to the folder of the case.
+# The files to damage, by command. Some of them do not matter to the command.
 FILES = {
     "run": (
         "config.yaml", "checkpoints/last.ckpt", "weights.safetensors", "metrics.jsonl", "tracking.json", "parents.json",
@@ -27,6 +27,7 @@ FILES = {
     "export": ("config.yaml", "weights.safetensors", "palettes.safetensors", "quantization.json"),
     "sync": ("config.yaml", "metrics.jsonl", "tracking.json", "weights.safetensors", "samples/step-000005.png"),
 }  # fmt: skip
+# The results that commands write to the folder of the case.
 RESULTS = {
     "sample": "sample.png",
     "evaluate": "evaluations/images/*/*/*.png",

@@ -1,4 +1,4 @@
-"""Damages the shipped YAML files. Each must be refused in a line, or load as an independent parser reads it."""
+"""Damages shipped YAML files. Each must be refused with a one-line error or load as an independent parser reads it."""
 
 import os
 from pathlib import Path

@@ -17,6 +17,6 @@ class MobileRowSelfAttention(MobileSelfAttention):
 
     @override
     def attend(self, x: Tensor, rotation: Rotation) -> Tensor:
-        # x is (B, D, 1, N), and project() returns parts of this layout. Here they become (B, channels, height, width).
+        # Queries, keys and values are (B, channels, 1, N), like x. They are reshaped to (B, channels, height, width).
         q, k, v = (part.reshape(*part.shape[:2], *self.grid) for part in self.project(x, rotation))
         return attention(q, k.transpose(1, 3), v, self.head_dim).reshape(x.shape)
