@@ -78,21 +78,25 @@ def _evaluation(given: Input, secret: str) -> Commands:
 
 def _sweep(given: Input, secret: str) -> Commands:
     """A sweep with two workers, whose trials sleep instead of training."""
+    return _study(given, secret, workers=2)
+
+
+def _failing_trial(given: Input, secret: str) -> Commands:
+    """A sweep whose trials fail with the address of the tracking server in the error."""
+    return _study(given, secret, train={"class_path": "tests.sweeps.sleeping.FailWithAddress"})
+
+
+def _storage(given: Input, secret: str) -> Commands:
+    return _study(given, secret, storage=f"postgresql+psycopg2://user:{secret}@127.0.0.1:9/study")
+
+
+def _study(given: Input, secret: str, **changes: object) -> Commands:
     (given.folder / "pocketdit.toml").write_text('[trust]\nmodules = ["tests"]\n')
-    values = settings(given.folder, budget={"trials": 2, "steps": [10]}, workers=2)
+    values = settings(given.folder, **{"budget": {"trials": 2, "steps": [10]}, **changes})
     values["set"] |= {
         "tracking.uri": f"http://user:{secret}@127.0.0.1:9",
         "data.init_args.path": str(given.shared / "scenes"),
     }
-    return _study(given, values)
-
-
-def _storage(given: Input, secret: str) -> Commands:
-    (given.folder / "pocketdit.toml").write_text('[trust]\nmodules = ["tests"]\n')
-    return _study(given, settings(given.folder, storage=f"postgresql+psycopg2://user:{secret}@127.0.0.1:9/study"))
-
-
-def _study(given: Input, values: dict[str, object]) -> Commands:
     path = given.folder / "sweep.yaml"
     path.write_text(yaml.safe_dump(values))
     return [["sweep", str(path)], ["sweep", str(path), "--print-config"], ["sweep", str(path), "--plots"]]
@@ -109,6 +113,7 @@ KINDS: dict[str, Callable[[Input, str], Commands]] = {
     "two processes": _two_processes,
     "evaluation": _evaluation,
     "sweep": _sweep,
+    "failing trial": _failing_trial,
     "sweep storage": _storage,
     f"tracking password {PLAIN}": _password,
     f"tracking parameter {PLAIN}": _parameter,

@@ -166,7 +166,7 @@ def test_interrupted_command_returns_its_trials_to_the_queue(
     with started(tmp_path, "--workers", "2") as process:
         wait_for_two_workers(tmp_path, process, sweep)
         process.send_signal(number)
-        assert process.wait(60) == 1
+        assert process.wait(200) == 1
     assert "run the same command again to resume s" in output(tmp_path)
     run_to_end(tmp_path, "--workers", "2")
     assert_each_trial_completed_once(tmp_path, sweep)
