@@ -71,9 +71,9 @@ def test_measuring_without_a_mac_is_an_error(bundle: Path, where: str, capsys: p
         (
             ["measure=mac", "device=iphone16promax"],
             2,
-            "device=iphone16promax: cannot be measured with measure=mac; omit device",
+            "device=iphone16promax cannot be measured with measure=mac; omit device",
         ),
-        (["measure=iphone", "device=mac_m4"], 2, "device=mac_m4: cannot be measured with measure=iphone; omit device"),
+        (["measure=iphone", "device=mac_m4"], 2, "device=mac_m4 cannot be measured with measure=iphone; omit device"),
         (["devce=iphone16promax"], 2, "device"),
     ],
 )

@@ -175,7 +175,7 @@ def test_table_and_next_command_from_bundles_and_evaluations(project: Project) -
         project.export(width, flops[width])
     status, out, _ = project.recommend("budget=400ms")
     assert status == 0, out
-    assert "best     width 0.5, 4 steps of euler" in out
+    assert "best     width 0.5, 4 sampling steps (euler)" in out
     assert "lightning latency" in out
     assert "b-0.5" in out
     for width in flops:
@@ -193,7 +193,7 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
     add_record(folder, record)  # for the full width, whose prediction is within the limit
     status, out, _ = project.recommend("budget=400ms")
     assert status == 0
-    predicted, measured = out.split("latency measured")
+    predicted, measured = out.split("measured latency")
     assert "500.0" in measured
     assert "500.0" not in predicted
     assert "best     width 0.5" in out
@@ -203,7 +203,7 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
     add_record(folder, replace(record, units="CPU_ONLY", milliseconds=900.0))
     assert "500.0 (500.0 to 500.0)" in project.recommend("budget=600ms")[1]
     # Measurements on one device are not used for another device.
-    assert "latency measured" not in project.recommend("budget=600ms", "device=iphone15pro")[1]
+    assert "measured latency" not in project.recommend("budget=600ms", "device=iphone15pro")[1]
     # An unknown device needs measurements for every width; width 0.5 has none.
     add_record(folder, replace(record, device="My phone"))
     assert project.recommend("budget=600ms", "device=My phone")[2].count("unknown device") == 1
@@ -276,7 +276,7 @@ def test_error_if_nothing_fits(project: Project) -> None:
     status, out, err = project.recommend("budget=1ms")
     assert status == 1
     assert "geneval" in out
-    assert "no candidate fits: the fastest, width 0.5 in 4 steps" in err
+    assert "no candidate fits: the fastest, width 0.5 with 4 sampling steps" in err
     assert err.count("\n") == 1
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from pocketdit.errors import RunError
 
 FOLDER = "/data/local/tmp"
-TIMEOUT = 3600  # seconds per call of adb
+TIMEOUT = 3600  # maximum duration of an adb command in seconds
 
 
 @dataclass(frozen=True)

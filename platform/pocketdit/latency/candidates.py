@@ -46,7 +46,7 @@ class Candidate:
 
     @property
     def evaluations_per_step(self) -> float:
-        """Evaluations of the graph per denoising step.
+        """Number of evaluations of the graph per sampling step.
 
         With guidance, a graph of batch size 2 predicts with and without text in the same evaluation.
         """
@@ -54,12 +54,12 @@ class Candidate:
 
     @property
     def step_ms(self) -> float:
-        """Milliseconds per denoising step."""
+        """Latency of one sampling step in milliseconds."""
         return self.evaluations_per_step * self.cost.milliseconds
 
     @property
     def image_ms(self) -> float:
-        """Milliseconds per image, for all steps and the decoder."""
+        """Latency of one image in milliseconds, with all sampling steps and the decoder."""
         return self.point.steps * self.step_ms + self.cost.decoder
 
     def fits(self, limits: Limits) -> bool:
@@ -81,7 +81,7 @@ class Candidate:
 def choose_best(candidates: Sequence[Candidate], higher_is_better: bool, limits: Limits) -> Candidate | None:
     """Return the candidate with the best quality within the limits, or None if no candidate fits.
 
-    If several candidates have the same quality, the fastest one per image is chosen.
+    If several candidates have the same quality, the one with the lowest latency per image is chosen.
     """
     sign = 1 if higher_is_better else -1
     fitting = [candidate for candidate in candidates if candidate.fits(limits)]

@@ -15,7 +15,7 @@ streamed   The part of the inputs and outputs that does not fit into the engine'
 stream     The bandwidth of this traffic divided by the nominal bandwidth of memory. It is greater than 1, because the
            system-level cache (24 MB in the A18 Pro) serves part of the traffic. This coefficient is fitted.
 weights    Weights are read from memory once, in their stored form. A palette reduces traffic but not arithmetic.
-elsewhere  Entering and leaving the engine costs a dispatch each. Operations outside the engine run at the arithmetic
+elsewhere  Entering and leaving the engine cost one dispatch each. Operations outside the engine run at the arithmetic
            rate of the GPU and at the bandwidth of memory.
 """
 
@@ -52,7 +52,7 @@ class Coefficients:
 
 
 def cost_kind(operation: OperationCost) -> CostKind:
-    """Return the kind of cost of an operation."""
+    """Return the kind of cost that an operation causes."""
     if operation.elsewhere:
         return "elsewhere"
     match operation.kind:
@@ -78,7 +78,7 @@ def streamed_bytes(operation: OperationCost, on_chip: float) -> float:
 
 
 def operation_seconds(operation: OperationCost, device: Device, coefficients: Coefficients) -> float:
-    """Return the seconds that one operation takes, without dispatches. Its ``count`` is ignored."""
+    """Return how long one operation takes in seconds, without dispatches. Its ``count`` is ignored."""
     kind = cost_kind(operation)
     if kind == "elsewhere":
         traffic = operation.input_bytes + operation.output_bytes + operation.weight_bytes
@@ -123,7 +123,7 @@ def interrupts_engine(operation: OperationCost) -> bool:
 
 
 def milliseconds_by_kind(census: Census, device: Device, coefficients: Coefficients) -> dict[CostKind, float]:
-    """Return the milliseconds per evaluation of the graph, by kind of cost."""
+    """Return the latency of one evaluation of the graph in milliseconds, by kind of cost."""
     seconds: defaultdict[CostKind, float] = defaultdict(float)
     for operation in census.operations:
         seconds[cost_kind(operation)] += operation.count * operation_seconds(operation, device, coefficients)
@@ -132,7 +132,7 @@ def milliseconds_by_kind(census: Census, device: Device, coefficients: Coefficie
 
 
 def milliseconds(census: Census, device: Device, coefficients: Coefficients) -> float:
-    """Return the milliseconds per evaluation of the graph."""
+    """Return the latency of one evaluation of the graph in milliseconds."""
     return sum(milliseconds_by_kind(census, device, coefficients).values())
 
 

@@ -48,7 +48,7 @@ class Device:
 # peak    Apple's announcements.
 # memory  LPDDR5X-7500, LPDDR5-6400 and LPDDR4X-4266 with a bus of 64 bits in iPhones and 128 bits in Macs. Apple states
 #         68 GB/s for the M1 and 120 GB/s for the M4.
-# gpu     Number of cores x 256 FLOP x clock rate (about 1.3 to 1.5 GHz).
+# gpu     Number of cores x 256 FLOP per cycle x clock rate (about 1.3 to 1.5 GHz).
 DEVICES = {
     device.name: device
     for device in (

@@ -70,7 +70,7 @@ def root_mean_square(values: Sequence[float]) -> float:
 
 
 def log_gradient(census: Census, device: Device, free: Sequence[str], coefficients: Coefficients) -> list[float]:
-    """Return the derivative of log(milliseconds) with respect to the log of each free coefficient.
+    """Return the derivative of the log latency with respect to the log of each free coefficient.
 
     The derivatives are central differences with a step of 1%.
     """
@@ -108,7 +108,7 @@ def fit_coefficients(
 def leave_one_out(
     censuses: Mapping[str, Census], measured: Mapping[str, float], device: Device, variant: Variant
 ) -> dict[str, float]:
-    """Predict the milliseconds of each graph with a fit to all other graphs."""
+    """Predict the latency of each graph in milliseconds, with a fit to all other graphs."""
     predictions = {}
     for name, census in censuses.items():
         others = [other for other in censuses if other != name]
@@ -120,7 +120,7 @@ def leave_one_out(
 def prediction_interval(
     census: Census, device: Device, fit: Fit, coverage: float = COVERAGE
 ) -> tuple[float, float, float]:
-    """Predict the milliseconds of a graph, with a prediction interval from the regression in log space.
+    """Predict the latency of a graph in milliseconds, with a prediction interval from the regression in log space.
 
     The interval uses Student's t distribution with the degrees of freedom of the fit. It covers the error of the
     individual graph and the error of the coefficients.

@@ -10,7 +10,7 @@ DEVICE = "iphone16promax"
 # Milliseconds per evaluation at 1024x1024 pixels on an iPhone 16 Pro Max (arXiv 2601.08303, Fig. 3). The U-Net of
 # SnapGen (274 ms) is not included, because it has a different architecture and its graph is not published.
 MEASURED = {"a": 2000.0, "b": 550.0, "c": 293.0, "d": 360.0}
-SMALLEST_FLOPS = 2.7e12  # of (C), the smallest graph in the fit
+SMALLEST_FLOPS = 2.7e12  # FLOPs of (C), the smallest graph in the fit
 TITLES = {
     "a": "(A) plain DiT", "b": "(B) three stages", "c": "(C) with ASSA", "d": "(D) enhanced",
     "tiny": "tiny (0.375x)", "small": "small (0.5x)", "full": "full (1x)",

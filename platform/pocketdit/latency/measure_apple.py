@@ -26,7 +26,7 @@ def measure(bundle: Bundle, package: str, settings: Latency) -> LatencyRecord:
     """
     if sys.platform != "darwin":
         raise RunError(
-            f"measure={settings.measure}: requires macOS with Core ML, but this is {system_name()}; "
+            f"measure={settings.measure} requires macOS with Core ML, but this is {system_name()}; "
             f"predict the latency instead with: {command_line('latency', operand(bundle.folder))}"
         )
     path = bundle.path_of(package)
@@ -42,7 +42,7 @@ def measure(bundle: Bundle, package: str, settings: Latency) -> LatencyRecord:
 
 
 async def _time_package(path: Path, settings: Latency) -> tuple[list[float], str, str]:
-    """Return the milliseconds of each evaluation, and the name and system that the device reports."""
+    """Return how long each evaluation took in milliseconds, and the name and system that the device reports."""
     import coremltools as ct
     from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
 
@@ -62,11 +62,11 @@ def _this_mac() -> tuple[None, str, str]:
 
 
 async def _iphone(team: str) -> tuple[Any, str, str]:
-    """Install the app that runs packages on the connected iPhone. Return the iPhone, its name and its system."""
+    """Install the app that runs packages on the connected iPhone, and return the iPhone, its name and its system."""
     from coremltools.models.ml_program.experimental.remote_device import AppSigningCredentials, Device, DeviceType
 
     if not team:
-        raise RunError("measure=iphone: requires a signed app on the phone; add team=YOUR_APPLE_DEVELOPMENT_TEAM")
+        raise RunError("measure=iphone requires a signed app on the phone; add team=YOUR_APPLE_DEVELOPMENT_TEAM")
     connected = Device.get_connected_devices(DeviceType.IPHONE)
     if not connected:
         raise RunError(

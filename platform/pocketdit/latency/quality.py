@@ -81,7 +81,7 @@ class Quality:
 
 
 class _Group(NamedTuple):
-    """Scores are only comparable if they agree in metric, evaluation, image size and number of images."""
+    """The properties in which scores must agree to be comparable."""
 
     metric: str
     evaluation: str

@@ -1,4 +1,4 @@
-"""Recommend the best width and number of steps within limits on latency and memory, for ``lightning recommend``."""
+"""Recommend the best width and number of sampling steps within limits on latency and memory."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
@@ -50,12 +50,14 @@ def recommend(settings: Recommend, scores: Sequence[EvaluatedScore]) -> None:
     if best is None:
         fastest = candidates[0]
         raise RunError(
-            f"no candidate fits: the fastest, width {fastest.point.width:g} in {fastest.point.steps} steps, takes "
-            f"{fastest.step_ms:.1f} ms per step, {fastest.image_ms:.0f} ms per image and "
+            f"no candidate fits: the fastest, width {fastest.point.width:g} with {fastest.point.steps} sampling steps, "
+            f"takes {fastest.step_ms:.1f} ms per step, {fastest.image_ms:.0f} ms per image and "
             f"{fastest.cost.memory / 1e6:.1f} MB of memory"
         )
     point = best.point
-    print(f"\nbest     width {point.width:g}, {point.steps} steps of {point.sampler}, guidance {point.guidance:g}")
+    print(
+        f"\nbest     width {point.width:g}, {point.steps} sampling steps ({point.sampler}), guidance {point.guidance:g}"
+    )
     print(f"next     {next_command(best, folder, settings, bundles, size)}")
 
 
@@ -112,10 +114,10 @@ def report(
     for kind in ("predicted", "measured"):
         chosen = [candidate for candidate in candidates if candidate.cost.source.startswith(kind)]
         if chosen:
-            blocks.append(f"latency {kind}\n{table(chosen, best, quality, settings)}")
+            blocks.append(f"{kind} latency\n{table(chosen, best, quality, settings)}")
     notes = [
         f"{quality.metric}: {'higher' if quality.higher_is_better else 'lower'} is better; {quality.source}",
-        f"intervals: {SPREAD} for predictions; fits is likely or unlikely if a limit lies within the interval",
+        f'intervals: {SPREAD} for predictions; "fits" is likely or unlikely if a limit lies within the interval',
         "MB: lower bound on memory, from the weights and the largest operation",
     ]
     if any(candidate.cost.decoder == 0 for candidate in candidates):

@@ -73,7 +73,7 @@ def measurement(
     samples: Sequence[float], package: str, sha256: str, device: str, system: str, units: str, batch: int, size: str,
     note: str = "",
 ) -> LatencyRecord:  # fmt: skip
-    """Create a record from the milliseconds of all timed evaluations, with their median, 5th and 95th percentiles."""
+    """Create a record from ``samples``, the latency of each timed evaluation in milliseconds."""
     low, middle, high = (float(value) for value in np.percentile(samples, [5, 50, 95]))
     return LatencyRecord(package, sha256, "measured", device, system, units, batch, size, middle, low, high,
                          "5th to 95th percentile", len(samples), timestamp(), note)  # fmt: skip

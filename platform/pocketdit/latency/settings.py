@@ -79,7 +79,7 @@ class Latency:
     def __post_init__(self) -> None:
         check_bounds(self)
         if self.measure and self.device and not self.device.startswith(self.measure):
-            raise ValueError(f"device={self.device}: cannot be measured with measure={self.measure}; omit device")
+            raise ValueError(f"device={self.device} cannot be measured with measure={self.measure}; omit device")
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Limits:
     """Upper limits, which are infinite by default.
 
     Attributes:
-        step_ms: Milliseconds per denoising step.
-        image_ms: Milliseconds per image.
+        step_ms: Latency of one sampling step in milliseconds.
+        image_ms: Latency of one image in milliseconds.
         memory_bytes: Memory of the running transformer in bytes.
     """
 
@@ -104,8 +104,8 @@ class Recommend:
     Attributes:
         run: Name of the run.
         device: A known device, or a device for which measurements were recorded.
-        budget: Limit on the latency of one denoising step, including guidance, such as 400ms.
-        image: Limit on the latency of all steps and the decoder, such as 2s.
+        budget: Limit on the latency of one sampling step, including guidance, such as 400ms.
+        image: Limit on the latency of all sampling steps and the decoder, such as 2s.
         memory: Limit on the memory of the running transformer, such as 1.5GB.
         metric: Quality metric. By default, the preferred metric among those that cover the most widths.
         size: Image size HEIGHTxWIDTH in pixels. By default, the sampling size of the run.

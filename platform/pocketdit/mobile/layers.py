@@ -8,8 +8,8 @@ Shape letters: B = batch, D = channels, H = heads, E = channels per head, N = to
 import torch
 from torch import Tensor, nn
 
-# The largest fp16 number is 65504, so squaring a number above 255 overflows. Dividing the deviation from the mean by 4
-# before it is squared raises this limit to 1023. With a smaller factor, eps would underflow in fp16.
+# The largest fp16 number is 65504, so the square of a number above 255 overflows. Multiplying the deviation from the
+# mean by 1/4 before it is squared raises this limit to 1023. With a smaller factor, eps would underflow in fp16.
 GUARD = 0.25
 
 

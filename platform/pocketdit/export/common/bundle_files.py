@@ -22,14 +22,14 @@ TFLITE = "network.tflite"
 """The LiteRT model."""
 
 FORMAT = 1
-"""Number of the format of the manifest and the packages. It increases if an older version could misread them."""
+"""Version of the format of the manifest and the packages. It increases if an older program could misread them."""
 
 
 def require_known_format(manifest: Mapping[str, Any], folder: Path) -> None:
-    """Check that this version can read a bundle. Manifests without a number have the first format.
+    """Check that this version of PocketDiT can read a bundle. Manifests without a format number have the first format.
 
     Raises:
-        RunError: A newer version has written the bundle.
+        RunError: A newer version of PocketDiT wrote the bundle.
     """
     found = manifest.get("format", FORMAT)
     if found != FORMAT:

@@ -16,8 +16,8 @@ from pocketdit.export.common.bundle_files import MANIFEST
 def replace_bundle(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder to write to, then rename it to ``folder``. An existing bundle is replaced.
 
-    The temporary folder is removed after an error or Ctrl-C. If the process is killed, the next call removes it. In the
-    meantime, the temporary files of libraries are also created in this folder.
+    The temporary folder is removed after an error or Ctrl-C. If the process is killed, the next call removes it. While
+    the context is open, libraries also create their temporary files in this folder.
 
     Raises:
         ConfigError: ``folder`` exists and is not a bundle.

@@ -17,7 +17,7 @@ class OperationCost:
 
     Attributes:
         name: Name of the first output.
-        kind: Type of the operation in MIL, such as conv, einsum, matmul or softmax.
+        kind: MIL name of the operation, such as conv, einsum, matmul or softmax.
         shape: Shape of the first output.
         flops: Number of floating-point operations. A multiply-add counts as two.
         input_bytes: Size of all inputs that are not constants.
@@ -25,7 +25,7 @@ class OperationCost:
         weight_bytes: Stored size of the weights that the operation reads. For a palettized weight, this includes the
             indices and the palette.
         weight_bits: Average number of stored bits per weight, or 0 without weights.
-        dtype: Name in MIL of the type of the first output.
+        dtype: MIL name of the type of the first output.
         elsewhere: Reason why the operation cannot run on the Neural Engine. Empty if it can.
         count: Number of equal operations that this entry represents. All other figures are for a single operation.
     """

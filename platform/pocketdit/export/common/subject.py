@@ -107,7 +107,7 @@ def load_subject(settings: BaseExport) -> Subject:
 
 
 def is_quantized(folder: RunFolder, experiment: Experiment) -> bool:
-    """Return whether a run has palettes, or has lost them."""
+    """Return whether a run is quantized, even if its palettes are missing."""
     return os.path.lexists(folder.palettes) or issubclass(import_class(experiment.stage.class_path), QuantizeFinetune)
 
 

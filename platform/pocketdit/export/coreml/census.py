@@ -82,7 +82,7 @@ def _flops(operation: Operation, types: Mapping[str, TensorType], package: Packa
 
 
 def _why_elsewhere(operation: Operation, inputs: Iterable[TensorType]) -> str:
-    """Return the reason why an operation cannot run on the Neural Engine. It is empty if the operation can."""
+    """Return why an operation cannot run on the Neural Engine, or "" if it can."""
     if operation.kind in _UNSUPPORTED:
         return operation.kind
     for value in (*inputs, *operation.outputs.values()):

@@ -125,7 +125,7 @@ def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> N
             raise
         except Exception as error:  # coremltools raises KeyError, ValueError, NotImplementedError and others
             reason = " ".join(str(error).split())
-            if "FileWriter" in reason or "filesystem error" in reason:  # does not state the cause
+            if "FileWriter" in reason or "filesystem error" in reason:  # such messages omit the cause
                 free = shutil.disk_usage(path.parent).free / 1e6
                 raise RunError(f"{path}: cannot be written; the disk has {free:.1f} MB of free space") from error
             raise RunError(f"{path.stem}: cannot be converted to Core ML: {type(error).__name__}: {reason}") from error

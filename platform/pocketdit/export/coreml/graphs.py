@@ -51,7 +51,7 @@ def text_projection_inputs(text: list[TextTokens]) -> dict[str, Tensor]:
 
 
 class FlatTextProjection(nn.Module):
-    """A wrapper of ``MobileTextProjection`` that takes one positional argument per tensor."""
+    """A wrapper around ``MobileTextProjection`` that takes one positional argument per tensor."""
 
     def __init__(self, projection: MobileTextProjection) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class FlatTextProjection(nn.Module):
 
 
 class Decode(nn.Module):
-    """A wrapper of a decoder whose forward pass calls ``decode``."""
+    """A wrapper around a decoder. Its forward pass calls the decoder's ``decode``."""
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()

@@ -126,7 +126,7 @@ def _constant(package: Package, argument: Argument) -> NDArray[Any]:
 
 
 def expand_packed_palette(indices: NDArray[Any], palette: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Compute ``constexpr_lut_to_dense`` of iOS16, whose indices are packed into bytes with the lowest bit first."""
+    """Compute ``constexpr_lut_to_dense`` as in iOS16, where indices are packed into bytes with the lowest bit first."""
     bits, size = int(np.log2(len(palette))), math.prod(shape)
     unpacked = np.unpackbits(indices, bitorder="little", count=size * bits).reshape(size, bits)
     entries = (unpacked << np.arange(bits, dtype=np.uint8)).sum(1, dtype=np.uint8)
@@ -135,7 +135,7 @@ def expand_packed_palette(indices: NDArray[Any], palette: NDArray[Any], shape: t
 
 
 def expand_grouped_palettes(indices: NDArray[Any], palettes: NDArray[Any]) -> NDArray[Any]:
-    """Compute ``constexpr_lut_to_dense`` of iOS18.
+    """Compute ``constexpr_lut_to_dense`` as in iOS18.
 
     Args:
         indices: Indices in the shape of the weight.

@@ -1,4 +1,4 @@
-"""``manifest.json`` of a Core ML bundle, which tells an app the names, shapes, sampling times and so on."""
+"""``manifest.json`` of a Core ML bundle, which tells an app what it needs, such as names, shapes and sampling times."""
 
 import math
 from collections.abc import Iterable, Mapping

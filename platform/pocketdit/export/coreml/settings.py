@@ -43,8 +43,8 @@ class CoreMLExport(BaseExport):
         batch: Batch size of the transformer. With 2, the predictions with and without text take a single evaluation.
         blockwise: Whether the blocks of sparse attention are computed in a loop or as one batch.
         query_chunk: Number of queries that attend to all keys at a time; 0 processes all of them at once.
-        decoder: Run of the tiny decoder to export. If it is null, the decoder of the autoencoder is exported, or no
-            decoder with random weights.
+        decoder: Run of the tiny decoder to export. If it is null, the decoder of the autoencoder is exported. If the
+            network has random weights, no decoder is exported.
         budget: Limits for the graph of the transformer.
         verify: Whether to compare the packages with PyTorch after the export.
     """

@@ -30,7 +30,7 @@ def require_equal(packages: Mapping[str, Package], subject: Subject, settings: C
     """
     weights = mobile_weights(subject.network.state_dict(), subject.network.spec)
     count = require_stored_weights((packages[TRANSFORMER], packages[TEXT_PROJECTION]), weights, settings.precision)
-    print(f"{count} matrices are equal to those of the network bit for bit in {settings.precision}")
+    print(f"{count} matrices match those of the network bit for bit in {settings.precision}")
     comparisons = []
     for comparison in compare_packages(packages, subject, settings):
         print(comparison, flush=True)

@@ -21,7 +21,8 @@ from pocketdit.export.litert.interpreter import LiteRTModel
 from pocketdit.export.litert.network import VELOCITY, NamedInputs, example_inputs
 from pocketdit.export.litert.settings import LiteRTExport
 
-SECONDS_PER_BLOCK = 8  # to convert a transformer block on one core
+# Approximate time to convert one transformer block on one core.
+SECONDS_PER_BLOCK = 8
 
 
 @dataclass(frozen=True)

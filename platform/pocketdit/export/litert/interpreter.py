@@ -72,7 +72,10 @@ class LiteRTModel:
         return {name: torch.from_numpy(value) for name, value in self.signature(**arrays).items()}
 
     def milliseconds(self, inputs: Mapping[str, Tensor], runs: int, warmup: int = 1) -> list[float]:
-        """Time ``runs`` passes after ``warmup`` passes. The times include copying the inputs and outputs."""
+        """Return how long each of ``runs`` passes took in milliseconds, after ``warmup`` passes that are not timed.
+
+        The times include copying the inputs and outputs.
+        """
         for _ in range(warmup):
             self(inputs)
         measured = []

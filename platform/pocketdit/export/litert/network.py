@@ -20,9 +20,9 @@ VELOCITY = "velocity"
 class NamedInputs(nn.Module):
     """A standalone network in the training form, with named inputs.
 
-    It includes the text projection, which is only a thousandth of the arithmetic. The mobile form is not used, because
-    it is not faster on a CPU and has three to six times as many operations in LiteRT's graph: the softmax and matrix
-    product of XNNPACK expect channels on the last axis.
+    It includes the text projection, which accounts for only a thousandth of the arithmetic. The mobile form is not
+    used, because it is not faster on a CPU and has three to six times as many operations in LiteRT's graph: XNNPACK's
+    softmax and matrix product expect channels on the last axis.
 
     Args:
         network: Network of one width.
