@@ -33,7 +33,7 @@ class BlipAnswerer:
         UserError: The folder is missing or incomplete, or contains a different model.
     """
 
-    max_text_tokens = 35  # of a question
+    max_text_tokens = 35  # BLIP's own limit for questions
     assets = tuple(
         Asset("path", name, f"{_HUB}/{name}", "", size)
         for name, size in (
@@ -83,7 +83,7 @@ class BlipAnswerer:
 
     @torch.inference_mode()
     def yes_probabilities(self, image: ImageArray, questions: Sequence[str]) -> list[float]:
-        """Return p(yes) / (p(yes) + p(no)) for each answer's first token, as in T2I-CompBench but not rounded."""
+        """Return p(yes) / (p(yes) + p(no)) for each answer's first token, as in T2I-CompBench, but not rounded."""
         yes_and_no = self.tokenizer.convert_tokens_to_ids(["yes", "no"])
         return [
             float(
@@ -101,7 +101,7 @@ class BlipAnswerer:
 
     @torch.inference_mode()
     def _encode(self, image: ImageArray, questions: Sequence[str]) -> list[Tensor]:
-        """Return the states (1, T, D) of each question, which attend to the image.
+        """Return the states (1, T, D) of each question after cross-attention to the image.
 
         Questions are encoded one at a time to avoid padding.
         """
@@ -112,7 +112,8 @@ class BlipAnswerer:
             tokens = self.tokenizer(
                 question, truncation=True, max_length=self.max_text_tokens, return_tensors="pt"
             ).input_ids
-            # transformers' tokenizer lacks BLIP's special tokens: [DEC], which begins answers, and [ENC], the next one.
+            # transformers' tokenizer lacks BLIP's special tokens. [DEC], with which answers begin, has the id of the
+            # BOS token, and [ENC] has the next id.
             tokens[:, 0] = self.text_config.bos_token_id + 1
             tokens = tokens.to(self.device)
             output = self.model.text_encoder(

@@ -118,7 +118,7 @@ def _load(model: Any, path: Path, digest: str) -> None:
             model.load_state_dict(_torchscript_weights(path, model.state_dict().keys()))
         else:
             open_clip.load_checkpoint(model, str(path), weights_only=True)
-    except Exception as error:  # open_clip converts many formats, and raises any exception for another one
+    except Exception as error:  # open_clip can raise any exception for formats that it does not know
         raise UserError(f"{path}: not plain weights of this CLIP ({first_line(error)}); {_SOURCE}") from error
     check_positions(model, shapes, f"{path}: not plain weights of this CLIP")
 

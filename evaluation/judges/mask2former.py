@@ -23,7 +23,7 @@ from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
 
-Size = tuple[int, int]  # height, width in pixels
+Size = tuple[int, int]  # (height, width) in pixels
 Box = tuple[float, float, float, float]
 Mask = NDArray[np.bool_]
 
@@ -39,12 +39,12 @@ refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush""".replac
 
 _MODEL = "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco"
 _FILE = f"{_MODEL}_20220504_001756-743b7d99.pth"
-_PUBLISHED_SHA256 = "743b7d99"  # the first digits, which the file name states
+_PUBLISHED_SHA256 = "743b7d99"  # the first digits, which are part of the file name
 _SOURCE = f"get {_FILE} from mmdet's model zoo"
 
-_MAX_LONG_SIDE, _MAX_SHORT_SIDE = 1333, 800  # pixels of the resized image
+_MAX_LONG_SIDE, _MAX_SHORT_SIDE = 1333, 800  # limits for the resized image, in pixels
 _MULTIPLE = 32
-_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of RGB in [0, 255]
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # for RGB in [0, 255]
 _MAX_INSTANCES = 100
 
 

@@ -38,7 +38,7 @@ from pocketdit.errors import UserError
 
 START, END = 101, 102  # [CLS] and [SEP] of BERT's vocabulary
 
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, of RGB in [0, 1]
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, for RGB in [0, 1]
 
 
 class MPlug(nn.Module):
@@ -115,7 +115,7 @@ class MPlugAnswerer:
         UserError: A file is missing, belongs to another model, or has a different SHA-256.
     """
 
-    max_text_tokens = 25  # of a question, including both special tokens
+    max_text_tokens = 25  # limit for questions, including both special tokens
     assets = tuple(
         Asset("folder", name, f"https://modelscope.cn/models/damo/{PUBLISHED_FOLDER}/resolve/master/{name}", "", size)
         for name, size in ((WEIGHTS, 2_500_000_000), (CONFIG, 2_000), (BERT_CONFIG, 1_000), (VOCABULARY, 232_000))

@@ -174,8 +174,8 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], sizes: M
     for names, problem in ((missing, "missing"), (unknown, "unknown"), (mismatched, "of a different shape")):
         if names:
             raise UserError(
-                f"{path}: not the weights of mPLUG-large: {len(names)} tensors are {problem}, the first is "
-                f"{names[0]}; {SOURCE}"
+                f"{path}: not the weights of mPLUG-large: {len(names)} tensors are {problem} (the first is "
+                f"{names[0]}); {SOURCE}"
             )
     model.load_state_dict(state)
 

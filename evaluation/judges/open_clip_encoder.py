@@ -75,7 +75,7 @@ class OpenClip:
                 pretrained_text=False,
                 **_preprocessing(model, tag),
             )
-        except Exception as error:  # open_clip converts many formats, and raises any exception for another one
+        except Exception as error:  # open_clip can raise any exception for formats that it does not know
             raise UserError(f"{weights}: not plain weights of {model} ({first_line(error)}); {_OPENAI_HINT}") from error
         check_positions(network, shapes, f"{weights}: not plain weights of {model}")
         self.device = torch.device(device)
@@ -106,8 +106,8 @@ class OpenClip:
         return sum(self._is_truncated(text) for text in texts)
 
     def _is_truncated(self, text: str) -> bool:
-        """Return whether the text has tokens beyond the model's context if the context is long enough for any text."""
-        longer = self.max_text_tokens + len(text.encode()) + 8
+        """Return whether the text has more tokens than the model's context."""
+        longer = self.max_text_tokens + len(text.encode()) + 8  # a context that is long enough for any text
         tokens = self._tokenizer([text], context_length=longer)[0, :-1]  # some tokenizers put a class token at the end
         return bool((tokens[self.max_text_tokens :] != tokens[-1]).any())
 
@@ -132,7 +132,7 @@ def _check_activation(model: str, tag: str, path: Path) -> None:
     published, models = open_clip.list_pretrained_tags_by_model(model), open_clip.list_models()
     if tag and tag not in published:
         raise UserError(
-            f"open_clip has no weights {tag!r} for {model}; choose from {', '.join(published) or 'no tags'}"
+            f"open_clip has no weights {tag!r} for {model}; available tags: {', '.join(published) or 'none'}"
         )
     if open_clip.get_model_config(model).get("quick_gelu", False):
         return

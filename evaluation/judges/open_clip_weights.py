@@ -30,7 +30,7 @@ def position_shapes(path: Path, model: str, source: str) -> dict[str, Shape]:
         source: Where to get the correct file, for error messages.
 
     Raises:
-        UserError: The file cannot be read, or contains something else than weights.
+        UserError: The file cannot be read, or contains something other than weights.
     """
     if path.suffix in (".npz", ".npy"):
         return {}

@@ -20,7 +20,7 @@ from pocketdit.errors import ConfigError
 _HUB = "https://huggingface.co/google/owlv2-base-patch16-ensemble/resolve/main"
 _DESCRIPTION = "OWLv2"
 _QUERY = "a photo of a {}"
-_MOST = 300  # boxes per image
+_MOST = 300  # maximum number of boxes per image
 
 
 class Owlv2Detector:
@@ -97,7 +97,7 @@ class Owlv2Detector:
 
 
 def without_overlaps(labels: Tensor, boxes: Tensor, max_overlap: float) -> list[int]:
-    """Return the indices of boxes (P, 4) without those that overlap a previous one with the same label (P,)."""
+    """Return the indices of the boxes (P, 4) that do not overlap a previously kept box with the same label (P,)."""
     conflicts = (box_iou(boxes, boxes) > max_overlap) & (labels[:, None] == labels)
     kept: list[int] = []
     for i in range(len(boxes)):

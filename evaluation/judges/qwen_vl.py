@@ -127,7 +127,7 @@ class QwenVLAnswerer:
         single = sorted({ids[0] for ids in tokens if len(ids) == 1})
         if not single:
             raise UserError(
-                f"{self.backend.name}: its tokenizer has no token for {word!r} and is not Qwen's; get the "
+                f"the tokenizer of {self.backend.name} has no token for {word!r}, so it is not Qwen's; get the "
                 "complete folder again"
             )
         return single

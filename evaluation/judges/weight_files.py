@@ -20,7 +20,7 @@ def read_weights(path: Path, model: str, source: str, *, shapes_only: bool = Fal
         shapes_only: Whether only the shapes are needed. The tensors in a pickle then have no values.
 
     Raises:
-        UserError: The file is missing or damaged, or contains something else than weights.
+        UserError: The file is missing or damaged, or contains something other than weights.
     """
     from safetensors.torch import load_file
 
@@ -28,7 +28,7 @@ def read_weights(path: Path, model: str, source: str, *, shapes_only: bool = Fal
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
-            with warnings.catch_warnings(action="ignore"):  # the error says what is wrong
+            with warnings.catch_warnings(action="ignore"):  # the error below says what is wrong
                 content = torch.load(path, map_location="meta" if shapes_only else "cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or first_line(error)}); {source}") from error

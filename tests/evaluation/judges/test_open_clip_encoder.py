@@ -116,7 +116,7 @@ def test_openai_weights_need_an_architecture_with_quickgelu(tmp_path: Path) -> N
 def test_tag_determines_activation_and_normalization(weights: Path, tags: None) -> None:
     with pytest.raises(UserError, match=f"trained with QuickGELU; use {QUICK}"):
         OpenClip(PLAIN, weights, tag="quick")
-    with pytest.raises(UserError, match=f"no weights 'half' for {QUICK}; choose from quick"):
+    with pytest.raises(UserError, match=f"no weights 'half' for {QUICK}; available tags: quick"):
         OpenClip(QUICK, weights, tag="half")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -147,7 +147,9 @@ class PrintsWhenLoaded:
 def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="model clip-of-tests: not an open_clip model"):
         OpenClip("clip-of-tests", weights)
-    with pytest.raises(UserError, match="open_clip has no weights 'best' for ViT-B-32-quickgelu; choose from openai"):
+    with pytest.raises(
+        UserError, match="open_clip has no weights 'best' for ViT-B-32-quickgelu; available tags: openai"
+    ):
         OpenClip("ViT-B-32-quickgelu", "best")
     with pytest.raises(UserError, match="cannot be read"):
         OpenClip(QUICK, tmp_path / "missing.safetensors")
