@@ -31,7 +31,7 @@ def caption_accuracy(
         if not paths:
             raise UserError(f"prompt {prompt.id} ({prompt.text!r}) has no images; run the evaluation again")
         if "tag" not in prompt.metadata or "include" not in prompt.metadata:
-            raise UserError(f"prompt {prompt.id}: {images.prompts.name} does not say what its prompts ask for")
+            raise UserError(f"prompt set {images.prompts.name} does not say what prompt {prompt.id} asks for")
         verdicts = [is_correct(open_image(path), prompt.metadata) for path in paths]
         groups[prompt.metadata["tag"]][prompt.id] = sum(verdicts) / len(verdicts)
         counts[prompt.metadata["tag"]] += len(verdicts)

@@ -14,7 +14,7 @@ BENCHMARK = "clip-score"
 
 
 class ClipScore:
-    """Mean over prompts of the mean cosine similarity of their images.
+    """Mean over prompts of the mean cosine similarity between the prompt and its images.
 
     Args:
         prompts: Key of the prompt set in the evaluation.
@@ -54,7 +54,7 @@ class ClipScore:
 
 
 def cosines(encoder: ImageTextEncoder, images: ImageSet, prefix: str = "") -> dict[str, float]:
-    """Return, by prompt, the mean cosine similarity of the prompt's text, after the prefix, and its images.
+    """Return the mean cosine similarity between each prompt, with the prefix, and its images, by prompt id.
 
     Raises:
         UserError: A prompt has no images, or a feature is not finite.

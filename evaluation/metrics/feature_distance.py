@@ -70,7 +70,7 @@ class FeatureDistance:
         missing = [prompt.id for prompt in images.prompts.prompts if not images.images.get(prompt.id)]
         if missing:
             raise UserError(
-                f"{len(missing)} prompts have no images, the first is {missing[0]}; run the evaluation again"
+                f"{len(missing)} prompts have no images (the first is {missing[0]}); run the evaluation again"
             )
         reference = reference_for(
             self.reference, self.encoder, self.kept, split=self.split, samples=self.reference_samples, seed=self.seed

@@ -1,4 +1,4 @@
-"""Scores of CLIP models that were trained on the choices of people between images for the same prompt.
+"""Scores of CLIP models that were trained on people's choices between images for the same prompt.
 
 - PickScore (Kirstain et al. 2023, arXiv 2305.01569): the cosine of image and prompt times the model's logit scale.
 - HPSv2.1 (Wu et al. 2023, arXiv 2306.09341): the cosine.

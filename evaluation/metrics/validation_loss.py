@@ -49,7 +49,7 @@ class ValidationLoss:
         losses = self._losses_by_level()
         names = list(next(iter(losses.values())))
         if not names:
-            raise UserError(f"{self.folder.name}: its data has no validation samples")
+            raise UserError(f"the data set of run {self.folder.name} has no validation samples")
         means = {name: sum(by_sample[name] for by_sample in losses.values()) / len(losses) for name in names}
         scores = {"overall": _score(means)}
         scores |= {f"t={t:.4g}": _score({name: by_sample[name] for name in names}) for t, by_sample in losses.items()}

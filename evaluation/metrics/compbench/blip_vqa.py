@@ -69,12 +69,13 @@ class BlipVqa:
         if not questions:
             # An empty product would be a perfect score.
             raise UserError(
-                f"{prompt.id}: {self.chunks.backend.name} finds no noun chunks in {prompt.text!r}; remove the prompt"
+                f"{self.chunks.backend.name} finds no noun chunks in prompt {prompt.id} ({prompt.text!r}); remove the "
+                "prompt"
             )
         return [attribute_score(self.answerer.yes_probabilities(image, questions)) for image in images]
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return how many questions are truncated."""
+        """Return the limits: how many questions are truncated."""
         questions = [question for prompt in prompts for question in self._questions(prompt)]
         return Limits((1.0,) * len(prompts), *truncation(self.answerer, questions, "questions"))
 

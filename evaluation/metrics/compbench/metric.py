@@ -49,14 +49,17 @@ class CompBench:
         """Check that the prompt set belongs to the category.
 
         Raises:
-            ConfigError: It is empty, or a prompt belongs to another category.
+            ConfigError: The prompt set is empty, or a prompt belongs to another category.
         """
         if not prompts.prompts:
-            raise ConfigError(f"{prompts.name}: has no prompts; use a prompt set of {prompt_set_name(self.category)}")
+            raise ConfigError(
+                f"prompt set {prompts.name} has no prompts; use a prompt set of {prompt_set_name(self.category)}"
+            )
         for prompt in prompts.prompts:
             if prompt.metadata.get("category") != self.category:
                 raise ConfigError(
-                    f"{prompt.id}: not a {self.category} prompt of T2I-CompBench; use a prompt set of this category"
+                    f"prompt {prompt.id} is not a {self.category} prompt of T2I-CompBench; use a prompt set of this "
+                    "category"
                 )
 
     def score(self, images: ImageSet) -> Result:
@@ -91,7 +94,7 @@ class CompBench:
     def _score_prompt(self, images: ImageSet, prompt: Prompt) -> float:
         paths = images.images.get(prompt.id, ())
         if not paths:
-            raise UserError(f"{prompt.id}: has no images; run the evaluation again")
+            raise UserError(f"prompt {prompt.id} has no images; run the evaluation again")
         return fmean(self.scorer.score([open_image(path) for path in paths], prompt))
 
 

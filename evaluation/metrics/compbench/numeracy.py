@@ -29,7 +29,7 @@ ALIASES: Mapping[str, str] = {
     "goldfish": "fish",
     "painting": "picture",
 }
-OVERLAP = 0.9  # of duplicate boxes
+OVERLAP = 0.9  # boxes that overlap by more than this are duplicates
 
 NUMBERS = {
     word: max(number, 1)
@@ -57,7 +57,7 @@ def read_vocabulary(path: Path) -> dict[str, str]:
 
 
 def parse_counts(text: str, vocabulary: Mapping[str, str]) -> dict[str, int]:
-    """Return the number of each object: {"dog": 2, "tent": 1} for "two dogs and a tent".
+    """Return the count of each object: {"dog": 2, "tent": 1} for "two dogs and a tent".
 
     Only number words directly before a word of the vocabulary are recognized.
     """
@@ -93,7 +93,7 @@ def _area(box: Box) -> float:
 
 
 def count_objects(asked: Iterable[str], names: Sequence[str]) -> dict[str, int]:
-    """Return the number of each object that a prompt asks for.
+    """Count the detections of each object that a prompt asks for.
 
     The objects are counted in the prompt's order. If no detection has an object's name (or its alias), all detections
     whose names contain it are renamed to it, and stay renamed for the objects after it.
@@ -112,7 +112,7 @@ def count_objects(asked: Iterable[str], names: Sequence[str]) -> dict[str, int]:
 
 
 def numeracy_score(expected: Mapping[str, int], detected: Mapping[str, int]) -> float:
-    """Score n objects. Each adds 0.5 / n if it is present at all, and 0.5 / n if its number is correct."""
+    """Score n objects. Each adds 0.5 / n if it is present at all, and another 0.5 / n if its count is correct."""
     half = 0.5 / len(expected)
     return sum(
         half * (detected.get(name, 0) > 0) + half * (detected.get(name, 0) == number)
@@ -173,7 +173,7 @@ class Numeracy:
         return [numeracy_score(asked, count_objects(asked, self._detect(image, asked))) for image in images]
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return how many prompts have only objects that the detector knows."""
+        """Return the limits: for how many prompts the detector knows all objects."""
         classes = classes_of(self.detector)
         known = None if classes is None else [name.lower() for name in classes]
         seen, best = [], []
@@ -194,12 +194,12 @@ class Numeracy:
 def _objects(prompt: Prompt) -> Mapping[str, int]:
     objects: Mapping[str, int] | None = prompt.metadata.get("objects")
     if not objects:
-        raise UserError(f"{prompt.id}: its metadata has no counted objects; use a CompBenchPrompts prompt set")
+        raise UserError(f"the metadata of prompt {prompt.id} has no counted objects; use a CompBenchPrompts prompt set")
     return objects
 
 
 def _class_of(name: str, classes: Sequence[str] | None) -> str | None:
-    """Return the class as which a detector detects an object: "dining table" for "table"; None if it has none.
+    """Return the detector's class for an object, such as "dining table" for "table", or None if it has none.
 
     Args:
         name: Name of the object.

@@ -60,5 +60,5 @@ def vocabulary_limits(name: str, seen: Sequence[bool], best: Sequence[float], ki
         kind: What the elements of ``seen`` are, such as "prompts".
     """
     protocol = {f"visible_{kind}": sum(seen), f"{kind}_with_objects": len(seen)}
-    note = f"{name} knows all objects of {sum(seen)} of {len(seen)} {kind}."
+    note = f"{name} knows all the objects in {sum(seen)} of {len(seen)} {kind}."
     return Limits(tuple(best), protocol, () if all(seen) else (note,))

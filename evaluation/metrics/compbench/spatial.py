@@ -167,7 +167,7 @@ class Spatial:
         return [0.0 if relation is None else self._score(image, relation) for image in images]
 
     def limits(self, prompts: Sequence[Prompt]) -> Limits:
-        """Return how many relations are between objects that the detector knows."""
+        """Return the limits: for how many relations the detector knows both objects."""
         relations = [_relation(prompt) for prompt in prompts]
         classes = classes_of(self.detector)
         known = None if classes is None else {name.lower() for name in classes}
@@ -177,7 +177,7 @@ class Spatial:
         return vocabulary_limits(self.detector.backend.name, parsed, best, "relations")
 
     def _knows(self, relation: Mapping[str, str], classes: set[str] | None) -> bool:
-        """Return whether the detector has a class for both objects. None stands for an open vocabulary."""
+        """Return whether the detector has classes for both objects. None stands for an open vocabulary."""
         names = (relation["first"], relation["second"])
         return classes is None or all(matching_classes(name, self.aliases) & classes for name in names)
 
@@ -200,11 +200,13 @@ def _relation(prompt: Prompt) -> Mapping[str, str] | None:
     try:
         relation: Mapping[str, str] | None = prompt.metadata["relation"]
     except KeyError as error:
-        raise UserError(f"{prompt.id}: its metadata has no relation; use a CompBenchPrompts prompt set") from error
+        raise UserError(
+            f"the metadata of prompt {prompt.id} has no relation; use a CompBenchPrompts prompt set"
+        ) from error
     return relation
 
 
 def _best_score(relation: Mapping[str, str] | None) -> float:
-    """Return the score of a correct image with certain detections, which is 0.5 for an unknown relation."""
+    """Return the score of a correct image whose detections have score 1, or 0.5 if the relation is unknown."""
     known = relation is not None and relation["relation"] in (*_NEAR, *_SIDES)
     return spatial_score(1.0, 1.0, float(known))

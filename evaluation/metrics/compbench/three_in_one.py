@@ -78,6 +78,7 @@ def _parts(prompt: Prompt) -> tuple[Part, ...]:
     kind = str(prompt.metadata.get("kind"))
     if kind not in PARTS:
         raise UserError(
-            f"{prompt.id}: kind must be one of {', '.join(PARTS)}, not {kind!r}; use a CompBenchPrompts prompt set"
+            f"prompt {prompt.id}: kind must be one of {', '.join(PARTS)}, not {kind!r}; use a CompBenchPrompts prompt "
+            "set"
         )
     return PARTS[kind]

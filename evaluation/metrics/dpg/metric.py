@@ -36,7 +36,7 @@ from pocketdit.errors import ConfigError, UserError
 
 @dataclass
 class _Category:
-    """Scores of a category's questions and numbers of images, by prompt."""
+    """The scores of a category's questions and the number of images, both by prompt."""
 
     by_prompt: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     images: dict[str, int] = field(default_factory=dict)

@@ -77,7 +77,7 @@ class GenEval:
         """Check that all prompts have metadata in the benchmark's format.
 
         Raises:
-            ConfigError: One does not.
+            ConfigError: A prompt has no such metadata.
         """
         for prompt in prompts.prompts:
             if "tag" not in prompt.metadata or "include" not in prompt.metadata:

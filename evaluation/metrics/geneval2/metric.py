@@ -1,4 +1,4 @@
-"""GenEval 2 (Kamath et al. 2025, arXiv 2512.16853), which replaces GenEval's detector by questions to a model."""
+"""GenEval 2 (Kamath et al. 2025, arXiv 2512.16853), which replaces GenEval's detector with questions to a model."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -27,7 +27,7 @@ class GenEval2:
         """Check that all prompts have questions.
 
         Raises:
-            ConfigError: One has none.
+            ConfigError: A prompt has no questions.
         """
         for prompt in prompts.prompts:
             if not {"vqa_list", "skills", "atom_count"} <= prompt.metadata.keys():

@@ -39,7 +39,9 @@ class ScoredImage:
 
 
 def spellings(question: str, answer: str) -> tuple[str, ...]:
-    """Return the spellings of a right answer: of a number, also as a digit, or of "yes", whatever the case.
+    """Return the accepted spellings of a right answer, which is "yes" or a number as a word or a digit.
+
+    They include spellings with a capital letter and with a leading space.
 
     Raises:
         UserError: The answer to a question about a number is not a number word.
@@ -66,11 +68,11 @@ def geometric_mean(image: ScoredImage) -> float:
 
 
 def soft_tifa(images: Sequence[ScoredImage]) -> dict[str, Score]:
-    """Return the scores of at least one image.
+    """Return the scores by name, given the probabilities for at least one image.
 
     - "soft_tifa_gm" and "soft_tifa_am": means over prompts of the geometric and the arithmetic mean.
     - "skills_am/SKILL": mean over all questions that test the skill.
-    - "atomicity_gm/N": mean over the prompts with N atoms of the geometric mean.
+    - "atomicity_gm/N": mean of the geometric mean over the prompts with N atoms.
     """
     atoms = sorted({image.atoms for image in images})
     skills = sorted({skill for image in images for skill in image.skills})

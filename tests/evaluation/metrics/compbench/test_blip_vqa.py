@@ -47,7 +47,7 @@ def test_chunks_beyond_the_limit_are_ignored(render_objects: Callable[..., Image
 
 
 def test_prompt_without_chunks_is_an_error(render_objects: Callable[..., ImageArray]) -> None:
-    with pytest.raises(UserError, match="color-0000: rule-chunks finds no noun chunks in 'it is'"):
+    with pytest.raises(UserError, match=r"rule-chunks finds no noun chunks in prompt color-0000 \('it is'\)"):
         scorer().score([render_objects()], Prompt("color-0000", "it is"))
     with pytest.raises(ConfigError, match="max_chunks must be at least 1, not 0"):
         scorer(0)

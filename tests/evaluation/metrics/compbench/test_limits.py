@@ -126,7 +126,7 @@ def test_perfect_images_of_the_published_prompts_reach_the_stated_score(
     assert result.protocol["limits"]["best_score"] == pytest.approx(result.scores[category].value)
     assert result.protocol["limits"][f"visible_{kind}"] == visible
     assert result.notes == (
-        f"perfect knows all objects of {visible} of 300 {kind}.",
+        f"perfect knows all the objects in {visible} of 300 {kind}.",
         f"Images that show exactly what the prompts ask for score at most {best:.3f}.",
     )
     persons = dict.fromkeys(("boy", "girl", "man", "woman"), "person")
@@ -142,7 +142,7 @@ def test_one_of_the_published_complex_relations_is_visible(published: Path, clip
     scorer = ThreeInOne(BlipVqa(SceneAnswerer(), RuleChunks()), Spatial(PerfectDetector([])), ClipSimilarity(clip))
     limits = scorer.limits(prompts)
     assert limits.protocol["spatial"] == {"visible_relations": 1, "relations_with_objects": 87}
-    assert limits.notes == ("perfect knows all objects of 1 of 87 relations.",)
+    assert limits.notes == ("perfect knows all the objects in 1 of 87 relations.",)
     # The visible relation is "on top of", which the published function does not know: 0.25 * 1 + 0.25 * 1 + 0.5 * 0.
     by_kind = {
         kind: sum(p.metadata["kind"] == kind for p in prompts) for kind in ("spatial", "action", "spatialaction")
@@ -168,7 +168,7 @@ def test_limits_by_hand() -> None:
     assert spatial == Limits(
         (1.0, 0.0, 1.0, 0.0),
         {"visible_relations": 2, "relations_with_objects": 3},
-        ("perfect knows all objects of 2 of 3 relations.",),
+        ("perfect knows all the objects in 2 of 3 relations.",),
     )
     # One of two objects is visible. Both the boy and the girls are persons, whose number is never the expected one.
     assert Numeracy(PerfectDetector([])).limits(NUMERACY).best == (1.0, 0.5, 0.5, 1.0)

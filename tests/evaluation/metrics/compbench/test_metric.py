@@ -155,11 +155,11 @@ def test_wrong_use_is_reported(spatial: ImageSet) -> None:
         CompBench("p", "numeracy", scorer)
     with pytest.raises(ConfigError, match=r"category must be one of .*, not '3d'"):
         CompBench("p", "3d", scorer)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="spatial-0001: has no images"):
+    with pytest.raises(UserError, match="prompt spatial-0001 has no images"):
         metric.score(replace(spatial, images={"spatial-0000": spatial.images["spatial-0000"]}))
-    with pytest.raises(UserError, match="a-0: not a spatial prompt"):
+    with pytest.raises(UserError, match="prompt a-0 is not a spatial prompt"):
         metric.score(replace(spatial, prompts=PromptSet("mine", (Prompt("a-0", "a cat"),))))
-    with pytest.raises(UserError, match="mine: has no prompts"):
+    with pytest.raises(UserError, match="prompt set mine has no prompts"):
         metric.score(replace(spatial, prompts=PromptSet("mine", ())))
     spatial.images["spatial-0000"][0].write_bytes(b"not an image")
     with pytest.raises(UserError, match="cannot be decoded"):

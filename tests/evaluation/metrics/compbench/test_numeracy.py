@@ -126,5 +126,5 @@ def test_objects_are_counted_by_a_detector(render_objects: Callable[..., ImageAr
 def test_wrong_use_is_reported() -> None:
     with pytest.raises(ConfigError, match="threshold must be a detection score between 0 and 1, not -1"):
         Numeracy(SceneDetector(), -1)
-    with pytest.raises(UserError, match="x: its metadata has no counted objects"):
+    with pytest.raises(UserError, match="the metadata of prompt x has no counted objects"):
         Numeracy(SceneDetector()).score([], Prompt("x", "two circles"))

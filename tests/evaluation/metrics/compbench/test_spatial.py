@@ -174,7 +174,7 @@ def test_threshold_and_aliases_affect_the_score(render_objects: Callable[..., Im
 
 def test_prompt_without_relation_scores_zero(render_objects: Callable[..., ImageArray]) -> None:
     assert Spatial(SceneDetector()).score([render_objects(*LEFT)] * 2, prompt("a circle")) == [0, 0]
-    with pytest.raises(UserError, match="its metadata has no relation"):
+    with pytest.raises(UserError, match=r"the metadata of prompt \S+ has no relation"):
         Spatial(SceneDetector()).score([render_objects()], Prompt("x", "a circle near a square"))
 
 

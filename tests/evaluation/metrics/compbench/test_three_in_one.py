@@ -48,5 +48,5 @@ def test_wrong_use_is_reported(clip: ImageTextEncoder) -> None:
     attribute, spatial = BlipVqa(SceneAnswerer(), RuleChunks()), Spatial(SceneDetector())
     with pytest.raises(ConfigError, match="similarity: Spatial does not score the category non_spatial"):
         ThreeInOne(attribute, spatial, spatial)
-    with pytest.raises(UserError, match="x: kind must be one of spatial, action, spatialaction, not 'None'"):
+    with pytest.raises(UserError, match="prompt x: kind must be one of spatial, action, spatialaction, not 'None'"):
         ThreeInOne(attribute, spatial, ClipSimilarity(clip)).score([], Prompt("x", TEXT))
