@@ -127,7 +127,7 @@ class Result:
         protocol: Everything needed to reproduce the scores from the images (prompt set, backends, constants),
             serializable as JSON.
         higher_is_better: Whether a higher "overall" score is better.
-        notes: Sentences that a reader needs to interpret the scores, such as the highest score that is possible.
+        notes: Sentences that a reader needs to interpret the scores, such as the highest possible score.
             Reports show them below the scores.
     """
 
@@ -200,7 +200,7 @@ class Detector(Protocol):
 
 @runtime_checkable
 class OpenDetector(Protocol):
-    """Detects the objects that it is asked for."""
+    """Detects objects of any class, given the names of the classes."""
 
     backend: Backend
 
@@ -235,7 +235,7 @@ class QuestionAnswerer(Protocol):
 
 @runtime_checkable
 class AnswerJudge(Protocol):
-    """Estimates how probable given answers to questions about an image are."""
+    """Estimates the probabilities of given answers to questions about an image."""
 
     backend: Backend
 

@@ -14,7 +14,7 @@ class PromptCheck(Protocol):
         """Check that the metric can score images of the prompt set.
 
         Raises:
-            ConfigError: It cannot.
+            ConfigError: The metric cannot score them.
         """
         ...
 

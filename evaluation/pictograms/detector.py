@@ -20,13 +20,13 @@ from evaluation.scenes.judges.colors import background_lab, to_lab
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_SIDE = 16  # pixels of a scaled part; fine details are not needed to tell pictograms apart
+_SIDE = 16  # side of a scaled part in pixels; fine details are not needed to tell pictograms apart
 _FOREGROUND_DISTANCE = 12.0  # minimum Lab distance from the background
-_MIN_AREA = 0.004  # fraction of the image's area that the smallest part may cover
-_BRIDGE = 0.012  # fraction of the image's side; parts that are less than twice as far apart belong together
-_BLUR = 1.0  # pixels of a scaled part
+_MIN_AREA = 0.004  # minimum area of a part, as a fraction of the image's area
+_BRIDGE = 0.012  # fraction of the image's side; parts that are closer than twice this belong together
+_BLUR = 1.0  # standard deviation in pixels of a scaled part
 _ASPECT_WEIGHT = 20.0  # Lab distance for a factor of e between the aspect ratios
-_CLEAR = 24.0  # Lab distance at which a pictogram is as likely as not to be recognized by people
+_CLEAR = 24.0  # Lab distance at which people are as likely as not to recognize a pictogram
 _SCALE = 3.0
 
 
@@ -37,7 +37,7 @@ class Templates(NamedTuple):
         names: The N names.
         colors: RGB times alpha (N, side, side, 3), in [0, 255].
         alpha: Coverage (N, side, side, 1), in [0, 1].
-        log_aspect: (N,) logarithm of width / height before scaling.
+        log_aspect: Logarithm (N,) of width / height before scaling.
     """
 
     names: tuple[str, ...]
@@ -67,7 +67,7 @@ def _scale(image: Image.Image) -> Image.Image:
 
 
 class PictogramDetector:
-    """Detects pictograms. The label is the most similar pictogram, and the score falls with the difference.
+    """Detects pictograms. The label is the most similar pictogram, and the score decreases with the difference.
 
     Rendered pictograms score above 0.9, and parts that no pictogram resembles score below 0.3. These are the thresholds
     of GenEval's protocol for counting and for detection.

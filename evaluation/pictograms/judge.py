@@ -1,4 +1,4 @@
-"""Judges whether an image shows exactly the pictograms that a caption asks for."""
+"""Judges whether an image shows exactly the pictograms that a caption describes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,15 @@ MIN_SCORE = 0.3  # GenEval's threshold for detections
 
 
 def first_error(image: ImageArray, expectation: Mapping[str, Any]) -> str | None:
-    """Return why an image does not show what a caption asks for, or None if it does.
+    """Return why an image does not show what a caption describes, or None if it does.
 
     This is stricter than GenEval's rules, which ignore objects that the prompt does not name: an image must show the
-    pictograms of the expectation and nothing else, in the right number. A relation must hold between every pictogram of
-    one kind and every one of the other, within 60 degrees of its axis, as in GenEval.
+    expected pictograms in the right numbers and nothing else. A relation must hold between every pictogram of one kind
+    and every pictogram of the other, within 60 degrees of its axis, as in GenEval.
 
     Args:
         image: Image (H, W, 3).
-        expectation: What the caption asks for, in the format of GenEval's metadata.
+        expectation: What the caption describes, in the format of GenEval's metadata.
     """
     detections = PictogramDetector().detect(image)
     unclear = sum(detection.score < MIN_SCORE for detection in detections)

@@ -1,4 +1,4 @@
-"""Captions of the validation split of compositions, with what they ask for."""
+"""Captions of the validation split of compositions, with the contents that they describe."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from datamodules.pictograms.captions import annotate_composition, short_caption
 from datamodules.pictograms.composition import generate_compositions
 
 GROUPS = ("single_object", "counting", "position")
-_SEED_OFFSET = 1 << 20  # away from the seeds of data sets, whose validation images would otherwise have these captions
+_SEED_OFFSET = 1 << 20  # avoids the seeds of data sets, whose validation images would otherwise have these captions
 
 
 def held_out_prompts(count: int, seed: int, size: int) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ def load_prompts(folder: Path, category: str) -> PromptSet:
     The metadata contains the "category" and, in some categories, further entries:
 
     - spatial: "relation" (see ``parse_relation``).
-    - numeracy: "objects", the number of each object, parsed with the vocabulary in new_objects.txt.
+    - numeracy: "objects", the count of each object, parsed with the vocabulary in new_objects.txt.
     - complex: "relation", which is None if the prompt contains no relation, and "kind", which is spatial, action or
       spatialaction. The prompt is listed in the file complex_val_KIND.txt.
 

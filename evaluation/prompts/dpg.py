@@ -60,7 +60,7 @@ def load_prompts(folder: Path) -> PromptSet:
     questions = _read_questions(path) if path.exists() else None
     if questions is not None and (missing := [item for item in texts if item not in questions]):
         raise UserError(
-            f"{path}: no questions for {len(missing)} of the {len(texts)} prompts, the first is {missing[0]}; "
+            f"{path}: no questions for {len(missing)} of the {len(texts)} prompts (the first is {missing[0]}); "
             f"get the complete file from {_SOURCE}"
         )
     prompts = tuple(Prompt(item, text, questions[item] if questions else {}) for item, text in texts.items())

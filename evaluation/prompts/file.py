@@ -65,7 +65,7 @@ class PromptFile:
             raise ConfigError(f"{self.path}: prompt {number + 1} has no field 'prompt'")
         if None in row:
             raise ConfigError(
-                f"{self.path}: prompt {number + 1} has more fields than the header; quote fields with commas"
+                f"{self.path}: prompt {number + 1} has more fields than the header; quote fields that contain commas"
             )
         metadata = {key: value for key, value in row.items() if key not in ("id", "prompt", "Prompt")}
         return Prompt(str(row.get("id", f"{number:05d}")), text, metadata)

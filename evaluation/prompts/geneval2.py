@@ -18,7 +18,8 @@ _FIELDS = ("prompt", "atom_count", "vqa_list", "skills")
 class GenEval2Prompts:
     """GenEval 2's 800 prompts, with 1 image per prompt.
 
-    The file's license, CC BY-NC 4.0, permits non-commercial use only. It is not part of PocketDiT: you fetch it.
+    The file is not part of PocketDiT; ``--fetch`` downloads it. Its license, CC BY-NC 4.0, permits non-commercial use
+    only.
 
     Args:
         folder: Folder that contains geneval2/geneval2_data.jsonl.

@@ -6,7 +6,7 @@ from pocketdit.errors import UserError
 
 
 def compare(first: Report, second: Report) -> str:
-    """Return a text with the paired differences (second minus first) of all scores on the same prompts.
+    """Return the paired differences (second minus first) of all scores on the same prompts, as text.
 
     Metrics are compared by their overall scores, or by their categories if they have no overall score. The text also
     lists scores that cannot be compared, and settings in which the images differ.

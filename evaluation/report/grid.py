@@ -40,7 +40,7 @@ def render_grid(result: Result, images: ImageSet) -> Image.Image | None:
 
 
 def _wrap(text: str, pen: ImageDraw.ImageDraw, font: Any, width: int, lines: int) -> str:
-    """Wrap a text to at most ``lines`` lines of ``width`` pixels, and truncate the rest."""
+    """Wrap text to at most ``lines`` lines of ``width`` pixels, and truncate the rest."""
     rows = [""]
     for word in text.split(" "):
         if rows[-1] and pen.textlength(f"{rows[-1]} {word} ...", font) > width:

@@ -19,7 +19,7 @@ from evaluation.report.results import Report, format_interval, interval
 from pocketdit.files import write_atomically
 
 FILE_NAME = "report.html"
-_QUALITY = 90  # of the images, in percent
+_QUALITY = 90  # WebP quality of the images, from 0 to 100
 
 
 def write_html(report: Report, images: Sequence[ImageSet | None], folder: Path, resamples: int) -> Path:

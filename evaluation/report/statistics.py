@@ -29,7 +29,7 @@ class Comparison:
         low: Lower end of the bootstrap confidence interval of the difference. Equal to ``high`` if the difference is
             the same for all prompts, in which case there is no interval.
         high: Upper end of the interval.
-        p_value: Two-sided probability of a difference this large if the systems were interchangeable.
+        p_value: Two-sided probability of a difference at least this large if the systems were interchangeable.
         prompts: Number of prompts.
         level: Confidence level of the interval.
     """

@@ -67,7 +67,7 @@ class DiffusersPipeline:
         self.batch_size, self.arguments = batch_size, arguments or {}
         for name in self.arguments:
             if name in _SETTINGS:
-                raise ConfigError(f"arguments.{name}: is determined by {_SETTINGS[name]}; remove it")
+                raise ConfigError(f"arguments.{name}: {_SETTINGS[name]} already determines it; remove it")
         self.name = Path(model).name
         self._pipeline: Any = None
 

@@ -55,7 +55,7 @@ def find_images(folder: Path, prompts: PromptSet) -> dict[str, FoundImages]:
     found = {}
     for prompt in prompts.prompts:
         candidates = places[_unpadded(prompt.id)]
-        if counts[_unpadded(prompt.id)] > 1:  # the padding distinguishes this id from another one
+        if counts[_unpadded(prompt.id)] > 1:  # this id differs from another only in its padding
             candidates = [path for path in candidates if prompt.id in (path.name, path.stem)]
         found[prompt.id] = _find(prompt, candidates)
     return found
@@ -75,7 +75,7 @@ def _find(prompt: Prompt, candidates: Iterable[Path]) -> FoundImages:
             others += [file for file in files if not _is_number(file.stem)]
     groups = [group for group in groups if group]
     if len(groups) > 1:
-        raise UserError(f"prompt {prompt.id}: has images in two places, {groups[0][0]} and {groups[1][0]}; keep one")
+        raise UserError(f"prompt {prompt.id} has images in two places, {groups[0][0]} and {groups[1][0]}; keep one")
     return FoundImages(groups[0] if groups else (), tuple(others))
 
 

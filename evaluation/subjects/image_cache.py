@@ -26,7 +26,7 @@ from pocketdit.files import write_atomically
 
 _POLL_SECONDS = 2.0
 _PATIENCE_SECONDS = 600.0
-_LAST_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"  # of every PNG file
+_LAST_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"  # the end of every PNG file
 
 
 class ImageSampler(Protocol):
@@ -158,7 +158,7 @@ def wait_for(paths: Sequence[Path], patience: float = _PATIENCE_SECONDS) -> None
             remaining, since = len(missing), time.monotonic()
         if time.monotonic() - since > patience:
             raise RunError(
-                f"{len(missing)} images of other processes are missing, the first is {missing[0]}; check that all "
+                f"{len(missing)} images from other processes are missing (the first is {missing[0]}); check that all "
                 "processes are running, and run the evaluation again"
             )
         time.sleep(_POLL_SECONDS)

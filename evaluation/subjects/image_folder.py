@@ -41,8 +41,8 @@ class ImageFolder:
         The provenance contains a hash of the images, so that other images under the same names yield other results.
 
         Raises:
-            UserError: A prompt has no images or was not the one that its images were made for, or prompts have
-                different numbers of images.
+            UserError: A prompt has no images, its images were made for another prompt, or prompts have different
+                numbers of images.
         """
         check_ids(prompts)
         found = find_images(self.path, prompts)
@@ -53,7 +53,7 @@ class ImageFolder:
         if len(counts) > 1:
             fewest = min(images, key=lambda name: len(images[name]))
             raise UserError(
-                f"{self.path}: between {min(counts)} and {max(counts)} images per prompt, the fewest for {fewest}; "
+                f"{self.path}: between {min(counts)} and {max(counts)} images per prompt (fewest for {fewest}); "
                 "provide the same number for all prompts"
             )
         prompts = replace(prompts, images_each=counts.pop())
@@ -67,7 +67,7 @@ class ImageFolder:
         shown = ", ".join([*missing[:_NAMES_SHOWN], *(["..."] if len(missing) > _NAMES_SHOWN else [])])
         others = next((found[name].others for name in missing if found[name].others), ())
         remedy = (
-            f"{others[0]} is not named by its number; rename it to {others[0].with_stem('0000')}"
+            f"the name of {others[0]} is not a number; rename it to {others[0].with_stem('0000')}"
             if others
             else f"put them into {self.path / missing[0]}/"
         )
@@ -78,8 +78,8 @@ class ImageFolder:
     def _print_others(self, found: Mapping[str, FoundImages]) -> None:
         if others := [path for files in found.values() for path in files.others]:
             print(
-                f"{self.path}: {len(others)} image files are not scored, because they are not named by a number, such "
-                f"as {others[0].relative_to(self.path)}"
+                f"{self.path}: {len(others)} image files, such as {others[0].relative_to(self.path)}, are not scored "
+                "because their names are not numbers"
             )
 
 

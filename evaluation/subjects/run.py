@@ -139,7 +139,7 @@ class Run:
             self._loaded = load_network(self.folder, device()), encoders
             if sha256_of(self.folder.weights) != self._digest():
                 raise RunError(
-                    f"{self.folder.name}: its weights changed during the evaluation; wait until the run has finished"
+                    f"the weights of {self.folder.name} changed during the evaluation; wait until the run has finished"
                 )
         return self._loaded
 

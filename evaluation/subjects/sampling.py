@@ -10,7 +10,7 @@ from evaluation.contract import Prompt
 
 _IMAGES_PER_SEED = 1000
 
-Size = tuple[int, int]  # height, width in pixels
+Size = tuple[int, int]  # (height, width) in pixels
 
 
 def device() -> str:

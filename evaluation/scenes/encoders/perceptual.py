@@ -35,7 +35,7 @@ class SceneFeatureDistance:
 
     @classmethod
     def outline(cls, device: torch.device, weights: Path = WEIGHTS / "features.safetensors") -> Outline:
-        """Return the distance for cost estimates. Its ``run`` takes the images and their targets."""
+        """Return the feature network as an ``Outline``, whose ``run`` takes the images and their targets."""
         distance = cls(weights).to(device)
         return Outline(distance.network, distance.distance)
 

@@ -74,7 +74,7 @@ class DetectedObject:
 class SceneDetector:
     """Detects objects. The label is the best-fitting shape, and the score is its probability.
 
-    Shapes that people could not name score below 0.3, which is the threshold of GenEval's protocol. Cleanly rendered
+    Shapes that people cannot name score below 0.3, which is the threshold of GenEval's protocol. Cleanly rendered
     objects score above 0.9, which is the protocol's threshold for counting.
     """
 

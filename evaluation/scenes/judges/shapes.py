@@ -14,11 +14,11 @@ from datamodules.scenes.render import OUTLINES
 Floats = NDArray[np.float64]
 
 UNCLEAR = "unclear"
-MIN_CORRELATION = 0.87  # people cannot name shapes with less either; rendered shapes are above 0.95
+MIN_CORRELATION = 0.87  # below it, people cannot name shapes either; rendered shapes are above 0.95
 
 _GRID = 48  # samples per side of a normalized mask
 _HALF_WIDTH = 1.25  # half the side of a normalized mask, in units of sqrt(area)
-_SHARPNESS = 100.0  # log odds per unit of correlation: a difference of 0.03 is a factor of 20
+_SHARPNESS = 100.0  # log odds per unit of correlation: a difference of 0.03 changes the odds by a factor of 20
 # Shapes at the minimum correlation get a probability of 0.3, below which GenEval's protocol ignores a detection.
 _OFFSET = MIN_CORRELATION + math.log(0.7 / 0.3) / _SHARPNESS
 

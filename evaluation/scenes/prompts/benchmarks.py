@@ -112,7 +112,7 @@ def scene_compbench(category: str, count: int, seed: int) -> PromptSet:
       show actions.
 
     The metadata contains "category", "relation" for spatial and complex prompts (in T2I-CompBench's words, such as "on
-    the left of"), "objects" for numeracy (the number of each shape), and "kind" for complex prompts.
+    the left of"), "objects" for numeracy (the count of each shape), and "kind" for complex prompts.
 
     Args:
         category: One of ``CATEGORIES``.

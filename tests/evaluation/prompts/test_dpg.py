@@ -71,7 +71,11 @@ def test_last_group_of_rows_is_used_if_those_of_an_item_are_not_contiguous(folde
         ("prompts.jsonl", '{"item_id": "../1", "text": "x"}', "plain file name"),
         ("prompts.jsonl", '{"item_id": "1", "text": "x"}\n' * 2, "line 2: duplicate item 1"),
         ("dpg_bench.csv", "a,b\n1,2\n", "not DPG-Bench's question file"),
-        ("dpg_bench.csv", HEADER + ROWS.replace("b7,", "b8,"), "no questions for 1 of the 2 prompts, the first is b7"),
+        (
+            "dpg_bench.csv",
+            HEADER + ROWS.replace("b7,", "b8,"),
+            r"no questions for 1 of the 2 prompts \(the first is b7\)",
+        ),
         ("dpg_bench.csv", HEADER + "b7,A dog,,1,zero,a,b,c,d\n", "not DPG-Bench's question file"),
         ("dpg_bench.csv", HEADER + "b7,A dog,,1,0,a,b,c\n", "row 1 is truncated"),
     ],

@@ -151,7 +151,7 @@ def test_guidance_of_a_distilled_network_is_its_input() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_inference_steps": 4}, "arguments.num_inference_steps: is determined by steps; remove it"),
+        ({"num_inference_steps": 4}, "arguments.num_inference_steps: steps already determines it; remove it"),
         (
             {"guidance_rescal": 0.5},
             "arguments.guidance_rescal: .* has no such argument; did you mean 'guidance_rescale'?",

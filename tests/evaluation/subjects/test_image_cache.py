@@ -59,7 +59,7 @@ def test_everything_that_determines_an_image_changes_the_folder(tmp_path: Path) 
 def test_ranks_share_the_prompts_and_return_all_images(tmp_path: Path) -> None:
     samplers = [ConstantSampler(), ConstantSampler()]
     (tmp_path / "x").mkdir()
-    with pytest.raises(RunError, match="images of other processes"):
+    with pytest.raises(RunError, match="images from other processes"):
         wait_for([tmp_path / "x" / "never.png"], patience=0.0)
     folder = image_folder(tmp_path, samplers[1].provenance(), PROMPTS)
     for prompt in PROMPTS.prompts[::2]:  # the prompts of rank 0
