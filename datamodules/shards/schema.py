@@ -100,7 +100,7 @@ class DatasetInfo:
         fingerprint: Hash of the shards.
         autoencoder: Description of the autoencoder that encoded the latents; None for images.
         text_encoders: Descriptions of the text encoders whose embeddings are stored with the latents.
-        teacher: Description of the teacher whose text embeddings are stored with the latents, if any.
+        teacher_text_encoders: The same for the text encoders of a teacher.
         encoded_from: Fingerprint of the images that were encoded.
         validation_is_train: Whether the validation split repeats the training split.
         attribution: License and authors of the images, if they must be named; otherwise None.
@@ -113,7 +113,7 @@ class DatasetInfo:
     fingerprint: str
     autoencoder: dict[str, Any] | None = None
     text_encoders: tuple[dict[str, Any], ...] = ()
-    teacher: dict[str, Any] | None = None
+    teacher_text_encoders: tuple[dict[str, Any], ...] = ()
     encoded_from: str | None = None
     validation_is_train: bool = False
     attribution: Attribution | None = None
@@ -121,10 +121,9 @@ class DatasetInfo:
     @property
     def text_layouts(self) -> dict[Group, list[TextLayout]]:
         """The layouts of the stored text embeddings by group. A group without embeddings is empty."""
-        teacher = (self.teacher or {}).get("text_encoders", ())
         return {
             "text": [TextLayout.parse(encoder) for encoder in self.text_encoders],
-            "teacher": [TextLayout.parse(encoder) for encoder in teacher],
+            "teacher": [TextLayout.parse(encoder) for encoder in self.teacher_text_encoders],
         }
 
 
@@ -261,7 +260,7 @@ def read_info(dataset: Path) -> DatasetInfo:
             fingerprint=str(data["fingerprint"]),
             autoencoder=data.get("autoencoder"),
             text_encoders=tuple(data.get("text_encoders", ())),
-            teacher=data.get("teacher"),
+            teacher_text_encoders=tuple(data.get("teacher_text_encoders", ())),
             encoded_from=data.get("encoded_from"),
             validation_is_train=bool(data.get("validation_is_train", False)),
             attribution=Attribution(**data["attribution"]) if data.get("attribution") else None,
@@ -284,11 +283,11 @@ def _problem_of(info: DatasetInfo) -> str | None:
         return '"autoencoder" does not record the "factor" of the latents'
     if info.attribution and not all(isinstance(value, str) for value in asdict(info.attribution).values()):
         return '"attribution" is not an object of strings'
-    if info.kind == "image" and (info.text_encoders or info.teacher):
+    if info.kind == "image" and (info.text_encoders or info.teacher_text_encoders):
         return "text embeddings can only be stored with latents"
     if not isinstance(info.encoded_from, str | None):
         return '"encoded_from" is not a string'
-    for description in (autoencoder, *info.text_encoders, info.teacher or {}):
+    for description in (autoencoder, *info.text_encoders, *info.teacher_text_encoders):
         if not isinstance(description.get("init_args", {}), dict):
             return 'the "init_args" of an encoder are not an object'
     numbers = (name for name in ("factor", "channels") if name in autoencoder)
@@ -307,8 +306,9 @@ def serialize_info(info: DatasetInfo) -> str:
         "fingerprint": info.fingerprint,
         "autoencoder": info.autoencoder,
     }
-    optional = {"text_encoders": list(info.text_encoders), "teacher": info.teacher, "encoded_from": info.encoded_from}
-    data |= {name: value for name, value in optional.items() if value}
+    for name in ("text_encoders", "teacher_text_encoders", "encoded_from"):
+        if value := getattr(info, name):
+            data[name] = value
     if info.validation_is_train:
         data["validation_is_train"] = True
     if info.attribution is not None:

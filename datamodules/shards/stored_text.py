@@ -1,6 +1,7 @@
 """Reads the text embeddings of an encoded data set. See ``text_layout`` for how they are stored."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,8 +11,10 @@ from datamodules.shards.text_layout import Group, TextLayout, tensor_name
 from pocketdit.encoders.contract import TextTokens
 
 
-def read_text(tensors: Mapping[str, Tensor], group: Group, layouts: Sequence[TextLayout], caption: int) -> list[Tensor]:
-    """Return a caption's tokens by each encoder of a group, (L, width) in the stored type.
+def read_text(
+    tensors: Mapping[str, Tensor], group: Group, layouts: Sequence[TextLayout], caption: int | Literal["blank"]
+) -> list[Tensor]:
+    """Return the tokens of a caption or of the empty caption by each encoder of a group, (L, width) in the stored type.
 
     Raises:
         SampleError: A tensor is missing, is not finite, or has the wrong type or shape.

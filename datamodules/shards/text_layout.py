@@ -2,7 +2,8 @@
 
 The tensor of a caption is (L, width) for its L visible tokens, without padding. It is named after the group of text
 encoders, the number of the encoder in its group and the number of the caption, as in "text.0.2". The group "text"
-contains the text encoders of the network that is trained, and the group "teacher" those of its teacher.
+contains the text encoders of the network that is trained, and the group "teacher" those of its teacher. For the latter,
+"teacher.0.blank" contains the tokens of the empty caption, because a teacher may have visible tokens for it.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 Group = Literal["text", "teacher"]
+BLANK: Literal["blank"] = "blank"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,6 @@ class TextLayout:
         return layout
 
 
-def tensor_name(group: Group, encoder: int, caption: int) -> str:
-    """Return the name of the tensor that stores a caption's tokens."""
+def tensor_name(group: Group, encoder: int, caption: int | Literal["blank"]) -> str:
+    """Return the name of the tensor that stores the tokens of a caption or, for ``BLANK``, of the empty caption."""
     return f"{group}.{encoder}.{caption}"
