@@ -77,7 +77,7 @@ def test_a_full_disk_is_named_and_keeps_the_previous_checkpoint(tmp_path: Path, 
     allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, allowed[1]))
     try:
-        with pytest.raises(RunError, match=r"last\.ckpt \(only a part of it could be written\); free"):
+        with pytest.raises(RunError, match=r"last\.ckpt \(only part of it could be written\); free"):
             AtomicCheckpointIO().save_checkpoint(CHECKPOINT, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, allowed)

@@ -32,12 +32,12 @@ def training(devices: int | Literal["auto"] = "auto", nodes: int = 1) -> Trainin
         (
             {"devices": 1024},
             {},
-            r"^training\.devices: is 1024, but the run can only use \d+ CPU cores? on this machine",
+            r"^training\.devices is 1024, but the run can only use \d+ CPU cores? on this machine",
         ),
         (
             {"nodes": 4},
             {},
-            r"^training\.nodes: is 4, but no launcher has started the other nodes; .* torchrun or srun$",
+            r"^training\.nodes is 4, but no launcher has started the other nodes; .* torchrun or srun$",
         ),
         ({}, {"OMPI_COMM_WORLD_SIZE": "4"}, "^OMPI_COMM_WORLD_SIZE=4: several processes were started by MPI"),
         ({}, {"PMI_SIZE": "2"}, "^PMI_SIZE=2: several processes were started by MPI"),

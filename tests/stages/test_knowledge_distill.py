@@ -151,7 +151,7 @@ def test_a_resumed_run_keeps_its_parents(knowledge_overrides: list[str], family:
         ("stage.init_args.teacher.init_args.run=teacher_few_step", "is a few-step model; set few_step to it"),
         (
             "autoencoder.init_args.scale=2.5",
-            "autoencoder: differs from that of parents.start (elastic_pretrain/p); use the same settings",
+            "autoencoder must have the same settings as in parents.start (elastic_pretrain/p)",
         ),
         ("stage.init_args.scaling=desnity", "did you mean 'density'"),
     ],

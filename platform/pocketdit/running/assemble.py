@@ -1,6 +1,7 @@
 """Build the encoders, network, stage, and data module that a configuration describes."""
 
-from typing import assert_never
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -8,11 +9,14 @@ from torch import nn
 
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import Network, PerWidthNetworks
-from pocketdit.config.component import build
+from pocketdit.config.component import Component, build
 from pocketdit.config.experiment import AnyExperiment, DecoderExperiment, Experiment
 from pocketdit.config.importing import import_class
+from pocketdit.data_contract import DataDescription
 from pocketdit.decoders.tiny import TinyDecoder
-from pocketdit.encoders.inputs import Encoders
+from pocketdit.encoders.contract import Autoencoder, TextEncoder
+from pocketdit.encoders.identity import is_same_unloaded, require_same
+from pocketdit.encoders.inputs import Deferred, Encoders
 from pocketdit.errors import ConfigError
 from pocketdit.running.start import start_backbone, start_decoder
 from pocketdit.seeding import generator
@@ -20,33 +24,95 @@ from pocketdit.stages.contract import StageInputs
 from pocketdit.training.compilation import compile_blocks, require_compilable
 
 
-def build_encoders(experiment: AnyExperiment) -> Encoders:
+def build_encoders(experiment: AnyExperiment, data: DataDescription | None = None) -> Encoders:
     """Build the frozen autoencoder and text encoders, and check that they match the network's specification.
 
+    Args:
+        experiment: The configuration.
+        data: Description of the data set. Encoders whose results it stores are loaded when they are first needed.
+
     Raises:
-        ConfigError: The latent channels, the downscaling factor, or the text widths do not match.
+        ConfigError: The latent channels, the downscaling factor, or the text widths do not match, or the data set was
+            encoded with other encoders.
     """
-    autoencoder = build(experiment.autoencoder)
+    data = data or DataDescription()
+    autoencoder, facts = build_autoencoder(experiment.autoencoder, data.stored_autoencoder)
     match experiment:
         case Experiment():
-            text = [build(component) for component in experiment.text_encoders]
-            spec, widths = experiment.backbone, [encoder.width for encoder in text]
-            require_equal("backbone.latent_channels", spec.latent_channels, "the autoencoder", autoencoder.channels)
+            text, widths = build_text_encoders(experiment.text_encoders, data.stored_text_encoders)
+            spec = experiment.backbone
+            require_equal("backbone.latent_channels", spec.latent_channels, "the autoencoder", facts["channels"])
             require_equal("backbone.text_inputs", list(spec.text_inputs), "text_encoders", widths)
             return Encoders(autoencoder, text)
         case DecoderExperiment():
             decoder = experiment.decoder
-            require_equal("decoder.latent_channels", decoder.latent_channels, "the autoencoder", autoencoder.channels)
-            require_equal("decoder.factor", decoder.factor, "the autoencoder", autoencoder.factor)
+            require_equal("decoder.latent_channels", decoder.latent_channels, "the autoencoder", facts["channels"])
+            require_equal("decoder.factor", decoder.factor, "the autoencoder", facts["factor"])
             return Encoders(autoencoder, ())
         case _:
             assert_never(experiment)
 
 
+def build_autoencoder(
+    component: Component, stored: Mapping[str, Any] | None
+) -> tuple[Autoencoder | Deferred[Autoencoder], Mapping[str, int]]:
+    """Build an autoencoder, or defer this if the data set stores its latents.
+
+    Returns:
+        The autoencoder, and its "channels" and "factor".
+
+    Raises:
+        ConfigError: The latents come from another autoencoder.
+    """
+
+    def load() -> Autoencoder:
+        autoencoder: Autoencoder = build(component)
+        if stored:
+            require_same(stored, autoencoder)
+        return autoencoder
+
+    if stored and is_same_unloaded(stored, component) and "channels" in stored:
+        return Deferred(load), stored
+    autoencoder = load()
+    return autoencoder, {"channels": autoencoder.channels, "factor": autoencoder.factor}
+
+
+def build_text_encoders(
+    components: Sequence[Component], stored: Sequence[Mapping[str, Any]]
+) -> tuple[Sequence[TextEncoder] | Deferred[Sequence[TextEncoder]], list[int]]:
+    """Build text encoders, or defer this if the data set stores their embeddings.
+
+    Returns:
+        The text encoders, and their widths.
+
+    Raises:
+        ConfigError: The embeddings come from other text encoders.
+    """
+    if stored and len(stored) != len(components):
+        names = ", ".join(str(identity["class"]).rpartition(".")[2] for identity in stored)
+        raise ConfigError(
+            f"text_encoders: are {len(components)}, but the data set stores the embeddings of {len(stored)} ({names}); "
+            "use the same text encoders, or encode the data set again"
+        )
+    keys = [f"text_encoders.{i}" for i in range(len(components))]
+
+    def load() -> Sequence[TextEncoder]:
+        encoders: list[TextEncoder] = [build(component) for component in components]
+        for identity, encoder, key in zip(stored, encoders, keys, strict=False):
+            require_same(identity, encoder, key)
+        return encoders
+
+    same = [is_same_unloaded(*pair) for pair in zip(stored, components, keys, strict=False)]
+    if stored and all(same):
+        return Deferred(load), [int(identity["width"]) for identity in stored]
+    encoders = load()
+    return encoders, [encoder.width for encoder in encoders]
+
+
 def require_equal(key: str, value: object, other: str, expected: object) -> None:
     """Raise ``ConfigError`` if a configured value does not match that of an encoder."""
     if value != expected:
-        raise ConfigError(f"{key}: is {value}, but must be {expected} to match {other}")
+        raise ConfigError(f"{key} is {value}, but must be {expected} to match {other}")
 
 
 def build_stage(experiment: AnyExperiment, encoders: Encoders) -> LightningModule:

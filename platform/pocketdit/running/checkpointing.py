@@ -39,12 +39,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             require_regular_file(Path(path))
             if not is_zipfile(path):
-                raise ValueError("it is not a checkpoint, or its end is missing")
+                raise ValueError("it is not a checkpoint, or it is truncated")
             with ZipFile(path) as archive:
                 if damaged := archive.testzip():
                     raise ValueError(f"the checksum of {damaged} does not match")
             checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except Exception as error:  # a damaged file can raise any exception
+        except Exception as error:  # loading a damaged file can raise any exception
             raise unreadable(Path(path), error) from error
         if not isinstance(checkpoint, dict) or not checkpoint.keys() >= {"state_dict", "loops"}:
             raise unreadable(Path(path), ValueError("it does not contain a training state"))
@@ -57,12 +57,12 @@ def checkpoint_step(path: Path) -> int:
     try:
         require_regular_file(state)
         return int(torch.load(state, map_location="cpu", mmap=True, weights_only=True)["global_step"])
-    except Exception as error:  # a damaged file can raise any exception
+    except Exception as error:  # loading a damaged file can raise any exception
         raise unreadable(state, error) from error
 
 
 def unreadable(path: Path, error: Exception) -> RunError:
-    """Return the error for a file that is not an undamaged checkpoint."""
+    """Return the error for a file that cannot be read as a checkpoint."""
     reason = "it is a folder" if path.is_dir() else damage(path, error)
     return RunError(f"{path} cannot be read as a checkpoint ({reason}); copy the file again or start a new run")
 
@@ -73,7 +73,7 @@ def disk_error(path: Path, error: BaseException) -> RunError:
     if isinstance(error, OSError):
         reason = error.strerror or reason
     elif reason.startswith("[enforce fail"):  # torch's writer reports positions in the file instead of the cause
-        reason = "only a part of it could be written"
+        reason = "only part of it could be written"
     return RunError(
         f"could not write {path} ({reason}); free some disk space, then run the same command with --resume to continue "
         "from the previous checkpoint"
@@ -160,7 +160,7 @@ class RequireFolder(Callback):
 
 
 def identity(folder: RunFolder) -> tuple[int, int] | None:
-    """Return the device and inode of a run folder, or None if it does not exist or is no longer that of a run."""
+    """Return the device and inode of a run folder, or None if the folder does not exist or no longer contains a run."""
     try:
         status = folder.path.stat()
     except OSError:
@@ -169,7 +169,7 @@ def identity(folder: RunFolder) -> tuple[int, int] | None:
 
 
 class Finish(Callback):
-    """Logs the final weights and marks the run as finished, before Lightning ends the logger."""
+    """Logs the final weights and marks the run as finished, before Lightning finalizes the logger."""
 
     def __init__(self, folder: RunFolder, logger: RunLogger) -> None:
         self.folder = folder

@@ -1,7 +1,7 @@
 """Cost estimate of a run, which ``lightning run FILE --plan`` prints.
 
-A CPU or a GPU on which the step fits is measured. Otherwise, the step is counted on the meta device, and its time is
-predicted for several GPUs.
+If a step fits on this machine's CPU or GPU, it is timed there. Otherwise, the step is counted on the meta device, and
+its time is predicted for several GPUs.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,8 @@ from pocketdit.training.roofline import Cluster
 from pocketdit.training.step_count import StepCount, count_step, measure_step
 
 META = torch.device("meta")
-# A CPU measures a step that has fewer FLOPs per batch, and a GPU one that needs a smaller part of its memory.
+# A step is timed on a CPU if its batches have fewer FLOPs than this, and on a GPU if the step needs less than this
+# fraction of the memory.
 MAX_MEASURED_FLOPS = 2e12
 MAX_MEASURED_MEMORY = 0.9
 # Resident memory of a run on a CPU before its first step, measured on Linux with torch 2.13. The CPU kernels that torch
@@ -79,7 +80,7 @@ def cluster_of(training: Training) -> Cluster:
 
 
 def measuring_device(cost: StageCost, training: Training) -> torch.device | None:
-    """Return the device of this machine that can measure a step, or None if the step is too large for it."""
+    """Return the device of this machine on which a step can be timed, or None if the step is too large for it."""
     if trains_on_cpu(training):
         return torch.device("cpu") if cost.rough_flops() < MAX_MEASURED_FLOPS else None
     if not torch.cuda.is_available():
@@ -144,7 +145,7 @@ def predicted_times(count: StepCount, cluster: Cluster, training: Training) -> l
 
 
 def prediction(count: StepCount, cluster: Cluster, training: Training, gpu: Gpu) -> str:
-    """Return the predicted speed and time on a GPU, and what bounds it."""
+    """Return the predicted speed and time on a GPU, and what bounds the speed."""
     needed = sum(count.memory(cluster).values())
     if needed > gpu.memory:
         return f"out of memory: {needed / 1e9:.0f} GB needed, {gpu.memory / 1e9:.0f} GB available"

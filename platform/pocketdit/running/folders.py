@@ -41,7 +41,7 @@ def find_resumed(experiment: BaseExperiment, resume: str | None, name: str | Non
         name: Name of a new run, or None.
 
     Raises:
-        ConfigError: ``resume`` is the name of one run, and ``name`` that of another.
+        ConfigError: ``resume`` and ``name`` refer to different runs.
         RunError: The run does not exist.
     """
     if resume is None:
@@ -90,11 +90,11 @@ def launcher_name() -> str | None:
         value = os.environ.get(variable)
         if value and value != "none":
             return f"{variable.split('_')[0].lower()}-{value}"
-    raise ConfigError("--name: required if a launcher starts several processes; pass the same name to all of them")
+    raise ConfigError("--name is required if a launcher starts several processes; pass the same name to all of them")
 
 
 def require_same_settings(recorded: dict[str, Any], current: dict[str, Any], folder: RunFolder, allow: bool) -> bool:
-    """Compare the settings of a resumed run with those before.
+    """Compare the settings of a resumed run with the settings that it began with.
 
     Args:
         recorded: The resolved configuration that the run began with.

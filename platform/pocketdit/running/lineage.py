@@ -61,8 +61,8 @@ def verify(folder: RunFolder, experiment: BaseExperiment) -> dict[str, str]:
         The tags of the parents.
 
     Raises:
-        RunError: A parent's weights have changed since the run began, so a resumed run would train differently, or the
-            file is damaged.
+        RunError: The file is damaged, or a parent's weights have changed since the run began, so that a resumed run
+            would train differently.
     """
     current, file = tags(experiment), folder.path / "parents.json"
     if not file.is_file():

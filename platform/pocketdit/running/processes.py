@@ -1,4 +1,4 @@
-"""Checks that the processes of a run exist or can be started, because missing ones would be awaited forever."""
+"""Checks that all processes of a run exist or can be started, because a run would wait forever for missing ones."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from pocketdit.errors import ConfigError
 
 # Number of processes that MPI, PMI, and LSF start. Their ranks are not supported.
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "JSM_NAMESPACE_SIZE")
-# Variables with which users start the processes of several nodes by hand.
+# Environment variables that users set to start the processes of several nodes by hand.
 NODE_RANKS = ("NODE_RANK", "GROUP_RANK")
 # Two processes may share a core, so that distributed training can be tried anywhere.
 LEAST_PROCESSES = 2
@@ -47,7 +47,7 @@ def require_processes(training: Training) -> None:
         ConfigError: Processes are missing, or there are more processes than devices.
     """
     if inherited_folder():
-        return  # the process that started this one has checked
+        return  # the process that started this one has already checked
     devices = devices_per_node(training)
     require_devices(training, devices)
     started, configured = launched_processes(), devices * training.nodes
@@ -59,7 +59,7 @@ def require_processes(training: Training) -> None:
         )
     if started is None and training.nodes > 1 and not any(name in os.environ for name in NODE_RANKS):
         raise ConfigError(
-            f"training.nodes: is {training.nodes}, but no launcher has started the other nodes; start the command with "
+            f"training.nodes is {training.nodes}, but no launcher has started the other nodes; start the command with "
             "torchrun or srun"
         )
 
@@ -74,7 +74,7 @@ def require_devices(training: Training, devices: int) -> None:
         available = f"{limit} GPU{'' if limit == 1 else 's'}"
     if devices > limit:
         raise ConfigError(
-            f"training.devices: is {devices}, but the run can only use {available} on this machine; set it to at most "
+            f"training.devices is {devices}, but the run can only use {available} on this machine; set it to at most "
             f"{limit}"
         )
 

@@ -21,7 +21,7 @@ def require_parents(experiment: BaseExperiment) -> None:
 def require_folder(experiment: BaseExperiment, resume: str | None, name: str | None) -> None:
     """Check that the run to resume exists, or that a new run's name is free.
 
-    Only the first process checks, because the others use its folder.
+    Only the first process performs this check, because the others use its folder.
 
     Args:
         experiment: The configuration.

@@ -1,4 +1,4 @@
-"""A check that images of a size can be sampled in the free memory, before anything large is allocated."""
+"""A check that images of a given size can be sampled in the free memory, before anything large is allocated."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +16,12 @@ from pocketdit.errors import ConfigError
 from pocketdit.memory import available_memory
 from pocketdit.training.cost import network_inputs
 
-BATCH = 16  # prompts that are sampled at a time
-CHANNELS, FLOAT = 3, 4  # of an image, and bytes of a float
+BATCH = 16  # number of prompts that are sampled at a time
+CHANNELS, FLOAT = 3, 4  # number of channels of an image, and bytes per float32 value
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Replaces attention by an output of the same shape, because fused kernels do not store its scores."""
+    """Replaces attention with an empty output of the right shape, because fused kernels do not store the scores."""
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.nn.functional.scaled_dot_product_attention:
@@ -31,7 +31,7 @@ class _FusedAttention(TorchFunctionMode):
 
 
 class _LargestOperation(TorchDispatchMode):
-    """Records the largest size in bytes of the inputs and outputs of an operation."""
+    """Records the largest total size in bytes of the inputs and outputs of one operation."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch does not annotate it
@@ -45,7 +45,7 @@ class _LargestOperation(TorchDispatchMode):
 
 
 def least_sampling_bytes(experiment: Experiment, size: tuple[int, int], prompts: int) -> int:
-    """Return a lower bound on the memory for sampling: the network's largest operation, and the images.
+    """Return a lower bound on the memory for sampling: the network's largest operation or the images, in bytes.
 
     Args:
         experiment: Configuration of the run, with the sampling settings.
@@ -66,13 +66,13 @@ def least_sampling_bytes(experiment: Experiment, size: tuple[int, int], prompts:
 def require_sampling_memory(
     experiment: Experiment, size: tuple[int, int], prompts: int, option: str, device: str = "cpu"
 ) -> None:
-    """Check that images of a size can be sampled in the free memory.
+    """Check that images of a given size can be sampled in the free memory.
 
     Args:
         experiment: Configuration of the run, with the sampling settings.
         size: Image height and width in pixels.
         prompts: Number of prompts.
-        option: What sets the size, for the message.
+        option: The option that sets the size, for the message.
         device: Device on which the images are sampled.
 
     Raises:

@@ -140,8 +140,8 @@ def save_shards(state: dict[str, Any], rest: Mapping[str, Any], path: Path, rank
         rank: Rank of this process.
 
     Raises:
-        OSError: A file cannot be written.
-        CheckpointException: A file cannot be written on any rank.
+        OSError: This rank cannot write a file other than its shards.
+        CheckpointException: At least one rank cannot write its shards.
     """
     path.mkdir(parents=True, exist_ok=True)
     writer = FileSystemWriter(path)
@@ -159,7 +159,7 @@ def require_undamaged(path: Path, rank: int = 0, ranks: int = 1) -> None:
     Args:
         path: The folder. Checkpoints of earlier versions have no checksums and are accepted.
         rank: Rank of this process, which checks every ``ranks``-th file.
-        ranks: Number of processes that share the files.
+        ranks: Number of processes that divide the files among themselves.
 
     Raises:
         RunError: A file is missing or damaged, or the index contains code.

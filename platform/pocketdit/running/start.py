@@ -39,7 +39,7 @@ def start_backbone(supernet: ElasticDiT, experiment: Experiment, separate_widths
     parent = load_experiment(folder)
     for name in ("autoencoder", "text_encoders"):
         if getattr(parent, name) != getattr(experiment, name):
-            raise ConfigError(f"{name}: differs from that of parents.{START} ({folder.name}); use the same settings")
+            raise ConfigError(f"{name} must have the same settings as in parents.{START} ({folder.name})")
     if separate_widths:
         widths = supernet.spec.widths
         return PerWidthNetworks(supernet.spec, {width: standalone_network(network, width) for width in widths})
@@ -57,7 +57,7 @@ def start_decoder(decoder: TinyDecoder, experiment: DecoderExperiment) -> TinyDe
     require_matching_latents(experiment, folder)
     parent = load_decoder(folder)
     if parent.spec != decoder.spec:
-        raise ConfigError(f"decoder: differs from that of parents.{START} ({folder.name}); use the same settings")
+        raise ConfigError(f"decoder must have the same settings as in parents.{START} ({folder.name})")
     decoder.load_state_dict(parent.state_dict())
     return decoder
 

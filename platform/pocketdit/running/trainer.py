@@ -83,7 +83,7 @@ def build_trainer(
 
 
 def build_strategy(training: Training) -> Strategy | str:
-    """Return Lightning's strategy for the configured strategy."""
+    """Return the Lightning strategy that the configuration selects."""
     processes = devices_per_node(training) * training.nodes
     match training.strategy:
         case "fsdp2":
