@@ -1,4 +1,4 @@
-"""What the cost estimates of all stages read from a configuration."""
+"""Values that the cost estimates of all stages read from a configuration."""
 
 from typing import Any
 

@@ -92,7 +92,7 @@ class RunTeacher:
     def outline(
         cls, device: torch.device, tokens: int, run: str, few_step: str | None = None, runs: Path = Path("runs")
     ) -> TeacherOutline | None:
-        """Return the teacher without its weights and text encoders, or None if its run does not exist yet."""
+        """Return the teacher's network without its weights, or None if the teacher's run cannot be found."""
         try:
             experiment: Experiment = load_experiment(find(Path(runs), run))
         except UserError:
@@ -112,7 +112,7 @@ class RunTeacher:
         own = self.experiment.autoencoder
         if autoencoder != own:
             raise ConfigError(
-                "autoencoder: does not match the teacher, which was trained on the latents of "
+                "autoencoder does not match the teacher, which was trained on the latents of "
                 f"{own.class_path} {own.init_args}"
             )
 

@@ -1,7 +1,7 @@
 """The events of a run, and their encoding as lines of the journal.
 
-Values are stored exactly: a float read from the journal is bit for bit identical to the logged float. JSON has no NaN
-or infinity, so these are written as the strings "nan", "inf", and "-inf".
+Values are stored exactly: a float read from the journal is bit-identical to the logged float. JSON has no NaN or
+infinity, so these are written as the strings "nan", "inf", and "-inf".
 """
 
 import json
@@ -80,7 +80,7 @@ _KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in (Metri
 
 
 _FIELDS = {name: {field.name: field.type for field in fields(kind)} for name, kind in _KINDS.items()}
-_LARGEST_STEP = 2**63 - 1  # of a database
+_LARGEST_STEP = 2**63 - 1  # the largest integer that databases can store
 _LATEST_TIME = 2**63 / 1000 - 1  # MLflow stores milliseconds
 
 

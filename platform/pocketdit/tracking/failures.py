@@ -1,4 +1,4 @@
-"""Descriptions of failures of MLflow and its databases."""
+"""Descriptions of failures in MLflow and its databases."""
 
 import re
 

@@ -27,7 +27,7 @@ def is_local_request(host: str | None, origin: str | None) -> bool:
         target = urlsplit(f"//{host or ''}")
         source = urlsplit(origin) if origin is not None else None
         same = source is None or (source.hostname, source.port) == (target.hostname, target.port)
-    except ValueError:  # a port that is not a number
+    except ValueError:  # the port is not a number
         return False
     return target.hostname in NAMES and same
 

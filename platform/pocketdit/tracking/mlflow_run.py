@@ -85,7 +85,7 @@ class MlflowRun:
         """Return whether MLflow accepts a tag for the run. If so, an event that it refuses is itself at fault."""
         try:
             self._client.set_tag(self._run_id, _IDENTITY_TAG, self.target.identity)
-        except Exception:  # stores, proxies, and networks can raise any exception
+        except Exception:  # a store, a proxy, or the network can cause any exception
             return False
         return True
 
@@ -111,7 +111,7 @@ class MlflowRun:
         try:
             self._send(events)
             return 0
-        except Exception as error:  # stores, proxies, and networks can raise any exception
+        except Exception as error:  # a store, a proxy, or the network can cause any exception
             is_permanent = isinstance(error, MlflowException) and _is_permanent(error)
             if not (is_permanent or (give_up and not is_temporary(error) and self.is_writable())):
                 raise
@@ -231,7 +231,7 @@ def _client(uri: str) -> "MlflowClient":
 
 
 def is_temporary(error: Exception) -> bool:
-    """Return whether the disk, the database, or the load of the server is at fault, rather than the request."""
+    """Return whether the disk, the database, or the server's load is at fault, rather than the request."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return True
     return getattr(error, "error_code", None) in ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")

@@ -130,7 +130,7 @@ class Sender:
                 return run.send(events, give_up=attempt == _MAX_ATTEMPTS)
             except RunDeletedError:
                 raise
-            except Exception as error:  # stores, proxies, and networks can raise any exception
+            except Exception as error:  # a store, a proxy, or the network can cause any exception
                 if attempt == _MAX_ATTEMPTS or is_temporary(error) or not run.is_writable():
                     raise
             time.sleep(_ATTEMPT_SECONDS)
@@ -183,7 +183,7 @@ class Shipper:
                 if size != sent_size:
                     sender.send_all(self._abandoned)
                 self.error, sent_size, pause = None, size, _POLL_SECONDS
-            except Exception as error:  # stores, proxies, and networks can raise any exception
+            except Exception as error:  # a store, a proxy, or the network can cause any exception
                 self.error, pause = error, min(2 * pause, _MAX_RETRY_SECONDS)
             if last:
                 return

@@ -1,4 +1,4 @@
-"""Sending of events to MLflow that could not be sent during the run."""
+"""Send MLflow the events that could not be sent during the run."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def sync(run_folder: Path, uri: str | None = None) -> int:
         return Sender(run_folder, target.absolute_uri(uri)).send_all()
     except RunError:
         raise
-    except Exception as error:  # stores, proxies, and networks can raise any exception
+    except Exception as error:  # a store, a proxy, or the network can cause any exception
         unsent = count_unsent(run_folder)
         reason = mask(describe(root_cause(error), uri))
         raise RunError(f"{unsent} events were not sent to {mask(uri)}: {reason}") from error

@@ -15,7 +15,7 @@ def require_compilable(training: Training) -> None:
     """
     if training.compile and (training.accelerator == "cpu" or not torch.accelerator.is_available()):
         raise ConfigError(
-            "training.compile: requires a GPU; on a CPU, compiling takes longer than it saves; set it to false"
+            "training.compile requires a GPU; on a CPU, compiling takes longer than it saves; set it to false"
         )
 
 

@@ -18,7 +18,7 @@ from pocketdit.training.kernels import KernelCounter, Kernels, LikeGpu, total_fl
 
 CLIP_TOKENS = 77
 NOT_COUNTED = ("data loading", "validation", "previews")
-"""What no cost estimate counts."""
+"""Parts of a run that no cost estimate includes."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Pass:
 
     Attributes:
         label: Name in tables, for example "0.5x" or "teacher".
-        forward: Runs the forward pass. If the network is trained, it returns the loss.
+        forward: Function that runs the forward pass, and returns the loss if the network is trained.
         network: The network, which FSDP2 gathers for the pass.
         parameters: Number of parameters to display. At a narrower width, these are fewer than those of the network.
         per_batch: How often the pass runs per batch, on average over many batches.
@@ -53,9 +53,9 @@ class StageCost:
     Attributes:
         image_size: Side length of the training images in pixels.
         batch: Number of samples per process and batch.
-        positions: Number of tokens or pixels per sample, each of which runs through the networks.
+        positions: Number of tokens or pixels of a sample that run through the networks.
         passes: Function that builds the passes of a batch on a device, with freshly initialized networks.
-        update: Function that builds the update of the weights on a device.
+        update: Function that builds the weight update on a device.
         memory: Bytes of the trained weights, their EMA, the optimizer state, and the teacher, by purpose. FSDP2 shards
             them across processes.
         gradients: Bytes of gradients before the update. FSDP2 shards them.
@@ -74,7 +74,7 @@ class StageCost:
     not_counted: Sequence[str] = NOT_COUNTED
 
     def rough_flops(self) -> float:
-        """Return the order of magnitude of the FLOPs of a batch, at 2 per parameter and position, without counting."""
+        """Estimate the order of magnitude of a batch's FLOPs, at 2 per parameter and position, without a count."""
         steps = self.passes(torch.device("meta"))
         passes = sum(step.per_batch * step.parameters * (3 if step.trained else 1) for step in steps)
         return 2 * self.batch * self.positions * passes
@@ -82,14 +82,14 @@ class StageCost:
 
 @dataclass(frozen=True)
 class PassCount:
-    """The counted cost of a pass.
+    """The cost of a pass, which is counted while the pass runs.
 
     Attributes:
-        forward: Kernels of the forward pass.
-        backward: Kernels of the backward pass.
+        forward: Kernels that the forward pass launches.
+        backward: Kernels that the backward pass launches.
         saved: Bytes of the activations that the forward pass keeps for the backward pass.
         peak: Largest number of bytes that the pass allocates at any time.
-        working_peak: The same without the gradients of the parameters.
+        working_peak: ``peak`` without the gradients of the parameters.
     """
 
     forward: Kernels
@@ -105,9 +105,9 @@ class PassCount:
 
 
 def run_backward(loss: Tensor) -> None:
-    """Run a backward pass inside the modes that are active.
+    """Run a backward pass inside the active dispatch modes.
 
-    ``torch.autograd.backward`` would leave ``LikeGpu``, so that gradient checkpointing would recompute other kernels.
+    ``torch.autograd.backward`` would leave ``LikeGpu``, so that gradient checkpointing would launch other kernels.
     """
     options = {"allow_unreachable": True, "accumulate_grad": True}
     _engine_run_backward((loss,), (torch.ones_like(loss),), False, False, (), **options)

@@ -1,4 +1,4 @@
-"""Scaling and adding of two separately computed gradients (paper Sec. 3.2, "adaptive scaling")."""
+"""Scale and add two gradients that are computed separately (paper Sec. 3.2, "adaptive scaling")."""
 
 from collections.abc import Sequence
 
