@@ -1,4 +1,4 @@
-"""The bounds in the types of settings hold however an object is made."""
+"""The bounds in the types of settings are enforced regardless of how an object is created."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal

@@ -75,7 +75,7 @@ def test_experiment_is_valid_and_documented(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_validation_has_a_bound_whatever_the_size_of_the_data_set(path: Path) -> None:
+def test_validation_is_bounded_regardless_of_the_size_of_the_data_set(path: Path) -> None:
     assert 1 <= load(path, [], kind_of(path)).config.data.init_args["validation_samples"] <= 4096
 
 

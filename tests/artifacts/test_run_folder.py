@@ -40,7 +40,7 @@ def test_a_name_can_be_used_if_the_process_was_killed_before_it_wrote_anything(t
         create(tmp_path, "e", "a", "")
 
 
-def test_a_folder_that_is_not_that_of_a_run_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_without_a_configuration_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "e" / "a").mkdir(parents=True)
     (tmp_path / "e" / "a" / "weights.safetensors").touch()
     (tmp_path / "e" / "b").symlink_to("missing")

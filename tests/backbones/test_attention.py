@@ -1,4 +1,4 @@
-"""Test ASSA against its formula, with and without gradients; without, it interpolates the branches in place."""
+"""Test ASSA against its formula, with gradients, and without them, where it interpolates the branches in place."""
 
 from typing import get_args
 

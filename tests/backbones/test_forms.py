@@ -60,7 +60,7 @@ def test_default_dtype_without_a_gradient(has_amx: bool, expected: str, monkeypa
 
 
 def test_forms_for_a_gpu() -> None:
-    """FlexAttention requires a GPU, whose kernels do not accept both a mask and shared keys."""
+    """FlexAttention requires a GPU. No attention kernel for GPUs accepts both a mask and shared keys."""
     gpu = torch.device("cuda")
     assert "flex" in local_forms(replace(LOCAL, device=gpu))
     assert "flex" not in local_forms(LOCAL)

@@ -39,9 +39,8 @@ def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for row in result["rows"]:
         assert {"ASSA", "full, shared", "full, repeated", "full, folded"} <= set(row["seconds"])
         assert row["fastest"] in row["seconds"]
-        assert row["score_fraction"] == pytest.approx(
-            0.25 + 46 / 256
-        )  # 16 blocks, each with its neighbor on either side
+        # Each of 16 blocks sees itself and its neighbor on either side.
+        assert row["score_fraction"] == pytest.approx(0.25 + 46 / 256)
 
 
 def test_timed_attention_matches_the_backbone() -> None:

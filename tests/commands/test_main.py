@@ -264,7 +264,7 @@ def test_sample_writes_a_grid(tiny: list[str], tmp_path: Path, capsys: pytest.Ca
         assert "Traceback" not in error
 
 
-def test_a_full_disk_is_named_with_its_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_reported_with_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     def fill(_: object) -> int:
         raise OSError(28, "No space left on device", "sample.png")
 

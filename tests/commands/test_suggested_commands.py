@@ -10,7 +10,7 @@ from pocketdit.config.shell import setting
 from tests.conftest import tiny_overrides
 
 NASTY = "-a 'b' \"c\" #d e=f $g ${h} [i] {j: k}\nl"
-NASTY_NAME = NASTY.replace("\n", " ")  # the command to resume is part of an error, which is printed on one line
+NASTY_NAME = NASTY.replace("\n", " ")  # on one line, because the command to resume is part of a one-line error
 
 
 def suggested(text: str, label: str) -> list[str]:

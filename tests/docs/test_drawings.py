@@ -51,20 +51,20 @@ def painted(rectangles: Any, rows: int, columns: int) -> np.ndarray:
 
 
 @names
-def test_committed_files_show_the_present_data(name: str) -> None:
+def test_committed_files_show_the_current_data(name: str) -> None:
     data = drawings.DRAWINGS[name][0]()
     assert json.loads(read_metadata(IMAGES / f"{name}.svg", "description")) == json.loads(json.dumps(data))
 
 
 @names
-def test_committed_files_have_the_present_labels(name: str, redrawn: Path) -> None:
+def test_committed_files_have_the_current_labels(name: str, redrawn: Path) -> None:
     """Matplotlib writes the text of every label as a comment."""
     committed, now = ((folder / f"{name}.svg").read_text() for folder in (IMAGES, redrawn))
     assert re.findall(r"<!-- (.*?) -->", committed) == re.findall(r"<!-- (.*?) -->", now) != []
 
 
 @names
-def test_committed_files_have_the_present_shapes(name: str, redrawn: Path) -> None:
+def test_committed_files_have_the_current_shapes(name: str, redrawn: Path) -> None:
     if read_metadata(IMAGES / f"{name}.svg", "creator") != read_metadata(redrawn / f"{name}.svg", "creator"):
         pytest.skip("the committed file was drawn by another version of Matplotlib, whose paths may differ")
     committed, now = ((folder / f"{name}.svg").read_text() for folder in (IMAGES, redrawn))

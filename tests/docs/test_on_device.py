@@ -1,4 +1,4 @@
-"""The page about devices tells the author of an app what the code computes."""
+"""The page about devices describes exactly what an app must compute."""
 
 import hashlib
 import math
@@ -22,7 +22,7 @@ WORDS = ["a", "red", "circle", "left", "of", "2", "blue", "squares"]
 
 
 def run_program(beginning: str) -> dict[str, Any]:
-    """Run the Python program of the page that begins with these words, and return its names."""
+    """Run the page's Python program that starts with ``beginning``, and return its global variables."""
     (program,) = [text for text in PROGRAMS if text.startswith(beginning)]
     names: dict[str, Any] = {}
     exec(program, names)
@@ -30,7 +30,7 @@ def run_program(beginning: str) -> dict[str, Any]:
 
 
 def swirl(x: Tensor, time: Tensor) -> Tensor:
-    """A velocity that depends on x and on the time in a nonlinear way."""
+    """Return a velocity that is a nonlinear function of x and the time."""
     return torch.sin(3 * x) + x.flip(-1) * time[:, None] ** 2
 
 

@@ -16,13 +16,13 @@ from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 YAMLS = [path for name in ("experiments", "sweeps") for path in sorted((ROOT / name).rglob("*.yaml"))]
-# A name in capitals is the reader's own.
+# Readers replace names in capitals with their own.
 PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]+\b")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A shell line and where it stands."""
+    """A shell line and the file that contains it."""
 
     text: str
     path: Path
@@ -37,7 +37,7 @@ def join_continued(text: str) -> str:
 
 
 def expand_arrays(text: str) -> str:
-    """Replace ``"${NAME[@]}"`` by the items of the array, which the same block defines in one line."""
+    """Replace ``"${NAME[@]}"`` with the items of the array, which must be defined on one line of the same block."""
     for name, items in re.findall(r"^(\w+)=\((.*)\)$", text, re.M):
         text = text.replace(f'"${{{name}[@]}}"', items)
     return text
@@ -59,7 +59,7 @@ def shell_lines() -> list[Line]:
 
 
 def ours(line: Line) -> list[str] | None:
-    """Return the arguments of a PocketDiT command, also behind a launcher; None for other commands."""
+    """Return the arguments of a PocketDiT command, which may follow a launcher, or None for other commands."""
     words = line.words
     for start in (["lightning"], ["pocketdit"], ["-m", "pocketdit"]):
         for at in range(len(words)):
@@ -74,7 +74,7 @@ IDS = [f"{line.path.name}: {line.text[:60]}" for line, _ in COMMANDS]
 
 
 def exit_status(call: Callable[[], object]) -> object:
-    """Return the exit status of a call, which argparse ends by ``SystemExit`` after printing its help."""
+    """Return the exit status of a call, including that of the ``SystemExit`` that argparse raises after its help."""
     try:
         result = call()
     except SystemExit as exit_:
@@ -98,7 +98,7 @@ def test_a_command_parses(line: Line, arguments: list[str], capsys: pytest.Captu
 def test_files_and_overrides_of_a_command_exist(
     line: Line, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Load the YAML that a command names with its overrides, without building anything."""
+    """Load the YAML file that a command names, with the command's overrides, without building anything."""
     if any(PLACEHOLDER.search(argument) for argument in arguments) or "winner" in line.text:
         return
     files = [word.rpartition("=")[2] for word in arguments if word.endswith(".yaml")]
@@ -128,7 +128,7 @@ def test_programs_exist() -> None:
 
 @pytest.mark.parametrize("path", [page for page in PAGES if page.parent == ROOT], ids=lambda path: path.name)
 def test_links_lead_to_files(path: Path) -> None:
-    """Sphinx checks the links between pages; nothing else checks those of the files outside of ``docs``."""
+    """Sphinx checks only the links in ``docs``, so this test checks those in the other files."""
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
 

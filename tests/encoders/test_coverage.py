@@ -35,7 +35,7 @@ def test_cut_empty_and_unknown_captions_are_counted_for_each_encoder() -> None:
     )
 
 
-def test_words_without_training_captions_are_counted_only_if_all_of_these_were_read() -> None:
+def test_words_that_do_not_occur_in_training_are_counted_only_if_all_training_captions_were_read() -> None:
     encoder = WordEncoder()
     coverages = {
         "train": _coverage(encoder, ["a red circle", "a blue square"]),

@@ -22,7 +22,7 @@ from tests.evaluation.judges.test_qwen3_vl import save_qwen3_vl
 
 
 def write_images(folder: Path, names: list[str], each: int = 1) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
-    """Write noise images ``each`` per name, and return them in this order."""
+    """Write ``each`` noise images for every name, and return them in the same order."""
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(each * len(names))]
     for i, image in enumerate(images):
@@ -96,7 +96,7 @@ GENEVAL2_PROMPTS: list[dict[str, Any]] = [
 
 
 def test_geneval2_with_qwen3_vl(tmp_path: Path) -> None:
-    """Both means, the scores by skill and by number of atoms, from the probabilities of a model's first token."""
+    """All scores follow from the probabilities of the first generated token."""
     model = save_qwen3_vl(tmp_path / "tiny-qwen3-vl")
     folder = tmp_path / "data" / "geneval2"
     folder.mkdir(parents=True)

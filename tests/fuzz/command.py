@@ -30,12 +30,12 @@ def run_command(*arguments: object) -> Output:
 
 
 def checked(status: int, text: str) -> Output:
-    """Return what a command printed after checking it.
+    """Check what a command printed, and return it.
 
     Raises:
-        AssertionError: The command printed a traceback, or it failed without a line that says why.
+        AssertionError: The command printed a traceback, or it failed without an error message.
     """
-    text.encode()  # raises an error for text that cannot be printed
+    text.encode()  # fails if the text contains characters that cannot be printed
     assert "Traceback" not in text, text
     lines = text.splitlines()
     assert status == 0 or (status in (1, 2) and lines and lines[-1].startswith("lightning ")), f"{status}\n{text}"

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 SECONDS = 60.0
-MEMORY = 8 << 30  # bytes of address space in addition to what the process uses at its start
+MEMORY = 8 << 30  # bytes of address space that a case may use in addition to what its process uses at the start
 
 
 class Case(NamedTuple):
@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The word for what became of the case."""
+        """The first word of the result, such as "refused", or "failed"."""
         return self.text.partition(":")[0] if self.passed else "failed"
 
 

@@ -14,12 +14,13 @@ OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.symlink", "os.tr
 def on_file_events(folder: Path, act: Callable[[str], None]) -> None:
     """Call a function before every operation of the main thread on a file in a folder, until the process ends.
 
-    Operations of libraries that open files themselves, such as torch, are not announced, but the creation of folders
-    and the renaming before and after them is. Other threads are left out because their order is not reproducible.
+    Libraries that open files themselves, such as torch, are not observed, but the creation of folders before and the
+    renaming after their operations are. Other threads are left out because their order is not reproducible.
 
     Args:
         folder: The folder.
-        act: Function of the operation and the file's path in the folder, as in "open checkpoints/.last.ckpt.tmp".
+        act: Function that is called with the operation and the file's path relative to the folder, as in
+            "open checkpoints/.last.ckpt.tmp".
     """
     prefix, process, thread = f"{folder}{os.sep}", os.getpid(), threading.main_thread()
 

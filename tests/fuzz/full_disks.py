@@ -21,7 +21,7 @@ from tests.fuzz.tiny_runs import REFERENCE, STEPS, arguments, differences, link_
 
 NAME = "full"
 JOURNAL, DATABASE = "metrics.jsonl", "mlflow.db"
-# The operation before a run writes each kind of file.
+# The beginning of the operation before which the disk is filled, by the file that the run is about to write.
 OPERATIONS = {
     "config.yaml": "open {name}/.config.yaml.tmp",
     "latest": "os.rename .latest",
@@ -36,7 +36,7 @@ OPERATIONS = {
     "quantization.png": "open {name}/.quantization.png.tmp",
     "finished": "open {name}/.finished.tmp",
 }
-LEFT = (0, 0, 4096, 200_000, 1_000_000)  # bytes that are left on the disk
+LEFT = (0, 0, 4096, 200_000, 1_000_000)  # numbers of bytes that may be left on the disk
 
 Disk = SmallDisk | LimitedFiles
 

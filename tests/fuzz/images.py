@@ -1,4 +1,4 @@
-"""Image files of many kinds, and a program that notices if a format starts it."""
+"""Image files of many kinds, and a fake Ghostscript that records whether reading an image starts it."""
 
 import io
 import os

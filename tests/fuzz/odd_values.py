@@ -1,4 +1,4 @@
-"""Values, texts, and keys that configurations are easily wrong about."""
+"""Values, strings, and keys that are easily handled incorrectly in configurations."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ TEXTS = (
     "- a", "[a", "{a", "&a", "*a", "!a", "%a", "@a", "`a`", "a\\b", "${", "x" * 300, "x" * 5000, "-1", "--plan",
     "a=b", "<<", "=",
 )  # fmt: skip
-# YAML that is easily read in another way than it is meant. Values are those of YAML 1.1.
+# YAML that is easily misread, with its value in YAML 1.1.
 ODD_TEXTS: dict[str, Any] = {
     "0x1F": 31, "1_000": 1000, "1e3": 1000.0, "1E-3": 0.001, ".5": 0.5, "5.": 5.0, "+1": 1, "1.": 1.0, "-0.0": 0.0,
     ".inf": math.inf, "-.inf": -math.inf, "1e400": math.inf, "~": None, "null": None, "Null": None, "true": True,
@@ -22,7 +22,7 @@ ODD_TEXTS: dict[str, Any] = {
     "3 4": "3 4", "😀": "😀", "???": "???", "nan": "nan", "--- 1": 1, "&a 1": 1, "[&a 1, *a]": [1, 1],
     "{<<: {a: 1}}": {"a": 1}, "{? a}": {"a": None}, "0o17": "0o17", "1e": "1e",
 }  # fmt: skip
-# YAML that is not valid, or means nothing.
+# YAML that is invalid, or has no value that a configuration can contain.
 BROKEN_TEXTS = (
     "[", "{", "]", "}", '"', "'", "[1,2", "{a: 1, a: 2}", "{a: 1", "%YAML 1.1", "...", "---", "@x", "`x`", "*a",
     "&a [*a]", "!x 1", "!!python/object/apply:os.system [id]", "!!python/name:os.system", "!!set {a}",

@@ -1,4 +1,4 @@
-"""Random overrides of real commands, ``lightning run FILE OVERRIDE --plan``, in processes of their own."""
+"""Random overrides in commands that run in processes of their own, ``lightning run FILE OVERRIDE --plan``."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from tests.fuzz.fuzzer import Fuzzer, Input
 from tests.fuzz.overrides import KINDS, Change
 from tests.fuzz.shipped import ROOT, Shipped
 
-LONGEST_ARGUMENT = 100_000  # bytes, below the limit of Linux
+LONGEST_ARGUMENT = 100_000  # bytes, below the limit that Linux imposes
 
 
 def _run(given: Input) -> str:
@@ -32,5 +32,5 @@ def _change(given: Input, file: Shipped) -> Change:
             return change
 
 
-# Most values of other kinds are refused before anything is planned.
+# Near values are drawn more often, because most values of other kinds are refused before anything is planned.
 PLANS = Fuzzer("plans", ("near value", "near value", *KINDS), _run, count=15, full_count=50, seconds=120)

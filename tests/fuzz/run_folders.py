@@ -115,7 +115,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def require_kept(before: dict[str, bytes], after: dict[str, bytes], damaged: Path) -> None:
-    """Check that a command that refused a run folder changed nothing else in it but what it logged."""
+    """Check that a command that refused a run folder lost no file in it, apart from the damaged file and logs."""
     logged = {"metrics.jsonl", "tracking.json", "lock", str(damaged)}
     lost = [name for name, content in before.items() if name not in logged and content not in after.values()]
     assert not lost, lost

@@ -72,10 +72,10 @@ def entries(values: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def same(given: Any, taken: Any) -> bool:
-    """Return whether a configuration has taken over a value.
+    """Return whether a configuration contains a value as it was given.
 
-    A number may have become another type of number, a number in quotes a number, and a list a tuple. A mapping may have
-    been completed with defaults.
+    A number may have another numeric type, a quoted number may have become a number, and a list may have become a
+    tuple. A mapping may have been completed with defaults.
     """
     if isinstance(given, dict) and isinstance(taken, dict):
         return all(str(name) in taken and same(value, taken[str(name)]) for name, value in given.items())

@@ -1,4 +1,4 @@
-"""Disks that can be filled, without rights that users lack."""
+"""Disks that tests can fill without administrator rights."""
 
 import ctypes
 import errno
@@ -26,7 +26,7 @@ class SmallDisk:
         system = ctypes.CDLL(None, use_errno=True)
         user, group = os.getuid(), os.getgid()
         _call(system.unshare, _NEW_MOUNTS | (_NEW_USER if user else 0))
-        if user:  # become root of a user namespace, which may mount
+        if user:  # become root in a user namespace, because only root may mount
             Path("/proc/self/setgroups").write_text("deny")
             Path("/proc/self/uid_map").write_text(f"0 {user} 1")
             Path("/proc/self/gid_map").write_text(f"0 {group} 1")
@@ -46,7 +46,7 @@ class SmallDisk:
 
 
 class LimitedFiles:
-    """A limit on the size of the files that this process writes, for systems that do not allow a disk of its own."""
+    """A limit on the size of the files that this process writes, for systems that do not allow ``SmallDisk``."""
 
     def fill(self, left: int) -> None:
         """Let no file grow beyond a size."""
@@ -58,7 +58,7 @@ class LimitedFiles:
 
 
 def small_disk(folder: Path) -> SmallDisk | LimitedFiles:
-    """Return a disk that can be filled, or else a limit on files."""
+    """Return a disk that can be filled or, if the system does not allow one, a limit on the size of files."""
     try:
         return SmallDisk(folder)
     except OSError as error:

@@ -96,7 +96,7 @@ def link_references(shared: Path, folder: Path) -> None:
 
 
 def differences(expected: RunFolder, actual: RunFolder) -> list[str]:
-    """Return what differs between the results of two runs. Nothing may, to the last bit."""
+    """Return the names of the results that differ between two runs, which should be equal bit for bit."""
     different = [
         path.name
         for path in (expected.weights, expected.palettes, expected.finished, *sorted(expected.samples.iterdir()))
@@ -110,7 +110,7 @@ def differences(expected: RunFolder, actual: RunFolder) -> list[str]:
 
 
 def untracked(folder: RunFolder, database: Path) -> list[str]:
-    """Return the metrics of a finished run that its tracking database lacks or has in addition."""
+    """Return the metrics of a finished run that only its folder or only its tracking database contains."""
     curves = _curves(folder.metrics)
     written = {(name, step, value) for name, curve in curves.items() for step, value in curve}
     with closing(sqlite3.connect(database)) as connection:
@@ -134,7 +134,8 @@ def _same_bytes(path: Path, other: Path) -> bool:
 
 def _state(checkpoint: Path) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
-    return {name: value for name, value in state.items() if name != "loops"}  # which count the batches of an attempt
+    # "loops" counts the batches since the run was started or resumed.
+    return {name: value for name, value in state.items() if name != "loops"}
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -73,7 +73,7 @@ def test_a_log_contains_the_last_progress_line_once(monkeypatch: pytest.MonkeyPa
 def test_a_log_ends_with_the_last_state_of_a_progress_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", log := io.StringIO())
     line = ProgressLine("{desc} {n_fmt}/{total_fmt}{postfix}", desc="train", total=2, smoothing=0)
-    line.advance(1, "loss 2.0")  # not written, because the line has just been written
+    line.advance(1, "loss 2.0")  # too soon after the previous line to be written
     line.advance(2, "loss 1.0")
     line.close()
     assert log.getvalue().count("train ") == 2

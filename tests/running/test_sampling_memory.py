@@ -1,4 +1,4 @@
-"""Sizes whose images cannot be sampled in the free memory are refused before anything is allocated."""
+"""Image sizes that need more than the free memory are refused before anything is allocated."""
 
 from pathlib import Path
 

@@ -27,7 +27,7 @@ def run(tiny: list[str], tmp_path: Path, *more: str) -> RunFolder:
     return find(tmp_path / "runs", "elastic_pretrain")
 
 
-def test_a_run_leaves_all_its_files(tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_writes_all_its_files(tiny: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = run(tiny, tmp_path, "training.validate_every=6", "training.max_steps=6")
     for path in (folder.config, folder.checkpoint, folder.weights, folder.metrics, folder.finished):
         assert path.is_file(), path

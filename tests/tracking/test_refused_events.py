@@ -84,7 +84,7 @@ def test_nothing_is_dropped_when_the_disk_is_full_or_the_database_is_locked(
     assert count_unsent(run_folder) == 5
 
 
-def test_an_error_of_the_database_is_one_line(store: str, run_folder: Path, tmp_path: Path, command: Command) -> None:
+def test_a_database_error_is_one_line(store: str, run_folder: Path, tmp_path: Path, command: Command) -> None:
     """MLflow logs such errors with their tracebacks unless its log level was set before it was imported."""
     path, source = tmp_path / "m.db", target.sqlite_path(store)
     assert source is not None
@@ -131,7 +131,7 @@ def test_damaged_lines_are_named(events: Journal, run_folder: Path, caplog: pyte
 
 
 @pytest.fixture
-def half_made(tmp_path: Path) -> str:
+def unfinished(tmp_path: Path) -> str:
     """Return the URI of a database whose creation was interrupted during a migration of MLflow."""
     path = tmp_path / "runs" / "mlflow.db"
     path.parent.mkdir(exist_ok=True)
@@ -140,25 +140,25 @@ def half_made(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def test_a_half_made_database_is_named_with_its_remedy(run_folder: Path, half_made: str, command: Command) -> None:
-    target.open_target(run_folder, half_made, "p", "r")
+def test_an_unfinished_database_is_reported_with_a_remedy(run_folder: Path, unfinished: str, command: Command) -> None:
+    target.open_target(run_folder, unfinished, "p", "r")
     Journal(run_folder / journal.FILE_NAME).log_metrics({"loss": 1.0}, 0)
     with pytest.raises(
         RunError, match=r"mlflow\.db is damaged or was created only in part .*; move it elsewhere"
     ) as raised:
-        sync(run_folder, half_made)
+        sync(run_folder, unfinished)
     assert len(str(raised.value).splitlines()) == 1
-    path = target.sqlite_path(half_made)
+    path = target.sqlite_path(unfinished)
     assert path is not None
     path.rename(path.with_name("moved.db"))
     (run_folder / "config.yaml").write_text("experiment: x\n")
-    assert "1 events sent" in command("sync", run_folder, "--to", half_made).stdout
+    assert "1 events sent" in command("sync", run_folder, "--to", unfinished).stdout
 
 
-def test_a_run_with_a_half_made_database_says_why_nothing_was_sent(
-    run_folder: Path, half_made: str, capsys: pytest.CaptureFixture[str]
+def test_a_run_with_an_unfinished_database_says_why_nothing_was_sent(
+    run_folder: Path, unfinished: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logger = RunLogger(run_folder, half_made, "p")
+    logger = RunLogger(run_folder, unfinished, "p")
     logger.log_metrics({"loss": 1.0}, 0)
     logger.finalize("success")
     assert "mlflow.db is damaged or was created only in part" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Counts of kernels, compared with known answers, an independent formula, and torch's own counter."""
+"""Kernel counts, compared with known answers, an independent formula, and torch's own counter."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ def count_network(width: float, checkpointing: bool = False, autocast: bool = Fa
 
 
 def formula(width: float) -> int:
-    """Return the FLOPs of a forward pass, written down from the architecture: 2 per multiplication and addition."""
+    """Return the FLOPs of a forward pass, derived from the architecture. A multiply-add counts as two FLOPs."""
     d, e, g, fine = int(SPEC.width * width), SPEC.head_dim, 2, SIDES[0] * SIDES[1] // 4
     text = TEXT + 1
     total = fine * (16 * d) * 2 + d * SPEC.frequency_width + d * d + d * 6 * d + TEXT * 24 * 32
@@ -43,7 +43,7 @@ def formula(width: float) -> int:
         block += tokens * 2 * d * d + text * 32 * 2 * g * e + 2 * tokens * text * d  # cross-attention
         block += tokens * 2 * ratio * d * d  # feed-forward layer
         if sparse:
-            neighbors = (2 + 3 + 3 + 2) / 16  # of 4 blocks, each with its neighbors
+            neighbors = (2 + 3 + 3 + 2) / 16  # visible share of all pairs of the 4 blocks
             block += 2 * tokens * d * int(tokens * neighbors) + 2 * tokens * d * (tokens // 4)
             block += 2 * (tokens // 4) * (4 * g * e) * (g * e) + tokens * d * (d // e)  # compression and gate
         else:

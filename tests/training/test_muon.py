@@ -12,7 +12,7 @@ from pocketdit.training.muon import Muon, MuonAdamW, orthogonalize, orthogonaliz
 
 @pytest.fixture(params=[False, True], ids=["fp32", "bf16"])
 def bf16_units(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Return whether the processor should report bf16 units."""
+    """Make the processor report that it has bf16 units, or that it has none, and return which."""
     monkeypatch.setattr(muon, "has_bf16_units", lambda device: request.param)
     return bool(request.param)
 

@@ -1,4 +1,4 @@
-"""Data sets of pictograms: what is stored, and who made it."""
+"""Data sets of pictograms: what is stored, and who is credited."""
 
 import io
 from dataclasses import asdict
@@ -71,7 +71,7 @@ def test_latents_keep_the_license(tmp_path: Path) -> None:
         (["openmoji", "--train", "0"], "--train 0: must be at least 1"),
     ],
 )
-def test_wrong_options_are_one_line(
+def test_wrong_options_are_one_line_errors(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, *options = arguments

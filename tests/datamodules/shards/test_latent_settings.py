@@ -1,4 +1,4 @@
-"""Stored latents: the settings that decided them are recorded, and settings that they cannot follow are refused."""
+"""Stored latents: the settings that determined them are recorded, and runs that need other latents are refused."""
 
 from pathlib import Path
 from typing import Any

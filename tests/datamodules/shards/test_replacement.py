@@ -22,7 +22,7 @@ from evaluation.metrics.image_source import open_source
 from pocketdit.commands.main import main
 from pocketdit.errors import RunError
 
-RENAMES = 8  # in a replacement; the first one decides that the new data set is the valid one
+RENAMES = 8  # number of renames in a replacement; after the first, the new data set is the valid one
 
 
 def run_in_child(target: Callable[[], None]) -> int | None:
@@ -121,7 +121,7 @@ def test_disk_that_becomes_full_leaves_the_previous_data_set(
     path = make_dataset(train=2, validation=1)
 
     def run() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # as a stand-in for a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # simulates a full disk
         try:
             overwrite(path, [make_sample(number) for number in range(100)])
         except RunError as error:

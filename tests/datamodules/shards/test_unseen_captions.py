@@ -1,4 +1,4 @@
-"""What text encoders do not see of the captions is counted by stats, by validate, and at the start of a run."""
+"""Stats, validate and the start of a run count which parts of the captions the text encoders do not see."""
 
 from collections.abc import Callable
 from dataclasses import replace

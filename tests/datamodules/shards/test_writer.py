@@ -141,7 +141,7 @@ def test_second_build_into_the_same_folder_is_refused_and_the_first_one_succeeds
     tmp_path: Path, make_sample: Callable[..., Sample]
 ) -> None:
     options: dict[str, Any] = {"kind": "image", "name": "x", "source": "x", "overwrite": True}
-    for _ in range(2):  # into an empty folder, and over a data set
+    for _ in range(2):  # first into an empty folder, then over the data set
         with DatasetWriter(tmp_path / "d", samples_per_shard=1, **options) as writer:
             writer.add("train", make_sample(0))
             with pytest.raises(RunError, match="another process is writing to it"):

@@ -109,7 +109,7 @@ def test_mask_determines_box_and_score() -> None:
 
 def test_padding_is_removed_before_the_last_resize() -> None:
     mask_logits = torch.full((1, 4, 4), 5.0)
-    mask_logits[:, :, 2:] = -5  # the padding
+    mask_logits[:, :, 2:] = -5  # the mask does not cover the padding
     class_logits = torch.zeros(1, 81)
     (detection, *_) = instances(class_logits, mask_logits, padded=(16, 16), resized=(16, 6), original=(32, 12))
     assert detection.box == (0, 0, 12, 32)

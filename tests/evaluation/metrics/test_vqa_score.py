@@ -57,7 +57,7 @@ def test_scores_by_hand(images: ImageSet) -> None:
     assert result.protocol["value"] == "p(yes) / (p(yes) + p(no))"
 
 
-def test_a_judge_of_given_answers_reports_the_probability_of_yes(images: ImageSet) -> None:
+def test_a_judge_with_absolute_probabilities_reports_the_probability_of_yes(images: ImageSet) -> None:
     result = VqaScore("p", AbsoluteJudge()).score(images)
     assert result.scores["overall"].value == pytest.approx(0.35)
     assert result.protocol["value"] == "p(yes)"

@@ -72,7 +72,7 @@ def test_reasons_name_what_is_wrong() -> None:
     assert first_error(rendered(mirrored), asked) == "cat: not right of the other pictogram"
 
 
-def test_what_no_pictogram_resembles_is_unclear() -> None:
+def test_an_object_that_resembles_no_pictogram_is_unclear() -> None:
     image = np.full((128, 128, 3), 255, dtype=np.uint8)
     image[40:80, 40:80] = (255, 0, 255)
     assert (

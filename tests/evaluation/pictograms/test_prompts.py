@@ -29,7 +29,7 @@ def test_prompts_are_different_and_divided_equally() -> None:
     assert HeldOutCompositions(60, size=96).load() == HeldOutCompositions(60, size=96).load()
 
 
-def test_no_prompt_describes_what_is_trained() -> None:
+def test_no_prompt_describes_a_training_composition() -> None:
     trained = {frozenset(content(c).split(" and ")) for _, c in generate_compositions("train", 3000, seed=0)}
     for prompt in held_out_prompts(90, 0, 128):
         if prompt["tag"] == "position":

@@ -1,4 +1,4 @@
-"""The prompts of GenEval 2, from a file in its format and, if it is there, from the published one."""
+"""GenEval 2's prompts, from a small file and from the published file if available."""
 
 import json
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_missing_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_published_prompts(published: Path) -> None:
-    """800 prompts, 100 for each number of atoms from 3 to 10, and an answer with known spellings for each question."""
+    """There are 100 prompts for each number of atoms from 3 to 10, and every answer has known spellings."""
     prompts = load_prompts(published / "geneval2").prompts
     counts = [prompt.metadata["atom_count"] for prompt in prompts]
     assert {count: counts.count(count) for count in set(counts)} == dict.fromkeys(range(3, 11), 100)

@@ -1,4 +1,4 @@
-"""Weights beyond the range of float16 are refused with the precision that can hold them."""
+"""Weights beyond the range of float16 are refused, and the message names a precision that can hold them."""
 
 from pathlib import Path
 

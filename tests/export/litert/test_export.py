@@ -38,7 +38,7 @@ def test_shipped_yaml_is_for_litert() -> None:
 
 
 @pytest.mark.parametrize(("size", "shown"), [("128", "128"), ("0", "0"), ("[128, 128]", "a list"), ("1e3", "1000.0")])
-def test_a_size_with_one_side_is_told_the_right_form(size: str, shown: str) -> None:
+def test_an_error_about_a_size_with_one_side_shows_the_right_form(size: str, shown: str) -> None:
     with pytest.raises(ConfigError, match=rf"size: must be HEIGHTxWIDTH in pixels, such as 768x1024, .* not {shown}$"):
         load(FILE, ["run=x", f"size={size}"], LiteRTExport)
 

@@ -29,7 +29,7 @@ PROMPTS = PromptSet(
 
 
 class BrightnessJudge:
-    """Says yes with the image's brightness as probability, and answers that there are two with probability 1/4."""
+    """Answers "yes" with a probability equal to the image's brightness, and "two" with probability 1/4."""
 
     def __init__(self, published_for: tuple[str, ...] = ("geneval2",)) -> None:
         self.backend = Backend("brightness", "1", published_for)
