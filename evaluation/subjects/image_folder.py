@@ -18,11 +18,13 @@ class ImageFolder:
     """Images from any source, matched to prompts by the prompt's id, never by position.
 
     All prompts must have the same number of images. Results state this number, which may be lower than in the
-    benchmark's protocol.
+    benchmark's protocol. Prompts of different sets can have the same id; their images belong in a subfolder for each
+    set.
 
     Args:
         path: Folder that contains ``<id>/<number>.png``, GenEval's ``<id>/samples/<number>.png``, or ``<id>.png``, with
-            the suffix of any image format. Only these files are scored.
+            the suffix of any image format. Only these files are scored. If the folder has a subfolder with the name of
+            a prompt set, that subfolder contains the set's images.
         name: Name in reports; "" uses the folder's name.
 
     Raises:
@@ -34,6 +36,7 @@ class ImageFolder:
         if not self.path.is_dir():
             raise ConfigError(f"{self.path}: no such folder of images")
         self.name = name or self.path.name
+        self._prompts: dict[Path, tuple[str, str]] = {}  # the set and the text of each image's prompt
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
         """Return the images of all prompts.
@@ -41,12 +44,14 @@ class ImageFolder:
         The provenance contains a hash of the images, so that other images under the same names yield other results.
 
         Raises:
-            UserError: A prompt has no images, its images were made for another prompt, or prompts have different
-                numbers of images.
+            UserError: A prompt has no images, its images were made for another prompt or already matched to one, or
+                prompts have different numbers of images.
         """
         check_ids(prompts)
-        found = find_images(self.path, prompts)
+        own = self.path / prompts.name
+        found = find_images(own if own.is_dir() else self.path, prompts)
         self._require_images(prompts, found)
+        self._require_own_images(prompts, found)
         self._print_others(found)
         images = {name: files.images for name, files in found.items()}
         counts = {len(paths) for paths in images.values()}
@@ -74,6 +79,17 @@ class ImageFolder:
         raise UserError(
             f"{self.path}: no images for {len(missing)} of {len(found)} prompts of {prompts.name} ({shown}); {remedy}"
         )
+
+    def _require_own_images(self, prompts: PromptSet, found: Mapping[str, FoundImages]) -> None:
+        """Check that no image has been matched to another text of a previous prompt set."""
+        for prompt in prompts.prompts:
+            for path in found[prompt.id].images:
+                name, text = self._prompts.setdefault(path, (prompts.name, prompt.text))
+                if text != prompt.text:
+                    raise UserError(
+                        f"{path}: matches the id {prompt.id} of two prompts, {text!r} of {name} and {prompt.text!r} of "
+                        f"{prompts.name}; put the images of {prompts.name} into {self.path / prompts.name}/"
+                    )
 
     def _print_others(self, found: Mapping[str, FoundImages]) -> None:
         if others := [path for files in found.values() for path in files.others]:

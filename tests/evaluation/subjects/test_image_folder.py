@@ -39,6 +39,22 @@ def test_images_are_matched_by_id(layout: str, tmp_path: Path) -> None:
         ImageFolder(tmp_path).images(PROMPTS, tmp_path / "unused")
 
 
+def test_prompt_sets_with_the_same_ids_need_folders_of_their_own(tmp_path: Path) -> None:
+    """Otherwise, an image of one prompt would also be scored against another."""
+    ids = [prompt.id for prompt in PROMPTS.prompts]
+    other = PromptSet("other", tuple(Prompt(name, f"other text {name}") for name in ids), images_each=1)
+    write(tmp_path, [f"{name}.png" for name in ids], 10)
+    subject = ImageFolder(tmp_path)
+    subject.images(PROMPTS, tmp_path)
+    subject.images(PROMPTS, tmp_path)  # several metrics may use the same prompts
+    with pytest.raises(UserError, match=r"two prompts, 'text 0' of three and 'other text 00000' of other; .*/other/"):
+        subject.images(other, tmp_path)
+    write(tmp_path, [f"other/{name}.png" for name in ids], 20)
+    for prompts, value in ((PROMPTS, 10), (other, 20)):
+        images = subject.images(prompts, tmp_path).images
+        assert [int(open_image(images[name][0])[0, 0, 0]) for name in ids] == [value] * 3
+
+
 def test_only_files_of_the_layout_are_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Grids, hidden copies, thumbnails and backups have other names or lie in other folders."""
     write(tmp_path, [f"{i:05d}/samples/000{n}.png" for i in range(3) for n in range(2)])
