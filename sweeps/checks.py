@@ -164,7 +164,7 @@ def _check_references(sweep: Sweep) -> None:
 
 
 def _check_dimension(sweep: Sweep, name: str) -> None:
-    """Load the experiment with each value to check, keeping the other dimensions at their first value."""
+    """Load the experiment with each value to check, keeping the other dimensions at their first values."""
     refused: list[str] = []
     values = values_to_check(sweep.space[name])
     for value in values:
@@ -177,7 +177,9 @@ def _check_dimension(sweep: Sweep, name: str) -> None:
                 raise InvalidValueError(f"space.{name}", f"{sweep.base}: {problem}") from None
             refused.append(str(problem))
     if len(refused) == len(values):
-        raise InvalidValueError(f"space.{name}", f"{sweep.base} does not accept any of its values: {refused[0]}")
+        raise InvalidValueError(
+            f"space.{name}", f"{sweep.base} does not accept any value of this dimension: {refused[0]}"
+        )
 
 
 def _overrides_of_value(sweep: Sweep, name: str, value: Scalar) -> list[KeyValue]:
@@ -253,7 +255,9 @@ def _check_argument(component: Component, expected: type, key: str) -> None:
     argument = next((hint for name, hint in hints.items() if name != "return"), Any)
     if isinstance(argument, type) and not issubclass(expected, argument):
         problem = f"{component.class_path} maps {argument.__name__}, not {expected.__name__}"
-        raise InvalidValueError(key, f"{problem}; costs are computed, and scores are scored")
+        raise InvalidValueError(
+            key, f"{problem}; costs are for computed objectives and constraints, scores for scored objectives"
+        )
 
 
 def _check_budget(sweep: Sweep, base: Experiment) -> None:

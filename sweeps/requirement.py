@@ -1,7 +1,7 @@
 """Comparisons of parameters that a trial must satisfy to be trained, such as ``radius < blocks``.
 
 A sweep file may come from another person, so a comparison is not evaluated as Python code. It can use the numbers,
-texts and lists of its parameters, arithmetic with numbers, comparisons, and logic.
+strings and lists of its parameters, arithmetic with numbers, comparisons, and logic.
 """
 
 import ast
@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-MAX_LENGTH = 500  # characters, which also limits the size of numbers and the depth of nesting
+MAX_LENGTH = 500  # characters; this also limits the size of numbers and the depth of nesting
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -111,7 +111,7 @@ def _compare(node: ast.Compare, params: Mapping[str, Any]) -> bool:
 
 
 def _number(value: Any) -> float:
-    """Return a number unchanged. Texts and lists could be repeated until the memory is full."""
+    """Return a number unchanged. Strings and lists could be repeated until the memory is full."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"arithmetic needs numbers, but {value!r} is not a number")
     return value

@@ -80,7 +80,7 @@ class Budget:
         counts = (self.trials, *self.promote, self.finalists)
         if list(counts) != sorted(counts, reverse=True) or min(self.promote, default=1) < 1 or self.finalists < 0:
             raise ValueError(
-                "promote and finalists must not increase from stage to stage, and every promote must be at least 1"
+                "trials, promote and finalists must not increase in this order, and every promote must be at least 1"
             )
         if bool(self.finalists) != bool(self.seeds) or len(set(self.seeds)) != len(self.seeds):
             raise ValueError("finalists and seeds must be set together, and seeds must be distinct")
@@ -201,9 +201,7 @@ class Sweep:
         check_bounds(self)
         rungs = [self.budget.trials, *self.budget.promote, *([self.budget.finalists] if self.budget.finalists else [])]
         if len(self.baselines) > min(rungs):
-            raise ValueError(
-                "there must not be more baselines than trials in any stage of the budget (trials, promote)"
-            )
+            raise ValueError("baselines must not outnumber trials, any count in promote, or finalists")
         only = next(iter(self.objectives.values())) if len(self.objectives) == 1 else None
         if self.pruner and not isinstance(only, Logged):
             raise ValueError(

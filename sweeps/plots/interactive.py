@@ -167,7 +167,7 @@ def _add_untrained(figure: "Figure", view: StudyView, x: int, y: int) -> None:
 def _add_ranks(figure: "Figure", view: StudyView, x: int, y: int) -> None:
     """Number the points on the front as in the table below the plot."""
     for point in view.front:
-        side = 1 if point.rank % 2 else -1  # put the numbers of neighbors on opposite sides
+        side = 1 if point.rank % 2 else -1  # label neighboring points on opposite sides
         figure.add_annotation(
             x=point.values[x],
             y=point.values[y],

@@ -62,7 +62,7 @@ class Scale:
         return (position - low) / (high - low) if high > low else 0.5
 
     def marks(self) -> list[tuple[float, str]]:
-        """Return heights and labels of tick marks on an axis normalized to [0, 1]."""
+        """Return the height and label of each tick mark on an axis normalized to [0, 1]."""
         if self.categories:
             return [(self.height(value), format_value(value)) for value in self.categories]
         middle = math.sqrt(self.low * self.high) if self.logarithmic else (self.low + self.high) / 2

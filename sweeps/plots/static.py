@@ -69,7 +69,7 @@ def _plot_pair(axis: "Axes", view: StudyView, x: int, y: int) -> None:
     for point in view.front:
         offset, side = (
             ((5, 5), "left") if point.rank % 2 else ((-5, -11), "right")
-        )  # put neighbors' labels on opposite sides
+        )  # label neighboring points on opposite sides
         axis.annotate(str(point.rank), (point.value(x), point.value(y)), xytext=offset, ha=side,
                       textcoords="offset points", fontsize=9, zorder=5)  # fmt: skip
     _scatter(axis, [p for p in view.results if p.baseline], x, y, "baseline", zorder=3, **BASELINE_STYLE)

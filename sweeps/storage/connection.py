@@ -35,7 +35,7 @@ def open_storage(sweep: Sweep) -> optuna.storages.RDBStorage:
             grace_period=sweep.heartbeat.grace,
         )
     except ImportError as error:
-        # Optuna replaces the name of the missing module by a message of its own.
+        # Optuna replaces the name of the missing module with a message of its own.
         is_postgres = url.startswith(("postgresql://", "postgresql+psycopg2://"))
         hint = "install it with: pip install 'pocketdit[many]'" if is_postgres else str(error).splitlines()[0]
         raise ConfigError(f"storage: the driver of {masked_url(sweep)} is not installed; {hint}") from error

@@ -71,7 +71,10 @@ def candidates(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialReco
 
 
 def best_candidates(sweep: Sweep, all_candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the front of the comparable candidates from the best in the first objective on; with one, the best."""
+    """Return the front of the comparable candidates, sorted by the first objective.
+
+    With a single objective, return only the best candidate.
+    """
     compared = comparable(all_candidates)
     front = [compared[i] for i in pareto_front([c.values or () for c in compared], sweep.directions)]
     signs = [1 if direction == "minimize" else -1 for direction in sweep.directions]
