@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 from PIL import Image
 
 from datamodules.shards.buckets import BucketShape
-from datamodules.shards.build import BuildReport, progress_bar
 from datamodules.shards.latents import describe_autoencoder, encode_sample
+from datamodules.shards.report import BuildReport, progress_bar
 from datamodules.shards.schema import SPLITS, Attribution, Sample, Split
 from datamodules.shards.writer import DatasetWriter
 from pocketdit.encoders.contract import Autoencoder

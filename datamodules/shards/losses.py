@@ -48,13 +48,15 @@ class CropLosses:
         """Return the share of an image's area that cropping removes, and the factor by which it is scaled up."""
         return _measure(width, height, bucket_list(self.base_size, self.shape))
 
-    def excess(self, width: int, height: int, max_crop: float | None, max_enlargement: float | None) -> str | None:
+    def excess(self, width: int, height: int, max_crop: float | None, max_enlargement: float | None) -> "Excess | None":
         """Return which of the limits an image exceeds, or None."""
         removed, enlargement = self.measure(width, height)
         if max_crop is not None and removed > max_crop:
-            return f"left out: cropping would remove {100 * removed:.1f} % of it (--max-crop {max_crop:g})"
+            rule = f"--max-crop {max_crop:g}"
+            return Excess(rule, f"left out: cropping would remove {100 * removed:.1f} % of it ({rule})")
         if max_enlargement is not None and enlargement > max_enlargement:
-            return f"left out: it would be enlarged {enlargement:.3g} times (--max-enlargement {max_enlargement:g})"
+            rule = f"--max-enlargement {max_enlargement:g}"
+            return Excess(rule, f"left out: it would be enlarged {enlargement:.3g} times ({rule})")
         return None
 
     def describe(self, name_of: Callable[[str], str] = str) -> str:
@@ -74,6 +76,18 @@ class CropLosses:
             f"{self._images} images are enlarged more than {self.max_enlargement:g} times, at most "
             f"{enlargement.value:.3g} times ({enlarged})"
         )
+
+
+class Excess(NamedTuple):
+    """A limit that an image exceeds.
+
+    Attributes:
+        rule: The option that sets the limit.
+        reason: By how much the image exceeds it.
+    """
+
+    rule: str
+    reason: str
 
 
 class _Worst(NamedTuple):

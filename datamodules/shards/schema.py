@@ -104,6 +104,7 @@ class DatasetInfo:
         encoded_from: Fingerprint of the images that were encoded.
         validation_is_train: Whether the validation split repeats the training split.
         attribution: License and authors of the images, if they must be named; otherwise None.
+        imported: The layout from which the images were imported, their number, and how many each filter left out.
     """
 
     kind: Kind
@@ -117,6 +118,7 @@ class DatasetInfo:
     encoded_from: str | None = None
     validation_is_train: bool = False
     attribution: Attribution | None = None
+    imported: dict[str, Any] | None = None
 
     @property
     def text_layouts(self) -> dict[Group, list[TextLayout]]:
@@ -264,6 +266,7 @@ def read_info(dataset: Path) -> DatasetInfo:
             encoded_from=data.get("encoded_from"),
             validation_is_train=bool(data.get("validation_is_train", False)),
             attribution=Attribution(**data["attribution"]) if data.get("attribution") else None,
+            imported=data.get("imported"),
         )
         _ = info.text_layouts
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -313,4 +316,6 @@ def serialize_info(info: DatasetInfo) -> str:
         data["validation_is_train"] = True
     if info.attribution is not None:
         data["attribution"] = asdict(info.attribution)
+    if info.imported is not None:
+        data["imported"] = info.imported
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

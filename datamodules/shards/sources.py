@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datamodules.shards.images import IMAGE_SUFFIXES
+from datamodules.shards.skips import SkippedImage
 
 # Names of folders that hold a split of the user's own, such as train, val2017, test_set and TrainImages.
 _SPLIT_NAMES = {
@@ -15,33 +16,6 @@ _SPLIT_NAMES = {
     "test": "test|testing|eval",
 }
 _NAME_ENDING = r"[-_ ]?(set|split|data|images)?[-_ ]?\d*"
-_MAX_NAMES, _MAX_LINES = 5, 20  # of what is skipped
-
-
-@dataclass(frozen=True)
-class SkippedImage:
-    """A skipped image, folder, or table row, and the reason for skipping it."""
-
-    id: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.id}: {self.reason}"
-
-
-def describe_skipped(skipped: Iterable[SkippedImage]) -> list[str]:
-    """Describe what was skipped in a few lines. Many entries with the same reason share a line."""
-    names: dict[str, list[str]] = {}
-    for entry in skipped:
-        names.setdefault(entry.reason, []).append(entry.id)
-    lines = []
-    for reason, ids in names.items():
-        if len(ids) <= _MAX_NAMES:
-            lines += [f"skipped {name}: {reason}" for name in ids]
-        else:
-            lines.append(f"skipped {len(ids)} ({', '.join(ids[:_MAX_NAMES])}, ...): {reason}")
-    more = len(lines) - _MAX_LINES
-    return lines if more <= 0 else [*lines[:_MAX_LINES], f"{more} more lines about skipped files are not shown"]
 
 
 @dataclass

@@ -1,10 +1,12 @@
 """Writes data sets. Equal samples give equal bytes.
 
-A data set is built in a hidden folder inside its own folder, and moved to its place when it is complete.
+A data set is built in a hidden folder inside its own folder, and moved to its place when it is complete. A build that
+can be resumed keeps this folder with its finished shards until then.
 """
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -27,14 +29,17 @@ from datamodules.shards.schema import (
     serialize_sample,
 )
 from pocketdit.errors import RunError, UserError
-from pocketdit.files import write_atomically
+from pocketdit.files import sha256_of, write_atomically
+
+_KEY = "key"  # file that identifies the build
 
 
 class DatasetWriter:
     """A context manager that writes a data set.
 
     Exiting the context without an error completes the data set and replaces the previous one. Until then, and if the
-    writer fails or is killed, the previous data set stays as it is. The next writer for the same folder starts over.
+    writer fails or is killed, the previous data set stays as it is. The next writer for the same folder starts over,
+    unless both have the same ``resume_key``. Then the samples of finished shards are only counted.
 
     Args:
         out: Folder of the data set.
@@ -47,6 +52,7 @@ class DatasetWriter:
         overwrite: Replace a complete data set. Both need disk space until the new one is complete.
         validation_is_train: Record that the validation split repeats the training split.
         attribution: License and authors of the images, if they must be named.
+        resume_key: Identifies everything that decides the samples. None makes every build start over.
 
     Raises:
         UserError: ``out`` contains a complete data set and ``overwrite`` is false, or it contains the folder of a split
@@ -67,10 +73,12 @@ class DatasetWriter:
         overwrite: bool = False,
         validation_is_train: bool = False,
         attribution: Attribution | None = None,
+        resume_key: str | None = None,
     ) -> None:
         self._out, self._kind, self._name, self._source = out, kind, name, source
         self._autoencoder, self._validation_is_train = autoencoder, validation_is_train
-        self._attribution = attribution
+        self._attribution, self._resume_key = attribution, resume_key
+        self.imported: dict[str, Any] | None = None
         limits = samples_per_shard, bytes_per_shard
         self._building = out / BUILDING
         self._splits: dict[str, _SplitWriter] = {
@@ -82,16 +90,57 @@ class DatasetWriter:
             out.mkdir(parents=True, exist_ok=True)
             self._lock.enter_context(hold_write_lock(out))
             _require_free(out, overwrite)  # another process may have finished in between
-            remove(self._building)
-            for split in SPLITS:
-                (self._building / split).mkdir(parents=True)
+            if not self._resume():
+                self._start_over()
+
+    @property
+    def workspace(self) -> Path:
+        """A folder for files of the build, which is removed together with it."""
+        return self._building / "workspace"
+
+    @property
+    def stored(self) -> dict[str, int]:
+        """Number of samples in finished shards, by split."""
+        return {name: split.stored for name, split in self._splits.items()}
+
+    @property
+    def added(self) -> dict[str, int]:
+        """Number of samples that were added, by split."""
+        return {name: split.total for name, split in self._splits.items()}
 
     def add(self, split: str, sample: Sample) -> None:
         """Add a sample to "train" or "validation"."""
+        self.add_when_needed(split, lambda: sample)
+
+    def add_when_needed(self, split: str, load: Callable[[], Sample]) -> None:
+        """Add a sample that is loaded only if no finished shard contains it.
+
+        Args:
+            split: "train" or "validation".
+            load: Returns the sample.
+        """
+        with _name_folder(self._out):
+            self._splits[split].add(lambda: self._serialize(load()))
+
+    def _serialize(self, sample: Sample) -> dict[str, bytes]:
         if sample.extension not in extensions_of(self._kind):
             raise ValueError(f"a data set of kind {self._kind!r} cannot store a .{sample.extension}")
-        with _name_folder(self._out):
-            self._splits[split].add(serialize_sample(sample))
+        return serialize_sample(sample)
+
+    def _resume(self) -> bool:
+        """Return whether there is an interrupted build with the same key, after reading which shards are finished."""
+        key = self._building / _KEY
+        if self._resume_key is None or not key.is_file() or key.read_text(errors="replace") != self._resume_key:
+            return False
+        return all(split.resume() for split in self._splits.values())
+
+    def _start_over(self) -> None:
+        remove(self._building)
+        for split in SPLITS:
+            (self._building / split).mkdir(parents=True)
+        self.workspace.mkdir()
+        if self._resume_key is not None:
+            write_atomically(self._building / _KEY, self._resume_key)
 
     def __enter__(self) -> Self:
         return self
@@ -104,8 +153,17 @@ class DatasetWriter:
                 if error is None:
                     with _name_folder(self._out):
                         self._finish()
+            except BaseException as failure:
+                error = failure
+                raise
             finally:
-                remove(self._building)
+                if not self._can_resume_after(error):
+                    remove(self._building)
+
+    def _can_resume_after(self, error: BaseException | None) -> bool:
+        """Return whether the same command can succeed later: after an interruption, but not after a wrong input."""
+        is_wrong_input = isinstance(error, UserError) and not isinstance(error, RunError)
+        return error is not None and self._resume_key is not None and not is_wrong_input
 
     def _finish(self) -> None:
         fingerprint = hashlib.sha256()
@@ -121,6 +179,7 @@ class DatasetWriter:
             autoencoder=self._autoencoder,
             validation_is_train=self._validation_is_train,
             attribution=self._attribution,
+            imported=self.imported,
         )
         write_atomically(self._building / INFO_FILE, serialize_info(info))
         replace_contents(self._out, PARTS)
@@ -136,18 +195,40 @@ def _name_folder(out: Path) -> Iterator[None]:
 
 
 class _SplitWriter:
+    """Writes the shards of a split, and lists the finished ones with their number of samples and their hash."""
+
     def __init__(self, folder: Path, samples_per_shard: int, bytes_per_shard: int) -> None:
-        self.total = 0
+        self.total = self.stored = 0
         self.digest = hashlib.sha256()
         self._folder, self._samples_limit, self._bytes_limit = folder, samples_per_shard, bytes_per_shard
+        self._list = folder.with_name(f"{folder.name}.finished")
         self._shard = 0
         self._pending: list[dict[str, Any]] = []
         self._pending_bytes = 0
 
-    def add(self, members: dict[str, bytes]) -> None:
-        self._pending.append({"__key__": f"{self.total:08d}", **members})
-        self._pending_bytes += sum(map(len, members.values()))
+    def resume(self) -> bool:
+        """Read the list of finished shards, and return whether all of them exist.
+
+        A last line that was not written completely does not count.
+        """
+        lines = self._list.read_bytes().splitlines(keepends=True) if self._list.exists() else []
+        complete = [line for line in lines if line.endswith(b"\n")]
+        if not all((self._folder / f"{shard:05d}.tar").is_file() for shard in range(len(complete))):
+            return False
+        write_atomically(self._list, b"".join(complete))
+        for line in complete:
+            samples, digest = line.split()
+            self._count_shard(int(samples), digest.decode())
+        return True
+
+    def add(self, load: Callable[[], dict[str, bytes]]) -> None:
+        """Add a sample. ``load`` returns its members, and is not called if a finished shard contains the sample."""
         self.total += 1
+        if self.total <= self.stored:
+            return
+        members = load()
+        self._pending.append({"__key__": f"{self.total - 1:08d}", **members})
+        self._pending_bytes += sum(map(len, members.values()))
         if len(self._pending) >= self._samples_limit or self._pending_bytes >= self._bytes_limit:
             self.close()
 
@@ -156,10 +237,18 @@ class _SplitWriter:
         if not self._pending:
             return
         path = write_atomically(self._folder / f"{self._shard:05d}.tar", self._write_shard)
-        with path.open("rb") as file:
-            self.digest.update(hashlib.file_digest(file, "sha256").digest())
-        self._shard += 1
+        samples, digest = len(self._pending), sha256_of(path)
+        with self._list.open("ab") as file:
+            file.write(f"{samples} {digest}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self._count_shard(samples, digest)
         self._pending, self._pending_bytes = [], 0
+
+    def _count_shard(self, samples: int, digest: str) -> None:
+        self.digest.update(bytes.fromhex(digest))
+        self.stored += samples
+        self._shard += 1
 
     def _write_shard(self, path: Path) -> None:
         # Owner and time are fixed, so the fingerprint depends only on the samples.

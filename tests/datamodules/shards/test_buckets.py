@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodules.imports.build import build_dataset
 from datamodules.shards.buckets import Bucket, assign_buckets, bucket_list, cover_box, nearest_bucket
-from datamodules.shards.build import build_folder
 from datamodules.shards.module import ShardDataModule
 from pocketdit.commands.main import main
 from pocketdit.errors import ConfigError, UserError
@@ -72,6 +72,6 @@ def test_base_size_is_bounded_everywhere(tmp_path: Path, base_size: int, capsys:
     with pytest.raises(ConfigError, match=f"base_size: {message}, not {base_size}"):
         ShardDataModule("nowhere", batch_size=4, base_size=base_size)
     with pytest.raises(UserError, match=f"base size {base_size}: {message}"):
-        build_folder(tmp_path, tmp_path / "out", base_size=base_size)
+        build_dataset(tmp_path, tmp_path / "out", base_size=base_size)
     assert main(["data", "build", str(tmp_path), str(tmp_path / "out"), f"--base-size={base_size}"]) == 2
     assert f"--base-size {base_size}: {message}" in capsys.readouterr().err

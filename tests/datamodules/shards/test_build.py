@@ -13,8 +13,9 @@ import torch
 import yaml
 from PIL import Image
 
+from datamodules.imports.build import build_dataset
+from datamodules.imports.entries import ReadOptions
 from datamodules.scenes.generator import SceneGenerator
-from datamodules.shards.build import build_folder
 from datamodules.shards.build_generated import build_generated
 from datamodules.shards.decode import decode_latent
 from datamodules.shards.index import load_index
@@ -37,7 +38,7 @@ def _save_image(path: Path, size: tuple[int, int] = (200, 150), mode: str = "RGB
 
 def _build(source: Path, out: Path, **options: Any) -> dict[str, Sample]:
     """Build a data set from a folder, and return its samples by ID."""
-    build_folder(source, out, progress=False, **options)
+    build_dataset(source, out, progress=False, **options)
     report = validate_dataset(out)
     assert report.problems == []
     samples = {}
@@ -99,7 +100,7 @@ def test_captions_are_read_from_every_table_format(tmp_path: Path, name: str, te
     table = source / name
     table.write_text(text)
     explicit = table if name == "explicit.csv" else None
-    samples = _build(source, tmp_path / "out", captions=explicit)
+    samples = _build(source, tmp_path / "out", reading=ReadOptions(captions=explicit))
     assert samples["x/a.png"].captions == ("one",)
     assert samples["b.png"].captions == (("two",) if explicit else ("next to it",))
 
@@ -162,7 +163,7 @@ def test_unusable_images_are_skipped_with_a_reason(tmp_path: Path) -> None:
     half.write_bytes(half.read_bytes()[:300])
     half.with_suffix(".txt").write_text("x")
     (source / "captions.csv").write_text("file,caption\ngone.png,x\n")
-    report = build_folder(source, tmp_path / "out", progress=False)
+    report = build_dataset(source, tmp_path / "out", progress=False)
     reasons = {entry.id.rsplit("/", 1)[-1]: entry.reason for entry in report.skipped}
     assert (report.train, report.validation) == (1, 1)
     assert reasons.keys() == {"silent.png", "blank.png", "odd.png", "fake.jpg", "half.png", "gone.png"}
@@ -183,7 +184,7 @@ def test_split_is_reproducible_and_neither_side_is_empty(
     source = tmp_path / "source"
     for number in range(count):
         _save_image(source / f"{number}.png", size=(32, 32)).with_suffix(".txt").write_text("x")
-    reports = [build_folder(source, tmp_path / name, validation_fraction=fraction, progress=False) for name in "ab"]
+    reports = [build_dataset(source, tmp_path / name, validation_fraction=fraction, progress=False) for name in "ab"]
     assert reports[0].train == reports[1].train
     assert reports[0].train + reports[0].validation == count
     assert 4 <= reports[0].validation <= 16 if held_out is None else reports[0].validation == held_out
@@ -194,7 +195,7 @@ def test_validation_can_repeat_the_training_images(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for number in range(3):
         _save_image(source / f"{number}.png").with_suffix(".txt").write_text("x")
-    report = build_folder(source, tmp_path / "out", validation="same", progress=False)
+    report = build_dataset(source, tmp_path / "out", validation="same", progress=False)
     assert (report.train, report.validation) == (3, 3)
     assert validate_dataset(tmp_path / "out").problems == []
 
@@ -224,7 +225,7 @@ def test_folder_without_a_usable_image_is_rejected_with_one_line(
 ) -> None:
     prepare(tmp_path / "source")
     with pytest.raises(UserError, match=message) as error:
-        build_folder(tmp_path / "source", tmp_path / "out", progress=False)
+        build_dataset(tmp_path / "source", tmp_path / "out", progress=False)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out" / "dataset.json").exists()
 

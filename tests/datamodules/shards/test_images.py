@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from datamodules.shards.build import build_folder
+from datamodules.imports.build import build_dataset
 from evaluation.metrics.image_source import open_source
-from tests.datamodules.shards.user_folder import seen
+from tests.datamodules.imports.user_folder import seen
 
 COLORS = np.array([[[200, 30, 60], [40, 180, 90], [20, 60, 220], [128, 128, 128], [250, 240, 10]]], dtype=np.uint8)
 DISPLAY_P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
@@ -186,7 +186,7 @@ def test_gray_values_without_a_white_are_refused(tmp_path: Path, source: Path, v
     Image.fromarray(COLORS).save(source / "b.png")
     for name in "ab":
         (source / f"{name}.txt").write_text("a caption")
-    (skipped,) = build_folder(source, tmp_path / "out", progress=False).skipped
+    (skipped,) = build_dataset(source, tmp_path / "out", progress=False).skipped
     assert skipped.id == "a.tif"
     assert "gray values" in skipped.reason or "scale them to the range from 0 to 1" in skipped.reason
 
@@ -232,7 +232,7 @@ def test_orientation_is_applied_once(tmp_path: Path, source: Path, name: str, or
 def test_image_of_90_megapixels_is_scaled_down(tmp_path: Path, source: Path) -> None:
     Image.new("1", (9500, 9500), 1).save(source / "a.png", compress_level=1)
     (source / "a.txt").write_text("a caption")
-    report = build_folder(source, tmp_path / "out", max_side=64, progress=False)
+    report = build_dataset(source, tmp_path / "out", max_side=64, progress=False)
     assert (report.train, report.skipped) == (1, [])
     assert (open_source(tmp_path / "out").read(0) == np.full((64, 64, 3), 255)).all()
 
@@ -244,7 +244,7 @@ def test_format_that_is_not_listed_is_refused(tmp_path: Path, source: Path) -> N
     Image.new("RGB", (8, 8)).save(source / "c.png", format="PPM")
     for name in "abc":
         (source / f"{name}.txt").write_text("a caption")
-    skipped = build_folder(source, tmp_path / "out", progress=False).skipped
+    skipped = build_dataset(source, tmp_path / "out", progress=False).skipped
     assert [str(entry) for entry in skipped] == [
         f"{name}.png: cannot be decoded (unknown image format)" for name in "bc"
     ]

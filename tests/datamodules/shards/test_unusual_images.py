@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.shards.build import build_folder
-from tests.datamodules.shards.user_folder import seen, write
+from datamodules.imports.build import build_dataset
+from tests.datamodules.imports.user_folder import seen, write
 
 
 def gray_png(levels: np.ndarray, bits: int, transparent: int) -> bytes:
@@ -100,5 +100,5 @@ def test_layouts_of_rgb_in_tiff(tmp_path: Path, source: Path, dtype: type[np.uns
 def test_kind_that_cannot_be_read_is_refused_by_name(tmp_path: Path, source: Path, content: bytes, reason: str) -> None:
     write(source, ["b.png"], {"a.txt": "a cat", "b.txt": "a dog"})
     (source / "a.tif").write_bytes(content)
-    (skipped,) = build_folder(source, tmp_path / "out", progress=False).skipped
+    (skipped,) = build_dataset(source, tmp_path / "out", progress=False).skipped
     assert str(skipped) == f"a.tif: cannot be decoded ({reason}; save it as PNG)"

@@ -81,7 +81,8 @@ def call_build(args: argparse.Namespace) -> None:
     validation = None if args.validation in (None, "same") else parse_number(args.validation, "--validation")
     check_build_options(args, validation)
     autoencoder, base_size, buckets = load_latent_settings(args)
-    from datamodules.shards.build import build_folder
+    from datamodules.imports.build import build_dataset
+    from datamodules.imports.entries import ReadOptions
     from datamodules.shards.build_generated import build_generated
     from pocketdit.config.shell import command_line, setting
 
@@ -98,11 +99,10 @@ def call_build(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
         )
     else:
-        report = build_folder(
+        report = build_dataset(
             Path(args.source),
             args.out,
-            captions=args.captions,
-            captions_per_line=args.captions_per_line,
+            reading=ReadOptions(captions=args.captions, captions_per_line=args.captions_per_line),
             validation_fraction=validation,
             validation="same" if args.validation == "same" else "held-out",
             max_side=args.max_side,

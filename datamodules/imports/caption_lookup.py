@@ -1,12 +1,28 @@
 """Finds the captions of a folder's images, and notes what is ambiguous about them."""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from datamodules.shards.caption_files import CAPTION_SUFFIXES, CaptionTable, find_tables, read_caption_lines, read_table
+from datamodules.imports.caption_files import CAPTION_SUFFIXES, CaptionTable, find_tables, read_caption_file, read_table
 from datamodules.shards.schema import SampleError
-from datamodules.shards.sources import Listing, SkippedImage, is_file, name_of, path_text
+from datamodules.shards.skips import SkippedImage
+from datamodules.shards.sources import Listing, is_file, name_of, path_text
 
 _MANY_CAPTIONS = 8
+NO_CAPTION = "no caption (add a .txt or .json file next to it, or a table row)"
+
+
+class Found(NamedTuple):
+    """The captions of an image, and the values that stand next to them in a table or a .json file."""
+
+    captions: tuple[str, ...]
+    columns: dict[str, Any]
+
+
+class _Source(NamedTuple):
+    captions: list[str]
+    place: str
+    columns: dict[str, Any]
 
 
 class CaptionLookup:
@@ -20,6 +36,7 @@ class CaptionLookup:
         listing: The files of the folder.
         table: Caption table to use instead of any other captions.
         per_line: Make each line of a text file a caption. Otherwise, a text file is one caption.
+        keep_columns: Return the other columns of tables and keys of .json files, too.
 
     Attributes:
         used: The files that were read.
@@ -28,46 +45,51 @@ class CaptionLookup:
         UserError: A table is invalid.
     """
 
-    def __init__(self, listing: Listing, *, table: Path | None = None, per_line: bool = False) -> None:
-        self._folder, self._per_line = listing.folder, per_line
+    def __init__(
+        self, listing: Listing, *, table: Path | None = None, per_line: bool = False, keep_columns: bool = False
+    ) -> None:
+        self._folder, self._per_line, self._keep_columns = listing.folder, per_line, keep_columns
         self._beside: dict[Path, list[Path]] = {}
         tables = find_tables(listing.others) if table is None else [table]
         self.used = set(tables)
         for path in listing.others if table is None else ():
             if path.suffix.lower() in CAPTION_SUFFIXES:
                 self._beside.setdefault(path.with_suffix(""), []).append(path)
-        self._tables: dict[Path, CaptionTable] = {path: read_table(path, listing.folder) for path in tables}
+        self._tables: dict[Path, CaptionTable] = {
+            path: read_table(path, listing.folder, keep_columns) for path in tables
+        }
         self._text_files = 0
         self._several_lines: list[tuple[int, str]] = []
         self._many_captions: list[tuple[int, str]] = []
         self._conflicts: list[str] = []
         self._ignored: list[str] = []
 
-    def captions_of(self, image: Path) -> tuple[str, ...]:
-        """Return one or more captions of an image.
+    def find(self, image: Path) -> Found:
+        """Return one or more captions of an image, and its columns.
 
         Raises:
             SampleError: There is no caption. The message names the files and keys.
         """
-        sources: list[tuple[list[str], str]] = []
+        sources: list[_Source] = []
         problems: list[str] = []
         files = [*self._beside.get(image.with_suffix(""), []), *self._beside.get(image, [])]
         for path in sorted(files, key=lambda path: CAPTION_SUFFIXES.index(path.suffix.lower())):
             self.used.add(path)
             try:
-                sources.append((self._read(path), path_text(Path(path.name))))
+                sources.append(self._read(path))
             except SampleError as error:
                 problems.append(str(error))
         resolved = image.resolve()
         for entry in (table[resolved] for table in self._tables.values() if resolved in table):
             if entry.captions:
-                sources.append((entry.captions, entry.place))
+                sources.append(_Source(entry.captions, entry.place, entry.columns))
             else:
                 problems.append(entry.problem or f"{entry.place}: the caption is empty")
         if not sources:
-            raise SampleError("; ".join(problems) or "no caption (add a .txt or .json file next to it, or a table row)")
+            raise SampleError("; ".join(problems) or NO_CAPTION)
         self._ignored += problems
-        return self._choose(name_of(image, self._folder), sources)
+        columns = {key: value for source in reversed(sources) for key, value in source.columns.items()}
+        return Found(self._choose(name_of(image, self._folder), sources), columns if self._keep_columns else {})
 
     def unknown_images(self, images: list[Path]) -> list[SkippedImage]:
         """Return the images in tables that are not among the folder's images."""
@@ -102,17 +124,18 @@ class CaptionLookup:
             notes.append(f"caption files or rows that are not used: {len(self._ignored)} ({self._ignored[0]})")
         return notes
 
-    def _read(self, path: Path) -> list[str]:
-        lines = read_caption_lines(path)
+    def _read(self, path: Path) -> _Source:
+        content = read_caption_file(path)
+        lines, name = content.captions, path_text(Path(path.name))
         if path.suffix.lower() == ".json" or self._per_line:
-            return lines
+            return _Source(lines, name, content.columns)
         self._text_files += 1
         if len(lines) > 1:
             self._several_lines.append((len(lines), name_of(path, self._folder)))
-        return [" ".join(lines)]
+        return _Source([" ".join(lines)], name, {})
 
-    def _choose(self, name: str, sources: list[tuple[list[str], str]]) -> tuple[str, ...]:
-        distinct = [(tuple(dict.fromkeys(captions)), place) for captions, place in sources]
+    def _choose(self, name: str, sources: list[_Source]) -> tuple[str, ...]:
+        distinct = [(tuple(dict.fromkeys(source.captions)), source.place) for source in sources]
         captions, place = distinct[0]
         if other := next((other for others, other in distinct[1:] if others != captions), None):
             self._conflicts.append(f"for {name}, {place} is used and {other} is not")

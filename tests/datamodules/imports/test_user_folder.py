@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datamodules.shards.build import build_folder
+from datamodules.imports.build import build_dataset
 from datamodules.shards.stats import describe_dataset
 from pocketdit.errors import UserError
-from tests.datamodules.shards.user_folder import build, write
+from tests.datamodules.imports.user_folder import build, write
 
 
 @pytest.mark.parametrize("suffix", ["avif", "gif", "jfif", "jpe", "apng", "tiff", "BMP"])
@@ -58,7 +58,7 @@ def test_linked_folders_are_read_once(tmp_path: Path, source: Path) -> None:
 def test_output_inside_the_source_is_not_read(source: Path) -> None:
     write(source, ["a.png"], {"a.txt": "a cat"})
     for _ in range(2):
-        report = build_folder(source, source / "out", overwrite=True, progress=False)
+        report = build_dataset(source, source / "out", overwrite=True, progress=False)
         assert not any("other files" in note for note in report.notes)
 
 

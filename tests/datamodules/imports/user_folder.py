@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datamodules.shards.build import BuildReport, build_folder
+from datamodules.imports.build import build_dataset
 from datamodules.shards.index import load_index
 from datamodules.shards.reader import ShardReader
+from datamodules.shards.report import BuildReport
 from datamodules.shards.schema import Sample
 from datamodules.shards.validate import validate_dataset
 from evaluation.contract import open_image as open_for_metric
@@ -29,7 +30,7 @@ def write(
 def build(source: Path, **options: object) -> tuple[BuildReport, dict[str, dict[str, Sample]]]:
     """Build a data set, and return the report and the samples of both splits by id."""
     out = source.parent / "out"
-    report = build_folder(source, out, progress=False, **options)  # type: ignore[arg-type]
+    report = build_dataset(source, out, progress=False, **options)  # type: ignore[arg-type]
     assert validate_dataset(out).problems == []
     splits: dict[str, dict[str, Sample]] = {}
     for split in ("train", "validation"):
@@ -48,7 +49,7 @@ def seen(tmp_path: Path, name: str) -> np.ndarray:
     """Return the pixels of an image in a data set, after checking that metrics and references see the same pixels."""
     folder = tmp_path / "source"
     (folder / name).with_suffix(".txt").write_text("a caption")
-    build_folder(folder, tmp_path / "out", progress=False)
+    build_dataset(folder, tmp_path / "out", progress=False)
     reader = ShardReader(load_index(tmp_path / "out", "train", "image"))
     sample = reader.read_sample(0)
     with Image.open(io.BytesIO(sample.payload)) as stored:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.imports.entries import ReadOptions
 from pocketdit.errors import UserError
-from tests.datamodules.shards.user_folder import build, captions, write
+from tests.datamodules.imports.user_folder import build, captions, write
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_tables_of_every_kind(tmp_path: Path, source: Path, name: str, explicit:
     write(source, ["p.png", "sub/q.png"])
     table = (tmp_path if explicit else source) / name  # an explicit table may be in another folder
     table.write_text(TABLES[name])
-    found = captions(source, captions=table if explicit else None)
+    found = captions(source, reading=ReadOptions(captions=table if explicit else None))
     assert found["p.png"][0].replace('"', "") == "a red circle, left of a blue square"
     assert found["sub/q.png"] == ("a dog",)
 
@@ -118,7 +119,9 @@ def test_text_file_is_one_caption_unless_asked(source: Path) -> None:
     (note,) = [note for note in report.notes if "several lines" in note]
     assert note.startswith("text files with several lines: 1 of 2 (up to 10 lines, in a.txt)")
 
-    report, samples = build(source, validation_fraction=0.0, captions_per_line=True, overwrite=True)
+    report, samples = build(
+        source, validation_fraction=0.0, reading=ReadOptions(captions_per_line=True), overwrite=True
+    )
     assert samples["train"]["a.png"].captions == tuple(" ".join(line.split()) for line in text.splitlines() if line)
     assert any("images with more than 8 captions: 1 (up to 10 of a.png)" in note for note in report.notes)
 

@@ -1,0 +1,42 @@
+"""Hashes of images by which duplicates are found."""
+
+import hashlib
+
+from PIL import Image
+
+from datamodules.filters.duplicates import ImageHashes
+from pocketdit.errors import ConfigError
+
+EXTRA = "near duplicates need the package imagehash; install it with: pip install 'pocketdit[import]'"
+
+
+def hash_image(rgb: Image.Image, perceptual: bool) -> ImageHashes:
+    """Hash an RGB image: exactly, and if ``perceptual``, by how it looks.
+
+    The perceptual hash (``imagehash.phash``) says which of the lowest 64 frequencies of the gray image are above their
+    median. It does not see colors.
+
+    Raises:
+        ConfigError: The package imagehash is not installed.
+    """
+    digest = hashlib.blake2b(repr(rgb.size).encode(), digest_size=16)
+    digest.update(rgb.tobytes())
+    return ImageHashes(digest.hexdigest(), _look(rgb) if perceptual else 0)
+
+
+def require_imagehash() -> None:
+    """Check that the package imagehash is installed.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    try:
+        import imagehash  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"--near-duplicates: {EXTRA}") from error
+
+
+def _look(rgb: Image.Image) -> int:
+    import imagehash
+
+    return int(str(imagehash.phash(rgb)), 16)

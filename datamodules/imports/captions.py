@@ -1,0 +1,90 @@
+"""Takes captions from the values of a row, of a JSON object, or of the members of a sample."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from datamodules.imports.tables import ColumnGroup
+from datamodules.shards.schema import SampleError, is_text
+from pocketdit.errors import ConfigError
+
+CAPTION_KEYS = ("caption", "text", "captions")
+
+
+class Field(NamedTuple):
+    """Where a value is: a member or column, or a key inside of one, written ``json:meta.caption``.
+
+    Attributes:
+        name: Name of the column, or extension of the member.
+        keys: Keys that lead to the value inside of the column or of the JSON member.
+    """
+
+    name: str
+    keys: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}:{'.'.join(self.keys)}" if self.keys else self.name
+
+
+def parse_field(text: str, option: str) -> Field:
+    """Parse a field.
+
+    Raises:
+        ConfigError: The text is not a field.
+    """
+    name, colon, keys = text.partition(":")
+    if not name or (colon and not all(keys.split("."))):
+        raise ConfigError(f"{option} {text}: write the name of a member or column, or NAME:KEY for a key inside of it")
+    return Field(name, tuple(keys.split(".")) if colon else ())
+
+
+def captions_of_keys(row: Mapping[str, Any]) -> list[str]:
+    """Return the captions under ``CAPTION_KEYS``.
+
+    Raises:
+        SampleError: There is none of these keys, or a value is not text.
+    """
+    values = [row[key] for key in CAPTION_KEYS if row.get(key) is not None]
+    if not values:
+        raise SampleError(missing_key(CAPTION_KEYS, row))
+    return clean_captions(values)
+
+
+def captions_of_fields(row: Mapping[str, Any], fields: Sequence[Field]) -> list[str]:
+    """Return the captions in some fields of a row, in the order of the fields.
+
+    Raises:
+        SampleError: All of the fields are missing, or a value is not text.
+    """
+    values = [value for field in fields if (value := value_of(row, field)) is not None]
+    if not values:
+        expected = " and ".join(map(str, fields))
+        raise SampleError(f"{expected}: missing or empty; the fields are: {', '.join(map(str, row)) or 'none'}")
+    return clean_captions(values)
+
+
+def value_of(row: Mapping[str, Any], field: Field) -> Any:
+    """Return the value of a field, or None."""
+    value = row.get(field.name)
+    for key in field.keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def clean_captions(values: Iterable[object]) -> list[str]:
+    """Return the captions among values that are texts or lists of texts, with single spaces and without empty ones.
+
+    Raises:
+        SampleError: A value is not text.
+    """
+    captions: list[str] = []
+    for value in values:
+        for text in value if isinstance(value, list) else [value]:
+            if not isinstance(text, str) or not is_text(text):
+                raise SampleError("captions are not text")
+            captions += [" ".join(text.split())] if text.strip() else []
+    return captions
+
+
+def missing_key(keys: tuple[str, ...], row: Mapping[str, Any]) -> str:
+    """Say that none of the keys is in a row."""
+    return f"the key {ColumnGroup(keys)} is missing or empty; the keys are: {', '.join(map(str, row)) or 'none'}"

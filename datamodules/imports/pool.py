@@ -1,0 +1,104 @@
+"""Runs units in several processes, and returns them in order."""
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.synchronize import Event
+
+from datamodules.imports.entries import Unit
+from datamodules.imports.unit_files import UnitFiles
+from datamodules.imports.work import Job
+from pocketdit.errors import RunError
+
+_AHEAD = 4  # units per process that may be finished before the first of them has been written to shards
+Numbered = tuple[int, Unit]
+
+_stop: Event | None = None  # set in a worker process when the build fails
+
+
+def finish_units(units: Iterable[Unit], job: Job, workers: int) -> Iterator[Numbered]:
+    """Yield each unit with its number when it is finished, in order. Finished units are not processed again.
+
+    Args:
+        units: The units.
+        job: What to do with each of them.
+        workers: Number of processes; 1 uses this process.
+
+    Raises:
+        RunError: A process was killed.
+    """
+    if workers > 1:
+        yield from _finish_in_processes(enumerate(units), job, workers)
+        return
+    for number, unit in enumerate(units):
+        _finish(job, number, unit)
+        yield number, unit
+
+
+def _finish_in_processes(units: Iterable[Numbered], job: Job, workers: int) -> Iterator[Numbered]:
+    with _executor(workers) as executor:
+        running: deque[tuple[Future[None], Numbered]] = deque()
+        for number, unit in units:
+            running.append((executor.submit(_work, job, number, unit), (number, unit)))
+            if len(running) >= _AHEAD * workers:
+                yield _wait_for_first(running)
+        while running:
+            yield _wait_for_first(running)
+
+
+def _wait_for_first(running: deque[tuple[Future[None], Numbered]]) -> Numbered:
+    future, unit = running.popleft()
+    try:
+        future.result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            "workers: a process was killed, perhaps because memory ran out; run the command again to resume, with a "
+            "smaller number of --workers if this repeats"
+        ) from error
+    return unit
+
+
+@contextmanager
+def _executor(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Provide processes that end soon after the block, however it ends, and if this process is killed."""
+    context = get_context("spawn")  # forked processes would inherit locks that another thread may hold
+    stop = context.Event()
+    executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(stop,))
+    try:
+        yield executor
+    finally:
+        stop.set()
+        executor.shutdown(cancel_futures=True)
+
+
+def _start_worker(stop: Event) -> None:
+    global _stop
+    _stop = stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops the others
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _work(job: Job, number: int, unit: Unit) -> None:
+    _finish(job, number, unit)
+
+
+def _finish(job: Job, number: int, unit: Unit) -> None:
+    if not UnitFiles(job.folder, number).is_finished:
+        job.run(number, unit, _should_stop)
+
+
+def _should_stop() -> bool:
+    return _stop is not None and _stop.is_set()

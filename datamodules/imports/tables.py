@@ -1,0 +1,165 @@
+"""Reads the rows of tables (CSV, TSV, JSON lines and Parquet) one after the other."""
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pocketdit.errors import UserError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_BATCH = 1024  # rows of a Parquet file
+
+
+class _Dialect(csv.excel):
+    strict = True
+    skipinitialspace = True
+
+
+class TableRow(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        place: Where it is, such as "line 3" or "row 3" (from 1).
+        number: The number of the line or row.
+        cells: Its values by column.
+    """
+
+    place: str
+    number: int
+    cells: dict[str, Any]
+
+
+class ColumnGroup(NamedTuple):
+    """Alternative names of a column that a table must have."""
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        first, *others = map(repr, self.names)
+        return f"{first} (or {' or '.join(others)})" if others else first
+
+
+def read_rows(path: Path, required: tuple[ColumnGroup, ...]) -> Iterator[TableRow]:
+    """Yield the rows that are not empty. Rows of CSV and TSV files contain text.
+
+    Args:
+        path: The table.
+        required: Of each of these groups, the table has at least one column.
+
+    Raises:
+        UserError: A column is missing or appears twice, a row has too many cells, or the file is not readable.
+    """
+    try:
+        match path.suffix.lower():
+            case ".parquet":
+                yield from _read_parquet(path, required)
+            case ".jsonl":
+                yield from _read_json_lines(path)
+            case _:
+                yield from _read_csv(path, required)
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not readable as a table ({error})") from error
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Return the names of a Parquet file's columns.
+
+    Raises:
+        UserError: The file is not readable.
+    """
+    try:
+        return list(pq.read_schema(path).names)
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not readable as Parquet ({error})") from error
+
+
+def _read_parquet(path: Path, required: tuple[ColumnGroup, ...]) -> Iterator[TableRow]:
+    with pq.ParquetFile(path) as file:
+        names = list(file.schema_arrow.names)
+        _check_columns(path, names, required)
+        number = 0
+        for batch in file.iter_batches(batch_size=_BATCH):
+            for cells in batch.to_pylist():
+                number += 1
+                yield TableRow(f"row {number}", number, cells)
+
+
+def _read_json_lines(path: Path) -> Iterator[TableRow]:
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
+            yield TableRow(f"line {number}", number, _parse_json_row(path, number, line))
+
+
+def _parse_json_row(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: line {number}: not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{path}: line {number}: not a JSON object")
+    return row
+
+
+def _read_csv(path: Path, required: tuple[ColumnGroup, ...]) -> Iterator[TableRow]:
+    delimiter = _delimiter(path, required)
+    reader = csv.reader(_lines(path), _Dialect, delimiter=delimiter)
+    try:
+        columns = _columns(reader)
+        _check_columns(path, columns, required)
+        for cells in reader:
+            if len(cells) > len(columns):
+                raise UserError(
+                    f"{path}: line {reader.line_num}: {len(cells)} cells, but there are {len(columns)} columns; "
+                    f"put captions that contain {delimiter!r} into double quotes"
+                )
+            if any(cell.strip() for cell in cells):
+                number = reader.line_num
+                yield TableRow(f"line {number}", number, dict(zip(columns, cells, strict=False)))
+    except csv.Error as error:
+        raise UserError(f"{path}: line {reader.line_num}: the double quotes do not match ({error})") from error
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file.
+
+    Raises:
+        ValueError: The file is not UTF-8. UTF-16 without a byte order mark looks like UTF-8 with null characters.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for line in file:
+                if "\0" in line:
+                    raise ValueError("it contains null characters; save it as UTF-8")
+                yield line
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{error}; save it as UTF-8") from error
+
+
+def _delimiter(path: Path, required: tuple[ColumnGroup, ...]) -> str:
+    """Return the delimiter. Spreadsheets also write semicolons or tabs into files that are named .csv."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    for delimiter in ",;\t":
+        with suppress(csv.Error):
+            columns = set(_columns(csv.reader(_lines(path), _Dialect, delimiter=delimiter)))
+            if all(columns & set(group.names) for group in required):
+                return delimiter
+    return ","
+
+
+def _columns(rows: Iterator[list[str]]) -> list[str]:
+    return [column.strip() for column in next(rows, [])]
+
+
+def _check_columns(path: Path, columns: list[str], required: tuple[ColumnGroup, ...]) -> None:
+    for group in required:
+        if not set(group.names) & set(columns):
+            raise UserError(f"{path}: the column {group} is missing; the columns are: {', '.join(columns) or 'none'}")
+        if twice := [name for name in group.names if columns.count(name) > 1]:
+            raise UserError(f"{path}: the column {twice[0]!r} appears twice; rename one of the columns")

@@ -1,0 +1,112 @@
+"""The files in which a process leaves the images of a unit until they are written to shards.
+
+NUMBER.images contains the bytes of the images one after the other, and NUMBER.jsonl a line for each image or skipped
+entry. The second file is written last, so a unit is finished or absent.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from datamodules.filters.duplicates import ImageHashes
+from datamodules.imports.entries import position_of
+from datamodules.shards.schema import Sample
+from datamodules.shards.skips import SkippedImage
+from pocketdit.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Record:
+    """A converted image of a unit.
+
+    Attributes:
+        id: ID of the sample.
+        captions: Its captions.
+        width: Width in pixels.
+        height: Height in pixels.
+        extension: Format of the bytes.
+        offset: Position of the bytes in the unit's file.
+        length: Number of bytes.
+        split: The split of the source that contains it, or None.
+        frames: Number of frames or pages of the original file.
+        hashes: Hashes by which duplicates are found; None if nobody looks for them.
+    """
+
+    id: str
+    captions: tuple[str, ...]
+    width: int
+    height: int
+    extension: str
+    offset: int
+    length: int
+    split: str | None = None
+    frames: int = 1
+    hashes: ImageHashes | None = None
+
+    @property
+    def position(self) -> float:
+        """A hash of the ID in [0, 1)."""
+        return position_of(self.id)
+
+
+class UnitFiles:
+    """The files of one unit.
+
+    Args:
+        folder: Folder of all units.
+        number: Number of the unit.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._images, self._records = folder / f"{number:08d}.images", folder / f"{number:08d}.jsonl"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the unit is finished, even if its images have been moved to shards."""
+        return self._records.exists()
+
+    def write(self, process: Callable[[BinaryIO], Iterator[Record | SkippedImage]]) -> None:
+        """Write the unit.
+
+        Args:
+            process: Writes images to a file, and yields their records and the skipped entries.
+        """
+        lines: list[str] = []
+
+        def write_images(path: Path) -> None:
+            with path.open("wb") as file:
+                lines.extend(json.dumps(asdict(entry), ensure_ascii=True) for entry in process(file))
+
+        write_atomically(self._images, write_images)
+        write_atomically(self._records, "".join(f"{line}\n" for line in lines))
+
+    def records(self) -> Iterator[Record | SkippedImage]:
+        """Yield the records and the skipped entries of a finished unit in order."""
+        with self._records.open(encoding="utf-8") as file:
+            for line in file:
+                yield _parse(json.loads(line))
+
+    def read(self, record: Record) -> Sample:
+        """Return the sample of a record."""
+        with self._images.open("rb") as file:
+            file.seek(record.offset)
+            payload = file.read(record.length)
+        return Sample(record.id, record.captions, record.width, record.height, payload, record.extension)
+
+    def remove_images(self) -> None:
+        """Remove the images, when they are in shards."""
+        self._images.unlink(missing_ok=True)
+
+
+def _parse(values: dict[str, object]) -> Record | SkippedImage:
+    if "reason" in values:
+        return SkippedImage(**values)  # type: ignore[arg-type]
+    hashes = values.pop("hashes")
+    captions = values.pop("captions")
+    return Record(
+        captions=tuple(captions),  # type: ignore[arg-type]
+        hashes=ImageHashes(*hashes) if hashes else None,  # type: ignore[misc]
+        **values,  # type: ignore[arg-type]
+    )
