@@ -76,7 +76,7 @@ def test_blocks_of_different_sizes_need_a_loop() -> None:
                                                else level for level in THREE.levels)))  # fmt: skip
     mobile, projection = build_mobile(trained, (8, 12), "loop")  # 24 tokens in 5 blocks
     assert relative_error(mobile, projection, trained, (8, 12)) < 1e-5
-    with pytest.raises(ValueError, match="24 tokens do not divide into 5 equal blocks"):
+    with pytest.raises(ValueError, match="24 tokens cannot be divided into 5 equal blocks"):
         build_mobile(trained, (8, 12), "batched")
 
 

@@ -41,9 +41,9 @@ def training(devices: int | Literal["auto"] = "auto", nodes: int = 1) -> Trainin
         ),
         ({}, {"OMPI_COMM_WORLD_SIZE": "4"}, "^OMPI_COMM_WORLD_SIZE=4: several processes were started by MPI"),
         ({}, {"PMI_SIZE": "2"}, "^PMI_SIZE=2: several processes were started by MPI"),
-        ({}, {"RANK": "0", "WORLD_SIZE": "3"}, r"are 1 process, but the launcher has started 3"),
-        ({"devices": 2}, {"RANK": "0", "WORLD_SIZE": "1"}, r"are 2 processes, but the launcher has started 1"),
-        ({}, {"SLURM_NTASKS": "3", "SLURM_STEP_ID": "0"}, r"are 1 process, but the launcher has started 3"),
+        ({}, {"RANK": "0", "WORLD_SIZE": "3"}, r"require 1 process, but the launcher has started 3"),
+        ({"devices": 2}, {"RANK": "0", "WORLD_SIZE": "1"}, r"require 2 processes, but the launcher has started 1"),
+        ({}, {"SLURM_NTASKS": "3", "SLURM_STEP_ID": "0"}, r"require 1 process, but the launcher has started 3"),
         ({"devices": 2}, {"SLURM_NTASKS": "2"}, "^this job has 2 tasks, but .* start it with srun$"),
         (
             {},
@@ -88,7 +88,7 @@ def test_the_command_refuses_before_it_creates_a_folder(
     arguments = ["run", str(PRETRAIN), *tiny, "training.accelerator=cpu"]
     for setting in ("training.devices=1024", "training.nodes=7"):
         assert main([*arguments, setting]) == 2
-        assert capsys.readouterr().err.startswith(f"lightning run: {setting.partition('=')[0]}: is ")
+        assert capsys.readouterr().err.startswith(f"lightning run: {setting.partition('=')[0]} is ")
     assert not (tmp_path / "runs").exists()
 
 

@@ -148,7 +148,7 @@ def test_a_resumed_run_keeps_its_parents(knowledge_overrides: list[str], family:
         ("parents.teacher=nothing", "parents.teacher: no run named nothing"),
         ("backbone.text_width=32", "backbone.text_width: must be 64 as in parents.start (elastic_pretrain/p), not 32"),
         ("parents.start=teacher_few_step", "is a few-step model"),
-        ("stage.init_args.teacher.init_args.run=teacher_few_step", "is a few-step model; set few_step to it"),
+        ("stage.init_args.teacher.init_args.run=teacher_few_step", "is a few-step model; set few_step to this run"),
         (
             "autoencoder.init_args.scale=2.5",
             "autoencoder must have the same settings as in parents.start (elastic_pretrain/p)",

@@ -125,7 +125,7 @@ def test_damaged_lines_are_named(events: Journal, run_folder: Path, caplog: pyte
         file.write(b"garbage\n" + encode(Metric("loss", 5.0, 5, 1.0)) + b"{}\n")
     with caplog.at_level(logging.WARNING):
         resumed = Journal(events.path)
-    assert f"{events.path}: 2 damaged lines were ignored, the first is line 6" in caplog.text
+    assert f"{events.path}: 2 damaged lines were ignored; the first is line 6" in caplog.text
     resumed.log_metrics({"loss": 5.0, "other": 1.0}, 5)
     assert journal.read_metrics(events.path)["loss"][-1] == (5, 5.0)
 
@@ -143,9 +143,7 @@ def unfinished(tmp_path: Path) -> str:
 def test_an_unfinished_database_is_reported_with_a_remedy(run_folder: Path, unfinished: str, command: Command) -> None:
     target.open_target(run_folder, unfinished, "p", "r")
     Journal(run_folder / journal.FILE_NAME).log_metrics({"loss": 1.0}, 0)
-    with pytest.raises(
-        RunError, match=r"mlflow\.db is damaged or was created only in part .*; move it elsewhere"
-    ) as raised:
+    with pytest.raises(RunError, match=r"mlflow\.db is damaged or incomplete .*; move it elsewhere") as raised:
         sync(run_folder, unfinished)
     assert len(str(raised.value).splitlines()) == 1
     path = target.sqlite_path(unfinished)
@@ -161,5 +159,5 @@ def test_a_run_with_an_unfinished_database_says_why_nothing_was_sent(
     logger = RunLogger(run_folder, unfinished, "p")
     logger.log_metrics({"loss": 1.0}, 0)
     logger.finalize("success")
-    assert "mlflow.db is damaged or was created only in part" in capsys.readouterr().err
+    assert "mlflow.db is damaged or incomplete" in capsys.readouterr().err
     assert journal.read_metrics(run_folder / journal.FILE_NAME)["loss"] == [(0, 1.0)]

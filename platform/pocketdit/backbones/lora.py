@@ -104,6 +104,6 @@ def load_adapter(network: nn.Module, name: str, weights: Mapping[str, Tensor]) -
     parameters = adapter_parameters(network, name)
     if set(parameters) != set(weights):
         mismatch = min(set(parameters) ^ set(weights))
-        raise ValueError(f"LoRA weights do not fit this network: {mismatch} exists in only one of them")
+        raise ValueError(f"LoRA weights do not fit this network: {mismatch} exists in only one of the two")
     for key, parameter in parameters.items():
         parameter.copy_(weights[key])

@@ -1,4 +1,4 @@
-"""``lightning run``, which trains an experiment or estimates its cost."""
+"""``lightning run``, which runs a training experiment or estimates its cost."""
 
 import argparse
 from pathlib import Path

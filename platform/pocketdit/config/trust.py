@@ -1,6 +1,6 @@
 """Check that the classes in a configuration are trusted. This is done before they are imported, which runs their code.
 
-A configuration may be downloaded, and a run folder may come from another person. They may only name classes of this
+A configuration may be downloaded, and a run folder may come from another person. Both may only name classes of this
 project, the library classes in this module, and classes of the modules that the user lists in ``pocketdit.toml``.
 """
 

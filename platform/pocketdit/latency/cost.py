@@ -8,8 +8,8 @@ The latency of a graph is the sum over its operations:
 rate       The arithmetic rate is ``compute`` (0.94 by default) times the peak of the engine for convolutions, and 0.54
            times that for products of two activations. The arithmetic of softmax and elementwise operations is ignored,
            because the rates of the engine for these are not published.
-streamed   The part of the inputs and outputs that does not fit into the engine's working set of 2 MiB. If s is the
-           number of bytes of the inputs or of the outputs, whichever is larger, this share is max(0, 1 - 2 MiB / s).
+streamed   The part of the inputs and outputs that does not fit into the engine's working set of 2 MiB. If s is the size
+           of the inputs or of the outputs, whichever is larger, this part is a fraction max(0, 1 - 2 MiB / s) of them.
            The blocks of blockwise attention (axis 2 of its tensors) are processed one after another, so s is the size
            of one block.
 stream     The bandwidth of this traffic divided by the nominal bandwidth of memory. It is greater than 1, because the

@@ -130,7 +130,7 @@ def quality_from_scores(scores: Sequence[EvaluatedScore], run: str, metric: str)
         (group for group in groups if group.metric == chosen),
         key=lambda group: (width_count(group), len(groups[group]), group.images),
     )
-    source = f"evaluation {best.evaluation}, {best.images} images of {best.size}"
+    source = f"evaluation {best.evaluation}, {best.images} images of {best.size} pixels"
     return Quality(chosen, source, higher_is_better[chosen], groups[best])
 
 

@@ -99,7 +99,7 @@ class MobileSparseSelfAttention(MobileSelfAttention):
         tokens = grid[0] * grid[1]
         if blockwise == "batched" and tokens % spec.blocks:
             raise ValueError(
-                f"blockwise=batched requires blocks of equal size, but {tokens} tokens do not divide into "
+                f"blockwise=batched requires blocks of equal size, but {tokens} tokens cannot be divided into "
                 f"{spec.blocks} equal blocks; use blockwise=loop"
             )
         self.grid, self.blocks, self.radius, self.blockwise = grid, spec.blocks, spec.radius, blockwise

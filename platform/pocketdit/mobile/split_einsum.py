@@ -92,8 +92,8 @@ def outside_bias(tokens: int, blocks: int, radius: int) -> Tensor:
 def batched_neighborhood(q: Tensor, k: Tensor, v: Tensor, head_dim: int, outside: Tensor, radius: int) -> Tensor:
     """Compute blockwise neighborhood attention for all blocks as one batch. All blocks must have the same size.
 
-    This takes two einsums per head instead of two per head and block. In return, the first and last blocks also compute
-    the attention to neighbors outside the image, which is then masked.
+    This takes two einsums per head instead of two per head and block. The drawback is that the first and last blocks
+    also compute the attention to neighbors outside the image, which is then masked.
 
     Args:
         q: Queries (B, H * E, 1, N).

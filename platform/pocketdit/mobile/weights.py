@@ -34,7 +34,7 @@ _SCALE_ROWS = {6: (1, 4), 2: (1,)}
 
 
 def mobile_name(training_name: str) -> str:
-    """Return the name in the mobile form of a weight of the training form."""
+    """Return a weight's name in the mobile form, given its name in the training form."""
     for pattern, replacement in _RULES:
         training_name = pattern.sub(replacement, training_name)
     return training_name

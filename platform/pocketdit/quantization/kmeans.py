@@ -103,7 +103,7 @@ def lloyd(values: Points, counts: Points, start: Points) -> Points:
 
 
 def move_one_center(values: Points, counts: Points, centers: Points) -> Points:
-    """Merge the two neighboring clusters that are cheapest to merge, and split the cluster where this gains most."""
+    """Merge the two neighboring clusters that are cheapest to merge, and split the cluster that gains most from it."""
     edges = np.concatenate([[0], np.searchsorted(values, (centers[1:] + centers[:-1]) / 2), [len(values)]])
     mass, moment, square = (np.concatenate([[0.0], np.cumsum(counts * values**power)]) for power in (0, 1, 2))
 

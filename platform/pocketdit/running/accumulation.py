@@ -22,7 +22,7 @@ class StepMeans(Callback):
     """Averages the outputs of a step's batches, weighted by the number of samples in each batch.
 
     Attributes:
-        last: The means of the last complete step. An output that only some of its batches have is averaged over these.
+        last: The means of the last complete step. An output that only some batches have is averaged over those batches.
         steps: Number of steps when ``last`` was computed.
     """
 

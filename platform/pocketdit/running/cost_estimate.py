@@ -138,7 +138,7 @@ def measured_time(seconds: float, batch: int, training: Training) -> list[list[s
 def predicted_times(count: StepCount, cluster: Cluster, training: Training) -> list[list[str]]:
     """Return the rows of ``time_table`` with predictions for every GPU on which the run fits into memory."""
     processes = f"{cluster.processes} GPU{'' if cluster.processes == 1 else 's'}"
-    rows = [["predicted from data sheets", f"on {processes}, samples per second and training time"]]
+    rows = [["predicted from data sheets", f"samples per second and training time on {processes}"]]
     for gpu in GPUS:
         rows.append([gpu.name, prediction(count, cluster, training, gpu)])
     return rows

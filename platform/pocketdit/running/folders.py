@@ -36,8 +36,8 @@ def find_resumed(experiment: BaseExperiment, resume: str | None, name: str | Non
 
     Args:
         experiment: The configuration.
-        resume: The name or path of the run. "" selects the experiment's run ``name``, or its latest run, if it exists.
-            None selects a new run.
+        resume: The name or path of the run. "" selects the experiment's run ``name`` or, without a name, its latest
+            run, if there is one. None selects a new run.
         name: Name of a new run, or None.
 
     Raises:

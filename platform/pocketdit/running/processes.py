@@ -53,7 +53,7 @@ def require_processes(training: Training) -> None:
     started, configured = launched_processes(), devices * training.nodes
     if started is not None and started != configured:
         raise ConfigError(
-            f"training.devices: {devices} per node and training.nodes={training.nodes} are {configured} "
+            f"training.devices: {devices} per node and training.nodes={training.nodes} require {configured} "
             f"process{'' if configured == 1 else 'es'}, but the launcher has started {started}; set both to what the "
             "launcher starts"
         )
@@ -65,7 +65,7 @@ def require_processes(training: Training) -> None:
 
 
 def require_devices(training: Training, devices: int) -> None:
-    """Raise ``ConfigError`` if a node of this kind has fewer devices than it needs processes."""
+    """Raise ``ConfigError`` if this machine cannot run as many processes as are configured per node."""
     if trains_on_cpu(training):
         cores = usable_cores()
         limit, available = max(cores, LEAST_PROCESSES), f"{cores} CPU core{'' if cores == 1 else 's'}"

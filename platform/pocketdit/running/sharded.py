@@ -28,7 +28,7 @@ from pocketdit.files import require_regular_file
 TRAINING_STATE = "meta.pt"  # Lightning's name for the state other than weights and optimizers
 INDEX = ".metadata"  # torch's name for the index of the shards
 CHUNK_BYTES = 1 << 22
-# The names that an index may contain. It is a pickle, which could otherwise run code.
+# The names that an index may contain. An index is a pickle, which could otherwise run code.
 INDEX_NAMES = {
     ("collections", "OrderedDict"),
     ("pathlib", "PosixPath"),

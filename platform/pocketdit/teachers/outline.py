@@ -33,7 +33,7 @@ class TeacherOutline(NamedTuple):
 def qwen_image_outline(
     repository: str, tokens: int, prefix: int, dtype: torch.dtype, device: torch.device
 ) -> TeacherOutline | None:
-    """Outline Qwen-Image.
+    """Return the outline of Qwen-Image.
 
     Args:
         repository: A folder, or the name of a repository on the hub.

@@ -57,7 +57,8 @@ class RunTeacher:
         network = load_network(folder)
         if not isinstance(network, ElasticDiT):
             raise ConfigError(
-                f"run: {folder.name} is a few-step model; set few_step to it and run to the run it started from"
+                f"run: {folder.name} is a few-step model; set few_step to this run, and run to the run that it started "
+                "from"
             )
         self.network = network
         self.experiment: Experiment = load_experiment(folder)

@@ -32,4 +32,4 @@ def describe(text: str, uri: str) -> str:
     if path is None or cause is None:
         return text
     line = next(line.strip() for line in text.splitlines() if _DAMAGED_DATABASE.search(line))
-    return f"{path} is damaged or was created only in part ({line}); move it elsewhere, and a new one is created"
+    return f"{path} is damaged or incomplete ({line}); move it elsewhere, and a new database will be created"

@@ -74,7 +74,7 @@ def _warn_of_damage(path: Path, lines: tuple[int, ...]) -> None:
     """Warn once, even if the journal is read several times."""
     if lines:
         count = "1 damaged line was" if len(lines) == 1 else f"{len(lines)} damaged lines were"
-        _log.warning("%s: %s ignored, the first is line %d", path, count, lines[0])
+        _log.warning("%s: %s ignored; the first is line %d", path, count, lines[0])
 
 
 def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:

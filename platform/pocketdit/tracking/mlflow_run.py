@@ -41,7 +41,7 @@ _ENVIRONMENT = {
     # By default, MLflow retries a failed request for minutes. The shipper has its own backoff.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    # MLflow's log messages and URLs would break up the progress bar. It logs the errors of a database with tracebacks,
+    # MLflow's log messages and URLs would break up the progress bar. It logs database errors with tracebacks,
     # but it raises them as well.
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

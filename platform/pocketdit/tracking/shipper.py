@@ -123,7 +123,7 @@ class Sender:
         """Call ``MlflowRun.send``, but give up on events that MLflow refuses repeatedly while it accepts others.
 
         Such an event, for example a file that is too large for the server, would otherwise block all later events. If
-        the disk or the server is at fault, nothing is given up.
+        the disk or the server is at fault, no event is given up.
         """
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:

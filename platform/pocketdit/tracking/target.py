@@ -67,7 +67,7 @@ def is_server(uri: str) -> bool:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """Return the absolute path of a SQLite database, or None for any other URI."""
+    """Return the absolute path of an SQLite database, or None for any other URI."""
     _, separator, path = uri.partition("sqlite:///")
     return Path(path).absolute() if separator and uri.startswith("sqlite:") else None
 
@@ -75,7 +75,7 @@ def sqlite_path(uri: str) -> Path | None:
 def artifact_root(uri: str) -> str | None:
     """Return where MLflow stores the files of runs.
 
-    For a SQLite database, this is the folder ``mlartifacts`` next to it. For any other URI, it is None because the
+    For an SQLite database, this is the folder ``mlartifacts`` next to it. For any other URI, it is None because the
     server decides.
     """
     path = sqlite_path(uri)

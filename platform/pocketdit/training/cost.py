@@ -74,7 +74,7 @@ class StageCost:
     not_counted: Sequence[str] = NOT_COUNTED
 
     def rough_flops(self) -> float:
-        """Estimate the order of magnitude of a batch's FLOPs, at 2 per parameter and position, without a count."""
+        """Estimate the order of magnitude of a batch's FLOPs without counting, as 2 per parameter and position."""
         steps = self.passes(torch.device("meta"))
         passes = sum(step.per_batch * step.parameters * (3 if step.trained else 1) for step in steps)
         return 2 * self.batch * self.positions * passes
@@ -107,7 +107,7 @@ class PassCount:
 def run_backward(loss: Tensor) -> None:
     """Run a backward pass inside the active dispatch modes.
 
-    ``torch.autograd.backward`` would leave ``LikeGpu``, so that gradient checkpointing would launch other kernels.
+    ``torch.autograd.backward`` would leave ``LikeGpu``, so that gradient checkpointing would launch different kernels.
     """
     options = {"allow_unreachable": True, "accumulate_grad": True}
     _engine_run_backward((loss,), (torch.ones_like(loss),), False, False, (), **options)

@@ -145,7 +145,7 @@ def expand_grouped_palettes(indices: NDArray[Any], palettes: NDArray[Any]) -> ND
         The weight.
     """
     if palettes.shape[-1] != 1:
-        raise RunError("palettes of vectors cannot be verified")
+        raise RunError("palettes that contain vectors cannot be verified")
     groups = palettes.shape[:-2]
     group_of = [np.arange(side) // (side // count) for side, count in zip(indices.shape, groups, strict=True)]
     weight: NDArray[Any] = palettes[(*np.ix_(*group_of), indices, 0)]

@@ -51,7 +51,7 @@ def build_manifest(
         "decoder": decoder_run or ("autoencoder" if DECODER in packages else None),
         **software_entries("coremltools", "numpy"),
         "verification": [
-            # JSON does not support infinity. A ratio of null means that the output equals the reference.
+            # JSON does not support infinity. An SNR of null means that the output equals the reference.
             {"output": c.output, "max_error": c.max_error, "snr_db": c.snr if math.isfinite(c.snr) else None}
             for c in comparisons
         ],

@@ -18,7 +18,7 @@ def load_coreml_subject(settings: CoreMLExport) -> Subject:
     Raises:
         ConfigError: The network does not have this width or does not support this image size, or a weight is beyond the
             range of float16.
-        RunError: A run is not complete.
+        RunError: A run does not exist, or one of its files is missing or damaged.
     """
     subject = load_subject(settings)
     decoder = _load_image_decoder(settings, subject.experiment)

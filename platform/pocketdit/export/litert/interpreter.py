@@ -16,7 +16,7 @@ from pocketdit.export.litert.dependency import require_litert
 
 @contextmanager
 def hide_native_output() -> Iterator[None]:
-    """Hide the output of LiteRT and its dependencies, including compiled code. It does not help users."""
+    """Hide the output of LiteRT and its dependencies, including compiled code, because it does not help users."""
     sys.stderr.flush()
     stderr = os.dup(2)
     try:
