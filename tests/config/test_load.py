@@ -402,8 +402,8 @@ def test_structure_is_checked_before_any_class_is_imported(file: Path) -> None:
     [
         (b"", "y.yaml: the file is empty"),
         (b"# nothing\n", "y.yaml: the file is empty"),
-        (b"\n- a\n", "y.yaml:2: the top level must be a mapping of keys"),
-        (b"text\n", "y.yaml:1: the top level must be a mapping of keys"),
+        (b"\n- a\n", "y.yaml:2: the top level must be a mapping of keys to values"),
+        (b"text\n", "y.yaml:1: the top level must be a mapping of keys to values"),
         (b"\xff\xfe\x00", "y.yaml: cannot be read: 'utf-8' codec can't decode byte 0xff in position 0"),
         (b"a: 1\n---\nb: 2\n", "y.yaml:2: not valid YAML: but found another document"),
         (b"a: !!python/object:os.system x\n", "y.yaml:1: not valid YAML: could not determine a constructor"),

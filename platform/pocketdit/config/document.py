@@ -61,7 +61,7 @@ def read(path: Path) -> Document:
         if node is None:
             raise ConfigError(f"{path}: the file is empty")
         if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{path}:{node.start_mark.line + 1}: the top level must be a mapping of keys")
+            raise ConfigError(f"{path}:{node.start_mark.line + 1}: the top level must be a mapping of keys to values")
         check_aliases(node)
         check_number_forms(node)
         values: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)

@@ -21,7 +21,7 @@ from pocketdit.errors import ConfigError
 _KEY = re.compile(r"[^\s.=\[\]]+(\.[^\s.=\[\]]+)*")
 # First characters of values other than plain scalars.
 _INDICATORS = tuple("[{'\"|>&!*")
-_LONGEST_HINT = 200  # characters of a value that a message repeats
+_LONGEST_HINT = 200  # maximum number of characters of a value that a message repeats
 _EMPTY = ("", "~", "null", "Null", "NULL", "''", '""')
 
 
@@ -78,12 +78,12 @@ class Override:
 
 
 def escape(text: str) -> str:
-    """Escape ``${`` in a text in which it does not begin an interpolation."""
+    """Escape ``${`` in text where it does not begin an interpolation."""
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def in_quotes(key: str, text: str) -> str:
-    """Return the override whose value is a text, with quotes for YAML and for the shell."""
+    """Return the override whose value is the string ``text``, quoted for YAML and for the shell."""
     return shlex.quote(f"{key}={json.dumps(text, ensure_ascii=False)}")
 
 
@@ -120,14 +120,14 @@ def parse(text: str) -> Override:
         raise ConfigError(f"{place(text)}: {key}: {error}") from None
     except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        hint = f"; if it is a text, write {mask(in_quotes(key, value))}" if len(value) <= _LONGEST_HINT else ""
+        hint = f"; if it is text, write {mask(in_quotes(key, value))}" if len(value) <= _LONGEST_HINT else ""
         raise ConfigError(f"{place(text)}: {key}: the value is not valid YAML: {problem}{hint}") from None
 
 
 def _value(text: str) -> Any:
     """Parse YAML, but keep plain text as it is.
 
-    YAML would drop the part of a text after " #", replace its line breaks, and read "&x" and "---" as null.
+    YAML would drop everything after " #", replace line breaks, and read "&x" and "---" as null.
     """
     is_plain = not text.lstrip().startswith(_INDICATORS)
     marks = [match.start() for match in re.finditer(r"(?<!\S)#", text)]

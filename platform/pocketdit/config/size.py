@@ -16,7 +16,7 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
 MAX_NODES = 100_000
 MAX_CHARACTERS = 1_000_000
-MAX_BITS = 4096  # of an integer; Python refuses to print much larger ones
+MAX_BITS = 4096  # maximum size of an integer in bits; Python refuses to print much larger integers
 
 # The beginning of an interpolation: its key and "}", its function and ":", or an interpolation inside it. After an odd
 # number of backslashes, "${" is text.
