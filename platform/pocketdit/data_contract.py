@@ -4,13 +4,16 @@ A run accepts any ``LightningDataModule`` whose batches are mappings with these 
 
 - ``"images"`` (uint8, (B, 3, H, W)) or ``"latents"`` (float, (B, C, h, w))
 - ``"captions"`` (B strings)
+- ``"text"`` (one ``TextTokens`` per text encoder), optional: the captions' stored embeddings, without text dropout
+- ``"teacher_text"`` and ``"teacher_blank"`` (the same for the text encoders of a teacher), optional: the embeddings of
+  the captions, and those of the empty caption with B = 1
 - ``"ids"`` (int64, (B,)), optional: unique numbers of the samples, which seed their validation noise
 
 If a data module also implements ``DescribedData``, the run records the fingerprint of the data and checks that stored
-latents come from the configured autoencoder.
+latents and text embeddings come from the configured encoders.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,12 +26,17 @@ class DataDescription:
         fingerprint: Identifier of the data for tracking, or None if the data module does not compute one.
         stored_autoencoder: The autoencoder that produced the stored latents, as recorded in ``dataset.json``. None for
             images.
+        stored_text_encoders: The text encoders that produced the stored text embeddings, as recorded in
+            ``dataset.json``.
+        stored_teacher_text_encoders: The same for the text encoders of a teacher.
         has_images: Whether batches contain images. False for a data set of latents.
         attribution: One line that names the license and the authors of the images, if the license asks for it.
     """
 
     fingerprint: str | None = None
     stored_autoencoder: Mapping[str, Any] | None = None
+    stored_text_encoders: Sequence[Mapping[str, Any]] = ()
+    stored_teacher_text_encoders: Sequence[Mapping[str, Any]] = ()
     has_images: bool = True
     attribution: str | None = None
 

@@ -47,11 +47,14 @@ GEMMA_TEXT: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny CLIP checkpoint with the same files as TinyCLIP, which has tokenizer.json but no tokenizer_config.json."""
+    return save_clip(tmp_path_factory.mktemp("clip"))
+
+
+def save_clip(folder: Path) -> Path:
+    """Save a tiny CLIP checkpoint with the files of TinyCLIP, which has tokenizer.json but no tokenizer_config.json."""
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("clip")
     text = {**TEXT, "max_position_embeddings": 10}
     CLIPModel(CLIPConfig(text_config=text, vision_config=VISION, projection_dim=8)).save_pretrained(folder)
     merges: Any = [("r", "e"), ("re", "d</w>")]
@@ -79,11 +82,14 @@ def save_gemma_tokenizer(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny checkpoint of Gemma3ForConditionalGeneration, the class of google/gemma-3-4b-it."""
+    return save_gemma(tmp_path_factory.mktemp("gemma"))
+
+
+def save_gemma(folder: Path) -> Path:
+    """Save a tiny checkpoint of Gemma3ForConditionalGeneration, the class of google/gemma-3-4b-it."""
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("gemma")
     config = Gemma3Config(text_config=GEMMA_TEXT, vision_config=VISION, mm_tokens_per_image=4)
     Gemma3ForConditionalGeneration(config).save_pretrained(folder)
     save_gemma_tokenizer(folder)

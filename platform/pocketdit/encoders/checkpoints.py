@@ -36,6 +36,29 @@ def explain_load_errors(description: str, repository: str) -> Iterator[None]:
         ) from error
 
 
+def local_folder(repository: str, revision: str | None) -> Path | None:
+    """Return the folder of a repository on this machine, without downloading anything.
+
+    Args:
+        repository: A folder, or the name of a repository on the hub.
+        revision: Revision of the repository on the hub.
+
+    Returns:
+        None if the repository is not a folder and is not in the cache of the hub.
+    """
+    if Path(repository).is_dir():
+        return Path(repository)
+    if _is_path(repository):
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
+
+
 def _is_path(repository: str) -> bool:
     """Return whether the string cannot be an OWNER/NAME repository on the hub."""
     return repository.startswith((".", "/", "~", "\\")) or repository.count("/") != 1

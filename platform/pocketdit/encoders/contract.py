@@ -7,7 +7,8 @@ that must be known before any weights are loaded (see ``config/declared.py``).
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
@@ -82,7 +83,7 @@ class FrozenModule(nn.Module):
     Subclasses must call ``freeze()`` after creating their weights. Gradients still flow to the inputs.
 
     Attributes:
-        init_args: The arguments of the constructor, including defaults, which data sets of latents record.
+        init_args: The arguments of the constructor, including defaults, which encoded data sets record.
         weight_sources: Names of arguments that only say where the weights are. They do not identify the module,
             because its weights do.
     """
@@ -97,6 +98,18 @@ class FrozenModule(nn.Module):
         bound.apply_defaults()
         module.init_args = dict(bound.arguments)
         return module
+
+    @classmethod
+    def weights_folder(cls, init_args: Mapping[str, Any]) -> Path | None:
+        """Return the folder that contains the weights as .safetensors files, without loading them.
+
+        Args:
+            init_args: Arguments of the constructor.
+
+        Returns:
+            None if the weights are not files on this machine.
+        """
+        return None
 
     def freeze(self) -> None:
         """Turn off gradients for all weights and switch to eval mode."""

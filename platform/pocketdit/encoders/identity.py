@@ -1,71 +1,142 @@
-"""What decides the latents of an autoencoder: its class, its arguments, and its weights.
+"""What decides the results of an encoder: its class, its arguments, and its weights.
 
-A data set of latents records this, and a run compares it with its own autoencoder.
+An encoded data set records this, and a run compares it with its own encoders.
 """
 
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from pocketdit.encoders.contract import Autoencoder, FrozenModule
+from pocketdit.config.component import Component
+from pocketdit.config.importing import import_class
+from pocketdit.encoders.contract import FrozenModule
 from pocketdit.errors import ConfigError
 
 
-def identify(autoencoder: Autoencoder) -> dict[str, Any]:
+def identify(encoder: object) -> dict[str, Any]:
     """Return the class, the arguments including defaults, and a hash of the weights, in a form that JSON preserves."""
-    arguments = autoencoder.init_args if isinstance(autoencoder, FrozenModule) else {}
+    arguments = encoder.init_args if isinstance(encoder, FrozenModule) else {}
     return {
-        "class": f"{type(autoencoder).__module__}.{type(autoencoder).__qualname__}",
+        "class": _class_name(type(encoder)),
         "init_args": json.loads(json.dumps(arguments, default=str)),
-        "weights": _hash_weights(autoencoder),
+        "weights": _hash_weights(encoder),
+        **_identify_files(encoder),
     }
 
 
-def require_same(stored: Mapping[str, Any], autoencoder: Autoencoder) -> None:
-    """Check that an autoencoder encodes as the one that encoded a data set of latents.
+def require_same(stored: Mapping[str, Any], encoder: object, key: str = "autoencoder") -> None:
+    """Check that an encoder encodes as the one that encoded a data set.
 
     Args:
         stored: The identity that the data set records. Data sets of earlier versions record only the class.
-        autoencoder: The autoencoder to use with the latents.
+        encoder: The encoder to use with the data set.
+        key: Key of the encoder in the configuration, for messages.
 
     Raises:
-        ConfigError: The autoencoders differ. The message names the first difference.
+        ConfigError: The encoders differ. The message names the first difference.
     """
-    ours = identify(autoencoder)
+    ours = identify(encoder)
     stored = {**ours, **stored}
-    if stored["class"] != ours["class"]:
-        raise _mismatch("autoencoder", stored["class"], ours["class"])
-    # The weights decide the latents, and not the place from which they were loaded.
-    places = autoencoder.weight_sources if isinstance(autoencoder, FrozenModule) else ()
-    theirs, arguments = dict(stored["init_args"]), ours["init_args"]
-    for name in dict.fromkeys([*theirs, *arguments]):
-        if name not in places and theirs.get(name) != arguments.get(name):
-            raise _mismatch(f"autoencoder.init_args.{name}", theirs.get(name), arguments.get(name))
+    _require_same_settings(stored, ours, _weight_sources(type(encoder)), key)
     if stored["weights"] != ours["weights"]:
-        pair = ((stored["weights"], theirs), (ours["weights"], arguments))
-        raise _mismatch(
-            "autoencoder",
-            *(", ".join([f"weights {hashed}", *(f"{name} {at.get(name)}" for name in places)]) for hashed, at in pair),
-        )
+        pair = [_describe_weights(identity, _weight_sources(type(encoder))) for identity in (stored, ours)]
+        raise _mismatch(key, *pair)
+
+
+def is_same_unloaded(stored: Mapping[str, Any], component: Component, key: str = "autoencoder") -> bool:
+    """Compare the configuration of an encoder with the one that encoded a data set, without loading its weights.
+
+    Args:
+        stored: The identity that the data set records.
+        component: Configuration of the encoder to use with the data set.
+        key: See ``require_same``.
+
+    Returns:
+        True if both have the same files of weights or, if there are no files on this machine, name the same source.
+        False if only loading the weights can show whether they are the same.
+
+    Raises:
+        ConfigError: The classes or the arguments differ.
+    """
+    cls = import_class(component.class_path)
+    sources = _weight_sources(cls)
+    arguments = inspect.signature(cls).bind_partial(**component.init_args)
+    arguments.apply_defaults()
+    ours = {
+        "class": _class_name(cls),
+        "init_args": json.loads(json.dumps(dict(arguments.arguments), default=str)),
+    }
+    stored = {**ours, **stored}
+    _require_same_settings(stored, ours, sources, key)
+    if not sources or "files" not in stored:
+        return False
+    folder = cls.weights_folder(component.init_args)
+    if folder is not None:
+        return bool(stored["files"] == _hash_files(folder))
+    return all(stored["init_args"].get(name) == ours["init_args"].get(name) for name in sources)
+
+
+def _identify_files(encoder: object) -> dict[str, str]:
+    """Return a hash of the files from which the weights were loaded, if there are any."""
+    folder = encoder.weights_folder(encoder.init_args) if isinstance(encoder, FrozenModule) else None
+    return {} if folder is None else {"files": _hash_files(folder)}
+
+
+def _hash_files(folder: Path) -> str:
+    """Hash all files of weights in a folder together with their names."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _require_same_settings(
+    stored: Mapping[str, Any], ours: Mapping[str, Any], sources: Sequence[str], key: str
+) -> None:
+    """Compare class and arguments. Arguments that say where the weights are do not count, because the weights do."""
+    if stored["class"] != ours["class"]:
+        raise _mismatch(key, stored["class"], ours["class"])
+    theirs, own = dict(stored["init_args"]), ours["init_args"]
+    for name in dict.fromkeys([*theirs, *own]):
+        if name not in sources and theirs.get(name) != own.get(name):
+            raise _mismatch(f"{key}.init_args.{name}", theirs.get(name), own.get(name))
+
+
+def _describe_weights(identity: Mapping[str, Any], sources: Sequence[str]) -> str:
+    places = (f"{name} {identity['init_args'].get(name)}" for name in sources)
+    return ", ".join([f"weights {identity['weights']}", *places])
 
 
 def _mismatch(key: str, theirs: object, ours: object) -> ConfigError:
+    is_autoencoder = key.partition(".")[0] == "autoencoder"
+    what, encoder = ("latents", "autoencoder") if is_autoencoder else ("text embeddings", "text encoder")
     return ConfigError(
-        f"{key}: is {ours}, but the latents of the data set were encoded with {theirs}; use the same autoencoder, or "
-        "build the data set again"
+        f"{key}: is {ours}, but the {what} of the data set were encoded with {theirs}; use the same {encoder}, or "
+        "encode the data set again"
     )
 
 
-def _hash_weights(autoencoder: Autoencoder) -> str:
+def _class_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _weight_sources(cls: type) -> Sequence[str]:
+    return cls.weight_sources if issubclass(cls, FrozenModule) else ()
+
+
+def _hash_weights(encoder: object) -> str:
     """Hash the parameters and buffers, independently of their names and their device."""
-    if not isinstance(autoencoder, torch.nn.Module):
+    if not isinstance(encoder, torch.nn.Module):
         return ""
     digests = []
-    for tensor in chain(autoencoder.parameters(), autoencoder.buffers()):
+    for tensor in chain(encoder.parameters(), encoder.buffers()):
         content = tensor.detach().cpu().contiguous().reshape(-1)
         digest = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(content.view(torch.uint8).numpy().data)

@@ -1,8 +1,8 @@
 """Conversion of images and captions to the backbone's inputs, which are latents and text tokens."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,28 +11,75 @@ from pocketdit.encoders.conditioning import encode_text
 from pocketdit.encoders.contract import Autoencoder, TextEncoder, TextTokens
 from pocketdit.images import from_uint8
 
+T = TypeVar("T")
 
-@dataclass
+
+class Deferred(Generic[T]):
+    """An object that is created when it is first needed.
+
+    Args:
+        create: Creates the object.
+    """
+
+    def __init__(self, create: Callable[[], T]) -> None:
+        self._create = create
+        self.is_created = False
+
+    @cached_property
+    def value(self) -> T:
+        """The object."""
+        created = self._create()
+        self.is_created = True
+        return created
+
+
 class Encoders:
     """The frozen autoencoder and text encoders of a run.
 
     This is not an ``nn.Module``, because checkpoints of the trained network would then contain gigabytes of published
-    weights.
+    weights. Encoders whose results the data set stores may be deferred, so that only sampling loads them.
 
-    Attributes:
+    Args:
         autoencoder: The autoencoder.
         text: Text encoders in the order of the configuration.
     """
 
-    autoencoder: Autoencoder
-    text: Sequence[TextEncoder]
+    def __init__(
+        self,
+        autoencoder: Autoencoder | Deferred[Autoencoder],
+        text: Sequence[TextEncoder] | Deferred[Sequence[TextEncoder]],
+    ) -> None:
+        self._autoencoder = autoencoder if isinstance(autoencoder, Deferred) else _created(autoencoder)
+        self._text = text if isinstance(text, Deferred) else _created(text)
+        self._device: torch.device | None = None
 
-    def to(self, device: torch.device) -> "Encoders":
-        """Move all encoders to a device in place."""
-        for part in (self.autoencoder, *self.text):
-            assert isinstance(part, nn.Module)
-            part.to(device)
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """The autoencoder, which is loaded if necessary."""
+        return self._load(self._autoencoder)
+
+    @property
+    def text(self) -> Sequence[TextEncoder]:
+        """The text encoders, which are loaded if necessary."""
+        return self._load(self._text)
+
+    @property
+    def loaded_text(self) -> Sequence[TextEncoder]:
+        """The text encoders, or none if they have not been loaded."""
+        return self._text.value if self._text.is_created else ()
+
+    def to(self, device: torch.device) -> Self:
+        """Move all encoders to a device in place, deferred ones when they are loaded."""
+        self._device = device
+        for part in (self._autoencoder, self._text):
+            if part.is_created:
+                _move(part.value, device)
         return self
+
+    def _load(self, part: Deferred[T]) -> T:
+        if not part.is_created and self._device is not None:
+            _move(part.value, self._device)
+        return part.value
 
     @torch.no_grad()
     def latents(self, batch: Mapping[str, Any]) -> Tensor:
@@ -58,7 +105,29 @@ class Encoders:
         factor = self.autoencoder.factor
         return torch.Size((count, self.autoencoder.channels, height // factor, width // factor))
 
+    def text_of(self, batch: Mapping[str, Any]) -> list[TextTokens]:
+        """Return one ``TextTokens`` per encoder for a batch, encoding its captions if it has no tokens.
+
+        Args:
+            batch: A batch with "text" (one ``TextTokens`` of any type per encoder) or with "captions" (B strings).
+        """
+        if "text" in batch:
+            return [tokens._replace(embeddings=tokens.embeddings.float()) for tokens in batch["text"]]
+        return self.tokens(batch["captions"])
+
     @torch.no_grad()
     def tokens(self, captions: Sequence[str]) -> list[TextTokens]:
         """Encode captions to one ``TextTokens`` per encoder."""
         return encode_text(self.text, captions)
+
+
+def _created(value: T) -> Deferred[T]:
+    deferred = Deferred(lambda: value)
+    _ = deferred.value
+    return deferred
+
+
+def _move(encoders: object, device: torch.device) -> None:
+    for encoder in encoders if isinstance(encoders, Sequence) else (encoders,):
+        assert isinstance(encoder, nn.Module)
+        encoder.to(device)

@@ -1,12 +1,14 @@
 """The paper's text encoders (Sec. 4.1), TinyCLIP and Gemma 3, loaded with transformers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from typing_extensions import override
 
 from pocketdit.bounds import Tokens
-from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
+from pocketdit.encoders.checkpoints import explain_load_errors, local_folder, require_complete
 from pocketdit.encoders.contract import FrozenModule, Reading, TextTokens
 from pocketdit.encoders.outlines import Outline, clip_outline, gemma_outline
 from pocketdit.errors import ConfigError, RunError
@@ -16,6 +18,8 @@ DType = Literal["float32", "bfloat16"]
 
 class _PretrainedEncoder(FrozenModule):
     """A tokenizer and a transformer whose last hidden states are the embeddings."""
+
+    weight_sources = ("repository", "revision")
 
     def __init__(self, tokenizer: Any, model: Any, repository: str, max_tokens: int) -> None:
         super().__init__()
@@ -27,6 +31,11 @@ class _PretrainedEncoder(FrozenModule):
         self.width = int(model.config.hidden_size)
         self.max_tokens = max_tokens
         self.freeze()
+
+    @classmethod
+    @override
+    def weights_folder(cls, init_args: Mapping[str, Any]) -> Path | None:
+        return local_folder(init_args["repository"], init_args.get("revision"))
 
     def read(self, captions: Sequence[str]) -> list[Reading]:
         """Return what the encoder sees of each caption. Its tokenizer has no token for the unknown parts."""

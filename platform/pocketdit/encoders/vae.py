@@ -1,12 +1,14 @@
 """The published autoencoders of Flux and Qwen-Image, loaded with diffusers."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
+from pocketdit.encoders.checkpoints import explain_load_errors, local_folder, require_complete
 from pocketdit.encoders.contract import FrozenModule
 from pocketdit.encoders.outlines import Outline, autoencoder_outline
 from pocketdit.errors import RunError
@@ -86,6 +88,12 @@ class DiffusersAutoencoder(FrozenModule):
         """Return the autoencoder without its weights, or None if its size is not known."""
         return autoencoder_outline(repository, kind, getattr(torch, dtype), device)
 
+    @classmethod
+    @override
+    def weights_folder(cls, init_args: Mapping[str, Any]) -> Path | None:
+        folder = local_folder(init_args["repository"], init_args.get("revision"))
+        return None if folder is None else folder / (_subfolder(folder) or "")
+
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) in [-1, 1] to float32 latents (B, C, h, w).
 
@@ -107,12 +115,17 @@ class DiffusersAutoencoder(FrozenModule):
         return (images[:, :, 0] if self.has_frames else images).float().clamp(-1, 1)
 
 
+def _subfolder(repository: Path) -> str | None:
+    """Return the folder of the autoencoder in a repository, or None if the repository contains nothing else."""
+    return None if (repository / "config.json").is_file() else "vae"
+
+
 def _load(repository: str, kind: AutoencoderKind, revision: str | None, dtype: torch.dtype) -> Any:
     import diffusers  # takes seconds and is needed only here
 
     name = _CLASSES[kind]
     source: dict[str, Any] = {
-        "subfolder": None if (Path(repository) / "config.json").is_file() else "vae",
+        "subfolder": _subfolder(Path(repository)),
         "revision": revision,
     }
     with explain_load_errors(f"an {name}", repository):

@@ -7,9 +7,8 @@ from lightning.pytorch import LightningDataModule
 from pocketdit.config.experiment import BaseExperiment
 from pocketdit.config.importing import import_class
 from pocketdit.data_contract import CaptionedData, DataDescription, DescribedData
-from pocketdit.encoders.contract import Autoencoder, TextEncoder
+from pocketdit.encoders.contract import TextEncoder
 from pocketdit.encoders.coverage import CaptionCoverage, coverage_lines
-from pocketdit.encoders.identity import require_same
 
 _MAX_SAMPLES = 1000  # samples per split of which a run reads the captions at its start
 
@@ -41,9 +40,3 @@ def caption_notes(data: LightningDataModule, text_encoders: Sequence[TextEncoder
         coverages[split].add(captions)
         complete = complete and (is_all or split != "train")
     return coverage_lines(coverages, complete=complete)
-
-
-def require_same_autoencoder(autoencoder: Autoencoder, description: DataDescription) -> None:
-    """Raise ``ConfigError`` if the data's latents do not come from the run's autoencoder."""
-    if description.stored_autoencoder:
-        require_same(description.stored_autoencoder, autoencoder)

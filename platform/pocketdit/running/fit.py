@@ -29,7 +29,7 @@ from pocketdit.running.assemble import build_data, build_encoders, build_stage
 from pocketdit.running.callbacks import MoveEncoders
 from pocketdit.running.checkpointing import Finish, checkpoint_step
 from pocketdit.running.cost_estimate import parameter_summary
-from pocketdit.running.data import caption_notes, describe, require_same_autoencoder
+from pocketdit.running.data import caption_notes, describe
 from pocketdit.running.folders import create_folder, find_resumed, new_folder, prepare_resumed, require_same_settings
 from pocketdit.running.processes import require_accelerator, require_processes
 from pocketdit.running.trainer import build_trainer
@@ -75,8 +75,7 @@ def run(
         require_accelerator(experiment.training.accelerator)
         require_processes(experiment.training)
         data, description = open_data(experiment, allow_changes)
-        encoders = build_encoders(experiment)
-        require_same_autoencoder(encoders.autoencoder, description)
+        encoders = build_encoders(experiment, description)
         stage = build_stage(experiment, encoders)
         folder = resumed or new_folder(experiment, name)
         logger = build_logger(experiment, folder, stage, description.fingerprint, repeats_steps=not has_changed)
@@ -96,7 +95,7 @@ def run(
             logger.log_tag(key, value)
         if trainer.is_global_zero:
             print_unfinished_parents(experiment)
-            for note in caption_notes(data, encoders.text):
+            for note in caption_notes(data, encoders.loaded_text):
                 print(f"note: {note}")
         start = time.perf_counter()
         fit(trainer, stage, data, checkpoint, folder)

@@ -146,7 +146,7 @@ class ElasticPretrain(LightningModule, Stage):
         """Encode a batch and add noise. The batch number ``number`` seeds the random draws."""
         data = self.encoders.latents(batch)
         position = (self.seed, number, self.global_rank)
-        text = text_dropout(self.encoders.tokens(batch["captions"]), self.drop_text, generator("text", *position))
+        text = text_dropout(self.encoders.text_of(batch), self.drop_text, generator("text", *position))
         time = draw_times(len(data), self.time_shift, self.time_spread, generator("time", *position)).to(data)
         noise = torch.randn(data.shape, generator=generator("noise", *position)).to(data)
         return NoisyBatch(interpolate(data, noise, time), time, text, velocity(data, noise))
@@ -212,7 +212,7 @@ class ElasticPretrain(LightningModule, Stage):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Log the loss of Eq. 4 at eight fixed noise levels for every width, using the EMA weights."""
         data = self.encoders.latents(batch)
-        text = self.encoders.tokens(batch["captions"])
+        text = self.encoders.text_of(batch)
         ids = sample_ids(batch, batch_idx * self.trainer.world_size + self.global_rank)
         totals = {width: torch.zeros((), device=data.device) for width in self.widths}
         for level, t in enumerate(level_times()):

@@ -189,7 +189,7 @@ class QuantizeFinetune(ElasticPretrain):
         """
         if not self.times:
             return super().prepare(batch, number)
-        text = self.encoders.tokens(batch["captions"])
+        text = self.encoders.text_of(batch)
         position = (self.seed, number, self.global_rank)
         noise = torch.randn(self.encoders.latent_shape(batch), generator=generator("noise", *position)).to(self.device)
         x_t, time = euler_rollout(

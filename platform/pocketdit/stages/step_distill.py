@@ -246,7 +246,7 @@ class StepDistill(LightningModule, Stage):
 
     def prepare(self, batch: Mapping[str, Any], number: int, iteration: int, width: float) -> Iteration:
         """Prepare the student's input at one of its sampling times, which is the same on every rank."""
-        text = self.encoders.tokens(batch["captions"])
+        text = self.encoders.text_of(batch)
         position = (self.seed, number, self.global_rank)
         noise = torch.randn(self.encoders.latent_shape(batch), generator=generator("noise", *position)).to(self.device)
         steps = int(choose(range(len(self.times) - 1), "roll-out", self.seed, iteration))
