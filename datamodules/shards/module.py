@@ -10,15 +10,12 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from typing_extensions import override
 
-from datamodules.remote.address import local_folder, protocol_of
-from datamodules.remote.capacity import require_room_for_plan, require_room_for_workers
-from datamodules.remote.dataset import RemoteDataset
 from datamodules.shards.batches import ShardBatches, usable_captions
 from datamodules.shards.bucketed_split import BucketedSplit, log_problems, require_settings_of_latents
 from datamodules.shards.buckets import SIDE_MULTIPLE, BucketShape
 from datamodules.shards.index import SplitIndex, load_index
-from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedSamples, StreamedBatches
-from datamodules.shards.order import ORDER_VERSION, TrainingOrder, batches_per_epoch, validation_batches
+from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedSamples
+from datamodules.shards.order import TrainingOrder, batches_per_epoch, validation_batches
 from datamodules.shards.reader import read_captions
 from datamodules.shards.schema import INFO_FILE, SPLITS, DatasetInfo, is_complete, read_info
 from pocketdit.bounds import MAX_SIDE, Between
@@ -40,7 +37,7 @@ class ShardDataModule(LightningDataModule):
     how far ahead the workers had read.
 
     Args:
-        path: Folder of the data set, or its address in remote storage, such as s3://BUCKET/FOLDER.
+        path: Folder of the data set.
         batch_size: Samples per batch on each rank.
         base_size: Images are cropped to buckets of about ``base_size**2`` pixels. Latents keep their size.
         buckets: "aspect" crops each image to the nearest of several aspect ratios, "square" crops all to a square.
@@ -89,7 +86,7 @@ class ShardDataModule(LightningDataModule):
         valid = caption in ("random", "short", "long") if isinstance(caption, str) else 0 <= caption <= 1
         if not valid:
             raise ConfigError(f'caption: {caption!r} is not "random", "short", "long" or a probability')
-        self.path = local_folder(path) if protocol_of(path) is None else path
+        self.path = Path(path).expanduser()
         self.batch_size, self.base_size, self.workers, self.seed = batch_size, base_size, workers, seed
         self.window, self.caption, self.crop, self.flip, self.buckets = window, caption, crop, flip, buckets
         self.validation_batch_size = validation_batch_size or batch_size
