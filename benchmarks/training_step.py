@@ -1,9 +1,9 @@
-"""Split one training step of every stage into its phases, and compare it with its matrix products and attention alone.
+"""Split a training step of every embedded experiment into phases, and compare it with its matrix products alone.
 
-    python benchmarks/training_step.py [--stage NAME ...] [--json PATH] [KEY=VALUE ...]
+    python benchmarks/training_step.py [--experiment NAME ...] [--json PATH] [KEY=VALUE ...]
 
-Every stage runs its shipped experiment for a few steps on rendered scenes, with the parents that it needs, as
-``lightning run`` would. ``KEY=VALUE`` overrides settings of every stage, for example ``training.precision=32-true``.
+Every embedded experiment runs for a few steps on rendered scenes, after the parents that it needs, as ``lightning run``
+would run it. ``KEY=VALUE`` overrides a setting of every experiment, for example ``training.precision=32-true``.
 
 The floor of a step consists of the matrix products, convolutions and attention kernels of its forward and backward
 passes, recorded with their operands and run again on their own in the run's dtype. It contains no optimizer. After
@@ -48,8 +48,8 @@ from pocketdit.config.load import load
 from pocketdit.running.fit import run
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-# Each stage is listed after its parents.
-STAGES = (
+# Each experiment is listed after its parents.
+NAMES = (
     "elastic_pretrain",
     "teacher",
     "teacher_few_step",
@@ -77,13 +77,14 @@ class StepClock(Callback):
 
     Args:
         warmup: Number of untimed steps.
-        rounds: Number of steps that are timed undisturbed, and number of steps that are timed with their floor.
+        rounds: Number of steps that are timed undisturbed, and of steps that are then timed with their floors.
 
     Attributes:
-        seconds: Seconds per undisturbed step by phase. "step" does not include "data wait".
-        steps: Seconds of the steps that are timed with their floor.
-        floors: Seconds of their floors.
-        flops: FLOPs of their floors.
+        seconds: Duration of each undisturbed step and its phases in seconds, by phase. "step" does not include
+            "data wait".
+        steps: Duration in seconds of each step that is timed with its floor.
+        floors: Duration of each of these floors in seconds.
+        flops: FLOPs of each of these floors.
     """
 
     def __init__(self, warmup: int, rounds: int) -> None:
@@ -168,9 +169,9 @@ class StepClock(Callback):
         self.patches.close()
 
 
-def measure(stage: str, overrides: Sequence[str], folder: Path, quick: bool) -> dict[str, Any]:
-    """Run a stage's experiment for a few steps in ``folder``, and return its timings."""
-    file = EXPERIMENTS / f"{stage}.yaml"
+def measure(name: str, overrides: Sequence[str], folder: Path, quick: bool) -> dict[str, Any]:
+    """Run an experiment for a few steps in ``folder``, and return its timings."""
+    file = EXPERIMENTS / f"{name}.yaml"
     clock = StepClock(1, 1) if quick else StepClock(5, 15)
     sampling = SamplingClock(1, 2) if quick else SamplingClock(3, 16)
     settings = [
@@ -184,8 +185,8 @@ def measure(stage: str, overrides: Sequence[str], folder: Path, quick: bool) -> 
         *overrides,
     ]
     loaded = load(file, settings, kind_of(file))
-    callbacks = [clock, sampling] if stage == "elastic_pretrain" else [clock]
-    with (folder / f"{stage}.txt").open("w") as output, redirect_stdout(output), redirect_stderr(output):
+    callbacks = [clock, sampling] if name == "elastic_pretrain" else [clock]
+    with (folder / f"{name}.txt").open("w") as output, redirect_stdout(output), redirect_stderr(output):
         finished = run(loaded, None, None, False, callbacks)
     inference = list(sampling.rows)
     if sampling in callbacks:
@@ -194,7 +195,7 @@ def measure(stage: str, overrides: Sequence[str], folder: Path, quick: bool) -> 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     peak, speed = next((v for k, v in PEAK_FLOPS.items() if k in gpu), None), mean(clock.flops) / mean(clock.steps)
     return {
-        "stage": stage,
+        "experiment": name,
         "seconds": clock.seconds,
         "steps": clock.steps,
         "floors": clock.floors,
@@ -207,11 +208,11 @@ def measure(stage: str, overrides: Sequence[str], folder: Path, quick: bool) -> 
 
 
 def print_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the phases of every stage's step, its floor, sampling, and evaluation."""
-    header = ["stage", "step", *PHASES, "floor", "step / floor", "GFLOP/s", "MFU"]
+    """Print the phases of every experiment's step, its floor, sampling, and evaluation."""
+    header = ["experiment", "step", *PHASES, "floor", "step / floor", "GFLOP/s", "MFU"]
     cells = [
         [
-            row["stage"],
+            row["experiment"],
             *(format_median(row["seconds"][phase]) for phase in ("step", *PHASES)),
             format_median(row["floors"]),
             row["ratio"],
@@ -232,24 +233,26 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of every stage")
-    parser.add_argument("--stage", action="append", choices=STAGES, help="measure only this stage (and its parents)")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="override settings of every experiment")
+    parser.add_argument(
+        "--experiment", action="append", choices=NAMES, help="measure only this experiment and those listed before it"
+    )
     args = parser.parse_args(arguments)
     print_machine()
-    stages: Sequence[str] = STAGES[:1] if args.quick else STAGES
-    if args.stage:
-        stages = STAGES[: max(STAGES.index(stage) for stage in args.stage) + 1]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    names: Sequence[str] = NAMES[:1] if args.quick else NAMES
+    if args.experiment:
+        names = NAMES[: max(map(NAMES.index, args.experiment)) + 1]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         count, validation = (16, 4) if args.quick else (2000, 128)
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             sizes = ["--train", str(count), "--validation", str(validation)]
             lightning(["data", "build", "scenes", str(folder / "scenes"), *sizes])
-        rows = [measure(stage, args.overrides, folder, args.quick) for stage in stages]
+        rows = [measure(name, args.overrides, folder, args.quick) for name in names]
     print_rows(rows)
     ratio = rows[0]["ratio"]
     met = ratio.median <= REQUIRED
-    print(f"ratio: {rows[0]['stage']} step / floor = {ratio}, required at most {REQUIRED}: {verdict(met)}")
+    print(f"ratio: {rows[0]['experiment']} step / floor = {ratio}, required at most {REQUIRED}: {verdict(met)}")
     write_result(
         {"benchmark": "training_step", "rows": rows, "ratio": ratio, "required": REQUIRED, "met": met}, args.json
     )
