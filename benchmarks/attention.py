@@ -78,7 +78,7 @@ def full_implementations(device: torch.device) -> dict[str, Attention]:
 
 
 def grid_sides(tokens: int) -> tuple[int, int]:
-    """Return height and width of a grid with a power of two of tokens: a square, or two squares side by side."""
+    """Return the height and width of a grid whose number of tokens is a power of two: a square, or two side by side."""
     height = 2 ** (int(math.log2(tokens)) // 2)
     return height, tokens // height
 
@@ -160,7 +160,7 @@ def workloads(device: torch.device, quick: bool) -> dict[str, Workload]:
 
 
 def compare_forms(name: str, workload: Workload, rounds: int) -> list[dict[str, Any]]:
-    """Time the forms of a computation with and without gradients, and on a CPU, the dtypes for bf16 inputs."""
+    """Time the forms of a computation with and without gradients and, on a CPU, the dtypes for bf16 inputs."""
     rows = []
     for gradient in (False, True):
         item = replace(workload, gradient=gradient)

@@ -39,7 +39,7 @@ LEARNING_RATE, STUDENT_LEARNING_RATE = 1e-3, 2e-3
 MIN_TAU, MAX_TAU = 0.02, 0.98  # noise levels of the matching loss
 COUNT = 3000  # samples in each of the two sets that are compared
 METHODS = ("start", "DMD", "K-DMD, flow map", "K-DMD, straightened", "teacher, flow map", "teacher, straightened")
-TITLES = {  # of the columns in the plot
+TITLES = {  # column titles in the plot
     "start": "before distillation",
     "DMD": "DMD",
     "K-DMD, flow map": "K-DMD, flow-map teacher",
@@ -213,7 +213,7 @@ def distance(network: Velocity, steps: int) -> float:
 
 
 def compare(seed: int, iterations: int = ITERATIONS) -> list[dict[str, Any]]:
-    """Return one row per number of steps and method: samples, energy distance, and seconds of distillation."""
+    """Return one row per number of steps and method, with samples, energy distance, and training time in seconds."""
     pretrained = pretrain(seed, min(iterations, FLOW_ITERATIONS))
     few_step = {"flow map": flow_map, "straightened": straightened_teacher(seed, min(iterations, 2 * FLOW_ITERATIONS))}
     rows: list[dict[str, Any]] = []

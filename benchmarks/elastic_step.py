@@ -65,7 +65,7 @@ class Case:
 
 
 def cases() -> dict[str, Case]:
-    """Return by name: a medium-sized network with AdamW, the shipped experiment, and a tiny network for the tests."""
+    """Return the cases by name: a medium-sized network with AdamW, the shipped experiment, and a tiny test network."""
     shipped = load(EXPERIMENT, [], Experiment).config
     spec = replace(shipped.backbone, widths=(HALF, FULL_WIDTH))
     sparse, full = AdaptiveSparseAttention("assa", 4, 16, 1), FullAttention("full", 4)

@@ -32,7 +32,7 @@ _PATTERN = re.compile(
     rf"(:(?P<steps>[1-9]\d*)(:(?P<guidance>{_NUMBER})(:(?P<sampler>{'|'.join(get_args(SamplerName))}))?)?)?"
 )
 
-Scores = dict[float, list[float]]  # by width, one per run
+Scores = dict[float, list[float]]  # scores by width, one per run
 
 
 @dataclass(frozen=True)

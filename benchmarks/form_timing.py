@@ -18,7 +18,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Computes attention (B, H, N, E) from q (B, H, N, E), k (B, G, M, E), and v (B, G, M, E)."""
 
 ROUNDS = 5
-# A measurement repeats a call until it takes this long, in seconds.
+# A call is repeated until the measurement takes this long, in seconds.
 AT_LEAST = 2e-3
 # The default is kept unless another form takes less than this fraction of its time, so that noise rarely decides.
 FASTER = 0.95
@@ -34,7 +34,7 @@ def fastest_form(workload: Workload, forms: Sequence[ChoiceT]) -> ChoiceT:
 
 
 def time_forms(workload: Workload, forms: Sequence[ChoiceT], rounds: int = ROUNDS) -> dict[ChoiceT, float]:
-    """Return the seconds per call of each form, with its backward pass if the workload has one.
+    """Return how many seconds one call of each form takes, with its backward pass if the workload has one.
 
     The forms are timed in turn, and the smallest of ``rounds`` measurements counts. A form that cannot run on this
     machine takes infinitely long.
@@ -96,16 +96,16 @@ def call(attend: Attend, inputs: Sequence[Tensor], gradient: bool) -> None:
 
 
 def repeats_for(run: Callable[[], None], device: torch.device) -> int:
-    """Warm up a call, and return how often to repeat it in a measurement, or 0 if it cannot run on this machine."""
+    """Warm up a call, and return how many times a measurement repeats it, or 0 if it cannot run on this machine."""
     try:
         run()
         return max(1, math.ceil(AT_LEAST / mean_seconds(run, device)))
-    except RuntimeError:  # it has run out of memory, or torch.compile has no compiler
+    except RuntimeError:  # out of memory, or torch.compile has no compiler
         return 0
 
 
 def mean_seconds(run: Callable[[], None], device: torch.device, repeats: int = 1) -> float:
-    """Measure the mean seconds of ``repeats`` calls."""
+    """Return the mean duration in seconds of ``repeats`` calls."""
     synchronize(device)
     start = time.perf_counter()
     for _ in range(repeats):

@@ -42,7 +42,7 @@ from pocketdit.training.cost import count_parameters, network_inputs
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper"
 REQUIRED = 0.9
-PARAMETER_TOLERANCE = 0.03  # relative to D's parameters
+PARAMETER_TOLERANCE = 0.03  # relative to D's number of parameters
 PATCH = 2
 PEERS = ("PixArt", "Sana")
 
@@ -114,7 +114,7 @@ def build_sana(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
 
 
 def build_to_size(build: Callable[[int], nn.Module], parameters: int) -> nn.Module:
-    """Build a network on the meta device, with the number of layers that comes closest to a number of parameters."""
+    """Build a network on the meta device, with as many layers as match a number of parameters most closely."""
     with torch.device("meta"):
         one, two = count_parameters(build(1)), count_parameters(build(2))
         return build(max(1, round((parameters - one) / (two - one)) + 1))

@@ -63,7 +63,7 @@ class Calibration:
         device: The device of the measurements.
         fit: The fit to all rungs.
         ladder: Census of every rung, by name.
-        left_out: Milliseconds of every rung as predicted by a fit to the others, by name.
+        left_out: Latency of every rung in milliseconds, as predicted by a fit to the others, by name.
         others: Censuses of other graphs, by title.
     """
 
@@ -143,7 +143,7 @@ def _right_aligned(rows: list[list[str]], headers: list[str], left: tuple[int, .
 
 
 def plot(path: Path, calibration: Calibration) -> None:
-    """Plot the milliseconds of every graph, and the share of each kind of cost, to a PNG file."""
+    """Plot the latency of every graph in milliseconds, and the share of each kind of cost, to a PNG file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -196,12 +196,12 @@ def _plot_shares(axis: Any, calibration: Calibration, graphs: Mapping[str, Censu
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the tables, save the plot and, with ``--save``, the coefficients."""
+    """Print the tables and save the plot. With ``--save``, also save the fit."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--out", type=Path, default=Path("docs/images/latency.png"), help="PNG file of the plot (default: %(default)s)"
     )
-    parser.add_argument("--save", action="store_true", help="save the fit, from which lightning latency predicts")
+    parser.add_argument("--save", action="store_true", help="save the fit that lightning latency uses")
     args = parser.parse_args(arguments)
     calibration = calibrate()
     device, stream = calibration.device, calibration.fit.coefficients.stream

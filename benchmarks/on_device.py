@@ -3,8 +3,8 @@
 Each measurement is one forward pass at 1024x1024 pixels (128x128x16 latents, 4096 tokens) with batch size 1, fp32, one
 thread, random weights, and text of the encoders' maximum length. The small model is the 0.5x width of
 experiments/paper/elastic_256.yaml. Measurements alternate, and each runs in its own process, because the networks do
-not fit into memory together. Seconds are CPU seconds of the process. With one thread, they equal the wall-clock time on
-an idle core, so other work on a shared machine has little effect. PyTorch is warmed up on a sixteenth of the tokens.
+not fit into memory together. Times are CPU times of the process. With one thread, they equal the wall-clock time on an
+idle core, so other work on a shared machine has little effect. PyTorch is warmed up on a sixteenth of the tokens.
 LiteRT files support only one size and are not warmed up, because their first pass was as fast as their second.
 
     python benchmarks/on_device.py [--json PATH] [--rounds N] [--models FOLDER]
@@ -91,7 +91,7 @@ def prepare(name: str, runtime: str, models: Path, quick: bool) -> Pass:
 
 
 def cpu_seconds(call: Pass) -> float:
-    """Measure this process's CPU seconds for one call."""
+    """Return how many seconds of CPU time this process spends on one call."""
     started = time.process_time()
     call()
     return time.process_time() - started
@@ -136,7 +136,7 @@ def run_in_child(*arguments: str, models: Path, quick: bool) -> Any:
 
 
 def convert_one(name: str, runtime: str, models: Path, quick: bool) -> dict[str, Any]:
-    """Convert a network, and report its parameters, the file's size, operations and error, and the time and memory."""
+    """Convert a network and report its parameters, the file's size, operations and error, and the conversion's cost."""
     subject = build_subject(name, quick)
     module, inputs = NamedInputs(subject.network), make_inputs(subject)
     file = models / f"{name}.{FILES[runtime]}"
@@ -155,7 +155,7 @@ def convert_onnx(module: NamedInputs, inputs: dict[str, Tensor], file: Path) -> 
     started = time.perf_counter()
     program = torch.onnx.export(
         module, kwargs=inputs, input_names=list(inputs), output_names=[VELOCITY], dynamo=True, verbose=False,
-        optimize=False,  # takes more than ten minutes at this size, and the runtime optimizes when it loads the file
+        optimize=False,  # would take more than ten minutes, and the runtime optimizes the file when it loads it
     )  # fmt: skip
     seconds = time.perf_counter() - started
     assert program is not None
@@ -168,7 +168,7 @@ def convert_onnx(module: NamedInputs, inputs: dict[str, Tensor], file: Path) -> 
 
 
 def measure(rounds: int, models: Path, quick: bool) -> dict[Key, list[float]]:
-    """Time all passes alternately, and return the CPU seconds of each round."""
+    """Time all passes alternately, and return how many seconds of CPU time each pass took in each round."""
     seconds: dict[Key, list[float]] = {key: [] for key in PASSES}
     with tqdm(total=rounds * len(PASSES), unit="pass", disable=quick) as bar:
         for _ in range(rounds):

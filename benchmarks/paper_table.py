@@ -1,10 +1,9 @@
 """Compare the cost of the paper's sparse attention (B = 16, r = 1) with that of other choices at 1024x1024.
 
 The network is ladder D (``experiments/paper/ladder_d.yaml``), which has the same architecture as the supernet's
-half-width sub-network:
-0.4 B parameters, and 4096 tokens at full resolution. Its sparse levels get each combination of B and r, with KV
-compression, and full attention for comparison. FLOPs are counted on the meta device, without training. Latency is
-predicted (``pocketdit.latency``), not measured.
+half-width sub-network: 0.4 B parameters, and 4096 tokens at full resolution. Its sparse levels get each combination of
+B and r, with KV compression, and full attention for comparison. FLOPs are counted on the meta device, without training.
+Latency is predicted (``pocketdit.latency``), not measured.
 
     python -m benchmarks.paper_table [--out docs/images/sweep_blocks.png]
 """
@@ -42,7 +41,7 @@ class Row:
         attention: FLOPs of all self-attention in one forward pass: logits, weighted sums of values, compression and
             gate, without the projections, which are the same in every row. A multiply-add is two FLOPs.
         forward: FLOPs of the entire forward pass.
-        latency: Predicted milliseconds of the exported network's forward pass on ``DEVICE``.
+        latency: Predicted latency of the exported network's forward pass on ``DEVICE``, in milliseconds.
     """
 
     kind: Attention
@@ -103,7 +102,7 @@ def keys_per_query(kind: Attention, tokens: int) -> tuple[float, int]:
 
 
 def count_cost(spec: DiTSpec, kind: Attention, sides: tuple[int, int], text_tokens: Sequence[int]) -> Row:
-    """Count the cost of one forward pass for one image on the meta device.
+    """Determine the cost of one forward pass for one image, with FLOPs counted on the meta device.
 
     Args:
         spec: Describes the network.
@@ -134,7 +133,7 @@ def count_cost(spec: DiTSpec, kind: Attention, sides: tuple[int, int], text_toke
 
 
 def predict_latency(spec: DiTSpec, sides: tuple[int, int], text_tokens: Sequence[int]) -> float:
-    """Predict the milliseconds of one denoising step on ``DEVICE`` with weights in fp16."""
+    """Predict the latency of one denoising step on ``DEVICE`` with weights in fp16, in milliseconds."""
     from pocketdit.latency.devices import find_device
     from pocketdit.latency.predict import predict
     from pocketdit.latency.traced_census import trace_census

@@ -88,7 +88,7 @@ def no_plots(sweep: Sweep, store: Store) -> list[Path]:
 
 
 def trial_seconds(folder: Path, trials: int) -> list[tuple[float, float]]:
-    """Train trials in this process, and return the seconds of each trial, in total and inside ``Trainer.fit``."""
+    """Train trials in this process, and return how many seconds each took, in total and inside ``Trainer.fit``."""
     from lightning.pytorch import Trainer
 
     from datamodules.scenes.generator import SceneGenerator
@@ -123,7 +123,7 @@ def trial_seconds(folder: Path, trials: int) -> list[tuple[float, float]]:
 
 
 def span(folder: Path, workers: int, trials: int, seconds: float) -> float:
-    """Run sleeping trials in worker processes, and return the seconds from the first start to the last end."""
+    """Run sleeping trials in worker processes, and return the time in seconds from the first start to the last end."""
     import optuna
 
     from sweeps.engine import study

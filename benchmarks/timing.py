@@ -48,7 +48,7 @@ def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ra
 
 
 def mean_seconds(call: Callable[[], object], repeats: int = 1) -> float:
-    """Measure the mean seconds of ``repeats`` calls, including work queued on the GPU."""
+    """Return the mean duration in seconds of ``repeats`` calls, including work queued on the GPU."""
     synchronize()
     start = time.perf_counter()
     for _ in range(repeats):
@@ -72,10 +72,10 @@ def time_alternately(
         rounds: Number of measurements per call.
         warmup: Number of rounds before the first measurement.
         at_least: Minimum duration of a measurement in seconds. A shorter call is repeated until it takes this long.
-        measure: Measures the mean seconds of a call, given the number of repeats.
+        measure: Returns the mean duration in seconds of a call, given the call and the number of repeats.
 
     Returns:
-        The seconds per call in each round, by name.
+        The duration of a call in seconds in each round, by name.
     """
     for _ in range(warmup):
         for call in calls.values():
@@ -165,7 +165,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def format_median(seconds: Sequence[float]) -> str:
-    """Format the median of a series of seconds for a table."""
+    """Format the median of several durations in seconds for a table."""
     return f"{1000 * median(seconds):.3g} ms" if median(seconds) < 1 else f"{median(seconds):.2f} s"
 
 

@@ -171,7 +171,11 @@ DECODERS: dict[str, Callable[[bool], nn.Module]] = {"tiny": tiny, "Flux": flux, 
 
 @torch.no_grad()
 def compare_at_paper_scale(side: int, quick: bool, rounds: int) -> list[dict[str, Any]]:
-    """Measure parameters, FLOPs, peak memory and seconds of decoding one image of ``side`` x ``side`` pixels."""
+    """Measure what decoding one image of ``side`` x ``side`` pixels costs with each decoder.
+
+    Returns:
+        One row per decoder with its parameters, FLOPs, times in seconds, and peak memory in bytes.
+    """
     device = default_device()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     shape = (1, 16, side // 8, side // 8)
