@@ -18,8 +18,8 @@ from tests.fuzz.tiny_runs import arguments, prepare
 from tests.sweeps.study import settings
 
 STAGE, NAME = "elastic_pretrain", "secret"
-PLAIN = "in plain text"  # rather than in a variable, and therefore refused
-# Names of variables, only some of which suggest a secret.
+PLAIN = "in plain text"  # kinds of cases that must be refused, because the secret is not in an environment variable
+# Names of environment variables. Only some of them suggest a secret.
 VARIABLES = ("FUZZ_TOKEN", "FUZZ_PASSWORD", "FUZZ_TRACKER")
 Commands = list[list[str]]
 
@@ -29,7 +29,7 @@ def _run(given: Input, *more: str) -> list[str]:
 
 
 def _password(given: Input, secret: str) -> Commands:
-    """A run whose tracking server needs a password, and its synchronization."""
+    """Return commands that train and synchronize a run whose tracking server needs a password."""
     uri = f"http://user:{secret}@127.0.0.1:9"
     run = str(given.folder / "runs" / STAGE / NAME)
     return [_run(given, f"tracking.uri={uri}"), ["sync", run], ["sync", run, "--to", uri]]
@@ -77,12 +77,12 @@ def _evaluation(given: Input, secret: str) -> Commands:
 
 
 def _sweep(given: Input, secret: str) -> Commands:
-    """A sweep with two workers, whose trials sleep instead of training."""
+    """Return commands for a sweep with two workers, in which trials sleep instead of training."""
     return _study(given, secret, workers=2)
 
 
 def _failing_trial(given: Input, secret: str) -> Commands:
-    """A sweep whose trials fail with the address of the tracking server in the error."""
+    """Return commands for a sweep whose trials fail with an error that contains the tracking server's address."""
     return _study(given, secret, train={"class_path": "tests.sweeps.sleeping.FailWithAddress"})
 
 
@@ -139,7 +139,7 @@ def _check(given: Input) -> str:
 
 
 def _start(folder: Path, command: list[str], variables: dict[str, str], hidden: set[str]) -> Output:
-    """Run a command, and search for texts in the command lines of all processes. Returns what it printed."""
+    """Run a command while checking that no process shows a hidden string in its command line. Return the output."""
     log = folder / "log"
     environment = {**os.environ, **variables, "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}"}
     with log.open("w") as output:

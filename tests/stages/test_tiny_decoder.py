@@ -76,7 +76,7 @@ def batch(height: int = 128, width: int = 96) -> dict[str, torch.Tensor]:
     return {"images": torch.randint(256, (2, 3, height, width), generator=generator, dtype=torch.uint8)}
 
 
-def test_a_run_leaves_all_its_files(overrides: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_writes_all_its_files(overrides: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = run(overrides, tmp_path, "training.validate_every=6", *ADVERSARIAL)
     for path in (folder.config, folder.checkpoint, folder.weights, folder.metrics, folder.finished):
         assert path.is_file(), path

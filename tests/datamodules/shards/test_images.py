@@ -22,7 +22,7 @@ D65 = (0.3127, 0.3290)
 
 
 def rgb_to_xyz(primaries: tuple[tuple[float, float], ...]) -> np.ndarray:
-    """Return the matrix from linear RGB with a white of D65 to XYZ, from the definition of chromaticities."""
+    """Return the matrix that converts linear RGB with white point D65 to XYZ, from the definition of chromaticities."""
     columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in primaries]).T
     white = np.array([D65[0] / D65[1], 1, (1 - D65[0] - D65[1]) / D65[1]])
     return columns * np.linalg.solve(columns, white)
@@ -39,7 +39,7 @@ def expected_srgb(pixels: np.ndarray, gamma: float, primaries: tuple[tuple[float
 
 
 def icc_profile(space: str, gamma: float, primaries: tuple[tuple[float, float], ...] = SRGB) -> bytes:
-    """Return an ICC profile of version 2 whose curve is a gamma."""
+    """Return an ICC version 2 profile with a gamma curve."""
     curve = b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256))
     tags = {"kTRC": curve}
     if space == "RGB ":

@@ -1,4 +1,4 @@
-"""Kinds of PNG and TIFF that PIL misreads: they are read correctly, or refused."""
+"""Kinds of PNG and TIFF files that PIL misreads: they are read correctly or refused."""
 
 import struct
 import zlib
@@ -12,7 +12,7 @@ from tests.datamodules.imports.user_folder import seen, write
 
 
 def gray_png(levels: np.ndarray, bits: int, transparent: int) -> bytes:
-    """Return a gray PNG of less than 8 bits in which one level is transparent."""
+    """Return a gray PNG file with fewer than 8 bits per pixel in which one level is transparent."""
     height, width = levels.shape
     rows = np.packbits(np.unpackbits(levels[..., None], axis=-1)[..., -bits:].reshape(height, -1), axis=1)
     chunks = {
@@ -28,13 +28,13 @@ def gray_png(levels: np.ndarray, bits: int, transparent: int) -> bytes:
 
 
 def tiff(samples: np.ndarray, photometric: int, *, planes: bool = False, extra: tuple[int, ...] = ()) -> bytes:
-    """Return an uncompressed TIFF.
+    """Return an uncompressed TIFF file.
 
     Args:
         samples: (H, W, C) uint8 or uint16.
         photometric: 1 for gray, 2 for RGB.
-        planes: Store channel after channel.
-        extra: Meanings of the channels after the colors; 1 is alpha with which the colors are multiplied.
+        planes: Whether each channel is stored in a plane of its own.
+        extra: Meanings of the channels after the colors; 1 is premultiplied alpha.
     """
     height, width, channels = samples.shape
     data = (samples.transpose(2, 0, 1) if planes else samples).astype(samples.dtype.newbyteorder("<")).tobytes()
@@ -64,7 +64,7 @@ def tiff(samples: np.ndarray, photometric: int, *, planes: bool = False, extra: 
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_transparent_level_of_a_gray_png_of_few_bits_is_white(tmp_path: Path, source: Path, bits: int) -> None:
+def test_transparent_level_of_a_gray_png_with_few_bits_is_white(tmp_path: Path, source: Path, bits: int) -> None:
     white = 2**bits - 1
     levels = np.arange(white + 1, dtype=np.uint8)[None].repeat(8, 0)
     (source / "a.png").write_bytes(gray_png(levels, bits, transparent=white - 1))
@@ -73,7 +73,7 @@ def test_transparent_level_of_a_gray_png_of_few_bits_is_white(tmp_path: Path, so
     assert np.array_equal(seen(tmp_path, "a.png"), np.broadcast_to(shown[None, :, None], (8, white + 1, 3)))
 
 
-def test_gray_tiff_whose_colors_are_multiplied_with_alpha(tmp_path: Path, source: Path) -> None:
+def test_gray_tiff_with_premultiplied_alpha(tmp_path: Path, source: Path) -> None:
     alpha = np.arange(0, 256, 15, dtype=np.uint8)
     samples = np.stack([alpha // 2, alpha], axis=-1)[None].repeat(4, 0)
     (source / "a.tif").write_bytes(tiff(samples, 1, extra=(1,)))

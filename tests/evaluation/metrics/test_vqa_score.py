@@ -46,7 +46,7 @@ def images(save: Save) -> ImageSet:
     return save(prompts, {name: [np.full((4, 4, 3), v, np.uint8) for v in values] for name, values in grays.items()})
 
 
-def test_scores_by_hand(images: ImageSet) -> None:
+def test_scores_equal_hand_computed_values(images: ImageSet) -> None:
     judge = RelativeJudge()
     result = VqaScore("p", judge).score(images)
     assert result.metric == "vqascore (relative)"

@@ -84,7 +84,7 @@ def test_p_value_of_few_differences_is_exact(count: int) -> None:
     assert sign_flip_p_value(list(values)) == pytest.approx(exact.pvalue, abs=1e-12)
 
 
-def test_p_value_by_hand() -> None:
+def test_p_value_equals_hand_computed_values() -> None:
     """Two of the eight signed sums of (1, 2, 3) reach 6 in absolute value, and all of (1, 1, -1) reach 1."""
     assert sign_flip_p_value([1.0, 2.0, 3.0]) == 0.25
     assert sign_flip_p_value([1.0, 1.0, -1.0]) == 1.0

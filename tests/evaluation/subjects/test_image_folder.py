@@ -56,7 +56,7 @@ def test_prompt_sets_with_the_same_ids_need_folders_of_their_own(tmp_path: Path)
 
 
 def test_only_files_of_the_layout_are_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Grids, hidden copies, thumbnails and backups have other names or lie in other folders."""
+    """Grids, hidden files, thumbnails and backups have other names or are in other folders."""
     write(tmp_path, [f"{i:05d}/samples/000{n}.png" for i in range(3) for n in range(2)])
     expected = {f"{i:05d}": [f"{i:05d}/samples/000{n}.png" for n in range(2)] for i in range(3)}
     assert names(tmp_path) == expected

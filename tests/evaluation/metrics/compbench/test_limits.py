@@ -44,7 +44,7 @@ SHIFTS = {"on the left of": (-5, 0), "on the right of": (5, 0), "on the top of":
 
 
 class PerfectDetector:
-    """Reports all objects that were drawn, if their class is in the list. The first pixel holds the image's number."""
+    """Reports the drawn objects whose class is in the list. The first pixel encodes the image's number."""
 
     backend = Backend("perfect", "1")
     classes = OBJECTS
@@ -60,7 +60,7 @@ class PerfectDetector:
 
 
 class PerfectOpenDetector:
-    """Reports all objects that were drawn and that it is asked for."""
+    """Reports the drawn objects that have one of the requested names."""
 
     backend = Backend("perfect-open", "1")
 
@@ -77,7 +77,7 @@ def place(label: str, x: int, y: int) -> Detection:
 
 
 def draw_relation(prompt: Prompt, names: dict[str, str]) -> list[Detection]:
-    """Place the two objects of a spatial prompt as it asks."""
+    """Place the two objects of a spatial prompt as the prompt requests."""
     relation = prompt.metadata["relation"]
     dx, dy = SHIFTS.get(relation["relation"], (5, 0))
     first, second = (names.get(relation[key], relation[key]) for key in ("first", "second"))
@@ -85,7 +85,7 @@ def draw_relation(prompt: Prompt, names: dict[str, str]) -> list[Detection]:
 
 
 def draw_objects(prompt: Prompt, names: dict[str, str]) -> list[Detection]:
-    """Place as many objects as a numeracy prompt asks for."""
+    """Place as many objects as a numeracy prompt requests."""
     labels = [names.get(name, name) for name, count in prompt.metadata["objects"].items() for _ in range(count)]
     return [place(label, 6 * i, 0) for i, label in enumerate(labels)]
 
@@ -163,14 +163,14 @@ NUMERACY = [
 ]
 
 
-def test_limits_by_hand() -> None:
+def test_limits_equal_hand_computed_values() -> None:
     spatial = Spatial(PerfectDetector([])).limits(SPATIAL)
     assert spatial == Limits(
         (1.0, 0.0, 1.0, 0.0),
         {"visible_relations": 2, "relations_with_objects": 3},
         ("perfect knows all the objects in 2 of 3 relations.",),
     )
-    # One of two objects is visible. Both the boy and the girls are persons, whose number is never the expected one.
+    # The unicorn is not visible. The boy and the girls are all detected as persons, so both of their counts are wrong.
     assert Numeracy(PerfectDetector([])).limits(NUMERACY).best == (1.0, 0.5, 0.5, 1.0)
     assert Numeracy(PerfectOpenDetector([])).limits(NUMERACY).best == (1.0, 1.0, 0.5, 1.0)
     assert Spatial(PerfectOpenDetector([])).limits(SPATIAL).notes == ()

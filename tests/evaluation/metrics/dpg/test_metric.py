@@ -67,7 +67,7 @@ def two_prompts(tmp_path: Path) -> ImageSet:
     return save_images(tmp_path, [(a, ("red", "red", "green", "green")), (b, ("green", "red", "green", "red"))])
 
 
-def test_official_scores_by_hand(two_prompts: ImageSet) -> None:
+def test_official_scores_equal_hand_computed_values(two_prompts: ImageSet) -> None:
     result = DPGBench("p", PixelAnswerer(), "official").score(two_prompts)
     assert result.metric == "dpg"
     assert {name: score.value for name, score in result.scores.items()} == pytest.approx(
@@ -88,7 +88,7 @@ def test_official_scores_by_hand(two_prompts: ImageSet) -> None:
     assert json.loads(json.dumps(result.protocol))["mode"] == "official"
 
 
-def test_corrected_scores_by_hand(two_prompts: ImageSet) -> None:
+def test_corrected_scores_equal_hand_computed_values(two_prompts: ImageSet) -> None:
     result = DPGBench("p", PixelAnswerer(), "corrected").score(two_prompts)
     assert result.metric == "dpg (corrected)"
     assert {name: score.value for name, score in result.scores.items()} == pytest.approx(

@@ -51,7 +51,7 @@ def gray(value: int) -> ImageArray:
     return np.full((4, 4, 3), value, np.uint8)
 
 
-def test_scores_by_hand(save: Save) -> None:
+def test_scores_equal_hand_computed_values(save: Save) -> None:
     judge = BrightnessJudge()
     images = save(PROMPTS, {"00001": [gray(255)], "00000": [gray(51)]})
     result = GenEval2("p", judge).score(images)

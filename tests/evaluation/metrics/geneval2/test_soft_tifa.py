@@ -10,7 +10,7 @@ LAMPS = ScoredImage("b", 3, ("count", "object"), (0.04, 0.25))
 CROWD = ScoredImage("c", 5, ("object", "object"), (0.81, 1.0))
 
 
-def test_scores_by_hand() -> None:
+def test_scores_equal_hand_computed_values() -> None:
     scores = soft_tifa([KITES, LAMPS, CROWD])
     assert {name: score.value for name, score in scores.items()} == pytest.approx(
         {
