@@ -56,7 +56,7 @@ def test_a_missing_extra_is_a_note(versions: dict[str, str | None]) -> None:
     findings = {finding.subject: finding for finding in doctor.check_extras()}
     assert findings["extra export"].level == "note"
     assert "pocketdit[export]" in findings["extra export"].remedy
-    assert wrong_requirements("dev") == ["coremltools is missing"]  # an extra that includes other extras
+    assert wrong_requirements("dev") == ["coremltools is missing"]  # "dev" includes other extras
 
 
 @pytest.mark.parametrize(("free", "level"), [(399, "note"), (400, "ok"), (100, "note"), (99, "fail")])

@@ -35,7 +35,7 @@ def test_names_and_paths_survive_from_the_data_set_to_the_samples(
     assert program == "lightning"
     assert (tmp_path / NASTY / "dataset.json").is_file()
 
-    _, *settings = tiny_overrides(Path(), tmp_path)  # without the path of the data set
+    _, *settings = tiny_overrides(Path(), tmp_path)  # the first override is the path of the data set
     settings += ["training.max_steps=1", setting("experiment", NASTY_NAME)]
     assert main([*run, *settings, f"--name={NASTY_NAME}"]) == 0
     output = capsys.readouterr().out

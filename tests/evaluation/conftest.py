@@ -36,7 +36,7 @@ Save = Callable[[PromptSet, dict[str, list[ImageArray]]], ImageSet]
 
 @pytest.fixture(scope="module")
 def trained_runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train ``elastic_pretrain`` for one step, and return the folder of its run. Tests change only a copy of it."""
+    """Train ``elastic_pretrain`` for one step, and return the folder of runs. Tests change only a copy of it."""
     folder = tmp_path_factory.mktemp("trained")
     assert main(["run", str(PRETRAIN), *tiny_overrides(scenes, folder), "training.max_steps=1"]) == 0
     return folder / "runs"
@@ -44,7 +44,7 @@ def trained_runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def runs(trained_runs: Path, tmp_path: Path) -> Path:
-    """Copy the folder of the trained run for one test."""
+    """Return a folder of runs that contains a copy of the trained run for one test."""
     return shutil.copytree(trained_runs, tmp_path / "runs", symlinks=True)
 
 

@@ -169,7 +169,7 @@ def project(tmp_path: Path, tiny: list[str], capsys: pytest.CaptureFixture[str])
 
 
 def test_table_and_next_command_from_bundles_and_evaluations(project: Project) -> None:
-    flops = {0.5: 5 * 10**12, 1.0: 16 * 10**12}  # 304 and 973 ms
+    flops = {0.5: 5 * 10**12, 1.0: 16 * 10**12}  # predicted to take 304 and 973 ms
     for width, value in ((0.5, 0.7), (1.0, 0.8)):
         project.evaluate(width, value)
         project.export(width, flops[width])
@@ -190,7 +190,7 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
         folder = project.export(width, flops)
     content = content_hash(folder / "transformer.mlpackage")
     record = measurement([500.0], "transformer", content, "iphone16promax", "iOS 18", "CPU_AND_NE", 1, "1024x1024")
-    add_record(folder, record)  # for the full width, whose prediction is within the limit
+    add_record(folder, record)  # a measurement of the full width, whose prediction is within the limit
     status, out, _ = project.recommend("budget=400ms")
     assert status == 0
     predicted, measured = out.split("measured latency")

@@ -39,7 +39,7 @@ def test_plots_are_written_and_uploaded_to_the_study_run(
 ) -> None:
     import mlflow
 
-    uri = f"sqlite:///{project / 'runs' / 'mlflow.db'}"  # of the base experiment
+    uri = f"sqlite:///{project / 'runs' / 'mlflow.db'}"  # the tracking database of the base experiment
     logger = RunLogger(sweep.folder, uri, "p")
     logger.log_tag("sweep", sweep.sweep)
     logger.finalize("success")

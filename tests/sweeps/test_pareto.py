@@ -68,7 +68,7 @@ def test_ranking_puts_the_ends_of_each_front_first() -> None:
     both = ("minimize", "minimize")
     points = [(1.0, 5.0), (2.0, 4.0), (2.1, 4.5), (5.0, 1.0), (2.2, 3.9), (9.0, 9.0)]
     assert pareto_front(points, both) == [0, 1, 3, 4]
-    assert set(rank(points, both)[:2]) == {0, 3}  # the ends
+    assert set(rank(points, both)[:2]) == {0, 3}  # the ends of the front
     assert rank(points, both)[-2:] == [2, 5]
     assert pareto_front(points, ("maximize", "maximize")) == [5]
     assert rank([(3.0,), (1.0,), (2.0,)], ("minimize",)) == [1, 2, 0]

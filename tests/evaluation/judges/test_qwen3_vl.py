@@ -82,7 +82,7 @@ def first_token_probabilities(folder: Path, question: str) -> torch.Tensor:
 
 
 def test_probabilities_are_those_of_the_first_generated_token(qwen3: Path) -> None:
-    """The probabilities of all spellings of the right answer are added, whatever the checkpoint's sampling settings."""
+    """The probabilities of all spellings of the right answer are added, regardless of the sampling settings."""
     judge = QwenVLAnswerer(qwen3, dtype="float32")
     expected = []
     for question, forms in zip(QUESTIONS, RIGHT, strict=True):

@@ -48,7 +48,7 @@ def test_manifest_contains_what_an_app_needs(bundle: Path, runs: Path) -> None:
 
 def test_bundle_carries_the_notice_of_the_run(bundle: Path, half: Path) -> None:
     assert (bundle / NOTICE).read_text() == "Drawn by A.\n"
-    assert not (half / NOTICE).exists()  # its weights are random
+    assert not (half / NOTICE).exists()  # the weights are random, so nobody is credited
 
 
 def test_float16_keeps_operations_on_the_time_in_float32(half: Path) -> None:

@@ -35,7 +35,7 @@ def started(folder: Path, *options: str) -> Iterator[Process]:
     """Start the command as a user would, and kill it and its workers at the end of the block."""
 
     def restore_interrupts() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nohup would make it ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # under nohup, it would be ignored
 
     with (folder / "out.txt").open("ab") as out:
         process = subprocess.Popen(

@@ -40,7 +40,7 @@ def test_front_shows_every_trial(view: StudyView) -> None:
 
 def test_line_through_the_front_shows_only_attained_values(view: StudyView) -> None:
     [line] = [line for line in static.front_figure(view).axes[0].lines if line.get_drawstyle().startswith("steps")]
-    assert line.get_drawstyle() == "steps-post"  # between two points, the value of the cheaper one
+    assert line.get_drawstyle() == "steps-post"  # between two points, the value is that of the cheaper one
     assert (np.diff(np.asarray(line.get_xdata())) >= 0).all()
 
 

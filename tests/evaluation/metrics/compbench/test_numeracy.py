@@ -68,7 +68,7 @@ def test_presence_and_number_have_equal_weights(
         (("cat", (0, 0, 99, 99)), ["cat"]),
         (("dog", (0, 0, 99, 99)), ["cat", "dog"]),
         (("cat", (0, 0, 99, 89)), ["cat"]),  # covered completely
-        (("cat", (0, 9, 99, 108)), ["cat"]),  # 91 of the 100 rows of either box
+        (("cat", (0, 9, 99, 108)), ["cat"]),  # the boxes share 91 of their 100 rows
         (("cat", (0, 10, 99, 109)), ["cat", "cat"]),  # exactly 90 rows, which is not more than 0.9
         (("cat", (10, 10, 19, 19)), ["cat"]),  # inside, with a small intersection over union
         (("cat", (60, 60, 159, 159)), ["cat", "cat"]),
