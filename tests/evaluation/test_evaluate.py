@@ -100,7 +100,7 @@ def test_each_width_has_its_own_images_and_results(arguments: list[str], tmp_pat
     assert main(clip_only) == 0
     assert main([*clip_only, "width=1.0"]) == 0
     assert len(list((tmp_path / "out" / "embedded").iterdir())) == 2
-    assert len(list((tmp_path / "out" / "images").iterdir())) == 2  # only for the prompt set that the metric scores
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 2  # images of only the prompt set that is scored
 
 
 FOLDER_EVALUATION = """
@@ -194,13 +194,19 @@ def _age(folder: Path) -> int:
         ("metrics.2.init_args.mode=official", "dpg: mode official needs 4 images per prompt, not 1"),
         ("metrics.1.init_args.prompts=color", "color is not a GenEval prompt set"),
         ("metrics.3.init_args.prompts=dpg", "not a color prompt of T2I-CompBench"),
-        ("subject={class_path: evaluation.prompts.file.PromptFile, init_args: {path: x.txt}}",
-         "subject.class_path: PromptFile is not a subject (evaluation/subjects/subject.py): it has no 'images'"),
-        ("prompts.color={class_path: evaluation.scenes.judges.detector.SceneDetector}",
-         "prompts.color.class_path: SceneDetector is not a prompt set (evaluation/prompts): it has no 'load'"),
-        ("metrics.1={class_path: evaluation.scenes.judges.detector.SceneDetector}",
-         "metrics.1.class_path: SceneDetector is not a metric (evaluation/contract.py): "
-         "it has neither 'score' nor 'measure'"),
+        (
+            "subject={class_path: evaluation.prompts.file.PromptFile, init_args: {path: x.txt}}",
+            "subject.class_path: PromptFile is not a subject (evaluation/subjects/subject.py): it has no 'images'",
+        ),
+        (
+            "prompts.color={class_path: evaluation.scenes.judges.detector.SceneDetector}",
+            "prompts.color.class_path: SceneDetector is not a prompt set (evaluation/prompts): it has no 'load'",
+        ),
+        (
+            "metrics.1={class_path: evaluation.scenes.judges.detector.SceneDetector}",
+            "metrics.1.class_path: SceneDetector is not a metric (evaluation/contract.py): "
+            "it has neither 'score' nor 'measure'",
+        ),
     ],
 )
 def test_wrong_settings_are_reported_in_one_line(
