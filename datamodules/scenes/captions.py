@@ -67,7 +67,7 @@ def _mentioned_size(item: Object, details: OptionalDetails) -> str:
 
 
 def _is_default_pair(scene: Scene) -> bool:
-    """Whether the two objects are arranged in the default rows."""
+    """Return whether the two objects are arranged in the default rows."""
     side_by_side = clear_relation(*scene.objects) in ("left of", "right of")
     return default_rows(2, scene.width, scene.height) == ((2,) if side_by_side else (1, 1))
 

@@ -1,4 +1,4 @@
-"""Render formulas as MathML, which browsers display without a script, by the converter that docutils contains."""
+"""Render formulas as MathML, which browsers display without a script, with the converter included in docutils."""
 
 from typing import Any
 

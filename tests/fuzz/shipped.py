@@ -63,7 +63,7 @@ def entries_of(file: Shipped) -> dict[str, Any]:
 
 
 def entries(values: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key and the value of every entry of nested mappings and lists."""
+    """Yield the dotted key and the value of every entry in nested mappings and lists."""
     parts = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     for part, value in parts:
         key = f"{above}.{part}" if above else str(part)

@@ -238,7 +238,7 @@ def test_image_of_90_megapixels_is_scaled_down(tmp_path: Path, source: Path) -> 
 
 
 def test_format_that_is_not_listed_is_refused(tmp_path: Path, source: Path) -> None:
-    """PIL opens EPS files with Ghostscript, whatever their name is."""
+    """PIL opens EPS files with Ghostscript, whatever their names are."""
     Image.fromarray(COLORS).save(source / "a.png")
     Image.new("RGB", (8, 8)).save(source / "b.png", format="EPS")
     Image.new("RGB", (8, 8)).save(source / "c.png", format="PPM")

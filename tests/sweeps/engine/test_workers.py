@@ -104,7 +104,7 @@ def assert_each_trial_completed_once(folder: Path, sweep: Sweep) -> None:
 
 @pytest.fixture
 def prepare(tmp_path: Path, scenes: Path) -> Prepare:
-    """Return a function that writes a study with sleeping trials. Its data set must exist for the command's checks."""
+    """Return a function that writes a study with sleeping trials. Its data set exists, as the command requires."""
 
     def write_study(storage: str, seconds: float, **changes: Any) -> Sweep:
         train = {"class_path": "tests.sweeps.sleeping.Sleep", "init_args": {"seconds": seconds}}
