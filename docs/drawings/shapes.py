@@ -49,7 +49,7 @@ def box(axes: Axes, x: float, y: float, width: float, height: float, text: str, 
 
 
 def legend(axes: Axes, x: float, y: float, color: str, text: str) -> None:
-    """Draw a square of a color whose top left corner is at (x, y), with text beside it."""
+    """Draw a colored square whose top left corner is at (x, y), with text beside it."""
     rectangle(axes, x, y, 2.0, 2.0, facecolor=color, edgecolor=LINE, linewidth=0.8)
     label(axes, x + 2.8, y + 1.1, text, 11.5, ha="left")
 

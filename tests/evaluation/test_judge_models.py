@@ -57,7 +57,7 @@ def component(class_path: str, **init_args: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("category", ["spatial", "numeracy"])
 def test_open_vocabulary_detector(category: str, tmp_path: Path) -> None:
-    """OWLv2 looks for the objects of each prompt, and the result is named after it."""
+    """OWLv2 looks for the objects of each prompt, and the name of the result contains the judge's name."""
     model = save_owlv2(tmp_path / "tiny-owlv2")
     folder = tmp_path / "data" / "t2i_compbench"
     folder.mkdir(parents=True)
