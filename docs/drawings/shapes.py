@@ -11,7 +11,7 @@ GREY, BLUE, ORANGE, GREEN, PURPLE = "#edf0f2", "#cfe2f3", "#fbdcb8", "#d3ebd0", 
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a white figure of a size in inches, with axes in tenths of an inch and the origin at the top left."""
+    """Return a white figure, whose size is in inches, with axes in tenths of an inch and the origin at the top left."""
     figure = Figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 10 * width), ylim=(10 * height, 0))

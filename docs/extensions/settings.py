@@ -68,7 +68,7 @@ def documented(cls: type) -> dict[str, str]:
 
 
 def summary(name: str, annotation: Any) -> str:
-    """Describe a section by the first line of its class, and a tag by what all tags do."""
+    """Describe a section with the first line of its class's docstring, and a tag with the same text for all tags."""
     if name == "kind":
         return "Selects this kind of section."
     section = next((cls for cls in (annotation, *get_args(annotation)) if is_dataclass(cls)), None)

@@ -52,7 +52,7 @@ def test_the_seed_determines_the_losses(tiny: list[str], tmp_path: Path) -> None
 
 
 def test_accumulated_gradients_equal_those_of_one_large_batch(tiny: list[str], tmp_path: Path) -> None:
-    """The parts of a batch have the mean gradient of the whole, even if one is short, if the gradients are summed."""
+    """Without adaptive scaling, parts of a batch give the gradient of the whole batch, even if one part is short."""
     experiment: Experiment = load(PRETRAIN, [*tiny, "stage.init_args.gradient_scaling=sum"], Experiment).config
     stage = build_stage(experiment, build_encoders(experiment))
     assert isinstance(stage, ElasticPretrain)

@@ -34,7 +34,7 @@ def events(run_folder: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Jou
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception, everything: bool = False) -> None:
-    """Make MLflow raise ``error`` for every request that contains the metric "refused", or for every request."""
+    """Make MLflow raise ``error`` for requests that contain the metric "refused" or, with ``everything``, for all."""
     log_batch, set_tag = MlflowClient.log_batch, MlflowClient.set_tag
 
     def refusing_log_batch(self: Any, run_id: str, metrics: Any, *rest: Any, **named: Any) -> Any:
