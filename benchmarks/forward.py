@@ -176,7 +176,7 @@ def count_flops(forward: Forward, spec: DiTSpec, sides: tuple[int, int]) -> floa
 
 def materialize(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Move a network off the meta device and fill its parameters and buffers with random values."""
-    nn.Module.to(network.to_empty(device=device), dtype).eval()  # the .to() of diffusers warns about every dtype
+    nn.Module.to(network.to_empty(device=device), dtype).eval()  # diffusers' .to() warns about every dtype
     for tensor in chain(network.parameters(), network.buffers()):
         if tensor.is_floating_point():
             tensor.normal_(std=0.02)

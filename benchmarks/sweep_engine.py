@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=int,
         default=10,
         metavar="N",
-        help="trials that train, and trials that sleep (default: %(default)s)",
+        help="number of trials that train, and of trials that sleep (default: %(default)s)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of one worker, then two (default: %(default)s)")
     args = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Plot the weights of data and teacher in timestep-aware scaling (S in Eq. 8), for both readings of alpha_t.
+"""Plot the weights of the data and the teacher in timestep-aware scaling (S in Eq. 8), for both readings of alpha_t.
 
 python benchmarks/timestep_scaling.py [--out docs/images/timestep_scaling.png]
 """

@@ -171,7 +171,7 @@ def _fetch(file: RequiredFile, source: Path | None) -> str:
 
 
 def verify(path: Path, sha256: str, origin: str = "") -> str:
-    """Return a file's SHA-256.
+    """Compare a file's SHA-256 with the expected one, and return it.
 
     Args:
         path: The file.

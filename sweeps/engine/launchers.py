@@ -94,7 +94,7 @@ def visible_gpus() -> list[str]:
 
 
 def gpu_environment(index: int, gpus: list[str]) -> dict[str, str]:
-    """Return the environment variable that assigns a GPU to a worker. Surplus workers share GPUs in turn."""
+    """Return the environment variable that assigns a GPU to a worker. If there are too few GPUs, workers share them."""
     return {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if gpus else {}
 
 

@@ -24,7 +24,7 @@ from sweeps.storage.results import best_candidates, candidates, load_candidates
 from sweeps.storage.store import Store
 
 STALE_CHECK_SECONDS = 5.0
-# The study stops at this many infeasible trials per trial in the budget, because hardly any point is feasible.
+# The study stops at this many infeasible trials per trial in the budget, because hardly any point is then feasible.
 MAX_INFEASIBLE = 30
 MAX_FIRST_FAILURES = 3
 

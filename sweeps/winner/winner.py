@@ -87,7 +87,7 @@ def _about(file: Path, sweep: Sweep, store: Store, winner: Candidate, front: Seq
 
 
 def _seconds(store: Store, winner: Candidate) -> float:
-    """Return the total training time of the winner's run, including continuations."""
+    """Return the total training time of the winner's run in seconds, including continuations."""
     trials = [
         *store.study(promoted=False).get_trials(deepcopy=False),
         *store.study(promoted=True).get_trials(deepcopy=False),

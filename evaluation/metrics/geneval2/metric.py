@@ -12,7 +12,7 @@ BENCHMARK = "geneval2"
 
 
 class GenEval2:
-    """Soft-TIFA: the means of the probabilities of right answers to questions about the atoms of each prompt.
+    """Soft-TIFA: the mean probabilities of the right answers to questions about the atoms of each prompt.
 
     Args:
         prompts: Key of a prompt set with questions in its metadata (see ``GenEval2Prompts``).

@@ -24,7 +24,7 @@ ARCHITECTURE: dict[str, Any] = {
 
 
 def build_clip(architecture: dict[str, Any], vocabulary_size: int) -> Any:
-    """Build a CLIP of open_clip (Ilharco et al. 2021) with random weights."""
+    """Build open_clip's CLIP (Ilharco et al. 2021) with random weights."""
     from open_clip import CLIP
 
     text = {**architecture["text_cfg"], "vocab_size": vocabulary_size}

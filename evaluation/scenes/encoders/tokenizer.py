@@ -22,8 +22,9 @@ def vocabulary() -> list[str]:
 class WordTokenizer:
     """Maps lower-case words to tokens.
 
-    Tokens 0 to 2 are padding, the start and unknown words. Then come the words, followed by the end. The end is the
-    largest token because open_clip's text tower finds it with ``argmax`` and reads its features there.
+    Tokens 0 to 2 stand for padding, the start of the text, and unknown words. The words of the vocabulary follow, and
+    the last token stands for the end of the text. It is the largest because open_clip's text tower finds it with
+    ``argmax`` and reads the features there.
 
     Args:
         words: The vocabulary.

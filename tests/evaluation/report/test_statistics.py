@@ -116,7 +116,7 @@ def test_comparison_subtracts_the_first_score_from_the_second_by_prompt_id() -> 
 
 def test_invalid_comparisons_are_errors() -> None:
     first, second = result({"a": 1.0, "b": 2.0, "c": 0.0}), result({"b": 2.0, "c": 0.0, "d": 1.0, "e": 1.0})
-    with pytest.raises(UserError, match="3 prompts were scored by only one of the two, such as a, d, e"):
+    with pytest.raises(UserError, match=r"3 prompts \(such as a, d, e\) were scored in only one of the two"):
         paired_comparison(first, second)
     with pytest.raises(UserError, match="clip-score cannot be compared with geneval"):
         paired_comparison(first, result({"a": 1.0}, metric="geneval"))
