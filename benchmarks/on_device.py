@@ -159,7 +159,7 @@ def convert_onnx(module: NamedInputs, inputs: dict[str, Tensor], file: Path) -> 
     )  # fmt: skip
     seconds = time.perf_counter() - started
     assert program is not None
-    program.save(file, external_data=True)  # a file with internal data is limited to 2 GB
+    program.save(file, external_data=True)  # without external data, a file is limited to 2 GB
     comparison = compare(VELOCITY, load_pass(file, inputs)(), expected)
     if not TOLERANCE.accepts(comparison):
         raise RunError(f"{file}: differs from PyTorch: {TOLERANCE.describe_violation(comparison)}")

@@ -105,7 +105,7 @@ class Score:
 
     Attributes:
         value: The score.
-        samples: Number of images behind the score.
+        samples: Number of images from which the score is computed.
         by_prompt: Values by prompt id. Their mean is ``value`` unless the metric documents otherwise. Confidence
             intervals and paired comparisons are computed from them. Empty if the score is defined only for the whole
             set, like a Fréchet distance.

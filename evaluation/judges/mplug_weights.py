@@ -20,7 +20,7 @@ CONFIG, BERT_CONFIG = "config.yaml", "config_bert.json"
 PUBLISHED_FOLDER = "mplug_visual-question-answering_coco_large_en"
 SOURCE = f"get the complete folder from ModelScope: damo/{PUBLISHED_FOLDER}"
 
-# Tensors in the published file that are not needed for answering: a description, and a pattern for the names.
+# Maps descriptions of the tensors in the published file that are not needed for answering to patterns of their names.
 IGNORED: Mapping[str, str] = {
     "EMA copies of the weights, used for distillation during training": r"\w+_(encoder|decoder|fc|norm)_m\.",
     "the text tower of CLIP": r"visual_encoder\.(transformer|token_embedding|ln_final)\."

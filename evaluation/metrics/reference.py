@@ -36,7 +36,7 @@ class Reference:
         source: Name of the data set and its split, or of the folder, with the fingerprint.
         encoder: Name of the feature network.
         version: Version of the feature network, including its resizing.
-        samples: Number of images behind ``mean`` and ``covariance``.
+        samples: Number of images from which ``mean`` and ``covariance`` are computed.
         mean: Mean (D,) of the features.
         covariance: Covariance (D, D) of the features.
         features: Features (K, D) of all images or of 10,000 random ones.
