@@ -10,7 +10,7 @@ from pocketdit.data_contract import CaptionedData, DataDescription, DescribedDat
 from pocketdit.encoders.contract import TextEncoder
 from pocketdit.encoders.coverage import CaptionCoverage, coverage_lines
 
-_MAX_SAMPLES = 1000  # samples per split of which a run reads the captions at its start
+_MAX_SAMPLES = 1000  # maximum number of captions per split that a run reads when it starts
 
 
 def describe(data: LightningDataModule) -> DataDescription:
@@ -30,7 +30,7 @@ def require_available(experiment: BaseExperiment) -> None:
 
 
 def caption_notes(data: LightningDataModule, text_encoders: Sequence[TextEncoder]) -> list[str]:
-    """Return lines about what the text encoders do not see of the captions. Large data sets are sampled."""
+    """Return lines about what the text encoders do not see of the captions. Only part of a large data set is read."""
     if not isinstance(data, CaptionedData) or not text_encoders:
         return []
     coverages, complete = {}, True

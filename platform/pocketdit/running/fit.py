@@ -49,8 +49,8 @@ def run(
 
     Args:
         loaded: The configuration.
-        resume: The name or path of the run to resume. "" resumes the experiment's run ``name``, or its latest run, or,
-            if it does not exist, starts a new run. None starts a new run.
+        resume: The name or path of the run to resume. "" resumes the experiment's run ``name`` or, without a name, its
+            latest run. If there is no such run, a new one is started. None also starts a new run.
         name: Name of a new run.
         allow_changes: Whether a resumed run may continue with different settings.
         callbacks: Callbacks in addition to the run's own.
@@ -163,7 +163,7 @@ def open_data(experiment: AnyExperiment, allow_changes: bool) -> tuple[Lightning
 
 @contextlib.contextmanager
 def warnings_disabled() -> Iterator[None]:
-    """Disable log messages up to the level WARNING, which another process prints too."""
+    """Disable log messages up to the level WARNING, because the first process prints the same messages."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -227,7 +227,7 @@ def require_steps_left(folder: RunFolder, checkpoint: Path, max_steps: int) -> N
     step = checkpoint_step(checkpoint)
     if step > max_steps:
         raise ConfigError(
-            f"training.max_steps: is {max_steps}, but {folder.name} is already at step {step}; set it to a later step"
+            f"training.max_steps is {max_steps}, but {folder.name} is already at step {step}; set it to a later step"
         )
 
 

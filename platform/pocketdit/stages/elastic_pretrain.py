@@ -62,7 +62,7 @@ class ElasticPretrain(LightningModule, Stage):
     Args:
         inputs: The network, encoders, and settings of the run.
         time_shift: Factor by which the logit-normal times are shifted toward noise.
-        time_spread: Standard deviation of the times before the logistic function.
+        time_spread: Standard deviation of the times before the logistic function is applied.
         drop_text: Probability of dropping a sample's text, independently for each text encoder.
         distillation_weight: Weight of Eq. 5.
         gradient_scaling: "adaptive" scales the sub-network's gradient to the norm of the full network's gradient on the

@@ -47,8 +47,8 @@ class QuantizeFinetune(ElasticPretrain):
     palette of 2^``low_bits`` values. The most sensitive layers get 2^``high_bits`` values instead, up to an average of
     ``average_bits`` bits per weight, palettes included. Sensitivity is measured on ``calibration_batches`` batches of
     the training data, with the noise and times of training. The palettized weights are then frozen. All other
-    parameters (biases, norms, modulation tables, the learned token, small layers) are trained by self-distillation. The
-    loss is the mean squared error between the velocities of the quantized and the unquantized network for the same
+    parameters (biases, norms, modulation tables, the learned token, and small layers) are trained by self-distillation.
+    The loss is the mean squared error between the velocities of the quantized and the unquantized network for the same
     x_t, t, and text.
 
     Args:
