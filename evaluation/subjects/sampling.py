@@ -7,6 +7,7 @@ from itertools import groupby
 import torch
 
 from evaluation.contract import Prompt
+from pocketdit.errors import ConfigError
 
 _IMAGES_PER_SEED = 1000
 
@@ -27,10 +28,20 @@ def image_seed(seed: int, number: int) -> int:
 
 
 def image_size(prompt: Prompt, default: Size) -> Size:
-    """Return the size in the prompt's metadata, or the default."""
-    if "width" in prompt.metadata and "height" in prompt.metadata:
-        return int(prompt.metadata["height"]), int(prompt.metadata["width"])
-    return default
+    """Return the size in the prompt's metadata, or the default.
+
+    Raises:
+        ConfigError: The size is not a number of pixels.
+    """
+    sides = prompt.metadata.get("height"), prompt.metadata.get("width")
+    if all(side in (None, "") for side in sides):  # a table has empty cells
+        return default
+    try:
+        return int(str(sides[0])), int(str(sides[1]))
+    except ValueError:
+        raise ConfigError(
+            f"prompt {prompt.id}: the height {sides[0]!r} and the width {sides[1]!r} are not numbers of pixels"
+        ) from None
 
 
 def group_by_size(prompts: Sequence[Prompt], default: Size) -> Iterator[tuple[Size, list[Prompt]]]:

@@ -21,7 +21,7 @@ from pocketdit.commands.init import add_init
 from pocketdit.commands.latency import add_latency
 from pocketdit.commands.recommend import add_recommend
 from pocketdit.commands.run import add_run
-from pocketdit.commands.sample import add_sample
+from pocketdit.commands.sample.command import add_sample
 from pocketdit.commands.sweep import add_sweep
 from pocketdit.commands.sync import add_sync
 from pocketdit.commands.terminal import OutputClosedError, clean_output

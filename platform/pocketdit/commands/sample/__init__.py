@@ -1,0 +1,1 @@
+"""``lightning sample``: sample images from prompts."""

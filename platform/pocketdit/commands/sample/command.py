@@ -1,0 +1,201 @@
+"""``lightning sample``, which samples images from a trained run, as a grid or as separate files."""
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from pocketdit.config.image_size import parse_size
+from pocketdit.diffusion.sampler_names import SamplerName
+from pocketdit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evaluation.contract import Prompt
+    from pocketdit.config.experiment import Experiment
+
+PNG, OTHER_SUFFIXES = ".png", (".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+SAMPLING_OPTIONS = ("prompts", "steps", "sampler", "guidance", "seed", "size")
+
+
+def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    sample = subparsers.add_parser(
+        "sample",
+        help="sample images from prompts",
+        description="Sample images from prompts at one or more widths of a run, and write them to one PNG file, or to "
+        "a folder with a file per prompt and seed.",
+    )
+    sample.add_argument("run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
+    sample.add_argument("prompts", nargs="*", metavar="prompt", help="prompts (default: the prompts of the run)")
+    sample.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        dest="file",
+        help="read the prompts from a .txt file with one per line, or from .jsonl, .csv or .tsv",
+    )
+    sample.add_argument("--width", type=float, nargs="+", metavar="W", help="widths (default: all widths of the run)")
+    sample.add_argument("--steps", type=int, help="number of sampling steps")
+    sample.add_argument("--sampler", choices=get_args(SamplerName), help="sampler")
+    sample.add_argument("--guidance", type=float, help="scale of classifier-free guidance; 1 disables it")
+    seeds = sample.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, help="seed of the initial noise")
+    seeds.add_argument("--seeds", type=int, nargs="+", metavar="N", help="several seeds, for an image each")
+    sample.add_argument("--size", metavar="HxW", help="image height and width in pixels, for example 128x128")
+    sample.add_argument("--decoder", metavar="RUN", help="decode with the tiny decoder of this run")
+    sample.add_argument(
+        "--out",
+        type=Path,
+        help="PNG file for a grid, or folder for separate files (default: sample.png, or samples with --prompts or "
+        "--seeds)",
+    )
+    sample.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
+    sample.set_defaults(call=call_sample)
+
+
+def call_sample(args: argparse.Namespace) -> None:
+    """Check the options, then sample images and write them."""
+    out = _output(args)
+    if args.size:
+        try:
+            args.size = parse_size(args.size, "--size ")
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+    if args.steps is not None and args.steps < 1:
+        raise ConfigError(f"--steps {args.steps}: must be at least 1")
+    from pocketdit.artifacts.notice import read_notice
+    from pocketdit.artifacts.run_folder import find, load_experiment
+
+    folder = find(args.runs, args.run)
+    decoder = find(args.runs, args.decoder) if args.decoder else None
+    prompts = _read_prompts(args.file) if args.file else None
+    experiment = _with_options(load_experiment(folder), args, prompts)
+    sampling = experiment.sampling
+    if prompts is None:
+        prompts = _numbered(sampling.prompts)
+    widths = _widths(args.width, experiment, folder.name)
+    _require_writable(out)
+    is_grid = out.suffix.lower() == PNG
+    _require_sizes(experiment, prompts, is_grid, "--size" if args.size else f"sampling.size of {folder.name}")
+    from pocketdit.commands.sample.grid import write_grid
+    from pocketdit.commands.sample.images import write_images
+    from pocketdit.commands.sample.model import load_model
+    from pocketdit.encoders.conditioning import is_empty
+
+    if any(map(is_empty, sampling.prompts)):
+        print("note: an empty prompt is sampled without text")
+    if notice := read_notice(folder):
+        print(f"note: {notice.rstrip()}")
+    model = load_model(folder, experiment, decoder)
+    if is_grid:
+        write_grid(model, sampling, widths, out, notice)
+    else:
+        write_images(model, prompts, sampling, widths, args.seeds or [sampling.seed], out, notice)
+
+
+def _with_options(experiment: "Experiment", args: argparse.Namespace, prompts: "list[Prompt] | None") -> "Experiment":
+    """Return the experiment with the sampling settings of the command line.
+
+    Raises:
+        ConfigError: A setting is invalid.
+    """
+    options = {name: getattr(args, name) for name in SAMPLING_OPTIONS if getattr(args, name) not in (None, [])}
+    if prompts is not None:
+        options["prompts"] = [prompt.text for prompt in prompts]
+    if "prompts" in options:
+        options["prompts"] = tuple(options["prompts"])
+    return _checked(experiment, **options)
+
+
+def _checked(experiment: "Experiment", **options: Any) -> "Experiment":
+    try:
+        experiment = dataclasses.replace(experiment, sampling=dataclasses.replace(experiment.sampling, **options))
+        experiment.check()
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return experiment
+
+
+def _widths(asked: list[float] | None, experiment: "Experiment", run: str) -> list[float]:
+    widths = sorted(experiment.backbone.widths)
+    for width in asked or ():
+        if width not in widths:
+            raise ConfigError(f"--width {width:g}: {run} only has the widths {', '.join(f'{w:g}' for w in widths)}")
+    return sorted(set(asked or widths))
+
+
+def _numbered(texts: Sequence[str]) -> "list[Prompt]":
+    from evaluation.contract import Prompt
+
+    return [Prompt(f"{i:05d}", text) for i, text in enumerate(texts)]
+
+
+def _require_sizes(experiment: "Experiment", prompts: "list[Prompt]", is_grid: bool, option: str) -> None:
+    """Check that all images can be sampled. A grid has a single size, whereas a file of prompts can contain others.
+
+    Raises:
+        ConfigError: A prompt's size is not a number of pixels, the network does not accept it, or there is not enough
+            memory.
+    """
+    from evaluation.subjects.sampling import group_by_size
+    from pocketdit.running.sampling_memory import BATCH, require_sampling_memory
+
+    size = experiment.sampling.size
+    if is_grid:
+        require_sampling_memory(experiment, size, len(prompts), option)
+        return
+    for other, group in group_by_size(prompts, size):
+        option = option if other == size else f"prompt {group[0].id}"
+        require_sampling_memory(_checked(experiment, size=other), other, min(len(group), BATCH), option)
+
+
+def _output(args: argparse.Namespace) -> Path:
+    """Return the PNG file of a grid, or the folder of separate files.
+
+    Raises:
+        ConfigError: The options contradict each other.
+    """
+    if args.file and args.prompts:
+        raise ConfigError(f"--prompts {args.file}: give either a file or prompts on the command line, not both")
+    default = "samples" if args.file or args.seeds else "sample.png"
+    out: Path = args.out or Path(default)
+    if args.seeds and out.suffix.lower() == PNG:
+        raise ConfigError(f"--seeds: a grid has a single seed; give a folder instead of --out {out}")
+    if wrong := [seed for seed in args.seeds or () if seed < 0 or args.seeds.count(seed) > 1]:
+        raise ConfigError(f"--seeds {wrong[0]}: the seeds must be different numbers that are not negative")
+    return out
+
+
+def _read_prompts(path: Path) -> "list[Prompt]":
+    """Read a file of prompts, whose ids become names of folders.
+
+    Raises:
+        ConfigError: The file cannot be read, or a prompt is malformed.
+        UserError: An id occurs twice or cannot be a file name.
+    """
+    from evaluation.prompts.file import PromptFile
+    from evaluation.subjects.image_cache import check_ids
+
+    prompts = PromptFile(path).load()
+    check_ids(prompts)
+    return list(prompts.prompts)
+
+
+def _require_writable(out: Path) -> None:
+    """Check that a PNG file or a folder can be written, before images are sampled.
+
+    Raises:
+        ConfigError: The file has the suffix of another format, or its folder is not writable.
+    """
+    suffix = out.suffix.lower()
+    if suffix in OTHER_SUFFIXES:
+        raise ConfigError(f"--out {out}: must end with .png, or be a folder")
+    folder = out.parent if suffix == PNG else out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot create the folder {folder} ({error.strerror})") from None
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"--out {out}: the folder {folder} is not writable")

@@ -1,0 +1,145 @@
+"""Writes one PNG file per prompt, seed and width.
+
+    OUT/metadata.jsonl              one line per image: file_name, text (the prompt) and the settings
+    OUT/PROMPT_ID/SEED.png          the settings are also in the file's text chunks
+
+This is a layout that ``lightning data build`` and ``lightning evaluate`` read. With several widths, each has a folder
+of its own, such as OUT/width_0.5.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+from tqdm import tqdm
+
+from evaluation.contract import Prompt
+from evaluation.subjects.sampling import group_by_size
+from pocketdit import __version__
+from pocketdit.commands.sample.model import Model
+from pocketdit.config.experiment import Sampling
+from pocketdit.errors import ConfigError
+from pocketdit.files import write_atomically
+from pocketdit.running.sampling_memory import BATCH
+
+METADATA = "metadata.jsonl"
+_SETTINGS = "Comment"  # a keyword of the PNG specification
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Prompts that are sampled together, because an image can depend on its batch in the last bits.
+
+    Attributes:
+        prompts: The prompts.
+        width: Width of the sub-network.
+        sampling: The settings, with the size and the seed of the batch.
+        settings: The width and the settings as JSON.
+        folder: Folder of the width.
+    """
+
+    prompts: list[Prompt]
+    width: float
+    sampling: Sampling
+    settings: str
+    folder: Path
+
+    def files(self) -> list[tuple[Prompt, Path]]:
+        """Return the prompts and their files."""
+        return [(prompt, self.folder / prompt.id / f"{self.sampling.seed:04d}.png") for prompt in self.prompts]
+
+
+def write_images(
+    model: Model,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    widths: Sequence[float],
+    seeds: Sequence[int],
+    out: Path,
+    notice: str,
+) -> None:
+    """Sample images and write them to separate files. Images that exist with the same settings are kept.
+
+    Args:
+        model: The run.
+        prompts: The prompts. Their metadata may contain the "width" and "height" of the image in pixels.
+        sampling: The settings, of which the prompts and the seed are not used.
+        widths: Widths to sample.
+        seeds: Seeds of the initial noise. Each yields an image per prompt.
+        out: The folder.
+        notice: The run's notice, which is stored in every file.
+
+    Raises:
+        ConfigError: A file exists and was not sampled with these settings.
+    """
+    folders = {width: out if len(widths) == 1 else out / f"width_{width:g}" for width in widths}
+    batches = [batch for width in widths for batch in _batches(model, prompts, sampling, width, seeds, folders[width])]
+    for batch in batches:
+        _require_same(batch)
+    with tqdm(total=sum(len(batch.prompts) for batch in batches), desc="sampling", unit="image") as progress:
+        for batch in batches:
+            missing = [path for _, path in batch.files() if not path.exists()]
+            if missing:
+                images = model.sample([prompt.text for prompt in batch.prompts], batch.width, batch.sampling)
+                for image, (prompt, path) in zip(images, batch.files(), strict=True):
+                    if path in missing:
+                        _write(image, prompt.text, path, batch.settings, notice)
+            progress.update(len(batch.prompts))
+    for width, folder in folders.items():
+        lines = [line for batch in batches if batch.width == width for line in _lines(batch)]
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_atomically(folder / METADATA, text)
+        print(f"{folder}: {len(lines)} images at width {width:g}")
+
+
+def _batches(
+    model: Model, prompts: Sequence[Prompt], sampling: Sampling, width: float, seeds: Sequence[int], folder: Path
+) -> Iterator[_Batch]:
+    """Yield batches that do not depend on which files exist."""
+    for size, group in group_by_size(prompts, sampling.size):
+        for seed in seeds:
+            settings = replace(sampling, size=size, seed=seed)
+            description = json.dumps(model.describe(width, settings))
+            for first in range(0, len(group), BATCH):
+                yield _Batch(group[first : first + BATCH], width, settings, description, folder)
+
+
+def _require_same(batch: _Batch) -> None:
+    """Check that the files that exist are images of these prompts with these settings."""
+    for prompt, path in batch.files():
+        if path.exists() and _read(path) != (prompt.text, batch.settings):
+            raise ConfigError(
+                f"--out: {path} is not an image of this prompt with these settings; choose another folder, "
+                "or delete the file"
+            )
+
+
+def _lines(batch: _Batch) -> Iterator[dict[str, Any]]:
+    for prompt, path in batch.files():
+        name = path.relative_to(batch.folder).as_posix()
+        yield {"file_name": name, "text": prompt.text, **json.loads(batch.settings)}
+
+
+def _write(image: Tensor, prompt: str, path: Path, settings: str, notice: str) -> None:
+    chunks = PngImagePlugin.PngInfo()
+    entries = {"Description": prompt, _SETTINGS: settings, "Software": f"PocketDiT {__version__}", "Copyright": notice}
+    for keyword, text in entries.items():
+        if text:
+            chunks.add_itxt(keyword, text)
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: picture.save(temporary, format="PNG", pnginfo=chunks))
+
+
+def _read(path: Path) -> tuple[Any, Any] | None:
+    """Return the prompt and the settings in a file, or None if it is not a PNG file of this command."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            return image.info.get("Description"), image.info.get(_SETTINGS)
+    except (OSError, ValueError, SyntaxError):
+        return None
