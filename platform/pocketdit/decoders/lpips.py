@@ -33,7 +33,7 @@ class LPIPS:
 
     @classmethod
     def outline(cls, device: torch.device, network: Literal["vgg", "alex", "squeeze"] = "vgg") -> Outline:
-        """Return the outline of the network, whose ``run`` takes the images and their targets."""
+        """Return the network's outline, whose ``run`` takes the images and their targets."""
         from torchmetrics.functional.image.lpips import _LPIPS
 
         with device:

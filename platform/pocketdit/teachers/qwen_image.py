@@ -123,7 +123,7 @@ class QwenImageTeacher:
     def few_step(self) -> Iterator[None]:
         """Activate the few-step LoRA inside the context. Contexts can be nested."""
         if not self.has_few_step:
-            raise RunError("the teacher has no few-step LoRA; set its lora")
+            raise RunError("the teacher has no few-step LoRA; set lora in its init_args")
         self._few_step_depth += 1
         activate_adapter(self.transformer, FEW_STEP_ADAPTER)
         try:

@@ -121,7 +121,7 @@ class RunTeacher:
     def few_step(self) -> Iterator[None]:
         """Activate the few-step LoRA inside the context. Contexts cannot be nested."""
         if not self.has_few_step:
-            raise RunError("the teacher has no few-step LoRA; set its few_step")
+            raise RunError("the teacher has no few-step LoRA; set few_step in its init_args")
         with active_adapter(self.network, FEW_STEP_ADAPTER, restore=None):
             yield
 

@@ -31,7 +31,7 @@ _PASSES = [
     )
 ]  # fmt: skip
 
-# The fp32 path that starts at the time ends at these operations. fp16 is precise enough for their inputs.
+# The fp32 path from the time input ends at these operations. fp16 is precise enough for their inputs.
 _MATRIX_PRODUCTS = {"conv", "conv_transpose", "linear", "matmul", "einsum"}
 
 
