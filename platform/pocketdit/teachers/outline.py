@@ -21,8 +21,8 @@ class TeacherOutline(NamedTuple):
 
     Attributes:
         network: The teacher's network. ``run`` takes the batch size and the latents' height and width.
-        text_encoder: Its text encoder, if it is large enough to matter. ``run`` takes the batch size.
-        feature_width: Size of its features.
+        text_encoder: The teacher's text encoder, if it is large enough to matter. ``run`` takes the batch size.
+        feature_width: Size of the teacher's features.
     """
 
     network: Outline
