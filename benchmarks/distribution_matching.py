@@ -4,8 +4,8 @@
 
 The data distribution is a mixture of five Gaussians with unequal weights. The student and the critic are small networks
 that start from the same flow-matching network, and the student is distilled to 1, 2 and 4 steps. The score is the
-energy distance between its samples and true samples, which is 0 if the distributions are equal. The floor is the
-distance between two sets of true samples.
+energy distance between the student's samples and true samples, which is 0 if the distributions are equal. The floor is
+the distance between two sets of true samples.
 
 Points have shape (B, 2), and times (B,).
 """

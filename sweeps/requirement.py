@@ -71,7 +71,9 @@ def _parse(text: str) -> ast.Expression:
     for node in ast.walk(tree):
         if not isinstance(node, _ALLOWED):
             kind = type(node).__name__
-            raise ValueError(f"{text!r} can only use arithmetic, comparisons, and, or, not; {kind} is not allowed")
+            raise ValueError(
+                f"{text!r} can use only arithmetic, comparisons, and the operators and, or, not; {kind} is not allowed"
+            )
     return tree
 
 

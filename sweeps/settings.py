@@ -159,7 +159,7 @@ class Sweep:
         objectives: Objectives by name.
         set: Settings of the experiment that all trials share, by dotted key.
         require: Comparisons of trial parameters, such as ``radius < blocks``, that a trial must satisfy to be trained.
-            A comparison is satisfied if the trial does not have one of its parameters.
+            A comparison is also satisfied if the trial lacks one of its parameters.
         baselines: Parameters of trials that are trained to every rung and with every seed regardless of their results,
             for comparison with other trials. They count toward the budget.
         constraints: Bounds on computed quantities, by name.

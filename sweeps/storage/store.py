@@ -125,7 +125,7 @@ class Store:
         )
 
     def claim(self, worker: str) -> tuple[bool, optuna.Trial] | None:
-        """Claim a waiting trial, promoted ones first.
+        """Claim a waiting trial, giving priority to promoted ones.
 
         Returns:
             Whether the trial is promoted, and the trial, which is now running. None if no trial is waiting.

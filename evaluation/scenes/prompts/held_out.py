@@ -83,7 +83,7 @@ def held_out_caption(
 
 
 def random_size(rng: np.random.Generator) -> tuple[int, int]:
-    """Draw a width and height in pixels with the probabilities of scenes."""
+    """Draw a width and height in pixels with the same probabilities as for scenes."""
     return IMAGE_SIZES[int(rng.choice(len(IMAGE_SIZES), p=IMAGE_SIZE_PROBABILITIES))]
 
 
