@@ -112,7 +112,7 @@ class TrialRun(Observer):
         return [*flatten(sweep.set), *own.items()]
 
     def refuse_duplicate(self, params: Params) -> None:
-        """Raise ``InfeasibleError`` if another trial has the same parameters, because both would have the same values."""
+        """Raise ``InfeasibleError`` if another trial has the same parameters and thus the same values."""
         if self.promoted or "retry_of" in self.trial.user_attrs:
             return
         for other in self.store.records(promoted=False):

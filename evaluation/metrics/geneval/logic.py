@@ -93,8 +93,8 @@ def find_errors(
 ) -> list[str]:
     """Return the reasons why an image does not match its prompt, in the benchmark's wording; empty if it matches.
 
-    Each "include" clause must be satisfied by as many of the highest-scoring boxes as its count says. An "exclude" clause
-    fails if there are at least as many boxes as its count.
+    Each "include" clause must be satisfied by as many of the highest-scoring boxes as its count says. An "exclude"
+    clause fails if there are at least as many boxes as its count.
 
     Args:
         detections: Detections selected by ``keep_detections``.
