@@ -11,7 +11,9 @@ import torch
 from evaluation.contract import ImageArray, ImageSet, Prompt, PromptSet
 from evaluation.subjects.image_cache import sample_images
 from evaluation.subjects.sampling import device, group_by_size, image_seed
+from pocketdit.config.component import build
 from pocketdit.diffusion.sampler_names import SamplerName
+from pocketdit.encoders.contract import CaptionReader, TextEncoder
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.files import sha256_of
 
@@ -98,8 +100,13 @@ class Run:
         }
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
-        """Sample the images and store them under ``root``."""
-        return sample_images(self, prompts, root)
+        """Sample the images and store them under ``root``.
+
+        The provenance also counts the prompts that a text encoder does not read to their end.
+        """
+        images = sample_images(self, prompts, root)
+        counts = count_truncated(self._text_encoders(), [prompt.text for prompt in prompts.prompts])
+        return replace(images, provenance={**images.provenance, "truncated_prompts": counts})
 
     def sample(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
         """Yield image ``number`` of every prompt, grouped by image size.
@@ -143,6 +150,12 @@ class Run:
                 )
         return self._loaded
 
+    def _text_encoders(self) -> Sequence[TextEncoder]:
+        """Return the text encoders, without loading anything else if all images exist."""
+        if self._loaded is not None:
+            return self._loaded[1].text
+        return [build(component) for component in self.experiment.text_encoders]
+
     def _dtype(self) -> str:
         """Return the name of the dtype of matrix products, which is that of the run's previews on this machine."""
         from pocketdit.training.precision import inference_dtype
@@ -154,3 +167,12 @@ class Run:
         if not self._weights_sha256:
             self._weights_sha256 = sha256_of(self.folder.weights)
         return self._weights_sha256
+
+
+def count_truncated(encoders: Sequence[TextEncoder], texts: Sequence[str]) -> dict[str, int]:
+    """Return the number of texts that each text encoder cuts, by its key in the configuration."""
+    return {
+        f"text_encoders.{i}": sum(0 < reading.seen < reading.tokens for reading in encoder.read(texts))
+        for i, encoder in enumerate(encoders)
+        if isinstance(encoder, CaptionReader)
+    }

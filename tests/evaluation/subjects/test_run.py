@@ -43,6 +43,21 @@ def test_images_have_the_sizes_of_their_prompts_and_do_not_depend_on_the_batch_s
     assert Run("elastic_pretrain", seed=4, runs=runs).provenance() != Run("elastic_pretrain", runs=runs).provenance()
 
 
+def test_prompts_that_the_text_encoders_cut_are_counted(runs: Path, tmp_path: Path) -> None:
+    encoders = load_experiment(find(runs, "elastic_pretrain")).text_encoders
+    lengths = [component.init_args["max_tokens"] for component in encoders]
+    texts = ["red " * max(lengths), "red " * (max(lengths) + 1), "red " * (min(lengths) + 1), ""]
+    prompts = PromptSet("long", tuple(Prompt(f"{i}", text.strip()) for i, text in enumerate(texts)))
+    expected = {
+        f"text_encoders.{i}": sum(len(text.split()) > length for text in texts) for i, length in enumerate(lengths)
+    }
+    for _ in range(2):  # the second call loads nothing but the text encoders
+        subject = Run("elastic_pretrain", width=0.5, steps=1, guidance=1.0, runs=runs)
+        assert subject.images(prompts, tmp_path / "images").provenance["truncated_prompts"] == expected
+    assert subject._loaded is None
+    assert sum(expected.values()) > 0
+
+
 def test_a_run_whose_weights_are_not_finite_is_not_scored(runs: Path, tmp_path: Path) -> None:
     """Neither NaN in the weights nor an overflow while sampling may become black images."""
     folder = find(runs, "elastic_pretrain")
