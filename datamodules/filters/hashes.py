@@ -7,8 +7,6 @@ from PIL import Image
 from datamodules.filters.duplicates import ImageHashes
 from pocketdit.errors import ConfigError
 
-EXTRA = "near duplicates need the package imagehash; install it with: pip install 'pocketdit[import]'"
-
 
 def hash_image(rgb: Image.Image, perceptual: bool) -> ImageHashes:
     """Hash an RGB image: exactly, and if ``perceptual``, by how it looks.
@@ -33,7 +31,9 @@ def require_imagehash() -> None:
     try:
         import imagehash  # noqa: F401
     except ImportError as error:
-        raise ConfigError(f"--near-duplicates: {EXTRA}") from error
+        raise ConfigError(
+            "--drop-duplicates BITS: needs the package imagehash; install it with: pip install 'pocketdit[import]'"
+        ) from error
 
 
 def _look(rgb: Image.Image) -> int:

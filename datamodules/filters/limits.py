@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from datamodules.filters.where import Condition, Row
 
@@ -18,9 +19,8 @@ class Filters:
         min_words: Smallest number of words in a caption. Shorter captions are removed.
         max_words: Largest number of words in a caption. Longer captions are removed.
         where: Conditions on the columns, all of which must hold.
-        duplicates: Leave out images whose pixels are those of an earlier image.
-        near_duplicates: Leave out images whose perceptual hash differs from an earlier image's in at most this number
-            of bits.
+        duplicates: "exact" leaves out images whose pixels are those of an earlier image; a number, images whose
+            perceptual hash differs from an earlier image's in at most this number of bits.
     """
 
     min_side: int | None = None
@@ -30,8 +30,7 @@ class Filters:
     min_words: int | None = None
     max_words: int | None = None
     where: tuple[Condition, ...] = ()
-    duplicates: bool = False
-    near_duplicates: int | None = None
+    duplicates: Literal["exact"] | int | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -39,9 +38,9 @@ class Filters:
         return tuple(dict.fromkeys(name for condition in self.where for name in condition.columns))
 
     @property
-    def finds_duplicates(self) -> bool:
-        """Whether images must be hashed."""
-        return self.duplicates or self.near_duplicates is not None
+    def distance(self) -> int | None:
+        """Largest number of bits in which the perceptual hashes of duplicates differ, if these are compared."""
+        return self.duplicates if isinstance(self.duplicates, int) else None
 
     def captions_within(self, captions: tuple[str, ...]) -> tuple[str, ...]:
         """Return the captions whose number of words is within the limits."""

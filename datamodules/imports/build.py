@@ -97,7 +97,7 @@ def build_dataset(
     """
     reading, filters = reading or ReadOptions(), filters or Filters()
     _check(source, out, validation_fraction, max_side, base_size, workers)
-    if filters.near_duplicates is not None:
+    if filters.distance is not None:
         require_imagehash()
     plan = plan_layout(find_layout(source, layout, exclude=out), reading)
     if plan.splits and (validation_fraction is not None or validation == "same"):
@@ -221,7 +221,7 @@ class _Reclaim:
 def _keep(plan: Plan, job: Job, workers: int, log: _Log, bar: "tqdm[None]") -> Iterator[_Kept]:
     """Yield the samples of all units in order, and count what is skipped."""
     filters = job.filters
-    duplicates = DuplicateIndex(filters.near_duplicates) if filters.finds_duplicates else None
+    duplicates = DuplicateIndex(filters.distance) if filters.duplicates is not None else None
     for number, unit in finish_units(plan.units(), job, workers):
         files = UnitFiles(job.folder, number)
         for record in files.records():
@@ -245,9 +245,8 @@ def _without_duplicate(
     original = duplicates.add(record.id, record.hashes)
     if original is None:
         return record
-    near = filters.near_duplicates
-    rule = "--duplicates" if near is None else f"--near-duplicates {near}"
-    return SkippedImage(record.id, f"left out: {rule}, looks like {original}", rule)
+    rule = f"--drop-duplicates {filters.duplicates}"
+    return SkippedImage(record.id, f"left out: {rule}: it looks like {original}", rule)
 
 
 def _load(item: _Kept, autoencoder: Autoencoder | None, base_size: int, buckets: BucketShape) -> Sample:

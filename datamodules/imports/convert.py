@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from datamodules.imports.entries import FilePart
 from datamodules.shards.images import ImageError, OpenedImage, open_image
 from datamodules.shards.schema import SampleError
+from datamodules.shards.sources import is_file, path_text
 
 _KEPT_FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
@@ -28,16 +30,25 @@ class StoredImage(NamedTuple):
     height: int
 
 
-def read_content(content: bytes | Path) -> bytes:
+def read_content(content: bytes | Path | FilePart) -> bytes:
     """Return the bytes of an image file.
 
     Raises:
         SampleError: The file cannot be read.
     """
-    if isinstance(content, bytes):
-        return content
+    match content:
+        case bytes():
+            return content
+        case FilePart(path, offset, length):
+            pass
+        case Path() as path:
+            offset, length = 0, -1
+    if not is_file(path):  # a pipe or a device might never end
+        raise SampleError(f"{path_text(path)} is not a file")
     try:
-        return content.read_bytes()
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
     except OSError as error:
         raise SampleError(f"cannot be decoded ({error})") from error
 

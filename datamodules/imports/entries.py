@@ -5,10 +5,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from datamodules.imports.captions import Field
 from datamodules.shards.skips import SkippedImage
+
+
+class FilePart(NamedTuple):
+    """Bytes of a file, such as a member of a tar."""
+
+    path: Path
+    offset: int
+    length: int
 
 
 @dataclass(frozen=True)
@@ -17,14 +25,14 @@ class Entry:
 
     Attributes:
         id: ID of the sample, unique in the source.
-        content: The bytes of the image file, or its path.
+        content: The bytes of the image file, or where they are.
         captions: One or more captions.
         columns: Other values, on which filters may depend.
         split: "train" or "validation" if the source divides its images, otherwise None.
     """
 
     id: str
-    content: bytes | Path = field(repr=False)
+    content: bytes | Path | FilePart = field(repr=False)
     captions: tuple[str, ...]
     columns: Mapping[str, object] = field(default_factory=dict, repr=False)
     split: str | None = None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import chain, islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event
 
@@ -28,15 +29,17 @@ def finish_units(units: Iterable[Unit], job: Job, workers: int) -> Iterator[Numb
     Args:
         units: The units.
         job: What to do with each of them.
-        workers: Number of processes; 1 uses this process.
+        workers: Number of processes. One process, or one unit, needs no other process than this one.
 
     Raises:
         RunError: A process was killed.
     """
-    if workers > 1:
-        yield from _finish_in_processes(enumerate(units), job, workers)
+    numbered = enumerate(units)
+    first = list(islice(numbered, 2))
+    if workers > 1 and len(first) > 1:
+        yield from _finish_in_processes(chain(first, numbered), job, workers)
         return
-    for number, unit in enumerate(units):
+    for number, unit in chain(first, numbered):
         _finish(job, number, unit)
         yield number, unit
 

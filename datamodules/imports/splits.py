@@ -1,6 +1,7 @@
 """Divides images between training and validation."""
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -23,7 +24,6 @@ class Divisible(Protocol):
 
 
 T = TypeVar("T", bound=Divisible)
-Divide = Callable[[Iterable[T]], Iterator[tuple[str, T]]]
 
 
 def divide(
@@ -95,3 +95,22 @@ def describe_splits(splits: dict[Path, str | None], source: Path) -> str:
     uses = {"train": "for training", "validation": "for validation", None: "is left out"}
     parts = [f"{name_of(path, source)}{'/' if path.is_dir() else ''} {uses[split]}" for path, split in splits.items()]
     return f"splits are the folders of the source: {', '.join(parts)}"
+
+
+def splits_of_files(paths: Sequence[Path], root: Path) -> dict[Path, str | None]:
+    """Return the splits of files that contain many images each, such as tars.
+
+    The splits are the folders of the source (see ``splits_of_folders``), or words in the names of the files, as in
+    train-00000-of-00002.parquet and imagenet1k-validation-00.tar.
+
+    Returns:
+        The split of each file, or None for those to leave out; empty if the source has no splits.
+    """
+    folders = splits_of_folders(paths, root)
+    if folders:
+        return {path: next((folders[folder] for folder in path.parents if folder in folders), None) for path in paths}
+    words = {path: [word for word in re.split(r"[-_.]", path.stem) if word] for path in paths}
+    splits = split_of_folders(sorted({word for names in words.values() for word in names}))
+    return (
+        {path: next((splits[word] for word in words[path] if word in splits), None) for path in paths} if splits else {}
+    )

@@ -90,7 +90,7 @@ class Job:
         size = image.width, image.height
         if excess := self.losses.excess(*size, self.max_crop, self.max_enlargement):
             return SkippedImage(entry.id, excess.reason, excess.rule)
-        hashes = hash_image(opened.rgb, filters.near_duplicates is not None) if filters.finds_duplicates else None
+        hashes = hash_image(opened.rgb, filters.distance is not None) if filters.duplicates is not None else None
         offset = file.tell()
         file.write(image.payload)
         return Record(

@@ -7,6 +7,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pocketdit.commands.data.import_options import (
+    IMPORT_OPTIONS,
+    add_import_options,
+    check_import_options,
+    filters_of,
+    reading_of,
+    workers_of,
+)
 from pocketdit.commands.data.options import add_bucket_options, check_ranges, load_latent_settings, parse_number
 from pocketdit.errors import ConfigError
 
@@ -18,36 +26,22 @@ GENERATED = ("scenes", "openmoji")
 
 def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb to ``lightning data``."""
-    build = verbs.add_parser("build", help="build a data set from generated images or a folder of images")
+    build = verbs.add_parser("build", help="build a data set from generated images or from your own")
     build.add_argument(
         "source",
-        help='"scenes" (rendered shapes), "openmoji" (compositions of pictograms), or a folder of images with captions '
-        "(.txt or .json files, or tables)",
+        help='"scenes" (rendered shapes), "openmoji" (compositions of pictograms), or your own images: a folder with '
+        "captions, tars, Parquet files, COCO, ImageNet, or a table of paths",
     )
     build.add_argument("out", type=Path, help="folder of the new data set")
     build.add_argument("--train", type=int, help="generated images: number of training samples (default: 12000)")
     build.add_argument(
         "--validation",
-        help="generated images: number of validation samples (default: 512); folder: fraction of images to hold out "
-        '(default: 0.05), or "same" to validate on the training images. If the folder contains train and val or test '
-        "folders, these are used as the splits",
+        help="generated images: number of validation samples (default: 512); your own: fraction of images to hold "
+        'out (default: 0.05), or "same" to validate on the training images. If the source has splits, such as folders '
+        "train and val, these are used instead",
     )
     build.add_argument("--seed", type=int, default=0, help="generated images: their seed (default: %(default)s)")
     build.add_argument("--size", type=int, help="openmoji only: side of the images in pixels (default: 128)")
-    build.add_argument(
-        "--max-side", type=int, help="folder only: scale down images whose longer side exceeds this number of pixels"
-    )
-    build.add_argument(
-        "--captions",
-        type=Path,
-        metavar="TABLE",
-        help="folder only: use the captions in this table (.csv, .tsv or .jsonl) instead of any others",
-    )
-    build.add_argument(
-        "--captions-per-line",
-        action="store_true",
-        help="folder only: treat each line of a .txt file as a separate caption",
-    )
     build.add_argument("--latents", type=Path, metavar="YAML", help="store latents of this experiment's autoencoder")
     build.add_argument(
         "--base-size",
@@ -56,18 +50,9 @@ def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "much is lost by cropping and scaling (default: 128, or the size in the --latents experiment)",
     )
     add_bucket_options(build)
-    build.add_argument(
-        "--max-crop",
-        type=float,
-        help="folder only: exclude images of which cropping would remove more than this fraction",
-    )
-    build.add_argument(
-        "--max-enlargement",
-        type=float,
-        help="folder only: exclude images that would be enlarged by more than this factor",
-    )
     build.add_argument("--overwrite", action="store_true", help="replace an existing data set")
     build.add_argument("--if-missing", action="store_true", help="do nothing if the data set already exists")
+    add_import_options(build)
     build.set_defaults(call=call_build)
 
 
@@ -82,7 +67,6 @@ def call_build(args: argparse.Namespace) -> None:
     check_build_options(args, validation)
     autoencoder, base_size, buckets = load_latent_settings(args)
     from datamodules.imports.build import build_dataset
-    from datamodules.imports.entries import ReadOptions
     from datamodules.shards.build_generated import build_generated
     from pocketdit.config.shell import command_line, setting
 
@@ -99,10 +83,13 @@ def call_build(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
         )
     else:
+        filters = filters_of(args)
         report = build_dataset(
             Path(args.source),
             args.out,
-            reading=ReadOptions(captions=args.captions, captions_per_line=args.captions_per_line),
+            layout=args.layout,
+            reading=reading_of(args, filters),
+            filters=filters,
             validation_fraction=validation,
             validation="same" if args.validation == "same" else "held-out",
             max_side=args.max_side,
@@ -111,6 +98,7 @@ def call_build(args: argparse.Namespace) -> None:
             max_crop=args.max_crop,
             max_enlargement=args.max_enlargement,
             autoencoder=autoencoder,
+            workers=workers_of(args),
             overwrite=args.overwrite,
         )
     print(report)
@@ -139,15 +127,16 @@ def check_build_options(args: argparse.Namespace, validation: float | None) -> N
     if args.size is not None and args.source != "openmoji":
         raise ConfigError("--size: only applies to openmoji")
     if not is_generated and args.train is not None:
-        raise ConfigError("--train: only applies to generated images; for a folder, all images are used")
-    for option in ("max_side", "captions", "captions_per_line", "max_crop", "max_enlargement") if is_generated else ():
+        raise ConfigError("--train: only applies to generated images; of your own, all images are used")
+    for option in IMPORT_OPTIONS if is_generated else ():
         if getattr(args, option) not in (None, False):
-            raise ConfigError(f"--{option.replace('_', '-')}: only applies to a folder of images")
+            raise ConfigError(f"--{option.replace('_', '-')}: only applies to your own images")
     if is_generated and args.validation == "same":
-        raise ConfigError("--validation same: only applies to a folder of images")
+        raise ConfigError("--validation same: only applies to your own images")
     if is_generated and args.train is not None and args.train < 1:
         raise ConfigError(f"--train {args.train}: must be at least 1")
     check_ranges(args)
+    check_import_options(args)
     if validation is None:
         return
     if is_generated and not (validation >= 1 and validation.is_integer()):

@@ -1,0 +1,265 @@
+"""The layout of ImageNet-1K: a folder of images for each class, or the official tars."""
+
+import csv
+import io
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from datamodules.imports.class_names import ClassNames
+from datamodules.imports.entries import Entry, FilePart, Plan, ReadOptions, position_of, runs_of
+from datamodules.imports.splits import describe_splits, splits_of_folders
+from datamodules.shards.scan import is_plain
+from datamodules.shards.skips import SkippedImage
+from datamodules.shards.sources import Listing, count_kinds, name_of, path_text
+from pocketdit.errors import UserError
+
+TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+_DEVKIT, _SOLUTION = "ILSVRC2012_devkit_t12.tar.gz", "LOC_val_solution.csv"
+_TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Folders of images that are named like the classes, in train/ and val/ or without splits."""
+
+    listing: Listing
+
+
+@dataclass(frozen=True)
+class ImageNetTars:
+    """The official tars of ImageNet-1K.
+
+    Attributes:
+        folder: The folder of the tars.
+        train: The tar of the training images, which contains a tar for each class.
+        validation: The tar of the validation images, or None.
+        others: Other files of the folder, which may tell the classes of the validation images.
+    """
+
+    folder: Path
+    train: Path
+    validation: Path | None
+    others: tuple[Path, ...]
+
+
+class _Found(NamedTuple):
+    """An image.
+
+    Attributes:
+        id: ID of the sample.
+        content: Where its bytes are.
+        folder: Name of the folder, or of the tar, that contains it.
+        stem: Name of the file without suffix.
+        split: The split that contains it, or None.
+    """
+
+    id: str
+    content: Path | FilePart
+    folder: str
+    stem: str
+    split: str | None
+
+
+def plan_class_folders(layout: ClassFolders, options: ReadOptions) -> Plan:
+    """Plan to read folders of classes, sorted by a hash of their IDs, so that classes are mixed.
+
+    Raises:
+        UserError: The names or the classes of the validation images are not readable.
+    """
+    listing = layout.listing
+    splits = splits_of_folders(listing.images, listing.folder)
+    images, left_out = [], 0
+    for path in listing.images:
+        folder = next((folder for folder in path.parents if folder in splits), None)
+        if splits and (folder is None or splits[folder] is None):
+            left_out += 1
+            continue
+        split = splits[folder] if folder else None
+        is_flat = path.parent in (folder, listing.folder)
+        images.append(
+            _Found(name_of(path, listing.folder), path, "" if is_flat else path.parent.name, path.stem, split)
+        )
+    return _plan(
+        images,
+        options,
+        description="class folders, as of ImageNet",
+        others=tuple(listing.others),
+        files=listing.images,
+        splits=describe_splits(splits, listing.folder) if splits else None,
+        left_out=left_out,
+    )
+
+
+def plan_imagenet_tars(layout: ImageNetTars, options: ReadOptions) -> Plan:
+    """Plan to read the official tars, sorted by a hash of the IDs, so that classes are mixed.
+
+    Raises:
+        UserError: A tar, the names, or the classes of the validation images are not readable.
+    """
+    split = "train" if layout.validation else None
+    images = [
+        found
+        for inner in _members(layout.train, FilePart(layout.train, 0, layout.train.stat().st_size))
+        for found in _images_of(layout.train, inner, split)
+    ]
+    files = [layout.train]
+    if layout.validation:
+        whole = FilePart(layout.validation, 0, layout.validation.stat().st_size)
+        for name, part in _members(layout.validation, whole):
+            images.append(_Found(f"val/{path_text(Path(name))}", part, "", PurePosixPath(name).stem, "validation"))
+        files.append(layout.validation)
+    return _plan(
+        images,
+        options,
+        description=f"the official tars of ImageNet ({' and '.join(path.name for path in files)})",
+        others=layout.others,
+        files=files,
+        splits="splits are the tars of the source: the training and the validation images" if split else None,
+        left_out=0,
+    )
+
+
+def _plan(
+    images: list[_Found],
+    options: ReadOptions,
+    *,
+    description: str,
+    others: tuple[Path, ...],
+    files: list[Path],
+    splits: str | None,
+    left_out: int,
+) -> Plan:
+    names = ClassNames(options.class_names, options.template)
+    labels, label_files = _read_labels(others) if any(not image.folder for image in images) else ({}, [])
+    entries = [_entry(image, names, labels) for image in sorted(images, key=lambda image: position_of(image.id))]
+    unused = [path for path in others if path not in label_files and path != options.class_names]
+
+    def notes() -> list[str]:
+        lines = [str(names)]
+        lines += [f"images outside of the splits, which are left out: {left_out}"] if left_out else []
+        return lines + ([f"other files, which are not read: {len(unused)} ({count_kinds(unused)})"] if unused else [])
+
+    return Plan(
+        description=description,
+        units=lambda: runs_of(entries),
+        files=[*files, *label_files, *([options.class_names] if options.class_names else [])],
+        images=len(images),
+        total=len(images),
+        splits=splits,
+        notes=notes,
+    )
+
+
+def _entry(image: _Found, names: ClassNames, labels: Mapping[str, str]) -> Entry | SkippedImage:
+    folder = image.folder or labels.get(image.stem)
+    if folder is None:
+        places = f"{_DEVKIT} or {_SOLUTION}"
+        return SkippedImage(image.id, f"the class is unknown (put it into a class folder, or add {places})", "no class")
+    caption = names.caption(folder)
+    if caption is None:
+        return SkippedImage(image.id, f"the class {folder} has no name", "no class")
+    return Entry(image.id, image.content, (caption,), {"class": folder}, image.split)
+
+
+def _images_of(tar: Path, inner: tuple[str, FilePart], split: str | None) -> Iterator[_Found]:
+    name, part = inner
+    class_name = PurePosixPath(name).stem
+    for member, image in _members(tar, part, name):
+        file = PurePosixPath(member).name
+        yield _Found(f"train/{path_text(Path(class_name) / file)}", image, class_name, PurePosixPath(file).stem, split)
+
+
+def _members(tar: Path, part: FilePart, inner: str = "") -> list[tuple[str, FilePart]]:
+    """Return the names and places of the files in a tar, which may be a member of another tar.
+
+    Raises:
+        UserError: The tar is damaged.
+    """
+    place = f"{tar}: {inner}" if inner else str(tar)
+    try:
+        with (
+            tar.open("rb") as file,
+            tarfile.open(fileobj=_Window(file, part.offset, part.length), mode="r:") as archive,
+        ):
+            members = [
+                (info.name, FilePart(tar, part.offset + info.offset_data, info.size))
+                for info in archive
+                if is_plain(info)
+            ]
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise UserError(f"{place}: not readable as tar ({error}); download it again") from error
+    if any(start + length > part.offset + part.length for _, (_, start, length) in members):
+        raise UserError(f"{place}: truncated; download it again")
+    return members
+
+
+class _Window(io.RawIOBase):
+    """A part of a file as a file of its own."""
+
+    def __init__(self, file: io.BufferedReader, offset: int, length: int) -> None:
+        self._file, self._offset, self._length, self._position = file, offset, length, 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._length - self._position)
+        self._file.seek(self._offset + self._position)
+        content = self._file.read(left if size is None or size < 0 else min(size, left))
+        self._position += len(content)
+        return content
+
+
+def _read_labels(others: tuple[Path, ...]) -> tuple[dict[str, str], list[Path]]:
+    """Return the classes of the validation images by the stem of their names, and the files that tell them.
+
+    Raises:
+        UserError: A file is not readable.
+    """
+    by_name = {path.name: path for path in others}
+    if solution := by_name.get(_SOLUTION):
+        return _read(solution, lambda: _read_solution(solution)), [solution]
+    if devkit := by_name.get(_DEVKIT):
+        return _read(devkit, lambda: _read_devkit(devkit)), [devkit]
+    if (truth := by_name.get(_TRUTH)) and (meta := by_name.get(_META)):
+        return _read(truth, lambda: _match(truth.read_bytes(), meta.read_bytes())), [truth, meta]
+    return {}, []
+
+
+def _read(path: Path, parse: Callable[[], dict[str, str]]) -> dict[str, str]:
+    try:
+        return parse()
+    except Exception as error:  # SciPy and tarfile raise exceptions of many kinds for damaged files
+        raise UserError(f"{path}: not readable as the classes of the validation images ({error})") from error
+
+
+def _read_solution(path: Path) -> dict[str, str]:
+    """Read Kaggle's table: the name of an image, and its class followed by a box for each object."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+
+
+def _read_devkit(path: Path) -> dict[str, str]:
+    contents = {}
+    with tarfile.open(path, "r:gz") as archive:
+        for info in archive:
+            name = PurePosixPath(info.name).name
+            if name in (_TRUTH, _META) and (file := archive.extractfile(info)) is not None:
+                contents[name] = file.read()
+    return _match(contents[_TRUTH], contents[_META])
+
+
+def _match(truth: bytes, meta: bytes) -> dict[str, str]:
+    """Combine the list of class numbers, in the order of the images, with the table of classes."""
+    from scipy.io import loadmat
+
+    synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+    names = {int(entry["ILSVRC2012_ID"]): str(entry["WNID"]) for entry in synsets if not entry["num_children"]}
+    return {f"ILSVRC2012_val_{i:08d}": names[int(line)] for i, line in enumerate(truth.split(), start=1)}

@@ -1,0 +1,192 @@
+"""Options of ``lightning data build`` for images that are not generated.
+
+Modules that are slow to import are imported inside functions.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketdit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from datamodules.filters.limits import Filters
+    from datamodules.imports.entries import ReadOptions
+
+LAYOUTS = ("folder", "tars", "parquet", "coco", "imagenet", "table")
+IMPORT_OPTIONS = (
+    "layout",
+    "captions",
+    "captions_per_line",
+    "image_field",
+    "caption_field",
+    "class_names",
+    "template",
+    "max_side",
+    "max_crop",
+    "max_enlargement",
+    "min_side",
+    "max_aspect",
+    "min_pixels",
+    "max_pixels",
+    "min_words",
+    "max_words",
+    "where",
+    "drop_duplicates",
+    "workers",
+)
+
+
+def add_import_options(build: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    source = build.add_argument_group("your own images: how to read them")
+    source.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        help="layout of the source: a folder of images, tars (WebDataset, img2dataset), Parquet with images, COCO "
+        "captions, ImageNet (class folders or the official tars), or a table of paths (default: detected)",
+    )
+    source.add_argument(
+        "--captions",
+        type=Path,
+        metavar="TABLE",
+        help="folder only: use the captions in this table (.csv, .tsv, .jsonl or .parquet) instead of any others",
+    )
+    source.add_argument(
+        "--captions-per-line",
+        action="store_true",
+        help="folder and tars: treat each line of a .txt file as a separate caption",
+    )
+    source.add_argument(
+        "--image-field",
+        metavar="NAME",
+        help="tars, Parquet and tables: the member or column with the image or its path, such as png or input.jpg",
+    )
+    source.add_argument(
+        "--caption-field",
+        metavar="NAME[:KEY]",
+        action="append",
+        help="tars, Parquet and tables: a member or column with captions, such as prompt.txt, or a key inside of it, "
+        "such as json:long_caption; can be repeated, with the short captions first",
+    )
+    source.add_argument(
+        "--class-names",
+        type=Path,
+        metavar="FILE",
+        help="ImageNet only: names of the classes, in lines such as 'n01440764 tench' or in a JSON object (default: "
+        "the names of ImageNet-1K, or of the folders)",
+    )
+    source.add_argument(
+        "--template", help='ImageNet only: caption with {} for the name of the class (default: "a photo of a {}")'
+    )
+    source.add_argument(
+        "--max-side", type=int, help="scale down images whose longer side exceeds this number of pixels"
+    )
+    source.add_argument("--workers", type=int, help="number of processes (default: one per CPU core)")
+    filters = build.add_argument_group("your own images: which to use (the report counts what each option leaves out)")
+    filters.add_argument("--min-side", type=int, metavar="PIXELS", help="smallest length of the shorter side")
+    filters.add_argument("--max-aspect", type=float, metavar="RATIO", help="largest ratio of the sides, at least 1")
+    filters.add_argument("--min-pixels", type=int, metavar="PIXELS", help="smallest number of pixels")
+    filters.add_argument("--max-pixels", type=int, metavar="PIXELS", help="largest number of pixels")
+    filters.add_argument("--min-words", type=int, metavar="WORDS", help="remove captions with fewer words")
+    filters.add_argument("--max-words", type=int, metavar="WORDS", help="remove captions with more words")
+    filters.add_argument(
+        "--where",
+        metavar="CONDITION",
+        action="append",
+        help="condition on columns or JSON keys, such as 'aesthetic > 5.5 and lang == \"en\"'; can be repeated",
+    )
+    filters.add_argument(
+        "--drop-duplicates",
+        metavar="exact|BITS",
+        help="leave out images with the same pixels as an earlier one (exact), or whose perceptual hash of 64 bits "
+        "differs in at most this number of bits (0 to 15; 3 is careful)",
+    )
+    filters.add_argument(
+        "--max-crop", type=float, help="exclude images of which cropping would remove more than this fraction"
+    )
+    filters.add_argument(
+        "--max-enlargement", type=float, help="exclude images that would be enlarged by more than this factor"
+    )
+
+
+def check_import_options(args: argparse.Namespace) -> None:
+    """Check the ranges of the options.
+
+    Raises:
+        ConfigError: A number is out of range, or a smallest value is above the largest one.
+    """
+    at_least_one = (lambda value: value >= 1, "at least 1")
+    checks: dict[str, tuple[Callable[[float], bool], str]] = {
+        **dict.fromkeys(("min_side", "min_pixels", "max_pixels", "min_words", "max_words", "workers"), at_least_one),
+        "max_aspect": (lambda value: 1 <= value < float("inf"), "at least 1"),
+    }
+    for option, (is_valid, requirement) in checks.items():
+        value = getattr(args, option)
+        if value is not None and not is_valid(value):
+            raise ConfigError(f"--{option.replace('_', '-')} {value}: must be {requirement}")
+    for quantity in ("pixels", "words"):
+        low, high = getattr(args, f"min_{quantity}"), getattr(args, f"max_{quantity}")
+        if low is not None and high is not None and low > high:
+            raise ConfigError(f"--min-{quantity} {low}: must not be above --max-{quantity} {high}")
+
+
+def reading_of(args: argparse.Namespace, filters: "Filters") -> "ReadOptions":
+    """Return how to read the source.
+
+    Raises:
+        ConfigError: The value of an option is invalid.
+    """
+    from datamodules.imports.captions import parse_field
+    from datamodules.imports.entries import ReadOptions
+
+    image = None if args.image_field is None else parse_field(args.image_field, "--image-field")
+    if image is not None and image.keys:
+        raise ConfigError(f"--image-field {args.image_field}: an image cannot be a key inside of a member or column")
+    return ReadOptions(
+        captions=args.captions,
+        captions_per_line=args.captions_per_line,
+        image_field=image,
+        caption_fields=tuple(parse_field(text, "--caption-field") for text in args.caption_field or ()),
+        columns=filters.columns,
+        class_names=args.class_names,
+        template=args.template,
+    )
+
+
+def filters_of(args: argparse.Namespace) -> "Filters":
+    """Return which images to use.
+
+    Raises:
+        ConfigError: The value of an option is invalid.
+    """
+    from datamodules.filters.limits import Filters
+    from datamodules.filters.where import ConditionError, parse_condition
+
+    conditions = []
+    for text in args.where or ():
+        try:
+            conditions.append(parse_condition(text))
+        except ConditionError as error:
+            raise ConfigError(f"--where {text!r}: {error}") from error
+    limits = ("min_side", "max_aspect", "min_pixels", "max_pixels", "min_words", "max_words")
+    values: dict[str, Any] = {name: getattr(args, name) for name in limits}
+    return Filters(**values, where=tuple(conditions), duplicates=_duplicates(args.drop_duplicates))
+
+
+def workers_of(args: argparse.Namespace) -> int:
+    """Return the number of processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return int(args.workers or cores or 1)
+
+
+def _duplicates(text: str | None) -> Any:
+    from datamodules.filters.duplicates import MAX_DISTANCE
+
+    if text is None or text == "exact":
+        return text
+    if not text.isdecimal() or int(text) > MAX_DISTANCE:
+        raise ConfigError(f"--drop-duplicates {text}: must be exact, or a number of bits from 0 to {MAX_DISTANCE}")
+    return int(text)
