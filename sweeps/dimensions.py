@@ -80,8 +80,8 @@ class Options:
 
     Attributes:
         options: Settings of each option, by key, which replace the experiment's values. A string ``$name`` in a value
-            refers to the dimension ``name`` and is replaced by the trial's value of it. Only trials whose option
-            refers to a dimension have a value of it.
+            refers to the dimension ``name`` and is replaced by the trial's value for that dimension. Only trials whose
+            option refers to such a dimension have a value for it.
     """
 
     kind: Literal["options"]

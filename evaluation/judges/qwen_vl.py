@@ -121,7 +121,7 @@ class QwenVLAnswerer:
         return self._encode(image, [f"{question}\n{self.instruction}" for question in questions])
 
     def _spellings(self, word: str) -> list[int]:
-        """Return the tokens of all spellings of a word that are a single token."""
+        """Return the tokens of those spellings of a word that are a single token."""
         forms = [space + form for space in ("", " ") for form in (word, word.capitalize(), word.upper())]
         tokens = [self.tokenizer.encode(form, add_special_tokens=False) for form in forms]
         single = sorted({ids[0] for ids in tokens if len(ids) == 1})
@@ -133,7 +133,7 @@ class QwenVLAnswerer:
         return single
 
     def _encode(self, image: ImageArray, texts: Sequence[str]) -> list[dict[str, Tensor]]:
-        """Return the model's inputs for the image, followed by each text."""
+        """Return the model's inputs for each text, with the image before it."""
         patches = self.image_processor(Image.fromarray(image), return_tensors="pt")
         placeholder = self.tokenizer.convert_ids_to_tokens(self.config.image_token_id)
         count = int(patches.image_grid_thw[0].prod()) // self.image_processor.merge_size**2

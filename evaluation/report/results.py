@@ -43,8 +43,8 @@ def interval(result: Result, name: str, resamples: int = 1000) -> tuple[float, f
     categories, because the benchmark fixes the number of prompts per category.
 
     Returns:
-        The interval, or None if the score has no values by prompt, is not a mean of them, or if they are all equal, so
-        that resampling cannot estimate how much other prompts would vary.
+        The interval, or None if the score has no values by prompt, if it is not a mean of them, or if they are all
+        equal, because resampling then cannot estimate how much other prompts would vary.
     """
     score = result.scores[name]
     if len(score.by_prompt) < 2:

@@ -89,7 +89,7 @@ class DPGBench:
         if self.mode == "official" and count != TILES:
             raise ConfigError(
                 f"{self.prompts}: mode official needs {TILES} images per prompt, not {count}; use mode corrected, or "
-                "set grids=true if each file is a 2x2 grid as for the published script"
+                "set grids=true if each file is a 2x2 grid, as the published script expects"
             )
 
     def score(self, images: ImageSet) -> Result:
