@@ -34,7 +34,7 @@ def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=Path,
         metavar="FILE",
         dest="file",
-        help="read the prompts from a .txt file with one per line, or from .jsonl, .csv or .tsv",
+        help="read the prompts from a .txt file with one prompt per line, or from a .jsonl, .csv or .tsv file",
     )
     sample.add_argument("--width", type=float, nargs="+", metavar="W", help="widths (default: all widths of the run)")
     sample.add_argument("--steps", type=int, help="number of sampling steps")
@@ -42,9 +42,11 @@ def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     sample.add_argument("--guidance", type=float, help="scale of classifier-free guidance; 1 disables it")
     seeds = sample.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, help="seed of the initial noise")
-    seeds.add_argument("--seeds", type=int, nargs="+", metavar="N", help="several seeds, for an image each")
+    seeds.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="several seeds, each of which yields one image per prompt"
+    )
     sample.add_argument("--size", metavar="HxW", help="image height and width in pixels, for example 128x128")
-    sample.add_argument("--decoder", metavar="RUN", help="decode with the tiny decoder of this run")
+    sample.add_argument("--decoder", metavar="RUN", help="run whose tiny decoder decodes the images")
     sample.add_argument(
         "--out",
         type=Path,
@@ -164,16 +166,16 @@ def _output(args: argparse.Namespace) -> Path:
     if args.seeds and out.suffix.lower() == PNG:
         raise ConfigError(f"--seeds: a grid has a single seed; give a folder instead of --out {out}")
     if wrong := [seed for seed in args.seeds or () if seed < 0 or args.seeds.count(seed) > 1]:
-        raise ConfigError(f"--seeds {wrong[0]}: the seeds must be different numbers that are not negative")
+        raise ConfigError(f"--seeds {wrong[0]}: the seeds must be distinct numbers that are not negative")
     return out
 
 
 def _read_prompts(path: Path) -> "list[Prompt]":
-    """Read a file of prompts, whose ids become names of folders.
+    """Read a file of prompts. Their IDs become names of folders.
 
     Raises:
         ConfigError: The file cannot be read, or a prompt is malformed.
-        UserError: An id occurs twice or cannot be a file name.
+        UserError: An ID occurs twice or cannot be a file name.
     """
     from evaluation.prompts.file import PromptFile
     from evaluation.subjects.image_cache import check_ids

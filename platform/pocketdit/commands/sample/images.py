@@ -32,7 +32,7 @@ _SETTINGS = "Comment"  # a keyword of the PNG specification
 
 @dataclass(frozen=True)
 class _Batch:
-    """Prompts that are sampled together, because an image can depend on its batch in the last bits.
+    """Prompts that are always sampled together, because the last bits of an image can depend on its batch.
 
     Attributes:
         prompts: The prompts.
@@ -49,7 +49,7 @@ class _Batch:
     folder: Path
 
     def files(self) -> list[tuple[Prompt, Path]]:
-        """Return the prompts and their files."""
+        """Return each prompt with the path of its image."""
         return [(prompt, self.folder / prompt.id / f"{self.sampling.seed:04d}.png") for prompt in self.prompts]
 
 
@@ -62,12 +62,12 @@ def write_images(
     out: Path,
     notice: str,
 ) -> None:
-    """Sample images and write them to separate files. Images that exist with the same settings are kept.
+    """Sample images and write them to separate files. Existing images with the same settings are kept.
 
     Args:
         model: The run.
         prompts: The prompts. Their metadata may contain the "width" and "height" of the image in pixels.
-        sampling: The settings, of which the prompts and the seed are not used.
+        sampling: The settings. Their prompts and their seed are not used.
         widths: Widths to sample.
         seeds: Seeds of the initial noise. Each yields an image per prompt.
         out: The folder.
@@ -109,7 +109,7 @@ def _batches(
 
 
 def _require_same(batch: _Batch) -> None:
-    """Check that the files that exist are images of these prompts with these settings."""
+    """Check that existing files are images of these prompts with these settings."""
     for prompt, path in batch.files():
         if path.exists() and _read(path) != (prompt.text, batch.settings):
             raise ConfigError(
@@ -136,7 +136,7 @@ def _write(image: Tensor, prompt: str, path: Path, settings: str, notice: str) -
 
 
 def _read(path: Path) -> tuple[Any, Any] | None:
-    """Return the prompt and the settings in a file, or None if it is not a PNG file of this command."""
+    """Return the prompt and the settings that a PNG file stores, or None if the file cannot be read as a PNG."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             image.load()

@@ -51,7 +51,7 @@ class Model:
         return to_uint8(require_finite(images, f"{self.name} at width {width:g}"))
 
     def describe(self, width: float, sampling: Sampling) -> dict[str, Any]:
-        """Return everything that determines the image of a prompt, serializable as JSON."""
+        """Return everything that determines the image of a prompt, as values that JSON can represent."""
         return {
             **self.weights,
             "width": width,
@@ -70,7 +70,7 @@ def load_model(folder: RunFolder, experiment: Experiment, decoder: RunFolder | N
 
     Args:
         folder: The run.
-        experiment: Its configuration.
+        experiment: Configuration of the run.
         decoder: Run of the tiny decoder to use, if any.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
