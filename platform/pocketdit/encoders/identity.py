@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 
-from pocketdit.config.component import Component
-from pocketdit.config.importing import import_class
 from pocketdit.encoders.contract import FrozenModule
 from pocketdit.errors import ConfigError
 
@@ -49,12 +47,15 @@ def require_same(stored: Mapping[str, Any], encoder: object, key: str = "autoenc
         raise _mismatch(key, *pair)
 
 
-def is_same_unloaded(stored: Mapping[str, Any], component: Component, key: str = "autoencoder") -> bool:
-    """Compare the configuration of an encoder with the one that encoded a data set, without loading its weights.
+def is_same_unloaded(
+    stored: Mapping[str, Any], cls: type, init_args: Mapping[str, Any], key: str = "autoencoder"
+) -> bool:
+    """Compare the class and arguments of an encoder with the one that encoded a data set, without loading its weights.
 
     Args:
         stored: The identity that the data set records.
-        component: Configuration of the encoder to use with the data set.
+        cls: Class of the encoder to use with the data set.
+        init_args: Arguments of its constructor.
         key: See ``require_same``.
 
     Returns:
@@ -64,9 +65,8 @@ def is_same_unloaded(stored: Mapping[str, Any], component: Component, key: str =
     Raises:
         ConfigError: The classes or the arguments differ.
     """
-    cls = import_class(component.class_path)
     sources = _weight_sources(cls)
-    arguments = inspect.signature(cls).bind_partial(**component.init_args)
+    arguments = inspect.signature(cls).bind_partial(**init_args)
     arguments.apply_defaults()
     ours = {
         "class": _class_name(cls),
@@ -74,9 +74,9 @@ def is_same_unloaded(stored: Mapping[str, Any], component: Component, key: str =
     }
     stored = {**ours, **stored}
     _require_same_settings(stored, ours, sources, key)
-    if not sources or "files" not in stored:
+    if not issubclass(cls, FrozenModule) or not sources or "files" not in stored:
         return False
-    folder = cls.weights_folder(component.init_args)
+    folder = cls.weights_folder(init_args)
     if folder is not None:
         return bool(stored["files"] == _hash_files(folder))
     return all(stored["init_args"].get(name) == ours["init_args"].get(name) for name in sources)

@@ -71,7 +71,11 @@ def build_autoencoder(
             require_same(stored, autoencoder)
         return autoencoder
 
-    if stored and is_same_unloaded(stored, component) and "channels" in stored:
+    if (
+        stored
+        and is_same_unloaded(stored, import_class(component.class_path), component.init_args)
+        and "channels" in stored
+    ):
         return Deferred(load), stored
     autoencoder = load()
     return autoencoder, {"channels": autoencoder.channels, "factor": autoencoder.factor}
@@ -91,8 +95,8 @@ def build_text_encoders(
     if stored and len(stored) != len(components):
         names = ", ".join(str(identity["class"]).rpartition(".")[2] for identity in stored)
         raise ConfigError(
-            f"text_encoders: are {len(components)}, but the data set stores the embeddings of {len(stored)} ({names}); "
-            "use the same text encoders, or encode the data set again"
+            f"text_encoders: the run has {len(components)}, but the data set stores the embeddings of {len(stored)} "
+            f"({names}); use the same text encoders, or encode the data set again"
         )
     keys = [f"text_encoders.{i}" for i in range(len(components))]
 
@@ -102,7 +106,10 @@ def build_text_encoders(
             require_same(identity, encoder, key)
         return encoders
 
-    same = [is_same_unloaded(*pair) for pair in zip(stored, components, keys, strict=False)]
+    same = [
+        is_same_unloaded(identity, import_class(component.class_path), component.init_args, key)
+        for identity, component, key in zip(stored, components, keys, strict=False)
+    ]
     if stored and all(same):
         return Deferred(load), [int(identity["width"]) for identity in stored]
     encoders = load()
