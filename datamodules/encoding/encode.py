@@ -1,0 +1,172 @@
+"""Encodes a data set of images: plans the shards, lets a team encode them, and completes the encoded data set."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datamodules.encoding.job import EncodeJob, Task
+from datamodules.encoding.team import Team
+from datamodules.encoding.unfinished import ShardRecord, UnfinishedDataset
+from datamodules.shards.index import load_index
+from datamodules.shards.replacement import hold_write_lock
+from datamodules.shards.schema import SPLITS, DatasetInfo, is_complete, read_info
+from pocketdit.errors import RunError, UserError
+from pocketdit.progress import ProgressLine
+
+_MAX_LINES = 20
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """The result of encoding at one base size.
+
+    Attributes:
+        path: Folder of the encoded data set.
+        base_size: Base size of the buckets.
+        samples: Number of samples per split.
+        records: What is known about each shard, including those of earlier attempts.
+        skipped: Samples of the source that its index already skips.
+        images: Number of images that this attempt has encoded, at all base sizes.
+        seconds: Time that this attempt has taken.
+    """
+
+    path: Path
+    base_size: int
+    samples: dict[str, int]
+    records: list[ShardRecord]
+    skipped: list[str] = field(default_factory=list)
+    images: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        count = sum(record.samples for record in self.records)
+        skipped = [*self.skipped, *(line for record in self.records for line in record.skipped)]
+        lines = [f"skipped {line}" for line in skipped[:_MAX_LINES]]
+        if len(skipped) > _MAX_LINES:
+            lines.append(f"skipped {len(skipped) - _MAX_LINES} more")
+        sizes: Counter[str] = Counter()
+        for record in self.records:
+            sizes.update(latents=record.latent_bytes, text=record.text_bytes, source=record.source_bytes)
+        kilobytes = {name: f"{size / count / 1e3:.1f} kB" for name, size in sizes.items()}
+        quality = [value for record in self.records for value in record.psnr]
+        return "\n".join(
+            [
+                *lines,
+                f"{self.path}: {self.samples['train']} train, {self.samples['validation']} validation samples at base "
+                f"size {self.base_size}, {len(skipped)} skipped",
+                f"stored per image: {kilobytes['latents']} of latents and {kilobytes['text']} of text embeddings "
+                f"(source images: {kilobytes['source']})",
+                f"reconstruction of {len(quality)} images: PSNR {sum(quality) / len(quality):.1f} dB on average, "
+                f"{min(quality):.1f} dB at worst",
+            ]
+        )
+
+
+def encode_dataset(job: EncodeJob, team: Team, *, overwrite: bool = False) -> list[EncodeReport]:
+    """Encode a data set with a team, or continue an earlier attempt.
+
+    Args:
+        job: The job.
+        team: The processes that encode.
+        overwrite: Replace complete data sets. They are kept until the new ones are complete.
+
+    Returns:
+        A report for each base size.
+
+    Raises:
+        UserError: A folder already contains a complete data set, and ``overwrite`` is false.
+        ConfigError: A folder contains an earlier attempt with other settings.
+    """
+    source = read_info(job.source)
+    indexes = {split: load_index(job.source, split, source.kind) for split in SPLITS}
+    unfinished = {size: UnfinishedDataset(job.folder(size)) for size in job.base_sizes}
+    plan, start = team.describe(), time.perf_counter()
+    with ExitStack() as locks:
+        for size, dataset in unfinished.items():
+            locks.enter_context(_writing(dataset.out))
+            if is_complete(dataset.out) and not overwrite:
+                raise UserError(
+                    f"{dataset.out}: already contains a complete data set; choose another folder, or pass --overwrite"
+                )
+            dataset.open(_plan_of(plan, size))
+        tasks = pending_tasks(indexes, unfinished)
+        rows = {
+            (split, shard): int((index.shard == shard).sum())
+            for split, index in indexes.items()
+            for shard in set(index.shard.tolist())
+        }
+        images = sum(rows[task.split, task.shard] * len(task.base_sizes) for task in tasks)
+        total = sum(rows.values()) * len(unfinished)
+        with _progress(total, total - images) as line:
+            team.encode(tasks, lambda done: line.advance(total - images + done))
+        skipped = [str(entry) for index in indexes.values() for entry in index.skipped]
+        reports = []
+        for size, dataset in unfinished.items():
+            records = dataset.finish(_info_of(source, _plan_of(plan, size)))
+            samples = read_info(dataset.out).samples
+            seconds = time.perf_counter() - start
+            reports.append(EncodeReport(dataset.out, size, samples, records, skipped, images, seconds))
+        return reports
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Hold the lock of a folder, and name it in errors of the operating system, such as a full disk."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with hold_write_lock(out):
+            yield
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
+def _progress(total: int, initial: int) -> Iterator[ProgressLine]:
+    line = ProgressLine(
+        "{desc} {n_fmt}/{total_fmt} {percentage:3.0f}% |{bar:20}| {rate_fmt} ETA {remaining}",
+        desc="encode",
+        unit=" images",
+        total=total,
+        initial=initial,
+        smoothing=0.05,
+    )
+    try:
+        yield line
+    finally:
+        line.close()
+
+
+def pending_tasks(indexes: dict[Any, Any], unfinished: dict[int, UnfinishedDataset]) -> Sequence[Task]:
+    """Return the shards that have not been encoded at every base size."""
+    tasks = []
+    for split, index in indexes.items():
+        for shard, name in enumerate(index.shards):
+            missing = tuple(size for size, dataset in unfinished.items() if not dataset.is_finished(split, name))
+            if missing:
+                tasks.append(Task(split, shard, missing))
+    return tasks
+
+
+def _plan_of(plan: dict[str, Any], base_size: int) -> dict[str, Any]:
+    return {**plan, "autoencoder": {**plan["autoencoder"], "base_size": base_size}}
+
+
+def _info_of(source: DatasetInfo, plan: dict[str, Any]) -> DatasetInfo:
+    """Return the contents of dataset.json, except for the number of samples and the fingerprint."""
+    return DatasetInfo(
+        kind="latent",
+        name=source.name,
+        source=source.source,
+        samples={},
+        fingerprint="",
+        autoencoder=plan["autoencoder"],
+        text_encoders=tuple(plan["text_encoders"].get("text", ())),
+        teacher_text_encoders=tuple(plan["text_encoders"].get("teacher", ())),
+        encoded_from=source.fingerprint,
+        validation_is_train=source.validation_is_train,
+        attribution=source.attribution,
+    )

@@ -1,0 +1,58 @@
+"""What ``lightning data encode`` is asked to do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from datamodules.shards.buckets import BucketShape
+from datamodules.shards.schema import Split
+from datamodules.shards.text_layout import Group
+from pocketdit.config.component import Component
+
+StoredType = Literal["bfloat16", "float32"]
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """The images to encode, the encoders, and where to store what they compute.
+
+    Attributes:
+        source: Data set of images.
+        out: Folder of the encoded data set or, for several base sizes, the folder that contains one for each.
+        autoencoder: Configuration of the autoencoder.
+        text_encoders: Configurations of the text encoders by group.
+        base_sizes: Base sizes of the buckets to which images are cropped.
+        buckets: Shape of these buckets.
+        dtype: Type in which latents and embeddings are stored.
+        batch_size: Largest number of images or captions that are encoded together. It is part of the job because it may
+            affect the last bits of the results.
+        workers: Number of threads that decode images in each process.
+    """
+
+    source: Path
+    out: Path
+    autoencoder: Component
+    text_encoders: dict[Group, tuple[Component, ...]]
+    base_sizes: tuple[int, ...]
+    buckets: BucketShape = "aspect"
+    dtype: StoredType = "bfloat16"
+    batch_size: int = 32
+    workers: int = 4
+
+    def folder(self, base_size: int) -> Path:
+        """Return the folder of the data set with a base size."""
+        return self.out if len(self.base_sizes) == 1 else self.out / str(base_size)
+
+
+class Task(NamedTuple):
+    """A shard of the source that has not been encoded at all of these base sizes.
+
+    Attributes:
+        split: The split.
+        shard: Number of the shard in the split's index.
+        base_sizes: The base sizes that are missing.
+    """
+
+    split: Split
+    shard: int
+    base_sizes: tuple[int, ...]

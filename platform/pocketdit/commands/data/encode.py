@@ -1,0 +1,128 @@
+"""``lightning data encode``.
+
+Modules that are slow to import are imported inside functions.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pocketdit.bounds import MAX_SIDE
+from pocketdit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pocketdit.config.component import Component
+    from pocketdit.config.experiment import AnyExperiment
+
+
+def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb to ``lightning data``."""
+    encode = verbs.add_parser(
+        "encode",
+        help="store the latents and the text embeddings of a data set of images",
+        description="Encode a data set of images once instead of in every training step. If the command is killed, run "
+        "it again to continue. torchrun starts it in several processes.",
+    )
+    encode.add_argument("file", type=Path, help="YAML file in experiments/, whose encoders are used")
+    encode.add_argument("source", type=Path, help="folder of the data set of images")
+    encode.add_argument("out", type=Path, help="folder of the encoded data set")
+    encode.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of the experiment")
+    encode.add_argument(
+        "--base-size",
+        type=int,
+        nargs="+",
+        metavar="SIZE",
+        help="sizes of the buckets to which images are cropped (default: that of the experiment). For several sizes, "
+        "OUT contains a data set for each, as in OUT/256",
+    )
+    encode.add_argument("--buckets", choices=("aspect", "square"), help="shape of the buckets (default: as above)")
+    encode.add_argument("--latents-only", action="store_true", help="do not store text embeddings")
+    encode.add_argument(
+        "--teacher", action="store_true", help="also store the text embeddings of the experiment's teacher"
+    )
+    encode.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float32"),
+        default="bfloat16",
+        help="type of the stored numbers (default: %(default)s)",
+    )
+    encode.add_argument(
+        "--batch-size", type=int, default=32, help="images or captions per batch (default: %(default)s)"
+    )
+    encode.add_argument(
+        "--workers", type=int, default=4, help="threads per process that decode images (default: %(default)s)"
+    )
+    encode.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="use a Ray cluster, with a worker per GPU or, without GPUs, per CPU (without an address: this machine)",
+    )
+    encode.add_argument("--overwrite", action="store_true", help="replace an existing data set")
+    encode.set_defaults(call=call_encode)
+
+
+def call_encode(args: argparse.Namespace) -> None:
+    """Run ``lightning data encode``."""
+    check_numbers(args)
+    from pocketdit.config.experiment import kind_of
+    from pocketdit.config.load import load
+
+    experiment = load(args.file, args.overrides, kind_of(args.file)).config
+    from datamodules.encoding.job import EncodeJob
+    from datamodules.encoding.launch import launch
+    from pocketdit.config.shell import command_line, operand, setting
+
+    settings = experiment.data.init_args
+    job = EncodeJob(
+        source=args.source,
+        out=args.out,
+        autoencoder=experiment.autoencoder,
+        text_encoders={
+            "text": () if args.latents_only else getattr(experiment, "text_encoders", ()),
+            "teacher": teacher_text_encoders(experiment) if args.teacher else (),
+        },
+        base_sizes=tuple(dict.fromkeys(args.base_size or [int(settings.get("base_size", 128))])),
+        buckets=args.buckets or settings.get("buckets", "aspect"),
+        dtype=args.dtype,
+        batch_size=args.batch_size,
+        workers=args.workers,
+    )
+    for report in launch(job, overwrite=args.overwrite, ray=args.ray):
+        print(report)
+        changed = [setting("data.init_args.path", report.path)]
+        if report.base_size != settings.get("base_size", 128):
+            changed.append(f"data.init_args.base_size={report.base_size}")
+        print(f"train on it with: {command_line('run', operand(args.file), *changed)}")
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Check the numbers on the command line.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+    for size in args.base_size or ():
+        if not 32 <= size <= MAX_SIDE or size % 32:
+            raise ConfigError(f"--base-size {size}: must be a multiple of 32 up to {MAX_SIDE}")
+    for option in ("batch_size", "workers"):
+        if getattr(args, option) < 1:
+            raise ConfigError(f"--{option.replace('_', '-')} {getattr(args, option)}: must be at least 1")
+
+
+def teacher_text_encoders(experiment: "AnyExperiment") -> "tuple[Component, ...]":
+    """Return the configurations of the text encoders of an experiment's teacher.
+
+    Raises:
+        ConfigError: The experiment has no teacher, or the teacher's text embeddings cannot be stored.
+    """
+    from pocketdit.config.importing import import_class
+
+    teacher = experiment.stage.init_args.get("teacher")
+    if teacher is None:
+        raise ConfigError("--teacher: the stage of the experiment has no teacher")
+    components = getattr(import_class(teacher.class_path), "text_components", None)
+    if components is None:
+        raise ConfigError(f"--teacher: the text embeddings of {teacher.class_path} cannot be stored")
+    return tuple(components(**teacher.init_args))
