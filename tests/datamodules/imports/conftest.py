@@ -1,4 +1,4 @@
-"""Fixtures for importing."""
+"""Fixtures of the tests for importing data."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Writes a small source of each layout with real bytes, and says which samples must come out of it."""
+"""Functions that write a small source in each layout, with real files, and return the samples to expect from it."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from scipy.io import savemat
 
 
 class Expected(NamedTuple):
-    """A sample that must come out of a source."""
+    """A sample that is expected from a source."""
 
     pixels: np.ndarray
     captions: tuple[str, ...]
@@ -50,7 +50,7 @@ def write_tar(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def write_img2dataset(source: Path, tars: int = 2, samples: int = 3) -> Samples:
-    """As img2dataset writes them: a tar, a Parquet file and a JSON file of statistics with the same name."""
+    """Write shards as img2dataset does: each is a tar with a Parquet file and a JSON file of statistics."""
     expected: Samples = {}
     for shard in range(tars):
         members: dict[str, bytes] = {}
@@ -78,7 +78,7 @@ def write_img2dataset(source: Path, tars: int = 2, samples: int = 3) -> Samples:
 
 
 def write_webdataset(source: Path) -> Samples:
-    """Tars of two splits with members of other names."""
+    """Write tars of two splits, in which the members for images and captions have unusual names."""
     expected: Samples = {}
     for number, name in enumerate(("things-train-000.tar", "things-train-001.tar", "things-validation-000.tar")):
         members: dict[str, bytes] = {}
@@ -95,7 +95,7 @@ def write_webdataset(source: Path) -> Samples:
 
 
 def write_hugging_face_parquet(source: Path) -> Samples:
-    """As the Hugging Face Hub stores images: structs of bytes and paths, in small row groups, in files of splits."""
+    """Write Parquet files as on the Hugging Face Hub: one per split, with structs of image bytes and paths."""
     expected: Samples = {}
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     for split, count in (("train", 5), ("validation", 2), ("test", 2)):
@@ -112,7 +112,7 @@ def write_hugging_face_parquet(source: Path) -> Samples:
 
 
 def write_coco(source: Path) -> Samples:
-    """As cocodataset.org distributes it: annotations/captions_SPLIT.json and a folder of images for each split."""
+    """Write COCO as cocodataset.org distributes it: annotations/captions_SPLIT.json and one image folder per split."""
     expected: Samples = {}
     (source / "annotations").mkdir()
     for split, count in (("train2017", 4), ("val2017", 2)):
@@ -141,7 +141,7 @@ SYNSETS = {"n01440764": "tench", "n02123045": "tabby", "n03126707": "crane"}
 
 
 def write_class_folders(source: Path) -> Samples:
-    """As people unpack ImageNet: a folder for each class in train/ and val/."""
+    """Write images as ImageNet is usually unpacked: with a folder for each class in train/ and val/."""
     expected: Samples = {}
     for number, (synset, name) in enumerate(SYNSETS.items()):
         for folder, split, count in (("train", "train", 3), ("val", "validation", 1)):
@@ -157,7 +157,7 @@ def write_class_folders(source: Path) -> Samples:
 
 
 def write_imagenet_tars(source: Path) -> Samples:
-    """The official tars: a tar of tars for training, a flat tar for validation, and the classes in the devkit."""
+    """Write ImageNet's official files: a tar of tars for training, a flat tar for validation, and the devkit."""
     expected: Samples = {}
     outer: dict[str, bytes] = {}
     for number, (synset, name) in enumerate(SYNSETS.items()):
@@ -190,7 +190,7 @@ def write_imagenet_tars(source: Path) -> Samples:
 
 
 def write_path_table(source: Path, suffix: str) -> tuple[Path, Samples]:
-    """A table of paths next to a folder of images."""
+    """Write a table of paths next to a folder of images."""
     (source / "pictures").mkdir()
     table = source / f"list{suffix}"
     rows = []

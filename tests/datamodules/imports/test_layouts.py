@@ -1,4 +1,4 @@
-"""Each layout: sources of real bytes become data sets, which WebDataset and PIL read back pixel by pixel."""
+"""Sources in every layout become data sets, from which WebDataset and PIL read back every pixel."""
 
 import io
 import json
