@@ -90,11 +90,14 @@ def open_image(
         if at_least is not None and image.format in ("JPEG", "MPO"):
             is_rotated = _orientation(image) >= 5
             image.draft("RGB", at_least[::-1] if is_rotated else at_least)
-        _check_planes(image)
+        _check_samples(image)
+        frame = image.tile[0][1] if image.format == "GIF" and image.tile else None
         image.load()
         _scale_transparency(image, content)
         orientation, frames = _orientation(image), getattr(image, "n_frames", 1)
         rgb = _to_rgb(image)
+        if frame is not None and frame != (0, 0, width, height):
+            rgb = _on_white(rgb, frame)
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
         rgb.info = {}  # PIL would save the profile that has been applied
@@ -126,9 +129,21 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _UPRIGHT else 1
 
 
-def _check_planes(image: Image.Image) -> None:
-    """Refuse TIFF files of more than 8 bits per channel that store channel after channel, which PIL garbles."""
+def _on_white(rgb: Image.Image, frame: tuple[int, int, int, int]) -> Image.Image:
+    """Return the first frame of a GIF on white. PIL fills the canvas around it with a color, but it is transparent."""
+    white = Image.new("RGB", rgb.size, "white")
+    white.paste(rgb.crop(frame), frame[:2])
+    return white
+
+
+def _check_samples(image: Image.Image) -> None:
+    """Refuse TIFF files that PIL garbles.
+
+    These are files of more than 8 bits per channel that store channel after channel, and files of signed 8-bit numbers.
+    """
     tags = getattr(image, "tag_v2", {})
+    if _SIGNED in tags.get(_SAMPLE_FORMAT, ()) and max(tags.get(_BITS, (1,))) <= 8:
+        raise ImageError("a TIFF of signed 8-bit numbers; save it as PNG")
     if tags.get(_PLANES) == _SEPARATE and len(tags.get(_BITS, ())) > 1 and max(tags[_BITS]) > 8:
         raise ImageError("a TIFF of more than 8 bits in separate planes; save it as PNG")
 

@@ -1,11 +1,13 @@
 """Kinds of PNG and TIFF files that PIL misreads: they are read correctly or refused."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datamodules.imports.build import build_dataset
 from tests.datamodules.imports.user_folder import seen, write
@@ -31,7 +33,7 @@ def tiff(samples: np.ndarray, photometric: int, *, planes: bool = False, extra: 
     """Return an uncompressed TIFF file.
 
     Args:
-        samples: (H, W, C) uint8 or uint16.
+        samples: (H, W, C) of 8 or 16 bits.
         photometric: 1 for gray, 2 for RGB.
         planes: Whether each channel is stored in a plane of its own.
         extra: Meanings of the channels after the colors; 1 is premultiplied alpha.
@@ -52,6 +54,7 @@ def tiff(samples: np.ndarray, photometric: int, *, planes: bool = False, extra: 
         279: ("I", [length] * strips),
         284: ("H", [2 if planes else 1]),
         **({338: ("H", list(extra))} if extra else {}),
+        **({339: ("H", [2] * channels)} if samples.dtype.kind == "i" else {}),
     }
     directory, values = struct.pack("<H", len(tags)), b""
     end = 8 + len(data) + 2 + 12 * len(tags) + 4
@@ -89,11 +92,31 @@ def test_layouts_of_rgb_in_tiff(tmp_path: Path, source: Path, dtype: type[np.uns
     assert np.array_equal(seen(tmp_path, "a.tif"), pixels)
 
 
+def test_canvas_around_the_first_frame_of_a_gif_is_white(tmp_path: Path, source: Path) -> None:
+    """Viewers show it as transparent."""
+    width, height, left, top = 8, 6, 2, 1
+    frame = Image.new("P", (4, 3), 0)
+    frame.putpalette([200, 0, 0, 0, 200, 0])
+    frame.putpixel((1, 2), 1)
+    buffer = io.BytesIO()
+    frame.save(buffer, "GIF", optimize=False)
+    content = bytearray(buffer.getvalue())
+    descriptor = content.index(b"," + struct.pack("<HHHH", 0, 0, *frame.size))
+    content[6:10] = struct.pack("<HH", width, height)
+    content[descriptor + 1 : descriptor + 5] = struct.pack("<HH", left, top)
+    (source / "a.gif").write_bytes(content)
+    expected = np.full((height, width, 3), 255, np.uint8)
+    expected[top : top + 3, left : left + 4] = (200, 0, 0)
+    expected[top + 2, left + 1] = (0, 200, 0)
+    assert np.array_equal(seen(tmp_path, "a.gif"), expected)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (tiff(np.zeros((8, 8, 3), np.uint16), 2, planes=True), "a TIFF of more than 8 bits in separate planes"),
         (tiff(np.zeros((8, 8, 2), np.uint16), 1, extra=(2,)), "a damaged or unsupported kind of TIFF"),
+        (tiff(np.full((8, 8, 1), -1, np.int8), 1), "a TIFF of signed 8-bit numbers"),
         (b"\xff\xd8\xff\xd9", "a damaged or unsupported kind of JPEG"),
     ],
 )
