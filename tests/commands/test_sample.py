@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def words(runs: Path, tmp_path: Path) -> list[str]:
-    """Return the command for three prompts in two steps."""
+    """Return the words of a command that samples three prompts in two sampling steps."""
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in TEXTS))
     return ["sample", "elastic_pretrain/t", "--runs", str(runs), "--prompts", str(tmp_path / "prompts.jsonl"),
             "--steps", "2", "--size", "64x96"]  # fmt: skip

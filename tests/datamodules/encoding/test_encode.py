@@ -1,4 +1,4 @@
-"""Encoded data sets contain what the encoders compute, and batches of them what a run would have computed."""
+"""Encoded data sets contain what the encoders compute, and their batches contain what a run would have computed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +44,7 @@ def encoders_of(experiment: Path) -> Encoders:
 def test_batches_equal_those_that_the_encoders_compute(
     images: Images, experiment: Write, tmp_path: Path, kind: str
 ) -> None:
-    """The same samples, captions and padding. The numbers are equal up to the rounding of other batch shapes."""
+    """Samples, captions and padding are the same. The numbers are equal up to rounding, which depends on the batch."""
     source, file, out = images(), experiment(kind), tmp_path / "out"
     encode(file, source, out, "--dtype", "float32", "--batch-size", "3")
     encoders = encoders_of(file)
@@ -122,7 +122,7 @@ def test_report_states_size_and_quality(
     source, out = images(), tmp_path / "out"
     encode(experiment(), source, out, "--latents-only", "--dtype", "float32")
     report = capsys.readouterr().out
-    # All buckets of base size 64 have 3072 or 4096 pixels, so 48 or 64 positions of 16 numbers in 4 bytes.
+    # All buckets of base size 64 have 3072 or 4096 pixels, so latents have 48 or 64 positions of 16 4-byte numbers.
     assert "20 train, 4 validation samples at base size 64, 0 skipped" in report
     assert "stored per image: 3.6 kB of latents and 0.0 kB of text embeddings" in report
     assert "reconstruction of" in report
