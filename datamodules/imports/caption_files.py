@@ -1,10 +1,10 @@
 """Reads captions of user-provided images from a file next to an image or from a table."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.imports.captions import CAPTION_KEYS, captions_of_keys, missing_key
+from datamodules.imports.json_text import parse_json
 from datamodules.imports.tables import TABLE_SUFFIXES, ColumnGroup, read_rows
 from datamodules.shards.schema import SampleError
 from datamodules.shards.sources import is_file, path_text
@@ -122,7 +122,7 @@ def parse_caption_file(name: str, content: bytes, is_json: bool) -> CaptionFile:
     """
     try:
         text = decode_text(content)
-        value = json.loads(text) if is_json else {"captions": text.splitlines()}
+        value = parse_json(text) if is_json else {"captions": text.splitlines()}
     except (ValueError, RecursionError) as error:
         raise SampleError(f"{name} is not readable ({error})") from error
     columns = value if isinstance(value, dict) else {"captions": value}

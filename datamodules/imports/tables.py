@@ -1,7 +1,6 @@
 """Reads the rows of tables (CSV, TSV, JSON lines and Parquet) one after the other."""
 
 import csv
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datamodules.imports.json_text import parse_json
 from pocketdit.errors import UserError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -98,9 +98,9 @@ def _read_json_lines(path: Path) -> Iterator[TableRow]:
 
 def _parse_json_row(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: line {number}: not JSON ({error})") from error
+        raise UserError(f"{path}: line {number}: not valid JSON ({error})") from error
     if not isinstance(row, dict):
         raise UserError(f"{path}: line {number}: not a JSON object")
     return row

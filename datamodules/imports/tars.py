@@ -1,6 +1,5 @@
 """The layout of WebDataset tars, such as the output of img2dataset."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from datamodules.imports.caption_files import CAPTION_SUFFIXES, decode_text, parse_caption_file
 from datamodules.imports.captions import Field, captions_of_fields
 from datamodules.imports.entries import Entry, Plan, ReadOptions
+from datamodules.imports.json_text import parse_json
 from datamodules.imports.splits import describe_splits, splits_of_files
 from datamodules.shards.images import IMAGE_SUFFIXES
 from datamodules.shards.scan import BrokenShardError, Member, MemberGroup, open_shard, scan_shard
@@ -232,7 +232,7 @@ class _Sample:
 
     def _json(self, extension: str) -> dict[str, Any]:
         try:
-            value = json.loads(decode_text(self._read(self._members[extension])))
+            value = parse_json(decode_text(self._read(self._members[extension])))
         except (ValueError, RecursionError) as error:
             raise SampleError(f"{extension} is not readable ({error})") from error
         return value if isinstance(value, dict) else {}

@@ -23,7 +23,7 @@ from tests.datamodules.imports.user_folder import build, captions, write
         ("captions.csv", 'file,caption\np.png,"a red circle\nq.png,a dog\n', "the double quotes do not match"),
         ("captions.csv", 'file,caption\np.png,"a" b\nq.png,"x"\n', "line 2: the double quotes do not match"),
         ("captions.csv", "p.png,a dog\n", "the column 'file' .* is missing; the columns are: p.png, a dog"),
-        ("metadata.jsonl", '{"file_name": "p.png", "text": "a"}\n{"file_name"\n', "line 2: not JSON"),
+        ("metadata.jsonl", '{"file_name": "p.png", "text": "a"}\n{"file_name"\n', "line 2: not valid JSON"),
         (
             "metadata.jsonl",
             '{"name": "p.png", "text": "a"}',
@@ -34,7 +34,12 @@ from tests.datamodules.imports.user_folder import build, captions, write
         ("captions.csv", "file,caption,caption\np.png,a,b\n", "the column 'caption' appears twice"),
         ("captions.csv", "file,caption\np.png,a\0 \0d\0\n", "null characters; save it as UTF-8"),
         ("captions.csv", "file,caption\np.png,caf\udce9\n", "decode byte 0xe9 .*; save it as UTF-8"),
-        ("metadata.jsonl", "[" * 100_000, "line 1: not JSON"),
+        ("metadata.jsonl", "[" * 100_000, "line 1: not valid JSON"),
+        (
+            "metadata.jsonl",
+            '{"file_name": "p.png", "text": "a", "text": "b"}',
+            r"line 1: not valid JSON \(the key 'text' occurs twice\)",
+        ),
     ],
 )
 def test_table_that_would_lose_captions_is_refused_with_its_line(
@@ -173,3 +178,9 @@ def test_missing_captions_are_reported_with_file_and_key(source: Path) -> None:
         "b.png": "captions.csv, line 2: the caption is empty",
         "c.png": f"captions.csv, line 4: {missing}; the keys are: file",
     }
+
+
+def test_key_that_occurs_twice_in_a_caption_file_is_reported(source: Path) -> None:
+    write(source, ["a.png", "b.png"], {"a.json": '{"caption": "a", "caption": "b"}', "b.txt": "fine"})
+    (skipped,) = build(source)[0].skipped
+    assert str(skipped) == "a.png: a.json is not readable (the key 'caption' occurs twice)"
