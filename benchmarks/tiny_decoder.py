@@ -4,7 +4,7 @@
 
 With --run, the first part compares a run's decoder with that of its autoencoder on the run's validation images. The
 second part compares the decoder of experiments/paper/tiny_decoder_qwen_image.yaml with those of Flux and Qwen-Image at
-their published sizes, in fp32 on a CPU and in bf16 on a GPU. Its weights are random, so it says nothing about quality.
+their published sizes, in fp32 on a CPU and in bf16 on a GPU. All weights are random, so this does not show quality.
 
 Shape letters: B = batch, C = latent channels, h x w = latent sides, H x W = image sides.
 """
