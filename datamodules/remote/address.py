@@ -1,0 +1,68 @@
+"""Addresses of data sets in remote storage, such as s3://BUCKET/FOLDER."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.registry import known_implementations
+
+from pocketdit.config.errors import nearest
+from pocketdit.config.secrets import mask
+from pocketdit.errors import ConfigError
+
+KEY = "data.init_args.path"
+WEB = ("http", "https")
+_SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
+_LOCAL = ("file", "local")
+
+
+def protocol_of(path: str) -> str | None:
+    """Return the protocol of an address, for example "s3", or None for a local folder."""
+    match = _SCHEME.match(path)
+    protocol = match[1].lower() if match else None
+    return None if protocol in _LOCAL else protocol
+
+
+def local_folder(path: str) -> Path:
+    """Return the folder that a path without a remote protocol names."""
+    match = _SCHEME.match(path)
+    return Path(path[match.end() :] if match else path).expanduser()
+
+
+def require_readable(address: str) -> None:
+    """Check that an address can be read with the installed packages, and that it cannot reveal a secret.
+
+    An address may come from a downloaded YAML file and names the server that is asked for the data. Therefore, it must
+    not contain passwords, tokens or values of environment variables that hold them.
+
+    Raises:
+        ConfigError: The address is invalid or contains a secret, or a package is missing.
+    """
+    protocol = protocol_of(address)
+    shown = mask(address)
+    if shown != address:
+        raise ConfigError(
+            f"{KEY}: {shown} contains a password or token, which would be sent to the server that the address names; "
+            "remove it, and give credentials to the storage client as its documentation describes"
+        )
+    if "::" in address:
+        raise ConfigError(f"{KEY}: {address} chains protocols; name the folder itself, such as s3://BUCKET/FOLDER")
+    if protocol not in known_implementations:
+        near = nearest(protocol or "", known_implementations)
+        hint = f"; did you mean {near}://?" if near else ""
+        raise ConfigError(f"{KEY}: {address} has the unknown protocol {protocol!r}{hint}")
+    parts = urlsplit(address)
+    if not parts.netloc or ".." in parts.path.split("/"):
+        raise ConfigError(f"{KEY}: {address} does not name a folder, such as s3://BUCKET/FOLDER or https://HOST/FOLDER")
+    if protocol in WEB and (parts.query or parts.fragment or "@" in parts.netloc):
+        raise ConfigError(f"{KEY}: {address} is not the address of a folder: it must not contain a user, '?' or '#'")
+    if protocol in WEB and any(fsspec.config.conf.get(name) for name in WEB):
+        raise ConfigError(
+            f"{KEY}: the options for {protocol}:// in fsspec's configuration would be sent to any server that an "
+            f"address names; unset them (the variables FSSPEC_{protocol.upper()}...) to read {address}"
+        )
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except ImportError as error:
+        raise ConfigError(f"{KEY}: {address} needs a package that is not installed: {error}") from error

@@ -1,0 +1,48 @@
+"""The folder and the size of a node's cache. They belong to the machine, so they are environment variables."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from pocketdit.errors import ConfigError
+
+FOLDER_VARIABLE = "POCKETDIT_SHARD_CACHE"
+LIMIT_VARIABLE = "POCKETDIT_SHARD_CACHE_LIMIT"
+_SHARE = 0.75  # of the free disk space, by default
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", re.IGNORECASE)
+
+
+def cache_folder() -> Path:
+    """Return the folder of the cache: POCKETDIT_SHARD_CACHE, or pocketdit/ in the user's folder for caches."""
+    if folder := os.environ.get(FOLDER_VARIABLE):
+        return Path(folder).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "pocketdit"
+
+
+def cache_limit(folder: Path, occupied: int) -> int:
+    """Return the limit of the cache in bytes: POCKETDIT_SHARD_CACHE_LIMIT, or three quarters of the disk space.
+
+    Args:
+        folder: An existing folder on the disk of the cache.
+        occupied: Bytes that the cache already occupies. They count as free, so all processes of a node agree.
+
+    Raises:
+        ConfigError: The variable is not a size.
+    """
+    if text := os.environ.get(LIMIT_VARIABLE):
+        match = _SIZE.fullmatch(text)
+        if match is None:
+            raise ConfigError(f"{LIMIT_VARIABLE}: {text!r} is not a size, such as 200GB or 1.5TB")
+        return int(float(match[1]) * _UNITS[match[2].lower()])
+    return int(_SHARE * (shutil.disk_usage(folder).free + occupied))
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes for people, such as "8.6 GB". It is rounded up, so that it works as a limit."""
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            tenths = -(-10 * size // factor)
+            return f"{tenths // 10}.{tenths % 10} {unit}"
+    return f"{size} bytes"

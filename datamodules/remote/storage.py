@@ -1,0 +1,219 @@
+"""Reads the files of a remote data set, and waits for a storage service that is out of reach for a while."""
+
+import errno
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.callbacks import Callback
+
+from datamodules.remote.address import WEB, protocol_of, require_readable
+from pocketdit.config.secrets import mask
+from pocketdit.errors import RunError
+from pocketdit.names import one_line
+
+PATIENCE = 60.0  # seconds of failed attempts after which a read fails
+_FIRST_DELAY, _LONGEST_DELAY = 0.5, 15.0
+_CONNECT_TIMEOUT, _READ_TIMEOUT = 15, 60
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# What storage services call the version of a file's content.
+_TAGS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "LastModified", "last_modified", "mtime")
+
+T = TypeVar("T")
+
+
+class RemoteFile(NamedTuple):
+    """A file of a remote data set.
+
+    Attributes:
+        name: Path in the data set, for example "train/00000.tar".
+        size: Size in bytes.
+        tag: Version of the content, such as the ETag; "" if the service does not tell.
+        sha256: Hash of the content as the data set's index records it, or "".
+    """
+
+    name: str
+    size: int
+    tag: str
+    sha256: str = ""
+
+
+class Storage:
+    """The folder of a remote data set. Each process makes its own client, because clients do not survive a fork.
+
+    Args:
+        address: Address of the folder, such as s3://BUCKET/FOLDER.
+
+    Raises:
+        ConfigError: The address is invalid, or a package is missing.
+    """
+
+    def __init__(self, address: str) -> None:
+        require_readable(address)
+        self.address = address.rstrip("/")
+        self._client: AbstractFileSystem | None = None
+        self._process = 0
+
+    @property
+    def can_list(self) -> bool:
+        """Whether the service can list a folder. Web servers cannot."""
+        return protocol_of(self.address) not in WEB
+
+    def list_shards(self, split: str) -> list[RemoteFile]:
+        """Return the shards of a split in the order of their names."""
+
+        def attempt() -> list[RemoteFile]:
+            client = self._own_client()
+            try:
+                entries = client.ls(self._path(client, split), detail=True)
+            except FileNotFoundError:  # storage services do not keep empty folders
+                return []
+            return [
+                _remote_file(f"{split}/{entry['name'].rpartition('/')[2]}", entry)
+                for entry in entries
+                if entry["type"] == "file" and entry["name"].endswith(".tar")
+            ]
+
+        return sorted(self._patiently(f"{split}/", attempt))
+
+    def find(self, name: str) -> RemoteFile | None:
+        """Return a file of the data set, or None if it does not exist."""
+
+        def attempt() -> RemoteFile:
+            client = self._own_client()
+            return _remote_file(name, client.info(self._path(client, name)))
+
+        try:
+            return self._patiently(name, attempt)
+        except FileNotFoundError:
+            return None
+
+    def download(self, file: RemoteFile, to: Path, check: Callable[[Path], str | None] = lambda _: None) -> None:
+        """Download a file, and repeat it if the content is not what was announced.
+
+        Args:
+            file: The file.
+            to: Where to write it. An existing file is overwritten in place.
+            check: Returns what is wrong with the downloaded content, or None.
+
+        Raises:
+            RunError: The file stays unavailable, or has changed in storage.
+        """
+
+        def attempt() -> None:
+            client = self._own_client()
+            client.get_file(self._path(client, file.name), str(to), callback=_SizeLimit(file.size))
+            size = to.stat().st_size
+            if size != file.size:
+                raise _IncompleteError(f"received {size} of {file.size} bytes")
+            if problem := check(to):
+                raise _IncompleteError(problem)
+
+        try:
+            self._patiently(file.name, attempt)
+        except FileNotFoundError as error:
+            raise RunError(f"{self.address}/{file.name}: no longer exists") from error
+        except RunError:
+            current = self.find(file.name)
+            if current is not None and (current.size, current.tag) != (file.size, file.tag) and not file.sha256:
+                raise RunError(f"{self.address}/{file.name}: has changed in storage since the run opened it") from None
+            raise
+
+    def _patiently(self, name: str, attempt: Callable[[], T]) -> T:
+        """Call a function until it succeeds, with growing delays.
+
+        Raises:
+            FileNotFoundError: The file does not exist.
+            OSError: The disk is full.
+            RunError: Access is denied, or no attempt succeeded for ``PATIENCE`` seconds.
+        """
+        start, delay, attempts = time.monotonic(), _FIRST_DELAY, 0
+        where = f"{self.address}/{name}"
+        while True:
+            attempts += 1
+            try:
+                return attempt()
+            except FileNotFoundError:
+                raise
+            except Exception as error:  # clients raise exceptions of many kinds
+                if isinstance(error, OSError) and error.errno in _FULL_DISK:
+                    raise
+                reason = one_line(mask(str(error) or type(error).__name__))
+                if _is_final(error):
+                    raise RunError(f"{where}: access was refused ({reason}); check the credentials") from error
+                elapsed = time.monotonic() - start
+                if elapsed + delay > PATIENCE:
+                    times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+                    raise RunError(
+                        f"{where}: cannot be read ({times} in {elapsed:.0f} seconds, the last: {reason}); try again "
+                        "when the storage can be reached"
+                    ) from error
+            # Random delays keep many processes from returning at the same moment.
+            time.sleep(delay * random.SystemRandom().uniform(0.5, 1))
+            delay = min(2 * delay, _LONGEST_DELAY)
+
+    def _own_client(self) -> AbstractFileSystem:
+        if self._client is None or self._process != os.getpid():
+            protocol = protocol_of(self.address)
+            assert protocol is not None
+            cls = fsspec.get_filesystem_class(protocol)
+            options = {**cls._get_kwargs_from_urls(self.address), **_client_options(protocol)}
+            self._client = cls(skip_instance_cache=True, use_listings_cache=False, **options)
+            self._process = os.getpid()
+        return self._client
+
+    def _path(self, client: AbstractFileSystem, name: str) -> str:
+        return str(client._strip_protocol(f"{self.address}/{name}"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"address": self.address, "_client": None, "_process": 0}
+
+
+class _IncompleteError(Exception):
+    """A transfer ended early or delivered other content."""
+
+
+class _SizeLimit(Callback):  # type: ignore[misc]  # fsspec is not typed
+    """Ends a download that delivers more bytes than announced, so that the cache does not grow beyond its limit."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def relative_update(self, inc: int = 1) -> None:
+        super().relative_update(inc)
+        if self.value > self._limit:
+            raise _IncompleteError(f"received more than {self._limit} bytes")
+
+
+def _client_options(protocol: str) -> dict[str, Any]:
+    if protocol in WEB:
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=_READ_TIMEOUT)
+        return {"client_kwargs": {"timeout": timeout}}
+    if protocol in ("s3", "s3a"):
+        # Attempts are repeated here, and several shards are downloaded at a time, so the client does neither.
+        timeouts = {"connect_timeout": _CONNECT_TIMEOUT, "read_timeout": _READ_TIMEOUT}
+        return {"config_kwargs": {"retries": {"max_attempts": 0}, **timeouts}, "max_concurrency": 1}
+    return {}
+
+
+def _remote_file(name: str, info: Mapping[str, Any]) -> RemoteFile:
+    tag = next((str(info[key]) for key in _TAGS if info.get(key)), "")
+    size = info.get("size")
+    if size is None:
+        raise _IncompleteError("the server does not tell the size")
+    return RemoteFile(name, int(size), tag)
+
+
+def _is_final(error: Exception) -> bool:
+    """Return whether repeating an attempt cannot help."""
+    status = getattr(error, "status", None)  # of the web client's errors
+    refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
+    return refused or isinstance(error, PermissionError)
