@@ -1,9 +1,14 @@
-"""An index of where each sample of a split is stored, cached next to the shards and rebuilt when they change."""
+"""An index of where each sample of a split is stored.
+
+The index lies beside the shards, and is built again if they have changed. It names its shards with their sizes and, if
+the builder knew them, their hashes, so it remains valid wherever the data set is copied to.
+"""
 
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -13,14 +18,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from datamodules.shards.scan import BrokenShardError, MemberGroup, open_shard, scan_shard
+from datamodules.remote.shards import RemoteShards
+from datamodules.shards.scan import MAX_LENGTH, BrokenShardError, MemberGroup, open_shard, scan_shard
 from datamodules.shards.schema import Kind, SampleError, parse_metadata, payload_extension
 from pocketdit.files import write_atomically
 from pocketdit.names import one_line
 
 _LOG = logging.getLogger(__name__)
-_CACHE = "index.safetensors"
-_CACHE_VERSION = 2
+INDEX_FILE = "index.safetensors"
+_VERSION = 3
 _COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
     "shard": np.int32,
     "offset": np.int64,
@@ -61,6 +67,7 @@ class SplitIndex:
         width: (N,) width of the image in pixels.
         height: (N,) height of the image in pixels.
         skipped: Samples and ends of shards that cannot be used.
+        remote: Reads the shards if they are in remote storage. ``folder`` then only contains this index.
     """
 
     folder: Path
@@ -72,6 +79,7 @@ class SplitIndex:
     width: NDArray[np.int32]
     height: NDArray[np.int32]
     skipped: tuple[Skipped, ...] = ()
+    remote: RemoteShards | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -98,56 +106,122 @@ class SplitIndex:
         return f"{self.folder.name}/{self.shards[self.shard[row]]}"
 
 
+class ShardRecord(NamedTuple):
+    """How an index identifies a shard.
+
+    Attributes:
+        name: Its file name.
+        size: Its size in bytes; -1 if it cannot be read.
+        sha256: Its hash, or "" if the builder of the index did not know it.
+    """
+
+    name: str
+    size: int
+    sha256: str = ""
+
+
 def load_index(dataset: Path, split: str, kind: Kind) -> SplitIndex:
-    """Load a split's index from its cache, or build it if the shards have changed.
+    """Load the index of a local split, or build it if the shards have changed since it was written.
 
     If the folder is read-only, the index is kept in memory only.
     """
     folder = dataset / split
-    shards = sorted(folder.glob("*.tar"))
-    stamp = json.dumps([_CACHE_VERSION, kind, [(path.name, *_size_and_time(path)) for path in shards]])
-    index = _read_cache(folder, kind, stamp)
-    if index is None:
-        index = build_index(folder, shards, kind)
-        try:
-            write_atomically(folder / _CACHE, _serialize(index, stamp))
-        except OSError as error:
-            _LOG.info("%s: the index is kept in memory only (%s)", folder, error)
+    paths = sorted(folder.glob("*.tar"))
+    shards = [_record(path) for path in paths]
+    path = folder / INDEX_FILE
+    stored = None if _is_older(path, paths) else read_index(path, kind)
+    if stored is not None and [shard[:2] for shard in stored[1]] == [shard[:2] for shard in shards]:
+        return stored[0]
+    index = build_index(folder, paths, kind)
+    try:
+        write_atomically(path, serialize_index(index, shards))
+    except OSError as error:
+        _LOG.info("%s: the index is kept in memory only (%s)", folder, error)
     return index
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def write_index(folder: Path, kind: Kind, hashes: Mapping[str, str]) -> None:
+    """Write the index of a new split beside its shards.
+
+    Args:
+        folder: Folder of the split.
+        kind: Whether samples are images or latents.
+        hashes: SHA-256 of the shards by file name.
+    """
+    paths = sorted(folder.glob("*.tar"))
+    shards = [ShardRecord(path.name, path.stat().st_size, hashes.get(path.name, "")) for path in paths]
+    write_atomically(folder / INDEX_FILE, serialize_index(build_index(folder, paths, kind), shards))
+
+
+def _record(path: Path) -> ShardRecord:
     try:
-        status = path.stat()
+        return ShardRecord(path.name, path.stat().st_size)
     except OSError:  # for example, a link to a file that does not exist
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+        return ShardRecord(path.name, -1)
 
 
-def build_index(folder: Path, shards: list[Path], kind: Kind) -> SplitIndex:
+def _is_older(index: Path, shards: Iterable[Path]) -> bool:
+    """Return whether a shard was written, moved or replaced after the index."""
+    try:
+        written = index.stat().st_ctime_ns
+        return any(shard.stat().st_ctime_ns > written for shard in shards)
+    except OSError:
+        return True
+
+
+def build_index(folder: Path, shards: Sequence[Path], kind: Kind) -> SplitIndex:
     """Build an index from the headers and JSON members of all shards."""
-    rows: list[tuple[int, int, int, int, int]] = []
+    scans = [scan_rows(path, f"{folder.name}/{path.name}", kind) for path in shards]
+    return join_scans(folder, [path.name for path in shards], scans, kind)
+
+
+class ShardScan(NamedTuple):
+    """The part of an index that describes one shard.
+
+    Attributes:
+        rows: Offset, length, width and height of each sample.
+        skipped: What cannot be used.
+    """
+
+    rows: list[tuple[int, int, int, int]]
+    skipped: list[Skipped]
+
+
+def scan_rows(path: Path, name: str, kind: Kind) -> ShardScan:
+    """Scan the headers and JSON members of a shard.
+
+    Args:
+        path: Path of the shard.
+        name: Name of the shard in messages, for example "train/00003.tar".
+        kind: Whether samples are images or latents.
+    """
+    rows: list[tuple[int, int, int, int]] = []
     skipped: list[Skipped] = []
-    for number, path in enumerate(shards):
-        shard = f"{folder.name}/{path.name}"
-        before = len(rows), len(skipped)
-        try:
-            with open_shard(path) as file:
-                for group in scan_shard(file):
-                    try:
-                        width, height = _image_size(file, group, kind)
-                        rows.append((number, group.offset, group.length, width, height))
-                    except SampleError as error:
-                        skipped.append(Skipped(shard, f"sample {group.key}", str(error)))
-        except BrokenShardError as error:
-            skipped.append(Skipped(shard, f"byte {error.offset}", error.reason))
-        except OSError as error:
-            skipped.append(Skipped(shard, "byte 0", f"cannot be read ({error.strerror})"))
-        if before == (len(rows), len(skipped)):
-            skipped.append(Skipped(shard, "byte 0", "contains no sample"))
+    try:
+        with open_shard(path) as file:
+            for group in scan_shard(file):
+                try:
+                    rows.append((group.offset, group.length, *_image_size(file, group, kind)))
+                except SampleError as error:
+                    skipped.append(Skipped(name, f"sample {group.key}", str(error)))
+    except BrokenShardError as error:
+        skipped.append(Skipped(name, f"byte {error.offset}", error.reason))
+    except OSError as error:
+        skipped.append(Skipped(name, "byte 0", f"cannot be read ({error.strerror})"))
+    if not rows and not skipped:
+        skipped.append(Skipped(name, "byte 0", "contains no sample"))
+    return ShardScan(rows, skipped)
+
+
+def join_scans(folder: Path, shards: Sequence[str], scans: Sequence[ShardScan], kind: Kind) -> SplitIndex:
+    """Join the scans of all shards to an index."""
+    rows = [(number, *row) for number, scan in enumerate(scans) for row in scan.rows]
     table = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
-    columns = {name: np.array(table[i], dtype=dtype) for i, (name, dtype) in enumerate(_COLUMNS.items())}
-    return SplitIndex(folder=folder, kind=kind, shards=tuple(p.name for p in shards), skipped=tuple(skipped), **columns)
+    columns: dict[str, Any] = {
+        name: np.array(table[i], dtype=dtype) for i, (name, dtype) in enumerate(_COLUMNS.items())
+    }
+    skipped = tuple(entry for scan in scans for entry in scan.skipped)
+    return SplitIndex(folder=folder, kind=kind, shards=tuple(shards), skipped=skipped, **columns)
 
 
 def _image_size(file: BinaryIO, group: MemberGroup, kind: Kind) -> tuple[int, int]:
@@ -162,36 +236,52 @@ def _image_size(file: BinaryIO, group: MemberGroup, kind: Kind) -> tuple[int, in
     return metadata["width"], metadata["height"]
 
 
-def _serialize(index: SplitIndex, stamp: str) -> bytes:
+def serialize_index(index: SplitIndex, shards: Sequence[ShardRecord]) -> bytes:
+    """Return the content of an index file."""
     columns = {name: getattr(index, name) for name in _COLUMNS}
-    content: bytes = save(columns, metadata={"stamp": stamp, "skipped": json.dumps(index.skipped)})
+    description = {"version": _VERSION, "kind": index.kind, "shards": shards, "skipped": index.skipped}
+    content: bytes = save(columns, metadata={"index": json.dumps(description)})
     return content
 
 
-def _read_cache(folder: Path, kind: Kind, stamp: str) -> SplitIndex | None:
-    path = folder / _CACHE
+def read_index(path: Path, kind: Kind) -> tuple[SplitIndex, list[ShardRecord]] | None:
+    """Read an index file and check that it is consistent. It may come from anyone.
+
+    Returns:
+        The index of the folder that contains the file, and its shards. None if the file is missing, damaged, or
+        written by another version.
+    """
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("stamp") != stamp:
+            description = json.loads((file.metadata() or {})["index"])
+            if (description["version"], description["kind"]) != (_VERSION, kind):
                 return None
             columns = {name: file.get_tensor(name) for name in _COLUMNS}
-        skipped = tuple(Skipped(*entry) for entry in json.loads(metadata["skipped"]))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        shards = [ShardRecord(str(name), int(size), str(sha256)) for name, size, sha256 in description["shards"]]
+        skipped = tuple(Skipped(*map(str, entry)) for entry in description["skipped"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
         return None
-    shards = tuple(shard[0] for shard in json.loads(stamp)[2])
-    if not _is_consistent(columns, len(shards)):
+    if not _is_consistent(columns, shards):
         return None
-    return SplitIndex(folder=folder, kind=kind, shards=shards, skipped=skipped, **columns)
+    names = tuple(shard.name for shard in shards)
+    return SplitIndex(folder=path.parent, kind=kind, shards=names, skipped=skipped, **columns), shards
 
 
-def _is_consistent(columns: dict[str, NDArray[Any]], shards: int) -> bool:
-    """Return whether the columns of a cache describe samples of these shards."""
+def _is_consistent(columns: Mapping[str, NDArray[Any]], shards: Sequence[ShardRecord]) -> bool:
+    """Return whether columns describe samples that lie inside of these shards."""
     if any(columns[name].dtype != dtype or columns[name].ndim != 1 for name, dtype in _COLUMNS.items()):
         return False
-    shard = columns["shard"]
-    in_order = bool((np.diff(shard) >= 0).all() and (shard >= 0).all() and (shard < shards).all())
+    if len({len(column) for column in columns.values()}) > 1:
+        return False
+    names = [shard.name for shard in shards]
+    if names != sorted(set(names)) or any("/" in name or not name.endswith(".tar") for name in names):
+        return False
+    shard, offset, length = columns["shard"], columns["offset"], columns["length"]
+    if not bool((np.diff(shard) >= 0).all() and (shard >= 0).all() and (shard < len(shards)).all()):
+        return False
     positive = all((columns[name] > 0).all() for name in ("length", "width", "height"))
-    return in_order and positive and len({len(column) for column in columns.values()}) == 1
+    sizes = np.array([shard.size for shard in shards], dtype=np.int64)
+    inside = (offset >= 0).all() and (offset <= sizes[shard] - length).all() if len(shard) else True
+    return positive and bool(inside and (length <= MAX_LENGTH).all())

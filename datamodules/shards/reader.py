@@ -15,6 +15,7 @@ from datamodules.shards.scan import is_plain, split_member_name
 from datamodules.shards.schema import Sample, SampleError, parse_sample
 
 _MAX_OPEN_FILES = 64
+_REMOTE_CAPTION_SHARDS = 2
 
 
 class RawSample(NamedTuple):
@@ -52,9 +53,12 @@ class ShardReader:
             raise SampleError(f"the shard has changed since it was indexed ({error})") from error
 
     def _read_bytes(self, row: int) -> bytes:
-        length, offset = int(self.index.length[row]), int(self.index.offset[row])
+        length, offset, shard = int(self.index.length[row]), int(self.index.offset[row]), int(self.index.shard[row])
         try:
-            content = os.pread(self._file(int(self.index.shard[row])), length, offset)
+            if self.index.remote is not None:
+                content = self.index.remote.read(shard, length, offset)
+            else:
+                content = os.pread(self._file(shard), length, offset)
         except OSError as error:
             raise SampleError(f"cannot be read ({error.strerror})") from error
         if len(content) < length:
@@ -72,7 +76,9 @@ class ShardReader:
         return self._files[shard]
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all files, and let go of all shards in the cache."""
+        if self.index.remote is not None:
+            self.index.remote.close()
         while self._files:
             os.close(self._files.popitem()[1])
 
@@ -84,9 +90,13 @@ class ShardReader:
 
 
 def read_captions(index: SplitIndex, samples: int) -> Iterator[tuple[str, ...]]:
-    """Yield the captions of up to ``samples`` evenly spaced samples that can be read."""
+    """Yield the captions of up to ``samples`` evenly spaced samples that can be read.
+
+    Of a split in remote storage, only the first shards are read, because each is downloaded as a whole.
+    """
     reader = ShardReader(index)
-    for row in np.linspace(0, len(index) - 1, min(samples, len(index))).round().astype(int).tolist():
+    rows = len(index) if index.remote is None else int(np.searchsorted(index.shard, _REMOTE_CAPTION_SHARDS))
+    for row in np.linspace(0, rows - 1, min(samples, rows)).round().astype(int).tolist():
         with suppress(SampleError):
             yield reader.read_sample(row).captions
     reader.close()

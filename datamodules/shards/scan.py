@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 _BLOCK = tarfile.BLOCKSIZE
-_MAX_LENGTH = 1 << 30  # bytes of a sample, which is read at once
+MAX_LENGTH = 1 << 30  # bytes of a sample, which is read at once
 # As in WebDataset, the key ends at the first dot of the file name.
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 
@@ -36,7 +36,7 @@ class MemberGroup:
         names = [member.extension for member in self.members]
         if len(set(names)) < len(names):
             return f"member {min(name for name in names if names.count(name) > 1)} appears twice"
-        return f"larger than {_MAX_LENGTH >> 20} MiB" if self.length > _MAX_LENGTH else None
+        return f"larger than {MAX_LENGTH >> 20} MiB" if self.length > MAX_LENGTH else None
 
 
 class BrokenShardError(Exception):

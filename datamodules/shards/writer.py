@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import webdataset
 
+from datamodules.shards.index import write_index
 from datamodules.shards.replacement import BUILDING, hold_write_lock, remove, replace_contents
 from datamodules.shards.schema import (
     INFO_FILE,
@@ -167,9 +168,10 @@ class DatasetWriter:
 
     def _finish(self) -> None:
         fingerprint = hashlib.sha256()
-        for split in self._splits.values():
+        for name, split in self._splits.items():
             split.close()
             fingerprint.update(split.digest.digest())
+            write_index(self._building / name, self._kind, split.hashes)
         info = DatasetInfo(
             kind=self._kind,
             name=self._name,
@@ -200,6 +202,7 @@ class _SplitWriter:
     def __init__(self, folder: Path, samples_per_shard: int, bytes_per_shard: int) -> None:
         self.total = self.stored = 0
         self.digest = hashlib.sha256()
+        self.hashes: dict[str, str] = {}
         self._folder, self._samples_limit, self._bytes_limit = folder, samples_per_shard, bytes_per_shard
         self._list = folder.with_name(f"{folder.name}.finished")
         self._shard = 0
@@ -247,6 +250,7 @@ class _SplitWriter:
 
     def _count_shard(self, samples: int, digest: str) -> None:
         self.digest.update(bytes.fromhex(digest))
+        self.hashes[f"{self._shard:05d}.tar"] = digest
         self.stored += samples
         self._shard += 1
 

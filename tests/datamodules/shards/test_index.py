@@ -1,6 +1,8 @@
 """The index, its cache, and the reader."""
 
 import io
+import os
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +12,10 @@ import numpy as np
 import pytest
 
 from datamodules.shards import index as index_module
-from datamodules.shards.index import load_index
+from datamodules.shards.index import load_index, read_index, serialize_index
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import Sample, serialize_sample
+from pocketdit.files import sha256_of
 
 
 def test_each_row_reads_its_own_sample(make_dataset: Callable[..., Path]) -> None:
@@ -39,15 +42,83 @@ def test_cache_is_used_until_a_shard_changes(
     builds = Mock(wraps=index_module.build_index)
     monkeypatch.setattr(index_module, "build_index", builds)
     first, second = (load_index(path, "train", "image") for _ in range(2))
-    assert builds.call_count == 1
+    assert builds.call_count == 0  # the writer has written the index
     assert first.digest == second.digest
     shard = path / "train" / "00003.tar"
     shard.write_bytes(shard.read_bytes()[:-600])
     load_index(path, "train", "image")
-    assert builds.call_count == 2
+    assert builds.call_count == 1
     (path / "train" / "index.safetensors").write_bytes(b"half")
     assert load_index(path, "train", "image").digest == first.digest
-    assert builds.call_count == 3
+    assert builds.call_count == 2
+
+
+def test_index_is_built_again_after_a_change_that_keeps_the_size_and_the_time(
+    make_dataset: Callable[..., Path],
+) -> None:
+    path = make_dataset()
+    shard = path / "train" / "00003.tar"
+    before = shard.stat()
+    content = bytearray(shard.read_bytes())
+    content[:512] = b"\xa5" * 512
+    shard.write_bytes(content)
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    index = load_index(path, "train", "image")
+    assert len(index) == 33
+    assert str(index.skipped[0]).startswith("train/00003.tar: byte 0: ")
+
+
+def test_index_stays_valid_in_a_copy_of_the_data_set(
+    make_dataset: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_dataset()
+    index = load_index(path, "train", "image")
+    shutil.copytree(path / "train", tmp_path / "copy" / "train", ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copy(path / "train" / "index.safetensors", tmp_path / "copy" / "train")
+    monkeypatch.setattr(index_module, "build_index", Mock(side_effect=AssertionError))
+    assert load_index(tmp_path / "copy", "train", "image").digest == index.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"offset": -512},
+        {"offset": 1 << 40},
+        {"length": 1 << 30},
+        {"shard": 99},
+        {"width": 0},
+    ],
+)
+def test_index_that_points_outside_of_its_shards_is_not_used(
+    make_dataset: Callable[..., Path], change: dict[str, int]
+) -> None:
+    path = make_dataset() / "train" / "index.safetensors"
+    opened = read_index(path, "image")
+    assert opened is not None
+    index, shards = opened
+    ((name, value),) = change.items()
+    getattr(index, name)[-1] = value
+    path.write_bytes(serialize_index(index, shards))
+    assert read_index(path, "image") is None
+
+
+@pytest.mark.parametrize("name", ["../../x.tar", "a/b.tar", "x.png", "00000.tar"])
+def test_index_with_names_that_are_not_shards_is_not_used(make_dataset: Callable[..., Path], name: str) -> None:
+    path = make_dataset() / "train" / "index.safetensors"
+    opened = read_index(path, "image")
+    assert opened is not None
+    index, shards = opened
+    path.write_bytes(serialize_index(index, [*shards[:-1], shards[-1]._replace(name=name)]))
+    assert read_index(path, "image") is None
+
+
+def test_writer_records_the_hashes_of_the_shards(make_dataset: Callable[..., Path]) -> None:
+    path = make_dataset() / "train"
+    opened = read_index(path / "index.safetensors", "image")
+    assert opened is not None
+    assert [(shard.name, shard.sha256) for shard in opened[1]] == [
+        (shard.name, sha256_of(shard)) for shard in sorted(path.glob("*.tar"))
+    ]
 
 
 def test_cache_stores_skipped_samples(make_dataset: Callable[..., Path]) -> None:
@@ -65,8 +136,9 @@ def test_index_of_a_read_only_folder_is_not_cached(
     def refuse(*_: object) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(index_module, "write_atomically", refuse)
     path = make_dataset()
+    (path / "train" / "index.safetensors").unlink()
+    monkeypatch.setattr(index_module, "write_atomically", refuse)
     assert len(load_index(path, "train", "image")) == 40
     assert not (path / "train" / "index.safetensors").exists()
 
