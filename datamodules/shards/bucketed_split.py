@@ -50,7 +50,7 @@ class BucketedSplit:
 
 
 def require_settings_of_latents(
-    path: Path,
+    path: Path | str,
     info: DatasetInfo,
     base_size: int,
     shape: BucketShape,
@@ -79,7 +79,7 @@ def require_settings_of_latents(
             )
 
 
-def log_problems(path: Path, splits: Mapping[str, BucketedSplit]) -> None:
+def log_problems(path: Path | str, splits: Mapping[str, BucketedSplit]) -> None:
     """Log the samples that the indexes skip, and differences from dataset.json."""
     for name, split in splits.items():
         if disagreement := split.index.disagreement(split.info.samples[name]):

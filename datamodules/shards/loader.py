@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
+from datamodules.remote.shards import RemoteShards
 from datamodules.shards.batches import Batch, ShardBatches
 from datamodules.shards.order import BatchRequest
 from pocketdit.errors import RunError
@@ -40,6 +41,26 @@ def use_all_processors(_worker: int) -> None:
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
 
+class StreamedBatches(Dataset["Batch | RunError"]):
+    """Batches of a split in remote storage, whose shards are fetched ahead of need.
+
+    A shard that stays unavailable gives a ``RunError`` in place of the batch. Skipping it would silently train on other
+    samples; a run that ends can be resumed at the exact sample.
+
+    Args:
+        batches: The batches.
+        shards: The shards that the batches read.
+    """
+
+    def __init__(self, batches: ShardBatches, shards: RemoteShards) -> None:
+        self._batches, self._shards = batches, shards
+
+    def __getitem__(self, request: BatchRequest) -> "Batch | RunError":
+        self._shards.expect(request.keep.tolist(), request.ahead.tolist())
+        batch = self._batches[request]
+        return self._shards.failure or batch
+
+
 class BatchLoader:
     """An iterable of batches whose order does not depend on the number of workers.
 
@@ -56,7 +77,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        batches: ShardBatches,
+        batches: ShardBatches | StreamedBatches,
         requests: Callable[[], Iterable[BatchRequest]],
         *,
         workers: int,
@@ -109,7 +130,9 @@ class BatchLoader:
 class RepeatedBatchLoader(BatchLoader):
     """A ``BatchLoader`` that yields the same list of batches in every pass and keeps its workers between passes."""
 
-    def __init__(self, batches: ShardBatches, requests: Sequence[BatchRequest], **options: Any) -> None:
+    def __init__(
+        self, batches: ShardBatches | StreamedBatches, requests: Sequence[BatchRequest], **options: Any
+    ) -> None:
         super().__init__(batches, lambda: requests, **options)
         self._length = len(requests)
         self._data_loader: DataLoader[Batch | RunError] | None = None

@@ -3,21 +3,23 @@
 import logging
 import weakref
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from typing_extensions import override
 
+from datamodules.remote.address import local_folder, protocol_of
+from datamodules.remote.capacity import require_room_for_plan, require_room_for_workers
 from datamodules.shards.batches import ShardBatches, usable_captions
 from datamodules.shards.bucketed_split import BucketedSplit, log_problems, require_settings_of_latents
 from datamodules.shards.buckets import SIDE_MULTIPLE, BucketShape
-from datamodules.shards.index import SplitIndex, load_index
-from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedSamples
-from datamodules.shards.order import TrainingOrder, batches_per_epoch, validation_batches
+from datamodules.shards.index import SplitIndex
+from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedSamples, StreamedBatches
+from datamodules.shards.opening import open_dataset, require_dataset
+from datamodules.shards.order import ORDER_VERSION, TrainingOrder, batches_per_epoch, validation_batches
 from datamodules.shards.reader import read_captions
-from datamodules.shards.schema import INFO_FILE, SPLITS, DatasetInfo, is_complete, read_info
+from datamodules.shards.schema import SPLITS, DatasetInfo
 from pocketdit.bounds import MAX_SIDE, Between
 from pocketdit.config.shell import command_line, operand
 from pocketdit.data_contract import DataDescription
@@ -37,7 +39,7 @@ class ShardDataModule(LightningDataModule):
     how far ahead the workers had read.
 
     Args:
-        path: Folder of the data set.
+        path: Folder of the data set, or its address in remote storage, such as s3://BUCKET/FOLDER.
         batch_size: Samples per batch on each rank.
         base_size: Images are cropped to buckets of about ``base_size**2`` pixels. Latents keep their size.
         buckets: "aspect" crops each image to the nearest of several aspect ratios, "square" crops all to a square.
@@ -86,7 +88,7 @@ class ShardDataModule(LightningDataModule):
         valid = caption in ("random", "short", "long") if isinstance(caption, str) else 0 <= caption <= 1
         if not valid:
             raise ConfigError(f'caption: {caption!r} is not "random", "short", "long" or a probability')
-        self.path = Path(path).expanduser()
+        self.path = local_folder(path) if protocol_of(path) is None else path
         self.batch_size, self.base_size, self.workers, self.seed = batch_size, base_size, workers, seed
         self.window, self.caption, self.crop, self.flip, self.buckets = window, caption, crop, flip, buckets
         self.validation_batch_size = validation_batch_size or batch_size
@@ -108,16 +110,11 @@ class ShardDataModule(LightningDataModule):
             init_args: The arguments for this class in a configuration.
 
         Raises:
-            ConfigError: The folder does not contain a complete data set. The message names the command that builds it.
+            ConfigError: The path does not lead to a complete data set.
         """
         path = init_args.get("path")
-        if path is None or is_complete(Path(path).expanduser()):
-            return
-        source = "scenes" if Path(path).name == "scenes" else "IMAGE_FOLDER"
-        raise ConfigError(
-            f"data.init_args.path: {path} does not contain a data set (no {INFO_FILE}); "
-            f"create it with: {command_line('data', 'build', source, operand(path))}"
-        )
+        if path is not None:
+            require_dataset(str(path))
 
     def describe(self) -> DataDescription:
         """Return a description of the data, which a run records and checks against its configuration."""
@@ -137,23 +134,24 @@ class ShardDataModule(LightningDataModule):
         return [caption for captions in chosen for caption in captions], len(index) <= samples
 
     def prepare_data(self) -> None:
-        """Write the index next to the shards. Lightning calls this in one process per machine."""
-        kind = read_info(self.path).kind
-        for split in SPLITS:
-            load_index(self.path, split, kind)
+        """Write or fetch the indexes. Lightning calls this in one process per machine."""
+        self.setup()
 
     @override
     def setup(self, stage: str | None = None) -> None:
         if self._splits:
             return
-        info = read_info(self.path)
+        dataset = open_dataset(str(self.path))
+        info = dataset.read_info()
         require_settings_of_latents(self.path, info, self.base_size, self.buckets, self.crop, self.flip)
         for name in SPLITS:
-            index = load_index(self.path, name, info.kind)
+            index = dataset.load_index(name, info.kind)
             self._splits[name] = BucketedSplit(info, index, self.base_size, self.buckets)
         if not len(self.split("train")):
             command = command_line("data", "validate", operand(self.path))
             raise RunError(f"{self.path}: no readable training sample; check it with: {command}")
+        if (remote := self.split("train").remote) is not None:
+            require_room_for_plan(remote, self.window)
         log_problems(self.path, self._splits)
 
     def split(self, name: str) -> SplitIndex:
@@ -185,7 +183,9 @@ class ShardDataModule(LightningDataModule):
         self.start_batch = self._position()
         self._counted_by, self._processed_before = self.trainer, self._processed()
         split = self._split("train")
-        loader = BatchLoader(self._batches(split), self._order, workers=self.workers, skipped=self._skipped)
+        if split.index.remote is not None:
+            require_room_for_workers(split.index.remote, self._readers())
+        loader = BatchLoader(self._source(split), self._order, workers=self.workers, skipped=self._skipped)
         self._training = weakref.ref(loader)
         return loader
 
@@ -196,15 +196,20 @@ class ShardDataModule(LightningDataModule):
         """
         if self._validation is None:
             split = self._split("validation")
-            bucket_of = split.bucket_of[: self.validation_samples]
+            shard, bucket_of = (column[: self.validation_samples] for column in (split.index.shard, split.bucket_of))
             if not len(bucket_of):
                 return []
             world_size, rank = self._world()
             requests = validation_batches(
-                bucket_of, batch_size=self.validation_batch_size, world_size=world_size, rank=rank
+                shard,
+                bucket_of,
+                batch_size=self.validation_batch_size,
+                world_size=world_size,
+                rank=rank,
+                window=self.window,
             )
             self._validation = RepeatedBatchLoader(
-                self._batches(split), requests, workers=min(self.workers, len(requests)), skipped=self._skipped
+                self._source(split), requests, workers=min(self.workers, len(requests)), skipped=self._skipped
             )
         return self._validation
 
@@ -233,7 +238,7 @@ class ShardDataModule(LightningDataModule):
                 another data module saved the checkpoint.
         """
         current = self._order_settings()
-        state_dict = {"buckets": "aspect", **state_dict}  # older checkpoints do not record it
+        state_dict = {"buckets": "aspect", "order": 1, **state_dict}  # older checkpoints do not record them
         if missing := [key for key in ("batches", "samples", *current) if key not in state_dict]:
             raise RunError(
                 f"{self.path}: cannot resume: the checkpoint does not record {missing[0]!r}, so another data module "
@@ -270,7 +275,9 @@ class ShardDataModule(LightningDataModule):
 
     def _order_settings(self) -> dict[str, Any]:
         own = {key: getattr(self, key) for key in _ORDER_KEYS if key != "world_size"}
-        return {**own, "world_size": self._world()[0]}
+        # The versions only differ where there are several windows.
+        order = {"order": ORDER_VERSION} if len(self.split("train").shards) > self.window else {}
+        return {**own, **order, "world_size": self._world()[0]}
 
     def _position(self) -> int:
         """Return the number of batches that this rank has processed since the start of training, across all resumes."""
@@ -293,6 +300,15 @@ class ShardDataModule(LightningDataModule):
     def _split(self, name: str) -> BucketedSplit:
         self.setup()
         return self._splits[name]
+
+    def _readers(self) -> int:
+        """Return the number of this node's processes that read shards."""
+        ranks = self.trainer.num_devices if self.trainer else 1
+        return int(ranks) * max(1, 2 * self.workers)
+
+    def _source(self, split: BucketedSplit) -> ShardBatches | StreamedBatches:
+        batches, remote = self._batches(split), split.index.remote
+        return batches if remote is None else StreamedBatches(batches, remote)
 
     def _batches(self, split: BucketedSplit) -> ShardBatches:
         is_training = split.index.folder.name == "train"

@@ -2,12 +2,15 @@
 
 Each epoch uses every row of the index exactly once. Shards are shuffled, rows are shuffled within a window of shards,
 and all rows of a batch share a bucket. Rows that do not fill a batch at the end of a window are carried over to the
-next one. Every rank gets the same number of batches, so an epoch's number of batches is a multiple of the number of
-ranks. If there are too few rows for that, the epoch's first batches are repeated at its end.
+next one, and their batches come first there. Therefore, a loader needs the shards of at most two windows at a time. The
+order names them, so that shards in remote storage are fetched ahead of need. Every rank gets the same number of
+batches, so an epoch's number of batches is a multiple of the number of ranks. If there are too few rows for that, the
+epoch's first batches are repeated at its end.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import cycle, islice
+from itertools import count, cycle, islice, pairwise, zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +19,41 @@ from torch.utils.data import Sampler
 
 from datamodules.shards.stateless_random import Purpose, permutation
 
+ORDER_VERSION = 2  # raised whenever the same settings give another order
+_NONE = np.empty(0, dtype=np.int64)
+
 
 class BatchRequest(NamedTuple):
-    """A request for the loader to fetch the rows of one rank's batch."""
+    """A request for the loader to fetch the rows of one rank's batch.
+
+    Attributes:
+        epoch: Number of the epoch.
+        rows: Rows of the index.
+        keep: Shards that this batch and the following ones need, in the order of need.
+        ahead: Shards that are needed next.
+    """
 
     epoch: int
     rows: NDArray[np.int64]
+    keep: NDArray[np.int64] = _NONE
+    ahead: NDArray[np.int64] = _NONE
+
+
+class Window(NamedTuple):
+    """The batches of all ranks that are shuffled together.
+
+    Attributes:
+        epoch: Number of the epoch.
+        shards: The window's shards.
+        batches: Rows of each batch. Batch i of an epoch belongs to rank i % world_size.
+        carried: For each of the first batches, the shards of earlier windows that this batch and later ones need. The
+            other batches need none.
+    """
+
+    epoch: int
+    shards: NDArray[np.int64]
+    batches: list[NDArray[np.int64]]
+    carried: list[NDArray[np.int64]]
 
 
 def batch_sizes(counts: Sequence[int], batch_size: int, world_size: int) -> list[list[int]]:
@@ -60,7 +92,7 @@ def repeat_to_multiple(batches: Iterable[NDArray[np.int64]], world_size: int) ->
     yield from islice(cycle(first), -count % world_size)
 
 
-def epoch_batches(
+def epoch_windows(
     shards: NDArray[np.integer],
     buckets: NDArray[np.integer],
     *,
@@ -69,8 +101,8 @@ def epoch_batches(
     epoch: int,
     world_size: int = 1,
     window: int = 64,
-) -> Iterator[NDArray[np.int64]]:
-    """Yield the rows of each batch of one epoch, for all ranks. Batch i belongs to rank i % world_size.
+) -> Iterator[Window]:
+    """Yield the windows of one epoch.
 
     Args:
         shards: (N,) shard of each row, ascending.
@@ -94,17 +126,33 @@ def epoch_batches(
         shards_in_window = shard_order[start : start + window]
         rows = np.concatenate([np.arange(first_row[shard], first_row[shard + 1]) for shard in shards_in_window])
         rows = rows[permutation(len(rows), Purpose.SAMPLES, seed, epoch, start)]
-        batches = []
+        batches: list[NDArray[np.int64]] = []
+        has_carried: list[bool] = []
         for bucket in range(bucket_count):
+            carried_rows = len(carried_over[bucket])
             pool = np.concatenate([carried_over[bucket], rows[buckets[rows] == bucket]])
-            sizes = remaining_sizes[bucket]
-            while sizes and len(pool) >= sizes[-1]:
+            sizes, taken = remaining_sizes[bucket], 0
+            while sizes and len(pool) - taken >= sizes[-1]:
                 size = sizes.pop()
-                batches.append(pool[:size])
-                pool = pool[size:]
-            carried_over[bucket] = pool
-        for i in permutation(len(batches), Purpose.BATCHES, seed, epoch, start):
-            yield batches[i]
+                batches.append(pool[taken : taken + size])
+                has_carried.append(taken < carried_rows)
+                taken += size
+            carried_over[bucket] = pool[taken:]
+        shuffled = permutation(len(batches), Purpose.BATCHES, seed, epoch, start).tolist()
+        batches = [batches[i] for i in sorted(shuffled, key=lambda i: not has_carried[i])]
+        carried = _carried_shards(batches[: sum(has_carried)], shards, shards_in_window)
+        yield Window(epoch, shards_in_window, batches, carried)
+
+
+def _carried_shards(
+    batches: Sequence[NDArray[np.int64]], shards: NDArray[np.integer], in_window: NDArray[np.int64]
+) -> list[NDArray[np.int64]]:
+    """Return the shards outside of the window that each batch or a later one needs."""
+    needed, needs = _NONE, []
+    for batch in reversed(batches):
+        needed = np.union1d(needed, np.setdiff1d(shards[batch], in_window))
+        needs.append(needed)
+    return needs[::-1]
 
 
 class TrainingOrder(Sampler[BatchRequest]):
@@ -140,8 +188,30 @@ class TrainingOrder(Sampler[BatchRequest]):
 
     def __iter__(self) -> Iterator[BatchRequest]:
         epoch, skip = divmod(self._start, self.batches_per_epoch)
-        while True:
-            batches = epoch_batches(
+        number = 0
+        first: list[BatchRequest] = []
+        for window, following in pairwise(self._windows(epoch)):
+            for rows, carried in zip_longest(window.batches, window.carried, fillvalue=_NONE):
+                if number < self._world_size or self._is_own(number, skip):
+                    keep = np.concatenate([carried, window.shards])
+                    request = BatchRequest(window.epoch, rows, keep, following.shards)
+                    first += [request] if number < self._world_size else []
+                    if self._is_own(number, skip):
+                        yield request
+                number += 1
+            if following.epoch > window.epoch:
+                for request in islice(cycle(first), -number % self._world_size):
+                    if self._is_own(number, skip):
+                        yield request
+                    number += 1
+                number, skip, first = 0, 0, []
+
+    def _is_own(self, number: int, skip: int) -> bool:
+        return number % self._world_size == self._rank and number // self._world_size >= skip
+
+    def _windows(self, first_epoch: int) -> Iterator[Window]:
+        for epoch in count(first_epoch):
+            yield from epoch_windows(
                 self._shards,
                 self._buckets,
                 batch_size=self._batch_size,
@@ -150,10 +220,6 @@ class TrainingOrder(Sampler[BatchRequest]):
                 world_size=self._world_size,
                 window=self._window,
             )
-            for number, rows in enumerate(repeat_to_multiple(batches, self._world_size)):
-                if number % self._world_size == self._rank and number // self._world_size >= skip:
-                    yield BatchRequest(epoch, rows)
-            epoch, skip = epoch + 1, 0
 
 
 def batches_per_epoch(buckets: NDArray[np.integer], batch_size: int, world_size: int) -> int:
@@ -163,15 +229,45 @@ def batches_per_epoch(buckets: NDArray[np.integer], batch_size: int, world_size:
 
 
 def validation_batches(
-    buckets: NDArray[np.integer], *, batch_size: int, world_size: int = 1, rank: int = 0
+    shards: NDArray[np.integer],
+    buckets: NDArray[np.integer],
+    *,
+    batch_size: int,
+    world_size: int = 1,
+    rank: int = 0,
+    window: int = 64,
 ) -> list[BatchRequest]:
-    """Return one rank's validation batches, in the order of the index.
+    """Return one rank's validation batches, in the order of their first rows.
 
     They use every row once, or some rows twice if there are too few to give every rank the same number of batches.
+
+    Args:
+        shards: (N,) shard of each row, ascending.
+        buckets: (N,) bucket of each row.
+        batch_size: Rows of a full batch.
+        world_size: Number of ranks.
+        rank: This rank, in [0, world_size).
+        window: Number of shards to fetch ahead of need.
     """
     sizes = batch_sizes(np.bincount(buckets).tolist(), batch_size, world_size)
     batches: list[NDArray[np.int64]] = []
     for bucket, bucket_sizes in enumerate(sizes):
         rows = np.flatnonzero(buckets == bucket)
         batches += np.split(rows, np.cumsum(bucket_sizes)[:-1]) if bucket_sizes else []
-    return [BatchRequest(0, rows) for rows in islice(repeat_to_multiple(batches, world_size), rank, None, world_size)]
+    batches.sort(key=lambda rows: int(rows[0]))
+    own = list(islice(repeat_to_multiple(batches, world_size), rank, None, world_size))
+    return _with_shards(own, shards, window)
+
+
+def _with_shards(batches: Sequence[NDArray[np.int64]], shards: NDArray[np.integer], window: int) -> list[BatchRequest]:
+    """Return requests for the batches that name their shards, and up to ``window`` shards of the next batches."""
+    needed = [np.unique(shards[rows]).astype(np.int64) for rows in batches]
+    ahead: deque[int] = deque(maxlen=window)
+    requests = []
+    for rows, keep in zip(reversed(batches), reversed(needed), strict=True):
+        requests.append(BatchRequest(0, rows, keep, np.array(ahead, dtype=np.int64)))
+        for shard in reversed(keep.tolist()):
+            if shard in ahead:
+                ahead.remove(shard)
+            ahead.appendleft(shard)
+    return requests[::-1]

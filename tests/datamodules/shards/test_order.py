@@ -1,17 +1,22 @@
 """Properties of the order of the data."""
 
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from datamodules.shards.order import TrainingOrder, batch_sizes, epoch_batches, validation_batches
+from datamodules.shards.order import TrainingOrder, batch_sizes, epoch_windows, validation_batches
 
 
 def _columns(rows: int, shards: int = 9, buckets: int = 5) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(rows)
     return np.sort(rng.integers(0, shards, rows)), rng.integers(0, buckets, rows)
+
+
+def _epoch(shards: np.ndarray, buckets: np.ndarray, **options: Any) -> list[np.ndarray]:
+    """Return the batches of all ranks in one epoch."""
+    return [batch for window in epoch_windows(shards, buckets, **options) for batch in window.batches]
 
 
 def _flat(batches: list[np.ndarray]) -> list[int]:
@@ -24,9 +29,8 @@ def _flat(batches: list[np.ndarray]) -> list[int]:
 def test_epoch_uses_every_row_once_in_batches_of_one_bucket(rows: int, window: int, world_size: int) -> None:
     shards, buckets = _columns(rows)
     for epoch in range(3):
-        batches = list(
-            epoch_batches(shards, buckets, batch_size=8, seed=1, epoch=epoch, world_size=world_size, window=window)
-        )
+        options = {"batch_size": 8, "seed": 1, "epoch": epoch, "world_size": world_size, "window": window}
+        batches = _epoch(shards, buckets, **options)
         assert sorted(_flat(batches)) == list(range(rows))
         assert all(len(set(buckets[batch].tolist())) == 1 for batch in batches)
         assert all(1 <= len(batch) <= 8 for batch in batches)
@@ -66,7 +70,7 @@ def test_too_few_samples_for_every_rank_are_repeated(count: int, batch_size: int
     for rank in range(world_size):
         order = TrainingOrder(shards, buckets, batch_size=batch_size, seed=3, world_size=world_size, rank=rank)
         trained.append([r.rows.tolist() for r in islice(order, 2 * order.batches_per_epoch)])
-        validation = validation_batches(buckets, batch_size=batch_size, world_size=world_size, rank=rank)
+        validation = validation_batches(shards, buckets, batch_size=batch_size, world_size=world_size, rank=rank)
         validated.append([request.rows.tolist() for request in validation])
         lengths |= {order.batches_per_epoch, len(validation)}
     (length,) = lengths
@@ -86,7 +90,7 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
     shards, buckets = _columns(100)
 
     def rows(seed: int, epoch: int) -> list[int]:
-        return _flat(list(epoch_batches(shards, buckets, batch_size=8, seed=seed, epoch=epoch, window=2)))
+        return _flat(_epoch(shards, buckets, batch_size=8, seed=seed, epoch=epoch, window=2))
 
     assert rows(0, 0) == rows(0, 0)
     assert rows(0, 0) != rows(1, 0)
@@ -95,7 +99,7 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
 
 def test_window_reads_only_its_own_shards_and_rows_carried_over() -> None:
     shards, buckets = _columns(900, shards=9, buckets=2)
-    batches = list(epoch_batches(shards, buckets, batch_size=8, seed=0, epoch=0, window=3))
+    batches = _epoch(shards, buckets, batch_size=8, seed=0, epoch=0, window=3)
     first_third = set(shards[np.concatenate(batches[: len(batches) // 3 - 4])].tolist())
     assert len(first_third) == 3
 
@@ -113,9 +117,60 @@ def test_order_with_a_start_is_the_tail_of_the_full_order(start: int) -> None:
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_validation_batches_contain_every_row_once_and_every_rank_has_the_same_number(world_size: int) -> None:
-    _, buckets = _columns(50)
-    ranks = [validation_batches(buckets, batch_size=4, world_size=world_size, rank=r) for r in range(world_size)]
+    shards, buckets = _columns(50)
+    ranks = [
+        validation_batches(shards, buckets, batch_size=4, world_size=world_size, rank=r) for r in range(world_size)
+    ]
     assert len({len(batches) for batches in ranks}) == 1
     rows = [request.rows for batches in ranks for request in batches]
     assert sorted(_flat(rows)) == list(range(50))
     assert all(len(set(buckets[batch].tolist())) == 1 for batch in rows)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_a_request_names_the_shards_of_its_batch_and_of_all_batches_until_the_next_window(world_size: int) -> None:
+    """What a request neither keeps nor expects is never needed before a later request names it."""
+    shards, buckets = _columns(900, shards=12, buckets=3)
+    options: dict[str, Any] = {"batch_size": 8, "seed": 0, "world_size": world_size, "window": 3}
+    for rank in range(world_size):
+        order = TrainingOrder(shards, buckets, rank=rank, **options)
+        requests = list(islice(order, 3 * order.batches_per_epoch))
+        for request, following in pairwise(requests):
+            assert set(shards[request.rows]) <= set(request.keep.tolist())
+            # A shard is fetched one window before it is needed.
+            assert set(shards[following.rows]) <= set(request.keep.tolist()) | set(request.ahead.tolist())
+            assert len(set(request.keep.tolist())) <= 6
+        carried = [len(set(request.keep.tolist())) > 3 for request in requests[: order.batches_per_epoch]]
+        assert any(carried)
+        assert not all(carried)
+
+
+def test_rows_that_are_carried_over_come_first_in_the_next_window() -> None:
+    shards, buckets = _columns(900, shards=12, buckets=3)
+    first, second, *_ = epoch_windows(shards, buckets, batch_size=8, seed=0, epoch=0, window=3)
+    outside = [bool(set(shards[batch]) - set(second.shards.tolist())) for batch in second.batches]
+    assert sum(outside) == len(second.carried) > 0
+    assert outside == sorted(outside, reverse=True)
+    assert first.carried == []
+    for batch, carried in zip(second.batches, second.carried, strict=False):
+        assert set(shards[batch]) <= set(carried.tolist()) | set(second.shards.tolist())
+        assert set(carried.tolist()) <= set(first.shards.tolist())
+
+
+def test_order_of_a_single_window_is_that_of_earlier_versions() -> None:
+    """Checkpoints of runs on at most ``window`` shards stay valid. The rows were recorded with version 1."""
+    shards, buckets = _columns(41)
+    order = TrainingOrder(shards, buckets, batch_size=6, seed=3, world_size=2, rank=1, window=64)
+    rows = [request.rows.tolist() for request in islice(order, 2)]
+    assert rows == [[4, 5, 23, 34, 3, 25], [26, 12, 39, 20, 15, 14]]
+
+
+def test_validation_requests_name_the_shards_of_the_next_batches() -> None:
+    shards, buckets = _columns(200, shards=9, buckets=2)
+    requests = validation_batches(shards, buckets, batch_size=8, window=3)
+    for request, following in pairwise(requests):
+        assert set(shards[request.rows]) == set(request.keep.tolist())
+        assert set(request.ahead.tolist()[: len(following.keep)]) == set(following.keep.tolist()[:3])
+        assert len(request.ahead) <= 3
+    firsts = [int(request.rows[0]) for request in requests]
+    assert firsts == sorted(firsts)
