@@ -1,0 +1,66 @@
+"""Workaround for the slow import of torchmetrics, which takes about a third of the time to import Lightning.
+
+Lightning only uses the classes ``Metric`` and ``MetricCollection`` of torchmetrics, but ``import torchmetrics`` imports
+all of its metrics and, with them, torchvision, transformers and scipy. With this module, it imports nothing at first.
+The two classes are imported from their own modules, and any other attribute first runs the package's real
+``__init__``, so that torchmetrics offers the same names as ever.
+
+Remove this module once Lightning or torchmetrics defers these imports.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+_MODULES = {
+    "Metric": "torchmetrics.metric",
+    "MetricCollection": "torchmetrics.collections",
+    "__version__": "torchmetrics.__about__",
+}
+
+
+class _TorchmetricsFinder:
+    """Import finder that locates torchmetrics as usual but defers its ``__init__``."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "torchmetrics":
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or spec.loader is None:
+            return None
+        run = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: defer(module, run)  # type: ignore[method-assign]  # wraps only this loader
+        return spec
+
+
+def defer(package: ModuleType, run: Callable[[ModuleType], None]) -> None:
+    """Give the package a ``__getattr__`` (PEP 562) that imports what is asked for.
+
+    Args:
+        package: The package, which is empty.
+        run: Runs its ``__init__``.
+    """
+
+    def find(name: str) -> Any:
+        if name in _MODULES:
+            if name != "__version__":
+                import_module("torchmetrics.utilities")  # first, because the two modules import each other
+            return getattr(import_module(_MODULES[name]), name)
+        del package.__getattr__
+        run(package)
+        return getattr(package, name)
+
+    package.__getattr__ = find  # type: ignore[method-assign]  # of this module, not of its class
+    package._logger = logging.getLogger("torchmetrics")  # type: ignore[attr-defined]  # torchmetrics.utilities needs it
+
+
+def install() -> None:
+    """Install the import finder unless it is already installed. It does nothing until torchmetrics is imported."""
+    if not any(isinstance(finder, _TorchmetricsFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _TorchmetricsFinder())

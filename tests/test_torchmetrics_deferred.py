@@ -1,0 +1,57 @@
+"""Importing Lightning does not import all of torchmetrics, and torchmetrics still offers everything."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pocketdit
+
+SOURCE = Path(pocketdit.__file__).parent.parent
+
+
+def run(code: str) -> str:
+    """Run code in a new interpreter and return its output."""
+    prefix = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); import pocketdit\n"
+    process = subprocess.run([sys.executable, "-c", prefix + code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip()
+
+
+def test_lightning_imports_only_the_base_classes() -> None:
+    printed = run(
+        "import lightning.pytorch\n"
+        "loaded = [name for name in ('torchvision', 'transformers', 'scipy') if name in sys.modules]\n"
+        "from torchmetrics import Metric, MetricCollection\n"
+        "import torchmetrics.metric\n"
+        "print(loaded, 'torchmetrics.functional' in sys.modules, Metric is torchmetrics.metric.Metric)"
+    )
+    assert printed == "[] False True"
+
+
+def test_every_public_name_is_there() -> None:
+    """The real package, imported without the finder in another interpreter, is the reference."""
+    names = "import torchmetrics; print(sorted(torchmetrics.__all__), torchmetrics.__version__)"
+    reference = run(f"sys.meta_path = [f for f in sys.meta_path if type(f).__name__ != '_TorchmetricsFinder']\n{names}")
+    assert run(names) == reference
+    assert "'PearsonCorrCoef'" in reference
+
+
+def test_lightning_logs_metrics_of_torchmetrics() -> None:
+    printed = run(
+        "import lightning.pytorch, torch\n"
+        "from torchmetrics import MeanMetric, Metric\n"
+        "metric = MeanMetric(); metric.update(torch.tensor([1.0, 3.0]))\n"
+        "from lightning.pytorch.core import module\n"
+        "print(isinstance(metric, module.Metric), module.Metric is Metric, float(metric.compute()))"
+    )
+    assert printed == "True True 2.0"
+
+
+def test_a_submodule_can_be_imported_first() -> None:
+    assert run("from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity as L; print(L.__name__)") == (
+        "LearnedPerceptualImagePatchSimilarity"
+    )
+
+
+def test_a_missing_name_is_an_attribute_error() -> None:
+    assert run("import torchmetrics; print(hasattr(torchmetrics, 'NoSuchMetric'))") == "False"
