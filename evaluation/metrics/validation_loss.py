@@ -74,16 +74,15 @@ class ValidationLoss:
         from pocketdit.diffusion.path import interpolate, velocity
         from pocketdit.losses.validation import fixed_noise, level_times, sample_ids
         from pocketdit.running.assemble import build_encoders
-        from pocketdit.running.data import describe, require_same_autoencoder
+        from pocketdit.running.data import describe
 
         experiment = load_experiment(self.folder)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network, encoders = load_network(self.folder, device), build_encoders(experiment)
-        encoders.to(device)
+        network = load_network(self.folder, device)
         arguments = experiment.data.init_args | {"validation_samples": self.samples}
         data = build(replace(experiment.data, init_args=arguments))
         data.setup("validate")
-        require_same_autoencoder(encoders.autoencoder, describe(data))
+        encoders = build_encoders(experiment, describe(data)).to(device)
         losses: dict[float, dict[str, float]] = {t: {} for t in level_times()}
         for index, batch in enumerate(data.val_dataloader()):
             numbers = sample_ids(batch, index)
