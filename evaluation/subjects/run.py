@@ -14,6 +14,7 @@ from evaluation.subjects.sampling import device, group_by_size, image_seed
 from pocketdit.config.component import build
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.encoders.contract import CaptionReader, TextEncoder
+from pocketdit.encoders.inputs import Encoders
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.files import sha256_of
 
@@ -153,7 +154,8 @@ class Run:
     def _text_encoders(self) -> Sequence[TextEncoder]:
         """Return the text encoders, without loading anything else if all images exist."""
         if self._loaded is not None:
-            return self._loaded[1].text
+            encoders: Encoders = self._loaded[1]
+            return encoders.text
         return [build(component) for component in self.experiment.text_encoders]
 
     def _dtype(self) -> str:
