@@ -72,6 +72,7 @@ class ValidationLoss:
         from pocketdit.artifacts.run_folder import load_experiment
         from pocketdit.config.component import build
         from pocketdit.diffusion.path import interpolate, velocity
+        from pocketdit.encoders.contract import TextTokens
         from pocketdit.losses.validation import fixed_noise, level_times, sample_ids
         from pocketdit.running.assemble import build_encoders
         from pocketdit.running.data import describe
@@ -87,7 +88,8 @@ class ValidationLoss:
         for index, batch in enumerate(data.val_dataloader()):
             numbers = sample_ids(batch, index)
             names = batch.get("keys", [str(number) for number in numbers.tolist()])
-            latents, text = encoders.latents(batch).to(device), encoders.tokens(batch["captions"])
+            latents = encoders.latents(batch).to(device)
+            text = [TextTokens(*(part.to(device) for part in tokens)) for tokens in encoders.text_of(batch)]
             for level, (t, by_sample) in enumerate(losses.items()):
                 noise = fixed_noise(numbers, level, latents.shape[1:]).to(latents)
                 time = torch.full((len(latents),), t, device=device)
