@@ -88,7 +88,7 @@ def test_every_caption_is_stored_without_padding(images: Images, experiment: Wri
 
 def test_each_base_size_has_a_data_set(images: Images, experiment: Write, tmp_path: Path) -> None:
     source, file = images(), experiment()
-    encode(file, source, tmp_path / "both", "--base-size", "64", "96")
+    encode(file, source, tmp_path / "both", "--base-size", "64,96")
     encode(file, source, tmp_path / "one", "--base-size", "96")
     for size in (64, 96):
         info = read_info(tmp_path / "both" / str(size))

@@ -29,11 +29,9 @@ def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     encode.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of the experiment")
     encode.add_argument(
         "--base-size",
-        type=int,
-        nargs="+",
-        metavar="SIZE",
-        help="sizes of the buckets to which images are cropped (default: that of the experiment). For several sizes, "
-        "OUT contains a data set for each, as in OUT/256",
+        metavar="SIZE[,SIZE]",
+        help="size of the buckets to which images are cropped (default: that of the experiment). For several sizes, as "
+        "in 256,512, OUT contains a data set for each, as in OUT/256",
     )
     encode.add_argument("--buckets", choices=("aspect", "square"), help="shape of the buckets (default: as above)")
     encode.add_argument("--latents-only", action="store_true", help="do not store text embeddings")
@@ -66,9 +64,12 @@ def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def call_encode(args: argparse.Namespace) -> None:
     """Run ``lightning data encode``."""
     check_numbers(args)
+    sizes = parse_sizes(args.base_size) if args.base_size else ()
     from pocketdit.config.experiment import kind_of
     from pocketdit.config.load import load
+    from pocketdit.running.requirements import quiet_warnings
 
+    quiet_warnings()
     experiment = load(args.file, args.overrides, kind_of(args.file)).config
     from datamodules.encoding.job import EncodeJob
     from datamodules.encoding.launch import launch
@@ -83,7 +84,7 @@ def call_encode(args: argparse.Namespace) -> None:
             "text": () if args.latents_only else getattr(experiment, "text_encoders", ()),
             "teacher": teacher_text_encoders(experiment) if args.teacher else (),
         },
-        base_sizes=tuple(dict.fromkeys(args.base_size or [int(settings.get("base_size", 128))])),
+        base_sizes=sizes or (int(settings.get("base_size", 128)),),
         buckets=args.buckets or settings.get("buckets", "aspect"),
         dtype=args.dtype,
         batch_size=args.batch_size,
@@ -103,12 +104,21 @@ def check_numbers(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: A number is out of range.
     """
-    for size in args.base_size or ():
-        if not 32 <= size <= MAX_SIDE or size % 32:
-            raise ConfigError(f"--base-size {size}: must be a multiple of 32 up to {MAX_SIDE}")
     for option in ("batch_size", "workers"):
         if getattr(args, option) < 1:
             raise ConfigError(f"--{option.replace('_', '-')} {getattr(args, option)}: must be at least 1")
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Return the base sizes in an option, each once.
+
+    Raises:
+        ConfigError: One of them is not a base size.
+    """
+    words = text.split(",")
+    if not all(word.isdecimal() and 32 <= int(word) <= MAX_SIDE and int(word) % 32 == 0 for word in words):
+        raise ConfigError(f"--base-size {text}: each size must be a multiple of 32 up to {MAX_SIDE}")
+    return tuple(dict.fromkeys(map(int, words)))
 
 
 def teacher_text_encoders(experiment: "AnyExperiment") -> "tuple[Component, ...]":
