@@ -37,7 +37,9 @@ class DuplicateIndex:
 
     def __init__(self, distance: int | None) -> None:
         self._distance = distance
-        self._bands = _bands(0 if distance is None else distance + 1)
+        self._bands = _bands(
+            0 if distance is None else max(2, distance + 1)
+        )  # one band would exceed the integers of SQLite
         self._database = sqlite3.connect("", isolation_level=None)  # an empty name means a temporary file
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("CREATE TABLE pixels (hash TEXT PRIMARY KEY, id TEXT) WITHOUT ROWID")

@@ -120,12 +120,13 @@ def build_dataset(
         resume_key=_resume_key(settings, plan),
     ) as writer:
         job = Job(writer.workspace, filters, losses, *limits)
-        stored = _Reclaim(writer)
+        reclaim = _Reclaim(writer)
         with progress_bar(plan.total, progress, "B" if plan.counts_bytes else " images") as bar:
             kept = _keep(plan, job, workers, log, bar)
             for split, item in divide(kept, plan.splits is not None, validation, fraction):
+                reclaim.enter(item.number)
                 writer.add_when_needed(split, partial(_load, item, autoencoder, base_size, buckets))
-                stored.passed(item.number, job.folder)
+                reclaim.remove_stored()
         if not writer.added["train"]:
             raise _nothing_usable(source, plan, log.skips)
         writer.imported = {
@@ -202,19 +203,22 @@ class _Reclaim:
     """Removes the images of units that are completely in finished shards, so that nothing is stored twice for long."""
 
     def __init__(self, writer: DatasetWriter) -> None:
-        self._writer = writer
+        self._writer, self._folder = writer, writer.workspace
         self._first = 0  # unit whose images have not been removed
         self._ends: deque[tuple[int, dict[str, int]]] = deque()
 
-    def passed(self, number: int, folder: Path) -> None:
-        """Note that a sample of a unit was added. All samples of earlier units were added before it."""
+    def enter(self, number: int) -> None:
+        """Note that a sample of a unit comes next. All samples of earlier units have been added."""
         if not self._ends or self._ends[-1][0] != number:
-            self._ends.append((number, {name: count - 1 for name, count in self._writer.added.items()}))
+            self._ends.append((number, self._writer.added))
+
+    def remove_stored(self) -> None:
+        """Remove the images of the units of which all samples are in finished shards."""
         stored = self._writer.stored
-        while self._ends and all(stored[name] >= count for name, count in self._ends[0][1].items()):
+        while self._ends and all(stored[split] >= count for split, count in self._ends[0][1].items()):
             end, _ = self._ends.popleft()
-            for unit in range(self._first, end):
-                UnitFiles(folder, unit).remove_images()
+            for number in range(self._first, end):
+                UnitFiles(self._folder, number).remove_images()
             self._first = max(self._first, end)
 
 
