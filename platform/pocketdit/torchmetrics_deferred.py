@@ -1,9 +1,9 @@
 """Workaround for the slow import of torchmetrics, which takes about a third of the time to import Lightning.
 
 Lightning only uses the classes ``Metric`` and ``MetricCollection`` of torchmetrics, but ``import torchmetrics`` imports
-all of its metrics and, with them, torchvision, transformers and scipy. With this module, it imports nothing at first.
-The two classes are imported from their own modules, and any other attribute first runs the package's real
-``__init__``, so that torchmetrics offers the same names as ever.
+all of its metrics and, with them, torchvision, transformers and scipy. With this module, ``import torchmetrics``
+initially imports none of these. The two classes are imported from their own modules, and access to any other attribute
+first runs the package's real ``__init__``, so that torchmetrics still offers all of its names.
 
 Remove this module once Lightning or torchmetrics defers these imports.
 """
@@ -40,17 +40,17 @@ class _TorchmetricsFinder:
 
 
 def defer(package: ModuleType, run: Callable[[ModuleType], None]) -> None:
-    """Give the package a ``__getattr__`` (PEP 562) that imports what is asked for.
+    """Give the package a ``__getattr__`` (PEP 562) that imports the requested attribute.
 
     Args:
         package: The package, which is empty.
-        run: Runs its ``__init__``.
+        run: Function that runs the package's ``__init__``.
     """
 
     def find(name: str) -> Any:
         if name in _MODULES:
             if name != "__version__":
-                import_module("torchmetrics.utilities")  # first, because the two modules import each other
+                import_module("torchmetrics.utilities")  # must come first, because the two modules import each other
             return getattr(import_module(_MODULES[name]), name)
         del package.__getattr__
         run(package)
