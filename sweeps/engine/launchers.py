@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -29,11 +30,7 @@ def build_launcher(sweep: Sweep, settings: Path) -> Launcher:
         ConfigError: The workers cannot share the storage, or a required package is not installed.
         RunError: The Ray cluster does not respond.
     """
-    if not isinstance(sweep.launcher, Processes) and sweep.url.startswith("sqlite"):
-        raise ConfigError(
-            f"storage: workers on other machines cannot share {sweep.url}; use a PostgreSQL URL: "
-            "storage=postgresql+psycopg2://USER@HOST/DATABASE"
-        )
+    require_launcher(sweep)
     match sweep.launcher:
         case Processes():
             return ProcessLauncher(sweep, settings)
@@ -43,6 +40,35 @@ def build_launcher(sweep: Sweep, settings: Path) -> Launcher:
             return SlurmLauncher(sweep, sweep.launcher, settings)
         case _:
             assert_never(sweep.launcher)
+
+
+def require_launcher(sweep: Sweep) -> None:
+    """Check the settings of the launcher, without a cluster.
+
+    Raises:
+        ConfigError: The workers cannot share the storage, a required package is not installed, or submitit does not
+            know a parameter.
+    """
+    if isinstance(sweep.launcher, Processes):
+        return
+    if sweep.url.startswith("sqlite"):
+        raise ConfigError(
+            f"storage: workers on other machines cannot share {sweep.url}; use a PostgreSQL URL: "
+            "storage=postgresql+psycopg2://USER@HOST/DATABASE"
+        )
+    package = "ray" if isinstance(sweep.launcher, Ray) else "submitit"
+    if find_spec(package) is None:
+        raise ConfigError(
+            f"launcher: kind {sweep.launcher.kind} needs {package}; install it with: pip install 'pocketdit[many]'"
+        )
+    if isinstance(sweep.launcher, Slurm):
+        import submitit
+
+        executor = submitit.AutoExecutor(folder=sweep.folder / "jobs", cluster="debug")
+        try:
+            executor.update_parameters(**sweep.launcher.parameters)
+        except (AssertionError, NameError, TypeError) as error:
+            raise ConfigError(f"launcher.parameters: {str(error).splitlines()[0]}") from None
 
 
 class ProcessLauncher(Launcher):
@@ -102,10 +128,8 @@ class RayLauncher(Launcher):
     """Starts workers as Ray actors. Ray restarts an actor whose process dies, on another node if necessary."""
 
     def __init__(self, sweep: Sweep, spec: Ray) -> None:
-        try:
-            import ray
-        except ModuleNotFoundError:
-            raise ConfigError("launcher: kind ray needs Ray; install it with: pip install 'pocketdit[many]'") from None
+        import ray
+
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         local = {"num_cpus": max(1, round(spec.cpus * sweep.workers)), "include_dashboard": False}
         try:
@@ -149,18 +173,14 @@ class SlurmLauncher(Launcher):
     """
 
     def __init__(self, sweep: Sweep, spec: Slurm, settings: Path) -> None:
-        try:
-            import submitit
-        except ModuleNotFoundError:
-            raise ConfigError(
-                "launcher: kind slurm needs submitit; install it with: pip install 'pocketdit[many]'"
-            ) from None
+        import submitit
+
         self.settings = settings.absolute()
         try:
             self.executor = submitit.AutoExecutor(folder=sweep.folder / "jobs", cluster=spec.cluster)
-            self.executor.update_parameters(name=f"sweep-{sweep.sweep}", **spec.parameters)
-        except (RuntimeError, NameError, TypeError) as error:
-            raise ConfigError(f"launcher.parameters: {str(error).splitlines()[0]}") from None
+        except RuntimeError as error:  # this machine has no SLURM
+            raise ConfigError(f"launcher.cluster: {str(error).splitlines()[0]}") from None
+        self.executor.update_parameters(**{"name": f"sweep-{sweep.sweep}", **spec.parameters})
         self.jobs: dict[int, Any] = {}
 
     @override

@@ -22,6 +22,7 @@ def open_storage(sweep: Sweep) -> optuna.storages.RDBStorage:
         ConfigError: The URL is invalid, or its driver is not installed.
         RunError: The database does not respond.
     """
+    require_driver(sweep)
     url = sweep.url
     sqlite = url.startswith("sqlite:///")
     if sqlite:
@@ -34,13 +35,6 @@ def open_storage(sweep: Sweep) -> optuna.storages.RDBStorage:
             heartbeat_interval=sweep.heartbeat.every,
             grace_period=sweep.heartbeat.grace,
         )
-    except ImportError as error:
-        # Optuna replaces the name of the missing module with a message of its own.
-        is_postgres = url.startswith(("postgresql://", "postgresql+psycopg2://"))
-        hint = "install it with: pip install 'pocketdit[many]'" if is_postgres else str(error).splitlines()[0]
-        raise ConfigError(f"storage: the driver of {masked_url(sweep)} is not installed; {hint}") from error
-    except ValueError as error:
-        raise ConfigError(f"storage: {masked_url(sweep)}: {error}") from error
     except RuntimeError as error:  # how Optuna reports tables of another version
         raise RunError(_schema_problem(sweep, error)) from error
     except Exception as error:  # every driver has its own exceptions
@@ -50,6 +44,22 @@ def open_storage(sweep: Sweep) -> optuna.storages.RDBStorage:
     if sqlite:
         lock_transactions_early(storage)
     return storage
+
+
+def require_driver(sweep: Sweep) -> None:
+    """Check the URL of the storage and that its driver is installed, without connecting to the database.
+
+    Raises:
+        ConfigError: The URL is invalid, or its driver is not installed.
+    """
+    try:
+        sqlalchemy.create_engine(sweep.url).dispose()
+    except ImportError as error:
+        is_postgres = sweep.url.startswith(("postgresql://", "postgresql+psycopg2://"))
+        hint = "install it with: pip install 'pocketdit[many]'" if is_postgres else str(error).splitlines()[0]
+        raise ConfigError(f"storage: the driver of {masked_url(sweep)} is not installed; {hint}") from error
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise ConfigError(f"storage: {masked_url(sweep)}: {str(error).splitlines()[0]}") from error
 
 
 def _schema_problem(sweep: Sweep, error: RuntimeError) -> str:

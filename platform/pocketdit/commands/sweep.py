@@ -68,6 +68,11 @@ def call_sweep(args: argparse.Namespace) -> None:
     require_available(base.config)
     require_parents(base.config)
     if args.check:
+        from sweeps.engine.launchers import require_launcher
+        from sweeps.storage.connection import require_driver
+
+        require_launcher(loaded.config)
+        require_driver(loaded.config)
         check_computed(loaded.config, base.config)
         print(f"{args.file}: no problems found")
         return

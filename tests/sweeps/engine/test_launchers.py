@@ -2,15 +2,17 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pocketdit.commands.main import main
 from pocketdit.errors import ConfigError, RunError
 from sweeps.engine import study, worker_pool
 from sweeps.engine.launchers import build_launcher, gpu_environment
 from sweeps.engine.worker_pool import WorkerPool
 from sweeps.storage.connection import open_storage
-from tests.sweeps.study import loaded, no_plots
+from tests.sweeps.study import loaded, no_plots, write
 
 
 class DeadLauncher:
@@ -57,3 +59,38 @@ def test_a_missing_package_is_reported_with_its_extra(
     sweep = loaded(tmp_path, launcher={"kind": kind}, storage="postgresql+psycopg2://me@127.0.0.1:1/x").config
     with pytest.raises(ConfigError, match=r"pip install 'pocketdit\[many\]'$"):
         open_storage(sweep) if module == "psycopg2" else build_launcher(sweep, tmp_path / "sweep.yaml")
+
+
+POSTGRES = "postgresql+psycopg2://me@127.0.0.1:1/x"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "storage", "message"),
+    [
+        ({"kind": "slurm"}, "", "storage: workers on other machines cannot share sqlite"),
+        ({"kind": "slurm", "parameters": {"foo": "gpu"}}, POSTGRES, "launcher.parameters: Parameter 'foo' need"),
+        ({"kind": "slurm", "parameters": {"slurm_foo": 1}}, POSTGRES, "launcher.parameters: Unknown argument 'foo'"),
+        (
+            {"kind": "slurm", "parameters": {"timeout_min": "x"}},
+            POSTGRES,
+            'launcher.parameters: Parameter "timeout_min',
+        ),
+        ({"kind": "processes"}, "nosql://x", "storage: nosql://x: Can't load plugin"),
+        ({"kind": "processes"}, "not a url", "storage: not a url: Could not parse SQLAlchemy URL"),
+    ],
+)
+def test_check_reports_a_wrong_launcher_or_storage(
+    launcher: dict[str, Any], storage: str, message: str, tmp_path: Path, scenes: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Neither needs a cluster or a database."""
+    path = write(tmp_path, launcher=launcher, storage=storage)
+    command = ["sweep", str(path), "--check", f"set={{data.init_args.path: {scenes}, training.validate_every: 10}}"]
+    assert main(command) == 2
+    assert message in capsys.readouterr().err
+    valid = {
+        "kind": "slurm",
+        "parameters": {"timeout_min": 5, "slurm_partition": "gpu", "slurm_setup": ["module load"]},
+    }
+    write(tmp_path, launcher=valid, storage=POSTGRES)
+    assert main(command) == 0
