@@ -6,7 +6,7 @@ meta device supports neither autocast nor fused attention, so ``LikeGpu`` imitat
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from typing_extensions import override
 
@@ -82,8 +81,7 @@ class KernelCounter(TorchDispatchMode):
         """Run an operation and record it. Operations that only return views of their inputs launch no kernel."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-        outputs = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
+        inputs, outputs = [*tensors_in(args), *tensors_in(kwargs.values())], list(tensors_in((result,)))
         known = {id_of_storage(value) for value in inputs}
         created = [value for value in outputs if id_of_storage(value) not in known]
         for value in created:
@@ -114,6 +112,15 @@ class KernelCounter(TorchDispatchMode):
         self.live += size
         self.peak = max(self.peak, self.live)
         self.working_peak = max(self.working_peak, self.live - self.gradients)
+
+
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among the arguments or results of an operation, which may be lists or tuples of tensors."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from tensors_in(value)
 
 
 def id_of_storage(value: Tensor) -> int:

@@ -29,7 +29,7 @@ class StepCount:
     Attributes:
         cost: What the stage computes.
         passes: The passes of a batch, with their counts.
-        update: Kernels of the update.
+        update: Kernels of the update, unless the step was timed.
     """
 
     cost: StageCost
@@ -114,8 +114,8 @@ def measure_step(cost: StageCost, device: torch.device, bf16: bool, accumulate: 
             passes.append((step, count_pass(step)))  # also warms up
             seconds += accumulate * step.per_batch * fastest_seconds(partial(run_pass, step))
     update = cost.update(device)
-    count = StepCount(cost, passes, count_update(update))
-    return count, seconds + fastest_seconds(update)
+    update()  # warms up
+    return StepCount(cost, passes, Kernels()), seconds + fastest_seconds(update)
 
 
 def count_update(update: Callable[[], None]) -> Kernels:
