@@ -56,6 +56,13 @@ def described_vector(text: str, width: int) -> np.ndarray:
     return np.array([1.0 if byte >> (7 - bit) & 1 else -1.0 for byte in digest for bit in range(8)])
 
 
+def test_positions_are_encoded_as_the_page_says() -> None:
+    encoder = WordEncoder(width=64, max_tokens=5)
+    frequencies = [5 ** (-k / (64 / 2 - 1)) for k in range(32)]
+    expected = [[f(p * frequency) for f in (math.sin, math.cos) for frequency in frequencies] for p in range(5)]
+    np.testing.assert_allclose(encoder.positions.numpy(), np.array(expected), atol=1e-6)
+
+
 def test_words_are_encoded_as_the_page_says() -> None:
     encoder = WordEncoder(width=64, max_tokens=5)
     tokens = encoder.encode([PROMPT])
