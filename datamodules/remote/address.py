@@ -50,8 +50,8 @@ def require_readable(address: str) -> None:
         raise ConfigError(f"{KEY}: {address} chains protocols; name the folder itself, such as s3://BUCKET/FOLDER")
     if protocol not in known_implementations:
         near = nearest(protocol or "", known_implementations)
-        hint = f"; did you mean {near}://?" if near else ""
-        raise ConfigError(f"{KEY}: {address} has the unknown protocol {protocol!r}{hint}")
+        hint = f"did you mean {near}://?" if near else "use s3://, gs://, hf:// or https://"
+        raise ConfigError(f"{KEY}: {address} has the unknown protocol {protocol!r}; {hint}")
     parts = urlsplit(address)
     if not parts.netloc or ".." in parts.path.split("/"):
         raise ConfigError(f"{KEY}: {address} does not name a folder, such as s3://BUCKET/FOLDER or https://HOST/FOLDER")

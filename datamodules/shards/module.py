@@ -18,7 +18,7 @@ from datamodules.shards.index import SplitIndex
 from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedSamples, StreamedBatches
 from datamodules.shards.opening import open_dataset, require_dataset
 from datamodules.shards.order import ORDER_VERSION, TrainingOrder, batches_per_epoch, validation_batches
-from datamodules.shards.reader import read_captions
+from datamodules.shards.reader import read_captions, readable_captions
 from datamodules.shards.schema import SPLITS, DatasetInfo
 from pocketdit.bounds import MAX_SIDE, Between
 from pocketdit.config.shell import command_line, operand
@@ -131,7 +131,9 @@ class ShardDataModule(LightningDataModule):
         """Return the captions that training may use of at most ``samples`` samples, and whether there are no others."""
         index = self.split(split)
         chosen = (usable_captions(captions, self.caption) for captions in read_captions(index, samples))
-        return [caption for captions in chosen for caption in captions], len(index) <= samples
+        return [caption for captions in chosen for caption in captions], len(index) <= min(
+            samples, readable_captions(index)
+        )
 
     def prepare_data(self) -> None:
         """Write or fetch the indexes. Lightning calls this in one process per machine."""

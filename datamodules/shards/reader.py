@@ -89,13 +89,18 @@ class ShardReader:
         return {"index": self.index, "_files": OrderedDict()}
 
 
-def read_captions(index: SplitIndex, samples: int) -> Iterator[tuple[str, ...]]:
-    """Yield the captions of up to ``samples`` evenly spaced samples that can be read.
+def readable_captions(index: SplitIndex) -> int:
+    """Return of how many samples, from the start of the split, captions can be read at little cost.
 
-    Of a split in remote storage, only the first shards are read, because each is downloaded as a whole.
+    Of a split in remote storage, these are the samples of the first shards, because each is downloaded as a whole.
     """
+    return len(index) if index.remote is None else int(np.searchsorted(index.shard, _REMOTE_CAPTION_SHARDS))
+
+
+def read_captions(index: SplitIndex, samples: int) -> Iterator[tuple[str, ...]]:
+    """Yield the captions of up to ``samples`` evenly spaced samples, of those whose captions are readable."""
     reader = ShardReader(index)
-    rows = len(index) if index.remote is None else int(np.searchsorted(index.shard, _REMOTE_CAPTION_SHARDS))
+    rows = readable_captions(index)
     for row in np.linspace(0, rows - 1, min(samples, rows)).round().astype(int).tolist():
         with suppress(SampleError):
             yield reader.read_sample(row).captions

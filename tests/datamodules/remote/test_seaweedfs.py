@@ -1,0 +1,63 @@
+"""A second S3 server, which checks signatures: SeaweedFS."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.storage_proxy import Fault, StorageProxy
+from datamodules.remote.storage import Storage
+from pocketdit.errors import RunError
+from tests.datamodules.remote.conftest import free_port, wait_for_port
+from tests.datamodules.remote.test_dataset import _read
+
+
+@pytest.fixture
+def seaweed_port(tmp_path: Path) -> Iterator[int]:
+    """The port of a SeaweedFS server that knows the credentials of ``s3_environment``."""
+    identity = {
+        "name": "tester",
+        "credentials": [{"accessKey": "test-access", "secretKey": "test-secret"}],
+        "actions": ["Admin", "Read", "Write", "List"],
+    }
+    config = tmp_path / "identities.json"
+    config.write_text(json.dumps({"identities": [identity]}))
+    ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
+    grpc = {f"{name}.grpc": free_port() for name in ports}
+    data = tmp_path / "server"
+    data.mkdir()
+    command = [str(Path(sys.executable).with_name("weed")), "server", f"-dir={data}", "-ip=127.0.0.1"]
+    command += ["-ip.bind=127.0.0.1", "-filer", "-s3", f"-s3.config={config}", "-volume.max=5"]
+    command += [f"-{name}={port}" for name, port in (ports | grpc).items()]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            for port in ports.values():
+                wait_for_port(port, process)
+            yield ports["s3.port"]
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+def test_remote_batches_equal_local_ones_and_a_wrong_secret_is_refused(
+    s3_environment: Callable[[int], None],
+    seaweed_port: int,
+    make_dataset: Callable[..., Path],
+    upload: Callable[[Path], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    s3_environment(seaweed_port)
+    data = make_dataset()
+    address = upload(data)
+    faults: dict[Fault, float] = {"reset": 0.1, "503": 0.1, "cut": 0.1}
+    with StorageProxy(seaweed_port, latency=0.01, faults=faults, seed=1) as proxy:
+        s3_environment(proxy.port)
+        assert _read(address, workers=2) == _read(str(data))
+        assert proxy.injected
+    s3_environment(seaweed_port)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
+    with pytest.raises(RunError, match=r"train/: access was refused \(.*\); check the credentials$"):
+        Storage(address).list_shards("train")
