@@ -13,6 +13,7 @@ encoders, KEY.latent.safetensors contains the embeddings of every caption (see `
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ PARTS = (*SPLITS, INFO_FILE)  # dataset.json is written last, so it marks the da
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")  # stored images of other formats are not opened, whatever their extension
 LATENT_EXTENSION = "latent.safetensors"
+_ADDRESS = re.compile(r"\w+:/")  # a path has lost one of an address's two slashes
 
 Kind = Literal["image", "latent"]
 
@@ -243,6 +245,8 @@ def read_info(dataset: Path) -> DatasetInfo:
         UserError: The folder or dataset.json does not exist, or dataset.json is invalid or has another version.
     """
     path = dataset / INFO_FILE
+    if _ADDRESS.match(str(dataset)):
+        raise UserError(f"{dataset}: this command reads local folders; copy the data set to one")
     if not dataset.is_dir():
         raise UserError(f"{dataset}: no such data set; create one with: lightning data build")
     if not is_complete(dataset):
