@@ -16,7 +16,7 @@ from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.latents import describe_autoencoder, encode_sample
 from datamodules.shards.losses import MAX_CROP, MAX_ENLARGEMENT, CropLosses
 from datamodules.shards.reader import ShardReader, read_captions
-from datamodules.shards.schema import SPLITS, SampleError, read_info
+from datamodules.shards.schema import SPLITS, DatasetInfo, SampleError, read_info
 from pocketdit.config.shell import command_line, operand
 from pocketdit.encoders.contract import Autoencoder, TextEncoder
 from pocketdit.encoders.coverage import CaptionCoverage, coverage_lines
@@ -54,6 +54,8 @@ def describe_dataset(
         f"{path}: {info.kind} data set {info.name!r} from {info.source}, fingerprint {info.fingerprint}\n"
         "Sizes and buckets are height x width, as in sampling.size and --size."
     ]
+    if info.kind == "latent":
+        paragraphs.append(_describe_encoders(info))
     if info.attribution:
         paragraphs.append(f"License and attribution: {info.attribution}")
     coverages, is_complete = dict[str, CaptionCoverage](), True
@@ -143,6 +145,21 @@ def contact_sheet(path: Path, out: Path, *, split: str = "train", count: int = 2
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)
     return out
+
+
+def _describe_encoders(info: DatasetInfo) -> str:
+    """Tabulate which encoders computed the latents and the text embeddings, and the type in which they are stored."""
+    roles = {
+        "latents": [info.autoencoder or {}],
+        "text embeddings": info.text_encoders,
+        "text embeddings for a teacher": info.teacher_text_encoders,
+    }
+    rows = [
+        (role, str(encoder.get("class", "unknown")).rpartition(".")[2], encoder.get("stored_dtype", "unknown"))
+        for role, encoders in roles.items()
+        for encoder in encoders
+    ]
+    return tabulate(rows, ["stored", "encoder", "type"])
 
 
 def _format_bytes(index: SplitIndex) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from datamodules.shards.schema import SampleError
-from datamodules.shards.text_layout import Group, TextLayout, tensor_name
+from datamodules.shards.text_layout import BLANK, Group, TextLayout, tensor_name
 from pocketdit.encoders.contract import TextTokens
 
 
@@ -20,6 +20,17 @@ def read_text(
         SampleError: A tensor is missing, is not finite, or has the wrong type or shape.
     """
     return [_read(tensors, tensor_name(group, i, caption), layout) for i, layout in enumerate(layouts)]
+
+
+def require_text(tensors: Mapping[str, Tensor], layouts: Mapping[Group, Sequence[TextLayout]], captions: int) -> None:
+    """Check the text embeddings of all captions of a sample.
+
+    Raises:
+        SampleError: See ``read_text``.
+    """
+    for group, encoders in layouts.items():
+        for caption in (*range(captions), *([BLANK] if group == "teacher" else [])):
+            read_text(tensors, group, encoders, caption)
 
 
 def _read(tensors: Mapping[str, Tensor], name: str, layout: TextLayout) -> Tensor:

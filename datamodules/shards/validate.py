@@ -10,9 +10,10 @@ from typing import BinaryIO
 from tabulate import tabulate
 
 from datamodules.shards.buckets import Bucket
-from datamodules.shards.decode import decode_image, decode_latent
+from datamodules.shards.decode import decode_image, decode_tensors, read_latent
 from datamodules.shards.scan import BrokenShardError, MemberGroup, open_shard, scan_shard
 from datamodules.shards.schema import SPLITS, DatasetInfo, Sample, SampleError, parse_sample, read_info, reason_of
+from datamodules.shards.stored_text import require_text
 from pocketdit.encoders.contract import TextEncoder
 from pocketdit.encoders.coverage import CaptionCoverage, coverage_lines
 from pocketdit.errors import UserError
@@ -151,7 +152,9 @@ def _check_payload(sample: Sample, info: DatasetInfo) -> list[str]:
             decode_image(sample, Bucket(sample.width, sample.height))
         else:
             assert info.autoencoder is not None
-            decode_latent(sample, info.autoencoder)
+            tensors = decode_tensors(sample)
+            read_latent(tensors, sample, info.autoencoder)
+            require_text(tensors, info.text_layouts, len(sample.captions))
     except Exception as error:
         return [reason_of(error)]
     return []
