@@ -107,16 +107,44 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class TensorBoard:
+    """Write metrics and previews for TensorBoard as well, to the folder ``tensorboard`` of the run."""
+
+    kind: Literal["tensorboard"]
+
+
+@dataclass(frozen=True)
+class WeightsAndBiases:
+    """Send metrics, settings and previews to Weights & Biases as well, with the account of ``wandb login``.
+
+    Attributes:
+        project: Name of the project.
+        entity: User or team that owns the project; defaults to the account's own.
+        mode: ``offline`` writes to the folder ``wandb`` of the run, for ``wandb sync``.
+    """
+
+    kind: Literal["wandb"]
+    project: str = "pocketdit"
+    entity: str | None = None
+    mode: Literal["online", "offline"] = "online"
+
+
+OtherTracker = TensorBoard | WeightsAndBiases
+
+
+@dataclass(frozen=True)
 class Tracking:
-    """Settings for tracking the run in MLflow.
+    """Settings for tracking the run in MLflow, and elsewhere.
 
     Attributes:
         uri: Tracking URI of MLflow, which refers to an SQLite file or a server.
         project: Name of the MLflow experiment.
+        also: Other programs that receive the metrics and previews.
     """
 
     uri: str = "sqlite:///runs/mlflow.db"
     project: str = "pocketdit"
+    also: tuple[OtherTracker, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ from pocketdit.running.folders import create_folder, find_resumed, new_folder, p
 from pocketdit.running.processes import require_accelerator, require_processes
 from pocketdit.running.trainer import build_trainer
 from pocketdit.tracking.logger import RunLogger
+from pocketdit.tracking.other_loggers import require_others
 from pocketdit.training.memory import keep_freed_memory
 
 
@@ -74,6 +75,7 @@ def run(
         # Report every error in the configuration before creating a folder.
         require_accelerator(experiment.training.accelerator)
         require_processes(experiment.training)
+        require_others(experiment.tracking.also)
         data, description = open_data(experiment, allow_changes)
         encoders = build_encoders(experiment, description)
         stage = build_stage(experiment, encoders)
@@ -183,6 +185,7 @@ def build_logger(
         # Lightning counts batches under manual optimization and optimizer steps under automatic optimization.
         batches_per_step=1 if stage.automatic_optimization else experiment.training.accumulate,
         repeats_steps=repeats_steps,
+        others=experiment.tracking.also,
     )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
+from pocketdit.config.experiment import OtherTracker
 from pocketdit.config.secrets import mask
 from pocketdit.tracking import target
 from pocketdit.tracking.events import RunStatus
@@ -17,6 +18,7 @@ from pocketdit.tracking.failures import describe, root_cause
 from pocketdit.tracking.git import revision
 from pocketdit.tracking.journal import FILE_NAME, Journal
 from pocketdit.tracking.mlflow_run import MAX_PARAM_LENGTH, MAX_TAG_LENGTH
+from pocketdit.tracking.other_loggers import OtherLogger
 from pocketdit.tracking.shipper import Shipper
 from pocketdit.tracking.sync import sync_command
 
@@ -36,6 +38,7 @@ class RunLogger(Logger):
         code: A folder in the git working tree whose revision is logged.
         close_seconds: Maximum time to wait for MLflow at the end of the run.
         batches_per_step: Batches per optimizer step if Lightning counts batches (manual optimization), and 1 otherwise.
+        others: Other programs that receive the settings, metrics and images.
         repeats_steps: Whether a resumed run repeats the steps after its last checkpoint with the same values, which are
             then not logged again. If not, the new values replace the old ones.
 
@@ -53,6 +56,7 @@ class RunLogger(Logger):
         close_seconds: float = 30.0,
         batches_per_step: int = 1,
         repeats_steps: bool = True,
+        others: Sequence[OtherTracker] = (),
     ) -> None:
         super().__init__()
         self.run_folder = run_folder.absolute()
@@ -63,6 +67,7 @@ class RunLogger(Logger):
         self._close_seconds = close_seconds
         self._batches_per_step = batches_per_step
         self._repeats_steps = repeats_steps
+        self._others = [OtherLogger(tracker, self.run_folder) for tracker in others]
         self._journal: Journal | None = None
         self._shipper: Shipper | None = None
 
@@ -91,7 +96,10 @@ class RunLogger(Logger):
         ``resumed.NAME``.
         """
         journal = self._open()
-        for key, value in flatten(vars(params) if isinstance(params, Namespace) else params):
+        texts = dict(flatten(vars(params) if isinstance(params, Namespace) else params))
+        for other in self._others:
+            other.log_hyperparams(texts)
+        for key, value in texts.items():
             text = _truncate(value, MAX_PARAM_LENGTH)
             if journal.params.get(key, text) != text:
                 journal.log_tag(f"resumed.{key}", text)
@@ -108,7 +116,10 @@ class RunLogger(Logger):
             step: Lightning's step, which counts batches under manual optimization. It is converted to optimizer steps.
         """
         values = {key: float(value) for key, value in metrics.items()}
-        self._open().log_metrics(values, (step or 0) // self._batches_per_step)
+        step = (step or 0) // self._batches_per_step
+        self._open().log_metrics(values, step)
+        for other in self._others:
+            other.log_metrics(values, step)
 
     @rank_zero_only
     def log_tag(self, key: str, value: str) -> None:
@@ -122,6 +133,8 @@ class RunLogger(Logger):
         MLflow shows the images of several runs under the same key side by side, with a slider for the step.
         """
         self._open().log_image(key, self._relative(path), step)
+        for other in self._others:
+            other.log_image(key, path, step)
 
     @rank_zero_only
     def log_artifact(self, path: Path, folder: str = "") -> None:
@@ -141,6 +154,8 @@ class RunLogger(Logger):
         """
         if self._journal is None:
             return
+        for other in self._others:
+            other.finalize(status)
         self._journal.log_status(_STATUS.get(status, "FAILED"))
         if self._shipper is None:
             return
