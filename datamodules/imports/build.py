@@ -99,7 +99,8 @@ def build_dataset(
     _check(source, out, validation_fraction, max_side, base_size, workers)
     if filters.distance is not None:
         require_imagehash()
-    plan = plan_layout(find_layout(source, layout, exclude=out), reading)
+    found = find_layout(source, layout, exclude=out)
+    plan = plan_layout(found.layout, reading)
     if plan.splits and (validation_fraction is not None or validation == "same"):
         raise UserError(f"validation: {plan.splits}; leave --validation out, or build from one of these folders")
     described = None if autoencoder is None else describe_autoencoder(autoencoder, base_size, buckets)
@@ -109,6 +110,7 @@ def build_dataset(
     settings = [_FORMAT, str(source.resolve()), plan.description, reading, filters, fraction, validation]
     settings += [losses, limits, described]
     log = _Log(losses)
+    log.skips.extend(found.skipped)
     with DatasetWriter(
         out,
         kind="image" if autoencoder is None else "latent",

@@ -65,7 +65,6 @@ def _entries(listing: Listing, lookup: CaptionLookup, splits: dict[Path, str | N
         except SampleError as error:
             yield SkippedImage(name, str(error), "no caption")
     yield from lookup.unknown_images(listing.images)
-    yield from listing.skipped
 
 
 def _describe_unused(listing: Listing, lookup: CaptionLookup) -> list[str]:

@@ -1,7 +1,8 @@
 """The layouts that are read, and how they are recognized."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, assert_never, get_args
+from typing import Literal, NamedTuple, assert_never, get_args
 
 from datamodules.imports.caption_files import find_tables
 from datamodules.imports.class_names import is_synset
@@ -20,6 +21,7 @@ from datamodules.imports.parquet import ParquetFiles, image_column, plan_parquet
 from datamodules.imports.path_table import PathTable, plan_path_table
 from datamodules.imports.tables import TABLE_SUFFIXES
 from datamodules.imports.tars import Tars, plan_tars
+from datamodules.shards.skips import SkippedImage
 from datamodules.shards.sources import Listing, list_folder
 from pocketdit.errors import ConfigError, UserError
 
@@ -38,8 +40,20 @@ _APPLIES: dict[str, tuple[str, tuple[LayoutName, ...]]] = {
 }
 
 
-def find_layout(source: Path, name: LayoutName | None, exclude: Path | None = None) -> Layout:
-    """Return the layout of a source.
+class Source(NamedTuple):
+    """A source whose layout is known.
+
+    Attributes:
+        layout: The layout.
+        skipped: Folders and other entries that cannot be read.
+    """
+
+    layout: Layout
+    skipped: Sequence[SkippedImage]
+
+
+def find_layout(source: Path, name: LayoutName | None, exclude: Path | None = None) -> Source:
+    """Recognize the layout of a source.
 
     Args:
         source: Folder or file.
@@ -50,14 +64,14 @@ def find_layout(source: Path, name: LayoutName | None, exclude: Path | None = No
         UserError: The source does not exist, has several layouts, or has not the one to use.
     """
     if source.is_file():
-        return _layout_of_file(source, name)
+        return Source(_layout_of_file(source, name), ())
     if not source.is_dir():
         raise UserError(f"{source}: no such folder")
     listing = list_folder(source, exclude)
     detected = _detect(listing) if name is None else [name]
     if len(detected) > 1:
         raise UserError(f"{source}: contains data in several layouts; choose one with --layout: {', '.join(detected)}")
-    return _layout_of_folder(listing, detected[0])
+    return Source(_layout_of_folder(listing, detected[0]), listing.skipped)
 
 
 def plan_layout(layout: Layout, options: ReadOptions) -> Plan:

@@ -168,7 +168,8 @@ class RowGroups:
                     number += 1
         except (OSError, ValueError, pa.ArrowException) as error:
             end = self.start + self.size - 1
-            yield SkippedImage(self.name, f"rows {number} to {end} cannot be read ({error})", BROKEN_PARQUET)
+            reason = " ".join(str(error).split())
+            yield SkippedImage(self.name, f"rows {number} to {end} cannot be read ({reason})", BROKEN_PARQUET)
 
     def _entry(self, number: int, row: dict[str, Any]) -> Entry | SkippedImage:
         identity = f"{self.name}/{number}"
