@@ -66,7 +66,7 @@ def test_an_error_is_reported_once_and_the_run_continues(
         logger.log_image("samples", run_folder / "a.png", 2)
         logger.finalize("success")
     (record,) = (record for record in caplog.records if "tracking.also" in record.message)
-    assert "tracking.also: tensorboard receives nothing more: " in record.message
+    assert "tracking.also: tensorboard failed, so nothing more is logged to it: " in record.message
     assert read_metrics(run_folder / "metrics.jsonl")["loss"] == [(step, 1.0) for step in range(3)]
 
 

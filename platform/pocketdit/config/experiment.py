@@ -108,14 +108,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class TensorBoard:
-    """Write metrics and previews for TensorBoard as well, to the folder ``tensorboard`` of the run."""
+    """Also write metrics and previews for TensorBoard, to the folder ``tensorboard`` of the run."""
 
     kind: Literal["tensorboard"]
 
 
 @dataclass(frozen=True)
 class WeightsAndBiases:
-    """Send metrics, settings and previews to Weights & Biases as well, with the account of ``wandb login``.
+    """Also send metrics, settings and previews to Weights & Biases, with the account of ``wandb login``.
 
     Attributes:
         project: Name of the project.
@@ -134,7 +134,7 @@ OtherTracker = TensorBoard | WeightsAndBiases
 
 @dataclass(frozen=True)
 class Tracking:
-    """Settings for tracking the run in MLflow, and elsewhere.
+    """Settings for tracking the run in MLflow and other programs.
 
     Attributes:
         uri: Tracking URI of MLflow, which refers to an SQLite file or a server.

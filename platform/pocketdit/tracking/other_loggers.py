@@ -1,4 +1,4 @@
-"""Loggers of Lightning for programs other than MLflow. Whatever goes wrong in them does not end the run."""
+"""Logging to programs other than MLflow, using Lightning's loggers. Their failures do not end the run."""
 
 import importlib.util
 import logging
@@ -21,7 +21,7 @@ def require_others(trackers: Sequence[OtherTracker]) -> None:
     """Check that the programs in ``tracking.also`` can be logged to, before a run starts.
 
     Raises:
-        ConfigError: A package is not installed, or Weights & Biases has no account.
+        ConfigError: A package is not installed, or this machine is not logged in to Weights & Biases.
     """
     for i, tracker in enumerate(trackers):
         key = f"tracking.also.{i}"
@@ -34,16 +34,16 @@ def require_others(trackers: Sequence[OtherTracker]) -> None:
 
             if not wandb.login(prompt=False):
                 raise ConfigError(
-                    f"{key}: Weights & Biases has no account on this machine; log in with: wandb login, or set "
+                    f"{key}: this machine is not logged in to Weights & Biases; log in with: wandb login, or set "
                     "mode: offline"
                 )
 
 
 class OtherLogger:
-    """One such program. It is opened when something is logged for the first time.
+    """Logs to one program. Its logger is created when something is logged for the first time.
 
     Args:
-        tracker: Its settings.
+        tracker: Settings of the program.
         run_folder: The run folder ``RUNS/EXPERIMENT/RUN``.
     """
 
@@ -72,7 +72,7 @@ class OtherLogger:
                 assert_never(self._tracker)
 
     def finalize(self, status: str) -> None:
-        """Write what is left, at the end of the run. Logging may continue afterward."""
+        """Write the remaining data at the end of the run. Logging may continue afterward."""
         if self._logger is None:
             return
         self._attempt(lambda logger: logger.finalize(status))
@@ -93,10 +93,10 @@ class OtherLogger:
             if self._logger is None:
                 self._logger = _build(self._tracker, self._run_folder)
             action(self._logger)
-        except Exception as error:  # every program has its own exceptions
+        except Exception as error:  # each program raises exceptions of its own
             self._has_failed = True
             reason = one_line(mask(f"{type(error).__name__}: {error}"))
-            _log.warning("tracking.also: %s receives nothing more: %s", self._tracker.kind, reason)
+            _log.warning("tracking.also: %s failed, so nothing more is logged to it: %s", self._tracker.kind, reason)
 
 
 def _build(tracker: OtherTracker, run_folder: Path) -> Any:
@@ -113,13 +113,13 @@ def _build(tracker: OtherTracker, run_folder: Path) -> Any:
             return WandbLogger(
                 name=name,
                 save_dir=run_folder,
-                # A resumed run continues its record.
+                # With the same ID, a resumed run continues its record.
                 id=name.replace("/", "-"),
                 resume="allow",
                 project=tracker.project,
                 entity=tracker.entity,
                 offline=tracker.mode == "offline",
-                # The run prints its own messages, and its output is not sent anywhere.
+                # The run prints its own messages, and its console output is not uploaded.
                 settings=wandb.Settings(console="off", silent=True),
             )
         case _:
