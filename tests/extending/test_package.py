@@ -1,4 +1,4 @@
-"""A sampler and an attention kind can be added to the package as CONTRIBUTING describes. The tests edit a copy."""
+"""A sampler and attention kinds can be added to the package as CONTRIBUTING describes. The tests edit a copy."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def midpoint(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
 
 SAMPLERS'''
 
-ATTENTION = Path(__file__).parent / "attention"
+EXAMPLES = Path(__file__).parent
 
 
 @pytest.fixture
@@ -52,30 +52,60 @@ def test_sampler_can_be_added(project: Path, program: Program, package: Path) ->
     assert "sampling steps (midpoint)" in program(*commands, env=with_package(package))
 
 
-@pytest.fixture
-def package_with_attention(package: Path) -> Path:
-    """A copy of the package to which the example of an attention kind has been added."""
-    spec, arm, mobile_arm = ((ATTENTION / f"{name}.txt").read_text() for name in ("spec", "attention", "mobile"))
+def add_attention_kind(package: Path, example: Path, class_name: str) -> None:
+    """Add the attention kind of an example to a copy of the package, as docs/extending.md describes."""
+    spec, arm, mobile_arm = ((example / f"{name}.txt").read_text() for name in ("spec", "attention", "mobile"))
     backbones, mobile = package / "backbones", package / "mobile"
-    shutil.copy(ATTENTION / "row_attention.py", backbones)
-    shutil.copy(ATTENTION / "mobile_row_attention.py", mobile / "row_attention.py")
+    for path in example.glob("*.py"):
+        is_mobile = path.name.startswith("mobile_")
+        shutil.copy(path, mobile / path.name.removeprefix("mobile_") if is_mobile else backbones)
     edit(
-        backbones / "spec.py", "\nAttentionSpec: TypeAlias =", f"\n{spec}\n\nAttentionSpec: TypeAlias = RowAttention |"
+        backbones / "spec.py", "\nAttentionSpec: TypeAlias =", f"\n{spec}\n\nAttentionSpec: TypeAlias = {class_name} |"
     )
     for path, text in ((backbones / "attention.py", arm), (mobile / "attention.py", mobile_arm)):
-        edit(path, "AttentionSpec, FullAttention\n", "AttentionSpec, FullAttention, RowAttention\n")
+        edit(path, "AttentionSpec, FullAttention\n", f"AttentionSpec, FullAttention, {class_name}\n")
         edit(path, "        case _:\n", f"{text}        case _:\n")
+
+
+def run_test(text: Path, folder: Path, package: Path) -> str:
+    """Run an example's test with a copy of the package, and return the output of pytest."""
+    shutil.copy(text, folder / "test_example.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"]
+    env = with_package(package)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=250, env=env)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def package_with_rows(package: Path) -> Path:
+    """A copy of the package with the attention kind ``row``."""
+    add_attention_kind(package, EXAMPLES / "attention", "RowAttention")
     return package
 
 
-def test_attention_kind_can_be_added(project: Path, program: Program, package_with_attention: Path) -> None:
+@pytest.fixture
+def package_with_gates(package: Path) -> Path:
+    """A copy of the package with the attention kind ``gated``, which has a weight of its own."""
+    example = EXAMPLES / "gated"
+    add_attention_kind(package, example, "GatedAttention")
+    dit = package / "backbones" / "dit.py"
+    arm = "                module.init_branches()\n"
+    edit(dit, arm, arm + (example / "init.txt").read_text())
+    imports = "from pocketdit.backbones.position import"
+    edit(dit, imports, f"from pocketdit.backbones.gated_attention import GatedSelfAttention\n{imports}")
+    return package
+
+
+def test_attention_kind_can_be_added(project: Path, program: Program, package_with_rows: Path) -> None:
     level = "'backbone.levels=[{depth: 1, attention: {kind: row, kv_heads: 1}}]'"
-    assert "finished" in program(f"run run.yaml {level}", env=with_package(package_with_attention))
+    assert "finished" in program(f"run run.yaml {level}", env=with_package(package_with_rows))
 
 
-def test_test_of_the_attention_kind_passes(tmp_path: Path, package_with_attention: Path) -> None:
-    shutil.copy(ATTENTION / "test.txt", tmp_path / "test_row_attention.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_row_attention.py"]
-    env = with_package(package_with_attention)
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, env=env)
-    assert "2 passed" in done.stdout, done.stdout + done.stderr
+def test_test_of_the_attention_kind_passes(tmp_path: Path, package_with_rows: Path) -> None:
+    output = run_test(EXAMPLES / "attention" / "test.txt", tmp_path, package_with_rows)
+    assert "2 passed" in output, output
+
+
+def test_attention_kind_with_a_weight_of_its_own_can_be_added(tmp_path: Path, package_with_gates: Path) -> None:
+    output = run_test(EXAMPLES / "gated" / "test.txt", tmp_path, package_with_gates)
+    assert "5 passed" in output, output
