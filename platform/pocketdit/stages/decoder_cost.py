@@ -1,4 +1,4 @@
-"""Cost of training a tiny decoder."""
+"""Cost estimate for training a tiny decoder."""
 
 from functools import partial
 
@@ -43,7 +43,7 @@ def decoder_cost(experiment: DecoderExperiment) -> StageCost:
 
 
 def crop_side(experiment: DecoderExperiment) -> int:
-    """Return the side length in pixels of the window that is trained on."""
+    """Return the side length of the training window in pixels."""
     side = image_side(experiment)
     return min(side, int(stage_settings(experiment)["crop"]) or side)
 
@@ -59,7 +59,7 @@ def build_trained(experiment: DecoderExperiment, device: torch.device) -> nn.Mod
 
 
 def decoder_passes(experiment: DecoderExperiment, device: torch.device) -> list[Pass]:
-    """Return the passes of the decoder, with the losses that it is trained on, and of the discriminator."""
+    """Return the passes through the decoder and its losses, and through the discriminator."""
     settings, batch, side = stage_settings(experiment), batch_size(experiment), crop_side(experiment)
     spec, trained = experiment.decoder, build_trained(experiment, device)
     component: Component | None = settings["perceptual"]

@@ -1,4 +1,4 @@
-"""Cost of knowledge distillation and of step distillation."""
+"""Cost estimates for knowledge distillation and step distillation."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -55,7 +55,7 @@ def knowledge_distillation_cost(experiment: Experiment) -> StageCost:
 
 
 def without_teacher(is_unknown: bool) -> tuple[str, ...]:
-    """Return what a cost estimate does not count, if the teacher's architecture may not be known."""
+    """Return what a cost estimate does not count, which includes the teacher if its architecture is unknown."""
     return (*NOT_COUNTED, "the teacher, whose run does not exist yet") if is_unknown else NOT_COUNTED
 
 
@@ -104,7 +104,7 @@ def step_distillation_cost(experiment: Experiment) -> StageCost:
 def build_students(
     experiment: Experiment, settings: dict[str, Any], feature_width: int | None, device: torch.device
 ) -> dict[float, nn.ModuleDict]:
-    """Build every width's frozen network with the LoRA of its student and critic, and its projector."""
+    """Build each width's frozen network with the LoRA adapters of its student and critic, and its projector."""
     spec, students = experiment.backbone, {}
     with device:
         split = split_by_width(ElasticDiT(spec).requires_grad_(False), share_weights=True)
@@ -120,14 +120,14 @@ def build_students(
 
 
 def weights_bytes(networks: dict[float, nn.ModuleDict], shared: bool) -> int:
-    """Return the size of all weights. Unless FSDP2 shards them, the widths share those of the base network."""
+    """Return the size of all weights in bytes. Unless FSDP2 shards them, the widths share the base weights."""
     base = [sum(value.nbytes for value in own_weights(network, adapters=False)) for network in networks.values()]
     adapters = [sum(value.nbytes for value in own_weights(network, adapters=True)) for network in networks.values()]
     return (max(base) if shared else sum(base)) + sum(adapters)
 
 
 def own_weights(network: nn.ModuleDict, adapters: bool) -> Iterator[Tensor]:
-    """Yield the LoRA weights and the projector of one width, or its base weights."""
+    """Yield the weights of one width's LoRA adapters and projector, or its base weights if ``adapters`` is false."""
     for name, value in network.named_parameters():
         if (".lora_" in name or name.startswith("projector")) == adapters:
             yield value
@@ -139,7 +139,7 @@ def student_passes(
     """Return the passes of the students and critics. The widths take turns."""
     share, every = 1 / len(students), settings["student_every"]
     rolled_out = (settings["steps"] - 1) / 2 if settings["student_input"] == "rollout" else 0.0
-    # Without gradients: the roll-out, the student where it is not trained, and the critic in L_DMD.
+    # Passes without gradients: the rollout, the student when it is not trained, and the critic in L_DMD.
     untrained = rolled_out + 1 - 1 / every + (1 / every if settings["matching_weight"] else 0)
     lengths, passes = text_lengths(experiment.text_encoders), []
     parameters = parameters_by_width(experiment.backbone)

@@ -1,4 +1,4 @@
-"""Cost of elastic training, in which every step trains the full network and one sub-network."""
+"""Cost estimate for elastic training, in which every step trains the full network and one sub-network."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +32,7 @@ def elastic_cost(experiment: Experiment, feature_width: int | None = None) -> St
 
     Args:
         experiment: The configuration.
-        feature_width: Size of a teacher's features that projectors predict, or None without such projectors.
+        feature_width: Size of the teacher's features that the projectors predict, or None without projectors.
     """
     meta = torch.device("meta")
     trained = build_trained(experiment, meta, feature_width)
@@ -60,7 +60,7 @@ def elastic_cost(experiment: Experiment, feature_width: int | None = None) -> St
 
 
 def build_trained(experiment: Experiment, device: torch.device, feature_width: int | None = None) -> nn.ModuleDict:
-    """Build the trained networks on a device: the supernet and, for features of a teacher, the projectors."""
+    """Build the trained networks on a device: the supernet and, if it learns a teacher's features, the projectors."""
     spec = experiment.backbone
     with device:
         backbone = ElasticDiT(spec)

@@ -1,6 +1,6 @@
-"""Cost of the frozen networks of a training step: published autoencoders and text encoders, and teachers.
+"""Cost of the frozen networks in a training step: published autoencoders and text encoders, and teachers.
 
-The built-in encoders are so small that they are not counted.
+The built-in encoders are not counted, because they are small.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def teacher_passes(experiment: Experiment, found: TeacherOutline | None, per_bat
 
     Args:
         experiment: The configuration.
-        found: The teacher, or None if it is not known.
+        found: The outline of the teacher, or None if the teacher is not known.
         per_batch: Number of passes through the teacher's network per batch, on average.
     """
     if found is None:
@@ -52,18 +52,18 @@ def teacher_passes(experiment: Experiment, found: TeacherOutline | None, per_bat
 
 
 def teacher_bytes(experiment: Experiment, found: TeacherOutline | None) -> dict[str, int]:
-    """Return the memory of a teacher and its text encoder."""
+    """Return the size in bytes of a teacher and its text encoder."""
     passes = teacher_passes(experiment, found, 1.0)
     return {"teacher": sum(bytes_of(item.network) for item in passes)} if passes else {}
 
 
 def replicated_bytes(passes: Sequence[Pass]) -> dict[str, int]:
-    """Return the memory of the published encoders, which FSDP2 does not shard."""
+    """Return the size in bytes of the published encoders, which FSDP2 does not shard."""
     return {"frozen encoders": sum(bytes_of(item.network) for item in passes)} if passes else {}
 
 
 def teacher_outline(experiment: Experiment, device: torch.device) -> TeacherOutline | None:
-    """Return the outline of the stage's teacher, or None if its class has no outline or its run does not exist yet."""
+    """Return the outline of the stage's teacher, or None if the teacher's class or run does not provide one."""
     component: Component = experiment.stage.init_args["teacher"]
     create = getattr(import_class(component.class_path), "outline", None)
     tokens = max(text_lengths(experiment.text_encoders))
@@ -84,7 +84,7 @@ def name_of(component: Component) -> str:
 
 
 def frozen_pass(label: str, found: Outline | None, *arguments: int, per_batch: float = 1.0) -> Pass | None:
-    """Return a pass through a frozen network, or None if there is no outline of it."""
+    """Return a pass through a frozen network, or None without an outline of the network."""
     if found is None:
         return None
     forward = partial(found.run, *arguments)

@@ -1,4 +1,4 @@
-"""Cost of fine-tuning a quantized network."""
+"""Cost estimate for fine-tuning a quantized network."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,7 +61,7 @@ def quantization_cost(experiment: Experiment) -> StageCost:
 
 
 def build_quantized(experiment: Experiment, threshold: int, device: torch.device) -> ElasticDiT:
-    """Build the network of the quantized width, with the palettized weights frozen."""
+    """Build the network of the quantized width and freeze its palettized weights."""
     spec = experiment.backbone
     with device:
         network = ElasticDiT(replace(spec, width=spec.hidden_size(spec.widths[0]), widths=(FULL_WIDTH,)))

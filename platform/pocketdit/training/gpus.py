@@ -1,26 +1,27 @@
-"""Data sheets of GPUs, and the fractions of them that kernels reach, for predictions without a GPU."""
+"""Figures from GPU data sheets, and the fractions of them that kernels reach, for predictions without a GPU."""
 
 from dataclasses import dataclass
 
 # Assumptions that are the same for all GPUs:
 #
 # BANDWIDTH  Fraction of the memory bandwidth that elementwise kernels reach.
-# LAUNCH     Seconds that PyTorch's eager mode needs on the CPU to launch a kernel. torch.compile needs fewer launches.
+# LAUNCH     Time that the CPU needs to launch a kernel in PyTorch's eager mode, in seconds. torch.compile needs fewer
+#            launches.
 BANDWIDTH = 0.85
 LAUNCH = 6e-6
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU in a node of eight.
+    """The figures of a GPU in a node of eight.
 
     Attributes:
         name: Name in tables, which is part of the name that torch reports.
         peak: Dense bf16 FLOP/s with fp32 accumulation.
-        bandwidth: Bandwidth of its memory in bytes/s.
-        memory: Size of its memory in bytes.
-        link: Bytes/s to the other GPUs of the node, in each direction.
-        network: Bytes/s to other nodes per GPU, in each direction.
+        bandwidth: Bandwidth of the memory in bytes/s.
+        memory: Size of the memory in bytes.
+        link: Bandwidth to the other GPUs of the node in bytes/s, in each direction.
+        network: Bandwidth to other nodes per GPU in bytes/s, in each direction.
         products: Fraction of the peak that matrix products reach.
         attention: Fraction of the peak that PyTorch's FlashAttention reaches.
     """
@@ -43,7 +44,7 @@ class Gpu:
 # network    400 and 200 Gbit/s per GPU in NVIDIA's DGX H100, H200 and A100. For the RTX 4090, we assume a network card
 #            of 100 Gbit/s per node.
 # products   The largest fraction measured for any shape (S. Bekman, "Machine Learning Engineering", maximum achievable
-#            matmul FLOPS): 80.3% (H100), 86.9% (A100). We assume the figure of the H100 for the other two.
+#            matmul FLOPS): 80.3% (H100), 86.9% (A100). We assume the H100's figure for the other two.
 # attention  FlashAttention-2 reaches 35% on an H100 (arXiv 2407.08608) and 50 to 73% on an A100 (arXiv 2307.08691). We
 #            assume the lower figures, because heads of 32 channels are slower than those of 64 or 128 measured there.
 GPUS = (
@@ -55,5 +56,5 @@ GPUS = (
 
 
 def find_gpu(name: str) -> Gpu | None:
-    """Return the data sheet of the GPU with the name that torch reports, or None if it is not listed."""
+    """Return the figures of the GPU with the name that torch reports, or None if the GPU is not listed."""
     return next((gpu for gpu in GPUS if gpu.name in name), None)

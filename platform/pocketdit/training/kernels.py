@@ -1,4 +1,4 @@
-"""Counts of the kernels that a computation launches: their FLOPs, their bytes, and the memory that they allocate.
+"""Count the kernels that a computation launches: their FLOPs, their memory traffic, and the memory that they allocate.
 
 On the meta device, tensors have shapes but no storage, so a computation of any size can be counted on any machine. The
 meta device supports neither autocast nor fused attention, so ``LikeGpu`` imitates what a GPU would do.
@@ -20,7 +20,7 @@ from typing_extensions import override
 KernelKind = Literal["product", "attention", "other"]
 
 aten = torch.ops.aten
-# Torch's formulas, which do not include the attention kernels of CPUs.
+# Torch's formulas, completed by the attention kernels for CPUs, which they do not include.
 FLOPS = flop_registry | {
     aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
     aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
@@ -49,12 +49,12 @@ Kernels = Counter[Kernel]
 
 
 def total_flops(kernels: Kernels) -> int:
-    """Return the FLOPs of all launches."""
+    """Return the total FLOPs of all launches."""
     return sum(kernel.flops * launches for kernel, launches in kernels.items())
 
 
 def total_bytes(kernels: Kernels) -> int:
-    """Return the bytes that all launches read and write."""
+    """Return how many bytes all launches read and write in total."""
     return sum(kernel.bytes * launches for kernel, launches in kernels.items())
 
 
@@ -64,7 +64,7 @@ class KernelCounter(TorchDispatchMode):
     Attributes:
         kernels: The kernels launched so far.
         live: Bytes of the tensors that were created inside the context and still exist.
-        gradients: Bytes of the parameters' gradients among them, which ``count_gradient`` adds.
+        gradients: Bytes of those tensors that are gradients of parameters, as added up by ``count_gradient``.
         peak: Maximum of ``live``.
         working_peak: Maximum of ``live`` without ``gradients``.
     """
@@ -94,7 +94,7 @@ class KernelCounter(TorchDispatchMode):
         return result
 
     def count_gradient(self, parameter: Tensor) -> None:
-        """Record that a parameter's gradient has been created. This is a hook for the parameter."""
+        """Record that a parameter's gradient has been created. Register this method as a hook of the parameter."""
         assert parameter.grad is not None
         self.gradients += parameter.grad.nbytes
 
@@ -129,7 +129,7 @@ def id_of_storage(value: Tensor) -> int:
 
 
 def stored_bytes(value: Tensor) -> int:
-    """Return the bytes of a tensor in memory. An expanded tensor has more elements than its storage."""
+    """Return the size of a tensor in memory in bytes. An expanded tensor has more elements than its storage."""
     return min(value.nbytes, value.untyped_storage().nbytes())
 
 
@@ -141,12 +141,12 @@ def kernel_kind(name: str, flops: int) -> KernelKind:
 
 
 # The functions of this project's networks that CUDA's autocast runs in bf16 or in fp32 (PyTorch's documentation,
-# "CUDA Op-Specific Behavior"). All others take the dtypes as they come.
+# "CUDA Op-Specific Behavior"). All other functions run in the dtypes of their arguments.
 BF16_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
     {F.linear, F.conv2d, F.conv_transpose2d, F.conv3d, torch.matmul, torch.bmm, F.scaled_dot_product_attention}
 )
 FP32_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset({F.layer_norm, F.group_norm, F.softmax, F.mse_loss})
-# The backbone gives the arguments of these the dtype of autocast, which it does not know on the meta device.
+# The backbone passes arguments to these functions in autocast's dtype, which it does not know on the meta device.
 ONE_DTYPE_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset({torch.lerp, Tensor.lerp_})
 
 
@@ -175,7 +175,7 @@ class LikeGpu(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def argument_dtype(self, func: Any, args: tuple[Any, ...]) -> torch.dtype | None:
-        """Return the dtype to which autocast converts the arguments of a function, or None if it leaves them."""
+        """Return the dtype to which autocast converts the arguments of a function, or None to leave them unchanged."""
         if not self.autocast:
             return None
         if func in BF16_FUNCTIONS:

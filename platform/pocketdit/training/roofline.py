@@ -25,7 +25,7 @@ class Cluster:
     Attributes:
         processes: Number of processes.
         nodes: Number of machines.
-        sharded: Whether FSDP2 shards the weights. Otherwise, every process has all of them.
+        sharded: Whether FSDP2 shards the weights. Otherwise, every process has all weights.
     """
 
     processes: int = 1
@@ -39,27 +39,28 @@ class Cluster:
 
 @dataclass(frozen=True)
 class StepTime:
-    """The predicted time of a training step.
+    """The predicted duration of a training step.
 
     Attributes:
-        parts: Seconds by what bounds them. The kernels run one after another; launches and communication overlap.
+        parts: Duration in seconds of each part of the step, by what bounds the part. The kernels run one after another;
+            kernel launches and communication overlap with them.
     """
 
     parts: Mapping[Bound, float]
 
     @property
     def kernels(self) -> float:
-        """Seconds of all kernels."""
+        """Total duration of all kernels in seconds."""
         return sum(self.parts[bound] for bound in KERNEL_BOUNDS.values())
 
     @property
     def seconds(self) -> float:
-        """Seconds of the step."""
+        """Duration of the step in seconds."""
         return max(self.kernels, self.parts["kernel launches"], self.parts["communication"])
 
     @property
     def bound(self) -> Bound:
-        """What takes the longest."""
+        """The part that takes the longest, which bounds the duration of the step."""
         for bound in ("kernel launches", "communication"):
             if self.parts[bound] == self.seconds and self.parts[bound] > self.kernels:
                 return bound
@@ -67,7 +68,7 @@ class StepTime:
 
 
 def kernel_seconds(kernel: Kernel, gpu: Gpu) -> float:
-    """Predict the seconds of one launch of a kernel."""
+    """Predict how long one kernel launch takes, in seconds."""
     rate = gpu.peak * (gpu.attention if kernel.kind == "attention" else gpu.products)
     return max(kernel.flops / rate, kernel.bytes / (gpu.bandwidth * BANDWIDTH))
 
@@ -75,11 +76,12 @@ def kernel_seconds(kernel: Kernel, gpu: Gpu) -> float:
 def step_time(
     batch: Mapping[Kernel, float], update: Mapping[Kernel, float], exchanged: float, gpu: Gpu, cluster: Cluster
 ) -> StepTime:
-    """Predict the time of a step.
+    """Predict how long a step takes.
 
     Args:
         batch: Number of launches of each kernel for all batches of a step, on average over many steps.
-        update: Kernels of the update. The CPU launches them for many weights at once.
+        update: Number of launches of each kernel for the weight update. The CPU launches these kernels for many weights
+            at once, so the time for launching them is ignored.
         exchanged: Bytes that each process receives from the others.
         gpu: The GPU.
         cluster: The processes.

@@ -1,4 +1,4 @@
-"""Counts of a whole training step: its kernels, memory and communication, from the passes that a stage declares."""
+"""Count the kernels, memory and communication of a training step from the passes that a stage declares."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ from pocketdit.training.roofline import Cluster, StepTime, step_time
 
 @dataclass(frozen=True)
 class StepCount:
-    """The counted cost of a training step on one process.
+    """What a training step costs each process, as counted by running its passes and its update once.
 
     Attributes:
         cost: What the stage computes.
         passes: The passes of a batch, with their counts.
-        update: Kernels of the update, unless the step was timed.
+        update: Number of launches of each kernel for the weight update. Empty if the step was timed.
     """
 
     cost: StageCost
@@ -49,14 +49,14 @@ class StepCount:
         return launches
 
     def time(self, gpu: Gpu, cluster: Cluster, accumulate: int) -> StepTime:
-        """Predict the time of a step of ``accumulate`` batches on a GPU."""
+        """Predict how long a step of ``accumulate`` batches takes on a GPU."""
         batches = {kernel: accumulate * launches for kernel, launches in self.batch_kernels().items()}
         shards = cluster.processes if cluster.sharded else 1
         update = {kernel: launches / shards for kernel, launches in self.update.items()}
         return step_time(batches, update, accumulate * self.exchanged_bytes(cluster), gpu, cluster)
 
     def exchanged_bytes(self, cluster: Cluster) -> float:
-        """Return the bytes that a process receives from the others per batch.
+        """Return how many bytes a process receives from the others per batch.
 
         FSDP2 gathers the weights in the forward and in the backward pass, and scatters the gradients. DDP sums the
         gradients after every backward pass, in which every byte travels twice.
@@ -71,7 +71,7 @@ class StepCount:
         return total * (cluster.processes - 1) / cluster.processes
 
     def memory(self, cluster: Cluster) -> dict[str, int]:
-        """Return the memory of a process in bytes, by purpose."""
+        """Return the memory that a process needs in bytes, by purpose."""
         cost, shards = self.cost, cluster.processes if cluster.sharded else 1
         stored = {name: size // shards for name, size in cost.memory.items()} | dict(cost.replicated)
         if cluster.sharded:
@@ -84,13 +84,13 @@ class StepCount:
 
 
 def gathered_bytes(network: nn.Module) -> int:
-    """Return the bytes of weights that FSDP2 gathers at a time: those of two transformer blocks."""
+    """Return the size in bytes of the weights that FSDP2 gathers at a time: those of two transformer blocks."""
     lists = [part for part in network.modules() if isinstance(part, nn.ModuleList)]
     return 2 * max((bytes_of(block) for block in max(lists, key=len, default=())), default=0)
 
 
 def count_step(cost: StageCost, device: torch.device, bf16: bool) -> StepCount:
-    """Run every pass of a step and its update once on a device, and count them. The meta device stands for a GPU."""
+    """Run the passes and the update of a step once on a device, and count them. The meta device stands for a GPU."""
     with precision_context(device, bf16):
         passes = [(step, count_pass(step)) for step in cost.passes(device)]
     return StepCount(cost, passes, count_update(cost.update(device)))
@@ -106,12 +106,12 @@ def measure_step(cost: StageCost, device: torch.device, bf16: bool, accumulate: 
         accumulate: Number of batches per step.
 
     Returns:
-        The count, and the average seconds of a step.
+        The count, and how long a step takes on average, in seconds.
     """
     passes, seconds = [], 0.0
     with precision_context(device, bf16):
         for step in cost.passes(device):
-            passes.append((step, count_pass(step)))  # also warms up
+            passes.append((step, count_pass(step)))  # also warms up the device
             seconds += accumulate * step.per_batch * fastest_seconds(partial(run_pass, step))
     update = cost.update(device)
     update()  # warms up
@@ -119,7 +119,7 @@ def measure_step(cost: StageCost, device: torch.device, bf16: bool, accumulate: 
 
 
 def count_update(update: Callable[[], None]) -> Kernels:
-    """Run an update and return its kernels."""
+    """Run a weight update and return the number of launches of each kernel."""
     counter = KernelCounter()
     with counter:
         update()
