@@ -28,15 +28,12 @@ from datamodules.imports.unit_files import Record, UnitFiles
 from datamodules.imports.work import Job
 from datamodules.shards.buckets import SIDE_MULTIPLE, BucketShape
 from datamodules.shards.images import IMAGE_SUFFIXES
-from datamodules.shards.latents import describe_autoencoder, encode_sample
 from datamodules.shards.losses import CropLosses
 from datamodules.shards.report import BuildReport, progress_bar
-from datamodules.shards.schema import Sample
 from datamodules.shards.skips import SkipLog, SkippedImage
 from datamodules.shards.sources import path_text
 from datamodules.shards.writer import DatasetWriter
 from pocketdit.bounds import MAX_SIDE
-from pocketdit.encoders.contract import Autoencoder
 from pocketdit.errors import UserError
 
 _FRACTION = 0.05  # of the images that are held out
@@ -53,7 +50,6 @@ def build_dataset(
     validation_fraction: float | None = None,
     validation: Literal["held-out", "same"] = "held-out",
     max_side: int | None = None,
-    autoencoder: Autoencoder | None = None,
     base_size: int = 128,
     buckets: BucketShape = "aspect",
     max_crop: float | None = None,
@@ -80,9 +76,7 @@ def build_dataset(
         validation: "held-out" divides the images between the splits. "same" uses all images for both training and
             validation, which only shows whether a model memorizes a few images.
         max_side: Scale larger images down so that their longer side has this length.
-        autoencoder: Store latents of this autoencoder instead of images.
-        base_size: Base size of the buckets to which images are cropped before encoding, and for which the report says
-            how much cropping and scaling throw away.
+        base_size: Base size of the buckets for which the report says how much cropping and scaling throw away.
         buckets: Shape of these buckets.
         max_crop: Skip images of which cropping removes more than this share of the area.
         max_enlargement: Skip images that are scaled up more than this factor.
@@ -103,20 +97,18 @@ def build_dataset(
     plan = plan_layout(found.layout, reading)
     if plan.splits and (validation_fraction is not None or validation == "same"):
         raise UserError(f"validation: {plan.splits}; leave --validation out, or build from one of these folders")
-    described = None if autoencoder is None else describe_autoencoder(autoencoder, base_size, buckets)
     fraction = _FRACTION if validation_fraction is None else validation_fraction
     losses = CropLosses(base_size, buckets)
     limits = (max_side, max_crop, max_enlargement)
     settings = [_FORMAT, str(source.resolve()), plan.description, reading, filters, fraction, validation]
-    settings += [losses, limits, described]
+    settings += [losses, limits]
     log = _Log(losses)
     log.skips.extend(found.skipped)
     with DatasetWriter(
         out,
-        kind="image" if autoencoder is None else "latent",
+        kind="image",
         name=path_text(Path(source.resolve().name)),
         source=path_text(source.resolve()),
-        autoencoder=described,
         overwrite=overwrite,
         validation_is_train=validation == "same",
         resume_key=_resume_key(settings, plan),
@@ -127,7 +119,7 @@ def build_dataset(
             kept = _keep(plan, job, workers, log, bar)
             for split, item in divide(kept, plan.splits is not None, validation, fraction):
                 reclaim.enter(item.number)
-                writer.add_when_needed(split, partial(_load, item, autoencoder, base_size, buckets))
+                writer.add_when_needed(split, partial(item.files.read, item.record))
                 reclaim.remove_stored()
         if not writer.added["train"]:
             raise _nothing_usable(source, plan, log.skips)
@@ -253,11 +245,6 @@ def _without_duplicate(
         return record
     rule = f"--drop-duplicates {filters.duplicates}"
     return SkippedImage(record.id, f"left out: {rule}: it looks like {original}", rule)
-
-
-def _load(item: _Kept, autoencoder: Autoencoder | None, base_size: int, buckets: BucketShape) -> Sample:
-    sample = item.files.read(item.record)
-    return encode_sample(sample, autoencoder, base_size, buckets) if autoencoder else sample
 
 
 def _resume_key(settings: list[object], plan: Plan) -> str:

@@ -42,7 +42,9 @@ def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     build.add_argument("--seed", type=int, default=0, help="generated images: their seed (default: %(default)s)")
     build.add_argument("--size", type=int, help="openmoji only: side of the images in pixels (default: 128)")
-    build.add_argument("--latents", type=Path, metavar="YAML", help="store latents of this experiment's autoencoder")
+    build.add_argument(
+        "--latents", type=Path, metavar="YAML", help="generated images: store latents of this autoencoder"
+    )
     build.add_argument(
         "--base-size",
         type=int,
@@ -97,7 +99,6 @@ def call_build(args: argparse.Namespace) -> None:
             buckets=buckets,
             max_crop=args.max_crop,
             max_enlargement=args.max_enlargement,
-            autoencoder=autoencoder,
             workers=workers_of(args),
             overwrite=args.overwrite,
         )
@@ -123,23 +124,36 @@ def check_build_options(args: argparse.Namespace, validation: float | None) -> N
     Raises:
         ConfigError: A value is invalid, or an option does not apply to the source.
     """
-    is_generated = args.source in GENERATED
     if args.size is not None and args.source != "openmoji":
         raise ConfigError("--size: only applies to openmoji")
-    if not is_generated and args.train is not None:
-        raise ConfigError("--train: only applies to generated images; of your own, all images are used")
-    for option in IMPORT_OPTIONS if is_generated else ():
-        if getattr(args, option) not in (None, False):
-            raise ConfigError(f"--{option.replace('_', '-')}: only applies to your own images")
-    if is_generated and args.validation == "same":
-        raise ConfigError("--validation same: only applies to your own images")
-    if is_generated and args.train is not None and args.train < 1:
-        raise ConfigError(f"--train {args.train}: must be at least 1")
+    if args.source in GENERATED:
+        check_generated_options(args, validation)
+    else:
+        check_own_options(args, validation)
     check_ranges(args)
     check_import_options(args)
-    if validation is None:
-        return
-    if is_generated and not (validation >= 1 and validation.is_integer()):
+
+
+def check_generated_options(args: argparse.Namespace, validation: float | None) -> None:
+    """Check the options for generated images (see ``check_build_options``)."""
+    for option in IMPORT_OPTIONS:
+        if getattr(args, option) not in (None, False):
+            raise ConfigError(f"--{option.replace('_', '-')}: only applies to your own images")
+    if args.validation == "same":
+        raise ConfigError("--validation same: only applies to your own images")
+    if args.train is not None and args.train < 1:
+        raise ConfigError(f"--train {args.train}: must be at least 1")
+    if validation is not None and not (validation >= 1 and validation.is_integer()):
         raise ConfigError(f"--validation {args.validation}: must be a whole number that is at least 1")
-    if not is_generated and not 0 <= validation < 1:
+
+
+def check_own_options(args: argparse.Namespace, validation: float | None) -> None:
+    """Check the options for the user's own images (see ``check_build_options``)."""
+    if args.latents is not None:
+        raise ConfigError(
+            "--latents: only applies to generated images; build your own, then run: lightning data encode"
+        )
+    if args.train is not None:
+        raise ConfigError("--train: only applies to generated images; of your own, all images are used")
+    if validation is not None and not 0 <= validation < 1:
         raise ConfigError(f"--validation {args.validation}: must be at least 0 and less than 1")
