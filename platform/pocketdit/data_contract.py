@@ -7,7 +7,7 @@ A run accepts any ``LightningDataModule`` whose batches are mappings with these 
 - ``"text"`` (one ``TextTokens`` per text encoder), optional: the captions' stored embeddings, without text dropout
 - ``"teacher_text"`` and ``"teacher_blank"`` (the same for the text encoders of a teacher), optional: the embeddings of
   the captions, and those of the empty caption with B = 1
-- ``"ids"`` (int64, (B,)), optional: unique numbers of the samples, which seed their validation noise
+- ``"ids"`` (int64, (B,)), optional: unique sample numbers, which seed the samples' validation noise
 
 If a data module also implements ``DescribedData``, the run records the fingerprint of the data and checks that stored
 latents and text embeddings come from the configured encoders.
@@ -30,7 +30,7 @@ class DataDescription:
             ``dataset.json``.
         stored_teacher_text_encoders: The same for the text encoders of a teacher.
         has_images: Whether batches contain images. False for a data set of latents.
-        attribution: One line that names the license and the authors of the images, if the license asks for it.
+        attribution: One line that names the license and the authors of the images, if the license requires this.
     """
 
     fingerprint: str | None = None

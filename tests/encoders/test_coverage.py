@@ -30,8 +30,8 @@ def test_reading_agrees_with_the_encoded_tokens(encoder: WordEncoder | PhraseEnc
 def test_cut_empty_and_unknown_captions_are_counted_for_each_encoder() -> None:
     (line,) = coverage_lines({"train": _coverage(WordEncoder(max_tokens=4), CAPTIONS)}, complete=True)
     assert line == (
-        "WordEncoder does not see all of the 5 train captions: 1 are cut at 4 tokens, nothing is left of 2, "
-        "2 contain what it does not know (\U0001f534, \U0001f535, $)"
+        "WordEncoder does not see all of the 5 train captions: 1 truncated to 4 tokens, 2 without any token, "
+        "2 with parts that have no token (\U0001f534, \U0001f535, $)"
     )
 
 

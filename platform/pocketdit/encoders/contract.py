@@ -57,18 +57,18 @@ class Reading(NamedTuple):
     """What a text encoder sees of one caption."""
 
     tokens: int
-    """Tokens of the whole caption, without start and end tokens."""
+    """Number of tokens in the whole caption, without start and end tokens."""
     seen: int
-    """Those of them that are not cut."""
+    """Number of these tokens that remain after truncation."""
     unknown: tuple[str, ...] = ()
     """Parts of the caption that have no token."""
     words: tuple[str, ...] = ()
-    """The words, if the network learns their meaning only from the training captions."""
+    """Words of the caption, if the network learns the meaning of words only from the training captions."""
 
 
 @runtime_checkable
 class CaptionReader(Protocol):
-    """A text encoder that can tell what it sees of captions, without encoding them. This is optional."""
+    """A text encoder that can report what it sees of captions without encoding them. This is optional."""
 
     max_tokens: int
 

@@ -1,4 +1,4 @@
-"""Counts what text encoders do not see: captions that are cut or of which nothing is left, and unknown words."""
+"""Counts what text encoders do not see: truncated captions, captions without tokens, and unknown symbols and words."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ class _Counts:
     """Counts for one encoder.
 
     Attributes:
-        cut: Captions with more tokens than the encoder sees.
-        empty: Captions without any token that the encoder sees.
-        with_unknown: Captions with something that has no token.
-        unknown: What has no token, with the number of captions that contain it.
-        words: The words of encoders that know words only from training, with the number of captions.
+        cut: Number of captions with more tokens than the encoder sees.
+        empty: Number of captions without any token that the encoder sees.
+        with_unknown: Number of captions with parts that have no token.
+        unknown: Number of captions that contain each part without a token.
+        words: Number of captions that contain each word. Empty if the encoder knows words from pre-training.
     """
 
     cut: int = 0
@@ -66,11 +66,11 @@ class CaptionCoverage:
         for i, (reader, counts) in enumerate(zip(self._readers, self._counts, strict=True)):
             parts = []
             if counts.cut:
-                parts.append(f"{counts.cut} are cut at {reader.max_tokens} tokens")
+                parts.append(f"{counts.cut} truncated to {reader.max_tokens} tokens")
             if counts.empty:
-                parts.append(f"nothing is left of {counts.empty}")
+                parts.append(f"{counts.empty} without any token")
             if counts.with_unknown:
-                parts.append(f"{counts.with_unknown} contain what it does not know ({_examples(counts.unknown)})")
+                parts.append(f"{counts.with_unknown} with parts that have no token ({_examples(counts.unknown)})")
             known = counts.words if training is None else training._counts[i].words
             if unseen := Counter({word: n for word, n in counts.words.items() if word not in known}):
                 parts.append(f"{len(unseen)} words do not occur in the training captions ({_examples(unseen)})")
@@ -85,7 +85,7 @@ def coverage_lines(coverages: Mapping[str, CaptionCoverage], *, complete: bool) 
 
     Args:
         coverages: The counts by split.
-        complete: Whether all training captions were counted, so that words unknown from training can be counted.
+        complete: Whether all training captions were counted. Only then can words that do not occur in them be counted.
     """
     training = coverages.get("train") if complete else None
     return [line for split, coverage in coverages.items() for line in coverage.lines(split, training)]

@@ -1,4 +1,4 @@
-"""What decides the results of an encoder: its class, its arguments, and its weights.
+"""What determines the results of an encoder: its class, its arguments, and its weights.
 
 An encoded data set records this, and a run compares it with its own encoders.
 """
@@ -29,7 +29,7 @@ def identify(encoder: object) -> dict[str, Any]:
 
 
 def require_same(stored: Mapping[str, Any], encoder: object, key: str = "autoencoder") -> None:
-    """Check that an encoder encodes as the one that encoded a data set.
+    """Check that an encoder gives the same results as the one that encoded a data set.
 
     Args:
         stored: The identity that the data set records. Data sets of earlier versions record only the class.
@@ -59,8 +59,8 @@ def is_same_unloaded(
         key: See ``require_same``.
 
     Returns:
-        True if both have the same files of weights or, if there are no files on this machine, name the same source.
-        False if only loading the weights can show whether they are the same.
+        True if both encoders have the same weights files or, without such files on this machine, name the same source
+        of the weights. False if the weights must be loaded to compare them.
 
     Raises:
         ConfigError: The classes or the arguments differ.
@@ -89,7 +89,7 @@ def _identify_files(encoder: object) -> dict[str, str]:
 
 
 def _hash_files(folder: Path) -> str:
-    """Hash all files of weights in a folder together with their names."""
+    """Hash all weights files in a folder together with their names."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
@@ -100,7 +100,7 @@ def _hash_files(folder: Path) -> str:
 def _require_same_settings(
     stored: Mapping[str, Any], ours: Mapping[str, Any], sources: Sequence[str], key: str
 ) -> None:
-    """Compare class and arguments. Arguments that say where the weights are do not count, because the weights do."""
+    """Compare the class and the arguments, except those that say where the weights are. The weights count instead."""
     if stored["class"] != ours["class"]:
         raise _mismatch(key, stored["class"], ours["class"])
     theirs, own = dict(stored["init_args"]), ours["init_args"]
@@ -118,7 +118,7 @@ def _mismatch(key: str, theirs: object, ours: object) -> ConfigError:
     is_autoencoder = key.partition(".")[0] == "autoencoder"
     what, encoder = ("latents", "autoencoder") if is_autoencoder else ("text embeddings", "text encoder")
     return ConfigError(
-        f"{key}: is {ours}, but the {what} of the data set were encoded with {theirs}; use the same {encoder}, or "
+        f"{key}: the {what} of the data set were encoded with {theirs}, not with {ours}; use the same {encoder}, or "
         "encode the data set again"
     )
 

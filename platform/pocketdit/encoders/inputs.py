@@ -18,7 +18,7 @@ class Deferred(Generic[T]):
     """An object that is created when it is first needed.
 
     Args:
-        create: Creates the object.
+        create: Function that creates the object.
     """
 
     def __init__(self, create: Callable[[], T]) -> None:
@@ -65,11 +65,11 @@ class Encoders:
 
     @property
     def loaded_text(self) -> Sequence[TextEncoder]:
-        """The text encoders, or none if they have not been loaded."""
+        """The text encoders that have been loaded, which are either all or none of them."""
         return self._text.value if self._text.is_created else ()
 
     def to(self, device: torch.device) -> Self:
-        """Move all encoders to a device in place, deferred ones when they are loaded."""
+        """Move all encoders to a device in place. Deferred encoders are moved when they are loaded."""
         self._device = device
         for part in (self._autoencoder, self._text):
             if part.is_created:

@@ -19,7 +19,7 @@ class Outline(NamedTuple):
 
     Attributes:
         network: The network.
-        run: Runs it on one batch. Its arguments depend on the kind of network.
+        run: Function that runs the network on one batch. Its arguments depend on the kind of network.
     """
 
     network: nn.Module
@@ -54,7 +54,7 @@ AUTOENCODERS: dict[str, dict[str, Any]] = {
 
 
 def clip_outline(repository: str, tokens: int, dtype: torch.dtype, device: torch.device) -> Outline | None:
-    """Outline the text model of a CLIP. ``run`` takes the batch size."""
+    """Return the outline of a CLIP text model. ``run`` takes the batch size."""
     config = text_config(repository, CLIP_TEXT)
     if config is None:
         return None
@@ -70,7 +70,7 @@ def clip_outline(repository: str, tokens: int, dtype: torch.dtype, device: torch
 
 
 def gemma_outline(repository: str, tokens: int, dtype: torch.dtype, device: torch.device) -> Outline | None:
-    """Outline the language model of a Gemma 3. ``run`` takes the batch size, and skips the lookup of embeddings."""
+    """Return the outline of Gemma 3's language model. ``run`` takes the batch size, and skips the embedding lookup."""
     config = text_config(repository, GEMMA)
     if config is None:
         return None
@@ -89,7 +89,7 @@ def gemma_outline(repository: str, tokens: int, dtype: torch.dtype, device: torc
 
 
 def autoencoder_outline(repository: str, kind: str, dtype: torch.dtype, device: torch.device) -> Outline | None:
-    """Outline an autoencoder. ``run`` takes the batch size and the image's height and width, and encodes images."""
+    """Return the outline of an autoencoder. ``run`` takes the batch size, height and width, and encodes images."""
     import diffusers
 
     folder = Path(repository) if (Path(repository) / "config.json").is_file() else Path(repository) / "vae"

@@ -38,7 +38,7 @@ class _PretrainedEncoder(FrozenModule):
         return local_folder(init_args["repository"], init_args.get("revision"))
 
     def read(self, captions: Sequence[str]) -> list[Reading]:
-        """Return what the encoder sees of each caption. Its tokenizer has no token for the unknown parts."""
+        """Return what the encoder sees of each caption. The tokenizer has no token for the unknown parts."""
         batch = self.tokenizer(list(captions), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         room = self.max_tokens - self.tokenizer.num_special_tokens_to_add()
         readings = []

@@ -26,8 +26,8 @@ def fixture_dataset(tmp_path: Path, make_sample: Callable[..., Sample]) -> Path:
 
 
 EXPECTED = (
-    "Encoder does not see all of the 6 train captions: 2 are cut at 80 tokens, nothing is left of 1, 1 contain what it "
-    "does not know (\U0001f534)",
+    "Encoder does not see all of the 6 train captions: 2 truncated to 80 tokens, 1 without any token, 1 with parts "
+    "that have no token (\U0001f534)",
     "Encoder does not see all of the 1 validation captions: 1 words do not occur in the training captions (teal)",
 )
 

@@ -68,7 +68,7 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
         "--caption-field",
         metavar="NAME[:KEY]",
         action="append",
-        help="tars, Parquet and tables: a member or column with captions, such as prompt.txt, or a key inside of it, "
+        help="tars, Parquet and tables: a member or column with captions, such as prompt.txt, or a key inside it, "
         "such as json:long_caption; can be repeated, with the short captions first",
     )
     source.add_argument(
@@ -86,12 +86,12 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--workers", type=int, help="number of processes (default: one per CPU core)")
     filters = build.add_argument_group("your own images: which to use (the report counts what each option leaves out)")
-    filters.add_argument("--min-side", type=int, metavar="PIXELS", help="smallest length of the shorter side")
-    filters.add_argument("--max-aspect", type=float, metavar="RATIO", help="largest ratio of the sides, at least 1")
-    filters.add_argument("--min-pixels", type=int, metavar="PIXELS", help="smallest number of pixels")
-    filters.add_argument("--max-pixels", type=int, metavar="PIXELS", help="largest number of pixels")
-    filters.add_argument("--min-words", type=int, metavar="WORDS", help="remove captions with fewer words")
-    filters.add_argument("--max-words", type=int, metavar="WORDS", help="remove captions with more words")
+    filters.add_argument("--min-side", type=int, metavar="PIXELS", help="minimum length of the shorter side")
+    filters.add_argument("--max-aspect", type=float, metavar="RATIO", help="maximum ratio of the sides, at least 1")
+    filters.add_argument("--min-pixels", type=int, metavar="PIXELS", help="minimum number of pixels")
+    filters.add_argument("--max-pixels", type=int, metavar="PIXELS", help="maximum number of pixels")
+    filters.add_argument("--min-words", type=int, metavar="WORDS", help="remove captions with fewer words than this")
+    filters.add_argument("--max-words", type=int, metavar="WORDS", help="remove captions with more words than this")
     filters.add_argument(
         "--where",
         metavar="CONDITION",
@@ -101,8 +101,8 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
     filters.add_argument(
         "--drop-duplicates",
         metavar="exact|BITS",
-        help="leave out images with the same pixels as an earlier one (exact), or whose perceptual hash of 64 bits "
-        "differs in at most this number of bits (0 to 15; 3 is careful)",
+        help="leave out images with the same pixels as an earlier image (exact), or whose 64-bit perceptual hash "
+        "differs from an earlier one in at most this number of bits (0 to 15; 3 is cautious)",
     )
     filters.add_argument(
         "--max-crop", type=float, help="exclude images of which cropping would remove more than this fraction"
@@ -116,7 +116,7 @@ def check_import_options(args: argparse.Namespace) -> None:
     """Check the ranges of the options.
 
     Raises:
-        ConfigError: A number is out of range, or a smallest value is above the largest one.
+        ConfigError: A number is out of range, or a minimum is above the maximum.
     """
     at_least_one = (lambda value: value >= 1, "at least 1")
     checks: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -144,7 +144,7 @@ def reading_of(args: argparse.Namespace, filters: "Filters") -> "ReadOptions":
 
     image = None if args.image_field is None else parse_field(args.image_field, "--image-field")
     if image is not None and image.keys:
-        raise ConfigError(f"--image-field {args.image_field}: an image cannot be a key inside of a member or column")
+        raise ConfigError(f"--image-field {args.image_field}: an image cannot be a key inside a member or column")
     return ReadOptions(
         captions=args.captions,
         captions_per_line=args.captions_per_line,

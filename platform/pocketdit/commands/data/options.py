@@ -35,7 +35,7 @@ def load_text_encoders(experiment_file: Path | None) -> list[Any]:
 
     experiment = load(experiment_file, [], kind_of(experiment_file)).config
     if isinstance(experiment, DecoderExperiment):
-        raise ConfigError(f"--text {experiment_file}: trains a decoder, which uses no text encoders")
+        raise ConfigError(f"--text {experiment_file}: this experiment trains a decoder, which uses no text encoders")
     return [build(component) for component in experiment.text_encoders]
 
 
@@ -50,7 +50,7 @@ def add_bucket_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_ranges(args: argparse.Namespace) -> None:
-    """Check that numbers are within the ranges of their options.
+    """Check that the numbers on the command line are within their ranges.
 
     Raises:
         ConfigError: A number is out of range.
@@ -71,7 +71,7 @@ def check_ranges(args: argparse.Namespace) -> None:
 def load_latent_settings(args: argparse.Namespace) -> tuple[Any, int, Any]:
     """Return the autoencoder of the --latents experiment or None, and the base size and shape of the buckets.
 
-    The autoencoder is on the GPU if available. The options --base-size and --buckets replace the experiment's settings.
+    The autoencoder is on a GPU if there is one. --base-size and --buckets replace the experiment's settings.
     """
     autoencoder, settings = load_autoencoder(args.latents) if args.latents else (None, {})
     base_size = args.base_size or int(settings.get("base_size", 128))
@@ -79,7 +79,7 @@ def load_latent_settings(args: argparse.Namespace) -> tuple[Any, int, Any]:
 
 
 def load_autoencoder(experiment_file: Path) -> tuple[Any, dict[str, Any]]:
-    """Build the autoencoder of an experiment, on the GPU if available, and return it with the settings of the data."""
+    """Build the autoencoder of an experiment, on a GPU if there is one, and return it with the settings of the data."""
     from pocketdit.config.component import build
     from pocketdit.config.experiment import kind_of
     from pocketdit.config.load import load
