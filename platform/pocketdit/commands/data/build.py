@@ -40,8 +40,8 @@ def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         'out (default: 0.05), or "same" to validate on the training images. If the source has splits, such as folders '
         "train and val, these are used instead",
     )
-    build.add_argument("--seed", type=int, default=0, help="generated images: their seed (default: %(default)s)")
-    build.add_argument("--size", type=int, help="openmoji only: side of the images in pixels (default: 128)")
+    build.add_argument("--seed", type=int, default=0, help="generated images: seed (default: %(default)s)")
+    build.add_argument("--size", type=int, help="openmoji only: side length of the images in pixels (default: 128)")
     build.add_argument(
         "--latents", type=Path, metavar="YAML", help="generated images: store latents of this autoencoder"
     )
@@ -108,7 +108,7 @@ def call_build(args: argparse.Namespace) -> None:
 
 
 def image_generator(args: argparse.Namespace) -> "ImageGenerator":
-    """Create the generator of the images that the command line asks for."""
+    """Create the generator of the images that the command line requests."""
     if args.source == "openmoji":
         from datamodules.pictograms.generator import PictogramGenerator
 
@@ -119,13 +119,13 @@ def image_generator(args: argparse.Namespace) -> "ImageGenerator":
 
 
 def check_build_options(args: argparse.Namespace, validation: float | None) -> None:
-    """Check the values of the options, and that they apply to the source.
+    """Check the values of the options, and that the options apply to the source.
 
     Raises:
         ConfigError: A value is invalid, or an option does not apply to the source.
     """
     if args.size is not None and args.source != "openmoji":
-        raise ConfigError("--size: only applies to openmoji")
+        raise ConfigError("--size only applies to openmoji")
     if args.source in GENERATED:
         check_generated_options(args, validation)
     else:
@@ -138,9 +138,9 @@ def check_generated_options(args: argparse.Namespace, validation: float | None) 
     """Check the options for generated images (see ``check_build_options``)."""
     for option in IMPORT_OPTIONS:
         if getattr(args, option) not in (None, False):
-            raise ConfigError(f"--{option.replace('_', '-')}: only applies to your own images")
+            raise ConfigError(f"--{option.replace('_', '-')} only applies to your own images")
     if args.validation == "same":
-        raise ConfigError("--validation same: only applies to your own images")
+        raise ConfigError("--validation same only applies to your own images")
     if args.train is not None and args.train < 1:
         raise ConfigError(f"--train {args.train}: must be at least 1")
     if validation is not None and not (validation >= 1 and validation.is_integer()):
@@ -154,6 +154,6 @@ def check_own_options(args: argparse.Namespace, validation: float | None) -> Non
             "--latents: only applies to generated images; build your own, then run: lightning data encode"
         )
     if args.train is not None:
-        raise ConfigError("--train: only applies to generated images; of your own, all images are used")
+        raise ConfigError("--train only applies to generated images; all of your own images are used")
     if validation is not None and not 0 <= validation < 1:
         raise ConfigError(f"--validation {args.validation}: must be at least 0 and less than 1")
