@@ -17,8 +17,9 @@ from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import DatasetInfo, Sample, parse_sample, reason_of
 from datamodules.shards.stateless_random import Purpose, uniform
 from datamodules.shards.stored_text import pad_text, read_text
-from datamodules.shards.text_layout import Group
+from datamodules.shards.text_layout import BLANK
 from pocketdit.config.shell import command_line, operand
+from pocketdit.encoders.contract import TextTokens
 from pocketdit.errors import RunError
 from pocketdit.names import one_line
 
@@ -33,7 +34,8 @@ class ShardBatches(Dataset["Batch | RunError"]):
 
     - "images", uint8 (B, 3, H, W), or "latents", float32 (B, C, h, w);
     - "captions", B strings;
-    - "text" and "teacher_text", if the data set stores them: one ``TextTokens`` per encoder, in the stored type;
+    - "text", "teacher_text", and "teacher_blank" (the empty caption, with B = 1), if the data set stores them: one
+      ``TextTokens`` per encoder, in the stored type;
     - "ids", int64 (B,), the rows of the index;
     - "keys", B strings, the samples' keys in their shards;
     - "skipped", a description of each broken sample.
@@ -129,18 +131,16 @@ class ShardBatches(Dataset["Batch | RunError"]):
     def _encoded(self, sample: Sample, caption: int) -> "_Content":
         assert self._autoencoder is not None
         tensors = decode_tensors(sample)
-        text = {group: read_text(tensors, group, layouts, caption) for group, layouts in self._layouts.items()}
+        text = {
+            "text": read_text(tensors, "text", self._layouts["text"], caption),
+            "teacher_text": read_text(tensors, "teacher", self._layouts["teacher"], caption),
+            "teacher_blank": read_text(tensors, "teacher", self._layouts["teacher"], BLANK),
+        }
         return read_latent(tensors, sample, self._autoencoder), text
 
     def _collate(self, samples: list["_Fetched"], skipped: list[str]) -> Batch:
         name = "latents" if self._reader.index.kind == "latent" else "images"
-        text = {
-            _TEXT_KEYS[group]: [
-                pad_text([sample.text[group][i] for sample in samples], layout) for i, layout in enumerate(layouts)
-            ]
-            for group, layouts in self._layouts.items()
-            if layouts
-        }
+        text = {key: self._pad(key, samples) for key in samples[0].text if samples[0].text[key]}
         return {
             name: torch.stack([sample.tensor for sample in samples]),
             "captions": [sample.caption for sample in samples],
@@ -150,19 +150,23 @@ class ShardBatches(Dataset["Batch | RunError"]):
             **text,
         }
 
+    def _pad(self, key: str, samples: list["_Fetched"]) -> list[TextTokens]:
+        layouts = self._layouts["text" if key == "text" else "teacher"]
+        rows = samples[:1] if key == "teacher_blank" else samples  # the empty caption is the same in all samples
+        return [pad_text([sample.text[key][i] for sample in rows], layout) for i, layout in enumerate(layouts)]
 
-_TEXT_KEYS: dict[Group, str] = {"text": "text", "teacher": "teacher_text"}
-_Content = tuple[Tensor, dict[Group, list[Tensor]]]
+
+_Content = tuple[Tensor, dict[str, list[Tensor]]]
 
 
 class _Fetched(NamedTuple):
-    """A sample as its batch needs it: its image or latent, and the stored text of its chosen caption by group."""
+    """A sample as its batch needs it: its image or latent, and the stored text by its key in the batch."""
 
     row: int
     key: str
     caption: str
     tensor: Tensor
-    text: dict[Group, list[Tensor]]
+    text: dict[str, list[Tensor]]
 
 
 class _Draws(NamedTuple):

@@ -18,7 +18,8 @@ from pocketdit.encoders.conditioning import encode_text
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.losses.distillation import task_weight
 from pocketdit.running.assemble import build_encoders, build_stage
-from pocketdit.stages.knowledge_distill import KnowledgeDistill, visible_captions
+from pocketdit.stages.knowledge_distill import KnowledgeDistill
+from pocketdit.stages.teaching import any_visible
 from pocketdit.teachers.run import RunTeacher
 from pocketdit.tracking.journal import read_metrics
 from tests.conftest import ROOT
@@ -93,7 +94,7 @@ def test_samples_without_text_use_the_unconditional_teacher() -> None:
         return TextTokens(torch.zeros(len(rows), 2, 3), torch.tensor(rows) > 0)
 
     text = [tokens([1, 1], [0, 0], [0, 0]), tokens([1, 0], [1, 1], [0, 0])]
-    assert visible_captions(["a", "b", "c"], text) == ["a", "b", ""]
+    assert any_visible(text).tolist() == [True, True, False]
 
 
 def test_a_run_trains_backbone_and_projectors_but_not_the_teacher(knowledge_overrides: list[str], family: Path) -> None:

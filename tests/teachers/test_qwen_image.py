@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pocketdit.config.component import Component
-from pocketdit.errors import ConfigError, UserError
+from pocketdit.config.component import Component, build
+from pocketdit.encoders.identity import identify
+from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.teachers.contract import Teacher, TeacherOutput
-from pocketdit.teachers.qwen_image import TEMPLATE, TEMPLATE_PREFIX_TOKENS, QwenImageTeacher
+from pocketdit.teachers.qwen_image import QwenImageTeacher
+from pocketdit.teachers.qwen_image_text import TEMPLATE, TEMPLATE_PREFIX_TOKENS
 
 PROMPTS = ["a red circle", "two blue squares left of a small yellow star"]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -111,8 +113,9 @@ def test_template_prefix_is_removed(teacher: QwenImageTeacher, pipeline: Any) ->
     assert pipeline.prompt_template_encode == TEMPLATE
     assert pipeline.prompt_template_encode_start_idx == TEMPLATE_PREFIX_TOKENS
     before, after = TEMPLATE.split("{}")
-    assert len(teacher.tokenizer(before).input_ids) == TEMPLATE_PREFIX_TOKENS
-    caption = len(teacher.tokenizer(PROMPTS[0] + after).input_ids)
+    assert teacher.text is not None
+    assert len(teacher.text.tokenizer(before).input_ids) == TEMPLATE_PREFIX_TOKENS
+    caption = len(teacher.text.tokenizer(PROMPTS[0] + after).input_ids)
     assert teacher.condition([PROMPTS[0]]).embeddings.shape == (1, caption, 32)
 
 
@@ -217,7 +220,8 @@ def test_teacher_satisfies_the_protocol(folder: Path) -> None:
     assert teacher_output.velocity.dtype == teacher_output.features.dtype == torch.float32
     assert not teacher_output.velocity.requires_grad
     assert not teacher_output.features.requires_grad
-    for network in (module.transformer, module.text_encoder):
+    assert module.text is not None
+    for network in (module.transformer, module.text.model):
         assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}
         assert not any(weight.requires_grad for weight in network.parameters())
         assert not any(part.training for part in network.modules())
@@ -307,3 +311,25 @@ def test_published_tokenizer_files_are_loaded(folder: Path, teacher: QwenImageTe
     (model / "tokenizer" / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
     condition = QwenImageTeacher(str(model), dtype="float32").condition(PROMPTS)
     torch.testing.assert_close(condition.embeddings, teacher.condition(PROMPTS).embeddings)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_stored_text_gives_the_same_prediction(folder: Path, teacher: QwenImageTeacher, guidance: float) -> None:
+    assert teacher.text is not None
+    without_text = QwenImageTeacher(str(folder), dtype="float32", load_text=False)
+    condition = without_text.condition_on([teacher.text.encode(PROMPTS)], [teacher.text.encode([""])])
+    time = torch.tensor([0.3, 0.8])
+    stored = without_text.predict(latents(4, 8), time, condition, guidance)
+    computed = predict(teacher, guidance)
+    assert torch.equal(stored.velocity, computed.velocity)
+    assert torch.equal(stored.features, computed.features)
+    with pytest.raises(RunError, match="set its load_text to true"):
+        without_text.condition(PROMPTS)
+
+
+def test_text_component_is_the_text_encoder_of_the_teacher(folder: Path, teacher: QwenImageTeacher) -> None:
+    (component,) = QwenImageTeacher.text_components(repository=str(folder), dtype="float32", lora="unused")
+    encoder = build(component)
+    assert teacher.text is not None
+    assert identify(encoder) == identify(teacher.text)
+    assert torch.equal(encoder.encode(PROMPTS).embeddings, teacher.condition(PROMPTS).embeddings)

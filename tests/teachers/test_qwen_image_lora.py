@@ -240,9 +240,10 @@ def test_sharded_teacher_gives_the_same_prediction(folder: Path, lora: Path, tmp
         teacher.shard(mesh)
         teacher.shard(mesh)
         teacher.to(torch.device("cpu"))
-        for network in (teacher.transformer, teacher.text_encoder):
+        assert teacher.text is not None
+        for network in (teacher.transformer, teacher.text.model):
             assert all(isinstance(weight, DTensor) for weight in network.parameters())
-        for block in [*teacher.transformer.transformer_blocks, *teacher.text_encoder.layers]:
+        for block in [*teacher.transformer.transformer_blocks, *teacher.text.model.layers]:
             assert isinstance(block, FSDPModule)
         torch.testing.assert_close(predict(teacher, guidance=4.0), base)
         with teacher.few_step():

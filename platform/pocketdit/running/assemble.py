@@ -1,6 +1,7 @@
 """Build the encoders, network, stage, and data module that a configuration describes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, assert_never
 
 import torch
@@ -21,6 +22,7 @@ from pocketdit.errors import ConfigError
 from pocketdit.running.start import start_backbone, start_decoder
 from pocketdit.seeding import generator
 from pocketdit.stages.contract import StageInputs
+from pocketdit.teachers.contract import StorableText
 from pocketdit.training.compilation import compile_blocks, require_compilable
 
 
@@ -82,7 +84,7 @@ def build_autoencoder(
 
 
 def build_text_encoders(
-    components: Sequence[Component], stored: Sequence[Mapping[str, Any]]
+    components: Sequence[Component], stored: Sequence[Mapping[str, Any]], key: str = "text_encoders"
 ) -> tuple[Sequence[TextEncoder] | Deferred[Sequence[TextEncoder]], list[int]]:
     """Build text encoders, or defer this if the data set stores their embeddings.
 
@@ -95,10 +97,10 @@ def build_text_encoders(
     if stored and len(stored) != len(components):
         names = ", ".join(str(identity["class"]).rpartition(".")[2] for identity in stored)
         raise ConfigError(
-            f"text_encoders: the run has {len(components)}, but the data set stores the embeddings of {len(stored)} "
+            f"{key}: the run has {len(components)}, but the data set stores the embeddings of {len(stored)} "
             f"({names}); use the same text encoders, or encode the data set again"
         )
-    keys = [f"text_encoders.{i}" for i in range(len(components))]
+    keys = [f"{key}.{i}" for i in range(len(components))]
 
     def load() -> Sequence[TextEncoder]:
         encoders: list[TextEncoder] = [build(component) for component in components]
@@ -122,7 +124,7 @@ def require_equal(key: str, value: object, other: str, expected: object) -> None
         raise ConfigError(f"{key} is {value}, but must be {expected} to match {other}")
 
 
-def build_stage(experiment: AnyExperiment, encoders: Encoders) -> LightningModule:
+def build_stage(experiment: AnyExperiment, encoders: Encoders, data: DataDescription | None = None) -> LightningModule:
     """Build the stage with a freshly initialized network, or with the weights of ``parents.start``.
 
     The same seed gives the same weights.
@@ -137,7 +139,7 @@ def build_stage(experiment: AnyExperiment, encoders: Encoders) -> LightningModul
         case _:
             assert_never(experiment)
     stage: LightningModule = build(
-        experiment.stage,
+        stage_without_text(experiment.stage, data or DataDescription()),
         inputs=StageInputs(
             network=network,
             encoders=encoders,
@@ -151,6 +153,24 @@ def build_stage(experiment: AnyExperiment, encoders: Encoders) -> LightningModul
     if experiment.training.compile and isinstance(network, TinyDecoder):
         network.compile()  # after the stage has made its EMA copy, which must not be compiled
     return stage
+
+
+def stage_without_text(stage: Component, data: DataDescription) -> Component:
+    """Return a stage's configuration, in which the teacher does not load text encoders whose embeddings are stored.
+
+    Raises:
+        ConfigError: The stored embeddings come from text encoders of another teacher.
+    """
+    teacher = stage.init_args.get("teacher")
+    if not data.stored_teacher_text_encoders or not isinstance(teacher, Component):
+        return stage
+    cls = import_class(teacher.class_path)
+    if not issubclass(cls, StorableText):
+        return stage
+    components = cls.text_components(**teacher.init_args)
+    build_text_encoders(components, data.stored_teacher_text_encoders, "stage.init_args.teacher.text_encoders")
+    without_text = replace(teacher, init_args={**teacher.init_args, "load_text": False})
+    return replace(stage, init_args={**stage.init_args, "teacher": without_text})
 
 
 def build_backbone(experiment: Experiment) -> Network:

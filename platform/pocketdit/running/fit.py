@@ -78,7 +78,7 @@ def run(
         require_others(experiment.tracking.also)
         data, description = open_data(experiment, allow_changes)
         encoders = build_encoders(experiment, description)
-        stage = build_stage(experiment, encoders)
+        stage = build_stage(experiment, encoders, description)
         folder = resumed or new_folder(experiment, name)
         logger = build_logger(experiment, folder, stage, description.fingerprint, repeats_steps=not has_changed)
         splits_data = isinstance(data, DescribedData)

@@ -11,14 +11,13 @@ from typing_extensions import override
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.bounds import Fraction, TimeShift, TimeSpread, Weight
 from pocketdit.config.experiment import BaseExperiment, Experiment
-from pocketdit.encoders.contract import TextTokens
 from pocketdit.losses.distillation import output_loss, task_weight, timestep_scaling
 from pocketdit.losses.flow_matching import per_sample_loss
 from pocketdit.stages.contract import StageInputs
 from pocketdit.stages.distillation_cost import knowledge_distillation_cost
 from pocketdit.stages.elastic_pretrain import ElasticPretrain, NoisyBatch
 from pocketdit.stages.projectors import build_projectors, projected_feature_loss, shard_projectors
-from pocketdit.stages.teaching import require_same_latents
+from pocketdit.stages.teaching import any_visible, require_same_latents, teacher_condition
 from pocketdit.teachers.contract import Teacher
 from pocketdit.training.cost import StageCost
 from pocketdit.training.sharding import mesh_to_shard
@@ -97,7 +96,7 @@ class KnowledgeDistill(ElasticPretrain):
     def prepare(self, batch: Mapping[str, Any], number: int) -> NoisyBatch:
         """Encode a batch, add noise, and run the teacher on it."""
         noisy = super().prepare(batch, number)
-        condition = self.teacher.condition(visible_captions(batch["captions"], noisy.text))
+        condition = teacher_condition(self.teacher, batch, any_visible(noisy.text))
         output = self.teacher.predict(noisy.x_t, noisy.time, condition, self.teacher_guidance)
         return noisy._replace(teacher_output=output)
 
@@ -123,9 +122,3 @@ class KnowledgeDistill(ElasticPretrain):
             scaled = timestep_scaling(task, teaching, weight, self.output_weight)
         logged = {f"{name}/width_{width:g}": value.detach() for name, value in logs.items()}
         return scaled + added.mean(), prediction, logged
-
-
-def visible_captions(captions: list[str], text: list[TextTokens]) -> list[str]:
-    """Return the captions, replaced by "" where the tokens of all encoders are hidden from the student."""
-    visible = torch.stack([tokens.mask.any(dim=1) for tokens in text]).any(dim=0)
-    return [caption if shown else "" for caption, shown in zip(captions, visible.tolist(), strict=True)]

@@ -40,7 +40,7 @@ from pocketdit.stages.lora_roles import (
 )
 from pocketdit.stages.previews import sampled_preview
 from pocketdit.stages.projectors import build_projectors, projected_feature_loss, shard_projectors
-from pocketdit.stages.teaching import require_same_latents
+from pocketdit.stages.teaching import require_same_latents, teacher_condition
 from pocketdit.teachers.contract import Teacher
 from pocketdit.training.compilation import compile_blocks
 from pocketdit.training.cost import StageCost
@@ -256,7 +256,7 @@ class StepDistill(LightningModule, Stage):
         else:
             time = torch.full((len(noise),), self.times[steps], device=self.device)
             x_t = interpolate(self.encoders.latents(batch), noise, time)
-        return Iteration(width, x_t, time, text, self.teacher.condition(batch["captions"]), position)
+        return Iteration(width, x_t, time, text, teacher_condition(self.teacher, batch), position)
 
     def student_gradients(self, inputs: Iteration, share: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
         """Add the gradient of Eq. 10 to the student's gradient.

@@ -1,9 +1,16 @@
-"""Check that a teacher and its student use the same latents."""
+"""What the stages with a teacher share: the check of the latents, and the teacher's text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.encoders.contract import TextTokens
 from pocketdit.errors import ConfigError
 from pocketdit.stages.contract import StageInputs
-from pocketdit.teachers.contract import Teacher
+from pocketdit.teachers.contract import StorableText, Teacher
 
 
 def require_same_latents(inputs: StageInputs[ElasticDiT], teacher: Teacher) -> None:
@@ -15,3 +22,47 @@ def require_same_latents(inputs: StageInputs[ElasticDiT], teacher: Teacher) -> N
             "use a teacher that was trained with the same autoencoder"
         )
     teacher.check_latents(inputs.autoencoder)
+
+
+def teacher_condition(teacher: Teacher, batch: Mapping[str, Any], visible: Tensor | None = None) -> Any:
+    """Return the teacher's condition for the captions of a batch, from stored embeddings if the batch has any.
+
+    Args:
+        teacher: The teacher.
+        batch: The batch.
+        visible: (B,), bool. False for samples whose text is hidden from the student. They get the empty caption.
+    """
+    captions: list[str] = batch["captions"]
+    if visible is None:
+        visible = torch.ones(len(captions), dtype=torch.bool)
+    if "teacher_text" not in batch or not isinstance(teacher, StorableText):
+        pairs = zip(captions, visible.tolist(), strict=True)
+        return teacher.condition([caption if is_visible else "" for caption, is_visible in pairs])
+    text, blank = ([_float32(tokens) for tokens in batch[key]] for key in ("teacher_text", "teacher_blank"))
+    return teacher.condition_on([replace_hidden(*pair, visible) for pair in zip(text, blank, strict=True)], blank)
+
+
+def replace_hidden(tokens: TextTokens, blank: TextTokens, visible: Tensor) -> TextTokens:
+    """Replace the tokens of samples that are not visible with those of the empty caption.
+
+    Tokens that are padded to the longest caption of the batch are padded to the longest remaining one.
+    """
+    hidden = ~visible.to(tokens.mask.device)
+    longest, length = int(tokens.mask.sum(dim=1).max()), int(blank.mask.sum())
+    embeddings, mask = tokens.embeddings.clone(), tokens.mask.clone()
+    if length > mask.shape[1]:
+        embeddings = torch.nn.functional.pad(embeddings, (0, 0, 0, length - mask.shape[1]))
+        mask = torch.nn.functional.pad(mask, (0, length - mask.shape[1]))
+    embeddings[hidden], mask[hidden] = 0, False
+    embeddings[hidden, :length], mask[hidden, :length] = blank.embeddings[0, :length], True
+    kept = int(mask.sum(dim=1).max()) if longest == tokens.mask.shape[1] else mask.shape[1]
+    return TextTokens(embeddings[:, :kept], mask[:, :kept])
+
+
+def _float32(tokens: TextTokens) -> TextTokens:
+    return tokens._replace(embeddings=tokens.embeddings.float())
+
+
+def any_visible(text: Sequence[TextTokens]) -> Tensor:
+    """Return for each sample whether the student sees tokens of any text encoder, (B,)."""
+    return torch.stack([tokens.mask.any(dim=1) for tokens in text]).any(dim=0)

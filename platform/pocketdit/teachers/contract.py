@@ -9,13 +9,14 @@ checkpoint of the student. It therefore has its own ``to`` and ``shard`` methods
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from pocketdit.config.component import Component
+from pocketdit.encoders.contract import TextTokens
 
 FEW_STEP_ADAPTER = "few_step"
 """Name of the LoRA adapter that turns a teacher into a few-step teacher."""
@@ -28,6 +29,28 @@ class TeacherOutput(NamedTuple):
     """(B, C, h, w), float32. The velocity v = noise - x_0, with guidance."""
     features: Tensor
     """(B, N, F), float32. The last transformer block's output for the prediction with text (f in Eq. 7)."""
+
+
+@runtime_checkable
+class StorableText(Protocol):
+    """A teacher whose text embeddings a data set can store, so that a run need not load its text encoders.
+
+    This is optional. The constructor then accepts ``load_text``, and ``condition`` is not called if it is false.
+    """
+
+    @classmethod
+    def text_components(cls, **init_args: Any) -> Sequence[Component]:
+        """Return the configurations of the text encoders, given the arguments of the constructor."""
+        ...
+
+    def condition_on(self, text: Sequence[TextTokens], blank: Sequence[TextTokens]) -> Any:
+        """Return the ``condition`` argument of ``predict`` for stored tokens.
+
+        Args:
+            text: The tokens of B captions by each text encoder.
+            blank: The tokens of the empty caption by each text encoder, with B = 1.
+        """
+        ...
 
 
 class Teacher(Protocol):

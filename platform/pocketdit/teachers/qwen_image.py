@@ -20,24 +20,14 @@ from torch.distributed.tensor import DTensor
 from pocketdit.backbones.lora import activate_adapter
 from pocketdit.config.component import Component
 from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
+from pocketdit.encoders.contract import TextTokens
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.teachers.contract import FEW_STEP_ADAPTER, TeacherOutput
 from pocketdit.teachers.lightning_lora import add_lora, find_lora
 from pocketdit.teachers.outline import TeacherOutline, qwen_image_outline
+from pocketdit.teachers.qwen_image_text import EMPTY_PROMPT, TEMPLATE_PREFIX_TOKENS, QwenImageTextEncoder
 
-# As in diffusers' QwenImagePipeline, the text encoder reads the whole template, but the transformer does not get the
-# first TEMPLATE_PREFIX_TOKENS tokens. It gets only the caption and the end of the template.
-TEMPLATE = (
-    "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, "
-    "spatial relationships of the objects and background:<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n"
-    "<|im_start|>assistant\n"
-)
-TEMPLATE_PREFIX_TOKENS = 34
-MAX_TOKENS = 1024
-# The pipeline has no default negative prompt. Its documentation and Qwen-Image's examples use a space as the empty
-# prompt. Inside the template, a space does not give the same tokens as an empty string.
-EMPTY_PROMPT = " "
-TRANSFORMER_CLASS, TEXT_ENCODER = "QwenImageTransformer2DModel", "a Qwen2.5-VL text encoder"
+TRANSFORMER_CLASS = "QwenImageTransformer2DModel"
 
 
 class TextEmbeddings(NamedTuple):
@@ -47,6 +37,8 @@ class TextEmbeddings(NamedTuple):
     """(B, L, width) in the teacher's dtype, zero where the mask is False. L is the length of the longest caption."""
     mask: Tensor | None
     """(B, L), bool, True for real tokens. None if all tokens are real, so that attention needs no mask."""
+    blank: Tensor | None = None
+    """(1, L', width), the empty caption. None if it is to be encoded when it is needed."""
 
 
 class QwenImageTeacher:
@@ -64,6 +56,7 @@ class QwenImageTeacher:
         revision: Revision of ``repository`` on the hub.
         max_tokens: Maximum length of a caption and the end of the template, up to 1024. Longer captions are truncated.
         dtype: Precision of the weights and the computation. The results are always float32.
+        load_text: Whether to load the text encoder. A run sets it to false if its data set stores the embeddings.
 
     Raises:
         ConfigError: ``max_tokens`` is out of range.
@@ -78,31 +71,42 @@ class QwenImageTeacher:
         revision: str | None = None,
         max_tokens: int = 512,
         dtype: Literal["float32", "bfloat16"] = "bfloat16",
+        load_text: bool = True,
     ) -> None:
-        if not 0 < max_tokens <= MAX_TOKENS:
-            raise ConfigError(f"max_tokens: must be from 1 to {MAX_TOKENS} for Qwen-Image, not {max_tokens}")
         # Find the LoRA before loading anything large, so that a wrong name fails immediately.
         adapter = None if lora is None else find_lora(lora, lora_file)
-        self.max_tokens = max_tokens
         self.dtype: torch.dtype = getattr(torch, dtype)
-        self.tokenizer = _load_tokenizer(repository, revision)
+        self.text = QwenImageTextEncoder(repository, revision, max_tokens, dtype) if load_text else None
         self.transformer = _load_transformer(repository, revision, self.dtype)
-        self.text_encoder = _load_text_encoder(repository, revision, self.dtype)
-        config, width = self.transformer.config, self.text_encoder.config.hidden_size
-        if width != config.joint_attention_dim:
-            expected = config.joint_attention_dim
-            raise RunError(f"{repository}: the text encoder must have width {expected}, not {width}; download it again")
+        config = self.transformer.config
+        if self.text is not None and self.text.width != config.joint_attention_dim:
+            raise RunError(
+                f"{repository}: the text encoder must have width {config.joint_attention_dim}, not {self.text.width}; "
+                "download it again"
+            )
         if adapter is not None:
             add_lora(self.transformer, adapter)
         # Call eval() because a LoRA may use dropout.
         self.transformer.requires_grad_(False).eval()
-        self.text_encoder.requires_grad_(False).eval()
         self.feature_width = int(self.transformer.inner_dim)
         self.patch_size = int(config.patch_size)
         self.channels = int(config.in_channels) // self.patch_size**2
         self.has_few_step = adapter is not None
         self._few_step_depth = 0
         self._unconditional: dict[torch.device, TextEmbeddings] = {}
+
+    @classmethod
+    def text_components(
+        cls,
+        repository: str,
+        revision: str | None = None,
+        max_tokens: int = 512,
+        dtype: Literal["float32", "bfloat16"] = "bfloat16",
+        **_: object,
+    ) -> list[Component]:
+        """Return the configuration of the text encoder, whose embeddings a data set can store."""
+        arguments = {"repository": repository, "revision": revision, "max_tokens": max_tokens, "dtype": dtype}
+        return [Component(f"{QwenImageTextEncoder.__module__}.{QwenImageTextEncoder.__qualname__}", arguments)]
 
     @classmethod
     def outline(
@@ -139,24 +143,25 @@ class QwenImageTeacher:
         if kind != "qwen_image":
             raise ConfigError(f"autoencoder: kind {kind} does not match the teacher, which requires kind qwen_image")
 
-    @torch.no_grad()
     def condition(self, captions: Sequence[str]) -> TextEmbeddings:
-        """Encode B captions to the last hidden states of the text encoder, on its device."""
-        # With causal attention, padding on the right has no effect, so a caption's tokens do not depend on the batch.
-        batch = self.tokenizer(
-            [TEMPLATE.format(caption if caption.strip() else EMPTY_PROMPT) for caption in captions],
-            padding=True,
-            truncation=True,
-            max_length=self.max_tokens + TEMPLATE_PREFIX_TOKENS,
-            return_tensors="pt",
-        )
-        unpadded = bool(batch.attention_mask[:, TEMPLATE_PREFIX_TOKENS:].all())
-        batch = batch.to(self.text_encoder.device)
-        with torch.autocast(self.text_encoder.device.type, enabled=False):
-            output = self.text_encoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-        mask = batch.attention_mask[:, TEMPLATE_PREFIX_TOKENS:].bool()
-        embeddings = output.last_hidden_state[:, TEMPLATE_PREFIX_TOKENS:].masked_fill(~mask[..., None], 0)
-        return TextEmbeddings(embeddings, None if unpadded else mask)
+        """Encode B captions to the last hidden states of the text encoder, on its device.
+
+        Raises:
+            RunError: The text encoder has not been loaded.
+        """
+        return self._embeddings(self._text_encoder().encode(captions))
+
+    def condition_on(self, text: Sequence[TextTokens], blank: Sequence[TextTokens]) -> TextEmbeddings:
+        """Return the condition for stored tokens of B captions and of the empty caption."""
+        return self._embeddings(text[0])._replace(blank=blank[0].embeddings.to(self.dtype))
+
+    def _embeddings(self, tokens: TextTokens) -> TextEmbeddings:
+        return TextEmbeddings(tokens.embeddings.to(self.dtype), None if bool(tokens.mask.all()) else tokens.mask)
+
+    def _text_encoder(self) -> QwenImageTextEncoder:
+        if self.text is None:
+            raise RunError("the teacher's text encoder is not loaded; set its load_text to true")
+        return self.text
 
     @torch.no_grad()
     def predict(self, x_t: Tensor, time: Tensor, condition: TextEmbeddings, guidance: float = 1.0) -> TeacherOutput:
@@ -173,7 +178,7 @@ class QwenImageTeacher:
             if guidance != 1.0:
                 # Run a second pass instead of doubling the batch. In a single batch, the shorter text would be padded,
                 # and padding requires a mask, which slows down attention.
-                negative = self._unconditional_for(len(x_t), x_t.device)
+                negative = self._unconditional_for(condition, len(x_t), x_t.device)
                 unconditional, _ = self._predict(tokens, time, negative, grid)
                 prediction = renormalized_guidance(prediction, unconditional, guidance)
         velocity = F.pixel_shuffle(torch.unflatten(prediction.transpose(1, 2), 2, grid), self.patch_size)
@@ -182,20 +187,24 @@ class QwenImageTeacher:
     def to(self, device: torch.device) -> Self:
         """Move the transformer and the text encoder to a device in place."""
         self.transformer.to(device)
-        self.text_encoder.to(device)
+        if self.text is not None:
+            self.text.to(device)
         return self
 
     def shard(self, mesh: DeviceMesh) -> None:
         """Shard the transformer and the text encoder across ranks, block by block, unless they are already sharded."""
         if isinstance(next(self.transformer.parameters()), DTensor):
             return
-        for block in [*self.transformer.transformer_blocks, *self.text_encoder.layers]:
+        networks = [self.transformer] if self.text is None else [self.transformer, self.text.model]
+        for block in [*self.transformer.transformer_blocks, *(self.text.model.layers if self.text else ())]:
             fully_shard(block, mesh=mesh)
         # The roots must also free their weights after the forward pass, because there is no backward pass to do it.
-        for root in (self.transformer, self.text_encoder):
+        for root in networks:
             fully_shard(root, mesh=mesh, reshard_after_forward=True)
 
-    def _unconditional_for(self, count: int, device: torch.device) -> TextEmbeddings:
+    def _unconditional_for(self, condition: TextEmbeddings, count: int, device: torch.device) -> TextEmbeddings:
+        if condition.blank is not None:
+            return TextEmbeddings(condition.blank.expand(count, -1, -1), None)
         if device not in self._unconditional:
             self._unconditional[device] = self.condition([EMPTY_PROMPT])
         return TextEmbeddings(self._unconditional[device].embeddings.expand(count, -1, -1), None)
@@ -258,38 +267,3 @@ def _load_transformer(repository: str, revision: str | None, dtype: torch.dtype)
         )
     require_complete(description, repository, report["missing_keys"])
     return model
-
-
-def _load_text_encoder(repository: str, revision: str | None, dtype: torch.dtype) -> Any:
-    """Load the language model of Qwen2.5-VL, including its final RMSNorm, and discard the other parts."""
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    with explain_load_errors(TEXT_ENCODER, repository):
-        model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            repository,
-            subfolder="text_encoder",
-            revision=revision,
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    require_complete(TEXT_ENCODER, repository, report["missing_keys"])
-    return model.model.language_model
-
-
-def _load_tokenizer(repository: str, revision: str | None) -> Any:
-    """Load the tokenizer after checking that the text encoder is a Qwen2.5-VL."""
-    from transformers import AutoConfig, Qwen2Tokenizer
-
-    with explain_load_errors(TEXT_ENCODER, repository):
-        kind = AutoConfig.from_pretrained(repository, subfolder="text_encoder", revision=revision).model_type
-    if kind != "qwen2_5_vl":
-        raise RunError(f"{repository}: text_encoder/ contains a model of type {kind}, not {TEXT_ENCODER}")
-    with explain_load_errors(f"the tokenizer of {TEXT_ENCODER}", repository):
-        tokenizer = Qwen2Tokenizer.from_pretrained(
-            repository, subfolder="tokenizer", revision=revision, padding_side="right", truncation_side="right"
-        )
-    # If tokenizer files are missing, transformers builds a tokenizer that has only special tokens.
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        raise RunError(f"{repository}: the tokenizer has no vocabulary; add vocab.json and merges.txt to tokenizer/")
-    return tokenizer

@@ -46,13 +46,16 @@ class RunTeacher:
         run: The teacher's run: a path, EXPERIMENT/RUN, or EXPERIMENT for its latest run.
         few_step: A ``StepDistill`` run that started from ``run``. Its LoRA becomes the few-step LoRA.
         runs: Folder of all runs.
+        load_text: Whether to load the text encoders. A run sets it to false if its data set stores the embeddings.
 
     Raises:
         ConfigError: ``run`` is itself a few-step model, or the LoRA belongs to another run.
         RunError: A run does not exist or has no weights yet, or the LoRA does not fit.
     """
 
-    def __init__(self, run: str, few_step: str | None = None, runs: Path = Path("runs")) -> None:
+    def __init__(
+        self, run: str, few_step: str | None = None, runs: Path = Path("runs"), load_text: bool = True
+    ) -> None:
         folder = find(Path(runs), run)
         network = load_network(folder)
         if not isinstance(network, ElasticDiT):
@@ -62,7 +65,9 @@ class RunTeacher:
             )
         self.network = network
         self.experiment: Experiment = load_experiment(folder)
-        self.text_encoders = [build(component) for component in self.experiment.text_encoders]
+        components = self.experiment.text_encoders if load_text else ()
+        self.text_encoders = [build(component) for component in components]
+        self._has_text = load_text
         self.feature_width = network.spec.width
         self.patch_size = network.spec.patch_size
         self.channels = network.spec.latent_channels
@@ -90,8 +95,20 @@ class RunTeacher:
         self.network.requires_grad_(False)
 
     @classmethod
+    def text_components(cls, run: str, runs: Path = Path("runs"), **_: object) -> Sequence[Component]:
+        """Return the configurations of the text encoders, whose embeddings a data set can store."""
+        experiment: Experiment = load_experiment(find(Path(runs), run))
+        return experiment.text_encoders
+
+    @classmethod
     def outline(
-        cls, device: torch.device, tokens: int, run: str, few_step: str | None = None, runs: Path = Path("runs")
+        cls,
+        device: torch.device,
+        tokens: int,
+        run: str,
+        few_step: str | None = None,
+        runs: Path = Path("runs"),
+        **_: object,
     ) -> TeacherOutline | None:
         """Return the teacher's network without its weights, or None if the teacher's run cannot be found."""
         try:
@@ -127,9 +144,19 @@ class RunTeacher:
 
     @torch.no_grad()
     def condition(self, captions: Sequence[str]) -> TextCondition:
-        """Encode captions with the teacher's own text encoders."""
+        """Encode captions with the teacher's own text encoders.
+
+        Raises:
+            RunError: The text encoders have not been loaded.
+        """
+        if not self._has_text:
+            raise RunError("the teacher's text encoders are not loaded; set its load_text to true")
         text = encode_text(self.text_encoders, captions)
         return TextCondition(text, unconditional(text))
+
+    def condition_on(self, text: Sequence[TextTokens], blank: Sequence[TextTokens]) -> TextCondition:
+        """Return the condition for stored tokens. The empty caption has no visible tokens."""
+        return TextCondition(list(text), unconditional(text))
 
     @torch.no_grad()
     def predict(self, x_t: Tensor, time: Tensor, condition: TextCondition, guidance: float = 1.0) -> TeacherOutput:

@@ -128,11 +128,12 @@ def teacher_text_encoders(experiment: "AnyExperiment") -> "tuple[Component, ...]
         ConfigError: The experiment has no teacher, or the teacher's text embeddings cannot be stored.
     """
     from pocketdit.config.importing import import_class
+    from pocketdit.teachers.contract import StorableText
 
     teacher = experiment.stage.init_args.get("teacher")
     if teacher is None:
         raise ConfigError("--teacher: the stage of the experiment has no teacher")
-    components = getattr(import_class(teacher.class_path), "text_components", None)
-    if components is None:
+    cls = import_class(teacher.class_path)
+    if not issubclass(cls, StorableText):
         raise ConfigError(f"--teacher: the text embeddings of {teacher.class_path} cannot be stored")
-    return tuple(components(**teacher.init_args))
+    return tuple(cls.text_components(**teacher.init_args))
