@@ -64,6 +64,7 @@ docs: .venv/ready-dev
 bench: .venv/ready-bench
 	mkdir -p bench
 	rm -f bench/*.json
+	$(BIN)/python -m benchmarks.startup --json bench/startup.json
 	$(BIN)/python benchmarks/attention.py --json bench/attention.json
 	$(BIN)/python benchmarks/forward.py --json bench/forward.json
 	$(BIN)/python benchmarks/elastic_step.py --json bench/elastic_step.json

@@ -108,6 +108,25 @@ def test_training_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert all(item["ratio"]["median"] > 0 for item in row["inference"])
 
 
+def test_startup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import startup
+
+    startup.main(["--quick", "--json", str(tmp_path / "startup.json")])
+    result = json.loads((tmp_path / "startup.json").read_text())
+    assert last_line(capsys).startswith("help and wrong use: ")
+    assert [row["command"] for row in result["rows"]] == [command.words for command in startup.QUICK]
+    assert len(startup.COMMANDS) == 10
+    slowest = max(row["seconds"][0] for row in result["rows"])
+    assert 0 < slowest == result["help and wrong use"]["median"]
+
+
+def test_a_command_with_another_exit_status_is_not_timed(tmp_path: Path) -> None:
+    from benchmarks.startup import Command, seconds
+
+    with pytest.raises(RuntimeError, match=r"exited with status 2: .*no_such_file"):
+        seconds(Command("run no_such_file.yaml"), tmp_path)
+
+
 def test_separate_networks_are_as_large_as_the_sub_networks() -> None:
     from benchmarks.elastic_step import NETWORKS, cases, network_spec
     from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
