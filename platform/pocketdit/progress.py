@@ -1,4 +1,4 @@
-"""Progress lines, which are updated in place on a terminal and written every ``LOG_SECONDS`` to a log."""
+"""Progress lines, which are updated in place on a terminal and written to a log every ``LOG_SECONDS`` seconds."""
 
 import sys
 from typing import Any
