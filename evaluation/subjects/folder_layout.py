@@ -6,10 +6,12 @@
 
 Only these files are images of a prompt. Hidden files and files with other names, such as the grid.png of GenEval's
 script, are not. The ids and the numbers may be padded with any number of zeros, and suffixes may be in upper case.
+Names may use any Unicode normalization, because macOS does not keep that of the prompts.
 """
 
 import json
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,8 +24,8 @@ from evaluation.contract import Prompt, PromptSet
 from pocketdit.errors import UserError
 
 _SAMPLES, _METADATA = "samples", "metadata.jsonl"
-# The fields of GenEval's metadata that determine a score.
-_COMPARED = ("prompt", "tag", "include", "exclude")
+# A whole number at the end of a name or before a separator. The digits of "1.05" and of hashes are not padded.
+_NUMBER = re.compile(r"(?<![0-9])(?<![0-9]\.)[0-9]+(?![0-9A-Za-z])")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def find_images(folder: Path, prompts: PromptSet) -> dict[str, FoundImages]:
     for path in sorted(folder.glob("[!.]*")):
         if path.is_dir():
             places[_unpadded(path.name)].append(path)
-        elif _is_image(path):
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
             places[_unpadded(path.stem)].append(path)
     counts = Counter(_unpadded(prompt.id) for prompt in prompts.prompts)
     found = {}
@@ -65,8 +67,8 @@ def _find(prompt: Prompt, candidates: Iterable[Path]) -> FoundImages:
     groups: list[tuple[Path, ...]] = []
     others: list[Path] = []
     for path in candidates:
-        if path.is_file():
-            groups.append((path,))
+        if not path.is_dir():
+            groups += [(path,)] * _is_image(path)
             continue
         _check_metadata(path / _METADATA, prompt)
         for folder in (path, path / _SAMPLES):
@@ -92,7 +94,7 @@ def _check_metadata(path: Path, prompt: Prompt) -> None:
     if not path.is_file():
         return
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
@@ -101,16 +103,32 @@ def _check_metadata(path: Path, prompt: Prompt) -> None:
     for row in rows:
         if not isinstance(row, dict):
             raise UserError(f"{path}: is not a JSON object; correct it or delete it")
-        for key in _COMPARED:
-            if key in row and key in expected and row[key] != expected[key]:
+        stated, required = _compared(row), _compared(expected)
+        for key in stated:
+            if key in required and stated[key] != required[key]:
                 raise UserError(
-                    f"{path}: {key} is {row[key]!r}, but prompt {prompt.id} of the prompt set has {expected[key]!r}; "
-                    "the images were made for other prompts or in another order"
+                    f"{path}: {key} is {stated[key]!r}, but prompt {prompt.id} of the prompt set has "
+                    f"{required[key]!r}; the images were made for other prompts or in another order"
                 )
 
 
+def _compared(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of GenEval's metadata that determine a score. Metadata without "exclude" exclude nothing."""
+    fields = {"exclude": []} if "include" in metadata else {}
+    return fields | {key: metadata[key] for key in ("prompt", "tag", "include", "exclude") if key in metadata}
+
+
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    """Return whether a path is an image file.
+
+    Raises:
+        UserError: It is a link to a file that does not exist.
+    """
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path}: is a link to a file that does not exist; restore the file, or delete the link")
+    return path.is_file()
 
 
 def _is_number(name: str) -> bool:
@@ -118,5 +136,5 @@ def _is_number(name: str) -> bool:
 
 
 def _unpadded(name: str) -> str:
-    """Return a name without the zeros that pad its numbers: "color-7" for "color-0007"."""
-    return re.sub(r"[0-9]+", lambda digits: str(int(digits[0])), name)
+    """Return a name in a common form without the zeros that pad its numbers: "color-7" for "color-0007"."""
+    return _NUMBER.sub(lambda digits: str(int(digits[0])), unicodedata.normalize("NFC", name))

@@ -1,9 +1,10 @@
 """A folder of existing images as the subject of an evaluation."""
 
 import json
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from PIL import Image
@@ -93,6 +94,43 @@ def test_numbers_and_ids_may_have_any_padding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "other"), [("v1.5", "v1.05"), ("a0b1", "a00b1"), ("9f0e", "09f0e"), ("scale-0.5", "scale-0.05")]
+)
+def test_zeros_in_decimals_and_hashes_are_not_padding(name: str, other: str, tmp_path: Path) -> None:
+    prompts = PromptSet("one", (Prompt(name, "x"),))
+    write(tmp_path, [f"{other}.png"])
+    with pytest.raises(UserError, match="no images for 1 of 1 prompts"):
+        names(tmp_path, prompts)
+    write(tmp_path, [f"{name}.png"])
+    assert names(tmp_path, prompts) == {name: [f"{name}.png"]}
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+@pytest.mark.parametrize("layout", ["{}.png", "{}/0000.png"])
+def test_names_match_in_any_unicode_normalization(
+    stored: Literal["NFC", "NFD"], asked: Literal["NFC", "NFD"], layout: str, tmp_path: Path
+) -> None:
+    write(tmp_path, [layout.format(unicodedata.normalize(stored, "crème brûlée"))])
+    name = unicodedata.normalize(asked, "crème brûlée")
+    assert len(names(tmp_path, PromptSet("one", (Prompt(name, "x"),)))[name]) == 1
+
+
+@pytest.mark.parametrize("link", ["a/0001.png", "a/samples/0001.png", "a.png"])
+def test_links_to_missing_files_are_an_error(link: str, tmp_path: Path) -> None:
+    """An image whose link is broken would otherwise be left out without a word."""
+    write(tmp_path, ["a/0000.png", "real.png"])
+    (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / "missing.png")
+    with pytest.raises(UserError, match=f"{link}: is a link to a file that does not exist"):
+        names(tmp_path, PromptSet("one", (Prompt("a", "x"),)))
+    (tmp_path / link).unlink()
+    (tmp_path / "a" / "0001.png").symlink_to(tmp_path / "real.png")
+    (tmp_path / "stray.png").symlink_to(tmp_path / "missing.png")  # belongs to no prompt
+    assert names(tmp_path, PromptSet("one", (Prompt("a", "x"),))) == {"a": ["a/0000.png", "a/0001.png"]}
+
+
+@pytest.mark.parametrize(
     ("files", "message"),
     [
         (["00000/0.png", "00000/00.png"], "00000/0.png and .*00000/00.png have the same number"),
@@ -117,7 +155,12 @@ def test_images_with_other_names_are_named(tmp_path: Path) -> None:
         ImageFolder(tmp_path).images(PROMPTS, tmp_path)
 
 
-METADATA = {"tag": "counting", "include": [{"class": "dog", "count": 2}], "prompt": "two dogs"}
+METADATA = {
+    "tag": "counting",
+    "include": [{"class": "dog", "count": 2}],
+    "exclude": [{"class": "dog", "count": 3}],
+    "prompt": "two dogs",
+}
 
 
 @pytest.mark.parametrize(
@@ -128,17 +171,39 @@ METADATA = {"tag": "counting", "include": [{"class": "dog", "count": 2}], "promp
         ({"prompt": "two cats"}, "prompt is 'two cats', but prompt 00000 of the prompt set has 'two dogs'"),
         ({"tag": "colors"}, "tag is 'colors'"),
         ({"include": [{"class": "dog", "count": 3}]}, "include is .*3.* has .*2"),
+        ({"exclude": [{"class": "dog", "count": 4}]}, r"exclude is .*4.* has .*3"),
+        ({"exclude": []}, r"exclude is \[\], but .* has .*3"),
+        ({"exclude": None}, r"exclude is \[\], but .* has .*3"),  # the line has no such field
+        ({"tag": None}, None),
     ],
 )
 def test_metadata_must_agree_with_the_prompts(changes: dict[str, Any], message: str | None, tmp_path: Path) -> None:
     prompts = PromptSet("geneval", (Prompt("00000", "two dogs", METADATA),))
     write(tmp_path, ["00000/samples/0000.png"])
-    (tmp_path / "00000" / "metadata.jsonl").write_text(json.dumps({**METADATA, **changes}) + "\n")
+    row = {key: value for key, value in {**METADATA, **changes}.items() if value is not None}
+    (tmp_path / "00000" / "metadata.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8-sig")
     if message is None:
         assert names(tmp_path, prompts) == {"00000": ["00000/samples/0000.png"]}
         return
     with pytest.raises(UserError, match=rf"00000/metadata\.jsonl: {message}"):
         ImageFolder(tmp_path).images(prompts, tmp_path)
+
+
+def test_excluded_objects_must_be_those_of_the_prompts(tmp_path: Path) -> None:
+    """The text is the same, but the image would be judged by other rules than those that its folder states."""
+    prompts = PromptSet("geneval", (Prompt("0", "two dogs", {**METADATA, "exclude": []}),))
+    write(tmp_path, ["0/samples/0000.png"])
+    (tmp_path / "0" / "metadata.jsonl").write_text(json.dumps(METADATA))
+    with pytest.raises(UserError, match=r"exclude is .*3.*, but prompt 0 of the prompt set has \[\]"):
+        names(tmp_path, prompts)
+
+
+def test_lines_of_metadata_end_only_at_line_feeds(tmp_path: Path) -> None:
+    """Other characters that Python treats as line breaks may occur in JSON strings."""
+    write(tmp_path, ["0/0000.png"])
+    text = "two dogs\u2028and\x85a cat"
+    (tmp_path / "0" / "metadata.jsonl").write_text(json.dumps({"prompt": text}, ensure_ascii=False), encoding="utf-8")
+    assert names(tmp_path, PromptSet("one", (Prompt("0", text),))) == {"0": ["0/0000.png"]}
 
 
 def test_damaged_metadata_is_an_error(tmp_path: Path) -> None:
