@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from evaluation.contract import ImageSet, Result, open_image
 
 _TILE, _CAPTION, _LABELS, _COLUMNS = 160, 46, 60, 5  # sizes in pixels, and tiles per row
+_MOST = 500  # number of characters of a caption that are wrapped, far more than fit
 
 
 def render_grid(result: Result, images: ImageSet) -> Image.Image | None:
@@ -34,18 +35,20 @@ def render_grid(result: Result, images: ImageSet) -> Image.Image | None:
             image = Image.fromarray(open_image(images.images[name][0]))
             image.thumbnail((_TILE - 6, _TILE - 6))
             sheet.paste(image, (left, top))
-            caption = _wrap(f"{overall.by_prompt[name]:.3f}  {texts[name]}", pen, font, _TILE - 8, lines=2)
-            pen.multiline_text((left, top + _TILE - 4), caption, "black", font, spacing=1)
+            caption = Image.new("RGB", (_TILE - 8, _CAPTION), "white")
+            text = _wrap(f"{overall.by_prompt[name]:.3f} {texts[name]}", pen, font, caption.width, lines=2)
+            ImageDraw.Draw(caption).multiline_text((0, 0), text, "black", font, spacing=1)
+            sheet.paste(caption, (left, top + _TILE - 4))  # cuts words that are wider than the tile
     return sheet
 
 
 def _wrap(text: str, pen: ImageDraw.ImageDraw, font: Any, width: int, lines: int) -> str:
-    """Wrap text to at most ``lines`` lines of ``width`` pixels, and truncate the rest."""
+    """Wrap text to at most ``lines`` lines of ``width`` pixels, and truncate the rest. Line breaks become spaces."""
     rows = [""]
-    for word in text.split(" "):
+    for word in text[:_MOST].split():
         if rows[-1] and pen.textlength(f"{rows[-1]} {word} ...", font) > width:
             rows.append(word)
         else:
             rows[-1] = f"{rows[-1]} {word}" if rows[-1] else word
     wrapped = "\n".join(rows[:lines])
-    return f"{wrapped} ..." if len(rows) > lines else wrapped
+    return f"{wrapped} ..." if len(rows) > lines or len(text) > _MOST else wrapped

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,32 @@ def test_grid_shows_best_median_and_worst(images: ImageSet) -> None:
     assert reds[2][4] == round(255 * worst)
     assert reds[0] == sorted(reds[0], reverse=True)
     assert abs(reds[1][2] - 255 * median) < 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["first line\nsecond line\r\nthird", "\n\n", "x" * 100_000, "word " * 50_000, "a\0b \u2028 \ud800", "日本語"],
+)
+def test_any_prompt_has_a_caption_within_its_tile(text: str, images: ImageSet) -> None:
+    """A prompt may contain line breaks or no space at all. Its caption may not cover the images next to it."""
+    prompts = tuple(replace(p, text=text if p.id == "p0" else "y") for p in images.prompts.prompts)
+    first, *others = (
+        render_grid(
+            Result("m", {"overall": Score(0.5, 40, {f"p{i}": (i == 0) / 2 for i in range(40)})}, {}),
+            replace(images, prompts=PromptSet("p", shown)),
+        )
+        for shown in (prompts, tuple(replace(p, text="y") for p in prompts))
+    )
+    assert first is not None
+    (plain,) = others
+    differing = np.argwhere((np.asarray(first) != np.asarray(plain)).any(axis=2))
+    assert len(differing)
+    top, left = differing.min(axis=0)
+    bottom, right = differing.max(axis=0)
+    assert left >= 60
+    assert right < 60 + 160
+    assert top >= 156
+    assert bottom < 206
 
 
 def test_result_without_values_by_prompt_has_no_grid(images: ImageSet) -> None:
