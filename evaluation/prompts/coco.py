@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.contract import Prompt, PromptSet
+from evaluation.prompts.text_file import read_text
 from pocketdit.errors import ConfigError
 
 _SOURCE = "get captions_val2014.json from annotations_trainval2014.zip at cocodataset.org"
@@ -52,10 +53,8 @@ class CocoCaptions:
     def _captions(self) -> dict[int, str]:
         """Return the first caption of each image."""
         try:
-            annotations: list[Any] = json.loads(self.path.read_text(encoding="utf-8"))["annotations"]
+            annotations: list[Any] = json.loads(read_text(self.path, _SOURCE))["annotations"]
             rows = sorted((int(row["id"]), int(row["image_id"]), str(row["caption"]).strip()) for row in annotations)
-        except OSError as error:
-            raise ConfigError(f"{self.path}: cannot be read ({error.strerror}); {_SOURCE}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{self.path}: does not contain captions in COCO's format; {_SOURCE}") from error
         captions: dict[int, str] = {}

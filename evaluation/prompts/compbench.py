@@ -11,6 +11,7 @@ from evaluation.metrics.compbench.numeracy import parse_counts, read_vocabulary
 from evaluation.metrics.compbench.spatial import parse_relation
 from evaluation.metrics.compbench.three_in_one import PARTS
 from evaluation.prompts.limits import limit_prompts
+from evaluation.prompts.text_file import read_lines
 from pocketdit.errors import ConfigError, UserError
 
 IMAGES_EACH = 10
@@ -84,14 +85,8 @@ def load_prompts(folder: Path, category: str) -> PromptSet:
 
 def _read_lines(folder: Path, name: str) -> list[str]:
     path = folder / name
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); get the folder examples/dataset of "
-            "github.com/Karine-Huang/T2I-CompBench"
-        ) from error
-    texts = [line for line in lines if line]
+    lines = read_lines(path, "get the folder examples/dataset of github.com/Karine-Huang/T2I-CompBench")
+    texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise UserError(f"{path}: contains no prompts; download it again")
     return texts

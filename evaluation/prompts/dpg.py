@@ -9,6 +9,7 @@ from evaluation.assets import Asset
 from evaluation.contract import Prompt, PromptSet
 from evaluation.metrics.dpg.questions import DEPENDENCIES, OPENS_FILE, QUESTIONS, TUPLES
 from evaluation.prompts.limits import limit_prompts
+from evaluation.prompts.text_file import read_lines
 from pocketdit.errors import UserError
 
 PROMPTS_FILE = "prompts.jsonl"
@@ -69,10 +70,7 @@ def load_prompts(folder: Path) -> PromptSet:
 
 def _read_texts(path: Path) -> dict[str, str]:
     """Read texts by item from prompts.jsonl."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); get {QUESTIONS_FILE} from {_SOURCE}") from error
+    lines = read_lines(path, f"get {QUESTIONS_FILE} from {_SOURCE}")
     texts: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():

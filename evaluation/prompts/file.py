@@ -1,11 +1,14 @@
 """Prompts from a user's own file."""
 
 import csv
+import io
 import json
 from pathlib import Path
+from typing import Literal
 
 from evaluation.contract import Prompt, PromptSet
 from evaluation.prompts.limits import limit_prompts
+from evaluation.prompts.text_file import read_lines, read_text
 from pocketdit.errors import ConfigError
 
 
@@ -15,7 +18,8 @@ class PromptFile:
     Args:
         path: A .txt file with one prompt per line, a .jsonl file with objects, or a .csv or .tsv file with a header.
             Objects and rows have a "prompt" (or "Prompt", as in PartiPrompts) and optionally an "id". All other
-            fields become metadata. The default id is the index of the prompt, padded to five digits.
+            fields become metadata. The default id is the index of the prompt, not counting blank lines, padded to
+            five digits.
         images_each: Images per prompt.
         limit: Maximum number of prompts; None uses all.
     """
@@ -29,43 +33,56 @@ class PromptFile:
         Raises:
             ConfigError: The file cannot be read, or a prompt is malformed.
         """
-        try:
-            text = self.path.read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise ConfigError(f"{self.path}: cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{self.path}: is not UTF-8 text") from error
-        prompts = tuple(self._prompt(i, row) for i, row in enumerate(self._rows(text)))
+        prompts = tuple(self._prompt(i, row) for i, row in enumerate(self._rows()))
         if not prompts:
             raise ConfigError(f"{self.path}: contains no prompts")
         return limit_prompts(PromptSet(self.path.stem, prompts, self.images_each), self.limit)
 
-    def _rows(self, text: str) -> list[dict[str, object]]:
-        lines = [line for line in text.splitlines() if line.strip()]
+    def _rows(self) -> list[dict[str, object]]:
         match self.path.suffix.lower():
             case ".jsonl":
                 try:
-                    rows = [json.loads(line) for line in lines]
+                    rows = [json.loads(line) for line in read_lines(self.path) if line.strip()]
                 except ValueError as error:
                     raise ConfigError(f"{self.path}: a line is not valid JSON ({error})") from error
                 if not all(isinstance(row, dict) for row in rows):
                     raise ConfigError(f"{self.path}: a line is not a JSON object")
                 return rows
-            case ".csv" | ".tsv":
-                delimiter = "\t" if self.path.suffix.lower() == ".tsv" else ","
-                return list(csv.DictReader(lines, delimiter=delimiter))
+            case ".csv":
+                return self._table(",", csv.QUOTE_MINIMAL)
+            case ".tsv":
+                try:
+                    return self._table("\t", csv.QUOTE_MINIMAL)
+                except ConfigError:  # tab-separated files often contain quotes as plain characters (PartiPrompts does)
+                    return self._table("\t", csv.QUOTE_NONE)
             case ".txt":
-                return [{"prompt": line.strip()} for line in lines]
+                return [{"prompt": line.strip()} for line in read_lines(self.path) if line.strip()]
             case other:
                 raise ConfigError(f"{self.path}: the suffix must be .txt, .jsonl, .csv or .tsv, not {other or 'empty'}")
 
+    def _table(self, delimiter: str, quoting: Literal[0, 3]) -> list[dict[str, object]]:
+        """Return the rows that are not blank. Quoted fields may contain line breaks."""
+        text = io.StringIO(read_text(self.path), newline="")
+        reader = csv.DictReader(text, delimiter=delimiter, quoting=quoting, strict=True)
+        try:
+            rows: list[dict[str, object]] = [dict(row) for row in reader]
+        except csv.Error as error:
+            raise ConfigError(
+                f"{self.path}: misplaced quotes after line {reader.line_num} ({error}); quote the whole field, and "
+                "double the quotes in it"
+            ) from error
+        return [row for row in rows if any(isinstance(value, str) and value.strip() for value in row.values())]
+
     def _prompt(self, number: int, row: dict[str, object]) -> Prompt:
         text = row.get("prompt") or row.get("Prompt")
-        if not isinstance(text, str):
+        if not isinstance(text, str) or not text.strip():
             raise ConfigError(f"{self.path}: prompt {number + 1} has no field 'prompt'")
         if None in row:
             raise ConfigError(
                 f"{self.path}: prompt {number + 1} has more fields than the header; quote fields that contain commas"
             )
         metadata = {key: value for key, value in row.items() if key not in ("id", "prompt", "Prompt")}
-        return Prompt(str(row.get("id", f"{number:05d}")), text, metadata)
+        name = row.get("id", f"{number:05d}")
+        if name is None or name == "":
+            raise ConfigError(f"{self.path}: prompt {number + 1} has no id; fill in the field 'id' of all prompts")
+        return Prompt(str(name), text, metadata)

@@ -7,6 +7,7 @@ from typing import Any
 from evaluation.assets import Asset
 from evaluation.contract import Prompt, PromptSet
 from evaluation.prompts.limits import limit_prompts
+from evaluation.prompts.text_file import read_lines
 from pocketdit.errors import UserError
 
 FILE = "evaluation_metadata.jsonl"
@@ -54,10 +55,7 @@ def load_prompts(folder: Path) -> PromptSet:
         UserError: The file is missing or empty, or a line is malformed.
     """
     path = folder / FILE
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {_SOURCE}") from error
+    lines = read_lines(path, _SOURCE)
     prompts = tuple(_parse(path, number, line) for number, line in enumerate(lines) if line.strip())
     if not prompts:
         raise UserError(f"{path}: contains no prompts; {_SOURCE}")

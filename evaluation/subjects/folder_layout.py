@@ -114,7 +114,7 @@ def _check_metadata(path: Path, prompt: Prompt) -> None:
 
 def _compared(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of GenEval's metadata that determine a score. Metadata without "exclude" exclude nothing."""
-    fields = {"exclude": []} if "include" in metadata else {}
+    fields: dict[str, Any] = {"exclude": []} if "include" in metadata else {}
     return fields | {key: metadata[key] for key in ("prompt", "tag", "include", "exclude") if key in metadata}
 
 

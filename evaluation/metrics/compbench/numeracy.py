@@ -14,6 +14,7 @@ from typing import Any
 from evaluation.contract import Backend, Detection, Detector, ImageArray, OpenDetector, Prompt
 from evaluation.metrics.compbench.objects import check_threshold, classes_of, detect
 from evaluation.metrics.compbench.scorer import Limits, vocabulary_limits
+from evaluation.prompts.text_file import read_lines
 from pocketdit.errors import UserError
 
 Box = Sequence[float]
@@ -43,11 +44,8 @@ def read_vocabulary(path: Path) -> dict[str, str]:
     Raises:
         UserError: The file cannot be read, or a line is malformed.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); get T2I-CompBench's new_objects.txt") from error
     names: dict[str, str] = {}
+    lines = read_lines(path, "get T2I-CompBench's new_objects.txt")
     for number, line in enumerate(filter(str.strip, lines), start=1):
         match = re.fullmatch(r"\s*(\S.*?) - (\S.*?)\s*", line)
         if match is None:
