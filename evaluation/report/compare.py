@@ -1,36 +1,64 @@
 """Paired comparison of two reports."""
 
-from evaluation.report.results import Report, identity
-from evaluation.report.statistics import paired_comparison
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from evaluation.report.results import Report, keyed
+from evaluation.report.statistics import paired_comparison, strata
 from pocketdit.errors import UserError
+
+# Entries of a protocol that describe a run, and those of T2I-CompBench's columns, which are results of their own.
+_NOT_OF_THE_METRIC = ("run", "width", "weights_sha256", "columns")
 
 
 def compare(first: Report, second: Report) -> str:
     """Return the paired differences (second minus first) of all scores on the same prompts, as text.
 
     Metrics are compared by their overall scores, or by their categories if they have no overall score. The text also
-    lists scores that cannot be compared, and settings in which the images differ.
+    lists scores that cannot be compared, and settings in which the metrics or the images differ.
 
     Raises:
         UserError: Nothing can be compared.
     """
-    lines, skipped = [f"{second.subject} minus {first.subject}"], []
-    second_results = {identity(result): result for result in second.results}
-    for result in first.results:
-        key = identity(result)
+    lines, skipped, protocols = [f"{second.subject} minus {first.subject}"], [], []
+    second_results = keyed(second.results)
+    for key, result in keyed(first.results).items():
         names = ["overall"] if "overall" in result.scores else list(result.scores)
+        other = second_results.get(key)
         for name in names:
-            label = " ".join([result.metric, *key[1:], *([] if name == "overall" else [name])])
-            if key in second_results and result.scores[name].by_prompt:
-                lines.append(f"{label}: {paired_comparison(result, second_results[key], name)}")
-            else:
+            label = " ".join([*key, *([] if name == "overall" else [name])])
+            if other is None or name not in other.scores or not result.scores[name].by_prompt:
                 skipped.append(label)
+                continue
+            kind = "" if strata(result, name) and strata(other, name) else " (means over prompts)"
+            lines.append(f"{label}{kind}: {paired_comparison(result, other, name)}")
+        if other is not None:
+            protocols += _differing_protocol(" ".join(key), result.protocol, other.protocol)
     if len(lines) == 1:
         raise UserError("the two evaluations have no metric with values by prompt in common")
-    lines += _differing_settings(first, second)
+    lines += [*protocols, *_differing_settings(first, second)]
     if skipped:
         lines.append(f"not compared (not in both, or no values by prompt): {', '.join(skipped)}")
     return "\n".join(lines)
+
+
+def _differing_protocol(label: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Describe how a metric or its judges differ, such as in a prefix or a judge's weights."""
+    before, after = (dict(_flat(protocol)) for protocol in (first, second))
+    return [
+        f"{label} differs in {key}: {after.get(key)} instead of {before.get(key)}"
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key) and key.partition(".")[0] not in _NOT_OF_THE_METRIC
+    ]
+
+
+def _flat(protocol: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the entries of nested mappings with keys such as "judge.version"."""
+    for key, value in protocol.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _differing_settings(first: Report, second: Report) -> list[str]:

@@ -1,17 +1,15 @@
 """The results of an evaluation, their confidence intervals, and the file results.json."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from evaluation.contract import Result, Score
-from evaluation.report.statistics import bootstrap_interval, stratified_interval, varies
+from evaluation.report.statistics import strata, stratified_interval, varies
 from pocketdit.errors import UserError
 from pocketdit.files import write_atomically
 
@@ -39,34 +37,18 @@ class Report:
 def interval(result: Result, name: str, resamples: int = 1000) -> tuple[float, float] | None:
     """Return the 95% bootstrap confidence interval of a score over its prompts.
 
-    If the overall score is the mean of categories that partition the prompts, prompts are resampled within their
-    categories, because the benchmark fixes the number of prompts per category.
+    Prompts are resampled within the groups that ``strata`` returns.
 
     Returns:
         The interval, or None if the score has no values by prompt, if it is not a mean of them, or if they are all
         equal, because resampling then cannot estimate how much other prompts would vary.
     """
-    score = result.scores[name]
-    if len(score.by_prompt) < 2:
+    values = result.scores[name].by_prompt
+    groups = strata(result, name)
+    if len(values) < 2 or groups is None:
         return None
-    parts = [part for other, part in result.scores.items() if other != name] if name == "overall" else []
-    prompts = [prompt for part in parts for prompt in part.by_prompt]
-    # Not all parts partition the prompts. For example, each noise level contains all of them.
-    if parts and all(part.by_prompt for part in parts) and sorted(prompts) == sorted(score.by_prompt):
-        categories = [list(part.by_prompt.values()) for part in parts]
-        if _is_value(fmean(map(fmean, categories)), score):
-            return _if_it_varies(stratified_interval(categories, resamples=resamples))
-    if _is_value(fmean(score.by_prompt.values()), score):
-        return _if_it_varies(bootstrap_interval(list(score.by_prompt.values()), resamples=resamples))
-    return None
-
-
-def _if_it_varies(bounds: tuple[float, float]) -> tuple[float, float] | None:
+    bounds = stratified_interval([[values[prompt] for prompt in group] for group in groups], resamples=resamples)
     return bounds if varies(bounds) else None
-
-
-def _is_value(mean: float, score: Score) -> bool:
-    return math.isclose(mean, score.value, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def format_interval(bounds: tuple[float, float] | None) -> str:
@@ -121,22 +103,29 @@ def result_from_json(entry: Mapping[str, Any]) -> Result:
     return Result(entry["metric"], scores, entry["protocol"], entry["higher_is_better"], notes)
 
 
-def identity(result: Result) -> tuple[str, ...]:
-    """Return the metric, category and prompt set, which distinguish a result from the others in its report."""
-    keys = ("category", "prompt_set", "prompts")
-    return (result.metric, *(value for key in keys if isinstance(value := result.protocol.get(key), str)))
+def keyed(results: Sequence[Result]) -> dict[tuple[str, ...], Result]:
+    """Return the results of a report by metric, category and prompt set.
+
+    If these are the same for several results, as for two prefixes of CLIP-Score, a number follows from the second one.
+    """
+    entries = ("category", "prompt_set", "prompts")
+    keys: dict[tuple[str, ...], Result] = {}
+    for result in results:
+        key = (result.metric, *(value for name in entries if isinstance(value := result.protocol.get(name), str)))
+        number = sum(other[: len(key)] == key for other in keys)
+        keys[(*key, str(number + 1)) if key in keys else key] = result
+    return keys
 
 
 def summary(results: Sequence[Result]) -> dict[str, float]:
     """Return {"metric/score": value} for MLflow, without non-finite values.
 
-    The name includes the category and the prompt set if a metric occurs more than once.
+    The whole key (see ``keyed``) replaces the metric's name if it occurs more than once.
     """
     names = [result.metric for result in results]
-    labels = [" ".join(identity(result)) if names.count(result.metric) > 1 else result.metric for result in results]
     return {
-        f"{label}/{name}": score.value
-        for label, result in zip(labels, results, strict=True)
+        f"{' '.join(key) if names.count(result.metric) > 1 else result.metric}/{name}": score.value
+        for key, result in keyed(results).items()
         for name, score in result.scores.items()
         if np.isfinite(score.value)
     }

@@ -1,7 +1,10 @@
 """Confidence intervals of means over prompts, and paired comparisons of two systems on the same prompts."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -27,11 +30,12 @@ class Comparison:
     Attributes:
         difference: Difference of the means over prompts.
         low: Lower end of the bootstrap confidence interval of the difference. Equal to ``high`` if the difference is
-            the same for all prompts, in which case there is no interval.
+            the same for all prompts of a group (see ``strata``), in which case there is no interval.
         high: Upper end of the interval.
         p_value: Two-sided probability of a difference at least this large if the systems were interchangeable.
         prompts: Number of prompts.
         level: Confidence level of the interval.
+        is_constant: Whether the difference is the same for all prompts.
     """
 
     difference: float
@@ -40,19 +44,39 @@ class Comparison:
     p_value: float
     prompts: int
     level: float
+    is_constant: bool
 
     def __str__(self) -> str:
-        if varies([self.low, self.high]):
-            return self._with_interval()
-        if self.difference == 0:
+        if self.is_constant and self.difference == 0:
             return f"equal on all {self.prompts} prompts"
-        return f"{self.difference:+.4f} on each of the {self.prompts} prompts, p = {self.p_value:.4g}"
+        if self.is_constant:
+            return f"{self.difference:+.4f} on each of the {self.prompts} prompts, p = {self.p_value:.4g}"
+        interval = f" ({100 * self.level:g}% interval {self.low:+.4f} to {self.high:+.4f})"
+        shown = interval if varies([self.low, self.high]) else ""
+        return f"{self.difference:+.4f}{shown}, p = {self.p_value:.4g}, {self.prompts} prompts"
 
-    def _with_interval(self) -> str:
-        return (
-            f"{self.difference:+.4f} ({100 * self.level:g}% interval {self.low:+.4f} to {self.high:+.4f}), "
-            f"p = {self.p_value:.4g}, {self.prompts} prompts"
-        )
+
+def strata(result: Result, name: str) -> list[list[str]] | None:
+    """Return the prompts' ids in groups, so that a score is the mean of the groups' means over their prompts.
+
+    If the overall score is the mean of categories that partition the prompts, as in GenEval, the groups are the
+    categories, because the benchmark fixes the number of prompts per category. Otherwise, there is one group.
+
+    Returns:
+        The groups, or None if the score has no values by prompt or is a different mean.
+    """
+    score = result.scores[name]
+    parts = [part for other, part in result.scores.items() if other != name] if name == "overall" else []
+    categories = [list(part.by_prompt) for part in parts]
+    candidates = [[list(score.by_prompt)]]
+    # Not all parts partition the prompts. For example, each noise level contains all of them.
+    if parts and all(categories) and sorted(chain.from_iterable(categories)) == sorted(score.by_prompt):
+        candidates.insert(0, categories)
+    for groups in candidates if score.by_prompt else ():
+        mean = fmean(fmean(score.by_prompt[prompt] for prompt in group) for group in groups)
+        if math.isclose(mean, score.value, rel_tol=1e-9, abs_tol=1e-12):
+            return groups
+    return None
 
 
 def varies(values: Sequence[float]) -> bool:
@@ -143,7 +167,8 @@ def paired_comparison(
 ) -> Comparison:
     """Compare one score of two results of the same metric prompt by prompt. Prompts are matched by id.
 
-    Means over prompts are compared, even if the score's own value is a different mean.
+    If the score is the mean of groups of prompts (see ``strata``), so is the difference, and prompts are resampled
+    within the groups. Otherwise, means over all prompts are compared.
 
     Raises:
         UserError: The metrics differ, there are no values by prompt, the prompts differ, or there are fewer than 2
@@ -162,11 +187,20 @@ def paired_comparison(
             f"{first.metric}: {len(unmatched)} prompts (such as {', '.join(unmatched[:3])}) were scored in only one of "
             "the two evaluations; evaluate both on the same prompts"
         )
-    pairs = [(first_values[name], second_values[name]) for name in sorted(first_values)]
-    differences = [after - before if varies([before, after]) else 0.0 for before, after in pairs]
-    low, high = bootstrap_interval(differences, level=level, resamples=resamples, seed=seed)
-    p_value = sign_flip_p_value(differences, resamples=resamples, seed=seed)
-    return Comparison(float(np.mean(differences)), low, high, p_value, len(differences), level)
+    groups = strata(first, score)
+    if groups is None or strata(second, score) is None:
+        groups = [list(first_values)]
+    pairs = [[(first_values[name], second_values[name]) for name in sorted(group)] for group in groups]
+    differences = [
+        _finite(np.array([after - before if varies([before, after]) else 0.0 for before, after in group]))
+        for group in pairs
+    ]
+    # Each group has the same weight, regardless of its number of prompts.
+    weighted = np.concatenate([group / (len(group) * len(groups)) for group in differences])
+    low, high = stratified_interval(differences, level=level, resamples=resamples, seed=seed)
+    p_value = sign_flip_p_value(list(weighted), resamples=resamples, seed=seed)
+    is_constant = not varies(list(np.concatenate(differences)))
+    return Comparison(float(weighted.sum()), low, high, p_value, len(weighted), level, is_constant)
 
 
 def _checked(values: Sequence[float]) -> Floats:

@@ -27,6 +27,74 @@ def test_differing_settings_are_listed() -> None:
     assert text.count("images differ") == 1
 
 
+def score(values: dict[str, float], value: float | None = None) -> Score:
+    return Score(sum(values.values()) / len(values) if value is None else value, len(values), values)
+
+
+def test_the_difference_of_a_mean_of_categories_is_that_of_the_scores() -> None:
+    """As in GenEval: the tags have equal weights, but 6 prompts have one tag and 2 the other."""
+    reports = []
+    for gains in ((0.0, 0.0), (0.5, 0.1)):
+        easy = {f"e{i}": 0.1 * (i % 3) + gains[0] * (i % 2) for i in range(6)}
+        hard = {f"h{i}": 0.2 + gains[1] * i for i in range(2)}
+        tags = {"easy": score(easy), "hard": score(hard)}
+        overall = score(easy | hard, (tags["easy"].value + tags["hard"].value) / 2)
+        reports.append(Report("e", "s", (Result("geneval", {"overall": overall, **tags}, {}),), {}))
+    before, after = (report.results[0].scores["overall"].value for report in reports)
+    assert after - before == pytest.approx(0.15)  # (0.25 + 0.05) / 2, and 0.2 over all prompts
+    line = compare(*reports).splitlines()[1]
+    assert line.startswith("geneval: +0.1500 (95% interval ")
+    # Of the 16 patterns of signs of the four prompts that differ, only the two without opposite signs reach the sum.
+    assert line.endswith("p = 0.125, 8 prompts")
+
+
+def test_a_difference_that_is_constant_only_within_categories_has_no_interval() -> None:
+    reports = []
+    for gain in (0.0, 0.5):
+        tags = {"a": score({"a0": gain, "a1": gain}), "b": score({"b0": 0.25, "b1": 0.25})}
+        overall = score({"a0": gain, "a1": gain, "b0": 0.25, "b1": 0.25})
+        reports.append(Report("e", "s", (Result("m", {"overall": overall, **tags}, {}),), {}))
+    assert compare(*reports).splitlines()[1] == "m: +0.2500, p = 0.5, 4 prompts"
+
+
+def test_scores_that_are_not_means_over_prompts_say_so() -> None:
+    reports = [
+        Report("e", "s", (Result("m", {"pooled": score({"a": 0.0, "b": shift}, shift * 0.9)}, {}),), {})
+        for shift in (0.5, 1.0)
+    ]
+    assert compare(*reports).splitlines()[1].startswith("m pooled (means over prompts): +0.2500 ")
+
+
+def test_settings_of_the_same_metric_are_not_mixed_up() -> None:
+    """Two prefixes are compared in the order of the evaluation, and settings or judges that differ are named."""
+
+    def clip(prefix: str, version: str, value: float) -> Result:
+        values = {"a": value, "b": value + 0.1}
+        return Result("clip-score (x)", {"overall": score(values)}, {"prefix": prefix, "judge": {"version": version}})
+
+    first = Report("e", "a", (clip("", "1", 0.1), clip("A photo depicts ", "1", 0.3)), {})
+    second = Report("e", "b", (clip("", "1", 0.2), clip("A photo of ", "2", 0.7)), {})
+    assert compare(first, second).splitlines() == [
+        "b minus a",
+        "clip-score (x): +0.1000 on each of the 2 prompts, p = 0.5",
+        "clip-score (x) 2: +0.4000 on each of the 2 prompts, p = 0.5",
+        "clip-score (x) 2 differs in prefix: A photo of  instead of A photo depicts ",
+        "clip-score (x) 2 differs in judge.version: 2 instead of 1",
+    ]
+
+
+def test_categories_of_only_one_report_are_listed() -> None:
+    values = {"a": 0.0, "b": 1.0}
+    reports = [
+        Report("e", "s", (Result("m", {name: score(values) for name in names}, {}),), {})
+        for names in (("x", "y"), ("x",))
+    ]
+    assert compare(*reports).splitlines()[1:] == [
+        "m x: equal on all 2 prompts",
+        "not compared (not in both, or no values by prompt): m y",
+    ]
+
+
 def test_metrics_without_values_by_prompt_are_listed() -> None:
     distance = Result("fd (x)", {"overall": Score(3.5, 40)}, {}, False)
     report = Report("e", "a", (example_result(), distance), {})

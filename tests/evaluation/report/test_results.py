@@ -75,3 +75,26 @@ def test_a_constant_score_has_no_interval(value: float) -> None:
     assert results.interval(Result("m", {"overall": overall, **tags}, {}), "overall", 200) is None
     values["p0"] = value + 0.01
     assert results.interval(Result("m", {"overall": mean_score(values)}, {}), "overall", 200) is not None
+
+
+def test_every_score_has_a_name_of_its_own_in_mlflow() -> None:
+    """The names of these metrics, their prompts and their categories are equal in pairs."""
+    entries = [
+        ("fd (x)", {"prompts": "p", "reference": "train"}),
+        ("fd (x)", {"prompts": "p", "reference": "validation"}),
+        ("fd (x)", {"prompts": "q"}),
+        ("t2i (y)", {"category": "spatial", "prompts": 300, "detection_threshold": 0.2}),
+        ("t2i (y)", {"category": "spatial", "prompts": 300, "detection_threshold": 0.3}),
+        ("t2i (y)", {"category": "color", "prompts": 300}),
+        ("geneval", {"prompts": "p"}),
+    ]
+    scored = [Result(name, {"overall": Score(float(i), 1)}, entry) for i, (name, entry) in enumerate(entries)]
+    assert results.summary(scored) == {
+        "fd (x) p/overall": 0.0,
+        "fd (x) p 2/overall": 1.0,
+        "fd (x) q/overall": 2.0,
+        "t2i (y) spatial/overall": 3.0,
+        "t2i (y) spatial 2/overall": 4.0,
+        "t2i (y) color/overall": 5.0,
+        "geneval/overall": 6.0,
+    }
