@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tabulate import tabulate
@@ -14,27 +15,66 @@ from pocketdit.errors import UserError
 PAPER = "paper"
 
 
-def our_rows(table: Table, results: Sequence[Result]) -> dict[str, tuple[float, ...]]:
-    """Return a row of our scores for each metric name, in the order of the table's columns.
+@dataclass(frozen=True)
+class Row:
+    """A row of our scores.
 
-    The result is empty if the table does not cover any of the metrics. Results of the same benchmark from different
-    judges form separate rows, except for T2I-CompBench, whose columns have different judges by design.
+    Attributes:
+        name: Names of the metrics, with their judges.
+        values: The scores, in the order of the table's columns; NaN for those that were not measured.
+        images: The numbers of images of the scores, in ascending order and without duplicates.
     """
-    if not table.metric:
-        parts = [result for result in results if "overall" in result.scores and _in_summary(table, result)]
-        if not parts:
-            return {}
-        values = {base_name(result): result.scores["overall"].value for result in parts}
-        return {", ".join(result.metric for result in parts): _select(table, values)}
-    parts = [result for result in results if base_name(result) == table.metric]
-    if table is COMPBENCH and parts:
-        groups = {_joint_name(parts): parts}
-    else:
-        groups = {name: [part for part in parts if part.metric == name] for name in sorted({p.metric for p in parts})}
-    return {
-        name: _select(table, {key: score.value for part in group for key, score in part.scores.items()})
-        for name, group in groups.items()
-    }
+
+    name: str
+    values: tuple[float, ...]
+    images: tuple[int, ...]
+
+
+def our_rows(table: Table, results: Sequence[Result]) -> list[Row]:
+    """Return the rows of our scores; none if the table does not cover any of the metrics.
+
+    Results of the same benchmark from different judges form separate rows, except for T2I-CompBench, whose columns have
+    different judges by design. A second value of a column, for example of DPG-Bench in the other mode or of another
+    detector, begins a further row.
+    """
+    covered = [result for result in results if _is_covered(table, result)]
+    if table.metric and table is not COMPBENCH:
+        covered.sort(key=lambda result: result.metric)
+    groups: list[list[Result]] = []
+    for result in covered:
+        group = next((group for group in groups if _fits(table, group, result)), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(result)
+    return [_row(table, group) for group in groups]
+
+
+def _is_covered(table: Table, result: Result) -> bool:
+    if table.metric:
+        return base_name(result) == table.metric
+    return "overall" in result.scores and _in_summary(table, result)
+
+
+def _fits(table: Table, group: Sequence[Result], result: Result) -> bool:
+    """Return whether a result belongs in the row of other results, without another value for one of its columns."""
+    if table.metric and table is not COMPBENCH and group[0].metric != result.metric:
+        return False
+    known = _values(table, group)
+    return all(known.get(name, value) == value for name, value in _values(table, [result]).items())
+
+
+def _values(table: Table, group: Sequence[Result]) -> dict[str, float]:
+    if table.metric:
+        return {name: score.value for result in group for name, score in result.scores.items()}
+    return {base_name(result): result.scores["overall"].value for result in group}
+
+
+def _row(table: Table, group: Sequence[Result]) -> Row:
+    name = _joint_name(group) if table.metric else ", ".join(result.metric for result in group)
+    values = _values(table, group)
+    scores = [score for result in group for key, score in result.scores.items() if table.metric or key == "overall"]
+    columns = tuple(values.get(column, float("nan")) for column in table.columns.values())
+    return Row(name, columns, tuple(sorted({score.samples for score in scores})))
 
 
 def _joint_name(results: Sequence[Result]) -> str:
@@ -42,10 +82,6 @@ def _joint_name(results: Sequence[Result]) -> str:
     lists = [result.metric.partition(" (")[2].removesuffix(")") for result in results]
     judges = dict.fromkeys(judge for names in lists if names for judge in names.split(", "))
     return f"{base_name(results[0])} ({', '.join(judges)})" if judges else base_name(results[0])
-
-
-def _select(table: Table, scores: Mapping[str, float]) -> tuple[float, ...]:
-    return tuple(scores.get(name, float("nan")) for name in table.columns.values())
 
 
 def _in_summary(table: Table, result: Result) -> bool:
@@ -86,17 +122,16 @@ def render_tables(out: Path) -> str:
     Raises:
         UserError: There are no results.
     """
-    reports = {path.parent.name: load(path) for path in sorted(out.rglob(FILE_NAME))}
+    reports = {path.parent.relative_to(out): load(path) for path in sorted(out.rglob(FILE_NAME))}
     if not reports:
         raise UserError(f"{out}: contains no evaluation results")
     texts, notes = [], ["paper: printed in arXiv 2601.08303, not measured here"]
     for table in TABLES:
         rows = {}
         for folder, report in reports.items():
-            for name, row in our_rows(table, report.results).items():
-                rows[f"[{len(notes)}] {report.subject}"] = row
-                counts = sorted({s.samples for r in report.results for s in r.scores.values() if r.metric in name})
-                images = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else "".join(map(str, counts))
-                notes.append(f"[{len(notes)}] {name}, {images or 'few'} images, from {folder}")
+            for row in our_rows(table, report.results):
+                rows[f"[{len(notes)}] {report.subject}"] = row.values
+                images = " to ".join(map(str, dict.fromkeys((row.images[0], row.images[-1]))))
+                notes.append(f"[{len(notes)}] {row.name}, {images} images, from {folder}")
         texts.append(render_table(table, rows))
     return "\n\n".join([*texts, "\n".join(notes)])
