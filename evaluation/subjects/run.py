@@ -11,9 +11,11 @@ import torch
 from evaluation.contract import ImageArray, ImageSet, Prompt, PromptSet
 from evaluation.subjects.image_cache import sample_images
 from evaluation.subjects.sampling import device, group_by_size, image_seed
-from pocketdit.config.component import build
+from pocketdit.config.component import Component, build
+from pocketdit.config.importing import import_class
+from pocketdit.config.typed import plain
 from pocketdit.diffusion.sampler_names import SamplerName
-from pocketdit.encoders.contract import CaptionReader, TextEncoder
+from pocketdit.encoders.contract import CaptionReader, FrozenModule, TextEncoder
 from pocketdit.encoders.inputs import Encoders
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.files import sha256_of
@@ -81,7 +83,7 @@ class Run:
         self._loaded: tuple[Any, Any] | None = None
 
     def provenance(self) -> dict[str, Any]:
-        """Return the run, its weights' hash and the sampling settings."""
+        """Return the run, its weights' hash, its encoders and the sampling settings."""
         sampling = self.sampling
         decoder = {}
         if self.decoder is not None:
@@ -98,6 +100,8 @@ class Run:
             "size": list(sampling.size),
             "seed": sampling.seed,
             "dtype": self._dtype(),
+            "autoencoder": describe_encoder(self.experiment.autoencoder),
+            "text_encoders": [describe_encoder(component) for component in self.experiment.text_encoders],
         }
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
@@ -169,6 +173,22 @@ class Run:
         if not self._weights_sha256:
             self._weights_sha256 = sha256_of(self.folder.weights)
         return self._weights_sha256
+
+
+def describe_encoder(component: Component) -> dict[str, Any]:
+    """Return an encoder's class and arguments, and the state of its weights if they are in a user's folder.
+
+    Files from the hub are not included: the first use downloads them, and the arguments name their revision.
+    """
+    cls = import_class(component.class_path)
+    files: list[Path] = []
+    if issubclass(cls, FrozenModule) and any(
+        Path(component.init_args.get(n) or "?").is_dir() for n in cls.weight_sources
+    ):
+        folder = cls.weights_folder(component.init_args)
+        files = sorted(folder.glob("*.safetensors")) if folder is not None else []
+    states = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    return {**plain(component), "files": states}
 
 
 def count_truncated(encoders: Sequence[TextEncoder], texts: Sequence[str]) -> dict[str, int]:

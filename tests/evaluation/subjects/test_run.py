@@ -1,5 +1,7 @@
 """A tiny run as the subject of an evaluation."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from evaluation.subjects.run import Run
 from pocketdit.artifacts.run_folder import find, load_experiment
 from pocketdit.artifacts.weights import load_weights, save_weights
 from pocketdit.commands.main import main
+from pocketdit.config.component import Component
 from pocketdit.errors import RunError, UserError
 
 SIZED = PromptSet(
@@ -41,6 +44,26 @@ def test_images_have_the_sizes_of_their_prompts_and_do_not_depend_on_the_batch_s
     assert (provenance["width"], provenance["steps"], provenance["guidance"], provenance["seed"]) == (0.5, 2, 1.5, 3)
     assert len(provenance["weights_sha256"]) == 64
     assert Run("elastic_pretrain", seed=4, runs=runs).provenance() != Run("elastic_pretrain", runs=runs).provenance()
+
+
+def test_the_provenance_depends_on_the_encoders_and_their_files(runs: Path, tmp_path: Path) -> None:
+    """They are not part of the run's weights, and other weights under the same path yield other images."""
+    subject = Run("elastic_pretrain", runs=runs)
+    experiment = subject.experiment
+    made = [subject.provenance()]
+    folder = tmp_path / "autoencoder"
+    folder.mkdir()
+    for size in (10, 20):
+        (folder / "config.json").write_text("{}")
+        (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"0" * size)
+        kl = Component("pocketdit.encoders.vae.DiffusersAutoencoder", {"repository": str(folder), "kind": "flux"})
+        subject.experiment = replace(experiment, autoencoder=kl)
+        made.append(subject.provenance())
+        assert made[-1] == subject.provenance()
+    text = [replace(component, init_args={"max_tokens": 5}) for component in experiment.text_encoders]
+    subject.experiment = replace(experiment, text_encoders=tuple(text))
+    made.append(subject.provenance())
+    assert len({json.dumps(provenance) for provenance in made}) == 4
 
 
 def test_prompts_that_the_text_encoders_cut_are_counted(runs: Path, tmp_path: Path) -> None:
