@@ -19,13 +19,14 @@ class ClipScore:
     Args:
         prompts: Key of the prompt set in the evaluation.
         encoder: The CLIP model.
-        prefix: Text to insert before every prompt, including a trailing space. "A photo depicts " is common.
+        prefix: Text to insert before every prompt, such as "A photo depicts". As in the published code, a space follows
+            it, whether or not it ends with one (YAML drops spaces at the end of unquoted texts).
     """
 
     def __init__(self, prompts: str, encoder: ImageTextEncoder, prefix: str = "") -> None:
         self.prompts = prompts
         self.encoder = encoder
-        self.prefix = prefix
+        self.prefix = f"{prefix.rstrip()} " if prefix.strip() else ""
 
     def score(self, images: ImageSet) -> Result:
         """Score an image set.

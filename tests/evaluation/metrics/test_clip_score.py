@@ -99,6 +99,9 @@ def test_name_and_protocol_state_encoder_prefix_and_prompts(encoder: OpenClip, i
     protocol = json.loads(json.dumps(prefixed.protocol))
     assert protocol["prefix"] == "A photo depicts "
     assert plain.protocol["prefix"] == ""
+    for prefix in ("A photo depicts", "A photo depicts  "):  # YAML drops spaces at the end of unquoted texts
+        assert ClipScore("shapes", encoder, prefix).score(images) == prefixed
+    assert ClipScore("shapes", encoder, " ").score(images) == plain
     assert protocol["encoder"] == QUICK
     assert protocol["encoder_version"] == encoder.backend.version
     assert protocol["prompts"] == "shapes"
