@@ -67,7 +67,7 @@ def test_text_of_another_teacher_is_refused_by_name(
 
 
 def test_teacher_without_text_encoders_says_so(family: Path) -> None:
-    with pytest.raises(RunError, match="set its load_text to true"):
+    with pytest.raises(RunError, match="set load_text to true in its init_args"):
         RunTeacher("teacher", runs=family / "runs", load_text=False).condition(["a red circle"])
 
 

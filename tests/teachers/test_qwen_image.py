@@ -323,7 +323,7 @@ def test_stored_text_gives_the_same_prediction(folder: Path, teacher: QwenImageT
     computed = predict(teacher, guidance)
     assert torch.equal(stored.velocity, computed.velocity)
     assert torch.equal(stored.features, computed.features)
-    with pytest.raises(RunError, match="set its load_text to true"):
+    with pytest.raises(RunError, match="set load_text to true in its init_args"):
         without_text.condition(PROMPTS)
 
 

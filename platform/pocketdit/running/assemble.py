@@ -159,7 +159,7 @@ def stage_without_text(stage: Component, data: DataDescription) -> Component:
     """Return a stage's configuration, in which the teacher does not load text encoders whose embeddings are stored.
 
     Raises:
-        ConfigError: The stored embeddings come from text encoders of another teacher.
+        ConfigError: The stored embeddings come from another teacher's text encoders.
     """
     teacher = stage.init_args.get("teacher")
     if not data.stored_teacher_text_encoders or not isinstance(teacher, Component):

@@ -1,4 +1,4 @@
-"""What the stages with a teacher share: the check of the latents, and the teacher's text."""
+"""Functions that the stages with a teacher share, for the check of the latents and for the teacher's text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def teacher_condition(teacher: Teacher, batch: Mapping[str, Any], visible: Tenso
     Args:
         teacher: The teacher.
         batch: The batch.
-        visible: (B,), bool. False for samples whose text is hidden from the student. They get the empty caption.
+        visible: (B,), bool. False for samples whose text is hidden from the student. These get the empty caption.
     """
     captions: list[str] = batch["captions"]
     if visible is None:
@@ -45,7 +45,7 @@ def teacher_condition(teacher: Teacher, batch: Mapping[str, Any], visible: Tenso
 def replace_hidden(tokens: TextTokens, blank: TextTokens, visible: Tensor) -> TextTokens:
     """Replace the tokens of samples that are not visible with those of the empty caption.
 
-    Tokens that are padded to the longest caption of the batch are padded to the longest remaining one.
+    If the tokens are padded to the longest caption of the batch, the result is padded to the longest remaining caption.
     """
     hidden = ~visible.to(tokens.mask.device)
     longest, length = int(tokens.mask.sum(dim=1).max()), int(blank.mask.sum())

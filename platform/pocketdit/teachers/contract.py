@@ -33,9 +33,9 @@ class TeacherOutput(NamedTuple):
 
 @runtime_checkable
 class StorableText(Protocol):
-    """A teacher whose text embeddings a data set can store, so that a run need not load its text encoders.
+    """A teacher whose text embeddings a data set can store, so that a run need not load the teacher's text encoders.
 
-    This is optional. The constructor then accepts ``load_text``, and ``condition`` is not called if it is false.
+    This is optional. The constructor then accepts ``load_text``. If it is false, ``condition`` is not called.
     """
 
     @classmethod

@@ -38,7 +38,7 @@ class TextEmbeddings(NamedTuple):
     mask: Tensor | None
     """(B, L), bool, True for real tokens. None if all tokens are real, so that attention needs no mask."""
     blank: Tensor | None = None
-    """(1, L', width), the empty caption. None if it is to be encoded when it is needed."""
+    """(1, L', width), the empty caption. None if the empty caption is encoded when it is needed."""
 
 
 class QwenImageTeacher:
@@ -160,7 +160,7 @@ class QwenImageTeacher:
 
     def _text_encoder(self) -> QwenImageTextEncoder:
         if self.text is None:
-            raise RunError("the teacher's text encoder is not loaded; set its load_text to true")
+            raise RunError("the teacher's text encoder is not loaded; set load_text to true in its init_args")
         return self.text
 
     @torch.no_grad()

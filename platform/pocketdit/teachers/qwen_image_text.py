@@ -29,7 +29,7 @@ TEXT_ENCODER = "a Qwen2.5-VL text encoder"
 class QwenImageTextEncoder(FrozenModule):
     """The language model of Qwen2.5-VL with Qwen-Image's template.
 
-    Unlike those of a student's text encoders, the tokens of a blank caption are visible.
+    Unlike with a student's text encoders, the tokens of a blank caption are visible.
 
     Args:
         repository: See ``QwenImageTeacher``.

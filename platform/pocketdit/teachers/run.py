@@ -150,7 +150,7 @@ class RunTeacher:
             RunError: The text encoders have not been loaded.
         """
         if not self._has_text:
-            raise RunError("the teacher's text encoders are not loaded; set its load_text to true")
+            raise RunError("the teacher's text encoders are not loaded; set load_text to true in its init_args")
         text = encode_text(self.text_encoders, captions)
         return TextCondition(text, unconditional(text))
 

@@ -33,7 +33,9 @@ def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="size of the buckets to which images are cropped (default: that of the experiment). For several sizes, as "
         "in 256,512, OUT contains a data set for each, as in OUT/256",
     )
-    encode.add_argument("--buckets", choices=("aspect", "square"), help="shape of the buckets (default: as above)")
+    encode.add_argument(
+        "--buckets", choices=("aspect", "square"), help="shape of the buckets (default: in the experiment)"
+    )
     encode.add_argument("--latents-only", action="store_true", help="do not store text embeddings")
     encode.add_argument(
         "--teacher", action="store_true", help="also store the text embeddings of the experiment's teacher"
@@ -110,10 +112,10 @@ def check_numbers(args: argparse.Namespace) -> None:
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
-    """Return the base sizes in an option, each once.
+    """Return the base sizes in an option without duplicates.
 
     Raises:
-        ConfigError: One of them is not a base size.
+        ConfigError: A size is not a number, or is not a valid base size.
     """
     words = text.split(",")
     if not all(word.isdecimal() and 32 <= int(word) <= MAX_SIDE and int(word) % 32 == 0 for word in words):
