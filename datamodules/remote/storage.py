@@ -24,6 +24,10 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What storage services call the version of a file's content.
 _TAGS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "LastModified", "last_modified", "mtime")
 
+# Clients of the parent process. A forked process must not close them when they are no longer used, because their
+# connections belong to the parent.
+_inherited: list[AbstractFileSystem] = []
+
 T = TypeVar("T")
 
 
@@ -107,7 +111,11 @@ class Storage:
 
         def attempt() -> None:
             client = self._own_client()
-            client.get_file(self._path(client, file.name), str(to), callback=_SizeLimit(file.size))
+            path = self._path(client, file.name)
+            client.get_file(path, str(to), callback=_SizeLimit(file.size))
+            # Without a hash, the version tells whether the content is that of the index.
+            if not file.sha256 and _remote_file(file.name, client.info(path)) != file:
+                raise _ChangedError
             size = to.stat().st_size
             if size != file.size:
                 raise _IncompleteError(f"received {size} of {file.size} bytes")
@@ -118,17 +126,15 @@ class Storage:
             self._patiently(file.name, attempt)
         except FileNotFoundError as error:
             raise RunError(f"{self.address}/{file.name}: no longer exists") from error
-        except RunError:
-            current = self.find(file.name)
-            if current is not None and (current.size, current.tag) != (file.size, file.tag) and not file.sha256:
-                raise RunError(f"{self.address}/{file.name}: has changed in storage since the run opened it") from None
-            raise
+        except _ChangedError as error:
+            raise RunError(f"{self.address}/{file.name}: has changed in storage since it was opened") from error
 
     def _patiently(self, name: str, attempt: Callable[[], T]) -> T:
         """Call a function until it succeeds, with growing delays.
 
         Raises:
             FileNotFoundError: The file does not exist.
+            _ChangedError: The file is another version.
             OSError: The disk is full.
             RunError: Access is denied, or no attempt succeeded for ``PATIENCE`` seconds.
         """
@@ -138,7 +144,7 @@ class Storage:
             attempts += 1
             try:
                 return attempt()
-            except FileNotFoundError:
+            except (FileNotFoundError, _ChangedError):
                 raise
             except Exception as error:  # clients raise exceptions of many kinds
                 if isinstance(error, OSError) and error.errno in _FULL_DISK:
@@ -158,7 +164,10 @@ class Storage:
             delay = min(2 * delay, _LONGEST_DELAY)
 
     def _own_client(self) -> AbstractFileSystem:
-        if self._client is None or self._process != os.getpid():
+        if self._client is not None and self._process != os.getpid():
+            _inherited.append(self._client)
+            self._client = None
+        if self._client is None:
             protocol = protocol_of(self.address)
             assert protocol is not None
             cls = fsspec.get_filesystem_class(protocol)
@@ -172,6 +181,10 @@ class Storage:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"address": self.address, "_client": None, "_process": 0}
+
+
+class _ChangedError(Exception):
+    """A file is not the version that was announced."""
 
 
 class _IncompleteError(Exception):

@@ -139,6 +139,22 @@ def test_shard_that_stays_unavailable_ends_the_run(
     module.teardown()
 
 
+def test_shard_of_another_version_is_not_used(
+    make_dataset: Callable[..., Path], upload: Callable[[Path], str], tmp_path: Path
+) -> None:
+    """The index of other programs records no hashes, so the ETag decides."""
+    data = make_dataset()
+    remote = storage.Storage(upload(data))
+    opened = remote.list_shards("train")[2]
+    remote.download(opened, tmp_path / "copy")
+    shard = data / "train" / "00002.tar"
+    for content in (shard.read_bytes().replace(b"short 15", b"other 15"), shard.read_bytes()[:-512]):
+        shard.write_bytes(content)
+        upload(data)
+        with pytest.raises(RunError, match=r"^s3://.*/train/00002.tar: has changed in storage since it was opened$"):
+            remote.download(opened, tmp_path / "copy")
+
+
 def test_server_that_is_out_of_reach_is_waited_for_and_then_named(
     make_dataset: Callable[..., Path],
     upload: Callable[[Path], str],
