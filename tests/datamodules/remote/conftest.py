@@ -3,17 +3,16 @@
 import functools
 import http.server
 import os
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from benchmarks.storage_server import ACCESS_KEY, SECRET_KEY, free_port, wait_for_port
 from datamodules.remote import storage
 
 BUCKET = "training-data"
@@ -27,24 +26,6 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("POCKETDIT_SHARD_CACHE_LIMIT", "100MB")
     monkeypatch.setattr(storage, "PATIENCE", 3.0)
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for_port(port: int, process: "subprocess.Popen[bytes]", seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"the server ended with status {process.returncode}"
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise TimeoutError(f"no server on port {port}")
 
 
 @pytest.fixture(scope="session")
@@ -64,8 +45,8 @@ def moto_port() -> Iterator[int]:
 @pytest.fixture
 def s3_environment(moto_port: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Return a function that sets the S3 endpoint, with credentials in the environment."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test-access")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
     def set_port(port: int) -> None:

@@ -1,44 +1,22 @@
 """A second S3 server, which checks signatures: SeaweedFS."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.storage_proxy import Fault, StorageProxy
+from benchmarks.storage_server import seaweedfs
 from datamodules.remote.storage import Storage
 from pocketdit.errors import RunError
-from tests.datamodules.remote.conftest import free_port, wait_for_port
 from tests.datamodules.remote.test_dataset import _read
 
 
 @pytest.fixture
 def seaweed_port(tmp_path: Path) -> Iterator[int]:
     """The port of a SeaweedFS server that knows the credentials of ``s3_environment``."""
-    identity = {
-        "name": "tester",
-        "credentials": [{"accessKey": "test-access", "secretKey": "test-secret"}],
-        "actions": ["Admin", "Read", "Write", "List"],
-    }
-    config = tmp_path / "identities.json"
-    config.write_text(json.dumps({"identities": [identity]}))
-    ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
-    grpc = {f"{name}.grpc": free_port() for name in ports}
-    data = tmp_path / "server"
-    data.mkdir()
-    command = [str(Path(sys.executable).with_name("weed")), "server", f"-dir={data}", "-ip=127.0.0.1"]
-    command += ["-ip.bind=127.0.0.1", "-filer", "-s3", f"-s3.config={config}", "-volume.max=5"]
-    command += [f"-{name}={port}" for name, port in (ports | grpc).items()]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            for port in ports.values():
-                wait_for_port(port, process)
-            yield ports["s3.port"]
-        finally:
-            process.kill()
+    with seaweedfs(tmp_path) as port:
+        yield port
 
 
 @pytest.mark.slow
