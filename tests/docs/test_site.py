@@ -10,8 +10,9 @@ import pytest
 from tests.conftest import ROOT
 
 PAGES = {
-    *("start", "data", "training", "distillation", "on_device", "sweeps", "evaluation", "concepts", "deviations"),
-    *("decisions", "benchmarks", "log", "configuration", "commands", "extending", "changes", "index", "search"),
+    *("start", "data", "training", "distillation", "on_device", "sweeps", "evaluation"),
+    *("concepts", "deviations", "decisions", "benchmarks", "scaling", "log"),
+    *("configuration", "commands", "extending", "changes", "index", "search"),
 }
 
 
