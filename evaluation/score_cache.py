@@ -17,6 +17,7 @@ from evaluation.subjects.image_cache import fingerprint
 from pocketdit.config.component import Component, build
 from pocketdit.config.importing import import_class
 from pocketdit.config.typed import plain
+from pocketdit.counts import counted
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.files import write_atomically
 
@@ -53,7 +54,7 @@ def score(component: Component, images: ImageSet | None, cache: Path) -> Result:
         return result_from_json(json.loads(file.read_text()))
     metric = build(component)
     name, count = component.class_path.rpartition(".")[2], sum(map(len, images.images.values()))
-    print(f"scoring {name} on {count} images of {images.prompts.name}")
+    print(f"scoring {name} on {counted(count, 'image')} of {images.prompts.name}")
     result = _require_finite(metric.score(images))
     cache.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(dataclasses.asdict(result), default=str))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from evaluation.contract import Result
+from pocketdit.counts import counted
 from pocketdit.errors import UserError
 
 Floats = NDArray[np.float64]
@@ -184,8 +185,8 @@ def paired_comparison(
     first_values, second_values = values
     if unmatched := sorted(set(first_values) ^ set(second_values)):
         raise UserError(
-            f"{first.metric}: {len(unmatched)} prompts (such as {', '.join(unmatched[:3])}) were scored in only one of "
-            "the two evaluations; evaluate both on the same prompts"
+            f"{first.metric}: {counted(len(unmatched), 'prompt')} (such as {', '.join(unmatched[:3])}) scored in only "
+            "one of the two evaluations; evaluate both on the same prompts"
         )
     groups = strata(first, score)
     if groups is None or strata(second, score) is None:
@@ -206,7 +207,7 @@ def paired_comparison(
 def _checked(values: Sequence[float]) -> Floats:
     data = np.asarray(values, dtype=np.float64)
     if data.ndim != 1 or len(data) < 2:
-        raise UserError(f"{data.size} prompts are too few: confidence intervals need at least 2")
+        raise UserError(f"confidence intervals need at least 2 prompts, not {data.size}")
     return _finite(data)
 
 

@@ -30,7 +30,7 @@ def test_reading_agrees_with_the_encoded_tokens(encoder: WordEncoder | PhraseEnc
 def test_cut_empty_and_unknown_captions_are_counted_for_each_encoder() -> None:
     (line,) = coverage_lines({"train": _coverage(WordEncoder(max_tokens=4), CAPTIONS)}, complete=True)
     assert line == (
-        "WordEncoder does not see all of the 5 train captions: 1 truncated to 4 tokens, 2 without any token, "
+        "WordEncoder does not see everything in 5 train captions: 1 truncated to 4 tokens, 2 without any token, "
         "2 with parts that have no token (\U0001f534, \U0001f535, $)"
     )
 
@@ -43,7 +43,7 @@ def test_words_that_do_not_occur_in_training_are_counted_only_if_all_training_ca
     }
     (line,) = coverage_lines(coverages, complete=True)
     assert line == (
-        "WordEncoder does not see all of the 3 validation captions: 2 words do not occur in the training captions "
+        "WordEncoder does not see everything in 3 validation captions: 2 words missing from the training captions "
         "(kimono, teal)"
     )
     assert coverage_lines(coverages, complete=False) == []

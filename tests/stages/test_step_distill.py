@@ -280,4 +280,4 @@ def test_samples_take_four_steps(
     overrides = ["sample", "step_distill/sampled", "a red circle", "--runs", str(family / "runs"), "--out", str(out)]
     assert main([*overrides, "--steps", "4"]) == 0
     assert out.stat().st_size > 1000
-    assert "width 1: 1 images, 4 sampling steps (euler)" in capsys.readouterr().out
+    assert "width 1: 1 image, 4 sampling steps (euler)" in capsys.readouterr().out

@@ -21,8 +21,9 @@ def call_sync(args: argparse.Namespace) -> None:
     """Send the unsent events of a run."""
     from pocketdit.artifacts.run_folder import find
     from pocketdit.config.secrets import resolve
+    from pocketdit.counts import counted
     from pocketdit.tracking.sync import sync
 
     folder = find(args.runs, args.run)
     uri = resolve(args.to) if args.to else None
-    print(f"{folder.name}: {sync(folder.path, uri)} events sent")
+    print(f"{folder.name}: {counted(sync(folder.path, uri), 'event')} sent")

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pocketdit.counts import counted
 from pocketdit.encoders.contract import CaptionReader, TextEncoder
 from pocketdit.names import one_line
 
@@ -73,10 +74,11 @@ class CaptionCoverage:
                 parts.append(f"{counts.with_unknown} with parts that have no token ({_examples(counts.unknown)})")
             known = counts.words if training is None else training._counts[i].words
             if unseen := Counter({word: n for word, n in counts.words.items() if word not in known}):
-                parts.append(f"{len(unseen)} words do not occur in the training captions ({_examples(unseen)})")
+                parts.append(f"{counted(len(unseen), 'word')} missing from the training captions ({_examples(unseen)})")
             if parts:
                 name = type(reader).__name__
-                lines.append(f"{name} does not see all of the {self.captions} {split} captions: {', '.join(parts)}")
+                captions = counted(self.captions, f"{split} caption")
+                lines.append(f"{name} does not see everything in {captions}: {', '.join(parts)}")
         return lines
 
 

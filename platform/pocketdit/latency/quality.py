@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pocketdit.config.errors import did_you_mean_or_all
 from pocketdit.config.experiment import Sampling
+from pocketdit.counts import counted
 from pocketdit.errors import ConfigError
 from pocketdit.tracking.journal import read_metrics
 
@@ -130,7 +131,7 @@ def quality_from_scores(scores: Sequence[EvaluatedScore], run: str, metric: str)
         (group for group in groups if group.metric == chosen),
         key=lambda group: (width_count(group), len(groups[group]), group.images),
     )
-    source = f"evaluation {best.evaluation}, {best.images} images of {best.size} pixels"
+    source = f"evaluation {best.evaluation}, {counted(best.images, 'image')} of {best.size} pixels"
     return Quality(chosen, source, higher_is_better[chosen], groups[best])
 
 

@@ -7,6 +7,7 @@ from tabulate import tabulate
 
 from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
 from pocketdit.config.shell import command_line, operand, setting
+from pocketdit.counts import counted
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.latency.bundles import Bundle, find_bundles
 from pocketdit.latency.candidates import Candidate, choose_best
@@ -50,13 +51,14 @@ def recommend(settings: Recommend, scores: Sequence[EvaluatedScore]) -> None:
     if best is None:
         fastest = candidates[0]
         raise RunError(
-            f"no candidate fits: the fastest, width {fastest.point.width:g} with {fastest.point.steps} sampling steps, "
-            f"takes {fastest.step_ms:.1f} ms per step, {fastest.image_ms:.0f} ms per image and "
-            f"{fastest.cost.memory / 1e6:.1f} MB of memory"
+            f"no candidate fits: the fastest, width {fastest.point.width:g} with "
+            f"{counted(fastest.point.steps, 'sampling step')}, takes {fastest.step_ms:.1f} ms per step, "
+            f"{fastest.image_ms:.0f} ms per image and {fastest.cost.memory / 1e6:.1f} MB of memory"
         )
     point = best.point
     print(
-        f"\nbest     width {point.width:g}, {point.steps} sampling steps ({point.sampler}), guidance {point.guidance:g}"
+        f"\nbest     width {point.width:g}, {counted(point.steps, 'sampling step')} ({point.sampler}), "
+        f"guidance {point.guidance:g}"
     )
     print(f"next     {next_command(best, folder, settings, bundles, size)}")
 

@@ -8,6 +8,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from pocketdit.artifacts.run_folder import environment_number, inherited_folder
 from pocketdit.config.experiment import Training
+from pocketdit.counts import counted
 from pocketdit.errors import ConfigError
 
 # Number of processes that MPI, PMI, and LSF start. Their ranks are not supported.
@@ -53,9 +54,9 @@ def require_processes(training: Training) -> None:
     started, configured = launched_processes(), devices * training.nodes
     if started is not None and started != configured:
         raise ConfigError(
-            f"training.devices: {devices} per node and training.nodes={training.nodes} require {configured} "
-            f"process{'' if configured == 1 else 'es'}, but the launcher has started {started}; set both to what the "
-            "launcher starts"
+            f"training.devices: {devices} per node and training.nodes={training.nodes} require "
+            f"{counted(configured, 'process', 'processes')}, but the launcher has started {started}; set both to what "
+            "the launcher starts"
         )
     if started is None and training.nodes > 1 and not any(name in os.environ for name in NODE_RANKS):
         raise ConfigError(
@@ -68,10 +69,10 @@ def require_devices(training: Training, devices: int) -> None:
     """Raise ``ConfigError`` if this machine cannot run as many processes as are configured per node."""
     if trains_on_cpu(training):
         cores = usable_cores()
-        limit, available = max(cores, LEAST_PROCESSES), f"{cores} CPU core{'' if cores == 1 else 's'}"
+        limit, available = max(cores, LEAST_PROCESSES), counted(cores, "CPU core")
     else:
         limit = torch.accelerator.device_count()
-        available = f"{limit} GPU{'' if limit == 1 else 's'}"
+        available = counted(limit, "GPU")
     if devices > limit:
         raise ConfigError(
             f"training.devices is {devices}, but the run can only use {available} on this machine; set it to at most "

@@ -26,9 +26,9 @@ def fixture_dataset(tmp_path: Path, make_sample: Callable[..., Sample]) -> Path:
 
 
 EXPECTED = (
-    "Encoder does not see all of the 6 train captions: 2 truncated to 80 tokens, 1 without any token, 1 with parts "
+    "Encoder does not see everything in 6 train captions: 2 truncated to 80 tokens, 1 without any token, 1 with parts "
     "that have no token (\U0001f534)",
-    "Encoder does not see all of the 1 validation captions: 1 words do not occur in the training captions (teal)",
+    "Encoder does not see everything in 1 validation caption: 1 word missing from the training captions (teal)",
 )
 
 

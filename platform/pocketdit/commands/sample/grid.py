@@ -7,6 +7,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from pocketdit.commands.sample.model import Model
 from pocketdit.config.experiment import Sampling
+from pocketdit.counts import counted
 from pocketdit.files import write_atomically
 from pocketdit.running.grids import image_grid
 
@@ -24,7 +25,8 @@ def write_grid(model: Model, sampling: Sampling, widths: Sequence[float], out: P
     rows = []
     for width in widths:
         rows.append(model.sample(sampling.prompts, width, sampling))
-        print(f"width {width:g}: {len(sampling.prompts)} images, {sampling.steps} sampling steps ({sampling.sampler})")
+        images, steps = counted(len(sampling.prompts), "image"), counted(sampling.steps, "sampling step")
+        print(f"width {width:g}: {images}, {steps} ({sampling.sampler})")
     grid = image_grid(rows, [f"{width:g}x" for width in widths], sampling.prompts)
     text = PngInfo()
     if notice:

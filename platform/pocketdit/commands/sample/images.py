@@ -22,6 +22,7 @@ from evaluation.subjects.sampling import group_by_size
 from pocketdit import __version__
 from pocketdit.commands.sample.model import Model
 from pocketdit.config.experiment import Sampling
+from pocketdit.counts import counted
 from pocketdit.errors import ConfigError
 from pocketdit.files import write_atomically
 from pocketdit.running.sampling_memory import BATCH
@@ -93,7 +94,7 @@ def write_images(
         lines = [line for batch in batches if batch.width == width for line in _lines(batch)]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         write_atomically(folder / METADATA, text)
-        print(f"{folder}: {len(lines)} images at width {width:g}")
+        print(f"{folder}: {counted(len(lines), 'image')} at width {width:g}")
 
 
 def _batches(
