@@ -44,7 +44,7 @@ class BucketedSplit:
         if shape == "square" and np.any(index.width != index.height):
             raise ConfigError(
                 f"data.init_args.buckets: is square, but {index.folder.parent} stores latents that are not square; set "
-                "it to aspect, or build the data set again with --buckets square"
+                "it to aspect, or encode the images again with --buckets square"
             )
         self.buckets, self.bucket_of = exact_buckets(index.width, index.height)
 
@@ -75,7 +75,7 @@ def require_settings_of_latents(
         if recorded.get(name, value) != value:
             raise ConfigError(
                 f"data.init_args.{name}: is {value}, but {path} stores latents of {name} {recorded[name]}; set it to "
-                f"{recorded[name]}, or build the data set again with --{name.replace('_', '-')} {value}"
+                f"{recorded[name]}, or encode the images again with --{name.replace('_', '-')} {value}"
             )
 
 

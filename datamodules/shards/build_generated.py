@@ -7,12 +7,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from PIL import Image
 
-from datamodules.shards.buckets import BucketShape
-from datamodules.shards.latents import describe_autoencoder, encode_sample
 from datamodules.shards.report import BuildReport, progress_bar
 from datamodules.shards.schema import SPLITS, Attribution, Sample, Split
 from datamodules.shards.writer import DatasetWriter
-from pocketdit.encoders.contract import Autoencoder
 from pocketdit.errors import UserError
 
 _FORMATS: dict[str, dict[str, Any]] = {
@@ -69,9 +66,6 @@ def build_generated(
     seed: int = 0,
     *,
     image_format: Literal["png", "jpg", "webp"] = "png",
-    autoencoder: Autoencoder | None = None,
-    base_size: int = 128,
-    buckets: BucketShape = "aspect",
     overwrite: bool = False,
     progress: bool = True,
 ) -> BuildReport:
@@ -84,9 +78,6 @@ def build_generated(
         validation: Number of validation samples.
         seed: Seed of the images.
         image_format: Format of stored images.
-        autoencoder: Store latents of this autoencoder instead of images.
-        base_size: Base size of the buckets to which images are cropped before encoding.
-        buckets: Shape of these buckets.
         overwrite: Replace an existing data set.
         progress: Show a progress bar.
 
@@ -102,10 +93,9 @@ def build_generated(
     with (
         DatasetWriter(
             out,
-            kind="image" if autoencoder is None else "latent",
+            kind="image",
             name=generator.name,
             source=f"{generator.origin}, seed {seed}",
-            autoencoder=None if autoencoder is None else describe_autoencoder(autoencoder, base_size, buckets),
             overwrite=overwrite,
             attribution=generator.attribution,
         ) as writer,
@@ -113,8 +103,7 @@ def build_generated(
     ):
         for split, count in zip(SPLITS, (train, validation), strict=True):
             for generated in generator.generate(split, count, seed):
-                sample = _encode_image(generated, seed, image_format)
-                writer.add(split, encode_sample(sample, autoencoder, base_size, buckets) if autoencoder else sample)
+                writer.add(split, _encode_image(generated, seed, image_format))
                 bar.update()
     return BuildReport(out, train, validation)
 

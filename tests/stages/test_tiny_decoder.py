@@ -228,8 +228,8 @@ def test_a_data_set_of_latents_requires_the_decoded_target(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "latents"
-    build = ["data", "build", "scenes", str(data), "--train", "16", "--validation", "4", "--latents", str(FILE)]
-    assert main(build) == 0
+    assert main(["data", "build", "scenes", str(tmp_path / "images"), "--train", "16", "--validation", "4"]) == 0
+    assert main(["data", "encode", str(FILE), str(tmp_path / "images"), str(data)]) == 0
     latents_overrides = [*overrides, f"data.init_args.path={data}"]
     assert main(["run", str(FILE), *latents_overrides]) == 2
     assert "contains latents but no images; set it to decoded" in capsys.readouterr().err

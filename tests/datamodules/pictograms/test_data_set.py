@@ -22,6 +22,7 @@ from datamodules.shards.schema import INFO_FILE, SPLITS, read_info
 from datamodules.shards.stats import describe_dataset
 from pocketdit.commands.main import main
 from pocketdit.errors import UserError
+from tests.datamodules.latents import build_latents
 
 
 def test_samples_are_compositions_with_their_captions(tmp_path: Path) -> None:
@@ -52,9 +53,7 @@ def test_license_is_recorded_and_shown(tmp_path: Path) -> None:
 
 
 def test_latents_keep_the_license(tmp_path: Path) -> None:
-    from pocketdit.encoders.dct import DCTAutoencoder
-
-    build_generated(PictogramGenerator(), tmp_path / "set", 3, 0, autoencoder=DCTAutoencoder(), progress=False)
+    build_latents(tmp_path / "set", 3, 0, generator=PictogramGenerator())
     info = read_info(tmp_path / "set")
     assert info.kind == "latent"
     assert info.attribution is not None

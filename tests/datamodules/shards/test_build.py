@@ -25,8 +25,10 @@ from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import Sample, read_info
 from datamodules.shards.stats import contact_sheet, describe_dataset, latent_statistics
 from datamodules.shards.validate import validate_dataset
+from pocketdit.config.component import Component
 from pocketdit.encoders.dct import DCTAutoencoder
 from pocketdit.errors import UserError
+from tests.datamodules.latents import DCT, build_latents
 
 
 def _save_image(path: Path, size: tuple[int, int] = (200, 150), mode: str = "RGB", **options: Any) -> Path:
@@ -51,18 +53,6 @@ def _build(source: Path, out: Path, **options: Any) -> dict[str, Sample]:
 
 def _decoded(sample: Sample) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(sample.payload)))
-
-
-class Averages:
-    """An autoencoder whose latents are the averages of 8x8 pixels."""
-
-    channels, factor = 3, 8
-
-    def encode(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.avg_pool2d(images, 8)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.interpolate(latents, scale_factor=8)
 
 
 def test_captions_come_from_txt_json_or_a_table(tmp_path: Path) -> None:
@@ -251,23 +241,22 @@ def test_scenes_in_other_image_formats_are_valid(tmp_path: Path, image_format: L
 
 
 def test_latents_match_the_cropped_images(tmp_path: Path) -> None:
-    build_generated(SceneGenerator(), tmp_path / "images", 12, 2, progress=False)
-    build_generated(SceneGenerator(), tmp_path / "latents", 12, 2, autoencoder=Averages(), progress=False)
+    build_latents(tmp_path / "latents", 12, 2)
     assert validate_dataset(tmp_path / "latents").problems == []
     stored = read_info(tmp_path / "latents").autoencoder
     assert stored is not None
-    assert stored["channels"] == 3
+    assert stored["channels"] == 16
     images, latents = (
         {
             row: tensor
-            for batch in ShardDataModule(str(tmp_path / name), batch_size=3, workers=0).val_dataloader()
+            for batch in ShardDataModule(str(tmp_path / folder), batch_size=3, workers=0).val_dataloader()
             for row, tensor in zip(batch["ids"].tolist(), batch[name], strict=True)
         }
-        for name in ("images", "latents")
+        for folder, name in (("latents-images", "images"), ("latents", "latents"))
     )
     for row, latent in latents.items():
-        expected = Averages().encode(images[row][None].float() / 127.5 - 1)[0]
-        assert torch.allclose(latent, expected, atol=1e-3)
+        expected = DCTAutoencoder().encode(images[row][None].float() / 127.5 - 1)[0]
+        assert torch.allclose(latent, expected, atol=1e-5)
 
 
 def test_data_set_is_described_and_shown_on_a_contact_sheet(tmp_path: Path) -> None:
@@ -278,7 +267,7 @@ def test_data_set_is_described_and_shown_on_a_contact_sheet(tmp_path: Path) -> N
     assert "words in the first caption" in text
     sheet = Image.open(contact_sheet(tmp_path / "a", tmp_path / "sheet.png", count=8, columns=4))
     assert sheet.size == (4 * 192, 2 * 256)
-    build_generated(SceneGenerator(), tmp_path / "b", 4, 1, autoencoder=Averages(), progress=False)
+    build_latents(tmp_path / "b", 4, 1)
     assert "latent data set" in describe_dataset(tmp_path / "b")
     with pytest.raises(UserError, match="contains latents"):
         contact_sheet(tmp_path / "b", tmp_path / "sheet.png")
@@ -286,14 +275,13 @@ def test_data_set_is_described_and_shown_on_a_contact_sheet(tmp_path: Path) -> N
 
 def test_latent_statistics_match_the_latents(tmp_path: Path) -> None:
     autoencoder = DCTAutoencoder(center=0.5)
-    build_generated(SceneGenerator(), tmp_path / "a", 12, 0, autoencoder=autoencoder, progress=False)
-    build_generated(SceneGenerator(), tmp_path / "b", 12, 0, progress=False)
+    build_latents(tmp_path / "a", 12, 0, Component(DCT.class_path, {"center": 0.5}))
     reader = ShardReader(load_index(tmp_path / "a", "train", "latent"))
     described = describe_autoencoder(autoencoder, base_size=128)
     latents = [decode_latent(reader.read_sample(row), described) for row in range(12)]
     stacked = torch.cat([latent.flatten(1) for latent in latents], dim=1)
     for name, expected in (("mean", stacked.mean(1)), ("std", stacked.std(1, correction=0))):
-        for folder in ("a", "b"):
+        for folder in ("a", "a-images"):
             text = latent_statistics(tmp_path / folder, autoencoder)
             values = yaml.safe_load(text)[f"latent_{name}"]
             torch.testing.assert_close(torch.tensor(values), expected, atol=2e-3, rtol=0.01)

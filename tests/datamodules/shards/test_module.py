@@ -13,13 +13,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.core.optimizer import LightningOptimizer
 
-from datamodules.scenes.generator import SceneGenerator
-from datamodules.shards.build_generated import build_generated
 from datamodules.shards.loader import BatchLoader, SkippedSamples
 from datamodules.shards.module import ShardDataModule
 from pocketdit.data_contract import DataDescription, DescribedData
-from pocketdit.encoders.dct import DCTAutoencoder
 from pocketdit.errors import ConfigError, RunError
+from tests.datamodules.latents import build_latents
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -289,7 +287,7 @@ def test_description_has_the_fingerprint_and_the_stored_autoencoder(
     images = ShardDataModule(str(make_dataset()), batch_size=4)
     assert isinstance(images, DescribedData)
     assert images.describe() == DataDescription(images.fingerprint, stored_autoencoder=None, has_images=True)
-    build_generated(SceneGenerator(), tmp_path / "latents", 2, 0, autoencoder=DCTAutoencoder(), progress=False)
+    build_latents(tmp_path / "latents", 2, 0)
     description = ShardDataModule(str(tmp_path / "latents"), batch_size=4).describe()
     assert not description.has_images
     assert description.stored_autoencoder is not None

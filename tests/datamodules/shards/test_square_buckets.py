@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.scenes.generator import SceneGenerator
-from datamodules.shards.build_generated import build_generated
 from datamodules.shards.index import load_index
 from datamodules.shards.module import ShardDataModule
 from datamodules.shards.reader import ShardReader
-from pocketdit.encoders.dct import DCTAutoencoder
 from pocketdit.errors import ConfigError, RunError
+from tests.datamodules.latents import build_latents
 
 SQUARE: dict[str, Any] = {"batch_size": 4, "workers": 0, "buckets": "square"}
 
@@ -39,9 +37,8 @@ def test_square_buckets_crop_every_image_to_a_square(make_dataset: Callable[...,
 
 
 def test_square_buckets_reject_latents_of_other_shapes(tmp_path: Path) -> None:
-    for shape in ("aspect", "square"):
-        options: dict[str, Any] = {"buckets": shape, "autoencoder": DCTAutoencoder(), "progress": False}
-        build_generated(SceneGenerator(), tmp_path / shape, 12, 4, **options)
+    build_latents(tmp_path / "aspect", 12, 4)
+    build_latents(tmp_path / "square", 12, 4, buckets="square")
     batch = next(iter(ShardDataModule(str(tmp_path / "square"), **SQUARE).train_dataloader()))
     assert batch["latents"].shape[2:] == (16, 16)
     with pytest.raises(

@@ -15,7 +15,7 @@ from pocketdit.commands.data.import_options import (
     reading_of,
     workers_of,
 )
-from pocketdit.commands.data.options import add_bucket_options, check_ranges, load_latent_settings, parse_number
+from pocketdit.commands.data.options import check_ranges, parse_number
 from pocketdit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,15 +43,18 @@ def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     build.add_argument("--seed", type=int, default=0, help="generated images: seed (default: %(default)s)")
     build.add_argument("--size", type=int, help="openmoji only: side length of the images in pixels (default: 128)")
     build.add_argument(
-        "--latents", type=Path, metavar="YAML", help="generated images: store latents of this autoencoder"
-    )
-    build.add_argument(
         "--base-size",
         type=int,
-        help="size of the buckets to which images are cropped with --latents, and for which the report states how "
-        "much is lost by cropping and scaling (default: 128, or the size in the --latents experiment)",
+        default=128,
+        help="size of the buckets for which the report states how much is lost by cropping and scaling (default: "
+        "%(default)s)",
     )
-    add_bucket_options(build)
+    build.add_argument(
+        "--buckets",
+        choices=("aspect", "square"),
+        default="aspect",
+        help="shape of these buckets: the nearest aspect ratio, or a square (default: %(default)s)",
+    )
     build.add_argument("--overwrite", action="store_true", help="replace an existing data set")
     build.add_argument("--if-missing", action="store_true", help="do nothing if the data set already exists")
     add_import_options(build)
@@ -67,7 +70,6 @@ def call_build(args: argparse.Namespace) -> None:
         return
     validation = None if args.validation in (None, "same") else parse_number(args.validation, "--validation")
     check_build_options(args, validation)
-    autoencoder, base_size, buckets = load_latent_settings(args)
     from datamodules.imports.build import build_dataset
     from datamodules.shards.build_generated import build_generated
     from pocketdit.config.shell import command_line, setting
@@ -79,9 +81,6 @@ def call_build(args: argparse.Namespace) -> None:
             12_000 if args.train is None else args.train,
             512 if validation is None else int(validation),
             args.seed,
-            autoencoder=autoencoder,
-            base_size=base_size,
-            buckets=buckets,
             overwrite=args.overwrite,
         )
     else:
@@ -95,8 +94,8 @@ def call_build(args: argparse.Namespace) -> None:
             validation_fraction=validation,
             validation="same" if args.validation == "same" else "held-out",
             max_side=args.max_side,
-            base_size=base_size,
-            buckets=buckets,
+            base_size=args.base_size,
+            buckets=args.buckets,
             max_crop=args.max_crop,
             max_enlargement=args.max_enlargement,
             workers=workers_of(args),
@@ -149,10 +148,6 @@ def check_generated_options(args: argparse.Namespace, validation: float | None) 
 
 def check_own_options(args: argparse.Namespace, validation: float | None) -> None:
     """Check the options for the user's own images (see ``check_build_options``)."""
-    if args.latents is not None:
-        raise ConfigError(
-            "--latents: only applies to generated images; build your own, then run: lightning data encode"
-        )
     if args.train is not None:
         raise ConfigError("--train only applies to generated images; all of your own images are used")
     if validation is not None and not 0 <= validation < 1:
