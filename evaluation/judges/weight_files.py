@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -32,6 +33,9 @@ def read_weights(path: Path, model: str, source: str, *, shapes_only: bool = Fal
                 content = torch.load(path, map_location="meta" if shapes_only else "cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or first_line(error)}); {source}") from error
+    except UnpicklingError as error:  # torch's message advises to run the code in the file
+        reason = damage(path, ValueError("it is damaged or contains more than tensors"))
+        raise UserError(f"{path}: not plain weights of {model} ({reason}); {source}") from error
     except Exception as error:  # a damaged file can make the readers raise any exception
         raise UserError(f"{path}: not plain weights of {model} ({damage(path, error)}); {source}") from error
     if not isinstance(content, dict) or not content:
