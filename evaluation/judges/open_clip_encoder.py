@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ class OpenClip:
         tag: open_clip's tag for the weights in the file. It determines the preprocessing if the model's published
             weights do not all use the same preprocessing.
         device: Device to run on.
+        resize_mode: How images are resized to the model's square input: "shortest" crops them, "longest" pads them with
+            black, as HPSv2's own code does, and "squash" changes their aspect ratio. None uses the mode of the
+            published weights.
 
     Raises:
         UserError: open_clip does not have the model or the tag; the weights are missing, belong to another architecture
@@ -55,7 +58,14 @@ class OpenClip:
         ),
     )
 
-    def __init__(self, model: str, weights: str | Path, tag: str = "", device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: str,
+        weights: str | Path,
+        tag: str = "",
+        device: str = "cpu",
+        resize_mode: Literal["shortest", "longest", "squash"] | None = None,
+    ) -> None:
         import open_clip
 
         if model not in open_clip.list_models():
@@ -73,7 +83,7 @@ class OpenClip:
                 weights_only=True,
                 pretrained_image=False,
                 pretrained_text=False,
-                **_preprocessing(model, tag),
+                **_preprocessing(model, tag) | ({"image_resize_mode": resize_mode} if resize_mode else {}),
             )
         except Exception as error:  # open_clip can raise any exception for formats that it does not know
             raise UserError(f"{weights}: not plain weights of {model} ({first_line(error)}); {_OPENAI_HINT}") from error
@@ -82,7 +92,8 @@ class OpenClip:
         self.model: Any = network.to(self.device).eval().requires_grad_(False)
         self._tokenizer: Any = open_clip.get_tokenizer(model)
         self.max_text_tokens = int(self._tokenizer.context_length)
-        self.backend = Backend(model, f"open_clip {open_clip.__version__}, {version}")
+        resizing = f", resize mode {resize_mode}" if resize_mode else ""
+        self.backend = Backend(model, f"open_clip {open_clip.__version__}, {version}{resizing}")
 
     @property
     def logit_scale(self) -> float:

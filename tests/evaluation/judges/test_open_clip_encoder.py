@@ -81,6 +81,19 @@ def test_features_are_the_normalized_features_of_open_clip(weights: Path, monkey
     assert ours.encode_images([]).shape == ours.encode_texts([]).shape == (0, 16)
 
 
+def test_the_resize_mode_longest_pads_with_black(weights: Path) -> None:
+    """As in HPSv2's code. The longer side has the model's size, so that nothing is interpolated."""
+    image = np.random.default_rng(0).integers(0, 256, (32, 16, 3), dtype=np.uint8)
+    padded = np.zeros((32, 32, 3), np.uint8)
+    padded[:, 8:24] = image
+    ours = OpenClip(QUICK, weights, resize_mode="longest")
+    plain = OpenClip(QUICK, weights)
+    np.testing.assert_allclose(ours.encode_images([image]), plain.encode_images([padded]), atol=1e-6)
+    assert np.abs(ours.encode_images([image]) - plain.encode_images([image])).max() > 0.05
+    np.testing.assert_array_equal(ours.encode_images([padded]), plain.encode_images([padded]))
+    assert ours.backend.version == f"{plain.backend.version}, resize mode longest"
+
+
 def test_backend_states_architecture_version_and_weights(weights: Path) -> None:
     backend = OpenClip(QUICK, weights).backend
     assert backend.name == QUICK
