@@ -121,6 +121,33 @@ def test_other_pipelines_apply_guidance_scale(pipeline: Path, tmp_path: Path) ->
     assert (images[0] != images[1]).any()
 
 
+def test_the_safety_checker_does_not_replace_images(pipeline: Path, tmp_path: Path) -> None:
+    """The checker flags every image here, and the pipeline itself then returns black images."""
+    from diffusers import StableDiffusionPipeline
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    vision = {**sizes, "image_size": 16, "patch_size": 8}
+    checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=8))
+    checker.concept_embeds_weights.data.fill_(-2.0)
+    parts = StableDiffusionPipeline.from_pretrained(pipeline, safety_checker=None).components
+    processor = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=16)
+    checked = StableDiffusionPipeline(**parts | {"safety_checker": checker, "feature_extractor": processor})
+    checked.save_pretrained(tmp_path / "checked")
+    own = checked("a red", num_inference_steps=2, height=16, width=16, output_type="np")
+    assert own.nsfw_content_detected == [True]
+    assert not own.images.any()
+    prompts = PromptSet("p", (Prompt("a", "a red"),))
+    shown = [
+        open_image(DiffusersPipeline(str(path), steps=2, size=(16, 16), dtype="float32").images(prompts, tmp_path)
+                   .images["a"][0])
+        for path in (tmp_path / "checked", pipeline)
+    ]  # fmt: skip
+    assert shown[0].any()
+    np.testing.assert_array_equal(shown[0], shown[1])
+
+
 def test_prompts_that_the_text_encoder_does_not_read_to_their_end_are_counted(
     pipeline: Path, qwen_image: Path, tmp_path: Path
 ) -> None:
