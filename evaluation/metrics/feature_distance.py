@@ -14,6 +14,7 @@ from evaluation.metrics.reference import encode_all, reference_for
 from pocketdit.errors import ConfigError, UserError
 
 BENCHMARK = "dino-fid"
+PUBLISHED_SAMPLES = 50_000
 
 
 class FeatureDistance:
@@ -82,8 +83,14 @@ class FeatureDistance:
             features, reference.features, subsets=self.subsets, subset_size=self.subset_size, seed=self.seed
         )
         backend = self.encoder.backend
+        is_published = BENCHMARK in backend.published_for
+        fewest = min(len(paths), reference.samples)
+        note = (
+            f"Computed from {len(paths)} images and {reference.samples} reference images. Published values use "
+            f"{PUBLISHED_SAMPLES:,} of each; the Fréchet distance is higher for fewer images."
+        )
         return Result(
-            metric=BENCHMARK if BENCHMARK in backend.published_for else f"fd ({backend.name})",
+            metric=BENCHMARK if is_published else f"fd ({backend.name})",
             scores={"overall": Score(frechet, len(paths)), "kernel": Score(kernel.mean, len(paths))},
             protocol={
                 "prompts": images.prompts.name,
@@ -104,4 +111,5 @@ class FeatureDistance:
                 },
             },
             higher_is_better=False,
+            notes=(note,) if is_published and fewest < PUBLISHED_SAMPLES else (),
         )

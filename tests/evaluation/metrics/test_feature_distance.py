@@ -75,11 +75,19 @@ def test_copies_are_closer_than_noise(scenes: Path, tmp_path: Path) -> None:
     assert values["copy"] < 1e-6 < 100 < values["noise"]
 
 
-def test_only_the_published_network_yields_the_bare_name(scenes: Path, tmp_path: Path) -> None:
+def test_only_the_published_network_yields_the_bare_name(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder = Thumbnail()
     images = save_images(tmp_path / "images", 4, open_source(scenes).read)
     encoder.backend = Backend("vit_large_patch14_dinov2", "sha256 0", ("dino-fid",))
-    assert FeatureDistance("scenes", encoder, scenes, kept=tmp_path / "kept").score(images).metric == "dino-fid"
+    result = FeatureDistance("scenes", encoder, scenes, kept=tmp_path / "kept").score(images)
+    assert result.metric == "dino-fid"
+    (note,) = result.notes
+    assert note.startswith("Computed from 8 images and 64 reference images. Published values use 50,000 of each")
+    with monkeypatch.context() as patch:
+        patch.setattr("evaluation.metrics.feature_distance.PUBLISHED_SAMPLES", 8)
+        assert not FeatureDistance("scenes", encoder, scenes, kept=tmp_path / "kept").score(images).notes
     encoder.backend = Backend("vit_base_patch14_dinov2", "sha256 0")
     metric = FeatureDistance("scenes", encoder, scenes, kept=tmp_path / "kept")
     assert metric.score(images).metric == "fd (vit_base_patch14_dinov2)"
