@@ -65,6 +65,7 @@ bench: .venv/ready-bench
 	mkdir -p bench
 	rm -f bench/*.json
 	$(BIN)/python -m benchmarks.startup --json bench/startup.json
+	$(BIN)/python -m benchmarks.plan_memory --json bench/plan_memory.json
 	$(BIN)/python benchmarks/attention.py --json bench/attention.json
 	$(BIN)/python benchmarks/forward.py --json bench/forward.json
 	$(BIN)/python benchmarks/elastic_step.py --json bench/elastic_step.json

@@ -108,6 +108,15 @@ def test_training_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert all(item["ratio"]["median"] > 0 for item in row["inference"])
 
 
+def test_plan_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run_quick("plan_memory", tmp_path)
+    assert last_line(capsys).startswith("ratio: largest deviation ")
+    (row,) = result["rows"]
+    assert row["experiment"] == "elastic_pretrain"
+    assert row["deviation"] == pytest.approx(row["estimate"] / row["peak"] - 1)
+    assert row["peak"] > 200 << 20  # torch alone needs more
+
+
 def test_startup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks import startup
 

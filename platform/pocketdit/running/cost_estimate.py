@@ -62,16 +62,29 @@ def cost_estimate(experiment: AnyExperiment) -> str:
     if cost is None:
         return f"{title}\n\n  {parameter_summary(experiment)}"
     cluster = cluster_of(training)
-    device = measuring_device(cost, training)
-    if device is None:
-        count = count_step(cost, META, bf16=training.precision != "32-true")
-        times = predicted_times(count, cluster, training)
-    else:
-        bf16 = resolve_precision(training.precision, training.accelerator) == "bf16-mixed"
-        count, seconds = measure_step(cost, device, bf16, training.accumulate)
-        times = measured_time(seconds, batch, training)
+    count, device, seconds = counted_step(cost, training)
+    times = predicted_times(count, cluster, training) if seconds is None else measured_time(seconds, batch, training)
     tables = [pass_table(count), memory_table(count, cluster, device), time_table(count, training, times)]
     return "\n\n".join([f"{title}, {cost.image_size}x{cost.image_size} pixels", *map(indent, tables)])
+
+
+def counted_step(cost: StageCost, training: Training) -> tuple[StepCount, torch.device | None, float | None]:
+    """Count a step. If a device of this machine can measure it, also return the device and the seconds of the step."""
+    device = measuring_device(cost, training)
+    if device is None:
+        return count_step(cost, META, bf16=training.precision != "32-true"), None, None
+    bf16 = resolve_precision(training.precision, training.accelerator) == "bf16-mixed"
+    count, seconds = measure_step(cost, device, bf16, training.accumulate)
+    return count, device, seconds
+
+
+def estimated_memory(experiment: AnyExperiment) -> int:
+    """Return the estimated memory of a process in bytes, or 0 if the stage has no estimate."""
+    cost: StageCost | None = import_class(experiment.stage.class_path).cost(experiment)
+    if cost is None:
+        return 0
+    count, device, _ = counted_step(cost, experiment.training)
+    return sum(process_memory(count, cluster_of(experiment.training), device).values())
 
 
 def cluster_of(training: Training) -> Cluster:
@@ -105,11 +118,15 @@ def pass_table(count: StepCount) -> str:
     return tabulate(rows, headers, colalign=("left", *["right"] * 4), disable_numparse=True)
 
 
+def process_memory(count: StepCount, cluster: Cluster, device: torch.device | None) -> dict[str, int]:
+    """Return the memory of a process by purpose, which on a CPU includes the program itself."""
+    on_cpu = device is not None and device.type == "cpu"
+    return count.memory(cluster) | ({"program and libraries": PROGRAM_MEMORY} if on_cpu else {})
+
+
 def memory_table(count: StepCount, cluster: Cluster, device: torch.device | None) -> str:
     """Return a table of the memory that each process needs."""
-    memory = count.memory(cluster)
-    if device is not None and device.type == "cpu":
-        memory["program and libraries"] = PROGRAM_MEMORY
+    memory = process_memory(count, cluster, device)
     rows = [[name, mebibytes(size)] for name, size in (*memory.items(), ("total", sum(memory.values())))]
     sharded = f", weights sharded over {cluster.processes} processes" if cluster.sharded else ""
     return tabulate(rows, [f"memory per process{sharded}", ""], colalign=("left", "right"), disable_numparse=True)

@@ -1,0 +1,111 @@
+"""Compare the memory that ``lightning run --plan`` estimates with the peak of short runs of five experiments.
+
+    python -m benchmarks.plan_memory [--steps N] [--experiment NAME ...] [--json PATH]
+
+Every experiment is trained for a few steps on rendered scenes, in a process of its own, after the parents that it
+needs. With a GPU, the peak is the memory allocated on it, and otherwise the resident set of the training process.
+Worker processes of the data module are not included.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pocketdit  # noqa: F401  (first, so that torchvision can be imported beside a CPU build of torch)
+
+# isort: split
+from benchmarks.timing import Ratio, argument_parser, peak_bytes, print_machine, run_child, table, verdict, write_result
+from benchmarks.training_step import EXPERIMENTS, NAMES, QUICK
+from pocketdit.commands.main import main as lightning
+from pocketdit.config.experiment import kind_of
+from pocketdit.config.load import load
+
+COMPARED = ("elastic_pretrain", "knowledge_distill", "step_distill", "quantize_finetune", "tiny_decoder")
+REQUIRED = 0.1  # largest deviation of an estimate, as a fraction of the peak
+
+
+def settings(folder: Path, steps: int, quick: bool) -> list[str]:
+    """Return the overrides of every run."""
+    return [
+        f"data.init_args.path={folder / 'scenes'}",
+        f"runs={folder / 'runs'}",
+        f"tracking.uri=sqlite:///{folder / 'tracking.db'}",
+        f"training.max_steps={steps}",
+        *(QUICK if quick else []),
+    ]
+
+
+def estimate(experiment: str, overrides: Sequence[str]) -> int:
+    """Return the bytes that ``--plan`` estimates."""
+    from pocketdit.running.cost_estimate import estimated_memory
+
+    path = EXPERIMENTS / f"{experiment}.yaml"
+    return estimated_memory(load(path, overrides, kind_of(path)).config)
+
+
+def peak(experiment: str, overrides: Sequence[str]) -> int:
+    """Train, and return the peak memory of this process in bytes."""
+    from pocketdit.running.fit import run
+
+    path = EXPERIMENTS / f"{experiment}.yaml"
+    with redirect_stdout(sys.stderr):
+        run(load(path, overrides, kind_of(path)), None, None, False)
+    return peak_bytes()
+
+
+def compare(experiment: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Train and estimate an experiment, each in a process of its own."""
+    measured = int(run_child(__file__, "--child", "peak", "--experiment", experiment, *overrides))
+    if experiment not in COMPARED:
+        return {"experiment": experiment, "peak": measured}
+    estimated = int(run_child(__file__, "--child", "estimate", "--experiment", experiment, *overrides))
+    return {"experiment": experiment, "peak": measured, "estimate": estimated, "deviation": estimated / measured - 1}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--steps", type=int, default=40, help="number of steps of each run (default: 40)")
+    parser.add_argument(
+        "--experiment", action="append", choices=NAMES, help="only this experiment and those listed before it"
+    )
+    parser.add_argument("--child", choices=("peak", "estimate"), help="print one number for the parent process")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of every run")
+    args = parser.parse_args(arguments)
+    if args.child:
+        print(json.dumps({"peak": peak, "estimate": estimate}[args.child](args.experiment[0], args.overrides)))
+        return
+    print_machine()
+    names: Sequence[str] = NAMES[:1] if args.quick else NAMES
+    if args.experiment:
+        names = NAMES[: max(map(NAMES.index, args.experiment)) + 1]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with redirect_stdout(sys.stderr):
+            train = "16" if args.quick else "2000"
+            lightning(["data", "build", "scenes", str(folder / "scenes"), "--train", train, "--validation", "96"])
+        overrides = [*settings(folder, 2 if args.quick else args.steps, args.quick), *args.overrides]
+        rows = [row for item in names if "estimate" in (row := compare(item, overrides))]
+    cells = [
+        [
+            row["experiment"],
+            *(f"{row[key] / 2**20:,.0f} MiB" for key in ("estimate", "peak")),
+            f"{row['deviation']:+.0%}",
+        ]
+        for row in rows
+    ]
+    print(table(["experiment", "estimate", "peak", "deviation"], cells))
+    deviations = sorted(abs(row["deviation"]) for row in rows)
+    ratio = Ratio(deviations[-1], deviations[0], deviations[-1])
+    met = ratio.median <= REQUIRED
+    print(f"ratio: largest deviation {ratio}, required at most {REQUIRED}: {verdict(met)}")
+    write_result(
+        {"benchmark": "plan_memory", "rows": rows, "ratio": ratio, "required": REQUIRED, "met": met}, args.json
+    )
+
+
+if __name__ == "__main__":
+    main()
