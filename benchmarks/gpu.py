@@ -1,0 +1,96 @@
+"""Run all checks and measurements that need a GPU, in less than eight minutes.
+
+    python -m benchmarks.gpu [--out FOLDER]
+
+Each part runs in a process of its own and is stopped at its time limit, so that one that hangs or fails does not
+prevent the others: the tests marked ``gpu``, the training step with and without ``torch.compile``, ASSA's attention and
+FlashAttention at 4096 and 16384 tokens, and the peak memory of a short run against ``lightning run --plan``. The
+results are written to FOLDER, and the exit status is 1 if a part fails. Without a GPU, only ``--quick`` is useful: it
+runs the parts at tiny sizes on the CPU. This program has not been run on a GPU yet.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.timing import argument_parser, default_device, print_machine, table
+
+ROOT = Path(__file__).parent.parent
+TIME_LIMIT = 8 * 60.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the programs that are run.
+
+    Attributes:
+        name: Name, also of its output file.
+        words: Arguments of the Python interpreter.
+        seconds: Time limit.
+        on_cpu: Whether it can run without a GPU.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    seconds: float
+    on_cpu: bool = True
+
+
+STEP = ("-m", "benchmarks.training_step", "--experiment", "elastic_pretrain")
+PARTS = (
+    Part("tests", ("-m", "pytest", "-q", "-m", "gpu", "tests/gpu"), 120),
+    Part("attention", ("-m", "benchmarks.attention"), 60),
+    Part("step", STEP, 60),
+    Part("memory", ("-m", "benchmarks.plan_memory", "--experiment", "elastic_pretrain"), 60),
+    Part("step_compiled", (*STEP, "training.compile=true"), 170, on_cpu=False),
+)
+
+
+def run_part(part: Part, quick: bool, out: Path) -> tuple[str, float]:
+    """Run a part, and write its output to a file in ``out``.
+
+    Returns:
+        How it ended, and its seconds.
+    """
+    options = (
+        [] if part.name == "tests" else ["--json", str(out / f"{part.name}.json"), *(["--quick"] if quick else [])]
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)])}
+    start = time.perf_counter()
+    with (out / f"{part.name}.txt").open("w") as output:
+        try:
+            status = subprocess.run(
+                [sys.executable, *part.words, *options],
+                cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, timeout=part.seconds,
+            ).returncode  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return "stopped at its time limit", time.perf_counter() - start
+    return "ok" if status == 0 else f"failed with status {status}", time.perf_counter() - start
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run all parts and print a table of how they ended."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--out", type=Path, default=Path("bench/gpu"), help="folder for the results (bench/gpu)")
+    args = parser.parse_args(arguments)
+    print_machine()
+    args.out.mkdir(parents=True, exist_ok=True)
+    has_gpu = default_device().type == "cuda"
+    if not (has_gpu or args.quick):
+        print("this machine has no GPU that torch can use; try --quick", file=sys.stderr)
+        return 2
+    rows = []
+    for part in PARTS:
+        ended, seconds = run_part(part, args.quick, args.out) if has_gpu or part.on_cpu else ("needs a GPU", 0.0)
+        rows.append([part.name, ended, f"{seconds:.0f} s", str(args.out / f"{part.name}.txt")])
+        print(f"{part.name}: {ended}", flush=True)
+    print(table(["part", "result", "time", "output"], rows))
+    return int(any(row[1] not in ("ok", "needs a GPU") for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
