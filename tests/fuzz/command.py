@@ -38,7 +38,6 @@ def checked(status: int, text: str) -> Output:
     text.encode()  # fails if the text contains characters that cannot be printed
     assert "Traceback" not in text, text
     lines = text.splitlines()
-    assert status == 0 or (status in (1, 2) and lines and lines[-1].startswith(("lightning ", "lightning: error: "))), (
-        f"{status}\n{text}"
-    )
+    is_reported = bool(lines) and lines[-1].startswith(("lightning ", "lightning: error: "))
+    assert status == 0 or (status in (1, 2) and is_reported), f"{status}\n{text}"
     return Output(status, lines)
