@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 PAGES = {
-    *("start", "data", "training", "distillation", "on_device", "sweeps", "evaluation"),
+    *("start", "data", "streaming", "training", "distillation", "on_device", "sweeps", "evaluation"),
     *("concepts", "deviations", "decisions", "benchmarks", "scaling", "log"),
     *("configuration", "commands", "extending", "changes", "index", "search"),
 }
