@@ -125,7 +125,7 @@ def fetch_files(settings: Evaluation, source: Path | None = None) -> None:
     """
     files = required_files(settings)
     if not files:
-        print("nothing to fetch: this evaluation needs no other files")
+        print("nothing to fetch: --fetch knows no files of this evaluation; comments in its YAML list any others")
         return
     if source is not None:
         _check_source(files, source)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from evaluation.contract import Result, Score
+from evaluation.subjects.run import find_run
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
 
@@ -23,16 +24,15 @@ class ValidationLoss:
         runs: Folder that contains the runs.
 
     Raises:
-        UserError: ``samples`` is below 1, or the run does not exist.
+        ConfigError: ``run`` is empty, or the run does not have this width.
+        UserError: ``samples`` is below 1, or the run does not exist or has no weights yet.
     """
 
     def __init__(self, run: str, width: float = 1.0, samples: int = 96, runs: Path = Path("runs")) -> None:
         if samples < 1:
             raise UserError(f"samples must be at least 1, not {samples}")
-        from pocketdit.artifacts.run_folder import find
-
         # Resolved now, because a run that starts while images are being sampled would become the latest one.
-        self.folder = find(Path(runs), run)
+        self.folder, self.experiment = find_run(Path(runs), run, width)
         self.width, self.samples = width, samples
 
     @torch.no_grad()
@@ -42,10 +42,9 @@ class ValidationLoss:
         Raises:
             UserError: The run's data has no validation samples.
         """
-        from pocketdit.artifacts.run_folder import load_experiment
         from pocketdit.losses.validation import level_times
 
-        experiment = load_experiment(self.folder)
+        experiment = self.experiment
         losses = self._losses_by_level()
         names = list(next(iter(losses.values())))
         if not names:
@@ -69,7 +68,6 @@ class ValidationLoss:
     def _losses_by_level(self) -> dict[float, dict[str, float]]:
         """Return {noise level: {sample: loss}}."""
         from pocketdit.artifacts.network import load_network
-        from pocketdit.artifacts.run_folder import load_experiment
         from pocketdit.config.component import build
         from pocketdit.diffusion.path import interpolate, velocity
         from pocketdit.encoders.contract import TextTokens
@@ -77,7 +75,7 @@ class ValidationLoss:
         from pocketdit.running.assemble import build_encoders
         from pocketdit.running.data import describe
 
-        experiment = load_experiment(self.folder)
+        experiment = self.experiment
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = load_network(self.folder, device)
         arguments = experiment.data.init_args | {"validation_samples": self.samples}

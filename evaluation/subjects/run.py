@@ -11,7 +11,9 @@ import torch
 from evaluation.contract import ImageArray, ImageSet, Prompt, PromptSet
 from evaluation.subjects.image_cache import sample_images
 from evaluation.subjects.sampling import device, group_by_size, image_seed
+from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
 from pocketdit.config.component import Component, build
+from pocketdit.config.experiment import Experiment
 from pocketdit.config.importing import import_class
 from pocketdit.config.typed import plain
 from pocketdit.diffusion.sampler_names import SamplerName
@@ -56,19 +58,11 @@ class Run:
         decoder: str | None = None,
     ) -> None:
         from pocketdit.artifacts.network import require_weights
-        from pocketdit.artifacts.run_folder import find, load_experiment
 
-        if not run:
-            raise ConfigError("run: not set; add run=EXPERIMENT or run=EXPERIMENT/RUN")
-        self.folder = find(Path(runs), run)
+        self.folder, self.experiment = find_run(Path(runs), run, width)
         self.decoder = find(Path(runs), decoder) if decoder else None
-        for folder in (self.folder, self.decoder):
-            if folder is not None:
-                require_weights(folder)
-        self.experiment = load_experiment(self.folder)
-        if width not in self.experiment.backbone.widths:
-            widths = ", ".join(f"{known:g}" for known in sorted(self.experiment.backbone.widths))
-            raise ConfigError(f"width={width:g}: {self.folder.name} only has the widths {widths}")
+        if self.decoder is not None:
+            require_weights(self.decoder)
         own = self.experiment.sampling
         self.sampling = replace(
             own,
@@ -173,6 +167,31 @@ class Run:
         if not self._weights_sha256:
             self._weights_sha256 = sha256_of(self.folder.weights)
         return self._weights_sha256
+
+
+def find_run(runs: Path, run: str, width: float) -> tuple[RunFolder, Experiment]:
+    """Return a run's folder and its experiment.
+
+    Args:
+        runs: Folder that contains the runs.
+        run: Path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run.
+        width: A width that the run must have.
+
+    Raises:
+        ConfigError: ``run`` is empty, or the run does not have this width.
+        UserError: The run does not exist or has no weights yet.
+    """
+    from pocketdit.artifacts.network import require_weights
+
+    if not run:
+        raise ConfigError("run: not set; add run=EXPERIMENT or run=EXPERIMENT/RUN")
+    folder = find(runs, run)
+    require_weights(folder)
+    experiment = load_experiment(folder)
+    if width not in experiment.backbone.widths:
+        widths = ", ".join(f"{known:g}" for known in sorted(experiment.backbone.widths))
+        raise ConfigError(f"width={width:g}: {folder.name} only has the widths {widths}")
+    return folder, experiment
 
 
 def describe_encoder(component: Component) -> dict[str, Any]:

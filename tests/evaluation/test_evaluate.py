@@ -178,6 +178,8 @@ def _age(folder: Path) -> int:
     [
         ('run=""', "run=EXPERIMENT"),
         ("width=0.3", " only has the widths 0.5, 1"),
+        ("metrics.0.init_args.width=0.3", " only has the widths 0.5, 1"),
+        ('metrics.0.init_args.run=""', "run=EXPERIMENT"),
         ("metrics.1.init_args.prompts=genevl", "prompts 'genevl' is not defined"),
         ("metrics.1.init_args.detectr=x", "did you mean 'detector'"),
         ("metrics.1.init_args.detector.class_path=evaluation.scenes.judges.detector.SceneDetctor", "SceneDetector"),
@@ -227,6 +229,12 @@ def test_missing_files_are_listed_with_size_and_path(tmp_path: Path, capsys: pyt
     assert "--fetch" in err
     assert main(["evaluate", str(published), "run=x", f"data={tmp_path}", "--fetch", "--from", str(tmp_path)]) == 2
     assert re.search(r"--from .*: \d+ of \d+ files are missing: ", capsys.readouterr().err)
+
+
+def test_files_that_cannot_be_fetched_are_not_denied(capsys: pytest.CaptureFixture[str]) -> None:
+    """The weights for preference.yaml are downloaded with other commands."""
+    assert main(["evaluate", str(ROOT / "experiments" / "eval" / "preference.yaml"), "--fetch"]) == 0
+    assert "comments in its YAML list any others" in capsys.readouterr().out
 
 
 def test_command_needs_a_file(command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
