@@ -12,6 +12,7 @@ import io
 import json
 import os
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from pocketdit.files import write_atomically
 
 _POLL_SECONDS = 2.0
 _PATIENCE_SECONDS = 600.0
+_MAX_ID_BYTES = 200  # file systems allow 255 bytes, including the suffix
+_SHOWN = 40  # number of characters of a wrong id in a message
 _LAST_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"  # the end of every PNG file
 
 
@@ -142,8 +145,24 @@ def check_ids(prompts: PromptSet) -> None:
     if duplicates:
         raise UserError(f"prompt set {prompts.name}: duplicate id {duplicates[0]!r}")
     for name in ids:
-        if not name or name != Path(name).name or name.startswith("."):
-            raise UserError(f"prompt set {prompts.name}: the id {name!r} is not a plain file name")
+        if not _is_file_name(name):
+            shown = repr(name[:_SHOWN]) + "..." * (len(name) > _SHOWN)
+            raise UserError(
+                f"prompt set {prompts.name}: the id {shown} is not a plain file name of at most {_MAX_ID_BYTES} bytes; "
+                "correct it"
+            )
+
+
+def _is_file_name(name: str) -> bool:
+    """Return whether a file or a folder can have the name, and whether layouts do not leave it out as hidden."""
+    is_text = not any(unicodedata.category(char) in ("Cc", "Cs") for char in name)
+    return (
+        is_text
+        and bool(name)
+        and name == Path(name).name
+        and not name.startswith(".")
+        and len(name.encode()) <= _MAX_ID_BYTES
+    )
 
 
 def wait_for(paths: Sequence[Path], patience: float = _PATIENCE_SECONDS) -> None:

@@ -82,6 +82,11 @@ def test_ranks_share_the_prompts_and_return_all_images(tmp_path: Path) -> None:
         (("a", "a"), "duplicate id 'a'"),
         (("../a",), "is not a plain file name"),
         ((".a",), "is not a plain file name"),
+        (("a\0b",), "is not a plain file name"),
+        (("a\nb",), "is not a plain file name"),
+        (("\ud800",), "is not a plain file name"),
+        (("x" * 201,), r"the id 'x{40}'\.\.\. is not a plain file name of at most 200 bytes"),
+        (("é" * 101,), "of at most 200 bytes"),
     ],
 )
 def test_ids_that_cannot_be_file_names_are_errors(ids: tuple[str, ...], message: str, tmp_path: Path) -> None:
