@@ -7,6 +7,6 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     Args:
         number: The number.
         noun: The noun in the singular.
-        plural: The noun in the plural, if it does not just end with an additional s.
+        plural: The noun in the plural, if it is not the singular with an additional s.
     """
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

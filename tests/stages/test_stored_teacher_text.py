@@ -62,7 +62,9 @@ def test_text_of_another_teacher_is_refused_by_name(
     path.write_text(head + '"teacher_text_encoders"' + tail.replace('"max_tokens": 80', '"max_tokens": 40', 1))
     options = [*knowledge_overrides, f"data.init_args.path={encoded}", "--name", "refused"]
     assert main(["run", str(KNOWLEDGE), *options]) == 2
-    message = "stage.init_args.teacher.text_encoders.0.init_args.max_tokens: is 80, but the text embeddings"
+    message = (
+        "stage.init_args.teacher.text_encoders.0.init_args.max_tokens: the text embeddings of the data set were encoded"
+    )
     assert message in capsys.readouterr().err
 
 

@@ -69,7 +69,7 @@ def cost_estimate(experiment: AnyExperiment) -> str:
 
 
 def counted_step(cost: StageCost, training: Training) -> tuple[StepCount, torch.device | None, float | None]:
-    """Count a step. If a device of this machine can measure it, also return the device and the seconds of the step."""
+    """Count a step. If this machine can time it, also return the device and the duration of the step in seconds."""
     device = measuring_device(cost, training)
     if device is None:
         return count_step(cost, META, bf16=training.precision != "32-true"), None, None
@@ -119,7 +119,7 @@ def pass_table(count: StepCount) -> str:
 
 
 def process_memory(count: StepCount, cluster: Cluster, device: torch.device | None) -> dict[str, int]:
-    """Return the memory of a process by purpose, which on a CPU includes the program itself."""
+    """Return the memory that a process needs in bytes, by purpose. On a CPU, this includes the program itself."""
     on_cpu = device is not None and device.type == "cpu"
     return count.memory(cluster) | ({"program and libraries": PROGRAM_MEMORY} if on_cpu else {})
 
