@@ -19,6 +19,7 @@ from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedS
 from datamodules.shards.opening import open_dataset, require_dataset
 from datamodules.shards.order import ORDER_VERSION, TrainingOrder, batches_per_epoch, validation_batches
 from datamodules.shards.reader import read_captions, readable_captions
+from datamodules.shards.resuming import keeps_order
 from datamodules.shards.schema import SPLITS, DatasetInfo
 from pocketdit.bounds import MAX_SIDE, Between
 from pocketdit.config.shell import command_line, operand
@@ -239,27 +240,11 @@ class ShardDataModule(LightningDataModule):
             RunError: A setting that determines the order of the data has changed, and ``allow_changes`` is not set. Or
                 another data module saved the checkpoint.
         """
-        current = self._order_settings()
-        state_dict = {"buckets": "aspect", "order": 1, **state_dict}  # older checkpoints do not record them
-        if missing := [key for key in ("batches", "samples", *current) if key not in state_dict]:
-            raise RunError(
-                f"{self.path}: cannot resume: the checkpoint does not record {missing[0]!r}, so another data module "
-                "saved it; start a new run"
-            )
-        changed = [
-            f"{key} was {state_dict[key]}, now {value}" for key, value in current.items() if value != state_dict[key]
-        ]
-        if changed and not self.allow_changes:
-            raise RunError(
-                f"{self.path}: cannot resume at the exact sample: {'; '.join(changed)}; "
-                "restore the previous values, or pass --allow-changes to resume with different samples"
-            )
-        if changed:
-            _LOG.warning("%s: resuming with different samples: %s", self.path, "; ".join(changed))
+        if keeps_order(self.path, state_dict, self._order_settings(), allow_changes=self.allow_changes):
+            self.start_batch = state_dict["batches"]
+        else:
             epochs = state_dict["samples"] / len(self.split("train"))
             self.start_batch = round(epochs * self.batches_per_epoch)
-        else:
-            self.start_batch = state_dict["batches"]
         self._counted_by = None
 
     def _order(self) -> TrainingOrder:

@@ -1,5 +1,6 @@
 """The data module, by itself and in a Lightning trainer."""
 
+import contextlib
 import logging
 import multiprocessing
 from collections.abc import Callable
@@ -197,6 +198,19 @@ def test_changed_setting_is_rejected_unless_allowed(
     module = ShardDataModule(path, **{**options, **change}, allow_changes=True)
     module.load_state_dict(state)
     assert module.start_batch == round(32 / 40 * module.batches_per_epoch)
+
+
+def test_checkpoint_of_the_earlier_order_is_rejected_where_the_order_has_changed(
+    make_dataset: Callable[..., Path],
+) -> None:
+    path = str(make_dataset())  # of six shards
+    for window, is_accepted in ((6, True), (5, False)):
+        module = ShardDataModule(path, batch_size=4, window=window)
+        state = {key: value for key, value in module.state_dict().items() if key != "order"}
+        with (
+            contextlib.nullcontext() if is_accepted else pytest.raises(RunError, match=r"order was 1, now 2; .*--allow")
+        ):
+            module.load_state_dict(state)
 
 
 def test_changed_data_are_rejected(make_dataset: Callable[..., Path]) -> None:
