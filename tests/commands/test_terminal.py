@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +56,24 @@ def test_closed_output_is_not_an_error(tmp_path: Path) -> None:
     )
     os.close(write)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("arguments", "status"), [("run nothing.yaml", 2), ("--version", 0), ("run -h", 0)])
+def test_a_stream_that_is_closed_from_the_start_is_not_an_error(
+    arguments: str, status: int, closed: str, tmp_path: Path
+) -> None:
+    command = f"{shlex.quote(sys.executable)} -m pocketdit {arguments} {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    assert ("no such file" in done.stderr) == (status == 2 and "2>" not in closed)
+    assert bool(done.stdout) == (status == 0 and closed == "2>&-")
+
+
+def test_characters_that_the_terminal_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1", write_through=True))
+    with clean_output():
+        print("café 模型")
+    assert written.getvalue() == b"caf\xe9 \\u6a21\\u578b\n"

@@ -34,14 +34,19 @@ class OutputClosedError(Exception):
 
 
 class _CleanStream:
-    """A wrapper around a text stream that writes printable text without secrets."""
+    """A wrapper around a text stream that writes printable text without secrets.
+
+    Characters that the encoding of the stream lacks are replaced with their escape sequences.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
+        encoding = self._stream.encoding or "utf-8"
+        clean = printable(mask(text)).encode(encoding, "backslashreplace").decode(encoding)
         try:
-            self._stream.write(printable(mask(text)))
+            self._stream.write(clean)
         except BrokenPipeError as error:
             raise OutputClosedError from error
         return len(text)
@@ -62,14 +67,18 @@ class _CleanStream:
 
 @contextmanager
 def clean_output() -> Iterator[None]:
-    """Clean the output within the context. If the output is closed, the context is exited early without an error."""
+    """Clean the output within the context. If the output is closed, the context is exited early without an error.
+
+    Output is discarded if the shell started the command with a closed stream (``>&-``), which Python represents as None.
+    """
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _CleanStream(sys.stdout), _CleanStream(sys.stderr)  # type: ignore[assignment]
-    try:
-        yield
-        sys.stdout.flush()
-    except OutputClosedError:
-        # Python flushes the stream again on exit and would report the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), streams[0].fileno())
-    finally:
-        sys.stdout, sys.stderr = streams
+    with open(os.devnull, "w", encoding="utf-8") as nothing:
+        sys.stdout, sys.stderr = (_CleanStream(stream or nothing) for stream in streams)  # type: ignore[assignment]
+        try:
+            yield
+            sys.stdout.flush()
+        except OutputClosedError:
+            # Python flushes the stream again on exit and would report the closed pipe.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), streams[0].fileno())
+        finally:
+            sys.stdout, sys.stderr = streams
