@@ -10,6 +10,7 @@ from evaluation.contract import Prompt, PromptSet
 from evaluation.prompts.limits import limit_prompts
 from evaluation.prompts.text_file import read_lines, read_text
 from pocketdit.errors import ConfigError
+from pocketdit.names import require_unicode
 
 
 class PromptFile:
@@ -85,4 +86,9 @@ class PromptFile:
         name = row.get("id", f"{number:05d}")
         if name is None or name == "":
             raise ConfigError(f"{self.path}: prompt {number + 1} has no id; fill in the field 'id' of all prompts")
+        try:
+            require_unicode(str(name))
+            require_unicode(text)
+        except ValueError as error:
+            raise ConfigError(f"{self.path}: prompt {number + 1}: {error}") from None
         return Prompt(str(name), text, metadata)

@@ -1,4 +1,4 @@
-"""Validate names that become folder names, and make names that other people chose safe to print."""
+"""Validate names that become folder names and prompts, and make names that other people chose safe to print."""
 
 _MAX_LENGTH = 500
 
@@ -6,6 +6,20 @@ _MAX_LENGTH = 500
 def is_plain_name(name: str) -> bool:
     """Return whether a name is valid for a folder: not empty, without slashes, and without a leading dot."""
     return bool(name) and "/" not in name and not name.startswith(".")
+
+
+def require_unicode(text: str) -> None:
+    """Check that a prompt or its ID is Unicode text, which files can store.
+
+    Python represents bytes on the command line that are not UTF-8, and halves of characters in JSON, as surrogates.
+
+    Raises:
+        ValueError: The text contains a surrogate.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{one_line(text)} is not valid UTF-8; write it in UTF-8") from None
 
 
 def one_line(text: str) -> str:

@@ -164,3 +164,30 @@ def test_wrong_options_are_refused(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("out", ["out", "out.png"])
+def test_prompts_that_are_not_utf8_are_refused(
+    runs: Path, out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sample", "elastic_pretrain/t", "caf\udce9", "--runs", str(runs), "--out", str(tmp_path / out)]
+    assert main(words) == 2
+    assert capsys.readouterr().err == "lightning sample: prompts: caf\\udce9 is not valid UTF-8; write it in UTF-8\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"prompt": "half a \\ud83d"}', "prompt 1: half a \\ud83d is not valid UTF-8; write it in UTF-8"),
+        ('{"prompt": "a", "id": "\\ud83d"}', "prompt 1: \\ud83d is not valid UTF-8; write it in UTF-8"),
+        ('{"prompt": "a", "id": "x\\u0000"}', "the id 'x\\x00' is not a plain file name"),
+    ],
+)
+def test_prompt_files_with_text_that_files_cannot_store_are_refused(
+    words: list[str], line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(words[words.index("--prompts") + 1]).write_text(line)
+    assert main(words) in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

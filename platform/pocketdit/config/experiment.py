@@ -14,7 +14,7 @@ from pocketdit.config.importing import import_class
 from pocketdit.config.shell import command_line, operand
 from pocketdit.decoders.spec import TinyDecoderSpec
 from pocketdit.diffusion.sampler_names import SamplerName
-from pocketdit.names import is_plain_name
+from pocketdit.names import is_plain_name, require_unicode
 
 # Role of the parent run that provides the initial weights.
 START = "start"
@@ -104,6 +104,11 @@ class Sampling:
         check_bounds(self)
         if not self.prompts:
             raise ValueError("prompts must not be empty")
+        for text in self.prompts:
+            try:
+                require_unicode(text)
+            except ValueError as error:
+                raise ValueError(f"prompts: {error}") from None
 
 
 @dataclass(frozen=True)
