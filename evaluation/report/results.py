@@ -95,9 +95,18 @@ def load_all(folder: Path) -> list[Report]:
 
 
 def result_from_json(entry: Mapping[str, Any]) -> Result:
-    """Restore a result from the output of ``dataclasses.asdict``. Intervals in its scores are ignored."""
+    """Restore a result from the output of ``dataclasses.asdict``. Intervals in its scores are ignored.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: The entry is damaged.
+    """
     scores = {
-        name: Score(score["value"], score["samples"], score["by_prompt"]) for name, score in entry["scores"].items()
+        name: Score(
+            float(score["value"]),
+            int(score["samples"]),
+            {prompt: float(value) for prompt, value in score["by_prompt"].items()},
+        )
+        for name, score in entry["scores"].items()
     }
     notes = tuple(entry.get("notes", ()))  # results of earlier versions have none
     return Result(entry["metric"], scores, entry["protocol"], entry["higher_is_better"], notes)

@@ -1,6 +1,8 @@
 """When a metric scores images again, and which results are refused."""
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,39 @@ def test_values_that_are_not_finite_are_refused_and_not_kept(value: float, image
     with pytest.raises(RunError, match=r"loss: the score 't=0\.5' is not finite"):
         score(Component(f"{__name__}.Loss", {}), None, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+def _truncate(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+def _change_a_digit(text: str) -> str:
+    return text.replace("0.25", "0.75", 1)
+
+
+def _forget_the_checksum(text: str) -> str:
+    """Return the layout of earlier versions, which had no checksum."""
+    return json.dumps(json.loads(text)["result"])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_truncate, _change_a_digit, _forget_the_checksum, lambda _: "", lambda _: "[]", lambda _: "[" * 9999],
+    ids=["truncated", "changed", "earlier", "empty", "list", "nested"],
+)
+def test_damaged_scores_are_computed_again(
+    damage: Callable[[str], str], images: ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache, component = tmp_path / "cache", Component(METRIC, {"prompts": "p", "value": 0.25})
+    calls.clear()
+    expected = score(component, images, cache)
+    assert score(component, images, cache) == expected
+    assert len(calls) == 1
+    (file,) = cache.iterdir()
+    file.write_text(damage(file.read_text()))
+    capsys.readouterr()
+    assert score(component, images, cache) == expected
+    assert len(calls) == 2
+    assert f"note: {file} cannot be read or is damaged" in capsys.readouterr().out
+    assert score(component, images, cache) == expected
+    assert len(calls) == 2

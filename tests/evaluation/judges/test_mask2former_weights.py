@@ -212,9 +212,7 @@ def test_missing_weight_is_reported(name: str) -> None:
 @pytest.mark.parametrize("name", ["backbone.conv1.weight", "backbone.stages.3.blocks.9.norm1.weight"])
 def test_unknown_weight_is_reported(name: str) -> None:
     state = random_state(tiny_config()) | {name: torch.zeros(8)}
-    with pytest.raises(
-        UserError, match=rf"1 are unknown \(the first is ({re.escape(name)}|\S+\.9\.layernorm_before)"
-    ):
+    with pytest.raises(UserError, match=rf"1 are unknown \(the first is ({re.escape(name)}|\S+\.9\.layernorm_before)"):
         from_mmdet(state, Mask2FormerForUniversalSegmentation(tiny_config()).state_dict().keys())
 
 

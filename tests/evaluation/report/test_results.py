@@ -19,10 +19,13 @@ def test_results_are_saved_and_loaded(tmp_path: Path) -> None:
     report = Report("eval", "run 1x", (example_result(), distance), {"p": {"seed": 0}})
     path = results.save(report, tmp_path, 200)
     assert results.load(path) == results.load(tmp_path) == report
+    saved = path.read_text()
     for text, message in (
         ("{", "not results"),
         ('{"schema": 99}', "results have schema 99, but this version reads 1"),
         ('{"schema": 1}', "not results"),
+        (saved.replace("3.5", '"three"'), "not results"),
+        (saved.replace('"by_prompt": {', '"by_prompt": {"x": [],', 1), "not results"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=message):
