@@ -77,6 +77,18 @@ def test_overrides_can_contain_references(file: Path) -> None:
         f"https://host/path?token={SECRET}",
         f"postgresql://host/db?user=me&password={SECRET}",
         f"https://host/?API_KEY={SECRET}",
+        f"http://me:a/{SECRET}@host",
+        f'http://me:"{SECRET}@host',
+        f"http://me:{SECRET}#a?b@host",
+        f"http://me:${{oc.env:TRACKER_TOKEN,{SECRET}}}@host",
+        f"https://host/shards?X-Amz-Expires=60&X-Amz-Signature={SECRET}",
+        f"https://host/shards?sv=2024&sig={SECRET}",
+        f"https://host/?access-key={SECRET}",
+        f"https://host/?key={SECRET}",
+        f"postgresql://host/db?user=me&pass={SECRET}",
+        f"https://host/#access_token={SECRET}",
+        f"mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BUID%3Dme%3BPWD%3D{SECRET}",
+        f"mssql+pyodbc://host/db;Password={SECRET}",
     ],
 )
 @pytest.mark.parametrize("place", ["file", "override", "list"])
@@ -94,7 +106,18 @@ def test_plain_text_passwords_are_refused_and_not_shown(file: Path, uri: str, pl
 
 @pytest.mark.parametrize(
     "text",
-    ["http://host:5000/a@b", "sqlite:///runs/mlflow.db", "http://user@host", "a: b@c", "http://me:***@host", "C:/a@b"],
+    [
+        "http://host:5000/a@b",
+        "http://[::1]:5000/a@b",
+        "http://host:80?a@b",
+        "sqlite:///runs/mlflow.db",
+        "http://user@host",
+        "a: b@c",
+        "http://me:***@host",
+        "C:/a@b",
+        "https://host/?monkey=1&keys=2&max_tokens=3&author=4",
+        "see 'http://a:80' and b@c",
+    ],
 )
 def test_other_values_are_accepted_and_shown(text: str) -> None:
     require_no_password(text)
@@ -107,6 +130,15 @@ def test_other_errors_do_not_show_a_password(file: Path) -> None:
         load(file, [f"tracking=http://me:{SECRET}@host"], Config)
     assert SECRET not in str(caught.value)
     assert SECRET not in mask(f"connecting with {SECRET} failed")
+
+
+def test_a_password_is_hidden_whatever_its_variable_is_called(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its characters may be written differently in a URL."""
+    monkeypatch.setenv("TRACKER_USER_2", "p/w 'x%41")
+    loaded = load(file, ["tracking.uri=http://me:${oc.env:TRACKER_USER_2}@host"], Config)
+    assert loaded.config.tracking.uri == "http://me:p/w 'x%41@host"
+    for spelling in ("p/w 'x%41", "p/w 'xA", "p%2Fw%20%27x%2541"):
+        assert mask(f"no port {spelling}!") == "no port ***!"
 
 
 def test_missing_variables_are_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

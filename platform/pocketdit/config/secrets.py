@@ -8,15 +8,21 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, unquote
 
 from pocketdit.errors import ConfigError
 
 MASK = "***"
 
 _ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:\s*([A-Za-z_]\w*)")
-# The password in scheme://user:password@host, and the values of URL parameters that contain secrets.
-_PASSWORD = re.compile(r"(?<=://)([^/\s:@'\"]*):((?:\$\{[^}]*\}|[^/\s'\"])+)@")
-_PARAMETER = re.compile(r"(?i)([?&](?:\w*password|passwd|\w*token|\w*secret|api_?key)=)((?:\$\{[^}]*\}|[^&\s'\"])+)")
+_DEFAULT = re.compile(r"\$\{\s*oc\.env\s*:[^}]*,")  # ${oc.env:NAME,default}
+# The password in scheme://user:password@host. Digits before a slash are a port, as in http://host:5000/a@b.
+_PASSWORD = re.compile(r"(?<=://)(?!\[)([^/\s:@'\"]*):(?!\d+[/?#'\"])((?:\$\{[^}]*\}|[^\s@])+)@")
+# The values of parameters that hold secrets, as in ?token=VALUE, or ;PWD=VALUE in an ODBC string, which URLs encode.
+_PARAMETER = re.compile(
+    r"(?i)((?:[?&;#]|%3B|%26)(?:[\w.-]*(?:password|passwd|pwd|token|secret|signature|credential|(?:api|access)[_-]?key)"
+    r"|pass|sig|auth|key)(?:=|%3D))((?:\$\{[^}]*\}|[^&;\s'\"])+)"
+)
 _SECRET_NAME = re.compile(r"(?i)pass|token|secret|key|credential|auth|pw")
 # Shorter values, such as "1", are not masked, because they also occur in ordinary text.
 _LEAST_LENGTH = 4
@@ -47,8 +53,8 @@ def require_no_password(text: str) -> None:
     Raises:
         ValueError: The value contains a password. The message does not include it.
     """
-    written = [match[2] for pattern in (_PASSWORD, _PARAMETER) for match in pattern.finditer(text)]
-    if any("${" not in secret and secret != MASK for secret in written):
+    secrets = (secret for secret in _secrets(text) if secret != MASK)
+    if any("${" not in secret or _DEFAULT.search(secret) for secret in secrets):
         raise ValueError(
             "contains a password, which would be stored in plain text; set an environment variable and refer to it "
             "as ${oc.env:NAME}"
@@ -72,6 +78,11 @@ def resolve(text: str) -> str:
         raise ConfigError(f"{mask(text)}: {str(error).splitlines()[0]}") from None
 
 
+def _secrets(text: str) -> list[str]:
+    """Return the passwords and the secret parameters of the URLs in text."""
+    return [match[2] for pattern in (_PASSWORD, _PARAMETER) for match in pattern.finditer(text)]
+
+
 def environment_values(written: Any) -> set[str]:
     """Return the values of all environment variables to which the nested values in ``written`` refer."""
     names = {name for text in _texts(written) for name in _ENVIRONMENT.findall(text)}
@@ -79,9 +90,15 @@ def environment_values(written: Any) -> set[str]:
 
 
 def remember(written: Any) -> None:
-    """Remember the environment variables in ``written`` whose names suggest a secret, so that ``mask`` hides them."""
+    """Remember the environment variables in ``written`` that hold secrets, so that ``mask`` hides their values.
+
+    Their names suggest a secret, or they are the password or a secret parameter of a URL.
+    """
     names = {name for text in _texts(written) for name in _ENVIRONMENT.findall(text) if _SECRET_NAME.search(name)}
-    _seen.update(value for name in names if len(value := os.environ.get(name, "")) >= _LEAST_LENGTH)
+    secrets = (secret for text in _texts(written) for secret in _secrets(text))
+    names |= {name for secret in secrets for name in _ENVIRONMENT.findall(secret)}
+    for value in (value for name in names if len(value := os.environ.get(name, "")) >= _LEAST_LENGTH):
+        _seen.update((value, unquote(value), quote(value, safe="")))  # libraries decode and encode URLs
 
 
 def with_references(resolved: Any, written: Any, values: set[str]) -> Any:
