@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
 from pocketdit.config.secrets import mask
@@ -69,10 +70,10 @@ class _CleanStream:
 def clean_output() -> Iterator[None]:
     """Clean the output within the context. If the output is closed, the context is exited early without an error.
 
-    Output is discarded if the shell started the command with a closed stream (``>&-``), which Python represents as None.
+    Output is discarded if the command was started with a closed stream (``>&-``), which Python represents as None.
     """
     streams = sys.stdout, sys.stderr
-    with open(os.devnull, "w", encoding="utf-8") as nothing:
+    with Path(os.devnull).open("w", encoding="utf-8") as nothing:
         sys.stdout, sys.stderr = (_CleanStream(stream or nothing) for stream in streams)  # type: ignore[assignment]
         try:
             yield
