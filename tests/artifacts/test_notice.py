@@ -46,6 +46,20 @@ def test_an_unreadable_notice_is_an_error(tmp_path: Path) -> None:
         read_notice(folder)
 
 
+def test_a_link_cannot_put_a_file_of_the_user_into_samples(tmp_path: Path) -> None:
+    (tmp_path / "private.txt").write_text("secret")
+    folder = run_with(tmp_path / "a", "shared\n")
+    (folder.path / NOTICE).rename(folder.path / "text")
+    for target in ("../private.txt", str(tmp_path / "private.txt"), "/dev/zero"):
+        (folder.path / NOTICE).symlink_to(target)
+        with pytest.raises(RunError, match=r"NOTICE.txt is a link to .*, outside the folder .*; replace the link"):
+            read_notice(folder)
+        (folder.path / NOTICE).unlink()
+    (folder.path / NOTICE).symlink_to("text")
+    (tmp_path / "link").symlink_to(folder.path)
+    assert read_notice(RunFolder(tmp_path / "link")) == "shared\n"
+
+
 def test_a_run_and_its_samples_carry_the_attribution_of_the_data(
     tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -148,3 +148,36 @@ def test_unsent_events_are_reported_once(tiny: list[str], command: Any) -> None:
     result = command("run", PRETRAIN, *tiny, "training.max_steps=1", "tracking.uri=http://127.0.0.1:9")
     assert result.returncode == 0
     assert result.stderr.count("events were not sent") == 1
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "lock", "weights.safetensors", "samples", "checkpoints/last.ckpt"])
+def test_a_resumed_run_does_not_write_through_a_link_that_leads_out_of_its_folder(
+    name: str, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for file in ("text", ".draft.tmp"):
+        (mine / file).write_text("a line\nan unfinished line")
+    folder = RunFolder(tmp_path / "runs" / "elastic_pretrain" / "x")
+    (folder.path / name).parent.mkdir(parents=True)
+    folder.config.write_text(load(PRETRAIN, tiny, Experiment).to_yaml())
+    (folder.path / name).symlink_to(mine if name == "samples" else mine / "text")
+    assert main(["run", str(PRETRAIN), *tiny, "--resume", "--name", "x"]) == 1
+    error = capsys.readouterr().err
+    assert f"{folder.path / name} is a link to {mine}" in error
+    assert error.count("\n") == 1
+    assert {path.name: path.read_text() for path in mine.iterdir()} == {
+        file: "a line\nan unfinished line" for file in ("text", ".draft.tmp")
+    }
+
+
+def test_links_within_a_run_folder_and_to_it_are_accepted(tiny: list[str], tmp_path: Path) -> None:
+    arguments = ["run", str(PRETRAIN), *tiny, "--name", "x"]
+    assert main([*arguments, "training.max_steps=2"]) == 0
+    folder = RunFolder(tmp_path / "runs" / "elastic_pretrain" / "x")
+    (folder.path / "checkpoints").rename(folder.path / "saved")
+    (folder.path / "checkpoints").symlink_to("saved")
+    folder.path.rename(tmp_path / "elsewhere")
+    folder.path.symlink_to(tmp_path / "elsewhere")
+    assert main([*arguments, "training.max_steps=3", "--resume"]) == 0
+    assert folder.finished_steps() == 3

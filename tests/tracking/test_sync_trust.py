@@ -75,6 +75,36 @@ def test_a_file_outside_the_folder_is_never_sent(
     assert [item.path for item in MlflowClient(store).list_artifacts(stored.run_id)] == []
 
 
+@pytest.mark.parametrize("path", ["loop", "a\0b"])
+def test_a_path_that_cannot_be_resolved_is_refused_in_a_line(tracked: Path, store: str, path: str) -> None:
+    (tracked / "loop").symlink_to("loop")
+    with (tracked / "metrics.jsonl").open("ab") as file:
+        file.write(encode(Artifact(path, "")))
+    if path == "loop":
+        assert sync(tracked, store) == 1  # the metric; the link does not lead anywhere
+    else:
+        with pytest.raises(RunError, match="outside the run folder"):
+            sync(tracked, store)
+
+
+def test_a_database_next_to_the_run_is_not_trusted(
+    tracked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes with the folder and decides where MLflow stores the files of the run: here, in the user's folder."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    uri = f"sqlite:///{tracked.absolute().parent.parent / 'mlflow.db'}"
+    MlflowClient(uri).create_experiment("trust", home.as_uri())
+    (tracked / "profile").write_text("evil")
+    target.open_target(tracked, uri, "trust", "run")
+    Journal(tracked / "metrics.jsonl").log_artifact("profile")
+    with pytest.raises(ConfigError, match="is not a trusted tracker"):
+        sync(tracked)
+    assert list(home.iterdir()) == []
+    assert sync_command(tracked, uri).endswith(f"--to {uri}")
+
+
 def test_the_target_file_contains_no_password(run_folder: Path) -> None:
     stored = target.open_target(run_folder, "http://me:hunter2@127.0.0.1:9", "trust", "run")
     assert stored.uri == "http://me:***@127.0.0.1:9"

@@ -9,6 +9,7 @@ from pathlib import Path
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.errors import RunError
 from pocketdit.files import write_atomically
+from pocketdit.links import require_inside
 
 NOTICE = "NOTICE.txt"
 
@@ -17,9 +18,10 @@ def read_notice(folder: RunFolder) -> str:
     """Return a run's notice, one line per data set, or "" if no attribution is required.
 
     Raises:
-        RunError: The file cannot be read.
+        RunError: The file cannot be read, or is a link to a file elsewhere.
     """
     path = folder.path / NOTICE
+    require_inside(path, folder.path)  # samples and bundles, which may be published, contain the notice
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

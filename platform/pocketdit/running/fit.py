@@ -24,6 +24,7 @@ from pocketdit.config.importing import import_class
 from pocketdit.config.load import Loaded, load
 from pocketdit.data_contract import DataDescription, DescribedData
 from pocketdit.errors import ConfigError, RunError, RunInterruptedError
+from pocketdit.links import require_no_links_outside
 from pocketdit.running import lineage
 from pocketdit.running.assemble import build_data, build_encoders, build_stage
 from pocketdit.running.callbacks import MoveEncoders
@@ -63,6 +64,7 @@ def run(
     resumed = find_resumed(loaded.config, resume, name)
     with contextlib.ExitStack() as locks:
         if resumed is not None and is_first_process():
+            require_no_links_outside(resumed.path)
             locks.enter_context(run_folder.lock(resumed))
         loaded, has_changed = reconcile(loaded, resumed, allow_changes)
         experiment = loaded.config

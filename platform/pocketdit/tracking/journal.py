@@ -14,6 +14,7 @@ from typing import assert_never
 
 from pocketdit.errors import RunError
 from pocketdit.files import require_regular_file
+from pocketdit.links import leads_outside, require_inside
 from pocketdit.tracking.events import Artifact, Event, Image, Metric, Param, RunStatus, Status, Tag, decode, encode
 
 FILE_NAME = "metrics.jsonl"
@@ -45,8 +46,8 @@ def file_in(run_folder: Path, path: str) -> Path:
     Raises:
         RunError: The path or the target of a link is outside the run folder.
     """
-    file = (run_folder / path).resolve()
-    if not file.is_relative_to(run_folder.resolve()):
+    file = run_folder / path
+    if "\0" in path or leads_outside(file, run_folder):
         raise RunError(
             f"{run_folder / FILE_NAME} refers to {path!r}, which is outside the run folder and was not sent; remove "
             "the line if you trust the rest of the journal"
@@ -107,7 +108,8 @@ class Journal:
         params: Values of all parameters logged so far, by key.
 
     Raises:
-        RunError: The file cannot be opened or written, for example because the disk is full.
+        RunError: The file cannot be opened or written, for example because the disk is full, or it is a link to a file
+            elsewhere.
     """
 
     def __init__(self, path: Path, repeats_steps: bool = True) -> None:
@@ -119,6 +121,7 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             require_regular_file(path)
+            require_inside(path, path.parent)
             self._file = path.open("ab", buffering=0)
             _truncate_partial_line(path)
             damaged = []

@@ -52,15 +52,17 @@ def sync(run_folder: Path, uri: str | None = None) -> int:
 
 def sync_command(run_folder: Path, uri: str) -> str:
     """Return the command that sends a run's events to ``uri``. A URI with a masked password is replaced by "URI"."""
-    if uri in trusted_trackers(run_folder) and not is_masked(uri):
+    if uri in trusted_trackers() and not is_masked(uri):
         return command_line("sync", operand(run_folder))
     return command_line("sync", operand(run_folder), "--to", "URI" if is_masked(uri) else uri)
 
 
-def trusted_trackers(run_folder: Path) -> set[str]:
-    """Return the default database, the database in the folder of all runs, and the trackers in ``pocketdit.toml``."""
-    database = f"sqlite:///{run_folder.absolute().parent.parent / 'mlflow.db'}"
-    return {database, *(mask(target.absolute_uri(uri)) for uri in (Tracking().uri, *read_project().trackers))}
+def trusted_trackers() -> set[str]:
+    """Return the default database and the trackers in ``pocketdit.toml``.
+
+    A database next to the run is not trusted, because it decides where MLflow stores the files of its runs.
+    """
+    return {mask(target.absolute_uri(uri)) for uri in (Tracking().uri, *read_project().trackers)}
 
 
 def require_trusted_tracker(run_folder: Path, uri: str) -> None:
@@ -73,7 +75,7 @@ def require_trusted_tracker(run_folder: Path, uri: str) -> None:
         raise ConfigError(
             f"{run_folder} was tracked at {uri}; pass the complete URI with: {sync_command(run_folder, uri)}"
         )
-    if uri not in trusted_trackers(run_folder):
+    if uri not in trusted_trackers():
         raise ConfigError(
             f"{run_folder} was tracked at {uri}, which is not a trusted tracker; if you trust it, send the run with: "
             f"{sync_command(run_folder, uri)}, or add it to trackers under [trust] in {PROJECT_FILE}"
