@@ -108,3 +108,20 @@ def test_the_supernet_grows_as_the_table_says() -> None:
     sizes = [COUNTS[name]["weights"]["1x"] for name in ("elastic 256", "10 times", "100 times")]
     assert sizes[1] == pytest.approx(10 * sizes[0], rel=0.05)
     assert sizes[2] == pytest.approx(100 * sizes[0], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("case", "counted"),
+    [
+        ("ladder A", {"1x", "ClipTextEncoder", "autoencoder"}),
+        ("elastic 256", {"0.375x", "0.5x", "1x", "ClipTextEncoder", "Gemma3TextEncoder", "autoencoder"}),
+        ("knowledge 1024", {"1x", "teacher", "teacher's text encoder", "Gemma3TextEncoder", "autoencoder"}),
+        ("steps 1024", {"1x, student", "1x, critic", "1x, no gradients", "teacher", "teacher's text encoder"}),
+        ("quantize 1024", {"1x, quantized", "1x, no gradients", "Gemma3TextEncoder"}),
+        ("decoder 256", {"decoder, 256x256", "discriminator", "autoencoder"}),
+    ],
+)
+def test_frozen_networks_and_lora_are_counted(case: str, counted: set[str]) -> None:
+    passes = COUNTS[case]["passes"]
+    assert counted <= passes.keys()
+    assert all(flops > 0 for flops in passes.values())
