@@ -38,7 +38,7 @@ score: .venv/ready
 test: .venv/ready-dev lint
 	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
-test-slow: .venv/ready-dev
+test-slow: .venv/ready-bench
 	$(BIN)/python -m pytest -m slow
 
 # Thousands of random and damaged inputs in minutes. fuzz-slow runs all of the slow cases as well.

