@@ -8,7 +8,6 @@ hover text and labels, and Optuna does not escape names and values, so this modu
 import html
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from optuna import visualization
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.dimensions import Scalar
 from sweeps.plots.importance import evaluator, importance_study, objective_value
 from sweeps.plots.scale import Scale, param_scale
 from sweeps.plots.view import StudyView, TrialPoint, format_value
@@ -121,26 +119,11 @@ def _distribution(scale: Scale) -> BaseDistribution:
 
 def escape_view(view: StudyView) -> StudyView:
     """Escape all text in a view for plotly, which interprets a subset of HTML."""
-    return StudyView(
-        _escape(view.title),
-        tuple(replace(axis, name=_escape(axis.name), unit=_escape(axis.unit)) for axis in view.axes),
-        tuple(
-            replace(
-                point,
-                params={_escape(name): _escape_value(value) for name, value in point.params.items()},
-                violations=tuple(_escape(text) for text in point.violations),
-            )
-            for point in view.points
-        ),
-    )
+    return view.with_text(_escape)
 
 
 def _escape(text: str) -> str:
     return html.escape(text, quote=False)  # plotly does not know the HTML entities for quotes
-
-
-def _escape_value(value: Scalar) -> Scalar:
-    return _escape(value) if isinstance(value, str) else value
 
 
 def _add_baselines(figure: "Figure", view: StudyView, x: int | None, y: int) -> None:

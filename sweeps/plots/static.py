@@ -33,8 +33,14 @@ def save(figure: "Figure", path: Path) -> Path:
     return path
 
 
+def escape(text: str) -> str:
+    """Escape text for matplotlib, which reads what is between two dollar signs as a formula."""
+    return text.replace("$", r"\$")
+
+
 def front_figure(view: StudyView) -> "Figure":
     """Plot each pair of objectives, or a single objective by trial number, and list the front next to the plot."""
+    view = view.with_text(escape)
     pairs = [(x, y) for y, x in itertools.combinations(range(len(view.axes)), 2)]  # the first objective is vertical
     figure, axes = plt.subplots(1, max(1, len(pairs)), figsize=(8.2 * max(1, len(pairs)), 6), squeeze=False)
     if pairs:
@@ -123,6 +129,11 @@ def importance_figure(view: StudyView, importances: Mapping[str, Mapping[str, fl
         view: The study, for the title.
         importances: For each objective's label, the importance of each parameter, from 0 to 1.
     """
+    view = view.with_text(escape)
+    importances = {
+        escape(objective): {escape(name): share for name, share in by_name.items()}
+        for objective, by_name in importances.items()
+    }
     names = sorted(
         {n for by_name in importances.values() for n in by_name},
         key=lambda n: max(by_name.get(n, 0.0) for by_name in importances.values()),
@@ -143,6 +154,7 @@ def importance_figure(view: StudyView, importances: Mapping[str, Mapping[str, fl
 
 def slice_figure(view: StudyView) -> "Figure":
     """Plot each objective against each parameter."""
+    view = view.with_text(escape)
     rows, columns = len(view.axes), max(1, len(view.param_names))
     size = (max(6.0, 3.1 * columns + 1), 2.9 * rows + 1)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey="row", layout="constrained")
@@ -188,6 +200,7 @@ def _set_ticks(axis: "Axes", scale: Scale) -> None:
 
 def parallel_figure(view: StudyView) -> "Figure":
     """Plot each trial as a line through all parameters and objectives, with the front in color."""
+    view = view.with_text(escape)
     columns = [*view.param_names, *(axis.short_label for axis in view.axes)]
     figure, axis = plt.subplots(figsize=(1.9 * len(columns) + 1, 5))
     scales = [param_scale(view, name) for name in view.param_names]

@@ -1,7 +1,7 @@
 """The contents of a study's plots as plain data."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from sweeps.dimensions import Scalar
 
@@ -103,6 +103,24 @@ class StudyView:
     def front(self) -> tuple[TrialPoint, ...]:
         """The trials on the front, sorted by rank."""
         return tuple(sorted((p for p in self.points if p.rank), key=lambda p: p.rank))
+
+    def with_text(self, escape: Callable[[str], str]) -> "StudyView":
+        """Return a copy in which every text, such as a name or a value, is replaced with its escaped form."""
+        return StudyView(
+            escape(self.title),
+            tuple(replace(axis, name=escape(axis.name), unit=escape(axis.unit)) for axis in self.axes),
+            tuple(
+                replace(
+                    point,
+                    params={
+                        escape(name): escape(value) if isinstance(value, str) else value
+                        for name, value in point.params.items()
+                    },
+                    violations=tuple(escape(text) for text in point.violations),
+                )
+                for point in self.points
+            ),
+        )
 
     def value_labels(self, point: TrialPoint) -> list[str]:
         """Format a trial's objectives with their spread over the seeds. An unknown value becomes a dash."""

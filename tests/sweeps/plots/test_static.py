@@ -8,6 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from PIL import Image
 
 from sweeps.plots import static
@@ -76,3 +77,20 @@ def test_plots_are_not_empty(
     assert min(pixels.shape) > 300
     assert (pixels < 250).mean() > 0.01
     assert [p.name for p in tmp_path.iterdir()] == ["p.png"]
+
+
+def test_dollar_signs_in_names_and_values_are_not_formulas(view: StudyView, tmp_path: Path) -> None:
+    """Plots of names such as $a^$, which is not a valid formula, are saved with the same texts as other plots."""
+    odd, plain = view.with_text(lambda text: f"{text} $a^$"), view.with_text(lambda text: f"{text} Sa^S")
+    for plot in (static.front_figure, static.slice_figure, static.parallel_figure):
+        figure, expected = plot(odd), plot(plain)
+        assert {text.replace(r"\$", "S") for text in texts(figure)} == texts(expected)
+        static.save(figure, tmp_path / "plot.png")
+    figure = static.importance_figure(odd, {f"{name} $a^$": {"$x_$": 0.5} for name in IMPORTANCES})
+    static.save(figure, tmp_path / "importance.png")
+
+
+def texts(figure: Figure) -> set[str]:
+    """Return all texts of a figure on one line each, except for the numbers on logarithmic axes."""
+    lines = {" ".join(text.get_text().split()) for text in figure.findobj(Text) if isinstance(text, Text)}
+    return {line for line in lines if "mathdefault" not in line}
