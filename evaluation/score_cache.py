@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.contract import ImageSet, Result
+from evaluation.prompts.published_sizes import size_notes
 from evaluation.report.results import result_from_json
 from evaluation.subjects.image_cache import fingerprint
 from pocketdit.config.component import Component, build
@@ -57,6 +58,7 @@ def score(component: Component, images: ImageSet | None, cache: Path) -> Result:
     name, count = component.class_path.rpartition(".")[2], sum(map(len, images.images.values()))
     print(f"scoring {name} on {counted(count, 'image')} of {images.prompts.name}")
     result = _require_finite(metric.score(images))
+    result = dataclasses.replace(result, notes=(*size_notes(images), *result.notes))
     cache.mkdir(parents=True, exist_ok=True)
     content = json.loads(json.dumps(dataclasses.asdict(result), default=str))
     write_atomically(file, json.dumps({_CHECKSUM: fingerprint(content), "result": content}))

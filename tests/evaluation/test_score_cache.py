@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,13 @@ def test_changed_settings_files_and_libraries_are_scored_again(
 def test_any_text_may_be_an_argument(text: str, images: ImageSet, tmp_path: Path) -> None:
     """Arguments that are paths are part of the key, but not all texts can be paths."""
     assert score(Component(METRIC, {"prompts": "p", "text": text}), images, tmp_path / "cache").metric == "counter"
+
+
+def test_scores_of_a_part_of_a_benchmark_say_so(images: ImageSet, tmp_path: Path) -> None:
+    part = replace(images, prompts=replace(images.prompts, name="geneval2"))
+    for _ in range(2):  # the second result comes from the cache
+        result = score(Component(METRIC, {"prompts": "p"}), part, tmp_path / "cache")
+        assert result.notes == ("Computed from only 2 of the 800 prompts of geneval2.",)
 
 
 def test_a_long_question_is_asked(images: ImageSet, tmp_path: Path) -> None:
