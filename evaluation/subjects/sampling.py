@@ -7,6 +7,7 @@ from itertools import groupby
 import torch
 
 from evaluation.contract import Prompt
+from pocketdit.bounds import MAX_SIDE
 from pocketdit.errors import ConfigError
 
 _IMAGES_PER_SEED = 1000
@@ -31,17 +32,21 @@ def image_size(prompt: Prompt, default: Size) -> Size:
     """Return the size in the prompt's metadata, or the default.
 
     Raises:
-        ConfigError: The size is not a number of pixels.
+        ConfigError: The sides are not numbers of pixels from 1 to 65,536.
     """
     sides = prompt.metadata.get("height"), prompt.metadata.get("width")
     if all(side in (None, "") for side in sides):  # a table has empty cells
         return default
     try:
-        return int(str(sides[0])), int(str(sides[1]))
+        height, width = (int(str(side)) for side in sides)
     except ValueError:
+        height = width = 0
+    if not 1 <= min(height, width) <= max(height, width) <= MAX_SIDE:
         raise ConfigError(
-            f"prompt {prompt.id}: the height {sides[0]!r} and the width {sides[1]!r} are not numbers of pixels"
-        ) from None
+            f"prompt {prompt.id}: the height {sides[0]!r} and the width {sides[1]!r} are not numbers of pixels from 1 "
+            f"to {MAX_SIDE:,}"
+        )
+    return height, width
 
 
 def group_by_size(prompts: Sequence[Prompt], default: Size) -> Iterator[tuple[Size, list[Prompt]]]:
