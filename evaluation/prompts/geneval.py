@@ -1,6 +1,7 @@
 """The prompts of GenEval (Ghosh et al. 2023, arXiv 2310.11513)."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +66,26 @@ def load_prompts(folder: Path) -> PromptSet:
 def _parse(path: Path, number: int, line: str) -> Prompt:
     try:
         metadata = json.loads(line)
-        has_texts = isinstance(metadata["tag"], str) and isinstance(metadata["prompt"], str)
-        valid = has_texts and _has_valid_clauses(metadata)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        valid = is_valid(metadata) and isinstance(metadata["prompt"], str)
+    except (ValueError, TypeError, KeyError):
         valid = False
     if not valid:
         raise UserError(f"{path}: line {number + 1} is not a GenEval prompt; {_SOURCE}")
     return Prompt(f"{number:05}", metadata["prompt"], metadata)
 
 
-def _has_valid_clauses(metadata: dict[str, Any]) -> bool:
-    """Return whether all clauses have a class and a count, and all positions refer to earlier clauses."""
-    clauses = [*metadata["include"], *metadata.get("exclude", ())]
-    return all(isinstance(clause["class"], str) and isinstance(clause["count"], int) for clause in clauses) and all(
-        0 <= clause["position"][1] < place for place, clause in enumerate(metadata["include"]) if "position" in clause
-    )
+def is_valid(metadata: Mapping[str, Any]) -> bool:
+    """Return whether metadata has a tag and valid clauses. Their positions must refer to earlier clauses."""
+    try:
+        clauses = [*metadata["include"], *metadata.get("exclude", ())]
+        return (
+            isinstance(metadata["tag"], str)
+            and all(isinstance(clause["class"], str) and isinstance(clause["count"], int) for clause in clauses)
+            and all(
+                isinstance(clause["position"][0], str) and 0 <= clause["position"][1] < place
+                for place, clause in enumerate(metadata["include"])
+                if "position" in clause
+            )
+        )
+    except (TypeError, KeyError, IndexError, AttributeError):
+        return False

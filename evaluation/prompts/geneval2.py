@@ -1,6 +1,8 @@
 """The prompts of GenEval 2 (Kamath et al. 2025, arXiv 2512.16853) with questions about their images."""
 
 import json
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,7 @@ def load_prompts(folder: Path) -> PromptSet:
 def _parse(path: Path, number: int, line: str) -> Prompt:
     try:
         row = json.loads(line)
-        valid = _is_valid(row)
+        valid = is_valid(row) and isinstance(row["prompt"], str)
     except (ValueError, TypeError, KeyError):
         valid = False
     if not valid:
@@ -75,13 +77,16 @@ def _parse(path: Path, number: int, line: str) -> Prompt:
     return Prompt(f"{number:05}", row["prompt"], {name: row[name] for name in _FIELDS})
 
 
-def _is_valid(row: dict[str, Any]) -> bool:
-    """Return whether a line has a prompt, its number of atoms, and a skill for each pair of question and answer."""
-    pairs, skills = row["vqa_list"], row["skills"]
-    texts = [row["prompt"], *skills, *(text for pair in pairs for text in pair)]
-    return (
-        isinstance(row["atom_count"], int)
-        and len(pairs) == len(skills) > 0
-        and all(len(pair) == 2 for pair in pairs)
-        and all(isinstance(text, str) for text in texts)
-    )
+def is_valid(metadata: Mapping[str, Any]) -> bool:
+    """Return whether metadata has a number of atoms, and a skill for each pair of question and answer."""
+    try:
+        pairs, skills = metadata["vqa_list"], metadata["skills"]
+        return (
+            isinstance(metadata["atom_count"], int)
+            and all(isinstance(values, list | tuple) for values in (pairs, skills))
+            and len(pairs) == len(skills) > 0
+            and all(len(pair) == 2 for pair in pairs)
+            and all(isinstance(text, str) for text in (*skills, *chain.from_iterable(pairs)))
+        )
+    except (TypeError, KeyError):
+        return False

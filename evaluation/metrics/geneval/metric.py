@@ -19,6 +19,7 @@ from evaluation.contract import (
     result_name,
 )
 from evaluation.metrics.geneval.logic import POSITION_THRESHOLD, find_errors, keep_detections
+from evaluation.prompts.geneval import is_valid
 from pocketdit.errors import ConfigError, UserError
 
 
@@ -80,9 +81,9 @@ class GenEval:
             ConfigError: A prompt has no such metadata.
         """
         for prompt in prompts.prompts:
-            if "tag" not in prompt.metadata or "include" not in prompt.metadata:
+            if not is_valid(prompt.metadata):
                 raise ConfigError(
-                    f"prompt {prompt.id} has no tag or no include clauses: {self.prompts} is not a GenEval prompt set"
+                    f"prompt {prompt.id} has no tag or no valid clauses: {self.prompts} is not a GenEval prompt set"
                 )
 
     def score(self, images: ImageSet) -> Result:

@@ -6,6 +6,7 @@ from typing import Any
 
 from evaluation.contract import AnswerJudge, ImageSet, Prompt, PromptSet, Result, open_image, result_name
 from evaluation.metrics.geneval2.soft_tifa import QUESTION, ScoredImage, soft_tifa, spellings
+from evaluation.prompts.geneval2 import is_valid
 from pocketdit.errors import ConfigError, UserError
 
 BENCHMARK = "geneval2"
@@ -28,10 +29,15 @@ class GenEval2:
 
         Raises:
             ConfigError: A prompt has no questions.
+            UserError: The answer to a question about a number is not a number word.
         """
         for prompt in prompts.prompts:
-            if not {"vqa_list", "skills", "atom_count"} <= prompt.metadata.keys():
-                raise ConfigError(f"prompt {prompt.id} has no questions: {self.prompts} is not a GenEval2Prompts set")
+            if not is_valid(prompt.metadata):
+                raise ConfigError(
+                    f"prompt {prompt.id} has no valid questions: {self.prompts} is not a GenEval2Prompts set"
+                )
+            for question, answer in prompt.metadata["vqa_list"]:
+                spellings(question, answer)
 
     def score(self, images: ImageSet) -> Result:
         """Return both means, and scores by skill and by number of atoms (see ``soft_tifa``).

@@ -16,7 +16,7 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation,
 from evaluation.contract import COLORS, Backend, Detection, ImageArray, ImageSet, Prompt, PromptSet
 from evaluation.judges.mask2former import Mask2FormerDetector
 from evaluation.metrics.geneval.metric import GenEval
-from pocketdit.errors import UserError
+from pocketdit.errors import ConfigError, UserError
 
 RGB = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
 
@@ -143,6 +143,26 @@ def test_protocol_contains_judges_and_constants(images: ImageSet) -> None:
     constants = ["threshold", "counting_threshold", "most_of_a_class", "max_overlap", "position_threshold"]
     assert [protocol[name] for name in constants] == [0.3, 0.9, 16, 1.0, 0.1]
     assert protocol["colors"] == list(COLORS)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tag": None},
+        {"include": "bench"},
+        {"include": [{"class": "bench"}]},
+        {"include": [{"class": "bench", "count": "2"}]},
+        {"include": [{"class": "bench", "count": 1, "position": ["above", 0]}]},  # refers to itself
+        {"include": [{"class": "bench", "count": 1, "position": "above"}]},
+        {"exclude": [{"count": 2}]},
+        {"exclude": 3},
+    ],
+)
+def test_malformed_clauses_are_refused_before_sampling(changes: dict[str, Any]) -> None:
+    metric = GenEval("mine", RectangleDetector(), PixelColorReader())
+    metric.check_prompts(prompt_set(BENCH, TWO_CUPS))
+    with pytest.raises(ConfigError, match="prompt 00001 has no tag or no valid clauses: mine is not a GenEval"):
+        metric.check_prompts(prompt_set(BENCH, TWO_CUPS | changes))
 
 
 def test_incomplete_image_sets_are_errors(images: ImageSet) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,11 +79,30 @@ def test_another_judge_is_named(save: Save) -> None:
     assert GenEval2("p", BrightnessJudge(())).score(images).metric == "geneval2 (brightness)"
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vqa_list": '[["Is it?", "yes"]]'}, "no valid questions"),  # tables contain only texts
+        ({"vqa_list": []}, "no valid questions"),
+        ({"vqa_list": [["Is it?"]]}, "no valid questions"),
+        ({"skills": ["object", "count"]}, "no valid questions"),
+        ({"atom_count": "3"}, "no valid questions"),
+        ({"vqa_list": [["How many cats?", "12"]]}, "the answer '12' is not one of one, two"),
+    ],
+)
+def test_malformed_questions_are_refused_before_sampling(changes: dict[str, Any], message: str) -> None:
+    metadata = {"vqa_list": [["Is it?", "yes"]], "skills": ["object"], "atom_count": 3}
+    metric = GenEval2("p", BrightnessJudge())
+    metric.check_prompts(PromptSet("mine", (Prompt("x", "x", metadata),)))
+    with pytest.raises(UserError, match=message):
+        metric.check_prompts(PromptSet("mine", (Prompt("x", "x", metadata | changes),)))
+
+
 def test_incomplete_image_sets_are_errors(save: Save) -> None:
     metric = GenEval2("p", BrightnessJudge())
     with pytest.raises(UserError, match=r"prompt 00001 \('a lamp'\) has no images"):
         metric.score(save(PROMPTS, {"00000": [gray(0)]}))
-    with pytest.raises(ConfigError, match="prompt x has no questions: p is not a GenEval2Prompts set"):
+    with pytest.raises(ConfigError, match="prompt x has no valid questions: p is not a GenEval2Prompts set"):
         metric.check_prompts(PromptSet("other", (Prompt("x", "x"),)))
     with pytest.raises(UserError, match="prompt set p is empty"):
         metric.score(save(PromptSet("geneval2", ()), {}))
