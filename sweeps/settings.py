@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pocketdit.bounds import Between, Count, CountOrZero, check_bounds
-from pocketdit.config.component import Component
+from pocketdit.config.component import Component, Role
 from pocketdit.names import is_plain_name
 from sweeps.dimensions import Dimension, Scalar
 from sweeps.objectives import Bound, Direction, Logged, Objective
+
+TRAINER = Role("a trainer of trials (sweeps/engine/training.py)", ("__call__",))
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ class Sweep:
     workers: Annotated[int, Between(1, 10_000)] = 1
     launcher: Launcher = field(default_factory=Processes)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
-    train: Component = field(default_factory=lambda: Component("sweeps.engine.training.Train"))
+    train: Annotated[Component, TRAINER] = field(default_factory=lambda: Component("sweeps.engine.training.Train"))
 
     def __post_init__(self) -> None:
         if not is_plain_name(self.sweep):

@@ -60,6 +60,8 @@ def attention_options(**sparse: Any) -> dict[str, Any]:
          "objectives.p.of: sweeps.costs.Parameters maps Experiment, not RunFolder"),
         ({"objectives": {"p": {"kind": "computed", "of": SCORE}}},
          "objectives.p.of: sweeps.scores.Score maps RunFolder, not Experiment"),
+        ({"train": {"class_path": "pocketdit.artifacts.run_folder.RunFolder", "init_args": {"path": "x"}}},
+         "train.class_path: RunFolder is not a trainer of trials .*: it has no '__call__'"),
         ({"constraints": {"size": {"of": SCORE, "at_most": 1.0}}}, "constraints.size.of: .* maps RunFolder"),
         ({"constraints": {"size": {"of": COST}}}, "set at_least, at_most, or both"),
         ({"require": ["lr < radius"]}, "radius is not a dimension of space"),
