@@ -93,7 +93,7 @@ def test_a_run_that_is_past_the_last_step_is_not_finished_again(
     folder.finished.unlink()
     config = folder.config.read_bytes()
     assert main([*arguments, "training.max_steps=3", "--resume"]) == 2
-    assert "training.max_steps: " in (error := capsys.readouterr().err)
+    assert "training.max_steps is 3, but" in (error := capsys.readouterr().err)
     assert "is already at step 4" in error
     assert not folder.finished.exists()
     assert folder.config.read_bytes() == config
