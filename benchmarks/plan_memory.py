@@ -19,23 +19,23 @@ import pocketdit  # noqa: F401  (first, so that torchvision can be imported besi
 
 # isort: split
 from benchmarks.timing import Ratio, argument_parser, peak_bytes, print_machine, run_child, table, verdict, write_result
-from benchmarks.training_step import EXPERIMENTS, NAMES, QUICK
 from pocketdit.commands.main import main as lightning
 from pocketdit.config.experiment import kind_of
 from pocketdit.config.load import load
 
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+CHILD = "--child"
 COMPARED = ("elastic_pretrain", "knowledge_distill", "step_distill", "quantize_finetune", "tiny_decoder")
 REQUIRED = 0.1  # largest deviation of an estimate, as a fraction of the peak
 
 
-def settings(folder: Path, steps: int, quick: bool) -> list[str]:
+def settings(folder: Path, steps: int) -> list[str]:
     """Return the overrides of every run."""
     return [
         f"data.init_args.path={folder / 'scenes'}",
         f"runs={folder / 'runs'}",
         f"tracking.uri=sqlite:///{folder / 'tracking.db'}",
         f"training.max_steps={steps}",
-        *(QUICK if quick else []),
     ]
 
 
@@ -59,25 +59,28 @@ def peak(experiment: str, overrides: Sequence[str]) -> int:
 
 def compare(experiment: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Train and estimate an experiment, each in a process of its own."""
-    measured = int(run_child(__file__, "--child", "peak", "--experiment", experiment, *overrides))
+    measured = int(run_child(__file__, CHILD, "peak", experiment, *overrides))
     if experiment not in COMPARED:
         return {"experiment": experiment, "peak": measured}
-    estimated = int(run_child(__file__, "--child", "estimate", "--experiment", experiment, *overrides))
+    estimated = int(run_child(__file__, CHILD, "estimate", experiment, *overrides))
     return {"experiment": experiment, "peak": measured, "estimate": estimated, "deviation": estimated / measured - 1}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == [CHILD]:  # prints one number for the parent process
+        print(json.dumps({"peak": peak, "estimate": estimate}[arguments[1]](arguments[2], arguments[3:])))
+        return
+    # Not at the top, because its modules would add to the memory of the runs.
+    from benchmarks.training_step import NAMES, QUICK
+
     parser = argument_parser(__doc__)
     parser.add_argument("--steps", type=int, default=40, help="number of steps of each run (default: 40)")
     parser.add_argument(
         "--experiment", action="append", choices=NAMES, help="only this experiment and those listed before it"
     )
-    parser.add_argument("--child", choices=("peak", "estimate"), help="print one number for the parent process")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of every run")
     args = parser.parse_args(arguments)
-    if args.child:
-        print(json.dumps({"peak": peak, "estimate": estimate}[args.child](args.experiment[0], args.overrides)))
-        return
     print_machine()
     names: Sequence[str] = NAMES[:1] if args.quick else NAMES
     if args.experiment:
@@ -87,7 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with redirect_stdout(sys.stderr):
             train = "16" if args.quick else "2000"
             lightning(["data", "build", "scenes", str(folder / "scenes"), "--train", train, "--validation", "96"])
-        overrides = [*settings(folder, 2 if args.quick else args.steps, args.quick), *args.overrides]
+        overrides = [
+            *settings(folder, 2 if args.quick else args.steps),
+            *(QUICK if args.quick else []),
+            *args.overrides,
+        ]
         rows = [row for item in names if "estimate" in (row := compare(item, overrides))]
     cells = [
         [

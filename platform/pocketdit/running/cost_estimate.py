@@ -4,7 +4,7 @@ If a step fits on this machine's CPU or GPU, it is timed there. Otherwise, the s
 its time is predicted for several GPUs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 import torch
@@ -14,6 +14,7 @@ from pocketdit.config.experiment import AnyExperiment, DecoderExperiment, Experi
 from pocketdit.config.importing import import_class
 from pocketdit.decoders.tiny import TinyDecoder
 from pocketdit.running.processes import devices_per_node, trains_on_cpu
+from pocketdit.running.program_memory import program_memory
 from pocketdit.training.cost import StageCost, count_parameters, parameters_by_width
 from pocketdit.training.gpus import GPUS, Gpu
 from pocketdit.training.precision import resolve_precision
@@ -25,9 +26,6 @@ META = torch.device("meta")
 # fraction of the memory.
 MAX_MEASURED_FLOPS = 2e12
 MAX_MEASURED_MEMORY = 0.9
-# Resident memory of a run on a CPU before its first step, measured on Linux with torch 2.13. The CPU kernels that torch
-# generates for every length of text are not included. They added up to 0.7 GB in 300 steps.
-PROGRAM_MEMORY = 700 << 20
 
 
 def parameter_counts(experiment: AnyExperiment) -> dict[str, int]:
@@ -64,7 +62,8 @@ def cost_estimate(experiment: AnyExperiment) -> str:
     cluster = cluster_of(training)
     count, device, seconds = counted_step(cost, training)
     times = predicted_times(count, cluster, training) if seconds is None else measured_time(seconds, batch, training)
-    tables = [pass_table(count), memory_table(count, cluster, device), time_table(count, training, times)]
+    memory = process_memory(experiment, count, cluster, device)
+    tables = [pass_table(count), memory_table(memory, cluster), time_table(count, training, times)]
     return "\n\n".join([f"{title}, {cost.image_size}x{cost.image_size} pixels", *map(indent, tables)])
 
 
@@ -84,7 +83,7 @@ def estimated_memory(experiment: AnyExperiment) -> int:
     if cost is None:
         return 0
     count, device, _ = counted_step(cost, experiment.training)
-    return sum(process_memory(count, cluster_of(experiment.training), device).values())
+    return sum(process_memory(experiment, count, cluster_of(experiment.training), device).values())
 
 
 def cluster_of(training: Training) -> Cluster:
@@ -118,15 +117,16 @@ def pass_table(count: StepCount) -> str:
     return tabulate(rows, headers, colalign=("left", *["right"] * 4), disable_numparse=True)
 
 
-def process_memory(count: StepCount, cluster: Cluster, device: torch.device | None) -> dict[str, int]:
-    """Return the memory that a process needs in bytes, by purpose. On a CPU, this includes the program itself."""
+def process_memory(
+    experiment: AnyExperiment, count: StepCount, cluster: Cluster, device: torch.device | None
+) -> dict[str, int]:
+    """Return the memory of a process by purpose, which on a CPU includes the program itself."""
     on_cpu = device is not None and device.type == "cpu"
-    return count.memory(cluster) | ({"program and libraries": PROGRAM_MEMORY} if on_cpu else {})
+    return count.memory(cluster) | (program_memory(experiment, count) if on_cpu else {})
 
 
-def memory_table(count: StepCount, cluster: Cluster, device: torch.device | None) -> str:
+def memory_table(memory: Mapping[str, int], cluster: Cluster) -> str:
     """Return a table of the memory that each process needs."""
-    memory = process_memory(count, cluster, device)
     rows = [[name, mebibytes(size)] for name, size in (*memory.items(), ("total", sum(memory.values())))]
     sharded = f", weights sharded over {cluster.processes} processes" if cluster.sharded else ""
     return tabulate(rows, [f"memory per process{sharded}", ""], colalign=("left", "right"), disable_numparse=True)
