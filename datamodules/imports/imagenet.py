@@ -11,7 +11,7 @@ from typing import NamedTuple
 from datamodules.imports.class_names import ClassNames
 from datamodules.imports.entries import Entry, FilePart, Plan, ReadOptions, position_of, runs_of
 from datamodules.imports.splits import describe_splits, splits_of_folders
-from datamodules.shards.scan import is_plain
+from datamodules.shards.scan import BrokenShardError, scan_shard
 from datamodules.shards.skips import SkippedImage
 from datamodules.shards.sources import Listing, count_kinds, name_of, path_text
 from pocketdit.errors import UserError
@@ -102,14 +102,14 @@ def plan_imagenet_tars(layout: ImageNetTars, options: ReadOptions) -> Plan:
     split = "train" if layout.validation else None
     images = [
         found
-        for inner in _members(layout.train, FilePart(layout.train, 0, layout.train.stat().st_size))
-        for found in _images_of(layout.train, inner, split)
+        for class_name, part in _members(_whole(layout.train), str(layout.train))
+        for found in _images_of(layout.train, class_name, part, split)
     ]
     files = [layout.train]
     if layout.validation:
-        whole = FilePart(layout.validation, 0, layout.validation.stat().st_size)
-        for name, part in _members(layout.validation, whole):
-            images.append(_Found(f"val/{path_text(Path(name))}", part, "", PurePosixPath(name).stem, "validation"))
+        for name, part in _members(_whole(layout.validation), str(layout.validation)):
+            stem = PurePosixPath(name).name
+            images.append(_Found(f"val/{path_text(Path(stem))}", part, "", stem, "validation"))
         files.append(layout.validation)
     return _plan(
         images,
@@ -164,36 +164,35 @@ def _entry(image: _Found, names: ClassNames, labels: Mapping[str, str]) -> Entry
     return Entry(image.id, image.content, (caption,), {"class": folder}, image.split)
 
 
-def _images_of(tar: Path, inner: tuple[str, FilePart], split: str | None) -> Iterator[_Found]:
-    name, part = inner
-    class_name = PurePosixPath(name).stem
-    for member, image in _members(tar, part, name):
-        file = PurePosixPath(member).name
-        yield _Found(f"train/{path_text(Path(class_name) / file)}", image, class_name, PurePosixPath(file).stem, split)
+def _images_of(tar: Path, class_name: str, part: FilePart, split: str | None) -> Iterator[_Found]:
+    for name, image in _members(part, f"{tar}: {class_name}.tar"):
+        stem = PurePosixPath(name).name
+        yield _Found(f"train/{path_text(Path(class_name) / stem)}", image, class_name, stem, split)
 
 
-def _members(tar: Path, part: FilePart, inner: str = "") -> list[tuple[str, FilePart]]:
-    """Return the names and places of the files in a tar, which may be a member of another tar.
+def _members(part: FilePart, place: str) -> list[tuple[str, FilePart]]:
+    """Return the members of a tar, which may itself be a member, by their name without suffix.
 
     Raises:
         UserError: The tar is damaged.
     """
-    place = f"{tar}: {inner}" if inner else str(tar)
     try:
-        with (
-            tar.open("rb") as file,
-            tarfile.open(fileobj=_Window(file, part.offset, part.length), mode="r:") as archive,
-        ):
-            members = [
-                (info.name, FilePart(tar, part.offset + info.offset_data, info.size))
-                for info in archive
-                if is_plain(info)
-            ]
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise UserError(f"{place}: not readable as tar ({error}); download it again") from error
-    if any(start + length > part.offset + part.length for _, (_, start, length) in members):
-        raise UserError(f"{place}: truncated; download it again")
-    return members
+        with part.path.open("rb") as file:
+            groups = list(scan_shard(_Window(file, part.offset, part.length)))  # type: ignore[arg-type]
+    except BrokenShardError as error:
+        reason = f"not readable from byte {error.offset} ({error.reason})"
+        raise UserError(f"{place}: {reason}; download it again") from error
+    except OSError as error:
+        raise UserError(f"{place}: cannot be read ({error.strerror})") from error
+    return [
+        (group.key, FilePart(part.path, part.offset + member.offset, member.size))
+        for group in groups
+        for member in group.members
+    ]
+
+
+def _whole(path: Path) -> FilePart:
+    return FilePart(path, 0, path.stat().st_size)
 
 
 class _Window(io.RawIOBase):

@@ -168,6 +168,8 @@ def read_samples(
                 continue
             seen.add(group.key)
             yield _Sample(file, group, options).entry(identity, columns.get(group.key, {}), split)
+        if not seen:
+            yield SkippedImage(name, "contains no sample", BROKEN_TAR)
     except BrokenShardError as error:
         yield SkippedImage(name, f"not readable from byte {error.offset} ({error.reason})", BROKEN_TAR)
 

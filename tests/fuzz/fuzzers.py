@@ -3,6 +3,7 @@
 from tests.fuzz.data_sets import DATA_SETS
 from tests.fuzz.full_disks import FULL_DISKS
 from tests.fuzz.image_folders import IMAGE_FOLDERS
+from tests.fuzz.import_sources import IMPORT_SOURCES
 from tests.fuzz.kills import KILLS
 from tests.fuzz.leaks import LEAKS
 from tests.fuzz.overrides import OVERRIDES
@@ -15,6 +16,7 @@ FUZZERS = {
     for fuzzer in (
         DATA_SETS,
         IMAGE_FOLDERS,
+        IMPORT_SOURCES,
         OVERRIDES,
         YAML_FILES,
         PLANS,

@@ -67,7 +67,7 @@ def test_broken_members_of_a_tar(source: Path) -> None:
     assert skipped["a.tar/0"] == ("an earlier sample of the tar has the same key", "repeated key")
 
 
-@pytest.mark.parametrize("damage", ["cut", "header", "empty", "missing", "folder"])
+@pytest.mark.parametrize("damage", ["cut", "header", "empty", "zeros", "missing", "folder"])
 def test_broken_tar_is_named_and_the_others_are_used(source: Path, damage: str) -> None:
     sources.write_img2dataset(source)
     tar = source / "00001.tar"
@@ -81,6 +81,8 @@ def test_broken_tar_is_named_and_the_others_are_used(source: Path, damage: str) 
             tar.write_bytes(content[:start] + b"\x01" * 512 + content[start + 512 :])
         case "empty":
             tar.write_bytes(b"")
+        case "zeros":  # a valid tar without members
+            tar.write_bytes(bytes(10_240))
         case "missing":
             tar.symlink_to(source / "nowhere.tar")
         case "folder":
@@ -89,6 +91,8 @@ def test_broken_tar_is_named_and_the_others_are_used(source: Path, damage: str) 
     assert {f"00000.tar/00000{i:04d}" for i in range(3)} <= kept
     if damage != "folder":
         assert "00001.tar" in skipped
+    if damage == "zeros":
+        assert skipped["00001.tar"] == ("contains no sample", "broken tar")
     if damage in ("cut", "header", "empty"):
         assert skipped["00001.tar"][1] == "broken tar"
         assert "byte" in skipped["00001.tar"][0]
@@ -187,7 +191,7 @@ def test_imagenet_without_labels_of_the_validation_images(source: Path) -> None:
     (source / "ILSVRC2012_devkit_t12.tar.gz").unlink()
     skipped, kept = build(source)
     assert len(kept) == 9
-    assert skipped["val/ILSVRC2012_val_00000001.JPEG"][0].startswith("the class is unknown (put it into a class folder")
+    assert skipped["val/ILSVRC2012_val_00000001"][0].startswith("the class is unknown (put it into a class folder")
 
 
 def test_classes_of_validation_images_from_a_table(source: Path) -> None:
@@ -204,6 +208,17 @@ def test_truncated_tar_of_imagenet_is_refused(source: Path, size: int) -> None:
     path = source / "ILSVRC2012_img_train.tar"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(UserError, match=r"ILSVRC2012_img_train.tar.*; download it again"):
+        build(source)
+
+
+@pytest.mark.parametrize("tar", ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"])
+def test_damaged_header_in_a_tar_of_imagenet_is_refused(source: Path, tar: str) -> None:
+    """Python's tarfile takes a damaged header for the end of the tar."""
+    sources.write_imagenet_tars(source)
+    content = (source / tar).read_bytes()
+    start = content.index(b"n02123045_1.JPEG" if "train" in tar else b"ILSVRC2012_val_00000002.JPEG")
+    (source / tar).write_bytes(content[:start] + b"\x01" * 512 + content[start + 512 :])
+    with pytest.raises(UserError, match=rf"{tar}.*: not readable from byte \d+ \(damaged: not a tar header\)"):
         build(source)
 
 
@@ -283,10 +298,6 @@ def test_wrong_choices_are_refused(
         (["--max-aspect", "0.5"], "--max-aspect 0.5: must be at least 1"),
         (["--min-words", "9", "--max-words", "3"], "--min-words 9: must not be above --max-words 3"),
         (["--drop-duplicates", "20"], "--drop-duplicates 20: must be exact, or a number of bits from 0 to 15"),
-        (
-            ["--latents", "x.yaml"],
-            "--latents: only applies to generated images; build your own, then run: lightning data",
-        ),
         (["--workers", "0"], "--workers 0: must be at least 1"),
         (["--image-field", "json:x"], "--image-field json:x: an image cannot be a key inside"),
         (["--caption-field", "json:"], "--caption-field json:: write the name of a member or column"),

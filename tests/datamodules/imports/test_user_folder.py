@@ -87,7 +87,7 @@ def test_own_folders_are_the_splits(source: Path, train: str, validation: str, l
     assert all(name.startswith(f"{validation}/") for name in samples["validation"])
     assert len(samples["train"]) == len(samples["validation"]) == 7
     assert len([entry for entry in report.skipped if entry.id.startswith(f"{left_out}/")]) == 7 * bool(left_out)
-    assert any(entry.id == "loose.png" and "outside of" in entry.reason for entry in report.skipped)
+    assert any(entry.id == "loose.png" and "left out: outside " in entry.reason for entry in report.skipped)
     (note,) = [note for note in report.notes if note.startswith("splits are the folders of the source: ")]
     assert f"{train}/ for training" in note
     assert f"{validation}/ for validation" in note
