@@ -44,6 +44,6 @@ def _require_restorable(encoder: TextEncoder, layout: TextLayout, tokens: TextTo
     visible = torch.arange(length, device=tokens.mask.device) < tokens.mask.sum(dim=1, keepdim=True)
     if length != expected or not torch.equal(tokens.mask, visible):
         raise RunError(
-            f"{type(encoder).__name__}: its embeddings cannot be stored, because it does not pad every caption on the "
-            f"right to {layout.padded_to or 'the longest of its batch'}; encode without text: --latents-only"
+            f"the embeddings of {type(encoder).__name__} cannot be stored, because it does not pad every caption on "
+            f"the right to {layout.padded_to or 'the longest in its batch'}; encode without text: --latents-only"
         )

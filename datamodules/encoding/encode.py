@@ -28,7 +28,7 @@ class EncodeReport:
         path: Folder of the encoded data set.
         base_size: Base size of the buckets.
         samples: Number of samples per split.
-        records: What is known about each shard, including those of earlier attempts.
+        records: What is known about each shard, including shards from earlier attempts.
         skipped: Samples of the source that its index already skips.
         images: Number of images that this attempt has encoded, at all base sizes.
         seconds: Time that this attempt has taken.
@@ -115,7 +115,7 @@ def encode_dataset(job: EncodeJob, team: Team, *, overwrite: bool = False) -> li
 
 @contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """Hold the lock of a folder, and name it in errors of the operating system, such as a full disk."""
+    """Hold the lock of a folder, and name the folder in operating system errors, such as a full disk."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with hold_write_lock(out):

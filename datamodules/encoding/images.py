@@ -34,7 +34,7 @@ class Latent(NamedTuple):
 
 
 class EncodedBatch(NamedTuple):
-    """The latents of a batch, and the problems of the images that could not be encoded, by number of the sample."""
+    """The latents of a batch, and the problems of the images that could not be encoded, by sample number."""
 
     latents: dict[int, Latent]
     problems: dict[int, str]
@@ -46,7 +46,7 @@ class _Batch(NamedTuple):
 
 
 def plan_batches(samples: Sequence[Sample], base_size: int, shape: BucketShape, batch_size: int) -> list[_Batch]:
-    """Divide samples into batches of one bucket each, in the order in which the batches are full or the samples end."""
+    """Divide samples into batches of one bucket each: full batches as they fill up, then the incomplete ones."""
     buckets = bucket_list(base_size, shape)
     pending: dict[int, list[int]] = {}
     batches = []
@@ -113,7 +113,7 @@ _Decoded = tuple[_Batch, dict[int, Tensor], dict[int, str]]
 
 
 def _decode_ahead(samples: Sequence[Sample], batches: Sequence[_Batch], workers: int) -> Iterator[_Decoded]:
-    """Yield each batch with its images and the problems of those that cannot be decoded, by number of the sample."""
+    """Yield each batch with its images and the problems of those that cannot be decoded, by sample number."""
     ahead: deque[tuple[_Batch, list[Future[Tensor]]]] = deque()
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode") as pool:
         for batch in batches:
@@ -129,6 +129,6 @@ def _collect(batch: _Batch, futures: Sequence[Future[Tensor]]) -> _Decoded:
     for number, future in zip(batch.numbers, futures, strict=True):
         try:
             images[number] = future.result()
-        except Exception as error:  # whatever a broken image causes, the others are encoded
+        except Exception as error:  # whatever error a broken image causes, the others are encoded
             problems[number] = reason_of(error)
     return batch, images, problems

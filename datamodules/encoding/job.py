@@ -40,7 +40,7 @@ class EncodeJob:
     workers: int = 4
 
     def folder(self, base_size: int) -> Path:
-        """Return the folder of the data set with a base size."""
+        """Return the folder of the data set that is encoded at a base size."""
         return self.out if len(self.base_sizes) == 1 else self.out / str(base_size)
 
 

@@ -19,10 +19,10 @@ def launch(job: EncodeJob, *, overwrite: bool = False, ray: str | None = None) -
         ray: Address of a Ray cluster, or "local" to start one on this machine.
 
     Returns:
-        A report for each base size. A rank other than 0 returns none.
+        A report for each base size. Ranks other than 0 return none.
 
     Raises:
-        UserError: The source is not a data set of images. See ``encode_dataset`` for others.
+        UserError: The source is not a data set of images. See ``encode_dataset`` for other errors.
     """
     if read_info(job.source).kind != "image":
         raise UserError(f"{job.source}: contains latents; only a data set of images can be encoded")

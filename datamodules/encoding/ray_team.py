@@ -13,7 +13,7 @@ LOCAL = "local"
 
 
 class RayTeam:
-    """A team of Ray actors. Ray restarts an actor whose process dies and repeats its shard, if necessary elsewhere.
+    """A team of Ray actors. If an actor's process dies, Ray restarts it (if necessary elsewhere) and repeats its shard.
 
     Args:
         job: The job. All nodes must reach its folders under the same paths.
@@ -49,7 +49,7 @@ class RayTeam:
         return self._actor.remote(self._job, Path.cwd())
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides the shards."""
+        """Return what determines the shards."""
         plan: dict[str, Any] = self._result(self._actors[0].describe.remote())
         return plan
 
@@ -80,7 +80,7 @@ class RayTeam:
             raise error.cause from None
 
     def close(self) -> None:
-        """Disconnect from the cluster, which ends the actors."""
+        """Disconnect from the cluster. This ends the actors."""
         self._ray.shutdown()
 
 
@@ -94,7 +94,7 @@ class _Actor:
 
     def encode(self, task: Task, plan: dict[str, Any]) -> int:
         if plan != self._worker.describe():
-            raise ConfigError("--ray: the data set or the encoders of the nodes differ")
+            raise ConfigError("--ray: the data set or the encoders differ between the nodes")
         images = 0
 
         def progress(count: int) -> None:

@@ -21,7 +21,7 @@ class Team(Protocol):
     """Processes that encode shards."""
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides the shards. See ``EncodeWorker.describe``."""
+        """Return what determines the shards. See ``EncodeWorker.describe``."""
         ...
 
     def encode(self, tasks: Sequence[Task], show: Callable[[int], None]) -> None:
@@ -41,7 +41,7 @@ class SingleProcess:
         self._worker = EncodeWorker(job)
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides the shards."""
+        """Return what determines the shards."""
         return self._worker.describe()
 
     def encode(self, tasks: Sequence[Task], show: Callable[[int], None]) -> None:
@@ -75,7 +75,7 @@ class Ranks:
         self._worker = EncodeWorker(job)
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides the shards."""
+        """Return what determines the shards."""
         return self._worker.describe()
 
     def encode(self, tasks: Sequence[Task], show: Callable[[int], None]) -> None:
@@ -93,7 +93,7 @@ class Ranks:
             time.sleep(_POLL_SECONDS)
 
     def follow(self) -> None:
-        """Encode the shards that rank 0 hands out, until there are none.
+        """Encode the shards that rank 0 hands out, until none are left.
 
         Raises:
             ConfigError: The encoders or the source of this rank differ from those of rank 0.
@@ -101,7 +101,7 @@ class Ranks:
         try:
             plan, tasks = json.loads(self._store.get("tasks"))
             if plan != json.loads(json.dumps(self.describe())):
-                raise ConfigError(f"rank {self.rank}: its data set or its encoders differ from those of rank 0")
+                raise ConfigError(f"the data set or the encoders of rank {self.rank} differ from those of rank 0")
             self._take([Task(split, shard, tuple(sizes)) for split, shard, sizes in tasks], self._count)
         except Exception as error:
             self._store.set("failure", f"rank {self.rank}: {error}")

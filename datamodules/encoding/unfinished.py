@@ -60,14 +60,14 @@ class UnfinishedDataset:
         """Continue an earlier job, or create the folder. The caller holds the lock of ``out``.
 
         Args:
-            plan: Everything that decides the shards, which can be serialized as JSON.
+            plan: Everything that determines the shards. It can be serialized as JSON.
 
         Raises:
             ConfigError: The earlier job had another plan. The message names the first difference.
         """
         path = self.folder / _PLAN
         if not path.is_file():
-            remove(self.folder)  # of another writer
+            remove(self.folder)  # left behind by another writer
             write_atomically(path, json.dumps(plan, indent=2))
         self._require_same(json.loads(path.read_bytes()), plan)
         for split in SPLITS:

@@ -33,7 +33,7 @@ from pocketdit.encoders.identity import identify
 from pocketdit.errors import RunError
 from pocketdit.names import one_line
 
-_RECONSTRUCTIONS = 64  # images of a data set of which the PSNR is measured, at least one per shard
+_RECONSTRUCTIONS = 64  # number of images of a data set whose PSNR is measured; at least one per shard
 Progress = Callable[[int], None]
 
 
@@ -44,7 +44,7 @@ class EncodeWorker:
         job: The job.
 
     Attributes:
-        descriptions: What decides the contents of the data set with each base size (see ``DatasetInfo``).
+        descriptions: What determines the contents of the data set with each base size (see ``DatasetInfo``).
     """
 
     def __init__(self, job: EncodeJob) -> None:
@@ -66,7 +66,7 @@ class EncodeWorker:
         return encoder.to(self._device) if isinstance(encoder, nn.Module) else encoder
 
     def describe(self) -> dict[str, Any]:
-        """Return what decides the shards apart from the base size: the source, the encoders, and the settings."""
+        """Return what determines the shards apart from the base size: the source, the encoders, and the settings."""
         job = self.job
         return {
             "source": read_info(job.source).fingerprint,
@@ -165,14 +165,14 @@ class EncodeWorker:
 
 
 def read_shard(index: SplitIndex, shard: int) -> tuple[list[tuple[str, Sample]], list[str]]:
-    """Return the key and the sample of each row of a shard, and the problems of those that cannot be read."""
+    """Return the key and the sample of each row of a shard, and the problems of rows that cannot be read."""
     reader = ShardReader(index)
     samples, problems = [], []
     for row in (index.shard == shard).nonzero()[0].tolist():
         try:
             key, members = reader.read_members(row)
             samples.append((key, parse_sample(members, index.kind)))
-        except Exception as error:  # whatever a broken sample causes, the others are encoded
+        except Exception as error:  # whatever error a broken sample causes, the others are encoded
             problems.append(one_line(f"{index.shard_path(row)}: row {row}: {reason_of(error)}"))
     reader.close()
     return samples, problems
@@ -204,7 +204,7 @@ def encoded_sample(sample: Sample, latent: Latent, text: dict[str, Tensor]) -> S
 
 
 def device_of_process() -> torch.device:
-    """Return the GPU of this process, which ``torchrun`` numbers on each node, or the CPU if there is no GPU."""
+    """Return the GPU of this process, by the local rank that ``torchrun`` sets, or the CPU if there is no GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())

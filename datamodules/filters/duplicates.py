@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 HASH_BITS = 64
-MAX_DISTANCE = 15  # bits; more than this confuses different images
+MAX_DISTANCE = 15  # in bits; a larger distance confuses different images
 
 
 class ImageHashes(NamedTuple):
@@ -16,7 +16,7 @@ class ImageHashes(NamedTuple):
 
     Attributes:
         pixels: Hash of the size and of all pixels.
-        look: Perceptual hash of ``HASH_BITS`` bits, which changes in few bits if the image is scaled, compressed or
+        look: Perceptual hash of ``HASH_BITS`` bits. Only a few of them change if the image is scaled, compressed or
             slightly edited.
     """
 
@@ -25,11 +25,11 @@ class ImageHashes(NamedTuple):
 
 
 class DuplicateIndex:
-    """Remembers images. Of several that are alike, the first one that is added counts as the original.
+    """An index of images. The first of several similar images that are added counts as the original.
 
     Args:
-        distance: Images whose perceptual hashes differ in at most this number of bits are alike. None finds only images
-            with the same pixels.
+        distance: Images whose perceptual hashes differ in at most this number of bits are similar. None finds only
+            images with the same pixels.
 
     By the pigeonhole principle, if two hashes differ in at most d bits, then at least one of d + 1 bands of their bits
     is equal. So only hashes with an equal band are compared.
@@ -37,9 +37,8 @@ class DuplicateIndex:
 
     def __init__(self, distance: int | None) -> None:
         self._distance = distance
-        self._bands = _bands(
-            0 if distance is None else max(2, distance + 1)
-        )  # one band would exceed the integers of SQLite
+        # A single band would exceed SQLite's integers.
+        self._bands = _bands(0 if distance is None else max(2, distance + 1))
         self._database = sqlite3.connect("", isolation_level=None)  # an empty name means a temporary file
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("CREATE TABLE pixels (hash TEXT PRIMARY KEY, id TEXT) WITHOUT ROWID")
@@ -52,7 +51,7 @@ class DuplicateIndex:
         """Add an image, unless it is a duplicate.
 
         Returns:
-            The name of the original of which it is a duplicate, or None.
+            The name of the original if the image is a duplicate, or None.
         """
         original = self._find(hashes)
         if original is None:

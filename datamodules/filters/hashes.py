@@ -9,10 +9,10 @@ from pocketdit.errors import ConfigError
 
 
 def hash_image(rgb: Image.Image, perceptual: bool) -> ImageHashes:
-    """Hash an RGB image: exactly, and if ``perceptual``, by how it looks.
+    """Hash an RGB image exactly and, if ``perceptual`` is set, by how it looks.
 
     The perceptual hash (``imagehash.phash``) says which of the lowest 64 frequencies of the gray image are above their
-    median. It does not see colors.
+    median. It ignores colors.
 
     Raises:
         ConfigError: The package imagehash is not installed.
@@ -26,7 +26,7 @@ def require_imagehash() -> None:
     """Check that the package imagehash is installed.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: It is not installed.
     """
     try:
         import imagehash  # noqa: F401

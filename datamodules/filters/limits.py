@@ -19,8 +19,8 @@ class Filters:
         min_words: Smallest number of words in a caption. Shorter captions are removed.
         max_words: Largest number of words in a caption. Longer captions are removed.
         where: Conditions on the columns, all of which must hold.
-        duplicates: "exact" leaves out images whose pixels are those of an earlier image; a number, images whose
-            perceptual hash differs from an earlier image's in at most this number of bits.
+        duplicates: "exact" leaves out images with the same pixels as an earlier image. A number leaves out images whose
+            perceptual hash differs from that of an earlier image in at most this number of bits.
     """
 
     min_side: int | None = None
@@ -39,7 +39,7 @@ class Filters:
 
     @property
     def distance(self) -> int | None:
-        """Largest number of bits in which the perceptual hashes of duplicates differ, if these are compared."""
+        """Largest number of bits in which perceptual hashes of duplicates differ; None if these are not compared."""
         return self.duplicates if isinstance(self.duplicates, int) else None
 
     def captions_within(self, captions: tuple[str, ...]) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ class Filters:
 
     @property
     def caption_rule(self) -> str:
-        """The options that limit captions, as they are written."""
+        """The options that limit captions, as on the command line."""
         limits = {"--min-words": self.min_words, "--max-words": self.max_words}
         return " ".join(f"{option} {limit}" for option, limit in limits.items() if limit is not None)
 

@@ -28,7 +28,7 @@ Row = Mapping[str, object]
 
 
 class ConditionError(ValueError):
-    """A text is not a condition. The message says what is wrong and what to write instead."""
+    """The text is not a condition. The message says what is wrong and what to write instead."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Condition:
     columns: tuple[str, ...]
 
     def holds(self, row: Row) -> bool | None:
-        """Return whether the condition holds, or None if a column that decides it has no value of the right type."""
+        """Return whether the condition holds, or None if that depends on a column without a value of the right type."""
         return _truth(_parse(self.text), row)
 
 
@@ -77,7 +77,7 @@ def _parse(text: str) -> ast.expr:
 
 
 def _check(node: ast.expr, columns: list[str]) -> None:
-    """Check that a condition contains nothing else than the grammar, and collect its columns."""
+    """Check that a condition contains only what the grammar allows, and collect its columns."""
     match node:
         case ast.BoolOp(values=values):
             for value in values:
@@ -113,7 +113,7 @@ def _is_constant(node: ast.expr) -> bool:
 
 
 def _column_path(node: ast.expr) -> tuple[str, ...]:
-    """Return the name of a column, and the keys inside of its value."""
+    """Return the name of a column, and the keys inside its value."""
     match node:
         case ast.Name(id=name):
             return (name,)

@@ -1,1 +1,1 @@
-"""Reads images with captions from the layouts that people keep them in, and builds data sets of them."""
+"""Reads captioned images from common layouts, and builds data sets from them."""

@@ -1,4 +1,4 @@
-"""Builds data sets from images that somebody has: one pipeline for all layouts.
+"""Builds data sets from a user's own images, with one pipeline for all layouts.
 
 A layout divides its source into units. Processes read units, filter and convert their images, and leave them in files
 (``unit_files``). This process reads these files in order, finds duplicates, assigns splits, and writes shards. So the
@@ -36,8 +36,8 @@ from datamodules.shards.writer import DatasetWriter
 from pocketdit.bounds import MAX_SIDE
 from pocketdit.errors import UserError
 
-_FRACTION = 0.05  # of the images that are held out
-_FORMAT = 1  # of the files of an interrupted build
+_FRACTION = 0.05  # of the images are held out by default
+_FORMAT = 1  # version of the files that an interrupted build leaves
 
 
 def build_dataset(
@@ -58,7 +58,7 @@ def build_dataset(
     overwrite: bool = False,
     progress: bool = True,
 ) -> BuildReport:
-    """Build a data set of all captioned images of a source (see ``layouts``).
+    """Build a data set from all captioned images of a source (see ``layouts``).
 
     Images that have no caption, cannot be decoded, or do not pass the filters are skipped and counted. If the source
     divides its images between training and validation, these are the splits. Otherwise, a hash of the ID determines an
@@ -78,8 +78,8 @@ def build_dataset(
         max_side: Scale larger images down so that their longer side has this length.
         base_size: Base size of the buckets for which the report says how much cropping and scaling throw away.
         buckets: Shape of these buckets.
-        max_crop: Skip images of which cropping removes more than this share of the area.
-        max_enlargement: Skip images that are scaled up more than this factor.
+        max_crop: Skip images that lose more than this share of their area to cropping.
+        max_enlargement: Skip images that are scaled up by more than this factor.
         workers: Number of processes.
         overwrite: Replace an existing data set.
         progress: Show a progress bar.
@@ -172,7 +172,7 @@ class _Kept:
 
 @dataclass
 class _Log:
-    """Counts what is lost."""
+    """Counts what is left out or lost."""
 
     losses: CropLosses
     skips: SkipLog = field(default_factory=SkipLog)
@@ -198,7 +198,7 @@ class _Reclaim:
 
     def __init__(self, writer: DatasetWriter) -> None:
         self._writer, self._folder = writer, writer.workspace
-        self._first = 0  # unit whose images have not been removed
+        self._first = 0  # first unit whose images have not been removed
         self._ends: deque[tuple[int, dict[str, int]]] = deque()
 
     def enter(self, number: int) -> None:
@@ -207,7 +207,7 @@ class _Reclaim:
             self._ends.append((number, self._writer.added))
 
     def remove_stored(self) -> None:
-        """Remove the images of the units of which all samples are in finished shards."""
+        """Remove the images of units whose samples are all in finished shards."""
         stored = self._writer.stored
         while self._ends and all(stored[split] >= count for split, count in self._ends[0][1].items()):
             end, _ = self._ends.popleft()
@@ -248,7 +248,7 @@ def _without_duplicate(
 
 
 def _resume_key(settings: list[object], plan: Plan) -> str:
-    """Return a hash of everything that decides the result. A file that has changed makes the build start over."""
+    """Return a hash of everything that determines the result. A changed file makes the build start over."""
     digest = hashlib.sha256(repr(settings).encode(errors="surrogateescape"))
     for path in plan.files:
         status = path.stat()
@@ -259,6 +259,6 @@ def _resume_key(settings: list[object], plan: Plan) -> str:
 def _nothing_usable(source: Path, plan: Plan, skips: SkipLog) -> UserError:
     count = plan.images if plan.images is not None else skips.total
     problem = f"none of the {count} images is usable for training" if count else "contains no image"
-    suffixes = f"these are read: {' '.join(IMAGE_SUFFIXES)}"
+    suffixes = f"these formats are read: {' '.join(IMAGE_SUFFIXES)}"
     first = f"the first problem is: {skips.entries[0]}" if skips.entries else suffixes
     return UserError("; ".join([f"{source}: {problem}", first, *plan.notes()]))

@@ -110,7 +110,7 @@ def parse_caption_file(name: str, content: bytes, is_json: bool) -> CaptionFile:
     """Parse the captions of a JSON file, or the lines of a text file that are not blank.
 
     A JSON file contains an object with the keys "caption", "text", or "captions", whose values are strings or lists of
-    strings, or only such a value.
+    strings, or just such a value.
 
     Args:
         name: What to call the file in errors.

@@ -114,7 +114,7 @@ class CaptionLookup:
             most, name = max(self._many_captions)
             notes.append(
                 f"images with more than {_MANY_CAPTIONS} captions: {len(self._many_captions)} (up to {most} of {name});"
-                " each caption may be trained on alone, so check that all of them describe the image"
+                " training may use each of them alone, so check that all of them describe the image"
             )
         if self._conflicts:
             notes.append(

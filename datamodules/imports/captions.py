@@ -11,11 +11,11 @@ CAPTION_KEYS = ("caption", "text", "captions")
 
 
 class Field(NamedTuple):
-    """Where a value is: a member or column, or a key inside of one, written ``json:meta.caption``.
+    """Where a value is: a member or column, or a key inside one, written ``json:meta.caption``.
 
     Attributes:
         name: Name of the column, or extension of the member.
-        keys: Keys that lead to the value inside of the column or of the JSON member.
+        keys: Keys that lead to the value inside the column or the JSON member.
     """
 
     name: str
@@ -33,7 +33,7 @@ def parse_field(text: str, option: str) -> Field:
     """
     name, colon, keys = text.partition(":")
     if not name or (colon and not all(keys.split("."))):
-        raise ConfigError(f"{option} {text}: write the name of a member or column, or NAME:KEY for a key inside of it")
+        raise ConfigError(f"{option} {text}: write the name of a member or column, or NAME:KEY for a key inside it")
     return Field(name, tuple(keys.split(".")) if colon else ())
 
 
@@ -41,7 +41,7 @@ def captions_of_keys(row: Mapping[str, Any]) -> list[str]:
     """Return the captions under ``CAPTION_KEYS``.
 
     Raises:
-        SampleError: There is none of these keys, or a value is not text.
+        SampleError: None of these keys exists, or a value is not text.
     """
     values = [row[key] for key in CAPTION_KEYS if row.get(key) is not None]
     if not values:
@@ -71,7 +71,7 @@ def value_of(row: Mapping[str, Any], field: Field) -> Any:
 
 
 def clean_captions(values: Iterable[object]) -> list[str]:
-    """Return the captions among values that are texts or lists of texts, with single spaces and without empty ones.
+    """Return the captions in strings or lists of strings, with single spaces and without empty captions.
 
     Raises:
         SampleError: A value is not text.

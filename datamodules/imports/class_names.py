@@ -12,7 +12,7 @@ _SYNSET = re.compile(r"n\d{8}")
 
 
 def is_synset(name: str) -> bool:
-    """Return whether the name of a folder is a WordNet ID, as the classes of ImageNet have."""
+    """Return whether the name of a folder is a WordNet ID, like the folder names of ImageNet."""
     return _SYNSET.fullmatch(name) is not None
 
 
@@ -21,8 +21,8 @@ class ClassNames:
 
     Args:
         file: Names of classes: lines such as "n01440764 tench, Tinca tinca" (as in LOC_synset_mapping.txt), or a JSON
-            object. If it is None, the WordNet IDs of ImageNet-1K have the names that timm knows, and other folders have
-            their own name.
+            object. If it is None, the WordNet IDs of ImageNet-1K have the names that timm knows, and other classes are
+            named after their folders.
         template: The caption, in which "{}" stands for the name of the class. Of several names that are separated by
             commas, the first one is used.
 
@@ -66,7 +66,7 @@ def _read_names(path: Path) -> dict[str, str]:
             raise ValueError(f"{short[0]!r} has no name after it")
         return {key: name.strip() for key, name in pairs}
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as names of classes ({error})") from error
+        raise UserError(f"{path}: not readable as class names ({error})") from error
 
 
 def _imagenet_names() -> dict[str, str]:

@@ -53,7 +53,7 @@ def plan_coco(layout: Coco, options: ReadOptions) -> Plan:
         images=images,
         total=images,
         splits=f"splits are the annotation files of the source: {', '.join(uses)}" if splits else None,
-        notes=lambda: [f"{name_of(path, layout.folder)} is not read: it is of another split" for path in left_out],
+        notes=lambda: [f"{name_of(path, layout.folder)} is not read: it belongs to another split" for path in left_out],
     )
 
 
@@ -93,7 +93,7 @@ def _read(path: Path, folder: Path, split: str | None) -> Iterator[Entry | Skipp
 
 
 def _find(file_name: str, address: str, annotations: Path, folder: Path) -> Path | None:
-    """Return the file of an image: in the folder that its address or the annotation file names, or next to these."""
+    """Return the file of an image, from the folder that its address or the annotations name, or from next to these."""
     parts = urlparse(address).path.split("/")
     named = [_split_name(annotations), *parts[-2:-1]]
     places = [folder / prefix / name for name in named if name for prefix in ("", "images")]

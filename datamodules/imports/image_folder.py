@@ -57,7 +57,7 @@ def _entries(listing: Listing, lookup: CaptionLookup, splits: dict[Path, str | N
         split = splits[folder] if folder else None
         if splits and split is None:
             used = " and ".join(f"{name_of(used, listing.folder)}/" for used in splits if splits[used])
-            yield SkippedImage(name, f"left out: outside of {used}", "outside of the splits")
+            yield SkippedImage(name, f"left out: outside {used}", "outside the splits")
             continue
         try:
             found = lookup.find(path)
@@ -68,7 +68,7 @@ def _entries(listing: Listing, lookup: CaptionLookup, splits: dict[Path, str | N
 
 
 def _describe_unused(listing: Listing, lookup: CaptionLookup) -> list[str]:
-    """Note the files that are neither images nor captions of one."""
+    """Note the files that contain neither images nor captions."""
     unused = [path for path in listing.others if path not in lookup.used]
     notes = [f"other files, which are not read: {len(unused)} ({count_kinds(unused)})"] if unused else []
     tables = [name_of(path, listing.folder) for path in unused if path.suffix.lower() in (".csv", ".tsv", ".jsonl")]

@@ -61,7 +61,7 @@ def find_layout(source: Path, name: LayoutName | None, exclude: Path | None = No
         exclude: A folder to leave out, for example because it contains the output.
 
     Raises:
-        UserError: The source does not exist, has several layouts, or has not the one to use.
+        UserError: The source does not exist, has several layouts, or does not have the requested one.
     """
     if source.is_file():
         return Source(_layout_of_file(source, name), ())
@@ -124,7 +124,7 @@ def layout_name(layout: Layout) -> LayoutName:
 
 
 def _detect(listing: Listing) -> list[LayoutName]:
-    """Return the layouts of which a folder contains data; if there are none, a folder of images."""
+    """Return the layouts in which a folder contains data or, if there are none, the layout of a folder of images."""
     names: list[LayoutName] = []
     if any(path.name in (TRAIN_TAR, VALIDATION_TAR) for path in listing.others):
         return ["imagenet"]
@@ -170,7 +170,7 @@ def _layout_of_file(path: Path, name: LayoutName | None) -> Layout:
     """Return the layout of a single file.
 
     Raises:
-        UserError: The file is not readable, or its layout is unknown or another one.
+        UserError: The file is not readable, or its layout is unknown or not the requested one.
     """
     suffix = path.suffix.lower()
     layout: Layout
@@ -186,7 +186,7 @@ def _layout_of_file(path: Path, name: LayoutName | None) -> Layout:
     else:
         raise UserError(f"{path}: not a folder, .tar, .json (COCO captions), or table ({' '.join(TABLE_SUFFIXES)})")
     if name is not None and layout_name(layout) != name:
-        raise UserError(f"{path}: is not of the layout {name}, but {layout_name(layout)}; leave --layout out")
+        raise UserError(f"{path}: has the layout {layout_name(layout)}, not {name}; leave --layout out")
     return layout
 
 

@@ -29,7 +29,7 @@ def finish_units(units: Iterable[Unit], job: Job, workers: int) -> Iterator[Numb
     Args:
         units: The units.
         job: What to do with each of them.
-        workers: Number of processes. One process, or one unit, needs no other process than this one.
+        workers: Number of processes. With one process or one unit, everything runs in this process.
 
     Raises:
         RunError: A process was killed.
@@ -61,15 +61,15 @@ def _wait_for_first(running: deque[tuple[Future[None], Numbered]]) -> Numbered:
         future.result()
     except BrokenProcessPool as error:
         raise RunError(
-            "workers: a process was killed, perhaps because memory ran out; run the command again to resume, with a "
-            "smaller number of --workers if this repeats"
+            "workers: a process was killed, perhaps because memory ran out; run the command again to resume, with "
+            "fewer --workers if this happens again"
         ) from error
     return unit
 
 
 @contextmanager
 def _executor(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Provide processes that end soon after the block, however it ends, and if this process is killed."""
+    """Provide processes that end soon after the block ends in any way, or after this process is killed."""
     context = get_context("spawn")  # forked processes would inherit locks that another thread may hold
     stop = context.Event()
     executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(stop,))

@@ -13,7 +13,7 @@ from datamodules.imports.json_text import parse_json
 from pocketdit.errors import UserError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-_BATCH = 1024  # rows of a Parquet file
+_BATCH = 1024  # number of rows of a Parquet file that are read at once
 
 
 class _Dialect(csv.excel):
@@ -50,7 +50,7 @@ def read_rows(path: Path, required: tuple[ColumnGroup, ...]) -> Iterator[TableRo
 
     Args:
         path: The table.
-        required: Of each of these groups, the table has at least one column.
+        required: The table must have at least one column of each of these groups.
 
     Raises:
         UserError: A column is missing or appears twice, a row has too many cells, or the file is not readable.

@@ -1,7 +1,7 @@
 """The files in which a process leaves the images of a unit until they are written to shards.
 
 NUMBER.images contains the bytes of the images one after the other, and NUMBER.jsonl a line for each image or skipped
-entry. The second file is written last, so a unit is finished or absent.
+entry. The second file is written last, so a unit is either finished or absent.
 """
 
 import json
@@ -31,7 +31,7 @@ class Record:
         length: Number of bytes.
         split: The split of the source that contains it, or None.
         frames: Number of frames or pages of the original file.
-        hashes: Hashes by which duplicates are found; None if nobody looks for them.
+        hashes: Hashes by which duplicates are found; None if duplicates are kept.
     """
 
     id: str
@@ -96,7 +96,7 @@ class UnitFiles:
         return Sample(record.id, record.captions, record.width, record.height, payload, record.extension)
 
     def remove_images(self) -> None:
-        """Remove the images, when they are in shards."""
+        """Remove the images once they are in shards."""
         self._images.unlink(missing_ok=True)
 
 

@@ -31,8 +31,8 @@ class Job:
         filters: Which images to use.
         losses: Measures what cropping throws away.
         max_side: Scale larger images down so that their longer side has this length.
-        max_crop: Skip images of which cropping removes more than this share of the area.
-        max_enlargement: Skip images that are scaled up more than this factor.
+        max_crop: Skip images that lose more than this share of their area to cropping.
+        max_enlargement: Skip images that are scaled up by more than this factor.
     """
 
     folder: Path
@@ -99,7 +99,7 @@ class Job:
 
 
 class _Columns:
-    """Notices if no image of a unit has a column that a condition mentions, for example because it is misspelt."""
+    """Notices if no image of a unit has a column that a condition mentions, for example because it is misspelled."""
 
     def __init__(self, needed: tuple[str, ...]) -> None:
         self._missing, self._seen = set(needed), set[str]()
@@ -115,7 +115,7 @@ class _Columns:
         """Check that every column was seen.
 
         Raises:
-            UserError: A column was not.
+            UserError: A column was not seen.
         """
         if self._missing and not self._is_empty:
             name = min(self._missing)

@@ -3,7 +3,7 @@
 Every process locks the shards that it reads (a shared ``flock`` on the shard's file), and only shards that nobody has
 locked are removed to make room. A download locks its temporary file exclusively, so that others wait for it instead of
 repeating it, and so that what a killed process left behind is recognized by the lack of a lock. The operating system
-releases the locks of a process when it ends. Sizes are part of the file names: a download counts with its full size
+releases the locks of a process when it ends. Sizes are part of the file names: a download counts at its full size
 from its first byte.
 """
 
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from pocketdit.errors import RunError
 
 _SHARD, _PARTIAL = ".tar", ".partial"
-_POLL = 0.05  # seconds between two looks for room
+_POLL = 0.05  # seconds between checks for room
 
 
 class Usage(NamedTuple):
@@ -132,7 +132,7 @@ class ShardCache:
             if not _is_file_at(descriptor, shard):  # removed before it was locked
                 os.close(descriptor)
                 continue
-            if os.fstat(descriptor).st_size != size:  # the disk lost its end, for example in a power failure
+            if os.fstat(descriptor).st_size != size:  # the file's end was lost, for example in a power failure
                 shard.unlink(missing_ok=True)
                 os.close(descriptor)
                 return None
@@ -201,7 +201,7 @@ class ShardCache:
             fcntl.flock(file.fileno(), fcntl.LOCK_SH)
 
     def _occupied(self) -> int:
-        """Remove what killed processes left behind, and return the number of occupied bytes. Holds the lock."""
+        """Remove what killed processes left behind, and return the occupied bytes. The caller holds the lock."""
         total = 0
         for path in self._files():
             if path.suffix != _PARTIAL or not _remove_if_unlocked(path):

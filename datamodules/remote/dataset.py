@@ -31,8 +31,8 @@ from pocketdit.errors import ConfigError, RunError
 from pocketdit.files import write_atomically
 
 _LOG = logging.getLogger(__name__)
-_MAX_INFO = 64 << 20  # bytes of a dataset.json
-_THREADS = 16  # concurrent questions for the versions of shards
+_MAX_INFO = 64 << 20  # largest dataset.json to read, in bytes
+_THREADS = 16  # concurrent requests for the versions of shards
 
 
 class RemoteDataset:
@@ -44,7 +44,7 @@ class RemoteDataset:
         address: Address of the data set, such as s3://BUCKET/FOLDER.
 
     Raises:
-        ConfigError: The address is invalid, a package is missing, or a variable of the cache is not valid.
+        ConfigError: The address is invalid, a package is missing, or a variable of the cache is invalid.
         RunError: The cache's folder cannot be used.
     """
 
@@ -106,7 +106,7 @@ class RemoteDataset:
     def _stored_index(
         self, split: str, kind: Kind, listed: Sequence[RemoteFile] | None
     ) -> tuple[SplitIndex, list[RemoteFile]] | None:
-        """Return the index in storage, or the one that was built here before, if they fit the shards."""
+        """Return the index in storage, or the one that was built here before, if it matches the shards."""
         name = f"{split}/{INDEX_FILE}"
         file = self.storage.find(name)
         if file is not None:
@@ -119,7 +119,7 @@ class RemoteDataset:
                     return index, [
                         file._replace(sha256=record.sha256) for file, record in zip(listed, records, strict=True)
                     ]
-            _LOG.warning("%s/%s does not fit the shards and is not used", self.storage.address, name)
+            _LOG.warning("%s/%s does not match the shards and is not used", self.storage.address, name)
         built = self._built_path(split, listed or [])
         opened = read_index(built, kind)
         if opened is None or listed is None:
@@ -146,7 +146,7 @@ class RemoteDataset:
         return self._folder / split / f"built-{version}.safetensors"
 
     def _ask_for_versions(self, split: str, records: Sequence[ShardRecord]) -> list[RemoteFile]:
-        """Return the shards of a web server. Their hash is their version, and the server is only asked without one."""
+        """Return the shards of a web server. A shard's hash is its version; only without one, the server is asked."""
 
         def ask(record: ShardRecord) -> RemoteFile:
             name = f"{split}/{record.name}"

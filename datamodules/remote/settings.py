@@ -9,13 +9,13 @@ from pocketdit.errors import ConfigError
 
 FOLDER_VARIABLE = "POCKETDIT_SHARD_CACHE"
 LIMIT_VARIABLE = "POCKETDIT_SHARD_CACHE_LIMIT"
-_SHARE = 0.75  # of the free disk space, by default
+_SHARE = 0.75  # of the free disk space is the default limit
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", re.IGNORECASE)
 
 
 def cache_folder() -> Path:
-    """Return the folder of the cache: POCKETDIT_SHARD_CACHE, or pocketdit/ in the user's folder for caches."""
+    """Return the folder of the cache: POCKETDIT_SHARD_CACHE, or pocketdit/ in the user's cache folder."""
     if folder := os.environ.get(FOLDER_VARIABLE):
         return Path(folder).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "pocketdit"
@@ -40,7 +40,7 @@ def cache_limit(folder: Path, occupied: int) -> int:
 
 
 def format_size(size: int) -> str:
-    """Return a number of bytes for people, such as "8.6 GB". It is rounded up, so that it works as a limit."""
+    """Format a number of bytes, as in "8.6 GB". It is rounded up, so that it works as a limit."""
     for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= factor:
             tenths = -(-10 * size // factor)

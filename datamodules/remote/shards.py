@@ -14,9 +14,9 @@ from datamodules.remote.cache import ShardCache
 from datamodules.remote.storage import RemoteFile, Storage
 from pocketdit.errors import RunError
 
-_THREADS = 2  # downloads per process; a second one keeps the line busy while the first one waits for an answer
-_POLL = 0.1  # seconds until a shard that another process downloads, or that has no room, is looked at again
-_IDLE = 0.5  # seconds between two looks whether another process waits for room
+_THREADS = 2  # downloads per process; a second one keeps the connection busy while the first one waits for an answer
+_POLL = 0.1  # seconds before a shard is tried again that another process downloads or that has no room
+_IDLE = 0.5  # seconds between checks whether another process waits for room
 
 
 class RemoteShards:
@@ -68,7 +68,7 @@ class RemoteShards:
             holds.give_back(shard)
 
     def expect(self, keep: Sequence[int], ahead: Sequence[int]) -> None:
-        """Fetch the shards that will be needed in the background, and let go of all others.
+        """Fetch in the background the shards that will be needed, and let go of all others.
 
         Args:
             keep: Shards that are needed soon, in order.
@@ -103,7 +103,7 @@ class RemoteShards:
 
     def _own_holds(self) -> "_Holds":
         if self._holds is None or self._process != os.getpid():
-            if self._holds is not None:  # descriptors inherited from the parent, whose locks they share
+            if self._holds is not None:  # inherited descriptors, which share the parent's locks
                 self._holds.close_inherited()
             self._holds, self._process, self.failure = _Holds(self), os.getpid(), None
         return self._holds

@@ -1,4 +1,4 @@
-"""Reads the files of a remote data set, and waits for a storage service that is out of reach for a while."""
+"""Reads the files of a remote data set, and waits for a storage service that is temporarily unreachable."""
 
 import errno
 import os
@@ -37,7 +37,7 @@ class RemoteFile(NamedTuple):
     Attributes:
         name: Path in the data set, for example "train/00000.tar".
         size: Size in bytes.
-        tag: Version of the content, such as the ETag; "" if the service does not tell.
+        tag: Version of the content, such as the ETag; "" if the service reports none.
         sha256: Hash of the content as the data set's index records it, or "".
     """
 
@@ -98,7 +98,7 @@ class Storage:
             return None
 
     def download(self, file: RemoteFile, to: Path, check: Callable[[Path], str | None] = lambda _: None) -> None:
-        """Download a file, and repeat it if the content is not what was announced.
+        """Download a file, and repeat the download if the content is not what was announced.
 
         Args:
             file: The file.
@@ -113,7 +113,7 @@ class Storage:
             client = self._own_client()
             path = self._path(client, file.name)
             client.get_file(path, str(to), callback=_SizeLimit(file.size))
-            # Without a hash, the version tells whether the content is that of the index.
+            # Without a hash, the version tells whether the content is what the index describes.
             if not file.sha256 and _remote_file(file.name, client.info(path)) != file:
                 raise _ChangedError
             size = to.stat().st_size
@@ -221,12 +221,12 @@ def _remote_file(name: str, info: Mapping[str, Any]) -> RemoteFile:
     tag = next((str(info[key]) for key in _TAGS if info.get(key)), "")
     size = info.get("size")
     if size is None:
-        raise _IncompleteError("the server does not tell the size")
+        raise _IncompleteError("the server does not report the size")
     return RemoteFile(name, int(size), tag)
 
 
 def _is_final(error: Exception) -> bool:
     """Return whether repeating an attempt cannot help."""
-    status = getattr(error, "status", None)  # of the web client's errors
+    status = getattr(error, "status", None)  # only the web client's errors have one
     refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
     return refused or isinstance(error, PermissionError)

@@ -53,7 +53,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
         caption: "random" (any caption), "short" (the first), "long" (any other), or the probability of the short
             caption. The probability applies to whole batches: the captions of a batch are all short or all long.
         crop: Where to crop images whose aspect ratio differs from their bucket's.
-        flip: Mirror half of the images. This makes captions that mention left or right wrong.
+        flip: Mirror half of the images. Captions that mention left or right become wrong.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class ShardBatches(Dataset["Batch | RunError"]):
     def _candidates(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """Yield the rows, and then replacements: the bucket's other rows, and the rows of all other buckets.
 
-        Both are in cyclic order, after the last row and after the bucket. All rows that are yielded together have the
-        same bucket.
+        Rows are in cyclic order from the last row, and buckets from the first row's bucket. All rows that are yielded
+        together have the same bucket.
         """
         yield rows
         first = int(self._bucket_of[rows[0]])
@@ -117,7 +117,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
             sample = parse_sample(members, index.kind)
             caption = choose_caption(len(sample.captions), self._caption, draws.caption_length, draws.caption)
             content = self._encoded(sample, caption) if index.kind == "latent" else self._image(sample, row, draws)
-        except Exception as error:  # whatever a broken sample causes, it must not end the run
+        except Exception as error:  # whatever error a broken sample causes, it must not end the run
             skipped.append(one_line(f"{index.shard_path(row)}: {name}: {reason_of(error)}"))
             return None
         return _Fetched(row, key, sample.captions[caption], *content)

@@ -26,7 +26,7 @@ def to_srgb(image: Image.Image, source: Image.Image) -> Image.Image:
 
     The color space is that of the ICC profile. Without one, it is that of the gAMA and cHRM chunks of a PNG file, or
     Adobe RGB if the EXIF data of a JPEG say so, and otherwise sRGB. Profiles that are damaged or belong to another kind
-    of image are ignored, as viewers do.
+    of image are ignored, as in viewers.
 
     Args:
         image: Image of mode L, RGB, CMYK or LAB.
@@ -98,7 +98,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 @lru_cache(maxsize=64)
 def _matrix_profile(gamma: float | None, primaries: Sequence[float]) -> bytes | None:
-    """Return an ICC profile with a gamma, or sRGB's curve for None, or return None if the primaries are degenerate."""
+    """Return an ICC profile with a gamma (None: sRGB's curve), or None if the primaries are degenerate."""
     try:
         colorants = _adapted_colorants(primaries)
     except (np.linalg.LinAlgError, ZeroDivisionError):

@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from datamodules.shards.color import to_srgb
 
-# Only these formats are opened, whatever a file's name is: PIL also has formats that start other programs.
+# Only these formats are opened, whatever a file's name is: PIL starts other programs to open some formats.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 IMAGE_SUFFIXES = (
     ".png",
@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = (
 )
 MAX_PIXELS = 2**28  # 268 megapixels, the limit of WebP and AVIF; 0.8 GB when decoded
 
-# PIL warns of images above its limit and refuses images of more than twice its limit.
+# PIL warns about images above its limit and refuses images of more than twice its limit.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 

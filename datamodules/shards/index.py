@@ -214,7 +214,7 @@ def scan_rows(path: Path, name: str, kind: Kind) -> ShardScan:
 
 
 def join_scans(folder: Path, shards: Sequence[str], scans: Sequence[ShardScan], kind: Kind) -> SplitIndex:
-    """Join the scans of all shards to an index."""
+    """Join the scans of all shards into an index."""
     rows = [(number, *row) for number, scan in enumerate(scans) for row in scan.rows]
     table = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
     columns: dict[str, Any] = {
@@ -245,7 +245,7 @@ def serialize_index(index: SplitIndex, shards: Sequence[ShardRecord]) -> bytes:
 
 
 def read_index(path: Path, kind: Kind) -> tuple[SplitIndex, list[ShardRecord]] | None:
-    """Read an index file and check that it is consistent. It may come from anyone.
+    """Read an index file and check that it is consistent. The file is not trusted.
 
     Returns:
         The index of the folder that contains the file, and its shards. None if the file is missing, damaged, or
@@ -270,7 +270,7 @@ def read_index(path: Path, kind: Kind) -> tuple[SplitIndex, list[ShardRecord]] |
 
 
 def _is_consistent(columns: Mapping[str, NDArray[Any]], shards: Sequence[ShardRecord]) -> bool:
-    """Return whether columns describe samples that lie inside of these shards."""
+    """Return whether columns describe samples that lie inside these shards."""
     if any(columns[name].dtype != dtype or columns[name].ndim != 1 for name, dtype in _COLUMNS.items()):
         return False
     if len({len(column) for column in columns.values()}) > 1:

@@ -40,7 +40,7 @@ def device_of(autoencoder: Autoencoder) -> torch.device:
 
 
 def describe_autoencoder(autoencoder: Autoencoder, base_size: int, shape: BucketShape = "aspect") -> dict[str, Any]:
-    """Return everything that decides the latents of an image, for dataset.json."""
+    """Return everything that determines the latents of an image, for dataset.json."""
     return {
         **identify(autoencoder),
         "channels": autoencoder.channels,

@@ -17,8 +17,8 @@ class CropLosses:
     Attributes:
         base_size: Base size of the buckets.
         shape: Shape of the buckets.
-        max_crop: Count the images of which cropping removes more than this share of the area.
-        max_enlargement: Count the images that are scaled up more than this factor.
+        max_crop: Count the images that lose more than this share of their area to cropping.
+        max_enlargement: Count the images that are scaled up by more than this factor.
     """
 
     base_size: int
@@ -33,7 +33,7 @@ class CropLosses:
     _worst_enlargement: "_Worst | None" = field(default=None, init=False)
 
     def add(self, width: int, height: int, name: str, count: int = 1) -> None:
-        """Add ``count`` images of one size, of which one has this name."""
+        """Add ``count`` images of one size, one of which has this name."""
         removed, enlargement = self.measure(width, height)
         self._images += count
         self._removed += count * removed

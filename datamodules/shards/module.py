@@ -49,7 +49,7 @@ class ShardDataModule(LightningDataModule):
         window: Number of shards whose samples are shuffled together.
         caption: "random", "short", "long", or the probability that a batch has the short captions.
         crop: Whether images are cropped at the center or at a random position. Latents store the center.
-        flip: Mirror half of the images. This makes captions that mention left or right wrong. Not for latents.
+        flip: Mirror half of the images. Captions that mention left or right become wrong. Not for latents.
         validation_batch_size: Samples per validation batch on each rank; defaults to ``batch_size``.
         validation_samples: Number of samples to use from the start of the validation split; defaults to all.
         allow_changes: Resume from a checkpoint even if the batch size, number of ranks, seed, base size, buckets,
@@ -129,7 +129,7 @@ class ShardDataModule(LightningDataModule):
         )
 
     def read_captions(self, split: str, samples: int) -> tuple[list[str], bool]:
-        """Return the captions that training may use of at most ``samples`` samples, and whether there are no others."""
+        """Return the captions that training may use, of up to ``samples`` samples, and whether these are all."""
         index = self.split(split)
         chosen = (usable_captions(captions, self.caption) for captions in read_captions(index, samples))
         return [caption for captions in chosen for caption in captions], len(index) <= min(
@@ -262,7 +262,7 @@ class ShardDataModule(LightningDataModule):
 
     def _order_settings(self) -> dict[str, Any]:
         own = {key: getattr(self, key) for key in _ORDER_KEYS if key != "world_size"}
-        # The versions only differ where there are several windows.
+        # The versions of the order differ only if there are several windows.
         order = {"order": ORDER_VERSION} if len(self.split("train").shards) > self.window else {}
         return {**own, **order, "world_size": self._world()[0]}
 

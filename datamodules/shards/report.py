@@ -49,7 +49,7 @@ def progress_bar(total: int | None, progress: bool, unit: str = " samples", done
         total: Number of samples or bytes, if known.
         progress: Whether to show the bar.
         unit: What is counted: " samples", or "B" for bytes.
-        done: What is done already.
+        done: Number of samples or bytes that are already done.
     """
     return tqdm(
         total=total,

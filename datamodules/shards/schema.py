@@ -33,7 +33,7 @@ PARTS = (*SPLITS, INFO_FILE)  # dataset.json is written last, so it marks the da
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")  # stored images of other formats are not opened, whatever their extension
 LATENT_EXTENSION = "latent.safetensors"
-_ADDRESS = re.compile(r"\w+:/")  # a path has lost one of an address's two slashes
+_ADDRESS = re.compile(r"\w+:/")  # as a path, an address has lost one of its two slashes
 
 Kind = Literal["image", "latent"]
 
@@ -74,7 +74,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Attribution:
-    """What the license of a data set's images asks for.
+    """What the license of a data set's images requires.
 
     Attributes:
         license: Short name of the license.

@@ -1,12 +1,12 @@
-"""Keeps account of what a build leaves out."""
+"""Keeps track of what a build leaves out."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-UNUSABLE = "not usable"  # the rule of images that no filter leaves out
+UNUSABLE = "not usable"  # stands for the rule if no filter left out the image
 _MAX_ENTRIES = 10_000
-_MAX_NAMES, _MAX_LINES = 5, 20  # of what is skipped, in a report
+_MAX_NAMES, _MAX_LINES = 5, 20  # limits for the skipped images in a report
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SkipLog:
     """Counts what is skipped, in memory that does not grow with the source.
 
     Attributes:
-        entries: The first ``_MAX_ENTRIES`` of what was skipped.
+        entries: The first ``_MAX_ENTRIES`` skipped images, folders, and table rows.
         total: Number of skipped images, folders, and table rows.
         by_rule: Their number per rule.
     """

@@ -1,4 +1,4 @@
-"""Lists the files of a user's folder, through links, so that every file is either used or accounted for."""
+"""Lists the files of a user's folder, following links, so that every file is either used or accounted for."""
 
 import re
 from collections import Counter
@@ -91,13 +91,13 @@ def path_text(path: Path) -> str:
 
 
 def _printable(char: str) -> str:
-    if "\udc80" <= char <= "\udcff":  # how Python represents the byte 0x80 to 0xff of a name that is not UTF-8
+    if "\udc80" <= char <= "\udcff":  # how Python represents bytes from 0x80 to 0xff in a name that is not UTF-8
         return f"\\x{ord(char) - 0xDC00:x}"
     return char if char.isprintable() else char.encode("unicode_escape").decode()
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a file exists, also for names that no file can have, for example because they are too long."""
+    """Return whether a file exists, even for names that no file can have, for example because they are too long."""
     try:
         return path.is_file()
     except (OSError, ValueError):

@@ -36,15 +36,15 @@ def describe_dataset(
     max_enlargement: float = MAX_ENLARGEMENT,
     text_encoders: Sequence[TextEncoder] = (),
 ) -> str:
-    """Describe the number of samples, image sizes, buckets, what they cost, and caption lengths of both splits.
+    """Describe the number of samples, image sizes, buckets, cropping losses, and captions of both splits.
 
     Args:
         path: Folder of the data set.
         base_size: Base size of the buckets for images. It does not apply to latents, which keep their size.
         buckets: Shape of the buckets.
-        max_crop: Count the images of which cropping removes more than this share of the area.
-        max_enlargement: Count the images that are scaled up more than this factor.
-        text_encoders: Count what these do not see of the captions.
+        max_crop: Count the images that lose more than this share of their area to cropping.
+        max_enlargement: Count the images that are scaled up by more than this factor.
+        text_encoders: Count the captions that these do not see completely.
 
     Raises:
         UserError: The data set does not exist or is incomplete.

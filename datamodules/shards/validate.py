@@ -54,7 +54,7 @@ def validate_dataset(path: Path, text_encoders: Sequence[TextEncoder] = ()) -> V
 
     Args:
         path: Folder of the data set.
-        text_encoders: Note what these do not see of the captions.
+        text_encoders: Note which captions these do not see completely.
     """
     report = ValidationReport(path)
     try:
@@ -82,7 +82,7 @@ def validate_dataset(path: Path, text_encoders: Sequence[TextEncoder] = ()) -> V
 
 
 def compute_fingerprint(path: Path) -> str:
-    """Compute the fingerprint that the writer records: a hash of one hash per split, over the hashes of its shards."""
+    """Compute the fingerprint that the writer records: a hash of the splits' hashes, each over its shards' hashes."""
     fingerprint = hashlib.sha256()
     for split in SPLITS:
         digest = hashlib.sha256()
@@ -128,7 +128,7 @@ def _scan_samples(path: Path, info: DatasetInfo) -> Iterator[tuple[str, Sample] 
             for group in scan_shard(file):
                 try:
                     yield group.key, _parse_group(file, group, info)
-                except Exception as error:  # whatever a broken sample causes, the next one is checked too
+                except Exception as error:  # whatever error a broken sample causes, the next one is checked too
                     yield f"sample {group.key}: {reason_of(error)}"
     except BrokenShardError as error:
         yield f"byte {error.offset}: {error.reason}"

@@ -53,7 +53,7 @@ class DatasetWriter:
         overwrite: Replace a complete data set. Both need disk space until the new one is complete.
         validation_is_train: Record that the validation split repeats the training split.
         attribution: License and authors of the images, if they must be named.
-        resume_key: Identifies everything that decides the samples. None makes every build start over.
+        resume_key: Identifies everything that determines the samples. None makes every build start over.
 
     Raises:
         UserError: ``out`` contains a complete data set and ``overwrite`` is false, or it contains the folder of a split
@@ -162,7 +162,7 @@ class DatasetWriter:
                     remove(self._building)
 
     def _can_resume_after(self, error: BaseException | None) -> bool:
-        """Return whether the same command can succeed later: after an interruption, but not after a wrong input."""
+        """Return whether the same command can succeed later: after an interruption, but not after invalid input."""
         is_wrong_input = isinstance(error, UserError) and not isinstance(error, RunError)
         return error is not None and self._resume_key is not None and not is_wrong_input
 

@@ -1,4 +1,4 @@
-"""Conditions: what they mean, and that nothing else than the grammar is accepted."""
+"""Conditions: what they mean, and that only what the grammar allows is accepted."""
 
 import operator
 import random
