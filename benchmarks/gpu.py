@@ -54,7 +54,7 @@ def run_part(part: Part, quick: bool, out: Path) -> tuple[str, float]:
     """Run a part, and write its output to a file in ``out``.
 
     Returns:
-        How it ended, and its seconds.
+        How it ended, and how many seconds it took.
     """
     options = (
         [] if part.name == "tests" else ["--json", str(out / f"{part.name}.json"), *(["--quick"] if quick else [])]
@@ -75,7 +75,9 @@ def run_part(part: Part, quick: bool, out: Path) -> tuple[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all parts and print a table of how they ended."""
     parser = argument_parser(__doc__)
-    parser.add_argument("--out", type=Path, default=Path("bench/gpu"), help="folder for the results (bench/gpu)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("bench/gpu"), help="folder for the results (default: %(default)s)"
+    )
     args = parser.parse_args(arguments)
     print_machine()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -176,7 +176,7 @@ def _plot_milliseconds(axis: Any, calibration: Calibration, graphs: Mapping[str,
     axis.set_yscale("log")
     axis.set_yticks([100, 200, 500, 1000, 2000], ["100", "200", "500", "1000", "2000"])
     axis.minorticks_off()
-    axis.set_ylabel("ms per denoising step at 1024x1024")
+    axis.set_ylabel("ms per sampling step at 1024x1024")
     axis.set_title(calibration.device.title)
     axis.grid(axis="y", alpha=0.3)
     axis.legend(frameon=False, fontsize=9)

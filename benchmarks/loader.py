@@ -53,7 +53,7 @@ Batch = tuple[Tensor, list[str]]
 
 
 class Data(NamedTuple):
-    """A data set as shards and, unless ``chunks`` is None, also as litdata's chunks."""
+    """A data set as shards and, unless ``chunks`` is None, also as litdata chunks."""
 
     name: str
     folder: Path
@@ -216,7 +216,7 @@ def loaders(data: Data) -> dict[str, Loader]:
 
 
 def time_pass(load: Loader, data: Data, workers: int) -> float:
-    """Return the seconds from the start to the last sample, without the workers' shutdown."""
+    """Return how many seconds pass from the start to the last sample, without the workers' shutdown."""
     start, end, samples = time.perf_counter(), 0.0, 0
     for images in load(data, workers):
         samples += len(images)

@@ -133,7 +133,7 @@ def count_cost(spec: DiTSpec, kind: Attention, sides: tuple[int, int], text_toke
 
 
 def predict_latency(spec: DiTSpec, sides: tuple[int, int], text_tokens: Sequence[int]) -> float:
-    """Predict the latency of one denoising step on ``DEVICE`` with weights in fp16, in milliseconds."""
+    """Predict the latency of one sampling step on ``DEVICE`` with weights in fp16, in milliseconds."""
     from pocketdit.latency.devices import find_device
     from pocketdit.latency.predict import predict
     from pocketdit.latency.traced_census import trace_census

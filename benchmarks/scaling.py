@@ -56,7 +56,7 @@ class Case:
 
 
 def larger(width: int, depths: tuple[int, int, int]) -> Case:
-    """Return elastic pre-training of a larger supernet."""
+    """Return the case of elastic pre-training with a larger supernet."""
     sparse = "attention: {kind: assa, kv_heads: 8, blocks: 16, radius: 1}, ffn_ratio: 4"
     full = "attention: {kind: full, kv_heads: 8}, ffn_ratio: 3, long_skips: true"
     kinds = ((1, sparse), (2, full), (1, sparse))
@@ -129,7 +129,7 @@ def by_kind(kernels: Mapping[Kernel, float], samples: int) -> dict[str, dict[str
 
 
 def encoders(step: StepCount) -> dict[str, dict[str, float]]:
-    """Return the predicted seconds per sample of every frozen encoder, by the name of the GPU."""
+    """Return how many seconds every frozen encoder is predicted to take per sample, by GPU name."""
 
     def seconds(item: Pass, counted: PassCount) -> dict[str, float]:
         once: Kernels = counted.forward
@@ -165,7 +165,7 @@ def filled(page: str, tables: Mapping[str, str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Count, write and check, as the options ask."""
+    """Count, write and check, as the options specify."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", nargs="*", choices=CASES, metavar="CASE", help="count these cases again, or all")
     parser.add_argument("--check", action="store_true", help="fail if the page is not up to date")

@@ -25,7 +25,7 @@ STAGES = {
 STATED = {
     "elastic 256": "400 K iterations, batch 8192, 256 A100",
     "knowledge 1024": "100 K iterations, batch 2048, 256 A100",
-    "steps 1024": "10 K iterations, batch 512, 4 nodes; not whether for each width",
+    "steps 1024": "10 K iterations, batch 512, 4 nodes; unclear whether for each width",
     "quantize 1024": "several thousand iterations; no batch, no GPUs",
     "decoder 256": "nothing",
     "ladder A": "200 K iterations; no batch, no GPUs",
@@ -39,10 +39,10 @@ A100 = next(gpu for gpu in GPUS if gpu.name == "A100")
 # The data of the paper's supernet: float16 latents, as `data build --latents` stores them, and text embeddings of 16
 # bits, at their full length.
 LATENT_CHANNELS, LATENT_FACTOR = 16, 8
-TEXT = ((77, 512), (256, 2560))  # tokens and channels of TinyCLIP and of Gemma 3
+TEXT = ((77, 512), (256, 2560))  # tokens and channels per caption, for TinyCLIP and Gemma 3
 VALUE_BYTES = 2
 # Assumptions about what the paper does not state.
-BITS_PER_PIXEL = 3.0  # of a JPEG
+BITS_PER_PIXEL = 3.0  # of a stored JPEG
 STORAGE_PRICE = 0.023  # dollars per GB and month in an object store
 EGRESS_PRICE = 0.05  # dollars per GB that leaves its region
 CHECKPOINT_RATE = 10e9  # bytes/s at which a shared file system takes a checkpoint
@@ -91,7 +91,7 @@ def per_gpu(case: Case, gpu: Gpu) -> float:
 
 
 def gpu_hours(case: Case, gpu: Gpu) -> float:
-    """Return the hours of all GPUs together."""
+    """Return the total GPU hours."""
     steps, processes = float(case["steps"]), float(case["processes"])
     return steps * step_time(case, gpu).seconds * processes / 3600
 
@@ -132,7 +132,7 @@ def speed(case: Case, gpu: Gpu) -> str:
 
 
 def parts_table(counts: Counts) -> str:
-    """Seconds of a step on the paper's GPU, by what they are spent on."""
+    """How many seconds a step spends on each kind of work, on the paper's GPU."""
     bounds = get_args(Bound)
     rows = []
     for name, stage in STAGES.items():

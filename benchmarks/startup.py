@@ -1,4 +1,4 @@
-"""Time ten common commands that should answer at once, each in a process of its own.
+"""Time ten common commands that should respond at once, each in a process of its own.
 
     python -m benchmarks.startup [--rounds N] [--json PATH]
 
@@ -21,7 +21,7 @@ from benchmarks.timing import Ratio, argument_parser, format_median, print_machi
 
 ROOT = Path(__file__).parent.parent
 USAGE, PLAN = "help and wrong use", "plan"
-# Seconds within which each kind of command should answer.
+# Seconds within which each kind of command should respond.
 TARGETS = {USAGE: 1.0, PLAN: 5.0}
 DEFAULT = ROOT / "experiments" / "elastic_pretrain.yaml"
 
@@ -32,7 +32,7 @@ class Command:
 
     Attributes:
         words: Its words after ``lightning``. ``DEFAULT`` stands for the default experiment.
-        status: Its exit status.
+        status: Its expected exit status.
         kind: A key of ``TARGETS``, or None for a command without a target.
     """
 
@@ -60,7 +60,7 @@ def seconds(command: Command, folder: Path) -> float:
     """Run a command in an empty folder and return its duration.
 
     Raises:
-        RuntimeError: The command did not exit with its status.
+        RuntimeError: The command did not exit with the expected status.
     """
     words = [str(DEFAULT) if word == "DEFAULT" else word for word in shlex.split(command.words)]
     search = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
@@ -76,7 +76,7 @@ def seconds(command: Command, folder: Path) -> float:
 
 
 def measure(commands: Sequence[Command], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of every command in each round, after a round that is not timed."""
+    """Return how many seconds every command took in each round, after a round that is not timed."""
     durations: dict[str, list[float]] = {command.words: [] for command in commands}
     with tempfile.TemporaryDirectory() as name:
         for number in range(rounds + 1):

@@ -20,7 +20,7 @@ class StorageProxy:
         latency: Seconds before each answer.
         rate: Bytes per second of all answers together; None for no limit.
         faults: Probabilities of the faults of a GET request: the connection is reset before the answer, the answer is
-            503, or the connection is reset inside the body.
+            503, or the connection is reset in the middle of the body.
         seed: Seed of the faults.
 
     Attributes:

@@ -1,10 +1,11 @@
 """Measure the megabytes per second at which training data arrive from an S3 server on this machine.
 
-The data set stores latents of 1024x1024 pixels (0.5 MB each), which are quick to decode, so that the line decides. A
-proxy delays every answer and limits the line. The data module is timed on local files, with all shards in its cache
-("warm"), and with an empty cache ("cold"). webdataset streams the same shards over HTTP, and litdata streams the same
-samples as chunks, both without a cache from before. "download" reads the shards with two plain HTTP connections and
-throws them away. The order is that of each library without shuffling; the data module shuffles within its windows.
+The data set stores latents of 1024x1024 pixels (0.5 MB each), which are quick to decode, so that the connection is the
+bottleneck. A proxy delays every answer and limits the bandwidth. The data module is timed on local files, with all
+shards in its cache ("warm"), and with an empty cache ("cold"). webdataset streams the same shards over HTTP, and
+litdata streams the same samples as chunks, both without an existing cache. "download" reads the shards with two plain
+HTTP connections and discards them. The order is that of each library without shuffling; the data
+module shuffles within its windows.
 
     python -m benchmarks.streaming [--json PATH] [--quick]
 """
@@ -177,7 +178,7 @@ def download(port: int, names: Sequence[str]) -> int:
 
 
 def time_pass(load: Load, samples: int) -> float:
-    """Return the seconds from the start to the last sample."""
+    """Return how many seconds pass from the start to the last sample."""
     start, end, count = time.perf_counter(), 0.0, 0
     for latents in load():
         count += len(latents)

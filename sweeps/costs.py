@@ -69,7 +69,7 @@ class ForwardFlops:
 
 @dataclass(frozen=True)
 class PredictedLatency:
-    """Predicted latency of one denoising step on a device, in milliseconds.
+    """Predicted latency of one sampling step on a device, in milliseconds.
 
     ``pocketdit.latency`` predicts the latency from the census of the mobile form, without training or export.
 

@@ -21,9 +21,9 @@ def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "encode",
         help="store the latents and the text embeddings of a data set of images",
         description="Encode a data set of images once instead of in every training step. If the command is killed, run "
-        "it again to continue. torchrun starts it in several processes.",
+        "it again to continue. To use several processes, start it with torchrun.",
     )
-    encode.add_argument("file", type=Path, help="YAML file in experiments/, whose encoders are used")
+    encode.add_argument("file", type=Path, help="YAML file of the experiment whose encoders are used")
     encode.add_argument("source", type=Path, help="folder of the data set of images")
     encode.add_argument("out", type=Path, help="folder of the encoded data set")
     encode.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of the experiment")
@@ -34,7 +34,7 @@ def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "in 256,512, OUT contains a data set for each, as in OUT/256",
     )
     encode.add_argument(
-        "--buckets", choices=("aspect", "square"), help="shape of the buckets (default: in the experiment)"
+        "--buckets", choices=("aspect", "square"), help="shape of the buckets (default: that of the experiment)"
     )
     encode.add_argument("--latents-only", action="store_true", help="do not store text embeddings")
     encode.add_argument(

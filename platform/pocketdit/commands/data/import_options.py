@@ -105,7 +105,7 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
         "differs from an earlier one in at most this number of bits (0 to 15; 3 is cautious)",
     )
     filters.add_argument(
-        "--max-crop", type=float, help="exclude images of which cropping would remove more than this fraction"
+        "--max-crop", type=float, help="exclude images that would lose more than this fraction to cropping"
     )
     filters.add_argument(
         "--max-enlargement", type=float, help="exclude images that would be enlarged by more than this factor"

@@ -18,13 +18,13 @@ def add_text_option(parser: argparse.ArgumentParser) -> None:
         "--text",
         type=Path,
         metavar="YAML",
-        help="count what this experiment's text encoders do not see of the captions (default: the embedded encoders "
-        "with 80 words)",
+        help="count captions that this experiment's text encoders do not see completely (default: the built-in "
+        "encoders with 80 words)",
     )
 
 
 def load_text_encoders(experiment_file: Path | None) -> list[Any]:
-    """Return the text encoders of an experiment, or the embedded ones."""
+    """Return the text encoders of an experiment, or the built-in ones."""
     from pocketdit.encoders.hashed_text import PhraseEncoder, WordEncoder
 
     if experiment_file is None:

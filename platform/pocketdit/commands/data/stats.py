@@ -37,7 +37,7 @@ def add_stats(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--max-crop",
         type=float,
         default=0.5,
-        help="count images of which more than this fraction would be cropped (default: %(default)s)",
+        help="count images that would lose more than this fraction to cropping (default: %(default)s)",
     )
     stats.add_argument(
         "--max-enlargement",
