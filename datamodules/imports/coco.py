@@ -89,7 +89,7 @@ def _read(path: Path, folder: Path, split: str | None) -> Iterator[Entry | Skipp
         if texts:
             yield Entry(identity, image, tuple(dict.fromkeys(texts)), split=split)
         else:
-            yield SkippedImage(identity, f"{path.name} contains no caption of it", "no caption")
+            yield SkippedImage(identity, f"{path.name} contains no caption for it", "no caption")
 
 
 def _find(file_name: str, address: str, annotations: Path, folder: Path) -> Path | None:

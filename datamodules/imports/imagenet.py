@@ -23,7 +23,7 @@ _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """Folders of images that are named like the classes, in train/ and val/ or without splits."""
+    """Folders of images that are named after the classes, in train/ and val/ or without splits."""
 
     listing: Listing
 
@@ -36,7 +36,7 @@ class ImageNetTars:
         folder: The folder of the tars.
         train: The tar of the training images, which contains a tar for each class.
         validation: The tar of the validation images, or None.
-        others: Other files of the folder, which may tell the classes of the validation images.
+        others: Other files of the folder, which may list the classes of the validation images.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ def plan_class_folders(layout: ClassFolders, options: ReadOptions) -> Plan:
     """Plan to read folders of classes, sorted by a hash of their IDs, so that classes are mixed.
 
     Raises:
-        UserError: The names or the classes of the validation images are not readable.
+        UserError: The class names, or the classes of the validation images, are not readable.
     """
     listing = layout.listing
     splits = splits_of_folders(listing.images, listing.folder)
@@ -85,7 +85,7 @@ def plan_class_folders(layout: ClassFolders, options: ReadOptions) -> Plan:
     return _plan(
         images,
         options,
-        description="class folders, as of ImageNet",
+        description="class folders, as in ImageNet",
         others=tuple(listing.others),
         files=listing.images,
         splits=describe_splits(splits, listing.folder) if splits else None,
@@ -97,7 +97,7 @@ def plan_imagenet_tars(layout: ImageNetTars, options: ReadOptions) -> Plan:
     """Plan to read the official tars, sorted by a hash of the IDs, so that classes are mixed.
 
     Raises:
-        UserError: A tar, the names, or the classes of the validation images are not readable.
+        UserError: A tar, the class names, or the classes of the validation images are not readable.
     """
     split = "train" if layout.validation else None
     images = [
@@ -139,7 +139,7 @@ def _plan(
 
     def notes() -> list[str]:
         lines = [str(names)]
-        lines += [f"images outside of the splits, which are left out: {left_out}"] if left_out else []
+        lines += [f"images outside the splits, which are left out: {left_out}"] if left_out else []
         return lines + ([f"other files, which are not read: {len(unused)} ({count_kinds(unused)})"] if unused else [])
 
     return Plan(
@@ -217,7 +217,7 @@ class _Window(io.RawIOBase):
 
 
 def _read_labels(others: tuple[Path, ...]) -> tuple[dict[str, str], list[Path]]:
-    """Return the classes of the validation images by the stem of their names, and the files that tell them.
+    """Return the classes of the validation images by the stem of their names, and the files that list them.
 
     Raises:
         UserError: A file is not readable.

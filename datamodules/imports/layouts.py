@@ -84,7 +84,7 @@ def plan_layout(layout: Layout, options: ReadOptions) -> Plan:
     name = layout_name(layout)
     for option, (flag, layouts) in _APPLIES.items():
         if getattr(options, option) and name not in layouts:
-            raise ConfigError(f"{flag}: only applies to the layout {' or '.join(layouts)}, not to {name}")
+            raise ConfigError(f"{flag} only applies to the layout {' or '.join(layouts)}, not to {name}")
     match layout:
         case ImageFolder():
             return plan_image_folder(layout, options)

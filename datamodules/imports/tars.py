@@ -91,7 +91,7 @@ def _failed_downloads(tables: Iterable[Path]) -> Counter[str]:
             if "status" in pq.read_schema(path).names:
                 failed.update(pq.read_table(path, columns=["status"]).column("status").to_pylist())
         except (OSError, ValueError, pa.ArrowException):
-            continue  # the unit reports it
+            continue  # reading the tar reports the damaged file
     del failed["success"]
     return failed
 

@@ -13,7 +13,7 @@ from datamodules.filters.hashes import hash_image
 def test_index_finds_what_a_comparison_of_all_pairs_finds(distance: int) -> None:
     numbers = np.random.default_rng(distance)
     looks = [int(look) for look in numbers.integers(0, 2**63, 60)]
-    for look in list(looks):  # variants with 0 to 17 other bits
+    for look in list(looks):  # variants that differ in 0 to 17 bits
         for count in numbers.integers(0, 18, 4):
             bits = numbers.choice(64, count, replace=False)
             looks.append(look ^ sum(1 << int(bit) for bit in bits))

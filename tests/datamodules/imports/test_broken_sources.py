@@ -175,7 +175,7 @@ def test_images_of_coco_that_are_missing_or_have_no_caption(source: Path) -> Non
     skipped, kept = build(source)
     assert len(kept) == 4
     assert skipped["captions_train2017.json: 000000000401.jpg"] == ("the image file does not exist", "missing file")
-    assert skipped["train2017/000000000402.jpg"][0] == "captions_train2017.json contains no caption of it"
+    assert skipped["train2017/000000000402.jpg"][0] == "captions_train2017.json contains no caption for it"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"images": []}', '{"images": [{"id": 1}], "annotations": []}'])
@@ -253,13 +253,13 @@ def test_folders_without_wordnet_ids_name_their_class(source: Path) -> None:
             sources.write_coco,
             None,
             ReadOptions(image_field=Field("x")),
-            "--image-field: only applies to the layout tars",
+            "--image-field only applies to the layout tars",
         ),
         (
             sources.write_img2dataset,
             None,
             ReadOptions(template="{}"),
-            "--template: only applies to the layout imagenet",
+            "--template only applies to the layout imagenet",
         ),
         (
             sources.write_class_folders,

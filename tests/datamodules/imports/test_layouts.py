@@ -32,7 +32,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], Samples], ReadOptions, str]] = {
         ReadOptions(),
         "COCO captions (annotations/captions_train2017.json, annotations/captions_val2017.json)",
     ),
-    "class folders": (sources.write_class_folders, ReadOptions(), "class folders, as of ImageNet"),
+    "class folders": (sources.write_class_folders, ReadOptions(), "class folders, as in ImageNet"),
     "imagenet tars": (
         sources.write_imagenet_tars,
         ReadOptions(),

@@ -1,4 +1,4 @@
-"""Interrupted builds, killed at any file that is written and in several processes, resume with equal bytes."""
+"""Builds that are killed before any file is written, also in several processes, resume with equal bytes."""
 
 import functools
 import multiprocessing
@@ -34,7 +34,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_tars(source: Path, tars: int = TARS, samples: int = SAMPLES) -> None:
-    """Write tars, of which the last samples repeat the first ones of the next tar, and one sample is broken."""
+    """Write tars whose last samples repeat the first ones of the next tar. One sample is broken."""
     for shard in range(tars):
         members: dict[str, bytes] = {}
         for i in range(samples):
@@ -54,7 +54,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 def run_and_die(source: Path, out: Path, number: int) -> bool:
-    """Build in a forked process that is killed before it writes its file with this number. Return whether it was."""
+    """Build in a forked process that is killed before it writes file ``number``. Return whether it was killed."""
 
     def run() -> None:
         numbers = count(1)
@@ -116,7 +116,7 @@ def test_finished_units_and_shards_are_not_made_again(
 
 @pytest.mark.usefixtures("small_shards")
 def test_images_are_not_stored_twice_for_long(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the last shard is written, the units of the first ones have given up their images."""
+    """While shards are written, few units still have their images."""
     write_tars(source, tars=10)
     left: list[int] = []
 

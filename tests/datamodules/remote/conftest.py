@@ -20,7 +20,7 @@ BUCKET = "training-data"
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of an empty cache. Reads have little patience with servers that are out of reach."""
+    """The folder of an empty cache. Reads soon give up on servers that are unreachable."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("POCKETDIT_SHARD_CACHE", str(folder))
     monkeypatch.setenv("POCKETDIT_SHARD_CACHE_LIMIT", "100MB")

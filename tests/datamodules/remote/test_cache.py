@@ -1,4 +1,4 @@
-"""The bounded cache of shards: what is held stays, and what a killed process leaves behind goes."""
+"""The bounded cache of shards: what is held stays, and what a killed process leaves behind is removed."""
 
 import multiprocessing
 import os
@@ -173,7 +173,7 @@ def _kill_later(pid: int) -> None:
 
 
 def _read_often(folder: Path, limit: int, seed: int, failed: Path) -> None:
-    """Read shards in another order than other processes, which leaves each process room for a single shard."""
+    """Read shards in an order that depends on the seed, from a cache with room for one shard per process."""
     cache = ShardCache(folder, limit)
     for i in range(60):
         name = "abcdefg"[(i * (seed + 1) + seed) % 7]

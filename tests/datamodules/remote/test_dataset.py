@@ -142,7 +142,7 @@ def test_shard_that_stays_unavailable_ends_the_run(
 def test_shard_of_another_version_is_not_used(
     make_dataset: Callable[..., Path], upload: Callable[[Path], str], tmp_path: Path
 ) -> None:
-    """The index of other programs records no hashes, so the ETag decides."""
+    """Without a hash of the content, its version (ETag) is compared."""
     data = make_dataset()
     remote = storage.Storage(upload(data))
     opened = remote.list_shards("train")[2]
