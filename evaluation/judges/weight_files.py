@@ -33,7 +33,7 @@ def read_weights(path: Path, model: str, source: str, *, shapes_only: bool = Fal
                 content = torch.load(path, map_location="meta" if shapes_only else "cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or first_line(error)}); {source}") from error
-    except UnpicklingError as error:  # torch's message advises to run the code in the file
+    except UnpicklingError as error:  # torch's message advises running the code in the file
         reason = damage(path, ValueError("it is damaged or contains more than tensors"))
         raise UserError(f"{path}: not plain weights of {model} ({reason}); {source}") from error
     except Exception as error:  # a damaged file can make the readers raise any exception

@@ -1,4 +1,4 @@
-"""The published sizes of the benchmarks, to mark scores of a part of a benchmark."""
+"""The published sizes of the benchmarks, by which scores for only part of a benchmark are marked."""
 
 from evaluation.contract import ImageSet
 from evaluation.metrics.compbench.categories import CATEGORIES, prompt_set_name
@@ -14,7 +14,7 @@ _SIZES: dict[str, tuple[int, int | None]] = {
 
 
 def size_notes(images: ImageSet) -> tuple[str, ...]:
-    """Return a note if the images are fewer than a benchmark's protocol asks for; none for other prompt sets."""
+    """Return a note if the images are fewer than a benchmark's protocol requires; none for other prompt sets."""
     name, count, each = images.prompts.name, len(images.prompts.prompts), images.prompts.images_each
     prompts, images_each = _SIZES.get(name, (count, None))
     parts = [f"{count} of the {prompts} prompts"] if count < prompts else []

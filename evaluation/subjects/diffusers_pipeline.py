@@ -33,7 +33,7 @@ class DiffusersPipeline:
     """Samples images with any diffusers text-to-image pipeline.
 
     Image n of each prompt has its own generator with seed 1000 * ``seed`` + n, so images do not depend on batches.
-    Stable Diffusion's safety checker is turned off, because it would replace some images by black ones.
+    Stable Diffusion's safety checker is turned off, because it would replace some images with black ones.
 
     Args:
         model: Local folder, or a name on the Hugging Face hub.
@@ -140,7 +140,7 @@ class DiffusersPipeline:
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(f"{self.model}: cannot be loaded as a diffusers pipeline ({reason})") from error
             _check_arguments(self.model, pipeline, self.arguments)
-            if _SAFETY_CHECKER in pipeline.components:  # it would replace some images by black ones, which get scores
+            if _SAFETY_CHECKER in pipeline.components:  # it would replace some images with black ones, which get scores
                 setattr(pipeline, _SAFETY_CHECKER, None)
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline.to(device())

@@ -1,6 +1,6 @@
 """Refuse links that lead out of a folder. A run folder may come from someone else.
 
-Such a link could make a command change a file of the user, or copy it into images and bundles that are passed on.
+Such a link could make a command change a user's file, or copy it into images and bundles that are passed on.
 """
 
 import os

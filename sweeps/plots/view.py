@@ -105,7 +105,7 @@ class StudyView:
         return tuple(sorted((p for p in self.points if p.rank), key=lambda p: p.rank))
 
     def with_text(self, escape: Callable[[str], str]) -> "StudyView":
-        """Return a copy in which every text, such as a name or a value, is replaced with its escaped form."""
+        """Return a copy in which every string, such as a name or a value, is replaced with its escaped form."""
         return StudyView(
             escape(self.title),
             tuple(replace(axis, name=escape(axis.name), unit=escape(axis.unit)) for axis in self.axes),

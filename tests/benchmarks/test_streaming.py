@@ -11,7 +11,7 @@ from benchmarks.streaming import main
 
 @pytest.mark.slow
 def test_every_loader_reads_all_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The benchmark itself raises an error if a loader yields another number of samples."""
+    """The benchmark itself raises an error if a loader yields a different number of samples."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("POCKETDIT_SHARD_CACHE", "")

@@ -41,7 +41,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stored(checkpoints: Path) -> dict[str, Any]:
-    """Return what a data set records of the autoencoder in "flux"."""
+    """Return what a data set records about the autoencoder in "flux"."""
     autoencoder = DiffusersAutoencoder(str(checkpoints / "flux"), "flux")
     identity = {**identify(autoencoder), "channels": autoencoder.channels, "factor": autoencoder.factor}
     recorded: dict[str, Any] = json.loads(json.dumps(identity))

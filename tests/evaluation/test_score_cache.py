@@ -85,7 +85,7 @@ def test_changed_settings_files_and_libraries_are_scored_again(
 
 @pytest.mark.parametrize("text", ["x" * 5000, "a\0b", "", "\ud800"])
 def test_any_text_may_be_an_argument(text: str, images: ImageSet, tmp_path: Path) -> None:
-    """Arguments that are paths are part of the key, but not all texts can be paths."""
+    """Arguments that are paths are part of the key, but not all strings can be paths."""
     assert score(Component(METRIC, {"prompts": "p", "text": text}), images, tmp_path / "cache").metric == "counter"
 
 

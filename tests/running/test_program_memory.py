@@ -1,4 +1,4 @@
-"""Memory of a training process beside its tensors, compared with known answers."""
+"""Memory of a training process besides its tensors, compared with known answers."""
 
 import pytest
 from torch import nn
@@ -11,7 +11,7 @@ from pocketdit.training.kernels import Kernels
 from pocketdit.training.step_count import StepCount
 from tests.conftest import ROOT
 
-LONGEST = 80  # tokens of the embedded text encoders
+LONGEST = 80  # tokens of the built-in text encoders
 
 
 def experiment(name: str, *overrides: str) -> AnyExperiment:
@@ -33,16 +33,16 @@ def test_every_batch_may_have_another_length(steps: int, accumulate: int, length
     memory = program_memory(experiment("elastic_pretrain", *overrides), count((1, True), (2, True)))
     assert memory == {
         "program and libraries": PROGRAM,
-        f"kernels for {lengths} lengths of text": int(2 * lengths * KERNELS_PER_LENGTH),
+        f"kernels for {lengths} text lengths": int(2 * lengths * KERNELS_PER_LENGTH),
     }
 
 
 def test_passes_through_one_network_share_its_kernels() -> None:
     config = experiment("elastic_pretrain", "training.max_steps=1")
     shared = program_memory(config, count((1, False), (1, True), (1, True)))
-    assert shared["kernels for 1 lengths of text"] == int(KERNELS_PER_LENGTH)
+    assert shared["kernels for 1 text length"] == int(KERNELS_PER_LENGTH)
     teacher = program_memory(config, count((1, True), (2, False)))
-    assert teacher["kernels for 1 lengths of text"] == int(KERNELS_PER_LENGTH * (1 + FORWARD_ONLY))
+    assert teacher["kernels for 1 text length"] == int(KERNELS_PER_LENGTH * (1 + FORWARD_ONLY))
 
 
 def test_a_decoder_reads_no_text() -> None:

@@ -22,7 +22,7 @@ from tests.conftest import PRETRAIN
 
 @pytest.fixture(autouse=True)
 def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep the account of whoever runs the tests out of them, and end the process that wandb starts."""
+    """Keep the tests from using the account of whoever runs them, and end the process that wandb starts."""
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "wandb"))
     monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "wandb"))

@@ -1,4 +1,4 @@
-"""Functions that the stages with a teacher share, for the check of the latents and for the teacher's text."""
+"""Functions that the stages with a teacher share: the check of the latents, and the teacher's text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -205,7 +205,7 @@ def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pyt
         DinoV2(tmp_path / "missing.pth", SMALL)
     torch.save({"pos_embed": PrintsWhenLoaded()}, tmp_path / "program.pth")
     (tmp_path / "page.pth").write_text("<html>not found</html>")
-    for name in ("program.pth", "page.pth"):  # torch's own message advises to run the code in the file
+    for name in ("program.pth", "page.pth"):  # torch's own message advises running the code in the file
         with pytest.raises(
             UserError,
             match=rf"{name}: not plain weights of a DINOv2 \(it is damaged or contains more than tensors\); get",

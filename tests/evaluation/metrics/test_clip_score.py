@@ -99,7 +99,7 @@ def test_name_and_protocol_state_encoder_prefix_and_prompts(encoder: OpenClip, i
     protocol = json.loads(json.dumps(prefixed.protocol))
     assert protocol["prefix"] == "A photo depicts "
     assert plain.protocol["prefix"] == ""
-    for prefix in ("A photo depicts", "A photo depicts  "):  # YAML drops spaces at the end of unquoted texts
+    for prefix in ("A photo depicts", "A photo depicts  "):  # YAML drops spaces at the end of unquoted strings
         assert ClipScore("shapes", encoder, prefix).score(images) == prefixed
     assert ClipScore("shapes", encoder, " ").score(images) == plain
     assert protocol["encoder"] == QUICK

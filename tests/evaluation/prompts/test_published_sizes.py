@@ -1,4 +1,4 @@
-"""Notes about scores of a part of a benchmark."""
+"""Notes about scores for only part of a benchmark."""
 
 from pathlib import Path
 

@@ -118,7 +118,7 @@ def test_names_match_in_any_unicode_normalization(
 
 @pytest.mark.parametrize("link", ["a/0001.png", "a/samples/0001.png", "a.png"])
 def test_links_to_missing_files_are_an_error(link: str, tmp_path: Path) -> None:
-    """An image whose link is broken would otherwise be left out without a word."""
+    """An image whose link is broken would otherwise be left out silently."""
     write(tmp_path, ["a/0000.png", "real.png"])
     (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / link).symlink_to(tmp_path / "missing.png")
@@ -190,7 +190,7 @@ def test_metadata_must_agree_with_the_prompts(changes: dict[str, Any], message: 
 
 
 def test_excluded_objects_must_be_those_of_the_prompts(tmp_path: Path) -> None:
-    """The text is the same, but the image would be judged by other rules than those that its folder states."""
+    """The text is the same, but the image would be judged by rules other than those that its folder states."""
     prompts = PromptSet("geneval", (Prompt("0", "two dogs", {**METADATA, "exclude": []}),))
     write(tmp_path, ["0/samples/0000.png"])
     (tmp_path / "0" / "metadata.jsonl").write_text(json.dumps(METADATA))

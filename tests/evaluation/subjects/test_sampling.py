@@ -1,4 +1,4 @@
-"""The sizes that prompts ask for."""
+"""The sizes that prompts request."""
 
 from typing import Any
 

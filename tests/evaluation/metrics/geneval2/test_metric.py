@@ -82,7 +82,7 @@ def test_another_judge_is_named(save: Save) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vqa_list": '[["Is it?", "yes"]]'}, "no valid questions"),  # tables contain only texts
+        ({"vqa_list": '[["Is it?", "yes"]]'}, "no valid questions"),  # tables contain only text
         ({"vqa_list": []}, "no valid questions"),
         ({"vqa_list": [["Is it?"]]}, "no valid questions"),
         ({"skills": ["object", "count"]}, "no valid questions"),
