@@ -22,6 +22,7 @@ from pocketdit.config.load import Loaded
 from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 from pocketdit.files import write_atomically
+from pocketdit.tracking.target import absolute_uri
 
 
 def evaluate(loaded: Loaded[Evaluation]) -> Path | None:
@@ -34,9 +35,11 @@ def evaluate(loaded: Loaded[Evaluation]) -> Path | None:
         Folder of the report, or None on ranks other than 0, which only sample images.
 
     Raises:
-        ConfigError: The folder ``out`` cannot be created, or a metric cannot score its prompt set.
+        ConfigError: The tracking URI is invalid, the folder ``out`` cannot be created, or a metric cannot score its
+            prompt set.
     """
     settings = loaded.config
+    absolute_uri(settings.tracking.uri)  # reports an invalid URI now rather than after sampling
     try:
         settings.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

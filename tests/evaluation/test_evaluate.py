@@ -220,6 +220,14 @@ def test_wrong_settings_are_reported_in_one_line(
     assert "Traceback" not in err
 
 
+def test_an_invalid_tracking_uri_is_reported_before_sampling(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "tracking.uri=file:///etc"]) == 2
+    assert 'tracking.uri "file:///etc" is neither a database nor a server' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_files_are_listed_with_size_and_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     published = ROOT / "experiments" / "eval" / "published.yaml"
     assert main(["evaluate", str(published), "run=x", f"data={tmp_path}"]) == 2
