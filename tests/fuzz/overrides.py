@@ -154,8 +154,9 @@ def require_effect(file: Shipped, change: Change, folder: Path) -> None:
     taken = dict(entries(OmegaConf.to_container(OmegaConf.create(loaded.to_yaml()), resolve=True)))
     key = dotted(change.key)
     assert key in taken, f"{change} was accepted, but the configuration does not contain {key}"
-    # ``init_args: null`` is stored as an empty mapping.
-    if change.value is not UNKNOWN and not (change.value is None and taken[key] == {}):
+    # ``init_args: null`` is stored as the default arguments.
+    has_defaults = change.value is None and key.endswith("init_args") and isinstance(taken[key], dict)
+    if change.value is not UNKNOWN and not has_defaults:
         assert same(change.value, taken[key]), f"{change} was accepted as {taken[key]!r}"
     stored = folder / "config.yaml"
     stored.write_text(loaded.to_yaml())
