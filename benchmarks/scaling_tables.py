@@ -36,8 +36,7 @@ STATED = {
 KINDS = {"product": "matrix products", "attention": "attention", "other": "elementwise kernels"}
 A100 = next(gpu for gpu in GPUS if gpu.name == "A100")
 
-# The data of the paper's supernet: float16 latents, as `data build --latents` stores them, and text embeddings of 16
-# bits, at their full length.
+# The data of the paper's supernet: latents and text embeddings of 16 bits, the latter at their full length.
 LATENT_CHANNELS, LATENT_FACTOR = 16, 8
 TEXT = ((77, 512), (256, 2560))  # tokens and channels per caption, for TinyCLIP and Gemma 3
 VALUE_BYTES = 2

@@ -1,10 +1,10 @@
 """A bounded folder of whole shards, shared by all processes of a node.
 
-Every process locks the shards that it reads (a shared ``flock`` on the shard's file), and only shards that nobody has
-locked are removed to make room. A download locks its temporary file exclusively, so that others wait for it instead of
-repeating it, and so that what a killed process left behind is recognized by the lack of a lock. The operating system
-releases the locks of a process when it ends. Sizes are part of the file names: a download counts at its full size
-from its first byte.
+Every process locks the shards that it reads (a shared ``flock`` on the shard's file), and only unlocked shards are
+removed to make room. A download locks its temporary file exclusively, so that others wait for it instead of repeating
+it, and so that what a killed process left behind is recognized by the lack of a lock. The operating system releases the
+locks of a process when it ends. Sizes are part of the file names: a download counts at its full size from its first
+byte.
 """
 
 import fcntl
@@ -165,7 +165,7 @@ class ShardCache:
             return descriptor
 
     def _make_room(self, needed: int) -> int:
-        """Remove shards that nobody has locked, the least recently used first, and return the number of freed bytes."""
+        """Remove unlocked shards, the least recently used first, and return the number of freed bytes."""
         freed = removed = 0
         shards = [path for path in self._files() if path.suffix == _SHARD] if needed > 0 else []
         for path in sorted(shards, key=_last_use):
@@ -184,7 +184,7 @@ class ShardCache:
         try:
             download(partial)
             os.fsync(descriptor)
-            with self._exclusive():  # nobody may remove the shard while its lock changes
+            with self._exclusive():  # no process may remove the shard while its lock changes
                 partial.rename(shard)
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
         except BaseException as error:

@@ -7,7 +7,7 @@ from datamodules.remote.settings import LIMIT_VARIABLE, format_size
 from datamodules.remote.shards import RemoteShards
 from pocketdit.errors import ConfigError
 
-_OTHER_FILES = 256  # open files that a process needs beside its shards
+_OTHER_FILES = 256  # open files that a process needs besides its shards
 
 
 def require_room_for_plan(shards: RemoteShards, window: int) -> None:

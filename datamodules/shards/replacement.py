@@ -1,8 +1,8 @@
 """Replaces the contents of a folder so that a killed process loses neither the old nor the new contents.
 
-The new contents are written to a hidden folder inside the folder. Renaming the hidden folder decides that they replace
-the old contents. Then their parts are moved to their places. If the process is killed in between, the next one that
-reads or writes the folder moves the remaining parts.
+The new contents are written to a hidden folder inside the folder. Renaming the hidden folder commits the
+replacement. Then the parts are moved to their places. If the process is killed in between, the next one that reads or
+writes the folder moves the remaining parts.
 """
 
 import os
@@ -62,7 +62,7 @@ def _move_parts(folder: Path, parts: Sequence[str]) -> None:
     new = folder / _REPLACING
     old = new / "old"
     old.mkdir(exist_ok=True)
-    # The mark of completeness leaves first and arrives last, so nobody reads a mixture.
+    # The mark of completeness leaves first and arrives last, so no process reads a mixture.
     for part in (parts[-1], *parts[:-1]):
         if (new / part).exists() and os.path.lexists(folder / part):
             (folder / part).rename(old / part)
