@@ -159,7 +159,7 @@ class UnfinishedDataset:
 
 
 def _difference(stored: Any, ours: Any) -> str:
-    """Describe where two JSON values differ first."""
+    """Describe the first difference between two JSON values."""
     if isinstance(stored, dict) and isinstance(ours, dict):
         for name in dict.fromkeys([*stored, *ours]):
             if stored.get(name) != ours.get(name):

@@ -58,7 +58,7 @@ def image_column(path: Path) -> str | None:
 
 
 def plan_parquet(layout: ParquetFiles, options: ReadOptions) -> Plan:
-    """Plan to read Parquet files, of which a unit is one or several row groups.
+    """Plan to read Parquet files in units of one or several row groups.
 
     Raises:
         UserError: A file is not readable, or lacks a column.
