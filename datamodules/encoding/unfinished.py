@@ -13,6 +13,7 @@ from typing import Any
 
 import webdataset
 
+from datamodules.shards.index import write_index
 from datamodules.shards.replacement import BUILDING, remove, replace_contents
 from datamodules.shards.schema import INFO_FILE, PARTS, SPLITS, DatasetInfo, Split, serialize_info
 from pocketdit.errors import ConfigError, RunError
@@ -135,7 +136,9 @@ class UnfinishedDataset:
         records: list[ShardRecord] = []
         for split in SPLITS:
             digest = hashlib.sha256()
-            finished = list(self.records(split).values())
+            by_shard = self.records(split)
+            write_index(self.folder / split, info.kind, {name: r.sha256 for name, r in by_shard.items() if r.samples})
+            finished = list(by_shard.values())
             for record in finished:
                 digest.update(bytes.fromhex(record.sha256))
             fingerprint.update(digest.digest())

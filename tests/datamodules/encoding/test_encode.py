@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from datamodules.encoding.images import plan_batches
+from datamodules.shards.index import INDEX_FILE, build_index, read_index
 from datamodules.shards.module import ShardDataModule
-from datamodules.shards.schema import read_info
+from datamodules.shards.schema import SPLITS, read_info
 from datamodules.shards.validate import validate_dataset
 from pocketdit.commands.main import main
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.encoders.inputs import Encoders
+from pocketdit.files import sha256_of
 from pocketdit.running.assemble import build_encoders
 
 Images = Callable[..., Path]
@@ -127,3 +129,18 @@ def test_report_states_size_and_quality(
     assert "stored per image: 3.6 kB of latents and 0.0 kB of text embeddings" in report
     assert "reconstruction of" in report
     assert read_info(out).text_encoders == ()
+
+
+def test_index_lies_beside_the_shards(images: Images, experiment: Write, tmp_path: Path) -> None:
+    """A run that reads the data set from remote storage then need not read all shards first."""
+    out = tmp_path / "out"
+    encode(experiment("flux"), images(), out)
+    for split in SPLITS:
+        found = read_index(out / split / INDEX_FILE, "latent")
+        assert found is not None
+        index, shards = found
+        assert {shard.name: shard.sha256 for shard in shards} == {
+            path.name: sha256_of(path) for path in (out / split).glob("*.tar")
+        }
+        built = build_index(out / split, sorted((out / split).glob("*.tar")), "latent")
+        assert index.digest == built.digest
