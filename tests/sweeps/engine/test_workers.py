@@ -172,6 +172,19 @@ def test_interrupted_command_returns_its_trials_to_the_queue(
     assert_each_trial_completed_once(tmp_path, sweep)
 
 
+def test_trial_of_a_job_at_its_time_limit_is_resumed(tmp_path: Path, postgres: str, prepare: Prepare) -> None:
+    """SLURM and submitit announce the limit with SIGUSR2."""
+    pytest.importorskip("submitit")
+    launcher = {"kind": "slurm", "cluster": "local", "parameters": {"timeout_min": 5}}
+    sweep = prepare(new_database(postgres, "limits"), seconds=0.5, launcher=launcher)
+    with started(tmp_path, "--workers", "2") as process:
+        os.kill(wait_for_two_workers(tmp_path, process, sweep)[0], signal.SIGUSR2)
+        assert process.wait(200) == 0, output(tmp_path)
+    assert_each_trial_completed_once(tmp_path, sweep)
+    outcomes = [record.attrs.get("outcome") for record in Store(sweep).records(promoted=False)]
+    assert sorted(set(outcomes)) == ["complete", "interrupted"]
+
+
 def test_submitit_workers_share_the_study(tmp_path: Path, postgres: str, prepare: Prepare) -> None:
     pytest.importorskip("submitit")
     launcher = {"kind": "slurm", "cluster": "local", "parameters": {"timeout_min": 5}}
