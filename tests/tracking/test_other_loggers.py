@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import wandb
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
 
 from pocketdit.commands.main import main
 from pocketdit.config.experiment import TensorBoard, WeightsAndBiases

@@ -226,10 +226,10 @@ def test_class_names_and_template(source: Path) -> None:
     sources.write_class_folders(source)
     names = source.parent / "names.txt"
     names.write_text("n01440764 Schleie, Tinca tinca\nn02123045\tTigerkatze\n")
-    reading = ReadOptions(class_names=names, template="ein Foto: {}.")
+    reading = ReadOptions(class_names=names, template="ein Bild: {}.")
     skipped, kept = build(source, reading=reading)
     captions = {sample.captions for sample in read_back(source.parent / "out").values()}
-    assert captions == {("ein Foto: Schleie.",), ("ein Foto: Tigerkatze.",)}
+    assert captions == {("ein Bild: Schleie.",), ("ein Bild: Tigerkatze.",)}
     assert {reason for reason, _ in skipped.values()} == {"the class n03126707 has no name"}
     assert len(kept) == 8
 

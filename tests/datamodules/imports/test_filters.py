@@ -102,8 +102,8 @@ def test_conditions_see_tables_and_json_files_of_a_folder(source: Path) -> None:
 
 def test_misspelt_column_is_refused_with_the_names_of_the_columns(source: Path) -> None:
     write_img2dataset(source)
-    with pytest.raises(UserError, match=r"--where: no image has the column 'asthetic'; the columns are: .*caption"):
-        build(source, Filters(where=(parse_condition("asthetic > 1"),)))
+    with pytest.raises(UserError, match=r"--where: no image has the column 'scores'; the columns are: .*caption"):
+        build(source, Filters(where=(parse_condition("scores > 1"),)))
     assert not list(source.parent.glob("out/**/*.images"))
 
 
