@@ -255,9 +255,9 @@ def read_info(dataset: Path) -> DatasetInfo:
         data = json.loads(path.read_bytes())
         version = data["schema"]
         if version != VERSION:
-            raise UserError(
-                f"{path}: schema {version!r} is not supported, expected {VERSION}; build the data set again"
-            )
+            is_newer = isinstance(version, int) and version > VERSION
+            remedy = "a newer PocketDiT wrote it, so update PocketDiT" if is_newer else "build the data set again"
+            raise UserError(f"{path}: schema {version!r} is not supported, expected {VERSION}; {remedy}")
         info = DatasetInfo(
             kind=data["kind"],
             name=str(data["name"]),
