@@ -249,6 +249,7 @@ def test_compression_is_initialized_to_average_pooling() -> None:
         ({"levels": THREE_STAGES[:2]}, "one level, or three: down, middle, and up"),
         ({"levels": (THREE_STAGES[0],) * 3}, "levels must have the scales"),
         ({"head_dim": 6}, "multiple of 4"),
+        ({"frequency_width": 255}, "frequency_width must be even"),
     ],
 )
 def test_invalid_specifications_are_rejected(change: dict[str, Any], message: str) -> None:

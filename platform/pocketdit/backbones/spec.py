@@ -100,7 +100,7 @@ class DiTSpec:
             the widths are trained together, but not if a single width is trained further.
         patch_size: Side of a patch in latent positions.
         rope_theta: Base of the rotary position embedding.
-        frequency_width: Number of sine and cosine features that the time embedding takes as input.
+        frequency_width: Number of sine and cosine features that the time embedding takes as input, an even number.
         latent_std: Standard deviation of the latents in each channel. If set, the network is preconditioned (after
             Karras et al. 2022, "EDM", Table 1): its input has unit variance at every time, and its output corrects the
             best linear estimate of the velocity. A narrow network then does not need to pass all of a patch's noise
@@ -132,6 +132,8 @@ class DiTSpec:
             raise ValueError(f"latent_std must be {self.latent_channels} positive numbers, one per latent channel")
         if self.head_dim % 4:
             raise ValueError("head_dim must be a multiple of 4 for two-dimensional RoPE")
+        if self.frequency_width % 2:
+            raise ValueError("frequency_width must be even, because half of the features are sines")
         for fraction in self.widths:
             self._check_width(fraction)
 
