@@ -157,7 +157,7 @@ class EncodeWorker:
             skipped=(*skipped, *map(one_line, lines)),
             psnr=tuple(latent.psnr for latent in latents.values() if latent.psnr is not None),
         )
-        # Serialized one at a time, because the shard is in memory already.
+        # Samples are serialized one at a time, because a second copy of the shard would need as much memory again.
         members = (
             (samples[i][0], serialize_sample(encoded_sample(samples[i][1], latents[i], tensors[i]))) for i in kept
         )

@@ -172,7 +172,7 @@ class _Kept:
 
 @dataclass
 class _Log:
-    """Counts what is left out or lost."""
+    """Counts the images that are kept, left out, cropped, or have several frames."""
 
     losses: CropLosses
     skips: SkipLog = field(default_factory=SkipLog)

@@ -93,7 +93,11 @@ def _read(path: Path, folder: Path, split: str | None) -> Iterator[Entry | Skipp
 
 
 def _find(file_name: str, address: str, annotations: Path, folder: Path) -> Path | None:
-    """Return the file of an image, from the folder that its address or the annotations name, or from next to these."""
+    """Find the file of an image, or return None.
+
+    It can be in a folder named by the annotation file or by the image's address, in ``folder``, or next to the
+    annotation file.
+    """
     parts = urlparse(address).path.split("/")
     named = [_split_name(annotations), *parts[-2:-1]]
     places = [folder / prefix / name for name in named if name for prefix in ("", "images")]

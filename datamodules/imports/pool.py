@@ -20,7 +20,8 @@ from pocketdit.errors import RunError
 _AHEAD = 4  # units per process that may be finished before the first of them has been written to shards
 Numbered = tuple[int, Unit]
 
-_stop: Event | None = None  # set in a worker process when the build fails
+# Assigned when a worker process starts. The parent process sets the event when the build ends or fails.
+_stop: Event | None = None
 
 
 def finish_units(units: Iterable[Unit], job: Job, workers: int) -> Iterator[Numbered]:

@@ -47,7 +47,7 @@ class Record:
 
     @property
     def position(self) -> float:
-        """A hash of the ID in [0, 1)."""
+        """A hash of the ID, as a number in [0, 1)."""
         return position_of(self.id)
 
 

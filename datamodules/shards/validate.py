@@ -93,7 +93,7 @@ def compute_fingerprint(path: Path) -> str:
 
 
 def _check_split(folder: Path, info: DatasetInfo, report: ValidationReport, coverage: CaptionCoverage) -> set[str]:
-    """Add a split's valid samples and problems to the report, count its captions, and return the IDs."""
+    """Add a split's problems and its number of valid samples to the report, count its captions, and return the IDs."""
     keys: Counter[str] = Counter()
     location_of: dict[str, str] = {}
     for path in sorted(folder.glob("*.tar")):

@@ -9,7 +9,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 
 def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
-    """Write a formula within a line."""
+    """Write an inline formula."""
     self.body.append(tex2mathml(node.astext()))
     raise nodes.SkipNode
 

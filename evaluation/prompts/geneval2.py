@@ -78,7 +78,7 @@ def _parse(path: Path, number: int, line: str) -> Prompt:
 
 
 def is_valid(metadata: Mapping[str, Any]) -> bool:
-    """Return whether metadata has a number of atoms, and a skill for each pair of question and answer."""
+    """Return whether the metadata contains the atom count, and a skill for each question-answer pair."""
     try:
         pairs, skills = metadata["vqa_list"], metadata["skills"]
         return (

@@ -56,7 +56,7 @@ def defer(package: ModuleType, run: Callable[[ModuleType], None]) -> None:
         run(package)
         return getattr(package, name)
 
-    package.__getattr__ = find  # type: ignore[method-assign]  # of this module, not of its class
+    package.__getattr__ = find  # type: ignore[method-assign]  # set on the module, not on ModuleType
     package._logger = logging.getLogger("torchmetrics")  # type: ignore[attr-defined]  # torchmetrics.utilities needs it
 
 

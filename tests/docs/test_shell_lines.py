@@ -44,7 +44,7 @@ def expand_arrays(text: str) -> str:
 
 
 def shell_lines() -> list[Line]:
-    """Return the lines of all shell blocks, and the indented commands of YAML headers."""
+    """Return the known commands in shell blocks, in the header comments of YAML files, and in the ``--help`` text."""
     lines = []
     for path in PAGES:
         for language, block in re.findall(r"^```(.*)\n((?:.*\n)*?)```$", path.read_text(), re.M):

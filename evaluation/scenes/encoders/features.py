@@ -39,7 +39,7 @@ class FeatureNetwork(nn.Sequential):
 
 
 class SceneFeatures:
-    """Encodes images as 96 features that represent the contents of a scene, its noise and its blur.
+    """Encodes each image as 96 features that represent its scene, noise and blur.
 
     ``python benchmarks/train_scene_encoders.py`` trains the network. Fréchet distances computed with it can be compared
     with each other, but not with published ones.

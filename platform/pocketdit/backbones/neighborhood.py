@@ -90,7 +90,7 @@ def flex_block_mask(tokens: int, blocks: int, radius: int, device: torch.device)
 
 @lru_cache(maxsize=1)
 def compiled_flex_attention() -> Callable[..., Tensor]:
-    """Return FlexAttention, compiled separately for each shape. Without compilation, it computes all scores."""
+    """Return FlexAttention, compiled separately for each shape. Uncompiled, it would also compute masked scores."""
     compiled: Callable[..., Tensor] = torch.compile(flex_attention, dynamic=False)
     return compiled
 

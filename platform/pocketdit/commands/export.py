@@ -25,7 +25,7 @@ def add_export(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def call_export(args: argparse.Namespace) -> None:
-    """Load the settings and export to their target."""
+    """Load the settings, and export to Core ML or LiteRT as they specify."""
     from pocketdit.config.load import Loaded, load
     from pocketdit.export.coreml.dependency import require_coremltools
     from pocketdit.export.coreml.settings import CoreMLExport

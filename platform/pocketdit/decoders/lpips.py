@@ -38,7 +38,7 @@ class LPIPS:
 
         with device:
             model = _LPIPS(pretrained=False, net=network, pnet_rand=True)
-        model.to(device).requires_grad_(False)  # the context does not move its scaling constants
+        model.to(device).requires_grad_(False)  # the device context does not apply to LPIPS's scaling constants
         return Outline(model, model)
 
     def to(self, device: torch.device) -> Self:

@@ -198,7 +198,7 @@ class QwenImageTeacher:
         networks = [self.transformer] if self.text is None else [self.transformer, self.text.model]
         for block in [*self.transformer.transformer_blocks, *(self.text.model.layers if self.text else ())]:
             fully_shard(block, mesh=mesh)
-        # The roots must also free their weights after the forward pass, because there is no backward pass to do it.
+        # The roots must also free their weights after the forward pass, because there is no backward pass to free them.
         for root in networks:
             fully_shard(root, mesh=mesh, reshard_after_forward=True)
 

@@ -163,7 +163,7 @@ def test_two_ranks_on_a_faulty_server_equal_a_local_run_also_when_killed_and_res
         s3_environment(proxy.port)
         with _training(tmp_path / "killed", address, 24) as process:
             _wait_for_file(tmp_path / "killed" / "step=7.ckpt", process)
-        # The leftover of a worker that was killed while it downloaded.
+        # A partial file left behind by a worker that was killed while downloading.
         leftover = cache_folder / "shards" / f"{'0' * 32}-{largest}.partial"
         leftover.write_bytes(b"half")
         resumed = _run(tmp_path / "resumed", address, 24, str(tmp_path / "killed" / "step=7.ckpt"))

@@ -1,4 +1,4 @@
-"""Broken shards: the loader skips and counts each kind of damage, and validation reports it."""
+"""Broken shards: the loader skips and counts the lost samples, and validation reports the damage."""
 
 import logging
 import re

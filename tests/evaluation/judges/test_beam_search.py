@@ -66,7 +66,7 @@ def test_wider_beam_finds_a_better_answer_with_a_worse_start() -> None:
 @pytest.mark.parametrize(("total", "expected"), [(-1.295, [1, 3, 2]), (-1.312, [1, 2])])
 def test_length_penalty_gives_the_hand_computed_answer(total: float, expected: list[int]) -> None:
     # The sequence "1 2" has the log probability log 0.3 = -1.204. With the length penalty, "1 3 2" is the better answer
-    # if its log probability exceeds ((5 + 3) / (5 + 2))^0.6 x -1.204 = -1.3044, although it is less probable.
+    # if its log probability exceeds ((5 + 3) / (5 + 2))^0.6 x -1.204 = -1.3044, even if it is less probable.
     steps = {
         (0,): (0, 1, 0, 0),
         (0, 1): (0, 0.2, 0.3, 0.5),

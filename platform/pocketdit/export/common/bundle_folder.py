@@ -44,9 +44,9 @@ def replace_bundle(folder: Path) -> Iterator[Path]:
 
 
 def _swap(temporary: Path, folder: Path) -> None:
-    """Rename ``temporary`` to ``folder``.
+    """Move ``temporary`` to ``folder``, replacing any existing bundle.
 
-    If the process is killed between the two calls of ``rename``, ``_clean_up`` restores the old bundle.
+    If the process is killed between the two calls to ``rename``, ``_clean_up`` restores the old bundle.
     """
     old = temporary.with_suffix(".old")
     if folder.exists():

@@ -60,7 +60,7 @@ def require_supported(package: Package) -> None:
 
 
 class _State:
-    """The tensors that later operations need, and the number of operations that need them."""
+    """The tensors that later operations need, and how many operations need each of them."""
 
     def __init__(self, package: Package) -> None:
         self.package = package
