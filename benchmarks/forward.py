@@ -114,7 +114,7 @@ def build_sana(layers: int, spec: DiTSpec, sides: tuple[int, int]) -> nn.Module:
 
 
 def build_to_size(build: Callable[[int], nn.Module], parameters: int) -> nn.Module:
-    """Build a network on the meta device, with as many layers as match a number of parameters most closely."""
+    """Build a network on the meta device, with the depth that comes closest to the given number of parameters."""
     with torch.device("meta"):
         one, two = count_parameters(build(1)), count_parameters(build(2))
         return build(max(1, round((parameters - one) / (two - one)) + 1))

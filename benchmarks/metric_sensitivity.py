@@ -35,7 +35,7 @@ from evaluation.scenes.judges.detector import SceneDetector
 from evaluation.scenes.prompts.benchmarks import scene_dpg
 from pocketdit.errors import UserError
 
-# Strengths: standard deviation in gray levels, radius in pixels, share of captions, share of images.
+# Each strength is the standard deviation in gray levels, the radius in pixels, or the share of captions or images.
 CORRUPTIONS: dict[str, tuple[float, ...]] = {
     "noise": (0, 20, 40, 80, 120),
     "blur": (0, 3, 6, 9, 12),

@@ -155,7 +155,7 @@ def convert_onnx(module: NamedInputs, inputs: dict[str, Tensor], file: Path) -> 
     started = time.perf_counter()
     program = torch.onnx.export(
         module, kwargs=inputs, input_names=list(inputs), output_names=[VELOCITY], dynamo=True, verbose=False,
-        optimize=False,  # would take more than ten minutes, and the runtime optimizes the file when it loads it
+        optimize=False,  # would take more than ten minutes, and the runtime optimizes the file on loading
     )  # fmt: skip
     seconds = time.perf_counter() - started
     assert program is not None

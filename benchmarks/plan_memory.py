@@ -30,7 +30,7 @@ REQUIRED = 0.1  # largest deviation of an estimate, as a fraction of the peak
 
 
 def settings(folder: Path, steps: int) -> list[str]:
-    """Return the overrides of every run."""
+    """Return the overrides that all runs share."""
     return [
         f"data.init_args.path={folder / 'scenes'}",
         f"runs={folder / 'runs'}",

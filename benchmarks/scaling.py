@@ -48,7 +48,7 @@ class Case:
 
     Attributes:
         file: Name of its file in ``experiments/paper``.
-        overrides: Settings that differ from the file, if its own image size is another.
+        overrides: Settings that differ from the file's, if the file has a different image size.
     """
 
     file: str

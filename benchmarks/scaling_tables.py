@@ -41,8 +41,8 @@ LATENT_CHANNELS, LATENT_FACTOR = 16, 8
 TEXT = ((77, 512), (256, 2560))  # tokens and channels per caption, for TinyCLIP and Gemma 3
 VALUE_BYTES = 2
 # Assumptions about what the paper does not state.
-BITS_PER_PIXEL = 3.0  # of a stored JPEG
-STORAGE_PRICE = 0.023  # dollars per GB and month in an object store
+BITS_PER_PIXEL = 3.0  # size of a stored JPEG
+STORAGE_PRICE = 0.023  # dollars per GB per month in an object store
 EGRESS_PRICE = 0.05  # dollars per GB that leaves its region
 CHECKPOINT_RATE = 10e9  # bytes/s at which a shared file system takes a checkpoint
 DATA_SETS = (10e6, 100e6, 1e9, 10e9)  # images
@@ -85,7 +85,7 @@ def memory(case: Case) -> float:
 
 
 def per_gpu(case: Case, gpu: Gpu) -> float:
-    """Return the samples per second and GPU."""
+    """Return the samples per second per GPU."""
     return float(case["samples"]) / step_time(case, gpu).seconds
 
 
@@ -98,7 +98,7 @@ def gpu_hours(case: Case, gpu: Gpu) -> float:
 def counts_table(counts: Counts) -> str:
     """What a step computes and moves, per sample."""
     header = [
-        "stage", "pixels", "samples per GPU and step", "products, TFLOP", "attention, TFLOP", "products, GB",
+        "stage", "pixels", "samples per GPU per step", "products, TFLOP", "attention, TFLOP", "products, GB",
         "attention, GB", "elementwise, GB", "launches per step", "GB per GPU",
     ]  # fmt: skip
     rows = []
@@ -117,14 +117,14 @@ def counts_table(counts: Counts) -> str:
 
 
 def speed_table(counts: Counts) -> str:
-    """Samples per second and GPU, and what bounds them."""
+    """Samples per second per GPU, and what bounds the rate."""
     rows = [[stage, f"{counts[name]['size']}", *(speed(counts[name], gpu) for gpu in GPUS)]
             for name, stage in STAGES.items()]  # fmt: skip
     return markdown(["stage", "pixels", *(gpu.name for gpu in GPUS)], rows)
 
 
 def speed(case: Case, gpu: Gpu) -> str:
-    """Return the samples per second and what bounds them, or that the step does not fit into memory."""
+    """Return the samples per second per GPU and what bounds the rate, or say that the step does not fit into memory."""
     if memory(case) > gpu.memory:
         return f"does not fit ({memory(case) / 1e9:.0f} GB)"
     return f"{number(per_gpu(case, gpu))}, {step_time(case, gpu).bound}"
@@ -184,7 +184,7 @@ def samples_table(counts: Counts) -> str:
 
 
 def encoding_table(counts: Counts) -> str:
-    """GPU hours for encoding a million samples, and the share of a step that encoding takes."""
+    """GPU hours for encoding a million samples, and encoding time as a share of a step's kernel time."""
     rows = []
     for name in ("elastic 256", "elastic 1024"):
         case = counts[name]

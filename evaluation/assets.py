@@ -72,8 +72,8 @@ class RequiredFile:
 def required_files(settings: Evaluation) -> list[RequiredFile]:
     """Return the files that the components of an evaluation need, without duplicates.
 
-    A model folder with weights needs no further files: a user's own model may have another layout, such as a tokenizer
-    in a single file. If something is missing, the judge reports it. ``--fetch`` fetches the weights last.
+    A model folder with weights needs no further files: a user's own model may have a different layout, such as a
+    tokenizer in a single file. If something is missing, the judge reports it. ``--fetch`` fetches the weights last.
     """
     files: dict[Path, RequiredFile] = {}
     for component in _components([settings.subject, *settings.prompts.values(), *settings.metrics]):

@@ -47,5 +47,5 @@ class TextLimit(Protocol):
     max_text_tokens: int
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """Return the number of texts that the judge does not read to their end."""
+        """Return the number of texts that are too long for the judge to read in full."""
         ...

@@ -79,7 +79,7 @@ def encode_dataset(job: EncodeJob, team: Team, *, overwrite: bool = False) -> li
 
     Raises:
         UserError: A folder already contains a complete data set, and ``overwrite`` is false.
-        ConfigError: A folder contains an earlier attempt with other settings.
+        ConfigError: A folder contains an earlier attempt with different settings.
     """
     source = read_info(job.source)
     indexes = {split: load_index(job.source, split, source.kind) for split in SPLITS}

@@ -64,7 +64,7 @@ class UnfinishedDataset:
             plan: Everything that determines the shards. It can be serialized as JSON.
 
         Raises:
-            ConfigError: The earlier job had another plan. The message names the first difference.
+            ConfigError: The earlier job had a different plan. The message names the first difference.
         """
         path = self.folder / _PLAN
         if not path.is_file():
@@ -79,7 +79,7 @@ class UnfinishedDataset:
         for name, value in json.loads(json.dumps(plan)).items():
             if stored.get(name) != value:
                 raise ConfigError(
-                    f"{self.out}: contains an unfinished data set with another {name}: "
+                    f"{self.out}: contains an unfinished data set with a different {name}: "
                     f"{_difference(stored.get(name), value)}; repeat the command that began it, or remove "
                     f"{self.folder} to start over"
                 )

@@ -1,4 +1,4 @@
-"""Encodes single shards in one process, with the encoders on the device of that process."""
+"""Encodes single shards in one process, with the encoders on that process's device."""
 
 import os
 from collections.abc import Callable, Iterator

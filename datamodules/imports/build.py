@@ -36,7 +36,7 @@ from datamodules.shards.writer import DatasetWriter
 from pocketdit.bounds import MAX_SIDE
 from pocketdit.errors import UserError
 
-_FRACTION = 0.05  # of the images are held out by default
+_FRACTION = 0.05  # fraction of the images that are held out by default
 _FORMAT = 1  # version of the files that an interrupted build leaves
 
 

@@ -28,7 +28,7 @@ class _Source(NamedTuple):
 class CaptionLookup:
     """The captions of a folder's images, from files next to them and from tables in any subfolder.
 
-    Files next to an image are named like the image with another suffix (beach.txt) or an additional one
+    Files next to an image are named like the image with a different suffix (beach.txt) or an additional one
     (beach.jpg.txt). They take precedence over tables, .json takes precedence over .txt, and a table takes precedence
     over tables of the folders above it.
 
@@ -113,7 +113,7 @@ class CaptionLookup:
         if self._many_captions:
             most, name = max(self._many_captions)
             notes.append(
-                f"images with more than {_MANY_CAPTIONS} captions: {len(self._many_captions)} (up to {most} of {name});"
+                f"images with more than {_MANY_CAPTIONS} captions: {len(self._many_captions)} (up to {most}, for {name});"
                 " training may use each of them alone, so check that all of them describe the image"
             )
         if self._conflicts:

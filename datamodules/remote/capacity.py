@@ -25,7 +25,7 @@ def require_room_for_plan(shards: RemoteShards, window: int) -> None:
         fitting = next((n for n in range(window - 1, 0, -1) if sum(sizes[: 2 * n]) <= limit), 0)
         smaller = f", or data.init_args.window to at most {fitting}" if fitting else ""
         raise ConfigError(
-            f"{LIMIT_VARIABLE}: the cache may take {format_size(limit)}, but two windows of {window} shards, which "
+            f"{LIMIT_VARIABLE}: the cache may use {format_size(limit)}, but two windows of {window} shards, which "
             f"training needs at once, take {format_size(needed)}; set it to at least that{smaller}"
         )
     files = 2 * min(window, len(sizes)) + _OTHER_FILES
@@ -48,7 +48,7 @@ def require_room_for_workers(shards: RemoteShards, processes: int) -> None:
     largest = max((file.size for file in shards.files), default=0)
     if processes * largest > shards.cache.limit:
         raise ConfigError(
-            f"{LIMIT_VARIABLE}: the cache may take {format_size(shards.cache.limit)}, but {processes} processes of "
+            f"{LIMIT_VARIABLE}: the cache may use {format_size(shards.cache.limit)}, but {processes} processes of "
             f"this node each read a shard of up to {format_size(largest)} from {KEY}; set it to at least "
             f"{format_size(processes * largest)}, or lower data.init_args.workers"
         )

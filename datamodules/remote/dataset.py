@@ -169,7 +169,7 @@ class RemoteDataset:
         largest = max((file.size for file in files), default=0)
         if largest > self.cache.limit:
             raise ConfigError(
-                f"{LIMIT_VARIABLE}: the cache may take {format_size(self.cache.limit)}, but a shard of "
+                f"{LIMIT_VARIABLE}: the cache may use {format_size(self.cache.limit)}, but a shard of "
                 f"{self.storage.address} takes {format_size(largest)}; set it to a larger size"
             )
 

@@ -9,7 +9,7 @@ from pocketdit.errors import ConfigError
 
 FOLDER_VARIABLE = "POCKETDIT_SHARD_CACHE"
 LIMIT_VARIABLE = "POCKETDIT_SHARD_CACHE_LIMIT"
-_SHARE = 0.75  # of the free disk space is the default limit
+_SHARE = 0.75  # default limit, as a fraction of the free disk space
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", re.IGNORECASE)
 

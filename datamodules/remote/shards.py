@@ -15,8 +15,8 @@ from datamodules.remote.storage import RemoteFile, Storage
 from pocketdit.errors import RunError
 
 _THREADS = 2  # downloads per process; a second one keeps the connection busy while the first one waits for an answer
-_POLL = 0.1  # seconds before a shard is tried again that another process downloads or that has no room
-_IDLE = 0.5  # seconds between checks whether another process waits for room
+_POLL = 0.1  # seconds to the next attempt if another process is downloading a shard or there is no room for it
+_IDLE = 0.5  # seconds between checks for processes that are waiting for room
 
 
 class RemoteShards:
@@ -29,7 +29,7 @@ class RemoteShards:
 
     Attributes:
         failure: The error of the first shard that this process could not read. Readers skip damaged samples, but a
-            missing shard must end the run: without it, the run would train on other samples than a local one.
+            missing shard must end the run: without it, the run would train on different samples than a local one.
     """
 
     def __init__(self, storage: Storage, cache: ShardCache, files: Sequence[RemoteFile]) -> None:
@@ -211,7 +211,7 @@ class _Holds:
         try:
             return self._shards.fetch(shard, wait=False, make_room=self.let_go_of_idle), _POLL
         except RunError:
-            return None, float("inf")  # a read of the shard tries again, and reports the error
+            return None, float("inf")  # reading the shard tries again and reports the error
 
     def _next(self) -> int | None:
         now = time.monotonic()

@@ -134,7 +134,7 @@ class Storage:
 
         Raises:
             FileNotFoundError: The file does not exist.
-            _ChangedError: The file is another version.
+            _ChangedError: The file is a different version.
             OSError: The disk is full.
             RunError: Access is denied, or no attempt succeeded for ``PATIENCE`` seconds.
         """

@@ -60,7 +60,7 @@ def require_settings_of_latents(
     """Check that no setting of the data module would be ignored because the data set stores latents.
 
     Raises:
-        ConfigError: Latents cannot be flipped or cropped at random, or were encoded at another size.
+        ConfigError: Latents cannot be flipped or cropped at random, or were encoded at a different size.
     """
     if info.kind != "latent":
         return

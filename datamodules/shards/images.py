@@ -81,7 +81,7 @@ def open_image(
         formats: The formats to open, a subset of ``FORMATS``.
 
     Raises:
-        ImageError: The file is damaged, has another format or more than ``MAX_PIXELS``, or the white of its gray values
+        ImageError: The file is damaged, has an unsupported format or more than ``MAX_PIXELS``, or the white of its gray values
             is unknown.
     """
     try:
@@ -100,7 +100,7 @@ def open_image(
             rgb = _on_white(rgb, frame)
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
-        rgb.info = {}  # PIL would save the profile that has been applied
+        rgb.info = {}  # otherwise, PIL would also save the profile, which has already been applied
         size = (height, width) if orientation >= 5 else (width, height)
         size = rgb.size if at_least is None else size
         return OpenedImage(rgb, size, str(image.format), frames, rgb is image)

@@ -242,7 +242,7 @@ def read_info(dataset: Path) -> DatasetInfo:
     """Read and check the dataset.json of a data set.
 
     Raises:
-        UserError: The folder or dataset.json does not exist, or dataset.json is invalid or has another version.
+        UserError: The folder or dataset.json does not exist, or dataset.json is invalid or has a different version.
     """
     path = dataset / INFO_FILE
     if _ADDRESS.match(str(dataset)):

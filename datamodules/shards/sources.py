@@ -105,7 +105,7 @@ def is_file(path: Path) -> bool:
 
 
 def name_of(path: Path, folder: Path) -> str:
-    """Return the path as text (see ``path_text``), relative to the folder if it is inside it."""
+    """Return the path as text (see ``path_text``), relative to the folder if the folder contains it."""
     return path_text(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 

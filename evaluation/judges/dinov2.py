@@ -27,7 +27,7 @@ PUBLISHED = "vit_large_patch14_dinov2"
 SIDE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-_OFFSET = 0.1  # facebookresearch/dinov2 adds this against rounding, and it shifts all sampling positions
+_OFFSET = 0.1  # facebookresearch/dinov2 adds this to guard against rounding; it shifts all sampling positions
 _BATCH = 32
 _HUB_FILE = "https://huggingface.co/timm/vit_large_patch14_dinov2.lvd142m/resolve/main/model.safetensors"
 _SOURCE = (

@@ -153,7 +153,7 @@ def from_mmdet(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str,
     for problem, weights in (("missing", missing), ("unknown", unknown)):
         if weights:
             raise UserError(
-                f"not the weights of this Mask2Former in mmdet 2.x's format: {len(weights)} are {problem} "
+                f"not the weights of this Mask2Former in mmdet 2.x's format: {len(weights)} tensors are {problem} "
                 f"(the first is {weights[0]})"
             )
     return converted

@@ -1,6 +1,6 @@
 """Checks that a weights file for open_clip has the image size and the context length of its model.
 
-open_clip interpolates the position embeddings of another size without an error. The weights of ViT-L-14-336, for
+open_clip interpolates position embeddings of a different size without an error. The weights of ViT-L-14-336, for
 example, would load as ViT-L-14 and yield features that nobody has published.
 """
 

@@ -18,7 +18,7 @@ def load_config(path: Path, description: str, *model_types: str) -> Any:
     """Load the configuration of a model of one of the given types.
 
     Raises:
-        UserError: The folder is missing or contains a model of another type.
+        UserError: The folder is missing or contains a model of a different type.
     """
     from transformers import AutoConfig
 

@@ -146,7 +146,7 @@ def load_reference(path: Path, backend: Backend) -> Reference:
             tensors = {key: file.get_tensor(key) for key in ("mean", "covariance", "features")}
         if about["schema"] != SCHEMA:
             raise UserError(
-                f"{path}: reference has schema {about['schema']}, but this version reads {SCHEMA}; delete the file"
+                f"{path}: the reference has schema {about['schema']}, but this version reads {SCHEMA}; delete the file"
             )
         fields = {key: about[key] for key in ("source", "encoder", "version", "samples")}
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""States how many texts a judge does not read to their end, for the protocol of a result."""
+"""States how many texts a judge does not read in full, for the protocol of a result."""
 
 from collections.abc import Sequence
 from typing import Any

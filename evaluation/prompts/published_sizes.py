@@ -14,7 +14,7 @@ _SIZES: dict[str, tuple[int, int | None]] = {
 
 
 def size_notes(images: ImageSet) -> tuple[str, ...]:
-    """Return a note if the images are fewer than a benchmark's protocol requires; none for other prompt sets."""
+    """Return a note if there are fewer prompts or images than a benchmark's protocol requires."""
     name, count, each = images.prompts.name, len(images.prompts.prompts), images.prompts.images_each
     prompts, images_each = _SIZES.get(name, (count, None))
     parts = [f"{count} of the {prompts} prompts"] if count < prompts else []

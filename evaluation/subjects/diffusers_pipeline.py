@@ -96,7 +96,7 @@ class DiffusersPipeline:
         }
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
-        """Sample the images. The provenance also counts the prompts that a text encoder does not read to their end.
+        """Sample the images. The provenance also counts the prompts that a text encoder does not read in full.
 
         Raises:
             UserError: The pipeline cannot be loaded.
@@ -140,7 +140,7 @@ class DiffusersPipeline:
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(f"{self.model}: cannot be loaded as a diffusers pipeline ({reason})") from error
             _check_arguments(self.model, pipeline, self.arguments)
-            if _SAFETY_CHECKER in pipeline.components:  # it would replace some images with black ones, which get scores
+            if _SAFETY_CHECKER in pipeline.components:  # would replace some images with black ones
                 setattr(pipeline, _SAFETY_CHECKER, None)
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline.to(device())
@@ -173,7 +173,7 @@ def call_arguments(pipeline: Any, guidance: float, arguments: Mapping[str, Any])
 
 
 def count_truncated(pipeline: Any, texts: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, int]:
-    """Return the number of texts that are longer than the limit of each tokenizer of a pipeline.
+    """Return the number of texts that exceed a tokenizer's limit, for each tokenizer of a pipeline.
 
     A tokenizer's own limit is that of CLIP (77 tokens) or of its model. Most pipelines with other text encoders have a
     lower limit, ``max_sequence_length``.

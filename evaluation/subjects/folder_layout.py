@@ -108,7 +108,7 @@ def _check_metadata(path: Path, prompt: Prompt) -> None:
             if key in required and stated[key] != required[key]:
                 raise UserError(
                     f"{path}: {key} is {stated[key]!r}, but prompt {prompt.id} of the prompt set has "
-                    f"{required[key]!r}; the images were made for other prompts or in another order"
+                    f"{required[key]!r}; the images were made for other prompts or in a different order"
                 )
 
 

@@ -101,7 +101,7 @@ class Run:
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
         """Sample the images and store them under ``root``.
 
-        The provenance also counts the prompts that a text encoder does not read to their end.
+        The provenance also counts the prompts that a text encoder does not read in full.
         """
         images = sample_images(self, prompts, root)
         counts = count_truncated(self._text_encoders(), [prompt.text for prompt in prompts.prompts])

@@ -10,7 +10,7 @@ from sweeps.plots.view import StudyView, format_value
 
 MAX_CATEGORIES = 8  # up to this many distinct integers are treated as categories
 LOG_RATIO = 30  # positive numbers that span at least this ratio have a logarithmic scale
-MISSING = -0.12  # height of trials that lack the parameter
+MISSING = -0.12  # position on the axis of trials that lack the parameter
 
 
 @dataclass(frozen=True)

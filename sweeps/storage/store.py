@@ -84,7 +84,7 @@ class Store:
         )
         if tuple(d.name.lower() for d in study.directions) != self.sweep.directions:
             raise RunError(
-                f"sweep: {masked_url(self.sweep)} contains a study {name} with other objectives; "
+                f"sweep: {masked_url(self.sweep)} contains a study {name} with different objectives; "
                 "give this study another name: sweep=NAME"
             )
         return study

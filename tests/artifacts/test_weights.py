@@ -48,7 +48,7 @@ def test_every_flipped_bit_of_the_tensors_is_detected(weights: Path, bit: int) -
 
 
 def test_swapped_names_are_detected(weights: Path) -> None:
-    """Damage to the header can leave a valid file in which a tensor has another name or data type."""
+    """Damage to the header can leave a valid file in which a tensor has a different name or data type."""
     content = weights.read_bytes()
     weights.write_bytes(content.replace(b'"a"', b'"c"'))
     with pytest.raises(RunError, match="damaged"):

@@ -75,7 +75,7 @@ def test_ladder_a_by_hand() -> None:
     tokens, text, d, kv = 256, 77 + 1, 1024, 32
     projections = tokens * (2 * d * d + 2 * d * kv) + tokens * 2 * d * d + text * 2 * d * kv  # self, cross
     products = 40 * (projections + tokens * 2 * 3 * d * d)  # FFN ratio 3
-    products += 2 * tokens * 64 * d + 77 * 768 * d  # patches of 2x2x16 in and out, text
+    products += 2 * tokens * 64 * d + 77 * 768 * d  # projections of patches (2x2x16) in and out, and of text
     attention = 40 * (2 * tokens * tokens * d + 2 * tokens * text * d)  # QK and PV
     # A multiplication and an addition; the backward pass costs two products each, and FlashAttention's five of two.
     expected = 2 * (3 * products + 3.5 * attention)

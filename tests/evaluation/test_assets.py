@@ -75,7 +75,7 @@ def declare_asset(monkeypatch: pytest.MonkeyPatch, url: str, sha256: str = hashl
 
 
 def test_a_users_own_model_folder_needs_no_published_files(tmp_path: Path) -> None:
-    """Its tokenizer, for example, may be in one file instead of three."""
+    """Such a folder may, for example, contain the tokenizer in one file instead of three."""
     judge = Component("evaluation.judges.owlv2.Owlv2Detector", {"path": tmp_path / "own"})
     metric = Component(GENEVAL, {"prompts": "p", "detector": judge})
     evaluation = Evaluation("x", SUBJECT, {"p": Component("evaluation.prompts.scenes.SceneGenEval")}, (metric,))

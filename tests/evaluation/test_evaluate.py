@@ -150,7 +150,7 @@ def test_changed_files_yield_a_second_result_and_a_second_mlflow_run(
         put(name, image)
     put("real/deeper/b.png", square)
     first = evaluate()
-    put("images/1.png", square)  # the same image with another modification time
+    put("images/1.png", square)  # the same image with a different modification time
     assert evaluate() == first
     put("images/1.png", circle)
     second = evaluate()

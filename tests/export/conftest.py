@@ -1,4 +1,4 @@
-"""A tiny run with random weights that was not trained, and Core ML bundles."""
+"""An untrained tiny run with random weights, and Core ML bundles."""
 
 from pathlib import Path
 

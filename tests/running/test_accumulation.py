@@ -1,4 +1,4 @@
-"""Tests for steps that accumulate several batches: their logged means, and resuming with another number of batches."""
+"""Tests for steps that accumulate several batches: logged means, and resuming with a different number of batches."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ def curves(tmp_path: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_a_run_can_be_resumed_with_another_number_of_batches_per_step(tiny: list[str], tmp_path: Path) -> None:
-    """No step is missing or logged under another number, whether there are more batches per step than before or fewer.
+    """No step is missing or logged under a wrong number, whether there are more batches per step than before or fewer.
 
     Step 3 is logged before the run is interrupted, after its last checkpoint. Its metrics are replaced.
     """

@@ -84,8 +84,8 @@ class FrozenModule(nn.Module):
 
     Attributes:
         init_args: The arguments of the constructor, including defaults, which encoded data sets record.
-        weight_sources: Names of arguments that only say where the weights are. They do not identify the module,
-            because its weights do.
+        weight_sources: Names of arguments that only say where the weights are. The weights identify the module, and
+            these arguments do not.
     """
 
     init_args: dict[str, Any]

@@ -65,7 +65,7 @@ class Encoders:
 
     @property
     def loaded_text(self) -> Sequence[TextEncoder]:
-        """The text encoders that have been loaded, which are either all or none of them."""
+        """The text encoders that have been loaded: either all of them or none."""
         return self._text.value if self._text.is_created else ()
 
     def to(self, device: torch.device) -> Self:

@@ -34,7 +34,7 @@ class DiffusersAutoencoder(FrozenModule):
         dtype: Precision of the weights and the computation. The results are always float32.
 
     Raises:
-        RunError: The checkpoint is missing, incomplete, or of another kind, or its downsampling factor is not 8.
+        RunError: The checkpoint is missing, incomplete, or of the wrong kind, or its downsampling factor is not 8.
     """
 
     factor: int = 8

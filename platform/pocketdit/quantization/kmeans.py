@@ -116,7 +116,7 @@ def move_one_center(values: Points, counts: Points, centers: Points) -> Points:
     first, last = edges[:-1], edges[1:]
     before = range_inertia(first, last)
     merged = int(np.argmin(range_inertia(first[:-1], last[1:]) - before[:-1] - before[1:]))
-    # The only split considered for each cluster is at its center.
+    # A cluster is only ever split at its center.
     cut = np.clip(np.searchsorted(values, centers), first, last)
     gain = before - range_inertia(first, cut) - range_inertia(cut, last)
     gain[[merged, merged + 1]] = -np.inf

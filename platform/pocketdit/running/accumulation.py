@@ -54,7 +54,7 @@ class StepMeans(Callback):
 
 
 class BatchCounters(Callback):
-    """Converts Lightning's counters of batches when a run is resumed with another number of batches per step.
+    """Converts Lightning's counters of batches when a run is resumed with a different number of batches per step.
 
     Random draws, the end of a step, and the logged step are derived from these counters.
 

@@ -18,7 +18,7 @@ FORWARD_ONLY = 1 / 3
 def program_memory(experiment: AnyExperiment, count: StepCount) -> dict[str, int]:
     """Return the memory of the program and of its generated kernels in bytes, by purpose.
 
-    The number of lengths is an upper bound: every batch has another length until all lengths have occurred.
+    The number of lengths is an upper bound: every batch has a new length until all lengths have occurred.
     """
     memory = {"program and libraries": PROGRAM}
     if not isinstance(experiment, Experiment):

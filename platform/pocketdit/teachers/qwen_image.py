@@ -60,7 +60,7 @@ class QwenImageTeacher:
 
     Raises:
         ConfigError: ``max_tokens`` is out of range.
-        RunError: A checkpoint is missing, incomplete, or of another kind, or the LoRA does not fit.
+        RunError: A checkpoint is missing, incomplete, or of the wrong kind, or the LoRA does not fit.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ def _load_transformer(repository: str, revision: str | None, dtype: torch.dtype)
         config = QwenImageTransformer2DModel.load_config(repository, **source)
     if config.get("_class_name") != TRANSFORMER_CLASS:
         raise RunError(f"{repository}: transformer/ contains a {config.get('_class_name')}, not {description}")
-    # These settings belong to variants of Qwen-Image that need inputs other than an image and a text.
+    # These settings belong to variants of Qwen-Image that need inputs other than an image and text.
     for name in ("guidance_embeds", "use_additional_t_cond", "use_layer3d_rope"):
         if config.get(name):
             raise RunError(f"{repository}: not Qwen-Image's text-to-image transformer: its config sets {name}")

@@ -39,7 +39,7 @@ class QwenImageTextEncoder(FrozenModule):
 
     Raises:
         ConfigError: ``max_tokens`` is out of range.
-        RunError: The checkpoint is missing, incomplete, or of another kind.
+        RunError: The checkpoint is missing, incomplete, or of the wrong kind.
     """
 
     weight_sources = ("repository", "revision")

@@ -81,7 +81,7 @@ def _warn_of_damage(path: Path, lines: tuple[int, ...]) -> None:
 def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
     """Return the curves in the journal at ``path``, as (step, value) pairs by key in logging order.
 
-    If a run was resumed with other settings, the values of the steps that it repeated replace the previous ones.
+    If a run was resumed with different settings, the values of the steps that it repeated replace the previous ones.
     """
     curves: dict[str, dict[int, float]] = defaultdict(dict)
     for event, _ in read_events(path):

@@ -128,7 +128,7 @@ def test_text_file_is_one_caption_unless_asked(source: Path) -> None:
         source, validation_fraction=0.0, reading=ReadOptions(captions_per_line=True), overwrite=True
     )
     assert samples["train"]["a.png"].captions == tuple(" ".join(line.split()) for line in text.splitlines() if line)
-    assert any("images with more than 8 captions: 1 (up to 10 of a.png)" in note for note in report.notes)
+    assert any("images with more than 8 captions: 1 (up to 10, for a.png)" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(

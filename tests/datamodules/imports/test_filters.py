@@ -82,7 +82,7 @@ def test_captions_of_other_lengths_are_removed(source: Path) -> None:
 def test_conditions_see_the_columns_of_img2dataset(
     source: Path, conditions: list[str], kept: dict[int, set[int]]
 ) -> None:
-    """The column "aesthetic" is in the Parquet files (4 + the number of the picture), "width" in the JSON members."""
+    """The column "aesthetic" (4 + the picture's number) is in the Parquet files, and "width" is in the JSON members."""
     write_img2dataset(source)
     report, names = build(source, Filters(where=tuple(map(parse_condition, conditions))))
     expected = {f"{shard // 10:05d}.tar/{shard // 10:05d}{i:04d}" for shard, numbers in kept.items() for i in numbers}

@@ -80,7 +80,7 @@ def test_plots_are_not_empty(
 
 
 def test_dollar_signs_in_names_and_values_are_not_formulas(view: StudyView, tmp_path: Path) -> None:
-    """Plots of names such as $a^$, which is not a valid formula, are saved with the same texts as other plots."""
+    """Plots can be saved and show names such as $a^$, which is not a valid formula, as they are."""
     odd, plain = view.with_text(lambda text: f"{text} $a^$"), view.with_text(lambda text: f"{text} Sa^S")
     for plot in (static.front_figure, static.slice_figure, static.parallel_figure):
         figure, expected = plot(odd), plot(plain)
@@ -91,6 +91,6 @@ def test_dollar_signs_in_names_and_values_are_not_formulas(view: StudyView, tmp_
 
 
 def texts(figure: Figure) -> set[str]:
-    """Return all texts of a figure on one line each, except for the numbers on logarithmic axes."""
+    """Return all texts of a figure, each on one line, except for the numbers on logarithmic axes."""
     lines = {" ".join(text.get_text().split()) for text in figure.findobj(Text) if isinstance(text, Text)}
     return {line for line in lines if "mathdefault" not in line}
