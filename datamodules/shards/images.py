@@ -81,8 +81,8 @@ def open_image(
         formats: The formats to open, a subset of ``FORMATS``.
 
     Raises:
-        ImageError: The file is damaged, has an unsupported format or more than ``MAX_PIXELS``, or the white of its gray values
-            is unknown.
+        ImageError: The file is damaged, has an unsupported format or more than ``MAX_PIXELS``, or the white of its gray
+            values is unknown.
     """
     try:
         image = Image.open(io.BytesIO(content), formats=formats)
