@@ -114,7 +114,8 @@ class CaptionLookup:
             most, name = max(self._many_captions)
             notes.append(
                 f"images with more than {_MANY_CAPTIONS} captions: {len(self._many_captions)} "
-                f"(up to {most}, for {name}); training may use each of them alone, so check that all of them describe the image"
+                f"(up to {most}, for {name}); training may use each of them alone, so check that all of them describe "
+                "the image"
             )
         if self._conflicts:
             notes.append(

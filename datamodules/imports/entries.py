@@ -39,7 +39,7 @@ class Entry:
 
 
 class Unit(Protocol):
-    """A part of a source that one process reads at once. It can be pickled."""
+    """A part of a source that one process reads as a whole. It can be pickled."""
 
     @property
     def size(self) -> int:

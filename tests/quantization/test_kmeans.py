@@ -31,7 +31,7 @@ def optimal_inertia(values: Points, counts: Points, clusters: int) -> float:
 
 
 def test_centers_of_a_small_example() -> None:
-    """The center of each cluster is its mean, where a value that occurs twice is weighted twice."""
+    """The center of each cluster is its mean, in which a value that occurs twice counts twice."""
     weight = torch.tensor([[-1.0, -1.0, -1.75], [0.0, 0.0, 0.25], [3.0, 4.0, 5.0]])
     values, counts = kmeans.count_values(kmeans.fp16_codes(weight))
     assert values.tolist() == [-1.75, -1.0, 0.0, 0.25, 3.0, 4.0, 5.0]
