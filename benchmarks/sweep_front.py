@@ -101,7 +101,7 @@ def dominated_hypervolume(points: Sequence[Sequence[float]], reference: Sequence
 
 
 def compare(seeds: int, problems: Sequence[str] = tuple(PROBLEMS)) -> list[dict[str, Any]]:
-    """Return one row per problem and sampler: the share of each seed, and how many seeds beat random search."""
+    """Return one row per problem and sampler: the share that each seed reaches, and how many beat random search."""
     rows: list[dict[str, Any]] = []
     for name in problems:
         problem = PROBLEMS[name]

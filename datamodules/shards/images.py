@@ -149,7 +149,7 @@ def _check_samples(image: Image.Image) -> None:
 
 
 def _scale_transparency(image: Image.Image, content: bytes) -> None:
-    """Scale the transparent level of a gray PNG of 2 or 4 bits to 8 bits, as PIL does with the pixels only."""
+    """Scale the transparent level of a gray PNG of 2 or 4 bits to 8 bits. PIL scales only the pixels."""
     transparent = image.info.get("transparency")
     if image.format == "PNG" and image.mode == "L" and isinstance(transparent, int):
         bits = content[_PNG_BITS]

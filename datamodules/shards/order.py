@@ -223,7 +223,7 @@ class TrainingOrder(Sampler[BatchRequest]):
 
 
 def batches_per_epoch(buckets: NDArray[np.integer], batch_size: int, world_size: int) -> int:
-    """Return the number of batches per rank and epoch, which is the same in every epoch."""
+    """Return the number of batches per rank in an epoch, which is the same in every epoch."""
     batches = sum(map(len, batch_sizes(np.bincount(buckets).tolist(), batch_size, world_size)))
     return -(-batches // world_size)
 

@@ -44,7 +44,7 @@ def describe_dataset(
         buckets: Shape of the buckets.
         max_crop: Count the images that lose more than this share of their area to cropping.
         max_enlargement: Count the images that are scaled up by more than this factor.
-        text_encoders: Count the captions that these do not see completely.
+        text_encoders: Count the captions that these do not see in full.
 
     Raises:
         UserError: The data set does not exist or is incomplete.

@@ -54,7 +54,7 @@ def validate_dataset(path: Path, text_encoders: Sequence[TextEncoder] = ()) -> V
 
     Args:
         path: Folder of the data set.
-        text_encoders: Note which captions these do not see completely.
+        text_encoders: Note how many captions these do not see in full.
     """
     report = ValidationReport(path)
     try:

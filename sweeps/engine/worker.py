@@ -119,7 +119,7 @@ def work(sweep: Sweep, index: int, folder: Path) -> None:
 def work_on(settings: Path, index: int, folder: Path) -> None:
     """Run trials of the study whose settings are in a YAML file, which may refer to passwords in the environment.
 
-    SLURM announces the time limit of the job with SIGUSR2. The handler of submitit would let the trial fail. Instead,
+    SLURM announces the time limit of the job with SIGUSR2. submitit's handler would let the trial fail. Instead,
     the trial is interrupted, and another worker resumes it.
     """
     signal.signal(signal.SIGUSR2, lambda *_: sys.exit(143))

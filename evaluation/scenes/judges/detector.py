@@ -122,7 +122,7 @@ def _connected_parts(mask: Mask, min_area: float) -> list[Mask]:
 
 
 def _split_by_color(lab: Floats, part: Mask, min_area: float) -> list[Mask]:
-    """Split a part by color. Colors that are too small to be an object, such as blended edges, are ignored."""
+    """Split a part by color. Areas that are too small to be an object, such as blended edges, are ignored."""
     nearest = np.where(part, nearest_color(lab), -1)
     cores = [
         core for i in range(len(COLORS)) if (core := ndimage.binary_opening(nearest == i, _DISC)).sum() >= min_area

@@ -31,7 +31,7 @@ class _Counts:
 
 
 class CaptionCoverage:
-    """Counts what text encoders do not see of captions. Encoders that are not a ``CaptionReader`` are left out.
+    """Counts captions with parts that text encoders do not see. Encoders that cannot report this are ignored.
 
     Args:
         encoders: The text encoders.

@@ -30,7 +30,7 @@ def require_available(experiment: BaseExperiment) -> None:
 
 
 def caption_notes(data: LightningDataModule, text_encoders: Sequence[TextEncoder]) -> list[str]:
-    """Return lines about what the text encoders do not see of the captions. Only part of a large data set is read."""
+    """Return lines about parts of captions that the text encoders do not see. Only part of a large data set is read."""
     if not isinstance(data, CaptionedData) or not text_encoders:
         return []
     coverages, complete = {}, True

@@ -9,7 +9,7 @@ from pocketdit.config.importing import import_class
 
 
 def batch_size(experiment: BaseExperiment) -> int:
-    """Return the number of samples per process and batch."""
+    """Return the number of samples per process in a batch."""
     return int(experiment.data.init_args.get("batch_size", 1))
 
 

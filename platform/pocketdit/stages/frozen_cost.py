@@ -84,7 +84,7 @@ def name_of(component: Component) -> str:
 
 
 def frozen_pass(label: str, found: Outline | None, *arguments: int, per_batch: float = 1.0) -> Pass | None:
-    """Return a pass through a frozen network, or None without an outline of the network."""
+    """Return a pass through a frozen network, or None if the network has no outline."""
     if found is None:
         return None
     forward = partial(found.run, *arguments)

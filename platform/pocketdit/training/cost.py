@@ -52,7 +52,7 @@ class StageCost:
 
     Attributes:
         image_size: Side length of the training images in pixels.
-        batch: Number of samples per process and batch.
+        batch: Number of samples per process in a batch.
         positions: Number of tokens or pixels of a sample that run through the networks.
         passes: Function that builds the passes of a batch on a device, with freshly initialized networks.
         update: Function that builds the weight update on a device.

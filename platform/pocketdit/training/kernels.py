@@ -146,7 +146,7 @@ BF16_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
     {F.linear, F.conv2d, F.conv_transpose2d, F.conv3d, torch.matmul, torch.bmm, F.scaled_dot_product_attention}
 )
 FP32_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset({F.layer_norm, F.group_norm, F.softmax, F.mse_loss})
-# The backbone passes arguments to these functions in autocast's dtype, which it does not know on the meta device.
+# The backbone casts the arguments of these functions to autocast's dtype, but does not know it on the meta device.
 ONE_DTYPE_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset({torch.lerp, Tensor.lerp_})
 
 

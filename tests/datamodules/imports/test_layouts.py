@@ -42,7 +42,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], Samples], ReadOptions, str]] = {
 
 
 def read_back(out: Path) -> Samples:
-    """Read a data set with WebDataset and PIL, without any code of this project."""
+    """Read a data set with WebDataset and PIL, without any of this project's code."""
     samples = {}
     for split in ("train", "validation"):
         shards = [str(shard) for shard in sorted((out / split).glob("*.tar"))]

@@ -55,7 +55,7 @@ def test_quotes_in_tab_separated_files_may_be_plain_characters(tmp_path: Path) -
 
 
 def test_published_prompts_are_read_as_they_are(published: Path) -> None:
-    """The file is split at tabs and line feeds here."""
+    """This test splits the file only at tabs and line feeds."""
     path = published / "parti" / "PartiPrompts.tsv"
     rows = path.read_text(encoding="utf-8").rstrip("\n").split("\n")[1:]
     assert len(rows) == 1632

@@ -18,7 +18,7 @@ def add_text_option(parser: argparse.ArgumentParser) -> None:
         "--text",
         type=Path,
         metavar="YAML",
-        help="count captions that this experiment's text encoders do not see completely (default: the built-in "
+        help="count captions that this experiment's text encoders do not see in full (default: the built-in "
         "encoders with 80 words)",
     )
 
