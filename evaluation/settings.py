@@ -67,5 +67,5 @@ class Evaluation:
             name = metric.init_args.get("prompts")
             if name is not None and name not in tuple(self.prompts):
                 raise ValueError(
-                    f"{metric.class_path}: prompts {name!r} is not defined; choose from {', '.join(self.prompts)}"
+                    f"{metric.class_path}: prompt set {name!r} is not defined; choose from {', '.join(self.prompts)}"
                 )

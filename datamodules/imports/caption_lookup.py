@@ -13,7 +13,7 @@ NO_CAPTION = "no caption (add a .txt or .json file next to it, or a table row)"
 
 
 class Found(NamedTuple):
-    """The captions of an image, and the values that stand next to them in a table or a .json file."""
+    """The captions of an image, and the values that accompany them in a table or a .json file."""
 
     captions: tuple[str, ...]
     columns: dict[str, Any]

@@ -125,7 +125,7 @@ class DatasetWriter:
 
     def _serialize(self, sample: Sample) -> dict[str, bytes]:
         if sample.extension not in extensions_of(self._kind):
-            raise ValueError(f"a data set of kind {self._kind!r} cannot store a .{sample.extension}")
+            raise ValueError(f"a data set of kind {self._kind!r} cannot store a .{sample.extension} file")
         return serialize_sample(sample)
 
     def _resume(self) -> bool:

@@ -155,7 +155,7 @@ def _check_activation(model: str, tag: str, path: Path) -> None:
     if not tag and any("openai" in part.lower() for part in path.parts[-4:]):
         raise UserError(
             f"{path}: the path suggests OpenAI's weights, which were trained with QuickGELU, but {model} uses GELU; "
-            f"{remedy}, or set the tag if these are other weights"
+            f"{remedy}, or set the tag if these are different weights"
         )
     if not tag and variant in models:
         warnings.warn(

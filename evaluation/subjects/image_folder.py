@@ -41,7 +41,7 @@ class ImageFolder:
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
         """Return the images of all prompts.
 
-        The provenance contains a hash of the images, so that other images under the same names yield other results.
+        The provenance contains a hash of the images, so different images under the same names yield different results.
 
         Raises:
             UserError: A prompt has no images, its images were made for another prompt or already matched to one, or

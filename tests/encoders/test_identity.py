@@ -19,7 +19,7 @@ from tests.encoders.test_vae import WEIGHTS, write_checkpoints
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with "flux", "qwen_image", a copy of "flux" that was moved, and "trained", with other weights."""
+    """Return a folder with "flux", "qwen_image", a moved copy of "flux", and "trained", with different weights."""
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path_factory.mktemp("autoencoders")

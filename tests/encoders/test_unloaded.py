@@ -26,7 +26,7 @@ KEY = "text_encoders.0"
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with "flux", a copy that was moved, "trained" with other weights, and "gemma"."""
+    """Return a folder with "flux", a copy that was moved, "trained" with different weights, and "gemma"."""
     folder = tmp_path_factory.mktemp("checkpoints")
     write_checkpoints(folder)
     save_gemma(folder / "gemma")

@@ -180,7 +180,7 @@ def _age(folder: Path) -> int:
         ("width=0.3", " only has the widths 0.5, 1"),
         ("metrics.0.init_args.width=0.3", " only has the widths 0.5, 1"),
         ('metrics.0.init_args.run=""', "run=EXPERIMENT"),
-        ("metrics.1.init_args.prompts=genevl", "prompts 'genevl' is not defined"),
+        ("metrics.1.init_args.prompts=genevl", "prompt set 'genevl' is not defined"),
         ("metrics.1.init_args.detectr=x", "did you mean 'detector'"),
         ("metrics.1.init_args.detector.class_path=evaluation.scenes.judges.detector.SceneDetctor", "SceneDetector"),
         ("prompts.color.init_args.count=many", "prompts.color.init_args.count"),

@@ -19,7 +19,7 @@ from pocketdit.errors import UserError
 
 Box = Sequence[float]
 
-# UniDet's classes for objects with other names, in the script's spelling.
+# UniDet's classes for objects that the prompts name differently, in the script's spelling.
 ALIASES: Mapping[str, str] = {
     "boy": "person",
     "girl": "person",

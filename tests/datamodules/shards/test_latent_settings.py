@@ -1,4 +1,4 @@
-"""Stored latents: the settings that determined them are recorded, and runs that need other latents are refused."""
+"""Stored latents: the settings that determined them are recorded, and runs that need different latents are refused."""
 
 from pathlib import Path
 from typing import Any

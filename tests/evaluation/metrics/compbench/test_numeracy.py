@@ -95,7 +95,7 @@ def test_a_duplicate_of_a_dropped_box_may_be_kept() -> None:
         (["telivision", "goldfish", "painting"], ["tv", "fish", "picture", "goldfish"], [1, 1, 1]),
         (["clock"], ["alarm clock", "clock"], [1]),
         (["clock"], ["alarm clock", "wall clock"], [2]),
-        # Both objects are contained in "alarm clock", and the first one takes it.
+        # "alarm clock" contains both names, and the first object takes it.
         (["clock", "alarm"], ["alarm clock"], [1, 0]),
         (["alarm", "clock"], ["alarm clock"], [1, 0]),
         (["bee"], ["frisbee"], [1]),
