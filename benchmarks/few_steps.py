@@ -86,7 +86,7 @@ def score_entry(entry: Entry, widths: Sequence[float], count: int, runs: Path, o
 
 
 def scores_table(entries: Sequence[Entry], scores: Sequence[Scores]) -> str:
-    """Tabulate the mean, standard deviation and ratio to the first entry of each entry's scores, by width."""
+    """Tabulate each entry's scores by width: mean, standard deviation, and ratio to the first entry."""
     widths = list(scores[0])
     rows = []
     for entry, by_width in zip(entries, scores, strict=True):

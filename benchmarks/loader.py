@@ -216,7 +216,7 @@ def loaders(data: Data) -> dict[str, Loader]:
 
 
 def time_pass(load: Loader, data: Data, workers: int) -> float:
-    """Return how many seconds pass from the start to the last sample, without the workers' shutdown."""
+    """Return how many seconds pass from the start to the last sample, excluding the workers' shutdown."""
     start, end, samples = time.perf_counter(), 0.0, 0
     for images in load(data, workers):
         samples += len(images)

@@ -39,7 +39,7 @@ class Row:
         neighbors: Average number of keys at full resolution to which a query in a sparse level attends.
         compressed: Number of keys, compressed 2x2, to which it attends.
         attention: FLOPs of all self-attention in one forward pass: logits, weighted sums of values, compression and
-            gate, without the projections, which are the same in every row. A multiply-add is two FLOPs.
+            gate, excluding the projections, which are the same in every row. A multiply-add is two FLOPs.
         forward: FLOPs of the entire forward pass.
         latency: Predicted latency of the exported network's forward pass on ``DEVICE``, in milliseconds.
     """

@@ -21,7 +21,7 @@ def new_session() -> str:
 
 
 def running(session: str) -> dict[int, str]:
-    """Return the command lines of the session's running processes by process ID, without the calling process.
+    """Return the command lines of the session's running processes by process ID, excluding the calling process.
 
     Returns an empty dictionary on systems without ``/proc``.
     """

@@ -34,7 +34,7 @@ class Coco:
 
 
 def plan_coco(layout: Coco, options: ReadOptions) -> Plan:
-    """Plan to read COCO. Annotation files for training and validation, by their names, are the splits.
+    """Plan to read COCO. If the annotation files are named after training and validation, they are the splits.
 
     Raises:
         UserError: An annotation file is damaged.

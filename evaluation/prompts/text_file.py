@@ -28,7 +28,7 @@ def read_lines(path: Path, source: str = "") -> list[str]:
     """Read the lines of a UTF-8 file.
 
     Unlike ``str.splitlines``, this only splits at line feeds. Form feeds and Unicode's line separators may occur in the
-    middle of a text or a JSON string.
+    middle of a prompt or a JSON string.
 
     Args:
         path: The file.

@@ -62,7 +62,7 @@ class Fuzzer:
 
 
 def preparation(prepare: Callable[[Path], None], shared: Path) -> Case:
-    """Return the preparation of fuzzers as a case, because it must not start threads in a process that forks."""
+    """Return a case that prepares fuzzers, in a process of its own so that the parent, which forks, has no threads."""
 
     def run(_: Path) -> str:
         prepare(shared)

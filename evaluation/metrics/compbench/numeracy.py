@@ -68,7 +68,7 @@ def parse_counts(text: str, vocabulary: Mapping[str, str]) -> dict[str, int]:
 
 
 def without_duplicates(detections: Iterable[tuple[str, Box]]) -> list[str]:
-    """Return the names of detections, without those that overlap a previous detection of the same name.
+    """Return the names of detections, except for those that overlap a previous detection of the same name.
 
     Two boxes are duplicates if their intersection over union exceeds 0.9, or if their intersection covers more than 0.9
     of one of them. Sides include both end pixels.

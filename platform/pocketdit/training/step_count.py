@@ -41,7 +41,7 @@ class StepCount:
         return sum(step.per_batch * count.flops for step, count in self.passes)
 
     def batch_kernels(self) -> dict[Kernel, float]:
-        """Return the average number of launches of each kernel per batch, without the update."""
+        """Return the average number of launches of each kernel per batch, excluding the update."""
         launches: dict[Kernel, float] = {}
         for step, count in self.passes:
             for kernel, number in (count.forward + count.backward).items():

@@ -135,7 +135,7 @@ def _numbered(texts: Sequence[str]) -> "list[Prompt]":
 
 
 def _require_sizes(experiment: "Experiment", prompts: "list[Prompt]", is_grid: bool, option: str) -> None:
-    """Check that all images can be sampled. A grid has a single size, whereas a file of prompts can contain others.
+    """Check that all images can be sampled. A grid has a single size, but a file of prompts can set a size per prompt.
 
     Raises:
         ConfigError: A prompt's size is not a number of pixels, the network does not accept it, or there is not enough

@@ -52,7 +52,7 @@ class Subject:
         network: Standalone network of one width.
         image_size: Image height and width in pixels.
         latent_size: Latent height and width.
-        text_lengths: Number of tokens from each text encoder, without the learned token.
+        text_lengths: Number of tokens from each text encoder, excluding the learned token.
         weights: SHA-256 of the weights file, or ``RANDOM``.
         palettes: Palettes of the quantized layers, by layer name in the training form.
         decoder: Decoder that is exported with the network, if any.
