@@ -130,7 +130,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _on_white(rgb: Image.Image, frame: tuple[int, int, int, int]) -> Image.Image:
-    """Return the first frame of a GIF on white. PIL fills the canvas around it with a color, but it is transparent."""
+    """Return the first frame of a GIF on white. PIL fills the transparent canvas around the frame with a color."""
     white = Image.new("RGB", rgb.size, "white")
     white.paste(rgb.crop(frame), frame[:2])
     return white

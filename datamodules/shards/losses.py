@@ -1,4 +1,4 @@
-"""Measures what cropping and scaling to buckets throw away."""
+"""Measures how much of the images is lost by cropping and scaling them to buckets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

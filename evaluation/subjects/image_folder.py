@@ -81,7 +81,7 @@ class ImageFolder:
         )
 
     def _require_own_images(self, prompts: PromptSet, found: Mapping[str, FoundImages]) -> None:
-        """Check that no image has been matched to a different text of a previous prompt set."""
+        """Check that no image has been matched to a different text in a previous prompt set."""
         for prompt in prompts.prompts:
             for path in found[prompt.id].images:
                 name, text = self._prompts.setdefault(path, (prompts.name, prompt.text))

@@ -22,7 +22,7 @@ OPTIONS = ("--batch-size", "3", "--base-size", "64")
 
 
 def contents(dataset: Path) -> dict[str, bytes]:
-    """Return the files of a data set, without locks and caches."""
+    """Return the files of a data set, except for locks and caches."""
     return {
         str(path.relative_to(dataset)): path.read_bytes()
         for path in sorted(dataset.rglob("*"))
