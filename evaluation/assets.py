@@ -17,6 +17,7 @@ from tqdm import tqdm
 from evaluation.settings import Evaluation
 from pocketdit.config.component import Component
 from pocketdit.config.importing import import_class
+from pocketdit.counts import counted
 from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.files import sha256_of, write_atomically
 
@@ -111,7 +112,7 @@ def check_files(settings: Evaluation) -> None:
     if missing:
         lines = [f"  {file.target} ({_format_size(file.asset.size)}) from {file.asset.url}" for file in missing]
         raise ConfigError(
-            f"{len(missing)} files are missing; download them with --fetch, or copy them with --fetch --from FOLDER:\n"
+            f"{counted(len(missing), 'file')} missing; download with --fetch, or copy with --fetch --from FOLDER:\n"
             + "\n".join(lines)
         )
 
@@ -145,7 +146,8 @@ def _check_source(files: list[RequiredFile], source: Path) -> None:
         raise ConfigError(f"--from {source}: no such folder")
     missing = [file.name for file in files if not file.target.exists() and not (source / file.name).is_file()]
     if missing:
-        raise ConfigError(f"--from {source}: {len(missing)} of {len(files)} files are missing: {', '.join(missing)}")
+        count = f"{len(missing)} of {counted(len(files), 'file')}"
+        raise ConfigError(f"--from {source}: {count} missing: {', '.join(missing)}")
 
 
 def _fetch(file: RequiredFile, source: Path | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pocketdit.counts import counted
 from pocketdit.errors import UserError
 
 _ENCODER = "model.pixel_level_module.encoder."
@@ -153,8 +154,8 @@ def from_mmdet(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str,
     for problem, weights in (("missing", missing), ("unknown", unknown)):
         if weights:
             raise UserError(
-                f"not the weights of this Mask2Former in mmdet 2.x's format: {len(weights)} tensors are {problem} "
-                f"(the first is {weights[0]})"
+                f"not the weights of this Mask2Former in mmdet 2.x's format: "
+                f"{counted(len(weights), 'tensor')} {problem} (the first is {weights[0]})"
             )
     return converted
 

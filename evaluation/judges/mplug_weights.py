@@ -12,6 +12,7 @@ import yaml
 from torch import Tensor
 
 from evaluation.judges import weight_files
+from pocketdit.counts import counted
 from pocketdit.errors import UserError
 from pocketdit.files import sha256_of
 
@@ -174,8 +175,8 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], sizes: M
     for names, problem in ((missing, "missing"), (unknown, "unknown"), (mismatched, "of a different shape")):
         if names:
             raise UserError(
-                f"{path}: not the weights of mPLUG-large: {len(names)} tensors are {problem} (the first is "
-                f"{names[0]}); {SOURCE}"
+                f"{path}: not the weights of mPLUG-large: {counted(len(names), 'tensor')} {problem} (the first "
+                f"is {names[0]}); {SOURCE}"
             )
     model.load_state_dict(state)
 

@@ -11,6 +11,7 @@ from evaluation.contract import ImageEncoder, ImageSet, Result, Score, open_imag
 from evaluation.metrics.frechet import Gaussian, frechet_distance
 from evaluation.metrics.kernel_distance import kernel_distance
 from evaluation.metrics.reference import encode_all, reference_for
+from pocketdit.counts import counted
 from pocketdit.errors import ConfigError, UserError
 
 BENCHMARK = "dino-fid"
@@ -71,7 +72,8 @@ class FeatureDistance:
         missing = [prompt.id for prompt in images.prompts.prompts if not images.images.get(prompt.id)]
         if missing:
             raise UserError(
-                f"{len(missing)} prompts have no images (the first is {missing[0]}); run the evaluation again"
+                f"{counted(len(missing), 'prompt')} without images (the first is {missing[0]}); "
+                "run the evaluation again"
             )
         reference = reference_for(
             self.reference, self.encoder, self.kept, split=self.split, samples=self.reference_samples, seed=self.seed

@@ -93,7 +93,7 @@ def test_file_is_downloaded_once_and_verified(
 ) -> None:
     declare_asset(monkeypatch, f"{server}/p.txt")
     target = tmp_path / "data" / "prompts.txt"
-    with pytest.raises(UserError, match=r"1 files are missing.*\n.*prompts.txt \(8 kB\) from http"):
+    with pytest.raises(UserError, match=r"1 file missing.*\n.*prompts.txt \(8 kB\) from http"):
         check_files(settings(target))
     fetch_files(settings(target))
     assert target.read_bytes() == CONTENT
@@ -146,7 +146,7 @@ def test_air_gapped_machine_copies_from_a_folder(tmp_path: Path, monkeypatch: py
     with pytest.raises(UserError, match="no such folder"):
         fetch_files(settings(target), source)
     source.mkdir()
-    with pytest.raises(UserError, match=r"--from .*stick: 1 of 1 files are missing: p.txt"):
+    with pytest.raises(UserError, match=r"--from .*stick: 1 of 1 file missing: p.txt"):
         fetch_files(settings(target), source)
     (source / "p.txt").write_bytes(CONTENT)
     fetch_files(settings(target), source)

@@ -232,11 +232,11 @@ def test_missing_files_are_listed_with_size_and_path(tmp_path: Path, capsys: pyt
     published = ROOT / "experiments" / "eval" / "published.yaml"
     assert main(["evaluate", str(published), "run=x", f"data={tmp_path}"]) == 2
     err = capsys.readouterr().err
-    assert "files are missing" in err
+    assert "files missing" in err
     assert "dpg_bench.csv (5 MB)" in err
     assert "--fetch" in err
     assert main(["evaluate", str(published), "run=x", f"data={tmp_path}", "--fetch", "--from", str(tmp_path)]) == 2
-    assert re.search(r"--from .*: \d+ of \d+ files are missing: ", capsys.readouterr().err)
+    assert re.search(r"--from .*: \d+ of \d+ files missing: ", capsys.readouterr().err)
 
 
 def test_files_that_cannot_be_fetched_are_not_denied(capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,11 +87,11 @@ def test_other_settings_do_not_continue_a_job(
     with interrupted_after(7), pytest.raises(Interruption):
         encode(file, source, out)
     for options, message in (
-        (["--batch-size", "4"], "another batch_size: it was 3, now 4"),
-        (["--dtype", "float32"], "another autoencoder: stored_dtype: it was bfloat16, now float32"),
+        (["--batch-size", "4"], "a different batch_size: it was 3, now 4"),
+        (["--dtype", "float32"], "a different autoencoder: stored_dtype: it was bfloat16, now float32"),
         (
             ["text_encoders.1.init_args.max_tokens=5"],
-            "another text_encoders: text: 1: init_args: max_tokens: it was 12",
+            "a different text_encoders: text: 1: init_args: max_tokens: it was 12",
         ),
     ):
         assert encode(file, source, out, *options) == 2

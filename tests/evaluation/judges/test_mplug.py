@@ -399,7 +399,7 @@ def test_output_layer_is_loaded_under_either_name(tmp_path: Path, weights: dict[
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop("visn_fc.weight"), r"1 tensors are missing \(the first is visn_fc.weight\)"),
+        (lambda t: t.pop("visn_fc.weight"), r"1 tensor missing \(the first is visn_fc.weight\)"),
         (lambda t: t.update({"itm_head.weight": torch.zeros(2)}), r"unknown \(the first is itm_head.weight\)"),
         (lambda t: t.update({"visn_fc.bias": torch.zeros(3)}), r"of a different shape \(the first is visn_fc.bias\)"),
         (lambda t: t.update({"epoch": 3}), "does not contain a dictionary of tensors"),

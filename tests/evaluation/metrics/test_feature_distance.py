@@ -123,5 +123,5 @@ def test_prompt_without_images_is_an_error(scenes: Path, tmp_path: Path) -> None
     images = save_images(tmp_path / "images", 4, open_source(scenes).read)
     incomplete = {name: paths for name, paths in images.images.items() if name != "p2"}
     metric = FeatureDistance("scenes", Thumbnail(), scenes, kept=tmp_path / "kept")
-    with pytest.raises(UserError, match=r"1 prompts have no images \(the first is p2\)"):
+    with pytest.raises(UserError, match=r"1 prompt without images \(the first is p2\)"):
         metric.score(ImageSet(images.prompts, incomplete, {}))
