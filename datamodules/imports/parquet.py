@@ -26,7 +26,7 @@ _ROWS_PER_UNIT, _ROWS_PER_BATCH = 256, 16
 class ParquetFiles:
     """Parquet files, each row of which contains an image.
 
-    The ID of a sample is the path of the file relative to the folder, and the number of the row from 0.
+    The ID of a sample is the path of the file relative to the folder, and the number of the row, counted from 0.
 
     Attributes:
         folder: The folder of the files.

@@ -1,4 +1,4 @@
-"""Memory of a training process besides its tensors, compared with known answers."""
+"""The memory that a training process needs besides its tensors, compared with known answers."""
 
 import pytest
 from torch import nn
