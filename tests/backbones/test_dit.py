@@ -147,6 +147,7 @@ def test_gradient_checkpointing_does_not_change_gradients() -> None:
         torch.testing.assert_close(gradients[1][name], gradient)
 
 
+@pytest.mark.slow
 def test_compiled_graph_equals_eager() -> None:
     """The graph captured by torch.compile is correct at two widths. The aot_eager backend needs no C++ compiler."""
     net = network()

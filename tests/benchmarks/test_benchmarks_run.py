@@ -108,6 +108,7 @@ def test_training_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert all(item["ratio"]["median"] > 0 for item in row["inference"])
 
 
+@pytest.mark.slow
 def test_plan_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run_quick("plan_memory", tmp_path)
     assert last_line(capsys).startswith("ratio: largest deviation ")
@@ -173,6 +174,7 @@ def test_tiny_decoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert all(row["flops"] > 0 and row["parameters"] > 0 and row["memory"] >= 0 for row in rows.values())
 
 
+@pytest.mark.slow
 def test_sweep_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = run_quick("sweep_engine", tmp_path)
     assert last_line(capsys).startswith("ratio: one worker / two = ")

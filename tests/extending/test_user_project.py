@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 
 from pocketdit.tracking.journal import read_metrics
@@ -34,6 +35,7 @@ def test_plain_data_module_resumes_with_a_note(project: Path, program: Program) 
     assert [step for step, _ in losses] == list(range(7))
 
 
+@pytest.mark.slow
 def test_built_in_stage_trains_on_a_plain_data_module(project: Path, program: Program) -> None:
     """Random draws must differ between epochs, although the data loader's batch index starts again at 0."""
     output = program(

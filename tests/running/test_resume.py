@@ -46,7 +46,10 @@ def kill_after(
     raise AssertionError(f"the run did not log {steps} losses in {timeout} seconds")
 
 
-@pytest.mark.parametrize("processes", [1, 2], ids=["one process", "two processes (DDP, gloo)"])
+@pytest.mark.parametrize(
+    "processes",
+    [pytest.param(1, id="one process", marks=pytest.mark.slow), pytest.param(2, id="two processes (DDP, gloo)")],
+)
 def test_killed_run_resumes_bit_for_bit(tiny: list[str], tmp_path: Path, processes: int) -> None:
     """An epoch of 64 samples has 16 steps (8 with two processes), so the 20 steps cross the end of an epoch."""
     arguments = [*tiny, "data.init_args.workers=2", "training.max_steps=20", "training.checkpoint_every=3",
@@ -93,7 +96,7 @@ def test_a_finished_run_is_not_changed(tiny: list[str], tmp_path: Path, capsys: 
     assert "has already finished" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_run_says_how_to_resume(tiny: list[str], tmp_path: Path, signal_number: signal.Signals) -> None:
     process = start([*tiny, "training.max_steps=100000", "--name", "stopped"], tmp_path / "log")
     journal = tmp_path / "runs" / "elastic_pretrain" / "stopped" / "metrics.jsonl"

@@ -16,7 +16,8 @@ from tests.running.test_resume import kill_after, start, train_losses
 LOSS = {"knowledge_distill": "train/loss/width_1", "step_distill": "train/loss/critic"}
 
 
-@pytest.fixture(params=list(LOSS))
+# Each takes half a minute. Step distillation has more state, so it is always tested.
+@pytest.fixture(params=[pytest.param("knowledge_distill", marks=pytest.mark.slow), "step_distill"])
 def distillation(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
     """Return the name of an experiment and overrides that shorten it to a run of a few seconds."""
     fixture = {"knowledge_distill": "knowledge_overrides", "step_distill": "step_overrides"}[request.param]
@@ -58,10 +59,7 @@ def distill(name: str, overrides: list[str], run: str, strategy: str, *more: str
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-# Step distillation shards more networks, so it is always tested. Knowledge distillation is a slow test.
-@pytest.mark.parametrize(
-    "distillation", [pytest.param("knowledge_distill", marks=pytest.mark.slow), "step_distill"], indirect=True
-)
+@pytest.mark.slow
 def test_fsdp2_equals_ddp_with_student_critic_and_teacher_sharded(
     distillation: tuple[str, list[str]], family: Path
 ) -> None:
