@@ -150,7 +150,7 @@ def test_an_unfinished_database_is_reported_with_a_remedy(run_folder: Path, unfi
     assert path is not None
     path.rename(path.with_name("moved.db"))
     (run_folder / "config.yaml").write_text("experiment: x\n")
-    assert "1 events sent" in command("sync", run_folder, "--to", unfinished).stdout
+    assert "1 event sent" in command("sync", run_folder, "--to", unfinished).stdout
 
 
 def test_a_run_with_an_unfinished_database_says_why_nothing_was_sent(
