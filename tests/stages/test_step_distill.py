@@ -248,7 +248,7 @@ def test_plain_dmd_does_not_need_a_few_step_teacher(step_overrides: list[str], f
         (["stage.init_args.teacher.init_args.few_step=null"], "require a few-step teacher"),
         (["parents.few_step=elastic_pretrain"], "started from None, not from the teacher"),
         (["parents.teacher=elastic_pretrain"], "started from teacher/t, not from the teacher elastic_pretrain/p"),
-        (["stage.init_args.steps=0"], "must be at least 1"),
+        (["stage.init_args.steps=0"], "steps: must be from 1 to"),
         (["training.validate_every=5"], "validate_every must be 0"),
         (["optimizer.class_path=pocketdit.training.muon.MuonAdamW", "optimizer.init_args={}"], "does not support LoRA"),
         (

@@ -311,6 +311,8 @@ def test_runs_without_valid_weights(overrides: list[str], tmp_path: Path) -> Non
         (["decoder.blocks=[1]"], "one number per level"),
         (["decoder.chanels=[1]"], "did you mean 'channels'"),
         (["stage.init_args.crop=20"], "crop must be 0 or a multiple of 8"),
+        (["stage.init_args.crop=4", "--plan"], "crop must be 0 or a multiple of 8"),
+        (["stage.init_args.crop=-8"], "crop: must be from 0 to"),
         (
             ["stage.init_args.perceptual=null"],
             "perceptual and perceptual_weight must be set together; set both or neither",

@@ -14,7 +14,7 @@ from typing_extensions import override
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.lora import active_adapter
 from pocketdit.backbones.per_width import Network, split_by_width
-from pocketdit.bounds import TimeShift, Weight
+from pocketdit.bounds import Count, TimeShift, Weight
 from pocketdit.config.component import build
 from pocketdit.config.experiment import BaseExperiment, Experiment
 from pocketdit.diffusion.path import data_from_velocity, interpolate, shift_time, velocity
@@ -105,12 +105,12 @@ class StepDistill(LightningModule, Stage):
         self,
         inputs: StageInputs[ElasticDiT],
         teacher: Teacher,
-        steps: int = 4,
+        steps: Count = 4,
         time_shift: TimeShift = 3.0,
         guidance: float = 4.0,
-        rank: int = 64,
+        rank: Count = 64,
         alpha: float = 128.0,
-        student_every: int = 5,
+        student_every: Count = 5,
         critic_rate: float = 1.0,
         matching_weight: Weight = 1.0,
         output_weight: Weight = 1.0,
@@ -118,8 +118,6 @@ class StepDistill(LightningModule, Stage):
         student_input: Literal["rollout", "data"] = "rollout",
     ) -> None:
         super().__init__()
-        if steps < 1 or rank < 1 or student_every < 1:
-            raise ValueError("steps, rank, and student_every must be at least 1")
         if not (matching_weight or output_weight or feature_weight):
             raise ConfigError("stage: matching_weight, output_weight, and feature_weight are all 0; set at least one")
         if (output_weight or feature_weight) and not teacher.has_few_step:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from pocketdit.bounds import Weight
+from pocketdit.bounds import Count, CountOrZero, Weight
 from pocketdit.config.component import build
 from pocketdit.config.experiment import BaseExperiment, DecoderExperiment
 from pocketdit.data_contract import DataDescription
@@ -60,22 +60,16 @@ class TrainTinyDecoder(LightningModule, Stage):
         self,
         inputs: StageInputs[TinyDecoder],
         target: Literal["image", "decoded"] = "image",
-        crop: int = 0,
+        crop: CountOrZero = 0,
         perceptual: PerceptualDistance | None = None,
         perceptual_weight: Weight = 0.0,
         adversarial_weight: Weight = 0.0,
-        adversarial_from: int = 0,
-        discriminator_width: int = 32,
+        adversarial_from: CountOrZero = 0,
+        discriminator_width: Count = 32,
         discriminator_rate: float = 1.0,
     ) -> None:
         super().__init__()
         decoder = inputs.network
-        if crop < 0 or crop % decoder.spec.factor:
-            raise ValueError(f"crop must be 0 or a multiple of {decoder.spec.factor} pixels")
-        if perceptual_weight < 0 or adversarial_weight < 0:
-            raise ValueError("perceptual_weight and adversarial_weight must not be negative")
-        if (perceptual is None) != (perceptual_weight == 0):
-            raise ValueError("perceptual and perceptual_weight must be set together; set both or neither")
         self.automatic_optimization = False
         self.decoder = decoder
         self.ema = ema_copy(decoder)
@@ -102,6 +96,14 @@ class TrainTinyDecoder(LightningModule, Stage):
             raise ValueError("training.gradient_checkpointing: a tiny decoder does not support it; set it to false")
         if is_muon(experiment.optimizer):
             raise ValueError("optimizer: MuonAdamW only supports transformers; use torch.optim.AdamW")
+        assert isinstance(experiment, DecoderExperiment)
+        settings, factor = experiment.stage.init_args, experiment.decoder.factor
+        if settings.get("crop", 0) % factor:
+            raise ValueError(f"stage.init_args.crop must be 0 or a multiple of {factor} pixels")
+        if (settings.get("perceptual") is None) != (settings.get("perceptual_weight", 0) == 0):
+            raise ValueError(
+                "stage.init_args: perceptual and perceptual_weight must be set together; set both or neither"
+            )
 
     @classmethod
     @override
