@@ -58,7 +58,7 @@ def peak(experiment: str, overrides: Sequence[str]) -> int:
 
 
 def compare(experiment: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Train and estimate an experiment, each in a process of its own."""
+    """Train an experiment and, if it is in ``COMPARED``, estimate its memory, in two separate processes."""
     measured = int(run_child(__file__, CHILD, "peak", experiment, *overrides))
     if experiment not in COMPARED:
         return {"experiment": experiment, "peak": measured}

@@ -38,7 +38,7 @@ A100 = next(gpu for gpu in GPUS if gpu.name == "A100")
 
 # The data of the paper's supernet: latents and text embeddings of 16 bits, the latter at their full length.
 LATENT_CHANNELS, LATENT_FACTOR = 16, 8
-TEXT = ((77, 512), (256, 2560))  # tokens and channels per caption, for TinyCLIP and Gemma 3
+TEXT = ((77, 512), (256, 2560))  # tokens per caption and channels per token, for TinyCLIP and Gemma 3
 VALUE_BYTES = 2
 # Assumptions about what the paper does not state.
 BITS_PER_PIXEL = 3.0  # size of a stored JPEG

@@ -123,5 +123,5 @@ def runs_of(entries: Iterable[Entry | SkippedImage], length: int = 256) -> Itera
 
 
 def position_of(name: str) -> float:
-    """Return a hash of a name in [0, 1), which determines the split."""
+    """Hash a name to a number in [0, 1), which determines the split."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") / 2**64

@@ -1,4 +1,4 @@
-"""A split of a data set with the bucket of each sample, and checks of a data set when it is opened."""
+"""A split of a data set with the bucket of each sample, and the checks made when a data set is opened."""
 
 import logging
 from collections.abc import Mapping

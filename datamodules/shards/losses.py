@@ -83,7 +83,7 @@ class Excess(NamedTuple):
 
     Attributes:
         rule: The option that sets the limit.
-        reason: By how much the image exceeds it.
+        reason: Why the image is left out, with the measured value.
     """
 
     rule: str

@@ -113,7 +113,7 @@ def _scan_headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
             if info.offset_data + info.size > end:
                 raise BrokenShardError(position, f"truncated inside {info.name}")
             yield info
-            tar.members.clear()  # type: ignore[attr-defined]  # not in typeshed; otherwise, all headers stay in memory
+            tar.members.clear()  # type: ignore[attr-defined]  # not in typeshed; keeps memory constant
             position = tar.offset
         position = tar.offset
     except (BrokenShardError, OSError):

@@ -164,7 +164,7 @@ def parse_metadata(raw: bytes, kind: Kind) -> dict[str, Any]:
 def _check_sides(metadata: Mapping[str, Any], kind: Kind) -> None:
     for side in ("width", "height"):
         if type(metadata.get(side)) is not int or metadata[side] < 1:
-            raise SampleError(f'json: "{side}" is not a positive number of pixels')
+            raise SampleError(f'json: "{side}" is not a positive whole number of pixels')
     width, height = metadata["width"], metadata["height"]
     if width * height > MAX_PIXELS:
         raise SampleError(f'json: "width" x "height" is more than {MAX_PIXELS // 10**6} megapixels')

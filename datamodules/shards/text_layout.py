@@ -31,16 +31,16 @@ class TextLayout:
 
     @classmethod
     def parse(cls, description: Mapping[str, Any]) -> Self:
-        """Read the layout from the description of an encoder in dataset.json, which has further entries.
+        """Read the layout from an encoder's description in dataset.json, whose other entries are ignored.
 
         Raises:
             KeyError: An entry is missing.
-            ValueError: An entry is not a positive number.
+            ValueError: An entry is not a positive integer. ``padded_to`` may also be null.
         """
         layout = cls(description["width"], description["max_tokens"], description["padded_to"])
         for name, value in asdict(layout).items():
             if not ((type(value) is int and value > 0) or (name == "padded_to" and value is None)):
-                raise ValueError(f'"{name}" is {value!r}, which is not a positive number')
+                raise ValueError(f'"{name}" is {value!r}, which is not a positive integer')
         return layout
 
 

@@ -29,7 +29,7 @@ def outer_attention() -> AdaptiveSparseAttention:
 
 
 def pretraining_grid() -> int:
-    """Return the tokens per side of a square image in the first stage of pre-training."""
+    """Return the number of tokens per side of a square image in the first stage of pre-training."""
     config = experiment(PRETRAIN)
     return int(config.data.init_args["base_size"]) // 8 // config.backbone.patch_size
 

@@ -113,11 +113,11 @@ class OpenClip:
         return self._in_batches(list(texts), self._tokenizer, self.model.encode_text)
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """Return the number of texts with more tokens than the model's context."""
+        """Return the number of texts with more tokens than fit in the model's context."""
         return sum(self._is_truncated(text) for text in texts)
 
     def _is_truncated(self, text: str) -> bool:
-        """Return whether the text has more tokens than the model's context."""
+        """Return whether the text has more tokens than fit in the model's context."""
         longer = self.max_text_tokens + len(text.encode()) + 8  # a context that is long enough for any text
         tokens = self._tokenizer([text], context_length=longer)[0, :-1]  # some tokenizers put a class token at the end
         return bool((tokens[self.max_text_tokens :] != tokens[-1]).any())

@@ -26,7 +26,7 @@ _BOUNDARIES = _words(
     # conjunctions, pronouns, adverbs of place and time
     "and but or nor while when where which who whom whose that then so both either he him himself herself it itself "
     "she they them themselves there together neatly away not nestled "
-    # verbs that occur often in the prompts and are not also nouns
+    # verbs that occur often in the prompts and are rarely nouns there
     "am is are was were be been being has have had having could do does did will would "
     "adds adorned attached attract attracted bake bloomed boil carried cluttered contrasted contrasts "
     "covers danced decorated displayed drives driving drove draped "

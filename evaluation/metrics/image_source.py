@@ -41,7 +41,7 @@ class ImageSource:
 def open_source(path: Path, split: str = "train") -> ImageSource:
     """Open a sharded data set (a folder with dataset.json), or a folder that contains images at any depth.
 
-    In a folder, hidden files and folders and image grids (grid.png, grid-0001.png) are left out.
+    In a folder of images, hidden files and folders and image grids (grid.png, grid-0001.png) are left out.
 
     Args:
         path: The folder.

@@ -16,7 +16,7 @@ _URL = (
     "https://raw.githubusercontent.com/djghosh13/geneval/af4902f24d3ca90ebbb446dd9891a59e0f82725f/prompts/"
     "evaluation_metadata.jsonl"
 )
-_SOURCE = "get it from github.com/djghosh13/geneval, folder prompts"
+_SOURCE = "get the file from github.com/djghosh13/geneval, folder prompts"
 
 
 class GenEvalPrompts:

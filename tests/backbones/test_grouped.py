@@ -1,4 +1,4 @@
-"""Tests for the forms of attention with grouped queries."""
+"""Tests for the forms of grouped-query attention."""
 
 from typing import get_args
 

@@ -79,7 +79,7 @@ def color_inside(lab: Floats, mask: Mask) -> Floats:
 
 
 class SceneColorReader:
-    """Names the palette color that is nearest to the color of each detection. It can be a background color.
+    """Finds the named color that is nearest to the color of each detection. It can be a background color.
 
     The color is read inside the detection's mask. Without a mask, it is read in the part of the box that differs from
     the image's border.

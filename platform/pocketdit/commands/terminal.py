@@ -26,7 +26,7 @@ _TABLE = _CONTROLS | _DIRECTIONS | _SURROGATES
 
 
 def printable(text: str) -> str:
-    """Replace control characters with their escape sequences."""
+    """Replace control characters, direction marks and surrogates with their escape sequences."""
     return text.translate(_TABLE)
 
 

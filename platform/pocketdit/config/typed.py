@@ -122,7 +122,7 @@ def _literal(node: _Node, choices: Sequence[Any]) -> Any:
 
 
 def _union(node: _Node, members: Sequence[Any]) -> Any:
-    """Convert to the first member of the union that accepts the value, or to the dataclass that ``kind`` selects.
+    """Convert a value to the first member of the union that accepts it, or to the dataclass that ``kind`` selects.
 
     YAML cannot represent tensors, so ``float | Tensor`` only accepts a float.
     """

@@ -82,7 +82,7 @@ class MlflowRun:
         self._run_id = str(target.run_id)
 
     def is_writable(self) -> bool:
-        """Return whether MLflow accepts a tag for the run. If so, an event that it refuses is itself at fault."""
+        """Return whether MLflow accepts a tag for the run. If so, an event that MLflow refuses is invalid."""
         try:
             self._client.set_tag(self._run_id, _IDENTITY_TAG, self.target.identity)
         except Exception:  # a store, a proxy, or the network can cause any exception

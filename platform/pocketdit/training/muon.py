@@ -158,7 +158,7 @@ class MuonAdamW(Optimizer):
         others = [(n, p) for n, p in named if n not in matrix_names]
         self.parts: dict[str, Optimizer] = {
             "muon": Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay),
-            # The cost estimate builds the optimizer without memory for weights, for which there is no fused kernel.
+            # The cost estimate builds the optimizer for weights on the meta device, which has no fused kernel.
             "adamw": AdamW(
                 others,
                 lr=adamw_lr,

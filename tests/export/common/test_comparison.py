@@ -28,6 +28,5 @@ def test_tolerance_requires_both_limits() -> None:
     assert not Tolerance(max_error=0.1).accepts(comparison)
     assert not Tolerance(min_snr=25.0).accepts(comparison)
     assert not NO_LIMIT.accepts(Comparison("y", math.nan, math.nan))
-    assert Tolerance(min_snr=25.0).describe_violation(comparison) == (
-        "y: SNR is 20.0 dB, but at least 25 dB is required"
-    )
+    for violated in (Tolerance(min_snr=25.0), Tolerance(0.2, 25.0)):
+        assert violated.describe_violation(comparison) == "y: SNR is 20.0 dB, but at least 25 dB is required"

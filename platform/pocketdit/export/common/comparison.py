@@ -39,11 +39,11 @@ class Tolerance:
         return comparison.max_error <= self.max_error and comparison.snr >= self.min_snr
 
     def describe_violation(self, comparison: Comparison) -> str:
-        """Return a message with the measured values and their limits."""
+        """Return a message with the measured values that violate a limit."""
         parts = []
-        if self.max_error < math.inf:
+        if not comparison.max_error <= self.max_error:
             parts.append(f"max_error is {comparison.max_error:.3g}, but at most {self.max_error:g} is allowed")
-        if self.min_snr > -math.inf:
+        if not comparison.snr >= self.min_snr:
             parts.append(f"SNR is {comparison.snr:.1f} dB, but at least {self.min_snr:g} dB is required")
         return f"{comparison.output}: {', '.join(parts)}"
 

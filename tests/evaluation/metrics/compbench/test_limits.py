@@ -1,4 +1,4 @@
-"""What a detector with few classes cannot see, stated with the score."""
+"""Scores come with a note on what a detector with few classes cannot see."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
