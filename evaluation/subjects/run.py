@@ -103,9 +103,18 @@ class Run:
 
         The provenance also counts the prompts that a text encoder does not read in full.
         """
+        self._require_sizes(prompts)
         images = sample_images(self, prompts, root)
         counts = count_truncated(self._text_encoders(), [prompt.text for prompt in prompts.prompts])
         return replace(images, provenance={**images.provenance, "truncated_prompts": counts})
+
+    def _require_sizes(self, prompts: PromptSet) -> None:
+        """Check that the network accepts the size of every prompt, which would otherwise be rounded down."""
+        for size, group in group_by_size(prompts.prompts, self.sampling.size):
+            try:
+                replace(self.experiment, sampling=replace(self.experiment.sampling, size=size)).check()
+            except ValueError as error:
+                raise ConfigError(f"prompt {group[0].id}: {error}") from error
 
     def sample(self, prompts: Sequence[Prompt], number: int) -> Iterator[tuple[Prompt, ImageArray]]:
         """Yield image ``number`` of every prompt, grouped by image size.

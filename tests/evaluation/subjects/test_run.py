@@ -15,7 +15,7 @@ from pocketdit.artifacts.run_folder import find, load_experiment
 from pocketdit.artifacts.weights import load_weights, save_weights
 from pocketdit.commands.main import main
 from pocketdit.config.component import Component
-from pocketdit.errors import RunError, UserError
+from pocketdit.errors import ConfigError, RunError, UserError
 
 SIZED = PromptSet(
     "sized",
@@ -64,6 +64,14 @@ def test_the_provenance_depends_on_the_encoders_and_their_files(runs: Path, tmp_
     subject.experiment = replace(experiment, text_encoders=tuple(text))
     made.append(subject.provenance())
     assert len({json.dumps(provenance) for provenance in made}) == 4
+
+
+def test_size_that_the_network_does_not_accept_is_refused(runs: Path, tmp_path: Path) -> None:
+    """Rounding it down would give an image of another size than the prompt requests."""
+    prompts = PromptSet("odd", (Prompt("a", "a star"), Prompt("b", "a star", {"width": 100, "height": 96})))
+    with pytest.raises(ConfigError, match=r"prompt b: .*multiples of"):
+        Run("elastic_pretrain", width=0.5, steps=1, runs=runs).images(prompts, tmp_path / "images")
+    assert not (tmp_path / "images").exists()
 
 
 def test_prompts_that_the_text_encoders_cut_are_counted(runs: Path, tmp_path: Path) -> None:
