@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import webdataset
-
 from datamodules.shards.index import write_index
 from datamodules.shards.replacement import BUILDING, remove, replace_contents
 from datamodules.shards.schema import INFO_FILE, PARTS, SPLITS, DatasetInfo, Split, serialize_info
+from datamodules.shards.writer import write_tar
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.files import sha256_of, write_atomically
 
@@ -99,18 +98,9 @@ class UnfinishedDataset:
             samples: The key and the members of each sample.
             record: What is known about the shard, except for its hash.
         """
-
-        def write_tar(path: Path) -> None:
-            # Owner and time are fixed, so the shard depends only on the samples.
-            with (
-                path.open("wb") as file,
-                webdataset.TarWriter(file, encoder=False, user="", group="", mode=0o644, mtime=0) as tar,
-            ):
-                for key, members in samples:
-                    tar.write({"__key__": key, **members})
-
         if record.samples:
-            path = write_atomically(self.folder / split / shard, write_tar)
+            keyed = ({"__key__": key, **members} for key, members in samples)
+            path = write_atomically(self.folder / split / shard, lambda temporary: write_tar(temporary, keyed))
             record = replace(record, sha256=sha256_of(path))
         write_atomically(self._record_path(split, shard), json.dumps(asdict(record)))
 

@@ -6,7 +6,7 @@ can be resumed keeps this folder with its finished shards until then.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -196,6 +196,21 @@ def _name_folder(out: Path) -> Iterator[None]:
         raise RunError(f"{out}: cannot be written ({error.strerror or error})") from error
 
 
+def write_tar(path: Path, samples: Iterable[Mapping[str, Any]]) -> None:
+    """Write samples as a tar, whose bytes depend only on the samples, because owner and time are fixed.
+
+    Args:
+        path: The tar.
+        samples: The members of each sample by extension, and its key as "__key__".
+    """
+    with (
+        path.open("wb") as file,
+        webdataset.TarWriter(file, encoder=False, user="", group="", mode=0o644, mtime=0) as tar,
+    ):
+        for sample in samples:
+            tar.write(sample)
+
+
 class _SplitWriter:
     """Writes the shards of a split, and lists the finished ones with their number of samples and their hash."""
 
@@ -255,13 +270,7 @@ class _SplitWriter:
         self._shard += 1
 
     def _write_shard(self, path: Path) -> None:
-        # Owner and time are fixed, so the fingerprint depends only on the samples.
-        with (
-            path.open("wb") as file,
-            webdataset.TarWriter(file, encoder=False, user="", group="", mode=0o644, mtime=0) as tar,
-        ):
-            for sample in self._pending:
-                tar.write(sample)
+        write_tar(path, self._pending)
 
 
 def _require_free(out: Path, overwrite: bool) -> None:
