@@ -40,7 +40,7 @@ class ParquetFiles:
 
 
 def image_column(path: Path) -> str | None:
-    """Return the column of a Parquet file that contains images, or None if there is no such column or several.
+    """Return the column of a Parquet file that contains images, or None if it does not have exactly one.
 
     It is the column of type {bytes, path}, or the column of bytes with one of the names in ``_IMAGE_COLUMNS``.
 

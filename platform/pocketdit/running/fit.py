@@ -52,7 +52,7 @@ def run(
     Args:
         loaded: The configuration.
         resume: The name or path of the run to resume. "" resumes the experiment's run ``name`` or, without a name, its
-            latest run. If there is no such run, a new one is started. None also starts a new run.
+            latest run. If the experiment has no run yet, or with None, a new run starts.
         name: Name of a new run.
         allow_changes: Whether a resumed run may continue with different settings.
         callbacks: Callbacks in addition to the run's own.
