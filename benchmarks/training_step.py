@@ -46,6 +46,7 @@ from pocketdit.commands.main import main as lightning
 from pocketdit.config.experiment import kind_of
 from pocketdit.config.load import load
 from pocketdit.running.fit import run
+from pocketdit.training.gpus import find_gpu
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 # Each experiment is listed after its parents.
@@ -60,8 +61,6 @@ NAMES = (
 )
 REQUIRED = 1.6
 PHASES = ("data wait", "forward", "backward", "update", "EMA")
-# Dense bf16 peaks in FLOP/s, from data sheets.
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "RTX 4090": 165e12}
 QUICK = [
     "data.init_args.batch_size=2",
     "data.init_args.workers=0",
@@ -193,7 +192,7 @@ def measure(name: str, overrides: Sequence[str], folder: Path, quick: bool) -> d
         inference.append(measure_evaluation(finished, folder, sampling.rounds, sampling.images))
     ratio = paired_ratio(clock.steps, clock.floors)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    peak, speed = next((v for k, v in PEAK_FLOPS.items() if k in gpu), None), mean(clock.flops) / mean(clock.steps)
+    known, speed = find_gpu(gpu), mean(clock.flops) / mean(clock.steps)
     return {
         "experiment": name,
         "seconds": clock.seconds,
@@ -202,7 +201,7 @@ def measure(name: str, overrides: Sequence[str], folder: Path, quick: bool) -> d
         "ratio": ratio,
         "flops": clock.flops,
         "flops_per_second": speed,
-        "mfu": speed / peak if peak else None,
+        "mfu": speed / known.peak if known else None,
         "inference": inference,
     }
 
