@@ -4,7 +4,7 @@
 # make score    score the latest pre-training run
 # make docs     build the documentation site in docs/_build
 #
-# After setup on two cores, make run takes about 10 minutes (with bf16 instructions) and make test 10 to 15 minutes.
+# After setup on two cores, make run (with bf16 instructions) and make test take 10 to 15 minutes each.
 # make test TESTERS=8 runs the tests in eight processes.
 PYTHON ?= python3
 BIN := .venv/bin
