@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.form_timing import attention_in, fastest_form, time_forms
 from benchmarks.timing import (
     argument_parser,
     default_device,
@@ -38,6 +37,7 @@ from benchmarks.timing import (
     write_result,
 )
 from pocketdit.backbones.attention import AdaptiveSparseSelfAttention
+from pocketdit.backbones.form_timing import attention_in, fastest_form, time_forms
 from pocketdit.backbones.forms import (
     Form,
     GroupedForm,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.form_timing import attention_in, fastest_form, random_inputs, time_forms
 from pocketdit.backbones.attention import build_self_attention
+from pocketdit.backbones.form_timing import attention_in, fastest_form, random_inputs, time_forms
 from pocketdit.backbones.forms import (
     Workload,
     choose_dtype,
@@ -74,7 +74,7 @@ def test_a_single_form_is_not_timed() -> None:
 
 def test_the_default_is_kept_unless_another_form_is_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {"shared": 1.0, "folded": 0.97, "repeated": 2.0}
-    monkeypatch.setattr("benchmarks.form_timing.time_forms", lambda workload, forms: seconds)
+    monkeypatch.setattr("pocketdit.backbones.form_timing.time_forms", lambda workload, forms: seconds)
     forms = grouped_forms(replace(FULL, gradient=True))
     assert fastest_form(FULL, forms) == "shared"
     seconds["folded"] = 0.9

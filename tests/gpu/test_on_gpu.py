@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.form_timing import attention_in, random_inputs
 from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.form_timing import attention_in, random_inputs
 from pocketdit.backbones.forms import Workload, grouped_forms, local_forms
 from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 from pocketdit.losses.flow_matching import flow_matching_loss

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pocketdit.backbones.attention import CosSin, CrossAttention, FeedForward, Grid, build_self_attention
 from pocketdit.backbones.elastic import ElasticLinear, WidthSpecific
-from pocketdit.backbones.forms import AttentionForms, first_form
+from pocketdit.backbones.forms import AttentionForms, Chooser, first_form
 from pocketdit.backbones.spec import DiTSpec, Level
 
 
@@ -80,9 +80,9 @@ class DiTBlock(nn.Module):
         hidden_sizes = [spec.hidden_size(width) for width in spec.widths]
         self.tables = WidthSpecific({str(hidden): ModulationTable(6, hidden) for hidden in hidden_sizes})
 
-    def choose_forms(self, x: Tensor, text: Tensor) -> tuple[AttentionForms, AttentionForms]:
-        """Return the default forms of self-attention and of cross-attention for inputs like x and text."""
-        return self.attention.choose_forms(x, first_form), self.cross.choose_forms(x, text, first_form)
+    def choose_forms(self, x: Tensor, text: Tensor, choose: Chooser) -> tuple[AttentionForms, AttentionForms]:
+        """Choose the forms of self-attention and of cross-attention for inputs like x and text."""
+        return self.attention.choose_forms(x, choose), self.cross.choose_forms(x, text, choose)
 
     def forward(
         self,
@@ -136,7 +136,11 @@ class LongSkip(nn.Module):
 
 
 class DiTLevel(nn.Module):
-    """The transformer blocks of one level, with long skip connections if its specification enables them."""
+    """The transformer blocks of one level, with long skip connections if its specification enables them.
+
+    Attributes:
+        choose: Selects the forms of attention.
+    """
 
     def __init__(self, spec: DiTSpec, level: Level) -> None:
         super().__init__()
@@ -144,6 +148,7 @@ class DiTLevel(nn.Module):
         skips = level.depth // 2 if level.long_skips else 0
         self.skips = nn.ModuleList(LongSkip(spec.width) for _ in range(skips))
         self.gradient_checkpointing = False
+        self.choose: Chooser = first_form
 
     def forward(self, x: Tensor, grid: Grid, cos_sin: CosSin, modulation: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """Apply all blocks, whose arguments are the same as those of ``DiTBlock.forward``.
@@ -153,7 +158,7 @@ class DiTLevel(nn.Module):
         """
         first = self.blocks[0]
         assert isinstance(first, DiTBlock)
-        context = (grid, cos_sin, modulation, text, mask, first.choose_forms(x, text))
+        context = (grid, cos_sin, modulation, text, mask, first.choose_forms(x, text, self.choose))
         earlier: list[Tensor] = []
         first_skipped = len(self.blocks) - len(self.skips)
         for index, block in enumerate(self.blocks):

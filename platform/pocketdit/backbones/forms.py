@@ -1,8 +1,8 @@
 """Choice among the forms of an attention computation, which give equal results at different speeds.
 
-Which form is fastest depends on the machine. A ``Chooser`` selects one of several forms for a workload. Networks use
-``first_form``, whose choices never vary, so that equal runs have equal results. benchmarks/attention.py shows how much
-faster the fastest forms are.
+Which form is fastest depends on the machine. A ``Chooser`` selects one of several forms for a workload. By default,
+networks use ``first_form``, whose choices never vary, so that equal runs have equal results. A training run can measure
+instead (training/measured_forms.py). benchmarks/attention.py shows how much faster the fastest forms are.
 
 Shape letters: B = batch, H = query heads, G = key/value heads, N = query tokens, M = key tokens, E = channels per head.
 """

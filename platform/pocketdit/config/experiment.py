@@ -49,6 +49,8 @@ class Training:
         ema_decay: Decay of the EMA weights.
         gradient_checkpointing: Whether to recompute blocks in the backward pass to save memory.
         compile: Whether to compile blocks with ``torch.compile``.
+        attention_forms: "default" always computes attention in the same way, so that runs with equal seeds are equal.
+            "measured" times the available implementations at the first use of every shape and keeps the fastest one.
         log_every: Number of steps between logged training metrics.
         validate_every: Number of steps between validations; 0 disables validation.
         checkpoint_every: Number of steps between checkpoints.
@@ -69,6 +71,7 @@ class Training:
     ema_decay: Annotated[float, Between(0, 1 - 1e-9)] = 0.999
     gradient_checkpointing: bool = False
     compile: bool = False
+    attention_forms: Literal["default", "measured"] = "default"
     log_every: Count = 10
     validate_every: CountOrZero = 1000
     checkpoint_every: Count = 500

@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pocketdit.artifacts.run_folder import RunFolder
+from pocketdit.backbones.block import DiTLevel
 from pocketdit.encoders.inputs import Encoders
 from pocketdit.files import write_atomically
 from pocketdit.images import require_finite, to_uint8
@@ -14,6 +15,7 @@ from pocketdit.progress import ProgressLine
 from pocketdit.running.accumulation import StepMeans
 from pocketdit.running.grids import image_grid
 from pocketdit.tracking.logger import RunLogger
+from pocketdit.training.measured_forms import MeasuredForms
 from pocketdit.training.update import batch_number
 
 
@@ -94,6 +96,27 @@ class MoveEncoders(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the encoders after Lightning has moved the stage."""
         self.encoders.to(pl_module.device)
+
+
+class MeasureForms(Callback):
+    """Lets the stage's networks choose the forms of attention by measurement, and stores the choices in checkpoints."""
+
+    def __init__(self) -> None:
+        self.forms = MeasuredForms()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replace the default choice in every network of the stage."""
+        for module in pl_module.modules():
+            if isinstance(module, DiTLevel):
+                module.choose = self.forms
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the choices of all processes."""
+        return self.forms.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the choices."""
+        self.forms.load_state_dict(state_dict)
 
 
 def logged_step(trainer: Trainer, module: LightningModule, batch_idx: int) -> int:

@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.config.experiment import AnyExperiment, Training
 from pocketdit.running.accumulation import BatchCounters, StepMeans
-from pocketdit.running.callbacks import Previews, Progress, Speed, TrainMetrics, ValidationNote
+from pocketdit.running.callbacks import MeasureForms, Previews, Progress, Speed, TrainMetrics, ValidationNote
 from pocketdit.running.checkpointing import AtomicCheckpointIO, Checkpoints, RequireFolder
 from pocketdit.running.cost_estimate import parameter_summary
 from pocketdit.running.processes import devices_per_node
@@ -60,6 +60,7 @@ def build_trainer(
             means,
             Progress(f"{folder.name}: {parameter_summary(experiment)}", means),
             ValidationNote(),
+            *([MeasureForms()] if training.attention_forms == "measured" else []),
             TrainMetrics(training.log_every, means),
             Speed(training.log_every * 5),
             Previews(folder, training.sample_every),
