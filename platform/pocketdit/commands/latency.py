@@ -22,7 +22,8 @@ def add_latency(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 def call_latency(args: argparse.Namespace) -> None:
     """Predict or measure the latency of a bundle, and print tables of its records."""
-    from pocketdit.latency.settings import Latency, parse_settings
+    from pocketdit.config.arguments import parse_settings
+    from pocketdit.latency.settings import Latency
 
     settings = parse_settings(args.overrides, Latency)
     from pocketdit.config.shell import command_line, setting

@@ -26,7 +26,8 @@ def add_recommend(subparsers: "argparse._SubParsersAction[argparse.ArgumentParse
 
 def call_recommend(args: argparse.Namespace) -> None:
     """Read the results of all evaluations and recommend an operating point."""
-    from pocketdit.latency.settings import Recommend, parse_settings
+    from pocketdit.config.arguments import parse_settings
+    from pocketdit.latency.settings import Recommend
 
     settings = parse_settings(args.overrides, Recommend)
     from pocketdit.export.coreml.dependency import silence_coremltools

@@ -2,39 +2,17 @@
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from pocketdit.bounds import Count, check_bounds
-from pocketdit.config.errors import InvalidValueError
 from pocketdit.config.image_size import ImageSize, parse_size
-from pocketdit.config.override import parse
-from pocketdit.config.typed import convert
-from pocketdit.errors import ConfigError
 from pocketdit.latency.ladder import DEVICE
 
-T = TypeVar("T")
 _AMOUNT = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)")
 _MILLISECONDS = {"ms": 1.0, "s": 1000.0}
 _BYTES = {"MB": 1e6, "GB": 1e9, "MiB": 2**20, "GiB": 2**30}
-
-
-def parse_settings(overrides: Sequence[str], cls: type[T]) -> T:
-    """Build settings from ``key=value`` arguments.
-
-    Raises:
-        ConfigError: An argument does not have the form key=value, a key is unknown, or a value is invalid.
-    """
-    values: dict[str, Any] = {}
-    for override in overrides:
-        parse(override).apply(values)
-    try:
-        settings: T = convert(values, cls, "")
-    except InvalidValueError as error:
-        raise ConfigError(f"command line: {error}") from None
-    return settings
 
 
 def parse_amount(value: str | float, key: str, units: dict[str, float], example: str) -> float:
