@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from pocketdit.errors import RunError
-from pocketdit.tracking.loopback import HOST, only_local
+from pocketdit.serving.loopback import HOST, only_local
 from pocketdit.tracking.ui import find_free_port
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pocketdit.tracking.loopback import is_local_request, only_local
+from pocketdit.serving.loopback import is_local_request, only_local
 
 LOCAL = [
     ("127.0.0.1:5000", None),

@@ -23,13 +23,25 @@ def is_local_request(host: str | None, origin: str | None) -> bool:
         host: The ``Host`` header.
         origin: The ``Origin`` header. Browsers send it with every request to another origin that can change data.
     """
+    return host_name(host) in NAMES and is_same_origin(host, origin)
+
+
+def host_name(host: str | None) -> str | None:
+    """Return the host name or IP address in a ``Host`` header, in lower case, or None if it is malformed."""
+    try:
+        return urlsplit(f"//{host or ''}").hostname
+    except ValueError:
+        return None
+
+
+def is_same_origin(host: str | None, origin: str | None) -> bool:
+    """Return whether a request comes from a page of the server to which it is sent, or from no page."""
     try:
         target = urlsplit(f"//{host or ''}")
         source = urlsplit(origin) if origin is not None else None
-        same = source is None or (source.hostname, source.port) == (target.hostname, target.port)
+        return source is None or (source.hostname, source.port) == (target.hostname, target.port)
     except ValueError:  # the port is not a number
         return False
-    return target.hostname in NAMES and same
 
 
 def only_local(app: WSGIApp) -> WSGIApp:

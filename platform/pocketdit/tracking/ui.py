@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,12 +17,12 @@ from types import FrameType
 from typing import IO
 
 from pocketdit.config.secrets import mask
-from pocketdit.errors import ConfigError, RunError
+from pocketdit.errors import RunError
+from pocketdit.serving.loopback import HOST
+from pocketdit.serving.ports import listen
 from pocketdit.tracking.failures import describe
 from pocketdit.tracking.target import absolute_uri, artifact_root, is_server, sqlite_path
 
-_HOST = "127.0.0.1"
-_PORTS_TRIED = 20
 _START_SECONDS = 120.0
 
 # Requests to the loopback interface bypass any proxy set in the environment.
@@ -58,7 +57,7 @@ def serve(uri: str, port: int = 5000, open_browser: bool = True, project: str = 
         print(f"Port {port} is in use; using port {free}.")
     try:
         with running_server(uri, free) as server:
-            _show(comparison_url(f"http://{_HOST}:{free}", project), open_browser)
+            _show(comparison_url(f"http://{HOST}:{free}", project), open_browser)
             print("Press Ctrl-C to stop.", flush=True)
             server.wait()
     except KeyboardInterrupt:
@@ -68,24 +67,10 @@ def serve(uri: str, port: int = 5000, open_browser: bool = True, project: str = 
 
 
 def find_free_port(first: int) -> int:
-    """Return the first port at or above ``first`` that is not in use on this machine.
-
-    Raises:
-        ConfigError: ``first`` is not a valid port number.
-        RunError: Twenty ports in a row are in use.
-    """
-    if not 0 < first < 65536:
-        raise ConfigError(f"--port {first}: must be from 1 to 65535")
-    for port in range(first, min(first + _PORTS_TRIED, 65536)):
-        with socket.socket() as probe:
-            # The server sets this option too, so it can use a port whose last connections are still closing.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
-            return port
-    raise RunError(f"ports {first} to {first + _PORTS_TRIED - 1} are all in use; choose another with --port")
+    """Return the first port at or above ``first`` that is not in use on this machine. See ``listen``."""
+    with listen(HOST, first) as probe:
+        port: int = probe.getsockname()[1]
+    return port
 
 
 @contextmanager
@@ -97,7 +82,7 @@ def running_server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """
     root = artifact_root(uri)
     command = [sys.executable, "-m", "mlflow", "server"]
-    command += ["--host", _HOST, "--port", str(port), "--workers", "1"]
+    command += ["--host", HOST, "--port", str(port), "--workers", "1"]
     command += [] if root is None else ["--default-artifact-root", root]
     environment = {
         **os.environ,
@@ -114,7 +99,7 @@ def running_server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
         )
         try:
             with _exit_on_signals():
-                _wait_until_up(server, uri, f"http://{_HOST}:{port}", log)
+                _wait_until_up(server, uri, f"http://{HOST}:{port}", log)
                 yield server
         finally:
             _stop(server)
