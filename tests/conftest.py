@@ -4,12 +4,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browsers import CHROMIUM, chromium
 from tests.processes import SESSION_VARIABLE, kill_leftovers, new_session
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests run next to the processes that they start. Idle OpenMP threads spin, which would slow all of them down.
@@ -108,6 +113,15 @@ def tiny_overrides(scenes: Path, folder: Path) -> list[str]:
 def tiny(scenes: Path, tmp_path: Path) -> list[str]:
     """Return overrides that shorten ``elastic_pretrain.yaml`` to a run of a few seconds in ``tmp_path``."""
     return tiny_overrides(scenes, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Run Chromium for the tests of a file. Playwright's event loop would disturb other tests of the session."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with chromium() as running:
+        yield running
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,7 +1,6 @@
 """The report as a browser shows it inside MLflow."""
 
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -19,19 +18,16 @@ from evaluation.tracking import track
 from pocketdit.config.component import Component
 from pocketdit.config.experiment import Tracking
 from pocketdit.tracking.ui import find_free_port, running_server
+from tests.browsers import CHROMIUM, OPTIONS
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run", "--window-size=1600,1600", "--virtual-time-budget=30000",
-)  # fmt: skip
+HEADLESS = ("--headless", "--window-size=1600,1600", "--virtual-time-budget=30000")
 COLOR = (255, 0, 255)  # does not occur in MLflow's pages
 
 
 def screenshot(url: str, folder: Path) -> Image.Image:
     """Return a screenshot of a page after everything in it has been loaded."""
     file = folder / "page.png"
-    command = [str(BROWSER), *OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--screenshot={file}", url]
+    command = [str(CHROMIUM), *OPTIONS, *HEADLESS, f"--user-data-dir={folder / 'profile'}", f"--screenshot={file}", url]
     browser = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         assert browser.wait(120) == 0
@@ -42,7 +38,7 @@ def screenshot(url: str, folder: Path) -> Image.Image:
     return Image.open(file).convert("RGB")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_mlflow_shows_the_report_with_its_images(tmp_path: Path) -> None:
     """MLflow's frame for HTML files loads neither other files nor scripts of the page's origin."""
     Image.new("RGB", (64, 64), COLOR).save(tmp_path / "image.png")
