@@ -1,6 +1,7 @@
 # make run      set up .venv, render the scenes, train the elastic supernet
 # make test     set up .venv, lint, type-check, test
 # make distill  everything make run does, then train a teacher and distill the supernet
+# make all      the whole pipeline: the above, a tiny decoder, quantization, export, and scores (hours)
 # make score    score the latest pre-training run
 # make docs     build the documentation site in docs/_build
 #
@@ -12,11 +13,11 @@ TESTERS ?= 2
 export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 # Waiting OpenMP threads spin. If two of them share a core, small operations become ten times slower.
-run distill: export OMP_PROC_BIND ?= true
+run distill all: export OMP_PROC_BIND ?= true
 # Tests run in parallel processes, whose threads would compete for the cores.
 test: export OMP_NUM_THREADS ?= 1
 
-.PHONY: run distill score test test-slow fuzz fuzz-slow lint types docs bench clean
+.PHONY: run all distill score test test-slow fuzz fuzz-slow lint types docs bench clean
 
 run: .venv/ready
 	$(BIN)/lightning data build scenes data/scenes --if-missing
@@ -29,6 +30,9 @@ distill: .venv/ready
 	$(BIN)/lightning run experiments/teacher_few_step.yaml --resume
 	$(BIN)/lightning run experiments/knowledge_distill.yaml --resume
 	$(BIN)/lightning run experiments/step_distill.yaml --resume
+
+all: .venv/ready-export
+	$(BIN)/lightning run experiments/recipe.yaml
 
 score: .venv/ready
 	for width in 0.375 0.5 1.0; do \
@@ -87,6 +91,10 @@ bench: .venv/ready-bench
 
 .venv/ready-dev: .venv/ready
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv/ready-export: .venv/ready
+	$(BIN)/python -m pip install --quiet --editable '.[export]'
 	touch $@
 
 .venv/ready-bench: .venv/ready-dev

@@ -25,11 +25,12 @@ from pocketdit.files import write_atomically
 from pocketdit.tracking.target import absolute_uri
 
 
-def evaluate(loaded: Loaded[Evaluation]) -> Path | None:
+def evaluate(loaded: Loaded[Evaluation], tags: Mapping[str, str] | None = None) -> Path | None:
     """Run an evaluation.
 
     Args:
         loaded: The configuration.
+        tags: MLflow tags in addition to the evaluation's own.
 
     Returns:
         Folder of the report, or None on ranks other than 0, which only sample images.
@@ -77,7 +78,7 @@ def evaluate(loaded: Loaded[Evaluation]) -> Path | None:
     results.save(report, folder, settings.resamples)
     page.write_html(report, image_sets, folder, settings.resamples)
     print(results_table(report, settings.resamples))
-    track(settings, report, folder)
+    track(settings, report, folder, tags or {})
     return folder
 
 

@@ -1,5 +1,6 @@
 """Logs the results of an evaluation to MLflow."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from evaluation.report import page, results
@@ -13,15 +14,16 @@ from pocketdit.tracking.sync import sync, sync_command
 _MAX_PARAM = 500  # characters; MLflow rejects longer values
 
 
-def track(settings: Evaluation, report: results.Report, folder: Path) -> None:
-    """Log a report to the journal in its folder and send it to MLflow.
+def track(settings: Evaluation, report: results.Report, folder: Path, tags: Mapping[str, str]) -> None:
+    """Log a report and further tags to the journal in its folder, and send it to MLflow.
 
     If the server cannot be reached, the report stays in the journal and can be sent later.
     """
     log = journal.Journal(folder / journal.FILE_NAME)
     run_name = f"{settings.evaluation}: {report.subject}"
     target.open_target(folder, settings.tracking.uri, settings.tracking.project, run_name)
-    log.log_tag("kind", "evaluation")
+    for key, value in {"kind": "evaluation", **tags}.items():
+        log.log_tag(key, value)
     if (code := revision(Path(__file__).parent)) is not None:
         log.log_tag("git.commit", code["commit"])
     for name, provenance in report.made.items():

@@ -11,6 +11,8 @@ import torch
 from evaluation.settings import Evaluation
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.spec import AdaptiveSparseAttention
+from pocketdit.commands.recipe.preparation import check_settings
+from pocketdit.commands.recipe.settings import Recipe
 from pocketdit.config.experiment import DecoderExperiment, Experiment, kind_of
 from pocketdit.config.load import Loaded, load
 from pocketdit.decoders.tiny import TinyDecoder
@@ -20,7 +22,8 @@ from tests.conftest import ROOT
 
 EVALUATIONS = sorted((ROOT / "experiments" / "eval").glob("*.yaml"))
 EXPORTS = sorted((ROOT / "experiments" / "export").glob("*.yaml"))
-FILES = sorted(set((ROOT / "experiments").rglob("*.yaml")) - set(EVALUATIONS) - set(EXPORTS))
+RECIPES = sorted((ROOT / "experiments").rglob("recipe.yaml"))
+FILES = sorted(set((ROOT / "experiments").rglob("*.yaml")) - set(EVALUATIONS) - set(EXPORTS) - set(RECIPES))
 
 
 def experiment(name: str) -> Experiment:
@@ -53,6 +56,13 @@ def test_evaluation_is_valid_and_documented(path: Path) -> None:
     loaded = load(path, ["run=x"], Evaluation)
     assert loaded.config.evaluation == path.stem
     assert_documented(path, "evaluate")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
+def test_recipe_is_valid_and_documented(path: Path) -> None:
+    recipe = load(path, [], Recipe).config
+    check_settings(recipe)
+    assert_documented(path, "run")
 
 
 @pytest.mark.parametrize("path", EXPORTS, ids=lambda path: path.stem)

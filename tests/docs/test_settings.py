@@ -14,6 +14,7 @@ from docs.extensions.settings import default, describe, documented
 from evaluation.settings import Evaluation
 from pocketdit.bounds import Between
 from pocketdit.config.component import Component, arguments
+from pocketdit.commands.recipe.settings import Recipe
 from pocketdit.config.experiment import DecoderExperiment, Experiment, Training
 from pocketdit.export.coreml.settings import CoreMLExport
 from pocketdit.export.litert.settings import LiteRTExport
@@ -23,9 +24,10 @@ from sweeps.settings import Sweep
 from tests.conftest import ROOT
 
 LISTED = re.findall(r"^```\{settings\} (\S+)$", (ROOT / "docs" / "configuration.md").read_text(), re.M)
-FILES = (Experiment, Sweep, CoreMLExport, LiteRTExport, Evaluation)
+FILES = (Experiment, Recipe, Sweep, CoreMLExport, LiteRTExport, Evaluation)
 COMMANDS = (Latency, Recommend)
-EXPERIMENTS = [path for folder in ("", "paper") for path in sorted((ROOT / "experiments" / folder).glob("*.yaml"))]
+FOLDERS = (ROOT / "experiments", ROOT / "experiments" / "paper")
+EXPERIMENTS = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path.name != "recipe.yaml"]
 ROLES = ("data", "autoencoder", "text_encoders", "stage", "optimizer", "teacher")
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from pocketdit.commands.main import EPILOG, is_lightning_command, main, parse
+from pocketdit.commands.recipe.command import is_recipe
+from pocketdit.commands.recipe.settings import Recipe
 from pocketdit.config.experiment import kind_of
 from pocketdit.config.load import load
 from sweeps.settings import Sweep
@@ -108,7 +110,8 @@ def test_files_and_overrides_of_a_command_exist(
         return
     monkeypatch.chdir(ROOT)
     args = parse(arguments)
-    load(Path(files[0]), args.overrides, Sweep if arguments[0] == "sweep" else kind_of(args.file), classes=False)
+    schema = Sweep if arguments[0] == "sweep" else Recipe if is_recipe(args.file) else kind_of(args.file)
+    load(Path(files[0]), args.overrides, schema, classes=False)
 
 
 def test_make_targets_exist() -> None:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from pocketdit.commands.options import parse_tags
 from pocketdit.errors import ConfigError
 
 # Settings of an evaluation that only have an effect if its components refer to them by interpolation.
@@ -30,6 +31,8 @@ def add_evaluate(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     evaluate.add_argument("--fetch", action="store_true", help="download the files that the components need, then exit")
     evaluate.add_argument("--from", dest="source", type=Path, metavar="FOLDER",
                           help="with --fetch: copy files from this folder instead of downloading them")  # fmt: skip
+    evaluate.add_argument("--tag", action="append", default=[], metavar="KEY=VALUE",
+                          help="tag of the evaluation in MLflow; can be repeated")  # fmt: skip
     evaluate.set_defaults(call=call_evaluate)
 
 
@@ -93,7 +96,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
     check_files(loaded.config)
     from evaluation.evaluate import evaluate
 
-    folder = evaluate(loaded)
+    folder = evaluate(loaded, parse_tags(args.tag))
     if folder is not None:
         print(f"\nreport   {folder / 'report.html'}")
         print("next     lightning evaluate --table     (the tables of the paper with these results)")

@@ -3,11 +3,16 @@
 import argparse
 from pathlib import Path
 
+from pocketdit.commands.options import parse_tags
+from pocketdit.commands.recipe.command import add_recipe_options, call_recipe, is_recipe, require_experiment
+
 
 def add_run(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the subcommand to the command line."""
     run = subparsers.add_parser(
-        "run", help="run a training experiment", description="Run the training experiment that a YAML file describes."
+        "run",
+        help="run a training experiment or a recipe",
+        description="Run the training experiment or the recipe that a YAML file describes.",
     )
     run.add_argument("file", type=Path, help="YAML file in experiments/")
     run.add_argument("overrides", nargs="*", metavar="key=value", help="for example training.max_steps=200")
@@ -26,11 +31,19 @@ def add_run(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         action="store_true",
         help="with --resume: accept settings that have changed since the run started",
     )
+    run.add_argument(
+        "--tag", action="append", default=[], metavar="KEY=VALUE", help="tag of the run in MLflow; can be repeated"
+    )
+    add_recipe_options(run)
     run.set_defaults(call=call_run)
 
 
 def call_run(args: argparse.Namespace) -> None:
-    """Load the configuration, then print it, estimate its cost, or train."""
+    """Load the configuration, then print it, estimate its cost, train, or run the tasks of a recipe."""
+    if is_recipe(args.file):
+        call_recipe(args)
+        return
+    require_experiment(args)
     from pocketdit.config.experiment import kind_of
     from pocketdit.config.load import load
     from pocketdit.running.requirements import quiet_warnings, require_folder, require_parents
@@ -38,8 +51,8 @@ def call_run(args: argparse.Namespace) -> None:
     kind = kind_of(args.file)
     if not (args.print_config or args.plan):
         # First report errors that can be detected without importing any class.
-        outline = load(args.file, args.overrides, kind, classes=False).config
-        require_folder(outline, args.resume, args.name)
+        outline = load(args.file, args.overrides, kind, classes=False)
+        require_folder(outline.config, args.resume, args.name)
         require_parents(outline)
     loaded = load(args.file, args.overrides, kind)
     if args.print_config:
@@ -55,4 +68,4 @@ def call_run(args: argparse.Namespace) -> None:
     from pocketdit.running.fit import run
 
     require_available(loaded.config)
-    run(loaded, args.resume, args.name, args.allow_changes)
+    run(loaded, args.resume, args.name, args.allow_changes, tags=parse_tags(args.tag))

@@ -66,7 +66,7 @@ def call_sweep(args: argparse.Namespace) -> None:
     from pocketdit.running.requirements import quiet_warnings, require_parents
 
     require_available(base.config)
-    require_parents(base.config)
+    require_parents(base)
     if args.check:
         from sweeps.engine.launchers import require_launcher
         from sweeps.storage.connection import require_driver

@@ -1,21 +1,42 @@
 """File-system checks that run before any expensive imports."""
 
+import re
 import warnings
 from pathlib import Path
 
 from pocketdit.artifacts.run_folder import find, is_first_process, require_free
-from pocketdit.config.experiment import BaseExperiment
+from pocketdit.config.errors import did_you_mean
+from pocketdit.config.experiment import START, AnyExperiment, BaseExperiment
+from pocketdit.config.load import Loaded
 from pocketdit.errors import ConfigError, UserError
 from pocketdit.running.folders import find_resumed
 
 
-def require_parents(experiment: BaseExperiment) -> None:
-    """Raise ``ConfigError`` if a parent of the run does not exist."""
+def require_parents(loaded: Loaded[AnyExperiment]) -> None:
+    """Check that the parents of a run exist and are used.
+
+    Raises:
+        ConfigError: A parent does not exist, or its role has no effect.
+    """
+    experiment = loaded.config
+    for role in experiment.parents:
+        require_role(loaded, role)
     for role, run in experiment.parents.items():
         try:
             find(Path(experiment.runs), run)
         except UserError as error:
             raise ConfigError(f"parents.{role}: {error}") from error
+
+
+def require_role(loaded: Loaded[AnyExperiment], role: str) -> None:
+    """Raise ``ConfigError`` if the experiment does not use the parent with this role."""
+    texts = [loaded.path.read_text(), *map(str, loaded.overrides)]
+    used = {START, *(name for text in texts for name in re.findall(r"\$\{parents\.([^}]+)\}", text))}
+    if role not in used:
+        raise ConfigError(
+            f"parents.{role}: has no effect, because {loaded.path} does not contain ${{parents.{role}}}"
+            f"{did_you_mean(role, used)}"
+        )
 
 
 def require_folder(experiment: BaseExperiment, resume: str | None, name: str | None) -> None:

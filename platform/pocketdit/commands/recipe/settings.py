@@ -1,0 +1,198 @@
+"""Settings of a recipe, one YAML file that ``lightning run`` executes."""
+
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pocketdit.bounds import Between, check_bounds
+from pocketdit.config.errors import did_you_mean
+from pocketdit.config.experiment import Tracking
+from pocketdit.names import is_plain_name
+
+
+@dataclass(frozen=True)
+class Build:
+    """Builds a data set with ``lightning data build``.
+
+    Attributes:
+        source: What ``lightning data build`` reads: "scenes", "openmoji", or a path.
+        out: Folder of the data set. It is replaced if it was built with other settings.
+        options: Further options.
+    """
+
+    kind: Literal["build"]
+    source: str
+    out: Path
+    options: tuple[str, ...] = ()
+
+    def needs(self) -> dict[str, str]:
+        """Return the tasks that this one needs, by the key that names them."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Train:
+    """Trains a network with ``lightning run``.
+
+    Attributes:
+        file: YAML file of the experiment.
+        data: Task that builds the data set. Without it, the experiment's own path is used.
+        parents: Tasks that train the experiment's parents, by role.
+        overrides: Overrides of the experiment's settings.
+    """
+
+    kind: Literal["train"]
+    file: Annotated[Path, "exists"]
+    data: str | None = None
+    parents: dict[str, str] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+
+    def needs(self) -> dict[str, str]:
+        """Return the tasks that this one needs, by the key that names them."""
+        data = {} if self.data is None else {"data": self.data}
+        return data | {f"parents.{role}": task for role, task in self.parents.items()}
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Scores the run of a task with ``lightning evaluate``.
+
+    Attributes:
+        file: YAML file of the evaluation.
+        run: Task that trains the network.
+        overrides: Overrides of the evaluation's settings.
+    """
+
+    kind: Literal["evaluate"]
+    file: Annotated[Path, "exists"]
+    run: str
+    overrides: tuple[str, ...] = ()
+
+    def needs(self) -> dict[str, str]:
+        """Return the tasks that this one needs, by the key that names them."""
+        return {"run": self.run}
+
+
+@dataclass(frozen=True)
+class Export:
+    """Exports the run of a task with ``lightning export``.
+
+    Attributes:
+        file: YAML file of the export.
+        run: Task that trains the network.
+        decoder: Task that trains a tiny decoder.
+        overrides: Overrides of the export's settings.
+    """
+
+    kind: Literal["export"]
+    file: Annotated[Path, "exists"]
+    run: str
+    decoder: str | None = None
+    overrides: tuple[str, ...] = ()
+
+    def needs(self) -> dict[str, str]:
+        """Return the tasks that this one needs, by the key that names them."""
+        return {"run": self.run} | ({} if self.decoder is None else {"decoder": self.decoder})
+
+
+Task: TypeAlias = Build | Train | Evaluate | Export
+
+
+@dataclass(frozen=True)
+class Local:
+    """Runs tasks on this machine.
+
+    Attributes:
+        jobs: Number of tasks that run at the same time. They share the GPUs.
+    """
+
+    kind: Literal["local"] = "local"
+    jobs: Annotated[int, Between(1, 1024)] = 1
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Submits every task as a job with submitit.
+
+    Attributes:
+        parameters: Parameters of submitit's ``AutoExecutor``, such as ``timeout_min`` and ``slurm_partition``.
+        tasks: Parameters of single tasks, such as ``nodes``, in addition to ``parameters``.
+        cluster: ``slurm``, or ``local`` to try the recipe with processes on this machine.
+    """
+
+    kind: Literal["slurm"]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cluster: Literal["slurm", "local"] = "slurm"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a recipe.
+
+    Attributes:
+        recipe: Name of the recipe. The names of its runs start with it.
+        tasks: The tasks by name.
+        launcher: Where the tasks run.
+        runs: Folder of all runs, which overrides that of the experiments.
+        tracking: Settings for tracking in MLflow, which override those of the experiments and evaluations.
+    """
+
+    recipe: str
+    tasks: dict[str, Task]
+    launcher: Local | Slurm = field(default_factory=Local)
+    runs: Path = Path("runs")
+    tracking: Tracking = field(default_factory=Tracking)
+
+    def __post_init__(self) -> None:
+        for key, name in [("recipe", self.recipe), *(("tasks", name) for name in self.tasks)]:
+            if not is_plain_name(name):
+                raise ValueError(f"{key}: {name!r} must be a plain name, because it becomes part of file names")
+        if not self.tasks:
+            raise ValueError("tasks must not be empty")
+        for name, task in self.tasks.items():
+            for key, needed in task.needs().items():
+                self._check_need(f"tasks.{name}.{key}", key, needed)
+        self._check_order()
+        if isinstance(self.launcher, Slurm):
+            for name in self.launcher.tasks:
+                if name not in self.tasks:
+                    raise ValueError(f"launcher.tasks: there is no task {name!r}{did_you_mean(name, self.tasks)}")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the recipe's records and logs."""
+        return self.runs / "recipes" / self.recipe
+
+    def order(self) -> list[str]:
+        """Return the tasks in an order in which each follows the tasks that it needs."""
+        return list(TopologicalSorter(self.graph()).static_order())
+
+    def graph(self) -> dict[str, list[str]]:
+        """Return the names of the tasks that each task needs."""
+        return {name: list(task.needs().values()) for name, task in self.tasks.items()}
+
+    def dependents(self, names: set[str]) -> set[str]:
+        """Return tasks and all tasks that need them, directly or not."""
+        graph, found = self.graph(), set(names)
+        for name in self.order():
+            if found & set(graph[name]):
+                found.add(name)
+        return found
+
+    def _check_need(self, place: str, key: str, needed: str) -> None:
+        if needed not in self.tasks:
+            raise ValueError(f"{place}: there is no task {needed!r}{did_you_mean(needed, self.tasks)}")
+        expected = "build" if key == "data" else "train"
+        if self.tasks[needed].kind != expected:
+            raise ValueError(f"{place}: {needed} must be a task of kind {expected}, not {self.tasks[needed].kind}")
+
+    def _check_order(self) -> None:
+        try:
+            self.order()
+        except CycleError as error:
+            raise ValueError(f"tasks: these need each other: {' -> '.join(error.args[1])}") from None
