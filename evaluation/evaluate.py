@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from evaluation.optional import PromptCheck
 from evaluation.report import page, results
 from evaluation.report.paper_tables import base_name
 from evaluation.report.tables import results_table
+from evaluation.run_scores import log_scores_of_run
 from evaluation.score_cache import score
 from evaluation.settings import Evaluation
 from evaluation.subjects.image_cache import check_ids, fingerprint, rank_from_environment
+from evaluation.subjects.run import Run
 from evaluation.tracking import track
 from pocketdit.config.component import Component, build
 from pocketdit.config.load import Loaded
@@ -39,7 +42,7 @@ def evaluate(loaded: Loaded[Evaluation], tags: Mapping[str, str] | None = None) 
         ConfigError: The tracking URI is invalid, the folder ``out`` cannot be created, or a metric cannot score its
             prompt set.
     """
-    settings = loaded.config
+    settings, start = loaded.config, time.time()
     absolute_uri(settings.tracking.uri)  # reports an invalid URI now rather than after sampling
     try:
         settings.out.mkdir(parents=True, exist_ok=True)
@@ -78,7 +81,9 @@ def evaluate(loaded: Loaded[Evaluation], tags: Mapping[str, str] | None = None) 
     results.save(report, folder, settings.resamples)
     page.write_html(report, image_sets, folder, settings.resamples)
     print(results_table(report, settings.resamples))
-    track(settings, report, folder, tags or {})
+    track(settings, report, folder, tags or {}, start)
+    if isinstance(subject, Run):
+        log_scores_of_run(subject, report.results, settings)
     return folder
 
 

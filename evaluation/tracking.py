@@ -14,12 +14,14 @@ from pocketdit.tracking.sync import sync, sync_command
 _MAX_PARAM = 500  # characters; MLflow rejects longer values
 
 
-def track(settings: Evaluation, report: results.Report, folder: Path, tags: Mapping[str, str]) -> None:
+def track(settings: Evaluation, report: results.Report, folder: Path, tags: Mapping[str, str], start: float) -> None:
     """Log a report and further tags to the journal in its folder, and send it to MLflow.
 
+    ``start`` is when the evaluation started, in seconds since the Unix epoch.
     If the server cannot be reached, the report stays in the journal and can be sent later.
     """
     log = journal.Journal(folder / journal.FILE_NAME)
+    log.log_status("RUNNING", start)
     run_name = f"{settings.evaluation}: {report.subject}"
     target.open_target(folder, settings.tracking.uri, settings.tracking.project, run_name)
     for key, value in {"kind": "evaluation", **tags}.items():

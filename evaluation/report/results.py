@@ -1,6 +1,7 @@
 """The results of an evaluation, their confidence intervals, and the file results.json."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,15 +127,28 @@ def keyed(results: Sequence[Result]) -> dict[tuple[str, ...], Result]:
     return keys
 
 
-def summary(results: Sequence[Result]) -> dict[str, float]:
-    """Return {"metric/score": value} for MLflow, without non-finite values.
+def named(results: Sequence[Result]) -> list[tuple[str, Result]]:
+    """Return the results with distinct names that MLflow keeps as they are.
 
     The whole key (see ``keyed``) replaces the metric's name if it occurs more than once.
     """
     names = [result.metric for result in results]
-    return {
-        f"{' '.join(key) if names.count(result.metric) > 1 else result.metric}/{name}": score.value
+    return [
+        (plain_name(" ".join(key) if names.count(result.metric) > 1 else result.metric), result)
         for key, result in keyed(results).items()
+    ]
+
+
+def summary(results: Sequence[Result]) -> dict[str, float]:
+    """Return {"metric/score": value} for MLflow, without non-finite values."""
+    return {
+        f"{metric}/{plain_name(name)}": score.value
+        for metric, result in named(results)
         for name, score in result.scores.items()
         if np.isfinite(score.value)
     }
+
+
+def plain_name(name: str) -> str:
+    """Replace characters that MLflow does not keep in names, or that divide names into groups, with spaces."""
+    return " ".join(re.sub(r"[^\w. -]", " ", name).split())

@@ -13,8 +13,8 @@ from datamodules.shards.module import ShardDataModule
 from docs.extensions.settings import default, describe, documented
 from evaluation.settings import Evaluation
 from pocketdit.bounds import Between
-from pocketdit.config.component import Component, arguments
 from pocketdit.commands.recipe.settings import Recipe
+from pocketdit.config.component import Component, arguments
 from pocketdit.config.experiment import DecoderExperiment, Experiment, Training
 from pocketdit.export.coreml.settings import CoreMLExport
 from pocketdit.export.litert.settings import LiteRTExport

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pocketdit.errors import ConfigError, RunError
+from pocketdit.tracking.comparison import comparison_url
 from pocketdit.tracking.logger import RunLogger
-from pocketdit.tracking.ui import _exit_on_signals, comparison_url, find_free_port, serve
+from pocketdit.tracking.ui import _exit_on_signals, find_free_port, serve
 from tests.tracking.conftest import StartProcess
 
 SERVE = """
@@ -42,7 +43,9 @@ def test_serve_listens_on_loopback_only_and_stops_on_ctrl_c(
                 break
     output = "\n".join(lines)
     assert f"Port {requested} is in use; using port " in output
-    address = re.search(r"^http://127\.0\.0\.1:(\d+)(/#/experiments/\d+/runs\?.*compareRunsMode=CHART)$", output, re.M)
+    address = re.search(
+        r"^http://127\.0\.0\.1:(\d+)(/#/experiments/\d+/runs\?.*viewStateShareKey=pocketdit)$", output, re.M
+    )
     assert address is not None, output
     port = int(address[1])
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/") as page:

@@ -34,6 +34,7 @@ from pocketdit.running.data import caption_notes, describe
 from pocketdit.running.folders import create_folder, find_resumed, new_folder, prepare_resumed, require_same_settings
 from pocketdit.running.processes import require_accelerator, require_processes
 from pocketdit.running.trainer import build_trainer
+from pocketdit.tracking import comparison
 from pocketdit.tracking.logger import RunLogger
 from pocketdit.tracking.other_loggers import require_others
 from pocketdit.training.memory import keep_freed_memory
@@ -94,7 +95,8 @@ def run(
                 prepare_attempt(folder, checkpoint, data)
             write_notice(folder, description.attribution, lineage.parents(experiment).values())
         logger.log_hyperparams(loaded.resolved)
-        own_tags = {"parameters": parameter_summary(experiment), **lineage.verify(folder, experiment)}
+        own_tags = {comparison.KIND: comparison.TRAINING, "parameters": parameter_summary(experiment)}
+        own_tags |= lineage.verify(folder, experiment)
         for key, value in {**own_tags, **(tags or {})}.items():
             logger.log_tag(key, value)
         if trainer.is_global_zero:

@@ -166,9 +166,9 @@ class Journal:
         """Log a file, which MLflow lists in ``folder``."""
         self._append(Artifact(path, folder))
 
-    def log_status(self, value: RunStatus) -> None:
-        """Log a change of the run's status."""
-        self._append(Status(value, time.time()))
+    def log_status(self, value: RunStatus, when: float | None = None) -> None:
+        """Log a change of the run's status at a time in seconds since the Unix epoch, or now."""
+        self._append(Status(value, time.time() if when is None else when))
 
     def close(self) -> None:
         """Close the file."""

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, assert_never
 
 from pocketdit.tracking.events import Artifact, Event, Image, Metric, Param, Status, Tag
 from pocketdit.tracking.failures import root_cause
-from pocketdit.tracking.journal import file_in
+from pocketdit.tracking.journal import FILE_NAME as JOURNAL
+from pocketdit.tracking.journal import file_in, read_events
 from pocketdit.tracking.target import Target, artifact_root, sqlite_path
 
 if TYPE_CHECKING:
@@ -192,7 +193,17 @@ class MlflowRun:
         if runs:
             return str(runs[0].info.run_id)
         tags = {_IDENTITY_TAG: target.identity}
-        return str(self._client.create_run(experiment, run_name=target.run_name, tags=tags).info.run_id)
+        run = self._client.create_run(experiment, self._start_time(), tags, target.run_name)
+        return str(run.info.run_id)
+
+    def _start_time(self) -> int | None:
+        """Return when the run started, in milliseconds. It may be sent to MLflow much later."""
+        if not (self.run_folder / JOURNAL).is_file():
+            return None
+        events = (event for event, _ in read_events(self.run_folder / JOURNAL))
+        times = (event.time for event in events if isinstance(event, Metric | Image | Status))
+        start = next(times, None)
+        return None if start is None else _milliseconds(start)
 
     def _experiment(self, target: Target) -> str:
         from mlflow.exceptions import MlflowException

@@ -1,15 +1,11 @@
 """Local server for MLflow's web interface, which opens with a comparison of the project's runs."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +16,11 @@ from pocketdit.config.secrets import mask
 from pocketdit.errors import RunError
 from pocketdit.serving.loopback import HOST
 from pocketdit.serving.ports import listen
+from pocketdit.tracking.comparison import comparison_url, web
 from pocketdit.tracking.failures import describe
 from pocketdit.tracking.target import absolute_uri, artifact_root, is_server, sqlite_path
 
 _START_SECONDS = 120.0
-
-# Requests to the loopback interface bypass any proxy set in the environment.
-_web = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def serve(uri: str, port: int = 5000, open_browser: bool = True, project: str = "pocketdit") -> None:
@@ -105,28 +99,6 @@ def running_server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
             _stop(server)
 
 
-def comparison_url(address: str, project: str) -> str:
-    """Return the URL of the page that compares the runs of ``project`` in a table and charts (mlflow 3.17).
-
-    If the project does not exist on the server, this is the page that lists the experiments.
-
-    Raises:
-        RunError: The server does not respond or reports an error.
-    """
-    query = urllib.parse.urlencode({"experiment_name": project})
-    address = address.rstrip("/")
-    try:
-        with _web.open(f"{address}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=30) as response:
-            experiment_id = json.load(response)["experiment"]["experiment_id"]
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            return f"{address}/#/experiments"
-        raise RunError(f"{address} returned an error: {error}") from error
-    except OSError as error:
-        raise RunError(f"{address} does not respond: {error}") from error
-    return f"{address}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
-
-
 def _show(url: str, open_browser: bool) -> None:
     print(mask(url), flush=True)
     # Without a display, only text browsers are available, and they would take over the terminal.
@@ -144,7 +116,7 @@ def _wait_until_up(server: subprocess.Popen[bytes], uri: str, address: str, log:
         if is_terminal:
             print(f"\r{message}: {time.monotonic() - start:.0f} s", end="", flush=True)
         try:
-            with _web.open(f"{address}/health", timeout=2):
+            with web.open(f"{address}/health", timeout=2):
                 break
         except OSError:
             time.sleep(0.25)

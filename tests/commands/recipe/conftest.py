@@ -81,7 +81,7 @@ class WritingLauncher:
                 files = [folder / "config.yaml", folder / "weights.safetensors", folder / "finished"]
             case _:
                 out = next(word for word in reversed(words) if word.startswith("out=")).removeprefix("out=")
-                files = [Path(out, "a", "results.json" if words[0] == "evaluate" else "manifest.json")]
+                files = [Path(out, "a/b/results.json" if words[0] == "evaluate" else "a/manifest.json")]
         for path in files:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)

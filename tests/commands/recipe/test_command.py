@@ -118,7 +118,10 @@ def start(file: Path, log: Path) -> subprocess.Popen[bytes]:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    files = [*folder.glob("runs/*/reduced-*/weights.safetensors"), *folder.glob("evaluations/reduced/*/*/results.json")]
+    files = [
+        *folder.glob("runs/*/reduced-*/weights.safetensors"),
+        *folder.glob("evaluations/reduced/*/*/*/results.json"),
+    ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

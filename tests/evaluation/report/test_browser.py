@@ -50,9 +50,13 @@ def test_mlflow_shows_the_report_with_its_images(tmp_path: Path) -> None:
     results.save(report, folder, 100)
     page.write_html(report, [images], folder, 100)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    track(Evaluation("colors", Component("x"), {}, (Component("x"),), tracking=Tracking(uri=uri)), report, folder)
+    settings = Evaluation("colors", Component("x"), {}, (Component("x"),), tracking=Tracking(uri=uri))
+    track(settings, report, folder, {}, start=1000.5)
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
-        ((run, experiment),) = database.execute("SELECT run_uuid, experiment_id FROM runs").fetchall()
+        ((run, experiment, start),) = database.execute(
+            "SELECT run_uuid, experiment_id, start_time FROM runs"
+        ).fetchall()
+    assert start == 1_000_500
     port = find_free_port(5800)
     with running_server(uri, port):
         url = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs/{run}/artifacts/report.html"

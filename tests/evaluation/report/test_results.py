@@ -94,11 +94,11 @@ def test_every_score_has_a_name_of_its_own_in_mlflow() -> None:
     ]
     scored = [Result(name, {"overall": Score(float(i), 1)}, entry) for i, (name, entry) in enumerate(entries)]
     assert results.summary(scored) == {
-        "fd (x) p/overall": 0.0,
-        "fd (x) p 2/overall": 1.0,
-        "fd (x) q/overall": 2.0,
-        "t2i (y) spatial/overall": 3.0,
-        "t2i (y) spatial 2/overall": 4.0,
-        "t2i (y) color/overall": 5.0,
+        "fd x p/overall": 0.0,
+        "fd x p 2/overall": 1.0,
+        "fd x q/overall": 2.0,
+        "t2i y spatial/overall": 3.0,
+        "t2i y spatial 2/overall": 4.0,
+        "t2i y color/overall": 5.0,
         "geneval/overall": 6.0,
     }

@@ -190,12 +190,14 @@ class Execution:
         """Record a task whose command has ended."""
         prepared, start = self.running.pop(name)
         self.seconds[name] = time.monotonic() - start
-        output = prepared.output() if self.launcher.status(name) == 0 else None
-        if output is None:
-            self.failed.append(name)
-            self.report(name, "failed")
-        else:
+        status = self.launcher.status(name)
+        output = prepared.output() if status == 0 else None
+        if output is not None:
             self._keep(name, prepared, output, self.seconds[name])
+            return
+        self.failed.append(name)
+        missing = f"{prepared.folder} does not contain {' and '.join(prepared.patterns)}"
+        self.report(name, f"failed: {f'exit status {status}' if status else missing}")
 
     def _tags(self, name: str) -> tuple[str, ...]:
         """Return the option that makes a task's MLflow run a child of the recipe's run."""

@@ -137,7 +137,7 @@ def prepare(recipe: Recipe, name: str, outputs: Mapping[str, Output], repeats: i
             out = Path(loaded.config.out, recipe.recipe, f"{name}-{short_digest(inputs)}")
             words = ("evaluate", operand(task.file), *task.overrides, setting("run", outputs[task.run].folder))
             words += (setting("out", out), *tracking_overrides(recipe))
-            return Prepared(inputs, words, out, ("*/results.json",))
+            return Prepared(inputs, words, out, ("*/*/results.json",))
         case Export():
             loaded = load_task(task)
             inputs |= settings_of(loaded) | code([f"pocketdit.export.{loaded.config.kind}.export"])
