@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datamodules.imports.captions import CAPTION_KEYS, captions_of_keys, missing_key
-from datamodules.imports.json_text import parse_json
-from datamodules.imports.tables import TABLE_SUFFIXES, ColumnGroup, read_rows
+from datamodules.captions.fields import CAPTION_KEYS, ColumnGroup, captions_of_keys, missing_key
+from datamodules.captions.text_files import CaptionFile, parse_caption_file
+from datamodules.imports.tables import TABLE_SUFFIXES, read_rows
 from datamodules.shards.schema import SampleError
 from datamodules.shards.sources import is_file, path_text
 from pocketdit.errors import UserError
 
-CAPTION_SUFFIXES = (".json", ".txt", ".caption")
 FILE_KEYS = ("file", "file_name", "filename", "image")
 _TABLES = tuple(f"{name}{suffix}" for name in ("captions", "metadata") for suffix in TABLE_SUFFIXES)
 
@@ -29,18 +28,6 @@ class TableEntry(NamedTuple):
     place: str
     columns: dict[str, Any]
     problem: str = ""
-
-
-class CaptionFile(NamedTuple):
-    """The contents of a .json, .txt or .caption file.
-
-    Attributes:
-        captions: The captions of a .json file, or the lines of a text file that are not blank.
-        columns: All values of a .json file that is an object.
-    """
-
-    captions: list[str]
-    columns: dict[str, Any]
 
 
 CaptionTable = dict[Path, TableEntry]
@@ -104,50 +91,6 @@ def read_caption_file(path: Path) -> CaptionFile:
     except OSError as error:
         raise SampleError(f"{name} is not readable ({error})") from error
     return parse_caption_file(name, content, path.suffix.lower() == ".json")
-
-
-def parse_caption_file(name: str, content: bytes, is_json: bool) -> CaptionFile:
-    """Parse the captions of a JSON file, or the lines of a text file that are not blank.
-
-    A JSON file contains an object with the keys "caption", "text", or "captions", whose values are strings or lists of
-    strings, or just such a value.
-
-    Args:
-        name: What to call the file in errors.
-        content: The bytes of the file.
-        is_json: Whether it is a JSON file.
-
-    Raises:
-        SampleError: The file is not readable or does not contain a caption.
-    """
-    try:
-        text = decode_text(content)
-        value = parse_json(text) if is_json else {"captions": text.splitlines()}
-    except (ValueError, RecursionError) as error:
-        raise SampleError(f"{name} is not readable ({error})") from error
-    columns = value if isinstance(value, dict) else {"captions": value}
-    try:
-        captions = captions_of_keys(columns)
-    except SampleError as error:
-        raise SampleError(f"{name}: {error}") from error
-    if not captions:
-        raise SampleError(f"{name} does not contain a caption")
-    return CaptionFile(captions, columns if is_json else {})
-
-
-def decode_text(content: bytes) -> str:
-    """Decode a text file.
-
-    Raises:
-        ValueError: The file is not UTF-8. UTF-16 without a byte order mark looks like UTF-8 with null characters.
-    """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{error}; save it as UTF-8") from error
-    if "\0" in text:
-        raise ValueError("it contains null characters; save it as UTF-8")
-    return text
 
 
 def _find_image(file: str, parent: Path, folder: Path) -> Path:

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datamodules.imports.caption_files import CAPTION_SUFFIXES, CaptionTable, find_tables, read_caption_file, read_table
+from datamodules.captions.text_files import CAPTION_SUFFIXES
+from datamodules.imports.caption_files import CaptionTable, find_tables, read_caption_file, read_table
 from datamodules.shards.schema import SampleError
 from datamodules.shards.skips import SkippedImage
 from datamodules.shards.sources import Listing, is_file, name_of, path_text

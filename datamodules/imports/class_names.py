@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from datamodules.imports.captions import clean_captions
+from datamodules.captions.fields import clean_captions
 from pocketdit.errors import ConfigError, UserError
 
 TEMPLATE = "a photo of a {}"

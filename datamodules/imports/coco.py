@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from datamodules.imports.captions import clean_captions
+from datamodules.captions.fields import clean_captions
 from datamodules.imports.entries import Entry, Plan, ReadOptions, runs_of
 from datamodules.shards.schema import SampleError
 from datamodules.shards.skips import SkippedImage

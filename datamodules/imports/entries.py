@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from datamodules.imports.captions import Field
+from datamodules.captions.fields import Field
+from datamodules.captions.members import MemberRules
 from datamodules.shards.skips import SkippedImage
 
 
@@ -113,6 +114,12 @@ class ReadOptions:
     columns: tuple[str, ...] = ()
     class_names: Path | None = None
     template: str | None = None
+
+    @property
+    def member_rules(self) -> MemberRules:
+        """Which members of a sample in a tar contain its image and its captions."""
+        image = None if self.image_field is None else self.image_field.name
+        return MemberRules(image, self.caption_fields, self.captions_per_line)
 
 
 def runs_of(entries: Iterable[Entry | SkippedImage], length: int = 256) -> Iterator[EntryRun]:

@@ -8,10 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.imports.captions import CAPTION_KEYS, Field, captions_of_fields, captions_of_keys, value_of
+from datamodules.captions.fields import CAPTION_KEYS, ColumnGroup, Field, captions_of_fields, captions_of_keys, value_of
 from datamodules.imports.entries import Entry, Plan, ReadOptions
 from datamodules.imports.splits import describe_splits, splits_of_files
-from datamodules.imports.tables import ColumnGroup
 from datamodules.shards.schema import SampleError
 from datamodules.shards.skips import SkippedImage
 from datamodules.shards.sources import count_kinds, name_of

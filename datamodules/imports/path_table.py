@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.captions.fields import CAPTION_KEYS, ColumnGroup, Field, captions_of_fields, captions_of_keys
 from datamodules.imports.caption_files import FILE_KEYS
-from datamodules.imports.captions import CAPTION_KEYS, Field, captions_of_fields, captions_of_keys
 from datamodules.imports.entries import Entry, Plan, ReadOptions, runs_of
-from datamodules.imports.tables import ColumnGroup, TableRow, read_rows
+from datamodules.imports.tables import TableRow, read_rows
 from datamodules.shards.schema import SampleError
 from datamodules.shards.skips import SkippedImage
 from datamodules.shards.sources import path_text

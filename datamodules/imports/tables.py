@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.imports.json_text import parse_json
+from datamodules.captions.fields import ColumnGroup
+from datamodules.captions.json_text import parse_json
 from pocketdit.errors import UserError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -33,16 +34,6 @@ class TableRow(NamedTuple):
     place: str
     number: int
     cells: dict[str, Any]
-
-
-class ColumnGroup(NamedTuple):
-    """Alternative names of a column that a table must have."""
-
-    names: tuple[str, ...]
-
-    def __str__(self) -> str:
-        first, *others = map(repr, self.names)
-        return f"{first} (or {' or '.join(others)})" if others else first
 
 
 def read_rows(path: Path, required: tuple[ColumnGroup, ...]) -> Iterator[TableRow]:

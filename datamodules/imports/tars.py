@@ -5,17 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.imports.caption_files import CAPTION_SUFFIXES, decode_text, parse_caption_file
-from datamodules.imports.captions import Field, captions_of_fields
+from datamodules.captions.members import columns_of
 from datamodules.imports.entries import Entry, Plan, ReadOptions
-from datamodules.imports.json_text import parse_json
 from datamodules.imports.splits import describe_splits, splits_of_files
-from datamodules.shards.images import IMAGE_SUFFIXES
 from datamodules.shards.scan import BrokenShardError, Member, MemberGroup, open_shard, scan_shard
 from datamodules.shards.schema import SampleError
 from datamodules.shards.skips import SkippedImage
@@ -23,8 +20,6 @@ from datamodules.shards.sources import count_kinds, name_of, path_text
 from pocketdit.errors import UserError
 
 BROKEN_TAR = "broken tar"
-_CAPTIONS = tuple(suffix.removeprefix(".") for suffix in CAPTION_SUFFIXES)
-_IMAGES = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -143,6 +138,20 @@ def _rows_by_key(table: Path, columns: tuple[str, ...]) -> dict[str, dict[str, A
     return {str(row["key"]): row for row in rows}
 
 
+class GroupContents(NamedTuple):
+    """What a sample of a tar contains.
+
+    Attributes:
+        image: The member that contains the image.
+        captions: One or more captions.
+        columns: Other values, on which filters may depend.
+    """
+
+    image: Member
+    captions: tuple[str, ...]
+    columns: dict[str, object]
+
+
 def read_samples(
     file: BinaryIO,
     name: str,
@@ -167,78 +176,59 @@ def read_samples(
                 yield SkippedImage(identity, "an earlier sample of the tar has the same key", "repeated key")
                 continue
             seen.add(group.key)
-            yield _Sample(file, group, options).entry(identity, columns.get(group.key, {}), split)
+            found = read_group(file, group, identity, options, columns.get(group.key, {}))
+            if isinstance(found, SkippedImage):
+                yield found
+                continue
+            file.seek(found.image.offset)
+            yield Entry(identity, file.read(found.image.size), found.captions, found.columns, split)
         if not seen:
             yield SkippedImage(name, "contains no sample", BROKEN_TAR)
     except BrokenShardError as error:
         yield SkippedImage(name, f"not readable from byte {error.offset} ({error.reason})", BROKEN_TAR)
 
 
-class _Sample:
-    """The members of one sample, which are read when they are needed."""
+class _MembersOf(Mapping[str, bytes]):
+    """The members of a sample, which are read when they are needed."""
 
-    def __init__(self, file: BinaryIO, group: MemberGroup, options: ReadOptions) -> None:
-        self._file, self._group, self._options = file, group, options
+    def __init__(self, file: BinaryIO, group: MemberGroup) -> None:
+        self._file = file
         self._members = {member.extension: member for member in group.members}
 
-    def entry(self, identity: str, columns: dict[str, Any], split: str | None) -> Entry | SkippedImage:
-        if problem := self._group.problem():
-            return SkippedImage(identity, problem, "unusable members")
-        names = " ".join(self._members)
-        if (image := self._image()) is None:
-            expected = self._options.image_field or "an image"
-            return SkippedImage(identity, f"{expected} is not among the members: {names}", "no image")
-        try:
-            captions, found = self._captions()
-        except SampleError as error:
-            return SkippedImage(identity, str(error), "no caption")
-        if not captions:
-            return SkippedImage(identity, f"the members contain no caption: {names}", "no caption")
-        return Entry(identity, self._read(image), tuple(dict.fromkeys(captions)), {**columns, **found}, split)
-
-    def _image(self) -> Member | None:
-        if self._options.image_field is not None:
-            return self._members.get(self._options.image_field.name.lower())
-        return next((member for member in self._group.members if member.extension in _IMAGES), None)
-
-    def _captions(self) -> tuple[list[str], dict[str, Any]]:
-        """Return the captions, and the keys of JSON members."""
-        found = self._json("json") if self._options.columns and "json" in self._members else {}
-        if fields := self._options.caption_fields:
-            return captions_of_fields({field.name: self._value(field) for field in fields}, fields), found
-        problems = []
-        for extension in _CAPTIONS:
-            if extension in self._members:
-                try:
-                    content = parse_caption_file(extension, self._read(self._members[extension]), extension == "json")
-                except SampleError as error:
-                    problems.append(str(error))
-                    continue
-                lines = content.captions
-                keep = extension == "json" or self._options.captions_per_line
-                return lines if keep else [" ".join(lines)], found
-        if problems:
-            raise SampleError("; ".join(problems))
-        return [], found
-
-    def _value(self, field: Field) -> Any:
-        extension = field.name.lower()
-        if extension not in self._members:
-            return None
-        if field.keys or extension.split(".")[-1] == "json":
-            return self._json(extension)
-        try:
-            return decode_text(self._read(self._members[extension]))
-        except ValueError as error:
-            raise SampleError(f"{field} is not readable ({error})") from error
-
-    def _json(self, extension: str) -> dict[str, Any]:
-        try:
-            value = parse_json(decode_text(self._read(self._members[extension])))
-        except (ValueError, RecursionError) as error:
-            raise SampleError(f"{extension} is not readable ({error})") from error
-        return value if isinstance(value, dict) else {}
-
-    def _read(self, member: Member) -> bytes:
+    def __getitem__(self, extension: str) -> bytes:
+        member = self._members[extension]
         self._file.seek(member.offset)
         return self._file.read(member.size)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+
+def read_group(
+    file: BinaryIO, group: MemberGroup, identity: str, options: ReadOptions, columns: Mapping[str, object]
+) -> GroupContents | SkippedImage:
+    """Find the image, the captions and the columns of a sample, or say why it cannot be used.
+
+    Args:
+        file: The tar.
+        group: The members of the sample.
+        identity: ID of the sample.
+        options: How to read it.
+        columns: Further columns.
+    """
+    if problem := group.problem():
+        return SkippedImage(identity, problem, "unusable members")
+    members, rules = _MembersOf(file, group), options.member_rules
+    try:
+        image = rules.image_of(members)
+    except SampleError as error:
+        return SkippedImage(identity, str(error), "no image")
+    try:
+        captions = rules.captions_of(members)
+        found = columns_of(members, options.columns) if options.columns else {}
+    except SampleError as error:
+        return SkippedImage(identity, str(error), "no caption")
+    return GroupContents(next(m for m in group.members if m.extension == image), captions, {**columns, **found})

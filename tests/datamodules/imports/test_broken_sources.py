@@ -12,7 +12,7 @@ import pytest
 
 from datamodules.filters.limits import Filters
 from datamodules.imports.build import build_dataset
-from datamodules.imports.captions import Field
+from datamodules.captions.fields import Field
 from datamodules.imports.entries import ReadOptions
 from datamodules.imports.layouts import LayoutName
 from pocketdit.commands.main import main

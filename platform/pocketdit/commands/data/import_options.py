@@ -139,7 +139,7 @@ def reading_of(args: argparse.Namespace, filters: "Filters") -> "ReadOptions":
     Raises:
         ConfigError: The value of an option is invalid.
     """
-    from datamodules.imports.captions import parse_field
+    from datamodules.captions.fields import parse_field
     from datamodules.imports.entries import ReadOptions
 
     image = None if args.image_field is None else parse_field(args.image_field, "--image-field")

@@ -3,11 +3,20 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from datamodules.imports.tables import ColumnGroup
 from datamodules.shards.schema import SampleError, is_text
 from pocketdit.errors import ConfigError
 
 CAPTION_KEYS = ("caption", "text", "captions")
+
+
+class ColumnGroup(NamedTuple):
+    """Alternative names of a column that a table must have."""
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        first, *others = map(repr, self.names)
+        return f"{first} (or {' or '.join(others)})" if others else first
 
 
 class Field(NamedTuple):

@@ -1,0 +1,1 @@
+"""Takes captions from rows, JSON, text files, and the members of tars."""
