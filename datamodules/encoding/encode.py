@@ -11,9 +11,10 @@ from typing import Any
 from datamodules.encoding.job import EncodeJob, Task
 from datamodules.encoding.team import Team
 from datamodules.encoding.unfinished import ShardRecord, UnfinishedDataset
-from datamodules.shards.index import load_index
+from datamodules.shards.opening import LocalDataset
 from datamodules.shards.replacement import hold_write_lock
 from datamodules.shards.schema import SPLITS, DatasetInfo, is_complete, read_info
+from datamodules.shards.tar_index import require_own_shards
 from pocketdit.errors import RunError, UserError
 from pocketdit.progress import ProgressLine
 
@@ -82,12 +83,13 @@ def encode_dataset(job: EncodeJob, team: Team, *, overwrite: bool = False) -> li
         ConfigError: A folder contains an earlier attempt with different settings.
     """
     source = read_info(job.source)
-    indexes = {split: load_index(job.source, split, source.kind) for split in SPLITS}
+    indexes = {split: LocalDataset(job.source).load_index(split, source) for split in SPLITS}
     unfinished = {size: UnfinishedDataset(job.folder(size)) for size in job.base_sizes}
     plan, start = team.describe(), time.perf_counter()
     with ExitStack() as locks:
         for size, dataset in unfinished.items():
             locks.enter_context(_writing(dataset.out))
+            require_own_shards(dataset.out)
             if is_complete(dataset.out) and not overwrite:
                 raise UserError(
                     f"{dataset.out}: already contains a complete data set; choose another folder, or pass --overwrite"
@@ -144,7 +146,8 @@ def pending_tasks(indexes: dict[Any, Any], unfinished: dict[int, UnfinishedDatas
     """Return the shards that have not been encoded at every base size."""
     tasks = []
     for split, index in indexes.items():
-        for shard, name in enumerate(index.shards):
+        for shard in range(len(index.shards)):
+            name = index.plain_name(shard)
             missing = tuple(size for size, dataset in unfinished.items() if not dataset.is_finished(split, name))
             if missing:
                 tasks.append(Task(split, shard, missing))

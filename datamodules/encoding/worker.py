@@ -14,15 +14,15 @@ from datamodules.encoding.captions import encode_captions, measure_layout
 from datamodules.encoding.images import Latent, encode_images
 from datamodules.encoding.job import EncodeJob, Task
 from datamodules.encoding.unfinished import ShardRecord, UnfinishedDataset
-from datamodules.shards.index import SplitIndex, load_index
+from datamodules.shards.index import SplitIndex
 from datamodules.shards.latents import describe_autoencoder
+from datamodules.shards.opening import LocalDataset
 from datamodules.shards.reader import ShardReader
 from datamodules.shards.schema import (
     LATENT_EXTENSION,
     SPLITS,
     Sample,
     Split,
-    parse_sample,
     read_info,
     reason_of,
     serialize_sample,
@@ -49,8 +49,8 @@ class EncodeWorker:
 
     def __init__(self, job: EncodeJob) -> None:
         self.job = job
-        info = read_info(job.source)
-        self._indexes: dict[Split, SplitIndex] = {split: load_index(job.source, split, info.kind) for split in SPLITS}
+        source, info = LocalDataset(job.source), read_info(job.source)
+        self._indexes: dict[Split, SplitIndex] = {split: source.load_index(split, info) for split in SPLITS}
         self._device = device_of_process()
         self._autoencoder = self._load(job.autoencoder)
         self._encoders = {
@@ -147,8 +147,9 @@ class EncodeWorker:
             if not all(tensor.isfinite().all() for tensor in stored.values())
         }
         kept = [i for i in range(len(samples)) if i not in problems]
-        shard = self._indexes[task.split].shards[task.shard]
-        lines = [f"{task.split}/{shard}: sample {samples[i][0]}: {reason}" for i, reason in sorted(problems.items())]
+        index = self._indexes[task.split]
+        shard, source = index.plain_name(task.shard), index.shards[task.shard]
+        lines = [f"{task.split}/{source}: sample {samples[i][0]}: {reason}" for i, reason in sorted(problems.items())]
         record = ShardRecord(
             samples=len(kept),
             latent_bytes=sum(latents[i].tensor.nbytes for i in kept),
@@ -170,8 +171,10 @@ def read_shard(index: SplitIndex, shard: int) -> tuple[list[tuple[str, Sample]],
     samples, problems = [], []
     for row in (index.shard == shard).nonzero()[0].tolist():
         try:
-            key, members = reader.read_members(row)
-            samples.append((key, parse_sample(members, index.kind)))
+            raw = reader.read_members(row)
+            # Keys of other programs may repeat in other tars.
+            key = raw.key if index.rules is None else f"{row:08d}"
+            samples.append((key, reader.parse(row, raw)))
         except Exception as error:  # whatever error a broken sample causes, the others are encoded
             problems.append(one_line(f"{index.shard_path(row)}: row {row}: {reason_of(error)}"))
     reader.close()

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
-from datamodules.shards.schema import Attribution
+from datamodules.shards.attribution import Attribution
 from pocketdit.errors import UserError
 
 ATTRIBUTION = Attribution(

@@ -7,8 +7,9 @@ from datamodules.pictograms.captions import annotate_composition, caption_compos
 from datamodules.pictograms.catalog import ATTRIBUTION
 from datamodules.pictograms.composition import generate_compositions
 from datamodules.pictograms.render import render_composition
+from datamodules.shards.attribution import Attribution
 from datamodules.shards.build_generated import GeneratedImage
-from datamodules.shards.schema import Attribution, Split
+from datamodules.shards.schema import Split
 from pocketdit.errors import UserError
 
 _MIN_SIZE = 64  # pixels, below which small pictograms cannot be told apart

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from datamodules.remote.settings import cache_folder, cache_limit
 from pocketdit.errors import RunError
 
 _SHARD, _PARTIAL = ".tar", ".partial"
@@ -225,6 +226,18 @@ class ShardCache:
 
     def _write_usage(self, usage: Usage) -> None:
         self._lock_file("lock").write_text(json.dumps(usage))
+
+
+def node_cache() -> ShardCache:
+    """Return this node's cache, with the folder and the limit that environment variables set.
+
+    Raises:
+        ConfigError: A variable is invalid.
+        RunError: The folder cannot be used.
+    """
+    cache = ShardCache(cache_folder() / "shards", 0)
+    cache.limit = cache_limit(cache.folder, cache.occupied())
+    return cache
 
 
 def _size_of(path: Path) -> int:

@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from tqdm import tqdm
 
 from datamodules.remote.address import KEY
-from datamodules.remote.cache import ShardCache
-from datamodules.remote.settings import LIMIT_VARIABLE, cache_folder, cache_limit, format_size
+from datamodules.remote.cache import node_cache
+from datamodules.remote.settings import cache_folder, format_size
 from datamodules.remote.shards import RemoteShards
 from datamodules.remote.storage import RemoteFile, Storage
+from datamodules.remote.tars import open_remote_tars, require_room_for_largest
 from datamodules.shards.index import (
     INDEX_FILE,
     ShardRecord,
@@ -27,7 +29,8 @@ from datamodules.shards.index import (
     serialize_index,
 )
 from datamodules.shards.schema import INFO_FILE, DatasetInfo, Kind, read_info
-from pocketdit.errors import ConfigError, RunError
+from datamodules.shards.tar_index import IN_PLACE, parse_tar_source, read_tar_index
+from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.files import write_atomically
 
 _LOG = logging.getLogger(__name__)
@@ -50,12 +53,9 @@ class RemoteDataset:
 
     def __init__(self, address: str) -> None:
         self.storage = Storage(address)
-        folder = cache_folder()
-        shards = ShardCache(folder / "shards", 0)
-        shards.limit = cache_limit(shards.folder, shards.occupied())
-        self.cache = shards
+        self.cache = node_cache()
         key = hashlib.sha256(self.storage.address.encode()).hexdigest()[:16]
-        self._folder = folder / "data_sets" / key
+        self._folder = cache_folder() / "data_sets" / key
 
     def read_info(self) -> DatasetInfo:
         """Read the data set's dataset.json.
@@ -76,8 +76,41 @@ class RemoteDataset:
             self._copy(file)
             return read_info(self._folder)
 
-    def load_index(self, split: str, kind: Kind) -> SplitIndex:
+    def load_index(self, split: str, info: DatasetInfo) -> SplitIndex:
         """Load a split's index.
+
+        Args:
+            split: "train" or "validation".
+            info: The contents of dataset.json.
+
+        Raises:
+            UserError: The data set is an index of tars that are elsewhere, or the index of tars is damaged.
+            ConfigError: A web server has no index, or the cache is too small for a shard.
+            RunError: The storage cannot be reached, or an indexed tar is missing or has changed.
+        """
+        index = self._load_shards(split, info.kind) if info.tars is None else self._load_tars(split, info.tars)
+        return replace(index, address=self.storage.address)
+
+    def _load_tars(self, split: str, description: dict[str, Any]) -> SplitIndex:
+        """Load the index of tars that are in the folder of the data set.
+
+        An index that was downloaded must not decide which other servers and folders are read.
+        """
+        tars = parse_tar_source(self.storage.address, description)
+        if tars.address != IN_PLACE:
+            raise UserError(
+                f"{self.storage.address}: is an index of tars in {tars.address}; copy its folder to this machine, and "
+                "train on the copy"
+            )
+        file = self.storage.find(f"{split}/{INDEX_FILE}")
+        with self._locked():
+            if file is not None:
+                self._copy(file)
+            index, records = read_tar_index(self._folder / split, tars.rules)
+        return replace(index, remote=open_remote_tars(self.storage, self.cache, records, has_versions=False))
+
+    def _load_shards(self, split: str, kind: Kind) -> SplitIndex:
+        """Load the index of shards in the format of ``schema``.
 
         The index beside the shards is used if it lists the shards that the storage contains. Otherwise, it is built
         from the shards, which are downloaded to the cache, and kept in the cache's folder. Web servers cannot list
@@ -89,7 +122,7 @@ class RemoteDataset:
         """
         listed = self.storage.list_shards(split) if self.storage.can_list else None
         if listed is not None:
-            self._require_room_for_largest(listed)
+            require_room_for_largest(self.cache, listed, self.storage.address)
         with self._locked():
             stored = self._stored_index(split, kind, listed)
             if stored is None:
@@ -100,7 +133,7 @@ class RemoteDataset:
                     )
                 stored = self._build_index(split, kind, listed)
         index, files = stored
-        self._require_room_for_largest(files)
+        require_room_for_largest(self.cache, files, self.storage.address)
         return replace(index, remote=RemoteShards(self.storage, self.cache, files))
 
     def _stored_index(
@@ -164,14 +197,6 @@ class RemoteDataset:
 
         with ThreadPoolExecutor(_THREADS) as threads:
             return list(threads.map(ask, records))
-
-    def _require_room_for_largest(self, files: Sequence[RemoteFile]) -> None:
-        largest = max((file.size for file in files), default=0)
-        if largest > self.cache.limit:
-            raise ConfigError(
-                f"{LIMIT_VARIABLE}: the cache may use {format_size(self.cache.limit)}, but a shard of "
-                f"{self.storage.address} takes {format_size(largest)}; set it to a larger size"
-            )
 
     def _copy(self, file: RemoteFile) -> None:
         """Copy a small file to the cache's folder, unless the copy has the same version."""

@@ -5,7 +5,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 import fsspec
@@ -84,6 +84,21 @@ class Storage:
             ]
 
         return sorted(self._patiently(f"{split}/", attempt))
+
+    def list_files(self, suffix: str) -> list[RemoteFile]:
+        """Return the files with a suffix in the folder and its subfolders, in the order of their names."""
+
+        def attempt() -> list[RemoteFile]:
+            client = self._own_client()
+            folder = self._path(client, "").rstrip("/")
+            entries: dict[str, dict[str, Any]] = client.find(folder, detail=True)
+            return [
+                _remote_file(path.removeprefix(f"{folder}/"), entry)
+                for path, entry in entries.items()
+                if path.lower().endswith(suffix)
+            ]
+
+        return sorted(self._patiently("", attempt), key=lambda file: PurePosixPath(file.name))
 
     def find(self, name: str) -> RemoteFile | None:
         """Return a file of the data set, or None if it does not exist."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datamodules.scenes.captions import annotate_scene
 from datamodules.scenes.render import render_scene
 from datamodules.scenes.split import generate_scenes
+from datamodules.shards.attribution import Attribution
 from datamodules.shards.build_generated import GeneratedImage
-from datamodules.shards.schema import Attribution, Split
+from datamodules.shards.schema import Split
 
 
 @dataclass(frozen=True)

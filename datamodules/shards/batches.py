@@ -14,7 +14,7 @@ from datamodules.shards.decode import decode_image, decode_tensors, read_latent
 from datamodules.shards.index import SplitIndex
 from datamodules.shards.order import BatchRequest
 from datamodules.shards.reader import ShardReader
-from datamodules.shards.schema import DatasetInfo, Sample, parse_sample, reason_of
+from datamodules.shards.schema import DatasetInfo, Sample, reason_of
 from datamodules.shards.stateless_random import Purpose, uniform
 from datamodules.shards.stored_text import pad_text, read_text
 from datamodules.shards.text_layout import BLANK
@@ -81,10 +81,15 @@ class ShardBatches(Dataset["Batch | RunError"]):
             samples = [sample for sample in fetched if sample is not None]
             if samples:
                 return self._collate(samples, skipped)
-        folder = self._reader.index.folder
-        return RunError(
-            f"{folder}: all {len(skipped)} samples are broken (the first: {skipped[0]}); "
-            f"check the data set with: {command_line('data', 'validate', operand(folder.parent))}"
+        return RunError(self._nothing_usable(skipped))
+
+    def _nothing_usable(self, skipped: Sequence[str]) -> str:
+        index = self._reader.index
+        place = "FOLDER" if index.address else operand(index.dataset)  # data validate reads local folders only
+        copy = "copy the data set to a folder, and " if index.address else ""
+        return (
+            f"{index.dataset}/{index.folder.name}: all {len(skipped)} samples are broken (the first: {skipped[0]}); "
+            f"{copy}check the data set with: {command_line('data', 'validate', place)}"
         )
 
     def _candidates(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -112,15 +117,15 @@ class ShardBatches(Dataset["Batch | RunError"]):
         index = self._reader.index
         name = f"row {row}"
         try:
-            key, members = self._reader.read_members(row)
-            name = f"sample {key}"
-            sample = parse_sample(members, index.kind)
+            raw = self._reader.read_members(row)
+            name = f"sample {raw.key}"
+            sample = self._reader.parse(row, raw)
             caption = choose_caption(len(sample.captions), self._caption, draws.caption_length, draws.caption)
             content = self._encoded(sample, caption) if index.kind == "latent" else self._image(sample, row, draws)
         except Exception as error:  # whatever error a broken sample causes, it must not end the run
             skipped.append(one_line(f"{index.shard_path(row)}: {name}: {reason_of(error)}"))
             return None
-        return _Fetched(row, key, sample.captions[caption], *content)
+        return _Fetched(row, raw.key, sample.captions[caption], *content)
 
     def _image(self, sample: Sample, row: int, draws: "_Draws") -> "_Content":
         bucket = self._buckets[self._bucket_of[row]]

@@ -43,7 +43,7 @@ class BucketedSplit:
             return
         if shape == "square" and np.any(index.width != index.height):
             raise ConfigError(
-                f"data.init_args.buckets: is square, but {index.folder.parent} stores latents that are not square; set "
+                f"data.init_args.buckets: is square, but {index.dataset} stores latents that are not square; set "
                 "it to aspect, or encode the images again with --buckets square"
             )
         self.buckets, self.bucket_of = exact_buckets(index.width, index.height)

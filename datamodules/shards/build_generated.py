@@ -7,8 +7,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from PIL import Image
 
+from datamodules.shards.attribution import Attribution
 from datamodules.shards.report import BuildReport, progress_bar
-from datamodules.shards.schema import SPLITS, Attribution, Sample, Split
+from datamodules.shards.schema import SPLITS, Sample, Split
 from datamodules.shards.writer import DatasetWriter
 from pocketdit.errors import UserError
 

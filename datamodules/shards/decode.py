@@ -10,7 +10,7 @@ from PIL import Image
 
 from datamodules.shards.buckets import Bucket, cover_box
 from datamodules.shards.images import ImageError, open_image
-from datamodules.shards.schema import IMAGE_FORMATS, Sample, SampleError
+from datamodules.shards.schema import Sample, SampleError
 
 
 def open_stored_image(sample: Sample, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -24,7 +24,7 @@ def open_stored_image(sample: Sample, at_least: tuple[int, int] | None = None) -
         SampleError: The payload is not an image, or its size differs from the metadata.
     """
     try:
-        image = open_image(sample.payload, at_least, IMAGE_FORMATS)
+        image = open_image(sample.payload, at_least, sample.formats)
     except ImageError as error:
         raise SampleError(f"image cannot be decoded ({error})") from error
     if image.size != (sample.width, sample.height):

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -45,6 +45,8 @@ _BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF tags
 _MIN_IS_WHITE, _SEPARATE, _SIGNED = 0, 2, 2  # values of _PHOTOMETRIC, _PLANES and _SAMPLE_FORMAT
 _PNG_BITS = 24  # position of the bit depth in a PNG file
 _SIGNATURES = {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"\xff\xd8\xff": "JPEG"}
+_LONGEST_SIGNATURE = max(map(len, _SIGNATURES))
+_PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # where PIL looks for the orientation
 
 
 class ImageError(Exception):
@@ -108,6 +110,36 @@ def open_image(
         raise
     except Exception as error:  # PIL's plugins raise exceptions of many kinds for damaged files
         raise ImageError(_describe(error, content, formats)) from error
+
+
+def read_size(file: IO[bytes]) -> tuple[int, int]:
+    """Return the width and height of the upright image in a file, as ``open_image`` does, from the file's header.
+
+    Only PNG files that may contain EXIF data are decoded.
+
+    Raises:
+        ImageError: The file is not an image, or has more than ``MAX_PIXELS``. Damaged pixels are not noticed.
+    """
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            _check_samples(image)
+            width, height = image.size
+            has_exif = image.format != "PNG" or _mentions_exif(file)
+            return (height, width) if has_exif and _orientation(image) >= 5 else (width, height)
+    except ImageError:
+        raise
+    except Exception as error:  # PIL's plugins raise exceptions of many kinds for damaged files
+        file.seek(0)
+        raise ImageError(_describe(error, file.read(_LONGEST_SIGNATURE), FORMATS)) from error
+
+
+def _mentions_exif(file: IO[bytes]) -> bool:
+    """Return whether a PNG file may state its orientation, possibly after the pixels."""
+    position = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(position)
+    return any(mark in content for mark in _PNG_EXIF)
 
 
 def _describe(error: Exception, content: bytes, formats: tuple[str, ...]) -> str:

@@ -15,25 +15,18 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
+from datamodules.captions.members import MemberRules
 from datamodules.remote.shards import RemoteShards
-from datamodules.shards.scan import MAX_LENGTH, BrokenShardError, MemberGroup, open_shard, scan_shard
+from datamodules.shards.index_columns import COLUMNS, fits, read_columns, serialize_columns
+from datamodules.shards.scan import BrokenShardError, MemberGroup, open_shard, scan_shard
 from datamodules.shards.schema import Kind, SampleError, parse_metadata, payload_extension
+from datamodules.shards.sources import path_text
 from pocketdit.files import write_atomically
 from pocketdit.names import one_line
 
 _LOG = logging.getLogger(__name__)
 INDEX_FILE = "index.safetensors"
-_VERSION = 3
-_COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
-    "shard": np.int32,
-    "offset": np.int64,
-    "length": np.int32,
-    "width": np.int32,
-    "height": np.int32,
-}
 
 
 class Skipped(NamedTuple):
@@ -68,6 +61,9 @@ class SplitIndex:
         height: (N,) height of the image in pixels.
         skipped: Samples and ends of shards that cannot be used.
         remote: Reads the shards if they are in remote storage. ``folder`` then only contains this index.
+        address: Address of the data set if it is in remote storage.
+        root: Folder of the shards if it is not ``folder``.
+        rules: How to read samples of tars that another program wrote; None for the format of ``schema``.
     """
 
     folder: Path
@@ -80,6 +76,9 @@ class SplitIndex:
     height: NDArray[np.int32]
     skipped: tuple[Skipped, ...] = ()
     remote: RemoteShards | None = field(default=None, compare=False)
+    address: str | None = None
+    root: Path | None = None
+    rules: MemberRules | None = None
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -88,7 +87,7 @@ class SplitIndex:
     def digest(self) -> str:
         """A hash of the rows, which does not depend on the location of the files."""
         digest = hashlib.sha256(json.dumps(self.shards).encode())
-        for name in _COLUMNS:
+        for name in COLUMNS:
             digest.update(getattr(self, name).tobytes())
         return digest.hexdigest()[:16]
 
@@ -101,9 +100,23 @@ class SplitIndex:
             return None
         return f"{self.folder.name}: {len(self)} readable samples, but dataset.json records {recorded}"
 
+    @property
+    def dataset(self) -> str:
+        """The folder or the address of the data set."""
+        return self.address or str(self.folder.parent)
+
+    def file_of(self, shard: int) -> Path:
+        """Return the file of a shard that is not in remote storage."""
+        return (self.root or self.folder) / self.shards[shard]
+
+    def plain_name(self, shard: int) -> str:
+        """Return the file name of a new shard with the samples of a shard."""
+        return self.shards[shard] if self.rules is None else f"{shard:05d}.tar"
+
     def shard_path(self, row: int) -> str:
-        """Return the path of a row's shard in the data set, for example "train/00003.tar"."""
-        return f"{self.folder.name}/{self.shards[self.shard[row]]}"
+        """Return the path of a row's shard in the data set or among its tars, for example "train/00003.tar"."""
+        name = self.shards[self.shard[row]]
+        return f"{self.folder.name}/{name}" if self.rules is None else path_text(Path(name))
 
 
 class ShardRecord(NamedTuple):
@@ -216,10 +229,8 @@ def scan_rows(path: Path, name: str, kind: Kind) -> ShardScan:
 def join_scans(folder: Path, shards: Sequence[str], scans: Sequence[ShardScan], kind: Kind) -> SplitIndex:
     """Join the scans of all shards into an index."""
     rows = [(number, *row) for number, scan in enumerate(scans) for row in scan.rows]
-    table = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
-    columns: dict[str, Any] = {
-        name: np.array(table[i], dtype=dtype) for i, (name, dtype) in enumerate(_COLUMNS.items())
-    }
+    table = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
+    columns: dict[str, Any] = {name: np.array(table[i], dtype=dtype) for i, (name, dtype) in enumerate(COLUMNS.items())}
     skipped = tuple(entry for scan in scans for entry in scan.skipped)
     return SplitIndex(folder=folder, kind=kind, shards=tuple(shards), skipped=skipped, **columns)
 
@@ -236,12 +247,15 @@ def _image_size(file: BinaryIO, group: MemberGroup, kind: Kind) -> tuple[int, in
     return metadata["width"], metadata["height"]
 
 
-def serialize_index(index: SplitIndex, shards: Sequence[ShardRecord]) -> bytes:
-    """Return the content of an index file."""
-    columns = {name: getattr(index, name) for name in _COLUMNS}
-    description = {"version": _VERSION, "kind": index.kind, "shards": shards, "skipped": index.skipped}
-    content: bytes = save(columns, metadata={"index": json.dumps(description)})
-    return content
+def serialize_index(index: SplitIndex, shards: Sequence[NamedTuple]) -> bytes:
+    """Return the content of an index file.
+
+    Args:
+        index: The index.
+        shards: A record of each shard.
+    """
+    columns = {name: getattr(index, name) for name in COLUMNS}
+    return serialize_columns(columns, {"kind": index.kind, "shards": shards, "skipped": index.skipped})
 
 
 def read_index(path: Path, kind: Kind) -> tuple[SplitIndex, list[ShardRecord]] | None:
@@ -251,37 +265,17 @@ def read_index(path: Path, kind: Kind) -> tuple[SplitIndex, list[ShardRecord]] |
         The index of the folder that contains the file, and its shards. None if the file is missing, damaged, or
         written by another version.
     """
-    if not path.is_file():
+    content = read_columns(path, kind)
+    if content is None:
         return None
+    description, columns = content
     try:
-        with safe_open(path, framework="numpy") as file:
-            description = json.loads((file.metadata() or {})["index"])
-            if (description["version"], description["kind"]) != (_VERSION, kind):
-                return None
-            columns = {name: file.get_tensor(name) for name in _COLUMNS}
         shards = [ShardRecord(str(name), int(size), str(sha256)) for name, size, sha256 in description["shards"]]
         skipped = tuple(Skipped(*map(str, entry)) for entry in description["skipped"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
-        return None
-    if not _is_consistent(columns, shards):
+    except (KeyError, TypeError, ValueError):
         return None
     names = tuple(shard.name for shard in shards)
+    is_plain = all("/" not in name and name.endswith(".tar") for name in names)
+    if not is_plain or list(names) != sorted(set(names)) or not fits(columns, [shard.size for shard in shards]):
+        return None
     return SplitIndex(folder=path.parent, kind=kind, shards=names, skipped=skipped, **columns), shards
-
-
-def _is_consistent(columns: Mapping[str, NDArray[Any]], shards: Sequence[ShardRecord]) -> bool:
-    """Return whether columns describe samples that lie inside these shards."""
-    if any(columns[name].dtype != dtype or columns[name].ndim != 1 for name, dtype in _COLUMNS.items()):
-        return False
-    if len({len(column) for column in columns.values()}) > 1:
-        return False
-    names = [shard.name for shard in shards]
-    if names != sorted(set(names)) or any("/" in name or not name.endswith(".tar") for name in names):
-        return False
-    shard, offset, length = columns["shard"], columns["offset"], columns["length"]
-    if not bool((np.diff(shard) >= 0).all() and (shard >= 0).all() and (shard < len(shards)).all()):
-        return False
-    positive = all((columns[name] > 0).all() for name in ("length", "width", "height"))
-    sizes = np.array([shard.size for shard in shards], dtype=np.int64)
-    inside = (offset >= 0).all() and (offset <= sizes[shard] - length).all() if len(shard) else True
-    return positive and bool(inside and (length <= MAX_LENGTH).all())

@@ -148,7 +148,7 @@ class ShardDataModule(LightningDataModule):
         info = dataset.read_info()
         require_settings_of_latents(self.path, info, self.base_size, self.buckets, self.crop, self.flip)
         for name in SPLITS:
-            index = dataset.load_index(name, info.kind)
+            index = dataset.load_index(name, info)
             self._splits[name] = BucketedSplit(info, index, self.base_size, self.buckets)
         if not len(self.split("train")):
             command = command_line("data", "validate", operand(self.path))

@@ -1,12 +1,17 @@
 """Opens a data set by the path in a configuration: a local folder, or an address in remote storage."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from datamodules.remote.address import local_folder, protocol_of
+from datamodules.remote.cache import node_cache
 from datamodules.remote.dataset import RemoteDataset
+from datamodules.remote.storage import Storage
+from datamodules.remote.tars import open_remote_tars
 from datamodules.shards.index import SplitIndex, load_index
-from datamodules.shards.schema import INFO_FILE, DatasetInfo, Kind, is_complete, read_info
+from datamodules.shards.schema import INFO_FILE, DatasetInfo, is_complete, read_info
+from datamodules.shards.tar_index import IN_PLACE, parse_tar_source, read_tar_index, require_unchanged
 from pocketdit.config.shell import command_line, operand
 from pocketdit.errors import ConfigError
 
@@ -18,8 +23,8 @@ class OpenDataset(Protocol):
         """Read dataset.json."""
         ...
 
-    def load_index(self, split: str, kind: Kind) -> SplitIndex:
-        """Load the index of a split."""
+    def load_index(self, split: str, info: DatasetInfo) -> SplitIndex:
+        """Load the index of a split, given the contents of dataset.json."""
         ...
 
 
@@ -33,18 +38,34 @@ class LocalDataset:
         """Read dataset.json."""
         return read_info(self._folder)
 
-    def load_index(self, split: str, kind: Kind) -> SplitIndex:
-        """Load the index of a split."""
-        return load_index(self._folder, split, kind)
+    def load_index(self, split: str, info: DatasetInfo) -> SplitIndex:
+        """Load the index of a split, given the contents of dataset.json.
+
+        Raises:
+            UserError: The index of tars is missing or damaged.
+            ConfigError: The address of the tars is invalid, or a package for it is missing.
+            RunError: An indexed tar is missing or has changed.
+        """
+        if info.tars is None:
+            return load_index(self._folder, split, info.kind)
+        tars = parse_tar_source(str(self._folder), info.tars)
+        index, records = read_tar_index(self._folder / split, tars.rules)
+        if protocol_of(tars.address) is not None:
+            storage = Storage(tars.address)
+            return replace(index, remote=open_remote_tars(storage, node_cache(), records, has_versions=True))
+        root = self._folder if tars.address == IN_PLACE else local_folder(tars.address)
+        require_unchanged(root, index, records)
+        return replace(index, root=root)
 
 
-def open_dataset(path: str) -> OpenDataset:
+def open_dataset(path: str | Path) -> OpenDataset:
     """Open a local or remote data set.
 
     Raises:
         ConfigError: An address is invalid, or a package for it is missing.
     """
-    return LocalDataset(local_folder(path)) if protocol_of(path) is None else RemoteDataset(path)
+    text = str(path)
+    return LocalDataset(local_folder(text)) if protocol_of(text) is None else RemoteDataset(text)
 
 
 def require_dataset(path: str) -> None:

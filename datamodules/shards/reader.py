@@ -6,13 +6,16 @@ import tarfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from datamodules.shards.images import FORMATS
 from datamodules.shards.index import SplitIndex
 from datamodules.shards.scan import is_plain, split_member_name
 from datamodules.shards.schema import Sample, SampleError, parse_sample
+from datamodules.shards.sources import path_text
 
 _MAX_OPEN_FILES = 64
 _REMOTE_CAPTION_SHARDS = 2
@@ -38,7 +41,27 @@ class ShardReader:
         Raises:
             SampleError: The shard is missing or has changed, or the sample violates the schema.
         """
-        return parse_sample(self.read_members(row).members, self.index.kind)
+        return self.parse(row, self.read_members(row))
+
+    def parse(self, row: int, raw: RawSample) -> Sample:
+        """Parse the members of a row's sample without decoding its payload.
+
+        Raises:
+            SampleError: The sample violates the schema or, in the tar of another program, has no image or caption.
+        """
+        index = self.index
+        if index.rules is None:
+            return parse_sample(raw.members, index.kind)
+        image = index.rules.image_of(raw.members)
+        return Sample(
+            id=tar_sample_id(index.shards[index.shard[row]], raw.key),
+            captions=index.rules.captions_of(raw.members),
+            width=int(index.width[row]),
+            height=int(index.height[row]),
+            payload=raw.members[image],
+            extension=image,
+            formats=FORMATS,
+        )
 
     def read_members(self, row: int) -> RawSample:
         """Read a row's members without parsing them.
@@ -72,7 +95,7 @@ class ShardReader:
         while len(self._files) >= _MAX_OPEN_FILES:
             os.close(self._files.popitem(last=False)[1])
         # Without O_NONBLOCK, opening a pipe would wait for a writer. The flag does not affect files.
-        self._files[shard] = os.open(self.index.folder / self.index.shards[shard], os.O_RDONLY | os.O_NONBLOCK)
+        self._files[shard] = os.open(self.index.file_of(shard), os.O_RDONLY | os.O_NONBLOCK)
         return self._files[shard]
 
     def close(self) -> None:
@@ -87,6 +110,16 @@ class ShardReader:
 
     def __getstate__(self) -> dict[str, object]:
         return {"index": self.index, "_files": OrderedDict()}
+
+
+def tar_sample_id(tar: str, key: str) -> str:
+    """Return the ID of a sample in the tar of another program.
+
+    Args:
+        tar: Path of the tar in its folder.
+        key: Key of the sample.
+    """
+    return path_text(Path(tar) / key)
 
 
 def readable_captions(index: SplitIndex) -> int:

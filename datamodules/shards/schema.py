@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from datamodules.shards.attribution import Attribution
 from datamodules.shards.buckets import SIDE_MULTIPLE
 from datamodules.shards.images import MAX_PIXELS
 from datamodules.shards.replacement import finish_replacement
@@ -60,6 +61,7 @@ class Sample:
         extension: The payload's format, one of ``IMAGE_EXTENSIONS`` or ``LATENT_EXTENSION``.
         annotations: Ground truth about the image, which can be serialized as JSON.
         seed: Seed that the sample was generated with.
+        formats: The formats that are opened, whatever the extension is.
     """
 
     id: str
@@ -70,24 +72,7 @@ class Sample:
     extension: str
     annotations: dict[str, Any] | None = None
     seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """What the license of a data set's images requires.
-
-    Attributes:
-        license: Short name of the license.
-        url: Address of the license.
-        text: Names of the authors, where the images come from, and what was changed.
-    """
-
-    license: str
-    url: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.text} License: {self.license} ({self.url})"
+    formats: tuple[str, ...] = IMAGE_FORMATS
 
 
 @dataclass(frozen=True)
@@ -107,6 +92,7 @@ class DatasetInfo:
         validation_is_train: Whether the validation split repeats the training split.
         attribution: License and authors of the images, if they must be named; otherwise None.
         imported: The layout from which the images were imported, their number, and how many each filter left out.
+        tars: Where the tars are and how they are read, if the data set consists of indexes only.
     """
 
     kind: Kind
@@ -121,6 +107,7 @@ class DatasetInfo:
     validation_is_train: bool = False
     attribution: Attribution | None = None
     imported: dict[str, Any] | None = None
+    tars: dict[str, Any] | None = None
 
     @property
     def text_layouts(self) -> dict[Group, list[TextLayout]]:
@@ -271,6 +258,7 @@ def read_info(dataset: Path) -> DatasetInfo:
             validation_is_train=bool(data.get("validation_is_train", False)),
             attribution=Attribution(**data["attribution"]) if data.get("attribution") else None,
             imported=data.get("imported"),
+            tars=data.get("tars"),
         )
         _ = info.text_layouts
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -320,6 +308,7 @@ def serialize_info(info: DatasetInfo) -> str:
         data["validation_is_train"] = True
     if info.attribution is not None:
         data["attribution"] = asdict(info.attribution)
-    if info.imported is not None:
-        data["imported"] = info.imported
+    for name in ("imported", "tars"):
+        if getattr(info, name) is not None:
+            data[name] = getattr(info, name)
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

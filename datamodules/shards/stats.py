@@ -12,9 +12,10 @@ from tabulate import tabulate
 
 from datamodules.shards.buckets import BucketShape, assign_buckets, exact_buckets
 from datamodules.shards.decode import decode_latent, open_stored_image
-from datamodules.shards.index import SplitIndex, load_index
+from datamodules.shards.index import SplitIndex
 from datamodules.shards.latents import describe_autoencoder, encode_sample
 from datamodules.shards.losses import MAX_CROP, MAX_ENLARGEMENT, CropLosses
+from datamodules.shards.opening import LocalDataset
 from datamodules.shards.reader import ShardReader, read_captions
 from datamodules.shards.schema import SPLITS, DatasetInfo, SampleError, read_info
 from pocketdit.config.shell import command_line, operand
@@ -60,7 +61,7 @@ def describe_dataset(
         paragraphs.append(f"License and attribution: {info.attribution}")
     coverages, is_complete = dict[str, CaptionCoverage](), True
     for split in SPLITS:
-        index = load_index(path, split, info.kind)
+        index = LocalDataset(path).load_index(split, info)
         shards = "1 shard" if len(index.shards) == 1 else f"{len(index.shards)} shards"
         summary = f"{split}: {len(index)} samples, {shards}, {_format_bytes(index)}"
         if disagreement := index.disagreement(info.samples[split]):
@@ -97,7 +98,7 @@ def latent_statistics(
         UserError: The data set does not exist or has no readable training sample.
     """
     info = read_info(path)
-    index = load_index(path, "train", info.kind)
+    index = LocalDataset(path).load_index("train", info)
     reader = ShardReader(index)
     if info.kind == "latent":
         require_same(info.autoencoder or {}, autoencoder)
@@ -132,7 +133,7 @@ def contact_sheet(path: Path, out: Path, *, split: str = "train", count: int = 2
     info = read_info(path)
     if info.kind != "image":
         raise UserError(f"{path}: contains latents; a contact sheet requires images")
-    index = load_index(path, split, info.kind)
+    index = LocalDataset(path).load_index(split, info)
     reader = ShardReader(index)
     tiles = [tile for row in _evenly_spaced(len(index), count) if (tile := _render_tile(reader, row)) is not None]
     if not tiles:
@@ -163,8 +164,11 @@ def _describe_encoders(info: DatasetInfo) -> str:
 
 
 def _format_bytes(index: SplitIndex) -> str:
-    paths = (index.folder / shard for shard in index.shards)
-    total = sum(path.stat().st_size for path in paths if path.is_file())
+    if index.remote is None:
+        paths = (index.file_of(shard) for shard in range(len(index.shards)))
+        total = sum(path.stat().st_size for path in paths if path.is_file())
+    else:
+        total = sum(file.size for file in index.remote.files)
     return f"{total / 1e6:.1f} MB" if total >= 1e5 else f"{total / 1e3:.1f} kB"
 
 

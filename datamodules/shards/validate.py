@@ -11,6 +11,8 @@ from tabulate import tabulate
 
 from datamodules.shards.buckets import Bucket
 from datamodules.shards.decode import decode_image, decode_tensors, read_latent
+from datamodules.shards.opening import LocalDataset
+from datamodules.shards.reader import ShardReader
 from datamodules.shards.scan import BrokenShardError, MemberGroup, open_shard, scan_shard
 from datamodules.shards.schema import SPLITS, DatasetInfo, Sample, SampleError, parse_sample, read_info, reason_of
 from datamodules.shards.stored_text import require_text
@@ -50,7 +52,8 @@ def validate_dataset(path: Path, text_encoders: Sequence[TextEncoder] = ()) -> V
     The validation checks the members, JSON fields, and captions of each sample, whether an image can be decoded and has
     the recorded size, and whether a latent has the right shape and is finite. It also checks for duplicate keys and
     IDs, IDs that occur in both splits, truncated or empty shards, and the number of samples in dataset.json. If there
-    is no other problem, it checks the fingerprint of the shards. Additional members of samples are ignored.
+    is no other problem, it checks the fingerprint of the shards. Additional members of samples are ignored. If the data
+    set is an index of tars, it checks that they have not changed, and the samples that are indexed.
 
     Args:
         path: Folder of the data set.
@@ -66,7 +69,10 @@ def validate_dataset(path: Path, text_encoders: Sequence[TextEncoder] = ()) -> V
     coverages: dict[str, CaptionCoverage] = {}
     for split in SPLITS:
         coverages[split] = CaptionCoverage(text_encoders)
-        ids[split] = _check_split(path / split, info, report, coverages[split])
+        if info.tars is None:
+            ids[split] = _check_split(path / split, info, report, coverages[split])
+        else:
+            ids[split] = _check_indexed_split(path, split, info, report, coverages[split])
         valid, recorded = report.samples[split], info.samples[split]
         if valid != recorded:
             report.problems.append(f"{split}: {valid} valid samples, but dataset.json records {recorded}")
@@ -76,7 +82,7 @@ def validate_dataset(path: Path, text_encoders: Sequence[TextEncoder] = ()) -> V
     if not info.validation_is_train:
         shared = sorted(ids["train"] & ids["validation"])
         report.problems += [f"validation: id {name} also occurs in train" for name in shared]
-    if not report.problems and compute_fingerprint(path) != info.fingerprint:
+    if info.tars is None and not report.problems and compute_fingerprint(path) != info.fingerprint:
         report.problems.append("the fingerprint of the shards differs from the one in dataset.json")
     return report
 
@@ -119,6 +125,34 @@ def _check_split(folder: Path, info: DatasetInfo, report: ValidationReport, cove
         if is_empty:
             report.problems.append(f"{shard}: contains no sample")
     return set(location_of)
+
+
+def _check_indexed_split(
+    path: Path, split: str, info: DatasetInfo, report: ValidationReport, coverage: CaptionCoverage
+) -> set[str]:
+    """Do the same as ``_check_split`` for an index of tars, in which only the indexed samples count."""
+    ids: set[str] = set()
+    try:
+        index = LocalDataset(path).load_index(split, info)
+    except (UserError, OSError) as error:
+        report.problems.append(str(error))
+        return ids
+    reader = ShardReader(index)
+    for row in range(len(index)):
+        key = f"row {row}"
+        try:
+            raw = reader.read_members(row)
+            key = f"sample {raw.key}"
+            sample = reader.parse(row, raw)
+            problems = _check_payload(sample, info)
+            coverage.add(sample.captions)
+            ids.add(sample.id)
+        except Exception as error:  # whatever error a broken sample causes, the next one is checked too
+            problems = [reason_of(error)]
+        report.problems += [f"{index.shard_path(row)}: {key}: {problem}" for problem in problems]
+        report.samples[split] += not problems
+    reader.close()
+    return ids
 
 
 def _scan_samples(path: Path, info: DatasetInfo) -> Iterator[tuple[str, Sample] | str]:

@@ -14,13 +14,13 @@ from typing import Any, Self
 
 import webdataset
 
+from datamodules.shards.attribution import Attribution
 from datamodules.shards.index import write_index
 from datamodules.shards.replacement import BUILDING, hold_write_lock, remove, replace_contents
 from datamodules.shards.schema import (
     INFO_FILE,
     PARTS,
     SPLITS,
-    Attribution,
     DatasetInfo,
     Kind,
     Sample,
@@ -29,6 +29,7 @@ from datamodules.shards.schema import (
     serialize_info,
     serialize_sample,
 )
+from datamodules.shards.tar_index import require_own_shards
 from pocketdit.errors import RunError, UserError
 from pocketdit.files import sha256_of, write_atomically
 
@@ -274,6 +275,7 @@ class _SplitWriter:
 
 
 def _require_free(out: Path, overwrite: bool) -> None:
+    require_own_shards(out)
     complete, started = is_complete(out), (out / BUILDING).exists()
     if complete and not overwrite:
         raise UserError(f"{out}: already contains a complete data set; choose another folder, or pass --overwrite")

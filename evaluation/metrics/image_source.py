@@ -65,7 +65,7 @@ def open_source(path: Path, split: str = "train") -> ImageSource:
 
 def _open_shards(path: Path, split: str) -> ImageSource:
     from datamodules.shards.decode import open_stored_image
-    from datamodules.shards.index import load_index
+    from datamodules.shards.opening import LocalDataset
     from datamodules.shards.reader import ShardReader
     from datamodules.shards.schema import SPLITS, SampleError, read_info
 
@@ -74,7 +74,7 @@ def _open_shards(path: Path, split: str) -> ImageSource:
         raise UserError(f"{path}: contains latents; reference statistics need a data set of images")
     if split not in SPLITS:
         raise UserError(f"{path}: no split {split!r}; a data set has {' and '.join(SPLITS)}")
-    index = load_index(path, split, info.kind)
+    index = LocalDataset(path).load_index(split, info)
     if not len(index):
         raise UserError(f"{path}: its {split} split has no usable images; run 'lightning data validate'")
     reader = ShardReader(index)

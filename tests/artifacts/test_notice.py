@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from datamodules.scenes.generator import SceneGenerator
+from datamodules.shards.attribution import Attribution
 from datamodules.shards.build_generated import build_generated
-from datamodules.shards.schema import Attribution
 from pocketdit.artifacts.notice import NOTICE, join_notices, read_notice, write_notice
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.commands.main import main
