@@ -4,27 +4,39 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import chain, islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.synchronize import Event
+from typing import Protocol, TypeVar
 
-from datamodules.imports.entries import Unit
-from datamodules.imports.unit_files import UnitFiles
-from datamodules.imports.work import Job
 from pocketdit.errors import RunError
 
+U = TypeVar("U")
+U_contra = TypeVar("U_contra", contravariant=True)
 _AHEAD = 4  # units per process that may be finished before the first of them has been written to shards
-Numbered = tuple[int, Unit]
+Numbered = tuple[int, U]
 
 # Assigned when a worker process starts. The parent process sets the event when the build ends or fails.
 _stop: Event | None = None
 
 
-def finish_units(units: Iterable[Unit], job: Job, workers: int) -> Iterator[Numbered]:
+class UnitJob(Protocol[U_contra]):
+    """What to do with every unit. Like the units, it can be pickled."""
+
+    def is_finished(self, number: int) -> bool:
+        """Return whether a unit has been processed."""
+        ...
+
+    def run(self, number: int, unit: U_contra, should_stop: Callable[[], bool]) -> None:
+        """Process a unit, and leave the result in files. ``should_stop`` returns whether it is no longer needed."""
+        ...
+
+
+def finish_units(units: Iterable[U], job: UnitJob[U], workers: int) -> Iterator[Numbered[U]]:
     """Yield each unit with its number when it is finished, in order. Finished units are not processed again.
 
     Args:
@@ -45,9 +57,9 @@ def finish_units(units: Iterable[Unit], job: Job, workers: int) -> Iterator[Numb
         yield number, unit
 
 
-def _finish_in_processes(units: Iterable[Numbered], job: Job, workers: int) -> Iterator[Numbered]:
+def _finish_in_processes(units: Iterable[Numbered[U]], job: UnitJob[U], workers: int) -> Iterator[Numbered[U]]:
     with _executor(workers) as executor:
-        running: deque[tuple[Future[None], Numbered]] = deque()
+        running: deque[tuple[Future[None], Numbered[U]]] = deque()
         for number, unit in units:
             running.append((executor.submit(_work, job, number, unit), (number, unit)))
             if len(running) >= _AHEAD * workers:
@@ -56,7 +68,7 @@ def _finish_in_processes(units: Iterable[Numbered], job: Job, workers: int) -> I
             yield _wait_for_first(running)
 
 
-def _wait_for_first(running: deque[tuple[Future[None], Numbered]]) -> Numbered:
+def _wait_for_first(running: deque[tuple[Future[None], Numbered[U]]]) -> Numbered[U]:
     future, unit = running.popleft()
     try:
         future.result()
@@ -95,12 +107,12 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _work(job: Job, number: int, unit: Unit) -> None:
+def _work(job: UnitJob[U], number: int, unit: U) -> None:
     _finish(job, number, unit)
 
 
-def _finish(job: Job, number: int, unit: Unit) -> None:
-    if not UnitFiles(job.folder, number).is_finished:
+def _finish(job: UnitJob[U], number: int, unit: U) -> None:
+    if not job.is_finished(number):
         job.run(number, unit, _should_stop)
 
 

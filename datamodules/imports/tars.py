@@ -45,20 +45,27 @@ class Tars:
         return {tar: table for tar in self.tars if (table := tar.with_suffix(".parquet")) in known}
 
 
-def plan_tars(layout: Tars, options: ReadOptions) -> Plan:
-    """Plan to read tars, each of which is a unit."""
+def tar_units(layout: Tars, options: ReadOptions) -> "list[TarUnit]":
+    """Return the tars of the splits for training and validation, each of which is a unit."""
     splits = splits_of_files(layout.tars, layout.folder)
-    used = [tar for tar in layout.tars if not splits or splits[tar] is not None]
-    left_out = len(layout.tars) - len(used)
-    units = [
+    return [
         TarUnit(tar, name_of(tar, layout.folder), tar.stat().st_size, options, layout.tables.get(tar), splits.get(tar))
-        for tar in used
+        for tar in layout.tars
+        if not splits or splits[tar] is not None
     ]
+
+
+def plan_tars(layout: Tars, options: ReadOptions) -> Plan:
+    """Plan to read tars."""
+    splits = splits_of_files(layout.tars, layout.folder)
+    units = tar_units(layout, options)
+    used = {unit.path for unit in units}
+    left_out = len(layout.tars) - len(used)
     kind = "the output of img2dataset" if layout.tables else "WebDataset"
     return Plan(
         description=f"tars ({kind}, {len(layout.tars)} {'tar' if len(layout.tars) == 1 else 'tars'})",
         units=lambda: units,
-        files=[*used, *(table for tar, table in layout.tables.items() if tar in used)],
+        files=[*(unit.path for unit in units), *(table for tar, table in layout.tables.items() if tar in used)],
         total=sum(unit.size for unit in units),
         counts_bytes=True,
         splits=describe_splits(splits, layout.folder) if splits else None,
@@ -114,7 +121,7 @@ class TarUnit:
     def read(self) -> Iterator[Entry | SkippedImage]:
         """Yield the samples up to the first unreadable byte."""
         try:
-            columns = self._further_columns()
+            columns = further_columns(self.table, self.options.columns)
             with open_shard(self.path) as file:
                 yield from read_samples(file, self.name, self.options, columns, self.split)
         except OSError as error:
@@ -122,13 +129,23 @@ class TarUnit:
         except BrokenShardError as error:
             yield SkippedImage(self.name, error.reason, BROKEN_TAR)
 
-    def _further_columns(self) -> dict[str, dict[str, Any]]:
-        if self.table is None or not self.options.columns:
-            return {}
-        try:
-            return _rows_by_key(self.table, self.options.columns)
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise UserError(f"{self.table}: not readable as Parquet ({error})") from error
+
+def further_columns(table: Path | None, columns: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Return columns of the table next to a tar by key.
+
+    Args:
+        table: The table, if there is one.
+        columns: The columns that filters need.
+
+    Raises:
+        UserError: The table is not readable.
+    """
+    if table is None or not columns:
+        return {}
+    try:
+        return _rows_by_key(table, columns)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{table}: not readable as Parquet ({error})") from error
 
 
 def _rows_by_key(table: Path, columns: tuple[str, ...]) -> dict[str, dict[str, Any]]:

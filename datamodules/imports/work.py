@@ -42,6 +42,10 @@ class Job:
     max_crop: float | None = None
     max_enlargement: float | None = None
 
+    def is_finished(self, number: int) -> bool:
+        """Return whether a unit has been processed."""
+        return UnitFiles(self.folder, number).is_finished
+
     def run(self, number: int, unit: Unit, should_stop: Callable[[], bool]) -> None:
         """Process a unit.
 
@@ -59,7 +63,7 @@ class Job:
     def _process(
         self, number: int, unit: Unit, file: BinaryIO, should_stop: Callable[[], bool]
     ) -> Iterator[Record | SkippedImage]:
-        columns = _Columns(self.filters.columns if number == 0 else ())
+        columns = Columns(self.filters.columns if number == 0 else ())
         for entry in unit.read():
             if should_stop():
                 raise BuildStoppedError
@@ -98,14 +102,19 @@ class Job:
         )
 
 
-class _Columns:
-    """Notices if no image of a unit has a column that a condition mentions, for example because it is misspelled."""
+class Columns:
+    """Notices if no image of a unit has a column that a condition mentions, for example because it is misspelled.
+
+    Args:
+        needed: The columns that conditions mention.
+    """
 
     def __init__(self, needed: tuple[str, ...]) -> None:
         self._missing, self._seen = set(needed), set[str]()
         self._is_empty = True
 
     def add(self, columns: Mapping[str, object]) -> None:
+        """Note the columns of an image."""
         if self._missing:
             self._is_empty = False
             self._missing -= columns.keys()

@@ -42,7 +42,9 @@ class BuildReport:
         return "\n".join([*self.skips.lines(), *lines, summary])
 
 
-def progress_bar(total: int | None, progress: bool, unit: str = " samples", done: int = 0) -> "tqdm[None]":
+def progress_bar(
+    total: int | None, progress: bool, unit: str = " samples", done: int = 0, doing: str = "building"
+) -> "tqdm[None]":
     """Return a progress bar, which shows nothing if ``progress`` is false.
 
     Args:
@@ -50,10 +52,11 @@ def progress_bar(total: int | None, progress: bool, unit: str = " samples", done
         progress: Whether to show the bar.
         unit: What is counted: " samples", or "B" for bytes.
         done: Number of samples or bytes that are already done.
+        doing: What the bar shows the progress of.
     """
     return tqdm(
         total=total,
-        desc="building",
+        desc=doing,
         unit=unit,
         unit_scale=unit == "B",
         smoothing=0.05,

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from datamodules.captions.fields import Field
 from datamodules.filters.limits import Filters
 from datamodules.imports.build import build_dataset
-from datamodules.captions.fields import Field
 from datamodules.imports.entries import ReadOptions
 from datamodules.imports.layouts import LayoutName
 from pocketdit.commands.main import main

@@ -10,8 +10,8 @@ import pytest
 import webdataset
 from PIL import Image
 
-from datamodules.imports.build import build_dataset
 from datamodules.captions.fields import Field
+from datamodules.imports.build import build_dataset
 from datamodules.imports.entries import ReadOptions
 from datamodules.shards.report import BuildReport
 from datamodules.shards.schema import read_info

@@ -1,4 +1,4 @@
-"""Options of ``lightning data build`` for images that are not generated.
+"""Options of ``lightning data build`` and ``lightning data index`` for images that are not generated.
 
 Modules that are slow to import are imported inside functions.
 """
@@ -84,31 +84,46 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--max-side", type=int, help="scale down images whose longer side exceeds this number of pixels"
     )
-    source.add_argument("--workers", type=int, help="number of processes (default: one per CPU core)")
+    add_workers(source)
     filters = build.add_argument_group("your own images: which to use (the report counts what each option leaves out)")
-    filters.add_argument("--min-side", type=int, metavar="PIXELS", help="minimum length of the shorter side")
-    filters.add_argument("--max-aspect", type=float, metavar="RATIO", help="maximum ratio of the sides, at least 1")
-    filters.add_argument("--min-pixels", type=int, metavar="PIXELS", help="minimum number of pixels")
-    filters.add_argument("--max-pixels", type=int, metavar="PIXELS", help="maximum number of pixels")
+    add_size_filters(filters)
     filters.add_argument("--min-words", type=int, metavar="WORDS", help="remove captions with fewer words than this")
     filters.add_argument("--max-words", type=int, metavar="WORDS", help="remove captions with more words than this")
-    filters.add_argument(
-        "--where",
-        metavar="CONDITION",
-        action="append",
-        help="condition on columns or JSON keys, such as 'aesthetic > 5.5 and lang == \"en\"'; can be repeated",
-    )
+    add_where(filters)
     filters.add_argument(
         "--drop-duplicates",
         metavar="exact|BITS",
         help="leave out images with the same pixels as an earlier image (exact), or whose 64-bit perceptual hash "
         "differs from an earlier one in at most this number of bits (0 to 15; 3 is cautious)",
     )
+
+
+def add_workers(group: "argparse._ActionsContainer") -> None:
+    """Add the option ``--workers``."""
+    group.add_argument("--workers", type=int, help="number of processes (default: one per CPU core)")
+
+
+def add_size_filters(filters: "argparse._ActionsContainer") -> None:
+    """Add the options that limit the size of images."""
+    filters.add_argument("--min-side", type=int, metavar="PIXELS", help="minimum length of the shorter side")
+    filters.add_argument("--max-aspect", type=float, metavar="RATIO", help="maximum ratio of the sides, at least 1")
+    filters.add_argument("--min-pixels", type=int, metavar="PIXELS", help="minimum number of pixels")
+    filters.add_argument("--max-pixels", type=int, metavar="PIXELS", help="maximum number of pixels")
     filters.add_argument(
         "--max-crop", type=float, help="exclude images that would lose more than this fraction to cropping"
     )
     filters.add_argument(
         "--max-enlargement", type=float, help="exclude images that would be enlarged by more than this factor"
+    )
+
+
+def add_where(filters: "argparse._ActionsContainer") -> None:
+    """Add the option ``--where``."""
+    filters.add_argument(
+        "--where",
+        metavar="CONDITION",
+        action="append",
+        help="condition on columns or JSON keys, such as 'aesthetic > 5.5 and lang == \"en\"'; can be repeated",
     )
 
 
@@ -124,11 +139,11 @@ def check_import_options(args: argparse.Namespace) -> None:
         "max_aspect": (lambda value: 1 <= value < float("inf"), "at least 1"),
     }
     for option, (is_valid, requirement) in checks.items():
-        value = getattr(args, option)
+        value = getattr(args, option, None)  # data index has only some of the options
         if value is not None and not is_valid(value):
             raise ConfigError(f"--{option.replace('_', '-')} {value}: must be {requirement}")
     for quantity in ("pixels", "words"):
-        low, high = getattr(args, f"min_{quantity}"), getattr(args, f"max_{quantity}")
+        low, high = getattr(args, f"min_{quantity}", None), getattr(args, f"max_{quantity}", None)
         if low is not None and high is not None and low > high:
             raise ConfigError(f"--min-{quantity} {low}: must not be above --max-{quantity} {high}")
 
@@ -146,13 +161,13 @@ def reading_of(args: argparse.Namespace, filters: "Filters") -> "ReadOptions":
     if image is not None and image.keys:
         raise ConfigError(f"--image-field {args.image_field}: an image cannot be a key inside a member or column")
     return ReadOptions(
-        captions=args.captions,
+        captions=getattr(args, "captions", None),
         captions_per_line=args.captions_per_line,
         image_field=image,
         caption_fields=tuple(parse_field(text, "--caption-field") for text in args.caption_field or ()),
         columns=filters.columns,
-        class_names=args.class_names,
-        template=args.template,
+        class_names=getattr(args, "class_names", None),
+        template=getattr(args, "template", None),
     )
 
 
@@ -172,8 +187,8 @@ def filters_of(args: argparse.Namespace) -> "Filters":
         except ConditionError as error:
             raise ConfigError(f"--where {text!r}: {error}") from error
     limits = ("min_side", "max_aspect", "min_pixels", "max_pixels", "min_words", "max_words")
-    values: dict[str, Any] = {name: getattr(args, name) for name in limits}
-    return Filters(**values, where=tuple(conditions), duplicates=_duplicates(args.drop_duplicates))
+    values: dict[str, Any] = {name: getattr(args, name, None) for name in limits}
+    return Filters(**values, where=tuple(conditions), duplicates=_duplicates(getattr(args, "drop_duplicates", None)))
 
 
 def workers_of(args: argparse.Namespace) -> int:
