@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from pocketdit.commands.recipe.duration import duration
 from pocketdit.config.errors import did_you_mean
 from pocketdit.errors import ConfigError, RunInterruptedError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pocketdit.commands.recipe.records import Output
     from pocketdit.commands.recipe.settings import Recipe, Task
 
-OPTIONS = ("from_task", "only", "dry_run", "accept_code")
+OPTIONS = ("from_task", "only", "dry_run", "accept_code", "report")
 EXPERIMENT_OPTIONS = ("plan", "resume", "name", "allow_changes")
 
 
@@ -26,6 +27,7 @@ def add_recipe_options(run: argparse.ArgumentParser) -> None:
     """Add the options that apply to recipes to ``lightning run``."""
     options = run.add_argument_group("recipes")
     options.add_argument("--dry-run", action="store_true", help="show what would run, why, and how long it took before")
+    options.add_argument("--report", action="store_true", help="write the report of the finished tasks, then exit")
     options.add_argument(
         "--from", dest="from_task", metavar="TASK", help="repeat TASK and everything that depends on it"
     )
@@ -73,7 +75,9 @@ def call_recipe(args: argparse.Namespace) -> None:
     recipe = loaded.config
     choice = choice_of(args, recipe)
     check_settings(recipe)
-    if args.dry_run:
+    if args.report:
+        print_report(recipe)
+    elif args.dry_run:
         print(dry_run(recipe, choice))
     else:
         run_recipe(recipe, choice)
@@ -149,6 +153,15 @@ def run_recipe(recipe: "Recipe", choice: "Choice") -> None:
         except KeyboardInterrupt:
             raise RunInterruptedError("interrupted; to continue, run the same command again") from None
     print(summary(seconds, time.monotonic() - start))
+    if seconds:
+        print_report(recipe)
+
+
+def print_report(recipe: "Recipe") -> None:
+    """Write the report, and print where it is."""
+    from pocketdit.commands.recipe.report.page import write_report
+
+    print(f"report   {write_report(recipe)}")
 
 
 def summary(seconds: dict[str, float], total: float) -> str:
@@ -157,13 +170,6 @@ def summary(seconds: dict[str, float], total: float) -> str:
         return "everything is up to date"
     tasks = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items())
     return f"finished in {duration(total)}: {tasks}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in seconds, minutes or hours."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager
