@@ -14,9 +14,8 @@ from pocketdit.encoders.hashed_text import (
     PhraseEncoder,
     WordEncoder,
     hashed_vector,
-    sinusoidal_positions,
-    split_words,
 )
+from pocketdit.encoders.word_tokens import sinusoidal_positions, split_words
 
 ENCODERS = [WordEncoder, PhraseEncoder]
 

@@ -7,31 +7,20 @@ as far from "red" as "seven" is. The network must learn the meaning of words fro
 
 import hashlib
 import math
-import re
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from pocketdit.bounds import Tokens, VectorSize
-from pocketdit.encoders.contract import FrozenModule, Reading, TextTokens
+from pocketdit.encoders.contract import TextTokens
+from pocketdit.encoders.word_tokens import Vector, WordTokenEncoder
 
-Vector = NDArray[np.float32]
-_WORD = re.compile(r"[^\W_]+")
 _CACHE_SIZE = 1 << 16  # entries; bounded because a large set of captions has too many phrases to cache
 # Shares of a phrase token's variance that come from its 1-, 2-, and 3-grams.
 _SHARES = (1 / 2, 1 / 3, 1 / 6)
 _REACH = len(_SHARES) - 1
 _OUTSIDE = ""
-
-
-def split_words(caption: str) -> list[str]:
-    """Split a caption into lowercase words of letters and digits."""
-    return _WORD.findall(caption.lower())
 
 
 @lru_cache(maxsize=_CACHE_SIZE)
@@ -64,56 +53,7 @@ def phrase_vector(window: tuple[str, ...], width: int) -> Vector:
     return vector
 
 
-def sinusoidal_positions(length: int, width: int) -> Tensor:
-    """Compute the position embedding (length, width) of Vaswani et al. 2017, Sec. 3.5, sines before cosines.
-
-    Wavelengths range from 2 pi to 2 pi ``length`` words. Longer waves would hardly change within a caption.
-    """
-    frequencies = length ** -torch.linspace(0, 1, width // 2)
-    angles = torch.arange(length)[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
-class _HashedEncoder(FrozenModule):
-    """Adds a position embedding to word vectors, which are a pure function of the caption."""
-
-    positions: Tensor
-
-    def __init__(self, width: int, max_tokens: int) -> None:
-        super().__init__()
-        if width < 2 or width % 2 or max_tokens < 2:
-            raise ValueError(f"width must be even and max_tokens at least 2, not {width} and {max_tokens}")
-        self.width = width
-        self.max_tokens = max_tokens
-        self.register_buffer("positions", sinusoidal_positions(max_tokens, width), persistent=False)
-        self.freeze()
-
-    def read(self, captions: Sequence[str]) -> list[Reading]:
-        """Return what the encoder sees of each caption. Symbols, such as emoji, are not words and have no token."""
-        readings = []
-        for caption in captions:
-            words = split_words(caption)
-            symbols = [char for char in caption if unicodedata.category(char).startswith("S")]
-            unknown = tuple(dict.fromkeys(symbols))
-            readings.append(Reading(len(words), min(len(words), self.max_tokens), unknown, tuple(dict.fromkeys(words))))
-        return readings
-
-    def _encode(self, captions: Sequence[str], vectors: Callable[[list[str]], list[Vector]]) -> TextTokens:
-        rows = [vectors(split_words(caption))[: self.max_tokens] for caption in captions]
-        longest = max(map(len, rows), default=0)
-        embeddings = np.zeros((len(captions), longest, self.width), dtype=np.float32)
-        mask = np.zeros((len(captions), longest), dtype=bool)
-        for row, tokens in enumerate(rows):
-            if tokens:
-                embeddings[row, : len(tokens)] = tokens
-                mask[row, : len(tokens)] = True
-        device = self.positions.device
-        visible = torch.from_numpy(mask).to(device)
-        embedded = torch.from_numpy(embeddings).to(device) + self.positions[:longest]
-        return TextTokens(embedded * visible[..., None], visible)
-
-
-class WordEncoder(_HashedEncoder):
+class WordEncoder(WordTokenEncoder):
     """Stand-in for TinyCLIP. The vector of a word does not depend on its context.
 
     Args:
@@ -126,10 +66,10 @@ class WordEncoder(_HashedEncoder):
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
         """Encode B captions to embeddings (B, longest caption, width) that are zero where the mask is False."""
-        return self._encode(captions, lambda tokens: [hashed_vector(word, self.width) for word in tokens])
+        return self.embed(captions, lambda tokens: [hashed_vector(word, self.width) for word in tokens])
 
 
-class PhraseEncoder(_HashedEncoder):
+class PhraseEncoder(WordTokenEncoder):
     """Stand-in for Gemma 3. The vector of a word depends on its neighbors, which ties colors to shapes.
 
     The tokens for "circle" in "red circle" and "blue circle" share the vector of the word itself but differ in the
@@ -145,7 +85,7 @@ class PhraseEncoder(_HashedEncoder):
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
         """Encode B captions to embeddings (B, longest caption, width) that are zero where the mask is False."""
-        return self._encode(captions, self._phrases)
+        return self.embed(captions, self._phrases)
 
     def _phrases(self, tokens: list[str]) -> list[Vector]:
         padding = [_OUTSIDE] * _REACH
