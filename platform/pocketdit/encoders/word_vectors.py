@@ -1,0 +1,96 @@
+"""A text encoder that knows the meaning of words: the word vectors of WordLlama.
+
+The PyPI package ``wordllama`` (MIT license) contains 32,000 token vectors, distilled from the token embeddings of large
+language models, so nothing is downloaded. Words with related meanings have similar vectors: a network that learned
+"dog" also reacts to "puppy".
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pocketdit.bounds import Between, Tokens
+from pocketdit.encoders.contract import Reading, TextTokens
+from pocketdit.encoders.word_tokens import Vector, WordTokenEncoder
+from pocketdit.errors import RunError
+
+VECTORS = "weights/l2_supercat_256.safetensors"
+TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
+VECTOR_SIZE = 256
+_MIN_SCALE = 1e-6
+
+
+class WordVectorEncoder(WordTokenEncoder):
+    """Encodes each word as its vector and those of its neighbors.
+
+    The vector of a word is the mean of the vectors of its tokens, scaled to a mean square of 1. The embedding
+    concatenates the vectors of the words from ``context`` before to ``context`` after it, which ties "two" to "apples".
+    Beyond the ends of the caption, vectors are zero.
+
+    Args:
+        context: Number of neighbors on each side. The width is 256 * (2 * ``context`` + 1).
+        max_tokens: Maximum number of words. Longer captions are truncated.
+
+    Raises:
+        RunError: WordLlama is not installed, or its files cannot be read.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, context: Annotated[int, Between(0, 16)] = 1, max_tokens: Tokens = 80) -> None:
+        super().__init__(VECTOR_SIZE * (2 * context + 1), max_tokens)
+        from tokenizers import Tokenizer
+
+        folder = package_folder()
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+            vectors = load_file(folder / VECTORS)["embedding.weight"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise RunError(f"text_encoders: WordLlama's files in {folder} cannot be read ({error})") from error
+        except Exception as error:  # the tokenizer raises plain exceptions
+            raise RunError(f"text_encoders: WordLlama's tokenizer in {folder} cannot be read ({error})") from error
+        self.register_buffer("vectors", vectors, persistent=False)  # a buffer, so that it identifies the encoder
+        self._context = context
+        self._known: dict[str, Vector] = {}
+
+    def read(self, captions: Sequence[str]) -> list[Reading]:
+        """Return what the encoder sees of each caption. It knows words that do not occur in training."""
+        return [reading._replace(words=()) for reading in super().read(captions)]
+
+    def encode(self, captions: Sequence[str]) -> TextTokens:
+        """Encode B captions to embeddings (B, longest caption, width) that are zero where the mask is False."""
+        return self.embed(captions, self._in_context)
+
+    def word_vector(self, word: str) -> Vector:
+        """Return the vector of a word without its context, with a mean square of 1."""
+        vector = self._known.get(word)
+        if vector is None:
+            ids = self._tokenizer.encode(word, add_special_tokens=False).ids
+            mean = self.vectors[ids].float().mean(dim=0)
+            scaled = mean / mean.square().mean().sqrt().clamp_min(_MIN_SCALE)
+            vector = self._known[word] = scaled.cpu().numpy()
+        return vector
+
+    def _in_context(self, words: list[str]) -> list[Vector]:
+        seen = words[: self.max_tokens]
+        outside = [np.zeros(VECTOR_SIZE, dtype=np.float32)] * self._context
+        padded = [*outside, *map(self.word_vector, seen), *outside]
+        return [np.concatenate(padded[i : i + 2 * self._context + 1]) for i in range(len(seen))]
+
+
+def package_folder() -> Path:
+    """Return the folder of WordLlama, whose code is not run.
+
+    Raises:
+        RunError: WordLlama is not installed.
+    """
+    spec = find_spec("wordllama")
+    if spec is None or not spec.submodule_search_locations:
+        raise RunError("text_encoders: WordLlama is not installed; run: pip install 'pocketdit[emoji]'")
+    return Path(spec.submodule_search_locations[0])
