@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pocketdit.training import muon
-from pocketdit.training.muon import Muon, MuonAdamW, orthogonalize, orthogonalize_all
+from pocketdit.training.muon import ConvolutionMuonAdamW, Muon, MuonAdamW, orthogonalize, orthogonalize_all
 
 
 @pytest.fixture(params=[False, True], ids=["fp32", "bf16"])
@@ -145,3 +145,20 @@ def test_group_learning_rates_reach_both_optimizers() -> None:
     model(torch.randn(4, 3)).sum().backward()
     optimizer.step()
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+
+
+def test_a_convolution_is_updated_like_the_matrix_of_its_kernel() -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    matrix = nn.Parameter(convolution.weight.detach().flatten(1).clone())
+    bias = nn.Parameter(convolution.bias.detach().clone())
+    together = ConvolutionMuonAdamW(named_parameters(convolution), lr=0.1, adamw_lr=0.01)
+    muon_alone, adamw = Muon([matrix], lr=0.1), torch.optim.AdamW([bias], lr=0.01, betas=(0.9, 0.99), weight_decay=0)
+    for _ in range(3):
+        gradient, bias_gradient = torch.randn(8, 27), torch.randn(8)
+        convolution.weight.grad = gradient.view(8, 3, 3, 3).to(memory_format=torch.channels_last)
+        convolution.bias.grad, matrix.grad, bias.grad = bias_gradient, gradient, bias_gradient
+        for optimizer in (together, muon_alone, adamw):
+            optimizer.step()
+    torch.testing.assert_close(convolution.weight.flatten(1), matrix)
+    torch.testing.assert_close(convolution.bias, bias)

@@ -1,4 +1,4 @@
-"""Muon for the matrices of the transformer blocks and AdamW for everything else, as one optimizer.
+"""Muon for the matrices of transformer blocks or the kernels of convolutions, and AdamW for everything else.
 
 Muon (Jordan et al. 2024) replaces the momentum of a matrix with the nearest matrix whose singular values are all equal,
 so the update has the same size in every direction.
@@ -10,6 +10,7 @@ from typing import Any, ClassVar, overload
 import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
+from typing_extensions import override
 
 from pocketdit.config.component import Component
 from pocketdit.config.importing import import_class
@@ -90,7 +91,8 @@ class Muon(Optimizer):
     """Optimizer that orthogonalizes Nesterov momentum and scales it to the size of a typical AdamW update.
 
     The scale is 0.2 sqrt(max(m, n)) (Liu et al. 2025). The steps are those of
-    ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")``, except for the iterations in ``orthogonalize``.
+    ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")``, except for the iterations in ``orthogonalize``. A kernel of a
+    convolution is a matrix with one row per output channel.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
@@ -116,11 +118,13 @@ class Muon(Optimizer):
                     self.state[parameter]["momentum"] = torch.zeros_like(parameter)
             momenta = [self.state[parameter]["momentum"] for parameter in parameters]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-            updates = orthogonalize_all(torch._foreach_lerp(gradients, momenta, group["momentum"]))
+            nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
+            updates = orthogonalize_all([update.flatten(1) for update in nesterov])
             if group["weight_decay"]:
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
             for parameter, update in zip(parameters, updates, strict=True):
-                parameter.add_(update, alpha=-group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
+                scale = 0.2 * max(update.shape) ** 0.5
+                parameter.add_(update.view(parameter.shape), alpha=-group["lr"] * scale)
         return loss
 
 
@@ -153,7 +157,7 @@ class MuonAdamW(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         named = list(params)
-        matrices = [(n, p) for n, p in named if p.ndim == 2 and ".blocks." in n and ".tables." not in n]
+        matrices = [(name, parameter) for name, parameter in named if self.uses_muon(name, parameter)]
         matrix_names = {name for name, _ in matrices}
         others = [(n, p) for n, p in named if n not in matrix_names]
         self.parts: dict[str, Optimizer] = {
@@ -169,6 +173,11 @@ class MuonAdamW(Optimizer):
         }
         super().__init__([p for _, p in named], {})
         self.param_groups = [group for part in self.parts.values() for group in part.param_groups]
+
+    @staticmethod
+    def uses_muon(name: str, parameter: Tensor) -> bool:
+        """Return whether Muon updates a parameter."""
+        return parameter.ndim == 2 and ".blocks." in name and ".tables." not in name
 
     @property  # type: ignore[override]  # a plain attribute in the base class
     def state(self) -> dict[Tensor, Any]:
@@ -201,6 +210,15 @@ class MuonAdamW(Optimizer):
         for name, part in self.parts.items():
             part.load_state_dict(state_dict[name])
         self.param_groups = [group for part in self.parts.values() for group in part.param_groups]
+
+
+class ConvolutionMuonAdamW(MuonAdamW):
+    """``Muon`` for the kernels of convolutions and ``torch.optim.AdamW`` for all other parameters."""
+
+    @staticmethod
+    @override
+    def uses_muon(name: str, parameter: Tensor) -> bool:
+        return parameter.ndim == 4
 
 
 def is_muon(optimizer: Component) -> bool:
