@@ -44,11 +44,24 @@ def render_pictogram(name: str, side: int) -> Image.Image:
     Raises:
         UserError: The extra ``emoji`` is not installed.
     """
+    return render_svg(CATALOG[name].code, side)
+
+
+def render_svg(code: str, side: int) -> Image.Image:
+    """Render any pictogram of OpenMoji as an RGBA image.
+
+    Args:
+        code: Name of its SVG file, without the extension.
+        side: Side of the image in pixels.
+
+    Raises:
+        UserError: The extra ``emoji`` is not installed.
+    """
     try:
         import resvg_py
     except ModuleNotFoundError as error:
         raise UserError("openmoji: resvg-py is not installed; run: pip install 'pocketdit[emoji]'") from error
-    svg = (svg_folder() / f"{CATALOG[name].code}.svg").read_text(encoding="utf-8")
+    svg = (svg_folder() / f"{code}.svg").read_text(encoding="utf-8")
     png = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, skip_system_fonts=True)
     return Image.open(io.BytesIO(png)).convert("RGBA")
 

@@ -65,7 +65,7 @@ def test_latents_keep_the_license(tmp_path: Path) -> None:
     [
         (["openmoji", "--size", "100"], "--size 100: must be a multiple of 32 that is at least 64"),
         (["openmoji", "--size", "32"], "--size 32: must be a multiple of 32 that is at least 64"),
-        (["scenes", "--size", "128"], "--size only applies to openmoji"),
+        (["scenes", "--size", "128"], "--size only applies to openmoji and reconstruction"),
         (["openmoji", "--captions", "x.csv"], "--captions only applies to your own images"),
         (["openmoji", "--train", "0"], "--train 0: must be at least 1"),
     ],

@@ -21,7 +21,13 @@ from pocketdit.errors import ConfigError
 if TYPE_CHECKING:
     from datamodules.shards.build_generated import ImageGenerator
 
-GENERATED = ("scenes", "openmoji")
+GENERATED = ("scenes", "openmoji", "reconstruction")
+SIZED = ("openmoji", "reconstruction")
+# Experiments that train on these images. All others suit elastic_pretrain.yaml.
+EXPERIMENTS = {
+    "openmoji": "experiments/emoji/emoji_pretrain.yaml",
+    "reconstruction": "experiments/emoji/autoencoder.yaml",
+}
 
 
 def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -29,8 +35,9 @@ def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     build = verbs.add_parser("build", help="build a data set from generated images or from your own")
     build.add_argument(
         "source",
-        help='"scenes" (rendered shapes), "openmoji" (compositions of pictograms), or your own images: a folder with '
-        "captions, tars, Parquet files, COCO, ImageNet, or a table of paths",
+        help='"scenes" (rendered shapes), "openmoji" (compositions of pictograms), "reconstruction" (pictograms and '
+        "photographs for training an autoencoder), or your own images: a folder with captions, tars, Parquet files, "
+        "COCO, ImageNet, or a table of paths",
     )
     build.add_argument("out", type=Path, help="folder of the new data set")
     build.add_argument("--train", type=int, help="generated images: number of training samples (default: 12000)")
@@ -41,7 +48,9 @@ def add_build(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "train and val, these are used instead",
     )
     build.add_argument("--seed", type=int, default=0, help="generated images: seed (default: %(default)s)")
-    build.add_argument("--size", type=int, help="openmoji only: side length of the images in pixels (default: 128)")
+    build.add_argument(
+        "--size", type=int, help="openmoji and reconstruction: side length of the images in pixels (default: 128)"
+    )
     build.add_argument(
         "--base-size",
         type=int,
@@ -102,16 +111,21 @@ def call_build(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
         )
     print(report)
-    experiment = "experiments/elastic_pretrain.yaml"
+    experiment = EXPERIMENTS.get(args.source, "experiments/elastic_pretrain.yaml")
     print(f"train on it with: {command_line('run', experiment, setting('data.init_args.path', args.out))}")
 
 
 def image_generator(args: argparse.Namespace) -> "ImageGenerator":
     """Create the generator of the images that the command line requests."""
+    size = 128 if args.size is None else args.size
     if args.source == "openmoji":
         from datamodules.pictograms.generator import PictogramGenerator
 
-        return PictogramGenerator(128 if args.size is None else args.size)
+        return PictogramGenerator(size)
+    if args.source == "reconstruction":
+        from datamodules.reconstruction.generator import ReconstructionGenerator
+
+        return ReconstructionGenerator(size)
     from datamodules.scenes.generator import SceneGenerator
 
     return SceneGenerator()
@@ -123,8 +137,8 @@ def check_build_options(args: argparse.Namespace, validation: float | None) -> N
     Raises:
         ConfigError: A value is invalid, or an option does not apply to the source.
     """
-    if args.size is not None and args.source != "openmoji":
-        raise ConfigError("--size only applies to openmoji")
+    if args.size is not None and args.source not in SIZED:
+        raise ConfigError(f"--size only applies to {' and '.join(SIZED)}")
     if args.source in GENERATED:
         check_generated_options(args, validation)
     else:

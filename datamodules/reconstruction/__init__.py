@@ -1,0 +1,1 @@
+"""Images for training and testing a small autoencoder: pictograms, compositions, and crops of photographs."""
