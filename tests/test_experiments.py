@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from evaluation.settings import Evaluation
+from pocketdit.autoencoders.network import ConvAutoencoder
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.spec import AdaptiveSparseAttention
 from pocketdit.commands.recipe.preparation import check_settings
 from pocketdit.commands.recipe.settings import Recipe
-from pocketdit.config.experiment import DecoderExperiment, Experiment, kind_of
+from pocketdit.config.experiment import AutoencoderExperiment, DecoderExperiment, Experiment, kind_of
 from pocketdit.config.load import Loaded, load
 from pocketdit.decoders.tiny import TinyDecoder
 from pocketdit.export.settings import Export, settings_class
@@ -80,6 +81,8 @@ def test_experiment_is_valid_and_documented(path: Path) -> None:
     with torch.device("meta"):
         if isinstance(loaded.config, DecoderExperiment):
             TinyDecoder(loaded.config.decoder)
+        elif isinstance(loaded.config, AutoencoderExperiment):
+            ConvAutoencoder(loaded.config.architecture)
         else:
             ElasticDiT(loaded.config.backbone)
 

@@ -15,7 +15,7 @@ from sweeps.checks import load_sweep
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDERS = {
-    "run": ("experiments", "experiments/paper"),
+    "run": ("experiments", "experiments/paper", "experiments/emoji"),
     "evaluate": ("experiments/eval",),
     "export": ("experiments/export",),
     "sweep": ("sweeps", "sweeps/paper"),

@@ -5,14 +5,14 @@ import torch
 from pocketdit.artifacts.network import require_weights
 from pocketdit.artifacts.run_folder import RunFolder, load_experiment
 from pocketdit.artifacts.weights import load_weights
-from pocketdit.config.experiment import BaseExperiment, DecoderExperiment, Experiment
+from pocketdit.config.experiment import DecoderExperiment, EncodedExperiment, Experiment
 from pocketdit.decoders.tiny import TinyDecoder
 from pocketdit.decoders.tiny_autoencoder import TinyDecoderAutoencoder
 from pocketdit.encoders.inputs import Encoders
 from pocketdit.errors import ConfigError, RunError
 
 
-def require_matching_latents(experiment: BaseExperiment, decoder: RunFolder) -> None:
+def require_matching_latents(experiment: EncodedExperiment, decoder: RunFolder) -> None:
     """Raise ``ConfigError`` if the decoder was not trained on the latents of the experiment's autoencoder."""
     own = load_experiment(decoder, DecoderExperiment).autoencoder
     if own != experiment.autoencoder:

@@ -19,6 +19,7 @@ The folder ``runs/<experiment>/<run>/`` contains these files::
 import os
 import shlex
 import shutil
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -26,7 +27,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar, overload
 
-from pocketdit.config.experiment import BaseExperiment, Experiment, kind_of
+from pocketdit.config.experiment import AutoencoderExperiment, BaseExperiment, DecoderExperiment, Experiment, kind_of
 from pocketdit.config.load import load
 from pocketdit.config.shell import operand
 from pocketdit.errors import ConfigError, RunError
@@ -39,6 +40,12 @@ LATEST = "latest"
 FOLDER_VARIABLE = "POCKETDIT_RUN_FOLDER"
 
 ExperimentT = TypeVar("ExperimentT", bound=BaseExperiment)
+# What a run of each kind trains, with the article.
+NETWORKS: Mapping[type[BaseExperiment], str] = {
+    Experiment: "a backbone",
+    DecoderExperiment: "a decoder",
+    AutoencoderExperiment: "an autoencoder",
+}
 
 
 @dataclass(frozen=True)
@@ -296,7 +303,8 @@ def load_experiment(folder: RunFolder, kind: type[BaseExperiment] = Experiment) 
     Raises:
         ConfigError: The run did not train the requested kind of network.
     """
-    if kind_of(folder.config) is not kind:
-        needed, trained = ("backbone", "decoder") if kind is Experiment else ("decoder", "backbone")
-        raise ConfigError(f"{folder.name} trained a {trained}; use a run that trained a {needed}")
+    actual = kind_of(folder.config)
+    if actual is not kind:
+        needed, trained = NETWORKS[kind], NETWORKS[actual]
+        raise ConfigError(f"{folder.name} trained {trained}; use a run that trained {needed}")
     return load(folder.config, [], kind).config

@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from typing_extensions import override
 
+from pocketdit.autoencoders.spec import AutoencoderSpec
 from pocketdit.backbones.spec import DiTSpec
 from pocketdit.bounds import Between, Count, CountOrZero, Fraction, Guidance, Side, Steps, TimeShift, check_bounds
 from pocketdit.config import document
 from pocketdit.config.component import Component, Role, Supplied
 from pocketdit.config.importing import import_class
-from pocketdit.config.shell import command_line, operand
+from pocketdit.config.shell import command_line, operand, setting
 from pocketdit.decoders.spec import TinyDecoderSpec
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.names import is_plain_name, require_unicode
@@ -157,7 +158,7 @@ class Tracking:
 
 @dataclass(frozen=True, kw_only=True)
 class BaseExperiment:
-    """The settings of all runs: data, a frozen autoencoder, an optimizer, a stage, and training settings.
+    """The settings of all runs: data, an optimizer, a stage, and training settings.
 
     Attributes:
         experiment: Name of the experiment and of its folder in ``runs``.
@@ -166,7 +167,6 @@ class BaseExperiment:
             to any role as ``${parents.ROLE}``. If only an experiment is named, its latest run at the start of this run
             is used.
         data: Data module.
-        autoencoder: Frozen autoencoder.
         optimizer: Optimizer. The program supplies its parameters.
         stage: Training stage.
         training: Settings that all stages share.
@@ -178,7 +178,6 @@ class BaseExperiment:
     seed: int = 0
     parents: dict[str, str] = field(default_factory=dict)
     data: Annotated[Component, DATA_MODULE]
-    autoencoder: Annotated[Component, AUTOENCODER]
     optimizer: Annotated[Component, Supplied("params"), OPTIMIZER]
     stage: Annotated[Component, Supplied("inputs"), STAGE]
     training: Training
@@ -219,11 +218,13 @@ class Experiment(BaseExperiment):
     """A run that trains a backbone.
 
     Attributes:
+        autoencoder: Frozen autoencoder.
         text_encoders: Frozen text encoders.
         backbone: Description of the network.
         sampling: Settings for sampling images.
     """
 
+    autoencoder: Annotated[Component, AUTOENCODER]
     text_encoders: tuple[Annotated[Component, TEXT_ENCODER], ...]
     backbone: DiTSpec
     sampling: Sampling
@@ -244,7 +245,7 @@ class Experiment(BaseExperiment):
         if any(side < multiple or side % multiple for side in self.sampling.size):
             raise ValueError(f"sampling.size: both sides must be multiples of {multiple} pixels")
 
-    def sample_command(self, run: str) -> str:
+    def next_command(self, run: str) -> str:
         """Return the command that samples images from a run of this experiment."""
         return command_line("sample", operand(run), prompts=self.sampling.prompts[:1])
 
@@ -254,25 +255,50 @@ class DecoderExperiment(BaseExperiment):
     """A run that trains a decoder for the latents of the autoencoder, without text encoders or a backbone.
 
     Attributes:
+        autoencoder: Frozen autoencoder.
         decoder: Description of the decoder.
     """
 
+    autoencoder: Annotated[Component, AUTOENCODER]
     decoder: TinyDecoderSpec
 
-    def sample_command(self, run: str) -> str:
+    def next_command(self, run: str) -> str:
         """Return the command that samples images from another run and decodes them with a run of this experiment."""
         return command_line("sample", "RUN", "--decoder", operand(run), prompts=["a prompt"])
 
 
-AnyExperiment = Experiment | DecoderExperiment
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderExperiment(BaseExperiment):
+    """A run that trains an autoencoder, without a frozen autoencoder, text encoders or a backbone.
+
+    Attributes:
+        architecture: Description of the autoencoder.
+    """
+
+    architecture: AutoencoderSpec
+
+    def next_command(self, run: str) -> str:
+        """Return the command that trains a backbone on the latents of a run of this experiment."""
+        weights = Path(self.runs) / run / "weights.safetensors"
+        return command_line(
+            "run", "experiments/emoji/emoji_pretrain.yaml", setting("autoencoder.init_args.weights", weights)
+        )
 
 
-def kind_of(path: Path) -> type[Experiment] | type[DecoderExperiment]:
+EncodedExperiment = Experiment | DecoderExperiment
+"""An experiment on the latents of a frozen autoencoder."""
+AnyExperiment = EncodedExperiment | AutoencoderExperiment
+
+
+def kind_of(path: Path) -> type[AnyExperiment]:
     """Return the class of the experiment that a YAML file describes.
 
-    An experiment with a ``decoder`` section trains a decoder.
+    An experiment with a ``decoder`` section trains a decoder, one with an ``architecture`` section an autoencoder.
 
     Raises:
         ConfigError: The file does not contain a YAML mapping.
     """
-    return DecoderExperiment if "decoder" in document.read(path).values else Experiment
+    sections = document.read(path).values
+    if "decoder" in sections:
+        return DecoderExperiment
+    return AutoencoderExperiment if "architecture" in sections else Experiment

@@ -40,22 +40,30 @@ class Encoders:
     weights. Encoders whose results the data set stores may be deferred, so that only sampling loads them.
 
     Args:
-        autoencoder: The autoencoder.
+        autoencoder: The autoencoder, or None in a run that trains one.
         text: Text encoders in the order of the configuration.
     """
 
     def __init__(
         self,
-        autoencoder: Autoencoder | Deferred[Autoencoder],
+        autoencoder: Autoencoder | Deferred[Autoencoder] | None,
         text: Sequence[TextEncoder] | Deferred[Sequence[TextEncoder]],
     ) -> None:
-        self._autoencoder = autoencoder if isinstance(autoencoder, Deferred) else _created(autoencoder)
+        self._autoencoder = (
+            autoencoder if autoencoder is None or isinstance(autoencoder, Deferred) else _created(autoencoder)
+        )
         self._text = text if isinstance(text, Deferred) else _created(text)
         self._device: torch.device | None = None
 
     @property
     def autoencoder(self) -> Autoencoder:
-        """The autoencoder, which is loaded if necessary."""
+        """The autoencoder, which is loaded if necessary.
+
+        Raises:
+            LookupError: The run has no frozen autoencoder.
+        """
+        if self._autoencoder is None:
+            raise LookupError("this run has no frozen autoencoder")
         return self._load(self._autoencoder)
 
     @property
@@ -72,7 +80,7 @@ class Encoders:
         """Move all encoders to a device in place. Deferred encoders are moved when they are loaded."""
         self._device = device
         for part in (self._autoencoder, self._text):
-            if part.is_created:
+            if part is not None and part.is_created:
                 _move(part.value, device)
         return self
 

@@ -8,10 +8,11 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
+from pocketdit.autoencoders.network import ConvAutoencoder
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import Network, PerWidthNetworks
 from pocketdit.config.component import Component, build
-from pocketdit.config.experiment import AnyExperiment, DecoderExperiment, Experiment
+from pocketdit.config.experiment import AnyExperiment, AutoencoderExperiment, DecoderExperiment, Experiment
 from pocketdit.config.importing import import_class
 from pocketdit.data_contract import DataDescription
 from pocketdit.decoders.tiny import TinyDecoder
@@ -19,7 +20,7 @@ from pocketdit.encoders.contract import Autoencoder, TextEncoder
 from pocketdit.encoders.identity import is_same_unloaded, require_same
 from pocketdit.encoders.inputs import Deferred, Encoders
 from pocketdit.errors import ConfigError
-from pocketdit.running.start import start_backbone, start_decoder
+from pocketdit.running.start import start_autoencoder, start_backbone, start_decoder
 from pocketdit.seeding import generator
 from pocketdit.stages.contract import StageInputs
 from pocketdit.teachers.contract import StorableText
@@ -38,6 +39,8 @@ def build_encoders(experiment: AnyExperiment, data: DataDescription | None = Non
             encoded with other encoders.
     """
     data = data or DataDescription()
+    if isinstance(experiment, AutoencoderExperiment):
+        return Encoders(None, ())
     autoencoder, facts = build_autoencoder(experiment.autoencoder, data.stored_autoencoder)
     match experiment:
         case Experiment():
@@ -136,6 +139,8 @@ def build_stage(experiment: AnyExperiment, encoders: Encoders, data: DataDescrip
             network = build_backbone(experiment)
         case DecoderExperiment():
             network = build_decoder(experiment)
+        case AutoencoderExperiment():
+            network = build_trained_autoencoder(experiment)
         case _:
             assert_never(experiment)
     stage: LightningModule = build(
@@ -143,14 +148,14 @@ def build_stage(experiment: AnyExperiment, encoders: Encoders, data: DataDescrip
         inputs=StageInputs(
             network=network,
             encoders=encoders,
-            autoencoder=experiment.autoencoder,
+            autoencoder=None if isinstance(experiment, AutoencoderExperiment) else experiment.autoencoder,
             optimizer=experiment.optimizer,
             training=experiment.training,
             seed=experiment.seed,
             sampling=experiment.sampling if isinstance(experiment, Experiment) else None,
         ),
     )
-    if experiment.training.compile and isinstance(network, TinyDecoder):
+    if experiment.training.compile and isinstance(network, TinyDecoder | ConvAutoencoder):
         network.compile()  # after the stage has made its EMA copy, which must not be compiled
     return stage
 
@@ -196,6 +201,12 @@ def build_decoder(experiment: DecoderExperiment) -> TinyDecoder:
     """Build the tiny decoder."""
     decoder = TinyDecoder(experiment.decoder)
     return start_decoder(decoder, experiment) if experiment.start else decoder
+
+
+def build_trained_autoencoder(experiment: AutoencoderExperiment) -> ConvAutoencoder:
+    """Build the autoencoder that the run trains."""
+    autoencoder = ConvAutoencoder(experiment.architecture)
+    return start_autoencoder(autoencoder, experiment) if experiment.start else autoencoder
 
 
 def build_data(experiment: AnyExperiment) -> LightningDataModule:

@@ -10,7 +10,14 @@ from typing import assert_never
 import torch
 from tabulate import tabulate
 
-from pocketdit.config.experiment import AnyExperiment, DecoderExperiment, Experiment, Training
+from pocketdit.autoencoders.network import ConvAutoencoder
+from pocketdit.config.experiment import (
+    AnyExperiment,
+    AutoencoderExperiment,
+    DecoderExperiment,
+    Experiment,
+    Training,
+)
 from pocketdit.config.importing import import_class
 from pocketdit.decoders.tiny import TinyDecoder
 from pocketdit.running.processes import devices_per_node, trains_on_cpu
@@ -29,13 +36,16 @@ MAX_MEASURED_MEMORY = 0.9
 
 
 def parameter_counts(experiment: AnyExperiment) -> dict[str, int]:
-    """Return the parameter count of every width, or of the decoder, by label."""
+    """Return the parameter count of every width, of the decoder, or of the autoencoder, by label."""
     match experiment:
         case Experiment():
             return {f"{width:g}x": count for width, count in parameters_by_width(experiment.backbone).items()}
         case DecoderExperiment():
             with torch.device("meta"):
                 return {"decoder": count_parameters(TinyDecoder(experiment.decoder))}
+        case AutoencoderExperiment():
+            with torch.device("meta"):
+                return {"autoencoder": count_parameters(ConvAutoencoder(experiment.architecture))}
         case _:
             assert_never(experiment)
 

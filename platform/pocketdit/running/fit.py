@@ -264,5 +264,5 @@ def print_report(folder: RunFolder, experiment: AnyExperiment, seconds: float) -
     if previews:
         print(f"  samples  {previews[-1]}")
     print(f"  weights  {folder.weights}")
-    print(f"  next     {experiment.sample_command(folder.name)}")
+    print(f"  next     {experiment.next_command(folder.name)}")
     print("           lightning ui")

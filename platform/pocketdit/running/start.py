@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from pocketdit.artifacts.autoencoder import load_autoencoder
 from pocketdit.artifacts.decoder import load_decoder, require_matching_latents
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
+from pocketdit.autoencoders.network import ConvAutoencoder
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import Network, PerWidthNetworks, standalone_network
-from pocketdit.config.experiment import START, BaseExperiment, DecoderExperiment, Experiment
+from pocketdit.config.experiment import START, AutoencoderExperiment, BaseExperiment, DecoderExperiment, Experiment
 from pocketdit.config.typed import plain
 from pocketdit.decoders.tiny import TinyDecoder
 from pocketdit.errors import ConfigError
@@ -60,6 +62,20 @@ def start_decoder(decoder: TinyDecoder, experiment: DecoderExperiment) -> TinyDe
         raise ConfigError(f"decoder must have the same settings as in parents.{START} ({folder.name})")
     decoder.load_state_dict(parent.state_dict())
     return decoder
+
+
+def start_autoencoder(autoencoder: ConvAutoencoder, experiment: AutoencoderExperiment) -> ConvAutoencoder:
+    """Load the EMA weights of ``parents.start`` into an autoencoder.
+
+    Raises:
+        ConfigError: The architectures of the two runs differ.
+    """
+    folder = start_folder(experiment)
+    parent = load_autoencoder(folder)
+    if parent.spec != autoencoder.spec:
+        raise ConfigError(f"architecture must have the same settings as in parents.{START} ({folder.name})")
+    autoencoder.load_state_dict(parent.state_dict())
+    return autoencoder
 
 
 def start_folder(experiment: BaseExperiment) -> RunFolder:

@@ -32,16 +32,17 @@ class StageInputs(Generic[NetworkT]):
     Attributes:
         network: The network to train, either newly initialized or with the weights of ``parents.start``.
         encoders: The frozen autoencoder and text encoders.
-        autoencoder: Configuration of the autoencoder, which must match the teacher's.
+        autoencoder: Configuration of the frozen autoencoder, which must match the teacher's. None in a run that trains
+            an autoencoder.
         optimizer: Configuration of the optimizer, which the stage builds with its own parameters.
         training: Settings that all stages share.
         seed: Seed of all random draws.
-        sampling: Settings for sampling previews. None in a run that trains a decoder.
+        sampling: Settings for sampling previews. None in a run that trains a decoder or an autoencoder.
     """
 
     network: NetworkT
     encoders: Encoders
-    autoencoder: Component
+    autoencoder: Component | None
     optimizer: Component
     training: Training
     seed: int

@@ -4,7 +4,7 @@ from typing import Any
 
 from pocketdit.config.component import arguments
 from pocketdit.config.declared import latent_sides
-from pocketdit.config.experiment import BaseExperiment, Experiment
+from pocketdit.config.experiment import BaseExperiment, EncodedExperiment, Experiment
 from pocketdit.config.importing import import_class
 
 
@@ -19,7 +19,7 @@ def image_side(experiment: BaseExperiment) -> int:
     return int(experiment.data.init_args.get("base_size", default))
 
 
-def latent_grid(experiment: BaseExperiment) -> tuple[int, int]:
+def latent_grid(experiment: EncodedExperiment) -> tuple[int, int]:
     """Return the height and width of the training latents."""
     side = image_side(experiment)
     return latent_sides(experiment.autoencoder, (side, side))

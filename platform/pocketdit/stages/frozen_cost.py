@@ -11,7 +11,7 @@ import torch
 
 from pocketdit.config.component import Component
 from pocketdit.config.declared import text_lengths
-from pocketdit.config.experiment import BaseExperiment, Experiment
+from pocketdit.config.experiment import EncodedExperiment, Experiment
 from pocketdit.config.importing import import_class
 from pocketdit.encoders.outlines import Outline
 from pocketdit.stages.cost_inputs import batch_size, image_side, latent_grid
@@ -19,7 +19,7 @@ from pocketdit.teachers.outline import TeacherOutline
 from pocketdit.training.cost import Pass, bytes_of, count_parameters
 
 
-def encoder_passes(experiment: BaseExperiment, device: torch.device, images: bool = True) -> list[Pass]:
+def encoder_passes(experiment: EncodedExperiment, device: torch.device, images: bool = True) -> list[Pass]:
     """Return the passes through the published encoders.
 
     Args:

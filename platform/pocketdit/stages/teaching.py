@@ -21,6 +21,7 @@ def require_same_latents(inputs: StageInputs[ElasticDiT], teacher: Teacher) -> N
             f"backbone.latent_channels is {channels}, but the teacher's latents have {teacher.channels} channels; "
             "use a teacher that was trained with the same autoencoder"
         )
+    assert inputs.autoencoder is not None
     teacher.check_latents(inputs.autoencoder)
 
 

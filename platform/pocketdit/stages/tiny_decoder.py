@@ -24,14 +24,13 @@ from pocketdit.losses.reconstruction import charbonnier_loss, psnr
 from pocketdit.seeding import generator
 from pocketdit.stages.contract import Preview, Stage, StageInputs
 from pocketdit.stages.decoder_cost import decoder_cost
+from pocketdit.stages.reconstruction import check_convolutional, first_validation_samples, random_window
 from pocketdit.training.cost import StageCost
 from pocketdit.training.ema import ema_copy, ema_decay, update_ema
 from pocketdit.training.muon import is_muon
 from pocketdit.training.nonfinite import stop_unless_finite
 from pocketdit.training.step_samples import StepSamples
 from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
-
-PREVIEW_COLUMNS = 6
 
 
 class TrainTinyDecoder(LightningModule, Stage):
@@ -90,16 +89,11 @@ class TrainTinyDecoder(LightningModule, Stage):
     @classmethod
     @override
     def check(cls, experiment: BaseExperiment) -> None:
-        if experiment.training.strategy == "fsdp2":
-            raise ValueError("training.strategy: fsdp2 is not supported for a tiny decoder; use ddp")
-        if experiment.training.gradient_checkpointing:
-            raise ValueError("training.gradient_checkpointing: a tiny decoder does not support it; set it to false")
-        if is_muon(experiment.optimizer):
-            raise ValueError("optimizer: MuonAdamW only supports transformers; use torch.optim.AdamW")
         assert isinstance(experiment, DecoderExperiment)
-        settings, factor = experiment.stage.init_args, experiment.decoder.factor
-        if settings.get("crop", 0) % factor:
-            raise ValueError(f"stage.init_args.crop must be 0 or a multiple of {factor} pixels")
+        settings = experiment.stage.init_args
+        check_convolutional(experiment, "a tiny decoder", experiment.decoder.factor)
+        if is_muon(experiment.optimizer):
+            raise ValueError("optimizer: a tiny decoder does not support Muon; use torch.optim.AdamW")
         if (settings.get("perceptual") is None) != (settings.get("perceptual_weight", 0) == 0):
             raise ValueError(
                 "stage.init_args: perceptual and perceptual_weight must be set together; set both or neither"
@@ -170,17 +164,11 @@ class TrainTinyDecoder(LightningModule, Stage):
         """Return latents (B, C, h, w) and their target images (B, 3, H, W), both cropped to the same window."""
         latents = self.encoders.latents(batch)
         factor = self.encoders.autoencoder.factor
-        sides = [min(self.crop or side, side) for side in latents.shape[-2:]]
-        window = generator("crop", self.seed, number, self.global_rank)
-        top, left = (
-            int(torch.randint(full - side + 1, (1,), generator=window))
-            for full, side in zip(latents.shape[-2:], sides, strict=True)
-        )
-        latents = latents[..., top : top + sides[0], left : left + sides[1]]
+        window = random_window(latents.shape[-2:], self.crop, generator("crop", self.seed, number, self.global_rank))
+        latents = window.cut(latents)
         if self.target == "decoded":
             return latents, self.encoders.autoencoder.decode(latents)
-        top, left, height, width = (factor * number for number in (top, left, *sides))
-        return latents, from_uint8(batch["images"][..., top : top + height, left : left + width])
+        return latents, from_uint8(window.scaled(factor).cut(batch["images"]))
 
     def decoder_gradients(
         self, images: Tensor, target: Tensor, adversarial: bool, share: float = 1.0
@@ -226,14 +214,8 @@ class TrainTinyDecoder(LightningModule, Stage):
 
     def preview(self, final: bool) -> Preview | None:
         """Reconstruct the first validation images. Returns None if the validation set is empty."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it dynamically
-        batch: dict[str, Any] = next(iter(data.val_dataloader()), {"captions": []})
-        captions = batch["captions"][:PREVIEW_COLUMNS]
-        if not captions:
-            return None
-        tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
-        first = {key: value[:PREVIEW_COLUMNS].to(self.device) for key, value in tensors.items()}
-        return Preview(self.reconstructions(first), captions)
+        captions, first = first_validation_samples(self)
+        return Preview(self.reconstructions(first), captions) if captions else None
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Log both decoders' PSNR (dB) and perceptual distance to the originals, and the PSNR between the decoders."""

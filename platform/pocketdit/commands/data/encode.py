@@ -67,12 +67,14 @@ def call_encode(args: argparse.Namespace) -> None:
     """Run ``lightning data encode``."""
     check_numbers(args)
     sizes = parse_sizes(args.base_size) if args.base_size else ()
-    from pocketdit.config.experiment import kind_of
+    from pocketdit.config.experiment import AutoencoderExperiment, kind_of
     from pocketdit.config.load import load
     from pocketdit.running.requirements import quiet_warnings
 
     quiet_warnings()
     experiment = load(args.file, args.overrides, kind_of(args.file)).config
+    if isinstance(experiment, AutoencoderExperiment):
+        raise ConfigError(f"{args.file}: this experiment trains an autoencoder; use one that trains on latents")
     from datamodules.encoding.job import EncodeJob
     from datamodules.encoding.launch import launch
     from pocketdit.config.shell import command_line, operand, setting

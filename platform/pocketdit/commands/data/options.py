@@ -30,12 +30,12 @@ def load_text_encoders(experiment_file: Path | None) -> list[Any]:
     if experiment_file is None:
         return [WordEncoder(max_tokens=80), PhraseEncoder(max_tokens=80)]
     from pocketdit.config.component import build
-    from pocketdit.config.experiment import DecoderExperiment, kind_of
+    from pocketdit.config.experiment import Experiment, kind_of
     from pocketdit.config.load import load
 
     experiment = load(experiment_file, [], kind_of(experiment_file)).config
-    if isinstance(experiment, DecoderExperiment):
-        raise ConfigError(f"--text {experiment_file}: this experiment trains a decoder, which uses no text encoders")
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(f"--text {experiment_file}: this experiment uses no text encoders; use one with a backbone")
     return [build(component) for component in experiment.text_encoders]
 
 
@@ -81,10 +81,14 @@ def load_latent_settings(args: argparse.Namespace) -> tuple[Any, int, Any]:
 def load_autoencoder(experiment_file: Path) -> tuple[Any, dict[str, Any]]:
     """Build the autoencoder of an experiment, on a GPU if there is one, and return it with the settings of the data."""
     from pocketdit.config.component import build
-    from pocketdit.config.experiment import kind_of
+    from pocketdit.config.experiment import AutoencoderExperiment, kind_of
     from pocketdit.config.load import load
 
     experiment = load(experiment_file, [], kind_of(experiment_file)).config
+    if isinstance(experiment, AutoencoderExperiment):
+        raise ConfigError(
+            f"--latents {experiment_file}: this experiment trains an autoencoder; use one that trains on latents"
+        )
     autoencoder = build(experiment.autoencoder)
     import torch
 

@@ -1,0 +1,1 @@
+"""A small convolutional autoencoder, which ``experiments/emoji/autoencoder.yaml`` trains."""
