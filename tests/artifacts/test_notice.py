@@ -75,3 +75,11 @@ def test_a_run_and_its_samples_carry_the_attribution_of_the_data(
     assert f"note: {LINE}" in capsys.readouterr().out
     with Image.open(out) as image:
         assert image.info["Copyright"] == f"{LINE}\n"
+
+
+def test_a_run_credits_the_authors_of_the_autoencoder(tiny: list[str], tmp_path: Path) -> None:
+    learned = "autoencoder={class_path: pocketdit.encoders.learned.LearnedAutoencoder, init_args: {}}"
+    assert main(["run", str(PRETRAIN), *tiny, learned, "training.max_steps=1", "training.checkpoint_every=1"]) == 0
+    notice = read_notice(RunFolder(tmp_path / "runs" / "elastic_pretrain" / "latest"))
+    assert "OpenMoji" in notice
+    assert "CC BY-SA 4.0" in notice

@@ -111,6 +111,15 @@ class FrozenModule(nn.Module):
         """
         return None
 
+    @classmethod
+    def attribution(cls, init_args: Mapping[str, Any]) -> str | None:
+        """Return whom a run with this module must credit, on one line, or None if nobody.
+
+        Args:
+            init_args: Arguments of the constructor.
+        """
+        return None
+
     def freeze(self) -> None:
         """Turn off gradients for all weights and switch to eval mode."""
         self.requires_grad_(False)

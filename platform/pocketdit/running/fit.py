@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 from pocketdit.artifacts import run_folder
-from pocketdit.artifacts.notice import write_notice
+from pocketdit.artifacts.notice import join_notices, write_notice
 from pocketdit.artifacts.run_folder import (
     FOLDER_VARIABLE,
     RunFolder,
@@ -19,10 +19,11 @@ from pocketdit.artifacts.run_folder import (
     is_first_process,
     resume_option,
 )
-from pocketdit.config.experiment import AnyExperiment
+from pocketdit.config.experiment import AnyExperiment, AutoencoderExperiment
 from pocketdit.config.importing import import_class
 from pocketdit.config.load import Loaded, load
 from pocketdit.data_contract import DataDescription, DescribedData
+from pocketdit.encoders.contract import FrozenModule
 from pocketdit.errors import ConfigError, RunError, RunInterruptedError
 from pocketdit.links import require_no_links_outside
 from pocketdit.running import lineage
@@ -93,7 +94,8 @@ def run(
                 locks.enter_context(run_folder.lock(folder))
             else:
                 prepare_attempt(folder, checkpoint, data)
-            write_notice(folder, description.attribution, lineage.parents(experiment).values())
+            notice = join_notices(description.attribution or "", autoencoder_attribution(experiment))
+            write_notice(folder, notice, lineage.parents(experiment).values())
         logger.log_hyperparams(loaded.resolved)
         own_tags = {comparison.KIND: comparison.TRAINING, "parameters": parameter_summary(experiment)}
         own_tags |= lineage.verify(folder, experiment)
@@ -165,6 +167,15 @@ def open_data(experiment: AnyExperiment, allow_changes: bool) -> tuple[Lightning
     description = describe(data)
     import_class(experiment.stage.class_path).check_data(experiment, description)
     return data, description
+
+
+def autoencoder_attribution(experiment: AnyExperiment) -> str:
+    """Return whom a run must credit for the weights of its frozen autoencoder, or ""."""
+    if isinstance(experiment, AutoencoderExperiment):
+        return ""
+    cls = import_class(experiment.autoencoder.class_path)
+    credited = cls.attribution(experiment.autoencoder.init_args) if issubclass(cls, FrozenModule) else None
+    return credited or ""
 
 
 @contextlib.contextmanager
