@@ -1,6 +1,6 @@
 """Image sampling from prompts at any width of a network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -8,10 +8,12 @@ from torch import Tensor
 from pocketdit.backbones.per_width import Network
 from pocketdit.config.experiment import Sampling
 from pocketdit.diffusion.guidance import guided_velocity
-from pocketdit.diffusion.samplers import SAMPLERS, uniform_times
+from pocketdit.diffusion.samplers import SAMPLERS, Velocity, uniform_times
 from pocketdit.encoders.conditioning import hide_empty, unconditional
 from pocketdit.encoders.inputs import Encoders
 from pocketdit.seeding import generator
+
+BATCH = 16  # number of prompts that are sampled at a time
 
 
 def initial_noise(prompts: Sequence[str], seed: int, channels: int, height: int, width: int) -> Tensor:
@@ -35,7 +37,8 @@ def sample(
     prompts: Sequence[str],
     width: float,
     sampling: Sampling,
-    batch_size: int = 16,
+    batch_size: int = BATCH,
+    on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Sample one image per prompt. The same prompt and seed always give the same image.
 
@@ -46,6 +49,8 @@ def sample(
         width: Width of the sub-network, as a fraction of the full width.
         sampling: Sampler, number of steps, guidance scale, seed, and image size.
         batch_size: Number of prompts per batch.
+        on_step: Function that is called with the number of completed steps before each evaluation of the network. The
+            steps of all batches are counted. An exception that it raises ends the sampling.
 
     Returns:
         Images in [-1, 1], (len(prompts), 3, H, W), on the CPU.
@@ -66,6 +71,26 @@ def sample(
             sampling.guidance,
         )
         times = uniform_times(sampling.steps, sampling.time_shift)
+        if on_step is not None:
+            velocity = _watched(velocity, times, first // batch_size * sampling.steps, on_step)
         latents = SAMPLERS[sampling.sampler](velocity, noise.to(device), times)
         images.append(encoders.autoencoder.decode(latents).float().cpu())
     return torch.cat(images)
+
+
+def _watched(velocity: Velocity, times: Sequence[float], before: int, on_step: Callable[[int], None]) -> Velocity:
+    """Return the same velocity, which first calls ``on_step`` with the number of completed steps.
+
+    Args:
+        velocity: The velocity.
+        times: The sampling times.
+        before: Number of steps of earlier batches.
+        on_step: The function.
+    """
+    later = torch.tensor(times, dtype=torch.float32)
+
+    def watched(x: Tensor, time: Tensor) -> Tensor:
+        on_step(before + int((later > time[0].cpu()).sum()))
+        return velocity(x, time)
+
+    return watched

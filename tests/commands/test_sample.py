@@ -47,7 +47,7 @@ def test_every_prompt_seed_and_width_has_a_file_with_its_settings(words: list[st
     assert set(contents(out)) == expected
     folder = find(runs, "elastic_pretrain/t")
     experiment = load_experiment(folder)
-    model = load_model(folder, experiment, None)
+    model = load_model(folder, experiment)
     sampling = Sampling(TEXTS, 2, experiment.sampling.sampler, experiment.sampling.guidance, size=(64, 96), seed=7,
                         time_shift=experiment.sampling.time_shift)  # fmt: skip
     for prompt, image in zip(range(3), model.sample(TEXTS, 0.5, sampling), strict=True):

@@ -14,9 +14,9 @@ from pocketdit.config.declared import latent_sides, text_lengths
 from pocketdit.config.experiment import Experiment
 from pocketdit.errors import ConfigError
 from pocketdit.memory import available_memory
+from pocketdit.sampling import BATCH
 from pocketdit.training.cost import network_inputs
 
-BATCH = 16  # number of prompts that are sampled at a time
 CHANNELS, FLOAT = 3, 4  # number of channels of an image, and bytes per float32 value
 
 

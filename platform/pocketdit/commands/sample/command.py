@@ -1,11 +1,10 @@
 """``lightning sample``, which samples images from a trained run, as a grid or as separate files."""
 
 import argparse
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from pocketdit.config.image_size import parse_size
 from pocketdit.diffusion.sampler_names import SamplerName
@@ -69,6 +68,7 @@ def call_sample(args: argparse.Namespace) -> None:
         raise ConfigError(f"--steps {args.steps}: must be at least 1")
     from pocketdit.artifacts.notice import read_notice
     from pocketdit.artifacts.run_folder import find, load_experiment
+    from pocketdit.commands.sample.options import select_widths
 
     folder = find(args.runs, args.run)
     decoder = find(args.runs, args.decoder) if args.decoder else None
@@ -77,7 +77,7 @@ def call_sample(args: argparse.Namespace) -> None:
     sampling = experiment.sampling
     if prompts is None:
         prompts = _numbered(sampling.prompts)
-    widths = _widths(args.width, experiment, folder.name)
+    widths = select_widths(args.width, experiment, folder.name)
     _require_writable(out)
     is_grid = out.suffix.lower() == PNG
     _require_sizes(experiment, prompts, is_grid, "--size" if args.size else f"sampling.size of {folder.name}")
@@ -90,7 +90,9 @@ def call_sample(args: argparse.Namespace) -> None:
         print("note: an empty prompt is sampled without text")
     if notice := read_notice(folder):
         print(f"note: {notice.rstrip()}")
-    model = load_model(folder, experiment, decoder)
+    model = load_model(folder, experiment)
+    if decoder is not None:
+        model = model.with_decoder(decoder)
     if is_grid:
         write_grid(model, sampling, widths, out, notice)
     else:
@@ -103,29 +105,14 @@ def _with_options(experiment: "Experiment", args: argparse.Namespace, prompts: "
     Raises:
         ConfigError: A setting is invalid.
     """
+    from pocketdit.commands.sample.options import with_sampling
+
     options = {name: getattr(args, name) for name in SAMPLING_OPTIONS if getattr(args, name) not in (None, [])}
     if prompts is not None:
         options["prompts"] = [prompt.text for prompt in prompts]
     if "prompts" in options:
         options["prompts"] = tuple(options["prompts"])
-    return _checked(experiment, **options)
-
-
-def _checked(experiment: "Experiment", **options: Any) -> "Experiment":
-    try:
-        experiment = dataclasses.replace(experiment, sampling=dataclasses.replace(experiment.sampling, **options))
-        experiment.check()
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    return experiment
-
-
-def _widths(asked: list[float] | None, experiment: "Experiment", run: str) -> list[float]:
-    widths = sorted(experiment.backbone.widths)
-    for width in asked or ():
-        if width not in widths:
-            raise ConfigError(f"--width {width:g}: {run} only has the widths {', '.join(f'{w:g}' for w in widths)}")
-    return sorted(set(asked or widths))
+    return with_sampling(experiment, **options)
 
 
 def _numbered(texts: Sequence[str]) -> "list[Prompt]":
@@ -142,15 +129,19 @@ def _require_sizes(experiment: "Experiment", prompts: "list[Prompt]", is_grid: b
             memory.
     """
     from evaluation.subjects.sampling import group_by_size
-    from pocketdit.running.sampling_memory import BATCH, require_sampling_memory
+    from pocketdit.commands.sample.model import sampling_device
+    from pocketdit.commands.sample.options import with_sampling
+    from pocketdit.running.sampling_memory import require_sampling_memory
+    from pocketdit.sampling import BATCH
 
-    size = experiment.sampling.size
+    size, device = experiment.sampling.size, sampling_device()
     if is_grid:
-        require_sampling_memory(experiment, size, len(prompts), option)
+        require_sampling_memory(experiment, size, len(prompts), option, device)
         return
     for other, group in group_by_size(prompts, size):
         option = option if other == size else f"prompt {group[0].id}"
-        require_sampling_memory(_checked(experiment, size=other), other, min(len(group), BATCH), option)
+        changed = with_sampling(experiment, size=other)
+        require_sampling_memory(changed, other, min(len(group), BATCH), option, device)
 
 
 def _output(args: argparse.Namespace) -> Path:

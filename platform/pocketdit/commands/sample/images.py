@@ -8,7 +8,7 @@ of its own, such as OUT/width_0.5.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from pocketdit.config.experiment import Sampling
 from pocketdit.counts import counted
 from pocketdit.errors import ConfigError
 from pocketdit.files import write_atomically
-from pocketdit.running.sampling_memory import BATCH
+from pocketdit.sampling import BATCH
 
 METADATA = "metadata.jsonl"
 _SETTINGS = "Comment"  # a keyword of the PNG specification
@@ -88,12 +88,11 @@ def write_images(
                 images = model.sample([prompt.text for prompt in batch.prompts], batch.width, batch.sampling)
                 for image, (prompt, path) in zip(images, batch.files(), strict=True):
                     if path in missing:
-                        _write(image, prompt.text, path, batch.settings, notice)
+                        write_image(image, prompt.text, path, batch.settings, notice)
             progress.update(len(batch.prompts))
     for width, folder in folders.items():
         lines = [line for batch in batches if batch.width == width for line in _lines(batch)]
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        write_atomically(folder / METADATA, text)
+        write_metadata(folder, lines)
         print(f"{folder}: {counted(len(lines), 'image')} at width {width:g}")
 
 
@@ -121,11 +120,35 @@ def _require_same(batch: _Batch) -> None:
 
 def _lines(batch: _Batch) -> Iterator[dict[str, Any]]:
     for prompt, path in batch.files():
-        name = path.relative_to(batch.folder).as_posix()
-        yield {"file_name": name, "text": prompt.text, **json.loads(batch.settings)}
+        yield metadata_line(path.relative_to(batch.folder), prompt.text, json.loads(batch.settings))
 
 
-def _write(image: Tensor, prompt: str, path: Path, settings: str, notice: str) -> None:
+def metadata_line(path: Path, prompt: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the line of an image in ``METADATA``.
+
+    Args:
+        path: Path of the image, relative to the folder of ``METADATA``.
+        prompt: The prompt.
+        settings: The settings, as ``Model.describe`` returns them.
+    """
+    return {"file_name": path.as_posix(), "text": prompt, **settings}
+
+
+def write_metadata(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Write the lines of all images of a folder."""
+    write_atomically(folder / METADATA, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def write_image(image: Tensor, prompt: str, path: Path, settings: str, notice: str) -> None:
+    """Write an image as a PNG file, whose text chunks contain its prompt and its settings.
+
+    Args:
+        image: The image as uint8, (3, H, W).
+        prompt: The prompt.
+        path: Path of the file.
+        settings: The settings as JSON.
+        notice: The run's notice.
+    """
     chunks = PngImagePlugin.PngInfo()
     entries = {"Description": prompt, _SETTINGS: settings, "Software": f"PocketDiT {__version__}", "Copyright": notice}
     for keyword, text in entries.items():

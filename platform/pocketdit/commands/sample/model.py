@@ -1,7 +1,7 @@
 """The loaded weights of a run, which sample images at any of its widths."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,14 +40,20 @@ class Model:
     encoders: Encoders
     device: str
 
-    def sample(self, prompts: Sequence[str], width: float, sampling: Sampling) -> Tensor:
-        """Sample one image per prompt as uint8, (len(prompts), 3, H, W).
+    def sample(
+        self,
+        prompts: Sequence[str],
+        width: float,
+        sampling: Sampling,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Sample one image per prompt as uint8, (len(prompts), 3, H, W). See ``pocketdit.sampling.sample``.
 
         Raises:
             RunError: An image contains NaN or infinity.
         """
         with inference_autocast(self.experiment.training.precision, self.device):
-            images = sample(self.network, self.encoders, prompts, width, sampling)
+            images = sample(self.network, self.encoders, prompts, width, sampling, on_step=on_step)
         return to_uint8(require_finite(images, f"{self.name} at width {width:g}"))
 
     def describe(self, width: float, sampling: Sampling) -> dict[str, Any]:
@@ -64,20 +70,26 @@ class Model:
             "dtype": str(inference_dtype(self.experiment.training.precision, self.device)).removeprefix("torch."),
         }
 
+    def with_decoder(self, decoder: RunFolder) -> "Model":
+        """Return the same network with encoders that decode with the tiny decoder of a run."""
+        encoders = with_decoder(self.encoders, self.experiment, decoder).to(torch.device(self.device))
+        weights = {**self.weights, "decoder": decoder.name, "decoder_sha256": sha256_of(decoder.weights)}
+        return replace(self, encoders=encoders, weights=weights)
 
-def load_model(folder: RunFolder, experiment: Experiment, decoder: RunFolder | None) -> Model:
-    """Load the weights of a run and its encoders, on a GPU if there is one.
+
+def sampling_device() -> str:
+    """Return the name of the device on which images are sampled: a GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_model(folder: RunFolder, experiment: Experiment) -> Model:
+    """Load the weights of a run and its encoders.
 
     Args:
         folder: The run.
         experiment: Configuration of the run.
-        decoder: Run of the tiny decoder to use, if any.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network, encoders = load_network(folder, device), build_encoders(experiment)
+    device = sampling_device()
+    network, encoders = load_network(folder, device), build_encoders(experiment).to(torch.device(device))
     weights = {"run": folder.name, "weights_sha256": sha256_of(folder.weights)}
-    if decoder is not None:
-        encoders = with_decoder(encoders, experiment, decoder)
-        weights |= {"decoder": decoder.name, "decoder_sha256": sha256_of(decoder.weights)}
-    encoders.to(torch.device(device))
     return Model(folder.name, weights, experiment, network, encoders, device)
