@@ -14,6 +14,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from pocketdit.commands.data.command import add_data
+from pocketdit.commands.demo.command import add_demo
 from pocketdit.commands.doctor import add_doctor
 from pocketdit.commands.evaluate import add_evaluate
 from pocketdit.commands.export import add_export
@@ -62,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     add_init(subparsers)
     add_run(subparsers)
     add_sample(subparsers)
+    add_demo(subparsers)
     add_evaluate(subparsers)
     add_export(subparsers)
     add_verify(subparsers)

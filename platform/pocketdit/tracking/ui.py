@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,6 +13,7 @@ from typing import IO
 
 from pocketdit.config.secrets import mask
 from pocketdit.errors import RunError
+from pocketdit.serving.browser import show
 from pocketdit.serving.loopback import HOST
 from pocketdit.serving.ports import listen
 from pocketdit.tracking.comparison import comparison_url, web
@@ -40,7 +40,7 @@ def serve(uri: str, port: int = 5000, open_browser: bool = True, project: str = 
     """
     uri = absolute_uri(uri)
     if is_server(uri):
-        _show(comparison_url(uri, project), open_browser)
+        show(comparison_url(uri, project), open_browser)
         return
     database = sqlite_path(uri)
     if database is not None and not database.exists():
@@ -51,7 +51,7 @@ def serve(uri: str, port: int = 5000, open_browser: bool = True, project: str = 
         print(f"Port {port} is in use; using port {free}.")
     try:
         with running_server(uri, free) as server:
-            _show(comparison_url(f"http://{HOST}:{free}", project), open_browser)
+            show(comparison_url(f"http://{HOST}:{free}", project), open_browser)
             print("Press Ctrl-C to stop.", flush=True)
             server.wait()
     except KeyboardInterrupt:
@@ -97,14 +97,6 @@ def running_server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
                 yield server
         finally:
             _stop(server)
-
-
-def _show(url: str, open_browser: bool) -> None:
-    print(mask(url), flush=True)
-    # Without a display, only text browsers are available, and they would take over the terminal.
-    has_display = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    if open_browser and has_display:
-        webbrowser.open(url)
 
 
 def _wait_until_up(server: subprocess.Popen[bytes], uri: str, address: str, log: IO[str]) -> None:

@@ -1,0 +1,1 @@
+"""``lightning demo``: a playground in the browser."""

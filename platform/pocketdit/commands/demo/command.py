@@ -1,0 +1,31 @@
+"""``lightning demo``, which serves a playground. Modules that are slow to import are imported inside functions."""
+
+import argparse
+
+
+def add_demo(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the command line."""
+    demo = subparsers.add_parser(
+        "demo",
+        help="sample images in the browser",
+        description="Serve a page on this machine that samples images of a run at several widths, and compares the run "
+        "with another.",
+    )
+    demo.add_argument(
+        "overrides", nargs="*", metavar="key=value",
+        help="run=RUN; optionally against=RUN (a run to compare with), decoder=RUN (a run of a tiny decoder), "
+        "out=FOLDER (default: playground), port=7860, browser=false (do not open a browser), runs=FOLDER and "
+        "address=0.0.0.0 (also accept connections from other machines, which need the link with the token)",
+    )  # fmt: skip
+    demo.set_defaults(call=call_demo)
+
+
+def call_demo(args: argparse.Namespace) -> None:
+    """Serve the playground until Ctrl-C is pressed."""
+    from pocketdit.commands.demo.settings import Demo
+    from pocketdit.config.arguments import parse_settings
+
+    settings = parse_settings(args.overrides, Demo)
+    from pocketdit.commands.demo.serve import serve
+
+    serve(settings)
