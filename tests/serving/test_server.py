@@ -176,6 +176,23 @@ def test_open_connections_do_not_delay_the_end() -> None:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+def test_the_server_is_stopped_even_if_ctrl_c_is_pressed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    join = threading.Thread.join
+    interrupts = 3
+
+    def interrupted_join(thread: threading.Thread, timeout: float | None = None) -> None:
+        nonlocal interrupts
+        if thread.name == "server" and interrupts:
+            interrupts -= 1
+            raise KeyboardInterrupt
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted_join)
+    assert len(list(serve(APP))) == 1
+    assert interrupts == 0
+    assert "server" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_listen_skips_ports_in_use_and_explains_failures() -> None:
     with listen("127.0.0.1", 5900) as first, listen("127.0.0.1", first.getsockname()[1]) as second:
         assert second.getsockname()[1] > first.getsockname()[1]

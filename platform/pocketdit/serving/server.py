@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -35,4 +35,6 @@ def running(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
         yield
     finally:
         server.should_exit = True
-        thread.join()
+        while thread.is_alive():
+            with suppress(KeyboardInterrupt):  # Ctrl-C was pressed again; the listener must not be closed yet
+                thread.join()
