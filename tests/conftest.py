@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browsers import CHROMIUM, chromium
+from tests.postgres import postgres  # noqa: F401  (a fixture)
 from tests.processes import SESSION_VARIABLE, kill_leftovers, new_session
 
 if TYPE_CHECKING:

