@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from pocketdit.commands.interpolated import require_used
 from pocketdit.commands.options import parse_tags
 from pocketdit.errors import ConfigError
 
@@ -79,12 +80,7 @@ def run_evaluation(args: argparse.Namespace) -> None:
     from pocketdit.config.load import load
 
     loaded = load(args.file, args.overrides, Evaluation)
-    text = args.file.read_text()
-    for key in (override.partition("=")[0] for override in args.overrides):
-        if key in INTERPOLATED and f"${{{key}}}" not in text:
-            raise ConfigError(
-                f"command line ({key}=...): {args.file} does not use ${{{key}}}, so {key} would have no effect"
-            )
+    require_used(args.file, args.overrides, INTERPOLATED)
     if args.print_config:
         print(loaded.to_yaml(), end="")
         return
