@@ -1,0 +1,156 @@
+"""What each rater compares: a pure function of the settings, the seed and the rater's number.
+
+Pairs of images are dealt like cards. All pairs form a deck, which is shuffled, and each rater takes a hand of
+consecutive cards. When a deck runs out, the next one is shuffled. The number of raters per pair therefore differs by
+at most one, whoever has taken part so far. Within a hand, each pair of subjects has its sides swapped in half of the
+comparisons, in random order.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Literal
+
+from pocketdit.counts import counted
+from pocketdit.errors import ConfigError
+
+Kind = Literal["pair", "noise", "repeat"]
+
+_NOISE_PROMPTS = 16
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two subjects' images for a prompt.
+
+    Attributes:
+        prompt: Index of the prompt.
+        first: Name of a subject.
+        second: Name of another subject.
+    """
+
+    prompt: int
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two images as one rater sees them.
+
+    Attributes:
+        kind: A pair, an image next to noise, or a pair that was shown before with the sides swapped.
+        prompt: Index of the prompt.
+        left: Subject of the left image; "" for noise.
+        right: Subject of the right image; "" for noise.
+        repeats: Position of the comparison that is repeated, counted from 0; None for the other kinds.
+    """
+
+    kind: Kind
+    prompt: int
+    left: str
+    right: str
+    repeats: int | None = None
+
+
+def all_pairs(prompts: Iterable[int], subjects: Sequence[tuple[str, str]]) -> list[Pair]:
+    """Return the pairs of images for prompts, given by index, and all compared pairs of subjects."""
+    return [Pair(prompt, first, second) for prompt in prompts for first, second in subjects]
+
+
+def deal(cards: int, hand: int, seed: int, rater: int) -> list[int]:
+    """Return the cards of a rater.
+
+    Args:
+        cards: Number of cards in a deck.
+        hand: Number of cards of each rater, at most ``cards``.
+        seed: Seed of the decks.
+        rater: Number of the rater, from 0.
+
+    Returns:
+        Different indices of cards.
+    """
+    first = rater * hand
+    dealt: list[int] = []
+    held: set[int] = set()  # the start of the hand that continues in the next deck
+    for number in range((first + hand - 1) // cards + 1):
+        deck = list(range(cards))
+        Random(repr(("deck", seed, number))).shuffle(deck)
+        # The hand that began in the previous deck must not contain a card twice.
+        deck.sort(key=held.__contains__)
+        start = number * cards
+        dealt += deck[max(0, first - start) : max(0, first + hand - start)]
+        rest = (start + cards) % hand
+        held = set(deck[-rest:]) if rest else set()
+    return dealt
+
+
+def noise_prompts(prompts: int, seed: int) -> list[int]:
+    """Return the prompts whose images are shown next to noise. They are few, because noise makes large files."""
+    return sorted(Random(repr(("noise", seed))).sample(range(prompts), min(prompts, _NOISE_PROMPTS)))
+
+
+def plan(
+    pairs: Sequence[Pair], hand: int, noise: Sequence[Pair], checks: tuple[int, int], seed: int, rater: int
+) -> list[Comparison]:
+    """Return the comparisons of a rater in the order in which they are shown.
+
+    Noise is spread over the whole session, except its start. Repeated comparisons are taken from the first half of the
+    session and shown in its last third.
+
+    Args:
+        pairs: All pairs of images.
+        hand: Pairs of each rater, at most ``len(pairs)``.
+        noise: Pairs of which one image can be shown next to noise.
+        checks: Number of comparisons with noise, and number of repeated comparisons.
+        seed: Seed of all draws.
+        rater: Number of the rater, from 0.
+
+    Raises:
+        ConfigError: There are too few pairs for the repeated comparisons.
+    """
+    with_noise, repeat = checks
+    if repeat > hand // 2:
+        raise ConfigError(
+            f"checks.repeat: {repeat} is too many for {counted(hand, 'pair')} per rater; use at most {hand // 2}"
+        )
+    random = Random(repr(("rater", seed, rater)))
+    own = [pairs[card] for card in deal(len(pairs), hand, seed, rater)]
+    shown = [_placed(pair, swap) for pair, swap in zip(own, _balanced_sides(own, random), strict=True)]
+    originals = random.sample(range(max(1, hand // 2)), repeat)
+    placed: list[tuple[float, Comparison]] = [(float(i), comparison) for i, comparison in enumerate(shown)]
+    for index in originals:
+        original = shown[index]
+        again = replace(original, kind="repeat", left=original.right, right=original.left, repeats=index)
+        placed.append((random.uniform(hand * 2 / 3, hand), again))
+    for index in range(with_noise):
+        pair = random.choice(noise)
+        subject = random.choice((pair.first, pair.second))
+        sides = (subject, "") if random.random() < 0.5 else ("", subject)
+        place = random.uniform(max(1.0, hand * index / with_noise), hand * (index + 1) / with_noise)
+        placed.append((place, Comparison("noise", pair.prompt, *sides)))
+    ordered = [comparison for _, comparison in sorted(placed, key=lambda item: item[0])]
+    places = {id(comparison): place for place, comparison in enumerate(ordered)}
+    return [
+        comparison if comparison.repeats is None else replace(comparison, repeats=places[id(shown[comparison.repeats])])
+        for comparison in ordered
+    ]
+
+
+def _placed(pair: Pair, swap: bool) -> Comparison:
+    left, right = (pair.second, pair.first) if swap else (pair.first, pair.second)
+    return Comparison("pair", pair.prompt, left, right)
+
+
+def _balanced_sides(pairs: Sequence[Pair], random: Random) -> list[bool]:
+    """Return whether the sides of each pair are swapped, for half of the comparisons of each two subjects."""
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, pair in enumerate(pairs):
+        groups[pair.first, pair.second].append(index)
+    swapped = [False] * len(pairs)
+    for indices in groups.values():
+        half = (len(indices) + random.randrange(2)) // 2  # of an odd number, either part can be the larger one
+        for index in random.sample(indices, half):
+            swapped[index] = True
+    return swapped
