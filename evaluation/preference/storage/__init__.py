@@ -1,0 +1,1 @@
+"""The raters, their comparisons and their answers in a database."""
