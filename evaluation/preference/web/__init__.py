@@ -1,0 +1,1 @@
+"""The web pages on which raters compare images."""

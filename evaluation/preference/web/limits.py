@@ -1,0 +1,35 @@
+"""Limits the rate of requests."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import Lock
+
+_MOST_CLIENTS = 10_000
+
+
+class RateLimiter:
+    """A token bucket for each client. The buckets of the clients unseen for longest are forgotten.
+
+    Args:
+        rate: Requests per second that a client can send for any length of time.
+        burst: Requests that a client can send at once.
+        clock: Returns the time in seconds.
+    """
+
+    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rate, self.burst, self.clock = rate, burst, clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # remaining requests, and the time
+        self._lock = Lock()
+
+    def allow(self, client: str) -> bool:
+        """Count a request of a client, and return whether it is within the limit."""
+        with self._lock:
+            now = self.clock()
+            remaining, then = self._buckets.pop(client, (float(self.burst), now))
+            remaining = min(float(self.burst), remaining + (now - then) * self.rate)
+            allowed = remaining >= 1
+            self._buckets[client] = (remaining - allowed, now)
+            if len(self._buckets) > _MOST_CLIENTS:
+                self._buckets.popitem(last=False)
+            return allowed
