@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from evaluation.preference.settings import Preference
 from evaluation.settings import Evaluation
 from pocketdit.autoencoders.network import ConvAutoencoder
 from pocketdit.backbones.dit import ElasticDiT
@@ -22,9 +23,10 @@ from pocketdit.training.cost import count_parameters, parameters_by_width
 from tests.conftest import ROOT
 
 EVALUATIONS = sorted((ROOT / "experiments" / "eval").glob("*.yaml"))
+STUDIES = sorted((ROOT / "experiments" / "eval" / "studies").glob("*.yaml"))
 EXPORTS = sorted((ROOT / "experiments" / "export").glob("*.yaml"))
 RECIPES = sorted((ROOT / "experiments").rglob("recipe.yaml"))
-FILES = sorted(set((ROOT / "experiments").rglob("*.yaml")) - set(EVALUATIONS) - set(EXPORTS) - set(RECIPES))
+FILES = sorted(set((ROOT / "experiments").rglob("*.yaml")) - {*EVALUATIONS, *STUDIES, *EXPORTS, *RECIPES})
 
 
 def experiment(name: str) -> Experiment:
@@ -64,6 +66,14 @@ def test_recipe_is_valid_and_documented(path: Path) -> None:
     recipe = load(path, [], Recipe).config
     check_settings(recipe)
     assert_documented(path, "run")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_preference_study_is_valid_and_documented(path: Path) -> None:
+    loaded = load(path, ["run=x"], Preference)
+    assert loaded.config.preference == path.stem
+    for verb in ("create", "serve", "report"):
+        assert_documented(path, f"preference {verb}")
 
 
 @pytest.mark.parametrize("path", EXPORTS, ids=lambda path: path.stem)

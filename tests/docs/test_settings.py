@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 
 from datamodules.shards.module import ShardDataModule
 from docs.extensions.settings import default, describe, documented
+from evaluation.preference.settings import Preference
 from evaluation.settings import Evaluation
 from pocketdit.bounds import Between
 from pocketdit.commands.recipe.settings import Recipe
@@ -24,7 +25,7 @@ from sweeps.settings import Sweep
 from tests.conftest import ROOT
 
 LISTED = re.findall(r"^```\{settings\} (\S+)$", (ROOT / "docs" / "configuration.md").read_text(), re.M)
-FILES = (Experiment, Recipe, Sweep, CoreMLExport, LiteRTExport, Evaluation)
+FILES = (Experiment, Recipe, Sweep, CoreMLExport, LiteRTExport, Evaluation, Preference)
 COMMANDS = (Latency, Recommend)
 FOLDERS = tuple(ROOT / "experiments" / name for name in ("", "paper", "emoji"))
 EXPERIMENTS = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path.name != "recipe.yaml"]

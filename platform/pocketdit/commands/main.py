@@ -20,6 +20,7 @@ from pocketdit.commands.evaluate import add_evaluate
 from pocketdit.commands.export import add_export
 from pocketdit.commands.init import add_init
 from pocketdit.commands.latency import add_latency
+from pocketdit.commands.preference import add_preference
 from pocketdit.commands.recommend import add_recommend
 from pocketdit.commands.run import add_run
 from pocketdit.commands.sample.command import add_sample
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     add_sample(subparsers)
     add_demo(subparsers)
     add_evaluate(subparsers)
+    add_preference(subparsers)
     add_export(subparsers)
     add_verify(subparsers)
     add_latency(subparsers)
