@@ -3,6 +3,8 @@
 # make distill  everything make run does, then train a teacher and distill the supernet
 # make all      the whole pipeline: the above, a tiny decoder, quantization, export, and scores (hours)
 # make score    score the latest pre-training run
+# make emoji    train and score the supernet on pictograms (OpenMoji, word vectors, a learned autoencoder)
+# make emoji-distill    everything make emoji does, then train a teacher and distill the supernet
 # make docs     build the documentation site in docs/_build
 #
 # After setup on two cores, make run (with bf16 instructions) and make test take 10 to 15 minutes each.
@@ -13,11 +15,11 @@ TESTERS ?= 2
 export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 # Waiting OpenMP threads spin. If two of them share a core, small operations become ten times slower.
-run distill all: export OMP_PROC_BIND ?= true
+run distill all emoji emoji-distill: export OMP_PROC_BIND ?= true
 # Tests run in parallel processes, whose threads would compete for the cores.
 test: export OMP_NUM_THREADS ?= 1
 
-.PHONY: run all distill score test test-slow fuzz fuzz-slow lint types docs bench clean
+.PHONY: run all distill score emoji emoji-distill test test-slow fuzz fuzz-slow lint types docs bench clean
 
 run: .venv/ready
 	$(BIN)/lightning data build scenes data/scenes --if-missing
@@ -38,6 +40,23 @@ score: .venv/ready
 	for width in 0.375 0.5 1.0; do \
 	  $(BIN)/lightning evaluate experiments/eval/held_out.yaml run=elastic_pretrain width=$$width || exit 1; \
 	done
+
+emoji: data/openmoji_latents/dataset.json
+	$(BIN)/lightning run experiments/emoji/emoji_pretrain.yaml --resume
+	for width in 0.375 0.5 1.0; do \
+	  $(BIN)/lightning evaluate experiments/eval/pictograms.yaml run=emoji_pretrain width=$$width || exit 1; \
+	done
+
+emoji-distill: emoji
+	$(BIN)/lightning run experiments/emoji/emoji_teacher.yaml --resume
+	$(BIN)/lightning run experiments/emoji/emoji_teacher_few_step.yaml --resume
+	$(BIN)/lightning run experiments/emoji/emoji_knowledge_distill.yaml --resume
+	$(BIN)/lightning run experiments/emoji/emoji_step_distill.yaml --resume
+
+# An interrupted encoding continues where it stopped.
+data/openmoji_latents/dataset.json: | .venv/ready-emoji
+	$(BIN)/lightning data build openmoji data/openmoji --train 16000 --if-missing
+	$(BIN)/lightning data encode experiments/emoji/emoji_pretrain.yaml data/openmoji data/openmoji_latents --latents-only
 
 test: .venv/ready-dev lint
 	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
@@ -87,6 +106,10 @@ bench: .venv/ready-bench
 
 .venv/ready: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/ready-emoji: .venv/ready
+	$(BIN)/python -m pip install --quiet --editable '.[emoji]'
 	touch $@
 
 .venv/ready-dev: .venv/ready

