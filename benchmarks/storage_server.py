@@ -48,13 +48,14 @@ def seaweedfs(folder: Path) -> Iterator[int]:
     config = folder / "identities.json"
     config.write_text(json.dumps({"identities": [owner, {"name": "anonymous", "actions": ["Read"]}]}))
     ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
-    # Without a port of its own, the Iceberg catalog of a second server would not start.
-    other = {"s3.port.iceberg": free_port()}
+    # The catalogs have fixed ports by default, so a second server would not start.
+    disabled = {"s3.port.iceberg": 0, "s3.port.lance": 0}
     grpc = {f"{name}.grpc": free_port() for name in ports}
     data = folder / "server"
     data.mkdir()
-    command = [str(Path(sys.executable).with_name("weed")), "server", f"-dir={data}", "-ip=127.0.0.1"]
+    command = [str(Path(sys.executable).with_name("weed")), f"-logdir={data}", "server", f"-dir={data}"]
     command += [
+        "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         "-filer",
         "-s3",
@@ -62,7 +63,7 @@ def seaweedfs(folder: Path) -> Iterator[int]:
         "-volume.max=5",
         "-master.telemetry=false",
     ]
-    command += [f"-{name}={port}" for name, port in (ports | grpc | other).items()]
+    command += [f"-{name}={port}" for name, port in (ports | grpc | disabled).items()]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             for port in ports.values():
