@@ -1,20 +1,11 @@
 """Importing Lightning does not import all of torchmetrics, and torchmetrics still offers everything."""
 
-import subprocess
-import sys
-from pathlib import Path
-
-import pocketdit
-
-SOURCE = Path(pocketdit.__file__).parent.parent
+from tests.interpreter import run_python
 
 
 def run(code: str) -> str:
-    """Run code in a new interpreter and return its output."""
-    prefix = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); import pocketdit\n"
-    process = subprocess.run([sys.executable, "-c", prefix + code], capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    return process.stdout.strip()
+    """Run code in a new interpreter that has imported pocketdit, and return what it prints."""
+    return run_python(f"import pocketdit\n{code}")
 
 
 def test_lightning_imports_only_the_base_classes() -> None:
