@@ -1,20 +1,18 @@
 """The shards of a remote split, which each process fetches ahead of need and holds while they are in use."""
 
-import hashlib
 import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from datamodules.remote.cache import ShardCache
 from datamodules.remote.storage import RemoteFile, Storage
 from pocketdit.errors import RunError
 
-_THREADS = 2  # downloads per process; a second one keeps the connection busy while the first one waits for an answer
+_THREADS = 4  # downloads per process; some keep the line busy while others wait for an answer or check the content
 _POLL = 0.1  # seconds to the next attempt if another process is downloading a shard or there is no room for it
 _IDLE = 0.5  # seconds between checks for processes that are waiting for room
 
@@ -85,18 +83,10 @@ class RemoteShards:
     def fetch(self, shard: int, *, wait: bool, make_room: Callable[[], None]) -> int | None:
         """Return a descriptor of a shard in the cache; see ``ShardCache.hold``."""
         file, storage = self.files[shard], self.storage
-
-        def check(path: Path) -> str | None:
-            if not file.sha256:
-                return None
-            with path.open("rb") as content:
-                differs = hashlib.file_digest(content, "sha256").hexdigest() != file.sha256
-            return "the content does not have the hash that the index records" if differs else None
-
         return self.cache.hold(
             (storage.address, file.name, file.tag),
             file.size,
-            lambda path: storage.download(file, path, check),
+            lambda path: storage.download(file, path),
             wait=wait,
             make_room=make_room,
         )
@@ -105,6 +95,7 @@ class RemoteShards:
         if self._holds is None or self._process != os.getpid():
             if self._holds is not None:  # inherited descriptors, which share the parent's locks
                 self._holds.close_inherited()
+            self.storage.connect()
             self._holds, self._process, self.failure = _Holds(self), os.getpid(), None
         return self._holds
 

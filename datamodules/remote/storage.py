@@ -1,6 +1,9 @@
 """Reads the files of a remote data set, and waits for a storage service that is temporarily unreachable."""
 
 import errno
+import gc
+import hashlib
+import logging
 import os
 import random
 import time
@@ -13,11 +16,14 @@ from fsspec import AbstractFileSystem
 from fsspec.callbacks import Callback
 
 from datamodules.remote.address import WEB, protocol_of, require_readable
+from datamodules.remote.refusals import is_final
 from pocketdit.config.secrets import mask
 from pocketdit.errors import RunError
 from pocketdit.names import one_line
 
+_LOG = logging.getLogger(__name__)
 PATIENCE = 60.0  # seconds of failed attempts after which a read fails
+_SILENCE = 10.0  # seconds of failed attempts after which a warning says so
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 15.0
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 15, 60
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -27,6 +33,8 @@ _TAGS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "LastModified", 
 # Clients of the parent process. A forked process must not close them when they are no longer used, because their
 # connections belong to the parent.
 _inherited: list[AbstractFileSystem] = []
+# Nor may its garbage collector find clients that the parent no longer used.
+os.register_at_fork(after_in_child=gc.freeze)
 
 T = TypeVar("T")
 
@@ -62,11 +70,16 @@ class Storage:
         self.address = address.rstrip("/")
         self._client: AbstractFileSystem | None = None
         self._process = 0
+        self._warned = float("-inf")
 
     @property
     def can_list(self) -> bool:
         """Whether the service can list a folder. Web servers cannot."""
         return protocol_of(self.address) not in WEB
+
+    def connect(self) -> None:
+        """Make this process's client. Threads that call other methods at the same time would make one each."""
+        self._own_client()
 
     def list_shards(self, split: str) -> list[RemoteFile]:
         """Return the shards of a split in the order of their names."""
@@ -112,37 +125,59 @@ class Storage:
         except FileNotFoundError:
             return None
 
-    def download(self, file: RemoteFile, to: Path, check: Callable[[Path], str | None] = lambda _: None) -> None:
+    def download(self, file: RemoteFile, to: Path) -> None:
         """Download a file, and repeat the download if the content is not what was announced.
 
         Args:
             file: The file.
             to: Where to write it. An existing file is overwritten in place.
-            check: Returns what is wrong with the downloaded content, or None.
 
         Raises:
-            RunError: The file stays unavailable, or has changed in storage.
+            RunError: The file stays unavailable, has changed in storage, or is not what the index records.
         """
+        wrong_hashes: set[str] = set()
 
         def attempt() -> None:
             client = self._own_client()
             path = self._path(client, file.name)
-            client.get_file(path, str(to), callback=_SizeLimit(file.size))
+            try:
+                client.get_file(path, str(to), callback=_SizeLimit(file.size))
+                if (size := to.stat().st_size) != file.size:
+                    raise _IncompleteError(f"received {size} of {file.size} bytes")
+                if file.sha256 and (content := _sha256(to)) != file.sha256:
+                    if content in wrong_hashes:  # not by chance
+                        raise _WrongContentError
+                    wrong_hashes.add(content)
+                    raise _IncompleteError("the content does not have the hash that the index records")
+            except _IncompleteError:
+                self._require_version(client, path, file)
+                raise
             # Without a hash, the version tells whether the content is what the index describes.
-            if not file.sha256 and _remote_file(file.name, client.info(path)) != file:
-                raise _ChangedError
-            size = to.stat().st_size
-            if size != file.size:
-                raise _IncompleteError(f"received {size} of {file.size} bytes")
-            if problem := check(to):
-                raise _IncompleteError(problem)
+            if not file.sha256:
+                self._require_version(client, path, file)
 
+        where = f"{self.address}/{file.name}"
         try:
             self._patiently(file.name, attempt)
         except FileNotFoundError as error:
-            raise RunError(f"{self.address}/{file.name}: no longer exists") from error
+            raise RunError(f"{where}: no longer exists") from error
         except _ChangedError as error:
-            raise RunError(f"{self.address}/{file.name}: has changed in storage since it was opened") from error
+            raise RunError(f"{where}: has changed in storage since it was opened") from error
+        except _WrongContentError as error:
+            raise RunError(
+                f"{where}: does not have the hash that the index records; upload the data set again"
+            ) from error
+
+    def _require_version(self, client: AbstractFileSystem, path: str, file: RemoteFile) -> None:
+        """Check that the file in storage still has the announced size and version.
+
+        Raises:
+            _ChangedError: It does not.
+        """
+        now = _remote_file(file.name, client.info(path))
+        has_version = file.tag != file.sha256  # on web servers, the recorded hash takes its place
+        if now.size != file.size or (has_version and now.tag != file.tag):
+            raise _ChangedError
 
     def _patiently(self, name: str, attempt: Callable[[], T]) -> T:
         """Call a function until it succeeds, with growing delays.
@@ -150,8 +185,9 @@ class Storage:
         Raises:
             FileNotFoundError: The file does not exist.
             _ChangedError: The file is a different version.
+            _WrongContentError: The file is not what the index records.
             OSError: The disk is full.
-            RunError: Access is denied, or no attempt succeeded for ``PATIENCE`` seconds.
+            RunError: The request was refused, or no attempt succeeded for ``PATIENCE`` seconds.
         """
         start, delay, attempts = time.monotonic(), _FIRST_DELAY, 0
         where = f"{self.address}/{name}"
@@ -159,14 +195,16 @@ class Storage:
             attempts += 1
             try:
                 return attempt()
-            except (FileNotFoundError, _ChangedError):
+            except (FileNotFoundError, _ChangedError, _WrongContentError):
                 raise
             except Exception as error:  # clients raise exceptions of many kinds
                 if isinstance(error, OSError) and error.errno in _FULL_DISK:
                     raise
                 reason = one_line(mask(str(error) or type(error).__name__))
-                if _is_final(error):
-                    raise RunError(f"{where}: access was refused ({reason}); check the credentials") from error
+                if is_final(error):
+                    raise RunError(
+                        f"{where}: access was refused ({reason}); check the address and the credentials"
+                    ) from error
                 elapsed = time.monotonic() - start
                 if elapsed + delay > PATIENCE:
                     times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
@@ -174,9 +212,17 @@ class Storage:
                         f"{where}: cannot be read ({times} in {elapsed:.0f} seconds, the last: {reason}); try again "
                         "when the storage can be reached"
                     ) from error
+            self._warn(where, reason, elapsed)
             # Random delays keep many processes from returning at the same moment.
             time.sleep(delay * random.SystemRandom().uniform(0.5, 1))
             delay = min(2 * delay, _LONGEST_DELAY)
+
+    def _warn(self, where: str, reason: str, elapsed: float) -> None:
+        """Say that a read is being repeated, once for each outage and process."""
+        now = time.monotonic()
+        if elapsed > _SILENCE and now - self._warned > PATIENCE:
+            self._warned = now
+            _LOG.warning("%s: cannot be read (%s); trying again for %.0f seconds", where, reason, PATIENCE - elapsed)
 
     def _own_client(self) -> AbstractFileSystem:
         if self._client is not None and self._process != os.getpid():
@@ -195,11 +241,15 @@ class Storage:
         return str(client._strip_protocol(f"{self.address}/{name}"))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"address": self.address, "_client": None, "_process": 0}
+        return {**self.__dict__, "_client": None, "_process": 0}
 
 
 class _ChangedError(Exception):
     """A file is not the version that was announced."""
+
+
+class _WrongContentError(Exception):
+    """A file in storage is not the one that the index describes."""
 
 
 class _IncompleteError(Exception):
@@ -240,8 +290,6 @@ def _remote_file(name: str, info: Mapping[str, Any]) -> RemoteFile:
     return RemoteFile(name, int(size), tag)
 
 
-def _is_final(error: Exception) -> bool:
-    """Return whether repeating an attempt cannot help."""
-    status = getattr(error, "status", None)  # only the web client's errors have one
-    refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
-    return refused or isinstance(error, PermissionError)
+def _sha256(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

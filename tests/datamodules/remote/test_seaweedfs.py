@@ -40,5 +40,5 @@ def test_remote_batches_equal_local_ones_and_a_wrong_secret_is_refused(
         assert proxy.injected
     s3_environment(seaweed_port)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
-    with pytest.raises(RunError, match=r"train/: access was refused \(.*\); check the credentials$"):
+    with pytest.raises(RunError, match=r"train/: access was refused \(.*\); check the address and the credentials$"):
         Storage(address).list_shards("train")

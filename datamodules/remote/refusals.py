@@ -1,0 +1,48 @@
+"""Tells refusals of storage services, which repeating a request cannot change, from temporary failures."""
+
+_TEMPORARY = (408, 429)  # client errors of HTTP that mean "try again"
+
+
+def is_final(error: Exception) -> bool:
+    """Return whether repeating a request cannot help.
+
+    Args:
+        error: The exception of a storage client. s3fs keeps the exception of botocore as the cause of its own.
+    """
+    cause = error.__cause__ or error
+    if isinstance(error, PermissionError) or type(cause) is ValueError:  # botocore's, for an invalid endpoint
+        return True
+    match type(cause).__module__.partition(".")[0]:
+        case "botocore":
+            return _is_final_of_s3(cause)
+        case "huggingface_hub":
+            return _is_final_of_hugging_face(cause)
+        case _:
+            return _is_refusal(getattr(cause, "status", None))  # of the web client's errors
+
+
+def _is_final_of_s3(error: BaseException) -> bool:
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        if error.response["Error"].get("Code") == "RequestTimeout":  # has the status of an invalid request
+            return False
+        return _is_refusal(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+    wrong_settings = (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.ProfileNotFound,
+        exceptions.ParamValidationError,
+    )
+    return isinstance(error, wrong_settings)
+
+
+def _is_final_of_hugging_face(error: BaseException) -> bool:
+    from huggingface_hub import errors
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return isinstance(error, errors.OfflineModeIsEnabled) or _is_refusal(status)
+
+
+def _is_refusal(status: object) -> bool:
+    return isinstance(status, int) and 400 <= status < 500 and status not in _TEMPORARY
