@@ -53,11 +53,10 @@ class ShardCache:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._exclusive():
                 self._occupied()  # removes what killed processes left behind
         except OSError as error:
-            raise RunError(f"the cache {folder} cannot be used ({error.strerror or error})") from error
+            raise self._unusable(error) from error
 
     def hold(
         self,
@@ -83,10 +82,18 @@ class ShardCache:
             None if ``wait`` is false and the shard is being downloaded, or there is no room for it.
 
         Raises:
-            RunError: The shard cannot be downloaded or written.
+            RunError: The shard cannot be downloaded, written, or read.
         """
         key = hashlib.sha256(json.dumps([*identity, size]).encode()).hexdigest()[:32]
         shard = self.folder / f"{key}-{size}{_SHARD}"
+        try:
+            return self._hold(shard, size, download, wait, make_room)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _hold(
+        self, shard: Path, size: int, download: Callable[[Path], None], wait: bool, make_room: Callable[[], None]
+    ) -> int | None:
         while True:
             if (descriptor := self._open(shard, size)) is not None:
                 return descriptor
@@ -158,10 +165,7 @@ class ShardCache:
                 return "full"
             usage = self.usage()
             self._write_usage(usage._replace(peak=max(usage.peak, occupied + size), downloads=usage.downloads + 1))
-            try:
-                descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            except OSError as error:
-                raise RunError(f"the cache {self.folder} cannot be written ({error.strerror})") from error
+            descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             return descriptor
 
@@ -188,11 +192,9 @@ class ShardCache:
             with self._exclusive():  # no process may remove the shard while its lock changes
                 partial.rename(shard)
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
-        except BaseException as error:
+        except BaseException:
             partial.unlink(missing_ok=True)
             os.close(descriptor)
-            if isinstance(error, OSError):
-                raise RunError(f"the cache {self.folder} cannot be written ({error.strerror or error})") from error
             raise
         return descriptor
 
@@ -212,11 +214,15 @@ class ShardCache:
     def _files(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if path.suffix in (_SHARD, _PARTIAL)]
 
+    def _unusable(self, error: OSError) -> RunError:
+        return RunError(f"the cache {self.folder} cannot be used ({error.strerror or error})")
+
     def _lock_file(self, name: str) -> Path:
         return self.folder / f".{name}"
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # users may delete it at any time
         descriptor = os.open(self._lock_file("lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

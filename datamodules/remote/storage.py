@@ -134,32 +134,15 @@ class Storage:
 
         Raises:
             RunError: The file stays unavailable, has changed in storage, or is not what the index records.
+            OSError: It cannot be written.
         """
-        wrong_hashes: set[str] = set()
-
-        def attempt() -> None:
-            client = self._own_client()
-            path = self._path(client, file.name)
-            try:
-                client.get_file(path, str(to), callback=_SizeLimit(file.size))
-                if (size := to.stat().st_size) != file.size:
-                    raise _IncompleteError(f"received {size} of {file.size} bytes")
-                if file.sha256 and (content := _sha256(to)) != file.sha256:
-                    if content in wrong_hashes:  # not by chance
-                        raise _WrongContentError
-                    wrong_hashes.add(content)
-                    raise _IncompleteError("the content does not have the hash that the index records")
-            except _IncompleteError:
-                self._require_version(client, path, file)
-                raise
-            # Without a hash, the version tells whether the content is what the index describes.
-            if not file.sha256:
-                self._require_version(client, path, file)
-
         where = f"{self.address}/{file.name}"
+        wrong_hashes: set[str] = set()
         try:
-            self._patiently(file.name, attempt)
+            self._patiently(file.name, lambda: self._transfer(file, to, wrong_hashes))
         except FileNotFoundError as error:
+            if not to.parent.is_dir():  # it is not the file in storage that is missing
+                raise
             raise RunError(f"{where}: no longer exists") from error
         except _ChangedError as error:
             raise RunError(f"{where}: has changed in storage since it was opened") from error
@@ -167,6 +150,32 @@ class Storage:
             raise RunError(
                 f"{where}: does not have the hash that the index records; upload the data set again"
             ) from error
+
+    def _transfer(self, file: RemoteFile, to: Path, wrong_hashes: set[str]) -> None:
+        """Download a file once, and check it.
+
+        Args:
+            file: The file.
+            to: Where to write it.
+            wrong_hashes: The hashes that the content has had before.
+        """
+        client = self._own_client()
+        path = self._path(client, file.name)
+        try:
+            client.get_file(path, str(to), callback=_SizeLimit(file.size))
+            if (size := to.stat().st_size) != file.size:
+                raise _IncompleteError(f"received {size} of {file.size} bytes")
+            if file.sha256 and (content := _sha256(to)) != file.sha256:
+                if content in wrong_hashes:  # not by chance
+                    raise _WrongContentError
+                wrong_hashes.add(content)
+                raise _IncompleteError("the content does not have the hash that the index records")
+        except _IncompleteError:
+            self._require_version(client, path, file)
+            raise
+        # Without a hash, the version tells whether the content is what the index describes.
+        if not file.sha256:
+            self._require_version(client, path, file)
 
     def _require_version(self, client: AbstractFileSystem, path: str, file: RemoteFile) -> None:
         """Check that the file in storage still has the announced size and version.

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -104,7 +105,7 @@ def test_failed_download_leaves_nothing_behind(tmp_path: Path) -> None:
 
     with pytest.raises(RunError, match="on purpose"):
         cache.hold(("a",), SIZE, fail, wait=True)
-    with pytest.raises(RunError, match=rf"the cache {tmp_path} cannot be written \(No space left on device\)$"):
+    with pytest.raises(RunError, match=rf"the cache {tmp_path} cannot be used \(No space left on device\)$"):
         cache.hold(("a",), SIZE, fill_disk, wait=True)
     assert cache.occupied() == _occupied(tmp_path) == 0
     assert _read(_hold(cache, "a")) == _content("a")
@@ -123,6 +124,23 @@ def test_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(RunError, match=rf"the cache {tmp_path}/file/shards cannot be used \("):
         ShardCache(tmp_path / "file" / "shards", SIZE)
+
+
+def test_folder_that_is_deleted_during_a_run_is_made_again(tmp_path: Path) -> None:
+    cache = ShardCache(tmp_path / "cache", 2 * SIZE)
+    held = _hold(cache, "a")
+    shutil.rmtree(cache.folder)
+    assert _read(_hold(cache, "b")) == _content("b")
+    assert _read(held) == _content("a")
+    assert cache.occupied() == SIZE
+
+
+def test_folder_that_becomes_unusable_is_named(tmp_path: Path) -> None:
+    cache = ShardCache(tmp_path, 2 * SIZE)
+    (tmp_path / ".lock").unlink()
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(RunError, match=rf"the cache {tmp_path} cannot be used \(Is a directory\)$"):
+        _hold(cache, "a")
 
 
 def _download_slowly(folder: Path, path_of_start: Path) -> None:
