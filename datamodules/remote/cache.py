@@ -99,7 +99,9 @@ class ShardCache:
                 return descriptor
             state = self._reserve(shard, size)
             if isinstance(state, int):
-                return self._finish(state, shard, download)
+                with suppress(FileNotFoundError):  # the folder was deleted; the next attempt makes it again
+                    return self._finish(state, shard, download)
+                continue
             if not wait:
                 return None
             if state == "busy":
@@ -222,7 +224,7 @@ class ShardCache:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # users may delete it at any time
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self._lock_file("lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -231,7 +233,9 @@ class ShardCache:
             os.close(descriptor)
 
     def _write_usage(self, usage: Usage) -> None:
-        self._lock_file("lock").write_text(json.dumps(usage))
+        # Overwritten in place, so that a process that is killed leaves the old text. The new one is never shorter.
+        with self._lock_file("lock").open("r+") as file:
+            file.write(json.dumps(usage))
 
 
 def node_cache() -> ShardCache:

@@ -135,6 +135,20 @@ def test_folder_that_is_deleted_during_a_run_is_made_again(tmp_path: Path) -> No
     assert cache.occupied() == SIZE
 
 
+def test_folder_that_is_deleted_during_a_download_is_made_again(tmp_path: Path) -> None:
+    cache = ShardCache(tmp_path / "cache", 2 * SIZE)
+    deleted: list[Path] = []
+
+    def download(path: Path) -> None:
+        _write(path, _content("a"))
+        if not deleted:
+            deleted.append(cache.folder)
+            shutil.rmtree(cache.folder)
+
+    assert _read(cache.hold(("a",), SIZE, download, wait=True)) == _content("a")
+    assert deleted
+
+
 def test_folder_that_becomes_unusable_is_named(tmp_path: Path) -> None:
     cache = ShardCache(tmp_path, 2 * SIZE)
     (tmp_path / ".lock").unlink()

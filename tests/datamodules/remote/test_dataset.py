@@ -191,11 +191,11 @@ def test_workers_make_one_client_and_do_not_close_those_of_their_parent(
 
     gc.disable()  # so that the parent's unused client is still in memory when the worker starts
     try:
+        record("__init__")
+        record("close_session")
         RemoteDataset(address).read_info()
         module = ShardDataModule(address, batch_size=4, workers=1, window=3)
         module.setup()
-        record("__init__")
-        record("close_session")
         monkeypatch.setattr(loader, "use_all_processors", _collect_garbage)
         assert len(list(islice(module.train_dataloader(), 10))) == 10
         module.teardown()
