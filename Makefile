@@ -94,6 +94,7 @@ bench: .venv/ready-bench
 	$(BIN)/python benchmarks/elastic_step.py --json bench/elastic_step.json
 	$(BIN)/python benchmarks/training_step.py --json bench/training_step.json
 	$(BIN)/python benchmarks/loader.py --json bench/loader.json
+	$(BIN)/python -m benchmarks.streaming --json bench/streaming.json
 	$(BIN)/python benchmarks/frechet.py --json bench/frechet.json
 	$(BIN)/python benchmarks/distribution_matching.py
 	$(BIN)/python -m benchmarks.tiny_decoder --json bench/tiny_decoder.json
