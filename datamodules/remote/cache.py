@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.remote.settings import cache_folder, cache_limit
+from datamodules.remote.settings import FOLDER_VARIABLE, cache_folder, cache_limit
 from pocketdit.errors import RunError
 
 _SHARD, _PARTIAL = ".tar", ".partial"
@@ -217,7 +217,10 @@ class ShardCache:
         return [path for path in self.folder.iterdir() if path.suffix in (_SHARD, _PARTIAL)]
 
     def _unusable(self, error: OSError) -> RunError:
-        return RunError(f"the cache {self.folder} cannot be used ({error.strerror or error})")
+        return RunError(
+            f"the cache {self.folder} cannot be used ({error.strerror or error}); free space, change its "
+            f"permissions, or set {FOLDER_VARIABLE} to another folder"
+        )
 
     def _lock_file(self, name: str) -> Path:
         return self.folder / f".{name}"
@@ -233,9 +236,10 @@ class ShardCache:
             os.close(descriptor)
 
     def _write_usage(self, usage: Usage) -> None:
-        # Overwritten in place, so that a process that is killed leaves the old text. The new one is never shorter.
+        # Overwritten in place, because a process that is killed must not leave an empty file.
         with self._lock_file("lock").open("r+") as file:
             file.write(json.dumps(usage))
+            file.truncate()
 
 
 def node_cache() -> ShardCache:
