@@ -81,7 +81,7 @@ def train(data: str, out: Path, steps: int, checkpoint: str | None) -> None:
     record = {
         "seen": model.seen,
         "losses": model.losses,
-        "weight": model.weight.item().hex(),
+        "weight": float(model.weight.item()).hex(),
         "validated": model.validated,
         "batches_per_epoch": module.batches_per_epoch,
     }
