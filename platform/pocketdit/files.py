@@ -71,7 +71,7 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
         temporary.replace(path)
     except OSError as error:
         if error.errno is not None:  # from the operating system, unlike the error of a failed download, for example
-            error.filename, error.filename2 = str(path), None
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

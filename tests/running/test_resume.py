@@ -151,7 +151,7 @@ def test_an_interrupted_write_keeps_the_previous_checkpoint(tmp_path: Path) -> N
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match=r"No space left on device: '.*/last\.ckpt'"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/last\.ckpt'$"):
         write_atomically(target, fail_halfway)
     assert target.read_bytes() == b"good"
     assert list(tmp_path.iterdir()) == [target]
