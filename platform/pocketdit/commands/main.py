@@ -126,7 +126,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         args.prompts = [*args.prompts, *(word for word in rest if not word.startswith("-")), *operands]
         rest = [word for word in rest if word.startswith("-")]
     if rest:
-        hint = " (write -- before a prompt that begins with a hyphen)" if hasattr(args, "prompts") else ""
+        hint = ""
+        if hasattr(args, "prompts"):
+            hint = " (write -- before a prompt that begins with a hyphen)"
+        elif hasattr(args, "overrides"):
+            hint = " (settings have the form key=value, for example run=RUN)"
         top.error(f"unrecognized arguments: {shlex.join(rest)}{hint}")
     return args
 

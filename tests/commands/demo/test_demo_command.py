@@ -95,3 +95,10 @@ def test_wrong_settings_are_one_line_errors(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_run_without_its_key_is_refused_with_the_form_of_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["demo", "elastic_pretrain"])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "unrecognized arguments: elastic_pretrain (settings have the form key=value, for example run=RUN)" in error
