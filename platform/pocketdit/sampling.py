@@ -55,27 +55,53 @@ def sample(
     Returns:
         Images in [-1, 1], (len(prompts), 3, H, W), on the CPU.
     """
-    device = next(network.parameters()).device
-    factor = encoders.autoencoder.factor
     images = []
     for first in range(0, len(prompts), batch_size):
-        batch = prompts[first : first + batch_size]
-        text = hide_empty(encoders.tokens(batch), batch)
-        noise = initial_noise(
-            batch, sampling.seed, encoders.autoencoder.channels, sampling.size[0] // factor, sampling.size[1] // factor
-        )
-        velocity = guided_velocity(
-            lambda x, time, tokens: network(x, time, tokens, width=width).float(),
-            text,
-            unconditional(text),
-            sampling.guidance,
-        )
-        times = uniform_times(sampling.steps, sampling.time_shift)
-        if on_step is not None:
-            velocity = _watched(velocity, times, first // batch_size * sampling.steps, on_step)
-        latents = SAMPLERS[sampling.sampler](velocity, noise.to(device), times)
+        batch, before = prompts[first : first + batch_size], first // batch_size * sampling.steps
+        latents = sample_latents(network, encoders, batch, width, sampling, on_step, before)
         images.append(encoders.autoencoder.decode(latents).float().cpu())
     return torch.cat(images)
+
+
+@torch.no_grad()
+def sample_latents(
+    network: Network,
+    encoders: Encoders,
+    prompts: Sequence[str],
+    width: float,
+    sampling: Sampling,
+    on_step: Callable[[int], None] | None = None,
+    before: int = 0,
+) -> Tensor:
+    """Sample the latents of one batch of prompts like ``sample``.
+
+    Args:
+        network: The backbone.
+        encoders: The encoders.
+        prompts: The prompts.
+        width: Width of the sub-network.
+        sampling: The settings.
+        on_step: See ``sample``.
+        before: Number of steps of earlier batches, which ``on_step`` also counts.
+
+    Returns:
+        Latents (len(prompts), C, h, w) on the device of the network.
+    """
+    factor = encoders.autoencoder.factor
+    text = hide_empty(encoders.tokens(prompts), prompts)
+    noise = initial_noise(
+        prompts, sampling.seed, encoders.autoencoder.channels, sampling.size[0] // factor, sampling.size[1] // factor
+    )
+    velocity = guided_velocity(
+        lambda x, time, tokens: network(x, time, tokens, width=width).float(),
+        text,
+        unconditional(text),
+        sampling.guidance,
+    )
+    times = uniform_times(sampling.steps, sampling.time_shift)
+    if on_step is not None:
+        velocity = _watched(velocity, times, before, on_step)
+    return SAMPLERS[sampling.sampler](velocity, noise.to(next(network.parameters()).device), times)
 
 
 def _watched(velocity: Velocity, times: Sequence[float], before: int, on_step: Callable[[int], None]) -> Velocity:

@@ -1,19 +1,33 @@
 """Tests for standalone networks and their LoRA adapters: shared, active, and merged weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
+from pocketdit.backbones.elastic import ElasticLinear
 from pocketdit.backbones.lora import (
+    LoraTarget,
     activate_adapter,
     active_adapter,
     adapter_parameters,
     add_adapters,
+    clear_unused,
     load_adapter,
+    lora_layers,
     lora_scale,
 )
-from pocketdit.backbones.per_width import LORA_PREFIX, PerWidthNetworks, base_parameters, merge_lora, split_by_width
+from pocketdit.backbones.per_width import (
+    ELASTIC,
+    LORA_PREFIX,
+    PerWidthNetworks,
+    base_parameters,
+    merge_elastic_lora,
+    merge_lora,
+    split_by_width,
+)
 from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, FullAttention, Level
 from pocketdit.encoders.contract import TextTokens
 
@@ -165,3 +179,76 @@ def test_adapter_weights_of_another_network_are_rejected() -> None:
     weights.pop(min(weights))
     with pytest.raises(ValueError, match="do not fit"):
         load_adapter(network, "student", weights)
+
+
+def elastic_pair() -> tuple[ElasticDiT, dict[str, Tensor]]:
+    """Return a supernet with a filled adapter, and its weights as a run stores them."""
+    network = supernet()
+    stored = dict(network.state_dict())
+    add_adapters(network, ("style",), rank=4, alpha=12)
+    fill_adapter(network, "style", 0)
+    for name, value in adapter_parameters(network, "style").items():
+        stored[f"{LORA_PREFIX}{ELASTIC}.{name}"] = value.detach() * (3 if name.endswith(".B") else 1)
+    return network, stored
+
+
+def test_sliced_factors_equal_the_sliced_merged_weights() -> None:
+    """One LoRA adapts every width: slicing its factors gives what slicing the merged supernet gives."""
+    network, stored = elastic_pair()
+    merged = merge_elastic_lora(supernet(), stored)
+    for width in SPEC.widths:
+        expected = network(*inputs(), width=width)
+        torch.testing.assert_close(merged(*inputs(), width=width), expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(extract_subnetwork(merged, width)(*inputs()), expected, atol=1e-5, rtol=1e-4)
+        assert (expected - supernet()(*inputs(), width=width)).abs().max() > 1e-2
+
+
+def test_elastic_adapters_are_sliced_on_the_inputs_of_a_and_the_outputs_of_b() -> None:
+    network, _ = elastic_pair()
+    layer = dict(lora_layers(network))["stages.0.blocks.0.attention.q"]
+    assert isinstance(layer.base_layer, ElasticLinear)
+    weights = adapter_parameters(network, "style")
+    a, b = (weights[f"stages.0.blocks.0.attention.q.{name}"] for name in "AB")
+    x = torch.randn(3, 32)
+    base = layer.base_layer(x, 32)
+    torch.testing.assert_close(layer(x, 32), base + 3 * x @ a[:, :32].mT @ b[:32].mT)
+
+
+def test_new_elastic_adapters_equal_the_base_and_the_scale_weakens_them() -> None:
+    network = supernet()
+    add_adapters(network, ("style",), rank=4, alpha=12)
+    for width in SPEC.widths:
+        assert torch.equal(network(*inputs(), width=width), supernet()(*inputs(), width=width))
+    _, stored = elastic_pair()
+    base, half, full = (merge_elastic_lora(supernet(), stored, scale).state_dict() for scale in (0.0, 0.5, 1.0))
+    for name, value in supernet().state_dict().items():
+        assert torch.equal(base[name], value)
+        torch.testing.assert_close(2 * half[name], base[name] + full[name])
+
+
+def test_adapters_of_a_narrow_width_are_zero_outside_of_it() -> None:
+    torch.manual_seed(0)
+    network = ElasticDiT(replace(SPEC, widths=(0.5,)))
+    add_adapters(network, ("style",), rank=4, alpha=4)
+    clear_unused(network, "style")
+    weights = adapter_parameters(network, "style")
+    a = weights["stages.0.blocks.0.ffn.expand.A"]
+    assert not a[:, 32:].any()
+    assert a[:, :32].all()
+    assert weights["stages.0.blocks.0.cross.kv.A"].all()  # reads the text, which has the same size at every width
+
+
+@pytest.mark.parametrize(
+    ("targets", "layers"),
+    [
+        (["attention"], {"q", "kv", "out", "gate"}),
+        (["cross"], {"q", "kv", "out"}),
+        (["ffn", "skips"], {"expand", "contract", "stream", "skip"}),
+    ],
+)
+def test_targets_select_groups_of_layers(targets: list[LoraTarget], layers: set[str]) -> None:
+    network = supernet()
+    add_adapters(network, ("style",), 4, 4, targets)
+    names = {name.removesuffix(".A") for name in adapter_parameters(network, "style") if name.endswith(".A")}
+    assert {name.rpartition(".")[2] for name in names} == layers
+    assert all(any(f".{target}." in name for target in targets) for name in names)

@@ -8,12 +8,26 @@ from torch import Tensor
 from pocketdit.artifacts.run_folder import RunFolder, load_experiment, resume_option
 from pocketdit.artifacts.weights import load_weights
 from pocketdit.backbones.dit import ElasticDiT
-from pocketdit.backbones.per_width import LORA_PREFIX, NETWORKS_PREFIX, Network, merge_lora, split_by_width
+from pocketdit.backbones.per_width import (
+    ELASTIC,
+    LORA_PREFIX,
+    NETWORKS_PREFIX,
+    Network,
+    merge_elastic_lora,
+    merge_lora,
+    split_by_width,
+)
 from pocketdit.errors import RunError
 
 
-def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Network:
+def load_network(folder: RunFolder, device: torch.device | str = "cpu", lora_scale: float = 1.0) -> Network:
     """Load a run's backbone for inference, with its EMA weights and with any LoRA merged into it.
+
+    Args:
+        folder: The run.
+        device: Device of the network.
+        lora_scale: Strength of the LoRA of a fine-tuned run, 0 for the network that it started from. Other runs ignore
+            it.
 
     Raises:
         RunError: The run has no weights yet, or they are damaged, not finite, or do not match its configuration.
@@ -27,7 +41,7 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu") -> Netwo
         if value.dtype != torch.float32:
             raise RunError(f"{folder.weights}: {name} is {value.dtype}, but the weights of a run are torch.float32")
     try:
-        network = network_from(supernet, weights)
+        network = network_from(supernet, weights, lora_scale)
     except Exception as error:
         lines = str(error).splitlines()
         reason = lines[min(1, len(lines) - 1)].strip()  # the first line of torch's message is a heading
@@ -48,12 +62,13 @@ def require_weights(folder: RunFolder) -> None:
         raise RunError(f"{folder.path} has no weights yet; resume the run with {resume_option(folder)}")
 
 
-def network_from(supernet: ElasticDiT, weights: dict[str, Tensor]) -> Network:
+def network_from(supernet: ElasticDiT, weights: dict[str, Tensor], lora_scale: float = 1.0) -> Network:
     """Create a network from the weights that a stage has saved.
 
     Args:
         supernet: The supernet, on the meta device.
         weights: Weights of a supernet, of a supernet with LoRA adapters, or of one standalone network per width.
+        lora_scale: Strength of a LoRA that adapts every width. Other weights ignore it.
     """
     if any(name.startswith(NETWORKS_PREFIX) for name in weights):
         networks = split_by_width(supernet, share_weights=False)
@@ -61,4 +76,8 @@ def network_from(supernet: ElasticDiT, weights: dict[str, Tensor]) -> Network:
         return networks
     base = {name: value for name, value in weights.items() if not name.startswith(LORA_PREFIX)}
     supernet.load_state_dict(base, assign=True)
-    return supernet if len(base) == len(weights) else merge_lora(supernet, weights)
+    if len(base) == len(weights):
+        return supernet
+    if any(name.startswith(f"{LORA_PREFIX}{ELASTIC}.") for name in weights):
+        return merge_elastic_lora(supernet, weights, lora_scale)
+    return merge_lora(supernet, weights)

@@ -2,37 +2,54 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.elastic_lora import slice_adapters
+from pocketdit.backbones.spec import FULL_WIDTH
 
-# Matches all linear layers in the transformer blocks and the long skips.
-TARGET_MODULES = r"stages\..*\.(q|kv|out|gate|expand|contract|stream|skip)"
+LoraTarget = Literal["attention", "cross", "ffn", "skips"]
+"""A group of linear layers: self-attention, cross-attention, the feed-forward layers, or the long skips."""
+ALL_TARGETS: tuple[LoraTarget, ...] = get_args(LoraTarget)
 
 
-def add_adapters(network: ElasticDiT, names: Sequence[str], rank: int, alpha: float) -> None:
+def target_modules(targets: Sequence[LoraTarget]) -> str:
+    """Return a regular expression that matches the names of the linear layers in some groups."""
+    return rf"stages\..*\.({'|'.join(targets)})\.(\d+\.)?(q|kv|out|gate|expand|contract|stream|skip)"
+
+
+def add_adapters(
+    network: ElasticDiT,
+    names: Sequence[str],
+    rank: int,
+    alpha: float,
+    targets: Sequence[LoraTarget] = ALL_TARGETS,
+) -> None:
     """Add LoRA adapters to a network in place and freeze its own weights.
 
-    B starts at zero, so a new adapter does not change the network's output.
+    B starts at zero, so a new adapter does not change the network's output. An adapter of a supernet adapts all widths.
 
     Args:
         network: The base network.
         names: Names of the adapters. The first adapter is activated.
         rank: Rank of every layer's adapter, even if the layer has fewer channels.
         alpha: LoRA's alpha. The product B A is scaled by alpha / rank.
+        targets: Groups of layers that get an adapter.
     """
     from peft import LoraConfig
     from peft.tuners.lora import LoraModel
 
     # peft declares lora_alpha as an int but accepts any number.
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGET_MODULES)  # type: ignore[arg-type]
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=target_modules(targets))  # type: ignore[arg-type]
     tuner = LoraModel(network, config, names[0])
     for name in names[1:]:
         tuner.peft_config[name] = config
         tuner.inject_adapter(network, name)
+    slice_adapters(network)
     for name in names:
         for weight in adapter_parameters(network, name).values():
             weight.requires_grad_(True)
@@ -107,3 +124,18 @@ def load_adapter(network: nn.Module, name: str, weights: Mapping[str, Tensor]) -
         raise ValueError(f"LoRA weights do not fit this network: {mismatch} exists in only one of the two")
     for key, parameter in parameters.items():
         parameter.copy_(weights[key])
+
+
+@torch.no_grad()
+def clear_unused(network: ElasticDiT, name: str) -> None:
+    """Set the columns of A that no width of a supernet uses to zero.
+
+    A supernet whose widest width is below 1 never trains them. B starts at zero, so that the product B A stays zero
+    outside the weights of the widest width.
+    """
+    spec = network.spec
+    with torch.device("meta"):
+        widest = ElasticDiT(replace(spec, width=spec.hidden_size(max(spec.widths)), widths=(FULL_WIDTH,)))
+    for key, weight in adapter_parameters(network, name).items():
+        if key.endswith(".A"):
+            weight[:, widest.get_parameter(f"{key.removesuffix('.A')}.weight").shape[1] :] = 0

@@ -17,6 +17,8 @@ from pocketdit.encoders.contract import TextTokens
 
 LORA_PREFIX = "lora."
 """Prefix of the names of LoRA weights in ``weights.safetensors``."""
+ELASTIC = "elastic"
+"""What replaces the hidden size in the names of LoRA weights that adapt every width of a supernet."""
 NETWORKS_PREFIX = "networks."
 """Prefix of the names of all weights in ``PerWidthNetworks``."""
 
@@ -109,10 +111,14 @@ def split_by_width(supernet: ElasticDiT, share_weights: bool) -> PerWidthNetwork
     return PerWidthNetworks(spec, networks, share_weights)
 
 
-def lora_pairs(weights: Mapping[str, Tensor], hidden: int) -> Iterator[tuple[str, Tensor, Tensor]]:
+def lora_pairs(weights: Mapping[str, Tensor], hidden: int | str) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield the LoRA weights of one width from the contents of a run's ``weights.safetensors``.
 
     They are stored as ``lora.HIDDEN.LAYER.A`` and ``lora.HIDDEN.LAYER.B``, where B includes the factor alpha / rank.
+
+    Args:
+        weights: The contents of the file.
+        hidden: Hidden size of the width, or ``ELASTIC`` for LoRA weights that adapt every width.
 
     Yields:
         The name of a linear layer, its A (rank, in) and its B (out, rank).
@@ -138,3 +144,17 @@ def merge_lora(supernet: ElasticDiT, weights: Mapping[str, Tensor]) -> PerWidthN
             for layer, a, b in lora_pairs(weights, supernet.spec.hidden_size(width)):
                 network.get_parameter(f"{layer}.weight").add_(b @ a)
     return merged
+
+
+@torch.no_grad()
+def merge_elastic_lora(supernet: ElasticDiT, weights: Mapping[str, Tensor], scale: float = 1.0) -> ElasticDiT:
+    """Merge the LoRA that adapts every width into a supernet's weights, in place: W + scale B A.
+
+    Args:
+        supernet: The base network.
+        weights: LoRA weights named as in ``lora_pairs``. Other names are ignored.
+        scale: Strength of the LoRA, 0 for the base network.
+    """
+    for layer, a, b in lora_pairs(weights, ELASTIC):
+        supernet.get_parameter(f"{layer}.weight").add_(b @ a, alpha=scale)
+    return supernet

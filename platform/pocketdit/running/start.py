@@ -17,13 +17,12 @@ from pocketdit.running.lineage import differences
 
 
 def start_backbone(supernet: ElasticDiT, experiment: Experiment, separate_widths: bool) -> Network:
-    """Load the EMA weights of ``parents.start`` into a supernet.
+    """Load the EMA weights of ``parents.start`` into a supernet, whose widths may be a subset of those of the parent.
 
     Args:
         supernet: The network of the new run.
         experiment: The configuration of the new run.
-        separate_widths: Whether to return one standalone network per width. The widths of the new run may then be a
-            subset of those of the parent.
+        separate_widths: Whether to return one standalone network per width.
 
     Raises:
         ConfigError: The networks or the encoders of the two runs differ.
@@ -33,7 +32,7 @@ def start_backbone(supernet: ElasticDiT, experiment: Experiment, separate_widths
     if not separate_widths and not isinstance(network, ElasticDiT):
         raise ConfigError(f"parents.{START}: {folder.name} is a few-step model; use the run that it started from")
     theirs, ours = plain(network.spec), plain(supernet.spec)
-    if separate_widths and set(supernet.spec.widths) <= set(network.spec.widths):
+    if set(supernet.spec.widths) <= set(network.spec.widths):
         theirs["widths"] = ours["widths"]
     if changed := differences(theirs, ours):
         key, (theirs, ours) = next(iter(changed.items()))
@@ -45,7 +44,8 @@ def start_backbone(supernet: ElasticDiT, experiment: Experiment, separate_widths
     if separate_widths:
         widths = supernet.spec.widths
         return PerWidthNetworks(supernet.spec, {width: standalone_network(network, width) for width in widths})
-    supernet.load_state_dict(network.state_dict())
+    weights = network.state_dict()
+    supernet.load_state_dict({name: weights[name] for name in supernet.state_dict()})
     return supernet
 
 
