@@ -38,6 +38,8 @@ class CaptionLookup:
         table: Caption table to use instead of any other captions.
         per_line: Make each line of a text file a caption. Otherwise, a text file is one caption.
         keep_columns: Return the other columns of tables and keys of .json files, too.
+        default: Caption of an image that has none, such as the trigger word of a concept. A caption that cannot be
+            read is still an error.
 
     Attributes:
         used: The files that were read.
@@ -47,8 +49,15 @@ class CaptionLookup:
     """
 
     def __init__(
-        self, listing: Listing, *, table: Path | None = None, per_line: bool = False, keep_columns: bool = False
+        self,
+        listing: Listing,
+        *,
+        table: Path | None = None,
+        per_line: bool = False,
+        keep_columns: bool = False,
+        default: str | None = None,
     ) -> None:
+        self._default, self._defaults = default, 0
         self._folder, self._per_line, self._keep_columns = listing.folder, per_line, keep_columns
         self._beside: dict[Path, list[Path]] = {}
         tables = find_tables(listing.others) if table is None else [table]
@@ -86,6 +95,9 @@ class CaptionLookup:
                 sources.append(_Source(entry.captions, entry.place, entry.columns))
             else:
                 problems.append(entry.problem or f"{entry.place}: the caption is empty")
+        if not sources and not problems and self._default is not None:
+            self._defaults += 1
+            return Found((self._default,), {})
         if not sources:
             raise SampleError("; ".join(problems) or NO_CAPTION)
         self._ignored += problems
@@ -104,6 +116,8 @@ class CaptionLookup:
     def notes(self) -> list[str]:
         """Return one line for each kind of ambiguity."""
         notes = []
+        if self._defaults:
+            notes.append(f'images without a caption, which get "{self._default}": {self._defaults}')
         if self._several_lines:
             most, name = max(self._several_lines)
             count = f"{len(self._several_lines)} of {self._text_files}"

@@ -100,6 +100,7 @@ class ReadOptions:
     Attributes:
         captions: Caption table to use instead of any other captions.
         captions_per_line: Make each line of a text file a caption, instead of the whole file.
+        default_caption: Caption of an image that has none. None skips such images.
         image_field: Member or column that contains the image, or the path of the image.
         caption_fields: Members or columns that contain the captions, the one with the short captions first.
         columns: Columns that filters need.
@@ -109,6 +110,7 @@ class ReadOptions:
 
     captions: Path | None = None
     captions_per_line: bool = False
+    default_caption: str | None = None
     image_field: Field | None = None
     caption_fields: tuple[Field, ...] = ()
     columns: tuple[str, ...] = ()

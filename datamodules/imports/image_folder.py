@@ -30,7 +30,11 @@ def plan_image_folder(layout: ImageFolder, options: ReadOptions) -> Plan:
     """
     listing = layout.listing
     lookup = CaptionLookup(
-        listing, table=options.captions, per_line=options.captions_per_line, keep_columns=bool(options.columns)
+        listing,
+        table=options.captions,
+        per_line=options.captions_per_line,
+        keep_columns=bool(options.columns),
+        default=options.default_caption,
     )
     splits = splits_of_folders(listing.images, listing.folder)
     entries = list(_entries(listing, lookup, splits))

@@ -33,6 +33,7 @@ Layout = ImageFolder | Tars | ParquetFiles | Coco | ClassFolders | ImageNetTars 
 _APPLIES: dict[str, tuple[str, tuple[LayoutName, ...]]] = {
     "captions": ("--captions", ("folder",)),
     "captions_per_line": ("--captions-per-line", ("folder", "tars")),
+    "default_caption": ("--default-caption", ("folder",)),
     "image_field": ("--image-field", ("tars", "parquet", "table")),
     "caption_fields": ("--caption-field", ("tars", "parquet", "table")),
     "class_names": ("--class-names", ("imagenet",)),

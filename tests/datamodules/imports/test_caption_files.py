@@ -131,6 +131,18 @@ def test_text_file_is_one_caption_unless_asked(source: Path) -> None:
     assert any("images with more than 8 captions: 1 (up to 10, for a.png)" in note for note in report.notes)
 
 
+def test_default_caption_is_only_for_images_without_any(source: Path) -> None:
+    """A caption file that cannot be read is still an error, because its caption is lost."""
+    write(source, ["a.png", "b.png", "c.png", "d.png"], {"a.txt": "a cat", "c.txt": "", "d.json": "["})
+    report, samples = build(source, validation_fraction=0.0, reading=ReadOptions(default_caption="a zorb"))
+    assert {name: sample.captions for name, sample in samples["train"].items()} == {
+        "a.png": ("a cat",),
+        "b.png": ("a zorb",),
+    }
+    assert sorted(entry.id for entry in report.skipped) == ["c.png", "d.png"]
+    assert 'images without a caption, which get "a zorb": 1' in report.notes
+
+
 @pytest.mark.parametrize(
     "content", ['{"url": "x"}', "[", '{"caption": ""}', '{"caption": null}', '{"captions": [1]}', "[" * 100_000, ""]
 )

@@ -20,6 +20,7 @@ IMPORT_OPTIONS = (
     "layout",
     "captions",
     "captions_per_line",
+    "default_caption",
     "image_field",
     "caption_field",
     "class_names",
@@ -58,6 +59,11 @@ def add_import_options(build: argparse.ArgumentParser) -> None:
         "--captions-per-line",
         action="store_true",
         help="folder and tars: treat each line of a .txt file as a separate caption",
+    )
+    source.add_argument(
+        "--default-caption",
+        metavar="TEXT",
+        help="folder only: caption of images that have none, such as a new word for fine-tuning (default: skip them)",
     )
     source.add_argument(
         "--image-field",
@@ -131,9 +137,11 @@ def check_import_options(args: argparse.Namespace) -> None:
     """Check the ranges of the options.
 
     Raises:
-        ConfigError: A number is out of range, or a minimum is above the maximum.
+        ConfigError: A number is out of range, a minimum is above the maximum, or the default caption is empty.
     """
     at_least_one = (lambda value: value >= 1, "at least 1")
+    if args.default_caption is not None and not args.default_caption.strip():
+        raise ConfigError("--default-caption: must contain text")
     checks: dict[str, tuple[Callable[[float], bool], str]] = {
         **dict.fromkeys(("min_side", "min_pixels", "max_pixels", "min_words", "max_words", "workers"), at_least_one),
         "max_aspect": (lambda value: 1 <= value < float("inf"), "at least 1"),
@@ -163,6 +171,7 @@ def reading_of(args: argparse.Namespace, filters: "Filters") -> "ReadOptions":
     return ReadOptions(
         captions=getattr(args, "captions", None),
         captions_per_line=args.captions_per_line,
+        default_caption=None if args.default_caption is None else " ".join(args.default_caption.split()),
         image_field=image,
         caption_fields=tuple(parse_field(text, "--caption-field") for text in args.caption_field or ()),
         columns=filters.columns,
