@@ -5,6 +5,8 @@ The folder ``runs/<experiment>/<run>/`` contains these files::
     config.yaml              resolved configuration, from which the model can be rebuilt
     checkpoints/last.ckpt    complete training state
     weights.safetensors      EMA weights
+    pytorch_lora_weights.safetensors
+                             LoRA for diffusers and peft (runs that trained one; see artifacts/lora_file.py)
     palettes.safetensors     palettes and indices of the layers (quantized runs; see quantization/palette.py)
     quantization.json, .png  bits, sensitivities, and sizes, and a plot of the sensitivities (quantized runs)
     samples/*.png            previews, such as image grids for all widths

@@ -35,6 +35,14 @@ from pocketdit.training.step_samples import StepSamples
 from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
 
 
+class PriorBatch(NamedTuple):
+    """Inputs of both networks that preserve what a network can do (see ``Finetune``), as in ``NoisyBatch``."""
+
+    x_t: Tensor
+    time: Tensor
+    text: list[TextTokens]
+
+
 class NoisyBatch(NamedTuple):
     """The shared inputs of both networks in one step, and the velocity that they should predict.
 
@@ -44,6 +52,7 @@ class NoisyBatch(NamedTuple):
         text: One ``TextTokens`` per text encoder.
         target: Target velocity, (B, C, h, w).
         teacher_output: The teacher's predictions for the same inputs, if the stage has a teacher.
+        prior: Inputs for which the network should still predict what it did before fine-tuning, if the stage has any.
     """
 
     x_t: Tensor
@@ -51,6 +60,7 @@ class NoisyBatch(NamedTuple):
     text: list[TextTokens]
     target: Tensor
     teacher_output: TeacherOutput | None = None
+    prior: PriorBatch | None = None
 
 
 class ElasticPretrain(LightningModule, Stage):
@@ -125,7 +135,7 @@ class ElasticPretrain(LightningModule, Stage):
 
     def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return the names and parameters that the optimizer updates."""
-        return list(self.backbone.named_parameters())
+        return [(name, value) for name, value in self.backbone.named_parameters() if value.requires_grad]
 
     def configure_optimizers(self) -> Optimizer:
         """Build the configured optimizer for the trained parameters."""

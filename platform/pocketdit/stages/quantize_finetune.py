@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from pocketdit.artifacts.run_folder import RunFolder
@@ -99,9 +99,9 @@ class QuantizeFinetune(ElasticPretrain):
             raise ConfigError(f"stage.init_args.weight_threshold: no layer has more than {weight_threshold} weights")
         weights = {name: layer.get_parameter("weight").numel() for name, layer in layers.items()}
         require_reachable_average(weights, average_bits, low_bits)
+        backbone.requires_grad_(True).train()
         super().__init__(inputs, time_shift, time_spread, drop_text)
         self.unquantized = Unquantized(ema_copy(backbone).eval())
-        self.backbone.requires_grad_(True).train()
         for layer in layers.values():
             layer.get_parameter("weight").requires_grad_(False)
         self.width = self.widest
@@ -133,10 +133,6 @@ class QuantizeFinetune(ElasticPretrain):
     def cost(cls, experiment: BaseExperiment) -> StageCost:
         assert isinstance(experiment, Experiment)
         return quantization_cost(experiment)
-
-    def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Return the names and values of all parameters outside the palettes."""
-        return [(name, value) for name, value in self.backbone.named_parameters() if value.requires_grad]
 
     def on_fit_start(self) -> None:
         """Quantize the network when the run starts. In a resumed run, it is already quantized."""

@@ -13,9 +13,11 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 def ema_copy(network: NetworkT) -> NetworkT:
     """Return a frozen copy of ``network`` for its EMA weights.
 
-    A stage registers the copy as an ordinary submodule, so checkpoints include it.
+    A stage registers the copy as an ordinary submodule, so checkpoints include it. Weights that are not trained, such
+    as the base of a LoRA, are shared with ``network``.
     """
-    return copy.deepcopy(network).requires_grad_(False)
+    shared = {id(parameter): parameter for parameter in network.parameters() if not parameter.requires_grad}
+    return copy.deepcopy(network, shared).requires_grad_(False)
 
 
 def ema_decay(step: int, decay: float) -> float:
