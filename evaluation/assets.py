@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pooch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from evaluation.settings import Evaluation
 from pocketdit.config.component import Component

@@ -8,9 +8,9 @@ import torch
 
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import load_experiment
-from pocketdit.commands.sample.options import with_sampling
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.running.assemble import build_encoders
+from pocketdit.running.sampling_options import with_sampling
 from pocketdit.sampling import sample
 from tests.export.conftest import tiny_run
 

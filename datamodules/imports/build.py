@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from datamodules.filters.duplicates import DuplicateIndex
 from datamodules.filters.hashes import require_imagehash

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from datamodules.remote.address import KEY
 from datamodules.remote.cache import node_cache

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from datamodules.shards.skips import SkipLog, SkippedImage
 from datamodules.shards.sources import path_text

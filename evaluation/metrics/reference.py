@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from evaluation.contract import Backend, ImageArray, ImageEncoder
 from evaluation.metrics.frechet import Floats, Gaussian, statistics

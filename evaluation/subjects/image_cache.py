@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from evaluation.contract import ImageArray, ImageSet, Prompt, PromptSet
 from pocketdit.errors import ConfigError, RunError, UserError

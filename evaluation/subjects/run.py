@@ -39,6 +39,7 @@ class Run:
         batch_size: Images per batch.
         runs: Folder that contains the runs.
         decoder: Run whose tiny decoder replaces the autoencoder's own decoder.
+        lora_scale: Strength of the run's LoRA; 0 samples from the network without it.
 
     Raises:
         ConfigError: ``run`` is empty, or the run does not have this width.
@@ -56,6 +57,7 @@ class Run:
         batch_size: int = 16,
         runs: Path = Path("runs"),
         decoder: str | None = None,
+        lora_scale: float = 1.0,
     ) -> None:
         from pocketdit.artifacts.network import require_weights
 
@@ -71,8 +73,9 @@ class Run:
             sampler=sampler or own.sampler,
             seed=seed,
         )
-        self.width, self.batch_size = width, batch_size
-        self.name = f"{self.folder.name} {width:g}x" + (f", {self.decoder.name}" if self.decoder else "")
+        self.width, self.batch_size, self.lora_scale = width, batch_size, lora_scale
+        strength = "" if lora_scale == 1 else f", LoRA scale {lora_scale:g}"
+        self.name = f"{self.folder.name} {width:g}x{strength}" + (f", {self.decoder.name}" if self.decoder else "")
         self._weights_sha256 = ""
         self._loaded: tuple[Any, Any] | None = None
 
@@ -82,21 +85,26 @@ class Run:
         decoder = {}
         if self.decoder is not None:
             decoder = {"decoder": self.decoder.name, "decoder_sha256": sha256_of(self.decoder.weights)}
-        return decoder | {
-            "subject": "run",
-            "run": self.folder.name,
-            "weights_sha256": self._digest(),
-            "width": self.width,
-            "steps": sampling.steps,
-            "sampler": sampling.sampler,
-            "guidance": sampling.guidance,
-            "time_shift": sampling.time_shift,
-            "size": list(sampling.size),
-            "seed": sampling.seed,
-            "dtype": self._dtype(),
-            "autoencoder": describe_encoder(self.experiment.autoencoder),
-            "text_encoders": [describe_encoder(component) for component in self.experiment.text_encoders],
-        }
+        lora = {} if self.lora_scale == 1 else {"lora_scale": self.lora_scale}
+        return (
+            decoder
+            | lora
+            | {
+                "subject": "run",
+                "run": self.folder.name,
+                "weights_sha256": self._digest(),
+                "width": self.width,
+                "steps": sampling.steps,
+                "sampler": sampling.sampler,
+                "guidance": sampling.guidance,
+                "time_shift": sampling.time_shift,
+                "size": list(sampling.size),
+                "seed": sampling.seed,
+                "dtype": self._dtype(),
+                "autoencoder": describe_encoder(self.experiment.autoencoder),
+                "text_encoders": [describe_encoder(component) for component in self.experiment.text_encoders],
+            }
+        )
 
     def images(self, prompts: PromptSet, root: Path) -> ImageSet:
         """Sample the images and store them under ``root``.
@@ -151,7 +159,7 @@ class Run:
             if self.decoder is not None:
                 encoders = with_decoder(encoders, self.experiment, self.decoder)
             encoders.to(torch.device(device()))
-            self._loaded = load_network(self.folder, device()), encoders
+            self._loaded = load_network(self.folder, device(), self.lora_scale), encoders
             if sha256_of(self.folder.weights) != self._digest():
                 raise RunError(
                     f"the weights of {self.folder.name} changed during the evaluation; wait until the run has finished"

@@ -4,8 +4,12 @@ Importing the package is cheap and does not load torch.
 """
 
 import os
+from typing import TYPE_CHECKING, Any
 
 from pocketdit import torchmetrics_deferred, torchvision_cpu
+
+if TYPE_CHECKING:
+    from pocketdit.api import Run, Sample, UserError, evaluate, load, train
 
 # Turn off telemetry in third-party libraries.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -16,3 +20,30 @@ torchmetrics_deferred.install()
 torchvision_cpu.install()
 
 __version__ = "0.1.0"
+
+__all__ = ["Run", "Sample", "UserError", "__version__", "evaluate", "load", "train"]
+
+_EXPORTS = {
+    "Run": "pocketdit.api",
+    "Sample": "pocketdit.api",
+    "UserError": "pocketdit.api",
+    "evaluate": "pocketdit.api",
+    "load": "pocketdit.api",
+    "train": "pocketdit.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import an exported name when it is first used, because its module takes seconds to import."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the exported names, too, so that notebooks complete them."""
+    return sorted({*globals(), *__all__})

@@ -1,11 +1,18 @@
-"""Progress lines, which are updated in place on a terminal and written to a log every ``LOG_SECONDS`` seconds."""
+"""Progress lines, which are updated in place on a terminal and in a notebook, and otherwise written to a log."""
 
 import sys
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-LOG_SECONDS = 20.0
+LOG_SECONDS = 20.0  # between two lines of a log
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook, whose output is not a terminal but can be updated."""
+    get_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = get_shell() if get_shell is not None else None
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 class ProgressLine:
@@ -17,7 +24,7 @@ class ProgressLine:
     """
 
     def __init__(self, bar_format: str, **options: Any) -> None:
-        self.live = sys.stderr.isatty()
+        self.live = sys.stderr.isatty() or in_notebook()
         self.bar = tqdm(
             bar_format=bar_format if self.live else f"{bar_format}\n",
             dynamic_ncols=self.live,

@@ -12,9 +12,9 @@ from evaluation.prompts.file import PromptFile
 from evaluation.subjects.image_folder import ImageFolder
 from pocketdit.artifacts.run_folder import find, load_experiment
 from pocketdit.commands.main import main
-from pocketdit.commands.sample.model import load_model
 from pocketdit.config.experiment import Sampling
 from pocketdit.files import sha256_of
+from pocketdit.running.model import load_model
 from tests.export.conftest import tiny_run
 
 TEXTS = ("a red circle", "two green stars, one blue", 'Ü: a "blue" square')

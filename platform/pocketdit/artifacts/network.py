@@ -1,6 +1,7 @@
 """Load a run's network."""
 
 import os
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -26,11 +27,11 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu", lora_sca
     Args:
         folder: The run.
         device: Device of the network.
-        lora_scale: Strength of the LoRA of a fine-tuned run, 0 for the network that it started from. Other runs ignore
-            it.
+        lora_scale: Strength of the LoRA of a fine-tuned run, 0 for the network that it started from.
 
     Raises:
-        RunError: The run has no weights yet, or they are damaged, not finite, or do not match its configuration.
+        RunError: The run has no weights yet, or they are damaged, not finite, or do not match its configuration. Or
+            the run has no LoRA to scale.
     """
     require_weights(folder)
     experiment = load_experiment(folder)
@@ -40,6 +41,8 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu", lora_sca
     for name, value in weights.items():
         if value.dtype != torch.float32:
             raise RunError(f"{folder.weights}: {name} is {value.dtype}, but the weights of a run are torch.float32")
+    if lora_scale != 1 and not has_elastic_lora(weights):
+        raise RunError(f"{folder.name} has no LoRA whose strength could be changed; leave the scale at 1")
     try:
         network = network_from(supernet, weights, lora_scale)
     except Exception as error:
@@ -62,13 +65,18 @@ def require_weights(folder: RunFolder) -> None:
         raise RunError(f"{folder.path} has no weights yet; resume the run with {resume_option(folder)}")
 
 
+def has_elastic_lora(weights: Iterable[str]) -> bool:
+    """Return whether the names of a run's weights include a LoRA that adapts every width."""
+    return any(name.startswith(f"{LORA_PREFIX}{ELASTIC}.") for name in weights)
+
+
 def network_from(supernet: ElasticDiT, weights: dict[str, Tensor], lora_scale: float = 1.0) -> Network:
     """Create a network from the weights that a stage has saved.
 
     Args:
         supernet: The supernet, on the meta device.
         weights: Weights of a supernet, of a supernet with LoRA adapters, or of one standalone network per width.
-        lora_scale: Strength of a LoRA that adapts every width. Other weights ignore it.
+        lora_scale: Strength of a LoRA that adapts every width.
     """
     if any(name.startswith(NETWORKS_PREFIX) for name in weights):
         networks = split_by_width(supernet, share_weights=False)
@@ -78,6 +86,6 @@ def network_from(supernet: ElasticDiT, weights: dict[str, Tensor], lora_scale: f
     supernet.load_state_dict(base, assign=True)
     if len(base) == len(weights):
         return supernet
-    if any(name.startswith(f"{LORA_PREFIX}{ELASTIC}.") for name in weights):
+    if has_elastic_lora(weights):
         return merge_elastic_lora(supernet, weights, lora_scale)
     return merge_lora(supernet, weights)

@@ -3,12 +3,8 @@
 import argparse
 from pathlib import Path
 
-from pocketdit.commands.interpolated import require_used
 from pocketdit.commands.options import parse_tags
 from pocketdit.errors import ConfigError
-
-# Settings of an evaluation that only have an effect if its components refer to them by interpolation.
-INTERPOLATED = ("run", "width", "steps", "guidance", "sampler", "seed", "data", "device")
 
 
 def add_evaluate(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -76,23 +72,18 @@ def inspect_results(args: argparse.Namespace) -> None:
 
 def run_evaluation(args: argparse.Namespace) -> None:
     """Print the configuration, fetch files, or run the evaluation."""
-    from evaluation.settings import Evaluation
-    from pocketdit.config.load import load
+    from pocketdit.api.evaluating import evaluate_loaded, load_evaluation
 
-    loaded = load(args.file, args.overrides, Evaluation)
-    require_used(args.file, args.overrides, INTERPOLATED)
+    loaded = load_evaluation(args.file, args.overrides)
     if args.print_config:
         print(loaded.to_yaml(), end="")
         return
-    from evaluation.assets import check_files, fetch_files
-
     if args.fetch:
+        from evaluation.assets import fetch_files
+
         fetch_files(loaded.config, args.source)
         return
-    check_files(loaded.config)
-    from evaluation.evaluate import evaluate
-
-    folder = evaluate(loaded, parse_tags(args.tag))
+    folder = evaluate_loaded(loaded, parse_tags(args.tag))
     if folder is not None:
         print(f"\nreport   {folder / 'report.html'}")
         print("next     lightning evaluate --table     (the tables of the paper with these results)")

@@ -2,11 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
-
-if TYPE_CHECKING:
-    from pocketdit.export.coreml.settings import CoreMLExport
-    from pocketdit.export.litert.settings import LiteRTExport
 
 
 def add_export(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -26,48 +21,26 @@ def add_export(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def call_export(args: argparse.Namespace) -> None:
     """Load the settings, and export to Core ML or LiteRT as they specify."""
-    from pocketdit.config.load import Loaded, load
-    from pocketdit.export.coreml.dependency import require_coremltools
-    from pocketdit.export.coreml.settings import CoreMLExport
-    from pocketdit.export.litert.dependency import require_litert
+    from pocketdit.api.exporting import export_loaded, load_export
     from pocketdit.export.litert.settings import LiteRTExport
-    from pocketdit.export.settings import Export, settings_class
 
-    kind = settings_class(args.file)
-    if not args.print_config:  # check that the package is installed before anything is loaded
-        require_coremltools() if kind is CoreMLExport else require_litert()
-    loaded: Loaded[Export] = load(args.file, args.overrides, kind)
+    loaded = load_export(args.file, args.overrides, require_package=not args.print_config)
     if args.print_config:
         print(loaded.to_yaml(), end="")
         return
-    match loaded.config:
-        case CoreMLExport() as settings:
-            _export_coreml(settings)
-        case LiteRTExport() as settings:
-            _export_litert(settings)
-        case _:
-            assert_never(loaded.config)
+    exported = export_loaded(loaded)
+    if isinstance(exported, Path):
+        from pocketdit.config.shell import command_line, operand
 
-
-def _export_coreml(settings: "CoreMLExport") -> None:
-    from pocketdit.export.coreml.dependency import silence_coremltools
-
-    silence_coremltools()
-    from pocketdit.config.shell import command_line, operand
-    from pocketdit.export.coreml.export import export_coreml
-
-    folder = export_coreml(settings)
-    print(f"\nbundle   {folder}")
-    print(f"next     {command_line('verify', operand(folder))}     (add run=RUN to compare it with another run)")
-
-
-def _export_litert(settings: "LiteRTExport") -> None:
-    from pocketdit.export.litert.export import export_litert
+        verify = command_line("verify", operand(exported))
+        print(f"\nbundle   {exported}")
+        print(f"next     {verify}     (add run=RUN to compare it with another run)")
+        return
     from pocketdit.latency.measure_litert import measure_exported
     from pocketdit.latency.records import latency_tables
 
-    model = export_litert(settings)
-    if records := measure_exported(model, settings.litert):
+    assert isinstance(loaded.config, LiteRTExport)
+    if records := measure_exported(exported, loaded.config.litert):
         print(f"\n{latency_tables(records)}")
-    print(f"\nbundle   {model.file.parent}")
-    print(f"next     add {model.file.name} and manifest.json to the app")
+    print(f"\nbundle   {exported.file.parent}")
+    print(f"next     add {exported.file.name} and manifest.json to the app")

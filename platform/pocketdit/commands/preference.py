@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocketdit.commands.interpolated import require_used
+from pocketdit.config.interpolated import require_used
 from pocketdit.errors import RunError
 
 if TYPE_CHECKING:

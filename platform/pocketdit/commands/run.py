@@ -44,28 +44,23 @@ def call_run(args: argparse.Namespace) -> None:
         call_recipe(args)
         return
     require_experiment(args)
+    if not (args.print_config or args.plan):
+        from pocketdit.api.training import train
+
+        tags = parse_tags(args.tag)
+        train(
+            args.file, args.overrides, resume=args.resume, name=args.name, allow_changes=args.allow_changes, tags=tags
+        )
+        return
     from pocketdit.config.experiment import kind_of
     from pocketdit.config.load import load
-    from pocketdit.running.requirements import quiet_warnings, require_folder, require_parents
 
-    kind = kind_of(args.file)
-    if not (args.print_config or args.plan):
-        # First report errors that can be detected without importing any class.
-        outline = load(args.file, args.overrides, kind, classes=False)
-        require_folder(outline.config, args.resume, args.name)
-        require_parents(outline)
-    loaded = load(args.file, args.overrides, kind)
+    loaded = load(args.file, args.overrides, kind_of(args.file))
     if args.print_config:
         print(loaded.to_yaml(), end="")
         return
+    from pocketdit.running.cost_estimate import cost_estimate
+    from pocketdit.running.requirements import quiet_warnings
+
     quiet_warnings()
-    if args.plan:
-        from pocketdit.running.cost_estimate import cost_estimate
-
-        print(cost_estimate(loaded.config))
-        return
-    from pocketdit.running.data import require_available
-    from pocketdit.running.fit import run
-
-    require_available(loaded.config)
-    run(loaded, args.resume, args.name, args.allow_changes, tags=parse_tags(args.tag))
+    print(cost_estimate(loaded.config))

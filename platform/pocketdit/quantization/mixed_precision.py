@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pocketdit.quantization.allocation import allocate_bits
 from pocketdit.quantization.palette import Palette, palettize, palettized_layers

@@ -14,8 +14,6 @@ from urllib.parse import parse_qsl, urlencode
 
 from pocketdit.bounds import Guidance, Steps
 from pocketdit.commands.demo.subjects import AUTOENCODER, Subject
-from pocketdit.commands.sample.model import sampling_device
-from pocketdit.commands.sample.options import select_widths, with_sampling
 from pocketdit.config.errors import InvalidValueError, did_you_mean
 from pocketdit.config.experiment import Experiment, Sampling
 from pocketdit.config.image_size import ImageSize, parse_size
@@ -23,7 +21,9 @@ from pocketdit.config.shell import command_line, operand
 from pocketdit.config.typed import convert
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.errors import ConfigError
+from pocketdit.running.model import sampling_device
 from pocketdit.running.sampling_memory import require_sampling_memory
+from pocketdit.running.sampling_options import select_widths, with_sampling
 
 AGAINST = "against."
 MAX_PROMPTS = 64

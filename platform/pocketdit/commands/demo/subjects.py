@@ -8,10 +8,10 @@ from pocketdit.artifacts.network import require_weights
 from pocketdit.artifacts.notice import read_notice
 from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
 from pocketdit.commands.demo.settings import Demo
-from pocketdit.commands.sample.model import Model, load_model
 from pocketdit.config.declared import latent_sides
 from pocketdit.config.experiment import Experiment
 from pocketdit.errors import ConfigError
+from pocketdit.running.model import Model, load_model
 
 AUTOENCODER = "autoencoder"
 

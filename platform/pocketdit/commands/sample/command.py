@@ -45,6 +45,13 @@ def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--seeds", type=int, nargs="+", metavar="N", help="several seeds, each of which yields one image per prompt"
     )
     sample.add_argument("--size", metavar="HxW", help="image height and width in pixels, for example 128x128")
+    sample.add_argument(
+        "--lora-scale",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="strength of the LoRA of a fine-tuned run; 0 samples from the network without it (default: 1)",
+    )
     sample.add_argument("--decoder", metavar="RUN", help="run whose tiny decoder decodes the images")
     sample.add_argument(
         "--out",
@@ -68,8 +75,9 @@ def call_sample(args: argparse.Namespace) -> None:
         raise ConfigError(f"--steps {args.steps}: must be at least 1")
     from pocketdit.artifacts.notice import read_notice
     from pocketdit.artifacts.run_folder import find, load_experiment
-    from pocketdit.commands.sample.options import select_widths
+    from pocketdit.running.sampling_options import require_lora_scale, select_widths
 
+    require_lora_scale(args.lora_scale, "--lora-scale")
     folder = find(args.runs, args.run)
     decoder = find(args.runs, args.decoder) if args.decoder else None
     prompts = _read_prompts(args.file) if args.file else None
@@ -83,14 +91,14 @@ def call_sample(args: argparse.Namespace) -> None:
     _require_sizes(experiment, prompts, is_grid, "--size" if args.size else f"sampling.size of {folder.name}")
     from pocketdit.commands.sample.grid import write_grid
     from pocketdit.commands.sample.images import write_images
-    from pocketdit.commands.sample.model import load_model
     from pocketdit.encoders.conditioning import is_empty
+    from pocketdit.running.model import load_model
 
     if any(map(is_empty, sampling.prompts)):
         print("note: an empty prompt is sampled without text")
     if notice := read_notice(folder):
         print(f"note: {notice.rstrip()}")
-    model = load_model(folder, experiment)
+    model = load_model(folder, experiment, args.lora_scale)
     if decoder is not None:
         model = model.with_decoder(decoder)
     if is_grid:
@@ -105,7 +113,7 @@ def _with_options(experiment: "Experiment", args: argparse.Namespace, prompts: "
     Raises:
         ConfigError: A setting is invalid.
     """
-    from pocketdit.commands.sample.options import with_sampling
+    from pocketdit.running.sampling_options import with_sampling
 
     options = {name: getattr(args, name) for name in SAMPLING_OPTIONS if getattr(args, name) not in (None, [])}
     if prompts is not None:
@@ -129,9 +137,9 @@ def _require_sizes(experiment: "Experiment", prompts: "list[Prompt]", is_grid: b
             memory.
     """
     from evaluation.subjects.sampling import group_by_size
-    from pocketdit.commands.sample.model import sampling_device
-    from pocketdit.commands.sample.options import with_sampling
+    from pocketdit.running.model import sampling_device
     from pocketdit.running.sampling_memory import require_sampling_memory
+    from pocketdit.running.sampling_options import with_sampling
     from pocketdit.sampling import BATCH
 
     size, device = experiment.sampling.size, sampling_device()
@@ -156,8 +164,9 @@ def _output(args: argparse.Namespace) -> Path:
     out: Path = args.out or Path(default)
     if args.seeds and out.suffix.lower() == PNG:
         raise ConfigError(f"--seeds: a grid has a single seed; give a folder instead of --out {out}")
-    if wrong := [seed for seed in args.seeds or () if seed < 0 or args.seeds.count(seed) > 1]:
-        raise ConfigError(f"--seeds {wrong[0]}: the seeds must be distinct numbers that are not negative")
+    from pocketdit.running.sampling_options import require_seeds
+
+    require_seeds(args.seeds or (), "--seeds")
     return out
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from PIL.PngImagePlugin import PngInfo
 
-from pocketdit.commands.sample.model import Model
 from pocketdit.config.experiment import Sampling
 from pocketdit.counts import counted
 from pocketdit.files import write_atomically
 from pocketdit.running.grids import image_grid
+from pocketdit.running.model import Model
 
 
 def write_grid(model: Model, sampling: Sampling, widths: Sequence[float], out: Path, notice: str) -> None:

@@ -15,16 +15,16 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from evaluation.contract import Prompt
 from evaluation.subjects.sampling import group_by_size
 from pocketdit import __version__
-from pocketdit.commands.sample.model import Model
 from pocketdit.config.experiment import Sampling
 from pocketdit.counts import counted
 from pocketdit.errors import ConfigError
 from pocketdit.files import write_atomically
+from pocketdit.running.model import Model
 from pocketdit.sampling import BATCH
 
 METADATA = "metadata.jsonl"

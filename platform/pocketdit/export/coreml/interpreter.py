@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pocketdit.errors import RunError
 from pocketdit.export.coreml.operations import OPERATIONS

@@ -1,10 +1,13 @@
 """Checks of sampling settings and widths that a user chooses."""
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
 
+from pocketdit.config.errors import did_you_mean
 from pocketdit.config.experiment import Experiment
+from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.errors import ConfigError
 
 
@@ -14,6 +17,9 @@ def with_sampling(experiment: Experiment, **settings: Any) -> Experiment:
     Raises:
         ConfigError: A setting is invalid, or the network does not support it.
     """
+    known = get_args(SamplerName)
+    if (sampler := settings.get("sampler", known[0])) not in known:
+        raise ConfigError(f"sampler: {sampler!r} is not one of {', '.join(known)}{did_you_mean(sampler, known)}")
     try:
         experiment = dataclasses.replace(experiment, sampling=dataclasses.replace(experiment.sampling, **settings))
         experiment.check()
@@ -42,3 +48,15 @@ def select_widths(
             known = ", ".join(f"{w:g}" for w in widths)
             raise ConfigError(f"{option}{width:g}: {run} only has the widths {known}")
     return sorted(set(asked or widths))
+
+
+def require_seeds(seeds: Sequence[int], option: str) -> None:
+    """Raise ``ConfigError`` unless the seeds are distinct and not negative."""
+    if wrong := [seed for seed in seeds if seed < 0 or seeds.count(seed) > 1]:
+        raise ConfigError(f"{option} {wrong[0]}: the seeds must be distinct numbers that are not negative")
+
+
+def require_lora_scale(scale: float, option: str) -> None:
+    """Raise ``ConfigError`` unless the strength of a LoRA is a finite number."""
+    if not math.isfinite(scale):
+        raise ConfigError(f"{option} {scale:g}: must be a finite number; 0 samples from the network without its LoRA")

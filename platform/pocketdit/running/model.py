@@ -34,7 +34,7 @@ class Model:
     """
 
     name: str
-    weights: dict[str, str]
+    weights: dict[str, Any]
     experiment: Experiment
     network: Network
     encoders: Encoders
@@ -82,14 +82,18 @@ def sampling_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_model(folder: RunFolder, experiment: Experiment) -> Model:
+def load_model(folder: RunFolder, experiment: Experiment, lora_scale: float = 1.0, device: str | None = None) -> Model:
     """Load the weights of a run and its encoders.
 
     Args:
         folder: The run.
         experiment: Configuration of the run.
+        lora_scale: Strength of the run's LoRA.
+        device: Name of the device. None selects a GPU if there is one.
     """
-    device = sampling_device()
-    network, encoders = load_network(folder, device), build_encoders(experiment).to(torch.device(device))
-    weights = {"run": folder.name, "weights_sha256": sha256_of(folder.weights)}
+    device = device or sampling_device()
+    network, encoders = load_network(folder, device, lora_scale), build_encoders(experiment).to(torch.device(device))
+    weights: dict[str, Any] = {"run": folder.name, "weights_sha256": sha256_of(folder.weights)}
+    if lora_scale != 1:
+        weights["lora_scale"] = lora_scale
     return Model(folder.name, weights, experiment, network, encoders, device)

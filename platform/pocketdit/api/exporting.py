@@ -1,0 +1,76 @@
+"""Export from Python."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from pocketdit.api.configuration import Config, Overrides, as_file, as_overrides
+from pocketdit.config.load import Loaded
+from pocketdit.config.load import load as load_config
+from pocketdit.config.override import Override
+
+if TYPE_CHECKING:
+    from pocketdit.export.litert.export import ExportedModel
+    from pocketdit.export.settings import Export
+
+
+def export(settings: Config, overrides: Overrides = ()) -> Path:
+    """Export one width of a run as Core ML packages or as a LiteRT file, and compare the result with PyTorch.
+
+    Args:
+        settings: YAML file of the export, or its content.
+        overrides: Changes of the configuration, such as ``{"run": "elastic_pretrain", "width": 0.5}``.
+
+    Returns:
+        The folder of the bundle.
+
+    Raises:
+        ConfigError: The configuration is invalid, or the package for this format is not installed.
+        UserError: The exported network deviates from PyTorch's or exceeds its budget.
+    """
+    with as_file(settings) as file:
+        exported = export_loaded(load_export(file, as_overrides(overrides)))
+    return exported if isinstance(exported, Path) else exported.file.parent
+
+
+def load_export(file: Path, overrides: Sequence[str | Override], require_package: bool = True) -> "Loaded[Export]":
+    """Load the settings of an export.
+
+    Args:
+        file: The YAML file.
+        overrides: Changes of the settings.
+        require_package: Whether to check first that the package for the format is installed.
+
+    Raises:
+        ConfigError: The settings are invalid, or the package is not installed.
+    """
+    from pocketdit.export.coreml.dependency import require_coremltools
+    from pocketdit.export.coreml.settings import CoreMLExport
+    from pocketdit.export.litert.dependency import require_litert
+    from pocketdit.export.settings import settings_class
+
+    kind = settings_class(file)
+    if require_package:
+        require_coremltools() if kind is CoreMLExport else require_litert()
+    return load_config(file, overrides, kind)
+
+
+def export_loaded(loaded: "Loaded[Export]") -> "Path | ExportedModel":
+    """Export as the settings specify, and return the folder of the Core ML packages, or the LiteRT model."""
+    from pocketdit.export.coreml.settings import CoreMLExport
+    from pocketdit.export.litert.settings import LiteRTExport
+
+    match loaded.config:
+        case CoreMLExport() as coreml:
+            from pocketdit.export.coreml.dependency import silence_coremltools
+
+            silence_coremltools()
+            from pocketdit.export.coreml.export import export_coreml
+
+            return export_coreml(coreml)
+        case LiteRTExport() as litert:
+            from pocketdit.export.litert.export import export_litert
+
+            return export_litert(litert)
+        case _:
+            assert_never(loaded.config)

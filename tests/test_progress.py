@@ -1,0 +1,34 @@
+"""Progress lines are updated in place in a notebook, and written to a log otherwise."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from pocketdit.progress import ProgressLine, in_notebook
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let IPython report that this process is the kernel of a notebook."""
+    shell = SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+
+
+def test_a_line_in_a_notebook_is_updated_in_place(notebook: None, capfd: pytest.CaptureFixture[str]) -> None:
+    assert in_notebook()
+    line = ProgressLine("{desc} {n_fmt}/{total_fmt}{postfix}", desc="train", total=2)
+    assert line.live
+    line.advance(1, "loss 0.5")
+    line.advance(2, "loss 0.4")
+    line.close()
+    written = capfd.readouterr().err
+    assert written.count("\n") == 1
+    assert written.split("\r")[-1].strip() == "train 2/2, loss 0.4"
+
+
+@pytest.mark.parametrize("shell", [None, SimpleNamespace(config={"TerminalIPythonApp": {}})])
+def test_other_shells_are_not_notebooks(shell: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert not in_notebook()
+    assert not ProgressLine("{desc}", desc="train", total=1).live
