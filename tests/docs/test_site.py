@@ -10,9 +10,9 @@ import pytest
 from tests.conftest import ROOT
 
 PAGES = {
-    *("start", "data", "streaming", "training", "distillation", "on_device", "sweeps", "evaluation"),
+    *("start", "data", "streaming", "training", "finetuning", "distillation", "on_device", "sweeps", "evaluation"),
     *("concepts", "deviations", "decisions", "benchmarks", "scaling", "log"),
-    *("configuration", "commands", "extending", "changes", "index", "search"),
+    *("configuration", "commands", "api", "extending", "changes", "index", "search"),
 }
 
 
