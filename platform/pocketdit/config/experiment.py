@@ -12,6 +12,7 @@ from pocketdit.bounds import Between, Count, CountOrZero, Fraction, Guidance, Si
 from pocketdit.config import document
 from pocketdit.config.component import Component, Role, Supplied
 from pocketdit.config.importing import import_class
+from pocketdit.config.optimizers import check_optimizer
 from pocketdit.config.shell import command_line, operand, setting
 from pocketdit.decoders.spec import TinyDecoderSpec
 from pocketdit.diffusion.sampler_names import SamplerName
@@ -207,6 +208,7 @@ class BaseExperiment:
             ValueError: The classes do not support the settings. The message starts with the key.
         """
         import_class(self.stage.class_path).check(self)
+        check_optimizer(self.optimizer.class_path, self.training.strategy, self.training.decay)
         optimizer = import_class(self.optimizer.class_path)
         if self.training.strategy == "fsdp2" and not getattr(optimizer, "supports_sharding", True):
             name = optimizer.__name__

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from pocketdit.config.errors import did_you_mean, nearest
+from pocketdit.config.optimizers import support_of
 from pocketdit.config.trust import require_trusted, require_trusted_class
 from pocketdit.errors import ConfigError
 
@@ -56,5 +57,7 @@ def require_module(class_path: str) -> None:
         if spec is None:
             near = nearest(part, [module.name for module in pkgutil.iter_modules(folders)])
             suggestion = ".".join([*parts[:depth], near or "", *parts[depth + 1 :], class_name])
+            if (support := support_of(class_path)) is not None:
+                raise ConfigError(f"{support.package} is not installed; run: pip install {support.package}")
             raise ConfigError(f"no module {name!r}" + (f"; did you mean {suggestion!r}?" if near else ""))
         folders = spec.submodule_search_locations

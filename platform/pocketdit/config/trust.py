@@ -5,6 +5,7 @@ project, the library classes in this module, and classes of the modules that the
 """
 
 from pocketdit.config.errors import did_you_mean_or_all, nearest
+from pocketdit.config.optimizers import TESTED
 from pocketdit.config.project import FILE_NAME, read_project
 from pocketdit.errors import ConfigError
 
@@ -23,7 +24,9 @@ OPTIMIZERS = (
     "RMSprop",
     "SGD",
 )
-LIBRARY_CLASSES = frozenset(f"torch.optim.{name}" for name in OPTIMIZERS)
+LIBRARY_CLASSES = frozenset(
+    {f"torch.optim.{name}" for name in OPTIMIZERS} | {support.class_path for support in TESTED if support.package}
+)
 
 
 def require_trusted(class_path: str) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.elastic import WidthSpecific
-from pocketdit.config.component import Component, build
+from pocketdit.config.component import Component
 from pocketdit.config.declared import text_lengths
 from pocketdit.config.experiment import Experiment
 from pocketdit.losses.flow_matching import flow_matching_loss
@@ -25,6 +25,7 @@ from pocketdit.training.cost import (
     parameters_by_width,
 )
 from pocketdit.training.ema import update_ema
+from pocketdit.training.optimizer import build_optimizer
 
 
 def elastic_cost(experiment: Experiment, feature_width: int | None = None) -> StageCost:
@@ -114,7 +115,7 @@ def build_update(optimizer: Component, trained: nn.Module, sums_gradients: bool)
     """
     named = [(name, parameter) for name, parameter in trained.named_parameters() if parameter.requires_grad]
     parameters = [parameter for _, parameter in named]
-    built, ema = build(optimizer, params=named), [parameter.detach().clone() for parameter in parameters]
+    built, ema = build_optimizer(optimizer, named), [parameter.detach().clone() for parameter in parameters]
     full: gradients.Gradients = [torch.randn_like(parameter) for parameter in parameters]
     sub = [torch.randn_like(parameter) for parameter in parameters]
 

@@ -14,7 +14,6 @@ from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import Network
 from pocketdit.backbones.spec import FULL_WIDTH
 from pocketdit.bounds import Fraction, TimeShift, TimeSpread, Weight
-from pocketdit.config.component import build
 from pocketdit.config.experiment import BaseExperiment, Experiment
 from pocketdit.diffusion.path import draw_times, interpolate, velocity
 from pocketdit.encoders.conditioning import text_dropout
@@ -30,6 +29,8 @@ from pocketdit.training import gradients
 from pocketdit.training.cost import StageCost
 from pocketdit.training.ema import ema_copy, ema_decay, update_ema
 from pocketdit.training.nonfinite import stop_unless_finite
+from pocketdit.training.optimizer import build_optimizer
+from pocketdit.training.schedule_free import copy_averaged, is_schedule_free
 from pocketdit.training.sharding import full_tensor, mesh_to_shard, shard
 from pocketdit.training.step_samples import StepSamples
 from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
@@ -139,7 +140,7 @@ class ElasticPretrain(LightningModule, Stage):
 
     def configure_optimizers(self) -> Optimizer:
         """Build the configured optimizer for the trained parameters."""
-        return prepare_optimizer(build(self.optimizer, params=self.trained_parameters()))
+        return prepare_optimizer(build_optimizer(self.optimizer, self.trained_parameters()))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Accumulate the gradients of a batch and, after every ``accumulate`` batches, update the weights."""
@@ -196,14 +197,22 @@ class ElasticPretrain(LightningModule, Stage):
         return losses | sub_losses | {f"distillation/width_{width:g}": distillation.detach()}
 
     def update(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Take an optimizer step, update the EMA weights, and return the values to log."""
+        """Take an optimizer step, update the EMA weights, and return the values to log.
+
+        A schedule-free optimizer averages the weights itself. Its average takes the place of the EMA weights.
+        """
         step = self.global_step
         parameters = [parameter for _, parameter in self.trained_parameters()]
         logged = update_weights(self, {"gradient_norm": parameters}, self.training_spec, batch)
         pairs = zip(self.ema.parameters(), self.backbone.parameters(), strict=True)
         moving = [(ema, weight) for ema, weight in pairs if weight.requires_grad]
-        decay = ema_decay(step, self.training_spec.ema_decay)
-        update_ema([ema for ema, _ in moving], [weight for _, weight in moving], decay)
+        averages, weights = [ema for ema, _ in moving], [weight for _, weight in moving]
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, Optimizer)
+        if is_schedule_free(optimizer):
+            copy_averaged(optimizer, averages, weights)
+        else:
+            update_ema(averages, weights, ema_decay(step, self.training_spec.ema_decay))
         return logged
 
     @contextmanager

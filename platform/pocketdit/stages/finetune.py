@@ -18,6 +18,7 @@ from pocketdit.backbones.per_width import ELASTIC, LORA_PREFIX, Network, base_pa
 from pocketdit.bounds import Fraction, TimeShift, TimeSpread, Weight
 from pocketdit.config.declared import latent_sides
 from pocketdit.config.experiment import BaseExperiment, Experiment
+from pocketdit.config.optimizers import LORA
 from pocketdit.diffusion.path import draw_times, interpolate
 from pocketdit.encoders.conditioning import text_dropout
 from pocketdit.encoders.contract import TextTokens
@@ -30,7 +31,7 @@ from pocketdit.stages.finetune_cost import finetune_cost
 from pocketdit.stages.finetune_settings import ADAPTER, Lora, Prior, add_lora
 from pocketdit.training.cost import StageCost
 from pocketdit.training.ema import ema_copy
-from pocketdit.training.muon import is_muon
+from pocketdit.training.optimizer import require_optimizer
 from pocketdit.training.precision import autocast
 from pocketdit.training.sharding import full_tensor, mesh_to_shard, shard
 
@@ -88,8 +89,8 @@ class Finetune(ElasticPretrain):
     def check(cls, experiment: BaseExperiment) -> None:
         if experiment.start is None:
             raise ValueError("parents.start: set it to the run to fine-tune")
-        if experiment.stage.init_args.get("lora") is not None and is_muon(experiment.optimizer):
-            raise ValueError("optimizer: MuonAdamW does not support LoRA; use torch.optim.AdamW")
+        if experiment.stage.init_args.get("lora") is not None:
+            require_optimizer(experiment.optimizer, LORA)
 
     @classmethod
     @override

@@ -8,6 +8,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from pocketdit.config.experiment import BaseExperiment
+from pocketdit.config.optimizers import OWN_EMA
+from pocketdit.training.optimizer import require_optimizer
 
 PREVIEW_COLUMNS = 6
 
@@ -25,6 +27,7 @@ def check_convolutional(experiment: BaseExperiment, network: str, factor: int) -
     """
     if experiment.training.strategy == "fsdp2":
         raise ValueError(f"training.strategy: fsdp2 is not supported for {network}; use ddp")
+    require_optimizer(experiment.optimizer, OWN_EMA)
     if experiment.training.gradient_checkpointing:
         raise ValueError(f"training.gradient_checkpointing: {network} does not support it; set it to false")
     if experiment.stage.init_args.get("crop", 0) % factor:

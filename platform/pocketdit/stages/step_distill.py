@@ -17,6 +17,7 @@ from pocketdit.backbones.per_width import Network, split_by_width
 from pocketdit.bounds import Count, TimeShift, Weight
 from pocketdit.config.component import build
 from pocketdit.config.experiment import BaseExperiment, Experiment
+from pocketdit.config.optimizers import LORA, OWN_EMA
 from pocketdit.diffusion.path import data_from_velocity, interpolate, shift_time, velocity
 from pocketdit.diffusion.rollout import euler_rollout
 from pocketdit.diffusion.samplers import uniform_times
@@ -45,8 +46,8 @@ from pocketdit.teachers.contract import Teacher
 from pocketdit.training.compilation import compile_blocks
 from pocketdit.training.cost import StageCost
 from pocketdit.training.ema import ema_decay
-from pocketdit.training.muon import is_muon
 from pocketdit.training.nonfinite import stop_unless_finite
+from pocketdit.training.optimizer import require_optimizer
 from pocketdit.training.sharding import mesh_to_shard, shard
 from pocketdit.training.step_samples import StepSamples
 from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
@@ -158,8 +159,7 @@ class StepDistill(LightningModule, Stage):
     @override
     def check(cls, experiment: BaseExperiment) -> None:
         require_full_width(experiment)
-        if is_muon(experiment.optimizer):
-            raise ValueError("optimizer: MuonAdamW does not support LoRA; use torch.optim.AdamW with betas [0.0, 0.99]")
+        require_optimizer(experiment.optimizer, LORA, OWN_EMA)
         if experiment.training.validate_every:
             raise ValueError(
                 "training.validate_every must be 0, since a few-step model has no validation loss; evaluate its samples"

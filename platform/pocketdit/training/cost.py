@@ -12,9 +12,10 @@ from torch.autograd.graph import _engine_run_backward
 
 from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
 from pocketdit.backbones.spec import DiTSpec
-from pocketdit.config.component import Component, build
+from pocketdit.config.component import Component
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.training.kernels import KernelCounter, Kernels, LikeGpu, total_flops
+from pocketdit.training.optimizer import build_optimizer
 
 CLIP_TOKENS = 77
 NOT_COUNTED = ("data loading", "validation", "previews")
@@ -191,7 +192,7 @@ def network_inputs(
 
 def optimizer_bytes(optimizer: Component, parameters: Sequence[tuple[str, nn.Parameter]]) -> int:
     """Return the size of the optimizer state in bytes. It is created by one optimizer step on the meta device."""
-    built = build(optimizer, params=list(parameters))
+    built = build_optimizer(optimizer, list(parameters))
     for _, parameter in parameters:
         parameter.grad = torch.empty_like(parameter)
     built.step()
