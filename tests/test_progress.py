@@ -5,7 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from pocketdit.config.experiment import Training
+from pocketdit.errors import ConfigError
 from pocketdit.progress import ProgressLine, in_notebook
+from pocketdit.running.processes import require_processes
 
 
 @pytest.fixture
@@ -25,6 +28,12 @@ def test_a_line_in_a_notebook_is_updated_in_place(notebook: None, capfd: pytest.
     written = capfd.readouterr().err
     assert written.count("\n") == 1
     assert written.split("\r")[-1].strip() == "train 2/2, loss 0.4"
+
+
+def test_several_processes_are_refused_in_a_notebook(notebook: None) -> None:
+    with pytest.raises(ConfigError, match=r"training\.devices: a notebook can only train in one process"):
+        require_processes(Training(max_steps=1, accelerator="cpu", devices=2))
+    require_processes(Training(max_steps=1, accelerator="cpu", devices=1))
 
 
 @pytest.mark.parametrize("shell", [None, SimpleNamespace(config={"TerminalIPythonApp": {}})])

@@ -10,6 +10,7 @@ from pocketdit.artifacts.run_folder import environment_number, inherited_folder
 from pocketdit.config.experiment import Training
 from pocketdit.counts import counted
 from pocketdit.errors import ConfigError
+from pocketdit.progress import in_notebook
 
 # Number of processes that MPI, PMI, and LSF start. Their ranks are not supported.
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "JSM_NAMESPACE_SIZE")
@@ -50,6 +51,11 @@ def require_processes(training: Training) -> None:
     if inherited_folder():
         return  # the process that started this one has already checked
     devices = devices_per_node(training)
+    if devices * training.nodes > 1 and in_notebook():
+        raise ConfigError(
+            f"training.devices: a notebook can only train in one process, but {devices} are configured per node; set "
+            "it to 1, or use lightning run"
+        )
     require_devices(training, devices)
     started, configured = launched_processes(), devices * training.nodes
     if started is not None and started != configured:
