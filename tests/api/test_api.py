@@ -14,7 +14,6 @@ from PIL import Image
 
 import pocketdit
 from pocketdit.api import export
-from pocketdit.api.configuration import Config
 from pocketdit.commands.main import main
 from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.tracking.journal import read_metrics
@@ -143,7 +142,7 @@ def test_errors_have_the_line_of_the_command(runs: Path, tiny: list[str], capsys
 def test_training_from_a_mapping_equals_the_command_and_resumes(scenes: Path, tmp_path: Path) -> None:
     overrides = tiny_overrides(scenes, tmp_path)
     assert main(["run", str(PRETRAIN), *overrides, "training.max_steps=2", "--name", "command"]) == 0
-    content: Config = yaml.safe_load(PRETRAIN.read_text())
+    content: dict[str, Any] = yaml.safe_load(PRETRAIN.read_text())
     values = {"training.max_steps": 1, **dict(item.split("=", 1) for item in overrides[:3])}
     changes = {key: value for key, value in values.items() if key != "training.max_steps"}
     rest = [item for item in overrides[3:] if not item.startswith("training.max_steps")]
