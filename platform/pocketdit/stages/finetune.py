@@ -80,7 +80,8 @@ class Finetune(ElasticPretrain):
         self.prior_text: list[TextTokens] = []
         self.prior_latents: Tensor
         if prior is not None:
-            assert self.sampling is not None and inputs.autoencoder is not None
+            assert self.sampling is not None
+            assert inputs.autoencoder is not None
             sides = latent_sides(inputs.autoencoder, self.sampling.size)
             self.register_buffer("prior_latents", torch.zeros(prior.images, network.spec.latent_channels, *sides))
 
