@@ -10,7 +10,6 @@ from tqdm import tqdm
 from evaluation.contract import ImageArray, ImageSet, open_image
 from evaluation.subjects.image_cache import is_complete
 from pocketdit.files import write_atomically
-from pocketdit.seeding import generator
 
 FOLDER = "images"
 
@@ -42,8 +41,8 @@ def encode_noise(like: ImageSet, identifiers: dict[int, str], folder: Path, seed
         target = path_of(folder, identifier)
         if not is_complete(target):
             shape = open_image(like.images[like.prompts.prompts[index].id][0]).shape
-            draw = np.random.default_rng(generator("preference noise", seed, index).initial_seed())
-            save(draw.integers(0, 256, shape, dtype=np.uint8), target)
+            random = np.random.default_rng(list(repr(("noise", seed, index)).encode()))
+            save(random.integers(0, 256, shape, dtype=np.uint8), target)
 
 
 def save(image: ImageArray, target: Path) -> None:
