@@ -2,9 +2,10 @@
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, insert, select, update
@@ -59,7 +60,15 @@ class Store:
 
     def __init__(self, engine: Engine, name: str) -> None:
         self.engine, self.name = engine, name
-        self._dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
+        is_sqlite = engine.dialect.name == "sqlite"
+        self._dialect = sqlite if is_sqlite else postgresql
+        # SQLite lets one connection write at a time. The others sleep and try again, some of them for seconds.
+        self._turn: AbstractContextManager[object] = Lock() if is_sqlite else nullcontext()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._turn, writing(self.engine) as connection:
+            yield connection
 
     def study(self) -> Row[Any] | None:
         """Return the study's row, or None if it does not exist."""
@@ -76,7 +85,7 @@ class Store:
             subjects: Names of the subjects.
             noise: Indices of the prompts with a noise image.
         """
-        with writing(self.engine) as connection:
+        with self._writing() as connection:
             row = {"name": self.name, "design": design, "made": {}, "ready": False}
             study = connection.execute(insert(tables.study).values(row).returning(tables.study.c.id)).scalar_one()
             connection.execute(
@@ -106,7 +115,7 @@ class Store:
 
     def finish(self, made: Mapping[str, Any]) -> None:
         """Record that all images exist, and how they were made."""
-        with writing(self.engine) as connection:
+        with self._writing() as connection:
             query = update(tables.study).where(tables.study.c.name == self.name)
             connection.execute(query.values(made=made, ready=True))
 
@@ -122,7 +131,7 @@ class Store:
         """
         for _ in range(_ATTEMPTS):
             try:
-                with writing(self.engine) as connection:
+                with self._writing() as connection:
                     return self._add_rater(connection, token, plan)
             except IntegrityError:  # another process has just added a rater with the same number or token
                 continue
@@ -211,7 +220,7 @@ class Store:
             Whether the rater has such a comparison.
         """
         own, answers = tables.comparison, tables.answer
-        with writing(self.engine) as connection:
+        with self._writing() as connection:
             query = select(own.c.id).where(own.c.id == identifier, own.c.rater == rater)
             if connection.execute(query).first() is None:
                 return False
