@@ -5,6 +5,7 @@ further raters are invited if ``raters`` has been increased.
 """
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,7 +114,8 @@ def _print_summary(loaded: Loaded[Preference], prompts: int) -> None:
     pairs = prompts * len(settings.pairs)
     hand = min(settings.pairs_per_rater, pairs)
     print(f"study    {settings.folder}: {counted(pairs, 'pair')}, of which each rater compares {hand}")
-    print(f"         {pairs / hand:.4g} raters see every pair once; plan for several times as many")
+    raters = counted(math.ceil(pairs / hand), "rater")
+    print(f"         {raters} for at least one vote on each pair; plan for several times as many")
     if settings.raters:
         print(f"raters   {settings.raters} tokens in {Path(settings.folder) / FILE_NAME}")
     words = [operand(loaded.path), *map(str, loaded.overrides)]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,32 +19,44 @@ SCRIPT = "<script>document.title = 'hacked'</script><img src=x onerror=\"documen
 COLORS = {"a": (255, 0, 0), "b": (0, 0, 255)}
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """The YAML file of a study of the folders ``a`` (red images) and ``b`` (blue images)."""
-    (tmp_path / "prompts.txt").write_text("\n".join([SCRIPT, *(f"prompt {i}" for i in range(1, PROMPTS))]))
-    folders = {}
+def write_study(folder: Path) -> Path:
+    """Write the folders ``a`` (red images) and ``b`` (blue images) and the YAML file of a study of both."""
+    (folder / "prompts.txt").write_text("\n".join([SCRIPT, *(f"prompt {i}" for i in range(1, PROMPTS))]))
+    subjects = {}
     for name, color in COLORS.items():
-        (tmp_path / name).mkdir()
+        (folder / name).mkdir()
         for i in range(PROMPTS):
             image = Image.new("RGB", (32, 24), (color[0], 10 * i, color[2]))
-            image.save(tmp_path / name / f"{i:05d}.png")
+            image.save(folder / name / f"{i:05d}.png")
         path = "evaluation.subjects.image_folder.ImageFolder"
-        folders[name] = {"class_path": path, "init_args": {"path": str(tmp_path / name)}}
+        subjects[name] = {"class_path": path, "init_args": {"path": str(folder / name)}}
     settings = {
         "preference": "test",
-        "subjects": folders,
+        "subjects": subjects,
         "prompts": {
             "class_path": "evaluation.prompts.file.PromptFile",
-            "init_args": {"path": str(tmp_path / "prompts.txt")},
+            "init_args": {"path": str(folder / "prompts.txt")},
         },
         "pairs_per_rater": 8,
         "checks": {"noise": 1, "repeat": 1},
-        "out": str(tmp_path / "out"),
-        "tracking": {"uri": f"sqlite:///{tmp_path / 'mlflow.db'}"},
+        "out": str(folder / "out"),
+        "tracking": {"uri": f"sqlite:///{folder / 'mlflow.db'}"},
     }
-    (tmp_path / "test.yaml").write_text(json.dumps(settings))
-    return tmp_path / "test.yaml"
+    (folder / "test.yaml").write_text(json.dumps(settings))
+    return folder / "test.yaml"
+
+
+def create_study(file: Path, *overrides: str) -> tuple[Loaded[Preference], Store]:
+    """Create a study, and open it."""
+    loaded = load(file, overrides, Preference)
+    create(loaded)
+    return loaded, open_study(loaded)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The YAML file of a study in the test's own folder."""
+    return write_study(tmp_path)
 
 
 Created = Callable[..., tuple[Loaded[Preference], Store]]
@@ -52,10 +65,4 @@ Created = Callable[..., tuple[Loaded[Preference], Store]]
 @pytest.fixture
 def created(file: Path) -> Created:
     """Return a function that creates the study with overrides."""
-
-    def create_study(*overrides: str) -> tuple[Loaded[Preference], Store]:
-        loaded = load(file, overrides, Preference)
-        create(loaded)
-        return loaded, open_study(loaded)
-
-    return create_study
+    return partial(create_study, file)

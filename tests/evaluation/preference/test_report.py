@@ -10,14 +10,17 @@ import pytest
 from PIL import Image
 
 from evaluation.preference.plans import planner
+from evaluation.preference.report.summary import summarize
+from evaluation.preference.report.votes import Attention, read_answers
 from evaluation.preference.settings import Preference
 from evaluation.preference.storage.store import Store
 from evaluation.preference.tokens import digest, new_token
 from pocketdit.commands.main import main
 from pocketdit.config.load import Loaded
-from tests.evaluation.preference.conftest import PROMPTS, Created
+from tests.evaluation.preference.conftest import PROMPTS, Created, create_study, write_study
 
 QUESTIONS = ("realism", "fidelity", "alignment")
+OVERRIDES = ("ties=true", "checks.allowed_failures=0")
 
 
 def rate(store: Store, loaded: Loaded[Preference], *, prefers: str, fails: bool = False, upto: int = 99) -> None:
@@ -43,21 +46,21 @@ def rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
-@pytest.fixture
-def folder(created: Created, file: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of three raters who prefer a, one who prefers b, one who stopped, and one who fails."""
-    loaded, store = created("ties=true", "checks.allowed_failures=0")
+    file = write_study(tmp_path_factory.mktemp("study"))
+    loaded, store = create_study(file, *OVERRIDES)
     for prefers in ("a", "a", "a", "b"):
         rate(store, loaded, prefers=prefers)
     rate(store, loaded, prefers="b", upto=1)
     rate(store, loaded, prefers="b", fails=True)
-    capsys.readouterr()
-    assert main(["preference", "report", str(file), "ties=true", "checks.allowed_failures=0"]) == 0
+    assert main(["preference", "report", str(file), *OVERRIDES]) == 0
     (reports,) = (loaded.config.folder / "reports").iterdir()
     return reports
 
 
-def test_tables_by_hand(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_by_hand(folder: Path) -> None:
     rates = rows(folder / "win_rates.csv")
     # Four raters have 8 pairs each, and the first comparison of the one who stopped is a pair.
     assert [
@@ -94,13 +97,12 @@ def test_page_is_self_contained_and_states_the_exclusions(folder: Path) -> None:
         assert figure.width > figure.height > 100
 
 
-def test_results_are_logged_once_until_answers_change(
-    folder: Path, created: Created, file: Path, tmp_path: Path
-) -> None:
-    again = ["preference", "report", str(file), "ties=true", "checks.allowed_failures=0"]
+def test_results_are_logged_once_until_answers_change(folder: Path) -> None:
+    root = folder.parents[4]
+    again = ["preference", "report", str(root / "test.yaml"), *OVERRIDES]
     assert main(again) == 0
     assert list(folder.parent.iterdir()) == [folder]
-    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+    with sqlite3.connect(root / "mlflow.db") as database:
         ((uuid,),) = database.execute("SELECT run_uuid FROM runs").fetchall()
         values = dict(database.execute("SELECT key, value FROM metrics WHERE run_uuid = ?", (uuid,)).fetchall())
         (kind,) = database.execute("SELECT value FROM tags WHERE key = 'kind'").fetchone()
@@ -108,7 +110,7 @@ def test_results_are_logged_once_until_answers_change(
     assert values["realism/a vs b/win_rate"] == pytest.approx(24 / 33)
     assert values["realism/bradley_terry/b"] == pytest.approx(-0.4904146)
     assert (values["raters/started"], values["raters/finished"], values["raters/excluded"]) == (6, 5, 1)
-    loaded, store = created("ties=true", "checks.allowed_failures=0")
+    loaded, store = create_study(root / "test.yaml", *OVERRIDES)
     rate(store, loaded, prefers="a")
     assert main(again) == 0
     assert len(list(folder.parent.iterdir())) == 2
@@ -132,12 +134,14 @@ def test_study_without_votes_is_one_line(created: Created, file: Path, capsys: p
     assert error.count("\n") == 1
 
 
-def test_study_in_postgresql(created: Created, file: Path, postgres: str, capsys: pytest.CaptureFixture[str]) -> None:
-    loaded, store = created(f"storage={postgres}")
-    rate(store, loaded, prefers="a", upto=1)
-    capsys.readouterr()
-    assert main(["preference", "report", str(file), f"storage={postgres}"]) == 0
-    assert "realism" in capsys.readouterr().out
+def test_study_in_postgresql(created: Created, postgres: str) -> None:
+    loaded, store = created("ties=true", f"storage={postgres}")
+    rate(store, loaded, prefers="a")
+    study = store.study()
+    assert study is not None
+    with store.reading() as connection:
+        summary = summarize(loaded.config, read_answers(connection, study.id))
+    store.engine.dispose()
+    assert summary.win_rates["realism", ("a", "b")].wins == 8
+    assert summary.attention == {0: Attention(2, 0, 0)}
     assert not (loaded.config.folder / "study.db").exists()
-    (reports,) = (loaded.config.folder / "reports").iterdir()
-    assert [row["choice"] for row in rows(reports / "answers.csv")] != []
