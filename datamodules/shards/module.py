@@ -3,6 +3,7 @@
 import logging
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from lightning.pytorch import LightningDataModule
@@ -16,7 +17,7 @@ from datamodules.shards.bucketed_split import BucketedSplit, log_problems, requi
 from datamodules.shards.buckets import SIDE_MULTIPLE, BucketShape
 from datamodules.shards.index import SplitIndex
 from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedSamples, StreamedBatches
-from datamodules.shards.opening import open_dataset, require_dataset
+from datamodules.shards.opening import describe_info, open_dataset, require_dataset
 from datamodules.shards.order import ORDER_VERSION, TrainingOrder, batches_per_epoch, validation_batches
 from datamodules.shards.reader import read_captions, readable_captions
 from datamodules.shards.resuming import keeps_order
@@ -24,7 +25,7 @@ from datamodules.shards.schema import SPLITS, DatasetInfo
 from pocketdit.bounds import MAX_SIDE, Between
 from pocketdit.config.shell import command_line, operand
 from pocketdit.data_contract import DataDescription
-from pocketdit.errors import ConfigError, RunError
+from pocketdit.errors import ConfigError, RunError, UserError
 
 _LOG = logging.getLogger(__name__)
 # Settings that determine which samples are in the i-th batch.
@@ -119,14 +120,19 @@ class ShardDataModule(LightningDataModule):
 
     def describe(self) -> DataDescription:
         """Return a description of the data, which a run records and checks against its configuration."""
-        return DataDescription(
-            fingerprint=self.fingerprint,
-            stored_autoencoder=self.info.autoencoder,
-            stored_text_encoders=self.info.text_encoders,
-            stored_teacher_text_encoders=self.info.teacher_text_encoders,
-            has_images=self.info.kind == "image",
-            attribution=None if self.info.attribution is None else " ".join(str(self.info.attribution).split()),
-        )
+        return replace(describe_info(self.info), fingerprint=self.fingerprint)
+
+    @classmethod
+    def describe_unopened(cls, init_args: Mapping[str, Any]) -> DataDescription:
+        """Return what dataset.json says about the data, or the defaults if there is no data set yet.
+
+        Args:
+            init_args: The arguments for this class in a configuration.
+        """
+        try:
+            return describe_info(open_dataset(str(init_args["path"])).read_info())
+        except (KeyError, UserError):
+            return DataDescription()
 
     def read_captions(self, split: str, samples: int) -> tuple[list[str], bool]:
         """Return the captions that training may use, of up to ``samples`` samples, and whether these are all."""

@@ -13,6 +13,7 @@ from datamodules.shards.index import SplitIndex, load_index
 from datamodules.shards.schema import INFO_FILE, DatasetInfo, is_complete, read_info
 from datamodules.shards.tar_index import IN_PLACE, parse_tar_source, read_tar_index, require_unchanged
 from pocketdit.config.shell import command_line, operand
+from pocketdit.data_contract import DataDescription
 from pocketdit.errors import ConfigError
 
 
@@ -66,6 +67,17 @@ def open_dataset(path: str | Path) -> OpenDataset:
     """
     text = str(path)
     return LocalDataset(local_folder(text)) if protocol_of(text) is None else RemoteDataset(text)
+
+
+def describe_info(info: DatasetInfo) -> DataDescription:
+    """Return what a run needs to know of dataset.json."""
+    return DataDescription(
+        stored_autoencoder=info.autoencoder,
+        stored_text_encoders=info.text_encoders,
+        stored_teacher_text_encoders=info.teacher_text_encoders,
+        has_images=info.kind == "image",
+        attribution=None if info.attribution is None else " ".join(str(info.attribution).split()),
+    )
 
 
 def require_dataset(path: str) -> None:

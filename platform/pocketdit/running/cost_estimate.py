@@ -20,8 +20,10 @@ from pocketdit.config.experiment import (
 )
 from pocketdit.config.importing import import_class
 from pocketdit.decoders.tiny import TinyDecoder
+from pocketdit.running.data import describe_unopened
 from pocketdit.running.processes import devices_per_node, trains_on_cpu
 from pocketdit.running.program_memory import program_memory
+from pocketdit.stages.frozen_cost import without_stored
 from pocketdit.training.cost import StageCost, count_parameters, parameters_by_width
 from pocketdit.training.gpus import GPUS, Gpu
 from pocketdit.training.precision import resolve_precision
@@ -66,7 +68,7 @@ def cost_estimate(experiment: AnyExperiment) -> str:
     training = experiment.training
     batch = int(experiment.data.init_args.get("batch_size", 1)) * training.accumulate
     title = f"{experiment.experiment}: {training.max_steps} steps of {batch} samples per process"
-    cost: StageCost | None = import_class(experiment.stage.class_path).cost(experiment)
+    cost = stage_cost(experiment)
     if cost is None:
         return f"{title}\n\n  {parameter_summary(experiment)}"
     cluster = cluster_of(training)
@@ -75,6 +77,12 @@ def cost_estimate(experiment: AnyExperiment) -> str:
     memory = process_memory(experiment, count, cluster, device)
     tables = [pass_table(count), memory_table(memory, cluster), time_table(count, training, times)]
     return "\n\n".join([f"{title}, {cost.image_size}x{cost.image_size} pixels", *map(indent, tables)])
+
+
+def stage_cost(experiment: AnyExperiment) -> StageCost | None:
+    """Return the cost of a step on the run's data set, or None if the stage has no estimate."""
+    cost: StageCost | None = import_class(experiment.stage.class_path).cost(experiment)
+    return cost and without_stored(cost, describe_unopened(experiment))
 
 
 def counted_step(cost: StageCost, training: Training) -> tuple[StepCount, torch.device | None, float | None]:
@@ -89,7 +97,7 @@ def counted_step(cost: StageCost, training: Training) -> tuple[StepCount, torch.
 
 def estimated_memory(experiment: AnyExperiment) -> int:
     """Return the estimated memory of a process in bytes, or 0 if the stage has no estimate."""
-    cost: StageCost | None = import_class(experiment.stage.class_path).cost(experiment)
+    cost = stage_cost(experiment)
     if cost is None:
         return 0
     count, device, _ = counted_step(cost, experiment.training)

@@ -18,6 +18,16 @@ def describe(data: LightningDataModule) -> DataDescription:
     return data.describe() if isinstance(data, DescribedData) else DataDescription()
 
 
+def describe_unopened(experiment: BaseExperiment) -> DataDescription:
+    """Return what the data set stores, without reading its samples, or the defaults if this is not known.
+
+    A data module's class may define ``describe_unopened(init_args)`` for this.
+    """
+    describe = getattr(import_class(experiment.data.class_path), "describe_unopened", None)
+    found: DataDescription = DataDescription() if describe is None else describe(experiment.data.init_args)
+    return found
+
+
 def require_available(experiment: BaseExperiment) -> None:
     """Raise an error if the data set is missing, before any large object is built.
 

@@ -3,7 +3,7 @@
 The built-in encoders are not counted, because they are small.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -13,10 +13,13 @@ from pocketdit.config.component import Component
 from pocketdit.config.declared import text_lengths
 from pocketdit.config.experiment import EncodedExperiment, Experiment
 from pocketdit.config.importing import import_class
+from pocketdit.data_contract import DataDescription
 from pocketdit.encoders.outlines import Outline
 from pocketdit.stages.cost_inputs import batch_size, image_side, latent_grid
 from pocketdit.teachers.outline import TeacherOutline
-from pocketdit.training.cost import Pass, bytes_of, count_parameters
+from pocketdit.training.cost import Pass, StageCost, bytes_of, count_parameters
+
+ENCODERS, TEACHER = "frozen encoders", "teacher"  # purposes of memory
 
 
 def encoder_passes(experiment: EncodedExperiment, device: torch.device, images: bool = True) -> list[Pass]:
@@ -29,10 +32,11 @@ def encoder_passes(experiment: EncodedExperiment, device: torch.device, images: 
     """
     batch, side = batch_size(experiment), image_side(experiment)
     components = experiment.text_encoders if isinstance(experiment, Experiment) else ()
-    passes = [frozen_pass(name_of(component), outline(component, device), batch) for component in components]
-    if images:
-        passes.append(frozen_pass("autoencoder", outline(experiment.autoencoder, device), batch, side, side))
-    return [replace(item, sharded=False) for item in passes if item is not None]
+    text = [frozen_pass(name_of(component), outline(component, device), batch) for component in components]
+    found = [replace(item, sharded=False, encoder="text") for item in text if item is not None]
+    if images and (item := frozen_pass("autoencoder", outline(experiment.autoencoder, device), batch, side, side)):
+        found.append(replace(item, sharded=False, encoder="images"))
+    return found
 
 
 def teacher_passes(experiment: Experiment, found: TeacherOutline | None, per_batch: float) -> list[Pass]:
@@ -47,19 +51,54 @@ def teacher_passes(experiment: Experiment, found: TeacherOutline | None, per_bat
         return []
     batch, sides = batch_size(experiment), latent_grid(experiment)
     teacher = frozen_pass("teacher", found.network, batch, *sides, per_batch=per_batch)
-    text_encoder = frozen_pass("teacher's text encoder", found.text_encoder, batch)
-    return [item for item in (teacher, text_encoder) if item is not None]
+    passes = [teacher] if teacher else []
+    if text_encoder := frozen_pass("teacher's text encoder", found.text_encoder, batch):
+        passes.append(replace(text_encoder, encoder="teacher text"))
+    return passes
 
 
 def teacher_bytes(experiment: Experiment, found: TeacherOutline | None) -> dict[str, int]:
     """Return the size in bytes of a teacher and its text encoder."""
     passes = teacher_passes(experiment, found, 1.0)
-    return {"teacher": sum(bytes_of(item.network) for item in passes)} if passes else {}
+    return {TEACHER: sum(bytes_of(item.network) for item in passes)} if passes else {}
+
+
+def without_stored(cost: StageCost, data: DataDescription) -> StageCost:
+    """Return the cost of a step on a data set that stores what some of the encoders compute.
+
+    These encoders are not loaded before the first preview.
+    """
+    stored = {
+        "images": data.stored_autoencoder is not None,
+        "text": bool(data.stored_text_encoders),
+        "teacher text": bool(data.stored_teacher_text_encoders),
+    }
+
+    def is_stored(item: Pass) -> bool:
+        return item.encoder is not None and stored[item.encoder]
+
+    passes = cost.passes(torch.device("meta"))
+    unloaded = [item for item in passes if is_stored(item)]
+    if not unloaded:
+        return cost
+    loaded = [item for item in passes if item.encoder in ("images", "text") and not is_stored(item)]
+    teacher_text = sum(bytes_of(item.network) for item in unloaded if item.encoder == "teacher text")
+    return replace(
+        cost,
+        passes=lambda device: [item for item in cost.passes(device) if not is_stored(item)],
+        replicated={**_without_encoders(cost.replicated), **replicated_bytes(loaded)},
+        memory={name: size - teacher_text * (name == TEACHER) for name, size in cost.memory.items()},
+        not_counted=(*cost.not_counted, "encoders whose results the data set stores"),
+    )
+
+
+def _without_encoders(replicated: Mapping[str, int]) -> dict[str, int]:
+    return {name: size for name, size in replicated.items() if name != ENCODERS}
 
 
 def replicated_bytes(passes: Sequence[Pass]) -> dict[str, int]:
     """Return the size in bytes of the published encoders, which FSDP2 does not shard."""
-    return {"frozen encoders": sum(bytes_of(item.network) for item in passes)} if passes else {}
+    return {ENCODERS: sum(bytes_of(item.network) for item in passes)} if passes else {}
 
 
 def teacher_outline(experiment: Experiment, device: torch.device) -> TeacherOutline | None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class Pass:
         trained: Whether a backward pass follows.
         held: Bytes of gradients that the step holds during the pass, from earlier passes.
         sharded: Whether FSDP2 shards the network.
+        encoder: What the network encodes in every step unless the data set stores the results; None for other networks.
     """
 
     label: str
@@ -45,6 +46,7 @@ class Pass:
     trained: bool = True
     held: int = 0
     sharded: bool = True
+    encoder: Literal["images", "text", "teacher text"] | None = None
 
 
 @dataclass(frozen=True)
