@@ -1,10 +1,11 @@
 """Encodes a data set of images: plans the shards, lets a team encode them, and completes the encoded data set."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from datamodules.encoding.team import Team
 from datamodules.encoding.unfinished import ShardRecord, UnfinishedDataset
 from datamodules.shards.opening import LocalDataset
 from datamodules.shards.replacement import hold_write_lock
-from datamodules.shards.schema import SPLITS, DatasetInfo, is_complete, read_info
+from datamodules.shards.schema import SPLITS, DatasetInfo, is_complete, read_info, serialize_info
 from datamodules.shards.tar_index import require_own_shards
 from pocketdit.errors import RunError, UserError
 from pocketdit.progress import ProgressLine
@@ -29,7 +30,8 @@ class EncodeReport:
         path: Folder of the encoded data set.
         base_size: Base size of the buckets.
         samples: Number of samples per split.
-        records: What is known about each shard, including shards from earlier attempts.
+        records: What is known about each shard, including shards from earlier attempts. Empty if the data set was
+            complete before.
         skipped: Samples of the source that its index already skips.
         images: Number of images that this attempt has encoded, at all base sizes.
         seconds: Time that this attempt has taken.
@@ -44,6 +46,9 @@ class EncodeReport:
     seconds: float = 0.0
 
     def __str__(self) -> str:
+        counts = f"{self.samples['train']} train, {self.samples['validation']} validation samples at base size"
+        if not self.records:
+            return f"{self.path}: already complete, with {counts} {self.base_size}"
         count = sum(record.samples for record in self.records)
         skipped = [*self.skipped, *(line for record in self.records for line in record.skipped)]
         lines = [f"skipped {line}" for line in skipped[:_MAX_LINES]]
@@ -57,8 +62,7 @@ class EncodeReport:
         return "\n".join(
             [
                 *lines,
-                f"{self.path}: {self.samples['train']} train, {self.samples['validation']} validation samples at base "
-                f"size {self.base_size}, {len(skipped)} skipped",
+                f"{self.path}: {counts} {self.base_size}, {len(skipped)} skipped",
                 f"stored per image: {kilobytes['latents']} of latents and {kilobytes['text']} of text embeddings "
                 f"(source images: {kilobytes['source']})",
                 f"reconstruction of {len(quality)} images: PSNR {sum(quality) / len(quality):.1f} dB on average, "
@@ -76,25 +80,28 @@ def encode_dataset(job: EncodeJob, team: Team, *, overwrite: bool = False) -> li
         overwrite: Replace complete data sets. They are kept until the new ones are complete.
 
     Returns:
-        A report for each base size.
+        A report for each base size. Data sets that earlier attempts have completed are kept.
 
     Raises:
-        UserError: A folder already contains a complete data set, and ``overwrite`` is false.
+        UserError: A folder already contains another complete data set, and ``overwrite`` is false.
         ConfigError: A folder contains an earlier attempt with different settings.
     """
     source = read_info(job.source)
     indexes = {split: LocalDataset(job.source).load_index(split, source) for split in SPLITS}
-    unfinished = {size: UnfinishedDataset(job.folder(size)) for size in job.base_sizes}
+    unfinished: dict[int, UnfinishedDataset] = {}
+    reports: dict[int, EncodeReport] = {}
     plan, start = team.describe(), time.perf_counter()
     with ExitStack() as locks:
-        for size, dataset in unfinished.items():
+        for size in job.base_sizes:
+            dataset = UnfinishedDataset(job.folder(size))
             locks.enter_context(_writing(dataset.out))
             require_own_shards(dataset.out)
             if is_complete(dataset.out) and not overwrite:
-                raise UserError(
-                    f"{dataset.out}: already contains a complete data set; choose another folder, or pass --overwrite"
-                )
+                samples = _require_same(dataset.out, _info_of(source, _plan_of(plan, size)))
+                reports[size] = EncodeReport(dataset.out, size, samples, [])
+                continue
             dataset.open(_plan_of(plan, size))
+            unfinished[size] = dataset
         tasks = pending_tasks(indexes, unfinished)
         rows = {
             (split, shard): int((index.shard == shard).sum())
@@ -106,13 +113,28 @@ def encode_dataset(job: EncodeJob, team: Team, *, overwrite: bool = False) -> li
         with _progress(total, total - images) as line:
             team.encode(tasks, lambda done: line.advance(total - images + done))
         skipped = [str(entry) for index in indexes.values() for entry in index.skipped]
-        reports = []
         for size, dataset in unfinished.items():
             records = dataset.finish(_info_of(source, _plan_of(plan, size)))
             samples = read_info(dataset.out).samples
             seconds = time.perf_counter() - start
-            reports.append(EncodeReport(dataset.out, size, samples, records, skipped, images, seconds))
-        return reports
+            reports[size] = EncodeReport(dataset.out, size, samples, records, skipped, images, seconds)
+        return [reports[size] for size in job.base_sizes]
+
+
+def _require_same(out: Path, info: DatasetInfo) -> dict[str, int]:
+    """Return the number of samples of a complete data set that equals the one to encode.
+
+    Raises:
+        UserError: It is another data set.
+    """
+    found = read_info(out)
+    expected, stored = (json.loads(serialize_info(replace(each, samples={}, fingerprint=""))) for each in (info, found))
+    if expected != stored:
+        raise UserError(
+            f"{out}: already contains a complete data set of other images or encoders; choose another folder, or pass "
+            "--overwrite"
+        )
+    return found.samples
 
 
 @contextmanager

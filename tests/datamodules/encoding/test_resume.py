@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.encoding import encode as encode_module
-from datamodules.encoding.unfinished import UnfinishedDataset
+from datamodules.encoding.unfinished import ShardRecord, UnfinishedDataset
+from datamodules.shards.schema import DatasetInfo
 from pocketdit.commands.main import main
 from tests.conftest import ROOT
 
@@ -37,6 +38,33 @@ def finished(out: Path) -> int:
 
 def encode(experiment: Path, source: Path, out: Path, *options: str) -> int:
     return main(["data", "encode", str(experiment), str(source), str(out), *OPTIONS, *options])
+
+
+def test_job_that_is_killed_between_two_sizes_completes_the_other(
+    images: Images,
+    experiment: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, file, sizes = images(train=4, validation=1), experiment(), ("--base-size", "64,96")
+    assert encode(file, source, tmp_path / "reference", *sizes) == 0
+    with monkeypatch.context() as patch:
+        finish = UnfinishedDataset.finish
+
+        def finish_first(self: UnfinishedDataset, info: DatasetInfo) -> list[ShardRecord]:
+            if self.out.name == "96":
+                raise Interruption
+            return finish(self, info)
+
+        patch.setattr(UnfinishedDataset, "finish", finish_first)
+        with pytest.raises(Interruption):
+            encode(file, source, tmp_path / "out", *sizes)
+    capsys.readouterr()
+    assert encode(file, source, tmp_path / "out", *sizes) == 0
+    assert "out/64: already complete" in capsys.readouterr().out
+    for size in ("64", "96"):
+        assert contents(tmp_path / "out" / size) == contents(tmp_path / "reference" / size)
 
 
 class Interruption(BaseException):
@@ -106,8 +134,11 @@ def test_complete_data_set_is_replaced_only_on_request(
     source, file, out = images(), experiment(), tmp_path / "out"
     assert encode(file, source, out) == 0
     before = contents(out)
+    capsys.readouterr()
+    assert encode(file, source, out) == 0
+    assert f"{out}: already complete, with 20 train, 4 validation samples at base size 64" in capsys.readouterr().out
     assert encode(file, source, out, "--dtype", "float32") == 1
-    assert "already contains a complete data set" in capsys.readouterr().err
+    assert "already contains a complete data set of other images or encoders" in capsys.readouterr().err
     assert contents(out) == before
     assert encode(file, source, out, "--dtype", "float32", "--overwrite") == 0
     assert contents(out) != before
@@ -121,7 +152,7 @@ def run_and_kill(command: Sequence[str], out: Path, shards: int) -> None:
     """Start a command, and kill it with all its processes when a number of shards is finished."""
     process = start(command)
     try:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300
         while finished(out) < shards and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
     finally:
@@ -140,15 +171,17 @@ def command_of(launcher: str) -> list[str]:
 @pytest.mark.parametrize("kind", ["flux", "qwen_image"])
 @pytest.mark.parametrize("launcher", ["one process", "torchrun", "ray"])
 def test_killed_job_resumes(images: Images, experiment: Write, tmp_path: Path, kind: str, launcher: str) -> None:
-    source, file, out = images(train=300, per_shard=10, name="many"), experiment(kind), tmp_path / "out"
-    assert encode(file, source, tmp_path / "reference") == 0
-    line = [*command_of(launcher), str(file), str(source), str(out), *OPTIONS]
+    source = images(train=1900, validation=100, per_shard=50, name="many")
+    file, out = experiment(kind), tmp_path / "out"
+    batches = ("--batch-size", "16")
+    assert encode(file, source, tmp_path / "reference", *batches) == 0
+    line = [*command_of(launcher), str(file), str(source), str(out), *OPTIONS, *batches]
     line += ["--ray"] if launcher == "ray" else []
     for shards in (3, 12):
         run_and_kill(line, out, shards)
     process = start(line)
     try:
-        assert process.wait(120) == 0
+        assert process.wait(600) == 0
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
