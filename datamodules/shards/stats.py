@@ -2,8 +2,9 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,6 +60,8 @@ def describe_dataset(
         paragraphs.append(_describe_encoders(info))
     if info.attribution:
         paragraphs.append(f"License and attribution: {info.attribution}")
+    if isinstance(info.imported, dict):
+        paragraphs.append(_describe_import(info.imported))
     coverages, is_complete = dict[str, CaptionCoverage](), True
     for split in SPLITS:
         index = LocalDataset(path).load_index(split, info)
@@ -161,6 +164,15 @@ def _describe_encoders(info: DatasetInfo) -> str:
         for encoder in encoders
     ]
     return tabulate(rows, ["stored", "encoder", "type"])
+
+
+def _describe_import(imported: Mapping[str, Any]) -> str:
+    """Describe the source of imported images, and tabulate how many images each filter and problem left out."""
+    counts, images = imported.get("left_out"), imported.get("images")
+    left_out = {rule: n for rule, n in counts.items() if isinstance(n, int)} if isinstance(counts, dict) else {}
+    rows = [("used", images - sum(left_out.values()))] if isinstance(images, int) else []
+    rows += left_out.items()
+    return f"imported from {imported.get('layout')}\n\n{tabulate(rows, ['images of the source', 'number'])}"
 
 
 def _format_bytes(index: SplitIndex) -> str:

@@ -15,6 +15,7 @@ from datamodules.imports.build import build_dataset
 from datamodules.imports.entries import ReadOptions
 from datamodules.shards.report import BuildReport
 from datamodules.shards.schema import read_info
+from datamodules.shards.stats import describe_dataset
 from pocketdit.errors import UserError
 from tests.datamodules.imports.layout_sources import image_bytes, write_img2dataset, write_tar
 from tests.datamodules.imports.test_layouts import read_back
@@ -52,6 +53,9 @@ def test_every_limit_counts_what_it_leaves_out(source: Path) -> None:
     filters = Filters(min_side=40, max_aspect=2.0, min_pixels=3600, max_pixels=9000, min_words=3, max_words=5)
     report, kept = build(source, filters)
     assert kept == {"fine.png", "edge.png"}  # every limit is inclusive
+    lines = [line.split() for line in describe_dataset(source.parent / "out").splitlines()]
+    assert ["used", "2"] in lines
+    assert ["--min-words", "3", "--max-words", "5", "2"] in lines
     assert report.skips.by_rule == {
         "--min-side 40": 1,
         "--max-aspect 2": 1,
