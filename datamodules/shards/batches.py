@@ -86,10 +86,10 @@ class ShardBatches(Dataset["Batch | RunError"]):
     def _nothing_usable(self, skipped: Sequence[str]) -> str:
         index = self._reader.index
         place = "FOLDER" if index.address else operand(index.dataset)  # data validate reads local folders only
-        copy = "copy the data set to a folder, and " if index.address else ""
+        check = "copy the data set to a folder, and check it" if index.address else "check the data set"
         return (
             f"{index.dataset}/{index.folder.name}: all {len(skipped)} samples are broken (the first: {skipped[0]}); "
-            f"{copy}check the data set with: {command_line('data', 'validate', place)}"
+            f"{check} with: {command_line('data', 'validate', place)}"
         )
 
     def _candidates(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -143,6 +143,8 @@ def _mentions_exif(file: IO[bytes]) -> bool:
 
 
 def _describe(error: Exception, content: bytes, formats: tuple[str, ...]) -> str:
+    if not content:
+        return "the file is empty"
     if isinstance(error, UnidentifiedImageError):  # PIL's message contains an address, which varies
         kinds = (kind for start, kind in _SIGNATURES.items() if kind in formats and content.startswith(start))
         kind = next(kinds, None)

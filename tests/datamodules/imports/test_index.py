@@ -189,7 +189,7 @@ def test_problems_are_named(source: Path, tmp_path: Path) -> None:
     report = index(source, tmp_path / "out", fraction=0)
     reasons = {entry.id: entry.reason for entry in report.skipped}
     assert reasons["a.tar/b"] == "the members contain no caption: png"
-    assert reasons["a.tar/c"] == "cannot be decoded (unknown image format)"
+    assert reasons["a.tar/c"] == "cannot be decoded (the file is empty)"
     assert reasons["a.tar/d"] == "txt does not contain a caption"
     assert reasons["a.tar/e"] == "an image is not among the members: txt"
     assert "truncated" in reasons["c.tar"]

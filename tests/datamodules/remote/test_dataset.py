@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -23,6 +24,7 @@ from datamodules.shards import loader
 from datamodules.shards.module import ShardDataModule
 from pocketdit.commands.main import main
 from pocketdit.errors import ConfigError, RunError
+from tests.fuzz.tar_files import edit_member
 
 Bytes = list[tuple[list[int], list[str], bytes]]
 
@@ -355,3 +357,18 @@ def test_ranks_of_a_node_download_each_shard_once_and_continue_after_the_cache_i
     monkeypatch.setenv("POCKETDIT_SHARD_CACHE", str(tmp_path / "empty"))
     s3_environment(moto_port)
     assert _read_as_two_ranks(address, 16, start=9) == [rank[9:] for rank in whole]
+
+
+def test_data_set_of_broken_samples_is_named_by_its_address(
+    make_dataset: Callable[..., Path], upload: Callable[[Path], str], cache_folder: Path
+) -> None:
+    data = make_dataset(train=4, samples_per_shard=4)
+    for key in range(4):
+        edit_member(data / "train" / "00000.tar", key, "png", b"not an image")
+    (data / "train" / "index.safetensors").unlink()
+    address = upload(data)
+    module = ShardDataModule(address, batch_size=2, workers=0)
+    with pytest.raises(RunError, match=f"^{re.escape(address)}/train: all 4 samples are broken") as error:
+        list(islice(module.train_dataloader(), module.batches_per_epoch))
+    assert str(cache_folder) not in str(error.value)
+    assert str(error.value).endswith("copy the data set to a folder, and check it with: lightning data validate FOLDER")
