@@ -98,7 +98,8 @@ def index_tars(
         raise UserError(f"validation: {listing.splits}; leave --validation out, or index one of these folders")
     folder = listing.folder if out is None else out
     key = _key_of(settings, listing)
-    with _writing(folder):
+    hint = "; name a folder for the index instead of --in-place" if out is None else ""
+    with _writing(folder, hint):
         if is_complete(folder) and _is_same(folder, key, overwrite):
             return None
         building = folder / BUILDING
@@ -112,14 +113,14 @@ def index_tars(
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def _writing(folder: Path, hint: str) -> Iterator[None]:
     """Hold the lock of a folder, and name the folder in errors of the operating system, such as a full disk."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with hold_write_lock(folder):
             yield
     except OSError as error:
-        raise RunError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        raise RunError(f"{folder}: cannot be written ({error.strerror or error}){hint}") from error
 
 
 def _is_same(folder: Path, key: str, overwrite: bool) -> bool:

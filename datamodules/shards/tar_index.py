@@ -115,7 +115,7 @@ def read_tar_index(folder: Path, rules: MemberRules) -> tuple[SplitIndex, list[T
 
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return bool(name) and not path.is_absolute() and ".." not in path.parts
+    return bool(name) and "\0" not in name and not path.is_absolute() and ".." not in path.parts
 
 
 def require_unchanged(root: Path, index: SplitIndex, records: Sequence[TarRecord]) -> None:
@@ -145,8 +145,8 @@ def _current_record(root: Path, record: TarRecord) -> TarRecord:
             return record
         with open_shard(path) as file:
             headers = hash_headers(file)
-    except (OSError, BrokenShardError) as error:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else error.reason
+    except (OSError, UnicodeEncodeError, BrokenShardError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", error)
         raise RunError(f"{path_text(path)}: cannot be read ({reason}); the data set is an index of it") from error
     if headers != record.headers:
         raise changed(path, "its members differ")

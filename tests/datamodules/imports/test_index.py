@@ -350,8 +350,9 @@ def test_damaged_index_is_refused(source: Path, tmp_path: Path) -> None:
     index(source, tmp_path / "out", fraction=0)
     path = tmp_path / "out" / "train" / "index.safetensors"
     content = path.read_bytes()
-    outside = content.replace(b"00000.tar", b"../00.tar")
-    for damaged in (None, b"", content[:100], outside):
+    names = (b"../00.tar", b"/0000.tar", b"00001.tar")
+    outside = (content.replace(b"00000.tar", name) for name in names)
+    for damaged in (None, b"", content[:100], *outside):
         path.unlink(missing_ok=True)
         if damaged is not None:
             path.write_bytes(damaged)
