@@ -192,10 +192,13 @@ class ShardCache:
             download(partial)
             os.fsync(descriptor)
             with self._exclusive():  # no process may remove the shard while its lock changes
+                if not _is_file_at(descriptor, partial):  # deleted, and then written as another file
+                    raise FileNotFoundError(partial)
                 partial.rename(shard)
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            if _is_file_at(descriptor, partial):
+                partial.unlink(missing_ok=True)
             os.close(descriptor)
             raise
         return descriptor

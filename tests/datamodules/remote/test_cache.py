@@ -135,18 +135,23 @@ def test_folder_that_is_deleted_during_a_run_is_made_again(tmp_path: Path) -> No
     assert cache.occupied() == SIZE
 
 
-def test_folder_that_is_deleted_during_a_download_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_written_anew", [False, True])
+def test_folder_that_is_deleted_during_a_download_is_made_again(tmp_path: Path, is_written_anew: bool) -> None:
     cache = ShardCache(tmp_path / "cache", 2 * SIZE)
     deleted: list[Path] = []
 
     def download(path: Path) -> None:
-        _write(path, _content("a"))
         if not deleted:
-            deleted.append(cache.folder)
+            deleted.append(path)
             shutil.rmtree(cache.folder)
+            if not is_written_anew:
+                return
+            cache.folder.mkdir()  # by another process
+        path.write_bytes(_content("a"))
 
     assert _read(cache.hold(("a",), SIZE, download, wait=True)) == _content("a")
     assert deleted
+    assert [path.suffix for path in cache.folder.iterdir() if path.name != ".lock"] == [".tar"]
 
 
 def test_folder_that_becomes_unusable_is_named(tmp_path: Path) -> None:
