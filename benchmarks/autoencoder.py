@@ -15,7 +15,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +26,10 @@ from benchmarks.timing import table, write_result
 from datamodules.reconstruction.photographs import PHOTOGRAPHS, tiles
 from datamodules.reconstruction.pictograms import codes, whole_pictogram
 from pocketdit.artifacts.autoencoder import load_autoencoder
-from pocketdit.artifacts.run_folder import RunFolder, find
+from pocketdit.artifacts.run_folder import find, load_experiment
 from pocketdit.autoencoders.network import ConvAutoencoder
+from pocketdit.config.experiment import AutoencoderExperiment
+from pocketdit.config.typed import plain
 from pocketdit.encoders.contract import Autoencoder
 from pocketdit.encoders.dct import DCTAutoencoder
 from pocketdit.encoders.learned import LearnedAutoencoder
@@ -41,6 +42,7 @@ from pocketdit.running.grids import image_grid
 SIDE = 128
 NOISE = (0.0, 0.05, 0.1)
 SHIPPED = Path(__file__).parent.parent / "platform" / "pocketdit" / "encoders" / "weights" / "pictograms.safetensors"
+RECORDED = ("seed", "architecture", "stage", "optimizer", "training")  # sections that do not depend on the machine
 _BATCH = 32
 _SHOWN = 4  # images of each kind in the grid
 
@@ -117,10 +119,11 @@ def save_comparison(autoencoders: Mapping[str, Autoencoder], images: Mapping[str
     write_atomically(path, lambda temporary: grid.save(temporary, format="PNG"))
 
 
-def ship(network: ConvAutoencoder, folder: RunFolder, about: Mapping[str, Any]) -> None:
-    """Write a run's weights in fp16, with what made them in the header."""
+def ship(network: ConvAutoencoder, experiment: AutoencoderExperiment) -> None:
+    """Write a run's weights in fp16, with the settings that made them in the header."""
     half = {name: value.half().contiguous() for name, value in network.state_dict().items()}
-    metadata = {"about": json.dumps({"run": folder.name, **about})}
+    settings = {name: plain(getattr(experiment, name)) for name in RECORDED}
+    metadata = {"about": json.dumps(settings)}
     SHIPPED.parent.mkdir(exist_ok=True)
     write_atomically(SHIPPED, save(half, metadata))
 
@@ -138,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = find(args.runs, args.run)
             network = load_autoencoder(folder)
             if args.ship:
-                ship(network, folder, {"config": folder.config.read_text(encoding="utf-8")})
+                ship(network, load_experiment(folder, AutoencoderExperiment))
             learned = LearnedAutoencoder(str(folder.weights))
         else:
             learned = LearnedAutoencoder()
