@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from pocketdit.artifacts.run_folder import RunFolder, create
 from pocketdit.commands.demo.app import MAX_BODY, build_app
-from pocketdit.commands.demo.drawing import draw
 from pocketdit.commands.demo.gallery import Gallery
 from pocketdit.commands.demo.jobs import Job, Jobs
+from pocketdit.commands.demo.sampling import sample
 from pocketdit.commands.demo.settings import Demo
 from pocketdit.commands.demo.subjects import Models, Subject, find_subjects
 from pocketdit.config.experiment import DecoderExperiment
@@ -30,7 +30,7 @@ from pocketdit.serving.server import running
 from tests.conftest import ROOT
 from tests.export.conftest import tiny_run
 
-Draw = Callable[[Job, Models, Gallery], None]
+Work = Callable[[Job, Models, Gallery], None]
 
 
 class Stopped(BaseException):
@@ -86,9 +86,9 @@ class Playground:
 
     def start(self, *pairs: tuple[str, object]) -> http.client.HTTPResponse:
         """Request images, and return the response while its events arrive."""
-        return self.ask("/draw", urlencode(pairs))
+        return self.ask("/sample", urlencode(pairs))
 
-    def draw(self, *pairs: tuple[str, object]) -> list[dict[str, Any]]:
+    def sample(self, *pairs: tuple[str, object]) -> list[dict[str, Any]]:
         """Request images, and return all events."""
         response = self.start(*pairs)
         assert response.status == 200, response.read()
@@ -101,19 +101,19 @@ def next_event(response: http.client.HTTPResponse) -> dict[str, Any]:
 
 
 @contextmanager
-def running_playground(subjects: list[Subject], out: Path, draw: Draw = draw) -> Iterator[Playground]:
+def running_playground(subjects: list[Subject], out: Path, sample: Work = sample) -> Iterator[Playground]:
     """Serve a playground. Its worker runs in a thread instead of the main thread."""
     jobs, gallery, models = Jobs(), Gallery(out), Models()
     stopping = threading.Event()
 
-    def draw_unless_stopping(job: Job) -> None:
+    def sample_unless_stopping(job: Job) -> None:
         if stopping.is_set():
             raise Stopped
-        draw(job, models, gallery)
+        sample(job, models, gallery)
 
     def work() -> None:
         with suppress(Stopped):
-            jobs.work(draw_unless_stopping)
+            jobs.work(sample_unless_stopping)
 
     app = Guard(build_app(subjects, jobs, gallery), allowed_on("127.0.0.1"), MAX_BODY)
     worker = threading.Thread(target=work)

@@ -1,4 +1,4 @@
-"""The playground in Chromium: drawing, canceling, links, a phone, and nothing from elsewhere."""
+"""The playground in Chromium: sampling, canceling, links, a phone, and nothing from elsewhere."""
 
 import re
 from collections.abc import Iterator
@@ -45,19 +45,19 @@ def page(browser: "Browser", playground: Playground) -> Iterator["Page"]:
     assert errors == []
 
 
-def draw(page: "Page") -> None:
-    page.get_by_role("button", name="Draw").click()
+def sample(page: "Page") -> None:
+    page.get_by_role("button", name="Sample", exact=True).click()
     page.get_by_role("status").filter(has_text="Done.").wait_for()
 
 
-def test_draws_two_widths_and_restores_the_settings_from_the_link(page: "Page", playground: Playground) -> None:
+def test_samples_two_widths_and_restores_the_settings_from_the_link(page: "Page", playground: Playground) -> None:
     page.goto(playground.url + SETTINGS)
     page.get_by_label("Prompts").fill("a red circle\n\n<img src=x onerror=alert(1)>\n")
     page.get_by_label("Seed").fill("5")
     page.get_by_label("Sampler").first.select_option("heun")
     page.get_by_label("Guidance").first.fill("2.5")
     page.get_by_label("Decoder").first.select_option("tiny_decoder/d")
-    draw(page)
+    sample(page)
     images = page.locator("#rows img")
     assert images.count() == 4
     assert page.locator("#rows h3").all_inner_texts() == ["a red circle", "<img src=x onerror=alert(1)>"]
@@ -85,7 +85,7 @@ def test_compares_two_runs(page: "Page", playground: Playground) -> None:
     page.get_by_label("Compare with elastic_pretrain/u").check()
     page.locator("[name='against.steps']").fill("1")
     page.locator("[name='against.width'][value='0.5']").uncheck()
-    draw(page)
+    sample(page)
     captions = page.locator("#rows figcaption").all_inner_texts()
     assert [text.split("\n")[1] for text in captions] == ["elastic_pretrain/t", "elastic_pretrain/u"]
     page.get_by_text("Commands that sample the same images").click()
@@ -110,12 +110,12 @@ def test_shows_progress_and_cancels_by_keyboard_on_a_phone(browser: "Browser", p
     assert re.fullmatch(r"elastic_pretrain/t at 0.5x: step \d+ of 10000, about \d+(\.\d+)? (s|min) left", text)
     assert 0 < float(page.get_by_role("progressbar").get_attribute("value") or 0) < 10_000
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    assert page.get_by_role("button", name="Draw").is_disabled()
+    assert page.get_by_role("button", name="Sample", exact=True).is_disabled()
     page.get_by_role("button", name="Cancel").press("Enter")
     page.get_by_role("status").filter(has_text="Canceled.").wait_for()
-    assert page.get_by_role("button", name="Draw").is_enabled()
+    assert page.get_by_role("button", name="Sample", exact=True).is_enabled()
     page.get_by_label("Steps").first.fill("1")
-    draw(page)
+    sample(page)
     assert len(playground.gallery.pictures()) == before + 1
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     context.close()
@@ -124,18 +124,18 @@ def test_shows_progress_and_cancels_by_keyboard_on_a_phone(browser: "Browser", p
 def test_wrong_settings_are_shown_and_leave_the_page_usable(page: "Page", playground: Playground) -> None:
     page.goto(playground.url + SETTINGS)
     page.get_by_label("Height x width").fill("64x65")
-    with page.expect_response("**/draw"):
-        page.get_by_role("button", name="Draw").click()
+    with page.expect_response("**/sample"):
+        page.get_by_role("button", name="Sample", exact=True).click()
     alert = page.get_by_role("alert").filter(has_text="multiples of 32 pixels")
     alert.wait_for()
     page.get_by_label("Height x width").fill("64x64")
     for box in page.locator("[name=width]").all():
         box.uncheck()
-    page.get_by_role("button", name="Draw").click()
+    page.get_by_role("button", name="Sample", exact=True).click()
     message = page.locator("[name=width]").first.evaluate("box => box.validationMessage")
     assert message == "Choose at least one width."
     page.locator("[name=width]").first.check()
-    draw(page)
+    sample(page)
     assert page.get_by_role("alert").inner_text() == ""
 
 

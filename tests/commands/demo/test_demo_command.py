@@ -52,7 +52,7 @@ def test_the_token_is_required_on_other_interfaces_and_ctrl_c_ends_a_long_reques
             link = re.search(r"^http://[^/]+:(\d+)(/\?access=\S+)$", output, re.M)
             assert link is not None, output
             port = int(link[1])
-            for path, body in (("/", None), ("/gallery", None), ("/page.js", None), ("/draw", "prompt=a")):
+            for path, body in (("/", None), ("/gallery", None), ("/page.js", None), ("/sample", "prompt=a")):
                 assert ask(port, path, body).status == 401
             entered = ask(port, link[2])
             cookie = entered.headers["Set-Cookie"].partition(";")[0]
@@ -60,7 +60,7 @@ def test_the_token_is_required_on_other_interfaces_and_ctrl_c_ends_a_long_reques
             assert ask(port, "/", Cookie=cookie).status == 200
             assert ask(port, "/", Cookie=cookie, Host="attacker.example").status == 403
             long = urlencode({"prompt": "a", "steps": 10_000})
-            response = ask(port, "/draw", long, Cookie=cookie)
+            response = ask(port, "/sample", long, Cookie=cookie)
             while b'"step"' not in response.readline():
                 pass
             start = time.monotonic()

@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pocketdit.commands.demo import jobs
-from pocketdit.commands.demo.drawing import draw
 from pocketdit.commands.demo.gallery import Gallery
 from pocketdit.commands.demo.jobs import Job
+from pocketdit.commands.demo.sampling import sample
 from pocketdit.commands.demo.settings import Demo
 from pocketdit.commands.demo.subjects import Models, Subject, find_subjects
 from pocketdit.commands.main import main
@@ -46,7 +46,7 @@ def pixels(path: Path) -> tuple[tuple[int, int], bytes]:
 def test_images_equal_those_of_lightning_sample(playground: Playground, runs: Path, tmp_path: Path) -> None:
     """The commands that the page shows write the same pixels, text chunks and metadata."""
     prompts = [("prompt", text) for text in PROMPTS]
-    events = playground.draw(*prompts, *SETTINGS, ("decoder", "tiny_decoder/d"), *AGAINST)
+    events = playground.sample(*prompts, *SETTINGS, ("decoder", "tiny_decoder/d"), *AGAINST)
     shown = pictures(events)
     assert [(line["run"], line["width"], line["text"]) for line in shown] == [
         (run, width, text)
@@ -77,15 +77,15 @@ def test_images_equal_those_of_lightning_sample(playground: Playground, runs: Pa
 
 
 def test_progress_counts_the_steps_of_all_widths(playground: Playground) -> None:
-    events = playground.draw(("prompt", "a"), *SETTINGS)
+    events = playground.sample(("prompt", "a"), *SETTINGS)
     steps = [event for event in events if event["event"] == "step"]
     assert {event["steps"] for event in steps} == {6}
     assert [event["step"] for event in steps] == sorted(event["step"] for event in steps)
     assert steps[0]["left"] is None
     assert all(event["left"] >= 0 for event in steps[1:])
-    drawn = [event for event in events if event["event"] == "pictures"]
-    assert [event["width"] for event in drawn] == [0.5, 1.0]
-    assert all(event["seconds"] == sum(picture["seconds"] for picture in event["pictures"]) > 0 for event in drawn)
+    sampled = [event for event in events if event["event"] == "pictures"]
+    assert [event["width"] for event in sampled] == [0.5, 1.0]
+    assert all(event["seconds"] == sum(picture["seconds"] for picture in event["pictures"]) > 0 for event in sampled)
     assert events[-1]["event"] == "done"
     assert events[-1]["same_noise"]
 
@@ -93,10 +93,10 @@ def test_progress_counts_the_steps_of_all_widths(playground: Playground) -> None
 def test_networks_are_loaded_once_when_they_are_needed(subjects: list[Subject], tmp_path: Path) -> None:
     with running_playground(subjects, tmp_path) as playground:
         assert not any(map(playground.models.is_loaded, subjects))
-        first = playground.draw(("prompt", "a"), ("steps", 1))
+        first = playground.sample(("prompt", "a"), ("steps", 1))
         assert [event["run"] for event in first if event["event"] == "loading"] == ["elastic_pretrain/t"]
         model = playground.models.load(subjects[0], "autoencoder")
-        second = playground.draw(("prompt", "a"), ("steps", 1), ("decoder", "tiny_decoder/d"), *AGAINST)
+        second = playground.sample(("prompt", "a"), ("steps", 1), ("decoder", "tiny_decoder/d"), *AGAINST)
         assert [event["run"] for event in second if event["event"] == "loading"] == ["elastic_pretrain/u"]
         assert playground.models.load(subjects[0], "tiny_decoder/d").network is model.network
 
@@ -129,7 +129,7 @@ def test_a_full_queue_refuses_requests(playground: Playground, monkeypatch: pyte
     assert b"queue is full" in refused.read()
     for response in (*waiting, running):
         response.close()
-    assert playground.draw(("prompt", "a"), ("steps", 1))[-1]["event"] == "done"
+    assert playground.sample(("prompt", "a"), ("steps", 1))[-1]["event"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_links_are_shown_as_text(playground: Playground) -> None:
      "/page.js/../app.py", "/app.py", "/%2e%2e/app.py", "/runs", "//etc/passwd"],
 )  # fmt: skip
 def test_no_other_files_are_served(playground: Playground, path: str) -> None:
-    playground.draw(("prompt", "a"), ("steps", 1), ("width", 0.5))
+    playground.sample(("prompt", "a"), ("steps", 1), ("width", 0.5))
     assert playground.ask(path).status == 404
     image = playground.ask("/images/00000.png")
     assert (image.headers["Content-Type"], image.headers["Cache-Control"]) == ("image/png", "no-cache")
@@ -203,17 +203,17 @@ def test_no_other_files_are_served(playground: Playground, path: str) -> None:
 
 def test_large_and_foreign_requests_are_refused(playground: Playground) -> None:
     before = len(playground.gallery.pictures())
-    assert playground.ask("/draw", "prompt=" + "a" * 300_000).status == 413
-    assert playground.ask("/draw", "prompt=a", Origin="http://attacker.example").status == 403
-    assert playground.ask("/draw", "prompt=a", Host="attacker.example").status == 403
-    assert playground.ask("/draw").status == 405
+    assert playground.ask("/sample", "prompt=" + "a" * 300_000).status == 413
+    assert playground.ask("/sample", "prompt=a", Origin="http://attacker.example").status == 403
+    assert playground.ask("/sample", "prompt=a", Host="attacker.example").status == 403
+    assert playground.ask("/sample").status == 405
     assert len(playground.gallery.pictures()) == before
 
 
 def test_images_that_cannot_be_saved_are_reported(subjects: list[Subject], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with running_playground(subjects, tmp_path / "file") as playground:
-        event = playground.draw(("prompt", "a"), ("steps", 1))[-1]
+        event = playground.sample(("prompt", "a"), ("steps", 1))[-1]
     assert event["event"] == "error"
     assert event["text"].startswith("the images cannot be saved (")
     assert str(tmp_path) not in event["text"]
@@ -224,7 +224,7 @@ def test_images_with_nan_are_refused(tmp_path: Path) -> None:
     save_file({name: 1e30 * value for name, value in load_file(folder.weights).items()}, folder.weights)
     subjects = find_subjects(Demo("elastic_pretrain", runs=tmp_path / "runs"))
     with running_playground(subjects, tmp_path / "out") as playground:
-        event = playground.draw(("prompt", "a"), ("steps", 1))[-1]
+        event = playground.sample(("prompt", "a"), ("steps", 1))[-1]
     assert event["event"] == "error"
     assert event["text"].startswith("elastic_pretrain/t at width 0.5: 1 of 1 images contain NaN or infinity")
     assert not (tmp_path / "out").exists()
@@ -236,13 +236,13 @@ def test_an_internal_error_does_not_stop_the_worker(
     def fail_once(job: Job, models: Models, gallery: Gallery) -> None:
         if job.request.sampling.seed == 13:
             raise ArithmeticError("secret")
-        draw(job, models, gallery)
+        sample(job, models, gallery)
 
     with running_playground(subjects, tmp_path, fail_once) as playground:
-        event = playground.draw(("seed", 13))[-1]
+        event = playground.sample(("seed", 13))[-1]
         assert event["event"] == "error"
         assert "secret" not in event["text"]
-        assert playground.draw(("steps", 1))[-1]["event"] == "done"
+        assert playground.sample(("steps", 1))[-1]["event"] == "done"
     assert "ArithmeticError: secret" in capfd.readouterr().err
 
 
@@ -250,7 +250,7 @@ def test_many_clients_at_once_get_their_own_images(playground: Playground) -> No
     results: dict[int, list[dict[str, Any]]] = {}
 
     def client(seed: int) -> None:
-        results[seed] = playground.draw(("prompt", f"{seed}"), ("seed", seed), ("steps", 1), ("width", 0.5))
+        results[seed] = playground.sample(("prompt", f"{seed}"), ("seed", seed), ("steps", 1), ("width", 0.5))
 
     threads = [threading.Thread(target=client, args=(seed,)) for seed in range(8)]
     for thread in threads:

@@ -50,7 +50,7 @@ def build_app(subjects: Sequence[Subject], jobs: Jobs, gallery: Gallery) -> Star
         page = template.render(**page_values(request, subjects), error=error)
         return HTMLResponse(page, 400 if error else 200, {"Cache-Control": "no-store"})
 
-    async def draw(web: WebRequest) -> Response:
+    async def sample(web: WebRequest) -> Response:
         """Queue a request, and answer with its events. The request is canceled if the client disconnects."""
         body = (await web.body()).decode(errors="replace")
         try:
@@ -78,7 +78,7 @@ def build_app(subjects: Sequence[Subject], jobs: Jobs, gallery: Gallery) -> Star
 
     routes = [
         Route("/", show),
-        Route("/draw", draw, methods=["POST"]),
+        Route("/sample", sample, methods=["POST"]),
         Route("/gallery", list_pictures),
         Route("/images/{name}", image),
     ]

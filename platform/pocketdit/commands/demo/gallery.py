@@ -80,7 +80,7 @@ class Gallery:
         except OSError as error:
             raise RunError(
                 f"the images cannot be saved ({error.strerror}); make sure that the folder is writable and has free "
-                "space, then draw again"
+                "space, then sample again"
             ) from error
         self._pictures |= added
         return list(added.values())

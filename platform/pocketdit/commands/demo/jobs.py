@@ -83,17 +83,17 @@ class Jobs:
                 job.end()
                 self._report_places()
 
-    def work(self, draw: Callable[[Job], None]) -> None:
+    def work(self, sample: Callable[[Job], None]) -> None:
         """Work on the requests one at a time, until an exception such as ``KeyboardInterrupt`` ends this.
 
         Args:
-            draw: Function that works on a request.
+            sample: Function that works on a request.
         """
         while True:
             job = self._take()
             try:
                 job.check()
-                draw(job)
+                sample(job)
             except CanceledError:
                 pass
             except (UserError, OSError) as error:

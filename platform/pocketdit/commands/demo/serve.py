@@ -6,9 +6,9 @@ from functools import partial
 from starlette.types import ASGIApp
 
 from pocketdit.commands.demo.app import MAX_BODY, build_app
-from pocketdit.commands.demo.drawing import draw
 from pocketdit.commands.demo.gallery import Gallery
 from pocketdit.commands.demo.jobs import Jobs
+from pocketdit.commands.demo.sampling import sample
 from pocketdit.commands.demo.settings import Demo
 from pocketdit.commands.demo.subjects import Models, find_subjects
 from pocketdit.serving.browser import show
@@ -40,7 +40,7 @@ def serve(settings: Demo) -> None:
             show(url, settings.browser)
             print(f"Images are saved in {gallery.folder}\nPress Ctrl-C to stop.", flush=True)
             try:
-                jobs.work(partial(draw, models=Models(), gallery=gallery))
+                jobs.work(partial(sample, models=Models(), gallery=gallery))
             except KeyboardInterrupt:
                 print("\nStopped.")
 

@@ -45,9 +45,9 @@ function applyCompare() {
   for (const element of side.querySelectorAll("input, select")) element.disabled = element !== compare && !compare.checked;
 }
 
-// Drawing
+// Sampling
 
-async function draw(event) {
+async function sample(event) {
   event.preventDefault();
   if (running || !isValid()) return;
   const body = settings();
@@ -61,7 +61,7 @@ async function draw(event) {
   say("Sending the request.");
   let last = {};
   try {
-    const response = await fetch("/draw", {
+    const response = await fetch("/sample", {
       method: "POST", body, signal: running.signal, headers: { "Content-Type": "application/x-www-form-urlencoded" },
     });
     if (!response.ok) throw new Error((await response.text()) || `The server answered with status ${response.status}.`);
@@ -195,7 +195,7 @@ function fail(text) {
 }
 
 function showRunning(is) {
-  byId("draw").disabled = is;
+  byId("sample").disabled = is;
   byId("cancel").disabled = !is;
   byId("bar").hidden = !is;
   byId("bar").removeAttribute("value");
@@ -214,7 +214,7 @@ async function copyLink() {
   }
 }
 
-form.addEventListener("submit", draw);
+form.addEventListener("submit", sample);
 form.addEventListener("input", () => document.querySelectorAll("[role=group] input").forEach((box) => box.setCustomValidity("")));
 form.elements.prompt.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();

@@ -74,7 +74,7 @@ def cost(side: Side, width: float) -> float:
     return parameters_by_width(side.experiment.backbone)[width] * (1 if side.sampling.guidance == 1 else 2)
 
 
-def draw(job: Job, models: Models, gallery: Gallery) -> None:
+def sample(job: Job, models: Models, gallery: Gallery) -> None:
     """Sample and save the images of a request, and report them.
 
     Raises:
