@@ -1,9 +1,10 @@
 """Starts and stops a server in a thread, so that the main thread can work and receive Ctrl-C."""
 
+import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -35,6 +36,18 @@ def running(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
         yield
     finally:
         server.should_exit = True
-        while thread.is_alive():
-            with suppress(KeyboardInterrupt):  # Ctrl-C was pressed again; the listener must not be closed yet
-                thread.join()
+        with _without_interrupts():
+            thread.join()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C for the moment in which the block runs. Otherwise, the server would not stop completely."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
