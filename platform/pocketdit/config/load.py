@@ -1,6 +1,7 @@
 """Load a checked, typed configuration from a YAML file and ``key=value`` overrides."""
 
 import copy
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -79,14 +80,15 @@ def load(path: Path, overrides: Sequence[str | Override], schema: type[T], *, cl
     source = document.read(path)
     parsed = [override.parse(item) if isinstance(item, str) else item for item in overrides]
     try:
-        config = _check(source, parsed, schema, classes=False)
+        values = _resolved(source, parsed, schema)
+        config = _checked(values, schema, classes=False)
         if classes:
-            config = _check(source, parsed, schema, classes=True)
+            config = _checked(values, schema, classes=True)
     except InvalidValueError as error:
         raise ConfigError(_located(error, source, parsed, schema, classes)) from None
     written = _written(source, parsed, schema)
-    values = environment_values(written)
-    return Loaded(config, with_references(plain(config), written, values), path, tuple(overrides), classes)
+    variables = environment_values(written)
+    return Loaded(config, with_references(plain(config), written, variables), path, tuple(overrides), classes)
 
 
 def _written(source: Document, overrides: Sequence[Override], schema: type) -> dict[str, Any]:
@@ -98,7 +100,8 @@ def _written(source: Document, overrides: Sequence[Override], schema: type) -> d
     return values
 
 
-def _check(source: Document, overrides: Sequence[Override], schema: type[T], classes: bool) -> T:
+def _resolved(source: Document, overrides: Sequence[Override], schema: type) -> Any:
+    """Return the plain values of a file with defaults, overrides and interpolations."""
     values = _written(source, overrides, schema)
     for key, value in _entries(values):
         if isinstance(value, int) and value.bit_length() > MAX_BITS:
@@ -113,7 +116,12 @@ def _check(source: Document, overrides: Sequence[Override], schema: type[T], cla
         check_interpolations(values)
     except ValueError as error:
         raise InvalidValueError("", str(error)) from None
-    config: T = convert(_interpolate(values), schema, "", classes=classes)
+    return _interpolate(values)
+
+
+def _checked(values: Any, schema: type[T], classes: bool) -> T:
+    """Convert plain values to the schema's type and, with ``classes``, check them together."""
+    config: T = convert(values, schema, "", classes=classes)
     if classes and hasattr(config, "check"):
         try:
             config.check()
@@ -126,15 +134,22 @@ def _located(
     error: InvalidValueError, source: Document, overrides: list[Override], schema: type[T], classes: bool
 ) -> str:
     """Prefix an error with the first override that causes it or, if no override does, with the file and line."""
-    for count in range(len(overrides) + 1):
+
+    @functools.cache
+    def fails(count: int) -> bool:
+        """Return whether the first ``count`` overrides are enough to cause the error."""
         try:
-            _check(source, overrides[:count], schema, classes)
+            _checked(_resolved(source, overrides[:count], schema), schema, classes)
         except InvalidValueError as other:
-            if str(other) == str(error):
-                break
+            return str(other) == str(error)
+        return False
+
     entries = dict(_entries(source.values))
-    written, blamed = entries.get(error.key), overrides[count - 1] if count else None
-    if not blamed or not (blamed.concerns(error.key) or (isinstance(written, str) and "${" in written)):
+    written = entries.get(error.key)
+    refers = isinstance(written, str) and "${" in written  # perhaps to a key that an override changes
+    suspects = (i for i, change in enumerate(overrides) if refers or change.concerns(error.key))
+    blamed = None if fails(0) else next((overrides[i] for i in suspects if fails(i + 1) and not fails(i)), None)
+    if blamed is None:
         return f"{source.place(error.key)}: {error}"
     if isinstance(error, UnquotedTextError) and blamed.key == error.key and "${" not in blamed.text:
         return f"{blamed.place}: {error}: {override.in_quotes(blamed.key, blamed.text.partition('=')[2])}"
