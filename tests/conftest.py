@@ -1,6 +1,7 @@
 """Suite-wide settings, and the small data set and experiment that most tests share."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,26 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+NewDatabase = Callable[[Path], str]
+
+
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
+    """Return a function that creates an empty MLflow database in a folder and returns its URI.
+
+    MLflow takes a second of CPU time to create its tables, so each database is a copy of one that MLflow created.
+    """
+    from pocketdit.tracking.mlflow_run import import_mlflow
+
+    empty = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+    import_mlflow()(f"sqlite:///{empty}").search_experiments()
+
+    def create(folder: Path) -> str:
+        return f"sqlite:///{shutil.copy(empty, folder / 'mlflow.db')}"
+
+    return create
+
+
 def tiny_overrides(scenes: Path, folder: Path) -> list[str]:
     """Return overrides that shorten ``elastic_pretrain.yaml`` to a run of a few seconds.
 
@@ -111,8 +132,9 @@ def tiny_overrides(scenes: Path, folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def tiny(scenes: Path, tmp_path: Path) -> list[str]:
+def tiny(scenes: Path, tmp_path: Path, new_database: NewDatabase) -> list[str]:
     """Return overrides that shorten ``elastic_pretrain.yaml`` to a run of a few seconds in ``tmp_path``."""
+    new_database(tmp_path)
     return tiny_overrides(scenes, tmp_path)
 
 

@@ -16,7 +16,7 @@ from datamodules.scenes.render import render_scene
 from datamodules.scenes.scene import Object, Scene
 from evaluation.contract import Backend, ImageArray, ImageSet, PromptSet
 from pocketdit.commands.main import main
-from tests.conftest import PRETRAIN, tiny_overrides
+from tests.conftest import PRETRAIN, NewDatabase, tiny_overrides
 
 COMPBENCH_FILES = {
     "color_val.txt": "a green bench and a blue bowl\r\na blue bench and a green bowl",
@@ -35,16 +35,18 @@ Save = Callable[[PromptSet, dict[str, list[ImageArray]]], ImageSet]
 
 
 @pytest.fixture(scope="module")
-def trained_runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Path:
     """Train ``elastic_pretrain`` for one step, and return the folder of runs. Tests change only a copy of it."""
     folder = tmp_path_factory.mktemp("trained")
+    new_database(folder)
     assert main(["run", str(PRETRAIN), *tiny_overrides(scenes, folder), "training.max_steps=1"]) == 0
     return folder / "runs"
 
 
 @pytest.fixture
-def runs(trained_runs: Path, tmp_path: Path) -> Path:
-    """Return a folder of runs that contains a copy of the trained run for one test."""
+def runs(trained_runs: Path, tmp_path: Path, new_database: NewDatabase) -> Path:
+    """Return a folder of runs that contains a copy of the trained run for one test, next to an empty database."""
+    new_database(tmp_path)
     return shutil.copytree(trained_runs, tmp_path / "runs", symlinks=True)
 
 

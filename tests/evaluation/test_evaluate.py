@@ -15,7 +15,7 @@ from evaluation.contract import ImageArray
 from evaluation.metrics.validation_loss import ValidationLoss
 from pocketdit.commands.main import main
 from pocketdit.tracking import journal
-from tests.conftest import PRETRAIN, ROOT
+from tests.conftest import PRETRAIN, ROOT, NewDatabase
 
 EMBEDDED = ROOT / "experiments" / "eval" / "embedded.yaml"
 SETS = ("geneval", "dpg", "color", "shape", "spatial", "numeracy", "complex")
@@ -280,8 +280,10 @@ metrics:
 """
 
 
-def test_user_metric_is_imported_from_the_current_folder(tmp_path: Path) -> None:
+def test_user_metric_is_imported_from_the_current_folder(tmp_path: Path, new_database: NewDatabase) -> None:
     """The installed command imports the metric from the current folder, and scores again when its file changes."""
+    (tmp_path / "runs").mkdir()
+    new_database(tmp_path / "runs")
     (tmp_path / "pocketdit.toml").write_text('[trust]\nmodules = ["my_metrics"]\n')
     (tmp_path / "my_metrics.py").write_text(MY_METRIC)
     (tmp_path / "mine.yaml").write_text(MY_EVALUATION)

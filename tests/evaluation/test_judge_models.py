@@ -16,9 +16,15 @@ from evaluation.metrics.compbench.spatial import Spatial
 from evaluation.metrics.geneval2.soft_tifa import spellings
 from evaluation.prompts.compbench import load_prompts
 from pocketdit.commands.main import main
+from tests.conftest import NewDatabase
 from tests.evaluation.conftest import COMPBENCH_FILES
 from tests.evaluation.judges.test_owlv2 import save_owlv2
 from tests.evaluation.judges.test_qwen3_vl import save_qwen3_vl
+
+
+@pytest.fixture(autouse=True)
+def _database(tmp_path: Path, new_database: NewDatabase) -> None:
+    new_database(tmp_path)
 
 
 def write_images(folder: Path, names: list[str], each: int = 1) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:

@@ -8,7 +8,7 @@ import pytest
 
 from pocketdit.artifacts.run_folder import RunFolder, find
 from pocketdit.commands.main import main
-from tests.conftest import PRETRAIN, tiny_overrides
+from tests.conftest import PRETRAIN, NewDatabase, tiny_overrides
 
 GARBAGE = {
     "empty": b"",
@@ -20,8 +20,11 @@ GARBAGE = {
 
 
 @pytest.fixture(scope="module")
-def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+def trained(
+    scenes: Path, tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase
+) -> tuple[list[str], Path]:
     folder = tmp_path_factory.mktemp("trained")
+    new_database(folder)
     tiny = tiny_overrides(scenes, folder)
     assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=2"]) == 0
     return tiny, find(folder / "runs", "elastic_pretrain").path

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from pocketdit.commands.main import main
-from tests.conftest import ROOT
+from tests.conftest import ROOT, NewDatabase
 
 COMMON = [
     "data.init_args.batch_size=4",
@@ -32,7 +32,8 @@ LORA = ["stage.init_args.rank=4", "stage.init_args.alpha=8"]
 
 def locations(scenes: Path, folder: Path) -> list[str]:
     """Return overrides for the paths of the data, the runs, and the tracking database."""
-    return [f"data.init_args.path={scenes}", f"runs={folder / 'runs'}", f"tracking.uri=sqlite:///{folder / 'm.db'}"]
+    database = folder / "mlflow.db"
+    return [f"data.init_args.path={scenes}", f"runs={folder / 'runs'}", f"tracking.uri=sqlite:///{database}"]
 
 
 def train(name: str, *overrides: str) -> None:
@@ -45,9 +46,10 @@ def enable_backward(stage: LightningModule) -> None:
 
 
 @pytest.fixture(scope="session")
-def family(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def family(scenes: Path, tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> Path:
     """Return a folder whose ``runs`` contains teacher/t, teacher_few_step/f, and elastic_pretrain/p."""
     folder = tmp_path_factory.mktemp("family")
+    new_database(folder)
     paths = locations(scenes, folder)
     train("teacher", *paths, *COMMON, *TEACHER, "--name", "t")
     train("teacher_few_step", *paths, *COMMON, *TEACHER, *LORA, "--name", "f")

@@ -19,7 +19,7 @@ from pocketdit.losses.adversarial import decoder_adversarial_loss, discriminator
 from pocketdit.running.assemble import build_encoders, build_stage
 from pocketdit.stages.tiny_decoder import TrainTinyDecoder
 from pocketdit.tracking.journal import read_metrics
-from tests.conftest import PRETRAIN, ROOT
+from tests.conftest import PRETRAIN, ROOT, NewDatabase
 from tests.running.test_resume import kill_after, start, train_losses
 from tests.stages.conftest import enable_backward
 
@@ -30,9 +30,9 @@ ADVERSARIAL = ["stage.init_args.adversarial_weight=0.05", "stage.init_args.discr
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the URI of one tracking database for all tests in this file, because creating its tables takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'm.db'}"
+def uri(tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> str:
+    """Return the URI of one tracking database for all tests in this file."""
+    return new_database(tmp_path_factory.mktemp("mlflow"))
 
 
 @pytest.fixture

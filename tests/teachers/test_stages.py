@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import find
 from pocketdit.tracking.journal import read_metrics
+from tests.conftest import NewDatabase
 from tests.stages.conftest import COMMON, LORA, STUDENT, locations, train
 from tests.teachers.test_qwen_image import tiny_qwen_image  # noqa: F401  (the fixture "folder")
 from tests.teachers.test_qwen_image_lora import lightning
@@ -17,9 +18,12 @@ QWEN = "stage.init_args.teacher.class_path=pocketdit.teachers.qwen_image.QwenIma
 
 
 @pytest.fixture(scope="module")
-def overrides(folder: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def overrides(
+    folder: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase
+) -> list[str]:
     """Overrides for the configurations of both stages. The folder ``runs`` contains a pretrained student."""
     home = tmp_path_factory.mktemp("qwen")
+    new_database(home)
     save_file(lightning(folder), home / "lightning.safetensors")
     train("elastic_pretrain", *locations(scenes, home), *COMMON, *STUDENT, "--name", "p")
     teacher = f"{{repository: {folder}, lora: {home / 'lightning.safetensors'}, dtype: float32}}"
