@@ -22,21 +22,22 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the user's module and YAML files, and with packages whose names clash with those of PocketDiT."""
-    shutil.copy(HERE / "project.py", tmp_path / "my_project.py")
-    shutil.copy(HERE / "run.yaml", tmp_path)
-    shutil.copy(HERE / "score.yaml", tmp_path)
-    (tmp_path / "pocketdit.toml").write_text('[trust]\nmodules = ["my_project"]\n')
-    (tmp_path / "colors.txt").write_text("a red image\na blue image\n")
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(HERE / "project.py", folder / "my_project.py")
+    shutil.copy(HERE / "run.yaml", folder)
+    shutil.copy(HERE / "score.yaml", folder)
+    (folder / "pocketdit.toml").write_text('[trust]\nmodules = ["my_project"]\n')
+    (folder / "colors.txt").write_text("a red image\na blue image\n")
     for name in ("evaluation", "datamodules", "sweeps"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise ImportError('the package of another project')\n")
-    return tmp_path
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise ImportError('the package of another project')\n")
+    return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def program(project: Path) -> Program:
     """Return a function that runs commands one after the other in the project folder and returns their output.
 

@@ -27,12 +27,10 @@ SAMPLERS'''
 EXAMPLES = Path(__file__).parent
 
 
-@pytest.fixture
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package that takes precedence over the installed one."""
-    copy = tmp_path_factory.mktemp("copy") / "pocketdit"
-    shutil.copytree(ROOT / "platform" / "pocketdit", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
+def copy_package(folder: Path) -> Path:
+    """Copy the package to a folder, from which it can take precedence over the installed one."""
+    source, copy = ROOT / "platform" / "pocketdit", folder / "copy" / "pocketdit"
+    return shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -43,13 +41,6 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def with_package(package: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(package.parent), str(ROOT)])}
-
-
-def test_sampler_can_be_added(project: Path, program: Program, package: Path) -> None:
-    edit(package / "diffusion" / "samplers.py", "\nSAMPLERS", MIDPOINT)
-    edit(package / "diffusion" / "sampler_names.py", '"dpmpp_2m"]', '"dpmpp_2m", "midpoint"]')
-    commands = ("run run.yaml sampling.sampler=midpoint", "sample mine --sampler midpoint")
-    assert "sampling steps (midpoint)" in program(*commands, env=with_package(package))
 
 
 def add_attention_kind(package: Path, example: Path, class_name: str) -> None:
@@ -76,17 +67,20 @@ def run_test(text: Path, folder: Path, package: Path) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.fixture
-def package_with_rows(package: Path) -> Path:
-    """A copy of the package with the attention kind ``row``."""
+@pytest.fixture(scope="module")
+def package_with_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with the attention kind ``row`` and the sampler ``midpoint``."""
+    package = copy_package(tmp_path_factory.mktemp("rows"))
     add_attention_kind(package, EXAMPLES / "attention", "RowAttention")
+    edit(package / "diffusion" / "samplers.py", "\nSAMPLERS", MIDPOINT)
+    edit(package / "diffusion" / "sampler_names.py", '"dpmpp_2m"]', '"dpmpp_2m", "midpoint"]')
     return package
 
 
 @pytest.fixture
-def package_with_gates(package: Path) -> Path:
+def package_with_gates(tmp_path: Path) -> Path:
     """A copy of the package with the attention kind ``gated``, which has a weight of its own."""
-    example = EXAMPLES / "gated"
+    package, example = copy_package(tmp_path), EXAMPLES / "gated"
     add_attention_kind(package, example, "GatedAttention")
     dit = package / "backbones" / "dit.py"
     arm = "                module.init_branches()\n"
@@ -96,9 +90,12 @@ def package_with_gates(package: Path) -> Path:
     return package
 
 
-def test_attention_kind_can_be_added(project: Path, program: Program, package_with_rows: Path) -> None:
+def test_attention_kind_and_sampler_can_be_added(project: Path, program: Program, package_with_rows: Path) -> None:
     level = "'backbone.levels=[{depth: 1, attention: {kind: row, kv_heads: 1}}]'"
-    assert "finished" in program(f"run run.yaml {level}", env=with_package(package_with_rows))
+    commands = (f"run run.yaml {level} sampling.sampler=midpoint", "sample mine --sampler midpoint")
+    output = program(*commands, env=with_package(package_with_rows))
+    assert "finished" in output
+    assert "sampling steps (midpoint)" in output
 
 
 def test_test_of_the_attention_kind_passes(tmp_path: Path, package_with_rows: Path) -> None:

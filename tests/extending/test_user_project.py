@@ -9,13 +9,20 @@ from pocketdit.tracking.journal import read_metrics
 from tests.extending.conftest import Program
 
 
-def test_own_data_stage_and_metric_work_together(project: Path, program: Program) -> None:
-    output = program(
+@pytest.fixture(scope="module")
+def output(program: Program) -> str:
+    """The output of commands that train, sample, evaluate and plan, and of two that train and resume a second run."""
+    return program(
         "run run.yaml --name a",
         "sample mine 'a red image' --out grid.png",
         "evaluate score.yaml",
         "run run.yaml --plan",
+        "run run.yaml --name b training.max_steps=4",
+        "run run.yaml training.max_steps=7 --resume mine/b",
     )
+
+
+def test_own_data_stage_and_metric_work_together(project: Path, output: str) -> None:
     run = project / "runs" / "mine" / "a"
     assert "finished mine/a" in output
     assert "embed.weight" in load_file(run / "weights.safetensors")
@@ -28,8 +35,7 @@ def test_own_data_stage_and_metric_work_together(project: Path, program: Program
     assert "M parameters" in output, "--plan counts parameters if the stage has no cost estimate"
 
 
-def test_plain_data_module_resumes_with_a_note(project: Path, program: Program) -> None:
-    output = program("run run.yaml --name b training.max_steps=4", "run run.yaml training.max_steps=7 --resume mine/b")
+def test_plain_data_module_resumes_with_a_note(project: Path, output: str) -> None:
     assert "note: ColorData does not save its position" in output
     losses = read_metrics(project / "runs" / "mine" / "b" / "metrics.jsonl")["train/loss"]
     assert [step for step, _ in losses] == list(range(7))
