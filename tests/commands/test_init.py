@@ -1,5 +1,6 @@
 """``lightning init``, also when PocketDiT is installed from a wheel."""
 
+import json
 import os
 import re
 import subprocess
@@ -53,22 +54,27 @@ def test_wheel_works_without_the_repository(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
+    # Imports take seconds, so commands in the same folder share a process.
     program = (
-        f"import sys; sys.path.insert(0, {str(site)!r}); from pocketdit.commands.main import main; sys.exit(main())"
+        f"import json, sys; sys.path.insert(0, {str(site)!r}); from pocketdit.commands.main import main\n"
+        "sys.exit(any(main(arguments) for arguments in json.loads(sys.argv[1])))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
-    def lightning(*arguments: str, cwd: Path) -> str:
-        command = [sys.executable, "-c", program, *arguments]
+    def lightning(*commands: str, cwd: Path) -> str:
+        command = [sys.executable, "-c", program, json.dumps([line.split() for line in commands])]
         done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    lightning("init", "demo", cwd=tmp_path)
+    lightning("init demo", cwd=tmp_path)
     assert {name for name in YAMLS if (tmp_path / "demo" / name).is_file()} == YAMLS
-    lightning("data", "build", "scenes", "data/scenes", "--train", "20", "--validation", "4", cwd=tmp_path / "demo")
-    plan = lightning("run", "experiments/elastic_pretrain.yaml", "--plan", cwd=tmp_path / "demo")
-    assert "elastic_pretrain: 3000 steps" in plan
+    output = lightning(
+        "data build scenes data/scenes --train 20 --validation 4",
+        "run experiments/elastic_pretrain.yaml --plan",
+        cwd=tmp_path / "demo",
+    )
+    assert "elastic_pretrain: 3000 steps" in output
 
 
 def test_shipped_files_are_those_of_the_repository() -> None:

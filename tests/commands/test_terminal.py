@@ -11,7 +11,6 @@ import pytest
 
 from pocketdit.commands.main import main
 from pocketdit.commands.terminal import clean_output, printable
-from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -50,12 +49,11 @@ def test_closed_output_is_not_an_error(tmp_path: Path) -> None:
     """Simulates ``lightning ... | head -1`` with a pipe that is closed before anything is written to it."""
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "pocketdit", "run", str(ROOT / "experiments/elastic_pretrain.yaml")]
-    done = subprocess.run(
-        [*command, "--print-config"], stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, cwd=tmp_path
-    )
+    command = [sys.executable, "-m", "pocketdit", "init", "demo"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, cwd=tmp_path)
     os.close(write)
     assert done.stderr == ""
+    assert (tmp_path / "demo" / "pocketdit.toml").is_file()
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])

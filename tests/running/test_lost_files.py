@@ -143,11 +143,10 @@ def test_a_trainer_that_cannot_be_built_leaves_no_folder(tiny: list[str], tmp_pa
     assert not (tmp_path / "runs" / "elastic_pretrain" / "second").exists()
 
 
-def test_unsent_events_are_reported_once(tiny: list[str], command: Any) -> None:
+def test_unsent_events_are_reported_once(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Lightning ends its loggers before the run sends its weights. Nothing listens on port 9."""
-    result = command("run", PRETRAIN, *tiny, "training.max_steps=1", "tracking.uri=http://127.0.0.1:9")
-    assert result.returncode == 0
-    assert result.stderr.count("events were not sent") == 1
+    assert main(["run", str(PRETRAIN), *tiny, "training.max_steps=1", "tracking.uri=http://127.0.0.1:9"]) == 0
+    assert capsys.readouterr().err.count("events were not sent") == 1
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "lock", "weights.safetensors", "samples", "checkpoints/last.ckpt"])

@@ -31,16 +31,19 @@ def without_metadata(scenes: Path, folder: Path) -> Path:
     return folder
 
 
-def test_two_processes_print_every_line_once(tiny: list[str], scenes: Path, tmp_path: Path, command: Command) -> None:
+def test_two_processes_print_every_line_once(
+    tiny: list[str], scenes: Path, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = without_metadata(scenes, tmp_path / "data")
-    run = ["run", PRETRAIN, *tiny, f"data.init_args.path={path}", "training.devices=2", "training.max_steps=2"]
+    run = ["run", str(PRETRAIN), *tiny, f"data.init_args.path={path}", "training.devices=2", "training.max_steps=2"]
     done = command(*run, "training.accelerator=cpu", "--name", "a")
     assert done.returncode == 0, done.stderr
     assert "readable samples, but dataset.json records" in done.stderr
     assert repeated(done.stdout + done.stderr) == []
-    done = command(*run, "training.accelerator=cpu", "--resume")
-    assert "already finished" in done.stdout
-    assert repeated(done.stdout + done.stderr) == []
+    assert main([*run, "training.accelerator=cpu", "--resume"]) == 0  # finished, so it starts no second process
+    printed = capsys.readouterr()
+    assert "already finished" in printed.out
+    assert repeated(printed.out + printed.err) == []
 
 
 def test_a_run_without_validation_samples_says_so(

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from pocketdit.commands.main import main
 from pocketdit.config.load import load
 from pocketdit.errors import ConfigError
 from sweeps.checks import check, load_sweep, require_same_study
 from sweeps.settings import Sweep
-from tests.conftest import PRETRAIN, ROOT, Command
+from tests.conftest import PRETRAIN, ROOT
 from tests.sweeps.study import loaded, settings, write
 
 LR = {"kind": "float", "low": 1e-4, "high": 1e-2}
@@ -110,13 +111,13 @@ def test_started_study_cannot_be_resumed_with_another_space(tmp_path: Path) -> N
         require_same_study(started, changed)
 
 
-def test_command_reports_an_unknown_key_with_status_2(tmp_path: Path, command: Command) -> None:
+def test_command_reports_an_unknown_key_with_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = {"class_path": "sweeps.engine.training.Train"}
     write(tmp_path, space={"optimizer.init_args.adam_lr": LR}, train=train)
-    done = command("sweep", tmp_path / "s.yaml")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "did you mean 'adamw_lr'" in done.stderr
+    assert main(["sweep", str(tmp_path / "s.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "did you mean 'adamw_lr'" in error
     assert not (tmp_path / "runs").exists()
 
 
