@@ -85,12 +85,12 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(tiny: list[str], t
 
 @pytest.mark.parametrize("scaling", ["adaptive", "sum"])
 def test_training_lowers_the_loss_of_both_widths(tiny: list[str], tmp_path: Path, scaling: str) -> None:
-    folder = run(tiny, tmp_path, "training.max_steps=80", f"stage.init_args.gradient_scaling={scaling}",
-                 "data.init_args.batch_size=8", "training.checkpoint_every=80")  # fmt: skip
+    folder = run(tiny, tmp_path, "training.max_steps=60", f"stage.init_args.gradient_scaling={scaling}",
+                 "data.init_args.batch_size=8", "training.checkpoint_every=60")  # fmt: skip
     for name in ("train/loss/width_1", "train/loss/width_0.5"):
         values = torch.tensor([value for _, value in losses(folder.path)[name]])
         # The loss starts low, because an untrained network already makes the best linear prediction.
-        assert values[-20:].mean() < 0.85 * values[:5].mean()
+        assert values[-20:].mean() < 0.9 * values[:5].mean()
     assert ("train/gradient_scale" in losses(folder.path)) == (scaling == "adaptive")
 
 

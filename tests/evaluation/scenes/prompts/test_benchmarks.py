@@ -133,7 +133,7 @@ def test_dpg_question_graphs_can_be_scored(tmp_path: Path) -> None:
 def test_compbench_distinguishes_rendered_prompts_from_defects(
     category: Category, defect: Defect, tmp_path: Path
 ) -> None:
-    prompts, scenes = prompts_with_scenes(scene_compbench(category, 200, seed=0))
+    prompts, scenes = prompts_with_scenes(scene_compbench(category, 80, seed=0))
     prompts, scenes = prompts[:20], scenes[:20]
     assert len(prompts) >= 8
     scorers: dict[str, Scorer] = {"spatial": Spatial(SceneDetector()), "numeracy": Numeracy(SceneDetector())}

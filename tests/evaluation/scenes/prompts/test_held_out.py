@@ -25,6 +25,6 @@ def test_prompts_repeat_only_when_a_group_runs_out() -> None:
 
 def test_prompts_cover_the_captions_of_scenes() -> None:
     """The single-object prompts include the short captions of validation scenes with one object."""
-    prompts = {p["prompt"] for p in held_out_prompts(1600, seed=0) if p["tag"] == "single_object"}
+    prompts = {p["prompt"] for p in held_out_prompts(800, seed=0) if p["tag"] == "single_object"}
     captions = {s.captions[0] for s in generate_scenes("validation", 60, seed=5) if len(s.scene.objects) == 1}
     assert captions <= prompts
