@@ -44,6 +44,9 @@ SLOWEST_FILES = {
     "test_server",
     "test_ddp",
     "test_browser",
+    "test_fuzz",
+    "test_study",
+    "test_evaluate",
 }
 
 
