@@ -13,7 +13,7 @@ from pocketdit.commands.main import main
 from pocketdit.encoders.contract import FrozenModule
 from pocketdit.stages.elastic_pretrain import ElasticPretrain
 from pocketdit.tracking.journal import read_metrics
-from tests.conftest import PRETRAIN, tiny_overrides
+from tests.conftest import PRETRAIN, NewDatabase, tiny_overrides
 
 Images = Callable[..., Path]
 Write = Callable[..., Path]
@@ -21,6 +21,12 @@ Write = Callable[..., Path]
 
 def encode(experiment: Path, source: Path, out: Path, *options: str) -> None:
     assert main(["data", "encode", str(experiment), str(source), str(out), *options]) == 0
+
+
+@pytest.fixture
+def tracking(tmp_path: Path, new_database: NewDatabase) -> str:
+    """Return an override that selects one tracking database for all runs of a test."""
+    return f"tracking.uri={new_database(tmp_path)}"
 
 
 def train(experiment: Path, data: Path, folder: Path, *options: str) -> Path:
@@ -36,10 +42,10 @@ def losses_of(run: Path) -> dict[str, list[float]]:
     return {name: [value for _, value in sorted(points)] for name, points in metrics.items() if "/loss" in name}
 
 
-def test_exactly_stored_data_train_the_same_weights(scenes: Path, tmp_path: Path) -> None:
+def test_exactly_stored_data_train_the_same_weights(scenes: Path, tmp_path: Path, tracking: str) -> None:
     """With float32 and encoders whose results do not depend on the batch, not even the last bit differs."""
     encode(PRETRAIN, scenes, tmp_path / "encoded", "--dtype", "float32")
-    options = ("stage.init_args.drop_text=0.5",)
+    options = ("stage.init_args.drop_text=0.5", tracking)
     expected, weights = (
         load_file(train(PRETRAIN, data, tmp_path / data.name, *options) / "weights.safetensors")
         for data in (scenes, tmp_path / "encoded")
@@ -63,7 +69,12 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_encoders_are_loaded_only_for_the_preview(
-    images: Images, experiment: Write, tmp_path: Path, loaded: list[str], monkeypatch: pytest.MonkeyPatch
+    images: Images,
+    experiment: Write,
+    tmp_path: Path,
+    tracking: str,
+    loaded: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source, file = images(), experiment()
     encode(file, source, tmp_path / "encoded")
@@ -75,16 +86,18 @@ def test_encoders_are_loaded_only_for_the_preview(
         return step(self, *arguments)
 
     monkeypatch.setattr(ElasticPretrain, "training_step", training_step)
-    options = ("sampling.size=[64,64]", "data.init_args.base_size=64")
+    options = ("sampling.size=[64,64]", "data.init_args.base_size=64", tracking)
     run = train(file, tmp_path / "encoded", tmp_path, *options)
     assert loaded == [*["step"] * 6, "DiffusersAutoencoder", "ClipTextEncoder", "Gemma3TextEncoder"]
     assert (run / "samples" / "step-000006.png").is_file()
 
 
-def test_losses_differ_by_the_rounding_to_bf16(images: Images, experiment: Write, tmp_path: Path) -> None:
+def test_losses_differ_by_the_rounding_to_bf16(
+    images: Images, experiment: Write, tmp_path: Path, tracking: str
+) -> None:
     source, file = images(), experiment()
     encode(file, source, tmp_path / "encoded")
-    options = ("sampling.size=[64,64]", "data.init_args.base_size=64", "stage.init_args.drop_text=0.5")
+    options = ("sampling.size=[64,64]", "data.init_args.base_size=64", "stage.init_args.drop_text=0.5", tracking)
     expected = losses_of(train(file, source, tmp_path / "a", *options))
     losses = losses_of(train(file, tmp_path / "encoded", tmp_path / "b", *options))
     assert losses.keys() == expected.keys()
