@@ -54,8 +54,8 @@ pocketdit.load, pocketdit.train, pocketdit.evaluate
 print([name for name in {heavy[:-1]} if name in sys.modules])
 """
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout == "[]\n"
-    with pytest.raises(AttributeError, match="module 'pocketdit' has no attribute 'laod'"):
-        pocketdit.laod  # noqa: B018
+    with pytest.raises(AttributeError, match="module 'pocketdit' has no attribute 'loads'"):
+        pocketdit.loads  # noqa: B018
 
 
 def test_images_are_those_of_the_command(run: pocketdit.Run, runs: Path, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_without_a_prior_the_run_trains_on_the_new_images_alone(overrides: list[
         ("parents={}", "parents.start: set it to the run to fine-tune"),
         ("optimizer={class_path: pocketdit.training.muon.MuonAdamW}", "MuonAdamW does not support LoRA"),
         ("stage.init_args.lora.targets=[]", "targets must name at least one group of layers"),
-        ("stage.init_args.lora.targets=[atention]", "did you mean 'attention'?"),
+        ("stage.init_args.lora.targets=[attentions]", "did you mean 'attention'?"),
         ("stage.init_args.lora.rank=0", "rank"),
         ("stage.init_args.prior.prompts=[]", "prompts must not be empty"),
     ],
