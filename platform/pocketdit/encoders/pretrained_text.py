@@ -10,6 +10,7 @@ from typing_extensions import override
 from pocketdit.bounds import Tokens
 from pocketdit.encoders.checkpoints import explain_load_errors, local_folder, require_complete
 from pocketdit.encoders.contract import FrozenModule, Reading, TextTokens
+from pocketdit.encoders.hidden_states import last_hidden_states
 from pocketdit.encoders.outlines import Outline, clip_outline, gemma_outline
 from pocketdit.errors import ConfigError, RunError
 
@@ -53,20 +54,7 @@ class _PretrainedEncoder(FrozenModule):
 
         The tokenizer's start and end tokens are visible, except that a blank caption has no visible tokens.
         """
-        device = self.model.device
-        batch = self.tokenizer(
-            list(captions),
-            padding="max_length",
-            truncation=True,
-            max_length=self.max_tokens,
-            return_tensors="pt",
-        ).to(device)
-        # An enclosing autocast would reduce the precision below the requested dtype.
-        with torch.autocast(device.type, enabled=False):
-            hidden = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
-        not_blank = torch.tensor([bool(caption.strip()) for caption in captions], device=device)
-        mask = batch.attention_mask.bool() & not_blank[:, None]
-        return TextTokens(hidden.last_hidden_state.float() * mask[..., None], mask)
+        return last_hidden_states(self.tokenizer, self.model, captions, self.max_tokens, self.model.device)
 
 
 class ClipTextEncoder(_PretrainedEncoder):

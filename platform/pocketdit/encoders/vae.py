@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from pocketdit.encoders.checkpoints import explain_load_errors, local_folder, require_complete
 from pocketdit.encoders.contract import FrozenModule
+from pocketdit.encoders.normalized_latents import decode_normalized, encode_normalized
 from pocketdit.encoders.outlines import Outline, autoencoder_outline
 from pocketdit.errors import RunError
 
@@ -21,9 +22,7 @@ class DiffusersAutoencoder(FrozenModule):
     """A variational autoencoder whose latents are the mode of the posterior, normalized as in the original model.
 
     The mode is used instead of a random draw because the posterior is narrow. Each image then has exactly one latent,
-    which can be stored. The normalization z' = (z - mean) / std is read from the checkpoint. For Flux, the mean is the
-    shift factor (0.1159), and the standard deviation is the inverse of the scaling factor (1 / 0.3611). For Qwen-Image,
-    each channel has its own mean and standard deviation.
+    which can be stored. The normalization is described in ``normalized_latents.py``.
 
     Args:
         repository: A folder that contains the autoencoder, or a pipeline with the autoencoder in ``vae/``.
@@ -39,8 +38,6 @@ class DiffusersAutoencoder(FrozenModule):
 
     factor: int = 8
     weight_sources = ("repository", "revision")
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -50,8 +47,6 @@ class DiffusersAutoencoder(FrozenModule):
         dtype: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()
-        # Qwen-Image uses a video autoencoder, for which an image is a video with a single frame.
-        self.has_frames = kind == "qwen_image"
         self.model = _load(repository, kind, revision, getattr(torch, dtype))
         config = self.model.config
         match kind:
@@ -60,11 +55,9 @@ class DiffusersAutoencoder(FrozenModule):
                     raise RunError(f"{repository}: not Flux's autoencoder: its config has no shift_factor")
                 self.channels = int(config.latent_channels)
                 factor = 2 ** (len(config.block_out_channels) - 1)
-                mean, std = [config.shift_factor], [1 / config.scaling_factor]
             case "qwen_image":
                 self.channels = int(config.z_dim)
                 factor = 2 ** len(config.temperal_downsample)
-                mean, std = config.latents_mean, config.latents_std
             case _:
                 assert_never(kind)
         if factor != self.factor:
@@ -72,8 +65,6 @@ class DiffusersAutoencoder(FrozenModule):
                 f"{repository}: downsamples images by a factor of {factor}, not {self.factor}; "
                 "use one of the published autoencoders"
             )
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.freeze()
 
     @classmethod
@@ -101,18 +92,11 @@ class DiffusersAutoencoder(FrozenModule):
         """
         if images.shape[-2] % self.factor or images.shape[-1] % self.factor:
             raise ValueError(f"image sides must be multiples of {self.factor}, not {tuple(images.shape[-2:])}")
-        images = images.to(self.model.dtype)
-        with torch.autocast(images.device.type, enabled=False):
-            posterior = self.model.encode(images[:, :, None] if self.has_frames else images).latent_dist
-        latents: Tensor = posterior.mode()
-        return ((latents[:, :, 0] if self.has_frames else latents).float() - self.mean) / self.std
+        return encode_normalized(self.model, images)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (B, C, h, w) to float32 images (B, 3, H, W), clamped to [-1, 1]."""
-        latents = (latents.float() * self.std + self.mean).to(self.model.dtype)
-        with torch.autocast(latents.device.type, enabled=False):
-            images: Tensor = self.model.decode(latents[:, :, None] if self.has_frames else latents).sample
-        return (images[:, :, 0] if self.has_frames else images).float().clamp(-1, 1)
+        return decode_normalized(self.model, latents)
 
 
 def _subfolder(repository: Path) -> str | None:
