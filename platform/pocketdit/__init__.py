@@ -10,6 +10,8 @@ from pocketdit import torchmetrics_deferred, torchvision_cpu
 
 if TYPE_CHECKING:
     from pocketdit.api import Run, Sample, UserError, evaluate, load, train
+    from pocketdit.pipelines.image_to_image import PocketDiTImg2ImgPipeline, PocketDiTInpaintPipeline
+    from pocketdit.pipelines.text_to_image import PocketDiTPipeline
 
 # Turn off telemetry in third-party libraries.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -21,9 +23,23 @@ torchvision_cpu.install()
 
 __version__ = "0.1.0"
 
-__all__ = ["Run", "Sample", "UserError", "__version__", "evaluate", "load", "train"]
+__all__ = [
+    "PocketDiTImg2ImgPipeline",
+    "PocketDiTInpaintPipeline",
+    "PocketDiTPipeline",
+    "Run",
+    "Sample",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "load",
+    "train",
+]
 
 _EXPORTS = {
+    "PocketDiTImg2ImgPipeline": "pocketdit.pipelines.image_to_image",
+    "PocketDiTInpaintPipeline": "pocketdit.pipelines.image_to_image",
+    "PocketDiTPipeline": "pocketdit.pipelines.text_to_image",
     "Run": "pocketdit.api",
     "Sample": "pocketdit.api",
     "UserError": "pocketdit.api",
