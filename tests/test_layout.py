@@ -27,7 +27,7 @@ LAYERS = (
     "teachers",
     "stages",
     "running",
-    "mobile export latency",
+    "mobile export latency hub",
     "api",
     "commands",
     "__main__",

@@ -21,6 +21,8 @@ from pocketdit.commands.export import add_export
 from pocketdit.commands.init import add_init
 from pocketdit.commands.latency import add_latency
 from pocketdit.commands.preference import add_preference
+from pocketdit.commands.publish import add_publish
+from pocketdit.commands.pull import add_pull
 from pocketdit.commands.recommend import add_recommend
 from pocketdit.commands.run import add_run
 from pocketdit.commands.sample.command import add_sample
@@ -69,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
     add_preference(subparsers)
     add_export(subparsers)
     add_verify(subparsers)
+    add_publish(subparsers)
+    add_pull(subparsers)
     add_latency(subparsers)
     add_recommend(subparsers)
     add_sweep(subparsers)
