@@ -16,6 +16,7 @@ from pocketdit.commands.main import main
 from pocketdit.config.experiment import DecoderExperiment
 from pocketdit.config.load import load
 from pocketdit.decoders.tiny import TinyDecoder
+from pocketdit.encoders.hashed_text import WordEncoder
 from pocketdit.files import sha256_of
 from pocketdit.hub.remote_code import pipeline_code
 from pocketdit.running.assemble import build_encoders
@@ -140,7 +141,7 @@ def test_encoder_without_a_counterpart_is_named(
 ) -> None:
     from pocketdit.hub import components
 
-    monkeypatch.setattr(components, "PhraseEncoder", components.WordEncoder)
+    monkeypatch.setattr(components, "PhraseEncoder", WordEncoder)
     assert main(["publish", str(run.path), "--to", str(tmp_path / "new")]) == 2
     error = capsys.readouterr().err
     assert "text_encoders.1: pocketdit.encoders.hashed_text.PhraseEncoder has no counterpart in diffusers" in error

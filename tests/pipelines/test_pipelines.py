@@ -1,5 +1,6 @@
 """The pipelines sample what the run's own code samples, and accept what pipelines of diffusers accept."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from pocketdit import PocketDiTImg2ImgPipeline, PocketDiTInpaintPipeline, PocketDiTPipeline
+from pocketdit.artifacts.lora_file import LORA_FILE, save_lora
 from pocketdit.backbones.dit import extract_subnetwork
+from pocketdit.backbones.per_width import ELASTIC, LORA_PREFIX, merge_elastic_lora
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.pipelines.schedules import scheduler_for
 from pocketdit.sampling import initial_noise, sample
@@ -187,6 +190,26 @@ def test_inpainting_keeps_what_is_outside_the_mask(pair: Pair, sampler: SamplerN
     whole = images(pipe, image=given, mask_image=Image.new("L", (64, 64), 255), strength=1.0)
     pair.pipe.scheduler = scheduler_for(sampler, 3.0)
     assert psnr(whole, images(pair.pipe)) > 100, "with everything masked, the image has no influence"
+
+
+def test_lora_file_adapts_every_width(pair: Pair, tmp_path: Path) -> None:
+    """The file is that of a fine-tuned run, and the images equal those of a network with the LoRA merged into it."""
+    generator = torch.Generator().manual_seed(1)
+    weights = {}
+    for name, module in pair.network.named_modules():
+        if name.endswith((".q", ".contract")) and isinstance(module, torch.nn.Linear):
+            weights[f"{name}.A"] = torch.randn(4, module.in_features, generator=generator) * 0.3
+            weights[f"{name}.B"] = torch.randn(module.out_features, 4, generator=generator) * 0.3
+    save_lora(tmp_path / LORA_FILE, weights)
+    merged = copy.deepcopy(pair.network)
+    merge_elastic_lora(merged, {f"{LORA_PREFIX}{ELASTIC}.{name}": value for name, value in weights.items()})
+    before = images(pair.pipe)
+    pair.pipe.load_lora_weights(str(tmp_path))
+    for width in (0.5, 1.0):
+        ours = sample(merged, pair.encoders, PROMPTS, width, replace(pair.experiment.sampling, guidance=2.0))
+        assert psnr(ours, images(pair.pipe.set_width(width))) > 80
+    pair.pipe.unload_lora_weights()
+    assert psnr(images(pair.pipe), before) > 100
 
 
 @pytest.mark.slow

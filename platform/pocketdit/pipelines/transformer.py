@@ -12,6 +12,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor
 
 from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.elastic_lora import slice_adapters
 from pocketdit.backbones.per_width import Network, PerWidthNetworks, split_by_width
 from pocketdit.backbones.spec import FULL_WIDTH, AdaptiveSparseAttention, AttentionSpec, DiTSpec, FullAttention, Level
 from pocketdit.encoders.contract import TextTokens
@@ -87,6 +88,11 @@ class PocketDiTTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """
         self.spec.hidden_size(width)
         self.active_width = width
+
+    def load_lora_adapter(self, *arguments: Any, **options: Any) -> None:
+        """Load a LoRA as ``PeftAdapterMixin`` does. One that was loaded into a supernet adapts every width."""
+        super().load_lora_adapter(*arguments, **options)
+        slice_adapters(self.network)
 
     def forward(
         self,
