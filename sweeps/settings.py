@@ -215,7 +215,10 @@ class Sweep:
     @property
     def url(self) -> str:
         """SQLAlchemy URL of the storage."""
-        return self.storage or f"sqlite:///{self.out / 'sweeps.db'}"
+        url = self.storage or f"sqlite:///{self.out / 'sweeps.db'}"
+        # For a URL without a driver, SQLAlchemy would choose one that is not part of the extra.
+        rest = url.removeprefix("postgresql://")
+        return url if rest == url else f"postgresql+psycopg2://{rest}"
 
     @property
     def folder(self) -> Path:

@@ -22,14 +22,27 @@ def design(resolved: Mapping[str, Any]) -> dict[str, Any]:
 def require_same_design(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Check that the settings of a study are those with which it was created.
 
+    Arguments that a class did not have at that time are ignored.
+
     Raises:
         ConfigError: A setting that determines what raters see has changed.
     """
     for key, (old, new) in differences(dict(before), dict(now)).items():
+        if "init_args" in key.split(".") and not has_key(before, key):
+            continue
         raise ConfigError(
             f"{key}: {name} was created with {old}, not {new}, so its answers would not be comparable; give this study "
             "another name: preference=NAME"
         )
+
+
+def has_key(values: Any, key: str) -> bool:
+    """Return whether nested mappings contain a dotted key."""
+    for part in key.split("."):
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True
 
 
 def planner(settings: Preference, prompts: int) -> Plan:

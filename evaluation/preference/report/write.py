@@ -115,8 +115,8 @@ def exclusions(settings: Preference, summary: Summary) -> str:
     failed = sum(outcome.failures for outcome in summary.attention.values())
     checks = sum(outcome.checks for outcome in summary.attention.values())
     return (
-        f"{len(summary.excluded)} of {counted(len(summary.attention), 'rater')} excluded, because they failed more "
-        f"than {counted(settings.checks.allowed_failures, 'attention check')}. In all, {failed} of "
+        f"Excluded for failing more than {counted(settings.checks.allowed_failures, 'attention check')}: "
+        f"{len(summary.excluded)} of {counted(len(summary.attention), 'rater')}. In all, {failed} of "
         f"{counted(checks, 'attention check')} failed."
     )
 

@@ -88,7 +88,7 @@ def test_tables_by_hand(folder: Path) -> None:
 def test_page_is_self_contained_and_states_the_exclusions(folder: Path) -> None:
     page = (folder / "report.html").read_text()
     assert "6 of 6 raters have started and 5 have" in page
-    assert "1 of 6 raters excluded, because they failed more than 0 attention checks." in page
+    assert "Excluded for failing more than 0 attention checks: 1 of 6 raters." in page
     assert "The results are based on 99 votes." in page
     assert not re.search(r"(?:src|href)=\"(?!data:image/png;base64,)", page)
     assert "http" not in page
