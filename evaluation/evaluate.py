@@ -88,7 +88,7 @@ def evaluate(loaded: Loaded[Evaluation], tags: Mapping[str, str] | None = None) 
 
 
 def _prompts_of(metric: Component) -> Any:
-    """Return the key of the prompt set that a metric scores, or None."""
+    """Return the key of the prompt set whose images a metric scores, or None."""
     return metric.init_args.get("prompts")
 
 

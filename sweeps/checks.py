@@ -250,11 +250,11 @@ def _check_objectives(sweep: Sweep, base: Experiment) -> None:
 
 
 def _check_argument(component: Component, expected: type, key: str) -> None:
-    """Check that instances of a class map the expected type, unless the class does not annotate what they map."""
+    """Check that instances of a class accept an argument of the expected type, as far as it is annotated."""
     hints = get_type_hints(import_class(component.class_path).__call__)
     argument = next((hint for name, hint in hints.items() if name != "return"), Any)
     if isinstance(argument, type) and not issubclass(expected, argument):
-        problem = f"{component.class_path} maps {argument.__name__}, not {expected.__name__}"
+        problem = f"{component.class_path} takes {argument.__name__}, not {expected.__name__}"
         raise InvalidValueError(
             key, f"{problem}; costs are for computed objectives and constraints, scores for scored objectives"
         )

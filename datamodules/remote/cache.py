@@ -99,7 +99,7 @@ class ShardCache:
                 return descriptor
             state = self._reserve(shard, size)
             if isinstance(state, int):
-                with suppress(FileNotFoundError):  # the folder was deleted; the next attempt makes it again
+                with suppress(FileNotFoundError):  # the folder was deleted; the next attempt creates it again
                     return self._finish(state, shard, download)
                 continue
             if not wait:

@@ -23,7 +23,7 @@ from pocketdit.names import one_line
 
 _LOG = logging.getLogger(__name__)
 PATIENCE = 60.0  # seconds of failed attempts after which a read fails
-_SILENCE = 10.0  # seconds of failed attempts after which a warning says so
+_SILENCE = 10.0  # seconds of failed attempts after which a warning is logged
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 15.0
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 15, 60
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

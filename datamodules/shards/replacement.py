@@ -1,8 +1,8 @@
-"""Replaces the contents of a folder so that a killed process loses neither the old nor the new contents.
+"""Replaces the contents of a folder so that either the old or the new contents survive if the process is killed.
 
 The new contents are written to a hidden folder inside the folder. Renaming the hidden folder commits the
-replacement. Then the parts are moved to their places. If the process is killed in between, the next one that reads or
-writes the folder moves the remaining parts.
+replacement. The parts are then moved into place. If the process is killed in between, the next process that reads
+or writes the folder moves the remaining parts.
 """
 
 import os

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 _BLOCK = tarfile.BLOCKSIZE
-MAX_LENGTH = 1 << 30  # largest sample in bytes; a sample is read as a whole
+MAX_LENGTH = 1 << 30  # largest sample in bytes, because a sample is read as a whole
 # As in WebDataset, the key ends at the first dot of the file name.
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 

@@ -2,7 +2,8 @@
 
 Preprocessing and postprocessing reimplement mmdet 2.x, because transformers' own processor resizes differently.
 
-Shapes: Q queries, K classes, and mask logits of size (h, w), with a quarter of the padded image's sides.
+Shapes: Q queries, K classes, and mask logits of size (h, w), a quarter of the padded image's height
+and width.
 """
 
 from importlib.metadata import version

@@ -22,9 +22,10 @@ _PUBLISHED_SIZES = ("qwen3_vl", 4096, 36, 1152, 27)
 class QwenVLAnswerer:
     """Answers questions with a Qwen2.5-VL or Qwen3-VL model in transformers' format.
 
-    Decoding is greedy. Answers are in lower case, without a final period. Qwen/Qwen3-VL-8B-Instruct is GenEval 2's
-    published judge, which is recognized by its sizes and the folder's name; the version contains a hash of the weights.
-    For other benchmarks, the names of results include the model's name.
+    Decoding is greedy. Answers are in lower case, without a final period. GenEval 2's published judge,
+    Qwen/Qwen3-VL-8B-Instruct, is recognized by the sizes of its layers and the name of its folder. The version of
+    ``backend`` contains a hash of the weights. Unless the model is the published judge of the benchmark, the names of
+    results include the name of the judge.
 
     Args:
         path: Folder in transformers' format, with weights in safetensors.

@@ -98,7 +98,7 @@ def _check_metadata(path: Path, prompt: Prompt) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error}); correct it or delete it") from error
+        raise UserError(f"{path}: is not valid JSON ({error}); correct it or delete it") from error
     expected: Mapping[str, Any] = {**prompt.metadata, "prompt": prompt.text}
     for row in rows:
         if not isinstance(row, dict):

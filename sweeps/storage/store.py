@@ -73,7 +73,7 @@ class Store:
         self.promoted = self._study(f"{sweep.sweep}/{PROMOTED}")
         trials = len(self.search.get_trials(deepcopy=False))
         self.sampler = build_sampler(sweep, worker, trials)
-        # With the same seed, the random sampler would repeat the sampler's initial random trials.
+        # With the same seed, the random sampler would repeat the main sampler's initial random trials.
         random = replace(sweep.sampler, kind="random", seed=sweep.sampler.seed + 1)
         self.random_sampler = build_sampler(replace(sweep, sampler=random), worker, trials)
         self.search.pruner = build_pruner(sweep)

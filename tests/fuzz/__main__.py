@@ -59,7 +59,7 @@ def numbers_of(fuzzer: Fuzzer, args: argparse.Namespace) -> range:
 
 def main() -> int:
     args = parse()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as on Ctrl-C, running cases are killed
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as with Ctrl-C, running cases are killed
     silence_coremltools()
     import_mlflow()
     for module in PRELOADED:

@@ -1,4 +1,7 @@
-"""Damages folders of images with captions. ``data build`` must use, skip and count, or refuse every file."""
+"""Damages folders of images with captions.
+
+``data build`` must either refuse the folder, or use each image or report it as skipped.
+"""
 
 import json
 import os

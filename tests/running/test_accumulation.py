@@ -43,9 +43,9 @@ def curves(tmp_path: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_a_run_can_be_resumed_with_another_number_of_batches_per_step(tiny: list[str], tmp_path: Path) -> None:
-    """No step is missing or logged under a wrong number, whether there are more batches per step than before or fewer.
+    """No step is missing or logged under the wrong number, whether there are more or fewer batches per step than before.
 
-    Step 3 is logged before the run is interrupted, after its last checkpoint. Its metrics are replaced.
+    Step 3 is logged after the last checkpoint and before the interruption, so the resumed run replaces its metrics.
     """
     arguments = ["run", str(PRETRAIN), *tiny, "training.validate_every=1", "training.checkpoint_every=3"]
     assert main([*arguments, "training.accumulate=2", "training.max_steps=3"]) == 0

@@ -51,7 +51,7 @@ class Scorer(Protocol):
 
 
 def vocabulary_limits(name: str, seen: Sequence[bool], best: Sequence[float], kind: str) -> Limits:
-    """Return the limits of a detector that does not know all objects.
+    """Return the limits of a detector that may not know all objects.
 
     Args:
         name: Name of the detector.

@@ -131,7 +131,7 @@ def category_scores(questions: Sequence[Question], score: PromptScore) -> dict[s
 def parse_questions(
     questions: Mapping[str, str], tuples: Mapping[str, str], dependencies: Mapping[str, Sequence[int]]
 ) -> tuple[Question, ...]:
-    """Return the questions in the order of ``questions``. All three mappings are keyed by the number as a string.
+    """Return the questions in the order of ``questions``. All mappings are keyed by the question number as a string.
 
     Raises:
         KeyError: A number in ``questions`` is missing from another mapping.

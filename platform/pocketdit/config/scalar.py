@@ -17,7 +17,7 @@ _LARGEST = {int: 2**63 - 1, float: sys.float_info.max}
 
 @dataclass(frozen=True)
 class Form:
-    """The form of a string, for messages: ``Annotated[str, Form("HEIGHTxWIDTH in pixels")]``."""
+    """The expected form of a string in error messages, as in ``Annotated[str, Form("HEIGHTxWIDTH in pixels")]``."""
 
     description: str
 

@@ -1,4 +1,4 @@
-"""An autoencoder without weights, whose latents are the lowest DCT coefficients of 8x8 blocks.
+"""An autoencoder without weights, whose latents are the lowest-frequency DCT coefficients of 8x8 blocks.
 
 It replaces a trained VAE in runs that should not download anything. It has the same interface, 16 channels, and latents
 whose sides are 8 times smaller than the image's. It assumes only that images are smooth and is not meant for

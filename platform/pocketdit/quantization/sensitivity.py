@@ -1,4 +1,4 @@
-"""Layer sensitivity: the error of a layer's output when only this layer is quantized (paper supplement C)."""
+"""Layer sensitivity: the error of a layer's output when only that layer is quantized (supplement C of the paper)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any

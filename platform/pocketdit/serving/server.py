@@ -42,7 +42,7 @@ def running(app: ASGIApp, listener: socket.socket) -> Iterator[None]:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C for the moment in which the block runs. Otherwise, the server would not stop completely."""
+    """Ignore Ctrl-C while the block runs. Otherwise, pressing it again could interrupt the shutdown of the server."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

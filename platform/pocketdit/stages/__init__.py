@@ -1,1 +1,1 @@
-"""Training stages: elastic pre-training, distillation, quantization, and tiny decoders."""
+"""Training stages: elastic pre-training, distillation, quantization, fine-tuning, autoencoders, and tiny decoders."""

@@ -50,7 +50,7 @@ _ENVIRONMENT = {
 
 _log = logging.getLogger(__name__)
 
-# If a process forks while another of its threads imports a module, the child inherits an import lock that is never
+# If a process forks while another of its threads is importing a module, the child inherits an import lock that is never
 # released. A data worker that imports the same module then hangs. Forking therefore waits for the import of mlflow.
 _importing = threading.RLock()
 os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)

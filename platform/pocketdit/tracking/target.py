@@ -50,7 +50,7 @@ def absolute_uri(uri: str) -> str:
     """Return ``uri`` with a relative SQLite path made absolute.
 
     Raises:
-        ConfigError: ``uri`` is neither a database nor a server.
+        ConfigError: ``uri`` refers to neither a database nor a server.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme.partition("+")[0] not in (*_DATABASES, *_SERVERS) or not rest.strip("/"):

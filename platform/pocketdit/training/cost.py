@@ -77,7 +77,10 @@ class StageCost:
     not_counted: Sequence[str] = NOT_COUNTED
 
     def rough_flops(self) -> float:
-        """Estimate the order of magnitude of a batch's FLOPs without counting, as 2 per parameter and position."""
+        """Estimate the order of magnitude of a batch's FLOPs without counting operations.
+
+        A forward pass needs 2 per parameter and position, and a pass that is trained needs 6.
+        """
         steps = self.passes(torch.device("meta"))
         passes = sum(step.per_batch * step.parameters * (3 if step.trained else 1) for step in steps)
         return 2 * self.batch * self.positions * passes

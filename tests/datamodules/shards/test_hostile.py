@@ -1,4 +1,4 @@
-"""Samples that were made to break a reader: each is skipped and counted, and never ends a run or a validation."""
+"""Samples crafted to break a reader. Each is skipped and counted, and none of them ends a run or a validation."""
 
 import io
 import logging

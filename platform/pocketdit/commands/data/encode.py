@@ -26,7 +26,7 @@ def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     encode.add_argument("file", type=Path, help="YAML file of the experiment whose encoders are used")
     encode.add_argument("source", type=Path, help="folder of the data set of images")
     encode.add_argument("out", type=Path, help="folder of the encoded data set")
-    encode.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of the experiment")
+    encode.add_argument("overrides", nargs="*", metavar="key=value", help="override a key of the experiment")
     encode.add_argument(
         "--base-size",
         metavar="SIZE[,SIZE]",

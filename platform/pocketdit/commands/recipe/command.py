@@ -134,7 +134,7 @@ def stated_cost(task: "Task") -> str:
 
 
 def run_recipe(recipe: "Recipe", choice: "Choice") -> None:
-    """Run the tasks that are not up to date, and print what happens and how long each task has taken."""
+    """Run the tasks that are not up to date, and print what happens and how long each task took."""
     from pocketdit.commands.recipe.execution import Execution
     from pocketdit.commands.recipe.launchers import build_launcher
     from pocketdit.locks import hold_lock
@@ -165,7 +165,7 @@ def print_report(recipe: "Recipe") -> None:
 
 
 def summary(seconds: dict[str, float], total: float) -> str:
-    """Return how long the tasks have taken, in one line."""
+    """Return one line that says how long the tasks took."""
     if not seconds:
         return "everything is up to date"
     tasks = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items())

@@ -116,7 +116,7 @@ class Execution:
         """Run the tasks. If a task fails, those that do not need it still run.
 
         Returns:
-            How many seconds each task that ran has taken.
+            How many seconds each task took, for the tasks that ran.
 
         Raises:
             RunError: Tasks failed, or a task that may not run would have to run.
