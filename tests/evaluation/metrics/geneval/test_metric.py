@@ -47,7 +47,7 @@ class PixelColorReader:
 
 
 def save_image(path: Path, *boxes: tuple[int, int, int, int, str], hole: bool = False) -> Path:
-    """Save rectangles (left, top, width, height, color) on a white image. ``hole`` removes a quarter of each rectangle."""
+    """Save a white image with rectangles (left, top, width, height, color), of which ``hole`` removes a quarter."""
     image = np.full((100, 100, 3), 255, np.uint8)
     for left, top, width, height, color in boxes:
         image[top : top + height, left : left + width] = RGB[color]
