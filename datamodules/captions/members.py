@@ -74,8 +74,8 @@ class MemberRules:
 def columns_of(members: Members, names: Iterable[str]) -> dict[str, object]:
     """Return the values of a sample on which filters depend.
 
-    These are the keys of all JSON members, of which "json" comes first, and the members that are called like a column:
-    JSON as an object, others as text.
+    These are the keys of all JSON members, of which "json" comes first, and the members with the name of a column: JSON
+    as an object, others as text.
 
     Raises:
         SampleError: A member is not readable.

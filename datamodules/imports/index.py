@@ -1,8 +1,8 @@
-"""Writes data sets that consist of indexes only, so that tars can be trained on where they lie.
+"""Writes data sets that consist of indexes only, so that tars can be trained on in place.
 
 Processes scan tars and leave the results in files (``tar_scan``). This process reads these files in order, assigns
-splits, and writes the indexes (``tar_index``). Like a build, the result does not depend on the number of processes,
-and an interrupted command continues with the tars that are finished.
+splits, and writes the indexes (``tar_index``). As with a build, the result does not depend on the number of
+processes, and an interrupted command keeps the results of the tars that it has finished.
 """
 
 import hashlib
@@ -136,7 +136,7 @@ def _is_same(folder: Path, key: str, overwrite: bool) -> bool:
         return True
     if not overwrite:
         raise UserError(
-            f"{folder}: already contains an index, which was written with other options, or before the tars changed; "
+            f"{folder}: already contains an index that was written with other options, or before the tars changed; "
             "choose another folder, or pass --overwrite"
         )
     return False

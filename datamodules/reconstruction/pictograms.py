@@ -37,7 +37,7 @@ def _split_of(code: str) -> Split:
 
 
 def random_pictogram(split: Split, size: int, rng: np.random.Generator) -> Image.Image:
-    """Draw one pictogram of a split, of random size and place, on a random plain background."""
+    """Draw one pictogram of a split, with a random size and position, on a random plain background."""
     names, colors = codes(split), list(BACKGROUNDS.values())
     code = names[int(rng.integers(len(names)))]
     side = round(size * rng.uniform(*_SIDES))

@@ -1,4 +1,4 @@
-"""Tells refusals of storage services, which repeating a request cannot change, from temporary failures."""
+"""Distinguishes refusals by storage services, which repeating a request cannot change, from temporary failures."""
 
 _TEMPORARY = (408, 429)  # client errors of HTTP that mean "try again"
 
@@ -10,7 +10,7 @@ def is_final(error: Exception) -> bool:
         error: The exception of a storage client. s3fs keeps the exception of botocore as the cause of its own.
     """
     cause = error.__cause__ or error
-    if isinstance(error, PermissionError) or type(cause) is ValueError:  # botocore's, for an invalid endpoint
+    if isinstance(error, PermissionError) or type(cause) is ValueError:  # botocore raises it for an invalid endpoint
         return True
     match type(cause).__module__.partition(".")[0]:
         case "botocore":
@@ -18,14 +18,14 @@ def is_final(error: Exception) -> bool:
         case "huggingface_hub":
             return _is_final_of_hugging_face(cause)
         case _:
-            return _is_refusal(getattr(cause, "status", None))  # of the web client's errors
+            return _is_refusal(getattr(cause, "status", None))  # only errors of the web client have a status
 
 
 def _is_final_of_s3(error: BaseException) -> bool:
     from botocore import exceptions
 
     if isinstance(error, exceptions.ClientError):
-        if error.response["Error"].get("Code") == "RequestTimeout":  # has the status of an invalid request
+        if error.response["Error"].get("Code") == "RequestTimeout":  # although its status is that of an invalid request
             return False
         return _is_refusal(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
     wrong_settings = (

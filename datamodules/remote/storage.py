@@ -78,7 +78,7 @@ class Storage:
         return protocol_of(self.address) not in WEB
 
     def connect(self) -> None:
-        """Make this process's client. Threads that call other methods at the same time would make one each."""
+        """Make this process's client. Threads that call other methods at the same time would create one each."""
         self._own_client()
 
     def list_shards(self, split: str) -> list[RemoteFile]:
@@ -166,7 +166,7 @@ class Storage:
             if (size := to.stat().st_size) != file.size:
                 raise _IncompleteError(f"received {size} of {file.size} bytes")
             if file.sha256 and (content := _sha256(to)) != file.sha256:
-                if content in wrong_hashes:  # not by chance
+                if content in wrong_hashes:  # the same wrong content twice is no transmission error
                     raise _WrongContentError
                 wrong_hashes.add(content)
                 raise _IncompleteError("the content does not have the hash that the index records")

@@ -1,4 +1,4 @@
-"""Tars that are trained on where they lie, by an index, equal the data set that ``data build`` makes of them."""
+"""Tars that are trained on in place, by an index, equal the data set that ``data build`` makes of them."""
 
 import io
 import json

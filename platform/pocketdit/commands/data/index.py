@@ -23,9 +23,9 @@ def add_index(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     """Add the verb to ``lightning data``."""
     index = verbs.add_parser(
         "index",
-        help="train on tars where they lie, by writing only an index of them",
+        help="write only an index of tars, so that they can be trained on in place",
         description="Write an index of WebDataset tars, such as the output of img2dataset, so that they can be trained "
-        "on without a copy. If the command is killed, run it again to continue.",
+        "on without being copied. If the command is killed, run it again to continue.",
     )
     index.add_argument(
         "source", help="folder of the tars, one tar, or the address of a folder, such as s3://BUCKET/TARS"
