@@ -65,7 +65,7 @@ class Jobs:
         self._changed = threading.Condition()
 
     def add(self, job: Job) -> bool:
-        """Add a request, and return whether the queue had a place for it."""
+        """Add a request, and return whether the queue had room for it."""
         with self._changed:
             if len(self._waiting) >= MAX_WAITING:
                 return False
@@ -84,7 +84,7 @@ class Jobs:
                 self._report_places()
 
     def work(self, sample: Callable[[Job], None]) -> None:
-        """Work on the requests one at a time, until an exception such as ``KeyboardInterrupt`` ends this.
+        """Work on the requests one at a time, until an exception such as ``KeyboardInterrupt`` is raised.
 
         Args:
             sample: Function that works on a request.

@@ -26,7 +26,7 @@ EXPERIMENT_OPTIONS = ("plan", "resume", "name", "allow_changes")
 def add_recipe_options(run: argparse.ArgumentParser) -> None:
     """Add the options that apply to recipes to ``lightning run``."""
     options = run.add_argument_group("recipes")
-    options.add_argument("--dry-run", action="store_true", help="show what would run, why, and how long it took before")
+    options.add_argument("--dry-run", action="store_true", help="show what would run, why, and how long it last took")
     options.add_argument("--report", action="store_true", help="write the report of the finished tasks, then exit")
     options.add_argument(
         "--from", dest="from_task", metavar="TASK", help="repeat TASK and everything that depends on it"
@@ -101,7 +101,7 @@ def choice_of(args: argparse.Namespace, recipe: "Recipe") -> "Choice":
 
 
 def dry_run(recipe: "Recipe", choice: "Choice") -> str:
-    """Return a table of what would run, why, and how long it took before or which cost its YAML file states."""
+    """Return a table of what would run, why, and how long it last took or which cost its YAML file states."""
     from tabulate import tabulate
 
     from pocketdit.commands.recipe.execution import decide, present_output
@@ -111,7 +111,7 @@ def dry_run(recipe: "Recipe", choice: "Choice") -> str:
     for name in recipe.order():
         decision = decide(recipe, name, outputs, choice)
         record = decision.record
-        took = stated_cost(recipe.tasks[name]) if record is None else f"{duration(record.seconds)} before"
+        took = stated_cost(recipe.tasks[name]) if record is None else f"{duration(record.seconds)} last time"
         if decision.reason is None:
             assert decision.record is not None
             outputs[name] = present_output(decision.record)

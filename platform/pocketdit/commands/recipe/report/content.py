@@ -121,7 +121,7 @@ def read_evaluation(name: str, task: Evaluate, records: Mapping[str, Record]) ->
 
 
 def evenly(previews: Sequence[Preview], count: int) -> list[Preview]:
-    """Return at most ``count`` previews at even distances, which include the first and the last one."""
+    """Return at most ``count`` evenly spaced previews, including the first and the last one."""
     if len(previews) <= count:
         return list(previews)
     last = len(previews) - 1

@@ -83,7 +83,7 @@ def provenance(content: Content) -> str:
 
 
 def difference(content: Content) -> str:
-    """Return in what the recipe's evaluations differ from the paper's."""
+    """Return how the recipe's evaluations differ from the paper's."""
     judges = sorted({result.metric for item in content.evaluated for result in item.report.results})
     return (
         "the networks are trained on other data, at another size and for fewer steps. The names of the metrics contain "
