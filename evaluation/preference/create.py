@@ -1,4 +1,4 @@
-"""Implements ``lightning preference create``: draws all images once and prepares the database.
+"""Implements ``lightning preference create``: generates all images once and prepares the database.
 
 An interrupted call resumes with the missing images. Nothing changes if the study has been created before, except that
 further raters are invited if ``raters`` has been increased.
@@ -53,7 +53,7 @@ def create(loaded: Loaded[Preference]) -> None:
         for component in settings.subjects.values():
             build(component).images(prompts, settings.out / "images")
         return
-    message = f"{settings.preference} is being created by another process; wait until it has finished"
+    message = f"the study {settings.preference} is being created by another process; wait until it has finished"
     with hold_lock(settings.folder / _LOCK, message):
         engine = connect(settings.url)
         with database_errors(engine):

@@ -144,13 +144,13 @@ def _placed(pair: Pair, swap: bool) -> Comparison:
 
 
 def _balanced_sides(pairs: Sequence[Pair], random: Random) -> list[bool]:
-    """Return whether the sides of each pair are swapped, for half of the comparisons of each two subjects."""
+    """Return whether the sides of each pair are swapped, which applies to half of the pairs of any two subjects."""
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, pair in enumerate(pairs):
         groups[pair.first, pair.second].append(index)
     swapped = [False] * len(pairs)
     for indices in groups.values():
-        half = (len(indices) + random.randrange(2)) // 2  # of an odd number, either part can be the larger one
+        half = (len(indices) + random.randrange(2)) // 2  # if the number is odd, either part can be the larger one
         for index in random.sample(indices, half):
             swapped[index] = True
     return swapped

@@ -20,7 +20,7 @@ def open_study(loaded: Loaded[Preference]) -> Store:
     """
     settings = loaded.config
     command = command_line("preference", "create", operand(loaded.path), *map(str, loaded.overrides))
-    missing = RunError(f"{settings.preference}: has not been created; create it with: {command}")
+    missing = RunError(f"the study {settings.preference} has not been created; create it with: {command}")
     if not settings.storage and not Path(settings.url.removeprefix("sqlite:///")).exists():
         raise missing
     engine = connect(settings.url)

@@ -23,7 +23,8 @@ class Checks:
     """Comparisons that show whether a rater pays attention. They do not count as votes.
 
     Attributes:
-        noise: Number of comparisons of an image with pure noise. A rater fails if any answer is not the image.
+        noise: Number of comparisons of an image with pure noise. A rater fails if any answer does not choose the
+            image.
         repeat: Number of comparisons that are shown again later, with the sides swapped. A rater fails if all answers
             contradict those of the first time.
         allowed_failures: A rater who fails more checks than this is excluded from the report.
@@ -53,7 +54,7 @@ class Preference:
         ties: Whether raters can answer that there is no difference.
         pairs_per_rater: Pairs of images that each rater compares, in addition to the checks.
         checks: Attention checks of each rater.
-        raters: Number of raters to invite. Each has a link with a token. Can be increased later.
+        raters: Number of raters to invite. Each has a link with a token. The number can be increased later.
         seed: Seed of the order, the sides and the checks.
         run: Name of a run.
         data: Folder for the benchmarks' files.

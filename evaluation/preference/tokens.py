@@ -14,7 +14,7 @@ def new_token() -> str:
 
 
 def is_token(text: str) -> bool:
-    """Return whether a text has the form of a token."""
+    """Return whether a string has the form of a token."""
     return _FORM.fullmatch(text) is not None
 
 

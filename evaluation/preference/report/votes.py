@@ -73,7 +73,7 @@ class Attention:
 
     Attributes:
         checks: Number of checks that the rater has answered.
-        noise: Number of comparisons with noise in which an answer is not the image.
+        noise: Number of comparisons with noise in which an answer does not choose the image.
         repeat: Number of repeated comparisons in which all answers contradict those of the first time.
     """
 

@@ -62,12 +62,12 @@ def write_report(loaded: Loaded[Preference]) -> Path:
         answers, participation, made = _read(store)
     store.engine.dispose()
     if not answers:
-        raise RunError(f"{settings.preference}: has no answers yet; serve it, and let raters answer first")
+        raise RunError(f"the study {settings.preference} has no answers yet; serve it, and let raters answer first")
     summary = summarize(settings, answers)
     if not summary.votes:
         raise RunError(
-            f"{settings.preference}: has no votes, because no rater has both answered a pair and passed the attention "
-            f"checks; checks.allowed_failures is {settings.checks.allowed_failures}"
+            f"the study {settings.preference} has no votes, because no rater has both answered a pair and passed the "
+            f"attention checks; checks.allowed_failures is {settings.checks.allowed_failures}"
         )
     digest = fingerprint([[*map(str, answers)], settings.checks.allowed_failures])[:8]
     folder = settings.folder / _FOLDER / digest

@@ -20,7 +20,7 @@ from evaluation.preference.storage.database import writing
 _ATTEMPTS = 10
 
 Plan = Callable[[int], Sequence[Comparison]]
-"""Returns the comparisons of the rater with a number."""
+"""Returns the comparisons of the rater with the given number."""
 
 
 @dataclass(frozen=True)

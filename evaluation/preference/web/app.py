@@ -50,7 +50,10 @@ _MESSAGES = {
 
 @dataclass(frozen=True)
 class Limits:
-    """Requests per second of a client in the long run, and at once. Strangers are counted by their address."""
+    """Requests per second that a client can send in the long run, and requests at once.
+
+    Strangers are clients without a rater's token. They are identified by their address.
+    """
 
     rater: tuple[float, int] = (20.0, 200)
     stranger: tuple[float, int] = (10.0, 100)

@@ -22,9 +22,9 @@ def add_preference(subparsers: "argparse._SubParsersAction[argparse.ArgumentPars
     create = _add_verb(
         verbs,
         "create",
-        "draw the images of a preference study",
-        "Draw the images of all subjects once, and prepare the database. An interrupted command resumes when it is run "
-        "again. To invite more raters, run it again with a higher number, as in raters=20.",
+        "generate the images of a preference study",
+        "Generate the images of all subjects once, and prepare the database. An interrupted command resumes when it is "
+        "run again. To invite more raters, run it again with a higher number, as in raters=20.",
     )
     create.add_argument("--print-config", action="store_true", help="print the resolved configuration, then exit")
     create.set_defaults(call=call_create)
@@ -63,7 +63,7 @@ def _add_verb(
 
 
 def call_create(args: argparse.Namespace) -> None:
-    """Draw the images of a study and prepare the database."""
+    """Generate the images of a study and prepare the database."""
     loaded = _load(args)
     if args.print_config:
         print(loaded.to_yaml(), end="")

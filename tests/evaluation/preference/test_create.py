@@ -61,7 +61,7 @@ def test_interrupted_call_resumes_with_the_missing_images(
     monkeypatch.setattr(module, "encode_subject", interrupted)
     assert main(["preference", "create", str(file)]) == 1
     assert main(["preference", "serve", str(file)]) == 1
-    assert "test: has not been created; create it with: lightning preference create" in capsys.readouterr().err
+    assert "the study test has not been created; create it with: lightning preference create" in capsys.readouterr().err
     monkeypatch.undo()
     loaded = load(file, [], Preference)
     before = {path: path.stat().st_mtime_ns for path in (loaded.config.folder / "images").iterdir()}

@@ -118,10 +118,10 @@ def test_results_are_logged_once_until_answers_change(folder: Path) -> None:
 
 def test_study_without_votes_is_one_line(created: Created, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["preference", "report", str(file)]) == 1
-    assert "test: has not been created; create it with: lightning preference create" in capsys.readouterr().err
+    assert "the study test has not been created; create it with: lightning preference create" in capsys.readouterr().err
     loaded, store = created("checks.allowed_failures=0")
     assert main(["preference", "report", str(file)]) == 1
-    assert "test: has no answers yet" in capsys.readouterr().err
+    assert "the study test has no answers yet" in capsys.readouterr().err
     token = digest(new_token())
     store.add_rater(token, planner(loaded.config, PROMPTS))
     rater = store.rater(token)
