@@ -1,4 +1,4 @@
-"""Measure the small autoencoder beside the DCT stand-in on held-out images, and write the shipped weights.
+"""Compare the small autoencoder with the DCT stand-in on held-out images, and write the shipped weights.
 
     python -m benchmarks.autoencoder [--json PATH] [--image docs/images/autoencoder.png]   # the shipped weights
     python -m benchmarks.autoencoder --run autoencoder --ship                              # a run's weights; ship them
@@ -61,7 +61,7 @@ def stack(images: Sequence[Image.Image]) -> Tensor:
 
 @torch.no_grad()
 def measure(autoencoder: Autoencoder, images: Tensor, levels: Sequence[float] = NOISE) -> dict[str, float]:
-    """Return the mean PSNR (dB) for every level of noise, and the excess of gradients at the borders of positions.
+    """Return the mean PSNR (dB) for every level of noise, and the excess gradient at the borders of positions.
 
     Args:
         autoencoder: The autoencoder.

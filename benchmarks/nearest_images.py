@@ -1,10 +1,10 @@
-"""Show the nearest training image beside every sampled image, and say how much a run has memorized.
+"""Show the nearest training image of every sampled image, and measure how much a run has memorized.
 
     python -m benchmarks.nearest_images emoji_pretrain [--width 1] [--data data/openmoji] [--image PATH] [--json PATH]
 
 The prompts are held-out compositions, whose content never occurs in training. The distance between two images is the
 root mean square difference of their pixels after scaling to 32x32, in gray levels. For comparison, the same distances
-are measured for held-out real images of as many captions: a run that generalizes has similar distances, and one that
+are measured for as many held-out real images: a run that generalizes has similar distances, and one that
 copies training images has distances near 0.
 """
 

@@ -1,16 +1,16 @@
-"""Measure the megabytes per second at which training data arrive from an S3 server on this machine.
+"""Measure how fast training data arrive from an S3 server on this machine, in MB/s.
 
 The data set stores latents of 1024x1024 pixels (0.5 MB each), which are quick to decode, so that the connection is the
 bottleneck. A proxy delays every answer and limits the bandwidth. The data module is timed with an empty cache ("cold"),
 with all shards in its cache ("warm"), and on local files. webdataset streams the same shards over HTTP, and litdata
 streams the same samples as chunks, both without an existing cache. "download" reads the shards with plain HTTP
-connections and discards them. The order is that of each library without shuffling; the data module shuffles within its
-windows.
+connections and discards them. Each library reads in its own order without shuffling; the data module
+shuffles within its windows.
 
 A pass includes the start of the loader: opening the data set, the worker process, and the connections. The report
-shows when the first batch arrives, how long the middle half of the samples takes, and how much processor time the
-loader takes, how much the server and the proxy take, which share the processors with it, and how much all other
-programs. The same is measured for decoding without a connection, of latents and of JPEG images.
+shows when the first batch arrives, how long the middle half of the samples takes, and how much processor time is
+used by the loader, by the server and the proxy, which share the processors with it, and by all other programs. The same
+is measured for decoding latents and JPEG images without a connection.
 
     python -m benchmarks.streaming [--json PATH] [--quick]
 """
@@ -51,7 +51,7 @@ from benchmarks.timing import argument_parser, print_machine, table, verdict, wr
 BUCKET = "streaming"
 LATENCY, RATE = 0.02, 100e6
 REQUIRED = 0.9
-DISTURBED = 0.1  # processors that other programs may use
+DISTURBED = 0.1  # how many processors other programs may use on average
 COLD, LOCAL, IMAGES = "data module, cold", "data module, local", "data module, local images"
 Load = Callable[[], Iterator[Tensor]]
 
@@ -206,11 +206,11 @@ def report(megabytes: float, image_megabytes: float, passes: dict[str, list[Pass
         "processors": (cold.own + cold.server) / (os.cpu_count() or 1),
     }
     largest = max(bounds, key=lambda name: bounds[name])
-    print("seconds that a cold pass takes at least: " + ", ".join(f"{name} {bounds[name]:.2f}" for name in bounds))
+    print("lower bounds of a cold pass in seconds: " + ", ".join(f"{name} {bounds[name]:.2f}" for name in bounds))
     print(
         f"{cold.seconds - bounds[largest]:.2f} more than the largest bound ({largest}): {cold.first:.2f} until the "
         "first batch, before which nothing is decoded, and the rest for the last window, which is decoded after the "
-        "download, and for what the loader and the server take from each other"
+        "download, and for contention between the loader and the server"
     )
     if cold.others > DISTURBED * cold.seconds:
         print(f"other programs took {cold.others:.2f} processor seconds meanwhile, so the figures are too low")

@@ -1,10 +1,10 @@
-"""Sample pictograms by words that training captions never contain, and count how many images are right.
+"""Sample pictograms from words that training captions never contain, and count how many images are right.
 
     python -m benchmarks.synonyms emoji_pretrain emoji_hashed [--width 1] [--images 2] [--json PATH]
 
 Every synonym names a pictogram of the catalog by another word ("puppy" for "dog"). An image is right if the rules of
-``evaluation/pictograms`` find this pictogram and nothing else. The same pictograms by their own names show how well the
-run draws them at all.
+``evaluation/pictograms`` find this pictogram and nothing else. Prompts with the catalog's own names show how well the
+run samples these pictograms at all.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def prompts_for(names: Mapping[str, Sequence[str]]) -> list[Prompt]:
 
 
 def share_right(run: Run, prompts: Sequence[Prompt], images_each: int) -> tuple[float, list[str]]:
-    """Return the share of right images, and the prompts of which most images are right."""
+    """Return the share of right images, and the prompts for which most images are right."""
     right = {prompt.id: 0 for prompt in prompts}
     for number in range(images_each):
         for prompt, image in run.sample(prompts, number):

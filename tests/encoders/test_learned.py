@@ -75,7 +75,7 @@ def test_wrong_weights_are_one_line(tmp_path: Path) -> None:
     for settings, message in (
         ({"weights": str(tmp_path / "none.safetensors")}, "cannot be read"),
         ({"weights": str(tmp_path / "w.safetensors")}, "cannot be read"),
-        ({"weights": str(SHIPPED), "blocks": (1, 1, 1)}, "is not such an autoencoder"),
+        ({"weights": str(SHIPPED), "blocks": (1, 1, 1)}, "does not match the architecture"),
         ({"channels": (32, 64), "blocks": (1, 1)}, "3 levels"),
     ):
         with pytest.raises(RunError, match=message) as error:

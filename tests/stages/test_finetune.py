@@ -125,7 +125,7 @@ def test_full_fine_tuning_changes_all_matrices(full_run: RunFolder, folder: Path
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_a_resumed_run_is_bit_identical(kind: str, overrides: list[str], request: pytest.FixtureRequest) -> None:
-    """The images of the prior come from the checkpoint. Drawn again, they would come from the changed weights."""
+    """The images of the prior come from the checkpoint. Sampled again, they would come from the changed weights."""
     uninterrupted: RunFolder = request.getfixturevalue(f"{kind}_run")
     file, more = (LORA, RANK) if kind == "lora" else (FULL, [])
     finetune(file, [*overrides, *more, "training.max_steps=2"], "--name", f"{kind}_again")

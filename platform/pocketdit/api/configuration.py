@@ -1,4 +1,4 @@
-"""Configurations that a program passes: a YAML file or its content, and changes of it."""
+"""Configurations that a program passes: a YAML file or its content, and changes to it."""
 
 import contextlib
 import tempfile
@@ -13,7 +13,7 @@ from pocketdit.config.typed import plain
 from pocketdit.errors import ConfigError
 
 Overrides = Sequence[str | Override] | Mapping[str, Any]
-"""Changes of a configuration: ``key=value`` strings as on the command line, or values by dotted key."""
+"""Changes to a configuration: ``key=value`` strings as on the command line, or values by dotted key."""
 Config = str | Path | Mapping[str, Any]
 """A configuration: the path of a YAML file, or its content as mappings, lists and plain values."""
 
@@ -21,7 +21,7 @@ Config = str | Path | Mapping[str, Any]
 def as_overrides(overrides: Overrides) -> list[str | Override]:
     """Return overrides in the form that configurations take."""
     if isinstance(overrides, str):
-        raise ConfigError(f"overrides: pass a list of key=value strings or a mapping, not the text {overrides!r}")
+        raise ConfigError(f"overrides: pass a list of key=value strings or a mapping, not the string {overrides!r}")
     if isinstance(overrides, Mapping):
         return [change(key, value) for key, value in overrides.items()]
     return list(overrides)

@@ -23,7 +23,7 @@ def evaluate(evaluation: Config, overrides: Overrides = ()) -> "Report | None":
 
     Args:
         evaluation: YAML file of the evaluation, or its content.
-        overrides: Changes of the configuration, such as ``{"run": "elastic_pretrain", "width": 0.5}``.
+        overrides: Changes to the configuration, such as ``{"run": "elastic_pretrain", "width": 0.5}``.
 
     Returns:
         The scores, and how they were measured. None in processes other than the first, which only sample images.

@@ -19,7 +19,7 @@ def export(settings: Config, overrides: Overrides = ()) -> Path:
 
     Args:
         settings: YAML file of the export, or its content.
-        overrides: Changes of the configuration, such as ``{"run": "elastic_pretrain", "width": 0.5}``.
+        overrides: Changes to the configuration, such as ``{"run": "elastic_pretrain", "width": 0.5}``.
 
     Returns:
         The folder of the bundle.
@@ -38,7 +38,7 @@ def load_export(file: Path, overrides: Sequence[str | Override], require_package
 
     Args:
         file: The YAML file.
-        overrides: Changes of the settings.
+        overrides: Changes to the settings.
         require_package: Whether to check first that the package for the format is installed.
 
     Raises:

@@ -23,7 +23,7 @@ def train(
 
     Args:
         experiment: YAML file of the experiment, or its content.
-        overrides: Changes of the configuration.
+        overrides: Changes to the configuration.
         resume: True or "" resumes the run ``name`` or, without a name, the latest run of the experiment, and starts a
             new run if there is none. Any other string names the run to resume.
         name: Name of the new run. Defaults to the current time.

@@ -1,4 +1,4 @@
-"""The LoRA of a fine-tuned run as a file of its own, which diffusers and peft load."""
+"""The LoRA of a fine-tuned run as a separate file, which diffusers and peft load."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -13,7 +13,7 @@ class AutoencoderSpec:
     """The architecture of a small autoencoder.
 
     The first level has half the resolution of the images, and each level after it halves the resolution. The decoder
-    has the same levels as the encoder in the opposite order.
+    has the same levels as the encoder in reverse order.
 
     Attributes:
         channels: Number of channels in each level.

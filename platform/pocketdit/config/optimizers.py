@@ -16,8 +16,8 @@ class OptimizerSupport:
     Attributes:
         class_path: Import path of the class, as in a configuration.
         note: How it is used, for the table.
-        refused: Reason by what the optimizer does not support: ``FSDP2``, ``LORA`` or, for stages that average their
-            weights in a way of their own, ``OWN_EMA``.
+        refused: Reasons by the feature that the optimizer does not support: ``FSDP2``, ``LORA`` or, for stages that
+            average their weights themselves, ``OWN_EMA``.
         package: Package that must be installed in addition, if any.
         constant_rate: Whether the learning rate must stay constant after the warm-up.
     """
@@ -58,7 +58,7 @@ TESTED = (
         SCHEDULE_FREE,
         "no decay of the learning rate; its averaged weights replace the EMA weights",
         refused=(
-            (FSDP2, "the state of sharded weights starts at zero, but the iterate z of this optimizer at the weights"),
+            (FSDP2, "the state of sharded weights starts at zero, but the iterate z must start at the weights"),
             (OWN_EMA, "the stage does not use the averaged weights"),
         ),
         package="schedulefree",

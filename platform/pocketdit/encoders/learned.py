@@ -95,5 +95,5 @@ def load_into(network: ConvAutoencoder, path: str | None) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise RunError(
-            f"autoencoder.init_args.weights: {path or SHIPPED} is not such an autoencoder: {reason}"
+            f"autoencoder.init_args.weights: {path or SHIPPED} does not match the architecture: {reason}"
         ) from error

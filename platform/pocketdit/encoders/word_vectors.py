@@ -1,8 +1,8 @@
 """A text encoder that knows the meaning of words: the word vectors of WordLlama.
 
 The PyPI package ``wordllama`` (MIT license) contains 32,000 token vectors, distilled from the token embeddings of large
-language models, so nothing is downloaded. Words with related meanings have similar vectors: a network that learned
-"dog" also reacts to "puppy".
+language models, so nothing is downloaded. Words with related meanings have similar vectors, so a network that has
+learned "dog" can also react to "puppy".
 """
 
 from collections.abc import Sequence

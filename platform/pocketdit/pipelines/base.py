@@ -285,7 +285,7 @@ class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
         return encode_normalized(self.vae, images)
 
     def output(self, latents: Tensor, output_type: str, return_dict: bool) -> Any:
-        """Decode latents, and return the images in the format that was asked for."""
+        """Decode latents, and return the images in the requested format."""
         if output_type == "latent":
             images: Any = latents
         else:

@@ -50,7 +50,7 @@ class _FromImage(PocketDiTPipelineBase):
 
 
 class PocketDiTImg2ImgPipeline(_FromImage):
-    """Changes images as prompts say. See ``PocketDiTPipelineBase`` for its components."""
+    """Changes images as prompts request. See ``PocketDiTPipelineBase`` for its components."""
 
     @torch.no_grad()
     def __call__(
@@ -115,7 +115,7 @@ class PocketDiTImg2ImgPipeline(_FromImage):
 
 
 class PocketDiTInpaintPipeline(_FromImage):
-    """Replaces a part of images as prompts say. See ``PocketDiTPipelineBase`` for its components."""
+    """Replaces parts of images as prompts request. See ``PocketDiTPipelineBase`` for its components."""
 
     @torch.no_grad()
     def __call__(
@@ -203,5 +203,5 @@ def repeat_to(tensor: Tensor, count: int, name: str) -> Tensor:
         ValueError: ``count`` is not a multiple of the number of items.
     """
     if count % len(tensor):
-        raise ValueError(f"{name}: there are {len(tensor)}, which does not divide the {count} images to sample")
+        raise ValueError(f"{name}: their number, {len(tensor)}, does not divide the {count} images to sample")
     return tensor.repeat_interleave(count // len(tensor), dim=0)

@@ -26,7 +26,7 @@ from pocketdit.training.cost import (
 
 
 def finetune_cost(experiment: Experiment) -> StageCost:
-    """Estimate the cost of a fine-tuning step. The images of the prior are not counted, because they are drawn once."""
+    """Estimate the cost of a fine-tuning step. Sampling the images of the prior is a one-time cost and not included."""
     settings, meta = stage_settings(experiment), torch.device("meta")
     lora: Lora | None = settings["lora"]
     prior: Prior | None = settings["prior"]

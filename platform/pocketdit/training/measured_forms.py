@@ -41,7 +41,7 @@ def process_store() -> Store | None:
 
 
 def workload_name(workload: Workload) -> str:
-    """Return a text that is the same for workloads whose forms take equally long."""
+    """Return a string that is the same for workloads whose forms take equally long."""
     dtype = str(workload.dtype).removeprefix("torch.")
     gradient = "with gradient" if workload.gradient else "without gradient"
     heads = f"{workload.heads}/{workload.groups} heads of {workload.channels}"
