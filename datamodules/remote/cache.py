@@ -192,7 +192,7 @@ class ShardCache:
             download(partial)
             os.fsync(descriptor)
             with self._exclusive():  # no process may remove the shard while its lock changes
-                if not _is_file_at(descriptor, partial):  # deleted, and then written as another file
+                if not _is_file_at(descriptor, partial):  # the file was deleted and created again meanwhile
                     raise FileNotFoundError(partial)
                 partial.rename(shard)
                 fcntl.flock(descriptor, fcntl.LOCK_SH)

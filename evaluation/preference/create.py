@@ -75,7 +75,9 @@ def _prepare(store: Store, loaded: Loaded[Preference], prompts: PromptSet) -> No
         try:
             store.create(now, prompts.prompts, list(settings.subjects), noise)
         except IntegrityError as error:
-            raise RunError(f"storage: {settings.preference} is being created by another process; run again") from error
+            raise RunError(
+                f"storage: another process is creating the study {settings.preference}; run again"
+            ) from error
         return
     require_same_design(settings.preference, study.design, now)
     if [(p.id, p.text) for p in store.prompts()] != [(p.id, p.text) for p in prompts.prompts]:

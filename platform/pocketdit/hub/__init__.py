@@ -1,1 +1,1 @@
-"""Publish a run as a folder that diffusers loads, on this machine or on the Hugging Face Hub, and bring it back."""
+"""Publish a run as a folder that diffusers loads, locally or on the Hugging Face Hub, and restore it from there."""

@@ -1,4 +1,4 @@
-"""Bring a published run back from the Hub.
+"""Restore a published run from the Hub.
 
 The repository may belong to someone else. Only weights in the safetensors format and small text files are downloaded,
 and nothing in them is executed: the configuration may only name trusted classes (see ``config/trust.py``) and may not

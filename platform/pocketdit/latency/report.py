@@ -17,7 +17,7 @@ EXTRAPOLATED = "extrapolated: the graph is far smaller than those in the fit; fi
 
 
 def prediction_caveats(census: Census, device: Device) -> str:
-    """Describe known sources of error that the prediction interval does not cover, or return an empty text."""
+    """Describe known sources of error that the prediction interval does not cover, or return an empty string."""
     caveats = [] if device.calibrated else [UNCALIBRATED]
     if census.flops < SMALLEST_FLOPS / 10:
         caveats.append(EXTRAPOLATED)

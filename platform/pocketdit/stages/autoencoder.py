@@ -76,13 +76,13 @@ class TrainAutoencoder(LightningModule, Stage):
         assert isinstance(experiment, AutoencoderExperiment)
         check_convolutional(experiment, "an autoencoder", experiment.architecture.factor)
         if import_class(experiment.optimizer.class_path) is MuonAdamW:
-            raise ValueError("optimizer: MuonAdamW is for transformers; use ConvolutionMuonAdamW of the same module")
+            raise ValueError("optimizer: MuonAdamW is for transformers; use ConvolutionMuonAdamW from the same module")
 
     @classmethod
     @override
     def check_data(cls, experiment: BaseExperiment, data: DataDescription) -> None:
         if not data.has_images:
-            raise ConfigError("data.init_args.path: the data set contains latents but no images; use one of images")
+            raise ConfigError("data.init_args.path: the data set contains latents but no images; use one with images")
 
     @classmethod
     @override

@@ -124,7 +124,7 @@ def dry_run(recipe: "Recipe", choice: "Choice") -> str:
 
 
 def stated_cost(task: "Task") -> str:
-    """Return the beginning of the comment "Cost: ..." at the top of a task's YAML file, or an empty text."""
+    """Return the beginning of the comment "Cost: ..." at the top of a task's YAML file, or an empty string."""
     from pocketdit.commands.recipe.settings import Build
 
     if isinstance(task, Build):
