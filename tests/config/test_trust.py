@@ -77,11 +77,12 @@ def test_modules_with_a_trusted_prefix_are_refused(project: Path) -> None:
             require_module(class_path)
 
 
-def test_library_classes_exist() -> None:
+@pytest.mark.parametrize("class_path", sorted(LIBRARY_CLASSES))
+def test_library_classes_exist(class_path: str) -> None:
     import torch
 
-    for class_path in LIBRARY_CLASSES:
-        assert issubclass(import_class(class_path), torch.optim.Optimizer)
+    pytest.importorskip(class_path.partition(".")[0])
+    assert issubclass(import_class(class_path), torch.optim.Optimizer)
 
 
 def test_no_module_is_trusted_without_the_file(project: Path) -> None:

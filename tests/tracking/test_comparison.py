@@ -24,7 +24,7 @@ def track(folder: Path, uri: str, kind: str, metrics: dict[str, float]) -> None:
 
 def test_scores_come_before_losses_and_costs() -> None:
     names = ["train/loss/width_1", "parameters M 1x", "validation/loss/width_1", "epoch", "size MB 1x", "dpg a 1x",
-             "predicted ms per step 1x", "geneval a/counting 1x", "geneval a 0.375x"
+             "predicted ms per step 1x", "geneval a/counting 1x", "geneval a 0.375x",
              "speed/steps_per_second"]  # fmt: skip
     assert columns(names) == [
         "dpg a 1x", "geneval a 0.375x", "validation/loss/width_1", "parameters M 1x", "predicted ms per step 1x",

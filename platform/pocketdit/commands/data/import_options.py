@@ -140,14 +140,15 @@ def check_import_options(args: argparse.Namespace) -> None:
         ConfigError: A number is out of range, a minimum is above the maximum, or the default caption is empty.
     """
     at_least_one = (lambda value: value >= 1, "at least 1")
-    if args.default_caption is not None and not args.default_caption.strip():
+    caption = getattr(args, "default_caption", None)  # data index has only some of the options
+    if caption is not None and not caption.strip():
         raise ConfigError("--default-caption: must contain text")
     checks: dict[str, tuple[Callable[[float], bool], str]] = {
         **dict.fromkeys(("min_side", "min_pixels", "max_pixels", "min_words", "max_words", "workers"), at_least_one),
         "max_aspect": (lambda value: 1 <= value < float("inf"), "at least 1"),
     }
     for option, (is_valid, requirement) in checks.items():
-        value = getattr(args, option, None)  # data index has only some of the options
+        value = getattr(args, option, None)
         if value is not None and not is_valid(value):
             raise ConfigError(f"--{option.replace('_', '-')} {value}: must be {requirement}")
     for quantity in ("pixels", "words"):
@@ -165,13 +166,14 @@ def reading_of(args: argparse.Namespace, filters: "Filters") -> "ReadOptions":
     from datamodules.captions.fields import parse_field
     from datamodules.imports.entries import ReadOptions
 
+    caption = getattr(args, "default_caption", None)
     image = None if args.image_field is None else parse_field(args.image_field, "--image-field")
     if image is not None and image.keys:
         raise ConfigError(f"--image-field {args.image_field}: an image cannot be a key inside a member or column")
     return ReadOptions(
         captions=getattr(args, "captions", None),
         captions_per_line=args.captions_per_line,
-        default_caption=None if args.default_caption is None else " ".join(args.default_caption.split()),
+        default_caption=None if caption is None else " ".join(caption.split()),
         image_field=image,
         caption_fields=tuple(parse_field(text, "--caption-field") for text in args.caption_field or ()),
         columns=filters.columns,
