@@ -104,7 +104,7 @@ def build_step(network: str, case: Case, compiled: bool = False) -> Callable[[],
         stage.backbone.compile()
     optimizer = stage.configure_optimizers()
     stage.manual_backward = lambda loss: loss.backward()
-    stage.optimizers = lambda use_pl_optimizer: optimizer
+    stage.optimizers = lambda **_: optimizer
     stage.log_dict = lambda values: None
 
     latents = (case.batch, experiment.backbone.latent_channels, *case.sides)

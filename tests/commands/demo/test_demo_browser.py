@@ -71,11 +71,15 @@ def test_samples_two_widths_and_restores_the_settings_from_the_link(page: "Page"
     before = page.locator("form").evaluate(fields)
     page.goto("about:blank")
     page.goto(link)
+    disabled = page.locator("[name='against.steps']:disabled")  # by the page's script
+    disabled.wait_for(state="attached")
     restored = page.locator("form").evaluate(fields)
     assert [pair for pair in restored if pair[0] != "prompt"] == [pair for pair in before if pair[0] != "prompt"]
     assert dict(restored)["prompt"].splitlines() == ["a red circle", "<img src=x onerror=alert(1)>"]
     assert page.locator("#pictures figure").count() >= 4
-    page.get_by_role("link", name="Restore settings").first.click()
+    with page.expect_navigation():
+        page.get_by_role("link", name="Restore settings").first.click()
+    disabled.wait_for(state="attached")
     assert page.locator("form").evaluate(fields) == restored
 
 
