@@ -10,14 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
 
 from evaluation.contract import Prompt
 from evaluation.preference.design import Comparison
 from evaluation.preference.storage import tables
 from evaluation.preference.storage.database import writing
-
-_ATTEMPTS = 10
 
 Plan = Callable[[int], Sequence[Comparison]]
 """Returns the comparisons of the rater with the given number."""
@@ -129,16 +126,13 @@ class Store:
         Returns:
             Number of the rater.
         """
-        for _ in range(_ATTEMPTS):
-            try:
-                with self._writing() as connection:
-                    return self._add_rater(connection, token, plan)
-            except IntegrityError:  # another process has just added a rater with the same number or token
-                continue
-        raise RuntimeError("too many raters were added at the same time")
+        with self._writing() as connection:
+            return self._add_rater(connection, token, plan)
 
     def _add_rater(self, connection: Connection, token: str, plan: Plan) -> int:
-        study = connection.execute(select(tables.study.c.id).where(tables.study.c.name == self.name)).scalar_one()
+        # The lock lets processes add one rater after the other. SQLite ignores it, because it has a single writer.
+        own = select(tables.study.c.id).where(tables.study.c.name == self.name).with_for_update()
+        study = connection.execute(own).scalar_one()
         of_study = tables.rater.c.study == study
         known = connection.execute(
             select(tables.rater.c.number).where(of_study, tables.rater.c.token == token)

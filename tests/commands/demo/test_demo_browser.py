@@ -61,6 +61,7 @@ def test_samples_two_widths_and_restores_the_settings_from_the_link(page: "Page"
     images = page.locator("#rows img")
     assert images.count() == 4
     assert page.locator("#rows h3").all_inner_texts() == ["a red circle", "<img src=x onerror=alert(1)>"]
+    page.wait_for_function("[...document.querySelectorAll('#rows img')].every(image => image.complete)")
     loaded = "images => images.map(image => [image.complete, image.naturalWidth, image.naturalHeight])"
     assert images.evaluate_all(loaded) == [[True, 64, 64]] * 4
     assert all(
