@@ -159,6 +159,7 @@ def test_training_from_a_mapping_equals_the_command_and_resumes(scenes: Path, tm
     assert again.sample("a red circle", widths=0.5)[0].image.size == (128, 128)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_command(run: pocketdit.Run, runs: Path, tmp_path: Path) -> None:
     settings = {"steps": 1, "width": 0.5, "prompts.captions.init_args.count": 8, "resamples": 100,
                 "tracking.uri": f"sqlite:///{tmp_path / 'm.db'}"}  # fmt: skip

@@ -42,7 +42,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Pa
     return shared
 
 
-@pytest.mark.parametrize("name", FUZZERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in FEW else name for name in FUZZERS]
+)
 def test_damaged_inputs_are_refused_or_counted(name: str, prepared: Callable[..., Path]) -> None:
     fuzzer = FEW.get(name) or replace(FUZZERS[name], count=12)
     outcomes = run_cases(fuzzer.cases(1, range(fuzzer.count), prepared(fuzzer.prepare)))

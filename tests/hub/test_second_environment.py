@@ -144,6 +144,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
+@pytest.mark.slow
 def test_images_equal_in_an_environment_with_the_wheel(expected: dict[str, Any], site: Path, tmp_path: Path) -> None:
     program = WITH_PACKAGE.format(site=str(site), prompts=PROMPTS, folders=list(expected), program=PROGRAM)
     run_python(program, tmp_path)

@@ -46,9 +46,9 @@ def kill_after(
     raise AssertionError(f"the run did not log {steps} losses in {timeout} seconds")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "processes",
-    [pytest.param(1, id="one process", marks=pytest.mark.slow), pytest.param(2, id="two processes (DDP, gloo)")],
+    "processes", [pytest.param(1, id="one process"), pytest.param(2, id="two processes (DDP, gloo)")]
 )
 def test_killed_run_resumes_bit_for_bit(tiny: list[str], tmp_path: Path, processes: int) -> None:
     """An epoch of 64 samples has 16 steps (8 with two processes), so the 20 steps cross the end of an epoch."""

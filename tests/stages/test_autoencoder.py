@@ -124,6 +124,7 @@ def test_noise_is_a_fraction_of_the_deviation_of_each_channel(overrides: list[st
     assert not torch.equal(stage.with_noise(latents, 1) - latents, noise)
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_bit_for_bit(overrides: list[str], tmp_path: Path) -> None:
     """The 20 steps cross the end of an epoch of 16 steps."""
     arguments = [*overrides, "training.max_steps=20"]

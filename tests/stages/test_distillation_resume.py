@@ -18,13 +18,14 @@ LOSS = {"knowledge_distill": "train/loss/width_1", "step_distill": "train/loss/c
 
 
 # Each takes half a minute. Step distillation has more state, so it is always tested.
-@pytest.fixture(params=[pytest.param("knowledge_distill", marks=pytest.mark.slow), "step_distill"])
+@pytest.fixture(params=["knowledge_distill", "step_distill"])
 def distillation(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
     """Return the name of an experiment and overrides that shorten it to a run of a few seconds."""
     fixture = {"knowledge_distill": "knowledge_overrides", "step_distill": "step_overrides"}[request.param]
     return request.param, request.getfixturevalue(fixture)
 
 
+@pytest.mark.slow
 def test_killed_distillation_resumes_bit_for_bit(
     distillation: tuple[str, list[str]], family: Path, tmp_path: Path
 ) -> None:

@@ -139,6 +139,7 @@ def test_ten_pairs_by_keyboard_with_reload_back_and_second_tab(
     context.close()
 
 
+@pytest.mark.slow
 def test_two_raters_at_once_with_double_clicks(browser: "Browser", address: str, tmp_path: Path) -> None:
     contexts = [browser.new_context() for _ in range(2)]
     pages = [context.new_page() for context in contexts]
@@ -160,6 +161,7 @@ def test_two_raters_at_once_with_double_clicks(browser: "Browser", address: str,
         context.close()
 
 
+@pytest.mark.slow
 def test_killed_server_loses_nothing_and_the_page_goes_on(
     browser: "Browser", created: Created, file: Path, tmp_path: Path
 ) -> None:
