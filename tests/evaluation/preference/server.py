@@ -40,7 +40,9 @@ class Server:
         """Send a signal to the server, wait until it has exited, and return the rest of its output."""
         assert self.process is not None
         self.process.send_signal(number)
-        output, _ = self.process.communicate(timeout=30)
+        assert self.process.stdout is not None
+        output = self.process.stdout.read()  # communicate() would miss what has been buffered with the last line
+        self.process.wait(30)
         return output
 
 
