@@ -13,7 +13,7 @@ from evaluation.settings import Evaluation
 from evaluation.subjects.run import Run
 from pocketdit.artifacts import run_folder
 from pocketdit.config.declared import latent_sides, text_lengths
-from pocketdit.errors import ConfigError, RunError
+from pocketdit.errors import RunError
 from pocketdit.latency.devices import find_device
 from pocketdit.latency.ladder import DEVICE
 from pocketdit.latency.predict import predict
@@ -74,6 +74,6 @@ def cost_columns(subject: Run) -> dict[str, float]:
     tokens = sum(text_lengths(subject.experiment.text_encoders)) + 1
     try:
         census = trace_census(spec, width, sides, tokens)
-    except (ConfigError, NotImplementedError):
+    except (ValueError, AssertionError):  # an unsupported size, or an attention kind that only has a training form
         return columns
     return columns | {f"predicted ms per step {width:g}x": predict(census, find_device(DEVICE)).milliseconds}

@@ -1,6 +1,7 @@
 """Tests for the scores of an evaluation in the run that was evaluated."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,13 @@ def test_costs_are_those_of_the_width(tiny: list[str], tmp_path: Path) -> None:
     assert 0.01 < costs["predicted ms per step 0.5x"] < 10
     (tmp_path / "palettes.safetensors").write_bytes(b"x" * 5000)
     assert cost_columns(subject)["size MB 0.5x"] == 0.005
+
+
+def test_a_network_without_a_mobile_form_has_no_predicted_latency(tiny: list[str], tmp_path: Path) -> None:
+    from pocketdit.config.experiment import Experiment
+
+    subject = object.__new__(Run)
+    subject.experiment = load(PRETRAIN, tiny, Experiment).config
+    subject.sampling = replace(subject.experiment.sampling, size=(136, 136))  # latents of 17x17
+    subject.width, subject.folder = 0.5, run_folder.RunFolder(tmp_path)
+    assert set(cost_columns(subject)) == {"parameters M 0.5x", "size MB 0.5x"}
