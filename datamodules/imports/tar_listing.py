@@ -59,7 +59,7 @@ def list_tars(source: str, out: Path | None, options: ReadOptions) -> TarListing
         options: How the samples will be read.
 
     Raises:
-        UserError: There is no such folder, or it contains no tars.
+        UserError: The folder does not exist or contains no tars.
         ConfigError: An address is invalid or cannot be listed, a package for it is missing, or ``out`` is wrong.
         RunError: The storage cannot be reached.
     """

@@ -1,8 +1,8 @@
 """What each rater compares: a pure function of the settings, the seed and the rater's number.
 
 Pairs of images are dealt like cards. All pairs form a deck, which is shuffled, and each rater takes a hand of
-consecutive cards. When a deck runs out, the next one is shuffled. The number of raters per pair therefore differs by
-at most one, whoever has taken part so far. Within a hand, each pair of subjects has its sides swapped in half of the
+consecutive cards. When a deck runs out, the next one is shuffled. At any time, the numbers of raters per pair therefore
+differ by at most one. Within a hand, each pair of subjects has its sides swapped in half of the
 comparisons, in random order.
 """
 

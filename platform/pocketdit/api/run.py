@@ -230,7 +230,7 @@ def load(
         device: Name of the device, such as "cuda:1". None selects a GPU if there is one.
 
     Raises:
-        RunError: There is no such run.
+        RunError: The run does not exist.
         ConfigError: ``lora_scale`` is not a finite number.
     """
     from pocketdit.running.sampling_options import require_lora_scale

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -185,7 +184,6 @@ def test_tasks_run_beside_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_tasks_run_as_jobs(tmp_path: Path) -> None:
     """Submitit's local cluster runs the same code as SLURM, but in processes."""
     pytest.importorskip("submitit")
