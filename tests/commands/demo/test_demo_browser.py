@@ -51,6 +51,8 @@ def sample(page: "Page") -> None:
 
 
 def test_samples_two_widths_and_restores_the_settings_from_the_link(page: "Page", playground: Playground) -> None:
+    from playwright.sync_api import expect
+
     page.goto(playground.url + SETTINGS)
     page.get_by_label("Prompts").fill("a red circle\n\n<img src=x onerror=alert(1)>\n")
     page.get_by_label("Seed").fill("5")
@@ -61,9 +63,10 @@ def test_samples_two_widths_and_restores_the_settings_from_the_link(page: "Page"
     images = page.locator("#rows img")
     assert images.count() == 4
     assert page.locator("#rows h3").all_inner_texts() == ["a red circle", "<img src=x onerror=alert(1)>"]
-    page.wait_for_function("[...document.querySelectorAll('#rows img')].every(image => image.complete)")
-    loaded = "images => images.map(image => [image.complete, image.naturalWidth, image.naturalHeight])"
-    assert images.evaluate_all(loaded) == [[True, 64, 64]] * 4
+    # expect, unlike wait_for_function, evaluates no string in the page, which the Content Security Policy forbids.
+    for image in images.all():
+        expect(image).to_have_js_property("naturalWidth", 64)
+        expect(image).to_have_js_property("naturalHeight", 64)
     assert all(
         re.fullmatch(r"(0.5|1)x in [\d.]+ s", text) for text in page.locator("#rows figcaption").all_inner_texts()
     )

@@ -79,6 +79,8 @@ def checked(page: "Page") -> list[str]:
 def test_ten_pairs_by_keyboard_with_reload_back_and_second_tab(
     browser: "Browser", address: str, tmp_path: Path
 ) -> None:
+    from playwright.sync_api import expect
+
     context = browser.new_context()
     page = context.new_page()
     problems = start(page, address)
@@ -117,7 +119,7 @@ def test_ten_pairs_by_keyboard_with_reload_back_and_second_tab(
     turn(other)
     assert position(page) == position(other) == 6
     press(other, "B")
-    other.wait_for_function("document.title.startsWith('Pair 5')")
+    expect(other).to_have_title(re.compile("^Pair 5"))
     other.close()
     for number in range(6, 11):
         assert position(page) == number
