@@ -13,13 +13,13 @@ import pytest
 from pocketdit.artifacts.notice import NOTICE
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.export.common.census import Census
+from pocketdit.export.common.decoder import load_with_decoder
 from pocketdit.export.common.subject import bundle_name
 from pocketdit.export.coreml.bundle import open_packages, verify_bundle
 from pocketdit.export.coreml.export import export_coreml
 from pocketdit.export.coreml.package import Literal, Package
 from pocketdit.export.coreml.settings import CoreMLExport
-from pocketdit.export.coreml.subject import load_coreml_subject
-from pocketdit.export.coreml.verify import compare_packages
+from pocketdit.export.coreml.verify import interpret_and_compare
 from pocketdit.files import sha256_of
 
 
@@ -88,7 +88,7 @@ def test_verification_detects_one_changed_weight(bundle: Path, settings: CoreMLE
     with pytest.raises(RunError, match="the packages do not contain this weight of the network"):
         verify_bundle(copy, [])
     # The comparison of outputs alone also detects the change.
-    comparisons = compare_packages(open_packages(copy), load_coreml_subject(settings), settings)
+    comparisons = interpret_and_compare(open_packages(copy), load_with_decoder(settings, settings.decoder), settings)
     assert [c.output for c in comparisons if not settings.tolerance.accepts(c)] == ["velocity at time 0.6"]
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from coremltools.converters.mil import Builder as mb
 
+from pocketdit.export.common.budget import Budget
 from pocketdit.export.common.census import Census, OperationCost
+from pocketdit.export.common.census_report import census_table, exceeded_limits
 from pocketdit.export.coreml.census import take_census
-from pocketdit.export.coreml.census_report import census_table, exceeded_limits
-from pocketdit.export.coreml.settings import Budget
 from tests.export.coreml.test_interpreter import save_package
 
 

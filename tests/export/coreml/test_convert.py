@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from pocketdit.errors import RunError
+from pocketdit.export.common.graph import Graph
 from pocketdit.export.coreml import interpreter
 from pocketdit.export.coreml.census import take_census
-from pocketdit.export.coreml.convert import Graph, convert
+from pocketdit.export.coreml.convert import convert
 from pocketdit.export.coreml.package import Package
+from pocketdit.quantization.palette import Palette
 
 
 class Bessel(nn.Module):
@@ -33,9 +35,10 @@ def test_palettes_are_stored_exactly(tmp_path: Path, target: Literal["iOS17", "i
     """In float16, the expanded weight equals the original bit for bit, and only the palette and indices are stored."""
     torch.manual_seed(0)
     layer = nn.Conv2d(48, 47, 1)
-    values = torch.randn(2**bits).half().sort().values
-    layer.weight.data = values.float()[torch.randint(2**bits, (47, 48, 1, 1))]
-    graph = Graph(nn.Sequential(layer), {"x": torch.randn(1, 48, 1, 8)}, ("y",), palettes={"0": values})
+    values, indices = torch.randn(2**bits).half().sort().values, torch.randint(2**bits, (47, 48, 1, 1))
+    palette = Palette(values, indices.to(torch.uint8))
+    layer.weight.data = palette.dense()
+    graph = Graph(nn.Sequential(layer), {"x": torch.randn(1, 48, 1, 8)}, ("y",), palettes={"0": palette})
     path = tmp_path / "layer.mlpackage"
     convert(graph, path, "float16", target)
     package = Package(path)

@@ -9,11 +9,11 @@ from pocketdit.config.override import parse
 from pocketdit.config.typed import convert
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.export.common.bundle_files import MANIFEST, TRANSFORMER, require_known_format
+from pocketdit.export.common.census_report import census_table, require_budget
+from pocketdit.export.common.decoder import load_with_decoder
 from pocketdit.export.coreml.census import take_census
-from pocketdit.export.coreml.census_report import census_table, require_budget
 from pocketdit.export.coreml.package import Package
 from pocketdit.export.coreml.settings import CoreMLExport
-from pocketdit.export.coreml.subject import load_coreml_subject
 from pocketdit.export.coreml.verify import require_equal
 from pocketdit.files import require_regular_file
 
@@ -42,7 +42,7 @@ def verify_bundle(folder: Path, overrides: list[str]) -> None:
         raise RunError(f"{folder}: does not contain {names}; export the bundle again")
     census = take_census(packages[TRANSFORMER])
     print(f"{census_table(census)}\n")
-    subject = load_coreml_subject(settings)
+    subject = load_with_decoder(settings, settings.decoder)
     if subject.run == manifest["weights"]["run"] and subject.weights != manifest["weights"]["sha256"]:
         raise RunError(
             f"{folder}: the weights of {subject.run} have changed since this bundle was exported; export it again"

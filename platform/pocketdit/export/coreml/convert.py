@@ -2,8 +2,7 @@
 
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from coremltools.converters.mil.mil import Operation
 from torch import Tensor, nn
 
 from pocketdit.errors import RunError
+from pocketdit.export.common.graph import Graph
 from pocketdit.export.coreml import gelu  # noqa: F401  (the import registers the operation)
 
 Precision = Literal["float16", "float32"]
@@ -33,27 +33,6 @@ _PASSES = [
 
 # The fp32 path from the time input ends at these operations. fp16 is precise enough for their inputs.
 _MATRIX_PRODUCTS = {"conv", "conv_transpose", "linear", "matmul", "einsum"}
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A module to convert.
-
-    Attributes:
-        module: Module that takes the inputs as positional arguments.
-        inputs: Example inputs by their names in Core ML, in the order of the module's arguments.
-        outputs: Names of the outputs in Core ML.
-        exact: Names of inputs whose path up to the first matrix product is computed in fp32, regardless of the
-            precision. For the time, fp16 would change the cosines by up to 0.2 and reduce the accuracy of the
-            preconditioning factors.
-        palettes: The 2^bits weight values of each quantized layer, by layer name.
-    """
-
-    module: nn.Module
-    inputs: dict[str, Tensor]
-    outputs: tuple[str, ...]
-    exact: tuple[str, ...] = ()
-    palettes: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Fp16Selector:
@@ -100,8 +79,8 @@ def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> N
         "float16": ct.transform.FP16ComputePrecision(op_selector=Fp16Selector(graph.exact)),
         "float32": ct.precision.FLOAT32,
     }
-    for layer, values in graph.palettes.items():
-        mark_palettized(graph.module.get_submodule(layer), values)
+    for layer, palette in graph.palettes.items():
+        mark_palettized(graph.module.get_submodule(layer), palette.values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -10,15 +10,15 @@ from pocketdit.artifacts.notice import copy_notice
 from pocketdit.errors import RunError
 from pocketdit.export.common.bundle_files import CENSUS, DECODER, LATENCY, MANIFEST, TRANSFORMER
 from pocketdit.export.common.bundle_folder import replace_bundle
+from pocketdit.export.common.census_report import census_table, require_budget
+from pocketdit.export.common.decoder import load_with_decoder
+from pocketdit.export.common.graphs import build_graphs, make_example
 from pocketdit.export.common.subject import Subject
 from pocketdit.export.coreml.bundle import open_packages
 from pocketdit.export.coreml.census import take_census
-from pocketdit.export.coreml.census_report import census_table, require_budget
 from pocketdit.export.coreml.convert import convert
-from pocketdit.export.coreml.graphs import build_graphs
 from pocketdit.export.coreml.manifest import build_manifest
 from pocketdit.export.coreml.settings import CoreMLExport
-from pocketdit.export.coreml.subject import load_coreml_subject
 from pocketdit.export.coreml.verify import require_equal
 
 
@@ -33,7 +33,7 @@ def export_coreml(settings: CoreMLExport) -> Path:
         RunError: A graph cannot be converted or the outputs differ from PyTorch, in which case no bundle is written; or
             the graph exceeds its budget, in which case the bundle is kept.
     """
-    subject = load_coreml_subject(settings)
+    subject = load_with_decoder(settings, settings.decoder)
     folder = settings.out / subject.name
     with replace_bundle(folder) as temporary:
         convert_all(subject, settings, temporary)
@@ -55,7 +55,8 @@ def export_coreml(settings: CoreMLExport) -> Path:
 
 def convert_all(subject: Subject, settings: CoreMLExport, folder: Path) -> None:
     """Convert each graph to a package in ``folder``. The memory of the graphs is freed when this function returns."""
-    for name, graph in build_graphs(subject, settings).items():
+    example = make_example(subject, settings.batch, settings.times[0], settings.seed)
+    for name, graph in build_graphs(subject, example, settings.blockwise, settings.query_chunk).items():
         started = time.monotonic()
         try:
             convert(graph, folder / f"{name}.mlpackage", settings.precision, settings.target)

@@ -5,30 +5,8 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pocketdit.bounds import Between, CountOrZero, Error, check_bounds
+from pocketdit.export.common.budget import Budget
 from pocketdit.export.common.settings import BaseExport
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Upper limits for the graph of the transformer, which are checked after the export.
-
-    Null disables a limit. 1 MB is 10^6 bytes.
-
-    Attributes:
-        operations: Number of operations.
-        tensor_mb: Size of the largest output of an operation.
-        gflops: Number of floating-point operations per evaluation, in billions.
-        weight_mb: Stored size of the weights.
-        traffic_mb: Size of the activations that all operations read and write.
-        elsewhere: Number of operations that cannot run on the Neural Engine.
-    """
-
-    operations: int | None = None
-    tensor_mb: float | None = None
-    gflops: float | None = None
-    weight_mb: float | None = None
-    traffic_mb: float | None = None
-    elsewhere: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 from tabulate import tabulate
 
 from pocketdit.errors import RunError
+from pocketdit.export.common.budget import Budget
 from pocketdit.export.common.census import Census
-from pocketdit.export.coreml.settings import Budget
 
 
 def census_table(census: Census) -> str:

@@ -1,4 +1,4 @@
-"""Load the network to export to Core ML and its decoder."""
+"""Load the network to export together with its decoder."""
 
 from dataclasses import replace
 
@@ -8,12 +8,17 @@ from pocketdit.artifacts.run_folder import find
 from pocketdit.config.component import build
 from pocketdit.config.experiment import Experiment
 from pocketdit.export.common.float16 import require_float16_range
+from pocketdit.export.common.settings import BaseExport
 from pocketdit.export.common.subject import ImageDecoder, Subject, load_subject
-from pocketdit.export.coreml.settings import CoreMLExport
 
 
-def load_coreml_subject(settings: CoreMLExport) -> Subject:
+def load_with_decoder(settings: BaseExport, decoder_run: str | None) -> Subject:
     """Load the network and its decoder.
+
+    Args:
+        settings: Settings of the export.
+        decoder_run: Run of the tiny decoder. If it is None, the decoder of the autoencoder is loaded. If the network
+            has random weights, there is no decoder.
 
     Raises:
         ConfigError: The network does not have this width or does not support this image size, or a weight is beyond the
@@ -21,16 +26,16 @@ def load_coreml_subject(settings: CoreMLExport) -> Subject:
         RunError: A run does not exist, or one of its files is missing or damaged.
     """
     subject = load_subject(settings)
-    decoder = _load_image_decoder(settings, subject.experiment)
+    decoder = _load_image_decoder(settings, decoder_run, subject.experiment)
     if decoder is not None and settings.precision == "float16":
         require_float16_range(decoder.module.state_dict(), decoder.run or "the autoencoder")
-    notice = read_notice(find(settings.runs, settings.decoder)) if settings.decoder is not None else ""
+    notice = read_notice(find(settings.runs, decoder_run)) if decoder_run is not None else ""
     return replace(subject, decoder=decoder, notice=join_notices(subject.notice, notice))
 
 
-def _load_image_decoder(settings: CoreMLExport, experiment: Experiment) -> ImageDecoder | None:
-    if settings.decoder is not None:
-        folder = find(settings.runs, settings.decoder)
+def _load_image_decoder(settings: BaseExport, decoder_run: str | None, experiment: Experiment) -> ImageDecoder | None:
+    if decoder_run is not None:
+        folder = find(settings.runs, decoder_run)
         require_matching_latents(experiment, folder)
         return ImageDecoder(load_decoder(folder), folder.name)
     if settings.run is None:  # the weights of the autoencoder may not be available

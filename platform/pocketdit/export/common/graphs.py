@@ -1,4 +1,4 @@
-"""The modules of a Core ML bundle and the inputs of their packages."""
+"""The modules of a bundle of packages, and the inputs of the packages."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from pocketdit.encoders.contract import TextTokens
 from pocketdit.errors import ConfigError
 from pocketdit.export.common.bundle_files import DECODER, TEXT_PROJECTION, TRANSFORMER
 from pocketdit.export.common.example import noised_latents
+from pocketdit.export.common.graph import Graph
 from pocketdit.export.common.subject import Subject
-from pocketdit.export.coreml.convert import Graph
-from pocketdit.export.coreml.settings import CoreMLExport
+from pocketdit.mobile.attention import Blockwise
 from pocketdit.mobile.dit import MobileTextProjection, build_mobile
 from pocketdit.mobile.weights import TEXT_PREFIX, mobile_name
 from pocketdit.seeding import generator
@@ -77,37 +77,40 @@ class Decode(nn.Module):
         return images
 
 
-def build_graphs(subject: Subject, settings: CoreMLExport) -> dict[str, Graph]:
+def build_graphs(subject: Subject, example: Example, blockwise: Blockwise, query_chunk: int) -> dict[str, Graph]:
     """Build the graphs of a bundle and return them by package name.
+
+    Args:
+        subject: The network in the training form, and its decoder.
+        example: Example inputs, whose batch size is that of the text projection and the transformer.
+        blockwise: Whether ASSA computes its blocks in a loop or as one batch.
+        query_chunk: Number of queries that attend to all keys at a time; 0 processes all of them at once.
 
     Raises:
         ConfigError: The mobile form of the network does not support the settings.
     """
     try:
-        transformer, projection = build_mobile(
-            subject.network, subject.latent_size, settings.blockwise, settings.query_chunk
-        )
+        transformer, projection = build_mobile(subject.network, subject.latent_size, blockwise, query_chunk)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    example = make_example(subject, settings.batch, settings.times[0], settings.seed)
     text_inputs = text_projection_inputs(example.text)
     text, text_bias = FlatTextProjection(projection)(*text_inputs.values())
     inputs = {"latents": example.latents, "time": example.time, "text": text, "text_bias": text_bias}
-    palettes = {mobile_name(layer): palette.values for layer, palette in subject.palettes.items()}
-    text_palettes = {layer: values for layer, values in palettes.items() if layer.startswith(TEXT_PREFIX)}
+    palettes = {mobile_name(layer): palette for layer, palette in subject.palettes.items()}
+    text_palettes = {layer: palette for layer, palette in palettes.items() if layer.startswith(TEXT_PREFIX)}
     graphs = {
         TEXT_PROJECTION: Graph(
             FlatTextProjection(projection),
             text_inputs,
             ("text", "text_bias"),
-            palettes={layer.replace("text", "projection", 1): values for layer, values in text_palettes.items()},
+            palettes={layer.replace("text", "projection", 1): palette for layer, palette in text_palettes.items()},
         ),
         TRANSFORMER: Graph(
             transformer,
             inputs,
             ("velocity",),
             exact=("time",),
-            palettes={layer: values for layer, values in palettes.items() if layer not in text_palettes},
+            palettes={layer: palette for layer, palette in palettes.items() if layer not in text_palettes},
         ),
     }
     if subject.decoder is not None:

@@ -1,0 +1,71 @@
+"""Compare exported packages with PyTorch, whatever runs the packages."""
+
+import math
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pocketdit.errors import RunError
+from pocketdit.export.common.bundle_files import DECODER, TEXT_PROJECTION, TRANSFORMER
+from pocketdit.export.common.comparison import Comparison, Tolerance, compare
+from pocketdit.export.common.graphs import make_example, text_projection_inputs
+from pocketdit.export.common.settings import BaseExport
+from pocketdit.export.common.subject import Subject
+from pocketdit.mobile.split_einsum import HIDDEN
+
+Runner = Callable[[str, Mapping[str, Tensor]], dict[str, Tensor]]
+"""Runs a package, given its name and its inputs, and returns its outputs by name in fp32."""
+
+
+def require_equal_outputs(comparisons: Iterable[Comparison], tolerance: Tolerance) -> list[Comparison]:
+    """Print each comparison and check that all of them are within the tolerance.
+
+    Returns:
+        The comparisons.
+
+    Raises:
+        RunError: An output is outside the tolerance. The message describes the output with the smallest SNR.
+    """
+    checked = []
+    for comparison in comparisons:
+        print(comparison, flush=True)
+        checked.append(comparison)
+    if failed := [c for c in checked if not tolerance.accepts(c)]:
+        worst = min(failed, key=lambda c: c.snr if not math.isnan(c.snr) else -math.inf)
+        raise RunError(f"the packages differ from the network: {tolerance.describe_violation(worst)}")
+    return checked
+
+
+@torch.no_grad()
+def compare_packages(
+    run: Runner, packages: Container[str], subject: Subject, settings: BaseExport, batch: int
+) -> Iterator[Comparison]:
+    """Run the packages and PyTorch on the same inputs, and yield a comparison of each output.
+
+    The network is compared at each of ``settings.times``. The transformer's package takes its text from the package of
+    the text projection.
+
+    Args:
+        run: Runs a package.
+        packages: Names of the packages in the bundle.
+        subject: The network in the training form, and its decoder.
+        settings: Settings of the export, with the times and the seed of the inputs.
+        batch: Batch size of the transformer.
+    """
+    for time in settings.times:
+        example = make_example(subject, batch, time, settings.seed)
+        text = run(TEXT_PROJECTION, text_projection_inputs(example.text))
+        if time == settings.times[0]:
+            tokens, mask = subject.network.text(example.text)
+            yield compare("text", text["text"], tokens.transpose(1, 2)[:, :, None])
+            yield compare("text mask", text["text_bias"], torch.where(mask, 0.0, HIDDEN)[:, :, None, None])
+        velocity = run(TRANSFORMER, {"latents": example.latents, "time": example.time, **text})["velocity"]
+        expected = subject.network(example.latents, example.time, example.text)
+        yield compare(f"velocity at time {time:g}", velocity, expected)
+    if DECODER in packages:
+        assert subject.decoder is not None
+        decoder: Any = subject.decoder.module
+        latents = make_example(subject, 1, 0.0, settings.seed).latents
+        yield compare("image", run(DECODER, {"latents": latents})["image"], decoder.decode(latents))
