@@ -191,7 +191,7 @@ def encoding_table(counts: Counts) -> str:
         for label, seconds in case["encoders"].items():
             hours = [number(seconds[gpu.name] * 1e6 / 3600) for gpu in GPUS]
             share = seconds["A100"] * case["samples"] / step_time(case, A100).kernels
-            rows.append([f"{label}, {case['size']}", *hours, f"{100 * share:.0f} %"])
+            rows.append([f"{label}, {case['size']}", *hours, f"{100 * share:.0f}%"])
     return markdown(["encoder, pixels", *(gpu.name for gpu in GPUS), "share of a step's kernels on an A100"], rows)
 
 

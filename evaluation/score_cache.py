@@ -96,7 +96,7 @@ def _key(component: Component, images: ImageSet) -> dict[str, Any]:
     settings = plain(component)
     return {
         "metric": settings,
-        # Unlike Path.exists, os.path.exists accepts strings that are too long for a path.
+        # os.path.exists returns False for strings that are too long to be a path. Path.exists can raise OSError.
         "files": {text: _file_state(Path(text)) for text in _strings(settings) if os.path.exists(text)},  # noqa: PTH110
         "made": images.provenance,
         "prompts": dataclasses.asdict(images.prompts),

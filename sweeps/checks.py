@@ -206,7 +206,7 @@ def _check_requirement(sweep: Sweep, text: str, key: str) -> None:
         for name in sorted(requirement.param_names(text)):
             if name not in sweep.space:
                 hint = did_you_mean_or_all(name, [n for n in sweep.space if n.isidentifier()])
-                raise InvalidValueError(key, f"{text!r}: {name} is not a dimension of space{hint}")
+                raise InvalidValueError(key, f"{text!r}: {name} is not a dimension of the search space{hint}")
         first = {name: values_to_check(dimension)[0] for name, dimension in sweep.space.items()}
         requirement.is_satisfied(text, first)
     except ValueError as error:
@@ -218,7 +218,7 @@ def _check_baseline(sweep: Sweep, params: Params, key: str) -> None:
     for name, value in params.items():
         if name not in sweep.space:
             raise InvalidValueError(
-                f"{key}.{name}", f"not a dimension of space{did_you_mean_or_all(name, sweep.space)}"
+                f"{key}.{name}", f"not a dimension of the search space{did_you_mean_or_all(name, sweep.space)}"
             )
         if not contains(sweep.space[name], value):
             raise InvalidValueError(f"{key}.{name}", f"{value} is not in space.{name}")

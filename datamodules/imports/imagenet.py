@@ -180,7 +180,7 @@ def _members(part: FilePart, place: str) -> list[tuple[str, FilePart]]:
         with part.path.open("rb") as file:
             groups = list(scan_shard(_Window(file, part.offset, part.length)))  # type: ignore[arg-type]
     except BrokenShardError as error:
-        reason = f"not readable from byte {error.offset} ({error.reason})"
+        reason = f"cannot be read from byte {error.offset} onward ({error.reason})"
         raise UserError(f"{place}: {reason}; download it again") from error
     except OSError as error:
         raise UserError(f"{place}: cannot be read ({error.strerror})") from error

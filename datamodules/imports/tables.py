@@ -107,7 +107,7 @@ def _read_csv(path: Path, required: tuple[ColumnGroup, ...]) -> Iterator[TableRo
             if len(cells) > len(columns):
                 raise UserError(
                     f"{path}: line {reader.line_num}: {len(cells)} cells, but there are {len(columns)} columns; "
-                    f"put captions that contain {delimiter!r} into double quotes"
+                    f"enclose captions that contain {delimiter!r} in double quotes"
                 )
             if any(cell.strip() for cell in cells):
                 number = reader.line_num

@@ -188,7 +188,7 @@ class ScanJob:
             if not seen:
                 yield SkippedImage(name, "contains no sample", BROKEN_TAR)
         except BrokenShardError as error:
-            yield SkippedImage(name, f"not readable from byte {error.offset} ({error.reason})", BROKEN_TAR)
+            yield SkippedImage(name, f"cannot be read from byte {error.offset} onward ({error.reason})", BROKEN_TAR)
         scan.headers = str(digest)
 
     def _against_filters(self, identity: str, columns: dict[str, object]) -> SkippedImage | None:

@@ -202,7 +202,7 @@ def read_samples(
         if not seen:
             yield SkippedImage(name, "contains no sample", BROKEN_TAR)
     except BrokenShardError as error:
-        yield SkippedImage(name, f"not readable from byte {error.offset} ({error.reason})", BROKEN_TAR)
+        yield SkippedImage(name, f"cannot be read from byte {error.offset} onward ({error.reason})", BROKEN_TAR)
 
 
 class _MembersOf(Mapping[str, bytes]):

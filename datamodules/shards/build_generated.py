@@ -70,7 +70,7 @@ def build_generated(
     overwrite: bool = False,
     progress: bool = True,
 ) -> BuildReport:
-    """Build a data set of generated images. Equal arguments give equal bytes.
+    """Build a data set of generated images. The same arguments always produce a byte-identical data set.
 
     Args:
         generator: Generates the images.

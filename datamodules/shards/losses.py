@@ -53,10 +53,10 @@ class CropLosses:
         removed, enlargement = self.measure(width, height)
         if max_crop is not None and removed > max_crop:
             rule = f"--max-crop {max_crop:g}"
-            return Excess(rule, f"left out: cropping would remove {100 * removed:.1f} % of it ({rule})")
+            return Excess(rule, f"left out: cropping would remove {100 * removed:.1f}% of it ({rule})")
         if max_enlargement is not None and enlargement > max_enlargement:
             rule = f"--max-enlargement {max_enlargement:g}"
-            return Excess(rule, f"left out: it would be enlarged {enlargement:.3g} times ({rule})")
+            return Excess(rule, f"left out: it would be enlarged by a factor of {enlargement:.3g} ({rule})")
         return None
 
     def describe(self, name_of: Callable[[str], str] = str) -> str:
@@ -71,8 +71,8 @@ class CropLosses:
         cropped, enlarged = (f"{name_of(worst.name)}, {worst.height}x{worst.width}" for worst in (crop, enlargement))
         return (
             f"{self.shape} buckets of base size {self.base_size}: cropping removes "
-            f"{100 * self._removed / self._images:.1f} % of an image on average, at most {100 * crop.value:.1f} % "
-            f"({cropped}), and more than {100 * self.max_crop:g} % of {self._cropped} images; {self._enlarged} of "
+            f"{100 * self._removed / self._images:.1f}% of an image on average, at most {100 * crop.value:.1f}% "
+            f"({cropped}), and more than {100 * self.max_crop:g}% of {self._cropped} images; {self._enlarged} of "
             f"{self._images} images are enlarged more than {self.max_enlargement:g} times, at most "
             f"{enlargement.value:.3g} times ({enlarged})"
         )

@@ -147,7 +147,7 @@ def epoch_windows(
 def _carried_shards(
     batches: Sequence[NDArray[np.int64]], shards: NDArray[np.integer], in_window: NDArray[np.int64]
 ) -> list[NDArray[np.int64]]:
-    """Return the shards outside the window that each batch or a later one needs."""
+    """For each batch, return the shards outside the window that this batch or any later one needs."""
     needed, needs = _NONE, []
     for batch in reversed(batches):
         needed = np.union1d(needed, np.setdiff1d(shards[batch], in_window))

@@ -219,7 +219,7 @@ def _bucket_table(index: SplitIndex, base_size: int, shape: BucketShape) -> str:
         buckets, bucket_of = assign_buckets(index.width, index.height, base_size, shape)
     counts = np.bincount(bucket_of, minlength=len(buckets)).tolist()
     rows = [
-        (f"{bucket.height}x{bucket.width}", count, f"{100 * count / len(index):.1f} %")
+        (f"{bucket.height}x{bucket.width}", count, f"{100 * count / len(index):.1f}%")
         for bucket, count in zip(buckets, counts, strict=True)
         if count
     ]

@@ -1,4 +1,7 @@
-"""The directive ``settings``: the keys of a configuration section or the arguments of a class that a section names."""
+"""The ``settings`` directive, which lists the keys of a configuration section or the arguments of a class.
+
+The class is one that is named in a section.
+"""
 
 import importlib
 import inspect

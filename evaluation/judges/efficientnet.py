@@ -50,7 +50,9 @@ class EfficientNetLite0:
         tensors = read_weights(path, "EfficientNet-Lite0", _SOURCE)
         names = network.state_dict().keys()
         if len(tensors) != len(names):
-            raise UserError(f"{path}: not the weights of EfficientNet-Lite0 ({counted(len(tensors), 'tensor')}); {_SOURCE}")
+            raise UserError(
+                f"{path}: not the weights of EfficientNet-Lite0 ({counted(len(tensors), 'tensor')}); {_SOURCE}"
+            )
         try:
             # timm has other names for the same tensors, in the same order.
             network.load_state_dict(dict(zip(names, tensors.values(), strict=True)))

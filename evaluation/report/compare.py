@@ -7,7 +7,8 @@ from evaluation.report.results import Report, keyed
 from evaluation.report.statistics import paired_comparison, strata
 from pocketdit.errors import UserError
 
-# Entries of a protocol that describe a run, and those of T2I-CompBench's columns, which are results of their own.
+# Protocol entries that are not compared: those that describe the run rather than the metric, and "columns", which
+# repeats the protocols of T2I-CompBench's columns. Each column is also compared as a result of its own.
 _NOT_OF_THE_METRIC = ("run", "width", "weights_sha256", "columns")
 
 

@@ -14,7 +14,7 @@ def render_grid(result: Result, images: ImageSet) -> Image.Image | None:
     """Render the first image of each of the prompts with the best, median and worst values, in three rows.
 
     Returns:
-        The grid, or None if the result has no values by prompt.
+        The grid, or None if the result has no per-prompt values.
     """
     overall = result.scores.get("overall") or next(iter(result.scores.values()))
     if not overall.by_prompt:

@@ -34,7 +34,7 @@ class ImageFolder:
     def __init__(self, path: Path, name: str = "") -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise ConfigError(f"{self.path}: no such folder of images")
+            raise ConfigError(f"{self.path}: no such folder")
         self.name = name or self.path.name
         self._prompts: dict[Path, tuple[str, str]] = {}  # the set and the text of each image's prompt
 

@@ -9,12 +9,13 @@ def is_plain_name(name: str) -> bool:
 
 
 def require_unicode(text: str) -> None:
-    """Check that a prompt or its ID is Unicode text, which files can store.
+    """Check that a prompt or its ID can be encoded as UTF-8, so that it can be written to a file.
 
-    Python represents bytes on the command line that are not UTF-8, and halves of characters in JSON, as surrogates.
+    Python represents invalid UTF-8 bytes on the command line, and unpaired surrogate escapes in JSON, as lone
+    surrogates, which cannot be encoded.
 
     Raises:
-        ValueError: The text contains a surrogate.
+        ValueError: The text contains a lone surrogate.
     """
     try:
         text.encode()

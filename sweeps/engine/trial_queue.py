@@ -15,7 +15,8 @@ from sweeps.space import Params
 from sweeps.storage.records import TrialRecord, baseline_candidates
 
 QUEUED_PER_WORKER = 2
-# After this many duplicates in a row, many of them drawn at random, the space is considered exhausted.
+# After this many duplicates in a row, the space is considered exhausted. A trial that follows a duplicate is drawn at
+# random.
 MAX_DUPLICATES = 60
 # These attributes belong to one attempt; a retry of the trial does not inherit them.
 ATTEMPT_ATTRS = ("outcome", "reason", "worker", "original")
@@ -121,7 +122,10 @@ def _retry(record: TrialRecord, promoted: bool) -> NewTrial:
 
 
 def _next_stage(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRecord]) -> list[NewTrial]:
-    """Return the missing promotions to the lowest incomplete rung, or the finalists' missing seeds."""
+    """Return the promotions that the lowest incomplete rung still lacks.
+
+    If no rung is incomplete, return the finalists' trials for the remaining seeds.
+    """
     origins = {record.candidate: record for record in search if record.state.name == "COMPLETE"}
     values = {number: record.values for number, record in origins.items()}
     baselines = baseline_candidates(sweep, search)

@@ -150,7 +150,10 @@ def _set_comment_below(container: Any, index: Any, below: str) -> None:
 
 
 def _drop_line_comments(path: list[tuple[Any, Any]]) -> None:
-    """Drop the comment on the line of a changed value if the value is inside flow-style entries of ``path``."""
+    """Drop the end-of-line comments of the flow-style entries that contain a changed value.
+
+    ``path`` lists its ancestors, outermost first.
+    """
     for container, index in reversed(path):
         if not container[index].fa.flow_style():
             return

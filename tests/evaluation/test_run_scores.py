@@ -1,4 +1,4 @@
-"""Tests for the scores of an evaluation in the run that was evaluated."""
+"""Tests for adding the scores of an evaluation to the evaluated run in MLflow."""
 
 import math
 from dataclasses import replace

@@ -15,7 +15,7 @@ from threading import Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-# What the attributes file of a new repository on the Hub sends to LFS.
+# Suffixes that the .gitattributes file of a new Hub repository assigns to Git LFS.
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".ckpt", ".png")
 ATTRIBUTES = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES).encode()
 NAME = r"(?P<repository>[\w.-]+/[\w.-]+)"

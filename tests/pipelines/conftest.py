@@ -1,4 +1,4 @@
-"""A pipeline with random weights."""
+"""Fixture that provides a network with random weights, its encoders, and the pipeline made from them."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -27,7 +27,7 @@ def last_form(workload: Workload, forms: Sequence[ChoiceT]) -> ChoiceT:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[Workload]:
-    """Replace measurements with the choice of the last form, and return the workloads that were measured."""
+    """Replace the measurement with a stub that chooses the last form, and return the list of workloads it records."""
     workloads: list[Workload] = []
 
     def measure(workload: Workload, forms: Sequence[ChoiceT]) -> ChoiceT:

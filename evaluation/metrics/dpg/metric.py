@@ -50,14 +50,13 @@ class _Category:
 class DPGBench:
     """Percentage of questions answered yes, computed as defined in ``evaluation.metrics.dpg.scoring``.
 
-    The published script also mixes up categories when several GPUs share the work. Neither mode reproduces this error.
-
     Args:
         prompts: Key of a prompt set with questions in its metadata (see ``DPGPrompts``).
         judge: Answers the questions. Any answer other than "yes" is treated as "no".
-        mode: "official" computes scores as the published script does, including its errors, so that totals are
-            comparable with published ones. "corrected" asks every question and computes the categories from all
-            images, after dependencies are applied. The name of the result then contains "corrected".
+        mode: "official" computes scores as the published script does, including its errors, so that overall
+            scores are comparable with published ones. "corrected" asks every question and computes the categories from
+            all images, after dependencies are applied. The name of the result then contains "corrected". When several
+            GPUs share the work, the published script also mixes up categories. Neither mode reproduces this error.
         grids: Whether each image file is a 2x2 grid of four images of its prompt, the format that the published script
             reads. The four images are then judged separately.
 

@@ -43,7 +43,7 @@ class PromptScore:
 
     Attributes:
         value: Mean over its images, in [0, 1].
-        by_question: Scores (0 or 1) by question number, which are pooled by category.
+        by_question: Scores (0 or 1) of each question, by its number. Categories are computed by pooling these scores.
     """
 
     value: float

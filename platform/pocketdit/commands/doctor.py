@@ -43,7 +43,7 @@ class Finding:
 
 
 def add_doctor(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``doctor`` subcommand to the parser."""
     doctor = subparsers.add_parser(
         "doctor",
         help="check the installation, the machine and this folder",

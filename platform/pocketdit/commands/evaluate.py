@@ -8,7 +8,7 @@ from pocketdit.errors import ConfigError
 
 
 def add_evaluate(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``evaluate`` subcommand to the parser."""
     evaluate = subparsers.add_parser(
         "evaluate",
         help="score a run, a diffusers pipeline or a folder of images",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_export(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``export`` subcommand to the parser."""
     export = subparsers.add_parser(
         "export",
         help="export a sub-network as Core ML packages or a LiteRT file",

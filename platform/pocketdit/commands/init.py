@@ -17,7 +17,7 @@ IGNORED = "/runs/\n/data/\n/evaluations/\n/exports/\n__pycache__/\n"
 
 
 def add_init(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``init`` subcommand to the parser."""
     init = subparsers.add_parser(
         "init",
         help="create a folder with the YAML files of all experiments and sweeps",

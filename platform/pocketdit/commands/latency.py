@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_latency(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``latency`` subcommand to the parser."""
     latency = subparsers.add_parser(
         "latency",
         help="predict or measure the latency of a Core ML bundle on a device",

@@ -16,7 +16,7 @@ _INTERPOLATED = ("run", "data")
 
 
 def add_preference(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``preference`` subcommand to the parser."""
     preference = subparsers.add_parser("preference", help="ask people which images they prefer")
     verbs = preference.add_subparsers(dest="kind", metavar="create|serve|report", required=True)
     create = _add_verb(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_publish(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``publish`` subcommand to the parser."""
     publish = subparsers.add_parser(
         "publish",
         help="write a run as a diffusers pipeline, to a folder or to the Hugging Face Hub",

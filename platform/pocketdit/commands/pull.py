@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_pull(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``pull`` subcommand to the parser."""
     pull = subparsers.add_parser(
         "pull",
         help="download a run that was published on the Hugging Face Hub",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def add_recommend(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``recommend`` subcommand to the parser."""
     recommend = subparsers.add_parser(
         "recommend",
         help="recommend a width and a number of sampling steps within limits on latency and memory",

@@ -8,7 +8,7 @@ from pocketdit.commands.recipe.command import add_recipe_options, call_recipe, i
 
 
 def add_run(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``run`` subcommand to the parser."""
     run = subparsers.add_parser(
         "run",
         help="run a training experiment or a recipe",

@@ -15,7 +15,7 @@ BEST = -1
 
 
 def add_sweep(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``sweep`` subcommand to the parser."""
     sweep = subparsers.add_parser(
         "sweep",
         help="search over the settings of an experiment",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_sync(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``sync`` subcommand to the parser."""
     sync = subparsers.add_parser(
         "sync",
         help="send missed events of a run to MLflow",

@@ -4,7 +4,7 @@ import argparse
 
 
 def add_ui(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``ui`` subcommand to the parser."""
     ui = subparsers.add_parser(
         "ui",
         help="compare runs in MLflow",

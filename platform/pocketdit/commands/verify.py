@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_verify(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``verify`` subcommand to the parser."""
     verify = subparsers.add_parser(
         "verify",
         help="compare a Core ML bundle with the run from which it was exported",

@@ -58,7 +58,7 @@ def load_fit() -> Fit:
 
 
 def predict(census: Census, device: Device) -> Prediction:
-    """Predict the latency of one evaluation of a graph on a device with the saved fit."""
+    """Use the saved fit to predict the latency of one evaluation of a graph on a device."""
     fit = load_fit()
     middle, low, high = prediction_interval(census, device, fit)
     return Prediction(middle, low, high, milliseconds_by_kind(census, device, fit.coefficients))

@@ -113,7 +113,7 @@ def load_palettes(path: Path) -> dict[str, Palette]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        # Files of earlier versions have an entry "bits" and no checksum.
+        # Files written by earlier versions have a "bits" entry and no checksum.
         content = json.loads(metadata["palettes"] if "palettes" in metadata else f'{{"bits": {metadata["bits"]}}}')
         palettes = {name: Palette(tensors[f"{name}.palette"], tensors[f"{name}.indices"]) for name in content["bits"]}
     except Exception as error:

@@ -31,9 +31,9 @@ from pocketdit.training.roofline import Cluster
 from pocketdit.training.step_count import StepCount, count_step, measure_step
 
 META = torch.device("meta")
-# A step is timed on a CPU if its batches have fewer FLOPs than this, and on a GPU if the step needs less than this
-# fraction of the memory.
+# On a CPU, a step is timed only if its batches require fewer FLOPs than this.
 MAX_MEASURED_FLOPS = 2e12
+# On a GPU, a step is timed only if it needs less than this fraction of the memory.
 MAX_MEASURED_MEMORY = 0.9
 
 

@@ -154,7 +154,7 @@ class ElasticPretrain(LightningModule, Stage):
         return losses
 
     def prepare(self, batch: Mapping[str, Any], number: int) -> NoisyBatch:
-        """Encode a batch and add noise. The batch number ``number`` seeds the random draws."""
+        """Encode a batch and add noise. ``number``, the number of the batch, is part of the seed of all draws."""
         data = self.encoders.latents(batch)
         position = (self.seed, number, self.global_rank)
         text = text_dropout(self.encoders.text_of(batch), self.drop_text, generator("text", *position))

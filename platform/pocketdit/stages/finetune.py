@@ -1,4 +1,4 @@
-"""Fine-tuning of a finished run on a few captioned images, with LoRA or of all weights."""
+"""Fine-tunes a finished run on a few captioned images, either with LoRA or by training all weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

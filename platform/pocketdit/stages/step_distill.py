@@ -290,7 +290,7 @@ class StepDistill(LightningModule, Stage):
         return x_0, {name: value.detach() for name, value in losses.items()}
 
     def critic_gradients(self, inputs: Iteration, x_0: Tensor, share: float = 1.0) -> Tensor:
-        """Add the gradient of Eq. 4 on the student's data estimate to the critic's gradient, and return the loss."""
+        """Compute the loss of Eq. 4 on the student's data estimate, add its gradient to the critic's, and return it."""
         network = self.networks.for_width(inputs.width)
         noise, time = self.draw_noise("critic", x_0, inputs.position)
         with active_adapter(network, CRITIC, restore=STUDENT):

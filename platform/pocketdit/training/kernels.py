@@ -146,7 +146,8 @@ BF16_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
     {F.linear, F.conv2d, F.conv_transpose2d, F.conv3d, torch.matmul, torch.bmm, F.scaled_dot_product_attention}
 )
 FP32_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset({F.layer_norm, F.group_norm, F.softmax, F.mse_loss})
-# The backbone casts the arguments of these functions to autocast's dtype, but does not know it on the meta device.
+# Under autocast, the backbone itself casts the arguments of these functions, but on the meta device it cannot query
+# the autocast dtype.
 ONE_DTYPE_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset({torch.lerp, Tensor.lerp_})
 
 

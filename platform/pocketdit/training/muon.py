@@ -91,8 +91,8 @@ class Muon(Optimizer):
     """Optimizer that orthogonalizes Nesterov momentum and scales it to the size of a typical AdamW update.
 
     The scale is 0.2 sqrt(max(m, n)) (Liu et al. 2025). The steps are those of
-    ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")``, except for the iterations in ``orthogonalize``. A kernel of a
-    convolution is a matrix with one row per output channel.
+    ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")``, except for the iterations in ``orthogonalize``. Convolution
+    kernels are flattened to matrices with one row per output channel.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:

@@ -218,7 +218,7 @@ def test_damaged_header_in_a_tar_of_imagenet_is_refused(source: Path, tar: str) 
     content = (source / tar).read_bytes()
     start = content.index(b"n02123045_1.JPEG" if "train" in tar else b"ILSVRC2012_val_00000002.JPEG")
     (source / tar).write_bytes(content[:start] + b"\x01" * 512 + content[start + 512 :])
-    with pytest.raises(UserError, match=rf"{tar}.*: not readable from byte \d+ \(damaged: not a tar header\)"):
+    with pytest.raises(UserError, match=rf"{tar}.*: cannot be read from byte \d+ onward \(damaged: not a tar header\)"):
         build(source)
 
 

@@ -193,7 +193,7 @@ def test_problems_are_named(source: Path, tmp_path: Path) -> None:
     assert reasons["a.tar/d"] == "txt does not contain a caption"
     assert reasons["a.tar/e"] == "an image is not among the members: txt"
     assert "truncated" in reasons["c.tar"]
-    assert reasons["d.tar"] == "not readable from byte 0 (the file is empty)"
+    assert reasons["d.tar"] == "cannot be read from byte 0 onward (the file is empty)"
     assert reasons["e.tar/k"] == "an earlier sample of the tar has the same key"
     samples = read_back(tmp_path / "out")
     assert samples["a.tar/sub/a"].captions == ("Ünïcode caption",)

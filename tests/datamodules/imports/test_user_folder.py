@@ -160,13 +160,13 @@ def test_losses_of_cropping_and_scaling_are_reported_and_limited(source: Path, l
     (note,) = [note for note in report.notes if "aspect buckets of base size 128" in note]
     if "wide.png" in kept:
         # The widest bucket is 256x64, so 80 of 4000 columns remain.
-        assert "at most 98.0 % (wide.png, 20x4000), and more than 50 % of 1 images" in note
+        assert "at most 98.0% (wide.png, 20x4000), and more than 50% of 1 images" in note
     else:
         assert any(entry.id == "wide.png" and "--max-crop 0.9" in entry.reason for entry in report.skipped)
     if "dot.png" in kept:
         assert "at most 128 times (dot.png, 1x1)" in note
     if not limits:
         assert note in describe_dataset(source.parent / "out")
-        assert "more than 99 % of 0 images; 1 of 3 images are enlarged more than 100 times" in describe_dataset(
+        assert "more than 99% of 0 images; 1 of 3 images are enlarged more than 100 times" in describe_dataset(
             source.parent / "out", max_crop=0.99, max_enlargement=100
         )

@@ -263,7 +263,7 @@ def test_data_set_is_described_and_shown_on_a_contact_sheet(tmp_path: Path) -> N
     build_generated(SceneGenerator(), tmp_path / "a", 20, 3, progress=False)
     text = describe_dataset(tmp_path / "a")
     assert "train: 20 samples, 1 shard, " in text
-    assert re.search(r"bucket +samples +share\n.*\n(.*\n)*128x128 +\d+ +\d+\.\d %", text)
+    assert re.search(r"bucket +samples +share\n.*\n(.*\n)*128x128 +\d+ +\d+\.\d%", text)
     assert "words in the first caption" in text
     sheet = Image.open(contact_sheet(tmp_path / "a", tmp_path / "sheet.png", count=8, columns=4))
     assert sheet.size == (4 * 192, 2 * 256)

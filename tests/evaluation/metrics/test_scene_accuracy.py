@@ -1,4 +1,4 @@
-"""The accuracy for held-out captions, computed for rendered images with known verdicts."""
+"""Tests for the accuracy on held-out captions, with rendered images whose verdicts are known."""
 
 from collections.abc import Callable
 from pathlib import Path

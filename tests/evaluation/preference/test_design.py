@@ -42,7 +42,7 @@ def test_sides_are_balanced_within_every_rater_and_drawn() -> None:
                 lefts[comparison.prompt, comparison.left, comparison.right] += 1
         for first, second in (("a", "b"), ("a", "c"), ("b", "c")):
             assert abs(sides[first, second] - sides[second, first]) <= 1
-    # Each of the 30 pairs is shown 100 times. A binomial count leaves 25 to 75 with probability 4e-7.
+    # Each of the 30 pairs is shown 100 times. A binomial count is outside [25, 75] with probability 2e-7.
     for prompt in range(10):
         for first, second in (("a", "b"), ("a", "c"), ("b", "c")):
             assert lefts[prompt, first, second] + lefts[prompt, second, first] == 100

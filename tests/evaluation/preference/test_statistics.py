@@ -120,7 +120,7 @@ def test_agreement_by_hand() -> None:
     assert agreement(votes) == pytest.approx(1 - (2 / 8) / (30 / 56))
     assert agreement([*votes, vote(0, "v", 1)]) == pytest.approx(1 - (2 / 8) / (30 / 56))  # a single vote says nothing
     half = [*votes[:5], vote(1, "x", 0.5), *votes[6:]]
-    assert (agreement(half) or 0) > (agreement(votes) or 0)  # a tie contradicts less than the opposite
+    assert (agreement(half) or 0) > (agreement(votes) or 0)  # a tie disagrees less than the opposite vote
 
 
 def test_agreement_is_not_defined_without_shared_or_different_votes() -> None:

@@ -82,7 +82,7 @@ def test_a_constant_score_has_no_interval(value: float) -> None:
 
 
 def test_every_score_has_a_name_of_its_own_in_mlflow() -> None:
-    """The names of these metrics, their prompts and their categories are equal in pairs."""
+    """Some of these results have the same metric name, prompts and category, so their names get a number."""
     entries: list[tuple[str, dict[str, Any]]] = [
         ("fd (x)", {"prompts": "p", "reference": "train"}),
         ("fd (x)", {"prompts": "p", "reference": "validation"}),

@@ -244,5 +244,5 @@ def test_prompts_need_the_same_number_of_images(tmp_path: Path) -> None:
 
 
 def test_missing_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such folder of images"):
+    with pytest.raises(ConfigError, match="no such folder"):
         ImageFolder(tmp_path / "none")

@@ -1,4 +1,4 @@
-"""Runs that have lost a file are not exported as if they had never had it."""
+"""Tests that exporting a quantized run fails if its palettes file is missing."""
 
 from pathlib import Path
 

@@ -10,7 +10,7 @@ from pocketdit.commands.data.validate import add_validate
 
 
 def add_data(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``data`` subcommand to the parser."""
     data = subparsers.add_parser("data", help="build, index, encode, validate or describe a data set")
     verbs = data.add_subparsers(dest="kind", metavar="build|index|encode|validate|stats", required=True)
     add_build(verbs)

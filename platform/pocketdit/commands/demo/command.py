@@ -4,7 +4,7 @@ import argparse
 
 
 def add_demo(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``demo`` subcommand to the parser."""
     demo = subparsers.add_parser(
         "demo",
         help="sample images in the browser",

@@ -20,7 +20,7 @@ PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 class Launcher(Protocol):
-    """Runs commands of tasks.
+    """Runs the tasks' commands.
 
     Attributes:
         jobs: Number of tasks that can run at the same time.

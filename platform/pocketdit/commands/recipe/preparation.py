@@ -17,7 +17,8 @@ from pocketdit.config.shell import operand, setting
 from pocketdit.errors import ConfigError, RunError
 from pocketdit.running.requirements import require_role
 
-# Settings that do not change what a task computes, or that name what another input identifies.
+# Settings that are not inputs of a task: either they do not change what it computes, or they refer to something that
+# another input already identifies, such as the output of another task.
 NOT_INPUTS = ("runs", "run", "out", "parents", "tracking", "decoder_run")
 DATA_PATH = "data.init_args.path"
 CODE = "code of "

@@ -19,7 +19,7 @@ SAMPLING_OPTIONS = ("prompts", "steps", "sampler", "guidance", "seed", "size")
 
 
 def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the command line."""
+    """Add the ``sample`` subcommand to the parser."""
     sample = subparsers.add_parser(
         "sample",
         help="sample images from prompts",

@@ -41,7 +41,7 @@ def conv_transpose(
     groups: int = 1,
     output_shape: Sequence[int] | None = None,
 ) -> Tensor:
-    """Compute a transposed convolution. ``pad`` is cropped from the result. The caller checks ``output_shape``."""
+    """Compute a transposed convolution. The result is cropped by ``pad``. The caller checks ``output_shape``."""
     if pad_type not in ("valid", "custom"):
         raise NotImplementedError(f"pad_type={pad_type} is not supported")
     full = F.conv_transpose2d(x, weight, bias, tuple(strides), 0, 0, groups, tuple(dilations))
@@ -51,7 +51,6 @@ def conv_transpose(
 
 def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     """Compute a matrix product. The last two axes of x and y can be transposed first."""
-    """Multiply matrices, the last two axes of which can be transposed first."""
     return torch.matmul(x.mT if transpose_x else x, y.mT if transpose_y else y)
 
 
