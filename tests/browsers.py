@@ -1,4 +1,4 @@
-"""Chromium for tests of pages. It comes from the packages of the system."""
+"""Starts Chromium, as installed by the system's package manager, for tests of web pages."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "
 
 @contextmanager
 def chromium() -> Iterator["Browser"]:
-    """Run Chromium without a window while the block runs."""
+    """Run headless Chromium for the duration of the block."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for testing databases that several machines can share."""
+"""Starts a PostgreSQL server for testing databases that several machines can share."""
 
 import os
 import pwd
@@ -88,7 +88,7 @@ def _free_port() -> int:
 
 
 def _wait_until_ready(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    """Wait until the server accepts connections, then create the database. Raises an error with the log on failure."""
+    """Wait until the server accepts connections, and create the database. On failure, raise an error with the log."""
     psycopg2 = pytest.importorskip("psycopg2")
     deadline = time.monotonic() + START_SECONDS
     while True:

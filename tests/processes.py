@@ -1,4 +1,4 @@
-"""Find and kill processes that the suite left running, by an environment variable that they inherit.
+"""Finds and kills processes that the suite left running, by an environment variable that they inherit.
 
 Daemons and orphans keep the variable, so this finds processes that a search by parent process would miss.
 """
@@ -16,7 +16,7 @@ HELPER = "multiprocessing.resource_tracker"
 
 
 def new_session() -> str:
-    """Return a value of the variable that no other run of the suite uses."""
+    """Return a value for the variable that no other run of the suite uses."""
     return uuid.uuid4().hex
 
 

@@ -1,4 +1,4 @@
-"""Numbers with their nouns."""
+"""Tests for combining numbers with their nouns."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of the conversion between uint8 and float images."""
+"""Tests for the conversion between uint8 and float images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Progress of sampling."""
+"""Tests for the progress of sampling, which an exception can end."""
 
 from pathlib import Path
 from typing import get_args

@@ -1,4 +1,4 @@
-"""Importing Lightning does not import all of torchmetrics, and torchmetrics still offers everything."""
+"""Importing Lightning does not import all of torchmetrics, and torchmetrics still provides all its names."""
 
 from tests.interpreter import run_python
 
@@ -20,7 +20,7 @@ def test_lightning_imports_only_the_base_classes() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    """The real package, imported without the finder in another interpreter, is the reference."""
+    """The reference is the package as another interpreter imports it without the finder."""
     names = "import torchmetrics; print(sorted(torchmetrics.__all__), torchmetrics.__version__)"
     reference = run(f"sys.meta_path = [f for f in sys.meta_path if type(f).__name__ != '_TorchmetricsFinder']\n{names}")
     assert run(names) == reference

@@ -1,4 +1,4 @@
-"""The Python API gives what the command line gives: images, runs, scores, exports, and the lines of errors."""
+"""The Python API produces what the command line produces: images, runs, scores, exports, and one-line errors."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The notice that follows weights trained on data whose license asks for attribution."""
+"""Tests for the notice that accompanies weights trained on data whose license requires attribution."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The small autoencoder: shapes, normalization, and independence of distant pixels."""
+"""Tests for the small autoencoder: shapes, normalization, and independence of distant pixels."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_latents_are_smaller_by_the_factor(network: ConvAutoencoder) -> None:
 
 def test_statistics_normalize_the_latents_without_changing_the_reconstruction(network: ConvAutoencoder) -> None:
     images = torch.rand(8, 3, 32, 32)
-    raw = network.encode(images)  # the initial statistics do nothing
+    raw = network.encode(images)  # the initial statistics leave the latents unchanged
     before = network.decode(raw)
     network.update_statistics(raw, momentum=1.0)
     latents = network.encode(images)

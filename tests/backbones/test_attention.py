@@ -1,4 +1,4 @@
-"""Test ASSA against its formula, with gradients, and without them, where it interpolates the branches in place."""
+"""Tests ASSA against its formula, with gradients and without them, when it interpolates the branches in place."""
 
 from typing import get_args
 

@@ -205,7 +205,7 @@ def test_positional_embedding_is_unique_and_independent_of_resolution() -> None:
 
 
 def test_new_attention_prefers_nearby_tokens() -> None:
-    """The common component of queries and keys alone gives tokens scores that decrease with distance."""
+    """The common component of queries and keys by itself produces scores that decrease with distance."""
     attention = AdaptiveSparseSelfAttention(32, 8, SPARSE)
     attention.init_locality()
     common = attention.q_norm.bias.detach().expand(1, 1, 81, 8)

@@ -1,4 +1,4 @@
-"""Tests for the choice among the forms of attention."""
+"""Tests for choosing among the forms of attention."""
 
 from dataclasses import replace
 

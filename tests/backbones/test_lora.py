@@ -193,7 +193,7 @@ def elastic_pair() -> tuple[ElasticDiT, dict[str, Tensor]]:
 
 
 def test_sliced_factors_equal_the_sliced_merged_weights() -> None:
-    """One LoRA adapts every width: slicing its factors gives what slicing the merged supernet gives."""
+    """One LoRA adapts every width: slicing its factors is equivalent to slicing the merged supernet."""
     network, stored = elastic_pair()
     merged = merge_elastic_lora(supernet(), stored)
     for width in SPEC.widths:
@@ -235,7 +235,7 @@ def test_adapters_of_a_narrow_width_are_zero_outside_of_it() -> None:
     a = weights["stages.0.blocks.0.ffn.expand.A"]
     assert not a[:, 32:].any()
     assert a[:, :32].all()
-    assert weights["stages.0.blocks.0.cross.kv.A"].all()  # reads the text, which has the same size at every width
+    assert weights["stages.0.blocks.0.cross.kv.A"].all()  # its input, the text, has the same size at every width
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,12 @@ def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for row in result["rows"]:
         assert {"ASSA", "full, shared", "full, repeated", "full, folded"} <= set(row["seconds"])
         assert row["fastest"] in row["seconds"]
-        # Each of 16 blocks sees itself and its neighbor on either side.
+        # Each of 16 blocks sees itself and one neighbor on either side.
         assert row["score_fraction"] == pytest.approx(0.25 + 46 / 256)
 
 
 def test_timed_attention_matches_the_backbone() -> None:
-    """The timed call returns what the module computes from its own projections, and all full attentions agree."""
+    """The timed call returns what the module computes from its projections, and all forms of full attention agree."""
     from benchmarks.attention import assa_call, build_assa, full_implementations, grid_sides
     from pocketdit.backbones.forms import first_form
     from pocketdit.backbones.position import axial_rope
@@ -115,7 +115,7 @@ def test_plan_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (row,) = result["rows"]
     assert row["experiment"] == "elastic_pretrain"
     assert row["deviation"] == pytest.approx(row["estimate"] / row["peak"] - 1)
-    assert row["peak"] > 200 << 20  # torch alone needs more
+    assert row["peak"] > 200 << 20  # importing torch already needs more
 
 
 def test_startup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +181,7 @@ def test_sweep_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert [row["trial"] for row in result["rows"]] == [0, 1]
     assert all(0 < row["overhead"] < row["seconds"] for row in result["rows"])
     ((one, two),) = result["spans"]
-    # Only lower bounds, from the time that the trials sleep, because the test must also pass on a busy machine.
+    # The test must also pass on a busy machine, so it only checks lower bounds: the time that the trials sleep.
     assert one > 2
     assert two > 1
     assert result["ratio"]["median"] == pytest.approx(one / two)

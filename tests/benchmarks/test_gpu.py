@@ -1,4 +1,4 @@
-"""The program for GPUs runs its parts on the CPU, and stops those that fail."""
+"""The GPU benchmarks run here on a CPU, and a part that fails or hangs does not stop the others."""
 
 import json
 from dataclasses import replace

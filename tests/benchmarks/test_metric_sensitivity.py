@@ -9,7 +9,7 @@ from PIL import Image
 from benchmarks import metric_sensitivity
 from benchmarks.metric_sensitivity import CORRUPTIONS, METRICS, Curves
 
-pytestmark = pytest.mark.slow  # together, half a minute for images of 60 scenes at every strength
+pytestmark = pytest.mark.slow  # images of 60 scenes at every strength take half a minute
 GENEVAL, DPG, CLIP, FD = METRICS
 # The metrics that must respond to every increase in strength. The rules recognize colors and shapes despite mild noise
 # and blur.

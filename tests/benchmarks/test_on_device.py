@@ -1,4 +1,4 @@
-"""The on-device benchmark with small embedded networks instead of the paper's."""
+"""Tests the on-device benchmark with small embedded networks instead of the paper's."""
 
 import json
 from pathlib import Path

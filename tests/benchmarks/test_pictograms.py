@@ -1,4 +1,4 @@
-"""The benchmarks of pictograms: synonyms that do not occur in training, and the nearest training images."""
+"""Tests for the pictogram benchmarks: synonyms that do not occur in training, and the nearest training images."""
 
 import numpy as np
 import pytest

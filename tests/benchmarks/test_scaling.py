@@ -1,4 +1,4 @@
-"""The page about scaling: its tables, and the counts behind them."""
+"""Tests for the tables on the scaling page and for the counts behind them."""
 
 import json
 from typing import Any
@@ -73,11 +73,13 @@ def test_a_linear_layer_by_hand() -> None:
 def test_ladder_a_by_hand() -> None:
     """40 layers of 1024 channels on 256 tokens and 77 + 1 tokens of text, with one key/value head of 32 channels."""
     tokens, text, d, kv = 256, 77 + 1, 1024, 32
-    projections = tokens * (2 * d * d + 2 * d * kv) + tokens * 2 * d * d + text * 2 * d * kv  # self, cross
+    # Self-attention, then cross-attention.
+    projections = tokens * (2 * d * d + 2 * d * kv) + tokens * 2 * d * d + text * 2 * d * kv
     products = 40 * (projections + tokens * 2 * 3 * d * d)  # FFN ratio 3
     products += 2 * tokens * 64 * d + 77 * 768 * d  # projections of patches (2x2x16) in and out, and of text
     attention = 40 * (2 * tokens * tokens * d + 2 * tokens * text * d)  # QK and PV
-    # A multiplication and an addition; the backward pass costs two products each, and FlashAttention's five of two.
+    # A multiply-add is two FLOPs. The backward pass takes two products for each product of the forward pass, except for
+    # FlashAttention, which takes five for its two.
     expected = 2 * (3 * products + 3.5 * attention)
     assert COUNTS["ladder A"]["passes"]["1x"] == pytest.approx(expected, rel=0.002)
 

@@ -1,4 +1,4 @@
-"""The benchmark of data from an S3 server."""
+"""Tests the benchmark that reads data from an S3 server."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""The table of all ratios and targets."""
+"""Tests for the table of all ratios and targets."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Measurement tools that the benchmarks share."""
+"""Tests for the measurement tools that the benchmarks share."""
 
 from pathlib import Path
 

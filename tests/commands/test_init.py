@@ -1,4 +1,4 @@
-"""``lightning init``, also when PocketDiT is installed from a wheel."""
+"""Tests for ``lightning init``, also with PocketDiT installed from a wheel."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The command line: exit statuses, start-up without torch, and many kinds of invalid configurations."""
+"""Tests for the command line: exit statuses, start-up without torch, and many kinds of invalid configurations."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from tests.conftest import PRETRAIN, ROOT, Command
 DATA = "data.init_args."
 STAGE = "stage.init_args."
 
-# Overrides with a mistake, and text that the error message must contain, by kind of mistake.
+# For each kind of mistake: an override that contains it, and text that the error message must contain.
 MISTAKES = {
     "unknown key": (["training.max_step=3"], "max_steps"),
     "unknown section": (["trainig.max_steps=3"], "training"),

@@ -1,4 +1,4 @@
-"""Make the package ``gallery`` importable. The configurations in these tests name its classes."""
+"""Makes the package ``gallery`` importable. The configurations in these tests name its classes."""
 
 import sys
 from pathlib import Path

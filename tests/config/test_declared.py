@@ -1,4 +1,4 @@
-"""Properties that encoders declare before their weights are loaded."""
+"""Tests for properties that encoders declare before their weights are loaded."""
 
 import pytest
 

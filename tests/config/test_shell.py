@@ -55,7 +55,7 @@ def test_prompts_may_begin_with_a_hyphen(text: str) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A valid file of settings."""
+    """A valid settings file."""
     file = tmp_path / "settings.yaml"
     file.write_text("text: other\n")
     return file

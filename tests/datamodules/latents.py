@@ -1,4 +1,4 @@
-"""Data sets of latents for tests."""
+"""Builds data sets of latents for tests."""
 
 from pathlib import Path
 

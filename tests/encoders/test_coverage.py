@@ -1,4 +1,4 @@
-"""Counts of what text encoders do not see."""
+"""Tests for counting the parts of captions that text encoders do not see."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The identity of an autoencoder: everything that decides a latent, and nothing else."""
+"""The identity of an autoencoder covers everything that determines its latents, and nothing else."""
 
 import copy
 import json

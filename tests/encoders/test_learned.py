@@ -1,4 +1,4 @@
-"""The shipped autoencoder has the quality that the documentation publishes, and says clearly if weights do not fit."""
+"""The included autoencoder achieves its published quality, and weights that do not fit are named."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A tiny run, rendered images, small prompt files in T2I-CompBench's format, a tiny CLIP, and the published files."""
+"""Fixtures: a tiny run, rendered images, small T2I-CompBench prompt files, a tiny CLIP, and the published files."""
 
 import os
 import shutil
@@ -62,7 +62,7 @@ def compbench_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def published() -> Path:
-    """The folder with the benchmarks' published prompts and expected values. Tests are skipped without it."""
+    """The folder with the benchmarks' published prompts and expected values. Without it, tests are skipped."""
     if "POCKETDIT_EVALUATION_DATA" not in os.environ:
         pytest.skip("POCKETDIT_EVALUATION_DATA is not set")
     return Path(os.environ["POCKETDIT_EVALUATION_DATA"])

@@ -1,4 +1,4 @@
-"""``lightning evaluate`` end to end, with a tiny run, the embedded judges and a user's metric."""
+"""Tests ``lightning evaluate`` end to end with a tiny run, the embedded judges and a user's metric."""
 
 import json
 import re
@@ -100,7 +100,8 @@ def test_each_width_has_its_own_images_and_results(arguments: list[str], tmp_pat
     assert main(clip_only) == 0
     assert main([*clip_only, "width=1.0"]) == 0
     assert len(list((tmp_path / "out" / "embedded").iterdir())) == 2
-    assert len(list((tmp_path / "out" / "images").iterdir())) == 2  # images of only the prompt set that is scored
+    # Only the images of the prompt set that is scored are sampled, at each of the two widths.
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 2
 
 
 FOLDER_EVALUATION = """
@@ -125,7 +126,7 @@ tracking: {uri: "sqlite:///PATH/mlflow.db"}
 def test_changed_files_yield_a_second_result_and_a_second_mlflow_run(
     tmp_path: Path, render_objects: Callable[..., ImageArray]
 ) -> None:
-    """Neither a report nor MLflow shows the score of one set of images next to that of another."""
+    """Neither a report nor MLflow mixes the scores of two sets of images."""
     (tmp_path / "folder.yaml").write_text(FOLDER_EVALUATION.replace("PATH", str(tmp_path)))
     (tmp_path / "prompts.txt").write_text("a red circle\na blue square\n")
     circle, square = (

@@ -1,4 +1,4 @@
-"""Judges with the architectures of published models and random weights, run with ``lightning evaluate``."""
+"""Tests ``lightning evaluate`` with judges that have the architectures of published models and random weights."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def _database(tmp_path: Path, new_database: NewDatabase) -> None:
 
 
 def write_images(folder: Path, names: list[str], each: int = 1) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
-    """Write ``each`` noise images for every name, and return them in the same order."""
+    """Write ``each`` noise images for every name, and return the images in the same order."""
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(each * len(names))]
     for i, image in enumerate(images):

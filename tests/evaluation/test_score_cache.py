@@ -1,4 +1,4 @@
-"""When a metric scores images again, and which results are refused."""
+"""Tests for when a metric scores images again, and for which stored results are refused."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def test_changed_settings_files_and_libraries_are_scored_again(
 
 @pytest.mark.parametrize("text", ["x" * 5000, "a\0b", "", "\ud800"])
 def test_any_text_may_be_an_argument(text: str, images: ImageSet, tmp_path: Path) -> None:
-    """Arguments that are paths are part of the key, but not all strings can be paths."""
+    """The files that arguments name are part of the key, but not every string can be a path."""
     assert score(Component(METRIC, {"prompts": "p", "text": text}), images, tmp_path / "cache").metric == "counter"
 
 
@@ -130,7 +130,7 @@ def _change_a_digit(text: str) -> str:
 
 
 def _forget_the_checksum(text: str) -> str:
-    """Return the layout of earlier versions, which had no checksum."""
+    """Convert a stored result to the layout of earlier versions, which had no checksum."""
     return json.dumps(json.loads(text)["result"])
 
 

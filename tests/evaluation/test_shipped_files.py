@@ -1,4 +1,4 @@
-"""The shipped YAML files run as they are, with a tiny run and tiny judges in place of the downloaded ones."""
+"""The shipped YAML files run unchanged, with a tiny run and with tiny judges in place of the downloaded ones."""
 
 import json
 from pathlib import Path

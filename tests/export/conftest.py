@@ -1,4 +1,4 @@
-"""An untrained tiny run with random weights, and Core ML bundles."""
+"""Fixtures: an untrained tiny run with random weights, and Core ML bundles."""
 
 from pathlib import Path
 

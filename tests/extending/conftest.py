@@ -1,4 +1,4 @@
-"""A user's project folder, and a fixture that runs commands in it."""
+"""Fixtures: a user's project folder, and a function that runs commands in it."""
 
 import json
 import shlex

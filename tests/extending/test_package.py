@@ -1,4 +1,4 @@
-"""A sampler and attention kinds can be added to the package as CONTRIBUTING describes. The tests edit a copy."""
+"""A sampler and types of attention can be added to a copy of the package as CONTRIBUTING describes."""
 
 import os
 import shutil

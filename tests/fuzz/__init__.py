@@ -1,1 +1,1 @@
-"""Fuzzers, which damage inputs at random from a seed and check that each is handled properly. Run by make fuzz."""
+"""Fuzzers, run by ``make fuzz``. They damage inputs at random from a seed and check that each is handled properly."""

@@ -1,4 +1,4 @@
-"""Run the fuzzers.
+"""Runs the fuzzers.
 
 python -m tests.fuzz [--seed 0] [--only FUZZER] [--full | --count 100 | --case NUMBER] [--verbose]
 """

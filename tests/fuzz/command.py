@@ -8,7 +8,7 @@ from pocketdit.commands.main import main
 
 
 class Output(NamedTuple):
-    """The exit status and the lines of a command."""
+    """The exit status of a command and the lines that it printed."""
 
     status: int
     lines: list[str]

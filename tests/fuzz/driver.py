@@ -1,4 +1,4 @@
-"""Runs each case in a process of its own, and reports tracebacks, hangs, and crashes."""
+"""Runs each case in its own process, and reports tracebacks, hangs, and crashes."""
 
 import contextlib
 import faulthandler
@@ -23,12 +23,12 @@ MEMORY = 8 << 30  # bytes of address space that a case may use in addition to wh
 
 
 class Case(NamedTuple):
-    """A damaged input.
+    """A damaged input and the code that uses it.
 
     Attributes:
         name: What is damaged, and how.
         run: Damages an input inside an empty folder and uses it. Returns what became of it, with the most important
-            word first, as in "refused: the file is empty", or raises an ``AssertionError``.
+            word first, as in "refused: the file is empty". Raises an ``AssertionError`` if the case fails.
         seconds: Time after which the case counts as a hang.
     """
 
@@ -67,7 +67,7 @@ class _Process:
         self.sentinel = self._process.sentinel
 
     def end(self, hangs: bool) -> Outcome:
-        """Kill everything that still runs, and return what became of the case."""
+        """Kill all processes of the case that are still running, and return the outcome."""
         if hangs:
             self._process.kill()
         with contextlib.suppress(ProcessLookupError):
@@ -83,18 +83,18 @@ class _Process:
 
 
 def run_case(case: Case) -> Outcome:
-    """Run a case in a forked process, which is killed when the time is up."""
+    """Run a case in a forked process, which is killed when its time is up."""
     process = _Process(case)
     return process.end(hangs=not wait([process.sentinel], case.seconds))
 
 
 def run_cases(cases: Iterable[Case], jobs: int = 1, verbose: bool = False) -> list[Outcome]:
-    """Run cases, print a progress line and those that fail, and return what became of them.
+    """Run cases, print a progress line and the failures, and return the outcomes.
 
     Args:
         cases: The cases.
         jobs: Number of cases that run at the same time.
-        verbose: Whether to print the cases that pass as well.
+        verbose: Whether to also print the cases that pass.
     """
     waiting, running = deque(cases), list[_Process]()
     outcomes, failed = list[Outcome](), 0

@@ -71,7 +71,7 @@ def _forbid_writing(_: random.Random, path: Path) -> None:
 
 
 def _make_newer(_: random.Random, path: Path) -> None:
-    """Add to a file what a later version might add."""
+    """Add entries to a file that a later version might add."""
     match path.suffix:
         case ".json":
             path.write_text(json.dumps({"schema": 99, **json.loads(path.read_bytes())}))
@@ -111,7 +111,8 @@ def obey_permissions() -> None:
     if os.geteuid():
         return
     system = ctypes.CDLL(None, use_errno=True)
-    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # version 3: two sets of three words
+    # Version 3 of the interface has two sets of three words.
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     assert system.capget(header, sets) == 0, os.strerror(ctypes.get_errno())
     sets[0] &= ~0b110
     assert system.capset(header, sets) == 0, os.strerror(ctypes.get_errno())

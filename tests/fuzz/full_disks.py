@@ -1,4 +1,4 @@
-"""Fills the disk just before a run writes a file. The run must say so, and continue with the same results later."""
+"""Fills the disk just before a run writes a file. The run must say so, and later resume with the same results."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ from tests.fuzz.tiny_runs import REFERENCE, STEPS, arguments, differences, link_
 
 NAME = "full"
 JOURNAL, DATABASE = "metrics.jsonl", "mlflow.db"
-# The beginning of the operation before which the disk is filled, by the file that the run is about to write.
+# For each file that the run is about to write: the beginning of the file operation before which the disk is filled.
 OPERATIONS = {
     "config.yaml": "open {name}/.config.yaml.tmp",
     "latest": "os.rename .latest",
@@ -36,7 +36,7 @@ OPERATIONS = {
     "quantization.png": "open {name}/.quantization.png.tmp",
     "finished": "open {name}/.finished.tmp",
 }
-LEFT = (0, 0, 4096, 200_000, 1_000_000)  # numbers of bytes that may be left on the disk
+LEFT = (0, 0, 4096, 200_000, 1_000_000)  # how many bytes may be left on the disk
 
 Disk = SmallDisk | LimitedFiles
 
@@ -65,7 +65,7 @@ def _run(given: Input) -> str:
     disk.make_room()
     resumed = run_command(*command)
     assert resumed.status == 0, (point, output, resumed.lines)
-    if output.status == 0:  # only the tracking database was affected, if anything
+    if output.status == 0:  # at most the tracking database was affected
         sent = run_command("sync", run.path, "--to", f"sqlite:///{place / DATABASE}")
         assert sent.status == 0, (point, output, sent.lines)
     require_same(given, stage, run, place / DATABASE)

@@ -1,6 +1,6 @@
 """Damages folders of images with captions.
 
-``data build`` must either refuse the folder, or use each image or report it as skipped.
+``data build`` must either refuse the folder, or use or skip each image and report those that it skips.
 """
 
 import json

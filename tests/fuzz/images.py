@@ -1,4 +1,4 @@
-"""Image files of many kinds, and a fake Ghostscript that records whether reading an image starts it."""
+"""Provides image files of many kinds, and a fake Ghostscript that records whether reading an image starts it."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Damages sources of all layouts. ``data build`` must use, skip and count, or refuse what is damaged."""
+"""Damages sources of all layouts. ``data build`` must use, or skip and count, each sample, or refuse the source."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Gives secrets to commands. No file, database, output or list of processes may contain them afterward."""
+"""Passes secrets to commands. No file, database, output or process list may contain them afterward."""
 
 import os
 import shlex
@@ -18,7 +18,8 @@ from tests.fuzz.tiny_runs import arguments, prepare
 from tests.sweeps.study import settings
 
 STAGE, NAME = "elastic_pretrain", "secret"
-PLAIN = "in plain text"  # kinds of cases that must be refused, because the secret is not in an environment variable
+# Part of the names of cases that must be refused because the secret is not in an environment variable.
+PLAIN = "in plain text"
 # Names of environment variables. Only some of them suggest a secret.
 VARIABLES = ("FUZZ_TOKEN", "FUZZ_PASSWORD", "FUZZ_TRACKER")
 Commands = list[list[str]]
@@ -139,7 +140,7 @@ def _check(given: Input) -> str:
 
 
 def _start(folder: Path, command: list[str], variables: dict[str, str], hidden: set[str]) -> Output:
-    """Run a command while checking that no process shows a hidden string in its command line. Return the output."""
+    """Run a command, check that no process has a hidden string in its command line, and return the output."""
     log = folder / "log"
     environment = {**os.environ, **variables, "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}"}
     with log.open("w") as output:

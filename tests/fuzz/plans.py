@@ -8,7 +8,7 @@ from tests.fuzz.fuzzer import Fuzzer, Input
 from tests.fuzz.overrides import KINDS, Change
 from tests.fuzz.shipped import ROOT, Shipped
 
-LONGEST_ARGUMENT = 100_000  # bytes, below the limit that Linux imposes
+LONGEST_ARGUMENT = 100_000  # in bytes; the limit that Linux imposes is higher
 
 
 def _run(given: Input) -> str:

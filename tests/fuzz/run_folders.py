@@ -16,7 +16,7 @@ from tests.fuzz.tiny_runs import REFERENCE, arguments, differences, link_referen
 
 STAGES = ("elastic_pretrain", "quantize_finetune")
 NAME, STEPS = "damaged", 8
-# The files to damage, by command. Some of them do not matter to the command.
+# For each command: the files to damage. The command does not need all of them.
 FILES = {
     "run": (
         "config.yaml", "checkpoints/last.ckpt", "weights.safetensors", "metrics.jsonl", "tracking.json", "parents.json",
@@ -115,7 +115,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def require_kept(before: dict[str, bytes], after: dict[str, bytes], damaged: Path) -> None:
-    """Check that a command that refused a run folder lost no file in it, apart from the damaged file and logs."""
+    """Check that a command that refused a run folder kept every file in it, except for the damaged file and logs."""
     logged = {"metrics.jsonl", "tracking.json", "lock", str(damaged)}
     lost = [name for name, content in before.items() if name not in logged and content not in after.values()]
     assert not lost, lost

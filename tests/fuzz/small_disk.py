@@ -1,4 +1,4 @@
-"""Disks that tests can fill without administrator rights."""
+"""Provides disks that tests can fill without administrator rights."""
 
 import ctypes
 import errno
@@ -49,7 +49,7 @@ class LimitedFiles:
     """A limit on the size of the files that this process writes, for systems that do not allow ``SmallDisk``."""
 
     def fill(self, left: int) -> None:
-        """Let no file grow beyond a size."""
+        """Limit files to a size."""
         resource.setrlimit(resource.RLIMIT_FSIZE, (left, resource.RLIM_INFINITY))
 
     def make_room(self) -> None:

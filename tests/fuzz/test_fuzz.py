@@ -1,4 +1,4 @@
-"""A few cases of every fuzzer. ``make fuzz`` runs many more."""
+"""Runs a few cases of every fuzzer. ``make fuzz`` runs many more."""
 
 import functools
 import time

@@ -1,4 +1,4 @@
-"""Tiny runs of all stages, which the fuzzers damage, kill and repeat, and the comparison of a run with another."""
+"""Trains tiny runs of all stages, which the fuzzers damage, kill and repeat, and compares runs with each other."""
 
 import json
 import os
@@ -37,7 +37,7 @@ _STUDENT = (
     "backbone.levels.1.long_skips=false",
 )  # fmt: skip
 _LORA = ("stage.init_args.rank=4", "stage.init_args.alpha=8", "training.validate_every=0")
-# Stages in an order in which the parents of each come before it.
+# The stages, each after its parents.
 STAGES: dict[str, tuple[str, ...]] = {
     "teacher": _TEACHER,
     "teacher_few_step": (

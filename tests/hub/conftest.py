@@ -1,4 +1,4 @@
-"""A run with random weights, and a Hub on this machine."""
+"""Fixtures: a run with random weights, and a Hub on this machine."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ TINY = [
 
 
 def randomize(network: nn.Module, seed: int = 0) -> None:
-    """Draw all weights anew, because a new network predicts zero velocity."""
+    """Replace all weights by random numbers, because a new network predicts zero velocity."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in network.parameters():
@@ -74,7 +74,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     monkeypatch.setenv("HF_TOKEN", "hf_of_alice")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the stand-in only offers LFS
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the stand-in only supports LFS
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     yield server
     server.stop()

@@ -1,4 +1,4 @@
-"""A small Hugging Face Hub on this machine.
+"""A minimal Hugging Face Hub on this machine.
 
 It implements the requests that huggingface_hub sends to create a repository, upload files, commit, and download, with
 the same status codes and headers.
@@ -27,7 +27,7 @@ def git_hash(data: bytes) -> str:
 
 @dataclass
 class Repository:
-    """The commits of a repository. Large files are stored apart, and a commit contains their hash."""
+    """The commits of a repository. Large files are stored separately, and a commit contains their hashes."""
 
     private: bool
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Repository:
 
 
 class StandInHub(ThreadingHTTPServer):
-    """The server.
+    """An HTTP server that answers like the Hub and can simulate failures.
 
     Attributes:
         users: User names by token.
@@ -53,7 +53,7 @@ class StandInHub(ThreadingHTTPServer):
         objects: Large files by SHA-256.
         requests: Method and path of every request.
         uploaded: Hashes of the large files that were sent, in order.
-        dead_from: Number of the first request that gets no answer, nor do later ones.
+        dead_from: Number of the first request that gets no answer. Later requests get none either.
         lost_response: Part of the path of a request whose answer is lost although it has taken effect.
         cut_after: Number of bytes after which the content of a download breaks off, once.
     """
@@ -332,7 +332,8 @@ class _Handler(BaseHTTPRequestHandler):
             headers |= {
                 "X-Linked-Etag": f'"{oid}"',
                 "X-Linked-Size": str(len(self.server.objects[oid])),
-                # Another host name, as on the Hub, so that clients neither follow HEAD nor send it the token.
+                # As on the Hub, storage has another host name, so clients neither follow the redirect of a HEAD request
+                # nor send their token there.
                 "Location": f"{self.server.address.replace('127.0.0.1', 'localhost')}/storage/{oid}",
             }
             self._answer(302, b"", headers)

@@ -1,4 +1,4 @@
-"""Publish to a Hub on this machine, and pull from it."""
+"""Tests for publishing to a Hub on this machine and pulling from it."""
 
 import json
 import shutil
@@ -96,7 +96,7 @@ def test_pulled_run_gets_the_same_scores(
 
 
 def test_upload_that_breaks_off_publishes_nothing_and_resumes(hub: StandInHub, folder: Path) -> None:
-    """Cut the connection at each request in turn."""
+    """Break the connection at each request in turn."""
     upload(folder, NAME, public=False, replace=False, message="Publish")
     count, complete = len(hub.requests), hub.files(NAME)
     assert count >= 8

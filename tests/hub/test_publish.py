@@ -1,4 +1,4 @@
-"""``lightning publish --to``: a single width, a tiny decoder, the code file, and errors."""
+"""Tests for ``lightning publish --to``: a single width, a tiny decoder, the code file, and errors."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A published folder, loaded by a process that has only the wheel, or not even that."""
+"""A published folder can be loaded by a process that has only the wheel, or not even that."""
 
 import os
 import subprocess
@@ -92,7 +92,7 @@ def paper_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def expected(run: RunFolder, paper_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Images of ``lightning sample`` by folder and width. The initial noise is written next to each folder."""
+    """Images of ``lightning sample``, by folder and width. The initial noise is written next to each folder."""
     target = tmp_path_factory.mktemp("folders")
     images = {}
     for name, folder in {"embedded": run, "paper": paper_run}.items():

@@ -1,4 +1,4 @@
-"""Timing with a fake adb: the output of benchmark_model, failures of adb, and the commands that are run."""
+"""Tests timing with a fake adb: the output of benchmark_model, adb failures, and the commands that are run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Recommendations from synthetic results: limits, the best candidate, sources of quality and cost, and errors."""
+"""Tests recommendations from synthetic results: limits, the best candidate, quality and cost sources, and errors."""
 
 import json
 from dataclasses import replace
@@ -105,7 +105,7 @@ def test_scores_of_other_runs_or_mixed_settings_are_ignored() -> None:
 def test_only_comparable_scores_are_compared() -> None:
     scores = [
         score(0.5, 0.1),
-        score(0.5, 0.7),  # newer than the first score, so it replaces it
+        score(0.5, 0.7),  # newer than the first score, which it replaces
         score(1.0, 0.8),
         score(1.0, 0.9, images=50),  # different number of images
         score(0.375, 0.9, evaluation="other"),

@@ -1,4 +1,4 @@
-"""Compare the losses of a decoder with hand-computed values."""
+"""Compare a decoder's losses with hand-computed values."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Step distillation of two-dimensional data: the closed-form teacher, and students trained with DMD and K-DMD."""
+"""Tests for step distillation of 2D data: the closed-form teacher, and students trained with DMD and K-DMD."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def pretrained() -> toy.Network:
 
 
 def test_exact_velocity_is_the_conditional_mean() -> None:
-    """Compare with the mean of noise - data over 200,000 data points, weighted by the density of their noise."""
+    """Compare with the mean of noise - data over 200,000 data points, weighted by the density of the implied noise."""
     data = toy.draw_data(200_000, torch.Generator().manual_seed(0)).double()
     for t in (0.3, 0.6, 0.9):
         for point in ([0.3, 0.4], [-0.8, 0.2], [1.0, -0.6]):

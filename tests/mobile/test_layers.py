@@ -1,4 +1,4 @@
-"""Normalization that does not overflow in fp16."""
+"""Tests for normalization that does not overflow in fp16."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The pipelines sample what the run's own code samples, and accept what pipelines of diffusers accept."""
+"""The pipelines sample what the run's own code samples, and accept the arguments of diffusers pipelines."""
 
 import copy
 from dataclasses import replace
@@ -50,7 +50,7 @@ def test_schedulers_of_diffusers_take_the_steps_of_our_samplers(pair: Pair, samp
 
 
 def test_set_width_uses_the_same_weights(pair: Pair) -> None:
-    """The storages stay the same, and the result is that of a network with copies of the slices."""
+    """The storage stays the same, and the result is that of a network with copies of the slices."""
     weights = pair.pipe.transformer.state_dict(keep_vars=True)
     before = {name: (id(value), value.untyped_storage().data_ptr()) for name, value in weights.items()}
     narrow = images(pair.pipe.set_width(0.5))
@@ -222,7 +222,7 @@ def test_compiled_network_gives_the_same_images_at_every_width(pair: Pair) -> No
 
 
 def test_offloading_on_a_machine_without_an_accelerator_is_refused_by_diffusers(pair: Pair) -> None:
-    """Moving the pipeline works on a CPU; the order of offloading names all models of the pipeline."""
+    """Moving the pipeline works on a CPU. The offload sequence contains all models of the pipeline."""
     pair.pipe.to("cpu").to(torch.float32)
     models = {name for name, part in pair.pipe.components.items() if isinstance(part, torch.nn.Module)}
     assert models <= set(pair.pipe.model_cpu_offload_seq.split("->"))

@@ -1,4 +1,4 @@
-"""What a run prints: every line once, and a note if nothing is validated."""
+"""A run prints every line once, and a note if nothing is validated."""
 
 import io
 import shutil
@@ -40,7 +40,8 @@ def test_two_processes_print_every_line_once(
     assert done.returncode == 0, done.stderr
     assert "readable samples, but dataset.json records" in done.stderr
     assert repeated(done.stdout + done.stderr) == []
-    assert main([*run, "training.accelerator=cpu", "--resume"]) == 0  # finished, so it starts no second process
+    # The run has finished, so no second process is started.
+    assert main([*run, "training.accelerator=cpu", "--resume"]) == 0
     printed = capsys.readouterr()
     assert "already finished" in printed.out
     assert repeated(printed.out + printed.err) == []
@@ -76,7 +77,7 @@ def test_a_log_contains_the_last_progress_line_once(monkeypatch: pytest.MonkeyPa
 def test_a_log_ends_with_the_last_state_of_a_progress_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", log := io.StringIO())
     line = ProgressLine("{desc} {n_fmt}/{total_fmt}{postfix}", desc="train", total=2, smoothing=0)
-    line.advance(1, "loss 2.0")  # too soon after the previous line to be written
+    line.advance(1, "loss 2.0")  # not written, because it follows the previous line too soon
     line.advance(2, "loss 1.0")
     line.close()
     assert log.getvalue().count("train ") == 2

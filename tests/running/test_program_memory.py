@@ -1,4 +1,4 @@
-"""The memory that a training process needs besides its tensors, compared with known answers."""
+"""Tests the memory that a training process needs besides its tensors against known values."""
 
 import pytest
 from torch import nn

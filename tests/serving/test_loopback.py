@@ -52,7 +52,7 @@ def test_requests_from_foreign_pages_are_refused(host: str | None, origin: str |
 
 
 def answer(host: str | None, origin: str | None) -> tuple[str, bytes]:
-    """Return the status and the body with which a guarded application responds to a request."""
+    """Send a request to a guarded application, and return the status and body of its response."""
     statuses: list[str] = []
 
     def start_response(status: str, headers: list[tuple[str, str]]) -> None:

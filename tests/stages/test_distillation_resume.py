@@ -17,7 +17,7 @@ from tests.stages.conftest import train
 LOSS = {"knowledge_distill": "train/loss/width_1", "step_distill": "train/loss/critic"}
 
 
-# Each takes half a minute. Step distillation has more state, so it is always tested.
+# A test of either experiment takes half a minute. Step distillation has more state, so it is always tested.
 @pytest.fixture(params=["knowledge_distill", "step_distill"])
 def distillation(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
     """Return the name of an experiment and overrides that shorten it to a run of a few seconds."""

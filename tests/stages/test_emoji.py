@@ -67,7 +67,7 @@ def test_pretraining_and_its_scores(latents: Path, tmp_path: Path) -> None:
     assert grid.stat().st_size > 1000
     distances = json.loads(numbers.read_text())
     assert len(distances["samples"]) == len(distances["held-out images"]) == 4
-    assert min(distances["samples"]) > 10  # after two steps, the samples resemble no training image
+    assert min(distances["samples"]) > 10  # after two training steps, the samples resemble no training image
 
 
 def evaluate(name: str, folder: Path, *overrides: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Studies with known contents: views for plots, and a small study in SQLite."""
+"""Fixtures that provide studies with known contents: views for plots, and a small study in SQLite."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Trials that sleep instead of training, so concurrent trials do not compete for CPU cores."""
+"""Provides trials that sleep instead of training, so that concurrent trials do not compete for CPU cores."""
 
 import math
 import os

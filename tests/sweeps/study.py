@@ -1,4 +1,4 @@
-"""A small study of a shipped experiment, with trials that sleep instead of training."""
+"""Provides a small study of a shipped experiment, with trials that sleep instead of training."""
 
 from pathlib import Path
 from typing import Any
@@ -41,5 +41,5 @@ def loaded(folder: Path, *overrides: str, **changes: Any) -> Loaded[Sweep]:
 
 
 def no_plots(sweep: Sweep, store: Store) -> list[Path]:
-    """Write no plots at the end of a study."""
+    """Disable the plots that are written at the end of a study."""
     return []

@@ -1,4 +1,4 @@
-"""The options ``--plots``, ``--winner``, and ``--dashboard`` of ``lightning sweep``."""
+"""Tests for the options ``--plots``, ``--winner``, and ``--dashboard`` of ``lightning sweep``."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Pareto fronts, and samplers compared with random search on problems with known fronts."""
+"""Tests for Pareto fronts, and for samplers compared with random search on problems with known fronts."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Scores of the images that a run's model generates."""
+"""Tests for the scores of images that a run's model generates."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Tests for the page of MLflow that compares the runs of a project."""
+"""Tests for the MLflow page that compares the runs of a project."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Test that someone else's run folder cannot control where ``lightning sync`` sends data, or which files it sends."""
+"""Tests that a foreign run folder cannot control where ``lightning sync`` sends data, or which files it sends."""
 
 import json
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_a_path_that_cannot_be_resolved_is_refused_in_a_line(tracked: Path, stor
 def test_a_database_next_to_the_run_is_not_trusted(
     tracked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It comes with the folder and decides where MLflow stores the files of the run: here, in the user's folder."""
+    """The database comes with the folder and determines where MLflow stores the run's files, here the user's folder."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)

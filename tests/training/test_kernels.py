@@ -1,4 +1,4 @@
-"""Kernel counts, compared with known answers, an independent formula, and torch's own counter."""
+"""Tests kernel counts against known values, an independent formula, and torch's own counter."""
 
 from collections.abc import Callable
 

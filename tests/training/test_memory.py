@@ -1,4 +1,4 @@
-"""Test that freed memory stays in the process."""
+"""Tests that freed memory stays in the process."""
 
 import platform
 import subprocess

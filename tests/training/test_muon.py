@@ -27,7 +27,7 @@ def polar_factor(matrix: torch.Tensor) -> torch.Tensor:
 def test_result_is_close_to_the_polar_factor(shape: tuple[int, int], bf16_units: bool) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     if shape[0] == shape[1]:
-        matrix += 4 * torch.eye(shape[0])  # keeps the singular values from being too small for the iterations
+        matrix += 4 * torch.eye(shape[0])  # keeps the singular values large enough for the iterations
     (result,) = orthogonalize(matrix[None])
     values = torch.linalg.svdvals(result)
     assert values.min() > (0.6 if bf16_units else 0.79)

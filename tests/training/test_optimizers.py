@@ -1,4 +1,4 @@
-"""The optimizers that the documentation lists work as it says: steps, resumed runs, strategies, and refused pairs."""
+"""Optimizers work as their documentation says: steps, resumed runs, strategies, and refused combinations."""
 
 import subprocess
 import sys

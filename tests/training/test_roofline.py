@@ -1,4 +1,4 @@
-"""Predictions of the roofline model, compared with known answers."""
+"""Tests the predictions of the roofline model against known values."""
 
 import pytest
 

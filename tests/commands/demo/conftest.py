@@ -1,4 +1,4 @@
-"""Runs with random weights, and playgrounds that show them."""
+"""Fixtures that provide runs with random weights, and playgrounds that show them."""
 
 import http.client
 import json
@@ -34,7 +34,7 @@ Work = Callable[[Job, Models, Gallery], None]
 
 
 class Stopped(BaseException):
-    """Ends the worker of a playground."""
+    """Raised in the worker of a playground to end it."""
 
 
 def decoder_run(runs: Path, name: str, *overrides: str) -> RunFolder:

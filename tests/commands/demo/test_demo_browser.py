@@ -1,4 +1,4 @@
-"""The playground in Chromium: sampling, canceling, links, a phone, and nothing from elsewhere."""
+"""Tests for the playground in Chromium: sampling, canceling, links, phone screens, and no external requests."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def playground(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def page(browser: "Browser", playground: Playground) -> Iterator["Page"]:
-    """A page, which may load nothing from elsewhere, and must not report errors."""
+    """A page. The test fails if the page requests anything from another host or reports an error."""
     context = browser.new_context()
     page = context.new_page()
     outside: list[str] = []
@@ -35,7 +35,7 @@ def page(browser: "Browser", playground: Playground) -> Iterator["Page"]:
         "request", lambda request: None if request.url.startswith(playground.url) else outside.append(request.url)
     )
     page.on("pageerror", lambda error: errors.append(str(error)))
-    refused = "status of 400"  # Chromium logs responses that the page shows
+    refused = "status of 400"  # Chromium also logs the refusals that the page itself displays
     page.on("console", lambda log: errors.append(log.text) if log.type == "error" and refused not in log.text else None)
     page.on("dialog", lambda dialog: errors.append(dialog.message))
     page.set_default_timeout(30_000)

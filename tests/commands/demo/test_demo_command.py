@@ -1,4 +1,4 @@
-"""``lightning demo`` as a process: its messages, tokens, and Ctrl-C."""
+"""Tests for ``lightning demo`` as a process: its messages, tokens, and Ctrl-C."""
 
 import http.client
 import re

@@ -1,4 +1,4 @@
-"""The server of a playground, without a browser."""
+"""Tests for the server of a playground, without a browser."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""A recipe of two runs and an evaluation, and a launcher that writes results without computing them."""
+"""Fixtures: a recipe of two runs and an evaluation, and a launcher that writes results without computing them."""
 
 import hashlib
 from collections.abc import Sequence

@@ -140,7 +140,7 @@ def test_a_recipe_killed_at_five_points_has_the_same_results(tmp_path: Path) -> 
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL) if group else process.kill()
         process.wait()
-        time.sleep(0 if group else 5)  # until the task has ended with its parent
+        time.sleep(0 if group else 5)  # the task ends soon after its parent
     assert start(killed / "recipe.yaml", log).wait(timeout=600) == 0, log.read_text()
     assert "Traceback" not in log.read_text()
     found = results(killed)

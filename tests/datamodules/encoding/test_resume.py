@@ -1,4 +1,4 @@
-"""A killed job resumes with the same command. Its result equals that of an uninterrupted one, byte for byte."""
+"""A killed job resumes with the same command, and its result is byte-identical to that of an uninterrupted job."""
 
 import os
 import signal
@@ -149,7 +149,7 @@ def start(command: Sequence[str]) -> "subprocess.Popen[bytes]":
 
 
 def run_and_kill(command: Sequence[str], out: Path, shards: int) -> None:
-    """Start a command, and kill it with all its processes when a number of shards is finished."""
+    """Start a command, and kill it with all its processes once the given number of shards is finished."""
     process = start(command)
     try:
         deadline = time.monotonic() + 300

@@ -1,4 +1,4 @@
-"""Duplicates: the index against a search that compares all pairs, and hashes of real pictures."""
+"""Tests the duplicate index against a search that compares all pairs, and the hashes of real pictures."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_exact_index_compares_pixels_only() -> None:
 
 
 def test_first_image_stays_the_original() -> None:
-    """An image is compared with those that were kept, so a chain of small changes does not grow."""
+    """An image is compared only with images that were kept, so the last of a chain of small changes is kept too."""
     index = DuplicateIndex(1)
     assert [index.add(name, ImageHashes(name, look)) for name, look in (("a", 0), ("b", 1), ("c", 3))] == [
         None,

@@ -1,4 +1,4 @@
-"""Conditions: what they mean, and that only what the grammar allows is accepted."""
+"""Tests for the meaning of conditions. Only what the grammar allows is accepted."""
 
 import operator
 import random

@@ -1,4 +1,4 @@
-"""Fixtures of the tests for importing data."""
+"""Fixtures for the tests of data imports."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Captions of a user's folder: every caption is kept whole, or the report says why it is not."""
+"""Every caption in a user's folder is kept whole, or the report says why it is not."""
 
 import json
 from pathlib import Path

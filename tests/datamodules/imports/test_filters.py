@@ -1,4 +1,4 @@
-"""Filters: what they leave out of a small source is counted by hand."""
+"""Tests the filters on a small source, for which the images that they leave out were counted by hand."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Tars that are trained on in place, by an index, equal the data set that ``data build`` makes of them."""
+"""Training on tars in place, through an index, equals training on the data set that ``data build`` makes of them."""
 
 import io
 import json
@@ -117,7 +117,7 @@ def contents(batch: dict[str, Any]) -> tuple[list[int], list[str], bytes]:
 
 
 def test_batches_equal_those_of_the_imported_images(source: Path, tmp_path: Path) -> None:
-    """With a single tar, the order is the same, so nothing differs, over several epochs."""
+    """With a single tar, the order is the same, so nothing differs over several epochs."""
     write_mixed_tar(source)
     build_dataset(source, tmp_path / "built", validation_fraction=0.2, progress=False)
     index(source, tmp_path / "indexed", fraction=0.2)

@@ -1,4 +1,4 @@
-"""Builds that are killed before any file is written, also in several processes, resume with equal bytes."""
+"""Builds that are killed before writing any one file resume and produce the same bytes, also in several processes."""
 
 import functools
 import multiprocessing
@@ -116,7 +116,7 @@ def test_finished_units_and_shards_are_not_made_again(
 
 @pytest.mark.usefixtures("small_shards")
 def test_images_are_not_stored_twice_for_long(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While shards are written, few units still have their images."""
+    """While shards are written, only a few units have image files that have not been deleted yet."""
     write_tars(source, tars=10)
     left: list[int] = []
 

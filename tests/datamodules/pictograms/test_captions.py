@@ -1,4 +1,4 @@
-"""Captions and annotations of compositions."""
+"""Tests for the captions and annotations of compositions."""
 
 from dataclasses import replace
 from typing import Any

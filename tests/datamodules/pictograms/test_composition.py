@@ -1,4 +1,4 @@
-"""Random compositions and their splits."""
+"""Tests for random compositions and their splits."""
 
 from itertools import combinations, islice
 

@@ -1,4 +1,4 @@
-"""Data sets of pictograms: what is stored, and who is credited."""
+"""Tests for data sets of pictograms: what is stored, and who is credited."""
 
 import io
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Rendering of pictograms and compositions."""
+"""Tests for rendering pictograms and compositions."""
 
 import numpy as np
 import pytest

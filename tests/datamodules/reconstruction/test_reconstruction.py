@@ -1,4 +1,4 @@
-"""Images for training an autoencoder: the splits share nothing, and images depend only on the seed."""
+"""Tests for images that train an autoencoder: the splits share nothing, and images depend only on the seed."""
 
 from pathlib import Path
 

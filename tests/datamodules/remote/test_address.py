@@ -1,4 +1,4 @@
-"""Addresses: which are local, which are refused, and why."""
+"""Tests for addresses: which are local, which are refused, and why."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The bounded cache of shards: what is held stays, and what a killed process leaves behind is removed."""
+"""Tests for the bounded cache: shards in use stay, and what a killed process leaves behind is removed."""
 
 import multiprocessing
 import os
@@ -187,7 +187,7 @@ def test_temporary_file_of_a_killed_process_is_replaced(tmp_path: Path, is_waiti
         _wait_for(started.exists)
         cache = ShardCache(folder, 2 * SIZE)
         assert len(list(folder.glob("*.partial"))) == 1
-        assert cache.occupied() == SIZE  # a download counts with its full size
+        assert cache.occupied() == SIZE  # a download counts at its full size
         assert _hold(cache, "a", wait=False) is None
         if is_waiting:
             killer = FORK.Process(target=_kill_later, args=(process.pid,))

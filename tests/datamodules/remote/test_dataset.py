@@ -1,4 +1,4 @@
-"""Data sets on an S3 server and on a web server, read in one process."""
+"""Tests for data sets on an S3 server and on a web server, read in one process."""
 
 import gc
 import logging

@@ -1,6 +1,6 @@
-"""Two DDP processes use each sample once per epoch, also on a faulty S3 server, killed, and resumed.
+"""Two DDP processes use each sample once per epoch, even with a faulty S3 server, and after being killed and resumed.
 
-The server has latency, loses connections, refuses requests, and cuts off answers.
+The server responds with a delay, drops connections, refuses requests, and truncates responses.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from tests.datamodules.recorder import record, recording
 
 
 class _Watch:
-    """A context manager that measures a cache on the disk again and again, and records the largest size."""
+    """A context manager that repeatedly measures the size of a cache on the disk and records the maximum."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self.largest, self._is_over = folder, 0, threading.Event()

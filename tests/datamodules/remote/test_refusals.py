@@ -1,4 +1,4 @@
-"""Which errors of storage clients end a run at once: those that repeating a request cannot change."""
+"""Errors that repeating a request cannot resolve end a run at once."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""A second S3 server, which checks signatures: SeaweedFS."""
+"""Tests with a second S3 server, SeaweedFS, which checks signatures."""
 
 import sys
 from collections.abc import Callable, Iterator

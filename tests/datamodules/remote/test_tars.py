@@ -1,4 +1,4 @@
-"""Indexes of tars on an S3 server and on a web server."""
+"""Tests for indexes of tars on an S3 server and on a web server."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Properties of 600 random scenes."""
+"""Tests for the properties of 600 random scenes."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Splits of scenes, with 600 training and 100 validation scenes."""
+"""Tests for the splits of scenes, with 600 training and 100 validation scenes."""
 
 from itertools import islice
 

@@ -1,4 +1,4 @@
-"""Broken shards: the loader skips and counts the lost samples, and validation reports the damage."""
+"""The loader skips and counts the lost samples of broken shards, and validation reports the damage."""
 
 import logging
 import re

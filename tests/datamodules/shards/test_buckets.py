@@ -1,4 +1,4 @@
-"""Buckets and cropping."""
+"""Tests for buckets and cropping."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Building data sets from scenes and from folders of images."""
+"""Tests for building data sets from scenes and from folders of images."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Decoding images, choosing captions, and stateless random numbers."""
+"""Tests for decoding images, choosing captions, and stateless random numbers."""
 
 import io
 from collections.abc import Callable

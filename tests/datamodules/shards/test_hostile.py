@@ -52,8 +52,8 @@ KINDS: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "huge width": (lambda s: edit_json(s, 9, width=10**12), 1, "megapixels"),
     "huge height": (lambda s: edit_json(s, 9, height=10**4000), 1, "megapixels"),
     "nested brackets": (lambda s: edit_member(s, 9, "json", b"[" * 100_000), 1, "json cannot be parsed"),
-    "half a character in a caption": (lambda s: edit_json(s, 9, captions=["\ud83d"]), 1, "is not a string"),
-    "half a character in an id": (lambda s: edit_json(s, 9, id="\udce9"), 1, '"id" is not'),
+    "unpaired surrogate in a caption": (lambda s: edit_json(s, 9, captions=["\ud83d"]), 1, "is not a string"),
+    "unpaired surrogate in an id": (lambda s: edit_json(s, 9, id="\udce9"), 1, '"id" is not'),
     "negative size": (lambda s: _insert(s, forge_header(b"9.txt", -1024)), 4, "negative size"),
     "negative size in an extended header": (
         lambda s: _insert(s, _pax(b"13 size=-512\n"), forge_header(b"9.txt", 0)),

@@ -1,4 +1,4 @@
-"""Images as color-managed viewers show them: color spaces, depths, transparency and orientation."""
+"""Images are read as color-managed viewers show them: color spaces, depths, transparency and orientation."""
 
 import io
 import struct

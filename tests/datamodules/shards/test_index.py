@@ -1,4 +1,4 @@
-"""The index, its cache, and the reader."""
+"""Tests for the index, its cache, and the reader."""
 
 import io
 import os

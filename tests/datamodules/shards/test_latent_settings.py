@@ -1,4 +1,4 @@
-"""Stored latents: the settings that determined them are recorded, and runs that need different latents are refused."""
+"""The settings that determine stored latents are recorded, and runs that need different latents are refused."""
 
 from pathlib import Path
 from typing import Any

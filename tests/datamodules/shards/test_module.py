@@ -1,4 +1,4 @@
-"""The data module, by itself and in a Lightning trainer."""
+"""Tests for the data module, by itself and in a Lightning trainer."""
 
 import contextlib
 import logging
@@ -128,7 +128,7 @@ def test_resumed_trainer_sees_the_batches_of_an_uninterrupted_one(
 
     saver = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=stop, save_top_k=-1, filename="{step}")
     first = Recorder()
-    # Trains for two more steps after the checkpoint, like a run that is killed between two checkpoints.
+    # Train for two more steps after the checkpoint, like a run that is killed between two checkpoints.
     options = {"callbacks": [saver], "enable_checkpointing": True}
     _trainer(tmp_path, stop + 2, **options).fit(first, ShardDataModule(path, batch_size=4, workers=2))
 

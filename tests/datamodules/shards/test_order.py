@@ -1,4 +1,4 @@
-"""Properties of the order of the data."""
+"""Tests for the properties of the data order."""
 
 from itertools import islice, pairwise
 from typing import Any
@@ -129,7 +129,7 @@ def test_validation_batches_contain_every_row_once_and_every_rank_has_the_same_n
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_a_request_names_the_shards_of_its_batch_and_of_all_batches_until_the_next_window(world_size: int) -> None:
-    """What a request neither keeps nor expects is never needed before a later request names it."""
+    """A shard that a request neither keeps nor expects is not needed until a later request names it."""
     shards, buckets = _columns(900, shards=12, buckets=3)
     options: dict[str, Any] = {"batch_size": 8, "seed": 0, "world_size": world_size, "window": 3}
     for rank in range(world_size):

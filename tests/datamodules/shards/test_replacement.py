@@ -1,4 +1,4 @@
-"""Replacing a data set: a killed process or a full disk loses neither the old nor the new one."""
+"""If a process is killed or a disk is full while a data set is replaced, neither the old nor the new one is lost."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Square crops instead of buckets of several aspect ratios."""
+"""Tests for square crops instead of buckets of several aspect ratios."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Kinds of PNG and TIFF files that PIL misreads: they are read correctly or refused."""
+"""PNG and TIFF files that PIL misreads are either read correctly or refused."""
 
 import io
 import struct

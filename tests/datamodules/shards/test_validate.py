@@ -1,4 +1,4 @@
-"""Validation of data sets. ``test_broken.py`` covers broken shards."""
+"""Tests for the validation of data sets. ``test_broken.py`` covers broken shards."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Writing data sets: reproducible bytes, completeness, and compatibility with WebDataset."""
+"""Tests for writing data sets: reproducible bytes, completeness, and compatibility with WebDataset."""
 
 import json
 import multiprocessing

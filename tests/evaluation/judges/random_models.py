@@ -1,4 +1,4 @@
-"""Questions, images and random weights for tests of question answerers."""
+"""Provides questions, images and random weights for tests of question answerers."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""mPLUG's beam search, compared with enumeration and hand-computed cases."""
+"""Tests mPLUG's beam search against enumeration and hand-computed cases."""
 
 import math
 from collections.abc import Callable

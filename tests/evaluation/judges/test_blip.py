@@ -1,4 +1,4 @@
-"""A tiny BLIP with random weights, compared with generation in transformers."""
+"""Tests a tiny BLIP with random weights against generation in transformers."""
 
 from pathlib import Path
 from typing import Any

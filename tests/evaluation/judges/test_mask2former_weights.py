@@ -1,4 +1,4 @@
-"""Weights converted for the modules of transformers, compared with the names and computations of mmdet."""
+"""Tests weights converted for the modules of transformers against the names and computations of mmdet."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""A tiny mPLUG with random weights, saved in the published format and loaded the way a user loads it."""
+"""Tests a tiny mPLUG with random weights, saved in the published format and loaded the way a user loads it."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Small open_clip models with random weights, loaded the way a user loads them."""
+"""Tests small open_clip models with random weights, loaded the way a user loads them."""
 
 import json
 import warnings
@@ -82,7 +82,7 @@ def test_features_are_the_normalized_features_of_open_clip(weights: Path, monkey
 
 
 def test_the_resize_mode_longest_pads_with_black(weights: Path) -> None:
-    """As in HPSv2's code. The longer side has the model's size, so that nothing is interpolated."""
+    """HPSv2's code does the same. The longer side has the model's size, so that nothing is interpolated."""
     image = np.random.default_rng(0).integers(0, 256, (32, 16, 3), dtype=np.uint8)
     padded = np.zeros((32, 32, 3), np.uint8)
     padded[:, 8:24] = image

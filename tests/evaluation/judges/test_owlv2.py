@@ -1,4 +1,4 @@
-"""A tiny OWLv2 with random weights, compared with the processor of transformers."""
+"""Tests a tiny OWLv2 with random weights against the processor of transformers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A tiny Qwen2.5-VL with random weights, compared with the processor of transformers and greedy decoding.
+"""Tests a tiny Qwen2.5-VL with random weights against the processor of transformers and greedy decoding.
 
 Its byte-level tokenizer contains the spellings below and the special tokens of its chat template.
 """

@@ -1,4 +1,4 @@
-"""The rules that split a prompt into noun chunks with word lists."""
+"""Tests for the rules that split a prompt into noun chunks with word lists."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Noun chunks from spaCy, and the error messages if it or its model is not installed."""
+"""Tests for noun chunks from spaCy, and for the error messages if it or its model is not installed."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A tiny CLIP in transformers' format with random weights, compared with the processor and logits of transformers."""
+"""Tests a tiny CLIP in transformers' format, with random weights, against transformers' processor and logits."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""CLIP-Score with a small open_clip model, compared with torchmetrics and with cosines computed directly."""
+"""Tests CLIP-Score with a small open_clip model against torchmetrics and cosines computed directly."""
 
 import json
 from pathlib import Path

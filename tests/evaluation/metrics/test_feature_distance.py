@@ -1,4 +1,4 @@
-"""The feature distance of rendered scenes, with thumbnails and with the features of a small DINOv2."""
+"""Tests the feature distance of rendered scenes, with thumbnails and with the features of a small DINOv2."""
 
 import json
 from collections.abc import Callable

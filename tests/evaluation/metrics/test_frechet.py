@@ -1,4 +1,4 @@
-"""The Fréchet distance, compared with known values, 50-digit arithmetic and scipy's sqrtm."""
+"""Tests the Fréchet distance against known values, 50-digit arithmetic and scipy's sqrtm."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The kernel distance, compared with a double loop, clean-fid and torchmetrics."""
+"""Tests the kernel distance against a double loop, clean-fid and torchmetrics."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""VQAScore with judges whose answers are known."""
+"""Tests for VQAScore with judges whose answers are known."""
 
 from collections.abc import Sequence
 

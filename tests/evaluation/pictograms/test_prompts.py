@@ -1,4 +1,4 @@
-"""Held-out compositions as prompts, and the accuracy that is computed with them."""
+"""Tests for held-out compositions as prompts, and for the accuracy that is computed with them."""
 
 from collections import Counter
 from pathlib import Path

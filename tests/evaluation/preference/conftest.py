@@ -1,4 +1,4 @@
-"""A small preference study of two folders of images."""
+"""Fixtures for a small preference study of two folders of images."""
 
 import json
 from collections.abc import Callable

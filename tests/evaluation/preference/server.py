@@ -25,7 +25,7 @@ class Server:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Start the server on the port of the last time, and wait until it is ready."""
+        """Start the server on the same port as before, and wait until it is ready."""
         command = [*self.command, "--port", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert self.process.stdout is not None
@@ -48,7 +48,7 @@ class Server:
 
 @contextmanager
 def serving(file: Path, port: int, *arguments: str) -> Iterator[Server]:
-    """Run a server while the block runs."""
+    """Run a server for the duration of the block."""
     server = Server(file, port, *arguments)
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""The pages and requests of the web application, without a browser."""
+"""Tests for the pages and requests of the web application, without a browser."""
 
 import re
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def answer(client: TestClient, path: str, choice: str = "left", go: str = "next"
 
 
 def stored(client: TestClient) -> dict[tuple[str, str], tuple[str, int]]:
-    """Return all stored choices, with the numbers of changes, by comparison and question."""
+    """Return the stored choice for each comparison and question, and how often it was changed."""
     with client.store.reading() as connection:  # type: ignore[attr-defined]
         rows = connection.execute(tables.answer.select()).all()
     assert len({(row.comparison, row.question) for row in rows}) == len(rows)

@@ -1,4 +1,4 @@
-"""Raters in a real browser: by keyboard, with reloads, the back button, two tabs, two raters, and on a phone."""
+"""Raters in a real browser: keyboard, reloads, the back button, two tabs, two raters, and a phone screen."""
 
 import re
 import signal
@@ -105,7 +105,7 @@ def test_ten_pairs_by_keyboard_with_reload_back_and_second_tab(
     assert checked(page) == ["right", "left", "right"]
     turn(page)
     assert position(page) == 5
-    # A second tab continues at the same pair. What it does not change, it does not overwrite.
+    # A second tab continues at the same pair, and does not overwrite answers that it does not change.
     other = context.new_page()
     other.goto(f"{address}/next")
     assert position(other) == 5

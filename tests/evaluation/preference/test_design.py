@@ -1,4 +1,4 @@
-"""Every rater has different pairs, pairs have equal numbers of raters, and sides and order are balanced and drawn."""
+"""Every rater has different pairs, all pairs have equally many raters, and sides and order are balanced and random."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Fifty raters at once over loopback, while the server is killed five times."""
+"""Fifty raters take part at once over loopback while the server is killed five times."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""The server on other interfaces, and the errors of its command."""
+"""Tests for the server on other network interfaces, and for the errors of its command."""
 
 import csv
 import http.client

@@ -1,4 +1,4 @@
-"""Win rates, Bradley-Terry scores and agreement, recomputed by hand, and the coverage of the intervals."""
+"""Tests win rates, Bradley-Terry scores and agreement against manual calculations, and the intervals' coverage."""
 
 import math
 from itertools import combinations
@@ -29,7 +29,7 @@ def test_small_case_by_hand() -> None:
     assert (result.wins, result.ties, result.losses, result.raters, result.prompts) == (7, 1, 3, 3, 4)
     rate = 7.5 / 11
     assert result.rate == pytest.approx(rate)
-    # The raters have 2.5, 2 and 3 wins in 4, 4 and 3 votes; the prompts have 3, 2, 1 and 1.5 in 3, 3, 3 and 2.
+    # The raters have 2.5, 2 and 3 wins in 4, 4 and 3 votes. The prompts have 3, 2, 1 and 1.5 wins in 3, 3, 3 and 2.
     by_rater = [2.5 - 4 * rate, 2 - 4 * rate, 3 - 3 * rate]
     by_prompt = [3 - 3 * rate, 2 - 3 * rate, 1 - 3 * rate, 1.5 - 2 * rate]
     by_vote = [7 * (1 - rate) ** 2, 3 * rate**2, (0.5 - rate) ** 2]
@@ -141,7 +141,7 @@ def simulated(random: np.random.Generator, raters: int, prompts: int, hand: int,
 
 
 def coverage(raters: int, prompts: int, hand: int, spread: float, repetitions: int) -> tuple[float, float]:
-    """Return how often intervals contain the true win rate: ours, and those that take votes as independent."""
+    """Return how often intervals contain the true win rate: ours, and those that treat votes as independent."""
     random = np.random.default_rng(0)
     truth = stats.norm.cdf(0.4 / math.sqrt(1 + 2 * spread**2))  # the mean over all raters and prompts
     ours = naive = 0

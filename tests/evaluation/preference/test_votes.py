@@ -1,4 +1,4 @@
-"""Answers become votes, and raters who fail too many checks are excluded, recomputed by hand."""
+"""Tests for turning answers into votes and for excluding raters who fail too many checks, recomputed by hand."""
 
 from datetime import UTC, datetime
 
@@ -34,7 +34,7 @@ def test_noise_fails_if_any_answer_is_not_the_image() -> None:
         *shown(0, 0, "a", "", "ll"),
         *shown(1, 0, "a", "", "lr"),
         *shown(2, 0, "", "a", "rt"),
-        *shown(3, 0, "", "a", "l"),  # the second question is still open
+        *shown(3, 0, "", "a", "l"),  # the second question has not been answered yet
     ]
     assert attention(answers, 2) == {
         0: Attention(1, 0, 0),

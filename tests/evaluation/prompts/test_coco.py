@@ -1,4 +1,4 @@
-"""Captions in COCO's format as prompts."""
+"""Tests for captions in COCO's format as prompts."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""T2I-CompBench's prompts, from a small folder and from the published files if available."""
+"""Tests for T2I-CompBench's prompts, from a small folder and from the published files if available."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""DPG-Bench's prompts and questions, from small files and from the published files if available."""
+"""Tests for DPG-Bench's prompts and questions, from small files and from the published files if available."""
 
 import json
 import os

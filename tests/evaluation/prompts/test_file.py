@@ -1,4 +1,4 @@
-"""A user's prompt files in all supported formats."""
+"""Tests for a user's prompt files in all supported formats."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_all_formats_are_read(name: str, text: str, tmp_path: Path) -> None:
 
 
 def texts(path: Path, content: str) -> dict[str, str]:
-    """Write a file of prompts, and return their texts by id."""
+    """Write a file of prompts, and return the text of each prompt by its ID."""
     path.write_text(content, encoding="utf-8", newline="")
     return {prompt.id: prompt.text for prompt in PromptFile(path).load().prompts}
 

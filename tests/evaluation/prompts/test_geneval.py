@@ -1,4 +1,4 @@
-"""GenEval's prompts, from small files and from the published file if available."""
+"""Tests for GenEval's prompts, from small files and from the published file if available."""
 
 import json
 import os

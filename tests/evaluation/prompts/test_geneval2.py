@@ -1,4 +1,4 @@
-"""GenEval 2's prompts, from a small file and from the published file if available."""
+"""Tests for GenEval 2's prompts, from a small file and from the published file if available."""
 
 import json
 from pathlib import Path

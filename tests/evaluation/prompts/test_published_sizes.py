@@ -1,4 +1,4 @@
-"""Notes about scores for only part of a benchmark."""
+"""Tests for the notes on scores that cover only part of a benchmark."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Prompt sets for rendered scenes."""
+"""Tests for the prompt sets of rendered scenes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Files of the benchmarks that are not UTF-8 text, or that begin with a byte order mark."""
+"""Tests for benchmark files that are not UTF-8 text, or that begin with a byte order mark."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An example result with values by prompt."""
+"""Provides an example result with per-prompt values."""
 
 import numpy as np
 

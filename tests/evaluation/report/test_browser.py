@@ -1,4 +1,4 @@
-"""The report as a browser shows it inside MLflow."""
+"""Tests for the report as a browser shows it inside MLflow."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Comparing two reports prompt by prompt."""
+"""Tests for comparing two reports prompt by prompt."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def score(values: dict[str, float], value: float | None = None) -> Score:
 
 
 def test_the_difference_of_a_mean_of_categories_is_that_of_the_scores() -> None:
-    """As in GenEval: the tags have equal weights, but 6 prompts have one tag and 2 the other."""
+    """As in GenEval, the tags have equal weights, although 6 prompts have one tag and 2 have the other."""
     reports = []
     for gains in ((0.0, 0.0), (0.5, 0.1)):
         easy = {f"e{i}": 0.1 * (i % 3) + gains[0] * (i % 2) for i in range(6)}
@@ -66,7 +66,7 @@ def test_scores_that_are_not_means_over_prompts_say_so() -> None:
 
 
 def test_settings_of_the_same_metric_are_not_mixed_up() -> None:
-    """Two prefixes are compared in the order of the evaluation, and settings or judges that differ are named."""
+    """Results with two prefixes are paired in the order of the evaluation. Settings or judges that differ are named."""
 
     def clip(prefix: str, version: str, value: float) -> Result:
         values = {"a": value, "b": value + 0.1}

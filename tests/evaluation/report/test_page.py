@@ -1,4 +1,4 @@
-"""The HTML report and its image grids."""
+"""Tests for the HTML report and its image grids."""
 
 import base64
 import io
@@ -47,7 +47,7 @@ def test_grid_shows_best_median_and_worst(images: ImageSet) -> None:
     ["first line\nsecond line\r\nthird", "\n\n", "x" * 100_000, "word " * 50_000, "a\0b \u2028 \ud800", "日本語"],
 )
 def test_any_prompt_has_a_caption_within_its_tile(text: str, images: ImageSet) -> None:
-    """A prompt may contain line breaks or no space at all. Its caption may not cover the images next to it."""
+    """A prompt may contain line breaks or no space at all. Its caption must not cover the images next to it."""
     prompts = tuple(replace(p, text=text if p.id == "p0" else "y") for p in images.prompts.prompts)
     first, *others = (
         render_grid(

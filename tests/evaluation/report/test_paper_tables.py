@@ -1,4 +1,4 @@
-"""The paper's tables, and the rows with our scores."""
+"""Tests for the paper's tables and the rows with our scores."""
 
 import math
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_columns_and_their_overall_score_form_one_row() -> None:
 
 
 def test_notes_state_the_images_of_their_own_row(tmp_path: Path) -> None:
-    """The published name is part of the other one, and two evaluations have folders of the same name."""
+    """One metric's name is part of the other's, and two evaluations have folders of the same name."""
     small = Result("geneval", {"overall": Score(0.5, 7)}, {})
     large = Result("geneval (x)", {"overall": Score(0.6, 2212), "colors": Score(0.5, 376)}, {})
     for evaluation, scored in (("a", (small, large)), ("b", (small,))):

@@ -1,4 +1,4 @@
-"""Result files and confidence intervals."""
+"""Tests for result files and confidence intervals."""
 
 import math
 import os

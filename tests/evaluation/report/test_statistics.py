@@ -1,4 +1,4 @@
-"""Confidence intervals and paired comparisons, against simple implementations and known properties."""
+"""Tests confidence intervals and paired comparisons against simple implementations and known properties."""
 
 import numpy as np
 import pytest

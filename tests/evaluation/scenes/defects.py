@@ -1,4 +1,4 @@
-"""Add defects to scenes to test whether the judges notice them."""
+"""Adds defects to scenes to test whether the judges notice them."""
 
 from dataclasses import replace
 from typing import Literal, assert_never, get_args
@@ -11,7 +11,7 @@ from evaluation.scenes.judges.layout import shorter_sides
 Defect = Literal["color", "shape", "size", "count", "position", "background"]
 DEFECTS: tuple[Defect, ...] = get_args(Defect)
 
-_GAP = 4.0  # minimum distance between objects in pixels; half of it applies to the border
+_GAP = 4.0  # minimum distance between objects in pixels; objects must be half as far from the border
 _EXTRA_RADIUS = 10.0  # radius of an additional object in pixels
 _MAX_ATTEMPTS = 200
 _SIZE_RATIO = sum(SIZES["large"]) / sum(SIZES["small"])

@@ -1,4 +1,4 @@
-"""A tiny diffusers pipeline as the subject of an evaluation."""
+"""Tests for a tiny diffusers pipeline as the subject of an evaluation."""
 
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def test_qwen_image_applies_the_guidance_that_is_recorded(qwen_image: Path, tmp_
     assert (made["guidance"], made["arguments"]) == (1.0, {"true_cfg_scale": 1.0})
     assert all((a != b).any() for a, b in zip(guided, plain, strict=True))
 
-    # The same images as from calling the pipeline as its documentation says.
+    # The images equal those of a call as in the pipeline's documentation.
     from diffusers import QwenImagePipeline
 
     pipeline = QwenImagePipeline.from_pretrained(qwen_image)

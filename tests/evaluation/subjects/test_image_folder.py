@@ -1,4 +1,4 @@
-"""A folder of existing images as the subject of an evaluation."""
+"""Tests for a folder of existing images as the subject of an evaluation."""
 
 import json
 import unicodedata
@@ -215,7 +215,7 @@ def test_damaged_metadata_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_provenance_depends_on_the_images(tmp_path: Path) -> None:
-    """A changed, exchanged or replaced image changes it, and a copy of the same image does not."""
+    """Changing or swapping images changes the provenance, and writing the same image again does not."""
     write(tmp_path, ["00000.png"], 10)
     write(tmp_path, ["00001.png"], 20)
     write(tmp_path, ["00002.png"], 30)

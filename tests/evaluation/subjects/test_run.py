@@ -1,4 +1,4 @@
-"""A tiny run as the subject of an evaluation."""
+"""Tests for a tiny run as the subject of an evaluation."""
 
 import json
 from dataclasses import replace
@@ -47,7 +47,7 @@ def test_images_have_the_sizes_of_their_prompts_and_do_not_depend_on_the_batch_s
 
 
 def test_the_provenance_depends_on_the_encoders_and_their_files(runs: Path, tmp_path: Path) -> None:
-    """The run's weights do not include them, and different weights under the same path yield different images."""
+    """The run's weights do not include the encoders, whose files can change under the same path and change images."""
     subject = Run("elastic_pretrain", runs=runs)
     experiment = subject.experiment
     made = [subject.provenance()]
@@ -67,7 +67,7 @@ def test_the_provenance_depends_on_the_encoders_and_their_files(runs: Path, tmp_
 
 
 def test_size_that_the_network_does_not_accept_is_refused(runs: Path, tmp_path: Path) -> None:
-    """Rounding it down would give an image of another size than the prompt requests."""
+    """Rounding the size down would produce an image of a size that the prompt does not request."""
     prompts = PromptSet("odd", (Prompt("a", "a star"), Prompt("b", "a star", {"width": 100, "height": 96})))
     with pytest.raises(ConfigError, match=r"prompt b: .*multiples of"):
         Run("elastic_pretrain", width=0.5, steps=1, runs=runs).images(prompts, tmp_path / "images")
@@ -82,7 +82,7 @@ def test_prompts_that_the_text_encoders_cut_are_counted(runs: Path, tmp_path: Pa
     expected = {
         f"text_encoders.{i}": sum(len(text.split()) > length for text in texts) for i, length in enumerate(lengths)
     }
-    for _ in range(2):  # the second call loads nothing but the text encoders
+    for _ in range(2):  # the second iteration only loads the text encoders
         subject = Run("elastic_pretrain", width=0.5, steps=1, guidance=1.0, runs=runs)
         assert subject.images(prompts, tmp_path / "images").provenance["truncated_prompts"] == expected
     assert subject._loaded is None

@@ -1,4 +1,4 @@
-"""The sizes that prompts request."""
+"""Tests for the image sizes that prompts request."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Comparison of the outputs of an exported model with those of PyTorch."""
+"""Tests for comparing the outputs of an exported model with those of PyTorch."""
 
 import math
 

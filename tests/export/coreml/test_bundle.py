@@ -1,4 +1,4 @@
-"""A Core ML export from end to end: the contents of a bundle, its verification, and errors."""
+"""Tests a Core ML export from end to end: the contents of a bundle, its verification, and errors."""
 
 import json
 import shutil

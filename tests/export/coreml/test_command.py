@@ -1,4 +1,4 @@
-"""``lightning export`` and ``lightning verify`` for Core ML."""
+"""Tests for ``lightning export`` and ``lightning verify`` with Core ML."""
 
 from pathlib import Path
 

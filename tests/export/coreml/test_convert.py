@@ -1,4 +1,4 @@
-"""Conversion of a module to a package: unsupported operations are errors, and palettes are stored exactly."""
+"""Tests for converting a module to a package: unsupported operations are errors, and palettes are stored exactly."""
 
 from pathlib import Path
 from typing import Literal

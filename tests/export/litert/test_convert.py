@@ -1,4 +1,4 @@
-"""Conversion to a .tflite file, which matches PyTorch and is either written completely or not at all."""
+"""A converted .tflite file matches PyTorch, and is either written completely or not at all."""
 
 import resource
 from pathlib import Path

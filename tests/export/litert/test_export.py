@@ -1,4 +1,4 @@
-"""``lightning export`` for LiteRT: settings, the contents of a bundle, and errors."""
+"""Tests for ``lightning export`` with LiteRT: settings, the contents of a bundle, and errors."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Launchers and the worker pool, without real workers."""
+"""Tests for launchers and the worker pool, without real workers."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Complete studies that run in the process of the tests."""
+"""Tests for complete studies that run in the process of the tests."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Trials that train a network: their logs, memory use, and reproducibility."""
+"""Tests for trials that train a network: their logs, memory use, and reproducibility."""
 
 import gc
 import resource

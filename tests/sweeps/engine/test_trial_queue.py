@@ -1,4 +1,4 @@
-"""Missing trials: even after a kill at any point, no trial is queued twice or forgotten."""
+"""Even after a kill at any point, no trial is queued twice or forgotten."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Several workers on one storage: every trial is completed exactly once, even if processes are killed."""
+"""Several workers on one storage complete every trial exactly once, even if processes are killed."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Plots of studies in which an objective has the same value in every trial."""
+"""Tests for plots of studies in which an objective has the same value in every trial."""
 
 from dataclasses import replace
 from pathlib import Path

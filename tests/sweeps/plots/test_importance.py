@@ -1,4 +1,4 @@
-"""Importances of the parameters of known functions."""
+"""Tests for the importance of the parameters of known functions."""
 
 import itertools
 

@@ -91,6 +91,6 @@ def test_dollar_signs_in_names_and_values_are_not_formulas(view: StudyView, tmp_
 
 
 def texts(figure: Figure) -> set[str]:
-    """Return all texts of a figure, each on one line, except for the numbers on logarithmic axes."""
+    """Return all text in a figure, one line per label, except for the numbers on logarithmic axes."""
     lines = {" ".join(text.get_text().split()) for text in figure.findobj(Text) if isinstance(text, Text)}
     return {line for line in lines if "mathdefault" not in line}

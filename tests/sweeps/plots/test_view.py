@@ -1,4 +1,4 @@
-"""Formatted names and values, and positions on an axis."""
+"""Tests for formatted names and values, and for positions on an axis."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The order of the best candidates."""
+"""Tests for the order of the best candidates."""
 
 from dataclasses import replace
 

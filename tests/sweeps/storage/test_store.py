@@ -1,4 +1,4 @@
-"""Samplers of a store, and concurrent claims of trials."""
+"""Tests for the samplers of a store, and for concurrent claims of trials."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

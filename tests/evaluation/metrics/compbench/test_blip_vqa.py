@@ -1,4 +1,4 @@
-"""The attribute score of rendered scenes, with a rule-based judge."""
+"""Tests the attribute score on rendered scenes with a rule-based judge."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The similarity score, compared with cosines computed directly."""
+"""Tests the similarity score against cosines computed directly."""
 
 from collections.abc import Callable
 

@@ -32,7 +32,7 @@ from evaluation.scenes.judges.answerer import SceneAnswerer
 from evaluation.scenes.judges.detector import SceneDetector
 from tests.evaluation.conftest import Save
 
-# COCO's classes for objects that T2I-CompBench names differently.
+# COCO's classes for objects that have other names in T2I-CompBench.
 COCO = {
     **dict.fromkeys(("boy", "girl", "man", "woman"), "person"),
     "ship": "boat",

@@ -1,4 +1,4 @@
-"""T2I-CompBench's category scores and overall score for rendered scenes."""
+"""Tests for T2I-CompBench's category scores and overall score on rendered scenes."""
 
 import json
 from collections.abc import Callable

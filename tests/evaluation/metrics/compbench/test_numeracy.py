@@ -1,4 +1,4 @@
-"""The numeracy score: parsed prompts, hand-computed counts, and rendered scenes."""
+"""Tests for the numeracy score: parsed prompts, hand-computed counts, and rendered scenes."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Matching detector classes with the objects of a prompt."""
+"""Tests for matching detector classes with the objects of a prompt."""
 
 import pytest
 

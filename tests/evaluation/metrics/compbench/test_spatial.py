@@ -1,4 +1,4 @@
-"""The spatial score: hand-computed and published values, parsed prompts, and rendered scenes."""
+"""Tests for the spatial score: hand-computed and published values, parsed prompts, and rendered scenes."""
 
 import json
 from collections.abc import Callable

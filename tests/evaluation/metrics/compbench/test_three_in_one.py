@@ -1,4 +1,4 @@
-"""The score of complex prompts, compared with its three parts."""
+"""Tests the score of complex prompts against its three parts."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""DPG-Bench for single-color images, with a judge that reads pixels, compared with scores computed by hand."""
+"""Tests DPG-Bench on single-color images, with a judge that reads pixels, against scores computed by hand."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "black": (0, 0, 0)}
 
 
 class PixelAnswerer:
-    """Answers questions such as "Is it red?" about single-color images, and "maybe" to all others."""
+    """Answers questions such as "Is it red?" about single-color images. The answer to other questions is "maybe"."""
 
     def __init__(self, published_for: tuple[str, ...] = ("dpg",)) -> None:
         self.backend = Backend("pixels", "1", published_for)

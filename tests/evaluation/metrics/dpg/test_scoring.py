@@ -1,4 +1,4 @@
-"""DPG-Bench's scores for a hand-computed case, and for the published script's cases if available."""
+"""Tests DPG-Bench's scores on a hand-computed case, and on the published script's cases if available."""
 
 import copy
 import json

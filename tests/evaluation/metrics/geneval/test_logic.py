@@ -1,4 +1,4 @@
-"""GenEval's rules for hand-computed cases, and for the benchmark's own cases if available."""
+"""Tests GenEval's rules on hand-computed cases, and on the benchmark's own cases if available."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""GenEval's rules, thresholds and averages for images of rectangles, with judges that read pixels exactly."""
+"""Tests GenEval's rules, thresholds and averages on images of rectangles, with judges that read pixels exactly."""
 
 import json
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class PixelColorReader:
 
 
 def save_image(path: Path, *boxes: tuple[int, int, int, int, str], hole: bool = False) -> Path:
-    """Save a white image with rectangles (left, top, width, height, color), of which ``hole`` removes a quarter."""
+    """Save a white image with rectangles (left, top, width, height, color). ``hole`` removes a quarter of each."""
     image = np.full((100, 100, 3), 255, np.uint8)
     for left, top, width, height, color in boxes:
         image[top : top + height, left : left + width] = RGB[color]

@@ -1,4 +1,4 @@
-"""GenEval 2 on single-color images, with a judge that knows the probabilities of its answers."""
+"""Tests GenEval 2 on single-color images, with a judge that knows the probabilities of its answers."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Soft-TIFA from probabilities computed by hand."""
+"""Tests Soft-TIFA with probabilities computed by hand."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The shipped scene encoders on held-out scenes, and their parts."""
+"""Tests the shipped scene encoders on held-out scenes, and the parts of the encoders."""
 
 import dataclasses
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The perceptual distance for training decoders, computed with the feature network for scenes."""
+"""Tests for the perceptual distance that trains decoders, computed with the feature network for scenes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Parsing and answering questions with obvious answers about rendered scenes."""
+"""Tests for parsing and answering questions with obvious answers about rendered scenes."""
 
 from itertools import pairwise
 

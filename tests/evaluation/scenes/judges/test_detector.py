@@ -1,4 +1,4 @@
-"""The detector and the color reader on intact and corrupted scenes."""
+"""Tests for the detector and the color reader on intact and corrupted scenes."""
 
 import dataclasses
 import io

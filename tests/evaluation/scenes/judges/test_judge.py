@@ -1,4 +1,4 @@
-"""The judge's verdicts on 80 rendered scenes with and without errors."""
+"""Tests for the judge's verdicts on 80 rendered scenes with and without errors."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The prompt sets for scenes, scored by the benchmarks' metrics with rule-based judges."""
+"""Tests for the prompt sets of scenes, scored by the benchmarks' metrics with rule-based judges."""
 
 from collections import Counter
 from pathlib import Path
