@@ -126,7 +126,7 @@ def fetch_files(settings: Evaluation, source: Path | None = None) -> None:
     """
     files = required_files(settings)
     if not files:
-        print("nothing to fetch: --fetch knows no files of this evaluation; comments in its YAML list any others")
+        print("nothing to fetch: --fetch provides no files of this evaluation; see the comments in its YAML file")
         return
     if source is not None:
         _check_source(files, source)
@@ -173,7 +173,7 @@ def _fetch(file: RequiredFile, source: Path | None) -> str:
 
 
 def verify(path: Path, sha256: str, origin: str = "") -> str:
-    """Compare a file's SHA-256 with the expected one, and return it.
+    """Check a file's SHA-256 against the expected one, and return the file's.
 
     Args:
         path: The file.

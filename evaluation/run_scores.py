@@ -1,4 +1,4 @@
-"""Scores of an evaluation in the MLflow run that was evaluated, so that one table compares runs.
+"""Adds the scores of an evaluation to the evaluated run in MLflow, so that one table compares runs.
 
 The names contain only characters that MLflow keeps. ``geneval scene-rules 0.5x`` is the main score of a metric at a
 width, and ``geneval scene-rules/counting 0.5x`` is one of its parts.

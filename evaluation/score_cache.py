@@ -66,7 +66,7 @@ def score(component: Component, images: ImageSet | None, cache: Path) -> Result:
 
 
 def _require_finite(result: Result) -> Result:
-    """Return the result if all of its values are finite. Reports, intervals and MLflow cannot show others."""
+    """Return the result if all of its values are finite. Reports, intervals and MLflow cannot show other values."""
     for name, score in result.scores.items():
         prompt = next((f" of prompt {id_}" for id_, value in score.by_prompt.items() if not math.isfinite(value)), "")
         if prompt or not math.isfinite(score.value):

@@ -59,7 +59,7 @@ def captions_of_keys(row: Mapping[str, Any]) -> list[str]:
 
 
 def captions_of_fields(row: Mapping[str, Any], fields: Sequence[Field]) -> list[str]:
-    """Return the captions in some fields of a row, in the order of the fields.
+    """Return the captions in the given fields of a row, in the order of the fields.
 
     Raises:
         SampleError: All of the fields are missing, or a value is not text.
@@ -95,5 +95,5 @@ def clean_captions(values: Iterable[object]) -> list[str]:
 
 
 def missing_key(keys: tuple[str, ...], row: Mapping[str, Any]) -> str:
-    """Say that none of the keys is in a row."""
+    """Return a message that a row contains none of the keys."""
     return f"the key {ColumnGroup(keys)} is missing or empty; the keys are: {', '.join(map(str, row)) or 'none'}"

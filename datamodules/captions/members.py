@@ -43,7 +43,7 @@ class MemberRules:
         return found
 
     def captions_of(self, members: Members) -> tuple[str, ...]:
-        """Return one or more captions, each once.
+        """Return at least one caption, without repetitions.
 
         Raises:
             SampleError: There is no caption, or a member is not readable.
@@ -72,10 +72,10 @@ class MemberRules:
 
 
 def columns_of(members: Members, names: Iterable[str]) -> dict[str, object]:
-    """Return the values of a sample on which filters depend.
+    """Return the values on which filters depend, by column.
 
-    These are the keys of all JSON members, of which "json" comes first, and the members with the name of a column: JSON
-    as an object, others as text.
+    These are the entries of all JSON members, among which those of "json" take precedence. A member named like a column
+    is also a value: a JSON member as an object, any other member as text.
 
     Raises:
         SampleError: A member is not readable.

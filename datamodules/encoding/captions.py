@@ -1,4 +1,4 @@
-"""Encodes captions to the tokens that are stored: only the visible ones, without padding."""
+"""Encodes captions as the tokens that are stored: only the visible ones, without padding."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from pocketdit.errors import RunError
 
 
 def measure_layout(encoder: TextEncoder) -> TextLayout:
-    """Return the layout of an encoder's tokens, and find out from a short caption how the encoder pads."""
+    """Return the layout of an encoder's tokens. A short caption is encoded to find out how the encoder pads."""
     tokens = encoder.encode(["a"])
     length, visible = tokens.mask.shape[1], int(tokens.mask.sum())
     return TextLayout(encoder.width, encoder.max_tokens, None if length == visible else length)

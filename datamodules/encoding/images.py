@@ -79,7 +79,7 @@ def encode_images(
         shape: Shape of these buckets.
         batch_size: Largest number of images that are encoded together.
         dtype: Type in which latents are stored.
-        workers: Number of threads that decode images ahead of need.
+        workers: Number of threads that decode images in advance.
         reconstructions: Number of images of the first batch that are reconstructed to measure the PSNR.
     """
     batches = plan_batches(samples, base_size, shape, batch_size)

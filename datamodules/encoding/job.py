@@ -1,4 +1,4 @@
-"""What ``lightning data encode`` is asked to do."""
+"""The job that ``lightning data encode`` carries out."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ StoredType = Literal["bfloat16", "float32"]
 
 @dataclass(frozen=True)
 class EncodeJob:
-    """The images to encode, the encoders, and where to store what they compute.
+    """The images to encode, the encoders, and where to store the results.
 
     Attributes:
         source: Data set of images.

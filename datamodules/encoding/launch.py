@@ -1,4 +1,4 @@
-"""Chooses the processes of an encoding job by how the command was started."""
+"""Chooses the processes of an encoding job according to how the command was started."""
 
 import os
 
@@ -11,7 +11,7 @@ from pocketdit.errors import UserError
 
 
 def launch(job: EncodeJob, *, overwrite: bool = False, ray: str | None = None) -> list[EncodeReport]:
-    """Encode with the processes that ``torchrun`` has started, on a Ray cluster, or else in this process.
+    """Encode with the processes that ``torchrun`` has started, on a Ray cluster, or otherwise in this process.
 
     Args:
         job: The job.

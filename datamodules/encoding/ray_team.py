@@ -57,7 +57,7 @@ class RayTeam:
         """Encode the shards. Each actor takes the next one as soon as it is free.
 
         Raises:
-            ConfigError: The encoders or the source of an actor differ from those of the first.
+            ConfigError: The encoders or the source of an actor differ from those of the first actor.
             RunError: An actor has failed.
         """
         plan = self.describe()

@@ -46,7 +46,7 @@ class ShardRecord:
 
 
 class UnfinishedDataset:
-    """A data set that is being encoded. Equal samples give equal bytes.
+    """A data set that is being encoded. The same samples always produce the same bytes.
 
     Args:
         out: Folder of the data set.

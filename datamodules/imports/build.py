@@ -37,7 +37,7 @@ from pocketdit.bounds import MAX_SIDE
 from pocketdit.errors import UserError
 
 _FRACTION = 0.05  # fraction of the images that are held out by default
-_FORMAT = 1  # version of the files that an interrupted build leaves
+_FORMAT = 1  # version of the files that an interrupted build leaves behind
 
 
 def build_dataset(

@@ -52,7 +52,7 @@ def read_table(path: Path, folder: Path, keep_columns: bool = False) -> CaptionT
         keep_columns: Whether to keep the other columns, too.
 
     Returns:
-        Captions by the path of the image. Several rows for an image give it several captions.
+        The captions of each image, by its path. An image has a caption for each of its rows.
 
     Raises:
         UserError: The file does not exist or is not a table, a column is missing or appears twice, or a row has too

@@ -17,7 +17,7 @@ def is_synset(name: str) -> bool:
 
 
 class ClassNames:
-    """The names of classes by the name of their folder.
+    """The name of each class, by the name of its folder.
 
     Args:
         file: Names of classes: lines such as "n01440764 tench, Tinca tinca" (as in LOC_synset_mapping.txt), or a JSON

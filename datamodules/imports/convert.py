@@ -68,8 +68,8 @@ def decode(content: bytes) -> OpenedImage:
 def convert(content: bytes, opened: OpenedImage, max_side: int | None = None) -> StoredImage:
     """Return the image to store, keeping the original bytes if possible.
 
-    The bytes are kept if the file is a PNG, JPEG, or WebP of one frame that stores exactly the pixels to train on (see
-    ``open_image``), and no side is longer than ``max_side``. Other images are stored as JPEG (quality 95) if the
+    The bytes are kept if the file is a PNG, JPEG, or WebP with one frame that stores exactly the pixels to train on
+    (see ``open_image``), and no side is longer than ``max_side``. Other images are stored as JPEG (quality 95) if the
     original is a JPEG, and as PNG otherwise.
     """
     extension = _KEPT_FORMATS.get(opened.format, "jpg" if opened.format == "MPO" else "png")

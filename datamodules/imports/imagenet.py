@@ -196,7 +196,7 @@ def _whole(path: Path) -> FilePart:
 
 
 class _Window(io.RawIOBase):
-    """A part of a file as a file of its own."""
+    """Presents a part of a file as a separate file."""
 
     def __init__(self, file: io.BufferedReader, offset: int, length: int) -> None:
         self._file, self._offset, self._length, self._position = file, offset, length, 0

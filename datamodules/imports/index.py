@@ -34,7 +34,7 @@ from datamodules.shards.tar_index import IN_PLACE, TarRecord, TarSource
 from pocketdit.errors import RunError, UserError
 from pocketdit.files import write_atomically
 
-_FORMAT = 1  # version of the files that an interrupted command leaves
+_FORMAT = 1  # version of the files that an interrupted command leaves behind
 _KEY = "key"  # file that identifies an interrupted command
 
 

@@ -133,7 +133,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _delimiter(path: Path, required: tuple[ColumnGroup, ...]) -> str:
-    """Return the delimiter. Spreadsheets also write semicolons or tabs into files that are named .csv."""
+    """Return the delimiter. Spreadsheet programs also use semicolons or tabs in files that are named .csv."""
     if path.suffix.lower() == ".tsv":
         return "\t"
     for delimiter in ",;\t":

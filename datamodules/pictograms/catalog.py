@@ -33,7 +33,7 @@ class Pictogram(NamedTuple):
 
     @property
     def plural(self) -> str:
-        """The name in the plural."""
+        """The plural of the name."""
         if self.name == "fish":
             return "fish"
         if self.name.endswith("y") and self.name[-2] not in "aeiou":

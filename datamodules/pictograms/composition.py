@@ -61,7 +61,7 @@ class Composition:
 
 
 def random_composition(seed: int) -> Composition:
-    """Return a random composition. A seed gives the same composition on every machine.
+    """Return a random composition. A seed produces the same composition on every machine.
 
     35% of compositions have one pictogram, 20% two or three of one kind, 30% two different ones, and 15% two of one
     kind and one of another. 55% of backgrounds are white. Half of the single pictograms are large and in the center;
@@ -127,8 +127,8 @@ def relation(first: Item, second: Item) -> str:
 def content(composition: Composition) -> str:
     """Return the part of a composition's content that determines its split.
 
-    For pictograms of two kinds, this is the pair of kinds, in any order and number. For several pictograms of one kind,
-    it is the kind and the count, and for a single pictogram, the kind and the background.
+    For pictograms of two kinds, this is the pair of kinds, regardless of order and number. For several pictograms of one
+    kind, it is the kind and the count, and for a single pictogram, the kind and the background.
     """
     groups = composition.groups()
     if len(groups) == 2:

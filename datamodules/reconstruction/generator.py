@@ -1,4 +1,4 @@
-"""Images for training an autoencoder as a source of images for a data set."""
+"""Generates images from which data sets for training an autoencoder are built."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

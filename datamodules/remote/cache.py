@@ -75,7 +75,7 @@ class ShardCache:
             identity: What identifies the content: the address and the version.
             size: Size of the shard in bytes.
             download: Writes the shard to a path.
-            wait: Wait for another process that downloads the shard, or for room.
+            wait: Wait for another process that is downloading the shard, or for room.
             make_room: Called before waiting for room; closes descriptors that this process can do without.
 
         Returns:

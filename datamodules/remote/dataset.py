@@ -199,7 +199,7 @@ class RemoteDataset:
             return list(threads.map(ask, records))
 
     def _copy(self, file: RemoteFile) -> None:
-        """Copy a small file to the cache's folder, unless the copy has the same version."""
+        """Copy a small file to the cache's folder, unless an existing copy has the same version."""
         path = self._folder / file.name
         version = path.with_name(f"{path.name}.version")
         text = json.dumps([file.size, file.tag])

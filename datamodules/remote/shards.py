@@ -1,4 +1,4 @@
-"""The shards of a remote split, which each process fetches ahead of need and holds while they are in use."""
+"""The shards of a remote split, which each process fetches in advance and holds while they are in use."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ from datamodules.remote.cache import ShardCache
 from datamodules.remote.storage import RemoteFile, Storage
 from pocketdit.errors import RunError
 
-_THREADS = 4  # downloads per process; some keep the line busy while others wait for an answer or check the content
+_THREADS = 4  # downloads per process; some use the bandwidth while others wait for a response or check the content
 _POLL = 0.1  # seconds to the next attempt if another process is downloading a shard or there is no room for it
 _IDLE = 0.5  # seconds between checks for processes that are waiting for room
 
@@ -37,7 +37,7 @@ class RemoteShards:
         self._process = 0
 
     def read(self, shard: int, length: int, offset: int) -> bytes:
-        """Read bytes of a shard. Shards that are not expected are let go afterwards.
+        """Read bytes of a shard. Shards that are not expected are released afterward.
 
         Raises:
             RunError: The shard cannot be downloaded. Further reads raise the same error immediately.
@@ -66,7 +66,7 @@ class RemoteShards:
             holds.give_back(shard)
 
     def expect(self, keep: Sequence[int], ahead: Sequence[int]) -> None:
-        """Fetch in the background the shards that will be needed, and let go of all others.
+        """Fetch the shards that will be needed in the background, and release all others.
 
         Args:
             keep: Shards that are needed soon, in order.
@@ -75,7 +75,7 @@ class RemoteShards:
         self._own_holds().expect(tuple(dict.fromkeys([*keep, *ahead])))
 
     def close(self) -> None:
-        """Let go of all shards and end the downloads that have not begun."""
+        """Release all shards and cancel the downloads that have not begun."""
         if self._holds is not None and self._process == os.getpid():
             self._holds.close()
         self._holds = None
@@ -149,7 +149,7 @@ class _Holds:
             self._changed.notify_all()
 
     def let_go_of_idle(self) -> None:
-        """Let go of all shards that are not being read at this moment, because a process waits for room."""
+        """Release all shards that are not being read at this moment, because a process is waiting for room."""
         with self._changed:
             for shard in tuple(self._descriptors):
                 self._let_go_of(shard)

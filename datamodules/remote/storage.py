@@ -33,7 +33,7 @@ _TAGS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "LastModified", 
 # Clients of the parent process. A forked process must not close them when they are no longer used, because their
 # connections belong to the parent.
 _inherited: list[AbstractFileSystem] = []
-# Nor may its garbage collector find clients that the parent no longer used.
+# For the same reason, its garbage collector must not collect clients that the parent no longer used.
 os.register_at_fork(after_in_child=gc.freeze)
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class RemoteFile(NamedTuple):
 
 
 class Storage:
-    """The folder of a remote data set. Each process makes its own client, because clients do not survive a fork.
+    """The folder of a remote data set. Each process creates its own client, because clients do not survive a fork.
 
     Args:
         address: Address of the folder, such as s3://BUCKET/FOLDER.
@@ -78,7 +78,7 @@ class Storage:
         return protocol_of(self.address) not in WEB
 
     def connect(self) -> None:
-        """Make this process's client. Threads that call other methods at the same time would create one each."""
+        """Create this process's client. Threads that call other methods at the same time would create one each."""
         self._own_client()
 
     def list_shards(self, split: str) -> list[RemoteFile]:
@@ -166,7 +166,7 @@ class Storage:
             if (size := to.stat().st_size) != file.size:
                 raise _IncompleteError(f"received {size} of {file.size} bytes")
             if file.sha256 and (content := _sha256(to)) != file.sha256:
-                if content in wrong_hashes:  # the same wrong content twice is no transmission error
+                if content in wrong_hashes:  # the same wrong content twice is not a transmission error
                     raise _WrongContentError
                 wrong_hashes.add(content)
                 raise _IncompleteError("the content does not have the hash that the index records")

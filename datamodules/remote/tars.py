@@ -54,7 +54,7 @@ def require_room_for_largest(cache: ShardCache, files: Iterable[RemoteFile], add
     """Check that the cache can hold each file.
 
     Raises:
-        ConfigError: It cannot.
+        ConfigError: The cache is too small for a file.
     """
     largest = max((file.size for file in files), default=0)
     if largest > cache.limit:

@@ -121,7 +121,7 @@ def default_rows(count: int, width: int, height: int) -> tuple[int, ...]:
 
 
 def random_scene(rng_seed: int, width: int | None = None, height: int | None = None) -> Scene:
-    """Return a random scene. A seed gives the same scene on every machine.
+    """Return a random scene. A seed produces the same scene on every machine.
 
     40% of scenes have one object, 35% have two different objects, 15% have two to four objects of the same kind, and
     10% have three or four different objects. Objects are arranged in rows and listed in reading order.

@@ -83,8 +83,8 @@ def open_image(
         formats: The formats to open, a subset of ``FORMATS``.
 
     Raises:
-        ImageError: The file is damaged, has an unsupported format or more than ``MAX_PIXELS``, or the white of its gray
-            values is unknown.
+        ImageError: The file is damaged, has an unsupported format or more than ``MAX_PIXELS``, or it is unknown which
+            gray value is white.
     """
     try:
         image = Image.open(io.BytesIO(content), formats=formats)
@@ -212,9 +212,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _gray(image: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit, and floating-point gray values to 8 bits, which PIL would clip.
 
-    White is the largest number of the file's bits for 16-bit integers. For 32-bit integers and floating-point numbers,
-    files do not say what it is, so it is the smallest of 1 (not for integers), 255, 65535, and the largest 32-bit
-    integer that no value exceeds.
+    For 16-bit integers, white is the largest number with the file's bit depth. For 32-bit integers and floating-point
+    numbers, files do not say what white is, so it is the smallest of 1 (not for integers), 255, 65535, and the largest
+    32-bit integer that no value exceeds.
     """
     values, tags = np.asarray(image), getattr(image, "tag_v2", {})
     bits, sample_format = tags.get(_BITS, (16,))[0], tags.get(_SAMPLE_FORMAT, (1,))[0]

@@ -110,7 +110,7 @@ class SplitIndex:
         return (self.root or self.folder) / self.shards[shard]
 
     def plain_name(self, shard: int) -> str:
-        """Return the file name of a new shard with the samples of a shard."""
+        """Return the file name for a new shard that contains the samples of shard number ``shard``."""
         return self.shards[shard] if self.rules is None else f"{shard:05d}.tar"
 
     def shard_path(self, row: int) -> str:

@@ -42,10 +42,10 @@ def use_all_processors(_worker: int) -> None:
 
 
 class StreamedBatches(Dataset["Batch | RunError"]):
-    """Batches of a split in remote storage, whose shards are fetched ahead of need.
+    """Batches of a split in remote storage, whose shards are fetched in advance.
 
-    A shard that stays unavailable gives a ``RunError`` in place of the batch. Skipping it would silently train on other
-    samples; a run that ends can be resumed at the exact sample.
+    A shard that stays unavailable yields a ``RunError`` in place of the batch. Skipping it would silently train on
+    other samples; a run that ends can be resumed at the exact sample.
 
     Args:
         batches: The batches.

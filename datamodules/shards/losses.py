@@ -33,7 +33,7 @@ class CropLosses:
     _worst_enlargement: "_Worst | None" = field(default=None, init=False)
 
     def add(self, width: int, height: int, name: str, count: int = 1) -> None:
-        """Add ``count`` images of one size, one of which has this name."""
+        """Add ``count`` images of one size, one of which is called ``name``."""
         removed, enlargement = self.measure(width, height)
         self._images += count
         self._removed += count * removed

@@ -49,7 +49,7 @@ class ShardDataModule(LightningDataModule):
         seed: Seed of the order, captions, crops, and flips.
         window: Number of shards whose samples are shuffled together.
         caption: "random", "short", "long", or the probability that a batch has the short captions.
-        crop: Whether images are cropped at the center or at a random position. Latents store the center.
+        crop: Whether images are cropped at the center or at a random position. Latents are of center crops.
         flip: Mirror half of the images. Captions that mention left or right become wrong. Not for latents.
         validation_batch_size: Samples per validation batch on each rank; defaults to ``batch_size``.
         validation_samples: Number of samples to use from the start of the validation split; defaults to all.

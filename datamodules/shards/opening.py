@@ -70,7 +70,7 @@ def open_dataset(path: str | Path) -> OpenDataset:
 
 
 def describe_info(info: DatasetInfo) -> DataDescription:
-    """Return what a run needs to know of dataset.json."""
+    """Return what a run needs to know from dataset.json."""
     return DataDescription(
         stored_autoencoder=info.autoencoder,
         stored_text_encoders=info.text_encoders,

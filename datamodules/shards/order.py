@@ -3,7 +3,7 @@
 Each epoch uses every row of the index exactly once. Shards are shuffled, rows are shuffled within a window of shards,
 and all rows of a batch share a bucket. Rows that do not fill a batch at the end of a window are carried over to the
 next one, and their batches come first there. Therefore, a loader needs the shards of at most two windows at a time. The
-order names them, so that shards in remote storage are fetched ahead of need. Every rank gets the same number of
+order names them, so that shards in remote storage are fetched in advance. Every rank gets the same number of
 batches, so an epoch's number of batches is a multiple of the number of ranks. If there are too few rows for that, the
 epoch's first batches are repeated at its end.
 """
@@ -247,7 +247,7 @@ def validation_batches(
         batch_size: Rows of a full batch.
         world_size: Number of ranks.
         rank: This rank, in [0, world_size).
-        window: Number of shards to fetch ahead of need.
+        window: Number of shards to fetch in advance.
     """
     sizes = batch_sizes(np.bincount(buckets).tolist(), batch_size, world_size)
     batches: list[NDArray[np.int64]] = []

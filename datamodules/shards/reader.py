@@ -99,7 +99,7 @@ class ShardReader:
         return self._files[shard]
 
     def close(self) -> None:
-        """Close all files, and let go of all shards in the cache."""
+        """Close all files, and release all shards in the cache."""
         if self.index.remote is not None:
             self.index.remote.close()
         while self._files:

@@ -160,7 +160,7 @@ def _check_sides(metadata: Mapping[str, Any], kind: Kind) -> None:
 
 
 def is_text(value: object) -> bool:
-    r"""Return whether a value is a string of Unicode characters. JSON can also encode half of one, as in "\ud83d"."""
+    r"""Return whether a value is a string that UTF-8 can encode. JSON can contain lone surrogates, as in "\ud83d"."""
     try:
         return isinstance(value, str) and value.encode() is not None
     except UnicodeEncodeError:
@@ -204,7 +204,7 @@ def parse_sample(members: Mapping[str, bytes], kind: Kind) -> Sample:
 
 
 def serialize_sample(sample: Sample) -> dict[str, bytes]:
-    """Return the members of a sample, which ``parse_sample`` can read. Equal samples give equal bytes."""
+    """Return the members of a sample, which ``parse_sample`` can read. The result depends only on the sample."""
     metadata: dict[str, Any] = {
         "id": sample.id,
         "captions": list(sample.captions),

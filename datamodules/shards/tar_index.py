@@ -58,7 +58,7 @@ def parse_tar_source(dataset: str, description: Mapping[str, Any]) -> TarSource:
         description: The description.
 
     Raises:
-        UserError: It is not valid.
+        UserError: The description is not valid.
     """
     try:
         address, image = description["address"], description["image"]

@@ -1,4 +1,4 @@
-"""Writes data sets. Equal samples give equal bytes.
+"""Writes data sets. The same samples always produce the same bytes.
 
 A data set is built in a hidden folder inside its own folder, and moved to its place when it is complete. A build that
 can be resumed keeps this folder with its finished shards until then.

@@ -34,7 +34,7 @@ class EfficientNetLite0:
     Images are resized to 224x224 with PIL's bicubic filter in float32, ignoring their aspect ratio.
 
     Args:
-        weights: Weights file with the tensors of the package in their order. None uses the file in the package.
+        weights: Weights file with the same tensors as the package's file, in the same order. None uses that file.
         device: Device to run on.
 
     Raises:
@@ -82,7 +82,7 @@ class EfficientNetLite0:
 
 
 def _packaged_weights() -> Path:
-    """Return the weights file of the package, which need not be imported for that."""
+    """Return the package's weights file without importing the package."""
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise UserError(f"the weights of EfficientNet-Lite0 are not installed; {_SOURCE}")

@@ -21,7 +21,7 @@ CONFIG, BERT_CONFIG = "config.yaml", "config_bert.json"
 PUBLISHED_FOLDER = "mplug_visual-question-answering_coco_large_en"
 SOURCE = f"get the complete folder from ModelScope: damo/{PUBLISHED_FOLDER}"
 
-# Maps descriptions of the tensors in the published file that are not needed for answering to patterns of their names.
+# Tensors in the published file that are not needed for answering questions: descriptions, and patterns of their names.
 IGNORED: Mapping[str, str] = {
     "EMA copies of the weights, used for distillation during training": r"\w+_(encoder|decoder|fc|norm)_m\.",
     "the text tower of CLIP": r"visual_encoder\.(transformer|token_embedding|ln_final)\."
@@ -134,7 +134,7 @@ def _read(path: Path, parse: Any) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a published file, renamed to the model's names and without those in ``IGNORED``.
+    """Read the tensors of a published file under the model's names, without those in ``IGNORED``.
 
     Raises:
         UserError: The file is missing, cannot be read, or contains more than weights.

@@ -1,7 +1,7 @@
 """Checks that a weights file for open_clip has the image size and the context length of its model.
 
 open_clip interpolates position embeddings of a different size without an error. The weights of ViT-L-14-336, for
-example, would load as ViT-L-14 and yield features that nobody has published.
+example, would load as ViT-L-14, but would not yield the published features.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from evaluation.judges.weight_files import read_weights
 from pocketdit.errors import UserError
 
-# Position embeddings in a file, with their names in the model. Files of plain models may be loaded as custom ones.
+# Maps the names of position embeddings in a file to their possible names in the model. The model may store its text
+# tower under "text" although the file does not.
 _POSITIONS = {
     "visual.positional_embedding": ("visual.positional_embedding",),
     "positional_embedding": ("positional_embedding", "text.positional_embedding"),

@@ -52,7 +52,7 @@ class TransformersClip:
         return float(self.model.logit_scale.exp())
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """Return the number of texts with more tokens than the model's context."""
+        """Return the number of texts with more tokens than fit in the model's context."""
         return sum(len(self.tokenizer(text).input_ids) > self.max_text_tokens for text in texts)
 
     @torch.inference_mode()

@@ -19,10 +19,10 @@ def caption_accuracy(
         benchmark: Name of the benchmark.
         judge: Identity of the judge.
         images: Images of prompts whose metadata is in GenEval's format.
-        is_correct: Returns whether an image (H, W, 3) shows what the metadata of its prompt asks for.
+        is_correct: Returns whether an image (H, W, 3) shows what the metadata of its prompt describes.
 
     Raises:
-        UserError: A prompt has no images, or its metadata does not describe what it asks for.
+        UserError: A prompt has no images, or its metadata is not in GenEval's format.
     """
     groups: dict[str, dict[str, float]] = defaultdict(dict)
     counts: dict[str, int] = defaultdict(int)
@@ -31,7 +31,9 @@ def caption_accuracy(
         if not paths:
             raise UserError(f"prompt {prompt.id} ({prompt.text!r}) has no images; run the evaluation again")
         if "tag" not in prompt.metadata or "include" not in prompt.metadata:
-            raise UserError(f"prompt set {images.prompts.name} does not say what prompt {prompt.id} asks for")
+            raise UserError(
+                f"prompt set {images.prompts.name}: the metadata of prompt {prompt.id} has no tag or no objects"
+            )
         verdicts = [is_correct(open_image(path), prompt.metadata) for path in paths]
         groups[prompt.metadata["tag"]][prompt.id] = sum(verdicts) / len(verdicts)
         counts[prompt.metadata["tag"]] += len(verdicts)

@@ -20,7 +20,7 @@ class ClipScore:
         prompts: Key of the prompt set in the evaluation.
         encoder: The CLIP model.
         prefix: Text to insert before every prompt, such as "A photo depicts". As in the published code, a space follows
-            it, whether or not it ends with one (YAML drops spaces at the end of unquoted texts).
+            it, whether or not it ends with one (YAML drops spaces at the end of unquoted strings).
     """
 
     def __init__(self, prompts: str, encoder: ImageTextEncoder, prefix: str = "") -> None:

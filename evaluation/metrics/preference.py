@@ -26,7 +26,7 @@ class PreferenceScore:
     Args:
         prompts: Key of the prompt set in the evaluation.
         kind: "pickscore" or "hpsv2.1".
-        encoder: A CLIP model with the weights of the kind.
+        encoder: A CLIP model with the weights of this kind of score.
 
     Raises:
         ConfigError: The kind is unknown, or the encoder has no logit scale, which PickScore needs.

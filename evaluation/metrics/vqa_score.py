@@ -1,4 +1,4 @@
-"""VQAScore (Lin et al. 2024, arXiv 2404.01291): the probability that a model says that an image shows its prompt."""
+"""VQAScore (Lin et al. 2024, arXiv 2404.01291): how probable a model finds it that an image shows its prompt."""
 
 from dataclasses import asdict
 from statistics import fmean

@@ -1,1 +1,1 @@
-"""A judge of compositions of pictograms, whose rules recognize OpenMoji's pictograms by their pixels."""
+"""A judge for pictogram compositions. Its rules recognize OpenMoji's pictograms by their pixels."""

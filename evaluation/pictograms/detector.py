@@ -25,7 +25,7 @@ _FOREGROUND_DISTANCE = 12.0  # minimum Lab distance from the background
 _MIN_AREA = 0.004  # minimum area of a part, as a fraction of the image's area
 _BRIDGE = 0.012  # fraction of the image's side; parts that are closer than twice this belong together
 _BLUR = 1.0  # standard deviation in pixels of a scaled part
-_ASPECT_WEIGHT = 20.0  # Lab distance for a factor of e between the aspect ratios
+_ASPECT_WEIGHT = 20.0  # Lab distance that a factor of e between the aspect ratios adds
 _CLEAR = 24.0  # Lab distance at which people are as likely as not to recognize a pictogram
 _SCALE = 3.0
 

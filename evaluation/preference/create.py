@@ -49,7 +49,7 @@ def create(loaded: Loaded[Preference]) -> None:
     check_ids(prompts)
     plan = planner(settings, len(prompts.prompts))
     plan(0)  # reports unsuitable settings now rather than after sampling
-    if rank_from_environment().index > 0:  # other processes only help to sample
+    if rank_from_environment().index > 0:  # other processes only take part in sampling
         for component in settings.subjects.values():
             build(component).images(prompts, settings.out / "images")
         return

@@ -1,4 +1,4 @@
-"""What each rater compares: a pure function of the settings, the seed and the rater's number.
+"""Determines what each rater compares, as a pure function of the settings, the seed and the rater's number.
 
 Pairs of images are dealt like cards. All pairs form a deck, which is shuffled, and each rater takes a hand of
 consecutive cards. When a deck runs out, the next one is shuffled. At any time, the numbers of raters per pair therefore
@@ -55,7 +55,7 @@ class Comparison:
 
 
 def all_pairs(prompts: Iterable[int], subjects: Sequence[tuple[str, str]]) -> list[Pair]:
-    """Return the pairs of images for prompts, given by index, and all compared pairs of subjects."""
+    """Return a pair of images for each prompt, given by its index, and each compared pair of subjects."""
     return [Pair(prompt, first, second) for prompt in prompts for first, second in subjects]
 
 
@@ -69,7 +69,7 @@ def deal(cards: int, hand: int, seed: int, rater: int) -> list[int]:
         rater: Number of the rater, from 0.
 
     Returns:
-        Different indices of cards.
+        Distinct card indices.
     """
     first = rater * hand
     dealt: list[int] = []
@@ -87,7 +87,7 @@ def deal(cards: int, hand: int, seed: int, rater: int) -> list[int]:
 
 
 def noise_prompts(prompts: int, seed: int) -> list[int]:
-    """Return the prompts whose images are shown next to noise. They are few, because noise makes large files."""
+    """Return the prompts whose images are shown next to noise. They are few, because noise compresses badly."""
     return sorted(Random(repr(("noise", seed))).sample(range(prompts), min(prompts, _NOISE_PROMPTS)))
 
 
@@ -144,7 +144,7 @@ def _placed(pair: Pair, swap: bool) -> Comparison:
 
 
 def _balanced_sides(pairs: Sequence[Pair], random: Random) -> list[bool]:
-    """Return whether the sides of each pair are swapped, which applies to half of the pairs of any two subjects."""
+    """For each pair, return whether its sides are swapped. This is so for half of the pairs of any two subjects."""
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, pair in enumerate(pairs):
         groups[pair.first, pair.second].append(index)

@@ -46,7 +46,7 @@ def encode_noise(like: ImageSet, identifiers: dict[int, str], folder: Path, seed
 
 
 def save(image: ImageArray, target: Path) -> None:
-    """Save pixels as a PNG file, which contains nothing else."""
+    """Save pixels as a PNG file without any metadata."""
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "png")
     write_atomically(target, encoded.getvalue())

@@ -14,7 +14,7 @@ _DEFINING = ("subjects", "prompts", "compare", "questions", "ties", "pairs_per_r
 
 
 def design(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that determine what raters see, from all settings as plain values."""
+    """Select the settings that determine what raters see. All settings are given as plain values."""
     checks = {name: resolved["checks"][name] for name in ("noise", "repeat")}
     return {**{key: resolved[key] for key in _DEFINING}, "checks": checks}
 

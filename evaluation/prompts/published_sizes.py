@@ -3,8 +3,8 @@
 from evaluation.contract import ImageSet
 from evaluation.metrics.compbench.categories import CATEGORIES, prompt_set_name
 
-# Numbers of prompts and of images per prompt by prompt set. DPG-Bench checks its number of images itself, because the
-# images of a prompt may be tiles of one file.
+# For each prompt set: the number of prompts, and the number of images per prompt. DPG-Bench checks its number of images
+# itself, because the images of a prompt may be tiles of one file.
 _SIZES: dict[str, tuple[int, int | None]] = {
     "geneval": (553, 4),
     "geneval2": (800, 1),

@@ -36,10 +36,10 @@ def compare(first: Report, second: Report) -> str:
         if other is not None:
             protocols += _differing_protocol(" ".join(key), result.protocol, other.protocol)
     if len(lines) == 1:
-        raise UserError("the two evaluations have no metric with values by prompt in common")
+        raise UserError("the two evaluations have no metric with per-prompt values in common")
     lines += [*protocols, *_differing_settings(first, second)]
     if skipped:
-        lines.append(f"not compared (not in both, or no values by prompt): {', '.join(skipped)}")
+        lines.append(f"not compared (not in both, or no per-prompt values): {', '.join(skipped)}")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from evaluation.contract import ImageSet, Result, open_image
 
 _TILE, _CAPTION, _LABELS, _COLUMNS = 160, 46, 60, 5  # sizes in pixels, and tiles per row
-_MOST = 500  # number of characters of a caption that are wrapped, far more than fit
+_MOST = 500  # maximum number of characters of a caption to wrap, far more than fit
 
 
 def render_grid(result: Result, images: ImageSet) -> Image.Image | None:

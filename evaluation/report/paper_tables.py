@@ -56,7 +56,7 @@ def _is_covered(table: Table, result: Result) -> bool:
 
 
 def _fits(table: Table, group: Sequence[Result], result: Result) -> bool:
-    """Return whether a result belongs in the row of other results, without another value for one of its columns."""
+    """Return whether a result belongs in the row of a group, which must not have another value for its columns."""
     if table.metric and table is not COMPBENCH and group[0].metric != result.metric:
         return False
     known = _values(table, group)

@@ -41,7 +41,7 @@ def interval(result: Result, name: str, resamples: int = 1000) -> tuple[float, f
     Prompts are resampled within the groups that ``strata`` returns.
 
     Returns:
-        The interval, or None if the score has no values by prompt, if it is not a mean of them, or if they are all
+        The interval, or None if the score has no per-prompt values, if it is not a mean of them, or if they are all
         equal, because resampling then cannot estimate how much other prompts would vary.
     """
     values = result.scores[name].by_prompt

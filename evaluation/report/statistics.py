@@ -64,7 +64,7 @@ def strata(result: Result, name: str) -> list[list[str]] | None:
     categories, because the benchmark fixes the number of prompts per category. Otherwise, there is one group.
 
     Returns:
-        The groups, or None if the score has no values by prompt or is a different mean.
+        The groups, or None if the score has no per-prompt values or is a different mean.
     """
     score = result.scores[name]
     parts = [part for other, part in result.scores.items() if other != name] if name == "overall" else []
@@ -172,7 +172,7 @@ def paired_comparison(
     within the groups. Otherwise, means over all prompts are compared.
 
     Raises:
-        UserError: The metrics differ, there are no values by prompt, the prompts differ, or there are fewer than 2
+        UserError: The metrics differ, there are no per-prompt values, the prompts differ, or there are fewer than 2
             prompts.
     """
     if first.metric != second.metric:
@@ -180,7 +180,7 @@ def paired_comparison(
     values = []
     for result in (first, second):
         if score not in result.scores or not result.scores[score].by_prompt:
-            raise UserError(f'{result.metric}: "{score}" has no values by prompt to compare')
+            raise UserError(f'{result.metric}: "{score}" has no per-prompt values to compare')
         values.append(result.scores[score].by_prompt)
     first_values, second_values = values
     if unmatched := sorted(set(first_values) ^ set(second_values)):

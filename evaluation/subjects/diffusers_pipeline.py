@@ -32,8 +32,8 @@ _SCALE, _TRUE_SCALE, _NEGATIVE = "guidance_scale", "true_cfg_scale", "negative_p
 class DiffusersPipeline:
     """Samples images with any diffusers text-to-image pipeline.
 
-    Image n of each prompt has its own generator with seed 1000 * ``seed`` + n, so images do not depend on batches.
-    Stable Diffusion's safety checker is turned off, because it would replace some images with black ones.
+    Image n of each prompt has its own generator with seed 1000 * ``seed`` + n, so images do not depend on the batch
+    size. Stable Diffusion's safety checker is turned off, because it would replace some images with black ones.
 
     Args:
         model: Local folder, or a name on the Hugging Face hub.

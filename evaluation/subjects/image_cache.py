@@ -154,7 +154,7 @@ def check_ids(prompts: PromptSet) -> None:
 
 
 def _is_file_name(name: str) -> bool:
-    """Return whether a file or a folder can have the name, and whether layouts do not leave it out as hidden."""
+    """Return whether a file or folder can have this name without being skipped as hidden."""
     is_text = not any(unicodedata.category(char) in ("Cc", "Cs") for char in name)
     return (
         is_text

@@ -228,7 +228,7 @@ def describe_encoder(component: Component) -> dict[str, Any]:
 
 
 def count_truncated(encoders: Sequence[TextEncoder], texts: Sequence[str]) -> dict[str, int]:
-    """Return the number of texts that each text encoder cuts, by its key in the configuration."""
+    """Return how many texts each text encoder truncates, by the encoder's key in the configuration."""
     return {
         f"text_encoders.{i}": sum(0 < reading.seen < reading.tokens for reading in encoder.read(texts))
         for i, encoder in enumerate(encoders)

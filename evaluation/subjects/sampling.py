@@ -35,7 +35,7 @@ def image_size(prompt: Prompt, default: Size) -> Size:
         ConfigError: The sides are not numbers of pixels from 1 to 65,536.
     """
     sides = prompt.metadata.get("height"), prompt.metadata.get("width")
-    if all(side in (None, "") for side in sides):  # a table has empty cells
+    if all(side in (None, "") for side in sides):  # an empty cell of a table is ""
         return default
     try:
         height, width = (int(str(side)) for side in sides)

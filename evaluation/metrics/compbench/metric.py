@@ -101,8 +101,8 @@ class CompBench:
 def overall(results: Sequence[Result]) -> Result:
     """Combine the six columns of Table 4 in the SnapGen++ paper. "overall" is their mean.
 
-    "overall" has values by prompt only if all columns have the same number of prompts. Otherwise, it is not the mean of
-    these values.
+    "overall" has per-prompt values only if all columns have the same number of prompts. Otherwise, it is not the mean
+    of these values.
 
     Raises:
         UserError: There is not exactly one result per column.

@@ -161,7 +161,7 @@ class Spatial:
         """Return the spatial score of each image.
 
         Raises:
-            UserError: The prompt's metadata has no entry "relation".
+            UserError: The prompt's metadata has no "relation" entry.
         """
         relation = _relation(prompt)
         return [0.0 if relation is None else self._score(image, relation) for image in images]

@@ -26,8 +26,8 @@ class ScoredImage:
 
     Attributes:
         prompt: Id of the prompt.
-        atoms: Number of the prompt's atoms, as the benchmark states it. The question about the number of an object with
-            "a" does not count as an atom.
+        atoms: Number of the prompt's atoms, as the benchmark states it. The question about the number of an object that
+            the prompt introduces with "a" does not count as an atom.
         skills: The skill that each question tests, such as "count".
         probabilities: The probability of the right answer to each question.
     """

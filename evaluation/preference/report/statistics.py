@@ -1,6 +1,6 @@
 """Win rates, Bradley-Terry scores and the agreement of raters.
 
-A rater's votes resemble each other, and so do the votes about a prompt. Intervals that take votes as independent would
+A rater's votes resemble each other, and so do the votes about a prompt. Intervals that treat votes as independent would
 be too narrow. Both are crossed: every rater votes on many prompts, and every prompt has many raters. The intervals are
 therefore based on the two-way cluster-robust covariance of Cameron, Gelbach and Miller (2011), with Student's t
 distribution for the smaller number of clusters minus 1. A two-way bootstrap would need resamples, and overestimates the
@@ -134,7 +134,7 @@ def agreement(votes: Sequence[Vote]) -> float | None:
     """Return Krippendorff's alpha of the votes on one question, or None if it is not defined.
 
     A unit is a pair of images. The values are ordered: a tie lies between the two subjects. Alpha is 1 if raters always
-    agree and 0 if they agree as often as by chance. It is not defined if no pair has two raters, or if all votes are
+    agree and 0 if they agree no more than by chance. It is not defined if no pair has two raters, or if all votes are
     equal.
     """
     raters = _codes([vote.rater for vote in votes])
@@ -172,6 +172,6 @@ def _expit_interval(center: float, variance: float, clusters: int, level: float)
 
 
 def _codes(values: Sequence[Any]) -> NDArray[np.int64]:
-    """Return the index of each value among the different values."""
+    """Return the index of each value among the distinct values."""
     known = {value: i for i, value in enumerate(dict.fromkeys(values))}
     return np.array([known[value] for value in values], dtype=np.int64)

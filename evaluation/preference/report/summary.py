@@ -15,7 +15,7 @@ class Summary:
     """The results of a preference study.
 
     Attributes:
-        attention: Outcomes of the attention checks by number of the rater.
+        attention: Outcomes of each rater's attention checks, by the rater's number.
         excluded: Numbers of the raters who failed too many checks.
         votes: The votes of all other raters.
         win_rates: Win rates by question and pair of subjects, without pairs that have no votes.

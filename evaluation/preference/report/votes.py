@@ -12,7 +12,7 @@ from evaluation.preference.storage import tables
 
 @dataclass(frozen=True)
 class Answer:
-    """A stored answer with everything that raters could not see.
+    """A stored answer, including what raters could not see.
 
     Attributes:
         rater: Number of the rater.
@@ -108,7 +108,7 @@ def read_answers(connection: Connection, study: int) -> list[Answer]:
 
 
 def attention(answers: Sequence[Answer], questions: int) -> dict[int, Attention]:
-    """Return the outcomes of the attention checks by rater.
+    """Return the outcomes of each rater's attention checks, by the rater's number.
 
     A check counts once all of its questions have been answered.
 

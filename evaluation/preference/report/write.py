@@ -94,7 +94,7 @@ def write_report(loaded: Loaded[Preference]) -> Path:
 
 
 def _read(store: Store) -> tuple[list[Answer], Participation, dict[str, Any]]:
-    """Return the answers, the participation, and the provenance of the images, all of the same moment."""
+    """Return the answers, the participation, and the provenance of the images, all at the same point in time."""
     own, rater, answer = tables.comparison, tables.rater, tables.answer
     with store.reading() as connection:
         study = connection.execute(select(tables.study).where(tables.study.c.name == store.name)).one()

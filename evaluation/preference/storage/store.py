@@ -164,7 +164,7 @@ class Store:
             ).scalar()
 
     def progress(self, rater: int, questions: int) -> tuple[list[str], int]:
-        """Return the identifiers of a rater's comparisons that lack answers, in order, and the number of all.
+        """Return which of a rater's comparisons lack answers (identifiers in order), and the number of comparisons.
 
         Args:
             rater: Key of the rater.
@@ -201,7 +201,7 @@ class Store:
         )  # fmt: skip
 
     def shows(self, rater: int, image: str) -> bool:
-        """Return whether a rater compares an image."""
+        """Return whether one of a rater's comparisons shows an image."""
         own = tables.comparison
         query = select(own.c.id).where(own.c.rater == rater, (own.c.left == image) | (own.c.right == image)).limit(1)
         with self.engine.begin() as connection:

@@ -50,7 +50,7 @@ _MESSAGES = {
 
 @dataclass(frozen=True)
 class Limits:
-    """Requests per second that a client can send in the long run, and requests at once.
+    """How many requests per second a client can send in the long run, and how many at once.
 
     Strangers are clients without a rater's token. They are identified by their address.
     """
@@ -103,7 +103,7 @@ class Study:
         )  # fmt: skip
 
     async def begin(self, request: Request) -> Response:
-        """Add a rater. A second request with the same form finds the rater that the first has added."""
+        """Add a rater. A second request with the same form finds the rater that the first one added."""
         fields = await _fields(request)
 
         def add() -> Response:
@@ -197,7 +197,7 @@ class Study:
         return HTMLResponse(page, status, {"Cache-Control": "no-store"})
 
     def _rater(self, request: Request) -> int | None:
-        """Return the key of the rater whose token is in the cookie, or None, within the limits on the rate."""
+        """Apply the rate limits, and return the key of the rater whose token is in the cookie, or None."""
         token = request.cookies.get(self.cookie, "")
         rater = self.store.rater(digest(token)) if is_token(token) else None
         if rater is None:

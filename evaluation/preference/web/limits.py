@@ -9,7 +9,7 @@ _MOST_CLIENTS = 10_000
 
 
 class RateLimiter:
-    """A token bucket for each client. The buckets of the clients unseen for longest are forgotten.
+    """A token bucket for each client. The buckets of clients that have been inactive for longest are dropped.
 
     Args:
         rate: Requests per second that a client can send for any length of time.
@@ -19,7 +19,8 @@ class RateLimiter:
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate, self.burst, self.clock = rate, burst, clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # remaining requests, and the time
+        # For each client: the number of remaining requests, and the time for which it is valid.
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = Lock()
 
     def allow(self, client: str) -> bool:

@@ -97,7 +97,7 @@ def _public_name(url: str) -> str | None:
 
 
 def _allowed(host: str, public: str | None) -> Allowed:
-    """Return which requests are answered: those for the server's own names, and for its public name."""
+    """Return a predicate that accepts requests for the server's own names and for its public name."""
     own = allowed_on(host)
 
     def is_allowed(target: str | None, origin: str | None) -> bool:

@@ -1,6 +1,6 @@
 """Prompts about scenes in the formats of three benchmarks, for judges that need no downloads.
 
-All prompts are captions of the validation split (see ``split_of``), and equal arguments yield equal prompts. The
+All prompts are captions of the validation split (see ``split_of``), and the same arguments yield the same prompts. The
 metadata has the published format, plus the "width" and "height" of the image. One image per prompt is enough, because
 more prompts are more informative than more images per prompt.
 """

@@ -59,5 +59,5 @@ def test_invalid_image_sets_are_errors(images: ImageSet) -> None:
     with pytest.raises(UserError, match=r"prompt b .* has no images"):
         SceneAccuracy("captions").score(ImageSet(images.prompts, {"a": images.images["a"]}, {}))
     other = PromptSet("mine", (Prompt("a", "a cat"),))
-    with pytest.raises(UserError, match="prompt set mine does not say what prompt a asks for"):
+    with pytest.raises(UserError, match="prompt set mine: the metadata of prompt a has no tag or no objects"):
         SceneAccuracy("captions").score(ImageSet(other, images.images, {}))

@@ -52,5 +52,5 @@ def test_accuracy_is_the_share_of_correct_images(tmp_path: Path) -> None:
     result = PictogramAccuracy("captions").score(ImageSet(PromptSet("p", tuple(prompts), 2), files, {}))
     assert result.metric == "pictogram-accuracy (pictogram-rules)"
     assert (result.scores["overall"].value, result.scores["overall"].samples) == (0.5, 24)
-    with pytest.raises(UserError, match="prompt set p does not say what prompt 0 asks for"):
+    with pytest.raises(UserError, match="prompt set p: the metadata of prompt 0 has no tag or no objects"):
         PictogramAccuracy("captions").score(ImageSet(PromptSet("p", (Prompt("0", "a dog"),)), files, {}))

@@ -120,7 +120,7 @@ def test_invalid_comparisons_are_errors() -> None:
         paired_comparison(first, second)
     with pytest.raises(UserError, match="clip-score cannot be compared with geneval"):
         paired_comparison(first, result({"a": 1.0}, metric="geneval"))
-    with pytest.raises(UserError, match='"colors" has no values by prompt'):
+    with pytest.raises(UserError, match='"colors" has no per-prompt values'):
         paired_comparison(first, first, score="colors")
     with pytest.raises(UserError, match="at least 2 prompts, not 1"):
         bootstrap_interval([1.0])
