@@ -120,7 +120,7 @@ def save_comparison(autoencoders: Mapping[str, Autoencoder], images: Mapping[str
 
 
 def ship(network: ConvAutoencoder, experiment: AutoencoderExperiment) -> None:
-    """Write a run's weights in fp16, with the settings that made them in the header."""
+    """Write a run's weights in fp16, with the settings that produced them in the header."""
     half = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     settings = {name: plain(getattr(experiment, name)) for name in RECORDED}
     metadata = {"about": json.dumps(settings)}

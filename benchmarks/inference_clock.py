@@ -1,4 +1,4 @@
-"""Timing of sampling and of ``lightning evaluate`` together with their floors."""
+"""Times sampling and ``lightning evaluate`` together with their floors."""
 
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout

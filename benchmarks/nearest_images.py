@@ -45,7 +45,7 @@ class Nearest(NamedTuple):
 
 
 def small(image: ImageArray) -> NDArray[np.float32]:
-    """Scale an image to SIDE x SIDE pixels, (SIDE * SIDE * 3,)."""
+    """Scale an image to SIDE x SIDE pixels, and return it as a vector (SIDE * SIDE * 3,)."""
     scaled = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(scaled, dtype=np.float32).ravel()
 

@@ -96,7 +96,7 @@ def gpu_hours(case: Case, gpu: Gpu) -> float:
 
 
 def counts_table(counts: Counts) -> str:
-    """What a step computes and moves, per sample."""
+    """Return the table of what a step computes and moves, per sample."""
     header = [
         "stage", "pixels", "samples per GPU per step", "products, TFLOP", "attention, TFLOP", "products, GB",
         "attention, GB", "elementwise, GB", "launches per step", "GB per GPU",
@@ -117,7 +117,7 @@ def counts_table(counts: Counts) -> str:
 
 
 def speed_table(counts: Counts) -> str:
-    """Samples per second per GPU, and what bounds the rate."""
+    """Return the table of samples per second per GPU and what bounds the rate."""
     rows = [[stage, f"{counts[name]['size']}", *(speed(counts[name], gpu) for gpu in GPUS)]
             for name, stage in STAGES.items()]  # fmt: skip
     return markdown(["stage", "pixels", *(gpu.name for gpu in GPUS)], rows)
@@ -131,7 +131,7 @@ def speed(case: Case, gpu: Gpu) -> str:
 
 
 def parts_table(counts: Counts) -> str:
-    """How many seconds a step spends on each kind of work, on the paper's GPU."""
+    """Return the table of how many seconds a step spends on each kind of work, on the paper's GPU."""
     bounds = get_args(Bound)
     rows = []
     for name, stage in STAGES.items():
@@ -142,7 +142,7 @@ def parts_table(counts: Counts) -> str:
 
 
 def hours_table(counts: Counts) -> str:
-    """GPU hours of every stage at its length."""
+    """Return the table of the GPU hours that every stage takes."""
     rows = []
     for name, stated in STATED.items():
         case = counts[name]
@@ -170,7 +170,7 @@ def text_bytes() -> float:
 
 
 def samples_table(counts: Counts) -> str:
-    """How many samples a stage reads, and how fast."""
+    """Return the table of how many samples a stage reads and how fast."""
     rows = []
     for name in ("elastic 256", "knowledge 1024", "steps 1024"):
         case = counts[name]
@@ -184,7 +184,7 @@ def samples_table(counts: Counts) -> str:
 
 
 def encoding_table(counts: Counts) -> str:
-    """GPU hours for encoding a million samples, and encoding time as a share of a step's kernel time."""
+    """Return the table of GPU hours per million encoded samples, and of encoding as a share of a step's kernel time."""
     rows = []
     for name in ("elastic 256", "elastic 1024"):
         case = counts[name]
@@ -196,7 +196,7 @@ def encoding_table(counts: Counts) -> str:
 
 
 def storage_table() -> str:
-    """Sizes and prices of data sets."""
+    """Return the table of the sizes and prices of data sets."""
     rows = []
     for images in DATA_SETS:
         for side in (256, 1024):
@@ -215,7 +215,7 @@ def storage_table() -> str:
 
 
 def parameters_table(counts: Counts) -> str:
-    """Elastic pre-training of larger networks with the paper's batch, on the paper's GPUs."""
+    """Return the table of elastic pre-training of larger networks with the paper's batch and GPUs."""
     rows = []
     for name, times in (("elastic 256", "1"), ("10 times", "10"), ("100 times", "100")):
         case = counts[name]
@@ -237,7 +237,7 @@ def parameters_table(counts: Counts) -> str:
 
 
 def gpus_table(case: Case) -> str:
-    """Elastic pre-training with the paper's batch, divided among more GPUs."""
+    """Return the table of elastic pre-training with the paper's batch, divided among more GPUs."""
     rows, step, batch = [], step_time(case, A100), case["samples"] * case["processes"]
     for times in (1, 2, 4, 8, 10, 32, 100):
         processes = case["processes"] * times

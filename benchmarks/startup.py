@@ -20,7 +20,7 @@ from statistics import median
 from benchmarks.timing import Ratio, argument_parser, format_median, print_machine, table, verdict, write_result
 
 ROOT = Path(__file__).parent.parent
-USAGE, PLAN = "help and wrong use", "plan"
+USAGE, PLAN = "help and incorrect use", "plan"
 # Seconds within which each kind of command should respond.
 TARGETS = {USAGE: 1.0, PLAN: 5.0}
 DEFAULT = ROOT / "experiments" / "elastic_pretrain.yaml"

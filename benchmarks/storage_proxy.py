@@ -17,18 +17,18 @@ class StorageProxy:
 
     Args:
         upstream: Port of the storage server on this machine.
-        latency: Seconds before each answer.
-        rate: Bytes per second of all answers together; None for no limit.
-        faults: Probabilities of the faults of a GET request: the connection is reset before the answer, the answer is
-            503, or the connection is reset in the middle of the body.
+        latency: Delay of each response in seconds.
+        rate: Total bandwidth of all responses in bytes per second; None for no limit.
+        faults: Probabilities of three faults of a GET request: the connection is reset before the response, the status
+            is 503, or the connection is reset in the middle of the body.
         seed: Seed of the faults.
 
     Attributes:
         port: Port of the proxy.
         is_down: Every connection is reset while this is set.
-        requests: Number of complete answers by method and path.
+        requests: Number of complete responses, by method and path.
         injected: Number of injected faults by kind.
-        bytes: Number of bytes of all answers.
+        bytes: Total number of bytes in all responses.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]", seconds: float 
 
 @contextmanager
 def seaweedfs(folder: Path) -> Iterator[int]:
-    """Run SeaweedFS while the block runs, and yield its S3 port.
+    """Run SeaweedFS for the duration of the block, and yield its S3 port.
 
     It accepts ``ACCESS_KEY`` with ``SECRET_KEY``, and anyone may read without a signature.
     """

@@ -1,8 +1,8 @@
 """Measure how fast training data arrive from an S3 server on this machine, in MB/s.
 
 The data set stores latents of 1024x1024 pixels (0.5 MB each), which are quick to decode, so that the connection is the
-bottleneck. A proxy delays every answer and limits the bandwidth. The data module is timed with an empty cache ("cold"),
-with all shards in its cache ("warm"), and on local files. webdataset streams the same shards over HTTP, and litdata
+bottleneck. A proxy delays every response and limits the bandwidth. The data module is timed with an empty cache
+("cold"), with all shards in its cache ("warm"), and on local files. webdataset streams the same shards over HTTP, and litdata
 streams the same samples as chunks, both without an existing cache. "download" reads the shards with plain HTTP
 connections and discards them. Each library reads in its own order without shuffling; the data module
 shuffles within its windows.
@@ -127,7 +127,7 @@ def time_download(port: int, paths: Sequence[str], size: int, servers: Sequence[
 
 
 def _processor_seconds(servers: Sequence[int]) -> tuple[float, float, float]:
-    """Return the processor seconds of this process with its ended children, of the servers, and of the machine."""
+    """Return how many processor seconds this process (with its exited children), the servers, and the machine used."""
     ticks = os.sysconf("SC_CLK_TCK")
     stats = [Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split() for process in servers]
     user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])

@@ -49,7 +49,7 @@ TARGETS = (
     Target("tiny_decoder", "fastest published decoder / tiny decoder, time"),
     Target("sweep_engine", "one worker / two workers, time"),
     Target("plan_memory", "largest deviation of the estimated memory", at_most=True),
-    Target("startup", "slowest help or wrong use, seconds", ("help and wrong use",), 1.0, True),
+    Target("startup", "slowest help or incorrect use, seconds", ("help and incorrect use",), 1.0, True),
     Target("startup", "run --plan of the default, seconds", ("plan",), 5.0, True),
     Target("sweep_engine", "overhead per trial, seconds", ("overhead",), "max_overhead", True),
 )

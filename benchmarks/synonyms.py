@@ -1,8 +1,8 @@
-"""Sample pictograms from words that training captions never contain, and count how many images are right.
+"""Sample pictograms from words that training captions never contain, and count how many images are correct.
 
     python -m benchmarks.synonyms emoji_pretrain emoji_hashed [--width 1] [--images 2] [--json PATH]
 
-Every synonym names a pictogram of the catalog by another word ("puppy" for "dog"). An image is right if the rules of
+Every synonym names a pictogram of the catalog by another word ("puppy" for "dog"). An image is correct if the rules of
 ``evaluation/pictograms`` find this pictogram and nothing else. Prompts with the catalog's own names show how well the
 run samples these pictograms at all.
 """
@@ -88,7 +88,7 @@ def prompts_for(names: Mapping[str, Sequence[str]]) -> list[Prompt]:
     """Return a prompt for every word, with the pictogram that it requests in GenEval's format.
 
     Args:
-        names: Words by the name of the pictogram.
+        names: Other words for each pictogram, by its name in the catalog.
     """
     return [
         Prompt(f"{name}-{word}".replace(" ", "_"), with_article(word), {"include": [{"class": name, "count": 1}]})
@@ -98,7 +98,7 @@ def prompts_for(names: Mapping[str, Sequence[str]]) -> list[Prompt]:
 
 
 def share_right(run: Run, prompts: Sequence[Prompt], images_each: int) -> tuple[float, list[str]]:
-    """Return the share of right images, and the prompts for which most images are right."""
+    """Return the share of correct images, and the prompts for which most images are correct."""
     right = {prompt.id: 0 for prompt in prompts}
     for number in range(images_each):
         for prompt, image in run.sample(prompts, number):

@@ -137,7 +137,7 @@ def _load_base(sweep: Sweep) -> Loaded[Experiment]:
 
 
 def _is_about(error: ConfigError, key: str) -> bool:
-    """Whether the key or its value is invalid by itself, rather than in combination with others.
+    """Return whether the key or its value is invalid by itself, rather than in combination with others.
 
     An error about a combination of keys names a common parent of the keys.
     """

@@ -90,7 +90,7 @@ def values_to_check(dimension: Dimension) -> tuple[Scalar, ...]:
 
 
 def contains(dimension: Dimension, value: Scalar) -> bool:
-    """Whether a value is in the dimension."""
+    """Return whether a value is in the dimension."""
     match dimension:
         case IntRange(low=low, high=high, step=step):
             return isinstance(value, int) and low <= value <= high and (value - low) % step == 0

@@ -127,8 +127,8 @@ def relation(first: Item, second: Item) -> str:
 def content(composition: Composition) -> str:
     """Return the part of a composition's content that determines its split.
 
-    For pictograms of two kinds, this is the pair of kinds, regardless of order and number. For several pictograms of one
-    kind, it is the kind and the count, and for a single pictogram, the kind and the background.
+    For pictograms of two kinds, this is the pair of kinds, regardless of order and number. For several pictograms of
+    one kind, it is the kind and the count, and for a single pictogram, the kind and the background.
     """
     groups = composition.groups()
     if len(groups) == 2:

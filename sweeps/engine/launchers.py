@@ -43,7 +43,7 @@ def build_launcher(sweep: Sweep, settings: Path) -> Launcher:
 
 
 def require_launcher(sweep: Sweep) -> None:
-    """Check the settings of the launcher, without a cluster.
+    """Check the settings of the launcher. This needs no cluster.
 
     Raises:
         ConfigError: The workers cannot share the storage, a required package is not installed, or submitit does not

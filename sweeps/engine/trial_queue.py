@@ -61,12 +61,12 @@ def missing_trials(sweep: Sweep, search: list[TrialRecord], promoted: list[Trial
 
 
 def is_complete(sweep: Sweep, search: list[TrialRecord], promoted: list[TrialRecord]) -> bool:
-    """Whether no trial is missing, waiting, or running."""
+    """Return whether no trial is missing, waiting, or running."""
     return not (unfinished(search) or unfinished(promoted) or missing_trials(sweep, search, promoted))
 
 
 def is_exhausted(search: list[TrialRecord]) -> bool:
-    """Whether the search space appears to be exhausted, judging by consecutive duplicates."""
+    """Return whether the search space appears to be exhausted, judging by consecutive duplicates."""
     duplicates = 0
     for record in search:
         if record.outcome in ("complete", "pruned", "failed"):
@@ -108,7 +108,7 @@ def abandoned(sweep: Sweep, records: list[TrialRecord]) -> int:
 
 
 def _last_is_duplicate(search: list[TrialRecord]) -> bool:
-    """Whether the latest trial with an outcome is a duplicate of another."""
+    """Return whether the latest trial with an outcome is a duplicate of another."""
     ended = [record for record in search if record.outcome]
     return bool(ended) and "duplicate_of" in ended[-1].attrs
 

@@ -18,7 +18,7 @@ class Launcher(Protocol):
         """Start a worker, or a replacement for one that has exited."""
 
     def is_alive(self, index: int) -> bool:
-        """Whether a started worker is still running."""
+        """Return whether a started worker is still running."""
 
     def stop(self) -> None:
         """Stop all workers. Their trials return to the queue."""

@@ -123,11 +123,11 @@ def test_startup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     startup.main(["--quick", "--json", str(tmp_path / "startup.json")])
     result = json.loads((tmp_path / "startup.json").read_text())
-    assert last_line(capsys).startswith("help and wrong use: ")
+    assert last_line(capsys).startswith("help and incorrect use: ")
     assert [row["command"] for row in result["rows"]] == [command.words for command in startup.QUICK]
     assert len(startup.COMMANDS) == 10
     slowest = max(row["seconds"][0] for row in result["rows"])
-    assert 0 < slowest == result["help and wrong use"]["median"]
+    assert 0 < slowest == result["help and incorrect use"]["median"]
 
 
 def test_a_command_with_another_exit_status_is_not_timed(tmp_path: Path) -> None:
