@@ -2,10 +2,10 @@
 
 The data set stores latents of 1024x1024 pixels (0.5 MB each), which are quick to decode, so that the connection is the
 bottleneck. A proxy delays every response and limits the bandwidth. The data module is timed with an empty cache
-("cold"), with all shards in its cache ("warm"), and on local files. webdataset streams the same shards over HTTP, and litdata
-streams the same samples as chunks, both without an existing cache. "download" reads the shards with plain HTTP
-connections and discards them. Each library reads in its own order without shuffling; the data module
-shuffles within its windows.
+("cold"), with all shards in its cache ("warm"), and on local files. webdataset streams the same shards over HTTP, and
+litdata streams the same samples as chunks, both without an existing cache. "download" reads the shards with plain HTTP
+connections and discards them. Each library reads in its own order without shuffling; the data module shuffles within
+its windows.
 
 A pass includes the start of the loader: opening the data set, the worker process, and the connections. The report
 shows when the first batch arrives, how long the middle half of the samples takes, and how much processor time is

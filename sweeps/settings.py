@@ -82,7 +82,7 @@ class Budget:
         counts = (self.trials, *self.promote, self.finalists)
         if list(counts) != sorted(counts, reverse=True) or min(self.promote, default=1) < 1 or self.finalists < 0:
             raise ValueError(
-                "trials, promote and finalists must not increase in this order, and counts in promote must be at least 1"
+                "trials, promote and finalists must not increase in this order, and each of promote must be at least 1"
             )
         if bool(self.finalists) != bool(self.seeds) or len(set(self.seeds)) != len(self.seeds):
             raise ValueError("finalists and seeds must be set together, and seeds must be distinct")
