@@ -125,7 +125,7 @@ def _require_same(out: Path, info: DatasetInfo) -> dict[str, int]:
     """Return the number of samples of a complete data set that equals the one to encode.
 
     Raises:
-        UserError: It is another data set.
+        UserError: The complete data set is a different one.
     """
     found = read_info(out)
     expected, stored = (json.loads(serialize_info(replace(each, samples={}, fingerprint=""))) for each in (info, found))

@@ -26,7 +26,7 @@ def require_imagehash() -> None:
     """Check that the package imagehash is installed.
 
     Raises:
-        ConfigError: It is not installed.
+        ConfigError: The package is not installed.
     """
     try:
         import imagehash  # noqa: F401

@@ -56,9 +56,9 @@ class TarToIndex:
         """Open the tar. A remote one is downloaded to the node's cache.
 
         Raises:
-            BrokenShardError: It is not a regular file.
-            OSError: It cannot be read.
-            RunError: It cannot be downloaded.
+            BrokenShardError: The tar is not a regular file.
+            OSError: The tar cannot be read.
+            RunError: The tar cannot be downloaded.
         """
         if self.remote is None:
             assert self.path is not None

@@ -55,7 +55,7 @@ class Job:
             should_stop: Returns whether the result is no longer needed.
 
         Raises:
-            BuildStoppedError: It is no longer needed.
+            BuildStoppedError: The result is no longer needed.
             UserError: No image of the first unit has a column that the filters need.
         """
         UnitFiles(self.folder, number).write(lambda file: self._process(number, unit, file, should_stop))

@@ -134,7 +134,7 @@ class Storage:
 
         Raises:
             RunError: The file stays unavailable, has changed in storage, or is not what the index records.
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         where = f"{self.address}/{file.name}"
         wrong_hashes: set[str] = set()
@@ -181,7 +181,7 @@ class Storage:
         """Check that the file in storage still has the announced size and version.
 
         Raises:
-            _ChangedError: It does not.
+            _ChangedError: The size or the version differs.
         """
         now = _remote_file(file.name, client.info(path))
         has_version = file.tag != file.sha256  # on web servers, the recorded hash takes its place

@@ -84,7 +84,7 @@ def require_dataset(path: str) -> None:
     """Check that a path leads to a complete data set.
 
     Raises:
-        ConfigError: It does not. The message names the command that builds one.
+        ConfigError: The path does not lead to a data set. The message names the command that builds one.
     """
     if protocol_of(path) is not None:
         RemoteDataset(path).read_info()

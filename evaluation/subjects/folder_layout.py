@@ -122,7 +122,7 @@ def _is_image(path: Path) -> bool:
     """Return whether a path is an image file.
 
     Raises:
-        UserError: It is a link to a file that does not exist.
+        UserError: The path is a link to a file that does not exist.
     """
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         return False

@@ -1,4 +1,4 @@
-"""Numbers with their nouns, for messages."""
+"""Combines numbers with their nouns, for messages."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

@@ -40,7 +40,7 @@ def sample(
     batch_size: int = BATCH,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Sample one image per prompt. The same prompt and seed always give the same image.
+    """Sample one image per prompt. The same prompt and seed always produce the same image.
 
     Args:
         network: The backbone.

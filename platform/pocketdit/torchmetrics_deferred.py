@@ -3,7 +3,7 @@
 Lightning only uses the classes ``Metric`` and ``MetricCollection`` of torchmetrics, but ``import torchmetrics`` imports
 all of its metrics and, with them, torchvision, transformers and scipy. With this module, ``import torchmetrics``
 initially imports none of these. The two classes are imported from their own modules, and access to any other attribute
-first runs the package's real ``__init__``, so that torchmetrics still offers all of its names.
+first runs the package's real ``__init__``, so that torchmetrics still provides all of its names.
 
 Remove this module once Lightning or torchmetrics defers these imports.
 """

@@ -145,7 +145,7 @@ def test_callback_sees_and_replaces_latents(pair: Pair) -> None:
         ({"latents": torch.zeros(1, 16, 8, 8)}, "latents must have the shape"),
         ({"num_inference_steps": 0}, "at least 1"),
         ({"prompt": []}, "prompt must be"),
-        ({"negative_prompt": ["a", "b", "c"]}, "3 texts for 2 prompts"),
+        ({"negative_prompt": ["a", "b", "c"]}, "3 strings for 2 prompts"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "callback_on_step_end_tensor_inputs"),
     ],
 )

@@ -36,7 +36,7 @@ def train(
     """
     from pocketdit.running.requirements import quiet_warnings, require_folder, require_parents
 
-    resumed = ("" if resume else None) if isinstance(resume, bool) else resume  # as ``--resume`` is parsed
+    resumed = ("" if resume else None) if isinstance(resume, bool) else resume  # as on the command line
     with as_file(experiment) as file:
         kind, changes = kind_of(file), as_overrides(overrides)
         # First report errors that can be detected without importing any class.

@@ -1,4 +1,4 @@
-"""Timing of the forms of an attention computation on this machine."""
+"""Times the forms of an attention computation on this machine."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Choice among the forms of an attention computation, which give equal results at different speeds.
+"""Chooses among the forms of an attention computation. All forms produce equal results, but at different speeds.
 
 Which form is fastest depends on the machine. A ``Chooser`` selects one of several forms for a workload. By default,
 networks use ``first_form``, whose choices never vary, so that equal runs have equal results. A training run can measure

@@ -1,4 +1,4 @@
-"""Grouped-query softmax attention in several forms that give equal results at different speeds.
+"""Grouped-query softmax attention in several forms, which produce equal results at different speeds.
 
 Shape letters: B = batch, H = query heads, G = key/value heads (H is a multiple of G), N = query tokens, M = key tokens,
 E = channels per head.

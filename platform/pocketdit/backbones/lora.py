@@ -18,7 +18,7 @@ ALL_TARGETS: tuple[LoraTarget, ...] = get_args(LoraTarget)
 
 
 def target_modules(targets: Sequence[LoraTarget]) -> str:
-    """Return a regular expression that matches the names of the linear layers in some groups."""
+    """Return a regular expression that matches the names of the linear layers in the given groups."""
     return rf"stages\..*\.({'|'.join(targets)})\.(\d+\.)?(q|kv|out|gate|expand|contract|stream|skip)"
 
 

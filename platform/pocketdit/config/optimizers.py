@@ -16,8 +16,8 @@ class OptimizerSupport:
     Attributes:
         class_path: Import path of the class, as in a configuration.
         note: How it is used, for the table.
-        refused: Reasons by the feature that the optimizer does not support: ``FSDP2``, ``LORA`` or, for stages that
-            average their weights themselves, ``OWN_EMA``.
+        refused: The reason for each feature that the optimizer does not support: ``FSDP2``, ``LORA`` or, for stages
+            that average their weights themselves, ``OWN_EMA``.
         package: Package that must be installed in addition, if any.
         constant_rate: Whether the learning rate must stay constant after the warm-up.
     """

@@ -111,7 +111,7 @@ def _references(text: str, key: Key) -> list[str]:
     """Return the names to which the interpolations in the text at ``key`` refer.
 
     Raises:
-        InvalidValueError: An interpolation calls a function other than ``oc.env``, or its key contains another one.
+        InvalidValueError: An interpolation calls a function other than ``oc.env`` or has another one in its key.
     """
     names = []
     for name, end in _INTERPOLATION.findall(text):

@@ -247,7 +247,7 @@ def _defaults(cls: Any) -> dict[str, Any]:
 
 
 def _role_of(protocol: type) -> Role:
-    """Return the role that a protocol describes: a component must have its methods."""
+    """Return the role that a protocol describes: a component must have the protocol's methods."""
     methods = [name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")]
     return Role(f"a {protocol.__name__}", tuple(methods))
 

@@ -2,7 +2,7 @@
 
 It does not use normalization. GroupNorm needs two passes over the whole image to compute its statistics, which can
 overflow in fp16 and make every pixel depend on distant parts of the image. Residual blocks that are initialized to the
-identity train without normalization, and the same weights then give the same pixels at every image size. Core ML and
+identity train without normalization, and the same weights then produce the same pixels at every image size. Core ML and
 LiteRT support every operation of the decoder (convolution, ReLU, nearest-neighbor upsampling, and pixel shuffle).
 
 Shape letters: B = batch, C = latent channels, h x w = latent sides, H x W = image sides, c = channels of a level.

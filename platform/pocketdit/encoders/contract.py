@@ -113,7 +113,7 @@ class FrozenModule(nn.Module):
 
     @classmethod
     def attribution(cls, init_args: Mapping[str, Any]) -> str | None:
-        """Return whom a run with this module must credit, on one line, or None if nobody.
+        """Return whom a run with this module must credit, on one line, or None if nobody must be credited.
 
         Args:
             init_args: Arguments of the constructor.

@@ -1,4 +1,4 @@
-"""The embeddings of captions by a published language model."""
+"""Computes the embeddings of captions with a published language model."""
 
 from collections.abc import Sequence
 from typing import Any

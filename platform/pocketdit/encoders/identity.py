@@ -29,7 +29,7 @@ def identify(encoder: object) -> dict[str, Any]:
 
 
 def require_same(stored: Mapping[str, Any], encoder: object, key: str = "autoencoder") -> None:
-    """Check that an encoder gives the same results as the one that encoded a data set.
+    """Check that an encoder produces the same results as the one that encoded a data set.
 
     Args:
         stored: The identity that the data set records. Data sets of earlier versions record only the class.
@@ -100,7 +100,7 @@ def _hash_files(folder: Path) -> str:
 def _require_same_settings(
     stored: Mapping[str, Any], ours: Mapping[str, Any], sources: Sequence[str], key: str
 ) -> None:
-    """Compare the class and the arguments, except those that say where the weights are. The weights count instead."""
+    """Compare the class and the arguments, except those that say where the weights are. The weights are compared."""
     if stored["class"] != ours["class"]:
         raise _mismatch(key, stored["class"], ours["class"])
     theirs, own = dict(stored["init_args"]), ours["init_args"]

@@ -205,7 +205,7 @@ def _limits(experiment: Experiment) -> str:
         lines.append("- Its autoencoder is an analytic stand-in for a trained one and blurs photographs.")
     lines += [
         "- It reproduces the biases of its training data, and its images are not filtered.",
-        "- A narrower width gives worse images; compare the widths before you choose one.",
+        "- Narrower widths produce worse images; compare the widths before you choose one.",
     ]
     return "## Limits\n\n" + "\n".join(lines)
 

@@ -103,7 +103,7 @@ def require_same_commit(target: Path, repository: str, commit: str) -> None:
     """Check that an existing folder is the same commit of the same repository.
 
     Raises:
-        ConfigError: It is something else.
+        ConfigError: The folder contains something else.
     """
     try:
         record = json.loads((target / RECORD).read_text())
@@ -135,7 +135,7 @@ def require_listed(name: str, manifest: Manifest, sizes: dict[str, int], reposit
     """Check that a file exists on the Hub with the size that the manifest states.
 
     Raises:
-        RunError: It does not.
+        RunError: The file is missing or has a different size.
     """
     if name not in manifest.files or name not in sizes:
         raise RunError(f"{repository}: {name} is missing; ask the author to publish the run again")
@@ -152,7 +152,7 @@ def require_small(sizes: dict[str, int], name: str, repository: str) -> None:
     """Check that a file other than weights is small.
 
     Raises:
-        RunError: It is too large.
+        RunError: The file is too large.
     """
     if (sizes[name] or 0) > _MAX_SMALL:
         raise RunError(f"{repository}: {name} has {sizes[name]} bytes, more than {_MAX_SMALL}; do not use it")

@@ -18,7 +18,7 @@ def require_token() -> None:
     """Check that the environment contains a token.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: The environment contains no token.
     """
     if token() is None:
         raise ConfigError(

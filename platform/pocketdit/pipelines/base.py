@@ -208,7 +208,7 @@ class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
         if negative_prompt is not None and guidance != 1:
             texts = [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
             if len(texts) != len(prompts):
-                raise ValueError(f"negative_prompt has {len(texts)} texts for {len(prompts)} prompts")
+                raise ValueError(f"negative_prompt has {len(texts)} strings for {len(prompts)} prompts")
             text, negative = pad_alike(text, self.encode_prompt(texts))
         repeated = repeat_tokens(text, images_per_prompt), repeat_tokens(negative, images_per_prompt)
         return Request(*repeated, guidance, steps, height, width, len(prompts) * images_per_prompt)

@@ -19,7 +19,7 @@ class _FromImage(PocketDiTPipelineBase):
         """Resize and encode the given images, and repeat them for the batch.
 
         Raises:
-            ValueError: There are several images, and their number is not that of the sampled images.
+            ValueError: The number of images to sample is not a multiple of the number of given images.
         """
         latents = self.encode_images(self.image_processor.preprocess(image, request.height, request.width))
         return repeat_to(latents, request.images, "image")
@@ -203,5 +203,5 @@ def repeat_to(tensor: Tensor, count: int, name: str) -> Tensor:
         ValueError: ``count`` is not a multiple of the number of items.
     """
     if count % len(tensor):
-        raise ValueError(f"{name}: their number, {len(tensor)}, does not divide the {count} images to sample")
+        raise ValueError(f"{name}: the number of images to sample, {count}, must be a multiple of {len(tensor)}")
     return tensor.repeat_interleave(count // len(tensor), dim=0)

@@ -130,7 +130,7 @@ def require_equal(key: str, value: object, other: str, expected: object) -> None
 def build_stage(experiment: AnyExperiment, encoders: Encoders, data: DataDescription | None = None) -> LightningModule:
     """Build the stage with a freshly initialized network, or with the weights of ``parents.start``.
 
-    The same seed gives the same weights.
+    The same seed produces the same weights.
     """
     torch.manual_seed(generator("weights", experiment.seed).initial_seed())
     network: nn.Module

@@ -1,4 +1,4 @@
-"""A check that images of a given size can be sampled in the free memory, before anything large is allocated."""
+"""Checks that images of a given size can be sampled in the free memory, before anything large is allocated."""
 
 from collections.abc import Callable
 from typing import Any

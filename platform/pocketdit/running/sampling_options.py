@@ -31,10 +31,10 @@ def with_sampling(experiment: Experiment, **settings: Any) -> Experiment:
 def select_widths(
     asked: Iterable[float] | None, experiment: Experiment, run: str, option: str = "--width "
 ) -> list[float]:
-    """Return the widths to sample in ascending order: those that the user asked for, or all widths of the run.
+    """Return the widths to sample in ascending order: those that the user requested, or all widths of the run.
 
     Args:
-        asked: Widths that the user asked for.
+        asked: Widths that the user requested.
         experiment: Configuration of the run.
         run: Name of the run.
         option: What the user writes before a width, for the message.

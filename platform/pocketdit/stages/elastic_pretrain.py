@@ -37,7 +37,7 @@ from pocketdit.training.update import batch_number, prepare_optimizer, update_we
 
 
 class PriorBatch(NamedTuple):
-    """Inputs of both networks that preserve what a network can do (see ``Finetune``), as in ``NoisyBatch``."""
+    """Inputs for which both networks must keep their predictions (see ``Finetune``), as in ``NoisyBatch``."""
 
     x_t: Tensor
     time: Tensor

@@ -68,7 +68,7 @@ def build_network(experiment: Experiment, lora: Lora | None, device: torch.devic
 
 
 def finetune_passes(experiment: Experiment, network: ElasticDiT, has_prior: bool, device: torch.device) -> list[Pass]:
-    """Return the passes of every width: on the new images and, with a prior, on its images, and that of the target.
+    """Return each width's passes: on the new images and, with a prior, on its images and for its targets.
 
     Every batch runs the full network and, on average, each sub-network equally often.
     """

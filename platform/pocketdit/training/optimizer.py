@@ -19,7 +19,7 @@ def build_optimizer(optimizer: Component, parameters: Sequence[Any]) -> Optimize
     Args:
         optimizer: The configuration.
         parameters: Parameters, (name, parameter) pairs, or parameter groups. For weights on the meta device, for which
-            there are no fused kernels, ``fused`` is turned off. The state is the same.
+            there are no fused kernels, ``fused`` is turned off. This does not change the state.
     """
     is_meta = any(
         isinstance(value, nn.Parameter) and value.is_meta

@@ -1,7 +1,7 @@
 """The averaged weights of schedule-free optimizers (Defazio et al. 2024, "The Road Less Scheduled").
 
 Such an optimizer trains at the weights y, which lie between an iterate z and its running average x. Only x is meant to
-be used afterwards. The library would switch the network between y and x in place, with rounding errors, for every
+be used afterward. The library would switch the network between y and x in place, with rounding errors, for every
 validation. Here, the network always stays at y, and x takes the place of the EMA weights.
 """
 

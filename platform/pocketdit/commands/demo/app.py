@@ -51,7 +51,7 @@ def build_app(subjects: Sequence[Subject], jobs: Jobs, gallery: Gallery) -> Star
         return HTMLResponse(page, 400 if error else 200, {"Cache-Control": "no-store"})
 
     async def sample(web: WebRequest) -> Response:
-        """Queue a request, and answer with its events. The request is canceled if the client disconnects."""
+        """Queue a request, and respond with its events. The request is canceled if the client disconnects."""
         body = (await web.body()).decode(errors="replace")
         try:
             request = await run_in_threadpool(parse_request, body, subjects)

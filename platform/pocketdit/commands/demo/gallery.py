@@ -23,7 +23,7 @@ class Picture:
 
     Attributes:
         line: Its line in the metadata: file name, prompt and settings.
-        seconds: Time in which it was sampled. Images of one batch share the time of the batch equally.
+        seconds: Sampling time in seconds. Images of one batch share the time of the batch equally.
         query: Query of the link that restores the settings of its request.
     """
 
@@ -90,6 +90,6 @@ class Gallery:
         return list(self._pictures.values())
 
     def file(self, name: str) -> Path | None:
-        """Return the path of an image of this session by its file name, or None if it has none."""
+        """Return the path of an image by its file name, or None if the session has no such image."""
         path = self.folder / name
         return path if name in self._pictures and path.is_file() else None

@@ -75,7 +75,7 @@ class Jobs:
         return True
 
     def cancel(self, job: Job) -> None:
-        """Cancel a request that waits or runs. This has no effect on a request that has ended."""
+        """Cancel a request that is waiting or running. This has no effect on a request that has ended."""
         job.cancel()
         with self._changed:
             if job in self._waiting:

@@ -4,7 +4,7 @@
     run=RUN&width=0.5&width=1&steps=28&sampler=dpmpp_2m&guidance=4&decoder=autoencoder
     against.run=RUN&against.width=1&...
 
-Missing settings have the run's own values. Without ``against.run``, nothing is compared.
+Missing settings default to the run's own. Without ``against.run``, nothing is compared.
 """
 
 from collections.abc import Sequence

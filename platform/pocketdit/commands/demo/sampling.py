@@ -18,7 +18,8 @@ _REPORT_SECONDS = 0.1
 class Progress:
     """The number of completed steps, and an estimate of the remaining time.
 
-    The time of a step is taken to be proportional to the parameters of the width, and to double with guidance.
+    The time of a step is assumed to be proportional to the number of parameters at the width, and to double with
+    guidance.
 
     Attributes:
         job: The request, which receives the progress.

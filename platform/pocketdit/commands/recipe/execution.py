@@ -1,4 +1,4 @@
-"""Execution of a recipe's tasks in an order in which each follows the tasks that it needs."""
+"""Runs a recipe's tasks, each after the tasks that it needs."""
 
 import time
 from collections.abc import Callable, Collection, Mapping

@@ -1,4 +1,4 @@
-"""What a task reads, what it writes, and the command that runs it."""
+"""Determines what a task reads and writes, and the command that runs it."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ REPEATS = "repeats"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task whose needed tasks have finished.
+    """A task that can run, because the tasks that it needs have finished.
 
     Attributes:
         inputs: Everything on which the task depends, by name.
@@ -99,7 +99,7 @@ def check_roles(name: str, task: Train, loaded: Loaded[Any]) -> None:
 
 
 def placeholder_overrides(task: Train | Evaluate | Export) -> tuple[str, ...]:
-    """Return a task's overrides, to which the names of the tasks that it needs are added."""
+    """Return a task's overrides, including the names of the tasks that it needs in place of their runs."""
     match task:
         case Train():
             return (*task.overrides, *(f"parents.{role}={name}" for role, name in task.parents.items()))

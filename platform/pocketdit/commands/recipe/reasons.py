@@ -1,4 +1,4 @@
-"""Why a task runs."""
+"""Explains why a task runs."""
 
 from collections.abc import Mapping
 

@@ -169,7 +169,7 @@ class Recipe:
         return self.runs / "recipes" / self.recipe
 
     def order(self) -> list[str]:
-        """Return the tasks in an order in which each follows the tasks that it needs."""
+        """Return the tasks, each after the tasks that it needs."""
         return list(TopologicalSorter(self.graph()).static_order())
 
     def graph(self) -> dict[str, list[str]]:

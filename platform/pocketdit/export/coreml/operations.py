@@ -107,7 +107,6 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", constant_val: flo
 
 
 def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
-    """GELU, exact or approximated with tanh."""
     """Apply GELU, exactly or in the tanh approximation."""
     approximations = {"EXACT": "none", "TANH_APPROXIMATION": "tanh"}
     if mode not in approximations:
@@ -117,12 +116,10 @@ def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
 
 def upsample_nearest_neighbor(x: Tensor, scale_factor_height: float = 1, scale_factor_width: float = 1) -> Tensor:
     """Repeat the rows and columns of x (B, C, H, W)."""
-    """Repeat rows and columns."""
     return F.interpolate(x, scale_factor=(float(scale_factor_height), float(scale_factor_width)), mode="nearest")
 
 
 def concat(values: Sequence[Tensor], axis: int, interleave: bool = False) -> Tensor:
-    """Concatenate along an axis."""
     """Concatenate tensors along an axis."""
     if interleave:
         raise NotImplementedError("interleave=true is not supported")
@@ -131,13 +128,11 @@ def concat(values: Sequence[Tensor], axis: int, interleave: bool = False) -> Ten
 
 def rsqrt(x: Tensor, epsilon: float = 1e-12) -> Tensor:
     """Compute 1 / sqrt(x + epsilon)."""
-    """Compute 1 / sqrt(x + epsilon)."""
     return torch.rsqrt(x + epsilon)
 
 
 def expand_dims(x: Tensor, axes: Sequence[int]) -> Tensor:
     """Insert axes of size 1. ``axes`` are their indices in the result."""
-    """Insert axes of size 1 at the given positions of the result."""
     rank = x.ndim + len(axes)
     for axis in sorted(axis % rank for axis in axes):
         x = x.unsqueeze(axis)

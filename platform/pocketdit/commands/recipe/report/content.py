@@ -1,4 +1,4 @@
-"""What the report of a recipe shows, read from the records and results of its tasks."""
+"""Reads what the report of a recipe shows from the records and results of its tasks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
