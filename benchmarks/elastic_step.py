@@ -155,7 +155,7 @@ def compare(name: str, case: Case, compiled: bool, separate_processes: bool) -> 
         "memory": memory,
         "samples_per_second": case.batch / median(seconds["elastic"]),
         "time_ratio": paired_ratio(seconds["elastic"], separate),
-        # Without separate processes, a tiny network may fit into freed memory, and the growth is zero.
+        # Without separate processes, a tiny network may fit into freed memory, in which case the growth is zero.
         "memory_ratio": memory["elastic"] / max(1, memory["full"] + memory["half"]),
     }
 

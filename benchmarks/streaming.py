@@ -90,7 +90,7 @@ def limited_line(upstream: int) -> Iterator[int]:
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_run_proxy, args=(upstream, there), daemon=True)
     process.start()
-    there.close()  # so that recv ends if the process does
+    there.close()  # so that recv returns if the process exits
     try:
         yield here.recv()
     finally:

@@ -129,6 +129,6 @@ def _collect(batch: _Batch, futures: Sequence[Future[Tensor]]) -> _Decoded:
     for number, future in zip(batch.numbers, futures, strict=True):
         try:
             images[number] = future.result()
-        except Exception as error:  # whatever error a broken image causes, the others are encoded
+        except Exception as error:  # a broken image can cause any error, but must not stop the others
             problems[number] = reason_of(error)
     return batch, images, problems

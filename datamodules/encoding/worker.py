@@ -175,7 +175,7 @@ def read_shard(index: SplitIndex, shard: int) -> tuple[list[tuple[str, Sample]],
             # In tars of other programs, the same key may occur in several tars.
             key = raw.key if index.rules is None else f"{row:08d}"
             samples.append((key, reader.parse(row, raw)))
-        except Exception as error:  # whatever error a broken sample causes, the others are encoded
+        except Exception as error:  # a broken sample can cause any error, but must not stop the others
             problems.append(one_line(f"{index.shard_path(row)}: row {row}: {reason_of(error)}"))
     reader.close()
     return samples, problems

@@ -103,7 +103,7 @@ class Job:
 
 
 class Columns:
-    """Notices if no image of a unit has a column that a condition mentions, for example because it is misspelled.
+    """Notices if no image of a unit has a column that a condition mentions, for example because of a misspelling.
 
     Args:
         needed: The columns that conditions mention.

@@ -12,7 +12,7 @@ from datamodules.shards.build_generated import GeneratedImage
 from datamodules.shards.schema import Split
 from pocketdit.errors import UserError
 
-_MIN_SIZE = 64  # pixels, below which small pictograms cannot be told apart
+_MIN_SIZE = 64  # in pixels; at smaller sizes, small pictograms cannot be told apart
 
 
 @dataclass(frozen=True)

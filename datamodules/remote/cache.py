@@ -139,7 +139,7 @@ class ShardCache:
             except FileNotFoundError:
                 return None
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-            if not _is_file_at(descriptor, shard):  # removed before it was locked
+            if not _is_file_at(descriptor, shard):  # another process removed the shard before it was locked
                 os.close(descriptor)
                 continue
             if os.fstat(descriptor).st_size != size:  # the file's end was lost, for example in a power failure
@@ -192,7 +192,7 @@ class ShardCache:
             download(partial)
             os.fsync(descriptor)
             with self._exclusive():  # no process may remove the shard while its lock changes
-                if not _is_file_at(descriptor, partial):  # the file was deleted and created again meanwhile
+                if not _is_file_at(descriptor, partial):  # in the meantime, the file was deleted and created again
                     raise FileNotFoundError(partial)
                 partial.rename(shard)
                 fcntl.flock(descriptor, fcntl.LOCK_SH)

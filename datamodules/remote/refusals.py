@@ -25,7 +25,8 @@ def _is_final_of_s3(error: BaseException) -> bool:
     from botocore import exceptions
 
     if isinstance(error, exceptions.ClientError):
-        if error.response["Error"].get("Code") == "RequestTimeout":  # although its status is that of an invalid request
+        # S3 reports this temporary failure with the status of an invalid request.
+        if error.response["Error"].get("Code") == "RequestTimeout":
             return False
         return _is_refusal(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
     wrong_settings = (

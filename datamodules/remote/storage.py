@@ -141,7 +141,7 @@ class Storage:
         try:
             self._patiently(file.name, lambda: self._transfer(file, to, wrong_hashes))
         except FileNotFoundError as error:
-            if not to.parent.is_dir():  # it is not the file in storage that is missing
+            if not to.parent.is_dir():  # the local folder is missing, not the file in storage
                 raise
             raise RunError(f"{where}: no longer exists") from error
         except _ChangedError as error:
@@ -184,7 +184,7 @@ class Storage:
             _ChangedError: The size or the version differs.
         """
         now = _remote_file(file.name, client.info(path))
-        has_version = file.tag != file.sha256  # on web servers, the recorded hash takes its place
+        has_version = file.tag != file.sha256  # on web servers, the recorded hash takes the tag's place
         if now.size != file.size or (has_version and now.tag != file.tag):
             raise _ChangedError
 

@@ -39,7 +39,7 @@ RELATIONS = ("left of", "right of", "above", "below")
 
 REACH = 1.25
 _GAP = 4.0  # minimum number of pixels between any two objects
-_JITTER = 0.04  # fraction of the image's side
+_JITTER = 0.04  # largest random shift of an object, as a fraction of the image's side
 _DEFAULT_PROBABILITY = 0.7  # probability that the background is white, and that objects are large
 _CENTERED_PROBABILITY = 0.6  # probability that a single object is in the center
 _TURNED_PROBABILITY = 0.35  # probability that two different objects are not arranged in the default rows

@@ -122,7 +122,7 @@ class ShardBatches(Dataset["Batch | RunError"]):
             sample = self._reader.parse(row, raw)
             caption = choose_caption(len(sample.captions), self._caption, draws.caption_length, draws.caption)
             content = self._encoded(sample, caption) if index.kind == "latent" else self._image(sample, row, draws)
-        except Exception as error:  # whatever error a broken sample causes, it must not end the run
+        except Exception as error:  # a broken sample can cause any error, but must not end the run
             skipped.append(one_line(f"{index.shard_path(row)}: {name}: {reason_of(error)}"))
             return None
         return _Fetched(row, raw.key, sample.captions[caption], *content)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-# The mode of an image that a profile of each color space describes.
+# For each color space of a profile: the mode of the images that the profile describes.
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # x and y of white, red, green and blue
 _ADOBE_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
@@ -58,7 +58,7 @@ def _profile_of(source: Image.Image) -> bytes | None:
     if "srgb" in source.info or not 0.01 < gamma < 100:
         return None
     primaries = tuple(source.info.get("chromaticity", _SRGB_PRIMARIES))
-    # 1/2.2 approximates sRGB's curve in files of programs that cannot express the curve itself.
+    # Files cannot express sRGB's curve as a gamma, so programs write 1/2.2 as an approximation.
     return _matrix_profile(None if math.isclose(gamma, 1 / 2.2, abs_tol=0.005) else 1 / gamma, primaries)
 
 

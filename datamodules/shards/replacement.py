@@ -70,5 +70,5 @@ def _move_parts(folder: Path, parts: Sequence[str]) -> None:
         if (new / part).exists():
             (new / part).rename(folder / part)
     remove(folder / BUILDING)
-    new.rename(folder / BUILDING)  # removing the old contents may take long
+    new.rename(folder / BUILDING)  # removing the old contents can take a long time
     remove(folder / BUILDING)

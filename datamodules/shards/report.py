@@ -52,7 +52,7 @@ def progress_bar(
         progress: Whether to show the bar.
         unit: What is counted: " samples", or "B" for bytes.
         done: Number of samples or bytes that are already done.
-        doing: What the bar shows the progress of.
+        doing: The activity whose progress the bar shows.
     """
     return tqdm(
         total=total,

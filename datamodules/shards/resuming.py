@@ -8,7 +8,7 @@ from typing import Any
 from pocketdit.errors import RunError
 
 _LOG = logging.getLogger(__name__)
-# What checkpoints of earlier versions do not record.
+# Values of settings that checkpoints of earlier versions do not record.
 _DEFAULTS = {"buckets": "aspect", "order": 1}
 
 

@@ -34,7 +34,7 @@ PARTS = (*SPLITS, INFO_FILE)  # dataset.json is written last, so it marks the da
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")  # stored images of other formats are not opened, whatever their extension
 LATENT_EXTENSION = "latent.safetensors"
-_ADDRESS = re.compile(r"\w+:/")  # as a path, an address has lost one of its two slashes
+_ADDRESS = re.compile(r"\w+:/")  # a Path keeps only one of the two slashes of an address
 
 Kind = Literal["image", "latent"]
 

@@ -23,7 +23,7 @@ from pocketdit.errors import UserError
 from pocketdit.files import write_atomically
 
 SCHEMA = 1
-_STORED_FEATURES = 10_000  # for the kernel distance, whose subsets contain 1000 images each by default
+_STORED_FEATURES = 10_000  # for the kernel distance, which by default uses subsets of 1000 images
 _BATCH = 32
 
 

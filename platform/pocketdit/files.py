@@ -70,7 +70,7 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno is not None:  # raised by the operating system, and not by a failed download, for example
+        if error.errno is not None:  # raised by the operating system rather than, for example, by a failed download
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-LOG_SECONDS = 20.0  # between two lines of a log
+LOG_SECONDS = 20.0  # minimum time between two lines of a log
 
 
 def in_notebook() -> bool:

@@ -43,4 +43,4 @@ def test_tables_and_plot_are_written(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "(A) plain DiT" in out
     assert "streamed bandwidth (chosen)" in out
     assert "full at 4.3 bits" in out
-    assert predict.FILE.read_text() == before  # without --save
+    assert predict.FILE.read_text() == before  # without --save, the file is left unchanged

@@ -72,7 +72,7 @@ def _kill(given: Input, command: list[str], run: RunFolder, operations: list[str
             process = kill_before_operation(command, log, run.path.parent, number)
         if process.exitcode == -signal.SIGKILL:
             return point
-        # The run was faster, or has fewer operations because its folder exists or because it was resumed.
+        # The run ended before it was killed, or it has fewer operations because its folder exists or it was resumed.
         assert process.exitcode == 0, log.read_text()
         shutil.rmtree(run.path)
         delay, number = delay / 2, number - 1

@@ -13,8 +13,8 @@ from evaluation.preference.storage.tables import metadata
 from pocketdit.config.secrets import mask
 from pocketdit.errors import ConfigError, RunError
 
-_WAIT_SECONDS = 30  # for the lock of an SQLite file
-_POOL = 20  # connections; the server answers up to 40 requests at a time
+_WAIT_SECONDS = 30  # maximum time to wait for the lock of an SQLite file
+_POOL = 20  # number of connections; the server answers up to 40 requests at a time
 _WRITES = "preference_writes"
 
 

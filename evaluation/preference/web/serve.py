@@ -21,7 +21,7 @@ from pocketdit.serving.loopback import NAMES, host_name, is_same_origin
 from pocketdit.serving.ports import listen
 from pocketdit.serving.server import running
 
-MAX_BODY = 4096  # bytes; a form with all answers has less than 200
+MAX_BODY = 4096  # in bytes; a form with all answers has fewer than 200
 
 
 def serve(loaded: Loaded[Preference], host: str, port: int, url: str) -> None:

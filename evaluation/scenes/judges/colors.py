@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 FOREGROUND_DISTANCE = 20.0  # minimum Lab distance from the background; object colors are more than 50 away from it
-_SMOOTHING = 0.8  # pixels; reduces the noise of generated images
+_SMOOTHING = 0.8  # standard deviation, in pixels, of a blur that reduces the noise of generated images
 _SPREAD = 12.0  # standard deviation of a color in Lab; about a quarter of the smallest distance between object colors
 _INNER_DEPTH = 0.6  # fraction of a mask's maximum depth; excludes the blended edge
 

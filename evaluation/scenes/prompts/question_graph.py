@@ -9,7 +9,7 @@ from datamodules.scenes.phrases import NUMBER_WORDS
 from datamodules.scenes.scene import Object, Scene, clear_relation
 
 _NUMBER_WORDS = {1: "one", **NUMBER_WORDS}
-_MAX_RELATIONS = 2  # the maximum in a long caption
+_MAX_RELATIONS = 2  # a long caption mentions at most this many relations
 
 
 class _QuestionGraph:

@@ -53,7 +53,7 @@ class WordVectorEncoder(WordTokenEncoder):
             vectors = load_file(folder / VECTORS)["embedding.weight"]
         except (OSError, SafetensorError, KeyError) as error:
             raise RunError(f"text_encoders: WordLlama's files in {folder} cannot be read ({error})") from error
-        except Exception as error:  # the tokenizer raises plain exceptions
+        except Exception as error:  # the tokenizer raises Exception itself
             raise RunError(f"text_encoders: WordLlama's tokenizer in {folder} cannot be read ({error})") from error
         self.register_buffer("vectors", vectors, persistent=False)  # a buffer, so that it identifies the encoder
         self._context = context

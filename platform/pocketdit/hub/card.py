@@ -235,7 +235,7 @@ def last_losses(folder: RunFolder) -> dict[str, float]:
         try:
             event = json.loads(line)
         except ValueError:
-            continue  # the last line of an interrupted run
+            continue  # an incomplete last line, which an interrupted run leaves behind
         if event.get("kind") == "metric" and str(event.get("key")).startswith("validation/loss/"):
             losses[event["key"]] = float(event["value"])
     return losses

@@ -12,7 +12,7 @@ from pathlib import Path
 FILE = "pipeline.py"
 PACKAGE = "pocketdit"
 ROOTS = ("pocketdit.pipelines.text_to_image", "pocketdit.pipelines.image_to_image")
-# model_index.json names these modules as the places of the components.
+# In model_index.json, these modules are the ones that define the components.
 COMPONENT_MODULES = ("pocketdit.pipelines.transformer", "pocketdit.pipelines.embedded")
 
 HEADER = '''\

@@ -19,7 +19,7 @@ from pocketdit.stages.cost_inputs import batch_size, image_side, latent_grid
 from pocketdit.teachers.outline import TeacherOutline
 from pocketdit.training.cost import Pass, StageCost, bytes_of, count_parameters
 
-ENCODERS, TEACHER = "frozen encoders", "teacher"  # purposes of memory
+ENCODERS, TEACHER = "frozen encoders", "teacher"  # what the memory is used for
 
 
 def encoder_passes(experiment: EncodedExperiment, device: torch.device, images: bool = True) -> list[Pass]:

@@ -81,7 +81,7 @@ _KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in (Metri
 
 _FIELDS = {name: {field.name: field.type for field in fields(kind)} for name, kind in _KINDS.items()}
 _LARGEST_STEP = 2**63 - 1  # the largest integer that databases can store
-_LATEST_TIME = 2**63 / 1000 - 1  # MLflow stores milliseconds
+_LATEST_TIME = 2**63 / 1000 - 1  # MLflow stores milliseconds in 64 bits
 
 
 def encode(event: Event) -> bytes:

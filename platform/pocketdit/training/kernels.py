@@ -20,7 +20,7 @@ from typing_extensions import override
 KernelKind = Literal["product", "attention", "other"]
 
 aten = torch.ops.aten
-# Torch's formulas, completed by the attention kernels for CPUs, which they do not include.
+# Torch's formulas, and formulas for the attention kernels for CPUs, which torch lacks.
 FLOPS = flop_registry | {
     aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
     aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[

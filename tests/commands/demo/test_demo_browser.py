@@ -75,7 +75,7 @@ def test_samples_two_widths_and_restores_the_settings_from_the_link(page: "Page"
     before = page.locator("form").evaluate(fields)
     page.goto("about:blank")
     page.goto(link)
-    disabled = page.locator("[name='against.steps']:disabled")  # by the page's script
+    disabled = page.locator("[name='against.steps']:disabled")  # the page's script disables it
     disabled.wait_for(state="attached")
     restored = page.locator("form").evaluate(fields)
     assert [pair for pair in restored if pair[0] != "prompt"] == [pair for pair in before if pair[0] != "prompt"]

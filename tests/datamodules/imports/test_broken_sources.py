@@ -128,7 +128,7 @@ def test_damaged_rows_of_parquet_are_named(source: Path) -> None:
     path = source / "data" / "train-00000-of-00001.parquet"
     content = bytearray(path.read_bytes())
     (source / "data" / "train-2.parquet").write_bytes(content)
-    content[4:60] = bytes(56)  # the first page
+    content[4:60] = bytes(56)  # overwrites the first page
     path.write_bytes(content)
     skipped, kept = build(source)
     assert len(kept) == 7

@@ -88,7 +88,7 @@ def test_build_that_is_killed_at_any_file_resumes_with_equal_bytes(tmp_path: Pat
         if not run_and_die(source, out, number):
             break
         assert not (out / "dataset.json").exists()
-        run_and_die(source, out, 2)  # again, soon after resuming
+        run_and_die(source, out, 2)  # dies again, soon after it has resumed
         build(source, out)
         assert contents(out) == expected, number
     assert number > 2 * TARS + 6

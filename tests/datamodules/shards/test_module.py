@@ -203,7 +203,7 @@ def test_changed_setting_is_rejected_unless_allowed(
 def test_checkpoint_of_the_earlier_order_is_rejected_where_the_order_has_changed(
     make_dataset: Callable[..., Path],
 ) -> None:
-    path = str(make_dataset())  # of six shards
+    path = str(make_dataset())  # a data set of six shards
     for window, is_accepted in ((6, True), (5, False)):
         module = ShardDataModule(path, batch_size=4, window=window)
         state = {key: value for key, value in module.state_dict().items() if key != "order"}

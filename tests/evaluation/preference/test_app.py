@@ -100,7 +100,7 @@ def test_repeated_requests_change_nothing(visit: Visit) -> None:
     client.cookies.clear()
     assert client.post("/begin", data={"token": token}).headers["location"] == "/next"
     with client.store.reading() as connection:  # type: ignore[attr-defined]
-        assert len(connection.execute(tables.rater.select()).all()) == 3  # two are invited
+        assert len(connection.execute(tables.rater.select()).all()) == 3  # two of them were invited
     path = client.get("/next").headers["location"]
     locations = {answer(client, path) for _ in range(3)}
     assert len(locations) == 1

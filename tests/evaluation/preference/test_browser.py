@@ -18,7 +18,7 @@ from tests.evaluation.preference.server import Server, serving
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-OVERRIDES = ("pairs_per_rater=8", "ties=true")  # with two checks, ten comparisons
+OVERRIDES = ("pairs_per_rater=8", "ties=true")  # ten comparisons, including two checks
 
 
 @pytest.fixture

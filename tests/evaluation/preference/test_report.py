@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_tables_by_hand(folder: Path) -> None:
     rates = rows(folder / "win_rates.csv")
-    # Four raters have 8 pairs each, and the first comparison of the one who stopped is a pair.
+    # Four raters have 8 pairs each, and the first comparison of the rater who stopped is a pair.
     assert [
         (row["question"], row["first"], row["second"], row["wins"], row["ties"], row["losses"]) for row in rates
     ] == [

@@ -53,7 +53,7 @@ def test_interval_of_the_opposite_pair_is_mirrored() -> None:
 def test_equal_votes_have_an_exact_interval_for_the_fewer_clusters() -> None:
     result = win_rate([vote(rater, prompt, 1) for rater in range(5) for prompt in "uvwxyz"])
     assert result.rate == 1
-    assert result.interval == pytest.approx((0.025 ** (1 / 5), 1))  # all of five: low ** 5 = 0.025
+    assert result.interval == pytest.approx((0.025 ** (1 / 5), 1))  # five wins in five votes: low ** 5 = 0.025
     losses = win_rate([vote(rater, prompt, 0) for rater in range(5) for prompt in "uvwxyz"])
     assert losses.interval == pytest.approx((0, 1 - 0.025 ** (1 / 5)))
     assert win_rate([vote(0, "x", 0.5), vote(1, "y", 0.5)]).interval is None
@@ -118,9 +118,9 @@ def test_agreement_by_hand() -> None:
         for prompt, value in zip("wxyz", values, strict=True)
     ]
     assert agreement(votes) == pytest.approx(1 - (2 / 8) / (30 / 56))
-    assert agreement([*votes, vote(0, "v", 1)]) == pytest.approx(1 - (2 / 8) / (30 / 56))  # a single vote says nothing
+    assert agreement([*votes, vote(0, "v", 1)]) == pytest.approx(1 - (2 / 8) / (30 / 56))  # a lone vote is ignored
     half = [*votes[:5], vote(1, "x", 0.5), *votes[6:]]
-    assert (agreement(half) or 0) > (agreement(votes) or 0)  # a tie disagrees less than the opposite vote
+    assert (agreement(half) or 0) > (agreement(votes) or 0)  # a tie disagrees less than an opposite vote
 
 
 def test_agreement_is_not_defined_without_shared_or_different_votes() -> None:

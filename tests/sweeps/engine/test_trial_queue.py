@@ -73,7 +73,7 @@ def test_promotions_are_followed_by_the_finalist_with_other_seeds() -> None:
         (True, 2, 2),
     ]
     half = [promoted(0, 1, value=5.0)]
-    assert [new.attrs["candidate"] for new in missing_trials(build_sweep(), COMPLETE, half)] == [2]  # as after a kill
+    assert [new.attrs["candidate"] for new in missing_trials(build_sweep(), COMPLETE, half)] == [2]  # after a kill
     both = [*half, promoted(1, 2, value=4.0)]
     finals = missing_trials(build_sweep(), COMPLETE, both)
     assert [(new.attrs["run"], new.attrs["seed"]) for new in finals] == [

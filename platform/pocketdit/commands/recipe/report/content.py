@@ -17,7 +17,7 @@ from pocketdit.commands.recipe.settings import Evaluate, Recipe, Train
 from pocketdit.config.experiment import Experiment, kind_of
 from pocketdit.tracking.journal import read_metrics
 
-MAX_FRAMES = 12  # previews of a run that the page contains
+MAX_FRAMES = 12  # maximum number of previews of a run in the page
 
 
 @dataclass(frozen=True)
