@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu [--out FOLDER]
 
-Each part runs in a process of its own and is stopped at its time limit, so that one that hangs or fails does not
+Each part runs in its own process and is stopped at its time limit, so that a part that hangs or fails does not
 prevent the others: the tests marked ``gpu``, the training step with and without ``torch.compile``, ASSA's attention and
 FlashAttention at 4096 and 16384 tokens, and the peak memory of a short run against ``lightning run --plan``. The
 results are written to FOLDER, and the exit status is 1 if a part fails. Without a GPU, only ``--quick`` is useful: it

@@ -2,7 +2,7 @@
 
     python -m benchmarks.plan_memory [--steps N] [--experiment NAME ...] [--json PATH]
 
-Every experiment is trained for a few steps on rendered scenes, in a process of its own, after the parents that it
+Every experiment is trained for a few steps on rendered scenes, in a separate process, after the parents that it
 needs. With a GPU, the peak is the memory allocated on it, and otherwise the resident set of the training process.
 Worker processes of the data module are not included.
 """

@@ -1,4 +1,4 @@
-"""Time ten common commands that should respond at once, each in a process of its own.
+"""Time ten common commands that should respond at once, each in its own process.
 
     python -m benchmarks.startup [--rounds N] [--json PATH]
 

@@ -86,7 +86,7 @@ def upload(folder: Path, names: Sequence[str]) -> None:
 
 @contextmanager
 def limited_line(upstream: int) -> Iterator[int]:
-    """Run the proxy in a process of its own, and yield its port."""
+    """Run the proxy in a separate process, and yield its port."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_run_proxy, args=(upstream, there), daemon=True)
     process.start()
@@ -213,7 +213,7 @@ def report(megabytes: float, image_megabytes: float, passes: dict[str, list[Pass
         "download, and for contention between the loader and the server"
     )
     if cold.others > DISTURBED * cold.seconds:
-        print(f"other programs took {cold.others:.2f} processor seconds meanwhile, so the figures are too low")
+        print(f"other programs took {cold.others:.2f} processor seconds at the same time, so the figures are too low")
     ratio, sustained = rates[COLD] / rates["download"], typical["download"].half / cold.half
     met = ratio >= REQUIRED
     print(f"ratio: {COLD} / download = {ratio:.2f}, required {REQUIRED}: {verdict(met)}")

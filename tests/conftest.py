@@ -143,7 +143,7 @@ def tiny(scenes: Path, tmp_path: Path, new_database: NewDatabase) -> list[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Run Chromium for the tests of a file. Playwright's event loop would disturb other tests of the session."""
+    """Run Chromium for the tests in one file. Playwright's event loop would disturb other tests of the session."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     with chromium() as running:

@@ -13,7 +13,7 @@ from pocketdit.running.processes import require_processes
 
 @pytest.fixture
 def notebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let IPython report that this process is the kernel of a notebook."""
+    """Make IPython report that this process is the kernel of a notebook."""
     shell = SimpleNamespace(config={"IPKernelApp": {}})
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
 

@@ -20,7 +20,7 @@ class ColumnGroup(NamedTuple):
 
 
 class Field(NamedTuple):
-    """Where a value is: a member or column, or a key inside one, written ``json:meta.caption``.
+    """The location of a value: a member or column, or a key inside one, written as ``json:meta.caption``.
 
     Attributes:
         name: Name of the column, or extension of the member.

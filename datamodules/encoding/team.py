@@ -29,7 +29,7 @@ class Team(Protocol):
 
         Args:
             tasks: The shards.
-            show: Called now and then with the number of images that have been processed.
+            show: Called repeatedly with the number of images that have been processed.
         """
         ...
 

@@ -49,7 +49,7 @@ def read_table(path: Path, folder: Path, keep_columns: bool = False) -> CaptionT
     Args:
         path: The table.
         folder: The folder of the images.
-        keep_columns: Whether to keep the other columns, too.
+        keep_columns: Whether to also keep the other columns.
 
     Returns:
         The captions of each image, by its path. An image has a caption for each of its rows.

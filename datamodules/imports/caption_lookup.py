@@ -34,10 +34,10 @@ class CaptionLookup:
     over tables of the folders above it.
 
     Args:
-        listing: The files of the folder.
+        listing: The files in the folder.
         table: Caption table to use instead of any other captions.
         per_line: Make each line of a text file a caption. Otherwise, a text file is one caption.
-        keep_columns: Return the other columns of tables and keys of .json files, too.
+        keep_columns: Also return the other columns of tables and keys of .json files.
         default: Caption of an image that has none, such as the trigger word of a concept. A caption that cannot be
             read is still an error.
 

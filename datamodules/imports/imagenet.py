@@ -36,7 +36,7 @@ class ImageNetTars:
         folder: The folder of the tars.
         train: The tar of the training images, which contains a tar for each class.
         validation: The tar of the validation images, or None.
-        others: Other files of the folder, which may list the classes of the validation images.
+        others: Other files in the folder, which may list the classes of the validation images.
     """
 
     folder: Path

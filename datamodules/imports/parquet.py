@@ -1,4 +1,4 @@
-"""The layout of Parquet files with the bytes of images, as on the Hugging Face Hub."""
+"""The layout of Parquet files that contain the bytes of images, as on the Hugging Face Hub."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class ParquetFiles:
     Attributes:
         folder: The folder of the files.
         files: The files in order.
-        others: Other files of the folder.
+        others: Other files in the folder.
     """
 
     folder: Path

@@ -31,7 +31,7 @@ class Tars:
     Attributes:
         folder: The folder of the tars.
         tars: The tars in order.
-        others: Other files of the folder.
+        others: Other files in the folder.
     """
 
     folder: Path

@@ -179,7 +179,7 @@ class RemoteDataset:
         return self._folder / split / f"built-{version}.safetensors"
 
     def _ask_for_versions(self, split: str, records: Sequence[ShardRecord]) -> list[RemoteFile]:
-        """Return the shards of a web server. Their hashes are their versions; the server is asked for missing ones."""
+        """Return the shards of a web server. Their hashes serve as versions; the server is asked for missing ones."""
 
         def ask(record: ShardRecord) -> RemoteFile:
             name = f"{split}/{record.name}"

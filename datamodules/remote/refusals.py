@@ -7,7 +7,7 @@ def is_final(error: Exception) -> bool:
     """Return whether repeating a request cannot help.
 
     Args:
-        error: The exception of a storage client. s3fs keeps the exception of botocore as the cause of its own.
+        error: The exception of a storage client. The cause of an exception of s3fs is that of botocore.
     """
     cause = error.__cause__ or error
     if isinstance(error, PermissionError) or type(cause) is ValueError:  # botocore raises it for an invalid endpoint

@@ -1,4 +1,4 @@
-"""The license and the authors of the images of a data set."""
+"""The license and the authors of a data set's images."""
 
 from dataclasses import dataclass
 

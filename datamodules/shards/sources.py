@@ -20,7 +20,7 @@ _NAME_ENDING = r"[-_ ]?(set|split|data|images)?[-_ ]?\d*"
 
 @dataclass
 class Listing:
-    """The files of a folder and its subfolders.
+    """The files in a folder and its subfolders.
 
     Attributes:
         folder: The folder.

@@ -162,7 +162,7 @@ def _scan_samples(path: Path, info: DatasetInfo) -> Iterator[tuple[str, Sample] 
             for group in scan_shard(file):
                 try:
                     yield group.key, _parse_group(file, group, info)
-                except Exception as error:  # whatever error a broken sample causes, the next one is checked too
+                except Exception as error:  # a broken sample can cause any error, but must not end the validation
                     yield f"sample {group.key}: {reason_of(error)}"
     except BrokenShardError as error:
         yield f"byte {error.offset}: {error.reason}"

@@ -38,7 +38,7 @@ from pocketdit.errors import UserError
 
 START, END = 101, 102  # [CLS] and [SEP] of BERT's vocabulary
 
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, for RGB in [0, 1]
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # as in CLIP, for RGB in [0, 1]
 
 
 class MPlug(nn.Module):

@@ -1,4 +1,4 @@
-"""Paired comparison of two reports."""
+"""Compares two reports prompt by prompt."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""An image grid of the prompts with the best, median and worst scores."""
+"""Renders an image grid of the prompts with the best, median and worst scores."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Results as text tables."""
+"""Formats results as text tables."""
 
 from tabulate import tabulate
 

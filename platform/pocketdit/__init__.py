@@ -61,5 +61,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the exported names, too, so that notebooks complete them."""
+    """Also list the exported names, so that notebooks complete them."""
     return sorted({*globals(), *__all__})

@@ -15,7 +15,7 @@ def leads_outside(path: Path, folder: Path) -> bool:
 
 
 def require_inside(path: Path, folder: Path) -> None:
-    """Check that a file of a folder is not a link to a place outside the folder.
+    """Check that a file in a folder is not a link to a place outside the folder.
 
     Raises:
         RunError: The path leads outside the folder.

@@ -43,7 +43,7 @@ def pixels(path: Path) -> np.ndarray[Any, Any]:
 
 
 def test_the_package_imports_neither_torch_nor_the_siblings() -> None:
-    """Loading a run needs torch, but importing the package and looking up its functions does not."""
+    """Loading a run needs torch, but importing the package and looking up its functions do not."""
     heavy = ("torch", "lightning", "transformers", "diffusers", "datamodules", "evaluation", "sweeps", "PIL", "yaml")
     code = f"""
 import sys

@@ -49,7 +49,7 @@ def test_looped_attention_equals_masked_reference(
 
 @pytest.mark.parametrize(("tokens", "blocks", "radius"), [(64, 4, 1), (60, 7, 2)])
 def test_flex_attention_equals_masked_reference(tokens: int, blocks: int, radius: int) -> None:
-    """The test runs FlexAttention without compiling it, because torch cannot compile it for every CPU."""
+    """The test runs FlexAttention without compiling it, because torch cannot compile it on every CPU."""
     q, k, v = qkv(tokens, heads=4, groups=2, channels=16)
     mask = flex_block_mask(tokens, blocks, radius, q.device)
     output = flex_attention(q, k, v, block_mask=mask, enable_gqa=True)

@@ -100,7 +100,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def recording(folder: Path, data: str, steps: int, checkpoint: Path | None = None) -> Iterator["subprocess.Popen[str]"]:
-    """Run this script while the block runs."""
+    """Run this script for the duration of the block."""
     folder.mkdir()
     path = os.pathsep.join([*(entry for entry in sys.path if entry), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

@@ -44,7 +44,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--count", type=int, help="cases per fuzzer (default: its own number)")
     parser.add_argument("--case", type=int, help="run only the case with this number")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases at a time (default: the CPU cores)")
-    parser.add_argument("--verbose", action="store_true", help="print the cases that pass as well")
+    parser.add_argument("--verbose", action="store_true", help="also print the cases that pass")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Damages data sets of shards. Every sample must be loaded, or skipped and counted, or the data set refused."""
+"""Damages sharded data sets. Every sample must be loaded, or skipped and counted, or the data set must be refused."""
 
 import logging
 from functools import cache

@@ -54,7 +54,7 @@ class Outcome(NamedTuple):
 
 
 class _Process:
-    """A case that runs in a forked process, which leads a process group of its own."""
+    """A case that runs in a forked process, which leads its own process group."""
 
     def __init__(self, case: Case) -> None:
         self.case = case

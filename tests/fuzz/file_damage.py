@@ -1,4 +1,4 @@
-"""Kinds of damage to any file of a run folder."""
+"""Kinds of damage to any file in a run folder."""
 
 import ctypes
 import json
@@ -104,7 +104,7 @@ DAMAGES: dict[str, Damage] = {
 
 
 def obey_permissions() -> None:
-    """Make the permissions of files apply to this process even if it runs as root.
+    """Make file permissions apply to this process even if it runs as root.
 
     Root may read and write everything because of two capabilities, CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
     """

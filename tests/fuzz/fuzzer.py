@@ -62,7 +62,7 @@ class Fuzzer:
 
 
 def preparation(prepare: Callable[[Path], None], shared: Path) -> Case:
-    """Return a case that prepares fuzzers, in a process of its own so that the parent, which forks, has no threads."""
+    """Return a case that prepares fuzzers in a separate process, because the parent forks and must have no threads."""
 
     def run(_: Path) -> str:
         prepare(shared)

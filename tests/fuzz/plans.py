@@ -1,4 +1,4 @@
-"""Random overrides in commands that run in processes of their own, ``lightning run FILE OVERRIDE --plan``."""
+"""Passes random overrides to ``lightning run FILE OVERRIDE --plan``, which runs in a separate process."""
 
 import subprocess
 import sys

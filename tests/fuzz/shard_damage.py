@@ -1,4 +1,4 @@
-"""Kinds of damage to a data set of shards, each drawn from a random generator."""
+"""Kinds of damage to a sharded data set, whose details are random."""
 
 import gzip
 import json

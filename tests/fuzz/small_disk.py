@@ -12,7 +12,7 @@ _PRIVATE = 0x4000 | 0x40000  # MS_REC | MS_PRIVATE
 
 
 class SmallDisk:
-    """A folder on a disk of its own, which only this process and its children see.
+    """A folder on a separate disk, which only this process and its children see.
 
     Args:
         folder: An empty folder.

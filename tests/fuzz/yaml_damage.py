@@ -113,7 +113,7 @@ def _alias(numbers: random.Random, lines: list[str]) -> list[str]:
 
 
 def _bomb(numbers: random.Random, lines: list[str]) -> list[str]:
-    """Add lines that expand to gigabytes, are nested too deeply, or are too many."""
+    """Add lines that expand to gigabytes or are nested too deeply, or add too many lines."""
     width, depth = numbers.choice(((10, 9), (2, 40), (1000, 3)))
     match numbers.randrange(6):
         case 0:

@@ -53,7 +53,7 @@ def write_run(runs: Path, overrides: list[str], name: str = RUN) -> RunFolder:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run of the embedded encoders with a notice and a preview."""
+    """A run with the embedded encoders, a notice and a preview."""
     from PIL import Image
 
     folder = write_run(tmp_path_factory.mktemp("hub") / "runs", [])

@@ -55,7 +55,7 @@ class StandInHub(ThreadingHTTPServer):
         uploaded: Hashes of the large files that were sent, in order.
         dead_from: Number of the first request that gets no answer. Later requests get none either.
         lost_response: Part of the path of a request whose answer is lost although it has taken effect.
-        cut_after: Number of bytes after which the content of a download breaks off, once.
+        cut_after: Number of bytes after which the next download is cut off.
     """
 
     daemon_threads = True

@@ -1,4 +1,4 @@
-"""Tests that every command names a garbled file of a run folder in one line."""
+"""Tests that every command names a garbled file in a run folder in one line."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A guarded server over real connections: foreign and oversized requests, tokens, and stopping."""
+"""Tests for a guarded server over real connections: foreign and oversized requests, tokens, and stopping."""
 
 import http.client
 import json

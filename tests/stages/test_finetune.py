@@ -136,7 +136,7 @@ def test_a_resumed_run_is_bit_identical(kind: str, overrides: list[str], request
 
 
 def test_a_single_width_of_the_parent(overrides: list[str], folder: Path) -> None:
-    """Only the weights of this width change, also in the LoRA that serves the whole supernet."""
+    """Only the weights of this width change. The LoRA of the whole supernet is zero elsewhere."""
     run = finetune(LORA, [*overrides, *RANK, "backbone.widths=[0.5]"], "--name", "narrow")
     exported = load_file(run.path / LORA_FILE)
     a, b = (exported[f"transformer.network.stages.0.blocks.0.ffn.expand.lora_{name}.weight"] for name in "AB")

@@ -1,4 +1,4 @@
-"""The figure of a preference study, in the form of the paper's Fig. 7: shares of votes by question and pair."""
+"""Draws the figure of a preference study, in the form of the paper's Fig. 7: shares of votes by question and pair."""
 
 import io
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The results of a preference study as CSV files and as text."""
+"""Formats the results of a preference study as CSV files and as text."""
 
 import csv
 import io

@@ -34,7 +34,7 @@ _FOLDER = "reports"
 
 @dataclass(frozen=True)
 class Participation:
-    """Numbers of raters.
+    """How many raters take part, and how far they have come.
 
     Attributes:
         known: Raters who have been invited or have started.

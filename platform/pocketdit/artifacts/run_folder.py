@@ -118,7 +118,7 @@ class RunFolder:
             ) from None
 
     def set_results_aside(self) -> Path | None:
-        """Move the results of an earlier attempt to a folder of their own, so that a new attempt keeps them.
+        """Move the results of an earlier attempt to a separate folder, so that a new attempt keeps them.
 
         Returns:
             The folder, or None if there are no results.

@@ -10,7 +10,7 @@ def add_pull(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "pull",
         help="download a run that was published on the Hugging Face Hub",
         description="Download a run that `lightning publish` has uploaded to the Hugging Face Hub. Its name on this "
-        "machine is USER/NAME, too. Private repositories need a token in the environment variable HF_TOKEN.",
+        "machine is also USER/NAME. Private repositories need a token in the environment variable HF_TOKEN.",
     )
     pull.add_argument("repository", metavar="USER/NAME", help="repository on the Hub")
     pull.add_argument("--revision", metavar="REV", help="branch, tag or commit (default: the newest commit)")

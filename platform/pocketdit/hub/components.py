@@ -51,7 +51,7 @@ def encoders_of(experiment: Experiment, copy: bool) -> list[Encoder]:
 
     Args:
         experiment: Configuration of the run.
-        copy: Whether to copy models from the Hub, too. Models in local folders are always copied.
+        copy: Whether to also copy models from the Hub. Models in local folders are always copied.
 
     Raises:
         ConfigError: diffusers has no counterpart of an encoder, or there are too many.

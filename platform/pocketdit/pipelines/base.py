@@ -214,7 +214,7 @@ class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
         return Request(*repeated, guidance, steps, height, width, len(prompts) * images_per_prompt)
 
     def initial_noise(self, request: Request, generator: Generator, latents: Tensor | None) -> Tensor:
-        """Return the given noise on the pipeline's device, or draw it, (B, C, h, w).
+        """Return the initial noise (B, C, h, w) on the pipeline's device: ``latents``, or a random draw.
 
         Raises:
             ValueError: The given noise has another shape.

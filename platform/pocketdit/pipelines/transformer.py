@@ -27,7 +27,7 @@ class PocketDiTTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     The arguments are those of ``DiTSpec``, as values that JSON can represent.
 
     Args:
-        separate_widths: Whether each width has weights of its own, rather than a slice of the supernet's weights.
+        separate_widths: Whether each width has its own weights, rather than a slice of the supernet's weights.
     """
 
     _no_split_modules = ("DiTBlock",)

@@ -13,7 +13,7 @@ _DAMAGED_DATABASE = re.compile(
 
 
 def root_cause(error: BaseException) -> str:
-    """Return the message of the original error, which HTTP libraries and stores wrap in errors of their own."""
+    """Return the message of the original error, which HTTP libraries and stores wrap in their own errors."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     if isinstance(error, OSError) and error.strerror and error.filename is None:

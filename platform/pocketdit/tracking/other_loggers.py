@@ -93,7 +93,7 @@ class OtherLogger:
             if self._logger is None:
                 self._logger = _build(self._tracker, self._run_folder)
             action(self._logger)
-        except Exception as error:  # each program raises exceptions of its own
+        except Exception as error:  # each program raises its own exceptions
             self._has_failed = True
             reason = one_line(mask(f"{type(error).__name__}: {error}"))
             _log.warning("tracking.also: %s failed, so nothing more is logged to it: %s", self._tracker.kind, reason)

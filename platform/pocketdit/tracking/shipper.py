@@ -28,7 +28,7 @@ _ATTEMPT_SECONDS = 1.0  # seconds between these attempts
 def read_batches(path: Path, offset: int) -> Iterator[tuple[list[Event], int]]:
     """Yield the events from byte ``offset`` on, in batches that each fit into one request.
 
-    An image, an artifact, or a status forms a batch of its own.
+    An image, an artifact, or a status forms a separate batch.
 
     Yields:
         The events and the byte offset after them.

@@ -38,7 +38,7 @@ tasks:
 
 
 class WritingLauncher:
-    """Writes the files that a command would write. Their content depends on its settings and on what it reads.
+    """Writes the files that a command would write. Their content depends on the command's settings and inputs.
 
     Attributes:
         commands: The commands that were started, by task.

@@ -40,7 +40,7 @@ SCORES = [
 
 @pytest.fixture(scope="module")
 def page(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the report of a recipe of which a tiny run and its evaluation have finished."""
+    """Return the report of a recipe in which only a tiny run and its evaluation have finished."""
     folder = tmp_path_factory.mktemp("report")
     arguments = [*tiny_overrides(scenes, folder), "training.max_steps=4", "training.sample_every=2"]
     assert main(["run", str(PRETRAIN), *arguments, "--name", "a"]) == 0

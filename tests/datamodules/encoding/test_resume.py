@@ -68,7 +68,7 @@ def test_job_that_is_killed_between_two_sizes_completes_the_other(
 
 
 class Interruption(BaseException):
-    """Ends a job at once, as a signal does."""
+    """Raised to end a job at once, as a signal does."""
 
 
 @contextmanager

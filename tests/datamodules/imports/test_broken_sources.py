@@ -1,4 +1,4 @@
-"""Broken sources: every mistake is named with its file and row or member, and the rest is used."""
+"""Every mistake in a broken source is reported with its file and row or member, and everything else is used."""
 
 import json
 import sys
@@ -213,7 +213,7 @@ def test_truncated_tar_of_imagenet_is_refused(source: Path, size: int) -> None:
 
 @pytest.mark.parametrize("tar", ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"])
 def test_damaged_header_in_a_tar_of_imagenet_is_refused(source: Path, tar: str) -> None:
-    """Python's tarfile takes a damaged header for the end of the tar."""
+    """Python's tarfile mistakes a damaged header for the end of the tar."""
     sources.write_imagenet_tars(source)
     content = (source / tar).read_bytes()
     start = content.index(b"n02123045_1.JPEG" if "train" in tar else b"ILSVRC2012_val_00000002.JPEG")

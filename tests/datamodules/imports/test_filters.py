@@ -112,7 +112,7 @@ def test_misspelt_column_is_refused_with_the_names_of_the_columns(source: Path) 
 
 
 def test_first_of_several_duplicates_is_kept(source: Path) -> None:
-    """Of copies in two tars, the ones in the first tar stay, whatever their key and format."""
+    """Of images that occur in two tars, those in the first tar are kept, whatever their key and format."""
     members: dict[str, bytes] = {}
     for name, number, kind in (("x", 1, "PNG"), ("y", 2, "PNG"), ("z", 1, "WEBP")):
         suffix = kind.lower()

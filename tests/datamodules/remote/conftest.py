@@ -30,7 +30,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def moto_port() -> Iterator[int]:
-    """The port of an S3 server in a process of its own."""
+    """The port of an S3 server that runs in a separate process."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     environment = {**os.environ, "PYTHONPATH": ""}

@@ -105,7 +105,7 @@ def test_defaults_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert cache_folder() == Path.home() / ".cache" / "pocketdit"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "pocketdit"
-    # What the cache occupies counts as free. Other processes may write to the disk meanwhile.
+    # What the cache occupies counts as free. Other processes may write to the disk at the same time.
     assert cache_limit(tmp_path, 10**15) == pytest.approx(0.75 * 10**15, rel=0.05)
 
 

@@ -1,4 +1,4 @@
-"""Stats, validate and the start of a run count which parts of the captions the text encoders do not see."""
+"""Two data commands and every new run count the parts of captions that the text encoders do not see."""
 
 from collections.abc import Callable
 from dataclasses import replace

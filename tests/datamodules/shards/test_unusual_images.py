@@ -35,7 +35,7 @@ def tiff(samples: np.ndarray, photometric: int, *, planes: bool = False, extra: 
     Args:
         samples: (H, W, C) of 8 or 16 bits.
         photometric: 1 for gray, 2 for RGB.
-        planes: Whether each channel is stored in a plane of its own.
+        planes: Whether each channel is stored in a separate plane.
         extra: Meanings of the channels after the colors; 1 is premultiplied alpha.
     """
     height, width, channels = samples.shape
@@ -93,7 +93,7 @@ def test_layouts_of_rgb_in_tiff(tmp_path: Path, source: Path, dtype: type[np.uns
 
 
 def test_canvas_around_the_first_frame_of_a_gif_is_white(tmp_path: Path, source: Path) -> None:
-    """Viewers show it as transparent."""
+    """Viewers show this canvas as transparent."""
     width, height, left, top = 8, 6, 2, 1
     frame = Image.new("P", (4, 3), 0)
     frame.putpalette([200, 0, 0, 0, 200, 0])

@@ -24,7 +24,7 @@ OVERRIDES = ("ties=true", "checks.allowed_failures=0")
 
 
 def rate(store: Store, loaded: Loaded[Preference], *, prefers: str, fails: bool = False, upto: int = 99) -> None:
-    """Answer as a new rater who prefers a subject for realism, the other one for fidelity, and ties on alignment."""
+    """Answer as a rater who prefers a subject for realism, the other for fidelity, and neither for alignment."""
     token = digest(new_token())
     plan = planner(loaded.config, PROMPTS)
     number = store.add_rater(token, plan)

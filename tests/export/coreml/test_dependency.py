@@ -17,7 +17,7 @@ logging.getLogger("datamodules.shards").warning("a sample is damaged")
 
 
 def test_only_coremltools_is_silenced() -> None:
-    """Its import warns about a dozen missing libraries, which must not hide the warnings about data."""
+    """Importing coremltools logs a dozen warnings, which are hidden. Warnings about data must still be shown."""
     pytest.importorskip("coremltools")
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=100, check=True)
     assert done.stderr == "a sample is damaged\n"

@@ -83,7 +83,7 @@ def test_check_reports_a_wrong_launcher_or_storage(
     launcher: dict[str, Any], storage: str, message: str, tmp_path: Path, scenes: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Neither needs a cluster or a database."""
+    """Neither check needs a cluster or a database."""
     path = write(tmp_path, launcher=launcher, storage=storage)
     command = ["sweep", str(path), "--check", f"set={{data.init_args.path: {scenes}, training.validate_every: 10}}"]
     assert main(command) == 2

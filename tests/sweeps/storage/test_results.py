@@ -15,7 +15,7 @@ def candidate(number: int, *values: float) -> Candidate:
 
 @pytest.mark.parametrize(("direction", "order"), [("minimize", [0, 1, 2]), ("maximize", [2, 1, 0])])
 def test_the_best_in_the_first_objective_is_first(sweep: Sweep, direction: Direction, order: list[int]) -> None:
-    """Sorting a maximized objective upward would suggest the worst trial of the front."""
+    """Sorting a maximized objective in ascending order would suggest the worst trial on the front."""
     first = Logged("logged", "score", direction)
     second = Logged("logged", "cost", direction)
     study = replace(sweep, objectives={"first": first, "second": second})

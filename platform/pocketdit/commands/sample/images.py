@@ -3,8 +3,8 @@
     OUT/metadata.jsonl              one line per image: file_name, text (the prompt) and the settings
     OUT/PROMPT_ID/SEED.png          the settings are also in the file's text chunks
 
-This is a layout that ``lightning data build`` and ``lightning evaluate`` read. With several widths, each has a folder
-of its own, such as OUT/width_0.5.
+This is a layout that ``lightning data build`` and ``lightning evaluate`` read. With several widths, each has its own
+folder, such as OUT/width_0.5.
 """
 
 import json
