@@ -84,6 +84,14 @@ class StandInHub(ThreadingHTTPServer):
         self.server_close()
         self.thread.join()
 
+    def add(self, name: str, files: dict[str, bytes]) -> None:
+        """Add a public repository."""
+        repository = self.repositories[name] = Repository(private=False)
+        repository.large = {path for path in files if path.endswith(LFS_SUFFIXES)}
+        digests = {path: hashlib.sha256(files[path]).hexdigest() for path in repository.large}
+        self.objects |= {digest: files[path] for path, digest in digests.items()}
+        repository.commit(files | {path: digest.encode() for path, digest in digests.items()})
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore clients that close the connection."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pocketdit.artifacts.decoder import with_decoder
@@ -17,11 +18,19 @@ from pocketdit.config.experiment import DecoderExperiment
 from pocketdit.config.load import load
 from pocketdit.decoders.tiny import TinyDecoder
 from pocketdit.encoders.hashed_text import WordEncoder
+from pocketdit.encoders.hidden_states import last_hidden_states
+from pocketdit.encoders.normalized_latents import decode_normalized
+from pocketdit.encoders.pretrained_text import ClipTextEncoder, Gemma3TextEncoder
+from pocketdit.encoders.vae import AutoencoderKind, DiffusersAutoencoder
+from pocketdit.errors import RunError
 from pocketdit.files import sha256_of
 from pocketdit.hub.remote_code import pipeline_code
+from pocketdit.pipelines.references import load_reference
 from pocketdit.running.assemble import build_encoders
 from pocketdit.sampling import initial_noise, sample
 from tests.conftest import ROOT
+from tests.encoders.test_pretrained_text import save_clip, save_gemma
+from tests.encoders.test_vae import write_checkpoints
 from tests.hub.conftest import randomize, write_run
 from tests.hub.stand_in import StandInHub
 
@@ -134,6 +143,95 @@ def test_wrong_options_are_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+CLIP = "{{class_path: pocketdit.encoders.pretrained_text.ClipTextEncoder, init_args: {{repository: {}}}}}"
+GEMMA = "{class_path: pocketdit.encoders.pretrained_text.Gemma3TextEncoder, init_args: {repository: carol/gemma}}"
+FLUX = "{class_path: pocketdit.encoders.vae.DiffusersAutoencoder, init_args: {repository: carol/vae, kind: flux}}"
+
+
+def published_encoders(clip: str) -> list[str]:
+    """Encoders on the Hub without max_tokens, revision and dtype, as in experiments/paper/."""
+    return [f"autoencoder={FLUX}", f"text_encoders=[{CLIP.format(clip)}, {GEMMA}]"]
+
+
+@pytest.fixture(scope="module")
+def referring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published folder that refers to encoders on the Hub."""
+    folder = tmp_path_factory.mktemp("referring")
+    local = write_run(folder / "runs", published_encoders("carol/clip"))
+    assert main(["publish", str(local.path), "--to", str(folder / "published")]) == 0
+    return folder / "published"
+
+
+def test_references_have_the_settings_with_which_the_run_loads_its_encoders(referring: Path) -> None:
+    """A missing argument has the default of the encoder's class, not that of the pipeline."""
+    index = json.loads((referring / "model_index.json").read_text())
+    clip = {"kind": "clip", "repository": "carol/clip", "revision": None, "dtype": "float32"}
+    gemma = {"kind": "gemma", "repository": "carol/gemma", "revision": None, "dtype": "bfloat16"}
+    assert index["references"] == {
+        "text_encoder": clip,
+        "tokenizer": {**clip, "kind": "tokenizer"},
+        "text_encoder_2": gemma,
+        "tokenizer_2": {**gemma, "kind": "tokenizer"},
+        "vae": {"kind": "flux", "repository": "carol/vae", "revision": None, "dtype": "float32", "subfolder": "vae"},
+    }
+    assert index["max_tokens"] == [77, 256]
+    assert {path.name for path in referring.iterdir() if path.is_dir()} == {"run", "scheduler", "transformer"}
+
+
+def test_missing_reference_is_one_line(referring: Path) -> None:
+    from pocketdit import PocketDiTPipeline
+
+    with pytest.raises(RunError) as caught:
+        PocketDiTPipeline.from_pretrained(referring)
+    message = str(caught.value)
+    assert message.startswith("carol/clip: cannot load references.text_encoder of model_index.json: ")
+    assert "hf download carol/clip" in message
+    assert "\n" not in message
+
+
+def test_folder_that_is_missing_is_not_published_as_a_reference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = write_run(tmp_path / "runs", published_encoders(f"{tmp_path}/gone"))
+    assert main(["publish", str(local.path), "--to", str(tmp_path / "new")]) == 2
+    error = capsys.readouterr().err
+    assert f"text_encoders.0.init_args.repository: {tmp_path}/gone does not exist" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_references_load_what_the_encoders_load(tmp_path: Path) -> None:
+    """A repository is a folder here. Kinds and incomplete weights are checked."""
+    save_clip(tmp_path / "clip")
+    save_gemma(tmp_path / "gemma")
+    write_checkpoints(tmp_path)
+    encoders = {
+        "clip": ClipTextEncoder(str(tmp_path / "clip"), 8),
+        "gemma": Gemma3TextEncoder(str(tmp_path / "gemma"), 8),
+    }
+    for name, encoder in encoders.items():
+        reference = {"repository": str(tmp_path / name), "dtype": "bfloat16" if name == "gemma" else None}
+        model = load_reference("text_encoder", {**reference, "kind": name})
+        tokenizer = load_reference("tokenizer", {**reference, "kind": "tokenizer"})
+        tokens = last_hidden_states(tokenizer, model, PROMPTS, 8, torch.device("cpu"))
+        assert torch.equal(tokens.embeddings, encoder.encode(PROMPTS).embeddings)
+    latents = torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(0))
+    kinds: dict[AutoencoderKind, str | None] = {"flux": "vae", "qwen_image": None}
+    for kind, subfolder in kinds.items():
+        folder = str(tmp_path / kind)
+        vae = load_reference("vae", {"kind": kind, "repository": folder, "subfolder": subfolder})
+        assert torch.equal(decode_normalized(vae, latents), DiffusersAutoencoder(folder, kind).decode(latents))
+    with pytest.raises(ValueError, match=r"references\.vae: unknown kind 'sd3'; known are tokenizer, clip"):
+        load_reference("vae", {"kind": "sd3", "repository": folder})
+    weights = load_file(tmp_path / "clip" / "model.safetensors")
+    del weights["text_model.final_layer_norm.weight"]
+    save_file(weights, tmp_path / "clip" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        RunError, match=r"references\.text_encoder of model_index\.json: missing weights: .*final_layer"
+    ):
+        load_reference("text_encoder", {"kind": "clip", "repository": str(tmp_path / "clip")})
 
 
 def test_encoder_without_a_counterpart_is_named(

@@ -1,9 +1,11 @@
 """A published folder can be loaded by a process that has only the wheel, or not even that."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.conftest import ROOT
 from tests.encoders.test_pretrained_text import save_clip, save_gemma
 from tests.encoders.test_vae import write_checkpoints
 from tests.hub.conftest import write_run
+from tests.hub.stand_in import StandInHub
 
 PROMPTS = ["a red circle", "a blue square"]
 # Sample images at every width, and write them to a file.
@@ -70,29 +73,53 @@ assert not any(name.startswith("pocketdit.backbones") for name in sys.modules)
 
 
 @pytest.fixture(scope="module")
-def paper_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run with tiny twins of the paper's autoencoder and text encoders, which have random weights."""
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny twins of the paper's autoencoder and text encoders, which have random weights."""
     folder = tmp_path_factory.mktemp("paper")
     write_checkpoints(folder)
     save_clip(folder / "clip")
     save_gemma(folder / "gemma")
+    return folder
+
+
+def paper_overrides(autoencoder: str, clip: str, gemma: str) -> list[str]:
     encoders = "pocketdit.encoders"
-    overrides = [
+    return [
         f"autoencoder={{class_path: {encoders}.vae.DiffusersAutoencoder, "
-        f"init_args: {{repository: {folder}/qwen_image, kind: qwen_image}}}}",
+        f"init_args: {{repository: {autoencoder}, kind: qwen_image}}}}",
         f"text_encoders=[{{class_path: {encoders}.pretrained_text.ClipTextEncoder, "
-        f"init_args: {{repository: {folder}/clip, max_tokens: 8}}}}, "
+        f"init_args: {{repository: {clip}, max_tokens: 8}}}}, "
         f"{{class_path: {encoders}.pretrained_text.Gemma3TextEncoder, "
-        f"init_args: {{repository: {folder}/gemma, max_tokens: 7, dtype: float32}}}}]",
+        f"init_args: {{repository: {gemma}, max_tokens: 7, dtype: float32}}}}]",
         "backbone.text_inputs=[16, 16]",
         "backbone.latent_std=[]",
     ]
-    return write_run(folder / "runs", overrides, "paper/first")
+
+
+@pytest.fixture(scope="module")
+def paper_run(checkpoints: Path) -> RunFolder:
+    """A run whose encoders are in local folders."""
+    overrides = paper_overrides(*(f"{checkpoints}/{name}" for name in ("qwen_image", "clip", "gemma")))
+    return write_run(checkpoints / "runs", overrides, "paper/first")
+
+
+@pytest.fixture(scope="module")
+def encoder_hub(checkpoints: Path) -> Iterator[StandInHub]:
+    """A Hub on this machine with the same encoders."""
+    server = StandInHub()
+    for name, folder, prefix in (("vae", "qwen_image", "vae/"), ("clip", "clip", ""), ("gemma", "gemma", "")):
+        files = {prefix + path.name: path.read_bytes() for path in (checkpoints / folder).iterdir()}
+        server.add(f"carol/{name}", files)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="module")
 def expected(run: RunFolder, paper_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Images of ``lightning sample``, by folder and width. The initial noise is written next to each folder."""
+    """Images of ``lightning sample``, by folder and width. The initial noise is written next to each folder.
+
+    The third folder refers to encoders on the Hub that are those of the second.
+    """
     target = tmp_path_factory.mktemp("folders")
     images = {}
     for name, folder in {"embedded": run, "paper": paper_run}.items():
@@ -105,15 +132,23 @@ def expected(run: RunFolder, paper_run: RunFolder, tmp_path_factory: pytest.Temp
             str(width): sample(network, encoders, PROMPTS, width, experiment.sampling)
             for width in experiment.backbone.widths
         }
+    referring = write_run(
+        paper_run.path.parents[1], paper_overrides("carol/vae", "carol/clip", "carol/gemma"), "paper/referring"
+    )
+    assert main(["publish", str(referring.path), "--to", str(target / "referring")]) == 0
+    folders = {path.name for path in (target / "referring").iterdir() if path.is_dir()}
+    assert folders == {"run", "scheduler", "transformer"}
+    shutil.copy(target / "paper.latents.npy", target / "referring.latents.npy")
+    images[str(target / "referring")] = images[str(target / "paper")]
     return images
 
 
-def run_python(program: str, home: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+def run_python(program: str, home: Path, hub: StandInHub) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_HUB_OFFLINE")}
     done = subprocess.run(
         [sys.executable, "-I", "-c", program],
         cwd=home,
-        env={**environment, "HF_HOME": str(home)},
+        env={**environment, "HF_HOME": str(home), "HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1"},
         capture_output=True,
         text=True,
         timeout=160,
@@ -145,14 +180,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_images_equal_in_an_environment_with_the_wheel(expected: dict[str, Any], site: Path, tmp_path: Path) -> None:
+def test_images_equal_in_an_environment_with_the_wheel(
+    expected: dict[str, Any], site: Path, tmp_path: Path, encoder_hub: StandInHub
+) -> None:
     program = WITH_PACKAGE.format(site=str(site), prompts=PROMPTS, folders=list(expected), program=PROGRAM)
-    run_python(program, tmp_path)
+    run_python(program, tmp_path, encoder_hub)
     require_equal_images(expected)
 
 
 @pytest.mark.slow
-def test_images_equal_without_the_package(expected: dict[str, Any], tmp_path: Path) -> None:
+def test_images_equal_without_the_package(expected: dict[str, Any], tmp_path: Path, encoder_hub: StandInHub) -> None:
     shim = str(ROOT / "platform" / "pocketdit" / "torchvision_cpu.py")
-    run_python(WITHOUT_PACKAGE.format(shim=shim, prompts=PROMPTS, folders=list(expected), program=PROGRAM), tmp_path)
+    program = WITHOUT_PACKAGE.format(shim=shim, prompts=PROMPTS, folders=list(expected), program=PROGRAM)
+    run_python(program, tmp_path, encoder_hub)
     require_equal_images(expected)

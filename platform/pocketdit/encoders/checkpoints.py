@@ -27,7 +27,7 @@ def explain_load_errors(description: str, repository: str) -> Iterator[None]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
         if Path(repository).is_dir():
             raise RunError(f"{repository}: cannot load {description} from this folder: {reason}") from error
-        if _is_path(repository):
+        if is_path(repository):
             raise RunError(f"{repository}: no such folder; use a folder that contains {description}") from error
         raise RunError(
             f"{repository}: cannot load {description}: this is not a folder, and it is not available from the Hugging "
@@ -48,7 +48,7 @@ def local_folder(repository: str, revision: str | None) -> Path | None:
     """
     if Path(repository).is_dir():
         return Path(repository)
-    if _is_path(repository):
+    if is_path(repository):
         return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -59,7 +59,7 @@ def local_folder(repository: str, revision: str | None) -> Path | None:
         return None
 
 
-def _is_path(repository: str) -> bool:
+def is_path(repository: str) -> bool:
     """Return whether the string cannot be an OWNER/NAME repository on the hub."""
     return repository.startswith((".", "/", "~", "\\")) or repository.count("/") != 1
 

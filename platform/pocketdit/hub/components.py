@@ -12,6 +12,7 @@ from pocketdit.backbones.per_width import Network, PerWidthNetworks, standalone_
 from pocketdit.config.component import Component, build
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.importing import import_class
+from pocketdit.encoders.checkpoints import is_path
 from pocketdit.encoders.dct import DCTAutoencoder
 from pocketdit.encoders.hashed_text import PhraseEncoder, WordEncoder
 from pocketdit.encoders.pretrained_text import ClipTextEncoder, Gemma3TextEncoder
@@ -93,7 +94,7 @@ def text_encoder(key: str, component: Component, names: tuple[str, str], copy: b
         return Encoder(key, dict(zip(names, (encoder.model, encoder.tokenizer), strict=True)), {}, encoder.max_tokens)
     kind = "clip" if cls is ClipTextEncoder else "gemma"
     kinds = (kind, "tokenizer")
-    references = {name: reference(component, kind) for name, kind in zip(names, kinds, strict=True)}
+    references = {name: reference(key, component, kind) for name, kind in zip(names, kinds, strict=True)}
     return Encoder(key, {}, references, component.init_args["max_tokens"])
 
 
@@ -111,9 +112,8 @@ def autoencoder(component: Component, copy: bool) -> Encoder:
         raise unsupported("autoencoder", component, (DCTAutoencoder, DiffusersAutoencoder))
     if copy or is_folder(component):
         return Encoder("autoencoder", {"vae": build(component).model}, {})
-    return Encoder(
-        "autoencoder", {}, {"vae": {**reference(component, component.init_args["kind"]), "subfolder": "vae"}}
-    )
+    published = reference("autoencoder", component, component.init_args["kind"])
+    return Encoder("autoencoder", {}, {"vae": {**published, "subfolder": "vae"}})
 
 
 def is_folder(component: Component) -> bool:
@@ -121,12 +121,22 @@ def is_folder(component: Component) -> bool:
     return Path(component.init_args["repository"]).is_dir()
 
 
-def reference(component: Component, kind: str) -> dict[str, Any]:
-    """Return a reference to a model on the Hub (see ``load_reference``)."""
+def reference(key: str, component: Component, kind: str) -> dict[str, Any]:
+    """Return a reference to a model on the Hub (see ``load_reference``).
+
+    Raises:
+        ConfigError: The model is a folder that does not exist.
+    """
     arguments = component.init_args
+    repository = arguments["repository"]
+    if is_path(repository):
+        raise ConfigError(
+            f"{key}.init_args.repository: {repository} does not exist, and it is not the name of a repository on the "
+            "Hub (OWNER/NAME), to which the pipeline could refer; restore the folder"
+        )
     return {
         "kind": kind,
-        "repository": arguments["repository"],
+        "repository": repository,
         "revision": arguments.get("revision"),
         "dtype": arguments.get("dtype"),
     }

@@ -104,7 +104,7 @@ class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
         }
         for name, reference in (references or {}).items():
             if components[name] is None:
-                components[name] = load_reference(reference)
+                components[name] = load_reference(name, reference)
         self.register_modules(**components)
         self.register_to_config(
             max_tokens=max_tokens or [],

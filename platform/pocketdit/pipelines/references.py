@@ -5,42 +5,47 @@ from typing import Any
 
 import torch
 
+from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
 
-def load_reference(reference: Mapping[str, Any]) -> Any:
+REFERENCE_KINDS = ("tokenizer", "clip", "gemma", "flux", "qwen_image")
+
+
+def load_reference(name: str, reference: Mapping[str, Any]) -> Any:
     """Load a tokenizer, a text encoder or an autoencoder from the Hugging Face Hub or its cache.
 
     Only files in the safetensors format are read.
 
     Args:
+        name: Name of the component in the pipeline, for error messages.
         reference: The kind of model, its "repository", and optionally its "revision" and "dtype".
 
     Raises:
+        RunError: The model cannot be loaded or is incomplete.
         ValueError: The kind is not known.
     """
-    source = {"revision": reference.get("revision")}
-    repository = reference["repository"]
+    kind, repository = reference["kind"], str(reference["repository"])
+    if kind not in REFERENCE_KINDS:
+        raise ValueError(f"references.{name}: unknown kind {kind!r}; known are {', '.join(REFERENCE_KINDS)}")
+    description = f"references.{name} of model_index.json"
+    source: dict[str, Any] = {"revision": reference.get("revision")}
+    options = {**source, "use_safetensors": True, "output_loading_info": True}
     dtype = getattr(torch, reference.get("dtype") or "float32")
-    match reference["kind"]:
-        case "tokenizer":
+    with explain_load_errors(description, repository):
+        if kind == "tokenizer":
             from transformers import AutoTokenizer
 
             return AutoTokenizer.from_pretrained(repository, padding_side="right", **source)
-        case "clip":
-            from transformers import CLIPTextModel
+        if kind in ("clip", "gemma"):
+            from transformers import AutoModel, CLIPTextModel
 
-            return CLIPTextModel.from_pretrained(repository, dtype=dtype, use_safetensors=True, **source)
-        case "gemma":
-            from transformers import AutoModel
-
-            model = AutoModel.from_pretrained(repository, dtype=dtype, use_safetensors=True, **source)
-            return getattr(model, "language_model", model)
-        case "flux" | "qwen_image":
+            cls: Any = CLIPTextModel if kind == "clip" else AutoModel
+            model, report = cls.from_pretrained(repository, dtype=dtype, **options)
+            model = getattr(model, "language_model", model)
+        else:
             import diffusers
 
-            loader = {"flux": diffusers.AutoencoderKL, "qwen_image": diffusers.AutoencoderKLQwenImage}
-            subfolder = reference.get("subfolder")
-            return loader[reference["kind"]].from_pretrained(
-                repository, subfolder=subfolder, torch_dtype=dtype, use_safetensors=True, **source
-            )
-        case other:
-            raise ValueError(f"unknown kind of reference: {other!r}")
+            cls = diffusers.AutoencoderKL if kind == "flux" else diffusers.AutoencoderKLQwenImage
+            options |= {"subfolder": reference.get("subfolder"), "low_cpu_mem_usage": False}
+            model, report = cls.from_pretrained(repository, torch_dtype=dtype, **options)
+    require_complete(description, repository, report["missing_keys"])
+    return model
