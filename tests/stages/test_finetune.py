@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from safetensors.torch import load_file
 
 from pocketdit.artifacts.lora_file import LORA_FILE
 from pocketdit.artifacts.network import load_network
-from pocketdit.artifacts.run_folder import RunFolder, find
+from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.commands.main import main
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.errors import ConfigError
 from pocketdit.running.assemble import build_encoders, build_stage
+from pocketdit.sampling import initial_noise, sample
 from pocketdit.stages.finetune import Finetune
 from pocketdit.tracking.journal import read_metrics
 from tests.conftest import ROOT
@@ -195,6 +197,34 @@ def test_the_plan_counts_what_is_trained(file: Path, overrides: list[str], capsy
     assert kept == sum(own.values())
     assert main(["run", str(file), *overrides, "--plan"]) == 0
     assert "0.5x, no gradients" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_lora_file_adapts_the_published_pipeline_of_the_parent(
+    lora_run: RunFolder, folder: Path, tmp_path: Path
+) -> None:
+    from pocketdit import PocketDiTPipeline
+
+    parent = find(folder / "runs", "elastic_pretrain/t")
+    assert main(["publish", str(parent.path), "--to", str(tmp_path / "published")]) == 0
+    pipe = PocketDiTPipeline.from_pretrained(tmp_path / "published")
+    experiment, merged = load_experiment(lora_run), load_network(lora_run)
+    noise = initial_noise(["a zorb"], 0, 16, 8, 8)
+    steps = replace(experiment.sampling, sampler="dpmpp_2m", time_shift=3.0)
+
+    def images() -> torch.Tensor:
+        options = {"num_inference_steps": steps.steps, "guidance_scale": steps.guidance}
+        result: torch.Tensor = pipe("a zorb", latents=noise, output_type="pt", **options).images
+        return result * 2 - 1
+
+    for width in (0.5, 1.0):
+        pipe.set_width(width)
+        before = images()
+        pipe.load_lora_weights(str(lora_run.path))
+        expected = sample(merged, build_encoders(experiment), ["a zorb"], width, steps)
+        torch.testing.assert_close(images(), expected, atol=1e-4, rtol=0)
+        assert (before - expected).abs().max() > 1e-3
+        pipe.unload_lora_weights()
 
 
 @pytest.mark.slow

@@ -127,9 +127,10 @@ def test_different_options_give_different_names(settings: CoreMLExport) -> None:
         {"target": "iOS18"},
         {"query_chunk": 0},
         {"decoder": "tiny_decoder/d"},
+        {"lora": "kept"},
     )
     names = {bundle_name(replace(settings, **change), None) for change in changes}  # type: ignore[arg-type]
-    assert len(names) == 5
+    assert len(names) == 6
     assert not any("/" in name for name in names)
 
 

@@ -12,20 +12,21 @@ from pocketdit.export.common.settings import BaseExport
 from pocketdit.export.common.subject import ImageDecoder, Subject, load_subject
 
 
-def load_with_decoder(settings: BaseExport, decoder_run: str | None) -> Subject:
+def load_with_decoder(settings: BaseExport, decoder_run: str | None, keep_lora: bool = False) -> Subject:
     """Load the network and its decoder.
 
     Args:
         settings: Settings of the export.
         decoder_run: Run of the tiny decoder. If it is None, the decoder of the autoencoder is loaded. If the network
             has random weights, there is no decoder.
+        keep_lora: See ``load_subject``.
 
     Raises:
         ConfigError: The network does not have this width or does not support this image size, or a weight is beyond the
             range of float16.
         RunError: A run does not exist, or one of its files is missing or damaged.
     """
-    subject = load_subject(settings)
+    subject = load_subject(settings, keep_lora)
     decoder = _load_image_decoder(settings, decoder_run, subject.experiment)
     if decoder is not None and settings.precision == "float16":
         require_float16_range(decoder.module.state_dict(), decoder.run or "the autoencoder")

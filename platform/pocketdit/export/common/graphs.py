@@ -10,6 +10,7 @@ from pocketdit.errors import ConfigError
 from pocketdit.export.common.bundle_files import DECODER, TEXT_PROJECTION, TRANSFORMER
 from pocketdit.export.common.example import noised_latents
 from pocketdit.export.common.graph import Graph
+from pocketdit.export.common.kept_lora import LORA_SCALE, ScaledNetwork
 from pocketdit.export.common.subject import Subject
 from pocketdit.mobile.attention import Blockwise
 from pocketdit.mobile.dit import MobileTextProjection, build_mobile
@@ -96,6 +97,9 @@ def build_graphs(subject: Subject, example: Example, blockwise: Blockwise, query
     text_inputs = text_projection_inputs(example.text)
     text, text_bias = FlatTextProjection(projection)(*text_inputs.values())
     inputs = {"latents": example.latents, "time": example.time, "text": text, "text_bias": text_bias}
+    network: nn.Module = transformer
+    if subject.lora:
+        network, inputs = ScaledNetwork(transformer, subject.lora), {**inputs, LORA_SCALE: torch.ones(1)}
     palettes = {mobile_name(layer): palette for layer, palette in subject.palettes.items()}
     text_palettes = {layer: palette for layer, palette in palettes.items() if layer.startswith(TEXT_PREFIX)}
     graphs = {
@@ -106,7 +110,7 @@ def build_graphs(subject: Subject, example: Example, blockwise: Blockwise, query
             palettes={layer.replace("text", "projection", 1): palette for layer, palette in text_palettes.items()},
         ),
         TRANSFORMER: Graph(
-            transformer,
+            network,
             inputs,
             ("velocity",),
             exact=("time",),

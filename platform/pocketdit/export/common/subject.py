@@ -1,11 +1,12 @@
 """Load the network to export from a run, or create it with random weights from the YAML file of an experiment."""
 
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.notice import read_notice
@@ -18,6 +19,7 @@ from pocketdit.config.importing import import_class
 from pocketdit.config.load import load
 from pocketdit.errors import ConfigError
 from pocketdit.export.common.float16 import require_float16_range
+from pocketdit.export.common.kept_lora import load_factors, require_lora
 from pocketdit.export.common.settings import BaseExport
 from pocketdit.files import sha256_of
 from pocketdit.quantization.palette import Palette, load_palettes
@@ -57,6 +59,7 @@ class Subject:
         palettes: Palettes of the quantized layers, by layer name in the training form.
         decoder: Decoder that is exported with the network, if any.
         notice: The notices of the runs whose weights are exported (see ``artifacts/notice.py``).
+        lora: Factors of a LoRA that is kept separate from the weights of ``network`` (see ``load_factors``).
     """
 
     name: str
@@ -70,14 +73,19 @@ class Subject:
     palettes: dict[str, Palette]
     decoder: ImageDecoder | None = None
     notice: str = ""
+    lora: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def load_subject(settings: BaseExport) -> Subject:
+def load_subject(settings: BaseExport, keep_lora: bool = False) -> Subject:
     """Load or create the network that ``settings`` describes, without a decoder.
+
+    Args:
+        settings: Settings of the export.
+        keep_lora: Whether the LoRA of a fine-tuned run is kept separate instead of being merged into the weights.
 
     Raises:
         ConfigError: The network does not have this width or does not support this image size, or a weight is beyond the
-            range of float16.
+            range of float16. Or there is no LoRA to keep.
         RunError: A file of the run is missing or damaged.
     """
     folder = find(settings.runs, settings.run) if settings.run else None
@@ -91,18 +99,24 @@ def load_subject(settings: BaseExport) -> Subject:
     image_size = settings.image_size or experiment.sampling.size
     latent_size = require_latent_size(experiment, image_size)
     require_sampling_memory(experiment, image_size, 1, "size")
+    lora: dict[str, Tensor] = {}
+    if keep_lora and not folder:
+        raise ConfigError("lora=kept: random weights have no LoRA; leave it at lora=merged")
     if folder:
-        network = standalone_network(load_network(folder), settings.width)
+        if keep_lora:
+            require_lora(folder)
+        network = standalone_network(load_network(folder, lora_scale=0.0 if keep_lora else 1.0), settings.width)
+        lora = load_factors(folder, network) if keep_lora else {}
         weights = sha256_of(folder.weights)
         palettes = load_palettes(folder.palettes) if is_quantized(folder, experiment) else {}
     else:
         network, weights, palettes = random_network(experiment, settings.width, settings.seed), RANDOM, {}
     if settings.precision == "float16":
-        require_float16_range(network.state_dict(), folder.name if folder else str(settings.experiment))
+        require_float16_range({**network.state_dict(), **lora}, folder.name if folder else str(settings.experiment))
     return Subject(
         bundle_name(settings, folder), folder.name if folder else "", experiment, network, image_size, latent_size,
         tuple(text_lengths(experiment.text_encoders)), weights, palettes,
-        notice=read_notice(folder) if folder else "",
+        notice=read_notice(folder) if folder else "", lora=lora,
     )  # fmt: skip
 
 

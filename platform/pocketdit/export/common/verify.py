@@ -11,6 +11,7 @@ from pocketdit.errors import RunError
 from pocketdit.export.common.bundle_files import DECODER, TEXT_PROJECTION, TRANSFORMER
 from pocketdit.export.common.comparison import Comparison, Tolerance, compare
 from pocketdit.export.common.graphs import make_example, text_projection_inputs
+from pocketdit.export.common.kept_lora import LORA_SCALE, merged
 from pocketdit.export.common.settings import BaseExport
 from pocketdit.export.common.subject import Subject
 from pocketdit.mobile.split_einsum import HIDDEN
@@ -44,8 +45,8 @@ def compare_packages(
 ) -> Iterator[Comparison]:
     """Run the packages and PyTorch on the same inputs, and yield a comparison of each output.
 
-    The network is compared at each of ``settings.times``. The transformer's package takes its text from the package of
-    the text projection.
+    The network is compared at each of ``settings.times``, and with and without a LoRA that is kept separate. The
+    transformer's package takes its text from the package of the text projection.
 
     Args:
         run: Runs a package.
@@ -61,9 +62,14 @@ def compare_packages(
             tokens, mask = subject.network.text(example.text)
             yield compare("text", text["text"], tokens.transpose(1, 2)[:, :, None])
             yield compare("text mask", text["text_bias"], torch.where(mask, 0.0, HIDDEN)[:, :, None, None])
-        velocity = run(TRANSFORMER, {"latents": example.latents, "time": example.time, **text})["velocity"]
-        expected = subject.network(example.latents, example.time, example.text)
-        yield compare(f"velocity at time {time:g}", velocity, expected)
+        inputs = {"latents": example.latents, "time": example.time, **text}
+        for scale in (1.0, 0.0) if subject.lora else (None,):
+            network, name = subject.network, f"velocity at time {time:g}"
+            if scale is not None:
+                network, name = merged(network, subject.lora, scale), f"{name}, {LORA_SCALE} {scale:g}"
+                inputs[LORA_SCALE] = torch.tensor([scale])
+            velocity = run(TRANSFORMER, inputs)["velocity"]
+            yield compare(name, velocity, network(example.latents, example.time, example.text))
     if DECODER in packages:
         assert subject.decoder is not None
         decoder: Any = subject.decoder.module

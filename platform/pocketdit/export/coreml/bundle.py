@@ -42,7 +42,7 @@ def verify_bundle(folder: Path, overrides: list[str]) -> None:
         raise RunError(f"{folder}: does not contain {names}; export the bundle again")
     census = take_census(packages[TRANSFORMER])
     print(f"{census_table(census)}\n")
-    subject = load_with_decoder(settings, settings.decoder)
+    subject = load_with_decoder(settings, settings.decoder, keep_lora=settings.lora == "kept")
     if subject.run == manifest["weights"]["run"] and subject.weights != manifest["weights"]["sha256"]:
         raise RunError(
             f"{folder}: the weights of {subject.run} have changed since this bundle was exported; export it again"

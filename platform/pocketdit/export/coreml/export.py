@@ -33,7 +33,7 @@ def export_coreml(settings: CoreMLExport) -> Path:
         RunError: A graph cannot be converted or the outputs differ from PyTorch, in which case no bundle is written; or
             the graph exceeds its budget, in which case the bundle is kept.
     """
-    subject = load_with_decoder(settings, settings.decoder)
+    subject = load_with_decoder(settings, settings.decoder, keep_lora=settings.lora == "kept")
     folder = settings.out / subject.name
     with replace_bundle(folder) as temporary:
         convert_all(subject, settings, temporary)

@@ -23,11 +23,13 @@ class CoreMLExport(BaseExport):
         query_chunk: Number of queries that attend to all keys at a time; 0 processes all of them at once.
         decoder: Run of the tiny decoder to export. If it is null, the decoder of the autoencoder is exported. If the
             network has random weights, no decoder is exported.
+        lora: What happens to the LoRA of a fine-tuned run. It is merged into the weights, or kept separate, with the
+            strength ``lora_scale`` as an input of the transformer.
         budget: Limits for the graph of the transformer.
         verify: Whether to compare the packages with PyTorch after the export.
     """
 
-    in_bundle_name: ClassVar[tuple[str, ...]] = ("batch", "target", "blockwise", "query_chunk", "decoder")
+    in_bundle_name: ClassVar[tuple[str, ...]] = ("batch", "target", "blockwise", "query_chunk", "decoder", "lora")
 
     kind: Literal["coreml"] = "coreml"
     precision: Literal["float16", "float32"] = "float16"
@@ -36,6 +38,7 @@ class CoreMLExport(BaseExport):
     blockwise: Literal["loop", "batched"] = "batched"
     query_chunk: CountOrZero = 1024
     decoder: str | None = None
+    lora: Literal["merged", "kept"] = "merged"
     budget: Budget = field(default_factory=Budget)
     verify: bool = True
     max_error: Error = 1e-5

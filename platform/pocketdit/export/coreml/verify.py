@@ -25,6 +25,7 @@ def require_equal(packages: Mapping[str, Package], subject: Subject, settings: C
         RunError: A weight is missing, or an output is outside the tolerance.
     """
     weights = mobile_weights(subject.network.state_dict(), subject.network.spec)
+    weights |= {f"{name}.weight": factor[:, :, None, None] for name, factor in subject.lora.items()}
     count = require_stored_weights((packages[TRANSFORMER], packages[TEXT_PROJECTION]), weights, settings.precision)
     print(f"{count} matrices match those of the network bit for bit in {settings.precision}")
     return require_equal_outputs(interpret_and_compare(packages, subject, settings), settings.tolerance)
