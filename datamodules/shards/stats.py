@@ -22,6 +22,7 @@ from datamodules.shards.schema import SPLITS, DatasetInfo, SampleError, read_inf
 from pocketdit.config.shell import command_line, operand
 from pocketdit.encoders.contract import Autoencoder, TextEncoder
 from pocketdit.encoders.coverage import CaptionCoverage, coverage_lines
+from pocketdit.encoders.dct import DCTAutoencoder
 from pocketdit.encoders.identity import require_same
 from pocketdit.errors import UserError
 
@@ -88,7 +89,8 @@ def latent_statistics(
 ) -> str:
     """Return the mean and standard deviation of each latent channel over training samples, as YAML lists.
 
-    The standard deviations are suitable values for an experiment's ``backbone.latent_std``.
+    Then follow the overrides with which an experiment suits these images: ``backbone.latent_std``, and the center of a
+    DCT autoencoder, unless the data set contains latents.
 
     Args:
         path: Folder of the data set.
@@ -121,10 +123,11 @@ def latent_statistics(
         raise UserError(f"{path}: no readable sample in train")
     mean = total / positions
     std = (total_of_squares / positions - mean.square()).clamp_min(0).sqrt()
-    statistics = {"latent_mean": mean.tolist(), "latent_std": std.tolist()}
-    return "\n".join(
-        f"{name}: [{', '.join(f'{value:.3g}' for value in values)}]" for name, values in statistics.items()
-    )
+    means, deviations = (", ".join(f"{value:.3g}" for value in values) for values in (mean, std))
+    overrides = f'"backbone.latent_std=[{deviations.replace(" ", "")}]"'
+    if isinstance(autoencoder, DCTAutoencoder) and info.kind == "image":
+        overrides = f"autoencoder.init_args.center={autoencoder.centered(float(mean[0])):.3g} {overrides}"
+    return f"latent_mean: [{means}]\nlatent_std: [{deviations}]\nsettings for these images: {overrides}"
 
 
 def contact_sheet(path: Path, out: Path, *, split: str = "train", count: int = 24, columns: int = 6) -> Path:

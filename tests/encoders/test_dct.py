@@ -59,6 +59,15 @@ def test_center_encodes_to_zero_and_does_not_change_reconstructions() -> None:
         DCTAutoencoder(center=2.0)
 
 
+def test_the_center_of_images_follows_from_their_mean_latent() -> None:
+    autoencoder = DCTAutoencoder(scale=2.1, center=0.53)
+    images = example_image() * 0.5 - 0.2
+    center = autoencoder.centered(float(autoencoder.encode(images)[:, 0].mean()))
+    assert center == pytest.approx(float(images.mean()), abs=1e-5)
+    assert float(DCTAutoencoder(2.1, center).encode(images)[:, 0].mean()) == pytest.approx(0, abs=1e-5)
+    assert autoencoder.centered(-100.0) == -1
+
+
 def test_luma_channels_are_the_dct_of_the_block() -> None:
     from scipy.fft import dctn
 

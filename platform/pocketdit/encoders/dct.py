@@ -85,6 +85,11 @@ class DCTAutoencoder(FrozenModule):
         self.register_buffer("kernel", analysis_kernel().float(), persistent=False)
         self.freeze()
 
+    def centered(self, mean: float) -> float:
+        """Return the ``center`` with which the first latent channel, whose mean is now ``mean``, has mean 0."""
+        center = self.center + mean * self.scale / (BLOCK * math.sqrt(3))  # what a uniform gray block is encoded to
+        return min(max(center, -1.0), 1.0)
+
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) in [-1, 1] to latents (B, 16, H/8, W/8). H and W must be multiples of 8."""
         if images.shape[-2] % BLOCK or images.shape[-1] % BLOCK:

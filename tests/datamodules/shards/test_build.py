@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -285,6 +286,11 @@ def test_latent_statistics_match_the_latents(tmp_path: Path) -> None:
             text = latent_statistics(tmp_path / folder, autoencoder)
             values = yaml.safe_load(text)[f"latent_{name}"]
             torch.testing.assert_close(torch.tensor(values), expected, atol=2e-3, rtol=0.01)
+            overrides = shlex.split(text.partition("settings for these images: ")[2])
+            assert [word.partition("=")[0] for word in overrides] == [
+                *([] if folder == "a" else ["autoencoder.init_args.center"]),
+                "backbone.latent_std",
+            ]
 
 
 def test_dataset_json_records_its_source(tmp_path: Path) -> None:
