@@ -1,4 +1,4 @@
-"""Hashes of images by which duplicates are found."""
+"""Computes the hashes of images by which duplicates are found."""
 
 import hashlib
 

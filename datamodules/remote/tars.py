@@ -32,7 +32,7 @@ def open_remote_tars(
     for record, file in zip(records, files, strict=True):
         place = f"{storage.address}/{record.name}"
         if file is None:
-            raise RunError(f"{place}: does not exist; the data set is an index of it")
+            raise RunError(f"{place}: does not exist, although the data set is an index of it")
         if file.size != record.size:
             raise changed(place, f"it has {file.size} bytes instead of {record.size}")
         if has_versions and file.tag != record.version:

@@ -190,7 +190,7 @@ class DatasetWriter:
 
 @contextmanager
 def _name_folder(out: Path) -> Iterator[None]:
-    """Name the data set in errors of the operating system. For example, a full disk causes an error without a name."""
+    """Name the data set in operating system errors, such as that of a full disk, which do not name it themselves."""
     try:
         yield
     except OSError as error:

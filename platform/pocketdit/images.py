@@ -1,4 +1,4 @@
-"""Conversion between uint8 images and the float range [-1, 1] that networks use."""
+"""Converts between uint8 images and the float range [-1, 1] that networks use."""
 
 from typing import TypeVar
 

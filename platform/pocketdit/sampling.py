@@ -1,4 +1,4 @@
-"""Image sampling from prompts at any width of a network."""
+"""Samples images from prompts at any width of a network."""
 
 from collections.abc import Callable, Sequence
 

@@ -127,7 +127,7 @@ def _escape(text: str) -> str:
 
 
 def _add_baselines(figure: "Figure", view: StudyView, x: int | None, y: int) -> None:
-    """Mark the baselines in a plot of objectives ``x`` and ``y``. If ``x`` is None, it is the trial number."""
+    """Mark the baselines in a plot of objectives ``x`` and ``y``. If ``x`` is None, the x-axis is the trial number."""
     points = [point for point in view.results if point.baseline]
     if points:
         xs = [point.number if x is None else point.values[x] for point in points]

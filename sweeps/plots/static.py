@@ -116,7 +116,7 @@ def _plot_history(axis: "Axes", view: StudyView) -> None:
 
 
 def _scatter(axis: "Axes", points: Sequence[TrialPoint], x: int | None, y: int, label: str, **style: Any) -> None:
-    """Plot trials by objectives ``x`` and ``y``. If ``x`` is None, it is the trial number."""
+    """Plot trials by objectives ``x`` and ``y``. If ``x`` is None, the x-axis is the trial number."""
     if points:
         xs = [float(p.number) if x is None else p.value(x) for p in points]
         axis.scatter(xs, [p.value(y) for p in points], label=f"{label} ({len(points)})", **style)

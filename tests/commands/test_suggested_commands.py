@@ -14,7 +14,7 @@ NASTY_NAME = NASTY.replace("\n", " ")  # on one line, because the command to res
 
 
 def suggested(text: str, label: str) -> list[str]:
-    """Return the words of the command after a label. The command ends at the first line break outside quotes."""
+    """Return the words of the command that follows a label. The command ends at the first line break outside quotes."""
     words = shlex.shlex(text.partition(label)[2].strip(" "), posix=True)
     words.whitespace, words.whitespace_split, words.commenters = " ", True, ""
     result = []

@@ -36,7 +36,7 @@ OPERATIONS = {
     "quantization.png": "open {name}/.quantization.png.tmp",
     "finished": "open {name}/.finished.tmp",
 }
-LEFT = (0, 0, 4096, 200_000, 1_000_000)  # how many bytes may be left on the disk
+LEFT = (0, 0, 4096, 200_000, 1_000_000)  # free space in bytes, of which each case chooses one value
 
 Disk = SmallDisk | LimitedFiles
 

@@ -49,7 +49,7 @@ def test_run_learns_the_same_from_stored_text(
         load_file(family / "runs" / "knowledge_distill" / name / "weights.safetensors") for name in ("images", "stored")
     )
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    assert set(encodings) == {2}  # the prompts of the preview
+    assert set(encodings) == {2}  # only the two preview prompts are encoded
 
 
 def test_text_of_another_teacher_is_refused_by_name(

@@ -1,4 +1,4 @@
-"""Evaluation from Python."""
+"""Implements ``pocketdit.evaluate``."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Export from Python."""
+"""Implements ``pocketdit.export``."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Training from Python."""
+"""Implements ``pocketdit.train``."""
 
 from collections.abc import Mapping
 from pathlib import Path

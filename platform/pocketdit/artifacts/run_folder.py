@@ -42,7 +42,7 @@ LATEST = "latest"
 FOLDER_VARIABLE = "POCKETDIT_RUN_FOLDER"
 
 ExperimentT = TypeVar("ExperimentT", bound=BaseExperiment)
-# What a run of each kind trains, with the article.
+# What a run of each kind trains, with its article.
 NETWORKS: Mapping[type[BaseExperiment], str] = {
     Experiment: "a backbone",
     DecoderExperiment: "a decoder",

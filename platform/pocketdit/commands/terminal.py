@@ -17,7 +17,7 @@ from pocketdit.config.secrets import mask
 _KEPT = "\n\r\t"
 _CONTROLS = {
     code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in _KEPT
-}  # C0, delete, C1
+}  # the control characters: C0, delete, and C1
 # Characters that change the direction of text and can make one name look like another.
 _DIRECTIONS = {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 # Surrogates, which cannot be encoded. Python uses them for bytes in file names that are not UTF-8, for example.

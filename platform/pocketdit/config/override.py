@@ -68,7 +68,7 @@ class Override:
             if isinstance(target, dict) and target.get(index) is None:
                 target[index] = {}
             target, above = target[index], join(above, part)
-        target[_index(target, last, above)] = copy.deepcopy(self.value)  # later overrides may change it
+        target[_index(target, last, above)] = copy.deepcopy(self.value)  # a copy, because later overrides may change it
 
     def concerns(self, key: str) -> bool:
         """Return whether this override can be the cause of an error at ``key``."""

@@ -1,4 +1,4 @@
-"""Conversion of images and captions to the backbone's inputs, which are latents and text tokens."""
+"""Converts images and captions to the backbone's inputs: latents and text tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property

@@ -95,7 +95,7 @@ def write_folder(publication: Publication, target: Path, card: Callable[[Path], 
             manifest = Manifest(publication.folder.name, copies, publication.decoder is not None, files)
             (temporary / MANIFEST).write_text(manifest.to_json(publication.version), encoding="utf-8")
         with suppress(FileNotFoundError):
-            target.rmdir()  # an empty folder
+            target.rmdir()  # the folder is empty
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -83,7 +83,7 @@ def pull(repository: str, runs: Path, revision: str | None) -> list[RunFolder]:
     folders = [RUN, DECODER_RUN] if manifest.has_decoder else [RUN]
     for name in needed_files(manifest):
         require_listed(name, manifest, sizes, repository)
-    for folder in folders:  # before anything large is downloaded
+    for folder in folders:  # checked before anything large is downloaded
         path = download(f"{folder}/{_CONFIG}")
         require_digest(path, f"{folder}/{_CONFIG}", manifest, repository)
         require_safe_config(path, repository)

@@ -1,4 +1,4 @@
-"""Image to image, and inpainting."""
+"""The pipelines for image-to-image sampling and inpainting."""
 
 from collections.abc import Sequence
 from typing import Any

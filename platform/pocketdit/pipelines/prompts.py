@@ -1,4 +1,4 @@
-"""Text tokens of prompts, from the text encoders of a pipeline."""
+"""Encodes prompts with the text encoders of a pipeline."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Published models that a pipeline refers to by name instead of containing a copy."""
+"""Loads published models that a pipeline refers to by name instead of containing a copy."""
 
 from collections.abc import Mapping
 from typing import Any

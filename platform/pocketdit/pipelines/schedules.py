@@ -1,4 +1,4 @@
-"""The sampling times of diffusers' schedulers, which are those of this project's samplers."""
+"""Sets the sampling times of diffusers' schedulers to those of this project's samplers."""
 
 from typing import Any
 

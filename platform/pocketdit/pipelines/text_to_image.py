@@ -1,4 +1,4 @@
-"""Text to image."""
+"""The text-to-image pipeline."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Palettization of a network's layers with two palette sizes (paper supplement C)."""
+"""Palettizes a network's layers with two palette sizes (paper supplement C)."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence

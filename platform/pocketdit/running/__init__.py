@@ -1,1 +1,1 @@
-"""Execution of a training run: building its parts, training, checkpointing, and resuming."""
+"""Executes a training run: builds its parts, trains, saves checkpoints, and resumes."""

@@ -42,7 +42,7 @@ class StepMeans(Callback):
         """Add the outputs of a batch."""
         values, size = scalars(outputs), len(batch["captions"])
         if pl_module.automatic_optimization and "loss" in values:
-            values["loss"] *= trainer.accumulate_grad_batches  # Lightning has divided the loss
+            values["loss"] *= trainer.accumulate_grad_batches  # Lightning has divided the loss by this number
         for name, value in values.items():
             samples = self._samples[name] = self._samples.get(name, 0) + size
             mean = self._means.get(name, value)

@@ -1,4 +1,4 @@
-"""Atomic saving of checkpoints and of the weights that accompany them."""
+"""Saves checkpoints, and the weights that accompany them, atomically."""
 
 from pathlib import Path
 from typing import Any

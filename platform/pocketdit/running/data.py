@@ -1,4 +1,4 @@
-"""Checks of a run's data against its configuration."""
+"""Checks a run's data against its configuration."""
 
 from collections.abc import Sequence
 

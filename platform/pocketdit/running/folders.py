@@ -1,4 +1,4 @@
-"""Selection of the folder that a run trains in, either a new one or that of a run to resume."""
+"""Selects the folder that a run trains in: a new one, or that of a run to resume."""
 
 import contextlib
 import os

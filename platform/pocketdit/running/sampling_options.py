@@ -1,4 +1,4 @@
-"""Checks of sampling settings and widths that a user chooses."""
+"""Checks the sampling settings and the widths that a user chooses."""
 
 import dataclasses
 import math

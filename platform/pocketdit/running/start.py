@@ -1,4 +1,4 @@
-"""Initial weights of a run, taken from the run in ``parents.start``."""
+"""Loads a run's initial weights from the run in ``parents.start``."""
 
 from pathlib import Path
 

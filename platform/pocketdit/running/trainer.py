@@ -1,4 +1,4 @@
-"""Construction of Lightning's trainer for a run."""
+"""Builds Lightning's trainer for a run."""
 
 from collections.abc import Sequence
 from typing import Any

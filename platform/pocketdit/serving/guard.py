@@ -1,6 +1,6 @@
-"""Checks that every request to a server passes before the application sees it, and headers for every response.
+"""Checks every request to a server before the application sees it, and adds headers to every response.
 
-The headers forbid pages to load anything from elsewhere, to run inline scripts, and to be shown in other pages.
+The headers prevent pages from loading anything from elsewhere, running inline scripts, and being shown in other pages.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Protection of local servers against requests from foreign web pages.
+"""Protects local servers against requests from foreign web pages.
 
 Any web page in the user's browser can reach a server on the loopback interface. A page can send requests to the server
 and, if its own host name resolves to 127.0.0.1 (DNS rebinding), even read the responses. The browser sends the host

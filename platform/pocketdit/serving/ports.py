@@ -1,4 +1,4 @@
-"""Ports on which servers listen."""
+"""Finds ports on which servers can listen."""
 
 import socket
 from errno import EADDRINUSE

@@ -1,4 +1,4 @@
-"""Training of a small autoencoder whose latents a backbone can generate."""
+"""Trains a small autoencoder whose latents a backbone can generate."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""Quantization to 4-bit and 8-bit palettes, with fine-tuning of all other weights (paper supplement C)."""
+"""Quantizes a network to 4-bit and 8-bit palettes, and fine-tunes all other weights (paper supplement C)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -65,5 +65,5 @@ def _float32(tokens: TextTokens) -> TextTokens:
 
 
 def any_visible(text: Sequence[TextTokens]) -> Tensor:
-    """Return for each sample whether the student sees tokens of any text encoder, (B,)."""
+    """For each sample, return whether the student sees tokens of any text encoder, as a mask (B,)."""
     return torch.stack([tokens.mask.any(dim=1) for tokens in text]).any(dim=0)

@@ -1,4 +1,4 @@
-"""Training of a tiny decoder for the latents of a frozen autoencoder (paper Sec. 4.1)."""
+"""Trains a tiny decoder for the latents of a frozen autoencoder (paper Sec. 4.1)."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain

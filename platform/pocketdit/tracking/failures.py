@@ -1,4 +1,4 @@
-"""Descriptions of failures in MLflow and its databases."""
+"""Describes failures in MLflow and its databases."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Git revision of the code that a run uses."""
+"""Determines the Git revision of the code that a run uses."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Idempotent writing of events to one MLflow run. An event that is sent twice is recorded once.
+"""Writes events to one MLflow run idempotently: an event that is sent twice is recorded once.
 
 MLflow identifies a metric by its run, name, step, time, and value, and identifies parameters, tags, and files by their
 names. The journal determines all of these. mlflow is imported only when a connection is made, because the import takes

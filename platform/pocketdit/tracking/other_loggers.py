@@ -1,4 +1,4 @@
-"""Logging to programs other than MLflow, using Lightning's loggers. Their failures do not end the run."""
+"""Logs to programs other than MLflow, using Lightning's loggers. Their failures do not end the run."""
 
 import importlib.util
 import logging

@@ -1,4 +1,4 @@
-"""Background copying of a run's journal to MLflow, so that training never waits for it.
+"""Copies a run's journal to MLflow in the background, so that training never waits for MLflow.
 
 After every batch of events, ``tracking.json`` records how much has been sent. An interrupted copy therefore resumes
 where it stopped.

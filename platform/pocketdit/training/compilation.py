@@ -1,4 +1,4 @@
-"""Compilation of a backbone's blocks with ``torch.compile``."""
+"""Compiles a backbone's blocks with ``torch.compile``."""
 
 import torch
 

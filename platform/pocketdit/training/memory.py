@@ -1,4 +1,4 @@
-"""Tuning of the C library's memory allocator for training on a CPU."""
+"""Tunes the C library's memory allocator for training on a CPU."""
 
 import ctypes
 import platform

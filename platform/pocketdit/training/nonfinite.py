@@ -1,4 +1,4 @@
-"""Handling of non-finite losses and gradients: the run stops and saves the batch."""
+"""Stops a run and saves the batch if a loss or a gradient is not finite."""
 
 import json
 from collections.abc import Mapping

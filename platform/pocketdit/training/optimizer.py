@@ -1,4 +1,4 @@
-"""Construction of the configured optimizer for training and for cost estimates, and checks of what it supports."""
+"""Builds the configured optimizer for training and for cost estimates, and checks what it supports."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Selection of a run's precision, and autocast outside Lightning's steps."""
+"""Selects a run's precision, and provides autocast outside Lightning's steps."""
 
 from typing import Literal
 

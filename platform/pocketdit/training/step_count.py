@@ -114,7 +114,7 @@ def measure_step(cost: StageCost, device: torch.device, bf16: bool, accumulate: 
             passes.append((step, count_pass(step)))  # also warms up the device
             seconds += accumulate * step.per_batch * fastest_seconds(partial(run_pass, step))
     update = cost.update(device)
-    update()  # warms up
+    update()  # warms up the device
     return StepCount(cost, passes, Kernels()), seconds + fastest_seconds(update)
 
 

@@ -146,7 +146,7 @@ def test_folder_that_is_deleted_during_a_download_is_made_again(tmp_path: Path, 
             shutil.rmtree(cache.folder)
             if not is_written_anew:
                 return
-            cache.folder.mkdir()  # by another process
+            cache.folder.mkdir()  # another process creates it
         path.write_bytes(_content("a"))
 
     assert _read(cache.hold(("a",), SIZE, download, wait=True)) == _content("a")

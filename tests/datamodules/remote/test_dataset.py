@@ -125,7 +125,7 @@ def test_shard_with_another_content_than_the_index_records_ends_the_run(
     data = make_dataset()
     shard = data / "train" / "00002.tar"
     shard.write_bytes(shard.read_bytes().replace(b"short 15", b"other 15"))
-    monkeypatch.setattr(storage, "PATIENCE", 1e6)  # repeating the download cannot help
+    monkeypatch.setattr(storage, "PATIENCE", 1e6)  # the download must not be repeated
     with pytest.raises(RunError, match=r"train/00002.tar: does not have the hash that the index records; upload the"):
         _read(upload(data))
 
@@ -169,7 +169,7 @@ def test_replaced_shard_of_another_size_is_named_at_once(
     for content in (shard.read_bytes()[:-512], bytes(10 * shard.stat().st_size)):
         shard.write_bytes(content)
         upload(data)
-        monkeypatch.setattr(storage, "PATIENCE", 1e6)  # repeating the download cannot help
+        monkeypatch.setattr(storage, "PATIENCE", 1e6)  # the download must not be repeated
         with pytest.raises(RunError, match=r"^s3://.*/train/00002.tar: has changed in storage since it was opened$"):
             list(islice(module.train_dataloader(), module.batches_per_epoch))
         module.teardown()

@@ -81,7 +81,7 @@ def test_bradley_terry_agrees_with_zermelos_iteration() -> None:
         first, second = sorted((winner, loser))
         votes += [vote(i % 4, str(i % 5), float(winner == first), first, second) for i in range(number)]
     strengths = dict.fromkeys("abc", 1.0)
-    for _ in range(2000):  # Zermelo 1929
+    for _ in range(2000):  # the algorithm of Zermelo (1929)
         strengths = {
             i: sum(wins[i, j] for j in "abc" if j != i)
             / sum((wins[i, j] + wins[j, i]) / (strengths[i] + strengths[j]) for j in "abc" if j != i)

@@ -24,7 +24,7 @@ def add_encode(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "it again to continue. To use several processes, start it with torchrun.",
     )
     encode.add_argument("file", type=Path, help="YAML file of the experiment whose encoders are used")
-    encode.add_argument("source", type=Path, help="folder of the data set of images")
+    encode.add_argument("source", type=Path, help="folder of the image data set")
     encode.add_argument("out", type=Path, help="folder of the encoded data set")
     encode.add_argument("overrides", nargs="*", metavar="key=value", help="override a key of the experiment")
     encode.add_argument(
