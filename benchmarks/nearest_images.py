@@ -58,7 +58,7 @@ def nearest(images: NDArray[np.float32], training: NDArray[np.float32]) -> Neare
 
 
 def all_small(source: ImageSource, count: int | None = None) -> NDArray[np.float32]:
-    """Return the first ``count`` images of a source, scaled."""
+    """Return the first ``count`` images of a source, scaled with ``small``."""
     return np.stack([small(source.read(row)) for row in range(min(count or source.count, source.count))])
 
 

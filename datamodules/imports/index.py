@@ -153,7 +153,7 @@ def _key_of(settings: IndexSettings, listing: TarListing) -> str:
 
 
 class _Sample(NamedTuple):
-    """A row of a scan that is assigned to a split."""
+    """A scanned sample, which is to be assigned to a split."""
 
     tar: int
     row: Row

@@ -1,4 +1,4 @@
-"""The layouts that are read, and how they are recognized."""
+"""Recognizes the layout of a source, and plans how to read it."""
 
 from collections.abc import Sequence
 from pathlib import Path

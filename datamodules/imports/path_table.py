@@ -31,7 +31,7 @@ class PathTable:
 
 
 def plan_path_table(layout: PathTable, options: ReadOptions) -> Plan:
-    """Plan to read a table in units of several rows. The table is never in memory as a whole.
+    """Plan to read a table in units of several rows. The whole table is never in memory.
 
     Raises:
         UserError: The table is not readable, or a column is missing.

@@ -30,7 +30,7 @@ class OpenDataset(Protocol):
 
 
 class LocalDataset:
-    """A data set in a folder of this machine."""
+    """A data set in a folder on this machine."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -19,7 +19,7 @@ from torch.utils.data import Sampler
 
 from datamodules.shards.stateless_random import Purpose, permutation
 
-ORDER_VERSION = 2  # raised whenever the same settings give a different order
+ORDER_VERSION = 2  # incremented whenever the same settings yield a different order
 _NONE = np.empty(0, dtype=np.int64)
 
 

@@ -62,7 +62,7 @@ def _move_parts(folder: Path, parts: Sequence[str]) -> None:
     new = folder / _REPLACING
     old = new / "old"
     old.mkdir(exist_ok=True)
-    # The mark of completeness leaves first and arrives last, so no process reads a mixture.
+    # The part that marks the contents as complete is removed first and added last, so no process reads a mixture.
     for part in (parts[-1], *parts[:-1]):
         if (new / part).exists() and os.path.lexists(folder / part):
             (folder / part).rename(old / part)

@@ -1,4 +1,4 @@
-"""The masks of ASSA's two branches, from the network's code."""
+"""Draws the masks of ASSA's two branches, as computed by the network's code."""
 
 from itertools import pairwise
 from typing import Any

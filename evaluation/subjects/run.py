@@ -80,7 +80,7 @@ class Run:
         self._loaded: tuple[Any, Any] | None = None
 
     def provenance(self) -> dict[str, Any]:
-        """Return the run, its weights' hash, its encoders and the sampling settings."""
+        """Return the run, the hash of its weights, its encoders and the sampling settings."""
         sampling = self.sampling
         decoder = {}
         if self.decoder is not None:
