@@ -1,1 +1,1 @@
-"""Data sets of rendered scenes, and the shard format for images and latents with its loader."""
+"""Data sets: the shard format with its loader, and the tools that build, import and encode data sets."""

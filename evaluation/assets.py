@@ -22,7 +22,7 @@ from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.files import sha256_of, write_atomically
 
 _CHUNK = 1 << 20  # bytes
-_TIMEOUT = 60  # seconds without receiving data
+_TIMEOUT = 60  # a download fails after this many seconds without data
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class ImageNetTars:
 
 
 class _Found(NamedTuple):
-    """An image.
+    """An image in a class folder or in an official tar.
 
     Attributes:
         id: ID of the sample.

@@ -25,7 +25,7 @@ _stop: Event | None = None
 
 
 class UnitJob(Protocol[U_contra]):
-    """What to do with every unit. Like the units, it can be pickled."""
+    """How to process every unit. Like the units, it can be pickled."""
 
     def is_finished(self, number: int) -> bool:
         """Return whether a unit has been processed."""

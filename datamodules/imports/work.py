@@ -24,7 +24,7 @@ class BuildStoppedError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """What to do with every unit.
+    """How to process every unit.
 
     Attributes:
         folder: Folder of the units' files.

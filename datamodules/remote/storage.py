@@ -27,7 +27,7 @@ _SILENCE = 10.0  # seconds of failed attempts after which a warning is logged
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 15.0
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 15, 60
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-# What storage services call the version of a file's content.
+# Names under which storage services report the version of a file's content.
 _TAGS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "LastModified", "last_modified", "mtime")
 
 # Clients of the parent process. A forked process must not close them when they are no longer used, because their

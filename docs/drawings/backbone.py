@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from docs.drawings.experiments import PRETRAIN, Data, experiment
 from docs.drawings.shapes import BLUE, GREEN, GREY, ORANGE, PURPLE, arrow, box, canvas, label, legend, plus
 
-IMAGE_SIDE = 1024  # pixels, for the token counts
+IMAGE_SIDE = 1024  # side of the images in pixels, which determines the token counts
 
 
 def backbone_data() -> Data:

@@ -1,4 +1,4 @@
-"""The weights of one block, and the part of each that a width uses."""
+"""Draws the weights of one block, and the part of each that a width uses."""
 
 from dataclasses import replace
 from typing import Any

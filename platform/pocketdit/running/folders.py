@@ -27,7 +27,7 @@ FREE_KEYS = (
     "runs",
     "stage.init_args.teacher.init_args.runs",
 )
-# Settings that a resumed run cannot change, because the checkpoint could not be loaded.
+# Settings that a resumed run cannot change, because the checkpoint could then not be loaded.
 FIXED_KEYS = ("optimizer", "backbone", "decoder", "parents")
 
 

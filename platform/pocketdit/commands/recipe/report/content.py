@@ -151,7 +151,7 @@ def label(item: Evaluated) -> str:
 
 
 def not_measured(recipe: Recipe, content: Content) -> list[str]:
-    """Return the paper's tables and figures for which the recipe has no figures of its own, and unfinished tasks."""
+    """Return the paper's tables and figures that the recipe does not reproduce, and the unfinished tasks."""
     shown = {table.title for table, _ in measured_tables(content)}
     missing = [f"{table.title}: no task measures it" for table in TABLES if table.title not in shown]
     missing += [f"task {name} has not finished" for name in recipe.order() if name not in content.records]
