@@ -12,7 +12,7 @@ from pocketdit.tracking import journal, target
 from pocketdit.tracking.git import revision
 from pocketdit.tracking.sync import sync, sync_command
 
-_MAX_PARAM = 500  # characters; MLflow rejects longer values
+_MAX_PARAM = 500  # in characters; MLflow rejects longer values
 
 
 def track(settings: Evaluation, report: results.Report, folder: Path, tags: Mapping[str, str], start: float) -> None:

@@ -172,7 +172,7 @@ def read_shard(index: SplitIndex, shard: int) -> tuple[list[tuple[str, Sample]],
     for row in (index.shard == shard).nonzero()[0].tolist():
         try:
             raw = reader.read_members(row)
-            # In tars of other programs, the same key may occur in several tars.
+            # If another program wrote the tars, several of them may contain the same key.
             key = raw.key if index.rules is None else f"{row:08d}"
             samples.append((key, reader.parse(row, raw)))
         except Exception as error:  # a broken sample can cause any error, but must not stop the others

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 HASH_BITS = 64
-MAX_DISTANCE = 15  # in bits; a larger distance confuses different images
+MAX_DISTANCE = 15  # in bits; a larger distance would match different images
 
 
 class ImageHashes(NamedTuple):

@@ -75,7 +75,7 @@ class CaptionLookup:
         self._ignored: list[str] = []
 
     def find(self, image: Path) -> Found:
-        """Return one or more captions of an image, and its columns.
+        """Return one or more captions of an image, and its further columns.
 
         Raises:
             SampleError: There is no caption. The message names the files and keys.

@@ -9,7 +9,7 @@ from pathlib import Path
 from datamodules.shards.images import IMAGE_SUFFIXES
 from datamodules.shards.skips import SkippedImage
 
-# Names of folders that hold a split of the user's own, such as train, val2017, test_set and TrainImages.
+# Names of folders that contain a split the user made, such as train, val2017, test_set and TrainImages.
 _SPLIT_NAMES = {
     "train": "train|training",
     "validation": "val|valid|validation|dev",

@@ -89,8 +89,8 @@ def latent_statistics(
 ) -> str:
     """Return the mean and standard deviation of each latent channel over training samples, as YAML lists.
 
-    Then follow the overrides with which an experiment suits these images: ``backbone.latent_std``, and the center of a
-    DCT autoencoder, unless the data set contains latents.
+    The last line contains overrides that adapt an experiment to these images: ``backbone.latent_std`` and, unless the
+    data set contains latents, the center of a DCT autoencoder.
 
     Args:
         path: Folder of the data set.

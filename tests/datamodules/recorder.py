@@ -2,7 +2,7 @@
 
     python -m tests.datamodules.recorder DATA OUT STEPS [CHECKPOINT]
 
-Both ranks are processes of this script, which imports the libraries only once.
+The script forks both ranks, so that the libraries are imported only once.
 """
 
 import contextlib

@@ -52,7 +52,7 @@ def unit_area(shape: str) -> float:
 
 
 def _normalize(coverage: Floats) -> tuple[Floats, tuple[float, float]]:
-    """Resample a mask around its centroid to unit area, normalize it to mean 0 and norm 1, and add the centroid."""
+    """Scale a mask to unit area and normalize it to mean 0 and norm 1. Return it with its centroid (x, y)."""
     area = max(float(coverage.sum()), 1e-6)
     row, column = ndimage.center_of_mass(coverage)
     steps = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, _GRID) * math.sqrt(area)

@@ -87,7 +87,7 @@ class DCTAutoencoder(FrozenModule):
 
     def centered(self, mean: float) -> float:
         """Return the ``center`` with which the first latent channel, whose mean is now ``mean``, has mean 0."""
-        center = self.center + mean * self.scale / (BLOCK * math.sqrt(3))  # what a uniform gray block is encoded to
+        center = self.center + mean * self.scale / (BLOCK * math.sqrt(3))  # the mean gray level of the images
         return min(max(center, -1.0), 1.0)
 
     def encode(self, images: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def test_splits_share_no_pictogram_and_no_photograph() -> None:
     assert {pictogram.code for pictogram in CATALOG.values()} <= train
     assert not any("1F3FD" in code for code in train | held_out)
     assert not set(PHOTOGRAPHS["train"]) & set(PHOTOGRAPHS["validation"])
-    assert "motorcycle_right.png" not in PHOTOGRAPHS["train"]  # shows the same as motorcycle_left.png
+    assert "motorcycle_right.png" not in PHOTOGRAPHS["train"]  # shows the same scene as motorcycle_left.png
 
 
 def test_kinds_have_their_shares_and_the_seed_determines_the_images() -> None:

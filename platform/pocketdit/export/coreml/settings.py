@@ -23,8 +23,8 @@ class CoreMLExport(BaseExport):
         query_chunk: Number of queries that attend to all keys at a time; 0 processes all of them at once.
         decoder: Run of the tiny decoder to export. If it is null, the decoder of the autoencoder is exported. If the
             network has random weights, no decoder is exported.
-        lora: What happens to the LoRA of a fine-tuned run. It is merged into the weights, or kept separate, with the
-            strength ``lora_scale`` as an input of the transformer.
+        lora: Whether the LoRA of a fine-tuned run is merged into the weights or kept separate. If it is kept, its
+            strength is an input of the transformer, ``lora_scale``.
         budget: Limits for the graph of the transformer.
         verify: Whether to compare the packages with PyTorch after the export.
     """
