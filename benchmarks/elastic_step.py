@@ -125,7 +125,7 @@ def build_step(network: str, case: Case, compiled: bool = False) -> Callable[[],
 def peak_memory(network: str, case: Case, compiled: bool) -> int:
     """Return by how many bytes building a network and training it for three steps raises this process's peak memory.
 
-    The result is exact only in a new process. A process that has already run reuses memory that it has freed.
+    The result is exact only in a new process. A process that has done other work reuses the memory it freed.
     """
     build_step(network, cases()["tiny"])()  # loads all libraries, which are not part of the network's memory
     memory = PeakMemory()

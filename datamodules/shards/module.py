@@ -135,7 +135,7 @@ class ShardDataModule(LightningDataModule):
             return DataDescription()
 
     def read_captions(self, split: str, samples: int) -> tuple[list[str], bool]:
-        """Return the captions that training may use, of up to ``samples`` samples, and whether these are all."""
+        """Return the captions of up to ``samples`` samples that training may use, and whether they are all captions."""
         index = self.split(split)
         chosen = (usable_captions(captions, self.caption) for captions in read_captions(index, samples))
         return [caption for captions in chosen for caption in captions], len(index) <= min(

@@ -29,7 +29,7 @@ _OPENAI_SHA256 = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a038
 _OPENAI_URL = f"https://openaipublic.azureedge.net/clip/models/{_OPENAI_SHA256}/ViT-L-14.pt"
 _SOURCE = (
     f"get {_OPENAI_URL} or open_clip_model.safetensors of timm/vit_large_patch14_clip_224.openai "
-    "on the Hugging Face hub"
+    "on the Hugging Face Hub"
 )
 
 

@@ -31,7 +31,7 @@ _OFFSET = 0.1  # facebookresearch/dinov2 adds this to guard against rounding; it
 _BATCH = 32
 _HUB_FILE = "https://huggingface.co/timm/vit_large_patch14_dinov2.lvd142m/resolve/main/model.safetensors"
 _SOURCE = (
-    "get model.safetensors of timm/vit_large_patch14_dinov2.lvd142m on the Hugging Face hub, "
+    "get model.safetensors of timm/vit_large_patch14_dinov2.lvd142m on the Hugging Face Hub, "
     "or dinov2_vitl14_pretrain.pth of facebookresearch/dinov2"
 )
 
@@ -43,7 +43,7 @@ class DinoV2:
 
     Args:
         weights: Weights file with the tensor names of timm or facebookresearch/dinov2 (safetensors, or a pickle that
-            contains only tensors). None uses timm's weights from the Hugging Face hub or its cache.
+            contains only tensors). None uses timm's weights from the Hugging Face Hub or its cache.
         model: Name of a DINOv2 model without registers in timm. The default is the published network of DINO-FID.
         device: Device to run on.
         clean_resize: True resizes in float32 with PIL's bicubic filter, as clean-fid and dgm-eval's

@@ -20,7 +20,7 @@ from pocketdit.files import sha256_of
 _BATCH = 32
 _QUICK_GELU = "-quickgelu"
 _OPENAI_HINT = (
-    "for OpenAI's weights, use open_clip_model.safetensors (timm/vit_*_clip_*.openai on the Hugging Face hub)"
+    "for OpenAI's weights, use open_clip_model.safetensors (timm/vit_*_clip_*.openai on the Hugging Face Hub)"
 )
 
 
@@ -151,7 +151,7 @@ def _check_activation(model: str, tag: str, path: Path) -> None:
     remedy = f"use {variant}" if variant in models else "open_clip has no variant of it with QuickGELU"
     if tag and open_clip.get_pretrained_cfg(model, tag).get("quick_gelu"):
         raise UserError(f"{model} uses GELU, but its weights {tag} were trained with QuickGELU; {remedy}")
-    # The last four parts identify a file in the hub's cache: models--timm--NAME.openai/snapshots/REVISION/FILE.
+    # The last four parts identify a file in the Hub's cache: models--timm--NAME.openai/snapshots/REVISION/FILE.
     if not tag and any("openai" in part.lower() for part in path.parts[-4:]):
         raise UserError(
             f"{path}: the path suggests OpenAI's weights, which were trained with QuickGELU, but {model} uses GELU; "

@@ -108,7 +108,7 @@ def _draw(store: Store, settings: Preference, prompts: PromptSet) -> None:
     store.finish(made)
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {width}x{height}" for name, (height, width) in sizes.items())
-        print(f"Images have different sizes ({listed}), by which raters may recognize the subjects.")
+        print(f"Images have different sizes ({listed}), which may reveal the subjects to the raters.")
 
 
 def _print_summary(loaded: Loaded[Preference], prompts: int) -> None:

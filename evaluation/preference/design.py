@@ -144,7 +144,7 @@ def _placed(pair: Pair, swap: bool) -> Comparison:
 
 
 def _balanced_sides(pairs: Sequence[Pair], random: Random) -> list[bool]:
-    """For each pair, return whether its sides are swapped. This is so for half of the pairs of any two subjects."""
+    """For each pair, return whether its sides are swapped. Half of the pairs of any two subjects are swapped."""
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, pair in enumerate(pairs):
         groups[pair.first, pair.second].append(index)

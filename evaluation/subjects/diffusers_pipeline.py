@@ -36,7 +36,7 @@ class DiffusersPipeline:
     size. Stable Diffusion's safety checker is turned off, because it would replace some images with black ones.
 
     Args:
-        model: Local folder, or a name on the Hugging Face hub.
+        model: Local folder, or a name on the Hugging Face Hub.
         steps: Sampling steps.
         guidance: Scale of classifier-free guidance, or of the guidance that a network was distilled with. It is passed
             in the argument that the pipeline applies: for Qwen-Image, this is ``true_cfg_scale`` with the negative
@@ -45,7 +45,7 @@ class DiffusersPipeline:
         seed: Seed of the images.
         batch_size: Images per batch.
         dtype: Precision of the weights.
-        revision: Revision on the hub. Use a commit hash, because branches and tags may change.
+        revision: Revision on the Hub. Use a commit hash, because branches and tags may change.
         arguments: Additional arguments for calling the pipeline.
 
     Raises:

@@ -214,7 +214,7 @@ def find_run(runs: Path, run: str, width: float) -> tuple[RunFolder, Experiment]
 def describe_encoder(component: Component) -> dict[str, Any]:
     """Return an encoder's class and arguments, and the state of its weights if they are in a user's folder.
 
-    Files from the hub are not included: the first use downloads them, and the arguments name their revision.
+    Files from the Hub are not included: the first use downloads them, and the arguments name their revision.
     """
     cls = import_class(component.class_path)
     files: list[Path] = []

@@ -78,8 +78,8 @@ def test_ladder_a_by_hand() -> None:
     products = 40 * (projections + tokens * 2 * 3 * d * d)  # FFN ratio 3
     products += 2 * tokens * 64 * d + 77 * 768 * d  # projections of patches (2x2x16) in and out, and of text
     attention = 40 * (2 * tokens * tokens * d + 2 * tokens * text * d)  # QK and PV
-    # A multiply-add is two FLOPs. The backward pass takes two products for each product of the forward pass, except for
-    # FlashAttention, which takes five for its two.
+    # A multiply-add is two FLOPs. The backward pass takes two products for each product of the forward pass, but
+    # FlashAttention takes five for the two of its forward pass.
     expected = 2 * (3 * products + 3.5 * attention)
     assert COUNTS["ladder A"]["passes"]["1x"] == pytest.approx(expected, rel=0.002)
 

@@ -29,7 +29,7 @@ FILES = (Experiment, Recipe, Sweep, CoreMLExport, LiteRTExport, Evaluation, Pref
 COMMANDS = (Latency, Recommend)
 FOLDERS = tuple(ROOT / "experiments" / name for name in ("", "paper", "emoji"))
 EXPERIMENTS = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path.name != "recipe.yaml"]
-OTHERS = (DecoderExperiment, AutoencoderExperiment)  # described through the section that only they have
+OTHERS = (DecoderExperiment, AutoencoderExperiment)  # the page only describes the section that an Experiment lacks
 ROLES = ("data", "autoencoder", "text_encoders", "stage", "optimizer", "teacher")
 
 

@@ -1,4 +1,4 @@
-"""Damages a file in a run folder. Commands must refuse the folder with a one-line error or have the same result."""
+"""Damages a file in a run folder. A command must refuse it with a one-line error or have the same result."""
 
 import os
 import shutil

@@ -41,7 +41,7 @@ def save_tokenizer(folder: Path) -> None:
 
 @pytest.fixture(scope="module", name="folder")
 def tiny_qwen_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Qwen-Image with random weights, in the same folders as in the repository on the hub."""
+    """A tiny Qwen-Image with random weights, in the same folders as in the repository on the Hub."""
     from diffusers import QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 

@@ -1,4 +1,4 @@
-"""One-line errors for published checkpoints that cannot be loaded from a folder, the cache, or the hub."""
+"""One-line errors for published checkpoints that cannot be loaded from a folder, the cache, or the Hub."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ def explain_load_errors(description: str, repository: str) -> Iterator[None]:
 
     Args:
         description: Description of the checkpoint for the error message, with an article.
-        repository: A folder, or the name of a repository on the hub.
+        repository: A folder, or the name of a repository on the Hub.
 
     Raises:
         RunError: The checkpoint is missing, incomplete, or not in the safetensors format.
@@ -31,7 +31,7 @@ def explain_load_errors(description: str, repository: str) -> Iterator[None]:
             raise RunError(f"{repository}: no such folder; use a folder that contains {description}") from error
         raise RunError(
             f"{repository}: cannot load {description}: this is not a folder, and it is not available from the Hugging "
-            f"Face hub or its cache ({reason}); on a machine with an internet connection, run "
+            f"Face Hub or its cache ({reason}); on a machine with an internet connection, run "
             f"`hf download {repository} --local-dir FOLDER`, then set the repository to FOLDER"
         ) from error
 
@@ -40,11 +40,11 @@ def local_folder(repository: str, revision: str | None) -> Path | None:
     """Return the folder of a repository on this machine, without downloading anything.
 
     Args:
-        repository: A folder, or the name of a repository on the hub.
-        revision: Revision of the repository on the hub.
+        repository: A folder, or the name of a repository on the Hub.
+        revision: Revision of the repository on the Hub.
 
     Returns:
-        None if the repository is not a folder and is not in the cache of the hub.
+        None if the repository is not a folder and is not in the cache of the Hub.
     """
     if Path(repository).is_dir():
         return Path(repository)
@@ -60,7 +60,7 @@ def local_folder(repository: str, revision: str | None) -> Path | None:
 
 
 def is_path(repository: str) -> bool:
-    """Return whether the string cannot be an OWNER/NAME repository on the hub."""
+    """Return whether the string cannot be an OWNER/NAME repository on the Hub."""
     return repository.startswith((".", "/", "~", "\\")) or repository.count("/") != 1
 
 
@@ -69,7 +69,7 @@ def require_complete(description: str, repository: str, missing: Collection[str]
 
     Args:
         description: Description of the checkpoint for the error message, with an article.
-        repository: A folder, or the name of a repository on the hub.
+        repository: A folder, or the name of a repository on the Hub.
         missing: Names of the missing weights.
 
     Raises:

@@ -100,7 +100,7 @@ def _hash_files(folder: Path) -> str:
 def _require_same_settings(
     stored: Mapping[str, Any], ours: Mapping[str, Any], sources: Sequence[str], key: str
 ) -> None:
-    """Compare the class and the arguments, except those that say where the weights are, which do not identify them."""
+    """Compare the class and the arguments, except the locations of the weights, which do not identify them."""
     if stored["class"] != ours["class"]:
         raise _mismatch(key, stored["class"], ours["class"])
     theirs, own = dict(stored["init_args"]), ours["init_args"]

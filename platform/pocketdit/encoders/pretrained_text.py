@@ -61,11 +61,11 @@ class ClipTextEncoder(_PretrainedEncoder):
     """The text model of a CLIP checkpoint, including its final LayerNorm.
 
     Args:
-        repository: A folder, or the name of a Hugging Face hub repository such as
+        repository: A folder, or the name of a Hugging Face Hub repository such as
             wkcn/TinyCLIP-ViT-40M-32-Text-19M-LAION400M. It must contain a full CLIP model or only the text model, in
             the safetensors format.
         max_tokens: Number of tokens to which captions are padded or truncated.
-        revision: Revision of the repository on the hub.
+        revision: Revision of the repository on the Hub.
         dtype: Precision of the weights and the computation. The embeddings are always float32.
 
     Raises:
@@ -100,11 +100,11 @@ class Gemma3TextEncoder(_PretrainedEncoder):
     """The language model of a Gemma 3 checkpoint, including its final RMSNorm.
 
     Args:
-        repository: A folder, or the name of a Hugging Face hub repository such as google/gemma-3-4b-it, whose
-            license must first be accepted on the hub. It must contain a Gemma 3 model in the safetensors format. If the
+        repository: A folder, or the name of a Hugging Face Hub repository such as google/gemma-3-4b-it, whose
+            license must first be accepted on the Hub. It must contain a Gemma 3 model in the safetensors format. If the
             model has a vision tower, it is discarded.
         max_tokens: Number of tokens to which captions are padded or truncated.
-        revision: Revision of the repository on the hub.
+        revision: Revision of the repository on the Hub.
         dtype: Precision of the weights and the computation. The embeddings are always float32.
 
     Raises:

@@ -90,7 +90,7 @@ class PocketDiTTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.active_width = width
 
     def load_lora_adapter(self, *arguments: Any, **options: Any) -> None:
-        """Load a LoRA as ``PeftAdapterMixin`` does. One that was loaded into a supernet adapts every width."""
+        """Load a LoRA as ``PeftAdapterMixin`` does. A LoRA loaded into a supernet adapts every width."""
         super().load_lora_adapter(*arguments, **options)
         slice_adapters(self.network)
 

@@ -91,7 +91,7 @@ def _require_fit(weights: dict[str, Tensor], stored: Collection[str], transforme
 
 
 def find_lora(lora: str, name: str | None) -> Path:
-    """Find the file of the LoRA on disk, or download it from the hub."""
+    """Find the file of the LoRA on disk, or download it from the Hub."""
     description, path = "a few-step LoRA", Path(lora)
     if path.is_dir():
         files = sorted(path.glob("*.safetensors")) if name is None else [path / name]
@@ -100,7 +100,7 @@ def find_lora(lora: str, name: str | None) -> Path:
         path = files[0]
     elif not path.is_file() and path.suffix != ".safetensors":
         if name is None:
-            raise RunError(f"{lora}: no such file or folder; if it is on the Hugging Face hub, set lora_file")
+            raise RunError(f"{lora}: no such file or folder; if it is on the Hugging Face Hub, set lora_file")
         from huggingface_hub import hf_hub_download
 
         with explain_load_errors(description, lora):

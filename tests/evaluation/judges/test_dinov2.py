@@ -228,7 +228,7 @@ def test_invalid_weights_are_rejected(weights: Path, tmp_path: Path, capsys: pyt
 
 
 def test_missing_weights_are_reported_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The hub is offline and its cache is empty."""
+    """The Hub is offline and its cache is empty."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"cannot load its weights .*get model\.safetensors"):
         DinoV2(model="vit_small_patch14_dinov2")

@@ -78,4 +78,4 @@ def test_every_exceeded_limit_is_reported() -> None:
         "budget.weight_mb: the limit is 1.5, but the graph has 2",
         "budget.elsewhere: the limit is 0, but the graph has 1",
     ]
-    assert "operations off the Neural Engine: 1 (FLOAT32: 1)" in census_table(census)
+    assert "operations outside the Neural Engine: 1 (FLOAT32: 1)" in census_table(census)

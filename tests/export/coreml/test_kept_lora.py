@@ -97,7 +97,7 @@ def test_a_run_without_a_lora_has_nothing_to_keep(
     words = ["run=elastic_pretrain/t", f"runs={runs}", f"out={tmp_path}", "lora=kept"]
     assert main(["export", str(COREML), *words]) == 2
     error = capsys.readouterr().err
-    assert "lora=kept: elastic_pretrain/t has no LoRA; leave it at lora=merged" in error
+    assert "lora=kept: elastic_pretrain/t has no LoRA; use lora=merged" in error
     assert error.count("\n") == 1
     described = replace(settings, run=None, experiment=COREML.parents[1] / "elastic_pretrain.yaml")
     with pytest.raises(ConfigError, match="lora=kept: random weights have no LoRA"):

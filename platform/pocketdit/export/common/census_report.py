@@ -36,7 +36,7 @@ def census_table(census: Census) -> str:
         table,
         f"largest tensor: {largest.output_bytes / 1e6:.2f} MB, {largest.kind} {list(largest.shape)}",
         f"stored weights: {census.stored_bytes / 1e6:.2f} MB",
-        f"operations off the Neural Engine: {reasons.total()}{f' ({details})' if details else ''}",
+        f"operations outside the Neural Engine: {reasons.total()}{f' ({details})' if details else ''}",
     ])  # fmt: skip
 
 

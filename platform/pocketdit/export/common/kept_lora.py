@@ -74,7 +74,7 @@ class ScaledNetwork(nn.Module):
 def require_lora(folder: RunFolder) -> None:
     """Raise ``ConfigError`` if a run has no LoRA that could be kept separate."""
     if not has_elastic_lora(load_weights(folder.weights)):
-        raise ConfigError(f"lora=kept: {folder.name} has no LoRA; leave it at lora=merged")
+        raise ConfigError(f"lora=kept: {folder.name} has no LoRA; use lora=merged")
 
 
 def load_factors(folder: RunFolder, network: ElasticDiT) -> dict[str, Tensor]:

@@ -101,7 +101,7 @@ def load_subject(settings: BaseExport, keep_lora: bool = False) -> Subject:
     require_sampling_memory(experiment, image_size, 1, "size")
     lora: dict[str, Tensor] = {}
     if keep_lora and not folder:
-        raise ConfigError("lora=kept: random weights have no LoRA; leave it at lora=merged")
+        raise ConfigError("lora=kept: random weights have no LoRA; use lora=merged")
     if folder:
         if keep_lora:
             require_lora(folder)
