@@ -1,14 +1,14 @@
 """Fit the latency cost model to the paper's ladder, and show how far it can be trusted.
 
-Prints every variant of the model with its leave-one-out error, then the coefficient, fit and predictions of the chosen
-variant, and plots them. This takes a few seconds.
+Prints every variant of the model with its errors for graphs that are left out of the fit, the published latencies that
+no variant is fitted to, the predictions of the chosen variant, and the coverage of its intervals in a simulation, and
+plots the predictions. This takes about half a minute.
 
     python -m benchmarks.latency_calibration [--out docs/images/latency.png] [--save]
 
 No model that adds up operations can fit both (A) and (B). (B) has 18 of (A)'s 40 layers at full resolution, so (A) can
-take at most 40 / 18 = 2.2 times as long as (B), but in the paper it takes 3.6 times as long. The model leaves out what
-makes (A) slower than the sum of its operations, such as paging, heat, and operations that do not run on the Neural
-Engine. Its prediction intervals reflect that.
+take at most 40 / 18 = 2.2 times as long as (B), but in the paper it takes 3.6 times as long. ``latency_variants`` says
+what was tried. The prediction intervals are as wide as the errors for left-out graphs.
 """
 
 import argparse
@@ -19,11 +19,15 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
+from benchmarks.latency_coverage import ERRORS, Curves, simulate
+from benchmarks.latency_figures import ON_PHONE, OTHER_DEVICES, Figure, trace_graphs
+from benchmarks.latency_variants import CHOSEN, OTHERS
 from pocketdit.export.common.census import Census
 from pocketdit.files import write_atomically
-from pocketdit.latency.cost import COST_KINDS, Coefficients, milliseconds_by_kind
+from pocketdit.latency.cost import COST_KINDS, milliseconds, milliseconds_by_kind
 from pocketdit.latency.devices import Device, find_device
 from pocketdit.latency.fit import (
     COVERAGE,
@@ -37,19 +41,6 @@ from pocketdit.latency.fit import (
 from pocketdit.latency.ladder import DEVICE, MEASURED, TITLES, load_census
 from pocketdit.latency.predict import save_fit
 
-# Fits one coefficient and takes the others from published figures. Of the other variants, only a working set of 4 MiB
-# has a leave-one-out error as small as this one's (0.34).
-CHOSEN = Variant("streamed bandwidth (chosen)", ("stream",))
-OTHERS = (
-    Variant("arithmetic only", ("compute",), Coefficients(stream=1e9)),
-    Variant("all traffic streamed", ("stream",), Coefficients(stream=2.0, on_chip=0.0)),
-    Variant("three quarters of elementwise operations fused", ("stream",), Coefficients(stream=2.0, elementwise=0.25)),
-    Variant("working set 1 MiB", ("stream",), Coefficients(stream=2.0, on_chip=2**20)),
-    Variant("working set 4 MiB", ("stream",), Coefficients(stream=2.0, on_chip=2**22)),
-    Variant("bandwidth and share of peak compute", ("stream", "compute")),
-    Variant("the same, three quarters fused", ("stream", "compute"), Coefficients(stream=2.0, elementwise=0.25)),
-    Variant("bandwidth and overhead per operation", ("stream", "overhead")),
-)
 BITS = 4.3  # supplement C: average bits per weight of the full network
 # Colors that color-blind readers can tell apart (Okabe and Ito).
 _COLORS = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#999999")
@@ -65,6 +56,7 @@ class Calibration:
         ladder: Census of every rung, by name.
         left_out: Latency of every rung in milliseconds, as predicted by a fit to the others, by name.
         others: Censuses of other graphs, by title.
+        kept_aside: Censuses of the graphs of other published latencies, by name.
     """
 
     device: Device
@@ -72,16 +64,34 @@ class Calibration:
     ladder: Mapping[str, Census]
     left_out: Mapping[str, float]
     others: Mapping[str, Census]
+    kept_aside: Mapping[str, Census]
 
 
 def calibrate() -> Calibration:
-    """Fit the chosen variant to the paper's ladder."""
+    """Fit the chosen variant to the paper's ladder, and derive the errors of its predictions."""
     device = find_device(DEVICE)
     ladder = {name: load_census(name) for name in MEASURED}
+    kept_aside = {**trace_graphs(), "small": load_census("small")}
+    left_out = leave_one_out(ladder, MEASURED, device, CHOSEN)
     fit = fit_coefficients(ladder, MEASURED, list(ladder), device, CHOSEN)
+    errors = tuple(math.log(left_out[name] / MEASURED[name]) for name in ladder)
+    fit = replace(fit, left_out=errors, scaling=scaling_errors(fit, kept_aside))
     others = {TITLES[name]: load_census(name) for name in ("tiny", "small", "full")}
     others[f"full at {BITS} bits"] = with_palettes(others.pop(TITLES["full"]), BITS)
-    return Calibration(device, fit, ladder, leave_one_out(ladder, MEASURED, device, CHOSEN), others)
+    return Calibration(device, fit, ladder, left_out, others, kept_aside)
+
+
+def kept_aside_error(figure: Figure, fit: Fit, censuses: Mapping[str, Census], variant: Variant = CHOSEN) -> float:
+    """Return log(predicted / measured) for a figure that the model is not fitted to."""
+    predicted = variant.latency(censuses[figure.graph], find_device(figure.device), fit.coefficients)
+    return math.log(predicted / figure.milliseconds)
+
+
+def scaling_errors(fit: Fit, censuses: Mapping[str, Census]) -> tuple[float, ...]:
+    """Return the error of the extrapolation to each other device, beyond that for U-Nets on the calibrated device."""
+    snapgen = next(figure for figure in ON_PHONE if figure.graph == "snapgen")
+    for_unets = kept_aside_error(snapgen, fit, censuses)
+    return tuple(kept_aside_error(figure, fit, censuses) - for_unets for figure in OTHER_DEVICES)
 
 
 def with_palettes(census: Census, bits: float) -> Census:
@@ -96,24 +106,58 @@ def with_palettes(census: Census, bits: float) -> Census:
     return Census(operations, census.stored_bytes - saved)
 
 
-def variants_table(ladder: Mapping[str, Census], device: Device) -> str:
+def variants_table(calibration: Calibration) -> str:
     """Tabulate the coefficients and errors of all variants."""
+    ladder, device = calibration.ladder, calibration.device
     rows = []
     for variant in (CHOSEN, *OTHERS):
         fit = fit_coefficients(ladder, MEASURED, list(ladder), device, variant)
         left_out = leave_one_out(ladder, MEASURED, device, variant)
         errors = [math.log(left_out[name] / MEASURED[name]) for name in ladder]
-        c = fit.coefficients
-        rows.append([
-            variant.title, f"{c.stream:.2f}" if c.stream < 1e6 else "free", f"{c.compute:.2f}",
-            f"{c.overhead * 1e6:.2f} us", f"{root_mean_square(fit.residuals):.2f}", f"{root_mean_square(errors):.2f}",
-            "impossible: above peak compute" if c.compute > 1 else "",
-        ])  # fmt: skip
-    headers = ["model", "stream", "compute", "overhead", "fit", "left out", ""]
+        kept_aside = [kept_aside_error(figure, fit, calibration.kept_aside, variant) for figure in ON_PHONE]
+        values = ", ".join(f"{name} {getattr(fit.coefficients, name):.3g}" for name in variant.free)
+        sets = (fit.residuals, errors, kept_aside, errors + kept_aside)
+        rows.append([variant.title, values, *(f"{root_mean_square(values):.2f}" for values in sets)])
     note = (
-        "fit, left out: RMS of log(predicted / measured), with the graph itself included in the fit or left out of it"
+        "RMS of log(predicted / measured). fit: all rungs in the fit; left out: the rung itself left out; kept aside: "
+        "the small model, the decoder\nand the U-Net, which are never in the fit; both: left out and kept aside"
     )
-    return f"{_right_aligned(rows, headers, left=(0, 6))}\n{note}"
+    headers = ["model", "fitted", "fit", "left out", "kept aside", "both"]
+    return f"{_right_aligned(rows, headers, left=(0, 1))}\n{note}"
+
+
+def kept_aside_table(calibration: Calibration) -> str:
+    """Tabulate the published latencies that the model is not fitted to."""
+    rows = []
+    for figure in (*ON_PHONE, *OTHER_DEVICES):
+        device = find_device(figure.device)
+        middle, low, high = prediction_interval(calibration.kept_aside[figure.graph], device, calibration.fit)
+        rows.append([
+            figure.title, device.title, f"{figure.milliseconds:.0f} ms", f"{middle:.0f} ms",
+            f"{middle / figure.milliseconds - 1:+.0%}", f"{low:.0f} to {high:.0f} ms",
+            "yes" if low <= figure.milliseconds <= high else "no",
+        ])  # fmt: skip
+    headers = ["kept aside", "device", "published", "predicted", "error", f"{COVERAGE:.0%} interval", "inside"]
+    return _right_aligned(rows, headers, left=(0, 1))
+
+
+def coverage_table(calibration: Calibration, draws: int) -> str:
+    """Simulate how often intervals contain the latency of a graph that is not in the fit."""
+    logs = np.linspace(math.log(0.5), math.log(8.0), 200)
+    graphs = [*calibration.ladder.values(), calibration.kept_aside["small"]]
+    values = np.array([
+        [
+            math.log(milliseconds(graph, calibration.device, replace(CHOSEN.start, stream=math.exp(log))))
+            for graph in graphs
+        ]
+        for log in logs
+    ])  # fmt: skip
+    rows = []
+    for name, errors in ERRORS.items():
+        coverage = simulate(Curves(logs, values), errors, draws)
+        rows.append([name, f"{coverage.regression:.0%}", f"{coverage.left_out:.0%}"])
+    headers = ["simulated errors", "interval from residuals (until now)", "interval from left-out errors"]
+    return f"{_right_aligned(rows, headers)}\nshare of {draws} draws in which the interval contains a fifth graph"
 
 
 def ladder_table(calibration: Calibration) -> str:
@@ -137,7 +181,7 @@ def predictions_table(calibration: Calibration) -> str:
     return _right_aligned(rows, ["graph", "predicted per step", f"{COVERAGE:.0%} interval"])
 
 
-def _right_aligned(rows: list[list[str]], headers: list[str], left: tuple[int, ...] = (0,)) -> str:
+def _right_aligned(rows: list[list[Any]], headers: list[str], left: tuple[int, ...] = (0,)) -> str:
     alignment = ["left" if i in left else "right" for i in range(len(headers))]
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=alignment)
 
@@ -201,15 +245,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("docs/images/latency.png"), help="PNG file of the plot (default: %(default)s)"
     )
+    parser.add_argument("--draws", type=int, default=4000, help="simulated sets of measurements (default: %(default)s)")
     parser.add_argument("--save", action="store_true", help="save the fit that lightning latency uses")
     args = parser.parse_args(arguments)
     calibration = calibrate()
     device, stream = calibration.device, calibration.fit.coefficients.stream
     print(f"{device.title}; measured in the paper's Fig. 3\n")
-    print(variants_table(calibration.ladder, device), end="\n\n")
+    print(variants_table(calibration), end="\n\n")
     print(f"stream {stream:.3f}: {stream * device.memory / 1e9:.0f} GB/s\n")
     print(ladder_table(calibration), end="\n\n")
-    print(predictions_table(calibration))
+    print(kept_aside_table(calibration), end="\n\n")
+    print(predictions_table(calibration), end="\n\n")
+    print(coverage_table(calibration, args.draws))
     plot(args.out, calibration)
     print(f"\nplot: {args.out}")
     if args.save:

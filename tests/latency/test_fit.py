@@ -10,10 +10,17 @@ from pocketdit.export.common.census import Census, OperationCost
 from pocketdit.latency import predict
 from pocketdit.latency.cost import Coefficients, milliseconds
 from pocketdit.latency.devices import Device, find_device
-from pocketdit.latency.fit import Fit, Variant, fit_coefficients, leave_one_out, prediction_interval
+from pocketdit.latency.fit import (
+    Fit,
+    Variant,
+    conformal_error,
+    fit_coefficients,
+    leave_one_out,
+    prediction_interval,
+)
 from pocketdit.latency.ladder import DEVICE, MEASURED, load_census
 
-PHONE = Device("test", "test", peak=17e12, memory=60e9, gpu=2e12)
+PHONE = Device("test", "test", peak=17e12, memory=60e9, gpu=2e12, cache=24e6, calibrated=True)
 
 
 def graph(convolutions: int, maps: int) -> Census:
@@ -35,11 +42,7 @@ def test_fit_recovers_the_true_coefficients() -> None:
     fitted = fit_coefficients(GRAPHS, measured, list(GRAPHS), PHONE, Variant("both", ("stream", "compute")))
     assert fitted.coefficients.stream == pytest.approx(1.7, rel=1e-3)
     assert fitted.coefficients.compute == pytest.approx(0.55, rel=1e-3)
-    assert fitted.spread < 1e-4
-    assert fitted.degrees_of_freedom == 2
-    middle, low, high = prediction_interval(graph(200, 400), PHONE, fitted)
-    assert low == pytest.approx(high, rel=1e-2)
-    assert low <= middle <= high
+    assert fitted.residuals == pytest.approx([0.0] * 4, abs=1e-4)
 
 
 def test_leave_one_out_ignores_the_measurement_of_the_predicted_graph() -> None:
@@ -51,16 +54,26 @@ def test_leave_one_out_ignores_the_measurement_of_the_predicted_graph() -> None:
     assert after["a"] != pytest.approx(before["a"], rel=1e-3)
 
 
-def test_interval_widens_with_errors_and_with_leverage() -> None:
-    small = Fit(("stream",), Coefficients(stream=2.0), (0.1, -0.1, 0.0), ((1.0,),))
-    large = replace(small, residuals=(0.2, -0.2, 0.0))
-    intervals = [prediction_interval(GRAPHS["b"], PHONE, fitted) for fitted in (small, large)]
-    widths = [math.log(high / low) for _, low, high in intervals]
-    assert widths[1] == pytest.approx(2 * widths[0])
-    # The cost of a is mostly streamed traffic, so it depends on the fitted coefficient far more than the cost of d.
-    intervals = [prediction_interval(GRAPHS[name], PHONE, small) for name in "ad"]
-    half_widths = [math.log(high / middle) for middle, _, high in intervals]
-    assert half_widths[0] > 1.2 * half_widths[1]
+@pytest.mark.parametrize(
+    ("errors", "coverage", "expected"),
+    [
+        ((0.1, -0.4, 0.2, 0.3), 0.8, 0.4),  # 4 of 5 ranks
+        ((0.1, -0.4, 0.2, 0.3), 0.6, 0.3),
+        ((0.1, -0.4, 0.2), 0.8, math.inf),  # at most 3 of 4
+        ((), 0.8, math.inf),
+    ],
+)
+def test_conformal_error_is_an_order_statistic(errors: tuple[float, ...], coverage: float, expected: float) -> None:
+    assert conformal_error(errors, coverage) == expected
+
+
+def test_interval_is_as_wide_as_the_errors_of_left_out_graphs() -> None:
+    fitted = Fit(("stream",), Coefficients(stream=2.0), (), (0.1, -0.3, 0.2, 0.0), (0.4, 0.1, -0.1, 0.2, 0.0))
+    middle, low, high = prediction_interval(GRAPHS["b"], PHONE, fitted)
+    assert math.log(high / middle) == pytest.approx(0.3)
+    assert math.log(middle / low) == pytest.approx(0.3)
+    middle, low, high = prediction_interval(GRAPHS["b"], replace(PHONE, calibrated=False), fitted)
+    assert math.log(high / middle) == pytest.approx(0.5)  # 0.3 and 0.4
 
 
 def test_predictions_rank_the_ladder_like_the_paper() -> None:
@@ -79,7 +92,7 @@ def test_faster_devices_are_predicted_to_be_faster() -> None:
 
 
 def test_saved_fit_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fitted = Fit(("stream",), Coefficients(stream=1.5), (0.1, -0.2), ((1.25,),))
+    fitted = Fit(("stream",), Coefficients(stream=1.5), (0.1, -0.2), (0.3, -0.4), (0.5,))
     predict.save_fit(fitted, tmp_path / "coefficients.json")
     monkeypatch.setattr(predict, "FILE", tmp_path / "coefficients.json")
     assert predict.load_fit.__wrapped__() == fitted

@@ -47,7 +47,7 @@ def test_predictions_are_printed_and_recorded(bundle: Path, capsys: pytest.Captu
     assert (record.kind, record.device, record.milliseconds) == ("predicted", "iphone16promax", expected.milliseconds)
     assert record.low < record.milliseconds < record.high
     assert main(["latency", str(bundle), "device=iphone14pro"]) == 0
-    assert "uncalibrated" in capsys.readouterr().out
+    assert "extrapolated: scaled from the iPhone 16 Pro Max" in capsys.readouterr().out
     assert [record.device for record in read_records(bundle)] == ["iphone16promax", "iphone14pro"]
 
 

@@ -127,7 +127,8 @@ def census(flops: int) -> Census:
 
 
 def milliseconds(flops: int) -> float:
-    return 1000 * (flops / (SUSTAINED * find_device("iphone16promax").peak) + DISPATCH)
+    phone = find_device("iphone16promax")
+    return 1000 * (flops / (SUSTAINED * phone.peak) + 10**6 / phone.memory + DISPATCH)
 
 
 class Project:
@@ -243,7 +244,7 @@ def test_cost_is_predicted_from_the_description_without_a_bundle(project: Projec
     status, out, _ = project.recommend("budget=1s", "device=iphone15pro")
     assert status == 0
     assert "(no bundle)" in out
-    assert "uncalibrated" in out
+    assert "extrapolated: scaled from the iPhone 16 Pro Max" in out
     assert "width 1 was not evaluated; evaluate it with: lightning evaluate" in out
     assert f"lightning export experiments/export/coreml.yaml run={RUN} width=0.5 size=1024x1024" in out
 

@@ -1,9 +1,8 @@
-"""A cost model for exported graphs: a roofline model of each operation, computed from the census of the graph.
+"""A cost model for exported graphs: arithmetic and memory traffic of each operation, from the census of the graph.
 
-Arithmetic and memory traffic overlap, so an operation takes as long as the slower of the two (Williams et al. 2009).
-The latency of a graph is the sum over its operations:
+The latency of a graph is the sum over its operations and dispatches:
 
-    time = sum of max(FLOP / rate, streamed bytes / (stream * memory) + weight bytes / memory) + dispatches
+    time = sum of FLOP / rate + (streamed - spilled) / (stream * memory) + (spilled + weights) / memory
 
 rate       The arithmetic rate is ``compute`` (0.94 by default) times the peak of the engine for convolutions, and 0.54
            times that for products of two activations. The arithmetic of softmax and elementwise operations is ignored,
@@ -13,10 +12,15 @@ streamed   The part of the inputs and outputs that does not fit into the engine'
            The blocks of blockwise attention (axis 2 of its tensors) are processed one after another, so s is the size
            of one block.
 stream     The bandwidth of this traffic divided by the nominal bandwidth of memory. It is greater than 1, because the
-           system-level cache (24 MB in the A18 Pro) serves part of the traffic. This coefficient is fitted.
+           system-level cache serves part of the traffic. This coefficient is fitted.
+spilled    The part that does not fit into the system-level cache (24 MB in the A18 Pro) either, by the same formula. It
+           takes the nominal bandwidth of memory. Only decoders have such large tensors.
 weights    Weights are read from memory once, in their stored form. A palette reduces traffic but not arithmetic.
-elsewhere  Entering and leaving the engine cost one dispatch each. Operations outside the engine run at the arithmetic
-           rate of the GPU and at the bandwidth of memory.
+elsewhere  Entering and leaving the engine cost one dispatch each. Operations outside the engine take as long as their
+           arithmetic on the GPU or their traffic, whichever is slower (a roofline model, Williams et al. 2009).
+
+Within the engine, arithmetic and traffic are added. If they overlapped perfectly, graphs that are left out of the fit
+would be predicted less accurately (see ``benchmarks.latency_variants``).
 """
 
 from collections import defaultdict
@@ -66,36 +70,44 @@ def cost_kind(operation: OperationCost) -> CostKind:
             return "movement" if kind in DATA_MOVEMENT else "elementwise"
 
 
-def streamed_bytes(operation: OperationCost, on_chip: float) -> float:
-    """Return how many bytes of an operation's inputs and outputs do not stay on the chip."""
+def bytes_beyond(operation: OperationCost, capacity: float) -> float:
+    """Return how many bytes of an operation's inputs and outputs do not fit into a memory of ``capacity`` bytes."""
     if operation.kind in _VIEWS:
         return 0.0
     larger = max(operation.input_bytes, operation.output_bytes)
     if operation.kind in ("einsum", "softmax") and len(operation.shape) == 4:
         larger //= operation.shape[2]
-    share = max(0.0, 1.0 - on_chip / larger) if larger else 0.0
+    share = max(0.0, 1.0 - capacity / larger) if larger else 0.0
     return share * (operation.input_bytes + operation.output_bytes)
 
 
 def operation_seconds(operation: OperationCost, device: Device, coefficients: Coefficients) -> float:
     """Return how long one operation takes in seconds, without dispatches. Its ``count`` is ignored."""
-    kind = cost_kind(operation)
-    if kind == "elsewhere":
+    if operation.elsewhere:
         traffic = operation.input_bytes + operation.output_bytes + operation.weight_bytes
         return max(operation.flops / device.gpu, traffic / device.memory)
-    streamed = streamed_bytes(operation, coefficients.on_chip)
-    if kind == "elementwise":
-        streamed *= coefficients.elementwise
-    memory = streamed / (coefficients.stream * device.memory) + operation.weight_bytes / device.memory
+    arithmetic = arithmetic_seconds(operation, device, coefficients)
+    return arithmetic + traffic_seconds(operation, device, coefficients) + coefficients.overhead
+
+
+def arithmetic_seconds(operation: OperationCost, device: Device, coefficients: Coefficients) -> float:
+    """Return how long the arithmetic of one operation takes on the engine, in seconds."""
     rate = device.peak * coefficients.compute
-    match kind:
+    match cost_kind(operation):
         case "convolution":
-            arithmetic = operation.flops / rate
+            return operation.flops / rate
         case "product":
-            arithmetic = operation.flops / (rate * PRODUCTS)
+            return operation.flops / (rate * PRODUCTS)
         case _:
-            arithmetic = 0.0
-    return max(arithmetic, memory) + coefficients.overhead
+            return 0.0
+
+
+def traffic_seconds(operation: OperationCost, device: Device, coefficients: Coefficients) -> float:
+    """Return how long the engine's traffic of one operation takes in seconds: inputs, outputs and weights."""
+    spilled = bytes_beyond(operation, max(device.cache, coefficients.on_chip))
+    cached = bytes_beyond(operation, coefficients.on_chip) - spilled
+    fused = coefficients.elementwise if cost_kind(operation) == "elementwise" else 1.0
+    return (fused * (cached / coefficients.stream + spilled) + operation.weight_bytes) / device.memory
 
 
 def dispatches(census: Census) -> int:
@@ -128,7 +140,7 @@ def milliseconds_by_kind(census: Census, device: Device, coefficients: Coefficie
     for operation in census.operations:
         seconds[cost_kind(operation)] += operation.count * operation_seconds(operation, device, coefficients)
     seconds["dispatch"] = dispatches(census) * DISPATCH
-    return {kind: 1000 * seconds[kind] for kind in COST_KINDS}
+    return {kind: 1000 * seconds[kind] / device.speed for kind in COST_KINDS}
 
 
 def milliseconds(census: Census, device: Device, coefficients: Coefficients) -> float:

@@ -1,6 +1,7 @@
 """Published figures for devices, with their sources. The cost model is only calibrated on the iPhone 16 Pro Max."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from pocketdit.config.errors import did_you_mean_or_all
 from pocketdit.errors import ConfigError
@@ -22,7 +23,7 @@ DISPATCH = 0.23e-3
 
 @dataclass(frozen=True)
 class Device:
-    """A device with a Neural Engine.
+    """A device with a Neural Engine, or one whose speed is known relative to such a device.
 
     Attributes:
         name: Name on the command line.
@@ -31,8 +32,11 @@ class Device:
             counts int8 operations (M4: 38 TOPS are 19 TFLOP/s in fp16; maderix).
         memory: Nominal bandwidth of memory in bytes/s.
         gpu: Peak of the GPU in fp32 FLOP/s, for operations outside the engine.
+        cache: Size of the system-level cache in bytes.
+        speed: How many times faster than ``peak``, ``memory`` and ``gpu`` say. Used for devices that are known only by
+            the ratio of a published latency.
         calibrated: Whether the cost model was fitted to measurements on this device. For other devices, the figures
-            above are used to scale the predictions.
+            above are used to extrapolate.
     """
 
     name: str
@@ -40,6 +44,8 @@ class Device:
     peak: float
     memory: float
     gpu: float
+    cache: float
+    speed: float = 1.0
     calibrated: bool = False
 
 
@@ -47,20 +53,47 @@ class Device:
 #
 # peak    Apple's announcements.
 # memory  LPDDR5X-7500, LPDDR5-6400 and LPDDR4X-4266 with a bus of 64 bits in iPhones and 128 bits in Macs. Apple states
-#         68 GB/s for the M1 and 120 GB/s for the M4.
-# gpu     Number of cores x 256 FLOP per cycle x clock rate (about 1.3 to 1.5 GHz).
-DEVICES = {
-    device.name: device
-    for device in (
-        Device("iphone16promax", "iPhone 16 Pro Max (A18 Pro)", 17.5e12, 60e9, 2.2e12, calibrated=True),
-        Device("iphone16pro", "iPhone 16 Pro (A18 Pro)", 17.5e12, 60e9, 2.2e12),
-        Device("iphone15pro", "iPhone 15 Pro (A17 Pro)", 17.5e12, 51.2e9, 2.1e12),
-        Device("iphone14pro", "iPhone 14 Pro (A16)", 17.0e12, 51.2e9, 1.8e12),
-        Device("iphone13pro", "iPhone 13 Pro (A15)", 15.8e12, 34.1e9, 1.5e12),
-        Device("mac_m1", "Mac with M1", 11.0e12, 68e9, 2.6e12),
-        Device("mac_m4", "Mac with M4", 19.0e12, 120e9, 3.7e12),
-    )
+#         68 GB/s for the M1, 100 GB/s for the M2 and M3, and 120 GB/s for the M4.
+# gpu     Number of cores x 256 FLOP per cycle x clock rate (about 1.3 to 1.6 GHz).
+# cache   Wikipedia's articles on the A14 to A18 and the M1. The sizes of the M2 to M4 are not published; that of the M1
+#         is used.
+#
+# The A19, A19 Pro and M5 are missing, because Apple has not published the rates of their Neural Engines.
+APPLE = (
+    Device("iphone16promax", "iPhone 16 Pro Max (A18 Pro)", 17.5e12, 60e9, 2.2e12, 24e6, calibrated=True),
+    Device("iphone16pro", "iPhone 16 Pro (A18 Pro)", 17.5e12, 60e9, 2.2e12, 24e6),
+    Device("iphone16", "iPhone 16 (A18)", 17.5e12, 60e9, 1.9e12, 12e6),
+    Device("iphone15pro", "iPhone 15 Pro (A17 Pro)", 17.5e12, 51.2e9, 2.1e12, 24e6),
+    Device("iphone14pro", "iPhone 14 Pro (A16)", 17.0e12, 51.2e9, 1.8e12, 24e6),
+    Device("iphone13pro", "iPhone 13 Pro (A15)", 15.8e12, 34.1e9, 1.5e12, 32e6),
+    Device("iphone12pro", "iPhone 12 Pro (A14)", 11.0e12, 34.1e9, 1.1e12, 16e6),
+    Device("mac_m1", "Mac with M1", 11.0e12, 68e9, 2.6e12, 8e6),
+    Device("mac_m2", "Mac with M2", 15.8e12, 100e9, 3.6e12, 8e6),
+    Device("mac_m3", "Mac with M3", 18.0e12, 100e9, 4.1e12, 8e6),
+    Device("mac_m4", "Mac with M4", 19.0e12, 120e9, 3.7e12, 8e6),
+)
+# Qualcomm does not publish the fp16 rate of its neural processors, so a Snapdragon is described by the iPhone 14 Pro
+# and the ratio of two published latencies of Stable Diffusion 2.1's U-Net at 512x512 pixels:
+#
+# - iPhone 14 Pro Max: 2.69 steps with guidance per second, which is 186 ms per evaluation (apple/ml-stable-diffusion,
+#   README.md, "Performance Benchmarks"; fp16 on the Neural Engine).
+# - Snapdragons: 68.3, 54.9 and 42.6 ms per evaluation (quic/ai-hub-models, models/stable_diffusion_v2_1/perf.yaml;
+#   8-bit weights and 16-bit activations on the neural processor, QNN). A LiteRT file in fp16 is likely to be slower.
+_UNET_ON_IPHONE_14_PRO = 1000 / 2.69 / 2
+_SNAPDRAGONS = {
+    "snapdragon8gen3": ("Snapdragon 8 Gen 3", 68.335),
+    "snapdragon8elite": ("Snapdragon 8 Elite", 54.913),
+    "snapdragon8elitegen5": ("Snapdragon 8 Elite Gen 5", 42.594),
 }
+
+
+def _snapdragons() -> Iterator[Device]:
+    reference = next(device for device in APPLE if device.name == "iphone14pro")
+    for name, (title, milliseconds) in _SNAPDRAGONS.items():
+        yield replace(reference, name=name, title=title, speed=_UNET_ON_IPHONE_14_PRO / milliseconds)
+
+
+DEVICES = {device.name: device for device in (*APPLE, *_snapdragons())}
 
 
 def find_device(name: str) -> Device:

@@ -24,8 +24,7 @@ SPREAD = f"{COVERAGE:.0%} prediction interval"
 class Prediction:
     """The predicted latency of one evaluation, in milliseconds.
 
-    The interval is valid for the device that the model was calibrated on. For other devices, the prediction is scaled,
-    and the error of this scaling is not known.
+    For devices that the model was not calibrated on, the prediction is extrapolated, and the interval is wider.
 
     Attributes:
         milliseconds: Predicted milliseconds.
@@ -53,7 +52,8 @@ def load_fit() -> Fit:
         tuple(values["free"]),
         Coefficients(**values["coefficients"]),
         tuple(values["residuals"]),
-        tuple(tuple(row) for row in values["information"]),
+        tuple(values["left_out"]),
+        tuple(values["scaling"]),
     )
 
 

@@ -10,17 +10,16 @@ from pocketdit.latency.predict import SPREAD, predict
 from pocketdit.latency.records import LatencyRecord, add_record, content_hash, latency_tables, read_records, timestamp
 from pocketdit.latency.settings import Latency
 
-UNCALIBRATED = (
-    "uncalibrated: scaled from the iPhone 16 Pro Max with published figures, whose errors the interval does not cover"
-)
-EXTRAPOLATED = "extrapolated: the graph is far smaller than those in the fit; fixed costs may be larger than predicted"
+OTHER_DEVICE = "extrapolated: scaled from the iPhone 16 Pro Max with published figures; nothing was measured here"
+OTHER_ENGINE = "extrapolated: scaled from the iPhone 14 Pro with one published ratio for an 8-bit U-Net"
+SMALL_GRAPH = "extrapolated: the graph is far smaller than those in the fit; fixed costs may be larger than predicted"
 
 
 def prediction_caveats(census: Census, device: Device) -> str:
     """Describe known sources of error that the prediction interval does not cover, or return an empty string."""
-    caveats = [] if device.calibrated else [UNCALIBRATED]
+    caveats = [] if device.calibrated else [OTHER_DEVICE if device.speed == 1 else OTHER_ENGINE]
     if census.flops < SMALLEST_FLOPS / 10:
-        caveats.append(EXTRAPOLATED)
+        caveats.append(SMALL_GRAPH)
     return "; ".join(caveats)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pocketdit.backbones.spec import DiTSpec
@@ -22,6 +22,7 @@ _KINDS = {
     "conv2d": "conv", "conv_transpose2d": "conv_transpose", "mean": "reduce_mean", "cat": "concat", "chunk": "split",
     "flatten": "reshape", "view": "reshape", "getitem": "slice_by_index", "_pad": "pad", "square": "mul",
     "rsub": "sub", "radd": "add", "rmul": "mul", "div": "real_div", "truediv": "real_div", "unsqueeze": "expand_dims",
+    "to": "cast", "contiguous": "identity", "dropout": "identity", "expand": "identity",
 }  # fmt: skip
 
 
@@ -52,9 +53,14 @@ def trace_census(
                 (1, text_tokens, 1, 1),
             )
         ]
-    constants = [*network.parameters(), *network.buffers()]
+    return trace_module(network, *inputs)
+
+
+def trace_module(module: nn.Module, *inputs: Tensor, **keywords: Any) -> Census:
+    """Take the census of one evaluation of a module on the meta device."""
+    constants = [*module.parameters(), *module.buffers()]
     with torch.no_grad(), _Recorder({id(value) for value in constants}) as recorder:
-        network(*inputs)
+        module(*inputs, **keywords)
     return Census(tuple(recorder.operations), sum(value.nbytes for value in constants))
 
 
@@ -106,7 +112,7 @@ def _tensors(values: Any) -> Iterable[Tensor]:
 def _flops(kind: str, args: tuple[Any, ...], inputs: list[Tensor], output: Tensor) -> int:
     """Count FLOPs in the same way as ``export.coreml.census``."""
     match kind:
-        case "conv":
+        case "conv" | "linear":
             return 2 * output.numel() * math.prod(inputs[1].shape[1:])
         case "conv_transpose":
             return 2 * inputs[0].numel() * math.prod(inputs[1].shape[1:])

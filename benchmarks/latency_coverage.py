@@ -1,0 +1,92 @@
+"""How often prediction intervals contain the latency of a new graph, by simulation.
+
+Each draw invents a true coefficient and an error for each graph, derives measurements from them, fits the model to the
+ladder, computes its interval from left-out errors, and checks whether it contains the measurement of one more graph.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketdit.latency.fit import COVERAGE
+
+Array = NDArray[np.float64]
+Errors = Callable[[np.random.Generator, tuple[int, int]], Array]
+
+SPREAD = 0.2  # standard deviation of a log error, as in the fit to the paper's ladder
+
+
+def normal(random: np.random.Generator, shape: tuple[int, int]) -> Array:
+    """Draw normal errors."""
+    return SPREAD * random.standard_normal(shape)
+
+
+def heavy_tailed(random: np.random.Generator, shape: tuple[int, int]) -> Array:
+    """Draw errors from Student's t distribution with two degrees of freedom."""
+    return SPREAD * random.standard_t(2, shape)
+
+
+def two_kinds(random: np.random.Generator, shape: tuple[int, int]) -> Array:
+    """Draw errors of two kinds: half of the graphs fit well, and the others are far off."""
+    scale = np.where(random.random(shape) < 0.5, 0.1 * SPREAD, 2.0 * SPREAD)
+    result: Array = scale * random.standard_normal(shape)
+    return result
+
+
+ERRORS: Mapping[str, Errors] = {"normal": normal, "heavy tails": heavy_tailed, "two kinds": two_kinds}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The log latency of every graph as a function of the log of one coefficient.
+
+    Attributes:
+        logs: Values of the log of the coefficient (G,).
+        values: Log latencies (G, N) of N graphs. The last graph is the new one.
+    """
+
+    logs: Array
+    values: Array
+
+
+class Coverage(NamedTuple):
+    """Shares of draws in which an interval contains the new measurement."""
+
+    regression: float
+    """Interval from Student's t distribution and the residuals of the fit."""
+    left_out: float
+    """Interval from left-out errors."""
+
+
+def simulate(curves: Curves, errors: Errors, draws: int, seed: int = 0) -> Coverage:
+    """Simulate measurements of all graphs, and return the coverage of both kinds of intervals."""
+    from scipy.stats import t as student
+
+    random = np.random.default_rng(seed)
+    known = curves.values.shape[1] - 1
+    hits = np.zeros(2)
+    middle = len(curves.logs) // 4
+    for error in errors(random, (draws, known + 1)):
+        truth = curves.values[random.integers(middle, 3 * middle)]
+        measured = truth + error
+        every = list(range(known))
+        best = fit(curves, measured, every)
+        residuals = curves.values[best, :known] - measured[:known]
+        left_out = [curves.values[fit(curves, measured, [k for k in every if k != i]), i] - measured[i] for i in every]
+        rank = int(np.ceil(COVERAGE * (known + 1) - 1e-9))
+        half = np.sort(np.abs(left_out))[rank - 1]
+        slopes = (curves.values[best + 1] - curves.values[best - 1]) / (curves.logs[best + 1] - curves.logs[best - 1])
+        leverage = slopes[known] ** 2 / (slopes[:known] ** 2).sum()
+        spread = np.sqrt((residuals**2).sum() / (known - 1) * (1 + leverage))
+        distance = abs(curves.values[best, known] - measured[known])
+        hits += distance <= student.ppf((1 + COVERAGE) / 2, known - 1) * spread, distance <= half
+    return Coverage(*(hits / draws))
+
+
+def fit(curves: Curves, measured: Array, graphs: Sequence[int]) -> int:
+    """Return the index of the coefficient that fits the measurements of ``graphs`` best, not at an end of the range."""
+    squares = ((curves.values[:, graphs] - measured[graphs]) ** 2).sum(axis=1)
+    return int(np.clip(np.argmin(squares), 1, len(curves.logs) - 2))
