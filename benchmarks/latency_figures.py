@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DreamLiteUNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from pocketdit.config.experiment import DecoderExperiment
@@ -114,6 +113,8 @@ def _mobile(network: nn.Module) -> nn.Module:
 
 
 def _stable_diffusion() -> nn.Module:
+    from diffusers import UNet2DConditionModel
+
     network = UNet2DConditionModel(
         sample_size=64, cross_attention_dim=1024, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True
     )
@@ -122,6 +123,8 @@ def _stable_diffusion() -> nn.Module:
 
 
 def _snapgen() -> nn.Module:
+    from diffusers import DreamLiteUNetModel
+
     network = DreamLiteUNetModel(
         sample_size=128, in_channels=16, out_channels=16, block_out_channels=(256, 512, 896),
         attention_head_dim=(4, 8, 14), transformer_layers_per_block=(1, 2, 4), layers_per_block=2, num_kv_heads=1,
