@@ -39,6 +39,7 @@ from pocketdit.latency.fit import (
     root_mean_square,
 )
 from pocketdit.latency.ladder import DEVICE, MEASURED, TITLES, load_census
+from pocketdit.latency.palettes import with_palettes
 from pocketdit.latency.predict import save_fit
 
 BITS = 4.3  # supplement C: average bits per weight of the full network
@@ -92,18 +93,6 @@ def scaling_errors(fit: Fit, censuses: Mapping[str, Census]) -> tuple[float, ...
     snapgen = next(figure for figure in ON_PHONE if figure.graph == "snapgen")
     for_unets = kept_aside_error(snapgen, fit, censuses)
     return tuple(kept_aside_error(figure, fit, censuses) - for_unets for figure in OTHER_DEVICES)
-
-
-def with_palettes(census: Census, bits: float) -> Census:
-    """Return the same graph with the convolutions' weights stored as palettes of ``bits`` per weight (supplement C)."""
-    operations = tuple(
-        replace(o, weight_bytes=round(o.weight_bytes * bits / o.weight_bits), weight_bits=bits)
-        if o.kind in ("conv", "conv_transpose") and o.weight_bits
-        else o
-        for o in census.operations
-    )
-    saved = census.weight_bytes - Census(operations).weight_bytes
-    return Census(operations, census.stored_bytes - saved)
 
 
 def variants_table(calibration: Calibration) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.latency_calibration import main, with_palettes
+from benchmarks.latency_calibration import main
 from benchmarks.latency_coverage import SPREAD, Curves, normal, simulate
 from benchmarks.latency_figures import OTHER_DEVICES, trace_graphs
 from benchmarks.latency_variants import CHOSEN, OTHERS
@@ -64,20 +64,6 @@ def test_traced_graphs_of_other_papers_have_their_sizes() -> None:
     assert parameters["decoder"] == pytest.approx(1.37, abs=0.01)
     assert parameters["snapgen"] == pytest.approx(372, rel=0.03)  # SnapGen's own number
     assert graphs["stable_diffusion"].flops == pytest.approx(2 * 0.8e12, rel=0.05)
-
-
-def test_palettes_change_only_the_bytes_of_convolutions() -> None:
-    census = load_census("small")
-    smaller = with_palettes(census, 4.0)
-    for before, after in zip(census.operations, smaller.operations, strict=True):
-        if before.kind in ("conv", "conv_transpose"):
-            assert after.weight_bits == 4.0
-            assert after.weight_bytes == round(before.weight_bytes * 4.0 / before.weight_bits)
-        else:
-            assert after == before
-    assert census.stored_bytes - smaller.stored_bytes == census.weight_bytes - smaller.weight_bytes
-    assert smaller.flops == census.flops
-    assert smaller.activation_bytes == census.activation_bytes
 
 
 def test_tables_and_plot_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,13 +9,15 @@ import pytest
 
 from evaluation.contract import Result, Score
 from evaluation.report import results as report
-from pocketdit.artifacts.run_folder import create
+from pocketdit.artifacts.run_folder import create, find
 from pocketdit.commands.main import main
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
 from pocketdit.export.common.census import Census, OperationCost
-from pocketdit.latency.candidates import Candidate, Cost, choose_best
+from pocketdit.latency.candidates import Candidate, Cost, choose_best, reason_against
+from pocketdit.latency.deployments import runs_to_deploy
 from pocketdit.latency.devices import DISPATCH, SUSTAINED, find_device
+from pocketdit.latency.formats import FORMATS, Format
 from pocketdit.latency.quality import (
     EvaluatedScore,
     OperatingPoint,
@@ -26,17 +28,21 @@ from pocketdit.latency.quality import (
 from pocketdit.latency.records import add_record, content_hash, measurement
 from pocketdit.latency.settings import Limits
 from pocketdit.tracking.journal import FILE_NAME, Journal
-from tests.conftest import PRETRAIN
+from tests.conftest import PRETRAIN, ROOT
 
+QUANTIZE = ROOT / "experiments" / "quantize_finetune.yaml"
 RUN = "elastic_pretrain/r"
+RUNS = {RUN: 16.0}
 
 
 def point(width: float, steps: int = 4, guidance: float = 1.0, sampler: str = "euler") -> OperatingPoint:
-    return OperatingPoint(width, steps, sampler, guidance)
+    return OperatingPoint(RUN, 16.0, width, steps, sampler, guidance)
 
 
-def candidate(width: float, quality: float, ms: float, memory: int = 10, steps: int = 4) -> Candidate:
-    return Candidate(point(width, steps), quality, Cost(ms, 0.7 * ms, 1.5 * ms, 100.0, memory, "predicted"))
+def candidate(
+    width: float, quality: float | None, ms: float, memory: int = 10, steps: int = 4, target: Format = FORMATS[0]
+) -> Candidate:
+    return Candidate(point(width, steps), target, quality, Cost(ms, 0.7 * ms, 1.5 * ms, 100.0, memory, "predicted"))
 
 
 THREE = [candidate(0.375, 0.6, 200), candidate(0.5, 0.7, 360), candidate(1.0, 0.8, 1100, memory=1000)]
@@ -72,12 +78,35 @@ def test_lowest_loss_wins_and_the_fastest_candidate_breaks_ties() -> None:
     assert choose_best([slow, fast], True, Limits()) is fast
 
 
+def test_candidates_without_a_recorded_quality_are_never_chosen() -> None:
+    assert choose_best([candidate(1.0, None, 100), THREE[0]], True, Limits()) is THREE[0]
+    assert choose_best([candidate(1.0, None, 100)], True, Limits()) is None
+
+
+def test_every_other_candidate_has_a_reason_against_it() -> None:
+    limits = Limits(step_ms=400, memory_bytes=2e6)
+    best = candidate(0.5, 0.7, 360)
+    others = {
+        "1100 ms per step > 400": candidate(1.0, 0.8, 1100),
+        "1100 ms per step > 400; 3 MB > 2": candidate(1.0, 0.8, 1100, memory=3_000_000),
+        "no recorded quality": candidate(1.0, None, 100),
+        "worse geneval": candidate(0.375, 0.6, 200),
+        "slower, with the same quality": candidate(0.5, 0.7, 370),
+        "more memory, with the same quality": candidate(0.5, 0.7, 360, memory=11),
+        "equal, but Core ML is preferred": candidate(0.5, 0.7, 360, target=FORMATS[1]),
+    }
+    everyone = [best, *others.values()]
+    assert choose_best(everyone, True, limits) is best
+    reasons = [reason_against(one, best, "geneval", limits) for one in everyone]
+    assert reasons == ["chosen", *others]
+
+
 def test_guidance_and_heun_take_more_evaluations() -> None:
     cost = Cost(100.0, 90.0, 120.0, 50.0, 1, "predicted")
-    assert Candidate(point(1, 10), 0, cost).image_ms == 1050
-    assert Candidate(point(1, 10, guidance=4.0), 0, cost).image_ms == 2050
-    assert Candidate(point(1, 10, sampler="heun"), 0, cost).image_ms == pytest.approx(1950)
-    batched = Candidate(point(1, 10, guidance=4.0), 0, replace(cost, batch=2))
+    assert Candidate(point(1, 10), FORMATS[0], 0, cost).image_ms == 1050
+    assert Candidate(point(1, 10, guidance=4.0), FORMATS[0], 0, cost).image_ms == 2050
+    assert Candidate(point(1, 10, sampler="heun"), FORMATS[0], 0, cost).image_ms == pytest.approx(1950)
+    batched = Candidate(point(1, 10, guidance=4.0), FORMATS[0], 0, replace(cost, batch=2))
     assert batched.step_ms == 100
     assert batched.image_ms == 1050
 
@@ -96,10 +125,10 @@ def score(
 
 
 def test_scores_of_other_runs_or_mixed_settings_are_ignored() -> None:
-    assert operating_point_of(provenance(0.5), RUN) == point(0.5)
-    assert operating_point_of(provenance(0.5, run="other/r"), RUN) is None
-    assert operating_point_of(provenance(0.5) | {"dpg": provenance(0.5, steps=8)["geneval"]}, RUN) is None
-    assert quality_from_scores([score(0.5, 0.7, run="other/r")], RUN, "") is None
+    assert operating_point_of(provenance(0.5), RUNS) == point(0.5)
+    assert operating_point_of(provenance(0.5, run="other/r"), RUNS) is None
+    assert operating_point_of(provenance(0.5) | {"dpg": provenance(0.5, steps=8)["geneval"]}, RUNS) is None
+    assert quality_from_scores([score(0.5, 0.7, run="other/r")], RUNS, "") is None
 
 
 def test_only_comparable_scores_are_compared() -> None:
@@ -112,12 +141,12 @@ def test_only_comparable_scores_are_compared() -> None:
         score(0.375, 0.9, size=[256, 256]),
         score(0.375, 1.0, metric="dpg (rules)"),
     ]
-    quality = quality_from_scores(scores, RUN, "")
+    quality = quality_from_scores(scores, RUNS, "")
     assert quality is not None
     assert quality.metric == "geneval (rules)"
     assert quality.values == {point(0.5): 0.7, point(1.0): 0.8}
     assert "embedded, 2 images of 128x128" in quality.source
-    by_name = quality_from_scores(scores, RUN, "dpg")
+    by_name = quality_from_scores(scores, RUNS, "dpg")
     assert isinstance(by_name, Quality)
     assert by_name.values == {point(0.375): 1.0}
 
@@ -139,18 +168,25 @@ class Project:
         loaded = load(PRETRAIN, tiny, Experiment)
         self.run = create(folder / "runs", "elastic_pretrain", "r", loaded.to_yaml())
 
-    def evaluate(self, width: float, value: float) -> None:
+    def quantize(self, width: float, bits: float) -> str:
+        """Create a quantized run, without weights."""
+        loaded = load(QUANTIZE, [f"backbone.widths=[{width}]", f"parents.start={RUN}"], Experiment)
+        folder = create(self.folder / "runs", "quantize_finetune", f"q-{width}", loaded.to_yaml())
+        (folder.path / "quantization.json").write_text(json.dumps({"average_bits": bits}))
+        return folder.name
+
+    def evaluate(self, width: float, value: float, run: str = RUN) -> None:
         path = self.folder / "evaluations" / "embedded" / f"{width}-{value}"
         path.mkdir(parents=True)
         scores = {"overall": Score(value, 2, {"0": value, "1": value})}
         results = (Result("geneval (rules)", scores, {}, True),)
-        report.save(report.Report("embedded", "x", results, provenance(width)), path, resamples=10)
+        report.save(report.Report("embedded", "x", results, provenance(width, run)), path, resamples=10)
 
-    def export(self, width: float, flops: int) -> Path:
-        path = self.folder / "exports" / f"b-{width}"
+    def export(self, width: float, flops: int, kind: str = "coreml") -> Path:
+        path = self.folder / "exports" / f"b-{width}{'' if kind == 'coreml' else f'-{kind}'}"
         path.mkdir(parents=True)
         (path / "census.json").write_text(census(flops).to_json())
-        content = {"weights": {"run": RUN, "sha256": "0"}, "network": {"width": width},
+        content = {"kind": kind, "weights": {"run": RUN, "sha256": "0"}, "network": {"width": width},
                    "image": {"height": 1024, "width": 1024}, "settings": {"batch": 1}}  # fmt: skip
         (path / "manifest.json").write_text(json.dumps(content))
         (path / "transformer.mlpackage").mkdir()
@@ -192,12 +228,16 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
     content = content_hash(folder / "transformer.mlpackage")
     record = measurement([500.0], "transformer", content, "iphone16promax", "iOS 18", "CPU_AND_NE", 1, "1024x1024")
     add_record(folder, record)  # a measurement of the full width, whose prediction is within the limit
-    status, out, _ = project.recommend("budget=400ms")
+    status, out, _ = project.recommend("budget=400ms", "format=coreml")
     assert status == 0
     predicted, measured = out.split("measured latency")
     assert "500.0" in measured
     assert "500.0" not in predicted
     assert "best     width 0.5" in out
+    # A format without a bundle is not predicted to be faster than the measurement of the same network.
+    out = project.recommend("budget=400ms")[1]
+    assert "best     width 0.5" in out
+    assert "assumed to take as long" in out
     assert "lightning sample" in project.recommend("budget=600ms")[1]
     # Newer records for another package or for other compute units are not used.
     add_record(folder, replace(record, sha256="0", milliseconds=5.0))
@@ -216,9 +256,10 @@ def test_unreadable_bundles_are_skipped(project: Project) -> None:
     for name, content in (("broken", "{"), ("litert", '{"file": "network.tflite"}'), (".b.9.tmp", "{")):
         (folder.parent / name).mkdir()
         (folder.parent / name / "manifest.json").write_text(content)
-    status, out, err = project.recommend("budget=400ms")
+    status, out, err = project.recommend("budget=400ms", "format=coreml")
     assert status == 0
-    assert "(no bundle)" not in out
+    chosen = next(line for line in out.splitlines() if line.startswith("*"))
+    assert "(no bundle)" not in chosen
     assert err.count("skipped") == 2
     assert "network.tflite, not Core ML packages" in err
     assert ".tmp" not in err
@@ -233,7 +274,7 @@ def test_next_command_measures_on_the_requested_device(project: Project) -> None
 
 def test_metric_with_the_most_widths_is_chosen() -> None:
     scores = [score(0.5, 0.7), *(score(w, 0.3, metric="clip-score (x)") for w in (0.375, 0.5, 1.0))]
-    quality = quality_from_scores(scores, RUN, "")
+    quality = quality_from_scores(scores, RUNS, "")
     assert quality is not None
     assert quality.metric == "clip-score (x)"
     assert len(quality.values) == 3
@@ -247,6 +288,49 @@ def test_cost_is_predicted_from_the_description_without_a_bundle(project: Projec
     assert "extrapolated: scaled from the iPhone 16 Pro Max" in out
     assert "width 1 was not evaluated; evaluate it with: lightning evaluate" in out
     assert f"lightning export experiments/export/coreml.yaml run={RUN} width=0.5 size=1024x1024" in out
+
+
+def test_quantized_runs_and_formats_are_candidates(project: Project) -> None:
+    quantized = project.quantize(0.5, 4.25)
+    assert runs_to_deploy(project.folder / "runs", find(project.folder / "runs", RUN)) == {RUN: 16.0, quantized: 4.25}
+    project.evaluate(0.5, 0.7)
+    project.evaluate(0.5, 0.69, quantized)
+    status, out, _ = project.recommend("budget=10s")
+    assert status == 0
+    rows = [line.removeprefix("*").split() for line in out.splitlines() if "(no bundle)" in line]
+    memory = {(" ".join(row[:2]), row[2], row[3]): float(row[row.index("to") + 3]) for row in rows}
+    # Both widths of the run, at 16 bits and with palettes, in both of Apple's formats.
+    assert len(memory) == 8
+    assert memory["Core ML", "0.5", "4.25"] < memory["Core ML", "0.5", "16"]
+    assert memory["Core AI", "1", "4.3"] < memory["Core AI", "1", "16"]
+    assert "4.25 bits" not in out
+    assert "16 bits, Core ML" in out
+    assert out.count("equal, but Core ML is preferred") == 1
+    assert out.count("worse geneval (rules)") == 2
+    assert f"lightning run experiments/quantize_finetune.yaml 'backbone.widths=[1]' parents.start={RUN}" in out
+    # A limit on memory between both sizes leaves only the palettes.
+    limit = (memory["Core ML", "0.5", "4.25"] + memory["Core ML", "0.5", "16"]) / 2
+    status, out, _ = project.recommend(f"memory={limit:.3f}MB")
+    assert status == 0
+    assert "4.25 bits, Core ML" in out
+    assert f"export experiments/export/coreml.yaml run={quantized} width=0.5" in out
+
+
+def test_formats_depend_on_the_device(project: Project) -> None:
+    project.evaluate(0.5, 0.7)
+    status, out, _ = project.recommend("budget=10s", "device=snapdragon8gen3")
+    assert status == 0
+    assert "Core" not in out.replace("Core ML U-Net", "")
+    assert "LiteRT" in out
+    assert "scaled from the iPhone 14 Pro" in out
+    assert "export experiments/export/litert.yaml" in out
+    status, out, _ = project.recommend("budget=10s", "format=coreai")
+    assert status == 0
+    assert "Core ML  " not in out
+    project.export(0.5, 10**12, kind="coreai")
+    out = project.recommend("budget=10s", "format=coreai")[1]
+    assert "lightning verify" in out
+    assert f"{milliseconds(10**12):.1f}" in out
 
 
 def test_validation_losses_replace_missing_evaluations(project: Project) -> None:
@@ -277,7 +361,7 @@ def test_error_if_nothing_fits(project: Project) -> None:
     status, out, err = project.recommend("budget=1ms")
     assert status == 1
     assert "geneval" in out
-    assert "no candidate fits: the fastest, width 0.5 with 4 sampling steps" in err
+    assert "no candidate fits: the fastest with a recorded quality, width 0.5 with 4 sampling steps" in err
     assert err.count("\n") == 1
 
 
@@ -293,6 +377,8 @@ def test_error_if_nothing_fits(project: Project) -> None:
         (["images=2s"], "did you mean 'image'?"),
         (["budget=400ms", "device=iphone16promx"], "iphone16promax"),
         (["budget=400ms", "metric=genevl"], "geneval"),
+        (["budget=400ms", "format=coreaI"], "did you mean 'coreai'?"),
+        (["budget=400ms", "format=litert"], "not a format for device=iphone16promax; valid: coreml, coreai"),
         (["budget=400ms", "size=1000x1024"], "multiples of"),
         (["budget=400ms", "size=big"], "HEIGHTxWIDTH"),
         (["budgt=400ms"], "budget"),

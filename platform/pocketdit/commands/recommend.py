@@ -12,14 +12,15 @@ def add_recommend(subparsers: "argparse._SubParsersAction[argparse.ArgumentParse
     """Add the ``recommend`` subcommand to the parser."""
     recommend = subparsers.add_parser(
         "recommend",
-        help="recommend a width and a number of sampling steps within limits on latency and memory",
-        description="Recommend the width and the number of sampling steps with the best recorded quality within the "
-        "limits.",
+        help="recommend a width, sampling steps, bits and a format within limits on latency and memory",
+        description="Recommend the width, the number of sampling steps, the bits per weight and the format with the "
+        "best recorded quality within the limits. The table says why every other candidate was not chosen.",
     )
     recommend.add_argument(
         "overrides", nargs="*", metavar="key=value",
         help="run=RUN, device=iphone16promax, and at least one limit: budget=400ms (per sampling step, including "
-        "guidance), image=2s (all steps and the decoder) or memory=1.5GB; optionally metric=NAME and size=1024x1024",
+        "guidance), image=2s (all steps and the decoder) or memory=1.5GB; optionally metric=NAME, size=1024x1024 "
+        "and format=coreml",
     )  # fmt: skip
     recommend.set_defaults(call=call_recommend)
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ class Bundle:
         width: Width of the sub-network.
         size: Image height and width in pixels.
         batch: Batch size of the transformer's inputs.
+        format: Name of the export target.
     """
 
     folder: Path
@@ -31,6 +32,7 @@ class Bundle:
     width: float
     size: tuple[int, int]
     batch: int
+    format: str = "coreml"
 
     @property
     def size_text(self) -> str:
@@ -92,6 +94,7 @@ def open_bundle(folder: Path) -> Bundle:
             float(content["network"]["width"]),
             (int(image["height"]), int(image["width"])),
             int(content["settings"]["batch"]),
+            str(content.get("kind", "coreml")),
         )
     except OSError as error:
         raise RunError(f"{folder}: not an export bundle (no {MANIFEST}); create one with: lightning export") from error
@@ -99,8 +102,8 @@ def open_bundle(folder: Path) -> Bundle:
         raise RunError(f"{file}: not a valid manifest ({error!r}); export the bundle again") from error
 
 
-def find_bundles(exports: Path, run: str, size: tuple[int, int]) -> Iterator[Bundle]:
-    """Yield the bundles of a run for an image size, newest first. Report and skip bundles that cannot be read."""
+def find_bundles(exports: Path, runs: Collection[str], size: tuple[int, int]) -> Iterator[Bundle]:
+    """Yield the bundles of runs for an image size, newest first. Report and skip bundles that cannot be read."""
     files = [file for file in exports.glob(f"*/{MANIFEST}") if not file.parent.name.startswith(".")]
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:
@@ -108,5 +111,5 @@ def find_bundles(exports: Path, run: str, size: tuple[int, int]) -> Iterator[Bun
         except RunError as error:
             print(f"skipped: {error}", file=sys.stderr)
             continue
-        if bundle.run == run and bundle.size == size:
+        if bundle.run in runs and bundle.size == size:
             yield bundle

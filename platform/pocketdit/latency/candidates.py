@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from pocketdit.latency.formats import Format
 from pocketdit.latency.quality import OperatingPoint
 from pocketdit.latency.settings import Limits
 
@@ -12,7 +13,7 @@ CostSource = Literal["measured", "predicted", "predicted, no bundle"]
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one width.
+    """The cost of one network in one format.
 
     Attributes:
         milliseconds: Milliseconds per evaluation of the transformer.
@@ -38,10 +39,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An operating point with its quality and the cost of its width."""
+    """An operating point in one format, with its quality and cost.
+
+    Attributes:
+        point: The network and its sampling settings.
+        target: The format of the bundle.
+        quality: Recorded quality, or None if none is recorded.
+        cost: Cost of one evaluation.
+    """
 
     point: OperatingPoint
-    quality: float
+    target: Format
+    quality: float | None
     cost: Cost
 
     @property
@@ -62,13 +71,18 @@ class Candidate:
         """Latency of one image in milliseconds, with all sampling steps and the decoder."""
         return self.point.steps * self.step_ms + self.cost.decoder
 
+    def exceeded(self, limits: Limits) -> list[str]:
+        """Return the costs that exceed their limits, as text."""
+        costs = (
+            (self.step_ms, limits.step_ms, 1.0, "ms per step"),
+            (self.image_ms, limits.image_ms, 1.0, "ms per image"),
+            (self.cost.memory, limits.memory_bytes, 1e6, "MB"),
+        )
+        return [f"{cost / unit:.4g} {name} > {limit / unit:.4g}" for cost, limit, unit, name in costs if cost > limit]
+
     def fits(self, limits: Limits) -> bool:
         """Return whether the cost is within the limits."""
-        return (
-            self.step_ms <= limits.step_ms
-            and self.image_ms <= limits.image_ms
-            and self.cost.memory <= limits.memory_bytes
-        )
+        return not self.exceeded(limits)
 
     def is_uncertain(self, limits: Limits) -> bool:
         """Return whether the candidate fits at one end of the interval but not at the other."""
@@ -79,10 +93,34 @@ class Candidate:
 
 
 def choose_best(candidates: Sequence[Candidate], higher_is_better: bool, limits: Limits) -> Candidate | None:
-    """Return the candidate with the best quality within the limits, or None if no candidate fits.
+    """Return the candidate with the best recorded quality within the limits, or None if no candidate fits.
 
-    If several candidates have the same quality, the one with the lowest latency per image is chosen.
+    Of several candidates with the same quality, the one with the lowest latency per image is chosen, then the one with
+    the least memory, then the first one.
     """
     sign = 1 if higher_is_better else -1
-    fitting = [candidate for candidate in candidates if candidate.fits(limits)]
-    return max(fitting, key=lambda candidate: (sign * candidate.quality, -candidate.image_ms), default=None)
+    ranked = [
+        (sign * candidate.quality, -candidate.image_ms, -candidate.cost.memory, -position, candidate)
+        for position, candidate in enumerate(candidates)
+        if candidate.quality is not None and candidate.fits(limits)
+    ]
+    return max(ranked)[-1] if ranked else None
+
+
+def reason_against(candidate: Candidate, best: Candidate | None, metric: str, limits: Limits) -> str:
+    """Return why a candidate was not chosen."""
+    if candidate is best:
+        return "chosen"
+    if exceeded := candidate.exceeded(limits):
+        return "; ".join(exceeded)
+    if candidate.quality is None:
+        return "no recorded quality"
+    assert best is not None
+    assert best.quality is not None
+    if candidate.quality != best.quality:
+        return f"worse {metric}"
+    if candidate.image_ms > best.image_ms:
+        return "slower, with the same quality"
+    if candidate.cost.memory > best.cost.memory:
+        return "more memory, with the same quality"
+    return f"equal, but {best.target.title} is preferred"

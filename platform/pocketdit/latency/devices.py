@@ -35,6 +35,7 @@ class Device:
         cache: Size of the system-level cache in bytes.
         speed: How many times faster than ``peak``, ``memory`` and ``gpu`` say. Used for devices that are known only by
             the ratio of a published latency.
+        formats: Names of the formats of bundles that run on its engine (see ``formats.FORMATS``).
         calibrated: Whether the cost model was fitted to measurements on this device. For other devices, the figures
             above are used to extrapolate.
     """
@@ -46,6 +47,7 @@ class Device:
     gpu: float
     cache: float
     speed: float = 1.0
+    formats: tuple[str, ...] = ("coreml", "coreai")
     calibrated: bool = False
 
 
@@ -90,7 +92,8 @@ _SNAPDRAGONS = {
 def _snapdragons() -> Iterator[Device]:
     reference = next(device for device in APPLE if device.name == "iphone14pro")
     for name, (title, milliseconds) in _SNAPDRAGONS.items():
-        yield replace(reference, name=name, title=title, speed=_UNET_ON_IPHONE_14_PRO / milliseconds)
+        speed = _UNET_ON_IPHONE_14_PRO / milliseconds
+        yield replace(reference, name=name, title=title, speed=speed, formats=("litert",))
 
 
 DEVICES = {device.name: device for device in (*APPLE, *_snapdragons())}

@@ -18,15 +18,19 @@ _PREFERRED = ("geneval", "dpg", "t2i-compbench", "clip-score", "fd")
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A sub-network and its sampling settings.
+    """A sub-network of a run, and its sampling settings.
 
     Attributes:
+        run: Full name of the run.
+        bits: Average number of bits per weight.
         width: Width of the sub-network.
         steps: Number of sampling steps.
         sampler: Name of the sampler.
         guidance: Guidance scale. A scale of 1 disables guidance.
     """
 
+    run: str
+    bits: float
     width: float
     steps: int
     sampler: str
@@ -90,27 +94,27 @@ class _Group(NamedTuple):
     images: int
 
 
-def quality_from_scores(scores: Sequence[EvaluatedScore], run: str, metric: str) -> Quality | None:
+def quality_from_scores(scores: Sequence[EvaluatedScore], runs: Mapping[str, float], metric: str) -> Quality | None:
     """Choose the comparable scores that cover the most widths.
 
     Ties are broken by the number of operating points, then by the number of images.
 
     Args:
         scores: Scores of all runs, oldest first. A newer score replaces an older one for the same operating point.
-        run: Full name of the run.
+        runs: Bits per weight of the runs whose scores are compared, by their full names.
         metric: Name of a metric or of its benchmark. If it is empty, the preferred metric among those with the most
             widths is chosen.
 
     Returns:
-        The chosen scores, or None if the run has no scores.
+        The chosen scores, or None if the runs have no scores.
 
     Raises:
-        ConfigError: The run was not evaluated with ``metric``.
+        ConfigError: The runs were not evaluated with ``metric``.
     """
     groups: defaultdict[_Group, dict[OperatingPoint, float]] = defaultdict(dict)
     higher_is_better: dict[str, bool] = {}
     for score in scores:
-        point = operating_point_of(score.provenance, run)
+        point = operating_point_of(score.provenance, runs)
         if point is None:
             continue
         size = "x".join(str(side) for side in next(iter(score.provenance.values()))["size"])
@@ -135,16 +139,23 @@ def quality_from_scores(scores: Sequence[EvaluatedScore], run: str, metric: str)
     return Quality(chosen, source, higher_is_better[chosen], groups[best])
 
 
-def operating_point_of(provenance: Mapping[str, Mapping[str, Any]], run: str) -> OperatingPoint | None:
-    """Return the operating point at which the images of a run were generated.
+def operating_point_of(provenance: Mapping[str, Mapping[str, Any]], runs: Mapping[str, float]) -> OperatingPoint | None:
+    """Return the operating point at which the images of one of the runs were generated.
 
     Returns:
-        The operating point, or None for images of another run and for prompt sets with different operating points.
+        The operating point, or None for images of other runs and for prompt sets with different operating points.
     """
     points = {
-        OperatingPoint(float(entry["width"]), int(entry["steps"]), str(entry["sampler"]), float(entry["guidance"]))
+        OperatingPoint(
+            entry["run"],
+            runs[entry["run"]],
+            float(entry["width"]),
+            int(entry["steps"]),
+            str(entry["sampler"]),
+            float(entry["guidance"]),
+        )
         for entry in provenance.values()
-        if entry.get("subject") == "run" and entry.get("run") == run
+        if entry.get("subject") == "run" and entry.get("run") in runs
     }
     return points.pop() if len(points) == 1 else None
 
@@ -175,11 +186,13 @@ def _benchmark_of(metric: str) -> str:
     return metric.partition(" (")[0]
 
 
-def quality_from_validation(metrics: Path, sampling: Sampling) -> Quality | None:
+def quality_from_validation(metrics: Path, run: str, bits: float, sampling: Sampling) -> Quality | None:
     """Read the last validation loss of each width.
 
     Args:
         metrics: Path of the run's logged metrics.
+        run: Full name of the run.
+        bits: Average number of bits per weight of the run.
         sampling: Sampling settings of the run, which define the operating points.
 
     Returns:
@@ -189,7 +202,7 @@ def quality_from_validation(metrics: Path, sampling: Sampling) -> Quality | None
     prefix = "validation/loss/width_"
     last = {key.removeprefix(prefix): curve[-1] for key, curve in curves.items() if key.startswith(prefix)}
     values = {
-        OperatingPoint(float(width), sampling.steps, sampling.sampler, sampling.guidance): value
+        OperatingPoint(run, bits, float(width), sampling.steps, sampling.sampler, sampling.guidance): value
         for width, (_, value) in last.items()
     }
     if not values:

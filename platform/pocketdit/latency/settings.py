@@ -80,15 +80,16 @@ class Recommend:
     """Settings of ``lightning recommend``. At least one of ``budget``, ``image`` and ``memory`` is required.
 
     Attributes:
-        run: Name of the run.
+        run: Name of the run. Runs that quantize it are compared as well.
         device: A known device, or a device for which measurements were recorded.
         budget: Limit on the latency of one sampling step, including guidance, such as 400ms.
         image: Limit on the latency of all sampling steps and the decoder, such as 2s.
         memory: Limit on the memory of the running transformer, such as 1.5GB.
         metric: Quality metric. By default, the preferred metric among those that cover the most widths.
         size: Image size HEIGHTxWIDTH in pixels. By default, the sampling size of the run.
+        format: Format of the bundle: coreml, coreai or litert. By default, all formats for the device are compared.
         runs: Folder of all runs.
-        exports: Folder of Core ML bundles.
+        exports: Folder of bundles.
         evaluations: Folder of evaluation results.
     """
 
@@ -99,6 +100,7 @@ class Recommend:
     memory: str | float = ""
     metric: str = ""
     size: ImageSize = ""
+    format: str = ""
     runs: Path = Path("runs")
     exports: Path = Path("exports")
     evaluations: Path = Path("evaluations")

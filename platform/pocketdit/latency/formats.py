@@ -1,0 +1,45 @@
+"""Formats of bundles that can be recommended."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of bundles.
+
+    Attributes:
+        name: Name of the export target, and of its YAML file in ``experiments/export/``.
+        title: Name in tables.
+        stores_palettes: Whether palettes stay palettes. Otherwise, weights are stored in fp16.
+        measured_by: Command that measures a bundle on a device, without its operands. Empty if there is none.
+        note: What to know about predictions for this format.
+    """
+
+    name: str
+    title: str
+    stores_palettes: bool = True
+    measured_by: str = ""
+    note: str = ""
+
+
+# In order of preference between equal candidates.
+FORMATS = (
+    Format("coreml", "Core ML", measured_by="latency"),
+    Format(
+        "coreai",
+        "Core AI",
+        note="Core AI requires iOS 27 or macOS 27; no latency of it is published, so it is predicted like Core ML",
+    ),
+    Format(
+        "litert",
+        "LiteRT",
+        stores_palettes=False,
+        note="LiteRT stores the weights of palettes in fp16",
+    ),
+)
+FP16_BITS = 16.0
+
+
+def formats_for(names: tuple[str, ...]) -> tuple[Format, ...]:
+    """Return the formats with these names, in order of preference."""
+    return tuple(item for item in FORMATS if item.name in names)
