@@ -116,6 +116,7 @@ def build_step(network: str, case: Case, compiled: bool = False) -> Callable[[],
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             losses = stage.add_gradients(noisy, next(numbers))
+            losses |= stage.combine_gradients()
             stop_unless_finite(losses, {}, stage)
             stage.update({})
 

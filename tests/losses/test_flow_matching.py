@@ -69,14 +69,14 @@ def test_scale_is_bounded() -> None:
     assert balancing_scale(torch.tensor(0.0), torch.tensor(1.0)).item() == pytest.approx(0.1)
 
 
-def test_taking_and_adding_gradients_accumulates_them() -> None:
+def test_setting_gradients_aside_and_adding_them_accumulates_them() -> None:
     layer, x = nn.Linear(3, 2), torch.randn(4, 3)
     layer(x).sum().backward()
     layer(2 * x).square().sum().backward()
     expected = [gradient.clone() for gradient in current_gradients(layer)]
     layer.zero_grad()
     layer(x).sum().backward()
-    first = gradients.take(list(layer.parameters()))
+    first = gradients.swap(list(layer.parameters()), [])
     assert all(p.grad is None for p in layer.parameters())
     layer(2 * x).square().sum().backward()
     gradients.add(list(layer.parameters()), first)

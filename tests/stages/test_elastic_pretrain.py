@@ -51,9 +51,11 @@ def test_the_seed_determines_the_losses(tiny: list[str], tmp_path: Path) -> None
     assert losses(first.path)["train/loss/width_1"] != losses(third.path)["train/loss/width_1"]
 
 
-def test_accumulated_gradients_equal_those_of_one_large_batch(tiny: list[str], tmp_path: Path) -> None:
-    """Without adaptive scaling, parts of a batch give the gradient of the whole batch, even if one part is short."""
-    experiment: Experiment = load(PRETRAIN, [*tiny, "stage.init_args.gradient_scaling=sum"], Experiment).config
+@pytest.mark.parametrize("scaling", ["adaptive", "sum"])
+def test_accumulated_gradients_equal_those_of_one_large_batch(tiny: list[str], tmp_path: Path, scaling: str) -> None:
+    """Parts of a batch give the gradient of the whole batch, even if one part is short."""
+    overrides = [*tiny, f"stage.init_args.gradient_scaling={scaling}"]
+    experiment: Experiment = load(PRETRAIN, overrides, Experiment).config
     stage = build_stage(experiment, build_encoders(experiment))
     assert isinstance(stage, ElasticPretrain)
     enable_backward(stage)
@@ -72,6 +74,7 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(tiny: list[str], t
             tokens = [type(t)(t.embeddings[part], t.mask[part]) for t in text]
             noisy = NoisyBatch(x[part], time[part], tokens, target[part])
             stage.add_gradients(noisy, number=0, share=samples.share(len(noisy.time)))
+        stage.combine_gradients()
         samples.normalize(parameters)
         return [p.grad for p in parameters]
 

@@ -28,7 +28,7 @@ from pocketdit.training.ema import ema_copy, ema_decay, update_ema
 from pocketdit.training.muon import MuonAdamW
 from pocketdit.training.nonfinite import stop_unless_finite
 from pocketdit.training.step_samples import StepSamples
-from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
+from pocketdit.training.update import batch_number, draw_position, prepare_optimizer, update_weights
 
 STATISTICS_MOMENTUM = 0.02
 
@@ -124,7 +124,7 @@ class TrainAutoencoder(LightningModule, Stage):
             share: Factor of the gradient.
         """
         images = batch["images"]
-        draws = generator("crop", self.seed, number, self.global_rank)
+        draws = generator("crop", *draw_position(self, self.seed, number))
         target = from_uint8(random_window(images.shape[-2:], self.crop, draws).cut(images))
         target = target.contiguous(memory_format=torch.channels_last)
         raw = self.autoencoder.encoder(target).float()
@@ -142,7 +142,7 @@ class TrainAutoencoder(LightningModule, Stage):
     def with_noise(self, latents: Tensor, number: int) -> Tensor:
         """Add noise to latents (B, C, h, w), in proportion to the standard deviation of each channel in this batch."""
         std = latents.detach().std(dim=(0, 2, 3), keepdim=True)
-        draws = generator("noise", self.seed, number, self.global_rank)
+        draws = generator("noise", *draw_position(self, self.seed, number))
         noise = torch.randn(latents.shape, generator=draws).to(latents.device)
         return latents + self.noise * std * noise
 

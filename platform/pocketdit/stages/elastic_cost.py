@@ -38,7 +38,7 @@ def elastic_cost(experiment: Experiment, feature_width: int | None = None) -> St
     meta = torch.device("meta")
     trained = build_trained(experiment, meta, feature_width)
     weights = bytes_of(trained)
-    copies = 1 if len(experiment.backbone.widths) == 1 else 2 + (experiment.training.accumulate > 1)
+    copies = 1 if len(experiment.backbone.widths) == 1 else 2
     return StageCost(
         image_size=image_side(experiment),
         batch=batch_size(experiment),
@@ -79,7 +79,7 @@ def elastic_passes(experiment: Experiment, trained: nn.ModuleDict, device: torch
     assert isinstance(backbone, ElasticDiT)
     inputs = network_inputs(spec, batch, latent_grid(experiment), str(device), text_lengths(experiment.text_encoders))
     copy = bytes_of(trained)
-    accumulated = copy if experiment.training.accumulate > 1 and len(spec.widths) > 1 else 0
+    accumulates = experiment.training.accumulate > 1 and len(spec.widths) > 1
 
     def forward(width: float) -> Tensor:
         prediction, features = backbone.forward_with_features(*inputs, width=width)
@@ -99,7 +99,7 @@ def elastic_passes(experiment: Experiment, trained: nn.ModuleDict, device: torch
             network=trained,
             parameters=parameters,
             per_batch=1.0 if width == widest else 1 / (len(spec.widths) - 1),
-            held=accumulated + (0 if width == widest else copy),
+            held=copy if accumulates or width != widest else 0,  # the gradient of the other network
         )
         for width, parameters in parameters_by_width(spec).items()
     ]

@@ -33,7 +33,7 @@ from pocketdit.training.optimizer import build_optimizer
 from pocketdit.training.schedule_free import copy_averaged, is_schedule_free
 from pocketdit.training.sharding import full_tensor, mesh_to_shard, shard
 from pocketdit.training.step_samples import StepSamples
-from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
+from pocketdit.training.update import batch_number, draw_position, prepare_optimizer, update_weights
 
 
 class PriorBatch(NamedTuple):
@@ -97,6 +97,7 @@ class ElasticPretrain(LightningModule, Stage):
         self.optimizer = inputs.optimizer
         self.training_spec = inputs.training
         self.step_samples = StepSamples(inputs.training.accumulate)
+        self.full_gradients: gradients.Gradients = []
         self.sampling = inputs.sampling
         self.seed = inputs.seed
         self.time_shift = time_shift
@@ -149,6 +150,7 @@ class ElasticPretrain(LightningModule, Stage):
         losses = self.add_gradients(self.prepare(batch, number), number, share)
         stop_unless_finite(losses, batch, self)
         if (number + 1) % self.training_spec.accumulate == 0:
+            losses |= self.combine_gradients()
             self.step_samples.normalize(parameter for _, parameter in self.trained_parameters())
             losses |= self.update(batch)
         return losses
@@ -156,7 +158,7 @@ class ElasticPretrain(LightningModule, Stage):
     def prepare(self, batch: Mapping[str, Any], number: int) -> NoisyBatch:
         """Encode a batch and add noise. ``number``, the number of the batch, is part of the seed of all draws."""
         data = self.encoders.latents(batch)
-        position = (self.seed, number, self.global_rank)
+        position = draw_position(self, self.seed, number)
         text = text_dropout(self.encoders.text_of(batch), self.drop_text, generator("text", *position))
         time = draw_times(len(data), self.time_shift, self.time_spread, generator("time", *position)).to(data)
         noise = torch.randn(data.shape, generator=generator("noise", *position)).to(data)
@@ -169,32 +171,42 @@ class ElasticPretrain(LightningModule, Stage):
         return loss, prediction, {f"loss/width_{width:g}": loss.detach()}
 
     def add_gradients(self, noisy: NoisyBatch, number: int, share: float = 1.0) -> dict[str, Tensor]:
-        """Add the gradients of both networks to the parameters' gradients, and return the values to log.
+        """Add the gradients of a batch to those of its step, and return the values to log.
+
+        The full network's gradient of the step is kept in ``full_gradients``, and the sub-network's in the parameters.
 
         Args:
             noisy: The batch.
-            number: Number of the batch, which seeds the choice of the sub-network.
+            number: Number of the batch. Its step seeds the choice of the sub-network.
             share: Weight of the batch in its step.
         """
         parameters = [parameter for _, parameter in self.trained_parameters()]
-        loss, prediction, losses = self.loss(noisy, self.widest)
         if not self.sub_widths:
+            loss, _, losses = self.loss(noisy, self.widest)
             self.manual_backward(loss * share)
             return losses
 
-        accumulated = gradients.take(parameters)
+        sub = gradients.swap(parameters, self.full_gradients)
+        loss, prediction, losses = self.loss(noisy, self.widest)
         self.manual_backward(loss * share)
-        full = gradients.take(parameters)
+        self.full_gradients = gradients.swap(parameters, sub)
 
-        width = choose(self.sub_widths, "width", self.seed, number)
+        width = choose(self.sub_widths, "width", self.seed, number // self.training_spec.accumulate)
         sub_loss, sub_prediction, sub_losses = self.loss(noisy, width)
         distillation = self_distillation_loss(sub_prediction, prediction)
         self.manual_backward((sub_loss + self.distillation_weight * distillation) * share)
-        if self.gradient_scaling == "adaptive":
-            losses["gradient_scale"] = gradients.balance(parameters, full)
-        gradients.add(parameters, full)
-        gradients.add(parameters, accumulated)
         return losses | sub_losses | {f"distillation/width_{width:g}": distillation.detach()}
+
+    def combine_gradients(self) -> dict[str, Tensor]:
+        """Add the two networks' gradients of a step, and return the values to log."""
+        if not self.sub_widths:
+            return {}
+        parameters = [parameter for _, parameter in self.trained_parameters()]
+        full, self.full_gradients = self.full_gradients, []
+        is_adaptive = self.gradient_scaling == "adaptive"
+        logged = {"gradient_scale": gradients.balance(parameters, full)} if is_adaptive else {}
+        gradients.add(parameters, full)
+        return logged
 
     def update(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Take an optimizer step, update the EMA weights, and return the values to log.

@@ -34,6 +34,7 @@ from pocketdit.training.ema import ema_copy
 from pocketdit.training.optimizer import require_optimizer
 from pocketdit.training.precision import autocast
 from pocketdit.training.sharding import full_tensor, mesh_to_shard, shard
+from pocketdit.training.update import draw_position
 
 
 class Finetune(ElasticPretrain):
@@ -140,7 +141,7 @@ class Finetune(ElasticPretrain):
     def prior_batch(self, size: int, number: int) -> PriorBatch:
         """Choose images of the prior, and add noise. The batch number ``number`` seeds the random draws."""
         assert self.prior is not None
-        position = (self.seed, number, self.global_rank)
+        position = draw_position(self, self.seed, number)
         chosen = torch.randint(self.prior.images, (size,), generator=generator("prior", *position))
         data = self.prior_latents[chosen.to(self.prior_latents.device)]
         text = [select(tokens, chosen % len(self.prior.prompts)) for tokens in self.prior_text]

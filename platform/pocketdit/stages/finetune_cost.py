@@ -34,7 +34,7 @@ def finetune_cost(experiment: Experiment) -> StageCost:
     trained = [(name, value) for name, value in network.named_parameters() if value.requires_grad]
     trained_bytes = sum(value.nbytes for _, value in trained)
     widths = experiment.backbone.widths
-    copies = 1 if len(widths) == 1 else 2 + (experiment.training.accumulate > 1)
+    copies = 1 if len(widths) == 1 else 2
     copy = {"original weights": bytes_of(network)} if prior is not None and lora is None else {}
     return StageCost(
         image_size=image_side(experiment),
@@ -76,7 +76,7 @@ def finetune_passes(experiment: Experiment, network: ElasticDiT, has_prior: bool
     lengths = text_lengths(experiment.text_encoders)
     inputs = network_inputs(spec, batch_size(experiment), latent_grid(experiment), str(device), lengths)
     copy = sum(value.nbytes for value in network.parameters() if value.requires_grad)
-    accumulated = copy if experiment.training.accumulate > 1 and len(spec.widths) > 1 else 0
+    accumulates = experiment.training.accumulate > 1 and len(spec.widths) > 1
 
     def trained(width: float) -> Tensor:
         losses = [flow_matching_loss(network(*inputs, width=width), inputs[0]) for _ in range(1 + has_prior)]
@@ -90,7 +90,7 @@ def finetune_passes(experiment: Experiment, network: ElasticDiT, has_prior: bool
             network=network,
             parameters=parameters,
             per_batch=1.0 if width == widest else 1 / (len(spec.widths) - 1),
-            held=accumulated + (0 if width == widest else copy),
+            held=copy if accumulates or width != widest else 0,  # the gradient of the other network
         )
         passes.append(step)
         if has_prior:

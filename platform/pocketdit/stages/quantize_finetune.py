@@ -28,6 +28,7 @@ from pocketdit.stages.elastic_pretrain import ElasticPretrain, NoisyBatch
 from pocketdit.stages.quantize_cost import quantization_cost
 from pocketdit.training.cost import StageCost
 from pocketdit.training.ema import ema_copy
+from pocketdit.training.update import draw_position
 
 
 @dataclass
@@ -186,7 +187,7 @@ class QuantizeFinetune(ElasticPretrain):
         if not self.times:
             return super().prepare(batch, number)
         text = self.encoders.text_of(batch)
-        position = (self.seed, number, self.global_rank)
+        position = draw_position(self, self.seed, number)
         noise = torch.randn(self.encoders.latent_shape(batch), generator=generator("noise", *position)).to(self.device)
         x_t, time = euler_rollout(
             lambda x, t: self.backbone(x, t, text, width=self.width).float(),

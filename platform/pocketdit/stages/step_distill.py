@@ -50,7 +50,7 @@ from pocketdit.training.nonfinite import stop_unless_finite
 from pocketdit.training.optimizer import require_optimizer
 from pocketdit.training.sharding import mesh_to_shard, shard
 from pocketdit.training.step_samples import StepSamples
-from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
+from pocketdit.training.update import batch_number, draw_position, prepare_optimizer, update_weights
 
 # The range of times at which DMD2 compares the teacher with the critic, before the shift.
 MIN_TIME, MAX_TIME = 0.02, 0.98
@@ -245,7 +245,7 @@ class StepDistill(LightningModule, Stage):
     def prepare(self, batch: Mapping[str, Any], number: int, iteration: int, width: float) -> Iteration:
         """Prepare the student's input at one of its sampling times, which is the same on every rank."""
         text = self.encoders.text_of(batch)
-        position = (self.seed, number, self.global_rank)
+        position = draw_position(self, self.seed, number)
         noise = torch.randn(self.encoders.latent_shape(batch), generator=generator("noise", *position)).to(self.device)
         steps = int(choose(range(len(self.times) - 1), "roll-out", self.seed, iteration))
         if self.student_input == "rollout":

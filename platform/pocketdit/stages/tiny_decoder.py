@@ -30,7 +30,7 @@ from pocketdit.training.ema import ema_copy, ema_decay, update_ema
 from pocketdit.training.muon import is_muon
 from pocketdit.training.nonfinite import stop_unless_finite
 from pocketdit.training.step_samples import StepSamples
-from pocketdit.training.update import batch_number, prepare_optimizer, update_weights
+from pocketdit.training.update import batch_number, draw_position, prepare_optimizer, update_weights
 
 
 class TrainTinyDecoder(LightningModule, Stage):
@@ -164,7 +164,8 @@ class TrainTinyDecoder(LightningModule, Stage):
         """Return latents (B, C, h, w) and their target images (B, 3, H, W), both cropped to the same window."""
         latents = self.encoders.latents(batch)
         factor = self.encoders.autoencoder.factor
-        window = random_window(latents.shape[-2:], self.crop, generator("crop", self.seed, number, self.global_rank))
+        draws = generator("crop", *draw_position(self, self.seed, number))
+        window = random_window(latents.shape[-2:], self.crop, draws)
         latents = window.cut(latents)
         if self.target == "decoded":
             return latents, self.encoders.autoencoder.decode(latents)

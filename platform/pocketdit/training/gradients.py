@@ -11,12 +11,12 @@ from pocketdit.training.sharding import full_tensor
 Gradients = list[Tensor | None]
 
 
-def take(parameters: Sequence[nn.Parameter]) -> Gradients:
-    """Return the gradients of the parameters and reset them to None."""
-    gradients = [parameter.grad for parameter in parameters]
-    for parameter in parameters:
-        parameter.grad = None
-    return gradients
+def swap(parameters: Sequence[nn.Parameter], gradients: Gradients) -> Gradients:
+    """Replace the gradients of the parameters, with None if ``gradients`` is empty, and return the previous ones."""
+    previous = [parameter.grad for parameter in parameters]
+    for parameter, gradient in zip(parameters, gradients or [None] * len(parameters), strict=True):
+        parameter.grad = gradient
+    return previous
 
 
 @torch.no_grad()

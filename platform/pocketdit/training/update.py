@@ -33,6 +33,23 @@ def batch_number(module: LightningModule, batch_idx: int) -> int:
     return batch_idx if trainer is None else trainer.fit_loop.epoch_loop.total_batch_idx
 
 
+def draw_position(module: LightningModule, seed: int, number: int) -> tuple[int, int, int]:
+    """Return what seeds the random draws of a batch: its position among the batches of all processes.
+
+    The processes take turns, as in the order of the data. Therefore, a step of one process that accumulates R * A
+    batches makes the same draws as a step of R processes that accumulate A batches each.
+
+    Args:
+        module: The stage being trained.
+        seed: Seed of the run.
+        number: Number of the batch in this process (see ``batch_number``).
+    """
+    trainer = module._trainer
+    ranks = 1 if trainer is None else trainer.world_size
+    # The last part was the rank in earlier versions. With it, runs in one process still make the same draws.
+    return (seed, number * ranks + module.global_rank, 0)
+
+
 def update_weights(
     module: LightningModule,
     groups: Mapping[str, Sequence[nn.Parameter]],
