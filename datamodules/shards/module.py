@@ -18,9 +18,15 @@ from datamodules.shards.buckets import SIDE_MULTIPLE, BucketShape
 from datamodules.shards.index import SplitIndex
 from datamodules.shards.loader import BatchLoader, RepeatedBatchLoader, SkippedSamples, StreamedBatches
 from datamodules.shards.opening import describe_info, open_dataset, require_dataset
-from datamodules.shards.order import ORDER_VERSION, TrainingOrder, batches_per_epoch, validation_batches
+from datamodules.shards.order import (
+    ORDER_VERSION,
+    TrainingOrder,
+    batches_per_epoch,
+    divides_equally,
+    validation_batches,
+)
 from datamodules.shards.reader import read_captions, readable_captions
-from datamodules.shards.resuming import keeps_order
+from datamodules.shards.resuming import order_changes
 from datamodules.shards.schema import SPLITS, DatasetInfo
 from pocketdit.bounds import MAX_SIDE, Between
 from pocketdit.config.shell import command_line, operand
@@ -53,8 +59,8 @@ class ShardDataModule(LightningDataModule):
         flip: Mirror half of the images. Captions that mention left or right become wrong. Not for latents.
         validation_batch_size: Samples per validation batch on each rank; defaults to ``batch_size``.
         validation_samples: Number of samples to use from the start of the validation split; defaults to all.
-        allow_changes: Resume from a checkpoint even if the batch size, number of ranks, seed, base size, buckets,
-            window, or data have changed. The run then resumes after the same number of epochs with different samples.
+        allow_changes: Resume even if the data, the number of ranks, or settings of the order have changed. The run then
+            resumes after the same number of epochs. The order continues if both numbers of ranks divide an epoch.
     """
 
     def __init__(
@@ -246,11 +252,18 @@ class ShardDataModule(LightningDataModule):
             RunError: A setting that determines the order of the data has changed, and ``allow_changes`` is not set. Or
                 another data module saved the checkpoint.
         """
-        if keeps_order(self.path, state_dict, self._order_settings(), allow_changes=self.allow_changes):
+        ranks = self._world()[0]
+        changes = order_changes(self.path, state_dict, self._order_settings(), allow_changes=self.allow_changes)
+        if not changes:
             self.start_batch = state_dict["batches"]
+        elif set(changes) == {"world_size"} and divides_equally(
+            self._split("train").bucket_of, self.batch_size, state_dict["batches"], (state_dict["world_size"], ranks)
+        ):
+            self.start_batch = state_dict["batches"] * state_dict["world_size"] // ranks
         else:
             epochs = state_dict["samples"] / len(self.split("train"))
             self.start_batch = round(epochs * self.batches_per_epoch)
+            _LOG.warning("%s: resuming with different samples: %s", self.path, "; ".join(changes.values()))
         self._counted_by = None
 
     def _order(self) -> TrainingOrder:

@@ -228,6 +228,22 @@ def batches_per_epoch(buckets: NDArray[np.integer], batch_size: int, world_size:
     return -(-batches // world_size)
 
 
+def divides_equally(buckets: NDArray[np.integer], batch_size: int, start: int, world_sizes: tuple[int, int]) -> bool:
+    """Return whether one number of ranks can continue the sequence of batches of another, without repeating any.
+
+    Args:
+        buckets: (N,) bucket of each row.
+        batch_size: Rows of a full batch.
+        start: Number of batches that each of the first ranks has processed.
+        world_sizes: The first and the second number of ranks.
+    """
+    counts = np.bincount(buckets).tolist()
+    first, second = (batch_sizes(counts, batch_size, world_size) for world_size in world_sizes)
+    batches = sum(map(len, first))
+    multiples = all(batches % world_size == 0 for world_size in world_sizes)
+    return first == second and multiples and start * world_sizes[0] % world_sizes[1] == 0
+
+
 def validation_batches(
     shards: NDArray[np.integer],
     buckets: NDArray[np.integer],

@@ -1,27 +1,25 @@
 """Decides whether a run can continue at the exact sample."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pocketdit.errors import RunError
 
-_LOG = logging.getLogger(__name__)
 # Values of settings that checkpoints of earlier versions do not record.
 _DEFAULTS = {"buckets": "aspect", "order": 1}
 
 
-def keeps_order(
+def order_changes(
     path: Path | str, recorded: Mapping[str, Any], current: Mapping[str, Any], *, allow_changes: bool
-) -> bool:
-    """Return whether the settings that determine the order of the data are those of the checkpoint.
+) -> dict[str, str]:
+    """Return which settings that determine the order of the data differ from those of the checkpoint, with both values.
 
     Args:
         path: The data set.
         recorded: The state in the checkpoint.
         current: The settings that determine the order.
-        allow_changes: Log the changed settings instead of raising an error.
+        allow_changes: Accept changed settings instead of raising an error.
 
     Raises:
         RunError: A setting has changed, or another data module saved the checkpoint.
@@ -32,14 +30,12 @@ def keeps_order(
             f"{path}: cannot resume: the checkpoint does not record {missing[0]!r}, so another data module "
             "saved it; start a new run"
         )
-    changed = "; ".join(
-        f"{key} was {recorded[key]}, now {value}" for key, value in current.items() if value != recorded[key]
-    )
+    changed = {
+        key: f"{key} was {recorded[key]}, now {value}" for key, value in current.items() if value != recorded[key]
+    }
     if changed and not allow_changes:
         raise RunError(
-            f"{path}: cannot resume at the exact sample: {changed}; "
+            f"{path}: cannot resume at the exact sample: {'; '.join(changed.values())}; "
             "restore the previous values, or pass --allow-changes to resume with different samples"
         )
-    if changed:
-        _LOG.warning("%s: resuming with different samples: %s", path, changed)
-    return not changed
+    return changed

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.shards.order import TrainingOrder, batch_sizes, epoch_windows, validation_batches
+from datamodules.shards.order import TrainingOrder, batch_sizes, divides_equally, epoch_windows, validation_batches
 
 
 def _columns(rows: int, shards: int = 9, buckets: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -174,3 +174,21 @@ def test_validation_requests_name_the_shards_of_the_next_batches() -> None:
         assert len(request.ahead) <= 3
     firsts = [int(request.rows[0]) for request in requests]
     assert firsts == sorted(firsts)
+
+
+def test_other_numbers_of_ranks_can_continue_the_same_sequence_of_batches() -> None:
+    """48 rows in batches of 2 are 24 batches, which 1, 2, 4 and 8 ranks divide. The rest repeat or split batches."""
+    buckets, shards = np.zeros(48, dtype=np.int64), np.repeat(np.arange(6), 8)
+
+    def sequence(world_size: int, start: int, count: int) -> list[list[int]]:
+        options: dict[str, Any] = {"batch_size": 2, "seed": 3, "world_size": world_size, "window": 2, "start": start}
+        ranks = [islice(TrainingOrder(shards, buckets, rank=r, **options), count) for r in range(world_size)]
+        return [request.rows.tolist() for step in zip(*ranks, strict=True) for request in step]
+
+    assert all(divides_equally(buckets, 2, 8, (4, ranks)) for ranks in (1, 2, 4, 8))
+    expected = sequence(4, 0, 9)  # across the end of the first epoch
+    assert sequence(2, 0, 18) == sequence(1, 0, 36) == expected
+    assert sequence(1, 4 * 5, 16) == sequence(2, 2 * 5, 8) == expected[4 * 5 :]
+    assert not divides_equally(buckets, 2, 5, (4, 5))
+    assert not divides_equally(buckets, 2, 4, (4, 16))
+    assert not divides_equally(buckets, 2, 5, (4, 8)), "five steps of four ranks are no whole number of steps of eight"
