@@ -31,7 +31,7 @@ from pocketdit.running.cost_estimate import cluster_of
 from pocketdit.training.cost import Pass, PassCount, StageCost
 from pocketdit.training.gpus import GPUS
 from pocketdit.training.kernels import Kernel, Kernels
-from pocketdit.training.roofline import Cluster, step_time
+from pocketdit.training.roofline import Cluster, Exchange, step_time
 from pocketdit.training.step_count import StepCount, count_step
 
 ROOT = Path(__file__).parent.parent
@@ -110,7 +110,7 @@ def count(case: Case) -> dict[str, Any]:
         "passes": {item.label: item.per_batch * counted.flops / cost.batch for item, counted in step.passes},
         "weights": {item.label: item.parameters for item, _ in step.passes},
         "encoders": encoders(step),
-        "exchanged": training.accumulate * step.exchanged_bytes(cluster),
+        "exchanged": training.accumulate * sum(step.exchanged_bytes(cluster)),
         "memory": step.memory(cluster),
         "checkpoint": sum(cost.memory.get(name, 0) for name in ("weights", "EMA weights", "optimizer state")),
         "times": {gpu.name: dict(step.time(gpu, cluster, training.accumulate).parts) for gpu in GPUS},
@@ -134,7 +134,7 @@ def encoders(step: StepCount) -> dict[str, dict[str, float]]:
     def seconds(item: Pass, counted: PassCount) -> dict[str, float]:
         once: Kernels = counted.forward
         batch = step.cost.batch
-        return {gpu.name: step_time(once, {}, 0.0, gpu, Cluster()).seconds / batch for gpu in GPUS}
+        return {gpu.name: step_time(once, {}, Exchange(), gpu, Cluster()).seconds / batch for gpu in GPUS}
 
     return {item.label: seconds(item, counted) for item, counted in step.passes if not item.sharded}
 

@@ -183,7 +183,7 @@ def test_other_commands_are_passed_to_lightning(
     for ours in (["run", "x.yaml"], ["run", "--plan", "x.yml", "a=1"], ["run"], []):
         assert not is_lightning_command(ours)
     assert is_lightning_command(["run", "x.py"])
-    assert is_lightning_command(["consolidate", "checkpoint"])
+    assert is_lightning_command(["fabric", "consolidate", "checkpoint"])
 
 
 def test_printed_configuration_can_be_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from pocketdit.running.processes import MPI_SIZES, devices_per_node, require_pro
 from tests.conftest import PRETRAIN
 
 LAUNCHERS = ("RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_ID",
-             "SLURM_JOB_NAME", FOLDER_VARIABLE, *MPI_SIZES)  # fmt: skip
+             "SLURM_JOB_NAME", "SLURM_NTASKS_PER_NODE", "LOCAL_WORLD_SIZE", FOLDER_VARIABLE, *MPI_SIZES)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,22 @@ def training(devices: int | Literal["auto"] = "auto", nodes: int = 1) -> Trainin
         ({}, {"PMI_SIZE": "2"}, "^PMI_SIZE=2: several processes were started by MPI"),
         ({}, {"RANK": "0", "WORLD_SIZE": "3"}, r"require 1 process, but the launcher has started 3"),
         ({"devices": 2}, {"RANK": "0", "WORLD_SIZE": "1"}, r"require 2 processes, but the launcher has started 1"),
-        ({}, {"SLURM_NTASKS": "3", "SLURM_STEP_ID": "0"}, r"require 1 process, but the launcher has started 3"),
+        (
+            {},
+            {"SLURM_NTASKS": "3", "SLURM_NTASKS_PER_NODE": "3", "SLURM_STEP_ID": "0"},
+            r"require 1 process, but the launcher has started 3",
+        ),
+        ({"devices": 2}, {"SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"}, "use --ntasks-per-node, not --ntasks$"),
+        (
+            {"devices": 2, "nodes": 1},
+            {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_STEP_ID": "0"},
+            r"devices is 2, but .* 1 per node .SLURM_NTASKS_PER_NODE.; set it to 1, and training\.nodes to 2$",
+        ),
+        (
+            {"devices": 2, "nodes": 2},
+            {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "SLURM_NTASKS_PER_NODE": "2"},
+            r"^training\.devices is 2, but the launcher has started 4 per node \(LOCAL_WORLD_SIZE\); set it to 4",
+        ),
         ({"devices": 2}, {"SLURM_NTASKS": "2"}, "^this job has 2 tasks, but .* start it with srun$"),
         (
             {},
@@ -68,8 +83,13 @@ def test_missing_processes_are_refused(
         ({"devices": 2}, {}),
         ({"nodes": 2}, {"NODE_RANK": "1"}),
         ({"devices": 2, "nodes": 3}, {"RANK": "4", "WORLD_SIZE": "6"}),
-        ({"devices": 2}, {"SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"}),
-        ({"nodes": 2}, {"SLURM_NTASKS": "2", "SLURM_STEP_ID": "0", "PMI_SIZE": "2"}),
+        ({"devices": 2}, {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_STEP_ID": "0"}),
+        (
+            {"nodes": 2},
+            {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_STEP_ID": "0", "PMI_SIZE": "2"},
+        ),
+        # srun starts one torchrun per node
+        ({"nodes": 2}, {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "SLURM_NTASKS_PER_NODE": "2"}),
         ({}, {"SLURM_NTASKS": "8", "SLURM_JOB_NAME": "interactive"}),
         ({"devices": 1024}, {FOLDER_VARIABLE: "runs/a/b"}),
     ],

@@ -68,7 +68,7 @@ class RunFolder:
 
     @property
     def new_checkpoint(self) -> Path:
-        """The folder in which a sharded checkpoint is written before it replaces the previous one."""
+        """The folder or file in which a checkpoint is written before it replaces a sharded one, or is sharded."""
         return self.checkpoint.with_name(".new.ckpt")
 
     @property
@@ -134,13 +134,13 @@ class RunFolder:
         return kept
 
     def publish_new_checkpoint(self) -> None:
-        """Replace the previous sharded checkpoint with the new one. If this is interrupted, ``clean`` recovers."""
+        """Replace the previous checkpoint with ``new_checkpoint``. If this is interrupted, ``clean`` recovers."""
         old = self.checkpoint.with_name(".old.ckpt")
-        shutil.rmtree(old, ignore_errors=True)
+        remove(old)
         if self.checkpoint.exists():
             self.checkpoint.rename(old)
         self.new_checkpoint.rename(self.checkpoint)
-        shutil.rmtree(old, ignore_errors=True)
+        remove(old)
 
     def is_abandoned(self) -> bool:
         """Return whether the process that created this folder was killed before it wrote the configuration."""
@@ -152,9 +152,17 @@ class RunFolder:
         if old.exists() and not self.checkpoint.exists():
             old.rename(self.checkpoint)
         for leftover in (old, self.new_checkpoint):
-            shutil.rmtree(leftover, ignore_errors=True)
+            remove(leftover)
         for temporary in [*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")]:
             temporary.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it exists and can be removed."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def create(runs: Path, experiment: str, name: str, config: str) -> RunFolder:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from pocketdit.commands.consolidate import add_consolidate
 from pocketdit.commands.data.command import add_data
 from pocketdit.commands.demo.command import add_demo
 from pocketdit.commands.doctor import add_doctor
@@ -34,9 +35,9 @@ from pocketdit.commands.verify import add_verify
 from pocketdit.errors import ConfigError, UserError
 
 EPILOG = """\
-Other commands are passed to Lightning: lightning run SCRIPT.py, lightning consolidate ...
+Other commands are passed to Lightning: lightning run SCRIPT.py, lightning fabric ...
 To get started: lightning data build scenes data/scenes && lightning run experiments/elastic_pretrain.yaml"""
-LIGHTNING_COMMANDS = ("consolidate", "fabric")
+LIGHTNING_COMMANDS = ("fabric",)
 
 
 class Version(argparse.Action):
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND")
     add_init(subparsers)
     add_run(subparsers)
+    add_consolidate(subparsers)
     add_sample(subparsers)
     add_demo(subparsers)
     add_evaluate(subparsers)
@@ -84,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def is_lightning_command(arguments: Sequence[str]) -> bool:
-    """Return whether a command belongs to Lightning, such as ``consolidate``, or ``run`` without a YAML file."""
+    """Return whether a command belongs to Lightning: ``fabric``, or ``run`` without a YAML file."""
     if not arguments or arguments[0] not in (*LIGHTNING_COMMANDS, "run"):
         return False
     rest = arguments[1:]

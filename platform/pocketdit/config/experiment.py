@@ -13,6 +13,7 @@ from pocketdit.config import document
 from pocketdit.config.component import Component, Role, Supplied
 from pocketdit.config.importing import import_class
 from pocketdit.config.optimizers import check_optimizer
+from pocketdit.config.sharding import Sharding
 from pocketdit.config.shell import command_line, operand, setting
 from pocketdit.decoders.spec import TinyDecoderSpec
 from pocketdit.diffusion.sampler_names import SamplerName
@@ -43,6 +44,7 @@ class Training:
         devices: Number of devices per node. "auto" uses all GPUs, or one process on a CPU.
         nodes: Number of machines.
         strategy: How weights and gradients are distributed. "auto" uses DDP if there are several devices.
+        sharding: Settings of FSDP2 (``strategy: fsdp2``).
         accumulate: Number of batches per optimizer step.
         clip_norm: Gradient norm above which gradients are scaled down.
         warmup_steps: Number of steps over which the learning rate increases linearly.
@@ -65,6 +67,7 @@ class Training:
     devices: Annotated[int, Between(1, 1024)] | Literal["auto"] = "auto"
     nodes: Annotated[int, Between(1, 100_000)] = 1
     strategy: Literal["auto", "ddp", "fsdp2"] = "auto"
+    sharding: Sharding = field(default_factory=Sharding)
     accumulate: Annotated[int, Between(1, 1_000_000)] = 1
     clip_norm: Annotated[float, Between(1e-9, 1e9)] = 1.0
     warmup_steps: CountOrZero = 0
@@ -81,6 +84,10 @@ class Training:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.strategy != "fsdp2" and self.sharding != Sharding():
+            raise ValueError(f"sharding requires strategy=fsdp2, not {self.strategy}")
+        if self.sharding.weights == "bfloat16" and self.precision == "32-true":
+            raise ValueError("sharding.weights=bfloat16 requires precision=bf16-mixed, not 32-true")
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ from zipfile import ZipFile, is_zipfile
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch.distributed.checkpoint.api import CheckpointException
 
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.artifacts.weights import save_weights
 from pocketdit.errors import RunError
 from pocketdit.files import damage, require_regular_file, write_atomically
-from pocketdit.running.sharded import TRAINING_STATE, ShardedStrategy
+from pocketdit.running.consolidation import read_consolidated
+from pocketdit.running.disk import disk_error
+from pocketdit.running.sharded import TRAINING_STATE
+from pocketdit.running.sharded_strategy import ShardedStrategy
 from pocketdit.tracking.logger import RunLogger
 
 
@@ -28,7 +30,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise disk_error(Path(path), error) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Load a checkpoint without unpickling code.
+        """Load a checkpoint, which may be sharded, without unpickling code.
 
         torch writes a zip archive with a CRC-32 of every tensor but does not check it, so it is checked here. That
         takes about half a second per gigabyte.
@@ -36,6 +38,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             RunError: The file is damaged or is not a checkpoint.
         """
+        if Path(path).is_dir():
+            return read_consolidated(Path(path))
         try:
             require_regular_file(Path(path))
             if not is_zipfile(path):
@@ -67,17 +71,29 @@ def unreadable(path: Path, error: Exception) -> RunError:
     return RunError(f"{path} cannot be read as a checkpoint ({reason}); copy the file again or start a new run")
 
 
-def disk_error(path: Path, error: BaseException) -> RunError:
-    """Return the error for a file that could not be written."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, OSError):
-        reason = error.strerror or reason
-    elif reason.startswith("[enforce fail"):  # torch's writer reports positions in the file instead of the cause
-        reason = "only part of it could be written"
-    return RunError(
-        f"could not write {path} ({reason}); free some disk space, then run the same command with --resume to continue "
-        "from the previous checkpoint"
-    )
+def consolidate(folder: RunFolder, to: Path | None = None) -> tuple[int, Path]:
+    """Turn the sharded checkpoint of a run into a single file.
+
+    Args:
+        folder: The run folder. No other process may train in it.
+        to: The file. With None, it replaces the sharded checkpoint.
+
+    Returns:
+        The step of the checkpoint, and the file.
+
+    Raises:
+        RunError: The run has no sharded checkpoint, it is damaged, or the file cannot be written.
+    """
+    if not folder.checkpoint.is_dir():
+        state = "is a single file already" if folder.checkpoint.is_file() else "does not exist"
+        raise RunError(f"{folder.checkpoint} {state}, so there is nothing to consolidate")
+    if to is not None and to.is_dir():
+        raise RunError(f"--to {to}: this is a folder; name a file")
+    checkpoint = read_consolidated(folder.checkpoint)
+    AtomicCheckpointIO().save_checkpoint(checkpoint, to or folder.new_checkpoint)
+    if to is None:
+        folder.publish_new_checkpoint()
+    return int(checkpoint["global_step"]), to or folder.checkpoint
 
 
 class Checkpoints(Callback):
@@ -111,17 +127,13 @@ class Checkpoints(Callback):
 
     def save(self, trainer: Trainer, module: Any) -> None:
         """Save a checkpoint and the weights. This must be called on every rank."""
-        # weights_only=False includes the optimizer state.
-        if isinstance(trainer.strategy, ShardedStrategy):
-            try:
-                trainer.save_checkpoint(self.folder.new_checkpoint, weights_only=False)
-            except (OSError, CheckpointException) as error:
-                raise disk_error(self.folder.new_checkpoint, error) from error
-            trainer.strategy.barrier("checkpoint written")
-            if trainer.is_global_zero:
-                self.folder.publish_new_checkpoint()
-        else:
-            trainer.save_checkpoint(self.folder.checkpoint, weights_only=False)
+        sharded = isinstance(trainer.strategy, ShardedStrategy) and trainer.strategy.saves_shards
+        # A folder cannot be replaced in one step, neither by another one nor by a file.
+        in_place = not (sharded or self.folder.checkpoint.is_dir())
+        path = self.folder.checkpoint if in_place else self.folder.new_checkpoint
+        trainer.save_checkpoint(path, weights_only=False)  # weights_only=False includes the optimizer state
+        if not in_place and trainer.is_global_zero:
+            self.folder.publish_new_checkpoint()
         self.save_weights(trainer, module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -106,7 +106,15 @@ def estimated_memory(experiment: AnyExperiment) -> int:
 
 def cluster_of(training: Training) -> Cluster:
     """Return the processes that a run is configured for."""
-    return Cluster(devices_per_node(training) * training.nodes, training.nodes, training.strategy == "fsdp2")
+    devices, sharding = devices_per_node(training), training.sharding
+    return Cluster(
+        processes=devices * training.nodes,
+        nodes=training.nodes,
+        sharded=training.strategy == "fsdp2",
+        group=sharding.group_size(devices, training.nodes),
+        weight_bytes=2 if sharding.weights == "bfloat16" else 4,
+        gradient_bytes=2 if sharding.gradients == "bfloat16" else 4,
+    )
 
 
 def measuring_device(cost: StageCost, training: Training) -> torch.device | None:
@@ -146,7 +154,7 @@ def process_memory(
 def memory_table(memory: Mapping[str, int], cluster: Cluster) -> str:
     """Return a table of the memory that each process needs."""
     rows = [[name, mebibytes(size)] for name, size in (*memory.items(), ("total", sum(memory.values())))]
-    sharded = f", weights sharded over {cluster.processes} processes" if cluster.sharded else ""
+    sharded = f", weights sharded over {cluster.shards} processes" if cluster.sharded else ""
     return tabulate(rows, [f"memory per process{sharded}", ""], colalign=("left", "right"), disable_numparse=True)
 
 

@@ -11,6 +11,7 @@ from pocketdit.config.experiment import Training
 from pocketdit.counts import counted
 from pocketdit.errors import ConfigError
 from pocketdit.progress import in_notebook
+from pocketdit.training.precision import resolve_precision
 
 # Number of processes that MPI, PMI, and LSF start. Their ranks are not supported.
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "JSM_NAMESPACE_SIZE")
@@ -48,9 +49,16 @@ def require_processes(training: Training) -> None:
     Raises:
         ConfigError: Processes are missing, or there are more processes than devices.
     """
+    devices = devices_per_node(training)
+    training.sharding.group_size(devices, training.nodes)
+    bf16 = resolve_precision(training.precision, training.accelerator) == "bf16-mixed"
+    if training.sharding.weights == "bfloat16" and not bf16:
+        raise ConfigError(
+            "training.sharding.weights: bfloat16 requires bf16 precision, which this machine does not choose; "
+            "set training.precision=bf16-mixed"
+        )
     if inherited_folder():
         return  # the process that started this one has already checked
-    devices = devices_per_node(training)
     if devices * training.nodes > 1 and in_notebook():
         raise ConfigError(
             f"training.devices: a notebook can only train in one process, but {devices} are configured per node; set "
@@ -63,6 +71,12 @@ def require_processes(training: Training) -> None:
             f"training.devices: {devices} per node and training.nodes={training.nodes} require "
             f"{counted(configured, 'process', 'processes')}, but the launcher has started {started}; set both to what "
             "the launcher starts"
+        )
+    variable = "LOCAL_WORLD_SIZE" if "RANK" in os.environ else "SLURM_NTASKS_PER_NODE"
+    if started is not None and (per_node := environment_number(variable)) not in (None, devices):
+        raise ConfigError(
+            f"training.devices is {devices}, but the launcher has started {per_node} per node ({variable}); set it to "
+            f"{per_node}, and training.nodes to {started // per_node}"
         )
     if started is None and training.nodes > 1 and not any(name in os.environ for name in NODE_RANKS):
         raise ConfigError(
@@ -103,6 +117,8 @@ def launched_processes() -> int | None:
         tasks = environment_number("SLURM_NTASKS") or 1
         if tasks > 1 and "SLURM_STEP_ID" not in os.environ:
             raise ConfigError(f"this job has {tasks} tasks, but only one process was started; start it with srun")
+        if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in os.environ:
+            raise ConfigError("the job does not set the number of tasks per node; use --ntasks-per-node, not --ntasks")
         return tasks
     for name in MPI_SIZES:
         if os.environ.get(name, "1") != "1":

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.checkpoint import metadata
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.planner import ReadItem
+from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from typing_extensions import override
 
 from pocketdit.errors import RunError
-from pocketdit.files import require_regular_file
+from pocketdit.files import require_regular_file, write_atomically
 
 TRAINING_STATE = "meta.pt"  # Lightning's name for the state other than weights and optimizers
 INDEX = ".metadata"  # torch's name for the index of the shards
@@ -102,32 +103,14 @@ class ChecksumFileSystem(FileSystem):
         self.checksums[Path(new_path).name] = self.checksums.pop(Path(path).name)
 
 
-class ShardedStrategy(ModelParallelStrategy):
-    """Lightning's FSDP2 strategy, with checksums for its checkpoints."""
+class PlainValuePlanner(DefaultLoadPlanner):
+    """Planner that loads only tensors and plain values. torch's own planner would also unpickle code."""
 
     @override
-    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        state = {"state_dict": checkpoint.pop("state_dict")}
-        state |= {f"optimizer_{index}": value for index, value in enumerate(checkpoint.pop("optimizer_states", []))}
-        save_shards(state, checkpoint, Path(self.broadcast(filepath)), self.global_rank)
-
-    @override
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        path = Path(self.broadcast(checkpoint_path))
-        message: str | None = None
-        try:
-            require_undamaged(path, self.global_rank, self.world_size)
-        except RunError as damaged:
-            message = str(damaged)
-        # All ranks stop if any of them has found damage, because the others would wait for it.
-        messages: list[str | None] = [None] * self.world_size
-        torch.distributed.all_gather_object(messages, message)
-        if damaged_files := list(filter(None, messages)):
-            raise RunError(damaged_files[0])
-        try:
-            return super().load_checkpoint(path, weights_only=weights_only)
-        except CheckpointException as error:
-            raise RunError(f"{path} does not match the configured network; start a new run without --resume") from error
+    def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
+        torch.load(value, weights_only=True)
+        value.seek(0)
+        super().load_bytes(read_item, value)
 
 
 def save_shards(state: dict[str, Any], rest: Mapping[str, Any], path: Path, rank: int) -> None:
@@ -150,7 +133,30 @@ def save_shards(state: dict[str, Any], rest: Mapping[str, Any], path: Path, rank
     if rank == 0:
         with files.create_stream(path / TRAINING_STATE, "wb") as stream:
             torch.save(rest, stream)
-    (path / f"checksums-{rank}.json").write_text(json.dumps(files.checksums))
+    write_atomically(path / f"checksums-{rank}.json", json.dumps(files.checksums))
+
+
+def load_shards(state: dict[str, Any], path: Path) -> None:
+    """Load tensors and plain values from a sharded checkpoint in place. This must be called on every rank.
+
+    Raises:
+        CheckpointException: The checkpoint does not contain this state.
+    """
+    load(state, storage_reader=FileSystemReader(path), planner=PlainValuePlanner())
+
+
+def load_rest(path: Path) -> dict[str, Any]:
+    """Return the training state of a sharded checkpoint other than weights and optimizers.
+
+    Raises:
+        RunError: The file cannot be read.
+    """
+    try:
+        require_regular_file(path / TRAINING_STATE)
+        rest: dict[str, Any] = torch.load(path / TRAINING_STATE, map_location="cpu", weights_only=True)
+    except Exception as error:  # loading a damaged file can raise any exception
+        raise damaged_file(path / TRAINING_STATE) from error
+    return rest
 
 
 def require_undamaged(path: Path, rank: int = 0, ranks: int = 1) -> None:

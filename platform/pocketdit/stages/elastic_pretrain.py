@@ -133,7 +133,7 @@ class ElasticPretrain(LightningModule, Stage):
         if mesh := mesh_to_shard(self, self.backbone):
             for network in (self.backbone, self.ema):
                 assert isinstance(network, ElasticDiT)
-                shard(network, mesh)
+                shard(network, mesh, self.training_spec.sharding)
 
     def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return the names and parameters that the optimizer updates."""

@@ -103,7 +103,7 @@ class Finetune(ElasticPretrain):
     def configure_model(self) -> None:
         """Under FSDP2, also shard the copy of the original network."""
         if self.base is not None and (mesh := mesh_to_shard(self, self.backbone)):
-            shard(self.base, mesh)
+            shard(self.base, mesh, self.training_spec.sharding)
         super().configure_model()
 
     def on_train_start(self) -> None:

@@ -182,7 +182,7 @@ class StepDistill(LightningModule, Stage):
         self.teacher.shard(mesh)
         self.networks.unshare_weights()
         for width in self.widths:
-            shard(self.networks.for_width(width), mesh)
+            shard(self.networks.for_width(width), mesh, self.training_spec.sharding)
         if self.projectors is not None:
             shard_projectors(self.projectors, mesh)
 

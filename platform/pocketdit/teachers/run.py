@@ -20,6 +20,7 @@ from pocketdit.backbones.spec import FULL_WIDTH
 from pocketdit.config.component import Component, build
 from pocketdit.config.declared import text_lengths
 from pocketdit.config.experiment import Experiment
+from pocketdit.config.sharding import Sharding
 from pocketdit.encoders.conditioning import encode_text, unconditional
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.encoders.outlines import Outline
@@ -178,4 +179,4 @@ class RunTeacher:
     def shard(self, mesh: DeviceMesh) -> None:
         """Shard the network across ranks unless it is already sharded. The text encoders are not sharded."""
         if not isinstance(next(self.network.parameters()), DTensor):
-            shard(self.network, mesh)
+            shard(self.network, mesh, Sharding())

@@ -7,7 +7,7 @@ the three. These are predictions: no GPU has been measured.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pocketdit.training.gpus import BANDWIDTH, LAUNCH, Gpu
 from pocketdit.training.kernels import Kernel, KernelKind
@@ -26,15 +26,44 @@ class Cluster:
         processes: Number of processes.
         nodes: Number of machines.
         sharded: Whether FSDP2 shards the weights. Otherwise, every process has all weights.
+        group: Number of processes that share one copy of sharded weights; None if all of them do.
+        weight_bytes: Bytes per number in which FSDP2 gathers trained weights.
+        gradient_bytes: Bytes per number in which FSDP2 averages gradients.
     """
 
     processes: int = 1
     nodes: int = 1
     sharded: bool = False
+    group: int | None = None
+    weight_bytes: int = 4
+    gradient_bytes: int = 4
+
+    @property
+    def shards(self) -> int:
+        """Number of parts into which the weights are divided."""
+        return (self.group or self.processes) if self.sharded else 1
+
+    def communication(self, exchanged: "Exchange", gpu: Gpu) -> float:
+        """Predict how long the exchange of a step takes, in seconds. Groups within a node use its faster links."""
+        within_node = self.nodes == 1 or self.shards <= self.processes // self.nodes
+        group_link = gpu.link if within_node and self.sharded else self.link(gpu)
+        return exchanged.within / group_link + exchanged.across / self.link(gpu)
 
     def link(self, gpu: Gpu) -> float:
-        """Return the bandwidth between the processes in bytes/s."""
+        """Return the bandwidth between any two processes in bytes/s."""
         return gpu.network if self.nodes > 1 else gpu.link
+
+
+class Exchange(NamedTuple):
+    """Bytes that a process receives from others.
+
+    Attributes:
+        within: From the processes with which it shares a copy of the weights.
+        across: From the processes with other copies.
+    """
+
+    within: float = 0.0
+    across: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +103,7 @@ def kernel_seconds(kernel: Kernel, gpu: Gpu) -> float:
 
 
 def step_time(
-    batch: Mapping[Kernel, float], update: Mapping[Kernel, float], exchanged: float, gpu: Gpu, cluster: Cluster
+    batch: Mapping[Kernel, float], update: Mapping[Kernel, float], exchanged: Exchange, gpu: Gpu, cluster: Cluster
 ) -> StepTime:
     """Predict how long a step takes.
 
@@ -82,7 +111,7 @@ def step_time(
         batch: Number of launches of each kernel for all batches of a step, on average over many steps.
         update: Number of launches of each kernel for the weight update. The CPU launches these kernels for many weights
             at once, so the time for launching them is ignored.
-        exchanged: Bytes that each process receives from the others.
+        exchanged: What each process receives from the others.
         gpu: The GPU.
         cluster: The processes.
     """
@@ -90,5 +119,5 @@ def step_time(
     for kernel, launches in (*batch.items(), *update.items()):
         parts[KERNEL_BOUNDS[kernel.kind]] += launches * kernel_seconds(kernel, gpu)
     parts["kernel launches"] = sum(batch.values()) * LAUNCH
-    parts["communication"] = exchanged / cluster.link(gpu) if cluster.processes > 1 else 0.0
+    parts["communication"] = cluster.communication(exchanged, gpu)
     return StepTime(parts)

@@ -3,12 +3,27 @@
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.config.sharding import Sharding
+
+
+def build_mesh(device_type: str, processes: int, group: int) -> DeviceMesh:
+    """Return a mesh whose last dimension shards the weights.
+
+    Args:
+        device_type: Type of the devices.
+        processes: Number of processes.
+        group: Number of processes that share one copy of the weights. If there are several groups, the mesh has a first
+            dimension, along which the weights are replicated.
+    """
+    if group == processes:
+        return init_device_mesh(device_type, (processes,), mesh_dim_names=("shard",))
+    return init_device_mesh(device_type, (processes // group, group), mesh_dim_names=("replicate", "shard"))
 
 
 def mesh_to_shard(module: LightningModule, network: nn.Module) -> DeviceMesh | None:
@@ -19,18 +34,24 @@ def mesh_to_shard(module: LightningModule, network: nn.Module) -> DeviceMesh | N
     """
     if module.device_mesh is None or isinstance(next(network.parameters()), DTensor):
         return None
-    return module.device_mesh["data_parallel"]
+    return module.device_mesh
 
 
-def shard(network: ElasticDiT, mesh: DeviceMesh) -> None:
+def shard(network: ElasticDiT, mesh: DeviceMesh, settings: Sharding) -> None:
     """Shard a backbone in place.
 
     A block gathers its weights when it runs, and slicing to a width then takes views of the gathered weights. The root
     also frees its weights after every forward pass, because the EMA network has no backward pass that would free them.
+
+    Inputs keep their dtype, because a time in bf16 would be off by up to 0.002. Autocast chooses the dtype of matrix
+    products. The weights outside the blocks, a small part of all weights, are always gathered in fp32.
     """
+    gradients = getattr(torch, settings.gradients)
+    block_policy = MixedPrecisionPolicy(getattr(torch, settings.weights), gradients, cast_forward_inputs=False)
     for block in network.blocks():
-        fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh, reshard_after_forward=True)
+        fully_shard(block, mesh=mesh, mp_policy=block_policy)
+    policy = MixedPrecisionPolicy(torch.float32, gradients, cast_forward_inputs=False)
+    fully_shard(network, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
     register_fsdp_forward_method(network, "forward_with_features")
 
 

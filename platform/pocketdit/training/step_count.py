@@ -19,7 +19,7 @@ from pocketdit.training.cost import (
 )
 from pocketdit.training.gpus import Gpu
 from pocketdit.training.kernels import Kernel, KernelCounter, Kernels
-from pocketdit.training.roofline import Cluster, StepTime, step_time
+from pocketdit.training.roofline import Cluster, Exchange, StepTime, step_time
 
 
 @dataclass(frozen=True)
@@ -51,40 +51,57 @@ class StepCount:
     def time(self, gpu: Gpu, cluster: Cluster, accumulate: int) -> StepTime:
         """Predict how long a step of ``accumulate`` batches takes on a GPU."""
         batches = {kernel: accumulate * launches for kernel, launches in self.batch_kernels().items()}
-        shards = cluster.processes if cluster.sharded else 1
-        update = {kernel: launches / shards for kernel, launches in self.update.items()}
-        return step_time(batches, update, accumulate * self.exchanged_bytes(cluster), gpu, cluster)
+        update = {kernel: launches / cluster.shards for kernel, launches in self.update.items()}
+        within, across = self.exchanged_bytes(cluster)
+        return step_time(batches, update, Exchange(accumulate * within, accumulate * across), gpu, cluster)
 
-    def exchanged_bytes(self, cluster: Cluster) -> float:
+    def exchanged_bytes(self, cluster: Cluster) -> Exchange:
         """Return how many bytes a process receives from the others per batch.
 
-        FSDP2 gathers the weights in the forward and in the backward pass, and scatters the gradients. DDP sums the
-        gradients after every backward pass, in which every byte travels twice.
+        FSDP2 gathers the weights in the forward and in the backward pass, and scatters the gradients. If there are
+        several copies of the weights, each process then sums its shard of the gradients with the other copies. DDP sums
+        all gradients after every backward pass. In a sum, every byte travels twice.
         """
-        total = 0.0
+        group, copies, within, across = cluster.shards, cluster.processes // cluster.shards, 0.0, 0.0
         for step, _ in self.passes:
             gradients = sum(p.nbytes for p in step.network.parameters() if p.requires_grad) if step.trained else 0
             if cluster.sharded and step.sharded:
-                total += step.per_batch * ((1 + step.trained) * bytes_of(step.network) + gradients)
+                weights = gathered_bytes(step, bytes_of(step.network), cluster)
+                gradients *= cluster.gradient_bytes / 4
+                within += step.per_batch * ((1 + step.trained) * weights + gradients) * (group - 1) / group
+                across += step.per_batch * 2 * gradients / group * (copies - 1) / copies
             else:
-                total += step.per_batch * 2 * gradients
-        return total * (cluster.processes - 1) / cluster.processes
+                across += step.per_batch * 2 * gradients * (cluster.processes - 1) / cluster.processes
+        return Exchange(within, across)
 
     def memory(self, cluster: Cluster) -> dict[str, int]:
         """Return the memory that a process needs in bytes, by purpose."""
-        cost, shards = self.cost, cluster.processes if cluster.sharded else 1
+        cost, shards = self.cost, cluster.shards
         stored = {name: size // shards for name, size in cost.memory.items()} | dict(cost.replicated)
         if cluster.sharded:
             return stored | {
                 "gradients": cost.gradients // shards,
-                "gathered weights": max(gathered_bytes(step.network) for step, _ in self.passes if step.sharded),
+                "gathered weights": max(
+                    gathered_bytes(step, two_blocks(step.network), cluster) for step, _ in self.passes if step.sharded
+                ),
                 "activations": max(count.working_peak for _, count in self.passes),
             }
         return stored | {"gradients and activations": max(step.held + count.peak for step, count in self.passes)}
 
 
-def gathered_bytes(network: nn.Module) -> int:
-    """Return the size in bytes of the weights that FSDP2 gathers at a time: those of two transformer blocks."""
+def gathered_bytes(step: Pass, stored: int, cluster: Cluster) -> int:
+    """Return the size in bytes of gathered weights. Frozen networks are gathered in the dtype in which they are stored.
+
+    Args:
+        step: The pass that needs the weights.
+        stored: Their size in the dtype in which they are stored, which is fp32 if they are trained.
+        cluster: The processes.
+    """
+    return stored * cluster.weight_bytes // 4 if step.trained else stored
+
+
+def two_blocks(network: nn.Module) -> int:
+    """Return the size in bytes of two transformer blocks, whose weights FSDP2 gathers at a time."""
     lists = [part for part in network.modules() if isinstance(part, nn.ModuleList)]
     return 2 * max((bytes_of(block) for block in max(lists, key=len, default=())), default=0)
 
