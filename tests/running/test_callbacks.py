@@ -10,14 +10,14 @@ import torch
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.errors import RunError
 from pocketdit.running.accumulation import StepMeans
-from pocketdit.running.callbacks import Previews, TrainMetrics
+from pocketdit.running.callbacks import Previews, TrainMetrics, mean_over_processes
 from pocketdit.stages.contract import Preview
 
 
 def test_a_value_is_logged_again_only_after_it_is_measured_again() -> None:
     lines: list[tuple[int, dict[str, float]]] = []
     logger = SimpleNamespace(log_metrics=lambda values, step: lines.append((step, values)))
-    trainer: Any = SimpleNamespace(loggers=[logger], global_step=0)
+    trainer: Any = SimpleNamespace(loggers=[logger], global_step=0, world_size=1)
     module: Any = SimpleNamespace(automatic_optimization=False, _trainer=None)
     means = StepMeans()
     callback = TrainMetrics(2, means)
@@ -44,3 +44,9 @@ def test_a_preview_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"^experiment/run, preview at step 4, 0\.5x: 1 of 2 images contain NaN"):
         previews.write(trainer, module, 4)
     assert [path.name for path in folder.samples.iterdir()] == ["step-000003.png"]
+
+
+def test_logged_values_are_means_over_the_processes_that_have_them() -> None:
+    values = [{"a": 0.1, "b": 1.0}, {"a": 0.3}, {"a": 0.2, "b": 4.0}]
+    assert mean_over_processes(values) == pytest.approx({"a": 0.2, "b": 2.5})
+    assert mean_over_processes([{"a": 0.1}]) == {"a": 0.1}

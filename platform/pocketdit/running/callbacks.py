@@ -1,7 +1,7 @@
-"""Callbacks that report progress, metrics, previews, and speed during training."""
+"""Callbacks that report progress, metrics, and previews during training."""
 
 import re
-import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,6 +13,7 @@ from pocketdit.files import write_atomically
 from pocketdit.images import require_finite, to_uint8
 from pocketdit.progress import ProgressLine
 from pocketdit.running.accumulation import StepMeans
+from pocketdit.running.gathering import gather
 from pocketdit.running.grids import image_grid
 from pocketdit.tracking.logger import RunLogger
 from pocketdit.training.measured_forms import MeasuredForms
@@ -127,8 +128,15 @@ def logged_step(trainer: Trainer, module: LightningModule, batch_idx: int) -> in
     return max(0, trainer.global_step - 1) if module.automatic_optimization else batch_number(module, batch_idx)
 
 
+def mean_over_processes(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each value over the processes that have it."""
+    names = dict.fromkeys(name for process in values for name in process)
+    own = {name: [process[name] for process in values if name in process] for name in names}
+    return {name: numbers[0] if len(numbers) == 1 else sum(numbers) / len(numbers) for name, numbers in own.items()}
+
+
 class TrainMetrics(Callback):
-    """Logs the latest outputs of training steps every ``every`` optimizer steps.
+    """Logs the latest outputs of training steps, averaged over all processes, every ``every`` optimizer steps.
 
     ``LightningModule.log`` would log old values again, because a training step does not train every width and every
     network.
@@ -158,7 +166,8 @@ class TrainMetrics(Callback):
         self.collected_at = step
         self.latest |= self.means.last
         if step % self.every == 0:
-            values = {f"train/{name}": value for name, value in self.latest.items()}
+            latest = mean_over_processes(gather(self.latest, trainer.world_size))
+            values = {f"train/{name}": value for name, value in latest.items()}
             for logger in trainer.loggers:
                 logger.log_metrics(values, logged_step(trainer, pl_module, batch_idx))
             self.latest = {}
@@ -206,27 +215,3 @@ class Previews(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.log_image("samples", path, step)
-
-
-class Speed(Callback):
-    """Logs the steps and samples per second since the previous report, every ``every`` steps."""
-
-    def __init__(self, every: int) -> None:
-        self.every = every
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start measuring."""
-        self.start, self.first_step, self.samples = time.perf_counter(), trainer.global_step, 0
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Count the samples of a batch, and log the speed every ``every`` steps."""
-        self.samples += len(batch["captions"]) * trainer.world_size
-        steps = trainer.global_step - self.first_step
-        if steps >= self.every:
-            seconds = time.perf_counter() - self.start
-            speed = {"speed/steps_per_second": steps / seconds, "speed/samples_per_second": self.samples / seconds}
-            for logger in trainer.loggers:
-                logger.log_metrics(speed, logged_step(trainer, pl_module, batch_idx))
-            self.on_train_start(trainer, pl_module)

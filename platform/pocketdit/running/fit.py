@@ -27,6 +27,7 @@ from pocketdit.encoders.contract import FrozenModule
 from pocketdit.errors import ConfigError, RunError, RunInterruptedError
 from pocketdit.links import require_no_links_outside
 from pocketdit.running import lineage
+from pocketdit.running.agreement import RequireAgreement
 from pocketdit.running.assemble import build_data, build_encoders, build_stage
 from pocketdit.running.callbacks import MoveEncoders
 from pocketdit.running.checkpointing import Finish, checkpoint_step
@@ -86,7 +87,9 @@ def run(
         folder = resumed or new_folder(experiment, name)
         logger = build_logger(experiment, folder, stage, description.fingerprint, repeats_steps=not has_changed)
         splits_data = isinstance(data, DescribedData)
-        callbacks = [MoveEncoders(encoders), *callbacks, Finish(folder, logger)]
+        facts = {**loaded.resolved, "data": {"fingerprint": description.fingerprint, **loaded.resolved["data"]}}
+        facts["checkpoint"] = None if checkpoint is None else f"step {checkpoint_step(checkpoint)}"
+        callbacks = [RequireAgreement(facts), MoveEncoders(encoders), *callbacks, Finish(folder, logger)]
         trainer = build_trainer(experiment, stage, folder, logger, loaded.to_yaml(), callbacks, splits_data)
         if is_first_process():
             if resumed is None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pocketdit.artifacts.run_folder import RunFolder, find
+from pocketdit.artifacts.run_folder import RunFolder, find, is_first_process
 from pocketdit.config.experiment import BaseExperiment
 from pocketdit.config.load import Loaded
 from pocketdit.config.override import change, escape
@@ -65,6 +65,8 @@ def verify(folder: RunFolder, experiment: BaseExperiment) -> dict[str, str]:
             would train differently.
     """
     current, file = tags(experiment), folder.path / "parents.json"
+    if not is_first_process():  # another process might write the file before the first one creates the folder
+        return current
     if not file.is_file():
         write_atomically(file, json.dumps(current, indent=1))
         return current

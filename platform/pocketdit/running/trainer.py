@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.config.experiment import AnyExperiment, Training
 from pocketdit.running.accumulation import BatchCounters, StepMeans
-from pocketdit.running.callbacks import MeasureForms, Previews, Progress, Speed, TrainMetrics, ValidationNote
+from pocketdit.running.callbacks import MeasureForms, Previews, Progress, TrainMetrics, ValidationNote
 from pocketdit.running.checkpointing import AtomicCheckpointIO, Checkpoints, RequireFolder
 from pocketdit.running.cost_estimate import parameter_summary
 from pocketdit.running.processes import devices_per_node
-from pocketdit.running.sharded import ShardedStrategy
+from pocketdit.running.sharded_strategy import ShardedStrategy
+from pocketdit.running.speed import DataWait, Speed
 from pocketdit.tracking.logger import RunLogger
 from pocketdit.training.precision import resolve_precision
 
@@ -41,9 +42,9 @@ def build_trainer(
     """
     training = experiment.training
     automatic = stage.automatic_optimization
-    plugins: list[Any] = [] if training.strategy == "fsdp2" else [AtomicCheckpointIO()]
-    means = StepMeans()
-    if SLURMEnvironment.detect():
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    means, wait = StepMeans(), DataWait()
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         # Lightning's requeueing would write its own checkpoints. --resume in the job script serves the same purpose.
         plugins.append(SLURMEnvironment(auto_requeue=False))
     return Trainer(
@@ -62,12 +63,13 @@ def build_trainer(
             ValidationNote(),
             *([MeasureForms()] if training.attention_forms == "measured" else []),
             TrainMetrics(training.log_every, means),
-            Speed(training.log_every * 5),
+            Speed(training.log_every * 5, wait, experiment),
             Previews(folder, training.sample_every),
             Checkpoints(folder, training.checkpoint_every, config),
             *callbacks,
         ],
         plugins=plugins,
+        profiler=wait,
         val_check_interval=training.validate_every * training.accumulate if training.validate_every else None,
         check_val_every_n_epoch=None,
         limit_val_batches=None if training.validate_every else 0,
@@ -85,11 +87,11 @@ def build_trainer(
 
 def build_strategy(training: Training) -> Strategy | str:
     """Return the Lightning strategy that the configuration selects."""
-    processes = devices_per_node(training) * training.nodes
+    devices, nodes = devices_per_node(training), training.nodes
+    processes = devices * nodes
     match training.strategy:
         case "fsdp2":
-            # By default, Lightning uses the devices of a node as tensor-parallel ranks.
-            return ShardedStrategy(data_parallel_size=processes, tensor_parallel_size=1)
+            return ShardedStrategy(training.sharding, processes, training.sharding.group_size(devices, nodes))
         case "ddp":
             return DDPStrategy(find_unused_parameters=True)
         case _:
