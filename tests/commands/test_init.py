@@ -15,15 +15,18 @@ from pocketdit.commands.init import shipped_files
 from pocketdit.commands.main import main
 from tests.conftest import ROOT
 
-YAMLS = {
-    path.relative_to(ROOT).as_posix() for name in ("experiments", "sweeps") for path in (ROOT / name).rglob("*.yaml")
+FILES = {
+    path.relative_to(ROOT).as_posix()
+    for name in ("experiments", "sweeps")
+    for pattern in ("*.yaml", "cluster/*")
+    for path in (ROOT / name).rglob(pattern)
 }
 
 
 def test_init_writes_all_experiments_and_sweeps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", str(tmp_path / "my demo")]) == 0
     written = {path.relative_to(tmp_path / "my demo").as_posix() for path in (tmp_path / "my demo").rglob("*.*")}
-    assert written == YAMLS | {"pocketdit.toml", ".gitignore"}
+    assert written == FILES | {"pocketdit.toml", ".gitignore"}
     assert f"cd '{tmp_path}/my demo'" in capsys.readouterr().out
 
 
@@ -68,7 +71,7 @@ def test_wheel_works_without_the_repository(tmp_path: Path) -> None:
         return done.stdout
 
     lightning("init demo", cwd=tmp_path)
-    assert {name for name in YAMLS if (tmp_path / "demo" / name).is_file()} == YAMLS
+    assert {name for name in FILES if (tmp_path / "demo" / name).is_file()} == FILES
     output = lightning(
         "data build scenes data/scenes --train 20 --validation 4",
         "run experiments/elastic_pretrain.yaml --plan",
@@ -78,7 +81,7 @@ def test_wheel_works_without_the_repository(tmp_path: Path) -> None:
 
 
 def test_shipped_files_are_those_of_the_repository() -> None:
-    assert set(shipped_files()) == YAMLS
+    assert set(shipped_files()) == FILES
 
 
 def test_all_mentioned_extras_exist() -> None:

@@ -48,7 +48,7 @@ def call_init(args: argparse.Namespace) -> None:
 
 
 def shipped_files() -> dict[str, str]:
-    """Return the contents of the YAML files of experiments and sweeps, by their path in a project.
+    """Return the contents of the files of experiments and sweeps, by their path in a project.
 
     In a wheel, the experiments are part of the package. In a checkout, they are in the root of the repository.
     """
@@ -63,5 +63,5 @@ def shipped_files() -> dict[str, str]:
     return {
         f"{name}/{path.relative_to(folder).as_posix()}": path.read_text(encoding="utf-8")
         for name, folder in folders.items()
-        for path in sorted(folder.rglob("*.yaml"))
+        for path in sorted([*folder.rglob("*.yaml"), *folder.glob("cluster/*.sbatch"), *folder.glob("cluster/*.sh")])
     }

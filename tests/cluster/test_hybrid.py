@@ -1,0 +1,146 @@
+"""Hybrid sharding on four processes as two nodes of two takes the steps of one process, and its checkpoint resumes.
+
+The job script starts the processes, through a stand-in for srun. A step has the same eight samples everywhere: four
+processes take one batch of two samples each, two processes two batches, and one process four.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pocketdit.artifacts.run_folder import RunFolder, find
+from pocketdit.running.checkpointing import AtomicCheckpointIO
+from pocketdit.running.consolidation import read_consolidated
+from pocketdit.tracking.journal import read_metrics
+from tests.cluster.jobs import job_variables, submit
+from tests.conftest import PRETRAIN, ROOT, NewDatabase, tiny_overrides
+
+STEPS, MORE = 20, 28
+LOSSES = ("train/loss/width_1", "train/loss/width_0.5", "train/distillation/width_0.5", "train/gradient_scale")
+HYBRID = ("training.strategy=fsdp2", "training.sharding.group=2")
+
+
+@pytest.fixture(scope="module")
+def overrides(scenes: Path, tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase) -> list[str]:
+    """Settings of all runs of this file, which share a folder."""
+    folder = tmp_path_factory.mktemp("hybrid")
+    new_database(folder)
+    return [
+        *tiny_overrides(scenes, folder),
+        "data.init_args.batch_size=2",
+        "data.init_args.buckets=square",  # all batches are full, so that every process has the same number of samples
+        "backbone.widths=[0.25, 0.5, 1.0]",
+        "training.accelerator=cpu",
+        "training.precision=32-true",
+        "optimizer.class_path=torch.optim.AdamW",
+        "optimizer.init_args={lr: 1e-3}",
+        f"training.max_steps={STEPS}",
+        "training.checkpoint_every=1000",
+        "training.warmup_steps=0",
+    ]
+
+
+def four(overrides: list[str], name: str, *more: str) -> str:
+    """Train on two nodes of two processes, and return the output."""
+    job = submit("srun.sbatch", [str(PRETRAIN), *overrides, *HYBRID, *more], job_variables(2, 2, name), ROOT)
+    output, _ = job.communicate(timeout=400)
+    assert job.returncode == 0, output
+    return output
+
+
+def train(overrides: list[str], *more: str, status: int = 0) -> str:
+    """Train in processes that Lightning starts, and return the output."""
+    command = [sys.executable, "-m", "pocketdit", "run", str(PRETRAIN), *overrides, *more]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert result.returncode == status, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def folder_of(overrides: list[str], name: str) -> RunFolder:
+    runs = next(word for word in overrides if word.startswith("runs=")).removeprefix("runs=")
+    return find(Path(runs), f"elastic_pretrain/{name}")
+
+
+def curves(overrides: list[str], name: str) -> dict[str, list[tuple[int, float]]]:
+    logged = read_metrics(folder_of(overrides, name).metrics)
+    return {key: value for key, value in logged.items() if key.startswith("train/")}
+
+
+def largest_difference(first: dict[str, list[tuple[int, float]]], second: dict[str, list[tuple[int, float]]]) -> float:
+    """Return the largest relative difference of the curves of both runs."""
+    assert first.keys() == second.keys()
+    assert [step for step, _ in first["train/loss/width_1"]] == [step for step, _ in second["train/loss/width_1"]]
+    pairs = [(a, b) for key in first for (_, a), (_, b) in zip(first[key], second[key], strict=True)]
+    return max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs)
+
+
+@pytest.fixture(scope="module")
+def trained(overrides: list[str]) -> list[str]:
+    """Train for 20 steps on two nodes, and for 28 in one process."""
+    four(overrides, "four")
+    train(overrides, "training.accumulate=4", f"training.max_steps={MORE}", "--name", "one")
+    return overrides
+
+
+@pytest.mark.slow
+def test_hybrid_sharding_takes_the_steps_of_one_process(trained: list[str]) -> None:
+    one = {key: values[:] for key, values in curves(trained, "one").items()}
+    one = {key: [(step, value) for step, value in values if step < STEPS] for key, values in one.items()}
+    hybrid = curves(trained, "four")
+    assert len(hybrid["train/loss/width_1"]) == STEPS
+    difference = largest_difference(one, hybrid)
+    print(f"largest relative difference over {STEPS} steps: {difference:.2e}")
+    assert difference < 1e-5
+    losses = [value for _, value in hybrid["train/loss/width_1"]]
+    assert losses[-1] != pytest.approx(losses[0], rel=1e-2), "the network must have learned something"
+
+
+@pytest.mark.slow
+def test_the_checkpoint_resumes_on_one_and_on_two_processes(trained: list[str]) -> None:
+    original = folder_of(trained, "four").path
+    refused = train(trained, *HYBRID, "training.devices=2", "--resume", "elastic_pretrain/four", status=2)
+    assert "training.nodes changed from 2 to 1" in refused
+    assert "--allow-changes" in refused
+    expected = curves(trained, "one")
+    for name, settings in {
+        "two": (*HYBRID, "training.devices=2", "training.accumulate=2"),
+        "one-sharded": ("training.strategy=fsdp2", "training.devices=1", "training.accumulate=4"),
+        "one-plain": ("training.accumulate=4",),
+    }.items():
+        copy = original.with_name(name)
+        subprocess.run(["cp", "-r", str(original), str(copy)], check=True)
+        output = train(
+            trained, *settings, f"training.max_steps={MORE}", "--allow-changes", "--resume", f"elastic_pretrain/{name}"
+        )
+        difference = largest_difference(expected, curves(trained, name))
+        print(f"{name}: largest relative difference over {MORE} steps: {difference:.2e}")
+        assert difference < 2e-5
+        assert "different samples" not in output
+        weights = load_file(folder_of(trained, name).weights)
+        for key, value in load_file(folder_of(trained, "one").weights).items():
+            torch.testing.assert_close(weights[key], value, atol=1e-4, rtol=1e-3, msg=key)
+
+
+@pytest.mark.slow
+def test_the_consolidated_checkpoint_is_that_of_one_process(trained: list[str], tmp_path: Path) -> None:
+    run = folder_of(trained, "four")
+    file = tmp_path / "full.ckpt"
+    command = [sys.executable, "-m", "pocketdit", "consolidate", str(run.path), "--to", str(file)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert result.stdout == f"{run.name}: checkpoint of step {STEPS} in {file}\n", result.stderr
+    full = AtomicCheckpointIO().load_checkpoint(file)
+    sharded = read_consolidated(run.checkpoint)
+    assert full["state_dict"].keys() == sharded["state_dict"].keys()
+    single = torch.load(folder_of(trained, "one").checkpoint, weights_only=True)
+    assert full.keys() == single.keys()
+    assert full["state_dict"].keys() == single["state_dict"].keys()
+    (state,), (expected) = full["optimizer_states"], single["optimizer_states"][0]
+    assert [group["params"] for group in state["param_groups"]] == [g["params"] for g in expected["param_groups"]]
+    for number, values in expected["state"].items():
+        assert {key: value.shape for key, value in values.items()} == {
+            key: value.shape for key, value in state["state"][number].items()
+        }
