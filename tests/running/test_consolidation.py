@@ -21,9 +21,8 @@ REST = {"global_step": 7, "loops": {"fit_loop": [1, 2]}, "callbacks": {}}
 def trained() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2, bias=False))
     weight, bias, last = network.parameters()
-    optimizer = torch.optim.AdamW(
-        [{"params": [last]}, {"params": [weight, bias], "lr": 0.25}], lr=0.5, betas=(0.1, 0.2)
-    )
+    groups: list[dict[str, Any]] = [{"params": [last]}, {"params": [weight, bias], "lr": 0.25}]
+    optimizer = torch.optim.AdamW(groups, lr=0.5, betas=(0.1, 0.2))
     network(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     optimizer.zero_grad()

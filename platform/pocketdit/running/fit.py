@@ -227,6 +227,11 @@ def fit(
     except RuntimeError as error:
         if "killed by signal: Terminated" in str(error):  # SIGTERM to the process group also kills data workers
             raise interrupted(trainer, folder) from None
+        if isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error):
+            raise RunError(
+                f"step {trainer.global_step}: the connection to another process of the run was lost. That process has "
+                f"probably failed, for the reason that it names. Resume with {resume_option(folder)}"
+            ) from error
         if "loading state_dict" not in str(error):
             raise
         raise RunError(

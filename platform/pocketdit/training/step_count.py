@@ -67,7 +67,7 @@ class StepCount:
             gradients = sum(p.nbytes for p in step.network.parameters() if p.requires_grad) if step.trained else 0
             if cluster.sharded and step.sharded:
                 weights = gathered_bytes(step, bytes_of(step.network), cluster)
-                gradients *= cluster.gradient_bytes / 4
+                gradients = gradients * cluster.gradient_bytes // 4
                 within += step.per_batch * ((1 + step.trained) * weights + gradients) * (group - 1) / group
                 across += step.per_batch * 2 * gradients / group * (copies - 1) / copies
             else:
