@@ -86,9 +86,11 @@ class Run:
         if self.decoder is not None:
             decoder = {"decoder": self.decoder.name, "decoder_sha256": sha256_of(self.decoder.weights)}
         lora = {} if self.lora_scale == 1 else {"lora_scale": self.lora_scale}
+        noise = {} if sampling.noise == "torch" else {"noise": sampling.noise}
         return (
             decoder
             | lora
+            | noise
             | {
                 "subject": "run",
                 "run": self.folder.name,

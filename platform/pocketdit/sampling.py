@@ -8,6 +8,8 @@ from torch import Tensor
 from pocketdit.backbones.per_width import Network
 from pocketdit.config.experiment import Sampling
 from pocketdit.diffusion.guidance import guided_velocity
+from pocketdit.diffusion.portable_noise import portable_noise
+from pocketdit.diffusion.sampler_names import NoiseName
 from pocketdit.diffusion.samplers import SAMPLERS, Velocity, uniform_times
 from pocketdit.encoders.conditioning import hide_empty, unconditional
 from pocketdit.encoders.inputs import Encoders
@@ -16,12 +18,16 @@ from pocketdit.seeding import generator
 BATCH = 16  # number of prompts that are sampled at a time
 
 
-def initial_noise(prompts: Sequence[str], seed: int, channels: int, height: int, width: int) -> Tensor:
+def initial_noise(
+    prompts: Sequence[str], seed: int, channels: int, height: int, width: int, noise: NoiseName = "torch"
+) -> Tensor:
     """Draw the initial noise for sampling, (B, C, h, w).
 
     The noise for a prompt depends only on the prompt, the seed, and the size, not on the rest of the batch or the
-    network's width.
+    network's width. Portable noise does not depend on the prompt either.
     """
+    if noise == "portable":
+        return torch.from_numpy(portable_noise(seed, (channels, height, width))).repeat(len(prompts), 1, 1, 1)
     return torch.stack(
         [
             torch.randn(channels, height, width, generator=generator("start", seed, prompt, height, width))
@@ -90,8 +96,9 @@ def sample_latents(
     factor = encoders.autoencoder.factor
     text = hide_empty(encoders.tokens(prompts), prompts)
     noise = initial_noise(
-        prompts, sampling.seed, encoders.autoencoder.channels, sampling.size[0] // factor, sampling.size[1] // factor
-    )
+        prompts, sampling.seed, encoders.autoencoder.channels, sampling.size[0] // factor, sampling.size[1] // factor,
+        sampling.noise,
+    )  # fmt: skip
     velocity = guided_velocity(
         lambda x, time, tokens: network(x, time, tokens, width=width).float(),
         text,

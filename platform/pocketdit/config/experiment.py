@@ -16,7 +16,7 @@ from pocketdit.config.optimizers import check_optimizer
 from pocketdit.config.sharding import Sharding
 from pocketdit.config.shell import command_line, operand, setting
 from pocketdit.decoders.spec import TinyDecoderSpec
-from pocketdit.diffusion.sampler_names import SamplerName
+from pocketdit.diffusion.sampler_names import NoiseName, SamplerName
 from pocketdit.names import is_plain_name, require_unicode
 
 # Role of the parent run that provides the initial weights.
@@ -102,6 +102,8 @@ class Sampling:
         time_shift: Shift of the sampling times toward noise.
         size: Image height and width in pixels.
         seed: Seed of the initial noise.
+        noise: Generator of the initial noise. With ``portable``, the noise depends only on the seed, and an export
+            bundle draws the same image.
     """
 
     prompts: tuple[str, ...]
@@ -111,6 +113,7 @@ class Sampling:
     time_shift: TimeShift = 1.0
     size: tuple[Side, Side] = (256, 256)
     seed: int = 0
+    noise: NoiseName = "torch"
 
     def __post_init__(self) -> None:
         check_bounds(self)

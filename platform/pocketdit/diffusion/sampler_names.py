@@ -1,4 +1,4 @@
-"""Names of the samplers, kept apart from the functions so that a configuration can be validated without torch.
+"""Names of the samplers and of the noise generators, with which a configuration can be validated without torch.
 
 To add a sampler, write a function of type ``Sampler`` in ``samplers.py`` and add its name here.
 """
@@ -6,3 +6,7 @@ To add a sampler, write a function of type ``Sampler`` in ``samplers.py`` and ad
 from typing import Literal
 
 SamplerName = Literal["euler", "heun", "dpmpp_2m"]
+
+NoiseName = Literal["torch", "portable"]
+"""``torch`` draws noise that depends on the prompt and the seed. ``portable`` depends on the seed alone, and apps can
+reproduce it (see ``portable_noise.py``)."""

@@ -58,6 +58,7 @@ class Model:
 
     def describe(self, width: float, sampling: Sampling) -> dict[str, Any]:
         """Return everything that determines the image of a prompt, as values that JSON can represent."""
+        noise = {} if sampling.noise == "torch" else {"noise": sampling.noise}
         return {
             **self.weights,
             "width": width,
@@ -67,6 +68,7 @@ class Model:
             "time_shift": sampling.time_shift,
             "size": list(sampling.size),
             "seed": sampling.seed,
+            **noise,
             "dtype": str(inference_dtype(self.experiment.training.precision, self.device)).removeprefix("torch."),
         }
 
