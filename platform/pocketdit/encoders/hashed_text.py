@@ -14,6 +14,7 @@ import numpy as np
 
 from pocketdit.bounds import Tokens, VectorSize
 from pocketdit.encoders.contract import TextTokens
+from pocketdit.encoders.portable import PortableText
 from pocketdit.encoders.word_tokens import Vector, WordTokenEncoder
 
 _CACHE_SIZE = 1 << 16  # entries; bounded because a large set of captions has too many phrases to cache
@@ -53,6 +54,19 @@ def phrase_vector(window: tuple[str, ...], width: int) -> Vector:
     return vector
 
 
+def hashed_words(words: Sequence[str], width: int, max_tokens: int) -> list[Vector]:
+    """Return the vectors of the first ``max_tokens`` words, which do not depend on the context."""
+    return [hashed_vector(word, width) for word in words[:max_tokens]]
+
+
+def hashed_phrases(words: Sequence[str], width: int, max_tokens: int) -> list[Vector]:
+    """Return the vectors of the first ``max_tokens`` words in context (see ``phrase_vector``)."""
+    padding = [_OUTSIDE] * _REACH
+    padded = [*padding, *words[:max_tokens], *padding]
+    windows = (tuple(padded[i : i + 2 * _REACH + 1]) for i in range(len(padded) - 2 * _REACH))
+    return [phrase_vector(window, width) for window in windows]
+
+
 class WordEncoder(WordTokenEncoder):
     """Stand-in for TinyCLIP. The vector of a word does not depend on its context.
 
@@ -66,7 +80,11 @@ class WordEncoder(WordTokenEncoder):
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
         """Encode B captions to embeddings (B, longest caption, width) that are zero where the mask is False."""
-        return self.embed(captions, lambda tokens: [hashed_vector(word, self.width) for word in tokens])
+        return self.embed(captions, lambda words: hashed_words(words, self.width, self.max_tokens))
+
+    def portable(self) -> PortableText:
+        """Return the graph, which only adds the positions, because the tokenizer computes the vectors."""
+        return self.portable_vectors("hashed_words")
 
 
 class PhraseEncoder(WordTokenEncoder):
@@ -85,10 +103,8 @@ class PhraseEncoder(WordTokenEncoder):
 
     def encode(self, captions: Sequence[str]) -> TextTokens:
         """Encode B captions to embeddings (B, longest caption, width) that are zero where the mask is False."""
-        return self.embed(captions, self._phrases)
+        return self.embed(captions, lambda words: hashed_phrases(words, self.width, self.max_tokens))
 
-    def _phrases(self, tokens: list[str]) -> list[Vector]:
-        padding = [_OUTSIDE] * _REACH
-        padded = padding + tokens[: self.max_tokens] + padding
-        windows = (tuple(padded[i : i + 2 * _REACH + 1]) for i in range(len(padded) - 2 * _REACH))
-        return [phrase_vector(window, self.width) for window in windows]
+    def portable(self) -> PortableText:
+        """Return the graph, which only adds the positions, because the tokenizer computes the vectors."""
+        return self.portable_vectors("hashed_phrases")

@@ -12,6 +12,7 @@ from pocketdit.encoders.checkpoints import explain_load_errors, local_folder, re
 from pocketdit.encoders.contract import FrozenModule, Reading, TextTokens
 from pocketdit.encoders.hidden_states import last_hidden_states
 from pocketdit.encoders.outlines import Outline, clip_outline, gemma_outline
+from pocketdit.encoders.portable import LastHiddenStates, PortableText
 from pocketdit.errors import ConfigError, RunError
 
 DType = Literal["float32", "bfloat16"]
@@ -82,6 +83,14 @@ class ClipTextEncoder(_PretrainedEncoder):
         tokenizer = _load_tokenizer(repository, revision, description, ("clip", "clip_text_model"))
         model = _load_model(CLIPTextModel, repository, revision, description, dtype)
         super().__init__(tokenizer, model, repository, max_tokens)
+
+    def portable(self) -> PortableText:
+        """Return the graph, which takes token IDs, and the tokenizer's files."""
+        tokenizer = {"kind": "clip", "file": "tokenizer.json", "pad": self.tokenizer.pad_token_id}
+        files = {"tokenizer.json": self.tokenizer.backend_tokenizer.to_str().encode()}
+        ids = torch.full((1, self.max_tokens), int(self.tokenizer.eos_token_id), dtype=torch.int32)
+        mask = (torch.arange(self.max_tokens)[None] < self.max_tokens // 2).float()
+        return PortableText(tokenizer, LastHiddenStates(self.model.float()), {"ids": ids, "mask": mask}, files)
 
     @classmethod
     def outline(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pocketdit.encoders.contract import FrozenModule, Reading, TextTokens
+from pocketdit.encoders.portable import AddPositions, PortableText
 
 Vector = NDArray[np.float32]
 _WORD = re.compile(r"[^\W_]+")
@@ -68,3 +69,11 @@ class WordTokenEncoder(FrozenModule):
         visible = torch.from_numpy(mask).to(device)
         embedded = torch.from_numpy(embeddings).to(device) + self.positions[:longest]
         return TextTokens(embedded * visible[..., None], visible)
+
+    def portable_vectors(self, kind: str) -> PortableText:
+        """Return the portable form of an encoder whose tokenizer computes the word vectors."""
+        inputs = {
+            "vectors": torch.ones(1, self.max_tokens, self.width),
+            "mask": (torch.arange(self.max_tokens)[None] < self.max_tokens // 2).float(),
+        }
+        return PortableText({"kind": kind, "width": self.width}, AddPositions(self.positions), inputs)

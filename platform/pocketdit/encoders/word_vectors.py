@@ -11,18 +11,23 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pocketdit.bounds import Between, Tokens
 from pocketdit.encoders.contract import Reading, TextTokens
+from pocketdit.encoders.portable import PortableText
 from pocketdit.encoders.word_tokens import Vector, WordTokenEncoder
 from pocketdit.errors import RunError
 
 VECTORS = "weights/l2_supercat_256.safetensors"
 TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 VECTOR_SIZE = 256
+MAX_PIECES = 16
+"""Number of tokens per word in the portable form. Further tokens are left out of the mean."""
 _MIN_SCALE = 1e-6
 
 
@@ -77,11 +82,58 @@ class WordVectorEncoder(WordTokenEncoder):
             vector = self._known[word] = scaled.cpu().numpy()
         return vector
 
+    def portable(self) -> PortableText:
+        """Return the graph, which takes the token IDs of every word, and the tokenizer's file."""
+        module = WordVectorGraph(self.vectors, self.positions, self._context)
+        mask = (torch.arange(self.max_tokens)[None] < self.max_tokens // 2).float()
+        ids = torch.arange(self.max_tokens * MAX_PIECES, dtype=torch.int32).reshape(1, self.max_tokens, MAX_PIECES)
+        weights = mask[..., None].expand(-1, -1, MAX_PIECES) / MAX_PIECES
+        tokenizer = {"kind": "word_pieces", "pieces": MAX_PIECES, "file": "tokenizer.json"}
+        files = {"tokenizer.json": (package_folder() / TOKENIZER).read_bytes()}
+        return PortableText(tokenizer, module, {"ids": ids, "weights": weights.contiguous(), "mask": mask}, files)
+
     def _in_context(self, words: list[str]) -> list[Vector]:
         seen = words[: self.max_tokens]
         outside = [np.zeros(VECTOR_SIZE, dtype=np.float32)] * self._context
         padded = [*outside, *map(self.word_vector, seen), *outside]
         return [np.concatenate(padded[i : i + 2 * self._context + 1]) for i in range(len(seen))]
+
+
+class WordVectorGraph(nn.Module):
+    """The graph of a ``WordVectorEncoder`` for one prompt.
+
+    Args:
+        vectors: Vectors of all tokens.
+        positions: Position embeddings (L, width).
+        context: Number of neighbors on each side.
+    """
+
+    vectors: Tensor
+    positions: Tensor
+
+    def __init__(self, vectors: Tensor, positions: Tensor, context: int) -> None:
+        super().__init__()
+        self.context = context
+        self.register_buffer("vectors", vectors.float())
+        self.register_buffer("positions", positions[None].clone())
+
+    def forward(self, ids: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+        """Embed the words of a prompt.
+
+        Args:
+            ids: Token IDs of each word (1, L, ``MAX_PIECES``).
+            weights: Weights of the tokens in the mean of their word, 0 for unused places, in the same shape.
+            mask: Mask (1, L): 1 for a word and 0 for padding.
+
+        Returns:
+            Embeddings (1, L, width).
+        """
+        mean = (F.embedding(ids, self.vectors) * weights[..., None]).sum(dim=2)
+        scaled = mean / mean.square().mean(dim=2, keepdim=True).sqrt().clamp_min(_MIN_SCALE)
+        length, reach = ids.shape[1], self.context
+        around = F.pad(scaled, (0, 0, reach, reach))
+        embedded = torch.cat([around[:, start : start + length] for start in range(2 * reach + 1)], dim=2)
+        return (embedded + self.positions) * mask[..., None]
 
 
 def package_folder() -> Path:
