@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.timing import (
@@ -36,12 +36,14 @@ from benchmarks.timing import (
     verdict,
     write_result,
 )
+from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.encoders.contract import TextTokens
 from pocketdit.errors import RunError
 from pocketdit.export.common.comparison import Tolerance, compare
 from pocketdit.export.common.subject import Subject, load_subject
 from pocketdit.export.litert.convert import convert
+from pocketdit.export.litert.graphs import VELOCITY, example_inputs
 from pocketdit.export.litert.interpreter import LiteRTModel
-from pocketdit.export.litert.network import VELOCITY, NamedInputs, example_inputs
 from pocketdit.export.litert.settings import LiteRTExport
 from pocketdit.files import write_atomically
 from pocketdit.training.compilation import compile_blocks
@@ -61,6 +63,21 @@ TOLERANCE = Tolerance(max_error=1e-4)
 
 Key = tuple[str, str]  # network, runtime
 Pass = Callable[[], Tensor]
+
+
+class NamedInputs(nn.Module):
+    """A network in the training form with named inputs, including its text projection."""
+
+    def __init__(self, network: ElasticDiT) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, latents: Tensor, time: Tensor, **text: Tensor) -> dict[str, Tensor]:
+        tokens = [
+            TextTokens(text[f"embeddings_{i}"], text[f"mask_{i}"] > 0.5)
+            for i in range(len(self.network.spec.text_inputs))
+        ]
+        return {VELOCITY: self.network(latents, time, tokens)}
 
 
 def build_subject(name: str, quick: bool) -> Subject:

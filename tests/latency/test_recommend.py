@@ -253,7 +253,7 @@ def test_measurements_are_preferred_and_have_their_own_table(project: Project) -
 def test_unreadable_bundles_are_skipped(project: Project) -> None:
     project.evaluate(0.5, 0.7)
     folder = project.export(0.5, 5 * 10**12)
-    for name, content in (("broken", "{"), ("litert", '{"file": "network.tflite"}'), (".b.9.tmp", "{")):
+    for name, content in (("broken", "{"), ("litert", '{"kind": "litert"}'), (".b.9.tmp", "{")):
         (folder.parent / name).mkdir()
         (folder.parent / name / "manifest.json").write_text(content)
     status, out, err = project.recommend("budget=400ms", "format=coreml")
@@ -261,7 +261,7 @@ def test_unreadable_bundles_are_skipped(project: Project) -> None:
     chosen = next(line for line in out.splitlines() if line.startswith("*"))
     assert "(no bundle)" not in chosen
     assert err.count("skipped") == 2
-    assert "network.tflite, not Core ML packages" in err
+    assert "LiteRT files, not Core ML packages" in err
     assert ".tmp" not in err
 
 

@@ -35,6 +35,7 @@ def call_export(args: argparse.Namespace) -> None:
         verify = command_line("verify", operand(exported))
         print(f"\nbundle   {exported}")
         print(f"next     {verify}     (add run=RUN to compare it with another run)")
+        print(f"         {sample_line(exported)}")
         return
     from pocketdit.latency.measure_litert import measure_exported
     from pocketdit.latency.records import latency_tables
@@ -43,4 +44,11 @@ def call_export(args: argparse.Namespace) -> None:
     if records := measure_exported(exported, loaded.config.litert):
         print(f"\n{latency_tables(records)}")
     print(f"\nbundle   {exported.file.parent}")
-    print(f"next     add {exported.file.name} and manifest.json to the app")
+    print(f"next     {sample_line(exported.file.parent)}")
+
+
+def sample_line(bundle: Path) -> str:
+    """Return the command that draws an image with a bundle."""
+    from pocketdit.config.shell import command_line, operand
+
+    return f'{command_line("sample", operand(bundle))} "a red circle left of a blue square"'

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketdit.errors import RunError
+from pocketdit.errors import RunError, UserError
 from pocketdit.export.common.bundle_files import CENSUS, DECODER, LATENCY, MANIFEST, require_known_format
 from pocketdit.export.common.census import Census
 
@@ -81,9 +81,9 @@ def open_bundle(folder: Path) -> Bundle:
     try:
         content: dict[str, Any] = json.loads(file.read_text())
         require_known_format(content, folder)
-        if "packages" not in content and "file" in content:
+        if content.get("kind") == "litert":
             raise RunError(
-                f"{folder}: contains {content['file']}, not Core ML packages; its latency is in {LATENCY}; measure it "
+                f"{folder}: contains LiteRT files, not Core ML packages; its latency is in {LATENCY}; measure it "
                 "on a phone with: lightning export experiments/export/litert.yaml litert.benchmark=..."
             )
         image = content["image"]
@@ -108,7 +108,7 @@ def find_bundles(exports: Path, runs: Collection[str], size: tuple[int, int]) ->
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:
             bundle = open_bundle(file.parent)
-        except RunError as error:
+        except UserError as error:
             print(f"skipped: {error}", file=sys.stderr)
             continue
         if bundle.run in runs and bundle.size == size:

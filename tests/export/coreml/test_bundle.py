@@ -15,6 +15,7 @@ from pocketdit.errors import ConfigError, RunError
 from pocketdit.export.common.census import Census
 from pocketdit.export.common.decoder import load_with_decoder
 from pocketdit.export.common.subject import bundle_name
+from pocketdit.export.common.text_graphs import load_texts
 from pocketdit.export.coreml.bundle import open_packages, verify_bundle
 from pocketdit.export.coreml.export import export_coreml
 from pocketdit.export.coreml.package import Literal, Package
@@ -39,6 +40,8 @@ def test_manifest_contains_what_an_app_needs(bundle: Path, runs: Path) -> None:
         "manifest.json",
         "census.json",
         NOTICE,
+        "text_encoder_0.mlpackage",
+        "text_encoder_1.mlpackage",
         "transformer.mlpackage",
         "text_projection.mlpackage",
         "decoder.mlpackage",
@@ -88,7 +91,8 @@ def test_verification_detects_one_changed_weight(bundle: Path, settings: CoreMLE
     with pytest.raises(RunError, match="the packages do not contain this weight of the network"):
         verify_bundle(copy, [])
     # The comparison of outputs alone also detects the change.
-    comparisons = interpret_and_compare(open_packages(copy), load_with_decoder(settings, settings.decoder), settings)
+    subject = load_with_decoder(settings)
+    comparisons = interpret_and_compare(open_packages(copy), subject, load_texts(settings, subject), settings)
     assert [c.output for c in comparisons if not settings.tolerance.accepts(c)] == ["velocity at time 0.6"]
 
 

@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
 from pocketdit.backbones.spec import AdaptiveSparseAttention, DiTSpec, Level
+from pocketdit.encoders.contract import TextTokens
 from pocketdit.errors import ConfigError, RunError
+from pocketdit.export.common.bundle_files import TEXT_PROJECTION, TRANSFORMER
 from pocketdit.export.common.comparison import Tolerance, compare
 from pocketdit.export.litert import dependency
 from pocketdit.export.litert.convert import Conversion, convert
 from pocketdit.export.litert.dependency import require_litert
+from pocketdit.export.litert.graphs import VELOCITY, NamedGraph, Transformer, build_graphs, example_inputs
 from pocketdit.export.litert.interpreter import LiteRTModel
-from pocketdit.export.litert.network import VELOCITY, NamedInputs, example_inputs
 from pocketdit.export.litert.settings import LiteRTRuntime
 
 SPEC = DiTSpec(
@@ -59,22 +61,41 @@ def network() -> ElasticDiT:
     return extract_subnetwork(supernet, 0.5).requires_grad_(False).eval()
 
 
+def transformer_inputs(network: ElasticDiT, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the inputs of the transformer for inputs of the whole network."""
+    return build_graphs(network, None, inputs)[TRANSFORMER].inputs
+
+
+def expected_velocity(network: ElasticDiT, inputs: dict[str, Tensor]) -> Tensor:
+    tokens = [TextTokens(inputs[f"embeddings_{i}"], inputs[f"mask_{i}"] > 0.5) for i in range(2)]
+    velocity: Tensor = network(inputs["latents"], inputs["time"], tokens)
+    return velocity
+
+
 @pytest.fixture(scope="session")
 def converted(litert: None, network: ElasticDiT, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
-    path = tmp_path_factory.mktemp("litert") / "network.tflite"
-    return convert(
-        NamedInputs(network), example_inputs(network.spec, (8, 12), TOKENS), path, tolerance=Tolerance(max_error=1e-5)
-    )
+    """The transformer of the network."""
+    path = tmp_path_factory.mktemp("litert") / "transformer.tflite"
+    graph = build_graphs(network, None, example_inputs(network.spec, (8, 12), TOKENS))[TRANSFORMER]
+    return convert(NamedGraph(graph), graph.inputs, path, tolerance=Tolerance(max_error=1e-5))
+
+
+def test_graphs_together_are_the_network(network: ElasticDiT) -> None:
+    inputs = example_inputs(network.spec, (8, 12), TOKENS, seed=1)
+    graphs = build_graphs(network, None, inputs)
+    text = NamedGraph(graphs[TEXT_PROJECTION])(**graphs[TEXT_PROJECTION].inputs)
+    actual = NamedGraph(graphs[TRANSFORMER])(latents=inputs["latents"], time=inputs["time"], **text)[VELOCITY]
+    torch.testing.assert_close(actual, expected_velocity(network, inputs), rtol=0, atol=0)
 
 
 def test_file_equals_the_network_on_other_inputs(network: ElasticDiT, converted: Conversion) -> None:
     inputs = example_inputs(network.spec, (8, 12), TOKENS, seed=1)
-    actual = LiteRTModel(converted.path)(inputs)[VELOCITY]
-    expected = NamedInputs(network)(**inputs)[VELOCITY]
-    assert compare(VELOCITY, actual, expected).max_error < 1e-5
+    actual = LiteRTModel(converted.path)(transformer_inputs(network, inputs))[VELOCITY]
+    assert compare(VELOCITY, actual, expected_velocity(network, inputs)).max_error < 1e-5
     assert converted.error < 1e-5
     assert converted.snr > 100
-    assert converted.bytes == converted.path.stat().st_size > 4 * sum(p.numel() for p in network.parameters())
+    matrices = Transformer(network).state_dict()
+    assert converted.bytes == converted.path.stat().st_size > 4 * sum(value.numel() for value in matrices.values())
 
 
 def test_changed_weights_change_the_output(network: ElasticDiT, converted: Conversion) -> None:
@@ -83,29 +104,30 @@ def test_changed_weights_change_the_output(network: ElasticDiT, converted: Conve
         changed.stages[0].blocks[0].attention.out.weight[3, 4] += 0.1  # type: ignore[union-attr, index]
     inputs = example_inputs(network.spec, (8, 12), TOKENS)
     with torch.no_grad():
-        expected = NamedInputs(changed)(**inputs)[VELOCITY]
-    assert compare(VELOCITY, LiteRTModel(converted.path)(inputs)[VELOCITY], expected).max_error > 1e-4
+        expected = expected_velocity(changed, inputs)
+    actual = LiteRTModel(converted.path)(transformer_inputs(network, inputs))[VELOCITY]
+    assert compare(VELOCITY, actual, expected).max_error > 1e-4
 
 
 def test_signature_has_names_and_shapes(converted: Conversion) -> None:
     assert LiteRTModel(converted.path).inputs == {
-        "latents": (1, 4, 8, 12), "time": (1,),
-        "embeddings_0": (1, 5, 8), "mask_0": (1, 5), "embeddings_1": (1, 3, 12), "mask_1": (1, 3),
+        "latents": (1, 4, 8, 12), "time": (1,), "text": (1, 1 + 5 + 3, 16), "text_mask": (1, 1 + 5 + 3),
     }  # fmt: skip
 
 
 def test_masked_text_does_not_influence_the_output(network: ElasticDiT, converted: Conversion) -> None:
     """Changing a masked token does not change the output, but changing a visible token does."""
     model, inputs = LiteRTModel(converted.path), example_inputs(network.spec, (8, 12), TOKENS)
-    before = model(inputs)[VELOCITY]
-    inputs["embeddings_0"][:, -1] += 1
-    torch.testing.assert_close(model(inputs)[VELOCITY], before, rtol=0, atol=0)
-    inputs["embeddings_0"][:, 0] += 1
-    assert (model(inputs)[VELOCITY] - before).abs().max() > 1e-3
+    before = model(transformer_inputs(network, inputs))[VELOCITY]
+    inputs["embeddings_0"][:, -1] += torch.randn(8)
+    torch.testing.assert_close(model(transformer_inputs(network, inputs))[VELOCITY], before, rtol=0, atol=0)
+    inputs["embeddings_0"][:, 0] += torch.randn(8)
+    assert (model(transformer_inputs(network, inputs))[VELOCITY] - before).abs().max() > 1e-3
 
 
 def test_every_pass_is_timed(network: ElasticDiT, converted: Conversion) -> None:
-    measured = LiteRTModel(converted.path).milliseconds(example_inputs(network.spec, (8, 12), TOKENS), runs=3)
+    inputs = transformer_inputs(network, example_inputs(network.spec, (8, 12), TOKENS))
+    measured = LiteRTModel(converted.path).milliseconds(inputs, runs=3)
     assert len(measured) == 3
     assert min(measured) > 0
 
@@ -168,7 +190,7 @@ def test_supernets_are_rejected() -> None:
         torch.device("meta"),
         pytest.raises(ValueError, match="the network has several widths; extract a sub-network first"),
     ):
-        NamedInputs(ElasticDiT(SPEC))
+        Transformer(ElasticDiT(SPEC))
 
 
 def test_invalid_runtime_settings_are_rejected() -> None:

@@ -49,11 +49,16 @@ def test_bundle_contains_model_manifest_and_latency(
     pytest.importorskip("litert_torch", reason="LiteRT is optional: pip install 'pocketdit[litert]'")
     assert main(arguments(described, tmp_path / "out", "litert.passes=3")) == 0
     (folder,) = (tmp_path / "out").iterdir()
-    assert {path.name for path in folder.iterdir()} == {"network.tflite", "manifest.json", "latency.jsonl"}
+    packages = ("text_encoder_0", "text_encoder_1", "text_projection", "transformer")
+    assert {path.name for path in folder.iterdir()} == {
+        "manifest.json", "latency.jsonl", *(f"{name}.tflite" for name in packages)
+    }  # fmt: skip
     content = json.loads((folder / "manifest.json").read_text())
     assert content["weights"] == {"run": None, "sha256": None, "note": "random weights"}
-    assert content["inputs"]["latents"] == content["outputs"]["velocity"] == [1, 16, 8, 12]
-    assert content["conversion"]["error"] < 1e-5
+    transformer = content["packages"]["transformer"]
+    assert transformer["inputs"]["latents"] == transformer["outputs"]["velocity"]
+    assert transformer["inputs"]["latents"] == {"shape": [1, 16, 8, 12], "dtype": "float32"}
+    assert max(check["max_error"] for check in content["verification"]) < 1e-5
     (record,) = read_records(folder)
     assert (record.kind, record.units, record.size, record.runs) == ("measured", "CPU, 1 thread", "64x96", 3)
     assert 0 < record.low <= record.milliseconds <= record.high

@@ -1,4 +1,4 @@
-"""``lightning sample``, which samples images from a trained run, as a grid or as separate files."""
+"""``lightning sample``, which samples images from a run or an export bundle, as a grid or as separate files."""
 
 import argparse
 import os
@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from pocketdit.config.image_size import parse_size
-from pocketdit.diffusion.sampler_names import SamplerName
+from pocketdit.diffusion.sampler_names import NoiseName, SamplerName
 from pocketdit.errors import ConfigError
+from pocketdit.export.common.bundle_files import is_bundle
 
 if TYPE_CHECKING:
     from evaluation.contract import Prompt
     from pocketdit.config.experiment import Experiment
 
 PNG, OTHER_SUFFIXES = ".png", (".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-SAMPLING_OPTIONS = ("prompts", "steps", "sampler", "guidance", "seed", "size")
+SAMPLING_OPTIONS = ("prompts", "steps", "sampler", "guidance", "seed", "size", "noise")
 
 
 def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,9 +25,11 @@ def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "sample",
         help="sample images from prompts",
         description="Sample images from prompts at one or more widths of a run, and write them to one PNG file, or to "
-        "a folder with a file per prompt and seed.",
+        "a folder with a file per prompt and seed. Or draw them with an export bundle alone.",
     )
-    sample.add_argument("run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
+    sample.add_argument(
+        "run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run; or path of an export bundle"
+    )
     sample.add_argument("prompts", nargs="*", metavar="prompt", help="prompts (default: the prompts of the run)")
     sample.add_argument(
         "--prompts",
@@ -43,6 +46,11 @@ def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     seeds.add_argument("--seed", type=int, help="seed of the initial noise")
     seeds.add_argument(
         "--seeds", type=int, nargs="+", metavar="N", help="several seeds, each of which yields one image per prompt"
+    )
+    sample.add_argument(
+        "--noise",
+        choices=get_args(NoiseName),
+        help="generator of the initial noise; with portable, the images are those of the run's export bundles",
     )
     sample.add_argument("--size", metavar="HxW", help="image height and width in pixels, for example 128x128")
     sample.add_argument(
@@ -73,6 +81,12 @@ def call_sample(args: argparse.Namespace) -> None:
             raise ConfigError(str(error)) from None
     if args.steps is not None and args.steps < 1:
         raise ConfigError(f"--steps {args.steps}: must be at least 1")
+    if is_bundle(Path(args.run)):
+        from pocketdit.commands.sample.bundle import sample_bundle
+
+        _require_writable(out)
+        sample_bundle(args, out)
+        return
     from pocketdit.artifacts.notice import read_notice
     from pocketdit.artifacts.run_folder import find, load_experiment
     from pocketdit.running.sampling_options import require_lora_scale, select_widths

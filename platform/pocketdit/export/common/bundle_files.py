@@ -1,10 +1,10 @@
-"""Names of the files and Core ML packages in an export bundle, and the format of its manifest."""
+"""Names of the files and packages in an export bundle, and the format of its manifest."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pocketdit.errors import RunError
+from pocketdit.errors import ConfigError
 
 MANIFEST = "manifest.json"
 """The information that an app needs. A folder that contains this file is an export bundle."""
@@ -16,24 +16,26 @@ LATENCY = "latency.jsonl"
 """Predicted and measured latencies, one record per line."""
 
 TRANSFORMER, TEXT_PROJECTION, DECODER = "transformer", "text_projection", "decoder"
-"""Names of the Core ML packages, which are folders with the suffix ``.mlpackage``."""
+"""Names of packages. The suffix of their files depends on the target."""
 
-TFLITE = "network.tflite"
-"""The LiteRT model."""
-
-FORMAT = 1
+FORMAT = 2
 """Version of the format of the manifest and the packages. It increases if an older program could misread them."""
 
 
+def is_bundle(folder: Path) -> bool:
+    """Return whether a folder is an export bundle."""
+    return (folder / MANIFEST).is_file()
+
+
 def require_known_format(manifest: Mapping[str, Any], folder: Path) -> None:
-    """Check that this version of PocketDiT can read a bundle. Manifests without a format number have the first format.
+    """Check that this version of PocketDiT can read a bundle. Manifests without a format number are not refused here.
 
     Raises:
-        RunError: A newer version of PocketDiT wrote the bundle.
+        ConfigError: Another version of PocketDiT wrote the bundle.
     """
     found = manifest.get("format", FORMAT)
     if found != FORMAT:
-        raise RunError(
-            f"{folder}: the bundle has format {found!r}, but this version of PocketDiT reads format {FORMAT}; update "
-            "PocketDiT, or export the bundle again"
+        action = "export the bundle again" if found == 1 else "update PocketDiT, or export the bundle again"
+        raise ConfigError(
+            f"{folder}: the bundle has format {found!r}, but this version of PocketDiT reads format {FORMAT}; {action}"
         )

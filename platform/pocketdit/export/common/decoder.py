@@ -12,13 +12,11 @@ from pocketdit.export.common.settings import BaseExport
 from pocketdit.export.common.subject import ImageDecoder, Subject, load_subject
 
 
-def load_with_decoder(settings: BaseExport, decoder_run: str | None, keep_lora: bool = False) -> Subject:
+def load_with_decoder(settings: BaseExport, keep_lora: bool = False) -> Subject:
     """Load the network and its decoder.
 
     Args:
         settings: Settings of the export.
-        decoder_run: Run of the tiny decoder. If it is None, the decoder of the autoencoder is loaded. If the network
-            has random weights, there is no decoder.
         keep_lora: See ``load_subject``.
 
     Raises:
@@ -27,16 +25,16 @@ def load_with_decoder(settings: BaseExport, decoder_run: str | None, keep_lora: 
         RunError: A run does not exist, or one of its files is missing or damaged.
     """
     subject = load_subject(settings, keep_lora)
-    decoder = _load_image_decoder(settings, decoder_run, subject.experiment)
+    decoder = _load_image_decoder(settings, subject.experiment)
     if decoder is not None and settings.precision == "float16":
         require_float16_range(decoder.module.state_dict(), decoder.run or "the autoencoder")
-    notice = read_notice(find(settings.runs, decoder_run)) if decoder_run is not None else ""
+    notice = read_notice(find(settings.runs, settings.decoder)) if settings.decoder is not None else ""
     return replace(subject, decoder=decoder, notice=join_notices(subject.notice, notice))
 
 
-def _load_image_decoder(settings: BaseExport, decoder_run: str | None, experiment: Experiment) -> ImageDecoder | None:
-    if decoder_run is not None:
-        folder = find(settings.runs, decoder_run)
+def _load_image_decoder(settings: BaseExport, experiment: Experiment) -> ImageDecoder | None:
+    if settings.decoder is not None:
+        folder = find(settings.runs, settings.decoder)
         require_matching_latents(experiment, folder)
         return ImageDecoder(load_decoder(folder), folder.name)
     if settings.run is None:  # the weights of the autoencoder may not be available

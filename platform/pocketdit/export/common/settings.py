@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pocketdit.bounds import Between, Error, Fraction, check_bounds
+from pocketdit.bounds import Between, CountOrZero, Error, Fraction, check_bounds
 from pocketdit.config.image_size import ImageSize, parse_size
 from pocketdit.export.common.comparison import Tolerance
 from pocketdit.names import is_plain_name
@@ -21,6 +21,10 @@ class BaseExport:
         experiment: YAML file of a training experiment. Requires ``run=null``.
         width: Width of the sub-network.
         size: Image size HEIGHTxWIDTH in pixels. By default, the sampling size of the run.
+        decoder: Run of the tiny decoder to export. If it is null, the decoder of the autoencoder is exported. If the
+            network has random weights, no decoder is exported.
+        text_encoders: Positions of the text encoders to export, starting from 0. If it is null, all are exported. The
+            network works with any subset, because training drops the encoders independently of each other.
         precision: Numeric precision. The classes of the targets describe what it applies to.
         times: Times in [0, 1] at which the exported network is compared with PyTorch.
         max_error: Largest allowed difference in float32, relative to the largest output.
@@ -30,7 +34,7 @@ class BaseExport:
         runs: Folder of all runs.
     """
 
-    in_bundle_name: ClassVar[tuple[str, ...]] = ()
+    in_bundle_name: ClassVar[tuple[str, ...]] = ("decoder", "text_encoders")
     """Settings that are part of the bundle's name if they differ from their defaults."""
 
     export: str
@@ -38,6 +42,8 @@ class BaseExport:
     experiment: Path | None = None
     width: Fraction = 1.0
     size: ImageSize = ""
+    decoder: str | None = None
+    text_encoders: tuple[CountOrZero, ...] | None = None
     precision: Literal["float16", "float32"]
     times: tuple[Fraction, ...] = (0.9, 0.3)
     max_error: Error
@@ -53,6 +59,8 @@ class BaseExport:
             raise ValueError("run: set either run=RUN, or run=null with experiment=FILE to export random weights")
         _ = self.image_size  # raises ValueError if the size cannot be parsed
         check_bounds(self)
+        if self.text_encoders is not None and sorted(set(self.text_encoders)) != list(self.text_encoders):
+            raise ValueError("text_encoders: must be increasing positions, such as [0] or [0, 1]")
         if not self.times:
             raise ValueError("times: must be one or more numbers from 0 to 1")
 

@@ -1,8 +1,8 @@
 """Load the network to export from a run, or create it with random weights from the YAML file of an experiment."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -17,10 +17,12 @@ from pocketdit.config.declared import latent_factor, latent_sides, text_lengths
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.importing import import_class
 from pocketdit.config.load import load
+from pocketdit.counts import counted
 from pocketdit.errors import ConfigError
 from pocketdit.export.common.float16 import require_float16_range
 from pocketdit.export.common.kept_lora import load_factors, require_lora
 from pocketdit.export.common.settings import BaseExport
+from pocketdit.export.common.text_subset import keep_layers, keep_text_encoders
 from pocketdit.files import sha256_of
 from pocketdit.quantization.palette import Palette, load_palettes
 from pocketdit.running.sampling_memory import require_sampling_memory
@@ -113,11 +115,29 @@ def load_subject(settings: BaseExport, keep_lora: bool = False) -> Subject:
         network, weights, palettes = random_network(experiment, settings.width, settings.seed), RANDOM, {}
     if settings.precision == "float16":
         require_float16_range({**network.state_dict(), **lora}, folder.name if folder else str(settings.experiment))
-    return Subject(
+    subject = Subject(
         bundle_name(settings, folder), folder.name if folder else "", experiment, network, image_size, latent_size,
         tuple(text_lengths(experiment.text_encoders)), weights, palettes,
         notice=read_notice(folder) if folder else "", lora=lora,
     )  # fmt: skip
+    return subject if settings.text_encoders is None else _select_text_encoders(subject, settings.text_encoders)
+
+
+def _select_text_encoders(subject: Subject, kept: Sequence[int]) -> Subject:
+    encoders = subject.experiment.text_encoders
+    if not kept or kept[-1] >= len(encoders):
+        raise ConfigError(
+            f"text_encoders={list(kept)}: must contain at least one position from 0 to {len(encoders) - 1}, because "
+            f"the network has {counted(len(encoders), 'text encoder')}"
+        )
+    return replace(
+        subject,
+        experiment=replace(subject.experiment, text_encoders=tuple(encoders[position] for position in kept)),
+        network=keep_text_encoders(subject.network, kept),
+        text_lengths=tuple(subject.text_lengths[position] for position in kept),
+        palettes=keep_layers(subject.palettes, kept),
+        lora=keep_layers(subject.lora, kept),
+    )
 
 
 def is_quantized(folder: RunFolder, experiment: Experiment) -> bool:
@@ -149,11 +169,16 @@ def bundle_name(settings: BaseExport, folder: RunFolder | None) -> str:
     size = f"-{settings.size}" if settings.size else ""
     defaults = {field.name: field.default for field in fields(settings)}
     options = "".join(
-        f"-{name.replace('_', '')}_{str(value).replace('/', '-')}"
+        f"-{name.replace('_', '')}_{_in_name(value)}"
         for name in settings.in_bundle_name
         if (value := getattr(settings, name)) != defaults[name]
     )
     return f"{settings.export}-{source}-{settings.width:g}x{size}-{settings.precision}{options}"
+
+
+def _in_name(value: object) -> str:
+    """Return a value of a setting as a part of a file name."""
+    return "_".join(map(str, value)) if isinstance(value, tuple) else str(value).replace("/", "-")
 
 
 def random_network(experiment: Experiment, width: float, seed: int) -> ElasticDiT:

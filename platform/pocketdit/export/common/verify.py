@@ -1,19 +1,23 @@
 """Compare exported packages with PyTorch, whatever runs the packages."""
 
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pocketdit.encoders.conditioning import is_empty
 from pocketdit.errors import RunError
+from pocketdit.export.app.tokenizers import tokenize
 from pocketdit.export.common.bundle_files import DECODER, TEXT_PROJECTION, TRANSFORMER
 from pocketdit.export.common.comparison import Comparison, Tolerance, compare
 from pocketdit.export.common.graphs import make_example, text_projection_inputs
 from pocketdit.export.common.kept_lora import LORA_SCALE, merged
 from pocketdit.export.common.settings import BaseExport
 from pocketdit.export.common.subject import Subject
+from pocketdit.export.common.text_graphs import EMBEDDINGS, ExportedText, text_entries
 from pocketdit.mobile.split_einsum import HIDDEN
 
 Runner = Callable[[str, Mapping[str, Tensor]], dict[str, Tensor]]
@@ -75,3 +79,24 @@ def compare_packages(
         decoder: Any = subject.decoder.module
         latents = make_example(subject, 1, 0.0, settings.seed).latents
         yield compare("image", run(DECODER, {"latents": latents})["image"], decoder.decode(latents))
+
+
+@torch.no_grad()
+def compare_texts(
+    run: Runner, texts: Sequence[ExportedText | None], subject: Subject, folder: Path
+) -> Iterator[Comparison]:
+    """Tokenize a prompt as an app does, run the text encoders, and yield a comparison of the embeddings of each.
+
+    Args:
+        run: Runs a package.
+        texts: The text encoders.
+        subject: The exported network, with whose first prompt they are compared.
+        folder: The bundle, which contains the files of the tokenizers.
+    """
+    prompt = next((prompt for prompt in subject.experiment.sampling.prompts if not is_empty(prompt)), "a")
+    for entry, text in zip(text_entries(subject, texts), texts, strict=True):
+        if text is not None:
+            expected = text.encoder.encode([prompt]).embeddings
+            padding = entry["tokens"] - expected.shape[1]
+            embeddings = run(text.package, tokenize(prompt, entry, folder))[EMBEDDINGS]
+            yield compare(text.package, embeddings, torch.nn.functional.pad(expected, (0, 0, 0, padding)))

@@ -11,6 +11,7 @@ from pocketdit.errors import ConfigError, RunError
 from pocketdit.export.common.bundle_files import MANIFEST, TRANSFORMER, require_known_format
 from pocketdit.export.common.census_report import census_table, require_budget
 from pocketdit.export.common.decoder import load_with_decoder
+from pocketdit.export.common.text_graphs import load_texts
 from pocketdit.export.coreml.census import take_census
 from pocketdit.export.coreml.package import Package
 from pocketdit.export.coreml.settings import CoreMLExport
@@ -42,12 +43,12 @@ def verify_bundle(folder: Path, overrides: list[str]) -> None:
         raise RunError(f"{folder}: does not contain {names}; export the bundle again")
     census = take_census(packages[TRANSFORMER])
     print(f"{census_table(census)}\n")
-    subject = load_with_decoder(settings, settings.decoder, keep_lora=settings.lora == "kept")
+    subject = load_with_decoder(settings, keep_lora=settings.lora == "kept")
     if subject.run == manifest["weights"]["run"] and subject.weights != manifest["weights"]["sha256"]:
         raise RunError(
             f"{folder}: the weights of {subject.run} have changed since this bundle was exported; export it again"
         )
-    require_equal(packages, subject, settings)
+    require_equal(packages, subject, load_texts(settings, subject), settings)
     require_budget(census, settings.budget)
 
 

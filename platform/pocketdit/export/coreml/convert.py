@@ -93,7 +93,9 @@ def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> N
                 compute_precision=compute_precision[precision],
                 skip_model_load=True,
                 inputs=[
-                    ct.TensorType(name=name, shape=value.shape, dtype=np.float32)
+                    ct.TensorType(
+                        name=name, shape=value.shape, dtype=np.float32 if value.is_floating_point() else np.int32
+                    )
                     for name, value in graph.inputs.items()
                 ],
                 outputs=[ct.TensorType(name=name, dtype=np.float32) for name in graph.outputs],
@@ -108,6 +110,10 @@ def convert(graph: Graph, path: Path, precision: Precision, target: Target) -> N
                 free = shutil.disk_usage(path.parent).free / 1e6
                 raise RunError(f"{path}: cannot be written; the disk has {free:.1f} MB of free space") from error
             raise RunError(f"{path.stem}: cannot be converted to Core ML: {type(error).__name__}: {reason}") from error
+
+
+def _input_type(value: Tensor) -> type[np.generic]:
+    return np.float32 if value.is_floating_point() else np.int32
 
 
 def mark_palettized(layer: nn.Module, values: Tensor) -> None:

@@ -1,23 +1,25 @@
 """Export a network to Core ML, as a bundle of packages with a manifest and a census."""
 
-import json
 import resource
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pocketdit.artifacts.notice import copy_notice
 from pocketdit.errors import RunError
-from pocketdit.export.common.bundle_files import CENSUS, DECODER, LATENCY, MANIFEST, TRANSFORMER
+from pocketdit.export.common.bundle_files import CENSUS, DECODER, LATENCY, TRANSFORMER
 from pocketdit.export.common.bundle_folder import replace_bundle
 from pocketdit.export.common.census_report import census_table, require_budget
 from pocketdit.export.common.decoder import load_with_decoder
 from pocketdit.export.common.graphs import build_graphs, make_example
+from pocketdit.export.common.manifest import build_manifest, write_manifest
 from pocketdit.export.common.subject import Subject
+from pocketdit.export.common.text_graphs import ExportedText, load_texts, text_graphs
 from pocketdit.export.coreml.bundle import open_packages
 from pocketdit.export.coreml.census import take_census
 from pocketdit.export.coreml.convert import convert
-from pocketdit.export.coreml.manifest import build_manifest
+from pocketdit.export.coreml.manifest import package_entry
 from pocketdit.export.coreml.settings import CoreMLExport
 from pocketdit.export.coreml.verify import require_equal
 
@@ -33,18 +35,21 @@ def export_coreml(settings: CoreMLExport) -> Path:
         RunError: A graph cannot be converted or the outputs differ from PyTorch, in which case no bundle is written; or
             the graph exceeds its budget, in which case the bundle is kept.
     """
-    subject = load_with_decoder(settings, settings.decoder, keep_lora=settings.lora == "kept")
+    subject = load_with_decoder(settings, keep_lora=settings.lora == "kept")
     folder = settings.out / subject.name
     with replace_bundle(folder) as temporary:
-        convert_all(subject, settings, temporary)
+        texts = load_texts(settings, subject)
+        convert_all(subject, texts, settings, temporary)
         packages = open_packages(temporary)
         censuses = {name: take_census(package) for name, package in packages.items()}
         (temporary / CENSUS).write_text(censuses[TRANSFORMER].merged().to_json())
         print(f"\n{census_table(censuses[TRANSFORMER])}\n")
-        comparisons = require_equal(packages, subject, settings) if settings.verify else []
-        content = build_manifest(settings, subject, packages, censuses, comparisons)
-        (temporary / MANIFEST).write_text(json.dumps(content, indent=2, default=str) + "\n")
+        comparisons = require_equal(packages, subject, texts, settings) if settings.verify else []
+        entries = {name: package_entry(packages[name], censuses[name], settings) for name in packages}
+        libraries = ("coremltools", "numpy")
+        content = build_manifest("coreml", settings, subject, entries, texts, comparisons, libraries)
         copy_notice(subject.notice, temporary)
+        write_manifest(temporary, content)
         if (folder / LATENCY).is_file():  # records contain the hash of their package, so they remain valid
             shutil.copy(folder / LATENCY, temporary)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -53,10 +58,17 @@ def export_coreml(settings: CoreMLExport) -> Path:
     return folder
 
 
-def convert_all(subject: Subject, settings: CoreMLExport, folder: Path) -> None:
-    """Convert each graph to a package in ``folder``. The memory of the graphs is freed when this function returns."""
+def convert_all(subject: Subject, texts: Sequence[ExportedText | None], settings: CoreMLExport, folder: Path) -> None:
+    """Convert each graph to a package in ``folder``, and write the tokenizers' files.
+
+    The memory of the graphs is freed when this function returns.
+    """
+    for text in texts:
+        if text is not None:
+            text.write_files(folder)
     example = make_example(subject, settings.batch, settings.times[0], settings.seed)
-    for name, graph in build_graphs(subject, example, settings.blockwise, settings.query_chunk).items():
+    graphs = text_graphs(texts) | build_graphs(subject, example, settings.blockwise, settings.query_chunk)
+    for name, graph in graphs.items():
         started = time.monotonic()
         try:
             convert(graph, folder / f"{name}.mlpackage", settings.precision, settings.target)

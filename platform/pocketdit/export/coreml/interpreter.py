@@ -20,12 +20,12 @@ from pocketdit.errors import RunError
 from pocketdit.export.coreml.operations import OPERATIONS
 from pocketdit.export.coreml.package import Argument, Literal, Operation, Package, TensorType
 
-_DTYPES = {"FLOAT16": torch.float16, "FLOAT32": torch.float32}
+_DTYPES = {"FLOAT16": torch.float16, "FLOAT32": torch.float32, "INT32": torch.int32, "BOOL": torch.bool}
 
 
 @torch.no_grad()
 def run(package: Package, inputs: Mapping[str, Tensor], progress: bool = False) -> dict[str, Tensor]:
-    """Run a package and return its outputs by name in fp32.
+    """Run a package and return its outputs by name in fp32. Integers, such as token IDs, remain integers.
 
     Weights are only read when an operation needs them, and tensors are freed after their last use.
 
@@ -100,10 +100,11 @@ class _State:
                 self.values.pop(name, None)
 
     def argument(self, argument: Argument) -> Any:
-        """Return the value of an argument: a tensor in fp32, or a Python object."""
+        """Return the value of an argument: a tensor in fp32 or of integers, or a Python object."""
         if isinstance(argument, str):
             if argument in self.values:
-                return self.values[argument].float()
+                value = self.values[argument]
+                return value.float() if value.is_floating_point() else value
             return _to_torch(read_weight(self.package, self.package.constants[argument]))
         return _to_torch(self.package.read(argument))
 

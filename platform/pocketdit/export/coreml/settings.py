@@ -21,15 +21,15 @@ class CoreMLExport(BaseExport):
         batch: Batch size of the transformer. With 2, the predictions with and without text take a single evaluation.
         blockwise: Whether the blocks of sparse attention are computed in a loop or as one batch.
         query_chunk: Number of queries that attend to all keys at a time; 0 processes all of them at once.
-        decoder: Run of the tiny decoder to export. If it is null, the decoder of the autoencoder is exported. If the
-            network has random weights, no decoder is exported.
         lora: Whether the LoRA of a fine-tuned run is merged into the weights or kept separate. If it is kept, its
             strength is an input of the transformer, ``lora_scale``.
         budget: Limits for the graph of the transformer.
         verify: Whether to compare the packages with PyTorch after the export.
     """
 
-    in_bundle_name: ClassVar[tuple[str, ...]] = ("batch", "target", "blockwise", "query_chunk", "decoder", "lora")
+    in_bundle_name: ClassVar[tuple[str, ...]] = (
+        *BaseExport.in_bundle_name, "batch", "target", "blockwise", "query_chunk", "lora"
+    )  # fmt: skip
 
     kind: Literal["coreml"] = "coreml"
     precision: Literal["float16", "float32"] = "float16"
@@ -37,7 +37,6 @@ class CoreMLExport(BaseExport):
     batch: Annotated[int, Between(1, 1024)] = 1
     blockwise: Literal["loop", "batched"] = "batched"
     query_chunk: CountOrZero = 1024
-    decoder: str | None = None
     lora: Literal["merged", "kept"] = "merged"
     budget: Budget = field(default_factory=Budget)
     verify: bool = True

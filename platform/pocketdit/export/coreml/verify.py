@@ -1,13 +1,14 @@
 """Compare saved Core ML packages with PyTorch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
-from pocketdit.export.common.bundle_files import TEXT_PROJECTION, TRANSFORMER
+from pocketdit.export.common.bundle_files import DECODER, TEXT_PROJECTION, TRANSFORMER
 from pocketdit.export.common.comparison import Comparison
 from pocketdit.export.common.subject import Subject
-from pocketdit.export.common.verify import compare_packages, require_equal_outputs
+from pocketdit.export.common.text_graphs import ExportedText
+from pocketdit.export.common.verify import compare_packages, compare_texts, require_equal_outputs
 from pocketdit.export.coreml import interpreter
 from pocketdit.export.coreml.package import Package
 from pocketdit.export.coreml.settings import CoreMLExport
@@ -15,7 +16,9 @@ from pocketdit.export.coreml.stored_weights import require_stored_weights
 from pocketdit.mobile.weights import mobile_weights
 
 
-def require_equal(packages: Mapping[str, Package], subject: Subject, settings: CoreMLExport) -> list[Comparison]:
+def require_equal(
+    packages: Mapping[str, Package], subject: Subject, texts: Sequence[ExportedText | None], settings: CoreMLExport
+) -> list[Comparison]:
     """Compare the weights and outputs of the packages with those of the network, and print each comparison.
 
     Returns:
@@ -28,11 +31,12 @@ def require_equal(packages: Mapping[str, Package], subject: Subject, settings: C
     weights |= {f"{name}.weight": factor[:, :, None, None] for name, factor in subject.lora.items()}
     count = require_stored_weights((packages[TRANSFORMER], packages[TEXT_PROJECTION]), weights, settings.precision)
     print(f"{count} matrices match those of the network bit for bit in {settings.precision}")
-    return require_equal_outputs(interpret_and_compare(packages, subject, settings), settings.tolerance)
+    compared = interpret_and_compare(packages, subject, texts, settings)
+    return require_equal_outputs(compared, settings.tolerance)
 
 
 def interpret_and_compare(
-    packages: Mapping[str, Package], subject: Subject, settings: CoreMLExport
+    packages: Mapping[str, Package], subject: Subject, texts: Sequence[ExportedText | None], settings: CoreMLExport
 ) -> Iterator[Comparison]:
     """Interpret the packages, and yield a comparison of each output with PyTorch.
 
@@ -43,6 +47,7 @@ def interpret_and_compare(
         interpreter.require_supported(package)
 
     def run(name: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return interpreter.run(packages[name], inputs, progress=name != TEXT_PROJECTION)
+        return interpreter.run(packages[name], inputs, progress=name in (TRANSFORMER, DECODER))
 
-    return compare_packages(run, packages, subject, settings, settings.batch)
+    yield from compare_texts(run, texts, subject, packages[TRANSFORMER].path.parent)
+    yield from compare_packages(run, packages, subject, settings, settings.batch)

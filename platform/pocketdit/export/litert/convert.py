@@ -3,7 +3,7 @@
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,16 +29,26 @@ class Conversion:
         seconds: Duration of the conversion.
         bytes: Size of the file.
         operations: Number of operations in the graph.
-        error: Largest ``max_error`` of the outputs, compared with PyTorch.
-        snr: Smallest signal-to-noise ratio of the outputs in dB, compared with PyTorch.
+        outputs: Outputs of PyTorch for the example inputs.
+        comparisons: Comparisons of LiteRT's outputs with them.
     """
 
     path: Path
     seconds: float
     bytes: int
     operations: int
-    error: float
-    snr: float
+    outputs: Mapping[str, Tensor]
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def error(self) -> float:
+        """Largest ``max_error`` of the outputs."""
+        return max(comparison.max_error for comparison in self.comparisons)
+
+    @property
+    def snr(self) -> float:
+        """Smallest signal-to-noise ratio of the outputs in dB."""
+        return min(comparison.snr for comparison in self.comparisons)
 
 
 def lerp_as_arithmetic(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
@@ -80,16 +90,15 @@ def convert(
         temporary.write_bytes(content)
         model = LiteRTModel(temporary)
         outputs = model(inputs)
-        comparisons = [compare(name, outputs[name], value) for name, value in expected.items()]
+        comparisons = tuple(compare(name, outputs[name], value) for name, value in expected.items())
         require_within(tolerance, comparisons, path)
-        error, snr = max(c.max_error for c in comparisons), min(c.snr for c in comparisons)
-        conversions.append(Conversion(path, seconds, len(content), model.operations, error, snr))
+        conversions.append(Conversion(path, seconds, len(content), model.operations, expected, comparisons))
 
     write_atomically(path, write_checked)
     return conversions[0]
 
 
-def require_within(tolerance: Tolerance, comparisons: list[Comparison], path: Path) -> None:
+def require_within(tolerance: Tolerance, comparisons: Iterable[Comparison], path: Path) -> None:
     """Check that all outputs are within the tolerance.
 
     Raises:
@@ -114,7 +123,8 @@ def _lower(module: nn.Module, inputs: Mapping[str, Tensor], name: str, weights: 
     from litert_torch.generative.quantize.quant_recipes import full_fp16_recipe
 
     decomp.add_pre_convert_decomp(torch.ops.aten.lerp.Tensor, lerp_as_arithmetic)
-    with warnings.catch_warnings():
+    # With gradients, the network would choose attention with shared keys, which LiteRT Torch converts wrongly.
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
             recipe = full_fp16_recipe() if weights == "float16" else None

@@ -6,10 +6,24 @@ from pocketdit.errors import ConfigError
 
 
 def require_litert() -> None:
-    """Check that LiteRT is installed.
+    """Check that LiteRT's converter and its runtime are installed.
 
     Raises:
-        ConfigError: LiteRT is not installed.
+        ConfigError: One of them is not installed.
     """
-    if missing := [name for name in ("litert_torch", "ai_edge_litert") if find_spec(name) is None]:
-        raise ConfigError(f"{missing[0]} is not installed; install it with: pip install 'pocketdit[litert]'")
+    _require("litert_torch", "pocketdit[litert]")
+    require_litert_runtime()
+
+
+def require_litert_runtime() -> None:
+    """Check that LiteRT's runtime is installed, which executes bundles. Unlike the converter, it has no requirements.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    _require("ai_edge_litert", "ai-edge-litert")
+
+
+def _require(module: str, package: str) -> None:
+    if find_spec(module) is None:
+        raise ConfigError(f"{module} is not installed; install it with: pip install '{package}'")

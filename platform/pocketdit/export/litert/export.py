@@ -1,7 +1,7 @@
-"""Export a network to LiteRT, as a folder with a .tflite file and its manifest."""
+"""Export a network to LiteRT, as a folder of .tflite files with their manifest."""
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,20 @@ import torch
 from torch import Tensor
 
 from pocketdit.artifacts.notice import copy_notice
-from pocketdit.config.typed import plain
-from pocketdit.export.common.bundle_files import FORMAT, MANIFEST, TFLITE
+from pocketdit.errors import RunError
+from pocketdit.export.common.bundle_files import DECODER, TRANSFORMER
 from pocketdit.export.common.bundle_folder import replace_bundle
 from pocketdit.export.common.comparison import Comparison, compare
-from pocketdit.export.common.manifest import image_entry, sampling_entry, software_entries, weights_entry
-from pocketdit.export.common.subject import Subject, load_subject
+from pocketdit.export.common.decoder import load_with_decoder
+from pocketdit.export.common.graph import Graph
+from pocketdit.export.common.manifest import build_manifest, write_manifest
+from pocketdit.export.common.subject import Subject
+from pocketdit.export.common.text_graphs import ExportedText, load_texts, text_graphs
+from pocketdit.export.common.verify import compare_texts
 from pocketdit.export.litert.convert import Conversion, convert, require_within
 from pocketdit.export.litert.dependency import require_litert
+from pocketdit.export.litert.graphs import VELOCITY, NamedGraph, build_graphs, example_inputs
 from pocketdit.export.litert.interpreter import LiteRTModel
-from pocketdit.export.litert.network import VELOCITY, NamedInputs, example_inputs
 from pocketdit.export.litert.settings import LiteRTExport
 
 # Approximate time to convert one transformer block on one core.
@@ -27,7 +31,7 @@ SECONDS_PER_BLOCK = 8
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An exported .tflite file.
+    """The exported transformer.
 
     Attributes:
         file: Path of the file in its bundle.
@@ -45,64 +49,90 @@ def export_litert(settings: LiteRTExport) -> ExportedModel:
 
     Raises:
         ConfigError: LiteRT is not installed, or the network does not support the settings.
-        RunError: The network cannot be converted, or its outputs differ from those of PyTorch. No bundle is written.
+        RunError: A graph cannot be converted, or its outputs differ from those of PyTorch. No bundle is written.
     """
     require_litert()
-    subject = load_subject(settings)
+    subject = load_with_decoder(settings)
     folder = settings.out / subject.name
-    spec = subject.network.spec
-    inputs = {
-        time: example_inputs(spec, subject.latent_size, subject.text_lengths, time, settings.seed)
-        for time in settings.times
-    }
-    depth = sum(level.depth for level in spec.levels)
+    depth = sum(level.depth for level in subject.network.spec.levels)
     print(f"converting {depth} transformer blocks (about {SECONDS_PER_BLOCK * depth} s on one core)", flush=True)
     with replace_bundle(folder) as temporary:
-        conversion = convert_and_compare(settings, subject, inputs, temporary / TFLITE)
-        content = build_manifest(settings, subject, LiteRTModel(temporary / TFLITE), conversion)
-        (temporary / MANIFEST).write_text(json.dumps(content, indent=2, default=str) + "\n")
+        texts = load_texts(settings, subject)
+        graphs = {**text_graphs(texts), **graphs_at(subject, settings, settings.times[0])}
+        conversions = {name: _convert(graph, temporary / f"{name}.tflite", settings) for name, graph in graphs.items()}
+        comparisons = [comparison for conversion in conversions.values() for comparison in conversion.comparisons]
+        for text in texts:
+            if text is not None:
+                text.write_files(temporary)
+        comparisons += _compare_others(subject, texts, settings, temporary)
+        entries = {name: package_entry(conversion, graphs[name]) for name, conversion in conversions.items()}
+        libraries = ("litert-torch", "ai-edge-litert")
+        content = build_manifest("litert", settings, subject, entries, texts, comparisons, libraries)
         copy_notice(subject.notice, temporary)
-    return ExportedModel(folder / TFLITE, subject.image_size, inputs[settings.times[0]])
+        write_manifest(temporary, content)
+    return ExportedModel(folder / f"{TRANSFORMER}.tflite", subject.image_size, graphs[TRANSFORMER].inputs)
 
 
-def convert_and_compare(
-    settings: LiteRTExport, subject: Subject, inputs: dict[float, dict[str, Tensor]], path: Path
-) -> Conversion:
-    """Convert the network with the inputs for the first of ``times``, and compare it with PyTorch at all ``times``."""
-    module = NamedInputs(subject.network)
-    first, *others = settings.times
-    conversion = convert(module, inputs[first], path, settings.precision, settings.tolerance)
+def graphs_at(subject: Subject, settings: LiteRTExport, time: float) -> dict[str, Graph]:
+    """Build the graphs of the network with example inputs for a time."""
+    inputs = example_inputs(subject.network.spec, subject.latent_size, subject.text_lengths, time, settings.seed)
+    return build_graphs(subject.network, subject.decoder.module if subject.decoder else None, inputs)
+
+
+def _convert(graph: Graph, path: Path, settings: LiteRTExport) -> Conversion:
+    try:
+        conversion = convert(NamedGraph(graph), graph.inputs, path, settings.precision, settings.tolerance)
+    except RunError as error:
+        if path.stem != DECODER:
+            raise
+        raise RunError(f"{error}; export a tiny decoder instead with: decoder=RUN") from error
     print(
-        f"converted in {conversion.seconds:.0f} s: {conversion.operations} operations, {conversion.bytes / 1e6:.1f} MB"
+        f"{path.stem}: converted in {conversion.seconds:.0f} s: {conversion.operations} operations, "
+        f"{conversion.bytes / 1e6:.1f} MB"
     )
-    print(Comparison(f"velocity at time {first:g}", conversion.error, conversion.snr), flush=True)
-    model = LiteRTModel(path, settings.litert.threads)
-    for time in others:
-        with torch.no_grad():
-            expected = module(**inputs[time])[VELOCITY]
-        comparison = compare(f"velocity at time {time:g}", model(inputs[time])[VELOCITY], expected)
+    label = f"{{}} at time {settings.times[0]:g}" if path.stem == TRANSFORMER else f"{path.stem}: {{}}"
+    named = tuple(replace(c, output=label.format(c.output)) for c in conversion.comparisons)
+    for comparison in named:
         print(comparison, flush=True)
-        require_within(settings.tolerance, [comparison], path)
-    return conversion
+    return replace(conversion, comparisons=named)
 
 
-def build_manifest(
-    settings: LiteRTExport, subject: Subject, model: LiteRTModel, conversion: Conversion
-) -> dict[str, Any]:
-    """Return the manifest as JSON values: signature, sampling times, text encoders and origin of the weights."""
+@torch.no_grad()
+def _compare_others(
+    subject: Subject, texts: list[ExportedText | None], settings: LiteRTExport, folder: Path
+) -> list[Comparison]:
+    """Compare the transformer with PyTorch at the other times, and the text encoders on a tokenized prompt.
+
+    Raises:
+        RunError: An output is outside the tolerance.
+    """
+
+    def run(name: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return LiteRTModel(folder / f"{name}.tflite", settings.litert.threads)(inputs)
+
+    comparisons = list(compare_texts(run, texts, subject, folder))
+    for time in settings.times[1:]:
+        graph = graphs_at(subject, settings, time)[TRANSFORMER]
+        expected = graph.module(*graph.inputs.values())
+        comparisons.append(compare(f"velocity at time {time:g}", run(TRANSFORMER, graph.inputs)[VELOCITY], expected))
+    for comparison in comparisons:
+        print(comparison, flush=True)
+    require_within(settings.tolerance, comparisons, folder)
+    return comparisons
+
+
+def package_entry(conversion: Conversion, graph: Graph) -> dict[str, Any]:
+    """Return what an app and a reader need to know about a file."""
     return {
-        "format": FORMAT,
-        "name": subject.name,
-        "file": TFLITE,
-        "weights": weights_entry(subject),
-        "network": {"width": settings.width, "hidden": subject.network.spec.width, "precision": settings.precision},
-        "image": image_entry(subject),
-        "inputs": model.inputs,
-        "outputs": {VELOCITY: model.inputs["latents"]},
-        "sampling": sampling_entry(subject.experiment.sampling),
-        "text_encoders": plain(subject.experiment.text_encoders),
-        "autoencoder": plain(subject.experiment.autoencoder),
-        "conversion": {name: value for name, value in asdict(conversion).items() if name != "path"},
-        **software_entries("litert-torch", "ai-edge-litert"),
-        "settings": plain(settings),
+        "file": conversion.path.name,
+        "inputs": {name: tensor_entry(value) for name, value in graph.inputs.items()},
+        "outputs": {name: tensor_entry(value) for name, value in conversion.outputs.items()},
+        "operations": conversion.operations,
+        "bytes": conversion.bytes,
+        "seconds": conversion.seconds,
     }
+
+
+def tensor_entry(value: Tensor) -> dict[str, Any]:
+    """Return the shape and the type of a tensor."""
+    return {"shape": list(value.shape), "dtype": "float32" if value.is_floating_point() else "int32"}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pocketdit.errors import RunError
-from pocketdit.export.litert.dependency import require_litert
+from pocketdit.export.litert.dependency import require_litert_runtime
 
 
 @contextmanager
@@ -40,7 +40,7 @@ class LiteRTModel:
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        require_litert()
+        require_litert_runtime()
         try:
             with hide_native_output():
                 from ai_edge_litert.interpreter import Interpreter

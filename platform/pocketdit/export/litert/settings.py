@@ -35,9 +35,9 @@ class LiteRTRuntime:
 
 @dataclass(frozen=True, kw_only=True)
 class LiteRTExport(BaseExport):
-    """Export of one width of a network as a .tflite file.
+    """Export of one width of a network as .tflite files.
 
-    ``precision`` only applies to the weights. With float16, the file is half as large. The runtime chooses the
+    ``precision`` only applies to the weights. With float16, the files are half as large. The runtime chooses the
     precision of arithmetic.
 
     Attributes:

@@ -1,0 +1,89 @@
+"""``lightning sample BUNDLE``, which draws images with an export bundle alone, as an app does."""
+
+import argparse
+from pathlib import Path
+
+from PIL.PngImagePlugin import PngInfo
+
+from pocketdit.artifacts.notice import NOTICE
+from pocketdit.counts import counted
+from pocketdit.errors import ConfigError
+from pocketdit.export.app.bundle import Bundle, open_bundle
+
+REFUSED = {
+    "file": "--prompts",
+    "width": "--width",
+    "sampler": "--sampler",
+    "guidance": "--guidance",
+    "seeds": "--seeds",
+    "size": "--size",
+    "noise": "--noise",
+    "decoder": "--decoder",
+}
+"""Options that do not apply to a bundle, by the names of their arguments."""
+LARGEST_SEED = 2**64 - 1
+
+
+def sample_bundle(args: argparse.Namespace, out: Path) -> None:
+    """Check the options, then draw one image per prompt and write them as a grid.
+
+    Args:
+        args: The arguments. ``args.run`` is the path of the bundle.
+        out: Path of the PNG file.
+
+    Raises:
+        ConfigError: An option does not apply to a bundle, or the bundle is damaged or incomplete.
+    """
+    for name, option in REFUSED.items():
+        if getattr(args, name) is not None:
+            raise ConfigError(f"{option}: a bundle is fixed at export; export the run again to change it")
+    if args.lora_scale != 1:
+        raise ConfigError("--lora-scale: a bundle is fixed at export; export the run again to change it")
+    if not args.prompts:
+        raise ConfigError('prompt: a bundle has no prompts of its own; add one, for example "a red circle"')
+    seed = args.seed or 0
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError(f"--seed {seed}: must be from 0 to {LARGEST_SEED}")
+    bundle = open_bundle(Path(args.run))
+    times = sampling_times(bundle, args.steps)
+    from pocketdit.export.app.draw import draw, require_drawable
+    from pocketdit.export.app.runtimes import load_runtime
+
+    require_drawable(bundle)
+    run = load_runtime(bundle)
+    from torch import stack
+
+    from pocketdit.files import write_atomically
+    from pocketdit.running.grids import image_grid
+
+    images = stack([draw(bundle, run, prompt, seed, times) for prompt in args.prompts])
+    sampling, kind = bundle.manifest["sampling"], bundle.manifest["kind"]
+    print(
+        f"{bundle.manifest['name']}: {counted(len(images), 'image')}, {counted(len(times) - 1, 'sampling step')} "
+        f"({sampling['sampler']}, {kind})"
+    )
+    text = PngInfo()
+    if (notice := bundle.folder / NOTICE).is_file():
+        text.add_itxt("Copyright", notice.read_text(encoding="utf-8"))
+    grid = image_grid([images], [f"{bundle.manifest['network']['width']:g}x"], args.prompts)
+    write_atomically(out, lambda temporary: grid.save(temporary, format="PNG", pnginfo=text))
+    print(out)
+
+
+def sampling_times(bundle: Bundle, steps: int | None) -> list[float]:
+    """Return the sampling times of a bundle, or those of another number of steps.
+
+    Raises:
+        ConfigError: The network was trained only for the times of the bundle.
+    """
+    sampling = bundle.manifest["sampling"]
+    if steps is None or steps == sampling["steps"]:
+        return bundle.times
+    if sampling["fixed_steps"]:
+        raise ConfigError(
+            f"--steps {steps}: the network of {bundle.folder} was distilled to {counted(sampling['steps'], 'step')} "
+            "and works only with these"
+        )
+    from pocketdit.diffusion.samplers import uniform_times
+
+    return uniform_times(steps, sampling["time_shift"])

@@ -1,0 +1,108 @@
+"""Draw an image with a bundle alone, without the run, its network or its encoders.
+
+The steps are those of an app (docs/apps.md): tokenize the prompt, run the text encoders and the text projection, draw
+noise, take the sampling steps, and decode the latents.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pocketdit.diffusion.portable_noise import portable_noise
+from pocketdit.diffusion.samplers import SAMPLERS
+from pocketdit.errors import ConfigError
+from pocketdit.export.app.bundle import Bundle
+from pocketdit.export.app.runtimes import Runtime
+from pocketdit.export.app.tokenizers import tokenize
+from pocketdit.export.common.bundle_files import DECODER, TEXT_PROJECTION, TRANSFORMER
+from pocketdit.export.common.kept_lora import LORA_SCALE
+from pocketdit.images import require_finite, to_uint8
+
+
+def require_drawable(bundle: Bundle) -> None:
+    """Check that a bundle contains everything that drawing an image needs.
+
+    Raises:
+        ConfigError: A text encoder or the decoder is not in the bundle.
+    """
+    for position, encoder in enumerate(bundle.manifest["text"]["encoders"]):
+        if encoder["package"] is None:
+            raise ConfigError(
+                f"{bundle.folder}: text encoder {position} ({encoder['class_path']}) is not in the bundle, so no "
+                "image can be drawn; export again with only the other text encoders, for example text_encoders=[0]"
+            )
+    if DECODER not in bundle.manifest["packages"]:
+        raise ConfigError(
+            f"{bundle.folder}: the bundle has no decoder, so no image can be drawn; export it with decoder=RUN"
+        )
+
+
+def draw(bundle: Bundle, run: Runtime, prompt: str, seed: int, times: Sequence[float]) -> Tensor:
+    """Draw an image as uint8, (3, H, W).
+
+    Args:
+        bundle: A bundle that contains all parts (see ``require_drawable``).
+        run: Executes its packages.
+        prompt: The prompt. An empty prompt yields an image without text.
+        seed: Seed of the noise, from 0 to 2^64 - 1.
+        times: Sampling times from 1 to 0.
+
+    Raises:
+        RunError: The image contains NaN or infinity.
+    """
+    return decode(bundle, run, draw_latents(bundle, run, prompt, seed, times))
+
+
+def draw_latents(bundle: Bundle, run: Runtime, prompt: str, seed: int, times: Sequence[float]) -> Tensor:
+    """Draw the latents (1, C, h, w) of an image like ``draw``."""
+    sampling: dict[str, Any] = bundle.manifest["sampling"]
+    guidance = float(sampling["guidance"])
+    text = embed(bundle, run, prompt)
+    rows = [text] if guidance == 1 else [text, hidden(text)]
+    batch, *shape = bundle.shape(TRANSFORMER, "latents")
+    # Each group of rows takes one evaluation. A group that is smaller than the batch is filled with its last row.
+    groups = [rows[first : first + batch] for first in range(0, len(rows), batch)]
+    projected = [run(TEXT_PROJECTION, stack(group, batch)) for group in groups]
+    has_lora = LORA_SCALE in bundle.manifest["packages"][TRANSFORMER]["inputs"]
+    lora = {LORA_SCALE: torch.ones(1)} if has_lora else {}
+
+    def velocity(x: Tensor, time: Tensor) -> Tensor:
+        latents = {"latents": x.expand(batch, -1, -1, -1).contiguous(), "time": time.expand(batch).contiguous()}
+        outputs = [run(TRANSFORMER, latents | text | lora)["velocity"] for text in projected]
+        predicted = torch.cat([v[: len(group)] for v, group in zip(outputs, groups, strict=True)])
+        if guidance == 1:
+            return predicted
+        with_text, without_text = predicted.chunk(2)
+        return without_text + guidance * (with_text - without_text)
+
+    noise = torch.from_numpy(portable_noise(seed, tuple(shape)))[None]
+    return SAMPLERS[sampling["sampler"]](velocity, noise, times)
+
+
+def embed(bundle: Bundle, run: Runtime, prompt: str) -> dict[str, Tensor]:
+    """Run the text encoders, and return their embeddings and masks as inputs of the text projection, with batch 1."""
+    inputs: dict[str, Tensor] = {}
+    for position, encoder in enumerate(bundle.manifest["text"]["encoders"]):
+        tokens = tokenize(prompt, encoder, bundle.folder)
+        inputs[f"embeddings_{position}"] = run(encoder["package"], tokens)["embeddings"]
+        inputs[f"mask_{position}"] = tokens["mask"]
+    return inputs
+
+
+def hidden(text: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the same text with all tokens hidden, which means no text."""
+    return {name: torch.zeros_like(value) if name.startswith("mask") else value for name, value in text.items()}
+
+
+def stack(rows: Sequence[dict[str, Tensor]], batch: int) -> dict[str, Tensor]:
+    """Stack rows of batch 1 to a batch, repeating the last row."""
+    repeated = [*rows, *[rows[-1]] * (batch - len(rows))]
+    return {name: torch.cat([row[name] for row in repeated]) for name in rows[0]}
+
+
+def decode(bundle: Bundle, run: Runtime, latents: Tensor) -> Tensor:
+    """Decode latents (1, C, h, w) to an image as uint8, (3, H, W)."""
+    image = run(DECODER, {"latents": latents})["image"]
+    return to_uint8(require_finite(image, bundle.folder.name))[0]

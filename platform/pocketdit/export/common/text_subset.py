@@ -1,0 +1,43 @@
+"""Leave out text encoders of a network. Training drops them independently of each other, so any subset works."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+
+from pocketdit.backbones.dit import ElasticDiT
+
+T = TypeVar("T")
+_PER_ENCODER = ("text.project.", "text.norm.")
+"""Prefixes of the layers that exist once per text encoder. The position of the encoder follows."""
+
+
+def keep_text_encoders(network: ElasticDiT, kept: Sequence[int]) -> ElasticDiT:
+    """Return a network without the other text encoders, which shares the weights of the original.
+
+    Its output is that of the original when all tokens of the other encoders are hidden.
+
+    Args:
+        network: The network.
+        kept: Increasing positions of the text encoders to keep.
+    """
+    inputs = tuple(network.spec.text_inputs[position] for position in kept)
+    with torch.device("meta"):
+        smaller = ElasticDiT(replace(network.spec, text_inputs=inputs))
+    smaller.load_state_dict(keep_layers(network.state_dict(), kept), assign=True)
+    return smaller.requires_grad_(False).eval()
+
+
+def keep_layers(values: Mapping[str, T], kept: Sequence[int]) -> dict[str, T]:
+    """Remove the values of the layers of other text encoders, and renumber the remaining layers."""
+    renamed = ((_renumbered(name, kept), value) for name, value in values.items())
+    return {name: value for name, value in renamed if name is not None}
+
+
+def _renumbered(name: str, kept: Sequence[int]) -> str | None:
+    for prefix in _PER_ENCODER:
+        if name.startswith(prefix):
+            position, dot, rest = name.removeprefix(prefix).partition(".")
+            return f"{prefix}{kept.index(int(position))}{dot}{rest}" if int(position) in kept else None
+    return name

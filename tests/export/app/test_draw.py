@@ -1,0 +1,188 @@
+"""A bundle alone draws the image that its run samples, and is refused if it is damaged or incomplete."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+from PIL import Image
+
+from pocketdit.commands.main import main
+from pocketdit.errors import ConfigError
+from pocketdit.export.app.bundle import SCHEMA, open_bundle
+from pocketdit.export.coreml.export import export_coreml
+from pocketdit.export.coreml.settings import CoreMLExport
+
+PROMPTS = ["a red circle left of a blue square", ""]
+FEW = ["--seed", "3", "--steps", "3"]
+Manifest = dict[str, Any]
+
+
+def psnr(first: Path, second: Path) -> float:
+    """Return the peak signal-to-noise ratio of two images in dB."""
+    a, b = (np.asarray(Image.open(path)).astype(float) for path in (first, second))
+    return float(10 * np.log10(255**2 / np.mean((a - b) ** 2)))
+
+
+def sample_run(runs: Path, out: Path, *more: str) -> Path:
+    options = ["--width", "0.5", "--noise", "portable", "--runs", str(runs), "--out", str(out)]
+    assert main(["sample", "elastic_pretrain/t", *PROMPTS, *FEW, *options, *more]) == 0
+    return out
+
+
+def sample_bundle(bundle: Path, runs: Path, out: Path, *more: str) -> Path:
+    """Draw images with a bundle while the folder of all runs is gone."""
+    away = runs.rename(runs.with_name("away"))
+    try:
+        assert main(["sample", str(bundle), *PROMPTS, *FEW, "--out", str(out), *more]) == 0
+    finally:
+        away.rename(runs)
+    return out
+
+
+def refusal(capsys: pytest.CaptureFixture[str], bundle: Path, *more: str) -> str:
+    """Return the one line with which ``lightning sample`` refuses to draw."""
+    capsys.readouterr()
+    assert main(["sample", str(bundle), "a circle", "--out", str(bundle.parent / "x.png"), *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert not (bundle.parent / "x.png").exists()
+    return line
+
+
+def manifest(change: Callable[[Manifest], Any]) -> Callable[[Path], None]:
+    """Return a function that changes the manifest of a bundle."""
+
+    def damage(folder: Path) -> None:
+        content = json.loads((folder / "manifest.json").read_text())
+        change(content)
+        (folder / "manifest.json").write_text(json.dumps(content))
+
+    return damage
+
+
+@pytest.fixture
+def copy(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the float32 bundle."""
+    return shutil.copytree(bundle, tmp_path / "bundle")
+
+
+def test_bundle_draws_the_image_of_its_run(
+    bundle: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sampled = sample_run(runs, tmp_path / "run.png")
+    drawn = sample_bundle(bundle, runs, tmp_path / "drawn.png")
+    assert psnr(sampled, drawn) > 45  # the run itself computes in bfloat16, the bundle in float32
+    assert "2 images, 3 sampling steps (dpmpp_2m, coreml)" in capsys.readouterr().out
+    other = sample_bundle(bundle, runs, tmp_path / "other.png", "--seed", "4")
+    assert psnr(sampled, other) < 30
+
+
+@pytest.mark.slow  # exports again, in float16 and with one of two text encoders
+def test_float16_and_a_subset_of_the_encoders(settings: CoreMLExport, runs: Path, tmp_path: Path) -> None:
+    sampled = sample_run(runs, tmp_path / "run.png")
+    half = export_coreml(replace(settings, precision="float16", blockwise="batched", batch=2, out=tmp_path))
+    assert psnr(sampled, sample_bundle(half, runs, tmp_path / "half.png")) > 35
+    subset = export_coreml(replace(settings, text_encoders=(1,), out=tmp_path))
+    assert (
+        json.loads((subset / "manifest.json").read_text())["packages"]["transformer"]["inputs"]["text"]["shape"][3] == 7
+    )
+    assert psnr(sampled, sample_bundle(subset, runs, tmp_path / "subset.png")) < 35
+
+
+def test_manifests_match_the_schema(bundle: Path, half: Path) -> None:
+    schema = json.loads(SCHEMA.read_text())
+    Draft202012Validator.check_schema(schema)
+    for folder in (bundle, half):
+        Draft202012Validator(schema).validate(json.loads((folder / "manifest.json").read_text()))
+    listed = set(json.loads((bundle / "manifest.json").read_text())["files"])
+    stored = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    assert listed == stored - {"manifest.json"}
+
+
+def first_encoder(content: Manifest) -> Manifest:
+    encoder: Manifest = content["text"]["encoders"][0]
+    return encoder
+
+
+def change_weight(folder: Path) -> None:
+    (blob,) = (folder / "transformer.mlpackage").rglob("weight.bin")
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 2] ^= 1
+    blob.write_bytes(content)
+
+
+def shift_times(content: Manifest) -> None:
+    content["sampling"]["times"][1] -= 0.01
+
+
+def drop_time(content: Manifest) -> None:
+    del content["sampling"]["times"][1]
+
+
+def require_tokenizer(content: Manifest) -> None:
+    first_encoder(content)["tokenizer"] = {"kind": "word_pieces", "pieces": 16, "file": "t/tokenizer.json"}
+
+
+def escape(content: Manifest) -> None:
+    content["packages"]["transformer"]["file"] = "../transformer.mlpackage"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (change_weight, "weight.bin has changed since the export"),
+        (lambda folder: shutil.rmtree(folder / "decoder.mlpackage"), "is missing; copy the whole bundle"),
+        (lambda folder: (folder / "manifest.json").write_text("[" * 10**5), "not valid JSON"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "not a manifest"),
+        (manifest(shift_times), "sampling.times: the 25 times are not those of 24 steps with a time shift of 3"),
+        (manifest(drop_time), "sampling.times: the 24 times are not those of 24 steps"),
+        (manifest(require_tokenizer), "files: does not list t/tokenizer.json"),
+        (manifest(escape), "packages.transformer.file: '../transformer.mlpackage' does not match"),
+        (
+            manifest(lambda content: content.update(format=3)),
+            "has format 3, but this version of PocketDiT reads format 2; update",
+        ),
+        (manifest(lambda content: content.update(format=1)), "has format 1, .* export the bundle again"),
+        (manifest(lambda content: content["sampling"].update(sampler="dpm")), "sampling.sampler: 'dpm' is not one"),
+        (manifest(lambda content: content.pop("noise")), "'noise' is a required property"),
+        (manifest(lambda content: content["packages"].pop("decoder")), "the bundle has no decoder"),
+        (manifest(lambda content: first_encoder(content).update(package=None)), r"text encoder 0 \(pocketdit.encoders"),
+    ],
+)
+def test_damaged_bundles_are_refused(
+    copy: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Any], Any], message: str
+) -> None:
+    damage(copy)
+    assert re.search(message, refusal(capsys, copy))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--width", "1"], "--width: a bundle is fixed at export"),
+        (["--guidance", "2"], "--guidance: a bundle is fixed at export"),
+        (["--noise", "torch"], "--noise: a bundle is fixed at export"),
+        (["--seed", "-1"], "--seed -1: must be from 0 to"),
+        (["--lora-scale", "0.5"], "--lora-scale: a bundle is fixed at export"),
+    ],
+)
+def test_options_that_a_bundle_fixes_are_refused(
+    bundle: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert message in refusal(capsys, bundle, *options)
+
+
+def test_steps_of_a_distilled_network_are_fixed(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest(lambda content: content["sampling"].update(fixed_steps=True))(copy)
+    assert "--steps 3: the network of" in refusal(capsys, copy, "--steps", "3")
+
+
+def test_folders_without_a_manifest_are_not_bundles(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not an export bundle"):
+        open_bundle(tmp_path)
