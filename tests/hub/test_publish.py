@@ -9,6 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from evaluation.contract import Result
+from evaluation.contract import Score as EvaluationScore
+from evaluation.report.results import Report, save
 from pocketdit.artifacts.decoder import with_decoder
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import RunFolder, create, load_experiment
@@ -123,6 +126,38 @@ def test_code_file_is_always_the_same_and_complete(run: RunFolder, tmp_path: Pat
     assert main(["publish", str(run.path), "--to", str(tmp_path / "folder")]) == 0
     index = json.loads((tmp_path / "folder" / "model_index.json").read_text())
     assert index["_class_name"] == ["pipeline", "PocketDiTPipeline"]
+
+
+def test_the_card_has_the_scores_of_these_weights_by_width(run: RunFolder, tmp_path: Path) -> None:
+    """Other weights are left out, and a newer score replaces an older one."""
+    protocol = {
+        "prompts": "captions",
+        "prompt_count": 2,
+        "judge": {"name": "rules", "version": "1"},
+        "overall": "share",
+    }
+    digest = sha256_of(run.weights)
+    recorded = [(0.5, 0.25, digest), (0.5, 0.5, digest), (1.0, 0.75, digest), (1.0, 0.125, "other")]
+    for number, (width, value, weights) in enumerate(recorded):
+        scores = {"overall": EvaluationScore(value, 2), "counting": EvaluationScore(0.5, 2, {"a": 1.0, "b": 0.0})}
+        made = {"captions": {"weights_sha256": weights, "width": width}}
+        report = Report("held_out", "run", (Result("accuracy", scores, protocol),), made)
+        save(report, tmp_path / "evaluations" / str(number), 100)
+    options = ["--evaluations", str(tmp_path / "evaluations"), "--data", "drawings of shapes, made for this test"]
+    assert main(["publish", str(run.path), "--to", str(tmp_path / "folder"), *options]) == 0
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert "data set `scenes`: drawings of shapes, made for this test. The author has not chosen a license" in card
+    assert (
+        """
+**accuracy** (judge: rules 1; prompts: captions, 2; overall: share)
+
+| score | 0.5x | 1x |
+| --- | --- | --- |
+| overall | 0.500 | 0.750 |
+| counting | 0.500 (0.000 to 1.000) | 0.500 (0.000 to 1.000) |
+"""
+        in card
+    )
 
 
 @pytest.mark.parametrize(

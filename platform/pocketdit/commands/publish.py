@@ -34,6 +34,11 @@ def add_publish(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
     publish.add_argument(
         "--license", metavar="ID", help="license of the weights for the model card, such as apache-2.0"
     )
+    publish.add_argument(
+        "--data",
+        metavar="TEXT",
+        help="description of the training data for the model card, such as 'photographs of cats'",
+    )
     publish.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
     publish.add_argument("--replace", action="store_true", help="replace the files of a repository that is not empty")
     publish.add_argument("--dry-run", action="store_true", help="list the files and their sizes, and keep nothing")
@@ -114,6 +119,7 @@ def _write(publication: "Publication", args: argparse.Namespace, target: Path) -
             title=args.hub.partition("/")[2] if args.hub else target.name,
             location=args.hub or ".",
             license=args.license,
+            data=args.data,
             parameters=parameter_counts(config, widths),
             scores=recorded_scores(publication, args.evaluations),
             notice=join_notices(*notices),
@@ -130,31 +136,28 @@ def _write(publication: "Publication", args: argparse.Namespace, target: Path) -
 
 
 def recorded_scores(publication: "Publication", evaluations: Path) -> "list[Score]":
-    """Return the scores of exactly these weights among the recorded evaluations, from the oldest to the newest."""
-    from evaluation.report.results import format_interval, interval, load_all
+    """Return the scores of exactly these weights among the recorded evaluations. A newer one replaces an older one."""
+    from evaluation.report.results import interval, load_all
     from pocketdit.files import sha256_of
     from pocketdit.hub.card import Score
 
     digest = sha256_of(publication.folder.weights)
     decoder = sha256_of(publication.decoder.weights) if publication.decoder is not None else None
-    scores: dict[tuple[str, ...], Score] = {}
+    scores: dict[tuple[str, str, str, str, float], Score] = {}
     for report in load_all(evaluations):
         made: dict[str, Any] = next(iter(report.made.values()), {})
         same = made.get("weights_sha256") == digest and made.get("decoder_sha256") == decoder
         if not same or publication.width not in (None, made.get("width")):
             continue
         for result in report.results:
-            judge = result.protocol.get("judge") or {}
+            protocol = result.protocol
+            judge = protocol.get("judge") or {}
             named = f"{judge.get('name', '')} {judge.get('version', '')}".strip() if isinstance(judge, dict) else judge
-            count = result.protocol.get("prompt_count", "")
+            prompts = f"{protocol.get('prompts', '')}, {protocol.get('prompt_count', '')}".strip(", ")
             for name, score in result.scores.items():
-                entry = Score(
-                    f"{result.metric}: {name}",
-                    str(named),
-                    f"{result.protocol.get('prompts', '')}, {count}".strip(", "),
-                    f"{made['width']:g}x",
-                    f"{score.value:.3f}",
-                    format_interval(interval(result, name)),
-                )
-                scores[(entry.metric, entry.judge, entry.prompts, entry.width)] = entry
-    return sorted(scores.values(), key=lambda score: (score.metric, score.judge, float(score.width[:-1])))
+                bounds = interval(result, name)
+                value = f"{score.value:.3f}" + (f" ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else "")
+                meaning = str(protocol.get("overall", ""))
+                entry = Score(result.metric, str(named), prompts, meaning, name, float(made["width"]), value)
+                scores[(entry.metric, entry.judge, entry.prompts, entry.name, entry.width)] = entry
+    return list(scores.values())

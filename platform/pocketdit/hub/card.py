@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +34,19 @@ class Score:
         metric: Name of the metric.
         judge: Name and version of the judge, or "".
         prompts: Name and number of the prompts.
+        meaning: What the overall score is, or "".
+        name: Name of the score, for example "overall" or a group of prompts.
         width: Width of the sub-network.
-        value: The score.
-        interval: Its 95% confidence interval, or "-".
+        value: The score, with its 95% confidence interval if there is one.
     """
 
     metric: str
     judge: str
     prompts: str
-    width: str
+    meaning: str
+    name: str
+    width: float
     value: str
-    interval: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class CardFacts:
         title: Name of the model.
         location: Where the pipeline is loaded from: a name on the Hub, or a folder.
         license: SPDX identifier of the license that the author has chosen, if any.
+        data: The author's description of the data, if any.
         parameters: Number of parameters by width.
         scores: Recorded scores.
         notice: Attribution that the data requires, or "".
@@ -64,6 +68,7 @@ class CardFacts:
     title: str
     location: str
     license: str | None
+    data: str | None
     parameters: dict[float, int]
     scores: Sequence[Score]
     notice: str
@@ -122,18 +127,22 @@ implementation of [SnapGen++](https://arxiv.org/abs/2601.08303). It is not affil
 def _use(experiment: Experiment, facts: CardFacts) -> str:
     prompt, width = json.dumps(experiment.sampling.prompts[0], ensure_ascii=False), min(facts.parameters)
     location = json.dumps(facts.location)
+    folder = "  # the folder that contains this card" if facts.location == "." else ""
+    diffusers_version = version("diffusers")
     text = f"""\
 ## Use
 
 ```python
 from pocketdit import PocketDiTPipeline
 
-pipe = PocketDiTPipeline.from_pretrained({location})
+pipe = PocketDiTPipeline.from_pretrained({location}){folder}
 pipe.set_width({width:g})
 image = pipe({prompt}).images[0]
 ```
 
-Where PocketDiT is not installed, diffusers can run the code in `pipeline.py` of this repository. Read it first:
+PocketDiT is not on PyPI; install it from a checkout of its source. Without it, diffusers (tested with \
+{diffusers_version}) and transformers can run the code in `pipeline.py` of this repository. Read it first, because it \
+runs with your permissions:
 
 ```python
 from diffusers import DiffusionPipeline
@@ -150,7 +159,8 @@ pipe = DiffusionPipeline.from_pretrained({location}, trust_remote_code=True)
 def _data(experiment: Experiment, facts: CardFacts) -> str:
     arguments = experiment.data.init_args
     name = Path(str(arguments["path"])).name if arguments.get("path") else experiment.data.class_path
-    text = f"## Data and license\n\nThe network was trained on the data set `{name}`. "
+    described = f": {facts.data.rstrip('.')}." if facts.data else ". The author has not described it."
+    text = f"## Data and license\n\nThe network was trained on the data set `{name}`{described} "
     if facts.license:
         text += f"The license of the weights is {facts.license}."
     else:
@@ -162,13 +172,14 @@ def _data(experiment: Experiment, facts: CardFacts) -> str:
 
 
 def _training(folder: RunFolder, experiment: Experiment) -> str:
-    training, optimizer = experiment.training, experiment.optimizer
+    training, optimizer, sampling = experiment.training, experiment.optimizer, experiment.sampling
     rows = [
         ["stage", f"`{short(experiment.stage)}`"],
         ["steps", f"{folder.finished_steps() or training.max_steps}"],
         ["batch size", str(experiment.data.init_args.get("batch_size", "-"))],
         ["optimizer", f"`{short(optimizer)}`, learning rate {optimizer.init_args.get('lr', '-')}"],
         ["precision", training.precision],
+        ["sampling", f"{sampling.steps} steps, `{sampling.sampler}`, guidance scale {sampling.guidance:g}"],
         ["autoencoder", describe(experiment.autoencoder)],
         *(["text encoder", describe(component)] for component in experiment.text_encoders),
         *([f"parent ({role})", f"`{name}`"] for role, name in experiment.parents.items()),
@@ -185,12 +196,22 @@ def _training(folder: RunFolder, experiment: Experiment) -> str:
 def _evaluation(facts: CardFacts) -> str:
     if not facts.scores:
         return "## Evaluation\n\nNo evaluation of these weights has been recorded."
-    rows = [[s.width, s.metric, s.judge, s.prompts, s.value, s.interval] for s in facts.scores]
-    header = ["width", "metric", "judge", "prompts", "score", "95% interval"]
-    return (
+    groups: dict[tuple[str, ...], list[Score]] = {}
+    for score in facts.scores:
+        groups.setdefault((score.metric, score.judge, score.prompts, score.meaning), []).append(score)
+    text = (
         "## Evaluation\n\nThe judge is the program or model that scored the images. Scores of different judges are not "
-        f"comparable.\n\n{table(header, rows)}"
+        "comparable. 95% confidence intervals are in parentheses."
     )
+    for (metric, judge, prompts, meaning), scores in groups.items():
+        widths = sorted({score.width for score in scores})
+        values = {(score.name, score.width): score.value for score in scores}
+        names = dict.fromkeys(score.name for score in scores)
+        rows = [[name, *(values.get((name, width), "-") for width in widths)] for name in names]
+        facts_of_group = [f"judge: {judge}" * bool(judge), f"prompts: {prompts}", f"overall: {meaning}" * bool(meaning)]
+        text += f"\n\n**{metric}** ({'; '.join(filter(None, facts_of_group))})\n\n"
+        text += table(["score", *(f"{width:g}x" for width in widths)], rows)
+    return text
 
 
 def _limits(experiment: Experiment) -> str:
