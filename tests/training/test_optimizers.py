@@ -96,6 +96,14 @@ def test_pairs_that_do_not_work_are_refused_by_name(support: OptimizerSupport, f
         load(file, words, Experiment)
 
 
+def test_torchao_is_refused_by_name() -> None:
+    """It fails at the first step: the schedule sets the learning rate to a number, but torchao requires a tensor."""
+    words = ["optimizer.class_path=torchao.optim.AdamW8bit", "optimizer.init_args={lr: 1e-3}"]
+    message = r"torchao\.optim\.AdamW8bit does not work with a .*schedule; .* use bitsandbytes\.optim\.AdamW8bit"
+    with pytest.raises(ConfigError, match=message):
+        load(PRETRAIN, words, Experiment)
+
+
 def test_a_schedule_free_optimizer_is_refused_where_its_average_or_rate_would_be_wrong() -> None:
     pytest.importorskip("schedulefree")
     words = [f"optimizer.class_path={SCHEDULE_FREE}", "optimizer.init_args={}"]

@@ -6,6 +6,8 @@ such as one of your own, is accepted unless its class sets ``supports_sharding``
 
 from dataclasses import dataclass
 
+from pocketdit.errors import ConfigError
+
 FSDP2, LORA, OWN_EMA = "fsdp2", "lora", "own_ema"
 
 
@@ -88,6 +90,16 @@ def check_optimizer(class_path: str, strategy: str, decay: str) -> None:
     support = support_of(class_path)
     if support is not None and support.constant_rate and decay != "constant":
         raise ValueError(f"training.decay: must be constant with {support.name}, which replaces the decay; not {decay}")
+
+
+def require_working(class_path: str) -> None:
+    """Raise ``ConfigError`` for an optimizer that fails at its first step.
+
+    torchao's require the learning rate to be a tensor, which the schedule replaces with a number.
+    """
+    if class_path.startswith("torchao."):
+        other = "bitsandbytes.optim.AdamW8bit"
+        raise ConfigError(f"{class_path} does not work with a learning-rate schedule; for 8-bit state, use {other}")
 
 
 def support_table() -> str:

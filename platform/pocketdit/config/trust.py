@@ -5,7 +5,7 @@ project, the library classes in this module, and classes of the modules that the
 """
 
 from pocketdit.config.errors import did_you_mean_or_all, nearest
-from pocketdit.config.optimizers import TESTED
+from pocketdit.config.optimizers import TESTED, require_working
 from pocketdit.config.project import FILE_NAME, read_project
 from pocketdit.errors import ConfigError
 
@@ -33,10 +33,11 @@ def require_trusted(class_path: str) -> None:
     """Check that a configuration may name a class.
 
     Raises:
-        ConfigError: The class is not trusted. The message explains how to trust its module.
+        ConfigError: The class is not trusted. The message explains how to trust its module. Or it is known not to work.
     """
     if class_path in LIBRARY_CLASSES:
         return
+    require_working(class_path)  # instead of saying how to trust it
     if "__main__" in class_path.split("."):
         raise ConfigError(f"{class_path} is not trusted, because importing __main__ runs a program")
     top = class_path.partition(".")[0]
