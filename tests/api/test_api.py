@@ -176,8 +176,15 @@ def test_scores_are_those_of_the_command(run: pocketdit.Run, runs: Path, tmp_pat
 
 @pytest.mark.slow
 def test_an_export_is_that_of_the_command(run: pocketdit.Run, runs: Path, tmp_path: Path) -> None:
-    settings = {"width": 0.5, "runs": runs, "times": [0.6], "out": tmp_path / "exports", "budget": None}
-    folder = run.export(COREML, settings)
-    assert folder.parent == tmp_path / "exports"
-    assert (folder / "manifest.json").is_file()
-    assert export(COREML, {**settings, "run": "elastic_pretrain/t", "out": tmp_path / "again"}).name
+    settings = {"width": 0.5, "runs": runs, "times": [0.6]}
+    folder = run.export(COREML, {**settings, "out": tmp_path / "api"})
+    words = [f"{key}={value}" for key, value in {**settings, "out": tmp_path / "command"}.items()]
+    assert main(["export", str(COREML), "run=elastic_pretrain/t", *words]) == 0
+    assert folder.parent == tmp_path / "api"
+    weights = [path.relative_to(tmp_path / "api") for path in folder.rglob("weight.bin")]
+    assert len(weights) == 3
+    for path in weights:
+        assert (tmp_path / "api" / path).read_bytes() == (tmp_path / "command" / path).read_bytes()
+    described = export(COREML, {**settings, "run": "elastic_pretrain/t", "out": tmp_path / "again"})
+    assert isinstance(described, Path)
+    assert described.name == folder.name
