@@ -24,7 +24,7 @@ from pocketdit.backbones.forms import (
 )
 from pocketdit.backbones.grouped import grouped_attention
 from pocketdit.backbones.neighborhood import attend_in_pieces, join_blocks, neighborhood_attention
-from pocketdit.backbones.position import apply_rope
+from pocketdit.backbones.position import RotaryEmbedding
 from pocketdit.backbones.spec import AdaptiveSparseAttention, AttentionSpec, FullAttention
 
 Grid = tuple[int, int]
@@ -96,6 +96,7 @@ class SelfAttention(nn.Module):
         self.kv = ElasticLinear(width, 2 * kv_heads * head_dim)
         self.q_norm = nn.LayerNorm(head_dim)
         self.k_norm = nn.LayerNorm(head_dim)
+        self.rope = RotaryEmbedding()
         self.out = ElasticLinear(width, width)
 
     def init_locality(self) -> None:
@@ -111,7 +112,7 @@ class SelfAttention(nn.Module):
         """Project x (B, N, D) to q (B, H, N, E) and k and v (B, G, N, E), with RoPE applied to q and k."""
         q = split_heads(self.q(x, out_features=x.shape[-1]), self.head_dim)
         k, v = (split_heads(part, self.head_dim) for part in self.kv(x).chunk(2, dim=-1))
-        return apply_rope(self.q_norm(q), *cos_sin), apply_rope(self.k_norm(k), *cos_sin), v
+        return self.rope(self.q_norm(q), *cos_sin), self.rope(self.k_norm(k), *cos_sin), v
 
     def workload(self, x: Tensor) -> Workload:
         """Describe attention between all tokens of x (B, N, D)."""

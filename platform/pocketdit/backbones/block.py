@@ -3,8 +3,6 @@
 Shape letters: B = batch, N = image tokens, L = text tokens, D = hidden size.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from pocketdit.backbones.attention import CosSin, CrossAttention, FeedForward, Grid, build_self_attention
 from pocketdit.backbones.elastic import ElasticLinear, WidthSpecific
 from pocketdit.backbones.forms import AttentionForms, Chooser, first_form
+from pocketdit.backbones.position import time_frequencies
 from pocketdit.backbones.spec import DiTSpec, Level
 
 
@@ -46,10 +45,9 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
         """Map times (B,) in [0, 1] to an embedding (B, 1, D) and modulation vectors (B, 6, D)."""
-        half = self.frequencies // 2
         # Compute the angles in fp32 at every precision (autocast does not affect these operations). In fp16,
         # cos(1000 t) would be off by up to 0.2.
-        frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=time.device) / half)
+        frequencies = time_frequencies(self.frequencies // 2, time.device)
         angles = 1000.0 * time.float()[:, None] * frequencies
         features = torch.cat([angles.cos(), angles.sin()], dim=-1)
         embedding = self.embed(features.to(self.modulation.weight.dtype))

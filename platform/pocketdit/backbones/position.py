@@ -9,7 +9,7 @@ import math
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @lru_cache(maxsize=64)
@@ -43,6 +43,21 @@ def apply_rope(x_BHNE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:
     cos = torch.cat([cos_NF, cos_NF], dim=-1).to(x_BHNE.dtype)
     sin = torch.cat([-sin_NF, sin_NF], dim=-1).to(x_BHNE.dtype)
     return torch.addcmul(x_BHNE * cos, x_BHNE.roll(cos_NF.shape[-1], dims=-1), sin)
+
+
+@lru_cache(maxsize=64)
+def time_frequencies(count: int, device: torch.device) -> Tensor:
+    """Return the frequencies (count,) of the sinusoidal embedding of the time, from 1 to nearly 1/10000."""
+    with torch.inference_mode(False), torch.no_grad():
+        return torch.exp(-math.log(10_000) * torch.arange(count, device=device) / count)
+
+
+class RotaryEmbedding(nn.Module):
+    """``apply_rope`` as a module, so that an export can replace it by an operation of its target."""
+
+    def forward(self, x_BHNE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:
+        """Rotate the channels of every token."""
+        return apply_rope(x_BHNE, cos_NF, sin_NF)
 
 
 @lru_cache(maxsize=64)
