@@ -168,5 +168,5 @@ def test_unsupported_settings_are_errors(
 
 
 def test_other_folders_are_not_bundles(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"not a Core ML bundle \(no valid manifest.json\)"):
+    with pytest.raises(ConfigError, match=r"not a bundle of packages \(no valid manifest.json\)"):
         verify_bundle(tmp_path, [])

@@ -38,7 +38,7 @@ def test_invalid_settings_are_one_line_errors(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "missing required key 'kind'; set it to one of coreml, litert"),
+        ("", "missing required key 'kind'; set it to one of coreml, coreai, litert"),
         ("kind: corml", "did you mean 'coreml'?"),
         ("kind: [coreml]", "kind: unknown target a list"),
     ],

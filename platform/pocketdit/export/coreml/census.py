@@ -4,11 +4,9 @@ import math
 from collections.abc import Iterable, Mapping
 
 from pocketdit.export.common.census import DATA_MOVEMENT, Census, OperationCost
+from pocketdit.export.common.neural_engine import why_elsewhere
 from pocketdit.export.coreml.package import Literal, Operation, Package, TensorType
 
-# Limits of the Neural Engine, according to third parties: tensors have at most five axes and at most 16384 elements per
-# axis, and arithmetic is in fp16.
-MAX_RANK, MAX_SIDE = 5, 16384
 _UNSUPPORTED = {"gather", "gather_along_axis", "gather_nd", "scatter", "scatter_along_axis", "scatter_nd", "topk",
                 "argsort", "non_zero", "one_hot", "cumsum", "band_part", "range_1d", "random_normal"}  # fmt: skip
 
@@ -85,11 +83,5 @@ def _why_elsewhere(operation: Operation, inputs: Iterable[TensorType]) -> str:
     """Return why an operation cannot run on the Neural Engine, or "" if it can."""
     if operation.kind in _UNSUPPORTED:
         return operation.kind
-    for value in (*inputs, *operation.outputs.values()):
-        if len(value.shape) > MAX_RANK:
-            return f"rank {len(value.shape)}"
-        if max(value.shape, default=0) > MAX_SIDE:
-            return f"side {max(value.shape)}"
-        if not value.dtype.startswith("FLOAT16"):
-            return value.dtype
-    return ""
+    values = (*inputs, *operation.outputs.values())
+    return next((reason for value in values if (reason := why_elsewhere(value.dtype, value.shape))), "")

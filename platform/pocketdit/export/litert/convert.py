@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from pocketdit.errors import RunError
 from pocketdit.export.common.comparison import NO_LIMIT, Comparison, Tolerance, compare
+from pocketdit.export.common.decompositions import lerp_as_arithmetic
+from pocketdit.export.common.native_output import hide_native_output
 from pocketdit.export.litert.dependency import require_litert
-from pocketdit.export.litert.interpreter import LiteRTModel, hide_native_output
+from pocketdit.export.litert.interpreter import LiteRTModel
 from pocketdit.files import write_atomically
 
 WeightPrecision = Literal["float32", "float16"]
@@ -49,11 +51,6 @@ class Conversion:
     def snr(self) -> float:
         """Smallest signal-to-noise ratio of the outputs in dB."""
         return min(comparison.snr for comparison in self.comparisons)
-
-
-def lerp_as_arithmetic(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
-    """Compute ``torch.lerp``, whose decomposition in PyTorch uses an operation that LiteRT Torch does not support."""
-    return start + weight * (end - start)
 
 
 def convert(

@@ -1,31 +1,15 @@
 """Run a .tflite file on the CPU of this machine with LiteRT's interpreter and XNNPACK."""
 
-import os
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pocketdit.errors import RunError
+from pocketdit.export.common.native_output import hide_native_output
 from pocketdit.export.litert.dependency import require_litert_runtime
-
-
-@contextmanager
-def hide_native_output() -> Iterator[None]:
-    """Hide the output of LiteRT and its dependencies, including compiled code, because it does not help users."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as devnull, redirect_stdout(devnull):
-            os.dup2(devnull.fileno(), 2)
-            yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 class LiteRTModel:

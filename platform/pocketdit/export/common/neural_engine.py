@@ -1,0 +1,19 @@
+"""Limits of Apple's Neural Engine, according to third parties."""
+
+from collections.abc import Sequence
+
+MAX_RANK, MAX_SIDE = 5, 16384
+
+
+def why_elsewhere(dtype: str, shape: Sequence[int]) -> str:
+    """Return why a tensor cannot be on the Neural Engine, or "" if it can.
+
+    Args:
+        dtype: Type as in a census, such as FLOAT16, which is the only type of its arithmetic.
+        shape: Shape of the tensor, which has at most five axes and at most 16384 elements per axis.
+    """
+    if len(shape) > MAX_RANK:
+        return f"rank {len(shape)}"
+    if max(shape, default=0) > MAX_SIDE:
+        return f"side {max(shape)}"
+    return "" if dtype.startswith("FLOAT16") else dtype
