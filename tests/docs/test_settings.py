@@ -17,6 +17,7 @@ from pocketdit.bounds import Between
 from pocketdit.commands.recipe.settings import Recipe
 from pocketdit.config.component import Component, arguments
 from pocketdit.config.experiment import AutoencoderExperiment, DecoderExperiment, Experiment, Training
+from pocketdit.export.coreai.settings import CoreAIExport
 from pocketdit.export.coreml.settings import CoreMLExport
 from pocketdit.export.litert.settings import LiteRTExport
 from pocketdit.latency.settings import Latency, Recommend
@@ -25,7 +26,7 @@ from sweeps.settings import Sweep
 from tests.conftest import ROOT
 
 LISTED = re.findall(r"^```\{settings\} (\S+)$", (ROOT / "docs" / "configuration.md").read_text(), re.M)
-FILES = (Experiment, Recipe, Sweep, CoreMLExport, LiteRTExport, Evaluation, Preference)
+FILES = (Experiment, Recipe, Sweep, CoreMLExport, CoreAIExport, LiteRTExport, Evaluation, Preference)
 COMMANDS = (Latency, Recommend)
 FOLDERS = tuple(ROOT / "experiments" / name for name in ("", "paper", "emoji"))
 EXPERIMENTS = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path.name != "recipe.yaml"]

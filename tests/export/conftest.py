@@ -1,5 +1,6 @@
 """Fixtures: an untrained tiny run with random weights, and Core ML bundles."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,9 @@ TINY = ["backbone.width=64", "backbone.widths=[0.5, 1.0]", "backbone.text_width=
         "text_encoders.0.init_args.max_tokens=5", "text_encoders.1.init_args.max_tokens=6"]  # fmt: skip
 
 
-def tiny_run(runs: Path, name: str) -> RunFolder:
+def tiny_run(runs: Path, name: str, overrides: Sequence[str] = TINY) -> RunFolder:
     """Create the folder of a finished run. All of its weights influence the output."""
-    loaded = load(PRETRAIN, [*TINY, f"runs={runs}"], Experiment)
+    loaded = load(PRETRAIN, [*overrides, f"runs={runs}"], Experiment)
     folder = create(runs, "elastic_pretrain", name, loaded.to_yaml())
     torch.manual_seed(0)
     network = ElasticDiT(loaded.config.backbone)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def export(settings: Config, overrides: Overrides = ()) -> Path:
-    """Export one width of a run as Core ML packages or as a LiteRT file, and compare the result with PyTorch.
+    """Export one width of a run to Core ML, Core AI or LiteRT, and compare the result with PyTorch.
 
     Args:
         settings: YAML file of the export, or its content.
@@ -44,19 +44,33 @@ def load_export(file: Path, overrides: Sequence[str | Override], require_package
     Raises:
         ConfigError: The settings are invalid, or the package is not installed.
     """
-    from pocketdit.export.coreml.dependency import require_coremltools
-    from pocketdit.export.coreml.settings import CoreMLExport
-    from pocketdit.export.litert.dependency import require_litert
     from pocketdit.export.settings import settings_class
 
     kind = settings_class(file)
     if require_package:
-        require_coremltools() if kind is CoreMLExport else require_litert()
+        require_package_of(kind)
     return load_config(file, overrides, kind)
 
 
+def require_package_of(kind: "type[Export]") -> None:
+    """Check that the package for a format is installed.
+
+    Raises:
+        ConfigError: The package is not installed.
+    """
+    from pocketdit.export.coreai.dependency import require_coreai
+    from pocketdit.export.coreai.settings import CoreAIExport
+    from pocketdit.export.coreml.dependency import require_coremltools
+    from pocketdit.export.coreml.settings import CoreMLExport
+    from pocketdit.export.litert.dependency import require_litert
+    from pocketdit.export.litert.settings import LiteRTExport
+
+    {CoreMLExport: require_coremltools, CoreAIExport: require_coreai, LiteRTExport: require_litert}[kind]()
+
+
 def export_loaded(loaded: "Loaded[Export]") -> "Path | ExportedModel":
-    """Export as the settings specify, and return the folder of the Core ML packages, or the LiteRT model."""
+    """Export as the settings specify, and return the folder of the packages, or the LiteRT model."""
+    from pocketdit.export.coreai.settings import CoreAIExport
     from pocketdit.export.coreml.settings import CoreMLExport
     from pocketdit.export.litert.settings import LiteRTExport
 
@@ -68,6 +82,13 @@ def export_loaded(loaded: "Loaded[Export]") -> "Path | ExportedModel":
             from pocketdit.export.coreml.export import export_coreml
 
             return export_coreml(coreml)
+        case CoreAIExport() as coreai:
+            from pocketdit.export.coreai.dependency import silence_coreai
+
+            silence_coreai()
+            from pocketdit.export.coreai.export import export_coreai
+
+            return export_coreai(coreai)
         case LiteRTExport() as litert:
             from pocketdit.export.litert.export import export_litert
 

@@ -20,6 +20,7 @@ NEEDED_DISK, NEEDED_MEMORY = GIB // 2, GIB
 # Commands that require each extra.
 EXTRAS = {
     "export": "export, verify (Core ML)",
+    "coreai": "export, verify (Core AI)",
     "litert": "export (LiteRT)",
     "many": "sweep --dashboard, sweep --launcher, storage in PostgreSQL",
 }

@@ -8,8 +8,8 @@ def add_export(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the ``export`` subcommand to the parser."""
     export = subparsers.add_parser(
         "export",
-        help="export a sub-network as Core ML packages or a LiteRT file",
-        description="Convert one width of a run to Core ML or LiteRT, and compare the result with PyTorch.",
+        help="export a sub-network as Core ML or Core AI packages or a LiteRT file",
+        description="Convert one width of a run to Core ML, Core AI or LiteRT, and compare the result with PyTorch.",
     )
     export.add_argument("file", type=Path, help="YAML file in experiments/export/")
     export.add_argument(
@@ -20,7 +20,7 @@ def add_export(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def call_export(args: argparse.Namespace) -> None:
-    """Load the settings, and export to Core ML or LiteRT as they specify."""
+    """Load the settings, and export to the target that they specify."""
     from pocketdit.api.exporting import export_loaded, load_export
     from pocketdit.export.litert.settings import LiteRTExport
 

@@ -8,8 +8,8 @@ def add_verify(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the ``verify`` subcommand to the parser."""
     verify = subparsers.add_parser(
         "verify",
-        help="compare a Core ML bundle with the run from which it was exported",
-        description="Run exported Core ML packages one operation at a time, and compare the outputs with PyTorch.",
+        help="compare a bundle of packages with the run from which it was exported",
+        description="Run exported Core ML or Core AI packages, and compare the outputs with PyTorch.",
     )
     verify.add_argument("bundle", type=Path, help="folder that lightning export created")
     verify.add_argument("overrides", nargs="*", metavar="key=value", help="for example run=RUN times=[0.5]")
@@ -18,6 +18,17 @@ def add_verify(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def call_verify(args: argparse.Namespace) -> None:
     """Compare a bundle with its run."""
+    from pocketdit.export.common.open_manifest import read_manifest
+
+    if read_manifest(args.bundle)["settings"]["kind"] == "coreai":
+        from pocketdit.export.coreai.dependency import require_coreai, silence_coreai
+
+        require_coreai()
+        silence_coreai()
+        from pocketdit.export.coreai.bundle import verify_bundle as verify_coreai_bundle
+
+        verify_coreai_bundle(args.bundle, args.overrides)
+        return
     from pocketdit.export.coreml.dependency import require_coremltools, silence_coremltools
 
     require_coremltools()

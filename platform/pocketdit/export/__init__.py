@@ -1,1 +1,1 @@
-"""Export of networks to Core ML and LiteRT."""
+"""Export of networks to Core ML, Core AI and LiteRT."""

@@ -6,15 +6,20 @@ from typing import TypeAlias
 from pocketdit.config import document
 from pocketdit.config.errors import did_you_mean_or_all, show
 from pocketdit.errors import ConfigError
+from pocketdit.export.coreai.settings import CoreAIExport
 from pocketdit.export.coreml.settings import CoreMLExport
 from pocketdit.export.litert.settings import LiteRTExport
 
-Export: TypeAlias = CoreMLExport | LiteRTExport
+Export: TypeAlias = CoreMLExport | CoreAIExport | LiteRTExport
 
-_CLASSES: dict[str, type[CoreMLExport] | type[LiteRTExport]] = {"coreml": CoreMLExport, "litert": LiteRTExport}
+_CLASSES: dict[str, type[CoreMLExport] | type[CoreAIExport] | type[LiteRTExport]] = {
+    "coreml": CoreMLExport,
+    "coreai": CoreAIExport,
+    "litert": LiteRTExport,
+}
 
 
-def settings_class(path: Path) -> type[CoreMLExport] | type[LiteRTExport]:
+def settings_class(path: Path) -> type[CoreMLExport] | type[CoreAIExport] | type[LiteRTExport]:
     """Return the class of settings for the ``kind`` in a YAML file.
 
     Raises:

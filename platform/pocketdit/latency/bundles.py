@@ -49,6 +49,8 @@ class Bundle:
         Raises:
             RunError: The bundle does not contain the package.
         """
+        if self.format != "coreml":
+            raise RunError(f"{self.folder}: only Core ML packages can be measured; export coreml.yaml")
         path = self.folder / f"{package}.mlpackage"
         if not path.is_dir():
             raise RunError(f"{self.folder}: {path.name} is missing; export the bundle again")

@@ -22,6 +22,8 @@ def load_runtime(bundle: Bundle, threads: int = 1) -> Runtime:
     match bundle.manifest["kind"]:
         case "coreml":
             return _coreml(bundle)
+        case "coreai":
+            return _coreai(bundle)
         case "litert":
             return _litert(bundle, threads)
     raise AssertionError(bundle.manifest["kind"])  # the schema lists the kinds
@@ -48,6 +50,17 @@ def _coreml(bundle: Bundle) -> Runtime:
 
     packages: dict[str, Any] = {}
     return lambda name, inputs: interpreter.run(_loaded(packages, name, lambda: Package(path_of(bundle, name))), inputs)
+
+
+def _coreai(bundle: Bundle) -> Runtime:
+    from pocketdit.export.coreai.dependency import require_coreai, silence_coreai
+
+    require_coreai()
+    silence_coreai()
+    from pocketdit.export.coreai.runtime import CoreAIModel
+
+    models: dict[str, Any] = {}
+    return lambda name, inputs: _loaded(models, name, lambda: CoreAIModel(path_of(bundle, name)))(inputs)
 
 
 def _litert(bundle: Bundle, threads: int) -> Runtime:

@@ -1,0 +1,1 @@
+"""Export to Core AI packages, with their verification and census."""

@@ -1,0 +1,70 @@
+"""Check that packages store the matrices of the network bit for bit.
+
+With float16, a change to a single weight can be too small to detect in the outputs.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pocketdit.errors import RunError
+from pocketdit.export.coreai.convert import Precision
+from pocketdit.export.coreai.package import Package
+
+Fingerprint = tuple[tuple[int, ...], str]
+_DTYPES: dict[Precision, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
+
+
+def require_stored_weights(packages: Iterable[Package], weights: Mapping[str, Tensor], precision: Precision) -> int:
+    """Check that the weight of each layer with a matrix, rounded to ``precision``, is in one of the packages.
+
+    Core AI stores some matrices transposed, and both forms of the transformer add or remove axes of size 1.
+
+    Args:
+        packages: Packages to search.
+        weights: Weights of the network in the training form by name.
+        precision: Precision of the packages.
+
+    Returns:
+        Number of weights that were checked.
+
+    Raises:
+        RunError: A weight is in none of the packages. The message names the weight.
+    """
+    stored = {fingerprint for package in packages for fingerprint in _fingerprints(package)}
+    matrices = {name: value for name, value in weights.items() if value.ndim > 1 and name.endswith("weight")}
+    for name, value in matrices.items():
+        if not any(_fingerprint(form.numpy()) in stored for form in _forms(value.to(_DTYPES[precision]))):
+            raise RunError(f"{name}: the packages do not contain this weight of the network")
+    return len(matrices)
+
+
+def _forms(weight: Tensor) -> Iterable[Tensor]:
+    """Yield the matrices by which the forms of the transformer compute a layer.
+
+    The training form computes convolutions with windows that do not overlap as one product (``backbones/elastic.py``).
+    """
+    yield weight
+    if weight.ndim == 4:
+        yield weight.permute(0, 2, 3, 1).flatten(1)
+        yield weight.permute(2, 3, 1, 0).flatten(0, 2)
+
+
+def _fingerprints(package: Package) -> Iterable[Fingerprint]:
+    for operation in package.constants.values():
+        (declared,) = operation.outputs
+        if declared.numel > 1 and declared.element in ("f16", "f32"):
+            value = package.read(operation).squeeze()
+            yield _fingerprint(value)
+            if value.ndim == 2:
+                yield _fingerprint(value.T)
+
+
+def _fingerprint(value: NDArray[Any]) -> Fingerprint:
+    """Return the shape without axes of size 1, and the SHA-256 of the values."""
+    return value.squeeze().shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
