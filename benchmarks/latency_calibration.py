@@ -57,7 +57,7 @@ class Calibration:
         ladder: Census of every rung, by name.
         left_out: Latency of every rung in milliseconds, as predicted by a fit to the others, by name.
         others: Censuses of other graphs, by title.
-        kept_aside: Censuses of the graphs of other published latencies, by name.
+        held_out: Censuses of the graphs of other published latencies, by name.
     """
 
     device: Device
@@ -65,24 +65,24 @@ class Calibration:
     ladder: Mapping[str, Census]
     left_out: Mapping[str, float]
     others: Mapping[str, Census]
-    kept_aside: Mapping[str, Census]
+    held_out: Mapping[str, Census]
 
 
 def calibrate() -> Calibration:
     """Fit the chosen variant to the paper's ladder, and derive the errors of its predictions."""
     device = find_device(DEVICE)
     ladder = {name: load_census(name) for name in MEASURED}
-    kept_aside = {**trace_graphs(), "small": load_census("small")}
+    held_out = {**trace_graphs(), "small": load_census("small")}
     left_out = leave_one_out(ladder, MEASURED, device, CHOSEN)
     fit = fit_coefficients(ladder, MEASURED, list(ladder), device, CHOSEN)
     errors = tuple(math.log(left_out[name] / MEASURED[name]) for name in ladder)
-    fit = replace(fit, left_out=errors, scaling=scaling_errors(fit, kept_aside))
+    fit = replace(fit, left_out=errors, scaling=scaling_errors(fit, held_out))
     others = {TITLES[name]: load_census(name) for name in ("tiny", "small", "full")}
     others[f"full at {BITS} bits"] = with_palettes(others.pop(TITLES["full"]), BITS)
-    return Calibration(device, fit, ladder, left_out, others, kept_aside)
+    return Calibration(device, fit, ladder, left_out, others, held_out)
 
 
-def kept_aside_error(figure: Figure, fit: Fit, censuses: Mapping[str, Census], variant: Variant = CHOSEN) -> float:
+def held_out_error(figure: Figure, fit: Fit, censuses: Mapping[str, Census], variant: Variant = CHOSEN) -> float:
     """Return log(predicted / measured) for a figure that the model is not fitted to."""
     predicted = variant.latency(censuses[figure.graph], find_device(figure.device), fit.coefficients)
     return math.log(predicted / figure.milliseconds)
@@ -91,8 +91,8 @@ def kept_aside_error(figure: Figure, fit: Fit, censuses: Mapping[str, Census], v
 def scaling_errors(fit: Fit, censuses: Mapping[str, Census]) -> tuple[float, ...]:
     """Return the error of the extrapolation to each other device, beyond that for U-Nets on the calibrated device."""
     snapgen = next(figure for figure in ON_PHONE if figure.graph == "snapgen")
-    for_unets = kept_aside_error(snapgen, fit, censuses)
-    return tuple(kept_aside_error(figure, fit, censuses) - for_unets for figure in OTHER_DEVICES)
+    for_unets = held_out_error(snapgen, fit, censuses)
+    return tuple(held_out_error(figure, fit, censuses) - for_unets for figure in OTHER_DEVICES)
 
 
 def variants_table(calibration: Calibration) -> str:
@@ -103,37 +103,37 @@ def variants_table(calibration: Calibration) -> str:
         fit = fit_coefficients(ladder, MEASURED, list(ladder), device, variant)
         left_out = leave_one_out(ladder, MEASURED, device, variant)
         errors = [math.log(left_out[name] / MEASURED[name]) for name in ladder]
-        kept_aside = [kept_aside_error(figure, fit, calibration.kept_aside, variant) for figure in ON_PHONE]
+        held_out = [held_out_error(figure, fit, calibration.held_out, variant) for figure in ON_PHONE]
         values = ", ".join(f"{name} {getattr(fit.coefficients, name):.3g}" for name in variant.free)
-        sets = (fit.residuals, errors, kept_aside, errors + kept_aside)
+        sets = (fit.residuals, errors, held_out, errors + held_out)
         rows.append([variant.title, values, *(f"{root_mean_square(values):.2f}" for values in sets)])
     note = (
-        "RMS of log(predicted / measured). fit: all rungs in the fit; left out: the rung itself left out; kept aside: "
-        "the small model, the decoder\nand the U-Net, which are never in the fit; both: left out and kept aside"
+        "RMS of log(predicted / measured). fit: all rungs in the fit; left out: the rung itself excluded; held out: "
+        "the small model, the decoder\nand the U-Net, which are never in the fit; both: left out and held out"
     )
-    headers = ["model", "fitted", "fit", "left out", "kept aside", "both"]
+    headers = ["model", "fitted", "fit", "left out", "held out", "both"]
     return f"{_right_aligned(rows, headers, left=(0, 1))}\n{note}"
 
 
-def kept_aside_table(calibration: Calibration) -> str:
+def held_out_table(calibration: Calibration) -> str:
     """Tabulate the published latencies that the model is not fitted to."""
     rows = []
     for figure in (*ON_PHONE, *OTHER_DEVICES):
         device = find_device(figure.device)
-        middle, low, high = prediction_interval(calibration.kept_aside[figure.graph], device, calibration.fit)
+        middle, low, high = prediction_interval(calibration.held_out[figure.graph], device, calibration.fit)
         rows.append([
             figure.title, device.title, f"{figure.milliseconds:.0f} ms", f"{middle:.0f} ms",
             f"{middle / figure.milliseconds - 1:+.0%}", f"{low:.0f} to {high:.0f} ms",
             "yes" if low <= figure.milliseconds <= high else "no",
         ])  # fmt: skip
-    headers = ["kept aside", "device", "published", "predicted", "error", f"{COVERAGE:.0%} interval", "inside"]
+    headers = ["held out", "device", "published", "predicted", "error", f"{COVERAGE:.0%} interval", "inside"]
     return _right_aligned(rows, headers, left=(0, 1))
 
 
 def coverage_table(calibration: Calibration, draws: int) -> str:
     """Simulate how often intervals contain the latency of a graph that is not in the fit."""
     logs = np.linspace(math.log(0.5), math.log(8.0), 200)
-    graphs = [*calibration.ladder.values(), calibration.kept_aside["small"]]
+    graphs = [*calibration.ladder.values(), calibration.held_out["small"]]
     values = np.array([
         [
             math.log(milliseconds(graph, calibration.device, replace(CHOSEN.start, stream=math.exp(log))))
@@ -243,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(variants_table(calibration), end="\n\n")
     print(f"stream {stream:.3f}: {stream * device.memory / 1e9:.0f} GB/s\n")
     print(ladder_table(calibration), end="\n\n")
-    print(kept_aside_table(calibration), end="\n\n")
+    print(held_out_table(calibration), end="\n\n")
     print(predictions_table(calibration), end="\n\n")
     print(coverage_table(calibration, args.draws))
     plot(args.out, calibration)

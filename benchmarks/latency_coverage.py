@@ -87,6 +87,6 @@ def simulate(curves: Curves, errors: Errors, draws: int, seed: int = 0) -> Cover
 
 
 def fit(curves: Curves, measured: Array, graphs: Sequence[int]) -> int:
-    """Return the index of the coefficient that fits the measurements of ``graphs`` best, not at an end of the range."""
+    """Return the index of the coefficient that fits the measurements of ``graphs`` best, except the first and last."""
     squares = ((curves.values[:, graphs] - measured[graphs]) ** 2).sum(axis=1)
     return int(np.clip(np.argmin(squares), 1, len(curves.logs) - 2))

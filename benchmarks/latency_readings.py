@@ -3,8 +3,8 @@
     python -m benchmarks.latency_readings
 
 The paper does not say how many layers its ladder has, how wide its heads are, or whether its attention processes the
-queries in chunks. This traces the ladder for other readings, fits the model to each of them, and prints the errors.
-It takes about three minutes.
+queries in chunks. This module traces the ladder for other readings, fits the model to each of them, and prints the
+errors. It takes about three minutes.
 """
 
 import math
@@ -75,7 +75,7 @@ def trace_ladder(change: Callable[[DiTSpec, str], DiTSpec], query_chunk: int) ->
 def main() -> None:
     """Print the errors of the chosen variant for every reading."""
     device = find_device(DEVICE)
-    kept_aside = {**trace_graphs(), "small": load_census("small")}
+    held_out = {**trace_graphs(), "small": load_census("small")}
     rows = []
     for title, (change, query_chunk) in READINGS.items():
         ladder = trace_ladder(change, query_chunk)
@@ -83,7 +83,7 @@ def main() -> None:
         left_out = leave_one_out(ladder, MEASURED, device, CHOSEN)
         errors = {name: math.log(left_out[name] / MEASURED[name]) for name in ladder}
         others = [
-            math.log(CHOSEN.latency(kept_aside[figure.graph], device, fit.coefficients) / figure.milliseconds)
+            math.log(CHOSEN.latency(held_out[figure.graph], device, fit.coefficients) / figure.milliseconds)
             for figure in ON_PHONE
         ]
         rows.append([
@@ -93,9 +93,9 @@ def main() -> None:
             f"{root_mean_square(list(errors.values())):.2f}", f"{root_mean_square(others):.2f}",
         ])  # fmt: skip
     names = [TITLES[name][1] for name in MEASURED]
-    headers = ["reading", *names, "stream", "fit", *(f"{name} left out" for name in names), "left out", "kept aside"]
+    headers = ["reading", *names, "stream", "fit", *(f"{name} left out" for name in names), "left out", "held out"]
     print(tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=("left", *["right"] * 12)))
-    print("The kept-aside figures do not change. The small model is always that of our export.")
+    print("The held-out figures do not change. The small model is always that of our export.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Variants of the latency model: the chosen one and those that were tried.
 
-A coefficient is added to the model only if the error of left-out graphs falls, both of the ladder's and of those that
-no variant is fitted to. The table of ``benchmarks.latency_calibration`` shows these errors for all variants.
+A coefficient is added to the model only if it reduces two errors: that of rungs left out of the fit to the ladder, and
+that of the graphs that no variant is fitted to. ``benchmarks.latency_calibration`` prints both for all variants.
 
-``benchmarks.latency_readings`` does the same for what the paper leaves open about the ladder.
+``benchmarks.latency_readings`` prints them for other readings of what the paper leaves open about the ladder.
 
 Three explanations need no row, because they predict the same cost per layer for (A) and (B), so that (A) takes at most
 2.2 times as long. They are a lack of memory (the weights and the largest tensors of (A) and (B) differ by 5%), logits
@@ -79,7 +79,7 @@ def with_softmax_rate(operation: OperationCost, device: Device, coefficients: Tr
 
 
 def large_logits_on_gpu(operation: OperationCost, device: Device, coefficients: Coefficients) -> float:
-    """Run attention on the GPU where its logits exceed the working set of the engine."""
+    """Run attention on the GPU if its logits exceed the working set of the engine."""
     large = operation.kind in ("einsum", "softmax") and bytes_beyond(operation, coefficients.on_chip) > 0
     return operation_seconds(replace(operation, elsewhere="logits" if large else ""), device, coefficients)
 

@@ -41,7 +41,7 @@ def test_no_variant_with_more_coefficients_predicts_left_out_graphs_and_others_b
     chosen = left_out_error(CHOSEN)
     assert chosen == pytest.approx(0.33, abs=0.01)
     better = [variant.title for variant in OTHERS if len(variant.free) > 1 and left_out_error(variant) < chosen - 0.01]
-    assert better == ["bandwidth and heat", "bandwidth and memory pressure"]  # both are worse for kept-aside graphs
+    assert better == ["bandwidth and heat", "bandwidth and memory pressure"]  # both are worse for held-out graphs
 
 
 def test_intervals_from_left_out_errors_cover_a_fifth_graph() -> None:

@@ -14,7 +14,7 @@ def add_recommend(subparsers: "argparse._SubParsersAction[argparse.ArgumentParse
         "recommend",
         help="recommend a width, sampling steps, bits and a format within limits on latency and memory",
         description="Recommend the width, the number of sampling steps, the bits per weight and the format with the "
-        "best recorded quality within the limits. The table says why every other candidate was not chosen.",
+        "best recorded quality within the limits. The table says why the other candidates were not chosen.",
     )
     recommend.add_argument(
         "overrides", nargs="*", metavar="key=value",

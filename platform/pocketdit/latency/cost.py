@@ -103,7 +103,7 @@ def arithmetic_seconds(operation: OperationCost, device: Device, coefficients: C
 
 
 def traffic_seconds(operation: OperationCost, device: Device, coefficients: Coefficients) -> float:
-    """Return how long the engine's traffic of one operation takes in seconds: inputs, outputs and weights."""
+    """Return how long the engine's memory traffic for one operation takes in seconds: inputs, outputs and weights."""
     spilled = bytes_beyond(operation, max(device.cache, coefficients.on_chip))
     cached = bytes_beyond(operation, coefficients.on_chip) - spilled
     fused = coefficients.elementwise if cost_kind(operation) == "elementwise" else 1.0

@@ -1,4 +1,4 @@
-"""The runs, with their bits per weight, that recommendations for a run choose from."""
+"""The runs among which a recommendation chooses, with their bits per weight."""
 
 import json
 from collections.abc import Mapping

@@ -33,8 +33,8 @@ class Device:
         memory: Nominal bandwidth of memory in bytes/s.
         gpu: Peak of the GPU in fp32 FLOP/s, for operations outside the engine.
         cache: Size of the system-level cache in bytes.
-        speed: How many times faster than ``peak``, ``memory`` and ``gpu`` say. Used for devices that are known only by
-            the ratio of a published latency.
+        speed: How many times faster the device is than ``peak``, ``memory`` and ``gpu`` imply. It is only used for
+            devices of which no figures are known, but the ratio of two published latencies.
         formats: Names of the formats of bundles that run on its engine (see ``formats.FORMATS``).
         calibrated: Whether the cost model was fitted to measurements on this device. For other devices, the figures
             above are used to extrapolate.

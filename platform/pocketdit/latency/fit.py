@@ -96,7 +96,7 @@ def leave_one_out(
 
 
 def conformal_error(errors: Sequence[float], coverage: float = COVERAGE) -> float:
-    """Return the error that the next error does not exceed with at least the probability ``coverage``.
+    """Return a bound that the next error does not exceed with at least the probability ``coverage``.
 
     Of n + 1 exchangeable errors, the last one has each rank with the same probability, so it is at most the k-th
     smallest of the others with the probability k / (n + 1). This does not depend on the distribution of the errors

@@ -10,9 +10,9 @@ class Format:
     Attributes:
         name: Name of the export target, and of its YAML file in ``experiments/export/``.
         title: Name in tables.
-        stores_palettes: Whether palettes stay palettes. Otherwise, weights are stored in fp16.
+        stores_palettes: Whether palettized weights are stored as palettes. Otherwise, they are stored in fp16.
         measured_by: Command that measures a bundle on a device, without its operands. Empty if there is none.
-        note: What to know about predictions for this format.
+        note: Note on predictions for this format.
     """
 
     name: str
@@ -28,13 +28,13 @@ FORMATS = (
     Format(
         "coreai",
         "Core AI",
-        note="Core AI requires iOS 27 or macOS 27; no latency of it is published, so it is predicted like Core ML",
+        note="Core AI requires iOS 27 or macOS 27; its latency is predicted like that of Core ML, as none is published",
     ),
     Format(
         "litert",
         "LiteRT",
         stores_palettes=False,
-        note="LiteRT stores the weights of palettes in fp16",
+        note="LiteRT stores palettized weights in fp16",
     ),
 )
 FP16_BITS = 16.0

@@ -10,7 +10,7 @@ from pocketdit.latency.predict import SPREAD, predict
 from pocketdit.latency.records import LatencyRecord, add_record, content_hash, latency_tables, read_records, timestamp
 from pocketdit.latency.settings import Latency
 
-OTHER_DEVICE = "extrapolated: scaled from the iPhone 16 Pro Max with published figures; nothing was measured here"
+OTHER_DEVICE = "extrapolated: scaled from the iPhone 16 Pro Max with published figures, without measurements"
 OTHER_ENGINE = "extrapolated: scaled from the iPhone 14 Pro with one published ratio for an 8-bit U-Net"
 SMALL_GRAPH = "extrapolated: the graph is far smaller than those in the fit; fixed costs may be larger than predicted"
 
