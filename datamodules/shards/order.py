@@ -229,13 +229,13 @@ def batches_per_epoch(buckets: NDArray[np.integer], batch_size: int, world_size:
 
 
 def divides_equally(buckets: NDArray[np.integer], batch_size: int, start: int, world_sizes: tuple[int, int]) -> bool:
-    """Return whether one number of ranks can continue the sequence of batches of another, without repeating any.
+    """Return whether a run can continue its sequence of batches with another number of ranks, without repeating any.
 
     Args:
         buckets: (N,) bucket of each row.
         batch_size: Rows of a full batch.
-        start: Number of batches that each of the first ranks has processed.
-        world_sizes: The first and the second number of ranks.
+        start: Number of batches that each of the previous ranks has processed.
+        world_sizes: The previous and the new number of ranks.
     """
     counts = np.bincount(buckets).tolist()
     first, second = (batch_sizes(counts, batch_size, world_size) for world_size in world_sizes)

@@ -1,4 +1,4 @@
-"""Hybrid sharding on four processes as two nodes of two takes the steps of one process, and its checkpoint resumes.
+"""Hybrid sharding on two nodes of two processes takes the same steps as one process, and a run can resume from it.
 
 The job script starts the processes, through a stand-in for srun. A step has the same eight samples everywhere: four
 processes take one batch of two samples each, two processes two batches, and one process four.

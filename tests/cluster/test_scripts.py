@@ -1,4 +1,4 @@
-"""The scripts for clusters: their syntax, the options for sbatch, and the commands that they start."""
+"""Tests the scripts for clusters: their syntax, the options for sbatch, and the commands that they start."""
 
 import json
 import re
@@ -33,7 +33,7 @@ os.write(1, (json.dumps([*sys.argv, *(os.environ.get(name, "") for name in names
 
 
 def options(script: str) -> dict[str, str]:
-    """Return the options of a script for sbatch, which stand before its first command."""
+    """Return the options of a script for sbatch, which precede its first command."""
     lines = (SCRIPTS / script).read_text().splitlines()
     end = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
     words = [shlex.split(line.removeprefix("#SBATCH "), comments=True) for line in lines[:end] if line[:7] == "#SBATCH"]

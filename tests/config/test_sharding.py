@@ -1,4 +1,4 @@
-"""Settings of FSDP2: sizes of groups, and combinations that do not work."""
+"""Tests the settings of FSDP2: sizes of groups, and combinations that do not work."""
 
 from typing import Any
 

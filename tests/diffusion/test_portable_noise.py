@@ -1,4 +1,4 @@
-"""Portable noise is Threefry's published output, is normal, and has the same bits on every machine."""
+"""Portable noise follows Threefry's published output, is normally distributed, and is the same on every machine."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""Sharded checkpoints as single files: their content, what is refused, and how they replace each other."""
+"""Tests the conversion of sharded checkpoints to single files: content, refusals, and replacement of files."""
 
 import pickle
 from pathlib import Path
@@ -144,6 +144,6 @@ def test_the_command_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["consolidate", str(folder.path)]) == 1
     out, err = capsys.readouterr()
     assert [line.partition(":")[0] for line in err.splitlines()] == ["lightning consolidate"] * 4
-    reasons = ("no run named", "does not exist", "this is a folder", "is a single file already")
+    reasons = ("no run named", "does not exist", "this is a folder", "is already a single file")
     assert all(reason in line for reason, line in zip(reasons, err.splitlines(), strict=True))
     assert out == f"experiment/run: checkpoint of step 7 in {folder.checkpoint}\n"

@@ -68,7 +68,7 @@ class RunFolder:
 
     @property
     def new_checkpoint(self) -> Path:
-        """The folder or file in which a checkpoint is written before it replaces a sharded one, or is sharded."""
+        """Where a checkpoint is first written if it is sharded or replaces a sharded one."""
         return self.checkpoint.with_name(".new.ckpt")
 
     @property

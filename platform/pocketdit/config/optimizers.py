@@ -95,7 +95,7 @@ def check_optimizer(class_path: str, strategy: str, decay: str) -> None:
 def require_working(class_path: str) -> None:
     """Raise ``ConfigError`` for an optimizer that fails at its first step.
 
-    torchao's require the learning rate to be a tensor, which the schedule replaces with a number.
+    torchao's optimizers require a tensor as the learning rate, but the schedule replaces it with a number.
     """
     if class_path.startswith("torchao."):
         other = "bitsandbytes.optim.AdamW8bit"

@@ -33,7 +33,7 @@ def require_trusted(class_path: str) -> None:
     """Check that a configuration may name a class.
 
     Raises:
-        ConfigError: The class is not trusted. The message explains how to trust its module. Or it is known not to work.
+        ConfigError: The class is known not to work, or it is not trusted. Then the message explains how to trust it.
     """
     if class_path in LIBRARY_CLASSES:
         return

@@ -1,13 +1,13 @@
 """Gaussian noise that any programming language can reproduce bit by bit.
 
 torch draws noise with a generator that apps do not have. This one consists only of operations whose results are the
-same everywhere: integer operations of 32 bits, and the float32 operations +, -, *, / and sqrt, each of which IEEE 754
+same everywhere: 32-bit integer operations, and the float32 operations +, -, *, / and sqrt, each of which IEEE 754
 rounds to the nearest. No product is fused with a sum. Logarithm, sine and cosine are polynomials, because the results
 of mathematical libraries differ in their last bits.
 
 1. Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") encrypts the counter
    (j, 0) for pair j = 0, 1, 2, ... The key consists of the lower and the upper 32 bits of the seed.
-2. The two words of its output yield two numbers of a normal distribution (Box and Muller 1958), elements 2j and 2j + 1
+2. The two words of its output yield two normally distributed numbers (Box and Muller 1958), elements 2j and 2j + 1
    of the noise in the order (channel, row, column). If the number of elements is odd, the last one is dropped.
 
 docs/apps.md lists the operations in order, and the manifest of a bundle contains known answers.
@@ -60,7 +60,7 @@ def encrypt(keys: tuple[np.uint32, ...], x: Words, y: Words) -> tuple[Words, Wor
 
 
 def normal_pairs(x: Words, y: Words) -> tuple[Floats, Floats]:
-    """Turn two words into two numbers of a normal distribution."""
+    """Turn two words into two normally distributed numbers."""
     uniform = ((x >> np.uint32(8)) + np.uint32(1)).astype(np.float32) * np.float32(2.0**-24)  # in (0, 1]
     radius = np.sqrt(np.float32(-2) * _log(uniform))
     fraction = ((y >> np.uint32(6)) & np.uint32(0xFFFFFF)).astype(np.float32) * np.float32(2.0**-24)

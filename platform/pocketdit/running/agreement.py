@@ -1,4 +1,4 @@
-"""Check that all processes of a run have the same settings, checkpoint and data, because they would train apart."""
+"""Checks that all processes of a run have the same settings, checkpoint and data. Otherwise, they would diverge."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -85,7 +85,7 @@ def consolidate(folder: RunFolder, to: Path | None = None) -> tuple[int, Path]:
         RunError: The run has no sharded checkpoint, it is damaged, or the file cannot be written.
     """
     if not folder.checkpoint.is_dir():
-        state = "is a single file already" if folder.checkpoint.is_file() else "does not exist"
+        state = "is already a single file" if folder.checkpoint.is_file() else "does not exist"
         raise RunError(f"{folder.checkpoint} {state}, so there is nothing to consolidate")
     if to is not None and to.is_dir():
         raise RunError(f"--to {to}: this is a folder; name a file")
@@ -128,7 +128,7 @@ class Checkpoints(Callback):
     def save(self, trainer: Trainer, module: Any) -> None:
         """Save a checkpoint and the weights. This must be called on every rank."""
         sharded = isinstance(trainer.strategy, ShardedStrategy) and trainer.strategy.saves_shards
-        # A folder cannot be replaced in one step, neither by another one nor by a file.
+        # A folder cannot be replaced by another folder or by a file in one step.
         in_place = not (sharded or self.folder.checkpoint.is_dir())
         path = self.folder.checkpoint if in_place else self.folder.new_checkpoint
         trainer.save_checkpoint(path, weights_only=False)  # weights_only=False includes the optimizer state

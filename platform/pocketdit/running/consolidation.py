@@ -1,4 +1,4 @@
-"""Conversion of sharded checkpoints to the form of a single file, which does not depend on the number of processes."""
+"""Converts sharded checkpoints to the form of a single file, which does not depend on the number of processes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -230,7 +230,7 @@ def fit(
         if isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error):
             raise RunError(
                 f"step {trainer.global_step}: the connection to another process of the run was lost. That process has "
-                f"probably failed, for the reason that it names. Resume with {resume_option(folder)}"
+                f"probably failed and printed the reason. Resume with {resume_option(folder)}"
             ) from error
         if "loading state_dict" not in str(error):
             raise

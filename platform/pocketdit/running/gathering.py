@@ -1,4 +1,4 @@
-"""Exchange of plain values between the processes of a run."""
+"""Exchanges plain values between the processes of a run."""
 
 from typing import TypeVar
 

@@ -54,7 +54,7 @@ def require_processes(training: Training) -> None:
     bf16 = resolve_precision(training.precision, training.accelerator) == "bf16-mixed"
     if training.sharding.weights == "bfloat16" and not bf16:
         raise ConfigError(
-            "training.sharding.weights: bfloat16 requires bf16 precision, which this machine does not choose; "
+            "training.sharding.weights: bfloat16 requires bf16 precision, which is not the default on this machine; "
             "set training.precision=bf16-mixed"
         )
     if inherited_folder():

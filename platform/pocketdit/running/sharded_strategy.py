@@ -92,7 +92,7 @@ class ShardedStrategy(ModelParallelStrategy):
             raise mismatch(path) from error
 
     def load_sharded(self, path: Path) -> dict[str, Any]:
-        """Load a folder, from which every rank reads its shards. It may have been written by other numbers of ranks."""
+        """Load a folder, from which every rank reads its shards. Another number of ranks may have written it."""
         model = self.model
         assert model is not None
         message: str | None = None

@@ -1,4 +1,4 @@
-"""Measurement of a run's speed: throughput, waiting for data, and model FLOPs utilization (MFU)."""
+"""Measures a run's speed: throughput, time spent waiting for data, and model FLOPs utilization (MFU)."""
 
 import time
 from dataclasses import replace

@@ -177,7 +177,7 @@ def test_validation_requests_name_the_shards_of_the_next_batches() -> None:
 
 
 def test_other_numbers_of_ranks_can_continue_the_same_sequence_of_batches() -> None:
-    """48 rows in batches of 2 are 24 batches, which 1, 2, 4 and 8 ranks divide. The rest repeat or split batches."""
+    """48 rows in batches of 2 are 24 batches, which 1, 2, 4 or 8 ranks can share. Others repeat or split batches."""
     buckets, shards = np.zeros(48, dtype=np.int64), np.repeat(np.arange(6), 8)
 
     def sequence(world_size: int, start: int, count: int) -> list[list[int]]:
@@ -191,4 +191,4 @@ def test_other_numbers_of_ranks_can_continue_the_same_sequence_of_batches() -> N
     assert sequence(1, 4 * 5, 16) == sequence(2, 2 * 5, 8) == expected[4 * 5 :]
     assert not divides_equally(buckets, 2, 5, (4, 5))
     assert not divides_equally(buckets, 2, 4, (4, 16))
-    assert not divides_equally(buckets, 2, 5, (4, 8)), "five steps of four ranks are no whole number of steps of eight"
+    assert not divides_equally(buckets, 2, 5, (4, 8)), "five steps of four ranks are not whole steps of eight ranks"

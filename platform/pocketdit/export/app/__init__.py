@@ -1,1 +1,1 @@
-"""What an app does with a bundle: the reference in Python for the loops in Swift and Kotlin (docs/apps.md)."""
+"""What an app does with a bundle, in Python, as a reference for the code in Swift and Kotlin (docs/apps.md)."""

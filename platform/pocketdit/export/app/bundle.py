@@ -17,7 +17,7 @@ SCHEMA = Path(__file__).with_name("manifest.schema.json")
 
 @dataclass(frozen=True)
 class Bundle:
-    """A complete bundle, whose files are those that were exported.
+    """A complete bundle, whose files have not changed since the export.
 
     Attributes:
         folder: Path of the bundle.
@@ -86,7 +86,7 @@ def validator() -> Any:
 
 
 def require_times(sampling: dict[str, Any], file: Path) -> None:
-    """Check that the times are those of the number of steps and the time shift.
+    """Check that the times match the number of steps and the time shift.
 
     Raises:
         ConfigError: The times differ.
@@ -120,7 +120,7 @@ def require_listed(manifest: dict[str, Any], file: Path) -> None:
 
 
 def require_files(files: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Check that all files of a bundle exist and have their checksums.
+    """Check that all files of a bundle exist and match their checksums.
 
     Raises:
         ConfigError: A file is missing or has changed.

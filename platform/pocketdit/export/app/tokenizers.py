@@ -78,7 +78,7 @@ def mask(visible: int, length: int) -> Tensor:
 
 
 def load_tokenizer(file: Path) -> Any:
-    """Load a file of the library tokenizers."""
+    """Load a file in the format of the library ``tokenizers``."""
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(file))

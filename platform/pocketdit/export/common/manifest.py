@@ -109,7 +109,7 @@ def image_entry(subject: Subject) -> dict[str, int]:
 
 
 def sampling_entry(experiment: Experiment) -> dict[str, Any]:
-    """Return the sampler and its times, which decrease from 1 to 0, and whether they are the only ones that work."""
+    """Return the sampler and its times, which decrease from 1 to 0, and whether the network only works with these."""
     sampling: Sampling = experiment.sampling
     return {
         "sampler": sampling.sampler,

@@ -86,8 +86,8 @@ def load_subject(settings: BaseExport, keep_lora: bool = False) -> Subject:
         keep_lora: Whether the LoRA of a fine-tuned run is kept separate instead of being merged into the weights.
 
     Raises:
-        ConfigError: The network does not have this width or does not support this image size, or a weight is beyond the
-            range of float16. Or there is no LoRA to keep.
+        ConfigError: The network does not have this width, does not support this image size or has no LoRA to keep, or a
+            weight is beyond the range of float16.
         RunError: A file of the run is missing or damaged.
     """
     folder = find(settings.runs, settings.run) if settings.run else None
@@ -177,7 +177,7 @@ def bundle_name(settings: BaseExport, folder: RunFolder | None) -> str:
 
 
 def _in_name(value: object) -> str:
-    """Return a value of a setting as a part of a file name."""
+    """Return the value of a setting in the form that it has in a file name."""
     return "_".join(map(str, value)) if isinstance(value, tuple) else str(value).replace("/", "-")
 
 

@@ -52,7 +52,7 @@ class ExportedText:
 
 
 def load_texts(settings: BaseExport, subject: Subject) -> list[ExportedText | None]:
-    """Load the text encoders of a network. None stands for an encoder that cannot be exported, which is printed.
+    """Load the text encoders of a network. None stands for one that cannot be exported, for which a note is printed.
 
     With random weights, encoders whose weights are not on this machine are left out.
 

@@ -90,7 +90,7 @@ def compare_texts(
     Args:
         run: Runs a package.
         texts: The text encoders.
-        subject: The exported network, with whose first prompt they are compared.
+        subject: The exported network. The prompt is the first of its preview prompts that is not empty.
         folder: The bundle, which contains the files of the tokenizers.
     """
     prompt = next((prompt for prompt in subject.experiment.sampling.prompts if not is_empty(prompt)), "a")

@@ -1,4 +1,4 @@
-"""Run a Core ML package with Core ML itself, which needs a Mac."""
+"""Run a Core ML package with Core ML itself, which requires a Mac."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor
 class NativePackage:
     """A package that Core ML has compiled and loaded.
 
-    This has not been run, because Core ML needs macOS.
+    This class has not been tested, because Core ML requires macOS.
 
     Args:
         path: Path of the .mlpackage folder.

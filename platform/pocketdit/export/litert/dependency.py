@@ -16,10 +16,10 @@ def require_litert() -> None:
 
 
 def require_litert_runtime() -> None:
-    """Check that LiteRT's runtime is installed, which executes bundles. Unlike the converter, it has no requirements.
+    """Check that LiteRT's runtime, which executes bundles, is installed. It does not require the converter.
 
     Raises:
-        ConfigError: It is not installed.
+        ConfigError: The runtime is not installed.
     """
     _require("ai_edge_litert", "ai-edge-litert")
 
