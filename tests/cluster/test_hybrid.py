@@ -1,4 +1,4 @@
-"""Hybrid sharding on two nodes of two processes takes the same steps as one process, and a run can resume from it.
+"""Hybrid sharding on two nodes of two processes takes the steps of one process, and its checkpoints can be resumed.
 
 The job script starts the processes, through a stand-in for srun. A step has the same eight samples everywhere: four
 processes take one batch of two samples each, two processes two batches, and one process four.

@@ -9,8 +9,8 @@ def add_consolidate(subparsers: "argparse._SubParsersAction[argparse.ArgumentPar
     consolidate = subparsers.add_parser(
         "consolidate",
         help="turn the sharded checkpoint of a run into a single file",
-        description="Turn the sharded checkpoint of a run, which FSDP2 writes, into a single file, from which any "
-        "strategy and number of processes can resume. The whole state must fit into the memory of this machine.",
+        description="Turn the sharded checkpoint of a run, which FSDP2 writes, into a single file. The run can "
+        "resume from it with any strategy and number of processes. This machine's memory must hold the whole state.",
     )
     consolidate.add_argument("run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run")
     consolidate.add_argument(

@@ -134,7 +134,7 @@ class Finetune(ElasticPretrain):
         return torch.cat(latents)
 
     def prepare(self, batch: Any, number: int) -> NoisyBatch:
-        """Encode a batch, add noise, and choose as many images of the prior."""
+        """Encode a batch, add noise, and choose equally many images of the prior."""
         noisy = super().prepare(batch, number)
         return noisy if self.prior is None else noisy._replace(prior=self.prior_batch(len(noisy.time), number))
 
