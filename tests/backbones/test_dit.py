@@ -1,7 +1,7 @@
 """Tests for the elastic network: slicing, initialization, gradients, shapes, checkpointing, and compilation."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -44,8 +44,9 @@ def inputs(height: int = 8, width: int = 12) -> tuple[Tensor, Tensor, list[TextT
 
 
 @pytest.mark.parametrize("width", SPEC.widths)
-def test_extracted_subnetwork_has_the_same_output(width: float) -> None:
-    net, arguments = network(), inputs()
+@pytest.mark.parametrize("groups", ["adjacent", "interleaved"])
+def test_extracted_subnetwork_has_the_same_output(width: float, groups: Literal["adjacent", "interleaved"]) -> None:
+    net, arguments = network(replace(SPEC, query_groups=groups)), inputs()
     torch.testing.assert_close(
         net(*arguments, width=width), extract_subnetwork(net, width)(*arguments), atol=1e-6, rtol=0
     )

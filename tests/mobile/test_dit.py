@@ -23,6 +23,7 @@ ONE = replace(THREE, levels=(Level(2, FullAttention("full", 4)),), widths=(1.0,)
 MULTI_QUERY = replace(ONE, levels=(Level(3, FullAttention("full", 1), 3.0, long_skips=True),), text_kv_heads=1)
 WIDE_BLOCKS = replace(ONE, levels=(Level(1, AdaptiveSparseAttention("assa", 4, blocks=6, radius=2)),))
 LOCAL = replace(ONE, levels=(Level(1, AdaptiveSparseAttention("assa", 4, blocks=6, radius=1, compression=False)),))
+INTERLEAVED = replace(THREE, width=48, query_groups="interleaved", widths=(1.0,))
 PRECONDITIONED = replace(THREE, latent_std=(0.3, 1.0, 2.5, 0.1))
 
 
@@ -62,8 +63,9 @@ def relative_error(
         (WIDE_BLOCKS, 1.0),
         (LOCAL, 1.0),
         (PRECONDITIONED, 0.5),
+        (INTERLEAVED, 1.0),
     ],
-    ids=["three-half", "three", "one", "multi-query", "radius-2", "local", "preconditioned"],
+    ids=["three-half", "three", "one", "multi-query", "radius-2", "local", "preconditioned", "interleaved"],
 )
 def test_mobile_form_equals_training_form(spec: DiTSpec, width: float, blockwise: Blockwise, chunk: int) -> None:
     trained = network(spec, width)

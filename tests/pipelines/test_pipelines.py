@@ -3,7 +3,7 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pocketdit import PocketDiTImg2ImgPipeline, PocketDiTInpaintPipeline, PocketDiTPipeline
 from pocketdit.artifacts.lora_file import LORA_FILE, save_lora
-from pocketdit.backbones.dit import extract_subnetwork
+from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
 from pocketdit.backbones.per_width import ELASTIC, LORA_PREFIX, merge_elastic_lora
 from pocketdit.diffusion.sampler_names import SamplerName
 from pocketdit.pipelines.schedules import scheduler_for
@@ -229,3 +229,17 @@ def test_offloading_on_a_machine_without_an_accelerator_is_refused_by_diffusers(
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="requires accelerator"):
             pair.pipe.enable_model_cpu_offload()
+
+
+@pytest.mark.parametrize("groups", ["adjacent", "interleaved"])
+def test_query_groups_are_saved_and_default_to_those_of_earlier_pipelines(
+    pair: Pair, groups: Literal["adjacent", "interleaved"]
+) -> None:
+    from pocketdit.pipelines.transformer import PocketDiTTransformer2DModel
+
+    with torch.device("meta"):
+        spec = replace(pair.network.spec, query_groups=groups)
+        config = dict(PocketDiTTransformer2DModel.from_network(ElasticDiT(spec)).config)
+        assert PocketDiTTransformer2DModel.from_config(config).spec == spec
+        del config["query_groups"]
+        assert PocketDiTTransformer2DModel.from_config(config).spec.query_groups == "adjacent"

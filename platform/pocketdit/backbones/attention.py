@@ -33,14 +33,25 @@ CosSin = tuple[Tensor, Tensor]
 """Cosine and sine of the RoPE angles, each (N, E/2), as returned by ``axial_rope``."""
 
 
-def split_heads(x: Tensor, head_dim: int) -> Tensor:
-    """Reshape (B, N, H * E) to (B, H, N, E)."""
-    return torch.unflatten(x, -1, (-1, head_dim)).transpose(1, 2)
+def split_heads(x: Tensor, head_dim: int, groups: int = 1) -> Tensor:
+    """Reshape (B, N, H * E) to (B, H, N, E).
+
+    Args:
+        x: Channels of all heads.
+        head_dim: Channels per head E.
+        groups: If greater than 1, the heads are sorted by their index modulo this number, so that those that share it
+            become neighbors.
+    """
+    if groups == 1:
+        return torch.unflatten(x, -1, (-1, head_dim)).transpose(1, 2)
+    return torch.unflatten(x, -1, (-1, groups, head_dim)).permute(0, 3, 2, 1, 4).flatten(1, 2)
 
 
-def merge_heads(x: Tensor) -> Tensor:
-    """Reshape (B, H, N, E) to (B, N, H * E)."""
-    return x.transpose(1, 2).flatten(2)
+def merge_heads(x: Tensor, groups: int = 1) -> Tensor:
+    """Reshape (B, H, N, E) to (B, N, H * E). This is the inverse of ``split_heads`` for the same ``groups``."""
+    if groups == 1:
+        return x.transpose(1, 2).flatten(2)
+    return torch.unflatten(x, 1, (groups, -1)).permute(0, 3, 2, 1, 4).flatten(2)
 
 
 def attention_workload(x: Tensor, head_dim: int, kv_heads: int, keys: int) -> Workload:
@@ -87,7 +98,12 @@ class SelfAttention(nn.Module):
         width: Hidden size of the full network.
         head_dim: Channels per head.
         kv_heads: Number of key/value heads.
+
+    Attributes:
+        interleaved: Whether query head h shares key/value head h mod G, instead of h // (H / G). The block sets it.
     """
+
+    interleaved = False
 
     def __init__(self, width: int, head_dim: int, kv_heads: int) -> None:
         super().__init__()
@@ -108,9 +124,13 @@ class SelfAttention(nn.Module):
         nn.init.ones_(self.q_norm.bias)
         nn.init.ones_(self.k_norm.bias)
 
+    def split_queries(self, x: Tensor, channels: int) -> Tensor:
+        """Reshape (B, N, H * channels) to (B, H, N, channels), with the heads that share a key/value head together."""
+        return split_heads(x, channels, self.kv_heads if self.interleaved else 1)
+
     def project(self, x: Tensor, cos_sin: CosSin) -> tuple[Tensor, Tensor, Tensor]:
         """Project x (B, N, D) to q (B, H, N, E) and k and v (B, G, N, E), with RoPE applied to q and k."""
-        q = split_heads(self.q(x, out_features=x.shape[-1]), self.head_dim)
+        q = self.split_queries(self.q(x, out_features=x.shape[-1]), self.head_dim)
         k, v = (split_heads(part, self.head_dim) for part in self.kv(x).chunk(2, dim=-1))
         return self.rope(self.q_norm(q), *cos_sin), self.rope(self.k_norm(k), *cos_sin), v
 
@@ -130,8 +150,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid, cos_sin: CosSin, forms: AttentionForms) -> Tensor:
         """Map x (B, N, D) to (B, N, D)."""
-        attended = merge_heads(self.attend(x, grid, cos_sin, forms)).to(x.dtype)
-        output: Tensor = self.out(attended, out_features=x.shape[-1])
+        attended = self.attend(x, grid, cos_sin, forms)
+        merged = merge_heads(attended, self.kv_heads if self.interleaved else 1).to(x.dtype)
+        output: Tensor = self.out(merged, out_features=x.shape[-1])
         return output
 
 
@@ -199,7 +220,7 @@ class AdaptiveSparseSelfAttention(SelfAttention):
         q, k, v = self.project(x, cos_sin)
         compressed_k = self.compress(k, self.compress_k, self.compressed_k_norm, grid)
         compressed_v = self.compress(v, self.compress_v, self.compressed_v_norm, grid)
-        gate = torch.sigmoid(self.gate(x, out_features=q.shape[1])).transpose(1, 2).unsqueeze(-1)
+        gate = self.split_queries(torch.sigmoid(self.gate(x, out_features=q.shape[1])), channels=1)
         q, k, v, compressed_k, compressed_v, gate = (
             part.to(forms.dtype) for part in (q, k, v, compressed_k, compressed_v, gate)
         )
@@ -218,7 +239,12 @@ class CrossAttention(nn.Module):
         head_dim: Channels per head.
         text_width: Width of the text tokens.
         kv_heads: Number of key/value heads.
+
+    Attributes:
+        interleaved: See ``SelfAttention``.
     """
+
+    interleaved = False
 
     def __init__(self, width: int, head_dim: int, text_width: int, kv_heads: int) -> None:
         super().__init__()
@@ -251,11 +277,12 @@ class CrossAttention(nn.Module):
         Returns:
             Image tokens (B, N, D).
         """
-        q = self.q_norm(split_heads(self.q(x, out_features=x.shape[-1]), self.head_dim))
+        groups = self.kv_heads if self.interleaved else 1
+        q = self.q_norm(split_heads(self.q(x, out_features=x.shape[-1]), self.head_dim, groups))
         k, v = (split_heads(part, self.head_dim) for part in self.kv(text).chunk(2, dim=-1))
         q, k, v = (part.to(forms.dtype) for part in (q, self.k_norm(k), v))
         attended = grouped_attention(q, k, v, forms.grouped, mask[:, None, None, :])
-        output: Tensor = self.out(merge_heads(attended).to(x.dtype), out_features=x.shape[-1])
+        output: Tensor = self.out(merge_heads(attended, groups).to(x.dtype), out_features=x.shape[-1])
         return output
 
 

@@ -74,6 +74,7 @@ class DiTBlock(nn.Module):
         super().__init__()
         self.attention = build_self_attention(spec.width, spec.head_dim, level.attention)
         self.cross = CrossAttention(spec.width, spec.head_dim, spec.text_width, spec.text_kv_heads)
+        self.attention.interleaved = self.cross.interleaved = spec.query_groups == "interleaved"
         self.ffn = FeedForward(spec.width, level.ffn_ratio)
         hidden_sizes = [spec.hidden_size(width) for width in spec.widths]
         self.tables = WidthSpecific({str(hidden): ModulationTable(6, hidden) for hidden in hidden_sizes})

@@ -105,6 +105,9 @@ class DiTSpec:
             Karras et al. 2022, "EDM", Table 1): its input has unit variance at every time, and its output corrects the
             best linear estimate of the velocity. A narrow network then does not need to pass all of a patch's noise
             through its hidden layers.
+        query_groups: Which of H query heads share each of G key/value heads. "adjacent": head h shares key/value head
+            h // (H / G), as is usual, so a head that also belongs to a sub-network reads other keys and values there.
+            "interleaved": head h shares key/value head h mod G, the same one at every width.
     """
 
     latent_channels: Channels
@@ -119,6 +122,7 @@ class DiTSpec:
     rope_theta: Annotated[float, Between(1, 1e9)] = 10_000.0
     frequency_width: Channels = 256
     latent_std: tuple[Std, ...] = ()
+    query_groups: Literal["adjacent", "interleaved"] = "adjacent"
 
     def __post_init__(self) -> None:
         check_bounds(self)

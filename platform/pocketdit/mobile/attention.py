@@ -15,6 +15,7 @@ from pocketdit.backbones.attention import Grid
 from pocketdit.backbones.spec import AdaptiveSparseAttention, AttentionSpec, FullAttention
 from pocketdit.mobile.layers import ChannelNorm, head_norm, pointwise, rotate
 from pocketdit.mobile.split_einsum import (
+    Heads,
     attention,
     batched_neighborhood,
     chunked_attention,
@@ -34,11 +35,14 @@ class MobileSelfAttention(nn.Module):
         head_dim: Channels per head E.
         kv_heads: Number of key/value heads G.
         query_chunk: Number of queries to process at a time; 0 processes all of them at once.
+
+    Attributes:
+        heads: Size and groups of the heads. The block sets the groups.
     """
 
     def __init__(self, width: int, head_dim: int, kv_heads: int, query_chunk: int) -> None:
         super().__init__()
-        self.head_dim, self.query_chunk = head_dim, query_chunk
+        self.heads, self.query_chunk = Heads(head_dim), query_chunk
         self.q = pointwise(width, width)
         self.kv = pointwise(width, 2 * kv_heads * head_dim)
         self.q_norm, self.k_norm = head_norm(head_dim), head_norm(head_dim)
@@ -46,7 +50,7 @@ class MobileSelfAttention(nn.Module):
 
     def split_heads(self, x: Tensor) -> Tensor:
         """Reshape (B, H * E, 1, N) to (B, H, E, N)."""
-        return x.reshape(x.shape[0], -1, self.head_dim, x.shape[3])
+        return x.reshape(x.shape[0], -1, self.heads.channels, x.shape[3])
 
     def norm_and_rotate(self, x: Tensor, norm: ChannelNorm, rotation: Rotation) -> Tensor:
         """Apply the norm and RoPE to each head of x (B, H * E, 1, N)."""
@@ -61,7 +65,7 @@ class MobileSelfAttention(nn.Module):
     def attend(self, x: Tensor, rotation: Rotation) -> Tensor:
         """Compute the attention output (B, H * E, 1, N) of x (B, D, 1, N), before the output projection."""
         q, k, v = self.project(x, rotation)
-        return chunked_attention(q, k.transpose(1, 3), v, self.head_dim, self.query_chunk)
+        return chunked_attention(q, k.transpose(1, 3), v, self.heads, self.query_chunk)
 
     def forward(self, x: Tensor, rotation: Rotation) -> Tensor:
         """Map x (B, D, 1, N) to (B, D, 1, N)."""
@@ -122,8 +126,8 @@ class MobileSparseSelfAttention(MobileSelfAttention):
     def attend_locally(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Let each block attend to itself and its neighbors (Eq. 2 and 3)."""
         if self.blockwise == "batched":
-            return batched_neighborhood(q, k, v, self.head_dim, self.outside, self.radius)
-        return looped_neighborhood(q, k.transpose(1, 3), v, self.head_dim, self.blocks, self.radius)
+            return batched_neighborhood(q, k, v, self.heads, self.outside, self.radius)
+        return looped_neighborhood(q, k.transpose(1, 3), v, self.heads, self.blocks, self.radius)
 
     @override
     def attend(self, x: Tensor, rotation: Rotation) -> Tensor:
@@ -133,17 +137,21 @@ class MobileSparseSelfAttention(MobileSelfAttention):
         local = self.split_heads(self.attend_locally(q, k, v))
         compressed_k = self.compress(k, self.compress_k, self.compressed_k_norm).transpose(1, 3)
         compressed_v = self.compress(v, self.compress_v, self.compressed_v_norm)
-        far = self.split_heads(chunked_attention(q, compressed_k, compressed_v, self.head_dim, self.query_chunk))
+        far = self.split_heads(chunked_attention(q, compressed_k, compressed_v, self.heads, self.query_chunk))
         share = torch.sigmoid(self.gate(x)).reshape(x.shape[0], -1, 1, x.shape[3])
         return (far + share * (local - far)).reshape(q.shape)
 
 
 class MobileCrossAttention(nn.Module):
-    """Cross-attention from image tokens to text tokens. The mask of the text is a bias on the logits."""
+    """Cross-attention from image tokens to text tokens. The mask of the text is a bias on the logits.
+
+    Attributes:
+        heads: Size and groups of the heads. The block sets the groups.
+    """
 
     def __init__(self, width: int, head_dim: int, text_width: int, kv_heads: int) -> None:
         super().__init__()
-        self.head_dim = head_dim
+        self.heads = Heads(head_dim)
         self.q = pointwise(width, width)
         self.kv = pointwise(text_width, 2 * kv_heads * head_dim)
         self.q_norm, self.k_norm = head_norm(head_dim), head_norm(head_dim)
@@ -151,14 +159,14 @@ class MobileCrossAttention(nn.Module):
 
     def norm_heads(self, x: Tensor, norm: ChannelNorm) -> Tensor:
         """Apply the norm to each head of x (B, H * E, 1, N)."""
-        normalized: Tensor = norm(x.reshape(x.shape[0], -1, self.head_dim, x.shape[3]))
+        normalized: Tensor = norm(x.reshape(x.shape[0], -1, self.heads.channels, x.shape[3]))
         return normalized.reshape(x.shape)
 
     def forward(self, x: Tensor, text: Tensor, text_bias: Tensor) -> Tensor:
         """Map x (B, D, 1, N) to (B, D, 1, N), with text (B, text width, 1, L) and text_bias (B, L, 1, 1)."""
         k, v = self.kv(text).chunk(2, dim=1)
         q, k = self.norm_heads(self.q(x), self.q_norm), self.norm_heads(k, self.k_norm)
-        output: Tensor = self.out(attention(q, k.transpose(1, 3), v, self.head_dim, text_bias))
+        output: Tensor = self.out(attention(q, k.transpose(1, 3), v, self.heads, text_bias))
         return output
 
 

@@ -25,7 +25,7 @@ from pocketdit.mobile.attention import (
     build_self_attention,
 )
 from pocketdit.mobile.layers import ChannelNorm, modulate, pointwise
-from pocketdit.mobile.split_einsum import HIDDEN
+from pocketdit.mobile.split_einsum import HIDDEN, Heads
 from pocketdit.mobile.weights import TEXT_PREFIX, mobile_weights
 
 CPU = torch.device("cpu")
@@ -64,6 +64,7 @@ class MobileBlock(nn.Module):
         super().__init__()
         self.attention = build_self_attention(spec.width, spec.head_dim, level.attention, grid, blockwise, query_chunk)
         self.cross = MobileCrossAttention(spec.width, spec.head_dim, spec.text_width, spec.text_kv_heads)
+        self.attention.heads = self.cross.heads = Heads(spec.head_dim, spec.query_groups == "interleaved")
         self.ffn = MobileFeedForward(spec.width, level.ffn_ratio)
         self.table = nn.Parameter(torch.zeros(6 * spec.width, 1, 1))
 

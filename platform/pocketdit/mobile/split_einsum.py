@@ -6,6 +6,8 @@ of tokens, each of which attends separately (1 without blocks), N = queries per 
 Queries are (B, H * E, h, N), keys (B, M, h, G * E), and values (B, G * E, h, M). The softmax is over axis 1.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +16,18 @@ from pocketdit.backbones.neighborhood import block_edges
 
 HIDDEN = -1e4
 """Bias on the logits of masked keys. It is representable in fp16, and its exponential is zero."""
+
+
+class Heads(NamedTuple):
+    """The heads of an attention layer.
+
+    Attributes:
+        channels: Channels per head E.
+        interleaved: Whether query head h shares key/value head h mod G, instead of h // (H / G).
+    """
+
+    channels: int
+    interleaved: bool = False
 
 
 def attend_one_head(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -34,25 +48,27 @@ def attend_one_head(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Ten
     return torch.einsum("bkhq,bchk->bchq", logits.softmax(dim=1), v)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, head_dim: int, bias: Tensor | None = None) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, heads: Heads, bias: Tensor | None = None) -> Tensor:
     """Compute the attention (B, H * E, h, N) of all heads. The query heads of a group share their keys and values."""
-    queries, keys, values = torch.split(q, head_dim, 1), torch.split(k, head_dim, 3), torch.split(v, head_dim, 1)
+    size = heads.channels
+    queries, keys, values = torch.split(q, size, 1), torch.split(k, size, 3), torch.split(v, size, 1)
     group = len(queries) // len(keys)
-    heads = [attend_one_head(query, keys[i // group], values[i // group], bias) for i, query in enumerate(queries)]
-    return torch.cat(heads, dim=1)
+    shared = [i % len(keys) if heads.interleaved else i // group for i in range(len(queries))]
+    outputs = [attend_one_head(query, keys[g], values[g], bias) for query, g in zip(queries, shared, strict=True)]
+    return torch.cat(outputs, dim=1)
 
 
-def chunked_attention(q: Tensor, k: Tensor, v: Tensor, head_dim: int, chunk: int) -> Tensor:
+def chunked_attention(q: Tensor, k: Tensor, v: Tensor, heads: Heads, chunk: int) -> Tensor:
     """Compute ``attention`` for ``chunk`` queries at a time, which limits the size of the logits.
 
     If ``chunk`` is 0, all queries are processed at once.
     """
     if not 0 < chunk < q.shape[3]:
-        return attention(q, k, v, head_dim)
-    return torch.cat([attention(part, k, v, head_dim) for part in torch.split(q, chunk, 3)], dim=3)
+        return attention(q, k, v, heads)
+    return torch.cat([attention(part, k, v, heads) for part in torch.split(q, chunk, 3)], dim=3)
 
 
-def looped_neighborhood(q: Tensor, k: Tensor, v: Tensor, head_dim: int, blocks: int, radius: int) -> Tensor:
+def looped_neighborhood(q: Tensor, k: Tensor, v: Tensor, heads: Heads, blocks: int, radius: int) -> Tensor:
     """Compute blockwise neighborhood attention (Eq. 2 and 3) in a loop over blocks, which may differ in size."""
     edges = block_edges(q.shape[3], blocks)
     last = len(edges) - 1
@@ -60,7 +76,7 @@ def looped_neighborhood(q: Tensor, k: Tensor, v: Tensor, head_dim: int, blocks: 
     for block in range(last):
         start, end = edges[max(block - radius, 0)], edges[min(block + radius + 1, last)]
         queries = q[:, :, :, edges[block] : edges[block + 1]]
-        parts.append(attention(queries, k[:, start:end], v[:, :, :, start:end], head_dim))
+        parts.append(attention(queries, k[:, start:end], v[:, :, :, start:end], heads))
     return torch.cat(parts, dim=3)
 
 
@@ -89,7 +105,7 @@ def outside_bias(tokens: int, blocks: int, radius: int) -> Tensor:
     return outside.repeat_interleave(tokens // blocks, dim=0)[None, :, :, None]
 
 
-def batched_neighborhood(q: Tensor, k: Tensor, v: Tensor, head_dim: int, outside: Tensor, radius: int) -> Tensor:
+def batched_neighborhood(q: Tensor, k: Tensor, v: Tensor, heads: Heads, outside: Tensor, radius: int) -> Tensor:
     """Compute blockwise neighborhood attention for all blocks as one batch. All blocks must have the same size.
 
     This takes two einsums per head instead of two per head and block. The drawback is that the first and last blocks
@@ -99,7 +115,7 @@ def batched_neighborhood(q: Tensor, k: Tensor, v: Tensor, head_dim: int, outside
         q: Queries (B, H * E, 1, N).
         k: Keys (B, G * E, 1, N).
         v: Values (B, G * E, 1, N).
-        head_dim: Channels per head E.
+        heads: Size and groups of the heads.
         outside: Bias from ``outside_bias``.
         radius: Number of neighbors on each side.
 
@@ -109,4 +125,4 @@ def batched_neighborhood(q: Tensor, k: Tensor, v: Tensor, head_dim: int, outside
     blocks = outside.shape[2]
     queries = q.reshape(q.shape[0], q.shape[1], blocks, -1)
     keys = gather_neighborhoods(k, blocks, radius).transpose(1, 3)
-    return attention(queries, keys, gather_neighborhoods(v, blocks, radius), head_dim, outside).reshape(q.shape)
+    return attention(queries, keys, gather_neighborhoods(v, blocks, radius), heads, outside).reshape(q.shape)

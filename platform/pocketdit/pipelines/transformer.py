@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -49,6 +49,7 @@ class PocketDiTTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         rope_theta: float = 10_000.0,
         frequency_width: int = 256,
         latent_std: Sequence[float] = (),
+        query_groups: Literal["adjacent", "interleaved"] = "adjacent",
         separate_widths: bool = False,
     ) -> None:
         super().__init__()
@@ -65,6 +66,7 @@ class PocketDiTTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             rope_theta=rope_theta,
             frequency_width=frequency_width,
             latent_std=tuple(latent_std),
+            query_groups=query_groups,
         )
         supernet = ElasticDiT(self.spec)
         self.network: Network = split_by_width(supernet, share_weights=False) if separate_widths else supernet

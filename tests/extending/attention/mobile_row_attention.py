@@ -19,4 +19,4 @@ class MobileRowSelfAttention(MobileSelfAttention):
     def attend(self, x: Tensor, rotation: Rotation) -> Tensor:
         # Queries, keys and values are (B, channels, 1, N), like x. They are reshaped to (B, channels, height, width).
         q, k, v = (part.reshape(*part.shape[:2], *self.grid) for part in self.project(x, rotation))
-        return attention(q, k.transpose(1, 3), v, self.head_dim).reshape(x.shape)
+        return attention(q, k.transpose(1, 3), v, self.heads).reshape(x.shape)

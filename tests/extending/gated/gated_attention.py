@@ -21,4 +21,4 @@ class GatedSelfAttention(SelfAttention):
         output = super().attend(x, grid, cos_sin, forms)  # (B, H, N, E)
         # The number of heads depends on the width, so only the leading H rows of the gate are used: (B, N, H).
         gate = torch.sigmoid(self.gate(x, out_features=output.shape[1]))
-        return output * gate.transpose(1, 2).unsqueeze(-1).to(output.dtype)
+        return output * self.split_queries(gate, channels=1).to(output.dtype)
