@@ -67,7 +67,7 @@ class Case:
 def cases() -> dict[str, Case]:
     """Return the cases by name: a medium-sized network with AdamW, the shipped experiment, and a tiny test network."""
     shipped = load(EXPERIMENT, [], Experiment).config
-    spec = replace(shipped.backbone, widths=(HALF, FULL_WIDTH))
+    spec = replace(shipped.dit, widths=(HALF, FULL_WIDTH))
     sparse, full = AdaptiveSparseAttention("assa", 4, 16, 1), FullAttention("full", 4)
     levels = (Level(2, sparse), Level(3, full, 3, 2, long_skips=True), Level(2, sparse))
     medium = DiTSpec(16, 512, 32, spec.text_inputs, 512, 4, levels, (HALF, FULL_WIDTH))
@@ -94,7 +94,7 @@ def network_spec(network: str, spec: DiTSpec) -> DiTSpec:
 def build_step(network: str, case: Case, compiled: bool = False) -> Callable[[], None]:
     """Build the stage without a trainer, and return a function that runs one training step on a random batch."""
     device = default_device()
-    experiment = replace(case.experiment, backbone=network_spec(network, case.experiment.backbone))
+    experiment = replace(case.experiment, backbone=network_spec(network, case.experiment.dit))
     encoders = build_encoders(experiment)
     stage: Any = build_stage(experiment, encoders).to(device)
     encoders.to(device)
@@ -107,7 +107,7 @@ def build_step(network: str, case: Case, compiled: bool = False) -> Callable[[],
     stage.optimizers = lambda **_: optimizer
     stage.log_dict = lambda values: None
 
-    latents = (case.batch, experiment.backbone.latent_channels, *case.sides)
+    latents = (case.batch, experiment.dit.latent_channels, *case.sides)
     x, target = torch.randn(latents, device=device), torch.randn(latents, device=device)
     text = encoders.tokens(["a red circle left of a blue star"] * case.batch)
     noisy = NoisyBatch(x, torch.rand(case.batch, device=device), text, target)

@@ -66,7 +66,7 @@ class Candidate:
 
 def ladder_spec(letter: str, quick: bool) -> DiTSpec:
     """Return the specification of a shipped ladder; with ``quick``, narrower and with one block per level."""
-    spec = load(PAPER / f"ladder_{letter.lower()}.yaml", [], Experiment).config.backbone
+    spec = load(PAPER / f"ladder_{letter.lower()}.yaml", [], Experiment).config.dit
     if quick:
         levels = tuple(replace(level, depth=1, long_skips=False) for level in spec.levels)
         spec = replace(spec, width=256, levels=levels, text_width=64)

@@ -219,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(arguments)
     experiment = load_experiment()
-    spec, kv_heads = experiment.backbone, experiment.backbone.levels[0].attention.kv_heads
+    spec, kv_heads = experiment.dit, experiment.dit.levels[0].attention.kv_heads
     sides, text_tokens = latent_sides(experiment.autoencoder, SIZE), text_lengths(experiment.text_encoders)
     kinds = attention_kinds(kv_heads)
     rows = [count_cost(spec, kind, sides, text_tokens) for kind in tqdm(kinds, unit="kind", leave=False)]

@@ -4,11 +4,11 @@ The sweep file names a class and its arguments. An instance maps an ``Experiment
 sub-network of the supernet; 1.0 is the full network.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pocketdit.backbones.spec import FULL_WIDTH, DiTSpec
+from pocketdit.backbones.spec import FULL_WIDTH, BackboneSpec
 from pocketdit.config.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Parameters:
         """Count the parameters."""
         from pocketdit.training.cost import parameters_by_width
 
-        return parameters_by_width(_standalone(experiment.backbone, self.width))[FULL_WIDTH] / 1e6
+        return parameters_by_width(experiment.backbone.standalone(self.width))[FULL_WIDTH] / 1e6
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class ForwardFlops:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        from pocketdit.backbones.dit import ElasticDiT
+        from pocketdit.backbones.build import build_network
         from pocketdit.config.declared import text_lengths
         from pocketdit.training.cost import network_inputs
 
-        spec = _standalone(experiment.backbone, self.width)
+        spec = experiment.backbone.standalone(self.width)
         with torch.device("meta"):
-            network = ElasticDiT(spec)
+            network = build_network(spec)
         sides = _latent_sides(experiment, self.size)
         inputs = network_inputs(spec, 1, sides, "meta", text_lengths(experiment.text_encoders))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -89,15 +89,10 @@ class PredictedLatency:
         from pocketdit.latency.devices import find_device
         from pocketdit.latency.predict import predict
 
-        spec = _standalone(experiment.backbone, self.width)
+        spec = experiment.backbone.standalone(self.width)
         tokens = sum(text_lengths(experiment.text_encoders)) + 1
         census = _census(spec, _latent_sides(experiment, self.size), tokens)
         return predict(census, find_device(self.device)).milliseconds
-
-
-def _standalone(spec: DiTSpec, width: float) -> DiTSpec:
-    """Return a width's spec as a standalone network. Raises ``ValueError`` if the supernet does not have the width."""
-    return replace(spec, width=spec.hidden_size(width), widths=(FULL_WIDTH,))
 
 
 def _latent_sides(experiment: Experiment, size: tuple[int, int] | None) -> tuple[int, int]:
@@ -107,7 +102,7 @@ def _latent_sides(experiment: Experiment, size: tuple[int, int] | None) -> tuple
 
 
 @cache
-def _census(spec: DiTSpec, sides: tuple[int, int], tokens: int) -> "Census":
+def _census(spec: BackboneSpec, sides: tuple[int, int], tokens: int) -> "Census":
     """Record a network's census, which takes most of a second and is therefore cached."""
     from pocketdit.latency.traced_census import trace_census
 

@@ -44,7 +44,7 @@ def write_run(runs: Path, overrides: list[str], name: str = RUN) -> RunFolder:
     loaded = load(PRETRAIN, [*TINY, f"runs={runs}", *overrides], Experiment)
     experiment, _, run = name.partition("/")
     folder = create(runs, experiment, run, loaded.to_yaml())
-    network = ElasticDiT(loaded.config.backbone)
+    network = ElasticDiT(loaded.config.dit)
     randomize(network)
     save_weights(folder.weights, network.state_dict())
     folder.finished.write_text("6\n")

@@ -38,7 +38,7 @@ def pair() -> Pair:
     from pocketdit.pipelines.transformer import PocketDiTTransformer2DModel
 
     experiment = load_experiment()
-    network = ElasticDiT(experiment.backbone).eval()
+    network = ElasticDiT(experiment.dit).eval()
     randomize(network)
     pipe = PocketDiTPipeline(
         transformer=PocketDiTTransformer2DModel.from_network(network),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pocketdit.artifacts.run_folder import RunFolder, load_experiment, resume_option
 from pocketdit.artifacts.weights import load_weights
+from pocketdit.backbones.build import Backbone, build_network
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import (
     ELASTIC,
@@ -36,7 +37,7 @@ def load_network(folder: RunFolder, device: torch.device | str = "cpu", lora_sca
     require_weights(folder)
     experiment = load_experiment(folder)
     with torch.device("meta"):
-        supernet = ElasticDiT(experiment.backbone)
+        supernet = build_network(experiment.backbone)
     weights = load_weights(folder.weights, device)
     for name, value in weights.items():
         if value.dtype != torch.float32:
@@ -70,14 +71,17 @@ def has_elastic_lora(weights: Iterable[str]) -> bool:
     return any(name.startswith(f"{LORA_PREFIX}{ELASTIC}.") for name in weights)
 
 
-def network_from(supernet: ElasticDiT, weights: dict[str, Tensor], lora_scale: float = 1.0) -> Network:
+def network_from(supernet: Backbone, weights: dict[str, Tensor], lora_scale: float = 1.0) -> Network:
     """Create a network from the weights that a stage has saved.
 
     Args:
-        supernet: The supernet, on the meta device.
+        supernet: The network, on the meta device.
         weights: Weights of a supernet, of a supernet with LoRA adapters, or of one standalone network per width.
         lora_scale: Strength of a LoRA that adapts every width.
     """
+    if not isinstance(supernet, ElasticDiT):
+        supernet.load_state_dict(weights, assign=True)
+        return supernet
     if any(name.startswith(NETWORKS_PREFIX) for name in weights):
         networks = split_by_width(supernet, share_weights=False)
         networks.load_state_dict(weights, assign=True)

@@ -5,7 +5,6 @@ D = hidden size.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -237,7 +236,7 @@ def extract_subnetwork(network: ElasticDiT, width: float, share_weights: bool = 
         width: The sub-network, as a fraction of the full width.
         share_weights: Whether the weights are views of the supernet's weights instead of copies.
     """
-    spec = replace(network.spec, width=network.spec.hidden_size(width), widths=(FULL_WIDTH,))
+    spec = network.spec.standalone(width)
     with torch.device("meta"):
         small = ElasticDiT(spec)
     weights = network.state_dict()

@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
 from pocketdit.backbones.spec import FULL_WIDTH, DiTSpec
+from pocketdit.backbones.unet import UNet
 from pocketdit.encoders.contract import TextTokens
 
 LORA_PREFIX = "lora."
@@ -78,7 +79,8 @@ class PerWidthNetworks(nn.Module):
         return self.for_width(width).forward_with_features(x, time, text)
 
 
-Network = ElasticDiT | PerWidthNetworks
+Supernet = ElasticDiT | PerWidthNetworks
+Network = Supernet | UNet
 
 
 def base_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -90,7 +92,7 @@ def base_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def standalone_network(network: Network, width: float) -> ElasticDiT:
+def standalone_network(network: Supernet, width: float) -> ElasticDiT:
     """Return a standalone network for a width.
 
     Raises:

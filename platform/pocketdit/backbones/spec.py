@@ -1,15 +1,19 @@
-"""Specification of a diffusion transformer's architecture: levels, depths, widths, and kinds of attention.
+"""Specification of a backbone's architecture: levels, depths, widths, and kinds of attention.
 
-A specification can describe every model in Fig. 3 of the paper, from the PixArt-style baseline to the elastic
-three-stage supernet. This file does not import torch, so a configuration can be validated in milliseconds.
+The specifications can describe every model in Fig. 3 of the paper, from SnapGen's U-Net and the PixArt-style baseline
+to the elastic three-stage supernet. This file does not import torch, so a configuration can be validated in
+milliseconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, TypeAlias
 
 from pocketdit.bounds import Between, check_bounds
 
 FULL_WIDTH = 1.0
+
+NORM_GROUPS = 32
+"""Groups of the U-Net's group norms, which divide the channels."""
 
 Channels = Annotated[int, Between(1, 65_536)]
 Std = Annotated[float, Between(1e-6, 1e6)]
@@ -170,3 +174,95 @@ class DiTSpec:
     def latent_multiple(self) -> int:
         """Both sides of the latents must be multiples of this number."""
         return self.patch_size * max(level.scale for level in self.levels)
+
+    def standalone(self, width: float) -> "DiTSpec":
+        """Return the specification of a sub-network as a network of its own.
+
+        Raises:
+            ValueError: The network does not have this width.
+        """
+        return replace(self, width=self.hidden_size(width), widths=(FULL_WIDTH,))
+
+
+@dataclass(frozen=True)
+class UNetSpec:
+    """The architecture of SnapGen's U-Net, which has a single width.
+
+    The defaults, with CLIP-L as the text encoder, have 377 M parameters, where the paper states 372 M.
+
+    Attributes:
+        kind: The tag that selects this class in YAML.
+        latent_channels: Channels of the autoencoder's latents.
+        text_inputs: Embedding width of each text encoder, in the order of ``text_encoders``.
+        text_width: Width of the text tokens that cross-attention reads.
+        channels: Channels at each resolution, from high to low. Each resolution has half the sides of the previous one.
+        transformer_layers: Transformer layers after each residual block, by resolution.
+        head_dim: Channels per attention head. All heads share one key/value head.
+        ffn_ratio: Inner size of the gated feed-forward layers divided by the number of channels.
+        keep_residual: Whether transformer layers without self-attention keep their residual stream. In DreamLite, the
+            normalized stream replaces it.
+        latent_std: See ``DiTSpec``.
+    """
+
+    kind: Literal["unet"]
+    latent_channels: Channels
+    text_inputs: tuple[Channels, ...]
+    text_width: Channels
+    channels: tuple[Channels, ...] = (256, 512, 896)
+    transformer_layers: tuple[Annotated[int, Between(1, 100)], ...] = (1, 2, 4)
+    head_dim: Channels = 64
+    ffn_ratio: Annotated[int, Between(1, 64)] = 3
+    keep_residual: bool = False
+    latent_std: tuple[Std, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if not 2 <= len(self.channels) <= 6:
+            raise ValueError("channels must contain two to six numbers, one per resolution")
+        if len(self.transformer_layers) != len(self.channels):
+            raise ValueError("transformer_layers must contain as many numbers as channels")
+        for size in self.channels:
+            if size % NORM_GROUPS or size % self.head_dim:
+                raise ValueError(
+                    f"channels must be multiples of {NORM_GROUPS} and of head_dim {self.head_dim}, and {size} is not"
+                )
+        if self.latent_std and (len(self.latent_std) != self.latent_channels or min(self.latent_std) <= 0):
+            raise ValueError(f"latent_std must be {self.latent_channels} positive numbers, one per latent channel")
+
+    @property
+    def widths(self) -> tuple[float, ...]:
+        """The single width."""
+        return (FULL_WIDTH,)
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in latent positions. The U-Net has no patches."""
+        return 1
+
+    def hidden_size(self, width: float) -> int:
+        """Return the number of channels at the lowest resolution.
+
+        Raises:
+            ValueError: The width is not 1.
+        """
+        if width != FULL_WIDTH:
+            raise ValueError(f"this network has no width {width}; its only width is {FULL_WIDTH}")
+        return self.channels[-1]
+
+    @property
+    def latent_multiple(self) -> int:
+        """Both sides of the latents must be multiples of this number."""
+        return 1 << (len(self.channels) - 1)
+
+    def standalone(self, width: float) -> "UNetSpec":
+        """Return this specification.
+
+        Raises:
+            ValueError: The width is not 1.
+        """
+        self.hidden_size(width)
+        return self
+
+
+BackboneSpec: TypeAlias = DiTSpec | UNetSpec
+"""All architectures of backbones. In YAML, one without ``kind`` is a ``DiTSpec``."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from typing_extensions import override
 
 from pocketdit.autoencoders.spec import AutoencoderSpec
-from pocketdit.backbones.spec import DiTSpec
+from pocketdit.backbones.spec import BackboneSpec, DiTSpec
 from pocketdit.bounds import Between, Count, CountOrZero, Fraction, Guidance, Side, Steps, TimeShift, check_bounds
 from pocketdit.config import document
 from pocketdit.config.component import Component, Role, Supplied
@@ -17,6 +17,7 @@ from pocketdit.config.sharding import Sharding
 from pocketdit.config.shell import command_line, operand, setting
 from pocketdit.decoders.spec import TinyDecoderSpec
 from pocketdit.diffusion.sampler_names import NoiseName, SamplerName
+from pocketdit.errors import ConfigError
 from pocketdit.names import is_plain_name, require_unicode
 
 # Role of the parent run that provides the initial weights.
@@ -238,7 +239,7 @@ class Experiment(BaseExperiment):
 
     autoencoder: Annotated[Component, AUTOENCODER]
     text_encoders: tuple[Annotated[Component, TEXT_ENCODER], ...]
-    backbone: DiTSpec
+    backbone: BackboneSpec
     sampling: Sampling
 
     def __post_init__(self) -> None:
@@ -256,6 +257,17 @@ class Experiment(BaseExperiment):
         multiple = import_class(self.autoencoder.class_path).factor * self.backbone.latent_multiple
         if any(side < multiple or side % multiple for side in self.sampling.size):
             raise ValueError(f"sampling.size: both sides must be multiples of {multiple} pixels")
+
+    @property
+    def dit(self) -> DiTSpec:
+        """The description of the network, which must be a diffusion transformer.
+
+        Raises:
+            ConfigError: It is a U-Net.
+        """
+        if not isinstance(self.backbone, DiTSpec):
+            raise ConfigError("backbone.kind: a U-Net is not supported here; describe a diffusion transformer instead")
+        return self.backbone
 
     def next_command(self, run: str) -> str:
         """Return the command that samples images from a run of this experiment."""

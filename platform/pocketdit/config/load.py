@@ -4,7 +4,7 @@ import copy
 import functools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -25,7 +25,7 @@ from pocketdit.config.errors import (
 from pocketdit.config.override import Override
 from pocketdit.config.secrets import Reference, environment_values, remember, require_no_password, with_references
 from pocketdit.config.size import MAX_BITS, check_interpolations
-from pocketdit.config.typed import convert, plain
+from pocketdit.config.typed import convert, plain, section_class
 from pocketdit.errors import ConfigError
 
 T = TypeVar("T")
@@ -165,8 +165,8 @@ def _add_defaults(values: dict[str, Any], schema: Any) -> None:
         default = field.default if field.default_factory is MISSING else field.default_factory()
         if field.init and default is not MISSING:
             values.setdefault(field.name, plain(default))
-        if is_dataclass(hints[field.name]) and isinstance(values.get(field.name), dict):
-            _add_defaults(values[field.name], hints[field.name])
+        if section := section_class(hints[field.name], values.get(field.name)):
+            _add_defaults(values[field.name], section)
 
 
 def _interpolate(values: dict[str, Any]) -> Any:

@@ -35,9 +35,10 @@ def convert(value: Any, annotation: Any, key: str, *, classes: bool = True) -> A
     Args:
         value: Plain mappings, lists and scalars.
         annotation: Any combination of int, float, bool, str, Path, Literal, unions, dataclasses, unions of
-            dataclasses that differ in ``kind: Literal[...]``, list, Sequence, tuple, ``dict[str, X]``, ``Component``,
-            and ``Annotated`` with ``Between``, ``Form``, "exists", ``Supplied`` or ``Role``. ``Any`` and all other
-            annotations accept any value, and a mapping that contains ``class_path`` becomes a component.
+            dataclasses that differ in ``kind: Literal[...]`` (one of them may have none), list, Sequence, tuple,
+            ``dict[str, X]``, ``Component``, and ``Annotated`` with ``Between``, ``Form``, "exists", ``Supplied`` or
+            ``Role``. ``Any`` and all other annotations accept any value, and a mapping that contains ``class_path``
+            becomes a component.
         key: Dotted key of the value, for messages.
         classes: Whether to import the classes of components, check their arguments, and add default arguments.
 
@@ -126,11 +127,13 @@ def _union(node: _Node, members: Sequence[Any]) -> Any:
 
     YAML cannot represent tensors, so ``float | Tensor`` only accepts a float.
     """
-    kinds = {kind: cls for cls in members if is_dataclass(cls) for kind in get_args(get_type_hints(cls).get("kind"))}
+    kinds, untagged = _kinds(members)
     if kinds and isinstance(node.value, dict):
-        if "kind" not in node.value:
+        if "kind" in node.value:
+            return _dataclass(node, kinds[_literal(node.child("kind"), list(kinds))])
+        if untagged is None:
             raise MissingKeyError(node.key, f"missing required key 'kind'; set it to one of {_one_of(kinds)}")
-        return _dataclass(node, kinds[_literal(node.child("kind"), list(kinds))])
+        return _dataclass(node, untagged)
     members = [member for member in members if repr(member) != "<class 'torch.Tensor'>"]
     candidates = [member for member in members if (member is NoneType) == (node.value is None)] or members
     candidates.sort(key=lambda member: member is not type(node.value))  # for `float | str`, "3" is a string
@@ -145,6 +148,29 @@ def _union(node: _Node, members: Sequence[Any]) -> Any:
         raise errors[0]
     choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]
     raise node.mismatch(" or ".join(map(_describe, members)), did_you_mean(node.value, choices))
+
+
+def _kinds(members: Sequence[Any]) -> tuple[dict[Any, Any], Any]:
+    """Return the dataclasses of a union by their ``kind``, and the one that has none."""
+    classes = [cls for cls in members if is_dataclass(cls)]
+    kinds = {kind: cls for cls in classes for kind in get_args(get_type_hints(cls).get("kind"))}
+    return kinds, next((cls for cls in classes if cls not in kinds.values()), None)
+
+
+def section_class(annotation: Any, value: Any) -> Any:
+    """Return the dataclass whose fields are the keys of a section, or None if the value is no such section.
+
+    Args:
+        annotation: Type of the section: a dataclass or a union of dataclasses.
+        value: The section.
+    """
+    if not isinstance(value, dict):
+        return None
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation if is_dataclass(annotation) else None
+    kinds, untagged = _kinds(get_args(annotation))
+    kind = value.get("kind")
+    return (kinds.get(kind) if isinstance(kind, str) else None) if "kind" in value else untagged
 
 
 def _sequence(node: _Node, base: Any, items: tuple[Any, ...]) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from pocketdit.artifacts.run_folder import RunFolder
-from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.build import build_network
 from pocketdit.config.component import Component
 from pocketdit.config.experiment import Experiment
 
@@ -266,9 +266,8 @@ def parameter_counts(experiment: Experiment, widths: Sequence[float]) -> dict[fl
     """Return the number of parameters of each width."""
     counts = {}
     for width in widths:
-        hidden = experiment.backbone.hidden_size(width)
         with torch.device("meta"):
-            network = ElasticDiT(replace(experiment.backbone, width=hidden, widths=(1.0,)))
+            network = build_network(experiment.backbone.standalone(width))
         counts[width] = sum(weight.numel() for weight in network.parameters())
     return counts
 

@@ -8,7 +8,8 @@ from typing import Any
 from pocketdit.artifacts.decoder import load_decoder, require_matching_latents
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import RunFolder
-from pocketdit.backbones.per_width import Network, PerWidthNetworks, standalone_network
+from pocketdit.backbones.per_width import PerWidthNetworks, Supernet, standalone_network
+from pocketdit.backbones.unet import UNet
 from pocketdit.config.component import Component, build
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.importing import import_class
@@ -148,14 +149,16 @@ def unsupported(key: str, component: Component, supported: Sequence[type]) -> Co
     return ConfigError(f"{key}: {component.class_path} has no counterpart in diffusers; only {names} can be published")
 
 
-def network_of(folder: RunFolder, width: float | None) -> Network:
+def network_of(folder: RunFolder, width: float | None) -> Supernet:
     """Load the network of a run, or only the sub-network of one width.
 
     Raises:
-        ConfigError: The run does not have this width.
+        ConfigError: The run does not have this width, or its network is a U-Net.
         RunError: The weights are missing or damaged.
     """
     network = load_network(folder)
+    if isinstance(network, UNet):
+        raise ConfigError(f"{folder.name} has a U-Net; only diffusion transformers can be published as pipelines")
     if width is None:
         return network
     return PerWidthNetworks(replace(network.spec, widths=(width,)), {width: standalone_network(network, width)})

@@ -6,16 +6,16 @@ counts the operations that the converter generates.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pocketdit.backbones.spec import DiTSpec
+from pocketdit.backbones.build import build_network
+from pocketdit.backbones.spec import BackboneSpec
 from pocketdit.export.common.census import DATA_MOVEMENT, Census, OperationCost
-from pocketdit.mobile.dit import MobileDiT
+from pocketdit.mobile.build import build_mobile_form
 
 # Core ML's names for PyTorch functions whose names differ.
 _KINDS = {
@@ -27,7 +27,7 @@ _KINDS = {
 
 
 def trace_census(
-    spec: DiTSpec, width: float, latent_size: tuple[int, int], text_tokens: int, **mobile_options: Any
+    spec: BackboneSpec, width: float, latent_size: tuple[int, int], text_tokens: int, **mobile_options: Any
 ) -> Census:
     """Take the census of one evaluation of a sub-network in fp16.
 
@@ -36,14 +36,14 @@ def trace_census(
         width: Width of the sub-network.
         latent_size: Latent height and width.
         text_tokens: Number of text tokens, including the learned token.
-        **mobile_options: Further arguments of ``MobileDiT``.
+        **mobile_options: Further arguments of ``build_mobile_form``.
 
     Raises:
         ValueError: The network does not support the size.
     """
-    standalone = replace(spec, width=spec.hidden_size(width), widths=(1.0,))
     with torch.device("meta"):
-        network = MobileDiT(standalone, latent_size, **mobile_options).half().to("meta")
+        built, _ = build_mobile_form(build_network(spec.standalone(width)), latent_size, **mobile_options)
+        network = built.half().to("meta")
         inputs = [
             torch.empty(shape, dtype=torch.float16)
             for shape in (

@@ -7,7 +7,7 @@ The names of modules and buffers appear in exported graphs.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pocketdit.backbones.attention import Grid
 from pocketdit.backbones.dit import ElasticDiT, precondition
 from pocketdit.backbones.position import axial_rope, positional_embedding
-from pocketdit.backbones.spec import FULL_WIDTH, DiTSpec, Level
+from pocketdit.backbones.spec import FULL_WIDTH, BackboneSpec, DiTSpec, Level
 from pocketdit.mobile.attention import (
     Blockwise,
     MobileCrossAttention,
@@ -128,7 +128,7 @@ class MobileTextProjection(nn.Module):
 
     seen: Tensor
 
-    def __init__(self, spec: DiTSpec) -> None:
+    def __init__(self, spec: BackboneSpec) -> None:
         super().__init__()
         self.project = nn.ModuleList(pointwise(size, spec.text_width) for size in spec.text_inputs)
         self.norm = nn.ModuleList(ChannelNorm(spec.text_width, axis=1) for _ in spec.text_inputs)
@@ -241,9 +241,18 @@ def build_mobile(
     """
     with torch.device("meta"):
         transformer = MobileDiT(network.spec, size, blockwise, query_chunk)
-        text = MobileTextProjection(network.spec)
-    weights = mobile_weights(network.state_dict(), network.spec)
-    text_weights = {name: value for name, value in weights.items() if name.startswith(TEXT_PREFIX)}
-    text.load_state_dict({name.removeprefix(TEXT_PREFIX): v for name, v in text_weights.items()}, assign=True)
-    transformer.load_state_dict({name: v for name, v in weights.items() if name not in text_weights}, assign=True)
-    return transformer.requires_grad_(False).eval(), text.requires_grad_(False).eval()
+    state = network.state_dict()
+    weights = mobile_weights(state, network.spec)
+    others = {name: value for name, value in weights.items() if not name.startswith(TEXT_PREFIX)}
+    transformer.load_state_dict(others, assign=True)
+    return transformer.requires_grad_(False).eval(), build_text_projection(state, network.spec)
+
+
+def build_text_projection(weights: Mapping[str, Tensor], spec: BackboneSpec) -> MobileTextProjection:
+    """Build the mobile form of the text projection from a network's state dict. The two share their matrices."""
+    with torch.device("meta"):
+        text = MobileTextProjection(spec)
+    parts = {name: value for name, value in weights.items() if name.startswith(TEXT_PREFIX)}
+    converted = mobile_weights(parts, spec)
+    text.load_state_dict({name.removeprefix(TEXT_PREFIX): value for name, value in converted.items()}, assign=True)
+    return text.requires_grad_(False).eval()

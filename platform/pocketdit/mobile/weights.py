@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pocketdit.backbones.spec import DiTSpec
+from pocketdit.backbones.spec import BackboneSpec
 
 TEXT_PREFIX = "text."
 """Prefix of the names of the text projection's weights."""
@@ -40,12 +40,12 @@ def mobile_name(training_name: str) -> str:
     return training_name
 
 
-def mobile_weights(weights: Mapping[str, Tensor], spec: DiTSpec) -> dict[str, Tensor]:
+def mobile_weights(weights: Mapping[str, Tensor], spec: BackboneSpec) -> dict[str, Tensor]:
     """Convert the state dict of a standalone network to the mobile form. Matrices are views of the originals."""
     return {mobile_name(name): _mobile(name, value, spec) for name, value in weights.items()}
 
 
-def _mobile(name: str, value: Tensor, spec: DiTSpec) -> Tensor:
+def _mobile(name: str, value: Tensor, spec: BackboneSpec) -> Tensor:
     parts = name.split(".")
     if parts[-1] == "offsets":
         return _table(value)

@@ -9,8 +9,10 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
 from pocketdit.autoencoders.network import ConvAutoencoder
+from pocketdit.backbones.build import build_network
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import Network, PerWidthNetworks
+from pocketdit.backbones.unet import UNet
 from pocketdit.config.component import Component, build
 from pocketdit.config.experiment import AnyExperiment, AutoencoderExperiment, DecoderExperiment, Experiment
 from pocketdit.config.importing import import_class
@@ -185,12 +187,12 @@ def build_backbone(experiment: Experiment) -> Network:
         ConfigError: ``training.compile`` is set on a CPU.
     """
     require_compilable(experiment.training)
-    supernet = ElasticDiT(experiment.backbone)
+    supernet = build_network(experiment.backbone)
     separate = import_class(experiment.stage.class_path).separate_widths
     backbone = start_backbone(supernet, experiment, separate) if experiment.start else supernet
     networks = backbone.networks.values() if isinstance(backbone, PerWidthNetworks) else [backbone]
     for network in networks:
-        assert isinstance(network, ElasticDiT)
+        assert isinstance(network, ElasticDiT | UNet)
         network.use_gradient_checkpointing(experiment.training.gradient_checkpointing)
         if experiment.training.compile:
             compile_blocks(network)

@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.build import build_network
 from pocketdit.config.declared import latent_sides, text_lengths
 from pocketdit.config.experiment import Experiment
 from pocketdit.errors import ConfigError
@@ -25,7 +25,8 @@ class _FusedAttention(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.nn.functional.scaled_dot_product_attention:
-            query, _, value = args[:3]
+            named = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
+            query, value = named["query"], named["value"]
             return query.new_empty(*query.shape[:-1], value.shape[-1])
         return func(*args, **(kwargs or {}))
 
@@ -56,7 +57,7 @@ def least_sampling_bytes(experiment: Experiment, size: tuple[int, int], prompts:
     sides = latent_sides(experiment.autoencoder, size)
     lengths = text_lengths(experiment.text_encoders)
     with torch.device("meta"), torch.no_grad():
-        network = ElasticDiT(experiment.backbone)
+        network = build_network(experiment.backbone)
         inputs = network_inputs(experiment.backbone, batch, sides, "meta", lengths)
         with _FusedAttention(), _LargestOperation() as counter:
             network(*inputs, width=max(experiment.backbone.widths))

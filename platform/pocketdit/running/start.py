@@ -7,8 +7,9 @@ from pocketdit.artifacts.decoder import load_decoder, require_matching_latents
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
 from pocketdit.autoencoders.network import ConvAutoencoder
-from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.build import Backbone
 from pocketdit.backbones.per_width import Network, PerWidthNetworks, standalone_network
+from pocketdit.backbones.unet import UNet
 from pocketdit.config.experiment import START, AutoencoderExperiment, BaseExperiment, DecoderExperiment, Experiment
 from pocketdit.config.typed import plain
 from pocketdit.decoders.tiny import TinyDecoder
@@ -16,7 +17,7 @@ from pocketdit.errors import ConfigError
 from pocketdit.running.lineage import differences
 
 
-def start_backbone(supernet: ElasticDiT, experiment: Experiment, separate_widths: bool) -> Network:
+def start_backbone(supernet: Backbone, experiment: Experiment, separate_widths: bool) -> Network:
     """Load the EMA weights of ``parents.start`` into a supernet, whose widths may be a subset of those of the parent.
 
     Args:
@@ -29,10 +30,10 @@ def start_backbone(supernet: ElasticDiT, experiment: Experiment, separate_widths
     """
     folder = start_folder(experiment)
     network = load_network(folder)
-    if not separate_widths and not isinstance(network, ElasticDiT):
+    if not separate_widths and isinstance(network, PerWidthNetworks):
         raise ConfigError(f"parents.{START}: {folder.name} is a few-step model; use the run that it started from")
     theirs, ours = plain(network.spec), plain(supernet.spec)
-    if set(supernet.spec.widths) <= set(network.spec.widths):
+    if "widths" in theirs and set(supernet.spec.widths) <= set(network.spec.widths):
         theirs["widths"] = ours["widths"]
     if changed := differences(theirs, ours):
         key, (theirs, ours) = next(iter(changed.items()))
@@ -41,9 +42,9 @@ def start_backbone(supernet: ElasticDiT, experiment: Experiment, separate_widths
     for name in ("autoencoder", "text_encoders"):
         if getattr(parent, name) != getattr(experiment, name):
             raise ConfigError(f"{name} must have the same settings as in parents.{START} ({folder.name})")
-    if separate_widths:
-        widths = supernet.spec.widths
-        return PerWidthNetworks(supernet.spec, {width: standalone_network(network, width) for width in widths})
+    if separate_widths and not isinstance(network, UNet):
+        spec = experiment.dit
+        return PerWidthNetworks(spec, {width: standalone_network(network, width) for width in spec.widths})
     weights = network.state_dict()
     supernet.load_state_dict({name: weights[name] for name in supernet.state_dict()})
     return supernet

@@ -65,7 +65,7 @@ def step_distillation_cost(experiment: Experiment) -> StageCost:
     feature_width = found.feature_width if found and settings["feature_weight"] else None
     networks = build_students(experiment, settings, feature_width, META)
     trained = [value for network in networks.values() for value in network.parameters() if value.requires_grad]
-    widest = max(experiment.backbone.widths)
+    widest = max(experiment.dit.widths)
     uses_few_step = bool(settings["output_weight"] or settings["feature_weight"])
     matching = (1 if settings["guidance"] == 1 else 2) if settings["matching_weight"] else 0
     predictions = (matching + uses_few_step) / settings["student_every"]
@@ -105,7 +105,7 @@ def build_students(
     experiment: Experiment, settings: dict[str, Any], feature_width: int | None, device: torch.device
 ) -> dict[float, nn.ModuleDict]:
     """Build each width's frozen network with the LoRA adapters of its student and critic, and its projector."""
-    spec, students = experiment.backbone, {}
+    spec, students = experiment.dit, {}
     with device:
         split = split_by_width(ElasticDiT(spec).requires_grad_(False), share_weights=True)
         for width in spec.widths:
@@ -142,7 +142,7 @@ def student_passes(
     # Passes without gradients: the rollout, the student when it is not trained, and the critic in L_DMD.
     untrained = rolled_out + 1 - 1 / every + (1 / every if settings["matching_weight"] else 0)
     lengths, passes = text_lengths(experiment.text_encoders), []
-    parameters = parameters_by_width(experiment.backbone)
+    parameters = parameters_by_width(experiment.dit)
     for width, parts in students.items():
         network = parts["student"]
         assert isinstance(network, ElasticDiT)

@@ -6,8 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from pocketdit.backbones.build import build_network
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.elastic import WidthSpecific
+from pocketdit.backbones.unet import UNet
 from pocketdit.config.component import Component
 from pocketdit.config.declared import text_lengths
 from pocketdit.config.experiment import Experiment
@@ -64,7 +66,7 @@ def build_trained(experiment: Experiment, device: torch.device, feature_width: i
     """Build the trained networks on a device: the supernet and, if it learns a teacher's features, the projectors."""
     spec = experiment.backbone
     with device:
-        backbone = ElasticDiT(spec)
+        backbone = build_network(spec)
         backbone.use_gradient_checkpointing(experiment.training.gradient_checkpointing)
         trained: dict[str, nn.Module] = {"backbone": backbone}
         if feature_width is not None:
@@ -76,18 +78,19 @@ def build_trained(experiment: Experiment, device: torch.device, feature_width: i
 def elastic_passes(experiment: Experiment, trained: nn.ModuleDict, device: torch.device) -> list[Pass]:
     """Return one pass per width. Every batch runs the full network and, on average, each sub-network equally often."""
     spec, backbone, batch = experiment.backbone, trained["backbone"], batch_size(experiment)
-    assert isinstance(backbone, ElasticDiT)
+    assert isinstance(backbone, ElasticDiT | UNet)
     inputs = network_inputs(spec, batch, latent_grid(experiment), str(device), text_lengths(experiment.text_encoders))
     copy = bytes_of(trained)
     accumulates = experiment.training.accumulate > 1 and len(spec.widths) > 1
 
     def forward(width: float) -> Tensor:
-        prediction, features = backbone.forward_with_features(*inputs, width=width)
-        loss = flow_matching_loss(prediction, inputs[0])
         if "projectors" not in trained:
-            return loss
+            return flow_matching_loss(backbone(*inputs, width=width), inputs[0])
         projectors = trained["projectors"]
         assert isinstance(projectors, WidthSpecific)
+        assert isinstance(backbone, ElasticDiT)
+        prediction, features = backbone.forward_with_features(*inputs, width=width)
+        loss = flow_matching_loss(prediction, inputs[0])
         projected: Tensor = projectors.for_hidden_size(features.shape[-1])(features)
         return loss + projected.square().mean()
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import Network
-from pocketdit.backbones.spec import FULL_WIDTH
+from pocketdit.backbones.spec import FULL_WIDTH, UNetSpec
 from pocketdit.bounds import Fraction, TimeShift, TimeSpread, Weight
 from pocketdit.config.experiment import BaseExperiment, Experiment
 from pocketdit.diffusion.path import draw_times, interpolate, velocity
@@ -113,6 +113,9 @@ class ElasticPretrain(LightningModule, Stage):
     @override
     def check(cls, experiment: BaseExperiment) -> None:
         require_full_width(experiment)
+        assert isinstance(experiment, Experiment)
+        if isinstance(experiment.backbone, UNetSpec) and experiment.training.strategy == "fsdp2":
+            raise ValueError("training.strategy: fsdp2 does not support a U-Net; use ddp")
 
     @classmethod
     @override
@@ -256,6 +259,12 @@ class ElasticPretrain(LightningModule, Stage):
                 self.log(f"validation/level_{t:g}/width_{width:g}", loss, batch_size=len(data), sync_dist=True)
         for width, total in totals.items():
             self.log(f"validation/loss/width_{width:g}", total, batch_size=len(data), sync_dist=True)
+
+
+def require_dit(experiment: BaseExperiment) -> None:
+    """Raise ``ConfigError`` if the network is a U-Net, which only this stage trains."""
+    assert isinstance(experiment, Experiment)
+    _ = experiment.dit
 
 
 def require_full_width(experiment: BaseExperiment) -> None:

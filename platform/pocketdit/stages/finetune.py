@@ -26,7 +26,7 @@ from pocketdit.losses.flow_matching import flow_matching_loss
 from pocketdit.sampling import sample_latents
 from pocketdit.seeding import generator
 from pocketdit.stages.contract import StageInputs
-from pocketdit.stages.elastic_pretrain import ElasticPretrain, NoisyBatch, PriorBatch
+from pocketdit.stages.elastic_pretrain import ElasticPretrain, NoisyBatch, PriorBatch, require_dit
 from pocketdit.stages.finetune_cost import finetune_cost
 from pocketdit.stages.finetune_settings import ADAPTER, Lora, Prior, add_lora
 from pocketdit.training.cost import StageCost
@@ -89,6 +89,7 @@ class Finetune(ElasticPretrain):
     @classmethod
     @override
     def check(cls, experiment: BaseExperiment) -> None:
+        require_dit(experiment)
         if experiment.start is None:
             raise ValueError("parents.start: set it to the run to fine-tune")
         if experiment.stage.init_args.get("lora") is not None:

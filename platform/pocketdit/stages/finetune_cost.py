@@ -33,7 +33,7 @@ def finetune_cost(experiment: Experiment) -> StageCost:
     network = build_network(experiment, lora, meta)
     trained = [(name, value) for name, value in network.named_parameters() if value.requires_grad]
     trained_bytes = sum(value.nbytes for _, value in trained)
-    widths = experiment.backbone.widths
+    widths = experiment.dit.widths
     copies = 1 if len(widths) == 1 else 2
     copy = {"original weights": bytes_of(network)} if prior is not None and lora is None else {}
     return StageCost(
@@ -60,7 +60,7 @@ def finetune_cost(experiment: Experiment) -> StageCost:
 def build_network(experiment: Experiment, lora: Lora | None, device: torch.device) -> ElasticDiT:
     """Build the network on a device, with the adapters of the LoRA if there is one."""
     with device:
-        network = ElasticDiT(experiment.backbone)
+        network = ElasticDiT(experiment.dit)
         network.use_gradient_checkpointing(experiment.training.gradient_checkpointing)
         if lora is not None:
             add_lora(network, lora)
@@ -72,7 +72,7 @@ def finetune_passes(experiment: Experiment, network: ElasticDiT, has_prior: bool
 
     Every batch runs the full network and, on average, each sub-network equally often.
     """
-    spec, widest = experiment.backbone, max(experiment.backbone.widths)
+    spec, widest = experiment.dit, max(experiment.dit.widths)
     lengths = text_lengths(experiment.text_encoders)
     inputs = network_inputs(spec, batch_size(experiment), latent_grid(experiment), str(device), lengths)
     copy = sum(value.nbytes for value in network.parameters() if value.requires_grad)

@@ -15,7 +15,7 @@ from pocketdit.losses.distillation import output_loss, task_weight, timestep_sca
 from pocketdit.losses.flow_matching import per_sample_loss
 from pocketdit.stages.contract import StageInputs
 from pocketdit.stages.distillation_cost import knowledge_distillation_cost
-from pocketdit.stages.elastic_pretrain import ElasticPretrain, NoisyBatch
+from pocketdit.stages.elastic_pretrain import ElasticPretrain, NoisyBatch, require_dit
 from pocketdit.stages.projectors import build_projectors, projected_feature_loss, shard_projectors
 from pocketdit.stages.teaching import any_visible, require_same_latents, teacher_condition
 from pocketdit.teachers.contract import Teacher
@@ -68,7 +68,13 @@ class KnowledgeDistill(ElasticPretrain):
         self.feature_weight = feature_weight
         self.scaling = scaling
         self.scale_features = scale_features
-        self.projectors = build_projectors(self.backbone.spec, teacher) if feature_weight else None
+        self.projectors = build_projectors(inputs.network.spec, teacher) if feature_weight else None
+
+    @classmethod
+    @override
+    def check(cls, experiment: BaseExperiment) -> None:
+        super().check(experiment)
+        require_dit(experiment)
 
     @classmethod
     @override
@@ -103,6 +109,7 @@ class KnowledgeDistill(ElasticPretrain):
     def loss(self, noisy: NoisyBatch, width: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the loss of Eq. 8 at one width, the prediction, and the values to log."""
         assert noisy.teacher_output is not None
+        assert isinstance(self.backbone, ElasticDiT)
         prediction, features = self.backbone.forward_with_features(noisy.x_t, noisy.time, noisy.text, width=width)
         task = per_sample_loss(prediction, noisy.target)
         output = output_loss(prediction, noisy.teacher_output.velocity)

@@ -30,7 +30,7 @@ def quantization_cost(experiment: Experiment) -> StageCost:
         quantized = build_quantized(experiment, settings["weight_threshold"], device)
         lengths = text_lengths(experiment.text_encoders)
         inputs = network_inputs(quantized.spec, batch_size(experiment), latent_grid(experiment), str(device), lengths)
-        width, parameters = f"{experiment.backbone.widths[0]:g}x", count_parameters(quantized)
+        width, parameters = f"{experiment.dit.widths[0]:g}x", count_parameters(quantized)
         forward = partial(quantized, *inputs)
         rolled_out = (steps - 1) / 2 if steps else 0.0
         return [
@@ -62,7 +62,7 @@ def quantization_cost(experiment: Experiment) -> StageCost:
 
 def build_quantized(experiment: Experiment, threshold: int, device: torch.device) -> ElasticDiT:
     """Build the network of the quantized width and freeze its palettized weights."""
-    spec = experiment.backbone
+    spec = experiment.dit
     with device:
         network = ElasticDiT(replace(spec, width=spec.hidden_size(spec.widths[0]), widths=(FULL_WIDTH,)))
     network.use_gradient_checkpointing(experiment.training.gradient_checkpointing)

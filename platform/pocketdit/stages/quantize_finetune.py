@@ -118,7 +118,7 @@ class QuantizeFinetune(ElasticPretrain):
     @override
     def check(cls, experiment: BaseExperiment) -> None:
         assert isinstance(experiment, Experiment)
-        widths = experiment.backbone.widths
+        widths = experiment.dit.widths
         if len(widths) != 1:
             raise ValueError(f"backbone.widths: must contain only the width to quantize, not {list(widths)}")
         if experiment.training.strategy == "fsdp2":

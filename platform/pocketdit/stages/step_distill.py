@@ -29,7 +29,7 @@ from pocketdit.losses.flow_matching import flow_matching_loss
 from pocketdit.seeding import choose, generator
 from pocketdit.stages.contract import Preview, Stage, StageInputs
 from pocketdit.stages.distillation_cost import step_distillation_cost
-from pocketdit.stages.elastic_pretrain import require_full_width
+from pocketdit.stages.elastic_pretrain import require_dit, require_full_width
 from pocketdit.stages.lora_roles import (
     CRITIC,
     STUDENT,
@@ -159,6 +159,7 @@ class StepDistill(LightningModule, Stage):
     @override
     def check(cls, experiment: BaseExperiment) -> None:
         require_full_width(experiment)
+        require_dit(experiment)
         require_optimizer(experiment.optimizer, LORA, OWN_EMA)
         if experiment.training.validate_every:
             raise ValueError(

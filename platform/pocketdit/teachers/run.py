@@ -116,7 +116,7 @@ class RunTeacher:
             experiment: Experiment = load_experiment(find(Path(runs), run))
         except UserError:
             return None
-        spec, lengths = experiment.backbone, text_lengths(experiment.text_encoders)
+        spec, lengths = experiment.dit, text_lengths(experiment.text_encoders)
         with device:
             network = ElasticDiT(spec).requires_grad_(False)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.build import Backbone
 from pocketdit.config.experiment import Training
 from pocketdit.errors import ConfigError
 
@@ -19,7 +19,7 @@ def require_compilable(training: Training) -> None:
         )
 
 
-def compile_blocks(network: ElasticDiT) -> None:
+def compile_blocks(network: Backbone) -> None:
     """Compile every transformer block in place.
 
     The blocks of a level share one compiled graph per width and image size.

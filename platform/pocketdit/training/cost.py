@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import _engine_run_backward
 
-from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
-from pocketdit.backbones.spec import DiTSpec
+from pocketdit.backbones.build import build_network
+from pocketdit.backbones.spec import BackboneSpec
 from pocketdit.config.component import Component
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.training.kernels import KernelCounter, Kernels, LikeGpu, total_flops
@@ -166,15 +166,14 @@ def bytes_of(network: nn.Module) -> int:
 
 
 @cache
-def parameters_by_width(spec: DiTSpec) -> dict[float, int]:
+def parameters_by_width(spec: BackboneSpec) -> dict[float, int]:
     """Return the parameter count of each width's standalone network, in ascending order of width."""
     with torch.device("meta"):
-        network = ElasticDiT(spec)
-        return {width: count_parameters(extract_subnetwork(network, width)) for width in sorted(spec.widths)}
+        return {width: count_parameters(build_network(spec.standalone(width))) for width in sorted(spec.widths)}
 
 
 def network_inputs(
-    spec: DiTSpec, batch: int, sides: tuple[int, int], device: str, tokens: Sequence[int] = ()
+    spec: BackboneSpec, batch: int, sides: tuple[int, int], device: str, tokens: Sequence[int] = ()
 ) -> tuple[Tensor, Tensor, list[TextTokens]]:
     """Create all-zero inputs with the right shapes for a backbone.
 

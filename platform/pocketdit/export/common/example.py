@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 
-from pocketdit.backbones.spec import DiTSpec
+from pocketdit.backbones.spec import BackboneSpec
 
 
-def noised_latents(spec: DiTSpec, batch: int, size: tuple[int, int], time: float, generator: torch.Generator) -> Tensor:
+def noised_latents(
+    spec: BackboneSpec, batch: int, size: tuple[int, int], time: float, generator: torch.Generator
+) -> Tensor:
     """Create random latents with the standard deviation per channel that the network sees at ``time``.
 
     Args:

@@ -13,7 +13,8 @@ from pocketdit.export.common.graph import Graph
 from pocketdit.export.common.kept_lora import LORA_SCALE, ScaledNetwork
 from pocketdit.export.common.subject import Subject
 from pocketdit.mobile.attention import Blockwise
-from pocketdit.mobile.dit import MobileTextProjection, build_mobile
+from pocketdit.mobile.build import build_mobile_form
+from pocketdit.mobile.dit import MobileTextProjection
 from pocketdit.mobile.weights import TEXT_PREFIX, mobile_name
 from pocketdit.seeding import generator
 
@@ -91,7 +92,7 @@ def build_graphs(subject: Subject, example: Example, blockwise: Blockwise, query
         ConfigError: The mobile form of the network does not support the settings.
     """
     try:
-        transformer, projection = build_mobile(subject.network, subject.latent_size, blockwise, query_chunk)
+        transformer, projection = build_mobile_form(subject.network, subject.latent_size, blockwise, query_chunk)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     text_inputs = text_projection_inputs(example.text)

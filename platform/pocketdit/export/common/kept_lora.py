@@ -77,7 +77,7 @@ def require_lora(folder: RunFolder) -> None:
         raise ConfigError(f"lora=kept: {folder.name} has no LoRA; use lora=merged")
 
 
-def load_factors(folder: RunFolder, network: ElasticDiT) -> dict[str, Tensor]:
+def load_factors(folder: RunFolder, network: nn.Module) -> dict[str, Tensor]:
     """Return the factors of a run's LoRA for one width.
 
     Args:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pocketdit.backbones.spec import FULL_WIDTH
 from pocketdit.config.experiment import Experiment, Sampling
 from pocketdit.config.importing import import_class
 from pocketdit.config.typed import plain
@@ -58,7 +59,7 @@ def build_manifest(
         "weights": weights_entry(subject),
         "network": {
             "width": settings.width,
-            "hidden": spec.width,
+            "hidden": spec.hidden_size(FULL_WIDTH),
             "parameters": sum(value.numel() for value in subject.network.parameters()),
         },
         "image": image_entry(subject),

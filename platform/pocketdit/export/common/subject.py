@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.notice import read_notice
 from pocketdit.artifacts.run_folder import RunFolder, find, load_experiment
-from pocketdit.backbones.dit import ElasticDiT
-from pocketdit.backbones.per_width import standalone_network
+from pocketdit.backbones.build import Backbone, build_network
+from pocketdit.backbones.per_width import Network, standalone_network
+from pocketdit.backbones.unet import UNet
 from pocketdit.config.declared import latent_factor, latent_sides, text_lengths
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.importing import import_class
@@ -67,7 +68,7 @@ class Subject:
     name: str
     run: str
     experiment: Experiment
-    network: ElasticDiT
+    network: Backbone
     image_size: tuple[int, int]
     latent_size: tuple[int, int]
     text_lengths: tuple[int, ...]
@@ -107,7 +108,7 @@ def load_subject(settings: BaseExport, keep_lora: bool = False) -> Subject:
     if folder:
         if keep_lora:
             require_lora(folder)
-        network = standalone_network(load_network(folder, lora_scale=0.0 if keep_lora else 1.0), settings.width)
+        network = exported_network(load_network(folder, lora_scale=0.0 if keep_lora else 1.0), settings.width)
         lora = load_factors(folder, network) if keep_lora else {}
         weights = sha256_of(folder.weights)
         palettes = load_palettes(folder.palettes) if is_quantized(folder, experiment) else {}
@@ -181,14 +182,19 @@ def _in_name(value: object) -> str:
     return "_".join(map(str, value)) if isinstance(value, tuple) else str(value).replace("/", "-")
 
 
-def random_network(experiment: Experiment, width: float, seed: int) -> ElasticDiT:
+def exported_network(network: Network, width: float) -> Backbone:
+    """Return the standalone network of a width. A U-Net has only one."""
+    return network if isinstance(network, UNet) else standalone_network(network, width)
+
+
+def random_network(experiment: Experiment, width: float, seed: int) -> Backbone:
     """Create a standalone network with random weights, which only depend on the seed.
 
     Unlike in a newly initialized network, all weights influence the output. The elements of
     a matrix have variance 1 / inputs, norms and gates are close to 1, and all other weights are small.
     """
     with torch.device("meta"):
-        network = standalone_network(ElasticDiT(experiment.backbone), width)
+        network = build_network(experiment.backbone.standalone(width))
     network.to_empty(device="cpu")
     rng = generator("export", seed)
     with torch.no_grad():

@@ -6,14 +6,14 @@ from typing import TypeVar
 
 import torch
 
-from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.build import Backbone, build_network
 
 T = TypeVar("T")
 _PER_ENCODER = ("text.project.", "text.norm.")
 """Prefixes of the layers that exist once per text encoder. The position of the encoder follows."""
 
 
-def keep_text_encoders(network: ElasticDiT, kept: Sequence[int]) -> ElasticDiT:
+def keep_text_encoders(network: Backbone, kept: Sequence[int]) -> Backbone:
     """Return a network without the other text encoders, which shares the weights of the original.
 
     Its output is that of the original when all tokens of the other encoders are hidden.
@@ -24,7 +24,7 @@ def keep_text_encoders(network: ElasticDiT, kept: Sequence[int]) -> ElasticDiT:
     """
     inputs = tuple(network.spec.text_inputs[position] for position in kept)
     with torch.device("meta"):
-        smaller = ElasticDiT(replace(network.spec, text_inputs=inputs))
+        smaller = build_network(replace(network.spec, text_inputs=inputs))
     smaller.load_state_dict(keep_layers(network.state_dict(), kept), assign=True)
     return smaller.requires_grad_(False).eval()
 

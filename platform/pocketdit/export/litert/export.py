@@ -54,7 +54,7 @@ def export_litert(settings: LiteRTExport) -> ExportedModel:
     require_litert()
     subject = load_with_decoder(settings)
     folder = settings.out / subject.name
-    depth = sum(level.depth for level in subject.network.spec.levels)
+    depth = sum(1 for _ in subject.network.blocks())
     print(f"converting {depth} transformer blocks (about {SECONDS_PER_BLOCK * depth} s on one core)", flush=True)
     with replace_bundle(folder) as temporary:
         texts = load_texts(settings, subject)

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from pocketdit.backbones.dit import ElasticDiT, TextProjection
-from pocketdit.backbones.spec import FULL_WIDTH, DiTSpec
+from pocketdit.backbones.build import Backbone, build_network
+from pocketdit.backbones.dit import TextProjection
+from pocketdit.backbones.spec import FULL_WIDTH, BackboneSpec
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.export.common.bundle_files import DECODER, TEXT_PROJECTION, TRANSFORMER
 from pocketdit.export.common.example import noised_latents
@@ -69,12 +70,12 @@ class Transformer(nn.Module):
         ValueError: The network has several widths.
     """
 
-    def __init__(self, network: ElasticDiT) -> None:
+    def __init__(self, network: Backbone) -> None:
         super().__init__()
         if network.spec.widths != (FULL_WIDTH,):
             raise ValueError("the network has several widths; extract a sub-network first")
         with torch.device("meta"):
-            self.network = ElasticDiT(network.spec)
+            self.network = build_network(network.spec)
         self.network.text = _AlreadyProjected()  # type: ignore[assignment]
         weights = {name: value for name, value in network.state_dict().items() if not name.startswith("text.")}
         self.network.load_state_dict(weights, assign=True)
@@ -94,7 +95,7 @@ class Transformer(nn.Module):
 
 
 @torch.no_grad()
-def build_graphs(network: ElasticDiT, decoder: nn.Module | None, inputs: Mapping[str, Tensor]) -> dict[str, Graph]:
+def build_graphs(network: Backbone, decoder: nn.Module | None, inputs: Mapping[str, Tensor]) -> dict[str, Graph]:
     """Build the text projection, the transformer and the decoder of a bundle, and return them by package name.
 
     Args:
@@ -117,7 +118,7 @@ def build_graphs(network: ElasticDiT, decoder: nn.Module | None, inputs: Mapping
 
 
 def example_inputs(
-    spec: DiTSpec, latent_size: tuple[int, int], text_lengths: Sequence[int], time: float = 0.5, seed: int = 0
+    spec: BackboneSpec, latent_size: tuple[int, int], text_lengths: Sequence[int], time: float = 0.5, seed: int = 0
 ) -> dict[str, Tensor]:
     """Create random inputs of batch size 1 for the text projection and the transformer.
 
