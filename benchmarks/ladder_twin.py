@@ -1,0 +1,147 @@
+"""Repeat the paper's ladder (Fig. 3) with small networks on rendered scenes, and print it beside the paper's.
+
+The twins have the structure of ``experiments/paper/ladder_*.yaml`` with fewer and narrower layers: A has 8 layers, B
+and C have 2, 4 and 2, and D has 3, 2 and 3 and is narrower, as at paper scale. The U-Net has about as many parameters.
+All are trained by the same stage, with AdamW, on the same data and noise. Parameters, arithmetic and predicted latency
+at 1024x1024 are those of the networks in ``experiments/paper``; only the loss is that of the twins.
+
+    python -m benchmarks.ladder_twin --runs FOLDER [--steps 1500] [--seeds 0 1 2]
+
+Requires data/scenes (``lightning data build scenes data/scenes``). ``--steps 0`` prints the table without losses.
+"""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tabulate import tabulate
+
+from benchmarks.twins import PRETRAIN, Variant, format_losses, train_twin, twin_parser, validation_losses
+from pocketdit.backbones.spec import (
+    FULL_WIDTH,
+    AdaptiveSparseAttention,
+    AttentionSpec,
+    BackboneSpec,
+    DiTSpec,
+    FullAttention,
+    Level,
+    UNetSpec,
+)
+from pocketdit.config.experiment import Experiment
+from pocketdit.config.load import load
+from pocketdit.config.typed import plain
+from pocketdit.latency.devices import find_device
+from pocketdit.latency.predict import predict
+from pocketdit.latency.traced_census import trace_census
+from pocketdit.training.cost import parameters_by_width
+
+PAPER = PRETRAIN.parent / "paper"
+DEVICE = "iphone16promax"
+LATENTS, TEXT_TOKENS, QUERY_CHUNK = (128, 128), 78, 1024
+# Millions of parameters, milliseconds and validation loss in Fig. 3.
+FIGURE_3 = {
+    "unet": (372, 274, 0.5131),
+    "a": (424, 2000, 0.506),
+    "b": (406, 550, 0.513),
+    "c": (408, 293, 0.513),
+    "d": (429, 360, 0.509),
+}
+TITLES = {
+    "unet": "SnapGen's U-Net", "a": "(A) plain DiT", "b": "(B) three stages", "c": "(C) with ASSA", "d": "(D) enhanced",
+}  # fmt: skip
+OPTIMIZER = "optimizer={class_path: torch.optim.AdamW, init_args: {lr: 1.0e-3, betas: [0.9, 0.99], weight_decay: 0.0}}"
+
+
+def twins() -> dict[str, BackboneSpec]:
+    """Return the small networks by the names of the paper's."""
+    base = load(PRETRAIN, [], Experiment, classes=False).config.dit
+    wide = replace(base, width=144, text_width=144, head_dim=8, text_kv_heads=1, widths=(FULL_WIDTH,))
+    narrow = replace(wide, width=128, text_width=128, text_kv_heads=4)
+    one, four = FullAttention("full", 1), FullAttention("full", 4)
+    sparse, sparse_four = (AdaptiveSparseAttention("assa", heads, blocks=4) for heads in (1, 4))
+
+    def three(outer: AttentionSpec, ratio: float) -> tuple[Level, Level, Level]:
+        return Level(2, outer, ratio), Level(4, one, 3, scale=2), Level(2, outer, ratio)
+
+    return {
+        "unet": UNetSpec(
+            "unet",
+            base.latent_channels,
+            base.text_inputs,
+            text_width=128,
+            channels=(32, 64, 96),
+            transformer_layers=(1, 1, 1),
+            head_dim=16,
+            latent_std=base.latent_std,
+        ),
+        "a": replace(wide, levels=(Level(8, one, 3),)),
+        "b": replace(wide, levels=three(one, 3)),
+        "c": replace(wide, levels=three(sparse, 3)),
+        "d": replace(
+            narrow,
+            levels=(Level(3, sparse_four, 4), Level(2, four, 3, scale=2, long_skips=True), Level(3, sparse_four, 4)),
+        ),
+    }
+
+
+def paper_spec(name: str) -> BackboneSpec:
+    """Return the network of an experiment in ``experiments/paper``."""
+    return load(PAPER / f"ladder_{name}.yaml", [], Experiment, classes=False).config.backbone
+
+
+def cost(spec: BackboneSpec) -> tuple[float, float, float]:
+    """Return millions of parameters, and TFLOP and predicted milliseconds of one evaluation at 1024x1024."""
+    options = {"blockwise": "batched"} if isinstance(spec, DiTSpec) else {}
+    census = trace_census(spec, FULL_WIDTH, LATENTS, TEXT_TOKENS, query_chunk=QUERY_CHUNK, **options)
+    milliseconds = predict(census, find_device(DEVICE)).milliseconds
+    return parameters_by_width(spec)[FULL_WIDTH] / 1e6, census.flops / 1e12, milliseconds
+
+
+def table(losses: Mapping[str, Sequence[float]]) -> str:
+    """Tabulate the ladder.
+
+    Args:
+        losses: Losses of the twins by name, one per seed. Empty if they have not been trained.
+    """
+    rows = []
+    for name, spec in twins().items():
+        parameters, flops, milliseconds = cost(paper_spec(name))
+        published = FIGURE_3[name]
+        rows.append([
+            TITLES[name], f"{parameters:.0f}", str(published[0]), f"{flops:.2f}", f"{milliseconds:.0f}",
+            str(published[1]), f"{parameters_by_width(spec)[FULL_WIDTH] / 1e6:.2f}",
+            format_losses(losses[name]) if losses else "", f"{published[2]:.4f}",
+        ])  # fmt: skip
+    headers = ["", "parameters\n(M)", "paper", "TFLOP at\n1024x1024", "predicted\n(ms)", "paper,\nmeasured",
+               "twin,\nparameters (M)", "twin,\nvalidation loss", "paper"]  # fmt: skip
+    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=("left", *["right"] * 8))
+
+
+def pairwise(losses: Mapping[str, Sequence[float]]) -> str:
+    """Return how much the loss changes from each row to the next, with the number of seeds in which it falls."""
+    lines = []
+    for before, after in zip(losses, list(losses)[1:], strict=False):
+        differences = [new - old for old, new in zip(losses[before], losses[after], strict=True)]
+        falls = sum(difference < 0 for difference in differences)
+        lines.append(
+            f"{TITLES[before]} to {TITLES[after]}: {statistics.fmean(differences):+.4f}, "
+            f"lower in {falls} of {len(differences)} seeds"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = twin_parser(__doc__, steps=1500).parse_args(arguments)
+    losses: dict[str, list[float]] = {}
+    for name, spec in twins().items() if args.steps else ():
+        variant = Variant(f"ladder_{name}", (f"backbone={json.dumps(plain(spec))}", OPTIMIZER))
+        losses[name] = [validation_losses(train_twin(variant, seed, args))[FULL_WIDTH] for seed in args.seeds]
+    print(f"\nlosses after {args.steps} steps, mean and standard deviation of {len(args.seeds)} seeds\n")
+    print(table(losses))
+    if losses:
+        print(f"\n{pairwise(losses)}")
+
+
+if __name__ == "__main__":
+    main()
