@@ -38,7 +38,6 @@ ROOT = Path(__file__).parent.parent
 COUNTS = ROOT / "benchmarks" / "scaling.json"
 PAGE = ROOT / "docs" / "scaling.md"
 AT_256 = ("data.init_args.base_size=256",)
-AT_1024 = ("data.init_args.base_size=1024", "data.init_args.batch_size=8", "training.gradient_checkpointing=true")
 SAVING = "training.gradient_checkpointing=true"
 
 
@@ -67,7 +66,7 @@ def larger(width: int, depths: tuple[int, int, int]) -> Case:
 
 CASES: Mapping[str, Case] = {
     "elastic 256": Case("elastic_256"),
-    "elastic 1024": Case("elastic_256", AT_1024),
+    "elastic 1024": Case("elastic_1024"),
     "knowledge 256": Case("knowledge_distill_1024", (*AT_256, "data.init_args.batch_size=32")),
     "knowledge 1024": Case("knowledge_distill_1024"),
     "steps 256": Case("step_distill_1024", AT_256),
@@ -79,6 +78,7 @@ CASES: Mapping[str, Case] = {
         "tiny_decoder_qwen_image",
         ("data.init_args.base_size=1024", "stage.init_args.crop=1024", "data.init_args.batch_size=1"),
     ),
+    "ladder U-Net": Case("ladder_unet"),
     "ladder A": Case("ladder_a"),
     "ladder B": Case("ladder_b"),
     "ladder C": Case("ladder_c"),

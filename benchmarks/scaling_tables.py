@@ -28,10 +28,11 @@ STATED = {
     "steps 1024": "10 K iterations, batch 512, 4 nodes; unclear whether for each width",
     "quantize 1024": "several thousand iterations; no batch, no GPUs",
     "decoder 256": "nothing",
-    "ladder A": "200 K iterations; no batch, no GPUs",
-    "ladder B": "as for A",
-    "ladder C": "as for A",
-    "ladder D": "as for A",
+    "ladder U-Net": "200 K iterations; no batch, no GPUs",
+    "ladder A": "as for the U-Net",
+    "ladder B": "as for the U-Net",
+    "ladder C": "as for the U-Net",
+    "ladder D": "as for the U-Net",
 }
 KINDS = {"product": "matrix products", "attention": "attention", "other": "elementwise kernels"}
 A100 = next(gpu for gpu in GPUS if gpu.name == "A100")
