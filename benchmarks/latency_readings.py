@@ -63,7 +63,7 @@ READINGS: Mapping[str, tuple[Callable[[DiTSpec, str], DiTSpec], int]] = {
 
 def trace_ladder(change: Callable[[DiTSpec, str], DiTSpec], query_chunk: int) -> dict[str, Census]:
     """Trace all rungs of the ladder for one reading."""
-    specs = {name: load(EXPERIMENTS / f"ladder_{name}.yaml", [], Experiment).config.backbone for name in MEASURED}
+    specs = {name: load(EXPERIMENTS / f"ladder_{name}.yaml", [], Experiment).config.dit for name in MEASURED}
     return {
         name: trace_census(
             change(spec, name), 1.0, (128, 128), TOKENS, blockwise="batched", query_chunk=query_chunk

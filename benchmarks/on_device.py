@@ -36,7 +36,7 @@ from benchmarks.timing import (
     verdict,
     write_result,
 )
-from pocketdit.backbones.dit import ElasticDiT
+from pocketdit.backbones.build import Backbone
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.errors import RunError
 from pocketdit.export.common.comparison import Tolerance, compare
@@ -68,7 +68,7 @@ Pass = Callable[[], Tensor]
 class NamedInputs(nn.Module):
     """A network in the training form with named inputs, including its text projection."""
 
-    def __init__(self, network: ElasticDiT) -> None:
+    def __init__(self, network: Backbone) -> None:
         super().__init__()
         self.network = network
 

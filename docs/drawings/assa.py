@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 def outer_attention() -> AdaptiveSparseAttention:
     """Return the attention of the outer stages in the paper's supernet."""
-    attention = experiment(PRETRAIN).backbone.levels[0].attention
+    attention = experiment(PRETRAIN).dit.levels[0].attention
     assert isinstance(attention, AdaptiveSparseAttention)
     return attention
 

@@ -11,7 +11,7 @@ IMAGE_SIDE = 1024  # side of the images in pixels, which determines the token co
 
 def backbone_data() -> Data:
     """Return the depth, attention and tokens per side of every stage of the paper's supernet at 1024x1024 pixels."""
-    spec = experiment(PRETRAIN).backbone
+    spec = experiment(PRETRAIN).dit
     side = IMAGE_SIDE // 8 // spec.patch_size
     return {
         "depths": [level.depth for level in spec.levels],

@@ -16,7 +16,7 @@ WIDTH_COLORS = ("#1f6fb2", "#79b4e2", "#d3e6f6")  # narrow to wide
 
 def slicing_data() -> Data:
     """Return the shapes of one block's weights in every sub-network of the paper's supernet."""
-    spec = experiment(PRETRAIN).backbone
+    spec = experiment(PRETRAIN).dit
     spec = replace(spec, levels=tuple(replace(level, depth=1) for level in spec.levels))
     block = "stages.0.blocks.0"
     names = {

@@ -20,7 +20,7 @@ from tests.conftest import PRETRAIN
 def run(tiny: list[str], tmp_path: Path) -> RunFolder:
     loaded = load(PRETRAIN, tiny, Experiment)
     folder = create(tmp_path / "runs", "elastic_pretrain", "t", loaded.to_yaml())
-    save_file(ElasticDiT(loaded.config.backbone).state_dict(), folder.weights)
+    save_file(ElasticDiT(loaded.config.dit).state_dict(), folder.weights)
     return folder
 
 

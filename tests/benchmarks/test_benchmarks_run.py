@@ -142,7 +142,7 @@ def test_separate_networks_are_as_large_as_the_sub_networks() -> None:
     from pocketdit.backbones.dit import ElasticDiT, extract_subnetwork
     from pocketdit.training.cost import count_parameters
 
-    spec = cases()["width 512"].experiment.backbone
+    spec = cases()["width 512"].experiment.dit
     with torch.device("meta"):
         elastic, full, half = (ElasticDiT(network_spec(network, spec)) for network in NETWORKS)
     assert count_parameters(full) == count_parameters(extract_subnetwork(elastic, 1.0))

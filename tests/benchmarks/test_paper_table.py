@@ -52,7 +52,7 @@ def test_only_the_sparse_levels_change(spec: DiTSpec) -> None:
 
 def test_the_paper_choice_is_one_of_the_rows() -> None:
     experiment = load_experiment()
-    kind = experiment.backbone.levels[0].attention
+    kind = experiment.dit.levels[0].attention
     assert isinstance(kind, AdaptiveSparseAttention)
     assert (kind.blocks, kind.radius) == PAPER
     assert attention_kinds(kind.kv_heads).count(kind) == 1

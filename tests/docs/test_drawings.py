@@ -123,7 +123,7 @@ def test_both_branches_together_see_what_the_layer_sees() -> None:
 
 def test_slices_have_the_shapes_of_the_supernets_weights() -> None:
     data = slicing_data()
-    spec = experiment(PRETRAIN).backbone
+    spec = experiment(PRETRAIN).dit
     with torch.device("meta"):
         weights = ElasticDiT(spec).state_dict()
     block = "stages.0.blocks.0"

@@ -32,7 +32,7 @@ def tiny_run(runs: Path, name: str, overrides: Sequence[str] = TINY) -> RunFolde
     loaded = load(PRETRAIN, [*overrides, f"runs={runs}"], Experiment)
     folder = create(runs, "elastic_pretrain", name, loaded.to_yaml())
     torch.manual_seed(0)
-    network = ElasticDiT(loaded.config.backbone)
+    network = ElasticDiT(loaded.config.dit)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     save_file(network.state_dict(), folder.weights)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from pocketdit.artifacts.network import load_network
 from pocketdit.artifacts.run_folder import find, point_latest_at
+from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.commands.main import main
 from pocketdit.config.experiment import Experiment
 from pocketdit.config.load import load
@@ -72,6 +73,7 @@ def test_the_loss_is_equation_8(
         with_text, features = teacher.network.forward_with_features(noisy.x_t, noisy.time, text)
         without = teacher.network(noisy.x_t, noisy.time, empty)
     target = without + 3 * (with_text - without)
+    assert isinstance(stage.backbone, ElasticDiT)
     velocity, own = stage.backbone.forward_with_features(noisy.x_t, noisy.time, noisy.text, width=0.5)
     task = (velocity - noisy.target).square().mean((1, 2, 3))
     output = (velocity - target).square().mean((1, 2, 3))
@@ -172,5 +174,6 @@ def test_a_teacher_with_another_patch_size_is_rejected(knowledge_overrides: list
     from pocketdit.stages.projectors import build_projectors
 
     stage = create_stage(knowledge_overrides)
+    assert isinstance(stage.backbone, ElasticDiT)
     with pytest.raises(ConfigError, match="patch_size"):
         build_projectors(replace(stage.backbone.spec, patch_size=4), stage.teacher)

@@ -92,12 +92,13 @@ def base_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def standalone_network(network: Supernet, width: float) -> ElasticDiT:
-    """Return a standalone network for a width.
+def standalone_network(network: Network, width: float) -> ElasticDiT:
+    """Return a standalone network for a width. The network must not be a U-Net.
 
     Raises:
         ValueError: The network does not have this width.
     """
+    assert not isinstance(network, UNet)
     return network.for_width(width) if isinstance(network, PerWidthNetworks) else extract_subnetwork(network, width)
 
 

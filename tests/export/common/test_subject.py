@@ -22,7 +22,7 @@ from tests.export.conftest import TINY
 def test_a_quantized_run_without_its_palettes_is_refused(tmp_path: Path) -> None:
     quantize = load(ROOT / "experiments" / "quantize_finetune.yaml", [*TINY, "backbone.widths=[0.5]"], Experiment)
     folder = create(tmp_path, "quantize_finetune", "x", quantize.to_yaml())
-    network = split_by_width(ElasticDiT(quantize.config.backbone), share_weights=False)
+    network = split_by_width(ElasticDiT(quantize.config.dit), share_weights=False)
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder.weights)
     settings = CoreMLExport(export="x", run="quantize_finetune/x", width=0.5, runs=tmp_path)
     with pytest.raises(RunError, match=r"palettes\.safetensors is missing"):

@@ -19,7 +19,7 @@ from pocketdit.export.coreml.bundle import open_packages, verify_bundle
 from pocketdit.export.coreml.export import export_coreml
 from pocketdit.export.coreml.settings import CoreMLExport
 from pocketdit.export.coreml.stored_weights import require_stored_weights
-from pocketdit.mobile.dit import build_mobile
+from pocketdit.mobile.build import build_mobile_form
 from pocketdit.mobile.weights import mobile_weights
 from tests.export.conftest import COREML, tiny_run
 
@@ -50,7 +50,7 @@ def test_every_strength_equals_that_of_merged_weights(tuned: CoreMLExport, width
     outputs = []
     for scale in (0.0, 0.5, 1.0):
         reference = merged(subject.network, subject.lora, scale)
-        transformer, projection = build_mobile(subject.network, subject.latent_size)
+        transformer, projection = build_mobile_form(subject.network, subject.latent_size)
         text = projection([t.embeddings for t in example.text], [t.mask.float() for t in example.text])
         network = ScaledNetwork(transformer, subject.lora)
         outputs.append(network(example.latents, example.time, *text, torch.tensor([scale])))

@@ -52,7 +52,7 @@ def test_text_that_cannot_be_edited_is_replaced_by_the_resolved_configuration(tm
     source.write_text(text.replace(first, "    - *down\n"))
     overrides = [("backbone.levels.0.attention.blocks", 8)]
     expected = load_experiment(source, overrides)
-    attention = expected.config.backbone.levels[2].attention
+    attention = expected.config.dit.levels[2].attention
     assert isinstance(attention, AdaptiveSparseAttention)
     assert attention.blocks == 4
     compose(source, overrides, tmp_path / "winner.yaml", ABOUT)

@@ -24,7 +24,7 @@ def test_winner_has_the_configuration_of_the_trial_and_its_own_name(sweep: Sweep
     trial = load_experiment(sweep.base, record.attrs["overrides"])
     written = load(to, [], Experiment)
     assert written.resolved == trial.resolved | {"experiment": "winner", "runs": "runs"}
-    level = written.config.backbone.levels[0].attention
+    level = written.config.dit.levels[0].attention
     assert isinstance(level, AdaptiveSparseAttention)
     assert level.blocks == 2
 

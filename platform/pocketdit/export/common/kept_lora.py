@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pocketdit.artifacts.network import has_elastic_lora
 from pocketdit.artifacts.run_folder import RunFolder
 from pocketdit.artifacts.weights import load_weights
+from pocketdit.backbones.build import Backbone
 from pocketdit.backbones.dit import ElasticDiT
 from pocketdit.backbones.per_width import ELASTIC, LORA_PREFIX, lora_pairs, merge_elastic_lora
 from pocketdit.errors import ConfigError
@@ -96,6 +97,7 @@ def load_factors(folder: RunFolder, network: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def merged(network: ElasticDiT, factors: Mapping[str, Tensor], scale: float) -> ElasticDiT:
+def merged(network: Backbone, factors: Mapping[str, Tensor], scale: float) -> ElasticDiT:
     """Return a copy of a network in which a LoRA is merged into the weights with a given strength."""
+    assert isinstance(network, ElasticDiT)  # a U-Net has no LoRA
     return merge_elastic_lora(deepcopy(network), factors, scale)
