@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from pocketdit.backbones.unet import UNet
+from pocketdit.errors import ConfigError
 from pocketdit.export.common.bundle_files import TRANSFORMER
 from pocketdit.export.common.graph import Graph
 from pocketdit.export.common.graphs import build_graphs, make_example
@@ -20,6 +22,8 @@ def coreai_graphs(subject: Subject, settings: CoreAIExport) -> dict[str, Graph]:
     example = make_example(subject, settings.batch, settings.times[0], settings.seed)
     graphs = build_graphs(subject, example, settings.blockwise, settings.query_chunk)
     if settings.form == "fused":
+        if isinstance(subject.network, UNet):
+            raise ConfigError("form=fused: not available for a U-Net; use form=split_einsum")
         palettes = {
             f"network.{layer}": palette
             for layer, palette in subject.palettes.items()
