@@ -9,7 +9,7 @@ from torch import nn
 
 from pocketdit.backbones.elastic import Downsample, ElasticLinear, Upsample
 from pocketdit.errors import ConfigError, RunError
-from pocketdit.quantization.allocation import allocate_bits, average_bits
+from pocketdit.quantization.allocation import Ranking, allocate_bits, average_bits
 from pocketdit.quantization.mixed_precision import apply_palettes, mixed_precision_palettes
 from pocketdit.quantization.palette import (
     Palette,
@@ -64,6 +64,7 @@ def test_sensitivity_equals_hand_computed_values(network: SmallNetwork) -> None:
     torch.testing.assert_close(sums["first"][0], (x @ delta.T).double().square().sum(), rtol=1e-5, atol=0)
     y = x @ network.first.weight[:16].T + network.first.bias[:16]
     torch.testing.assert_close(sums["first"][1], y.double().square().sum(), rtol=1e-5, atol=0)
+    assert sums["first"][2] == 5 * 4 * 4 * 16
     h = h.permute(0, 3, 1, 2)
     delta = palettes["down"].dense() - network.down.weight
     error = nn.functional.conv2d(h, delta, stride=2)
@@ -142,12 +143,31 @@ def test_mixed_precision_palettes(network: SmallNetwork, tmp_path: Path) -> None
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_only_the_ranking_by_mse_depends_on_the_scale_of_a_layer(network: SmallNetwork) -> None:
+    inputs = [(torch.randn(2, 4, 4, 12),)]
+    target = (stored_bits(384, 1) + stored_bits(1024, 2) + stored_bits(1024, 1)) / 2432
+    assert network.up.bias is not None
+    network.up.bias.data.zero_()
+
+    def chosen(ranking: Ranking) -> list[str]:
+        _, report = mixed_precision_palettes(network, inputs, target, 1, 2, 64, ranking=ranking)
+        return [layer.name for layer in report.layers if layer.bits == 2]
+
+    before = chosen("relative")
+    network.up.weight.data *= 64.0  # a power of two, so that rounding to fp16 does not change the relative error
+    assert chosen("relative") == before
+    assert chosen("mse") == ["up"]
+    network.up.weight.data /= 64.0**2
+    assert chosen("relative") == before
+    assert "up" not in chosen("mse")
+
+
 def test_measurements_are_gathered_before_the_ratio(network: SmallNetwork) -> None:
     """``gather`` is applied before the ratio is computed. Here, it triples the sums of squared outputs."""
     inputs = [(torch.randn(2, 4, 4, 12),)]
     _, alone = mixed_precision_palettes(network, inputs, 2.5, 1, 2, 64)
     _, gathered = mixed_precision_palettes(
-        network, inputs, 2.5, 1, 2, 64, gather=lambda sums: sums * torch.tensor([1.0, 3.0])
+        network, inputs, 2.5, 1, 2, 64, gather=lambda sums: sums * torch.tensor([1.0, 3.0, 1.0])
     )
     assert [layer.error for layer in gathered.layers] == pytest.approx([layer.error / 3 for layer in alone.layers])
 

@@ -1,9 +1,14 @@
 """Bit allocation: more sensitive layers get more bits (paper supplement C, which uses an average of 4.3 bits)."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pocketdit.errors import ConfigError
 from pocketdit.quantization.palette import stored_bits
+
+Ranking = Literal["relative", "mse"]
+"""How sensitive layers are found: by the mean squared error of their output (the paper), or by the same relative to the
+mean square of the output."""
 
 
 def average_bits(weights: Mapping[str, int], bits: Mapping[str, int]) -> float:
@@ -40,7 +45,7 @@ def allocate_bits(
 
     Args:
         weights: Number of weights in each layer.
-        errors: Relative output error of each layer at ``low`` bits.
+        errors: Output error of each layer at ``low`` bits.
         target: Maximum average, as computed by ``average_bits``.
         low: Bits of insensitive layers.
         high: Bits of sensitive layers.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from pocketdit.quantization.allocation import allocate_bits
+from pocketdit.quantization.allocation import Ranking, allocate_bits
 from pocketdit.quantization.palette import Palette, palettize, palettized_layers
 from pocketdit.quantization.report import QuantizationReport, build_report
 from pocketdit.quantization.sensitivity import output_errors
@@ -23,6 +23,7 @@ def mixed_precision_palettes(
     high: int,
     weight_threshold: int,
     gather: Callable[[Tensor], Tensor] = lambda sums: sums,
+    ranking: Ranking = "relative",
 ) -> tuple[dict[str, Palette], QuantizationReport]:
     """Compute palettes for all large layers, with more bits for the most sensitive layers.
 
@@ -34,6 +35,7 @@ def mixed_precision_palettes(
         high: Bits of sensitive layers.
         weight_threshold: Layers with at most this many weights are not palettized.
         gather: Function that sums measurements over all processes, so that they all allocate the same bits.
+        ranking: Error by which the most sensitive layers are found.
 
     Returns:
         The palette of each palettized layer, and the report.
@@ -46,12 +48,13 @@ def mixed_precision_palettes(
     palettes = {name: palettize(layer.get_parameter("weight"), low) for name, layer in progress}
     sums = gather(torch.stack(list(output_errors(network, palettes, inputs).values())))
     errors = dict(zip(layers, (sums[:, 0] / sums[:, 1].clamp_min(1e-30)).tolist(), strict=True))
+    mse = dict(zip(layers, (sums[:, 0] / sums[:, 2].clamp_min(1)).tolist(), strict=True))
     weights = {name: palette.indices.numel() for name, palette in palettes.items()}
-    bits = allocate_bits(weights, errors, average, low, high)
+    bits = allocate_bits(weights, errors if ranking == "relative" else mse, average, low, high)
     for name, layer in layers.items():
         if bits[name] == high:
             palettes[name] = palettize(layer.get_parameter("weight"), high)
-    return palettes, build_report(network, palettes, errors, low, high)
+    return palettes, build_report(network, palettes, errors, mse, low, high)
 
 
 @torch.no_grad()

@@ -25,12 +25,14 @@ class LayerReport:
         bits: Palette bits of the layer.
         error: Mean squared error of the layer's output, relative to the mean square of the output, when only this layer
             is quantized to the lower number of bits.
+        mse: The same mean squared error, not relative to the output.
     """
 
     name: str
     weights: int
     bits: int
     error: float
+    mse: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,12 @@ class QuantizationReport:
 
 
 def build_report(
-    network: nn.Module, palettes: Mapping[str, Palette], errors: Mapping[str, float], low: int, high: int
+    network: nn.Module,
+    palettes: Mapping[str, Palette],
+    errors: Mapping[str, float],
+    mse: Mapping[str, float],
+    low: int,
+    high: int,
 ) -> QuantizationReport:
     """Build the report on a network's palettes.
 
@@ -94,10 +101,11 @@ def build_report(
         network: The network.
         palettes: Palettes by layer name.
         errors: Relative output error of each layer at ``low`` bits.
+        mse: Mean squared output error of each layer at ``low`` bits.
         low: Bits of insensitive layers.
         high: Bits of sensitive layers.
     """
-    layers = tuple(LayerReport(n, p.indices.numel(), p.bits, errors[n]) for n, p in palettes.items())
+    layers = tuple(LayerReport(n, p.indices.numel(), p.bits, errors[n], mse[n]) for n, p in palettes.items())
     total = sum(parameter.numel() for parameter in network.parameters())
     return QuantizationReport(layers, total - sum(layer.weights for layer in layers), low, high)
 

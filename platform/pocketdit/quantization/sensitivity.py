@@ -24,11 +24,11 @@ def output_errors(
         inputs: The network's arguments for each forward pass.
 
     Returns:
-        For each layer, the sum of squared errors and the sum of squared outputs, (2,) in float64. Their ratio is the
-        mean squared error relative to the mean square of the output. Both sums are zero if the layer did not run.
+        For each layer, the sum of squared errors, the sum of squared outputs, and the number of outputs, (3,) in
+        float64. All are zero if the layer did not run.
     """
     device = next(network.parameters()).device
-    sums = {name: torch.zeros(2, dtype=torch.float64, device=device) for name in palettes}
+    sums = {name: torch.zeros(3, dtype=torch.float64, device=device) for name in palettes}
     hooks = [
         network.get_submodule(name).register_forward_hook(error_hook(palette, sums[name]), with_kwargs=True)
         for name, palette in palettes.items()
@@ -43,7 +43,7 @@ def output_errors(
 
 
 def error_hook(palette: Palette, sums: Tensor) -> Callable[..., None]:
-    """Return a forward hook that adds the squared quantization error and the squared output to ``sums``."""
+    """Return a forward hook that adds the squared error, the squared output and the number of outputs to ``sums``."""
 
     def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         weight = layer.get_parameter("weight")
@@ -55,5 +55,6 @@ def error_hook(palette: Palette, sums: Tensor) -> Callable[..., None]:
             weight.data = original
         sums[0] += (quantized - output).double().square().sum()
         sums[1] += output.double().square().sum()
+        sums[2] += output.numel()
 
     return hook

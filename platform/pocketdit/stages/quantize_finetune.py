@@ -18,7 +18,7 @@ from pocketdit.diffusion.rollout import euler_rollout
 from pocketdit.diffusion.samplers import uniform_times
 from pocketdit.errors import ConfigError
 from pocketdit.files import write_atomically
-from pocketdit.quantization.allocation import require_reachable_average
+from pocketdit.quantization.allocation import Ranking, require_reachable_average
 from pocketdit.quantization.mixed_precision import apply_palettes, mixed_precision_palettes
 from pocketdit.quantization.palette import CORE_ML_BITS, palettized_layers, save_palettes
 from pocketdit.quantization.report import QuantizationReport, plot_sensitivity
@@ -62,6 +62,8 @@ class QuantizeFinetune(ElasticPretrain):
         high_bits: Number of bits for the most sensitive layers.
         weight_threshold: Layers with more weights than this are palettized.
         calibration_batches: Number of batches on which sensitivity is measured.
+        ranking: How the most sensitive layers are found: "mse" compares the mean squared errors of their outputs, as in
+            the paper, and "relative" compares these relative to the mean square of the output.
         time_shift: Factor by which the times are shifted toward noise.
         time_spread: See ``ElasticPretrain``. Used only if ``steps`` is 0.
         drop_text: See ``ElasticPretrain``. Used only if ``steps`` is 0.
@@ -78,6 +80,7 @@ class QuantizeFinetune(ElasticPretrain):
         high_bits: int = 8,
         weight_threshold: int = 2048,
         calibration_batches: int = 8,
+        ranking: Ranking = "relative",
         time_shift: TimeShift = 1.0,
         time_spread: TimeSpread = 1.0,
         drop_text: Fraction = 0.1,
@@ -111,6 +114,7 @@ class QuantizeFinetune(ElasticPretrain):
         self.low_bits, self.high_bits = low_bits, high_bits
         self.weight_threshold = weight_threshold
         self.calibration_batches = calibration_batches
+        self.ranking = ranking
         self.quantized: Tensor
         self.register_buffer("quantized", torch.tensor(False))
 
@@ -158,6 +162,7 @@ class QuantizeFinetune(ElasticPretrain):
             self.high_bits,
             self.weight_threshold,
             gather=lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"),
+            ranking=self.ranking,
         )
         for network in (self.backbone, self.ema):
             assert isinstance(network, PerWidthNetworks)
