@@ -145,7 +145,7 @@ def coverage_table(calibration: Calibration, draws: int) -> str:
     for name, errors in ERRORS.items():
         coverage = simulate(Curves(logs, values), errors, draws)
         rows.append([name, f"{coverage.regression:.0%}", f"{coverage.left_out:.0%}"])
-    headers = ["simulated errors", "interval from residuals (until now)", "interval from left-out errors"]
+    headers = ["simulated errors", "interval from residuals (previous)", "interval from left-out errors"]
     return f"{_right_aligned(rows, headers)}\nshare of {draws} draws in which the interval contains a fifth graph"
 
 

@@ -105,7 +105,7 @@ def memory_pressure(census: Census, device: Device, coefficients: TriedCoefficie
 
 _START = TriedCoefficients(stream=2.0)
 OTHERS = (
-    Variant("overlap, without cache (until now)", ("stream",), latency=sum_of(overlapping_without_cache)),
+    Variant("overlap, without cache (previous model)", ("stream",), latency=sum_of(overlapping_without_cache)),
     Variant("overlap of arithmetic and traffic", ("stream",), latency=sum_of(overlapping)),
     Variant("without system-level cache", ("stream",), latency=without_cache),
     Variant("arithmetic only", ("compute",), Coefficients(stream=1e9, on_chip=1e12)),

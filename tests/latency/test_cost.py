@@ -31,6 +31,12 @@ def test_arithmetic_of_convolutions_and_products() -> None:
     assert operation_seconds(product, DEVICE, COEFFICIENTS) == pytest.approx(1e9 / (0.5e12 * PRODUCTS))
 
 
+def test_core_ais_fused_attention_is_a_product_and_its_linear_layers_are_not() -> None:
+    assert cost_kind(replace(CONV, kind="scaled_dot_product_attention")) == "product"
+    assert cost_kind(replace(CONV, kind="matmul")) == "product"
+    assert cost_kind(replace(CONV, kind="matmul", weight_bytes=10)) == "convolution"
+
+
 def test_traffic_that_exceeds_the_working_set() -> None:
     # Of the inputs (4000 bytes) and outputs (2000 bytes), 1 - 1000/4000 is streamed: 0.75 x 6000 bytes at 2 x 1 GB/s.
     add = OperationCost("a", "add", (1, 1, 1, 1000), flops=1000, input_bytes=4000, output_bytes=2000)

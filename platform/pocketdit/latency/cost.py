@@ -62,8 +62,8 @@ def cost_kind(operation: OperationCost) -> CostKind:
     match operation.kind:
         case "conv" | "conv_transpose" | "linear":
             return "convolution"
-        case "einsum" | "matmul":
-            return "product"
+        case "einsum" | "matmul" | "scaled_dot_product_attention":
+            return "convolution" if operation.weight_bytes else "product"
         case "softmax":
             return "softmax"
         case kind:

@@ -20,7 +20,9 @@ TITLES = {
 def load_census(name: str) -> Census:
     """Load the census of one of the graphs in ``TITLES``.
 
-    The graphs were exported in fp16 for images of 1024x1024 pixels. Equal operations are merged.
+    The graphs were exported in fp16 for images of 1024x1024 pixels. Equal operations are merged. (A) has 40 layers, (B)
+    and (C) have 8, 20 and 10, and (D) has 9, 11 and 10, all of 1024 channels, which agrees better with the latencies
+    than the depths of ``experiments/paper/ladder_*.yaml`` (see ``benchmarks.latency_readings``).
 
     Raises:
         RunError: The census cannot be read.

@@ -50,11 +50,13 @@ def recommend(settings: Recommend, scores: Sequence[EvaluatedScore]) -> None:
     size = settings.image_size or experiment.sampling.size
     bundles = list(find_bundles(settings.exports, set(runs), size))
     points: dict[OperatingPoint, float | None] = {**quality.values}
-    points |= dict.fromkeys(unevaluated_points(experiment, folder.name, runs, quality))
+    targets = formats_of(settings)
+    palettes = any(target.stores_palettes for target in targets)
+    points |= dict.fromkeys(unevaluated_points(experiment, folder.name, runs, quality, palettes))
     candidates = [
         Candidate(point, target, value, cost_of_point(point, target, settings.device, bundles, experiment, size))
         for point, value in points.items()
-        for target in formats_of(settings)
+        for target in targets
     ]
     candidates.sort(key=lambda candidate: candidate.image_ms)
     best = choose_best(candidates, quality.higher_is_better, settings.limits)
@@ -119,11 +121,11 @@ def recorded_quality(
 
 
 def unevaluated_points(
-    experiment: "Experiment", run: str, runs: Mapping[str, float], quality: Quality
+    experiment: "Experiment", run: str, runs: Mapping[str, float], quality: Quality, palettes: bool
 ) -> list[OperatingPoint]:
     """Return the networks without a recorded quality, with the sampling settings of the run.
 
-    They include every width of the run and every width with palettes, which may not exist yet.
+    They include every width of the run and, with ``palettes``, every width with palettes, which may not exist yet.
     """
     sampling = experiment.sampling
     recorded = {(point.width, point.bits < FP16_BITS) for point in quality.values}
@@ -132,7 +134,7 @@ def unevaluated_points(
             run if bits == runs[run] else "", bits, width, sampling.steps, sampling.sampler, sampling.guidance
         )
         for width in experiment.backbone.widths
-        for bits in dict.fromkeys((runs[run], PALETTE_BITS if runs[run] == FP16_BITS else runs[run]))
+        for bits in dict.fromkeys((runs[run], PALETTE_BITS if palettes and runs[run] == FP16_BITS else runs[run]))
         if (width, bits < FP16_BITS) not in recorded
     ]  # fmt: skip
 
