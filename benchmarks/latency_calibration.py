@@ -2,7 +2,7 @@
 
 Prints every variant of the model with its errors for graphs that are left out of the fit, the published latencies that
 no variant is fitted to, the predictions of the chosen variant, and the coverage of its intervals in a simulation, and
-plots the predictions. This takes about half a minute.
+plots the predictions. This takes about ten seconds.
 
     python -m benchmarks.latency_calibration [--out docs/images/latency.png] [--save]
 
@@ -23,7 +23,7 @@ import numpy as np
 from tabulate import tabulate
 
 from benchmarks.latency_coverage import ERRORS, Curves, simulate
-from benchmarks.latency_figures import ON_PHONE, OTHER_DEVICES, Figure, trace_graphs
+from benchmarks.latency_figures import ON_PHONE, OTHER_DEVICES, Figure, load_graphs
 from benchmarks.latency_variants import CHOSEN, OTHERS
 from pocketdit.export.common.census import Census
 from pocketdit.files import write_atomically
@@ -72,7 +72,7 @@ def calibrate() -> Calibration:
     """Fit the chosen variant to the paper's ladder, and derive the errors of its predictions."""
     device = find_device(DEVICE)
     ladder = {name: load_census(name) for name in MEASURED}
-    held_out = {**trace_graphs(), "small": load_census("small")}
+    held_out = {**load_graphs(), "small": load_census("small")}
     left_out = leave_one_out(ladder, MEASURED, device, CHOSEN)
     fit = fit_coefficients(ladder, MEASURED, list(ladder), device, CHOSEN)
     errors = tuple(math.log(left_out[name] / MEASURED[name]) for name in ladder)

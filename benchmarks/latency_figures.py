@@ -1,26 +1,31 @@
 """Published latencies that the latency model is not fitted to, and censuses of their graphs.
 
-None of the graphs is published as a package, so they are traced from diffusers' models and from our decoder. Attention
-is written as split einsums, as in the deployments that were measured.
+None of the graphs is published as a package, so they are traced from our networks and from diffusers' Stable Diffusion,
+whose attention is written as split einsums, as in the deployment that was measured. The censuses are stored in
+``latency_graphs``. To trace them again, which takes about ten seconds:
+
+    python -m benchmarks.latency_figures
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pocketdit.config.experiment import DecoderExperiment
+from pocketdit.config.experiment import DecoderExperiment, Experiment
 from pocketdit.config.load import load
 from pocketdit.decoders.tiny import TinyDecoder
 from pocketdit.export.common.census import Census
-from pocketdit.latency.traced_census import trace_module
-from pocketdit.mobile.split_einsum import chunked_attention
+from pocketdit.files import write_atomically
+from pocketdit.latency.traced_census import trace_census, trace_module
+from pocketdit.mobile.split_einsum import Heads, chunked_attention
 
-DECODER = Path(__file__).parent.parent / "experiments" / "paper" / "tiny_decoder_qwen_image.yaml"
+FOLDER = Path(__file__).parent / "latency_graphs"
+PAPER = Path(__file__).parent.parent / "experiments" / "paper"
+TEXT_TOKENS = 78  # CLIP's tokens and the learned token
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Figure:
     """A published latency.
 
     Attributes:
-        graph: Name of the graph in ``trace_graphs`` or, for "small", in the ladder.
+        graph: Name of the graph in ``latency_graphs`` or, for "small", in the ladder.
         title: Name in tables.
         device: Name of the device.
         milliseconds: Latency of one evaluation.
@@ -41,13 +46,12 @@ class Figure:
 
 
 # Measured on the calibrated device. The paper gives 360 ms both for ladder D, which is part of the fit, and for the
-# small model, which differs by its second text encoder (Table 2). The decoder of the paper and SnapGen's U-Net are not
-# published: the decoder is ours, with the same number of parameters, and the U-Net is that of DreamLite, which has the
-# same widths and depths (arXiv 2603.28713).
+# small model, which differs by its second text encoder (Table 2). The paper's decoder and SnapGen's U-Net are not
+# published; these are ours, which have the same numbers of parameters within 2%.
 ON_PHONE = (
     Figure("small", "small (0.5x)", "iphone16promax", 360.0),
     Figure("decoder", "tiny decoder, 1.37 M", "iphone16promax", 120.0),
-    Figure("snapgen", "U-Net like SnapGen's", "iphone16promax", 274.0),
+    Figure("snapgen", "SnapGen's U-Net, 377 M", "iphone16promax", 274.0),
 )
 # Steps per second with guidance, which is one evaluation with a batch of two (apple/ml-stable-diffusion, README.md,
 # "Performance Benchmarks": stable-diffusion-2-1-base, 512x512, CPU_AND_NE, SPLIT_EINSUM_V2).
@@ -63,17 +67,21 @@ OTHER_DEVICES = tuple(
 )
 
 
-@cache
+def load_graphs() -> Mapping[str, Census]:
+    """Load the stored censuses of the graphs of all figures except "small"."""
+    return {file.stem: Census.from_json(file.read_text()) for file in sorted(FOLDER.glob("*.json"))}
+
+
 def trace_graphs() -> Mapping[str, Census]:
-    """Trace the graphs of all figures, which takes about ten seconds."""
+    """Trace the graphs of all figures except "small"."""
+    decoder = load(PAPER / "tiny_decoder_qwen_image.yaml", [], DecoderExperiment).config.decoder
+    snapgen = load(PAPER / "ladder_unet.yaml", [], Experiment).config.backbone
     with torch.device("meta"):
         censuses = {
-            "decoder": trace_module(_half(TinyDecoder(load(DECODER, [], DecoderExperiment).config.decoder)),
-                                    _empty(1, 16, 128, 128)),
-            "snapgen": trace_module(_snapgen(), _empty(1, 16, 128, 128), _empty(1), _empty(1, 77, 2048),
-                                    added_cond_kwargs={"time_ids": _empty(1, 2)}),
+            "decoder": trace_module(_half(TinyDecoder(decoder)), _empty(1, 16, 128, 128)),
+            "snapgen": trace_census(snapgen, 1.0, (128, 128), TEXT_TOKENS, query_chunk=1024),
             "stable_diffusion": trace_module(_stable_diffusion(), _empty(2, 4, 64, 64), _empty(2), _empty(2, 77, 1024)),
-        }  # fmt: skip
+        }
     return {name: census.merged() for name, census in censuses.items()}
 
 
@@ -122,20 +130,6 @@ def _stable_diffusion() -> nn.Module:
     return _mobile(network)
 
 
-def _snapgen() -> nn.Module:
-    from diffusers import DreamLiteUNetModel
-
-    network = DreamLiteUNetModel(
-        sample_size=128, in_channels=16, out_channels=16, block_out_channels=(256, 512, 896),
-        attention_head_dim=(4, 8, 14), transformer_layers_per_block=(1, 2, 4), layers_per_block=2, num_kv_heads=1,
-        qk_norm="rms_norm", ff_mult=3, use_sep_conv=True, use_linear_projection=True, cross_attention_dim=768,
-        encoder_hid_dim=2048, encoder_hid_dim_type="text_proj_rms", addition_embed_type="time",
-        addition_time_embed_dim=256, projection_class_embeddings_input_dim=512,
-    )  # fmt: skip
-    network.set_attn_processor(SplitEinsum(1024))
-    return _mobile(network)
-
-
 class SplitEinsum:
     """Attention processor for diffusers' models that computes two einsums per head and chunk of queries.
 
@@ -153,10 +147,13 @@ class SplitEinsum:
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         q, k, v = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
         head_dim = q.shape[-1] // attn.heads
-        if getattr(attn, "norm_q", None) is not None:
-            q = attn.norm_q(q.unflatten(-1, (-1, head_dim))).flatten(-2)
-            k = attn.norm_k(k.unflatten(-1, (-1, head_dim))).flatten(-2)
         q, k, v = (x.transpose(1, 2)[:, :, None] for x in (q, k, v))
-        attended = chunked_attention(q, k.transpose(1, 3), v, head_dim, self.chunk)
+        attended = chunked_attention(q, k.transpose(1, 3), v, Heads(head_dim), self.chunk)
         output: Tensor = attn.to_out[0](attended[:, :, 0].transpose(1, 2))
         return output
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name, census in trace_graphs().items():
+        write_atomically(FOLDER / f"{name}.json", census.to_json())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks.latency_figures import ON_PHONE, trace_graphs
+from benchmarks.latency_figures import ON_PHONE, load_graphs
 from benchmarks.latency_variants import CHOSEN
 from pocketdit.backbones.spec import DiTSpec
 from pocketdit.config.experiment import Experiment
@@ -91,7 +91,7 @@ def trace_ladder(reading: Reading) -> dict[str, Census]:
 def main() -> None:
     """Print the errors of the chosen variant for every reading."""
     device = find_device(DEVICE)
-    held_out = {**trace_graphs(), "small": load_census("small")}
+    held_out = {**load_graphs(), "small": load_census("small")}
     rows = []
     for reading in READINGS:
         ladder = trace_ladder(reading)
