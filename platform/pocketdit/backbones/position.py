@@ -53,7 +53,7 @@ def time_frequencies(count: int, device: torch.device) -> Tensor:
 
 
 class RotaryEmbedding(nn.Module):
-    """``apply_rope`` as a module, so that an export can replace it by an operation of its target."""
+    """``apply_rope`` as a module, so that an export can replace it with an operation of its target."""
 
     def forward(self, x_BHNE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:
         """Rotate the channels of every token."""

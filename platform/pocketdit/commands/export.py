@@ -8,7 +8,7 @@ def add_export(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the ``export`` subcommand to the parser."""
     export = subparsers.add_parser(
         "export",
-        help="export a sub-network as Core ML or Core AI packages or a LiteRT file",
+        help="export a sub-network as Core ML packages, Core AI packages, or LiteRT files",
         description="Convert one width of a run to Core ML, Core AI or LiteRT, and compare the result with PyTorch.",
     )
     export.add_argument("file", type=Path, help="YAML file in experiments/export/")

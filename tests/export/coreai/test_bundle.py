@@ -1,4 +1,4 @@
-"""A Core AI export from end to end: the contents of a bundle, its verification by Apple's runtime, and errors."""
+"""Tests a Core AI export: the contents of a bundle, its verification by Apple's runtime, and errors."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Conversion of a module to a Core AI package: types, palettes, the census, and errors."""
+"""Tests the conversion of a module to a Core AI package: types, palettes, the census, and errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Decompositions of PyTorch operations that replace those of PyTorch."""
+"""Decompositions of operations that replace PyTorch's own."""
 
 from torch import Tensor
 

@@ -9,8 +9,8 @@ def why_elsewhere(dtype: str, shape: Sequence[int]) -> str:
     """Return why a tensor cannot be on the Neural Engine, or "" if it can.
 
     Args:
-        dtype: Type as in a census, such as FLOAT16, which is the only type of its arithmetic.
-        shape: Shape of the tensor, which has at most five axes and at most 16384 elements per axis.
+        dtype: Type as in a census, such as FLOAT16, the only type in which the engine computes.
+        shape: Shape of the tensor. The engine supports at most five axes and 16384 elements per axis.
     """
     if len(shape) > MAX_RANK:
         return f"rank {len(shape)}"

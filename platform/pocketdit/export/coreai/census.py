@@ -1,8 +1,8 @@
 """Take the census of a Core AI package, based only on its shapes and types.
 
 A composite operation counts as one operation, with the FLOPs of its body and the bytes of its inputs and outputs. What
-its body reads and writes in between is not counted, because a device can replace it by one kernel. Operations on
-stored values only are part of the weights.
+its body reads and writes in between is not counted, because a device can replace it with one kernel. Operations that
+depend only on stored values are part of the weights.
 """
 
 import math
@@ -54,7 +54,7 @@ def _is_weight(value: TensorType) -> bool:
 
 
 def _stored_bytes(constant: Operation, by_name: Mapping[str, Operation]) -> int:
-    """Return the stored size of a weight, which can be computed from others, for example by a lookup or a transpose."""
+    """Return the stored size of a weight. It may be computed from stored values, for example by a lookup."""
     if constant.kind == "constant":
         return constant.outputs[0].nbytes if _is_weight(constant.outputs[0]) else 0
     stored = sum(_stored_bytes(by_name[name], by_name) for name in constant.inputs)

@@ -64,7 +64,7 @@ def _contains(module: nn.Module, kind: type) -> bool:
 
 
 def _export(module: nn.Module, graph: Graph, precision: Precision) -> ExportedProgram:
-    """Trace the module. With gradients enabled, it does not write into its intermediate results."""
+    """Trace the module. With gradients enabled, it does not change intermediate results in place."""
     decompositions = get_decomp_table()
     decompositions[torch.ops.aten.lerp.Tensor] = lerp_as_arithmetic
     with torch.enable_grad():

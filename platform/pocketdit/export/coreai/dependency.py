@@ -20,5 +20,5 @@ def require_coreai() -> None:
 
 
 def silence_coreai() -> None:
-    """Hide a warning of coreai-torch about the CPU build of the version of torch that it has been validated with."""
+    """Hide coreai-torch's warning about a CPU build of torch, even of the version that it was validated with."""
     warnings.filterwarnings("ignore", "coreai-torch has only been validated with torch")

@@ -1,7 +1,7 @@
 """The training form of a network as the transformer of a Core AI bundle.
 
 Its attention and its norms are single operations of PyTorch, which Core AI keeps as composite operations: a graph with
-a name, such as ``scaled_dot_product_attention``, which a device can replace by one kernel. RoPE becomes one as well,
+a name, such as ``scaled_dot_product_attention``, which a device can replace with one kernel. RoPE becomes one as well,
 with a module of Core AI.
 """
 
@@ -27,10 +27,10 @@ class ProjectedText(nn.Module):
 
 
 class FusedTransformer(nn.Module):
-    """A network in the training form, with the inputs of the mobile form. They share the memory of their weights.
+    """A network in the training form, with the inputs of the mobile form.
 
     Args:
-        network: Network of one width.
+        network: Network of one width, whose weights are used without copying them.
     """
 
     def __init__(self, network: ElasticDiT) -> None:

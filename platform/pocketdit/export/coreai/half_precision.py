@@ -1,8 +1,8 @@
 """Convert a program of torch.export to float16, except for parts that need float32.
 
 Core AI computes in the types of the program, so the types are decided here. The program's inputs and outputs remain
-float32. coreai-opt has such a pass too, but it rounds all constants and inputs to float16 first, also those of the
-parts that stay in float32.
+float32. coreai-opt has such a pass too, but it first rounds all constants and inputs to float16, including those of
+the parts that stay in float32.
 """
 
 import operator

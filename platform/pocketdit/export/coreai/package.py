@@ -25,7 +25,7 @@ PROGRAM, HASH = "main.mlirb", "main.hash"
 """Files of a package: the program with its weights, and the SHA-256 of this file."""
 
 _PREFIXES = ("coreai.", "decomposable.", "broadcasting_")
-# Names of operations that Core ML also has, as in its programs, so that the censuses of both can be compared.
+# Core ML's names for operations that it also has, so that the censuses of both can be compared.
 _CORE_ML_NAMES = {"conv2d": "conv", "conv_transpose2d": "conv_transpose", "batch_matmul": "matmul",
                   "divide": "real_div", "slice": "slice_by_index"}  # fmt: skip
 _DTYPES: dict[str, Any] = {"f16": np.float16, "f32": np.float32}

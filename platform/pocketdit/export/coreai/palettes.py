@@ -12,7 +12,7 @@ from pocketdit.quantization.palette import Palette
 
 
 class Lookup(nn.Module):
-    """A weight as an operation of Core AI on its palette and its indices, whose names are those that it expects.
+    """A weight that Core AI looks up in a palette. Core AI expects the names of the two buffers.
 
     Args:
         palette: Palette of the layer.
@@ -35,7 +35,7 @@ class Lookup(nn.Module):
 
 @contextmanager
 def lookup_weights(module: nn.Module, palettes: Mapping[str, Palette]) -> Iterator[None]:
-    """Replace the weights of quantized layers by lookups while the context is open.
+    """Replace the weights of quantized layers with lookups while the context is open.
 
     Args:
         module: Module that contains the layers.
