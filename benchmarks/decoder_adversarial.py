@@ -1,4 +1,4 @@
-"""What the adversarial term of the tiny decoder is worth, on rendered scenes and on photographs.
+"""Measure what the adversarial term contributes to the tiny decoder, on rendered scenes and on photographs.
 
     python -m benchmarks.decoder_adversarial [--steps 3000] [--seeds 3] [--weight 0.05] [--data data/scenes]
 
@@ -8,7 +8,7 @@ photographs. With the default settings, this takes about 40 minutes on one CPU c
 
 PSNR (dB) rewards blurred images; the others reward realistic ones. "features" is the mean squared distance between the
 unit-length features of an image and its original; it resembles LPIPS, but its layers are pooled and not weighted.
-"FD" is the Fréchet distance between all of them. Both use EfficientNet-Lite0 and are comparable only with each other.
+"FD" is the Fréchet distance between both sets. Both use EfficientNet-Lite0 and are comparable only with each other.
 "sharpness" is the mean absolute gradient relative to that of the originals; 1 is ideal.
 """
 
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="decoders per arm (default: %(default)s)")
     parser.add_argument("--weight", type=float, default=0.05, help="weight of the term (default: %(default)s)")
     parser.add_argument("--data", type=Path, default=Path("data/scenes"), help="data set (default: %(default)s)")
-    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="further overrides of all runs")
+    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="further overrides for all runs")
     parser.add_argument("--runs", type=Path, help="keep the runs in this folder")
     parser.add_argument("--json", type=Path, help="write the scores to this file")
     args = parser.parse_args(arguments)

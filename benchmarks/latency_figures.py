@@ -46,7 +46,7 @@ class Figure:
 
 
 # Measured on the calibrated device. The paper gives 360 ms both for ladder D, which is part of the fit, and for the
-# small model, which differs by its second text encoder (Table 2). The paper's decoder and SnapGen's U-Net are not
+# small model, which differs in its second text encoder (Table 2). The paper's decoder and SnapGen's U-Net are not
 # published; these are ours, which have the same numbers of parameters within 2%.
 ON_PHONE = (
     Figure("small", "small (0.5x)", "iphone16promax", 360.0),

@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1000, help="number of captions (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("evaluations"), help="folder for the sampled images")
-    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="further overrides of all runs")
+    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="further overrides for all runs")
     args = parser.parse_args(arguments)
     try:
         if args.seeds < 1 or args.count < 1:

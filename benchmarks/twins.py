@@ -42,8 +42,8 @@ def twin_parser(description: str | None, steps: int) -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=steps, help="training steps of a run (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds (default: 0 1 2)")
     parser.add_argument("--data", type=Path, default=Path("data/scenes"), help="data set (default: %(default)s)")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs, where a new call continues")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further settings of every run")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs; a new call resumes them")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further settings for every run")
     return parser
 
 

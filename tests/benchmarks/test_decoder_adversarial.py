@@ -1,4 +1,4 @@
-"""The comparison of tiny decoders with and without the adversarial term."""
+"""Tests the comparison of tiny decoders with and without the adversarial term."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The comparison of both rankings of layers, and the scores of quantized networks."""
+"""Tests the comparison of both rankings of layers, and the scores of quantized networks."""
 
 import json
 from pathlib import Path

@@ -188,7 +188,7 @@ class DiTSpec:
 class UNetSpec:
     """The architecture of SnapGen's U-Net, which has a single width.
 
-    The defaults, with CLIP-L as the text encoder, have 377 M parameters, where the paper states 372 M.
+    The defaults, with CLIP-L as the text encoder, have 377 M parameters, while the paper states 372 M.
 
     Attributes:
         kind: The tag that selects this class in YAML.

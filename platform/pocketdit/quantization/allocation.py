@@ -7,8 +7,8 @@ from pocketdit.errors import ConfigError
 from pocketdit.quantization.palette import stored_bits
 
 Ranking = Literal["relative", "mse"]
-"""How sensitive layers are found: by the mean squared error of their output (the paper), or by the same relative to the
-mean square of the output."""
+"""How sensitive layers are found: by the mean squared error of their output (the paper), or by this error relative to
+the mean square of the output."""
 
 
 def average_bits(weights: Mapping[str, int], bits: Mapping[str, int]) -> float:
