@@ -62,6 +62,15 @@ def test_measuring_without_a_mac_is_an_error(bundle: Path, where: str, capsys: p
     assert read_records(bundle) == []
 
 
+def test_core_ai_bundles_are_predicted_but_not_measured(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(content | {"kind": "coreai"}))
+    assert main(["latency", str(bundle)]) == 0
+    assert "predicted latency" in capsys.readouterr().out
+    assert main(["latency", str(bundle), "measure=iphone"]) == 1
+    assert "only Core ML bundles can be measured, not coreai" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("overrides", "status", "expected"),
     [

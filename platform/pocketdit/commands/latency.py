@@ -8,8 +8,9 @@ def add_latency(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
     """Add the ``latency`` subcommand to the parser."""
     latency = subparsers.add_parser(
         "latency",
-        help="predict or measure the latency of a Core ML bundle on a device",
-        description="Predict the latency of a bundle from its census, or measure it on a Mac or a connected iPhone.",
+        help="predict the latency of a Core ML or Core AI bundle on a device, or measure it (Core ML)",
+        description="Predict the latency of a bundle from its census, or measure a Core ML bundle on a Mac or "
+        "a connected iPhone.",
     )
     latency.add_argument("bundle", type=Path, help="folder that lightning export created")
     latency.add_argument(

@@ -1,5 +1,6 @@
 """Predict or measure the latency of a bundle and return tables of its records, for ``lightning latency``."""
 
+from pocketdit.errors import RunError
 from pocketdit.export.common.bundle_files import CENSUS, DECODER, TRANSFORMER
 from pocketdit.export.common.census import Census
 from pocketdit.latency.bundles import Bundle
@@ -71,9 +72,16 @@ def measure_bundle(bundle: Bundle, settings: Latency) -> str:
 
     Returns:
         Tables of all records and, for a measurement on this Mac, the transformer's estimated cost by compute unit.
+
+    Raises:
+        RunError: The bundle is not a Core ML bundle, or it cannot be measured here.
     """
     from pocketdit.latency.measure_apple import cost_by_compute_unit, measure
 
+    if bundle.format != "coreml":
+        raise RunError(
+            f"{bundle.folder}: only Core ML bundles can be measured, not {bundle.format}; omit measure to predict"
+        )
     if settings.device:
         find_device(settings.device)
     for package in (TRANSFORMER, DECODER):
