@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from datamodules.shards.buckets import bucket_list
 from evaluation.preference.settings import Preference
 from evaluation.settings import Evaluation
 from pocketdit.autoencoders.network import ConvAutoencoder
@@ -148,3 +149,22 @@ def test_ladder_d_is_the_supernet_at_half_width() -> None:
     half, d = experiment("elastic_256").dit, experiment("ladder_d").dit
     assert half.hidden_size(0.5) == d.width
     assert half.levels == d.levels
+
+
+def test_table_1_compares_networks_with_equal_architectures() -> None:
+    elastic, half, full = (experiment(name).dit for name in ("elastic_imagenet", "ladder_d", "standalone_full"))
+    assert elastic.standalone(0.5) == half
+    assert elastic.standalone(1.0) == full
+    assert parameters_by_width(elastic)[1.0] == pytest.approx(1.6e9, rel=0.05)
+
+
+def test_both_stages_at_1024_start_from_the_run_at_256() -> None:
+    elastic, distilled = experiment("elastic_1024"), experiment("knowledge_distill_1024")
+    for later in (elastic, distilled):
+        assert later.parents == {"start": "elastic_256"}
+        assert later.backbone == experiment("elastic_256").backbone
+        assert later.training.gradient_checkpointing
+        assert later.stage.init_args["time_shift"] == 4  # sqrt(4096 / 256 tokens)
+    assert elastic.data == distilled.data
+    multiple = 8 * elastic.backbone.latent_multiple
+    assert all(side % multiple == 0 for bucket in bucket_list(1024) for side in bucket)
