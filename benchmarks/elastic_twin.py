@@ -2,7 +2,7 @@
 
 The supernet is that of ``experiments/elastic_pretrain.yaml`` with the widths 0.5x and 1x, which stand for 0.4B and
 1.6B. The standalone networks have the same architecture as the sub-networks, the same text width included. All are
-trained on the same data, noise and number of steps. The feature distance is that of ``experiments/eval/embedded.yaml``, not
+trained on the same data, noise and number of steps. The feature distance is that of the embedded evaluation, not
 DINO-FID. The footprint is the growth of a process's peak memory while it builds a network and trains it for three
 steps, with weights, EMA, gradients, optimizer state and activations (``benchmarks/elastic_step.py``).
 
