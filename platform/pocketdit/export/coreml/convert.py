@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pocketdit.errors import RunError
 from pocketdit.export.common.graph import Graph
-from pocketdit.export.coreml import gelu  # noqa: F401  (the import registers the operation)
+from pocketdit.export.coreml import alias, gelu  # noqa: F401  (the import registers the operations)
 
 Precision = Literal["float16", "float32"]
 Target = Literal["iOS17", "iOS18"]

@@ -139,14 +139,24 @@ def expand_dims(x: Tensor, axes: Sequence[int]) -> Tensor:
     return x
 
 
+def gather(x: Tensor, indices: Any, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
+    """Look up slices of an axis. The shape of ``indices`` takes the place of the axis."""
+    if batch_dims:
+        raise NotImplementedError(f"batch_dims={batch_dims} is not supported")
+    places = torch.as_tensor(indices).long()
+    axis %= x.ndim
+    found = x.index_select(axis, places.reshape(-1))
+    return found.reshape(*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda x, y: x + y,
     "sub": lambda x, y: x - y,
     "mul": lambda x, y: x * y,
     "real_div": lambda x, y: x / y,
     "pow": lambda x, y: x**y,
-    "maximum": torch.maximum,
-    "minimum": torch.minimum,
+    "maximum": lambda x, y: torch.maximum(torch.as_tensor(x), torch.as_tensor(y)),
+    "minimum": lambda x, y: torch.minimum(torch.as_tensor(x), torch.as_tensor(y)),
     "square": lambda x: x * x,
     "sqrt": lambda x: x.sqrt(),
     "rsqrt": rsqrt,
@@ -180,6 +190,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "concat": concat,
     "split": split,
     "slice_by_index": slice_by_index,
+    "gather": gather,
     "pad": pad,
     "tile": lambda x, reps: x.repeat(*reps),
     "fill": lambda shape, value=0.0: torch.full(tuple(shape), value),
