@@ -5,6 +5,8 @@
 # make score    score the latest pre-training run
 # make emoji    train and score the supernet on pictograms (OpenMoji, word vectors, a learned autoencoder)
 # make emoji-distill    everything make emoji does, then train a teacher and distill the supernet
+# make device   everything make distill does, then export every width of the four-step model as Core AI and LiteRT bundles,
+#               and compare their images with those of the run in device.png
 # make docs     build the documentation site in docs/_build
 #
 # After setup on two cores, make run (with bf16 instructions) and make test take 10 to 15 minutes each.
@@ -15,11 +17,11 @@ TESTERS ?= 2
 export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 # Waiting OpenMP threads spin. If two of them share a core, small operations become ten times slower.
-run distill all emoji emoji-distill: export OMP_PROC_BIND ?= true
+run distill device all emoji emoji-distill: export OMP_PROC_BIND ?= true
 # Tests run in parallel processes, whose threads would compete for the cores.
 test: export OMP_NUM_THREADS ?= 1
 
-.PHONY: run all distill score emoji emoji-distill test test-slow fuzz fuzz-slow lint types docs bench clean
+.PHONY: run all distill device score emoji emoji-distill test test-slow fuzz fuzz-slow lint types docs bench clean
 
 run: .venv/ready
 	$(BIN)/lightning data build scenes data/scenes --if-missing
@@ -32,6 +34,14 @@ distill: .venv/ready
 	$(BIN)/lightning run experiments/teacher_few_step.yaml --resume
 	$(BIN)/lightning run experiments/knowledge_distill.yaml --resume
 	$(BIN)/lightning run experiments/step_distill.yaml --resume
+
+device: distill .venv/ready-device .venv-litert/ready
+	for width in 0.375 0.5 1; do \
+	  $(BIN)/lightning export experiments/export/coreai.yaml run=step_distill width=$$width out=exports/device && \
+	  .venv-litert/bin/lightning export experiments/export/litert.yaml run=step_distill width=$$width \
+	    precision=float16 litert.passes=0 out=exports/device || exit 1; \
+	done
+	$(BIN)/python -m benchmarks.device_samples step_distill exports/device/*/ --out device.png
 
 all: .venv/ready-export
 	$(BIN)/lightning run experiments/recipe.yaml
@@ -121,9 +131,19 @@ bench: .venv/ready-bench
 	$(BIN)/python -m pip install --quiet --editable '.[export]'
 	touch $@
 
+.venv/ready-device: .venv/ready
+	$(BIN)/python -m pip install --quiet --editable '.[coreai,litert-runtime]'
+	touch $@
+
+# LiteRT's converter needs older packages than the other extras.
+.venv-litert/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-litert
+	.venv-litert/bin/python -m pip install --quiet --editable '.[litert]'
+	touch $@
+
 .venv/ready-bench: .venv/ready-dev
 	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
 	touch $@
 
 clean:
-	rm -rf .venv runs data
+	rm -rf .venv .venv-litert runs data
