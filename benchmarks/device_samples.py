@@ -98,7 +98,8 @@ def picture(drawn: Sequence[Drawn], prompts: Sequence[str], out: Path) -> None:
 def megabytes(bundle: Bundle, package: str = "") -> float:
     """Return the size of a bundle or of one of its packages in MB (10^6 bytes)."""
     prefix = bundle.manifest["packages"][package]["file"] if package else ""
-    return sum(entry["bytes"] for name, entry in bundle.manifest["files"].items() if name.startswith(prefix)) / 1e6
+    files: dict[str, dict[str, int]] = bundle.manifest["files"]
+    return sum(entry["bytes"] for name, entry in files.items() if name.startswith(prefix)) / 1e6
 
 
 def report(drawn: Sequence[Drawn]) -> str:

@@ -10,8 +10,19 @@ import pytest
 from tests.conftest import ROOT
 
 PAGES = {
-    *("start", "data", "streaming", "training", "finetuning", "distillation", "on_device", "sweeps", "evaluation"),
-    *("concepts", "deviations", "decisions", "benchmarks", "scaling", "log"),
+    *(
+        "start",
+        "data",
+        "streaming",
+        "training",
+        "finetuning",
+        "distillation",
+        "on_device",
+        "apps",
+        "sweeps",
+        "evaluation",
+    ),
+    *("evaluation", "concepts", "deviations", "decisions", "benchmarks", "scaling", "log"),
     *("configuration", "commands", "api", "extending", "changes", "index", "search"),
 }
 

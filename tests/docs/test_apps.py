@@ -1,4 +1,4 @@
-"""The page about devices describes exactly what an app must compute."""
+"""The page about apps describes exactly what an app must compute."""
 
 import hashlib
 import math
@@ -15,7 +15,7 @@ from pocketdit.diffusion.samplers import SAMPLERS, Velocity, uniform_times
 from pocketdit.encoders.hashed_text import PhraseEncoder, WordEncoder
 from tests.conftest import ROOT
 
-PAGE = (ROOT / "docs" / "on_device.md").read_text()
+PAGE = (ROOT / "docs" / "apps.md").read_text()
 PROGRAMS = re.findall(r"^```python\n((?:.*\n)*?)```$", PAGE, re.M)
 PROMPT = "A red circle, left of 2 blue squares"
 WORDS = ["a", "red", "circle", "left", "of", "2", "blue", "squares"]
