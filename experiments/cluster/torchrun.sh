@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train on several nodes without a scheduler. Run this on every node, with the same arguments:
 #
-#   HEAD=node-0 NODES=4 GPUS=8 NAME=mine experiments/cluster/torchrun.sh experiments/paper/elastic_256.yaml
+#   HEAD=node-0 NODES=4 GPUS=8 NAME=mine bash experiments/cluster/torchrun.sh experiments/paper/elastic_256.yaml
 #
 # HEAD is the name or address of one of the nodes, at which the processes meet, and NAME that of the run. The runs folder
 # must be on a file system that all nodes share. If a process fails, all of them resume from the last checkpoint, up to

@@ -1,7 +1,7 @@
 """Reproducible random draws that depend only on the position in a run.
 
-Each draw uses its own generator, seeded with the run's seed, the step, and the rank. A resumed run therefore makes the
-same draws as an uninterrupted run, and checkpoints do not need to store generator states.
+Each draw uses its own generator, seeded with the run's seed and a position, such as the step. A resumed run therefore
+makes the same draws as an uninterrupted run, and checkpoints do not need to store generator states.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import torch
 
 
 def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a generator seeded with a hash of ``parts``, for example of ("time", seed, step, rank)."""
+    """Return a generator seeded with a hash of ``parts``, for example of ("time", seed, step)."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
 

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from pocketdit.artifacts.run_folder import RunFolder, find
 from pocketdit.running.checkpointing import AtomicCheckpointIO
-from pocketdit.running.consolidation import read_consolidated
 from pocketdit.tracking.journal import read_metrics
 from tests.cluster.jobs import job_variables, submit
 from tests.conftest import PRETRAIN, ROOT, NewDatabase, tiny_overrides
@@ -129,21 +128,43 @@ def test_the_checkpoint_resumes_on_one_and_on_two_processes(trained: list[str]) 
 
 
 @pytest.mark.slow
-def test_the_consolidated_checkpoint_is_that_of_one_process(trained: list[str], tmp_path: Path) -> None:
-    run = folder_of(trained, "four")
-    file = tmp_path / "full.ckpt"
-    command = [sys.executable, "-m", "pocketdit", "consolidate", str(run.path), "--to", str(file)]
+def test_the_consolidated_checkpoint_is_that_of_one_process_and_resumes_under_fsdp2(trained: list[str]) -> None:
+    """The resumed run also writes its checkpoint as a single file, which replaces the previous one."""
+    original = folder_of(trained, "four").path
+    copy = original.with_name("full")
+    subprocess.run(["cp", "-r", str(original), str(copy)], check=True)
+    command = [sys.executable, "-m", "pocketdit", "consolidate", str(copy)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
-    assert result.stdout == f"{run.name}: checkpoint of step {STEPS} in {file}\n", result.stderr
-    full = AtomicCheckpointIO().load_checkpoint(file)
-    sharded = read_consolidated(run.checkpoint)
-    assert full["state_dict"].keys() == sharded["state_dict"].keys()
-    single = torch.load(folder_of(trained, "one").checkpoint, weights_only=True)
-    assert full.keys() == single.keys()
-    assert full["state_dict"].keys() == single["state_dict"].keys()
-    (state,), (expected) = full["optimizer_states"], single["optimizer_states"][0]
-    assert [group["params"] for group in state["param_groups"]] == [g["params"] for g in expected["param_groups"]]
-    for number, values in expected["state"].items():
-        assert {key: value.shape for key, value in values.items()} == {
-            key: value.shape for key, value in state["state"][number].items()
-        }
+    run, one = folder_of(trained, "full"), folder_of(trained, "one")
+    assert result.stdout == f"{run.name}: checkpoint of step {STEPS} in {run.checkpoint}\n", result.stderr
+    settings = ("training.strategy=fsdp2", "training.sharding.group=1", "training.sharding.checkpoint=full",
+                "training.devices=2", "training.accumulate=2", f"training.max_steps={MORE}")  # fmt: skip
+    train(trained, *settings, "--allow-changes", "--resume", run.name)
+    steps = range(STEPS, MORE)
+    assert largest_difference(curves(trained, "one", steps), curves(trained, "full", steps)) < 1e-5
+    full, expected = (AtomicCheckpointIO().load_checkpoint(folder.checkpoint) for folder in (run, one))
+    assert run.checkpoint.is_file()
+    assert full.keys() == expected.keys()
+    assert full["state_dict"].keys() == expected["state_dict"].keys()
+    for name, value in expected["state_dict"].items():
+        torch.testing.assert_close(full["state_dict"][name], value, atol=1e-4, rtol=1e-3, msg=name)
+    (state,), (other,) = full["optimizer_states"], expected["optimizer_states"]
+    assert [group["params"] for group in state["param_groups"]] == [group["params"] for group in other["param_groups"]]
+    for number, values in other["state"].items():
+        torch.testing.assert_close(state["state"][number]["exp_avg"], values["exp_avg"], atol=1e-5, rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_bf16_in_transit_changes_the_losses_only_by_rounding(trained: list[str]) -> None:
+    bf16 = ("training.strategy=fsdp2", "training.devices=2", "training.precision=bf16-mixed", "training.max_steps=5")
+    train(trained, *bf16, "--name", "fp32-transit")
+    in_transit = ("training.sharding.weights=bfloat16", "training.sharding.gradients=bfloat16")
+    train(trained, *bf16, *in_transit, "--name", "bf16-transit")
+    first, second = (curves(trained, name, range(5)) for name in ("fp32-transit", "bf16-transit"))
+    difference = largest_difference(
+        {"train/loss/width_1": first["train/loss/width_1"]}, {"train/loss/width_1": second["train/loss/width_1"]}
+    )
+    print(f"bf16 in transit: largest relative difference of the loss: {difference:.2e}")
+    assert 0 < difference < 0.02
+    stored = load_file(folder_of(trained, "bf16-transit").weights)
+    assert {value.dtype for value in stored.values()} == {torch.float32}

@@ -35,6 +35,9 @@ def test_a_run_writes_all_its_files(tiny: list[str], tmp_path: Path, capfd: pyte
     recorded = read_metrics(folder.metrics)
     assert [step for step, _ in recorded["train/loss/width_1"]] == list(range(6))
     assert {"validation/loss/width_0.5", "validation/loss/width_1", "validation/level_0.0625/width_1"} <= set(recorded)
+    ((_, waited),) = recorded["speed/data_wait"]
+    assert 0 < waited < 1
+    assert "speed/mfu" not in recorded, "there is no peak to compare a CPU with"
     out = capfd.readouterr()
     assert "lightning sample" in out.out
     assert "6/6" in out.err

@@ -21,6 +21,7 @@ FREE_KEYS = (
     "training.sample_every",
     "training.compile",
     "training.gradient_checkpointing",
+    "training.sharding.checkpoint",
     "sampling",
     "tracking",
     "data.init_args.workers",

@@ -70,16 +70,18 @@ class ShardedStrategy(ModelParallelStrategy):
 
     @override
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        if not self.saves_shards:
-            super().save_checkpoint(checkpoint, filepath, storage_options)
-            return
-        state = {NETWORK: checkpoint.pop("state_dict")}
-        state |= {f"optimizer_{index}": value for index, value in enumerate(checkpoint.pop("optimizer_states", []))}
         path, message = Path(self.broadcast(filepath)), None
         try:
-            save_shards(state, checkpoint, path, self.global_rank)
+            if self.saves_shards:
+                optimizers = enumerate(checkpoint.pop("optimizer_states", []))
+                state = {NETWORK: checkpoint.pop("state_dict"), **{f"optimizer_{i}": value for i, value in optimizers}}
+                save_shards(state, checkpoint, path, self.global_rank)
+            else:
+                super().save_checkpoint(checkpoint, path, storage_options)
         except (OSError, CheckpointException) as error:
             message = str(disk_error(path, error))
+        except RunError as error:
+            message = str(error)
         self.raise_first(message)
 
     @override

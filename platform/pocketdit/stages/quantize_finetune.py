@@ -179,7 +179,8 @@ class QuantizeFinetune(ElasticPretrain):
     @torch.no_grad()
     def prepare(self, batch: Mapping[str, Any], number: int) -> NoisyBatch:
         """Return the inputs of a step, with the unquantized network's velocity as the target."""
-        step = int(choose(range(max(1, len(self.times) - 1)), "roll-out", self.seed, number))
+        iteration = number // self.training_spec.accumulate
+        step = int(choose(range(max(1, len(self.times) - 1)), "roll-out", self.seed, iteration))
         noisy = self.noisy_batch(batch, number, step)
         target = self.unquantized.network(noisy.x_t, noisy.time, noisy.text, width=self.width)
         return noisy._replace(target=target)
