@@ -109,6 +109,9 @@ class DiTBlock(nn.Module):
         """
         table = self.tables.for_hidden_size(x.shape[-1])
         assert isinstance(table, ModulationTable)
+        # FSDP2 may gather the offsets in bf16. Under autocast, the sums of the residual branches must still be in fp32.
+        if table.offsets.dtype != torch.float32 and torch.is_autocast_enabled(x.device.type):
+            modulation = modulation.float()
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + table.offsets).unsqueeze(2).unbind(1)
         x = x + gate1 * self.attention(modulate(x, shift1, scale1), grid, cos_sin, forms[0])
         x = x + self.cross(x, text, mask, forms[1])

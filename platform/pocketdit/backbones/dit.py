@@ -156,8 +156,6 @@ class ElasticDiT(nn.Module):
         patch = self.spec.patch_size
         grid = (rows // patch, columns // patch)
         embedding, modulation = self.time.for_hidden_size(hidden)(time)
-        # FSDP2 may gather the blocks' offsets in bf16. Sums with them, and with their gates, must still be in fp32.
-        modulation = modulation.to(x.dtype)
         tokens, mask = self.text(text)
 
         preconditioned = bool(self.spec.latent_std)
