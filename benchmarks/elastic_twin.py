@@ -109,7 +109,11 @@ def table(losses: Sequence[Sequence[float]], distances: Sequence[Sequence[float]
     cells = []
     for row, model, loss, distance, used in zip(ROWS, MODELS, losses, distances, memory, strict=True):
         shown = f"{statistics.fmean(distance):.2f}" if distance else "-"
-        cells.append([row.recipe, model, format_losses(loss), shown, used, *map(str, row.published)])
+        published_loss, published_distance, published_footprint = row.published
+        cells.append([
+            row.recipe, model, format_losses(loss), shown, used,
+            f"{published_loss:.4f}", str(published_distance), published_footprint,
+        ])  # fmt: skip
     headers = ["training recipe", "model", "validation\nloss", "feature\ndistance", "training\nfootprint",
                "paper:\nval loss", "paper:\nDINO-FID", "paper:\nfootprint"]  # fmt: skip
     return tabulate(cells, headers, tablefmt="simple", disable_numparse=True, colalign=("left", "left", *["right"] * 6))
