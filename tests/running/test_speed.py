@@ -1,4 +1,4 @@
-"""The measured speed of a run: data wait, throughput and MFU."""
+"""Tests the measured speed of a run: data wait, throughput and MFU."""
 
 import time
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The position of a batch, which seeds its random draws."""
+"""Tests the position of a batch, which seeds its random draws."""
 
 from types import SimpleNamespace
 from typing import Any
