@@ -92,7 +92,7 @@ def test_float16_and_a_subset_of_the_encoders(settings: CoreMLExport, runs: Path
     assert (
         json.loads((subset / "manifest.json").read_text())["packages"]["transformer"]["inputs"]["text"]["shape"][3] == 7
     )
-    assert psnr(sampled, sample_bundle(subset, runs, tmp_path / "subset.png")) < 35
+    assert psnr(sampled, sample_bundle(subset, runs, tmp_path / "subset.png")) < 45  # see test_text_subset.py
 
 
 def test_manifests_match_the_schema(bundle: Path, half: Path) -> None:

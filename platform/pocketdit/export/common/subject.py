@@ -131,10 +131,15 @@ def _select_text_encoders(subject: Subject, kept: Sequence[int]) -> Subject:
             f"text_encoders={list(kept)}: must contain at least one position from 0 to {len(encoders) - 1}, because "
             f"the network has {counted(len(encoders), 'text encoder')}"
         )
+    network = keep_text_encoders(subject.network, kept)
     return replace(
         subject,
-        experiment=replace(subject.experiment, text_encoders=tuple(encoders[position] for position in kept)),
-        network=keep_text_encoders(subject.network, kept),
+        experiment=replace(
+            subject.experiment,
+            text_encoders=tuple(encoders[position] for position in kept),
+            backbone=replace(subject.experiment.backbone, text_inputs=network.spec.text_inputs),
+        ),
+        network=network,
         text_lengths=tuple(subject.text_lengths[position] for position in kept),
         palettes=keep_layers(subject.palettes, kept),
         lora=keep_layers(subject.lora, kept),
