@@ -21,23 +21,28 @@ def save(model: Any, folder: Path) -> None:
 
 
 def write_checkpoints(folder: Path) -> None:
-    """Write tiny checkpoints with random weights. "flux" is part of a pipeline, and "qwen_image" is not."""
-    from diffusers import AutoencoderKL, AutoencoderKLQwenImage
+    """Write tiny checkpoints with random weights. "flux" is part of a pipeline, and the others are not."""
+    from diffusers import AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLQwenImage
 
     torch.manual_seed(0)
-    flux = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=16,
-        norm_num_groups=4,
-        layers_per_block=1,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        scaling_factor=0.3611,
-        shift_factor=0.1159,
-    )
-    save(flux, folder / "flux" / "vae")
+    for kind, scale, shift in (("flux/vae", 0.3611, 0.1159), ("sd3", 1.5305, 0.0609)):
+        model = AutoencoderKL(
+            block_out_channels=(8, 8, 8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=16,
+            norm_num_groups=4,
+            layers_per_block=1,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+            scaling_factor=scale,
+            shift_factor=shift,
+        )
+        save(model, folder / kind)
+    flux2 = AutoencoderKLFlux2(block_out_channels=(8, 8, 8, 8), norm_num_groups=4, layers_per_block=1)
+    flux2.bn.running_mean.copy_(torch.randn(128))
+    flux2.bn.running_var.copy_(0.5 + torch.rand(128))
+    save(flux2, folder / "flux2")
     qwen_image = AutoencoderKLQwenImage(
         base_dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=1, temperal_downsample=[False, True, True]
     )
@@ -81,6 +86,37 @@ def test_qwen_image_latents_are_normalized_per_channel(checkpoints: Path, images
     torch.testing.assert_close(latents[:, 0], (mode[:, 0, 0] + 0.7571) / 2.8184)
     torch.testing.assert_close(latents[:, 15], (mode[:, 15, 0] + 0.2921) / 1.9160)
     torch.testing.assert_close(ours.decode(latents), decoded, atol=1e-5, rtol=0)
+
+
+def test_sd3_latents_are_shifted_and_scaled(checkpoints: Path, images: torch.Tensor) -> None:
+    from diffusers import AutoencoderKL
+
+    ours = DiffusersAutoencoder(str(checkpoints / "sd3"), "sd3")
+    with torch.no_grad():
+        mode = AutoencoderKL.from_pretrained(checkpoints / "sd3").eval().encode(images).latent_dist.mode()
+    torch.testing.assert_close(ours.encode(images), (mode - 0.0609) * 1.5305)
+    with pytest.raises(
+        UserError, match=r"not flux's autoencoder: its scaling factor is 1.5305, not 0.3611; set another"
+    ):
+        DiffusersAutoencoder(str(checkpoints / "sd3"), "flux")
+
+
+def test_flux2_latents_are_normalized_as_in_its_pipeline(checkpoints: Path, images: torch.Tensor) -> None:
+    """The pipeline encodes reference images to normalized patches."""
+    from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline
+
+    ours = DiffusersAutoencoder(str(checkpoints / "flux2"), "flux2")
+    theirs = AutoencoderKLFlux2.from_pretrained(checkpoints / "flux2").eval()
+    pipeline = Flux2KleinPipeline(None, theirs, None, None, None)
+    with torch.no_grad():
+        patches = pipeline._encode_vae_image(images, None)
+        decoded = theirs.decode(theirs.encode(images).latent_dist.mode()).sample.clamp(-1, 1)
+    latents = ours.encode(images)
+    assert latents.shape == (2, 32, 4, 8)
+    torch.testing.assert_close(torch.nn.functional.pixel_unshuffle(latents, 2), patches)
+    torch.testing.assert_close(ours.decode(latents), decoded, atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="multiples of 16"):
+        ours.encode(images[..., :24])
 
 
 @pytest.mark.parametrize("kind", ["flux", "qwen_image"])

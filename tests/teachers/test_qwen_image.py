@@ -113,10 +113,10 @@ def test_template_prefix_is_removed(teacher: QwenImageTeacher, pipeline: Any) ->
     assert pipeline.prompt_template_encode == TEMPLATE
     assert pipeline.prompt_template_encode_start_idx == TEMPLATE_PREFIX_TOKENS
     before, after = TEMPLATE.split("{}")
-    assert teacher.text is not None
-    assert len(teacher.text.tokenizer(before).input_ids) == TEMPLATE_PREFIX_TOKENS
-    caption = len(teacher.text.tokenizer(PROMPTS[0] + after).input_ids)
-    assert teacher.condition([PROMPTS[0]]).embeddings.shape == (1, caption, 32)
+    tokenizer = teacher.text_encoders[0].tokenizer
+    assert len(tokenizer(before).input_ids) == TEMPLATE_PREFIX_TOKENS
+    caption = len(tokenizer(PROMPTS[0] + after).input_ids)
+    assert teacher.condition([PROMPTS[0]]).text[0].embeddings.shape == (1, caption, 32)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -125,15 +125,14 @@ def test_captions_are_encoded_as_in_the_pipeline(teacher: QwenImageTeacher, pipe
     with torch.no_grad():
         embeddings, mask = pipeline.encode_prompt(PROMPTS)
         blank, _ = pipeline.encode_prompt(" ")
-    ours = teacher.condition(PROMPTS)
+    ours = teacher.condition(PROMPTS).text[0]
     torch.testing.assert_close(ours.embeddings, embeddings, atol=1e-5, rtol=0)
-    assert ours.mask is not None
     assert ours.mask.equal(mask.bool())
     assert not mask.all()
     for caption in ("", "  \n"):
-        alone = teacher.condition([caption])
+        alone = teacher.condition([caption]).text[0]
         torch.testing.assert_close(alone.embeddings, blank, atol=1e-5, rtol=0)
-        assert alone.mask is None
+        assert alone.mask.all()
 
 
 def test_long_captions_are_truncated_as_in_the_pipeline(folder: Path, pipeline: Any) -> None:
@@ -141,8 +140,9 @@ def test_long_captions_are_truncated_as_in_the_pipeline(folder: Path, pipeline: 
     with torch.no_grad():
         embeddings, mask = pipeline.encode_prompt(PROMPTS, max_sequence_length=12)
     assert mask is None
-    assert teacher.condition(PROMPTS).mask is None
-    torch.testing.assert_close(teacher.condition(PROMPTS).embeddings, embeddings, atol=1e-5, rtol=0)
+    ours = teacher.condition(PROMPTS).text[0]
+    assert ours.mask.all()
+    torch.testing.assert_close(ours.embeddings, embeddings, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (4, 10), (12, 6)])
@@ -197,11 +197,9 @@ def test_guidance_does_not_change_the_prediction_of_a_blank_caption(teacher: Qwe
 
 
 def test_hook_is_removed_after_an_error(teacher: QwenImageTeacher) -> None:
-    with pytest.raises(ValueError, match="must match"):
-        teacher.predict(
-            latents(4, 4), torch.ones(2), teacher.condition(PROMPTS[:1] + PROMPTS)._replace(mask=torch.ones(1))
-        )
-    assert not teacher.transformer.transformer_blocks[-1]._forward_hooks
+    with pytest.raises(RuntimeError, match="must match the size"):
+        teacher.predict(latents(4, 4), torch.ones(2), teacher.condition([*PROMPTS, PROMPTS[0]]))
+    assert not teacher.transformer.norm_out._forward_pre_hooks
     with pytest.raises(ValueError, match="multiples of 2"):
         teacher.predict(latents(4, 5), torch.ones(2), teacher.condition(PROMPTS))
 
@@ -220,8 +218,7 @@ def test_teacher_satisfies_the_protocol(folder: Path) -> None:
     assert teacher_output.velocity.dtype == teacher_output.features.dtype == torch.float32
     assert not teacher_output.velocity.requires_grad
     assert not teacher_output.features.requires_grad
-    assert module.text is not None
-    for network in (module.transformer, module.text.model):
+    for network in (module.transformer, module.text_encoders[0].model):
         assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}
         assert not any(weight.requires_grad for weight in network.parameters())
         assert not any(part.training for part in network.modules())
@@ -310,14 +307,14 @@ def test_published_tokenizer_files_are_loaded(folder: Path, teacher: QwenImageTe
     merges = "\n".join(" ".join(pair) for pair in stored["model"]["merges"])
     (model / "tokenizer" / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
     condition = QwenImageTeacher(str(model), dtype="float32").condition(PROMPTS)
-    torch.testing.assert_close(condition.embeddings, teacher.condition(PROMPTS).embeddings)
+    torch.testing.assert_close(condition.text[0].embeddings, teacher.condition(PROMPTS).text[0].embeddings)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_stored_text_gives_the_same_prediction(folder: Path, teacher: QwenImageTeacher, guidance: float) -> None:
-    assert teacher.text is not None
+    encoder = teacher.text_encoders[0]
     without_text = QwenImageTeacher(str(folder), dtype="float32", load_text=False)
-    condition = without_text.condition_on([teacher.text.encode(PROMPTS)], [teacher.text.encode([""])])
+    condition = without_text.condition_on([encoder.encode(PROMPTS)], [encoder.encode([""])])
     time = torch.tensor([0.3, 0.8])
     stored = without_text.predict(latents(4, 8), time, condition, guidance)
     computed = predict(teacher, guidance)
@@ -330,6 +327,5 @@ def test_stored_text_gives_the_same_prediction(folder: Path, teacher: QwenImageT
 def test_text_component_is_the_text_encoder_of_the_teacher(folder: Path, teacher: QwenImageTeacher) -> None:
     (component,) = QwenImageTeacher.text_components(repository=str(folder), dtype="float32", lora="unused")
     encoder = build(component)
-    assert teacher.text is not None
-    assert identify(encoder) == identify(teacher.text)
-    assert torch.equal(encoder.encode(PROMPTS).embeddings, teacher.condition(PROMPTS).embeddings)
+    assert identify(encoder) == identify(teacher.text_encoders[0])
+    assert torch.equal(encoder.encode(PROMPTS).embeddings, teacher.condition(PROMPTS).text[0].embeddings)

@@ -179,7 +179,7 @@ def unsuitable_loras(folder: Path) -> dict[str, tuple[dict[str, Tensor], str]]:
         "another shape": (wide, "different shape"),
         "fewer blocks": (
             {n: v for n, v in whole.items() if "blocks.2" not in n},
-            "1 of 3 blocks, starting with block 2",
+            "1 of 3 blocks, starting with transformer_blocks.2",
         ),
         "no down": ({n: v for n, v in whole.items() if n != down}, r"blocks\.1\.attn\.to_q\.lora_up"),
         "no up": ({n: v for n, v in whole.items() if n != up}, r"blocks\.1\.attn\.to_q\.lora_up"),
@@ -240,10 +240,10 @@ def test_sharded_teacher_gives_the_same_prediction(folder: Path, lora: Path, tmp
         teacher.shard(mesh)
         teacher.shard(mesh)
         teacher.to(torch.device("cpu"))
-        assert teacher.text is not None
-        for network in (teacher.transformer, teacher.text.model):
+        text = teacher.text_encoders[0].model
+        for network in (teacher.transformer, text):
             assert all(isinstance(weight, DTensor) for weight in network.parameters())
-        for block in [*teacher.transformer.transformer_blocks, *teacher.text.model.layers]:
+        for block in [*teacher.transformer.transformer_blocks, *text.layers]:
             assert isinstance(block, FSDPModule)
         torch.testing.assert_close(predict(teacher, guidance=4.0), base)
         with teacher.few_step():

@@ -1,12 +1,14 @@
 """The normalized latents z' = (z - mean) / std of the published autoencoders that diffusers loads.
 
-For Flux, the mean is the shift factor (0.1159), and the standard deviation is the inverse of the scaling factor
-(1 / 0.3611). For Qwen-Image, each channel has its own mean and standard deviation.
+For FLUX.1 and Stable Diffusion 3, the mean is the shift factor (0.1159 for FLUX.1), and the standard deviation is the
+inverse of the scaling factor (1 / 0.3611). For Qwen-Image, each channel has its own mean and standard deviation. For
+FLUX.2, they are those of a batch norm over 2x2 patches, so each channel has four, by the position in the patch.
 """
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -15,29 +17,50 @@ def has_frames(model: Any) -> bool:
     return "latents_mean" in model.config and "z_dim" in model.config
 
 
-def latent_statistics(model: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the mean and the standard deviation of an autoencoder's latents, each (C, 1, 1) or (1, 1, 1)."""
-    config = model.config
+def has_batch_norm(model: Any) -> bool:
+    """Return whether a model normalizes its latents with a batch norm over 2x2 patches, as FLUX.2's does."""
+    return "batch_norm_eps" in model.config
+
+
+def latent_statistics(model: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and the standard deviation of an autoencoder's latents.
+
+    Args:
+        model: The autoencoder.
+        latents: Latents (B, C, h, w), whose device and sides are used.
+
+    Returns:
+        Two float32 tensors that can be broadcast to (C, h, w).
+    """
+    config, device = model.config, latents.device
+    if has_batch_norm(model):
+        statistics = model.bn.running_mean, (model.bn.running_var.float() + config["batch_norm_eps"]).sqrt()
+        patch = torch.stack([F.pixel_shuffle(each.float().view(-1, 1, 1), 2) for each in statistics]).to(device)
+        repeats = (1, 1, latents.shape[-2] // 2, latents.shape[-1] // 2)
+        mean, std = patch.repeat(repeats)
+        return mean, std
     if has_frames(model):
-        mean, std = config["latents_mean"], config["latents_std"]
+        numbers = config["latents_mean"], config["latents_std"]
     else:
-        mean, std = [config["shift_factor"]], [1 / config["scaling_factor"]]
-    return torch.tensor(mean, device=device).view(-1, 1, 1), torch.tensor(std, device=device).view(-1, 1, 1)
+        numbers = [config["shift_factor"]], [1 / config["scaling_factor"]]
+    mean, std = (torch.tensor(each, device=device).view(-1, 1, 1) for each in numbers)
+    return mean, std
 
 
 def encode_normalized(model: Any, images: Tensor) -> Tensor:
     """Encode images (B, 3, H, W) in [-1, 1] to the float32 mode of the normalized latents (B, C, h, w)."""
-    mean, std = latent_statistics(model, images.device)
     images = images.to(model.dtype)
     with torch.autocast(images.device.type, enabled=False):
         posterior = model.encode(images[:, :, None] if has_frames(model) else images).latent_dist
     latents: Tensor = posterior.mode()
-    return ((latents[:, :, 0] if has_frames(model) else latents).float() - mean) / std
+    latents = (latents[:, :, 0] if has_frames(model) else latents).float()
+    mean, std = latent_statistics(model, latents)
+    return (latents - mean) / std
 
 
 def decode_normalized(model: Any, latents: Tensor) -> Tensor:
     """Decode normalized latents (B, C, h, w) to float32 images (B, 3, H, W), clamped to [-1, 1]."""
-    mean, std = latent_statistics(model, latents.device)
+    mean, std = latent_statistics(model, latents)
     latents = (latents.float() * std + mean).to(model.dtype)
     with torch.autocast(latents.device.type, enabled=False):
         images: Tensor = model.decode(latents[:, :, None] if has_frames(model) else latents).sample

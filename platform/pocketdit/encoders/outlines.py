@@ -49,7 +49,18 @@ FLUX: dict[str, Any] = {
 AUTOENCODERS: dict[str, dict[str, Any]] = {
     "black-forest-labs/FLUX.1-dev": FLUX,
     "black-forest-labs/FLUX.1-schnell": FLUX,
-    "Qwen/Qwen-Image": {},  # the defaults of diffusers
+    "Tongyi-MAI/Z-Image": FLUX,
+    "Tongyi-MAI/Z-Image-Turbo": FLUX,
+    "stabilityai/stable-diffusion-3.5-medium": FLUX,
+    "black-forest-labs/FLUX.2-klein-base-4B": {},  # the defaults of diffusers
+    "black-forest-labs/FLUX.2-klein-4B": {},
+    "Qwen/Qwen-Image": {},
+}
+AUTOENCODER_CLASSES = {
+    "flux": "AutoencoderKL",
+    "flux2": "AutoencoderKLFlux2",
+    "qwen_image": "AutoencoderKLQwenImage",
+    "sd3": "AutoencoderKL",
 }
 
 
@@ -100,7 +111,7 @@ def autoencoder_outline(repository: str, kind: str, dtype: torch.dtype, device: 
     if config is None:
         return None
     has_frames = kind == "qwen_image"
-    loader = diffusers.AutoencoderKLQwenImage if has_frames else diffusers.AutoencoderKL
+    loader = getattr(diffusers, AUTOENCODER_CLASSES[kind])
     with device:
         network = loader.from_config(config).to(dtype).eval()
 

@@ -1,4 +1,4 @@
-"""The published autoencoders of Flux and Qwen-Image, loaded with diffusers."""
+"""The published autoencoders of FLUX, Qwen-Image and Stable Diffusion 3, loaded with diffusers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +10,13 @@ from typing_extensions import override
 
 from pocketdit.encoders.checkpoints import explain_load_errors, local_folder, require_complete
 from pocketdit.encoders.contract import FrozenModule
-from pocketdit.encoders.normalized_latents import decode_normalized, encode_normalized
-from pocketdit.encoders.outlines import Outline, autoencoder_outline
+from pocketdit.encoders.normalized_latents import decode_normalized, encode_normalized, has_batch_norm
+from pocketdit.encoders.outlines import AUTOENCODER_CLASSES, Outline, autoencoder_outline
 from pocketdit.errors import RunError
 
-AutoencoderKind = Literal["flux", "qwen_image"]
-_CLASSES: dict[AutoencoderKind, str] = {"flux": "AutoencoderKL", "qwen_image": "AutoencoderKLQwenImage"}
+AutoencoderKind = Literal["flux", "flux2", "qwen_image", "sd3"]
+# The factors of the latents of both kinds that have the same class. Their weights differ, too.
+_SCALING_FACTORS = {"flux": 0.3611, "sd3": 1.5305}
 
 
 class DiffusersAutoencoder(FrozenModule):
@@ -26,9 +27,10 @@ class DiffusersAutoencoder(FrozenModule):
 
     Args:
         repository: A folder that contains the autoencoder, or a pipeline with the autoencoder in ``vae/``.
-            Alternatively, the name of a pipeline on the Hugging Face hub, such as black-forest-labs/FLUX.1-dev or
+            Alternatively, the name of a pipeline on the Hugging Face hub, such as black-forest-labs/FLUX.1-schnell or
             Qwen/Qwen-Image. The weights must be in the safetensors format.
-        kind: The architecture.
+        kind: The family of the latents: "flux" (FLUX.1, Z-Image), "flux2" (FLUX.2), "qwen_image" (Qwen-Image, Krea 2)
+            or "sd3" (Stable Diffusion 3 and 3.5).
         revision: Revision of the repository on the hub.
         dtype: Precision of the weights and the computation. The results are always float32.
 
@@ -50,9 +52,17 @@ class DiffusersAutoencoder(FrozenModule):
         self.model = _load(repository, kind, revision, getattr(torch, dtype))
         config = self.model.config
         match kind:
-            case "flux":
+            case "flux" | "sd3":
                 if config.shift_factor is None:
-                    raise RunError(f"{repository}: not Flux's autoencoder: its config has no shift_factor")
+                    raise RunError(f"{repository}: not {kind}'s autoencoder: its config has no shift_factor")
+                if config.scaling_factor != _SCALING_FACTORS[kind]:
+                    raise RunError(
+                        f"{repository}: not {kind}'s autoencoder: its scaling factor is {config.scaling_factor}, not "
+                        f"{_SCALING_FACTORS[kind]}; set another kind"
+                    )
+                self.channels = int(config.latent_channels)
+                factor = 2 ** (len(config.block_out_channels) - 1)
+            case "flux2":
                 self.channels = int(config.latent_channels)
                 factor = 2 ** (len(config.block_out_channels) - 1)
             case "qwen_image":
@@ -88,10 +98,11 @@ class DiffusersAutoencoder(FrozenModule):
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) in [-1, 1] to float32 latents (B, C, h, w).
 
-        H and W must be multiples of ``factor``.
+        H and W must be multiples of ``factor`` or, for FLUX.2, which normalizes 2x2 patches, of twice that.
         """
-        if images.shape[-2] % self.factor or images.shape[-1] % self.factor:
-            raise ValueError(f"image sides must be multiples of {self.factor}, not {tuple(images.shape[-2:])}")
+        multiple = 2 * self.factor if has_batch_norm(self.model) else self.factor
+        if images.shape[-2] % multiple or images.shape[-1] % multiple:
+            raise ValueError(f"image sides must be multiples of {multiple}, not {tuple(images.shape[-2:])}")
         return encode_normalized(self.model, images)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -107,7 +118,7 @@ def _subfolder(repository: Path) -> str | None:
 def _load(repository: str, kind: AutoencoderKind, revision: str | None, dtype: torch.dtype) -> Any:
     import diffusers  # takes seconds and is needed only here
 
-    name = _CLASSES[kind]
+    name = AUTOENCODER_CLASSES[kind]
     source: dict[str, Any] = {
         "subfolder": _subfolder(Path(repository)),
         "revision": revision,

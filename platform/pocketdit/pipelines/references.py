@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from pocketdit.encoders.checkpoints import explain_load_errors, require_complete
+from pocketdit.encoders.outlines import AUTOENCODER_CLASSES
 
-REFERENCE_KINDS = ("tokenizer", "clip", "gemma", "flux", "qwen_image")
+REFERENCE_KINDS = ("tokenizer", "clip", "gemma", *AUTOENCODER_CLASSES)
 
 
 def load_reference(name: str, reference: Mapping[str, Any]) -> Any:
@@ -44,7 +45,7 @@ def load_reference(name: str, reference: Mapping[str, Any]) -> Any:
         else:
             import diffusers
 
-            cls = diffusers.AutoencoderKL if kind == "flux" else diffusers.AutoencoderKLQwenImage
+            cls = getattr(diffusers, AUTOENCODER_CLASSES[kind])
             options |= {"subfolder": reference.get("subfolder"), "low_cpu_mem_usage": False}
             model, report = cls.from_pretrained(repository, torch_dtype=dtype, **options)
     require_complete(description, repository, report["missing_keys"])

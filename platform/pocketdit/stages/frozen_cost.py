@@ -40,7 +40,7 @@ def encoder_passes(experiment: EncodedExperiment, device: torch.device, images: 
 
 
 def teacher_passes(experiment: Experiment, found: TeacherOutline | None, per_batch: float) -> list[Pass]:
-    """Return the passes through a teacher and its text encoder.
+    """Return the passes through a teacher and its text encoders.
 
     Args:
         experiment: The configuration.
@@ -52,15 +52,18 @@ def teacher_passes(experiment: Experiment, found: TeacherOutline | None, per_bat
     batch, sides = batch_size(experiment), latent_grid(experiment)
     teacher = frozen_pass("teacher", found.network, batch, *sides, per_batch=per_batch)
     passes = [teacher] if teacher else []
-    if text_encoder := frozen_pass("teacher's text encoder", found.text_encoder, batch):
-        passes.append(replace(text_encoder, encoder="teacher text"))
+    for text_encoder in found.text_encoders:
+        if item := frozen_pass("teacher's text encoder", text_encoder, batch):
+            passes.append(replace(item, encoder="teacher text"))
     return passes
 
 
 def teacher_bytes(experiment: Experiment, found: TeacherOutline | None) -> dict[str, int]:
-    """Return the size in bytes of a teacher and its text encoder."""
-    passes = teacher_passes(experiment, found, 1.0)
-    return {TEACHER: sum(bytes_of(item.network) for item in passes)} if passes else {}
+    """Return the size in bytes of a teacher and its text encoders."""
+    if found is None:
+        return {}
+    encoders = sum(bytes_of(encoder.network) for encoder in found.text_encoders)
+    return {TEACHER: found.copies * bytes_of(found.network.network) + encoders}
 
 
 def without_stored(cost: StageCost, data: DataDescription) -> StageCost:

@@ -1,19 +1,18 @@
-"""Qwen-Image without its weights, for cost estimates."""
+"""Teachers without their weights, for cost estimates that download nothing."""
 
-import json
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from pocketdit.config.component import Component
+from pocketdit.config.importing import import_class
+from pocketdit.encoders.contract import TextTokens
 from pocketdit.encoders.outlines import Outline
+from pocketdit.teachers.text_outlines import stored_config
 
-QWEN_IMAGE = "Qwen/Qwen-Image"
-# From the config.json of Qwen/Qwen-Image. The settings of its transformer are the defaults of diffusers.
-TEXT_ENCODER: dict[str, Any] = {
-    "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
-    "num_key_value_heads": 4, "vocab_size": 152064,
-}  # fmt: skip
+if TYPE_CHECKING:
+    from pocketdit.teachers.architecture import Architecture
 
 
 class TeacherOutline(NamedTuple):
@@ -21,62 +20,72 @@ class TeacherOutline(NamedTuple):
 
     Attributes:
         network: The teacher's network. ``run`` takes the batch size and the latents' height and width.
-        text_encoder: The teacher's text encoder, if it is large enough to matter. ``run`` takes the batch size.
+        text_encoders: The teacher's text encoders that are large enough to matter. ``run`` takes the batch size.
         feature_width: Size of the teacher's features.
+        copies: Number of networks of this size in memory. It is 2 if the few-step teacher has weights of its own.
     """
 
     network: Outline
-    text_encoder: Outline | None
+    text_encoders: Sequence[Outline]
     feature_width: int
+    copies: int = 1
 
 
-def qwen_image_outline(
-    repository: str, tokens: int, prefix: int, dtype: torch.dtype, device: torch.device
+def diffusers_outline(
+    architecture: "Architecture",
+    repository: str,
+    text_components: Sequence[Component],
+    *,
+    tokens: int,
+    max_tokens: int,
+    copies: int,
+    dtype: torch.dtype,
+    float8: bool,
+    device: torch.device,
 ) -> TeacherOutline | None:
-    """Return the outline of Qwen-Image.
+    """Return the outline of a teacher that diffusers loads, or None if its size is not known.
 
     Args:
+        architecture: Its architecture.
         repository: A folder, or the name of a repository on the hub.
-        tokens: Number of text tokens that the transformer reads.
-        prefix: Number of tokens before them that only the text encoder reads.
+        text_components: The configurations of its text encoders.
+        tokens: Number of tokens of a caption.
+        max_tokens: Maximum number of tokens of a caption.
+        copies: Number of networks in memory.
         dtype: Precision of the weights and the computation.
+        float8: Whether the weights are stored in 8 bits.
         device: Device of the networks.
     """
-    from diffusers import QwenImageTransformer2DModel
-    from transformers.models.qwen2_5_vl import Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
+    import diffusers
 
-    settings = stored_settings(Path(repository))
+    settings = stored_config(repository, "transformer", architecture.published)
     if settings is None:
         return None
-    transformer_settings, text_settings = settings
     with device:
-        transformer = QwenImageTransformer2DModel.from_config(transformer_settings).to(dtype).eval()
-        text_encoder = Qwen2_5_VLTextModel(Qwen2_5_VLTextConfig(**text_settings)).to(dtype).eval()
-    patch = transformer.config.patch_size
+        transformer = getattr(diffusers, architecture.transformer).from_config(settings).to(dtype).eval()
+    if float8:
+        transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+    shapes = architecture.text_shapes(transformer.config, tokens, max_tokens)
 
     def predict(batch: int, height: int, width: int) -> object:
-        grid = (height // patch, width // patch)
-        image = torch.zeros(batch, grid[0] * grid[1], transformer.config.in_channels, dtype=dtype, device=device)
-        text = torch.zeros(batch, tokens, transformer.config.joint_attention_dim, dtype=dtype, device=device)
-        return transformer(
-            hidden_states=image,
-            timestep=torch.zeros(batch, device=device),
-            encoder_hidden_states=text,
-            img_shapes=[[(1, *grid)]] * batch,
-            return_dict=False,
-        )
+        latents = torch.zeros(batch, architecture.channels(transformer), height, width, dtype=dtype, device=device)
+        text = [
+            TextTokens(
+                torch.zeros(batch, *shape, dtype=dtype, device=device),
+                torch.ones(batch, shape.tokens, dtype=torch.bool),  # on the CPU, because its values are read
+            )
+            for shape in shapes
+        ]
+        return architecture.velocity(transformer, latents, torch.zeros(batch, device=device), text, 1.0)
 
-    def encode(batch: int) -> object:
-        embeddings = torch.zeros(batch, prefix + tokens, text_encoder.config.hidden_size, dtype=dtype, device=device)
-        return text_encoder(inputs_embeds=embeddings, use_cache=False)
+    found = [_text_outline(encoder, device, tokens) for encoder in text_components]
+    feature_width = int(getattr(transformer, architecture.feature_width))
+    return TeacherOutline(
+        Outline(transformer, predict), [each for each in found if each is not None], feature_width, copies
+    )
 
-    return TeacherOutline(Outline(transformer, predict), Outline(text_encoder, encode), transformer.inner_dim)
 
-
-def stored_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return the settings of the transformer and of the text encoder, or None if they need a download."""
-    if not folder.is_dir():
-        return ({}, TEXT_ENCODER) if str(folder) == QWEN_IMAGE else None
-    transformer = json.loads((folder / "transformer" / "config.json").read_text())
-    text_encoder = json.loads((folder / "text_encoder" / "config.json").read_text())
-    return transformer, text_encoder.get("text_config", text_encoder)
+def _text_outline(encoder: Component, device: torch.device, tokens: int) -> Outline | None:
+    create = getattr(import_class(encoder.class_path), "outline", None)
+    found: Outline | None = None if create is None else create(device, tokens, **encoder.init_args)
+    return found

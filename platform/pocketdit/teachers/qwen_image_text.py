@@ -1,15 +1,21 @@
 """The text encoder of Qwen-Image, using transformers."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from typing_extensions import override
 
-from pocketdit.encoders.checkpoints import explain_load_errors, local_folder, require_complete
-from pocketdit.encoders.contract import FrozenModule, TextTokens
-from pocketdit.errors import ConfigError, RunError
+from pocketdit.encoders.contract import TextTokens
+from pocketdit.encoders.outlines import Outline
+from pocketdit.teachers.text_encoder import (
+    DEFAULT_FOLDER,
+    TeacherTextEncoder,
+    load_language_model,
+    load_tokenizer,
+    require_length,
+)
+from pocketdit.teachers.text_outlines import QWEN_2_5_VL, language_model_outline
 
 # As in diffusers' QwenImagePipeline, the text encoder reads the whole template, but the transformer does not get the
 # first TEMPLATE_PREFIX_TOKENS tokens. It gets only the caption and the end of the template.
@@ -26,13 +32,11 @@ EMPTY_PROMPT = " "
 TEXT_ENCODER = "a Qwen2.5-VL text encoder"
 
 
-class QwenImageTextEncoder(FrozenModule):
+class QwenImageTextEncoder(TeacherTextEncoder):
     """The language model of Qwen2.5-VL with Qwen-Image's template.
 
-    Unlike with a student's text encoders, the tokens of a blank caption are visible.
-
     Args:
-        repository: See ``QwenImageTeacher``.
+        repository: See ``DiffusersTeacher``.
         revision: Revision of the repository on the hub.
         max_tokens: Maximum length of a caption and the end of the template, up to 1024. Longer captions are truncated.
         dtype: Precision of the weights and the computation. The embeddings are always float32.
@@ -42,8 +46,6 @@ class QwenImageTextEncoder(FrozenModule):
         RunError: The checkpoint is missing, incomplete, or of the wrong kind.
     """
 
-    weight_sources = ("repository", "revision")
-
     def __init__(
         self,
         repository: str,
@@ -52,20 +54,40 @@ class QwenImageTextEncoder(FrozenModule):
         dtype: Literal["float32", "bfloat16"] = "bfloat16",
     ) -> None:
         super().__init__()
-        if not 0 < max_tokens <= MAX_TOKENS:
-            raise ConfigError(f"max_tokens: must be from 1 to {MAX_TOKENS} for Qwen-Image, not {max_tokens}")
+        require_length(max_tokens, MAX_TOKENS, "Qwen-Image")
+        from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+
         self.max_tokens = max_tokens
-        self.tokenizer = _load_tokenizer(repository, revision)
-        self.model = _load_text_encoder(repository, revision, getattr(torch, dtype))
+        self.tokenizer = load_tokenizer(
+            Qwen2Tokenizer,
+            TEXT_ENCODER,
+            ("qwen2_5_vl",),
+            repository,
+            revision,
+            padding_side="right",
+            truncation_side="right",
+        )
+        whole: Any = load_language_model(
+            Qwen2_5_VLForConditionalGeneration,
+            TEXT_ENCODER,
+            repository,
+            revision,
+            DEFAULT_FOLDER,
+            getattr(torch, dtype),
+        )
+        self.model = whole.model.language_model  # includes the final RMSNorm; the other parts are discarded
         self.width = int(self.model.config.hidden_size)
         self.freeze()
 
     @classmethod
-    @override
-    def weights_folder(cls, init_args: Mapping[str, Any]) -> Path | None:
-        folder = local_folder(init_args["repository"], init_args.get("revision"))
-        return None if folder is None else folder / "text_encoder"
+    def outline(
+        cls, device: torch.device, tokens: int, repository: str, max_tokens: int, dtype: str, **_: object
+    ) -> Outline | None:
+        """Return the language model without its weights, or None if its size is not known."""
+        length = TEMPLATE_PREFIX_TOKENS + min(tokens, max_tokens)
+        return language_model_outline("qwen2_5_vl_text", QWEN_2_5_VL, repository, length, getattr(torch, dtype), device)
 
+    @override
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> TextTokens:
         """Encode B captions to the last hidden states, (B, longest caption, width), on the device of the weights."""
@@ -82,38 +104,3 @@ class QwenImageTextEncoder(FrozenModule):
         mask = batch.attention_mask[:, TEMPLATE_PREFIX_TOKENS:].bool()
         embeddings = output.last_hidden_state[:, TEMPLATE_PREFIX_TOKENS:].masked_fill(~mask[..., None], 0)
         return TextTokens(embeddings.float(), mask)
-
-
-def _load_text_encoder(repository: str, revision: str | None, dtype: torch.dtype) -> Any:
-    """Load the language model of Qwen2.5-VL, including its final RMSNorm, and discard the other parts."""
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    with explain_load_errors(TEXT_ENCODER, repository):
-        model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            repository,
-            subfolder="text_encoder",
-            revision=revision,
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    require_complete(TEXT_ENCODER, repository, report["missing_keys"])
-    return model.model.language_model
-
-
-def _load_tokenizer(repository: str, revision: str | None) -> Any:
-    """Load the tokenizer after checking that the text encoder is a Qwen2.5-VL."""
-    from transformers import AutoConfig, Qwen2Tokenizer
-
-    with explain_load_errors(TEXT_ENCODER, repository):
-        kind = AutoConfig.from_pretrained(repository, subfolder="text_encoder", revision=revision).model_type
-    if kind != "qwen2_5_vl":
-        raise RunError(f"{repository}: text_encoder/ contains a model of type {kind}, not {TEXT_ENCODER}")
-    with explain_load_errors(f"the tokenizer of {TEXT_ENCODER}", repository):
-        tokenizer = Qwen2Tokenizer.from_pretrained(
-            repository, subfolder="tokenizer", revision=revision, padding_side="right", truncation_side="right"
-        )
-    # If tokenizer files are missing, transformers builds a tokenizer that has only special tokens.
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        raise RunError(f"{repository}: the tokenizer has no vocabulary; add vocab.json and merges.txt to tokenizer/")
-    return tokenizer

@@ -124,7 +124,7 @@ class RunTeacher:
             inputs = network_inputs(spec, batch, (height, width), str(device), lengths)
             return network.forward_with_features(*inputs, width=FULL_WIDTH)
 
-        return TeacherOutline(Outline(network, predict), None, spec.width)
+        return TeacherOutline(Outline(network, predict), (), spec.width)
 
     def check_latents(self, autoencoder: Component) -> None:
         """Raise ``ConfigError`` unless the autoencoder is configured like the one the teacher was trained with."""

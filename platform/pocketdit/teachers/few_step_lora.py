@@ -1,4 +1,4 @@
-"""The LoRA of Qwen-Image-Lightning, loaded into diffusers' transformer with checks that all of it fits."""
+"""A few-step LoRA, such as that of Qwen-Image-Lightning, loaded into a transformer with checks that all of it fits."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -10,36 +10,37 @@ from torch import Tensor, nn
 from pocketdit.backbones.lora import activate_adapter, lora_layers
 from pocketdit.encoders.checkpoints import explain_load_errors
 from pocketdit.errors import RunError
+from pocketdit.teachers.architecture import Architecture
 from pocketdit.teachers.contract import FEW_STEP_ADAPTER
 
 
-def add_lora(transformer: Any, file: Path) -> None:
+def add_lora(transformer: Any, file: Path, architecture: Architecture) -> None:
     """Add the LoRA to the transformer as an inactive adapter.
 
     Without the checks here, diffusers would only warn about weights that do not fit, or silently drop them.
 
     Args:
-        transformer: A ``QwenImageTransformer2DModel``.
+        transformer: The transformer.
         file: The LoRA in the safetensors format.
+        architecture: The transformer's architecture.
 
     Raises:
         RunError: The file is corrupted, or not all of its weights fit the transformer.
     """
-    from diffusers.loaders.lora_pipeline import QwenImageLoraLoaderMixin
+    from diffusers.loaders import lora_pipeline
 
+    loader = getattr(lora_pipeline, architecture.lora_loader or "")
     try:
         with safe_open(file, "pt") as stored:
             names = list(stored.keys())
         # diffusers multiplies the weights by alpha / rank and renames them to transformer.LAYER.lora_A.weight. Weights
         # with neither this prefix nor an alpha keep their names and have a scale of 1.
-        converted, metadata = QwenImageLoraLoaderMixin.lora_state_dict(
-            str(file), use_safetensors=True, return_lora_metadata=True
-        )
+        converted, metadata = loader.lora_state_dict(str(file), use_safetensors=True, return_lora_metadata=True)
         weights = {
             _without_prefix(name).replace("lora_down", "lora_A").replace("lora_up", "lora_B"): converted[name]
             for name in converted
         }
-        adapted = _require_fit(weights, names, transformer, file)
+        adapted = _require_fit(weights, names, transformer, architecture.blocks, file)
         metadata = metadata and {_without_prefix(name): value for name, value in metadata.items()}
         transformer.load_lora_adapter(
             weights, prefix=None, adapter_name=FEW_STEP_ADAPTER, metadata=metadata, low_cpu_mem_usage=True
@@ -57,7 +58,9 @@ def _without_prefix(name: str) -> str:
     return name.removeprefix("transformer.")
 
 
-def _require_fit(weights: dict[str, Tensor], stored: Collection[str], transformer: Any, file: Path) -> set[str]:
+def _require_fit(
+    weights: dict[str, Tensor], stored: Collection[str], transformer: Any, lists: Collection[str], file: Path
+) -> set[str]:
     """Check that the whole LoRA fits the transformer and return the names of the layers that it adapts.
 
     Every adapted layer must exist and have the right size, every block must have an adapted layer, and every tensor in
@@ -67,6 +70,7 @@ def _require_fit(weights: dict[str, Tensor], stored: Collection[str], transforme
         weights: Converted LoRA weights.
         stored: Names of all tensors in the file.
         transformer: The transformer.
+        lists: Names of the lists of the transformer's blocks.
         file: The file, for error messages.
     """
     modules = dict(transformer.named_modules())
@@ -78,11 +82,11 @@ def _require_fit(weights: dict[str, Tensor], stored: Collection[str], transforme
         a, b = weights[f"{name}.lora_A.weight"], weights[f"{name}.lora_B.weight"]
         if (a.shape[1], *b.shape) != (module.in_features, module.out_features, a.shape[0]):
             raise RunError(f"{file}: the LoRA does not match the transformer: {name} has a different shape")
-    count = len(transformer.transformer_blocks)
-    missing = [i for i in range(count) if not any(name.startswith(f"transformer_blocks.{i}.") for name in adapted)]
+    blocks = [f"{name}.{i}" for name in lists for i in range(len(getattr(transformer, name)))]
+    missing = [block for block in blocks if not any(name.startswith(f"{block}.") for name in adapted)]
     if missing:
         raise RunError(
-            f"{file}: the LoRA has no weights for {len(missing)} of {count} blocks, starting with block {missing[0]}"
+            f"{file}: the LoRA has no weights for {len(missing)} of {len(blocks)} blocks, starting with {missing[0]}"
         )
     alphas = sum(name.endswith(".alpha") for name in stored)
     if len(stored) - alphas != 2 * len(adapted) or alphas not in (0, len(adapted)):
