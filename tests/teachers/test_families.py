@@ -100,8 +100,9 @@ def test_teacher_satisfies_the_protocols(tiny: Tiny) -> None:
 
 
 def test_stored_text_gives_the_same_prediction(tiny: Tiny) -> None:
-    teacher, arguments = tiny.teacher, {"repository": str(tiny.folder), "dtype": "float32"}
-    arguments["max_tokens"] = teacher.text_encoders[0].max_tokens
+    teacher = tiny.teacher
+    length = teacher.text_encoders[0].max_tokens
+    arguments: dict[str, Any] = {"repository": str(tiny.folder), "dtype": "float32", "max_tokens": length}
     encoders = [build(encoder) for encoder in type(teacher).text_components(**arguments)]
     text, blank = ([encoder.encode(captions) for encoder in encoders] for captions in (PROMPTS, [""]))
     assert all(tokens.mask.shape[1] <= encoder.max_tokens for tokens, encoder in zip(text, encoders, strict=True))
