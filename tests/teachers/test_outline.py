@@ -54,9 +54,9 @@ def test_few_step_weights_and_float8_are_counted() -> None:
     assert one is not None
     assert two is not None
     assert rounded is not None
-    assert (one.copies, two.copies, rounded.copies) == (1, 2, 1)
-    sizes = [sum(weight.nbytes for weight in each.network.network.parameters()) for each in (one, rounded)]
-    assert 0.5 * sizes[0] <= sizes[1] < 0.6 * sizes[0]
+    assert one.weight_bytes == 2 * sum(weight.numel() for weight in one.network.network.parameters())
+    assert two.weight_bytes == 2 * one.weight_bytes
+    assert 0.5 * one.weight_bytes <= rounded.weight_bytes < 0.6 * one.weight_bytes
 
 
 def test_unknown_repository_has_no_outline() -> None:

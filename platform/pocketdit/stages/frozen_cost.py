@@ -63,7 +63,7 @@ def teacher_bytes(experiment: Experiment, found: TeacherOutline | None) -> dict[
     if found is None:
         return {}
     encoders = sum(bytes_of(encoder.network) for encoder in found.text_encoders)
-    return {TEACHER: found.copies * bytes_of(found.network.network) + encoders}
+    return {TEACHER: found.weight_bytes + encoders}
 
 
 def without_stored(cost: StageCost, data: DataDescription) -> StageCost:

@@ -1,7 +1,7 @@
 """Teachers without their weights, for cost estimates that download nothing."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -10,6 +10,7 @@ from pocketdit.config.importing import import_class
 from pocketdit.encoders.contract import TextTokens
 from pocketdit.encoders.outlines import Outline
 from pocketdit.teachers.text_outlines import stored_config
+from pocketdit.training.cost import bytes_of
 
 if TYPE_CHECKING:
     from pocketdit.teachers.architecture import Architecture
@@ -22,13 +23,14 @@ class TeacherOutline(NamedTuple):
         network: The teacher's network. ``run`` takes the batch size and the latents' height and width.
         text_encoders: The teacher's text encoders that are large enough to matter. ``run`` takes the batch size.
         feature_width: Size of the teacher's features.
-        copies: Number of networks of this size in memory. It is 2 if the few-step teacher has weights of its own.
+        weight_bytes: Size of the weights in memory. It differs from that of ``network`` if the weights are stored in 8
+            bits, or if the few-step teacher has weights of its own.
     """
 
     network: Outline
     text_encoders: Sequence[Outline]
     feature_width: int
-    copies: int = 1
+    weight_bytes: int
 
 
 def diffusers_outline(
@@ -61,10 +63,17 @@ def diffusers_outline(
     settings = stored_config(repository, "transformer", architecture.published)
     if settings is None:
         return None
-    with device:
-        transformer = getattr(diffusers, architecture.transformer).from_config(settings).to(dtype).eval()
+
+    def create(device: torch.device) -> Any:
+        with device:
+            return getattr(diffusers, architecture.transformer).from_config(settings).to(dtype).eval()
+
+    transformer = stored = create(device)
     if float8:
-        transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+        # The pass runs without the conversions, because those back to 8 bits would count as additional memory.
+        stored = create(torch.device("meta"))
+        stored.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+    weight_bytes = copies * bytes_of(stored)
     shapes = architecture.text_shapes(transformer.config, tokens, max_tokens)
 
     def predict(batch: int, height: int, width: int) -> object:
@@ -81,7 +90,7 @@ def diffusers_outline(
     found = [_text_outline(encoder, device, tokens) for encoder in text_components]
     feature_width = int(getattr(transformer, architecture.feature_width))
     return TeacherOutline(
-        Outline(transformer, predict), [each for each in found if each is not None], feature_width, copies
+        Outline(transformer, predict), [each for each in found if each is not None], feature_width, weight_bytes
     )
 
 

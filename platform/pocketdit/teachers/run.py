@@ -27,7 +27,7 @@ from pocketdit.encoders.outlines import Outline
 from pocketdit.errors import ConfigError, RunError, UserError
 from pocketdit.teachers.contract import FEW_STEP_ADAPTER, TeacherOutput
 from pocketdit.teachers.outline import TeacherOutline
-from pocketdit.training.cost import network_inputs
+from pocketdit.training.cost import bytes_of, network_inputs
 from pocketdit.training.sharding import shard
 
 
@@ -124,7 +124,7 @@ class RunTeacher:
             inputs = network_inputs(spec, batch, (height, width), str(device), lengths)
             return network.forward_with_features(*inputs, width=FULL_WIDTH)
 
-        return TeacherOutline(Outline(network, predict), (), spec.width)
+        return TeacherOutline(Outline(network, predict), (), spec.width, bytes_of(network))
 
     def check_latents(self, autoencoder: Component) -> None:
         """Raise ``ConfigError`` unless the autoencoder is configured like the one the teacher was trained with."""
