@@ -145,7 +145,8 @@ class Run:
             for first in range(0, len(group), self.batch_size):
                 batch = group[first : first + self.batch_size]
                 with inference_autocast(self.experiment.training.precision, device()):
-                    images = sample(network, encoders, [prompt.text for prompt in batch], self.width, sampling)
+                    texts = [prompt.text for prompt in batch]
+                    images = sample(network, encoders, texts, self.width, sampling, batch_size=len(batch))
                 pixels = to_uint8(require_finite(images, self.name))
                 for prompt, image in zip(batch, pixels.permute(0, 2, 3, 1).numpy(), strict=True):
                     yield prompt, np.ascontiguousarray(image)

@@ -304,3 +304,24 @@ def test_user_metric_is_imported_from_the_current_folder(tmp_path: Path, new_dat
     (tmp_path / "my_metrics.py").write_text(MY_METRIC.replace("self.scale * float", "3 * self.scale * float"))
     assert overall() == pytest.approx(6 * 105)
     assert len(list((tmp_path / "evaluations" / "mine").iterdir())) == 2
+
+
+def test_evaluation_stores_the_throughput_of_a_run(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["steps=3", "guidance=1", f"out={tmp_path / 'out'}", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"]
+    metric = ["metrics.0.init_args.size=[64,96]", "metrics.0.init_args.max_batch=2"]
+    run = ["run=elastic_pretrain", "width=0.5", f"subject.init_args.runs={runs}"]
+    assert main(["evaluate", str(ROOT / "experiments" / "eval" / "throughput.yaml"), *run, *options, *metric]) == 0
+    (file,) = (tmp_path / "out" / "throughput").glob("*/results.json")
+    (result,) = json.loads(file.read_text())["results"]
+    assert result["metric"] == "throughput"
+    assert result["scores"]["overall"]["value"] > 0
+    assert result["scores"]["batch"]["value"] == 2
+    assert (result["protocol"]["subject"]["steps"], result["protocol"]["subject"]["width"]) == (3, 0.5)
+    dtype = result["protocol"]["subject"]["dtype"]  # depends on the processor
+    assert f"3 steps, guidance 1, {dtype}, 64x96 pixels, batches of 2, CPU" in capsys.readouterr().out
+    assert (file.parent / "report.html").is_file()
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        stored = dict(database.execute("SELECT key, value FROM latest_metrics"))
+    assert stored["throughput/overall"] == result["scores"]["overall"]["value"]

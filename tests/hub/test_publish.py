@@ -252,14 +252,15 @@ def test_references_load_what_the_encoders_load(tmp_path: Path) -> None:
         tokenizer = load_reference("tokenizer", {**reference, "kind": "tokenizer"})
         tokens = last_hidden_states(tokenizer, model, PROMPTS, 8, torch.device("cpu"))
         assert torch.equal(tokens.embeddings, encoder.encode(PROMPTS).embeddings)
-    latents = torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(0))
-    kinds: dict[AutoencoderKind, str | None] = {"flux": "vae", "qwen_image": None}
+    kinds: dict[AutoencoderKind, str | None] = {"flux": "vae", "flux2": None, "qwen_image": None, "sd3": None}
     for kind, subfolder in kinds.items():
         folder = str(tmp_path / kind)
         vae = load_reference("vae", {"kind": kind, "repository": folder, "subfolder": subfolder})
+        channels = 32 if kind == "flux2" else 16
+        latents = torch.randn(1, channels, 4, 4, generator=torch.Generator().manual_seed(0))
         assert torch.equal(decode_normalized(vae, latents), DiffusersAutoencoder(folder, kind).decode(latents))
-    with pytest.raises(ValueError, match=r"references\.vae: unknown kind 'sd3'; known are tokenizer, clip"):
-        load_reference("vae", {"kind": "sd3", "repository": folder})
+    with pytest.raises(ValueError, match=r"references\.vae: unknown kind 'sdxl'; known are tokenizer, clip"):
+        load_reference("vae", {"kind": "sdxl", "repository": folder})
     weights = load_file(tmp_path / "clip" / "model.safetensors")
     del weights["text_model.final_layer_norm.weight"]
     save_file(weights, tmp_path / "clip" / "model.safetensors", {"format": "pt"})

@@ -124,7 +124,7 @@ def z_image() -> Any:
 
     transformer = ZImageTransformer2DModel(
         in_channels=16, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16,
-        axes_dims=[4, 6, 6], axes_lens=[128, 32, 32],
+        axes_dims=[4, 6, 6], axes_lens=[1024, 32, 32],
     )  # fmt: skip
     for name in ("x_pad_token", "cap_pad_token"):
         torch.nn.init.normal_(getattr(transformer, name))

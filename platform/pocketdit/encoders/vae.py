@@ -27,11 +27,11 @@ class DiffusersAutoencoder(FrozenModule):
 
     Args:
         repository: A folder that contains the autoencoder, or a pipeline with the autoencoder in ``vae/``.
-            Alternatively, the name of a pipeline on the Hugging Face hub, such as black-forest-labs/FLUX.1-schnell or
+            Alternatively, the name of a pipeline on the Hugging Face Hub, such as black-forest-labs/FLUX.1-schnell or
             Qwen/Qwen-Image. The weights must be in the safetensors format.
         kind: The family of the latents: "flux" (FLUX.1, Z-Image), "flux2" (FLUX.2), "qwen_image" (Qwen-Image, Krea 2)
             or "sd3" (Stable Diffusion 3 and 3.5).
-        revision: Revision of the repository on the hub.
+        revision: Revision of the repository on the Hub.
         dtype: Precision of the weights and the computation. The results are always float32.
 
     Raises:

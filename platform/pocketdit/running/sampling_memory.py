@@ -20,6 +20,10 @@ from pocketdit.training.cost import network_inputs
 CHANNELS, FLOAT = 3, 4  # number of channels of an image, and bytes per float32 value
 
 
+class NotEnoughMemoryError(ConfigError):
+    """Images of the requested size and number cannot be sampled in the free memory."""
+
+
 class _FusedAttention(TorchFunctionMode):
     """Replaces attention with an empty output of the right shape, because fused kernels do not store the scores."""
 
@@ -77,14 +81,14 @@ def require_sampling_memory(
         device: Device on which the images are sampled.
 
     Raises:
-        ConfigError: There is not enough memory.
+        NotEnoughMemoryError: There is not enough memory.
     """
     free = torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else available_memory()
     if free is None:
         return
     needed = least_sampling_bytes(experiment, size, prompts)
     if needed > free:
-        raise ConfigError(
+        raise NotEnoughMemoryError(
             f"{option}: sampling {size[0]}x{size[1]} pixels needs at least {needed / 1e9:.1f} GB of memory, but only "
             f"{free / 1e9:.1f} GB is free; choose a smaller size"
         )

@@ -20,7 +20,7 @@ class ClipPooledText(TeacherTextEncoder):
     Args:
         repository: See ``DiffusersTeacher``.
         folder: Folder of the text encoder in the repository.
-        revision: Revision of the repository on the hub.
+        revision: Revision of the repository on the Hub.
         dtype: Precision of the weights and the computation. The embeddings are always float32.
 
     Raises:
@@ -65,7 +65,7 @@ class ClipTextAndPooled(TeacherTextEncoder):
     Args:
         repository: See ``DiffusersTeacher``.
         folder: Folder of the text encoder in the repository.
-        revision: Revision of the repository on the hub.
+        revision: Revision of the repository on the Hub.
         dtype: Precision of the weights and the computation. The embeddings are always float32.
 
     Raises:

@@ -40,14 +40,14 @@ class DiffusersTeacher:
     The few-step teacher is either a LoRA on the same weights or a second transformer of the same architecture.
 
     Args:
-        repository: A folder, or the name of a repository on the Hugging Face hub, which contains ``transformer/``, the
+        repository: A folder, or the name of a repository on the Hugging Face Hub, which contains ``transformer/``, the
             text encoders and their tokenizers, with weights in the safetensors format.
-        lora: The few-step LoRA: a .safetensors file, a folder, or a repository on the hub.
+        lora: The few-step LoRA: a .safetensors file, a folder, or a repository on the Hub.
         lora_file: Name of the file in ``lora``. Optional for a folder with exactly one .safetensors file.
         few_step: Repository of the few-step transformer. If it is ``repository`` itself, which then contains a
             few-step model, both teachers are the same and the weights are loaded only once.
-        revision: Revision of ``repository`` on the hub.
-        few_step_revision: Revision of ``few_step`` on the hub.
+        revision: Revision of ``repository`` on the Hub.
+        few_step_revision: Revision of ``few_step`` on the Hub.
         max_tokens: Maximum length of a caption, including the template of the text encoder. Longer captions are
             truncated. The default depends on the class.
         dtype: Precision of the weights and the computation. The results are always float32.

@@ -49,7 +49,7 @@ def diffusers_outline(
 
     Args:
         architecture: Its architecture.
-        repository: A folder, or the name of a repository on the hub.
+        repository: A folder, or the name of a repository on the Hub.
         text_components: The configurations of its text encoders.
         tokens: Number of tokens of a caption.
         max_tokens: Maximum number of tokens of a caption.

@@ -27,7 +27,7 @@ class Qwen3TextEncoder(TeacherTextEncoder):
 
     Args:
         repository: See ``DiffusersTeacher``.
-        revision: Revision of the repository on the hub.
+        revision: Revision of the repository on the Hub.
         layers: Numbers of the hidden states, whose vectors are concatenated. 0 is the embedding of the tokens, and -1
             is the output of the model.
         thinking: Whether the template leaves room for thinking. Otherwise, it contains an empty thought.

@@ -23,7 +23,7 @@ class T5Text(TeacherTextEncoder):
     Args:
         repository: See ``DiffusersTeacher``.
         folder: Folder of the text encoder in the repository.
-        revision: Revision of the repository on the hub.
+        revision: Revision of the repository on the Hub.
         max_tokens: Number of tokens to which captions are padded or truncated, up to 512.
         dtype: Precision of the weights and the computation. The embeddings are always float32.
 

@@ -1,4 +1,4 @@
-"""What the text encoders of teachers have in common: they are part of a pipeline's repository on the hub."""
+"""What the text encoders of teachers have in common: they are part of a pipeline's repository on the Hub."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,8 +92,8 @@ def load_tokenizer(
         loader: The tokenizer's class in transformers.
         description: Description of the text encoder for messages, with an article.
         kinds: Accepted model types of the text encoder.
-        repository: A folder, or the name of a repository on the hub.
-        revision: Revision of the repository on the hub.
+        repository: A folder, or the name of a repository on the Hub.
+        revision: Revision of the repository on the Hub.
         folder: Folder of the text encoder. That of the tokenizer is named after it.
         options: Further arguments of ``from_pretrained``.
 

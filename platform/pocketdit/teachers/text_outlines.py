@@ -68,7 +68,7 @@ def language_model_outline(
     Args:
         kind: Type of the model in transformers.
         known: Settings by repository, for those that are not folders.
-        repository: A folder, or the name of a repository on the hub.
+        repository: A folder, or the name of a repository on the Hub.
         tokens: Number of tokens of each caption.
         dtype: Precision of the weights and the computation.
         device: Device of the network.

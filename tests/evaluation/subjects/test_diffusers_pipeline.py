@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from evaluation.contract import Prompt, PromptSet, open_image
+from evaluation.metrics.throughput import Throughput
 from evaluation.subjects.diffusers_pipeline import DiffusersPipeline, guidance_argument
+from pocketdit.config.component import Component
 from pocketdit.errors import ConfigError, RunError, UserError
 
 
@@ -217,3 +219,15 @@ def test_missing_pipeline_is_reported(tmp_path: Path) -> None:
     subject = DiffusersPipeline(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="cannot be loaded as a diffusers pipeline"):
         subject.images(PromptSet("p", (Prompt("a", "x"),)), tmp_path)
+
+
+def test_throughput_of_a_pipeline(pipeline: Path) -> None:
+    component = Component(
+        "evaluation.subjects.diffusers_pipeline.DiffusersPipeline",
+        {"model": str(pipeline), "steps": 2, "guidance": 2.0, "dtype": "float32"},
+    )
+    result = Throughput(component, size=(32, 32), max_batch=3, repeats=1).measure()
+    assert result.scores["batch"].value == 3
+    assert result.scores["overall"].value > 0
+    assert result.protocol["subject"]["pipeline"] == "StableDiffusionPipeline"
+    assert result.notes[0].endswith("larger batches were not tried (max_batch)")
