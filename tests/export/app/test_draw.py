@@ -18,6 +18,7 @@ from pocketdit.errors import ConfigError
 from pocketdit.export.app.bundle import SCHEMA, open_bundle
 from pocketdit.export.coreml.export import export_coreml
 from pocketdit.export.coreml.settings import CoreMLExport
+from tests.conftest import ROOT
 
 PROMPTS = ["a red circle left of a blue square", ""]
 FEW = ["--seed", "3", "--steps", "3"]
@@ -93,6 +94,19 @@ def test_float16_and_a_subset_of_the_encoders(settings: CoreMLExport, runs: Path
         json.loads((subset / "manifest.json").read_text())["packages"]["transformer"]["inputs"]["text"]["shape"][3] == 7
     )
     assert psnr(sampled, sample_bundle(subset, runs, tmp_path / "subset.png")) < 45  # see test_text_subset.py
+
+
+@pytest.mark.slow  # exports to other formats
+@pytest.mark.parametrize(("kind", "module"), [("coreai", "coreai_torch"), ("litert", "litert_torch")])
+def test_other_formats_draw_with_their_runtimes(kind: str, module: str, runs: Path, tmp_path: Path) -> None:
+    pytest.importorskip(module)
+    file = ROOT / "experiments" / "export" / f"{kind}.yaml"
+    options = ["run=elastic_pretrain/t", f"runs={runs}", "width=0.5", "precision=float16", f"out={tmp_path / 'out'}"]
+    assert main(["export", str(file), *options]) == 0
+    (exported,) = (tmp_path / "out").iterdir()
+    Draft202012Validator(json.loads(SCHEMA.read_text())).validate(json.loads((exported / "manifest.json").read_text()))
+    sampled = sample_run(runs, tmp_path / "run.png")
+    assert psnr(sampled, sample_bundle(exported, runs, tmp_path / "drawn.png")) > 35
 
 
 def test_manifests_match_the_schema(bundle: Path, half: Path) -> None:

@@ -73,7 +73,7 @@ def test_bundle_contains_model_manifest_and_latency(
     [
         (("size=100x96",), "sides must be multiples of"),
         (("width=0.5",), "width=0.5: .* only has the widths 1"),
-        (("litert.threads=0",), "threads must be at least 1"),
+        (("litert.threads=0",), "litert.threads: must be from 1 to 1,024, not 0"),
         (("litert.gpu=true",), "set benchmark to the path"),
         (("run=x",), "run: set either run=RUN, or run=null with experiment=FILE"),
         (("budget.operations=3",), "budget"),
