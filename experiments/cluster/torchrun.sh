@@ -4,14 +4,14 @@
 #   HEAD=node-0 NODES=4 GPUS=8 NAME=mine bash experiments/cluster/torchrun.sh experiments/paper/elastic_256.yaml
 #
 # HEAD is the name or address of one of the nodes, at which the processes meet, and NAME that of the run. The runs folder
-# must be on a file system that all nodes share. If a process fails, all of them resume from the last checkpoint, up to
-# three times; to continue later, run the same command again.
+# must be on a file system that all nodes share. If a process fails, all of them stop; run the same command again to
+# resume from the last checkpoint.
 
 set -euo pipefail
 : "${1:?the first argument must be the YAML file of an experiment}"
 : "${HEAD:?}" "${NODES:?}" "${GPUS:?}" "${NAME:?}"
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec torchrun --nnodes "$NODES" --nproc-per-node "$GPUS" --max-restarts 3 \
+exec torchrun --nnodes "$NODES" --nproc-per-node "$GPUS" \
   --rdzv-backend c10d --rdzv-endpoint "$HEAD:${PORT:-29400}" --rdzv-id "$NAME" \
   -m pocketdit run "$@" --resume --name "$NAME" training.nodes="$NODES" training.devices="$GPUS"

@@ -155,16 +155,16 @@ def test_the_consolidated_checkpoint_is_that_of_one_process_and_resumes_under_fs
 
 
 @pytest.mark.slow
-def test_bf16_in_transit_changes_the_losses_only_by_rounding(trained: list[str]) -> None:
+def test_bf16_in_transit_changes_the_losses_only_by_rounding(overrides: list[str]) -> None:
     bf16 = ("training.strategy=fsdp2", "training.devices=2", "training.precision=bf16-mixed", "training.max_steps=5")
-    train(trained, *bf16, "--name", "fp32-transit")
+    train(overrides, *bf16, "--name", "fp32-transit")
     in_transit = ("training.sharding.weights=bfloat16", "training.sharding.gradients=bfloat16")
-    train(trained, *bf16, *in_transit, "--name", "bf16-transit")
-    first, second = (curves(trained, name, range(5)) for name in ("fp32-transit", "bf16-transit"))
+    train(overrides, *bf16, *in_transit, "--name", "bf16-transit")
+    first, second = (curves(overrides, name, range(5)) for name in ("fp32-transit", "bf16-transit"))
     difference = largest_difference(
         {"train/loss/width_1": first["train/loss/width_1"]}, {"train/loss/width_1": second["train/loss/width_1"]}
     )
     print(f"bf16 in transit: largest relative difference of the loss: {difference:.2e}")
     assert 0 < difference < 0.02
-    stored = load_file(folder_of(trained, "bf16-transit").weights)
+    stored = load_file(folder_of(overrides, "bf16-transit").weights)
     assert {value.dtype for value in stored.values()} == {torch.float32}

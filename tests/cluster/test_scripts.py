@@ -91,7 +91,7 @@ def test_torchrun_is_started_once_per_node(tmp_path: Path) -> None:
     assert job.returncode == 0
     assert [words[-4:-1] for words in started] == [["0", "0", "0"], ["1", "0", "1"]]
     line = (
-        "--nnodes 2 --nproc-per-node 8 --max-restarts 3 --rdzv-backend c10d --rdzv-endpoint gpu3:24321 "
+        "--nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint gpu3:24321 "
         "--rdzv-id 7654321 -m pocketdit run file.yaml --resume --name mine training.nodes=2 training.devices=8"
     )
     assert [" ".join(words[1:-4]) for words in started] == [line, line]
@@ -103,7 +103,7 @@ def test_torchrun_without_a_scheduler(tmp_path: Path) -> None:
     job = submit("torchrun.sh", ["file.yaml", "seed=1"], variables, tmp_path, programs)
     (words,) = commands(job.communicate(timeout=30)[0])
     assert " ".join(words[1:-4]) == (
-        "--nnodes 4 --nproc-per-node 8 --max-restarts 3 --rdzv-backend c10d --rdzv-endpoint node-0:29400 "
+        "--nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint node-0:29400 "
         "--rdzv-id mine -m pocketdit run file.yaml seed=1 --resume --name mine training.nodes=4 training.devices=8"
     )
 
