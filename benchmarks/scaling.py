@@ -39,6 +39,7 @@ COUNTS = ROOT / "benchmarks" / "scaling.json"
 PAGE = ROOT / "docs" / "scaling.md"
 AT_256 = ("data.init_args.base_size=256",)
 SAVING = "training.gradient_checkpointing=true"
+NODE = "training.sharding.group=node"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def larger(width: int, depths: tuple[int, int, int]) -> Case:
 CASES: Mapping[str, Case] = {
     "elastic 256": Case("elastic_256"),
     "elastic 1024": Case("elastic_1024"),
+    "elastic 256, node": Case("elastic_256", (NODE,)),
+    "elastic 256, node, bf16": Case("elastic_256", (NODE, "training.sharding.weights=bfloat16")),
     "knowledge 256": Case("knowledge_distill_1024", (*AT_256, "data.init_args.batch_size=32")),
     "knowledge 1024": Case("knowledge_distill_1024"),
     "steps 256": Case("step_distill_1024", AT_256),

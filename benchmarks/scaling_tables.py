@@ -34,6 +34,12 @@ STATED = {
     "ladder C": "as for the U-Net",
     "ladder D": "as for the U-Net",
 }
+# Settings of training.sharding.
+SHARDINGS = {
+    "elastic 256": ("all", "float32"),
+    "elastic 256, node": ("node", "float32"),
+    "elastic 256, node, bf16": ("node", "bfloat16"),
+}
 KINDS = {"product": "matrix products", "attention": "attention", "other": "elementwise kernels"}
 A100 = next(gpu for gpu in GPUS if gpu.name == "A100")
 
@@ -55,6 +61,7 @@ def all_tables(counts: Counts) -> dict[str, str]:
         "counts": counts_table(counts),
         "speed": speed_table(counts),
         "parts": parts_table(counts),
+        "sharding": sharding_table(counts),
         "hours": hours_table(counts),
         "samples": samples_table(counts),
         "encoding": encoding_table(counts),
@@ -140,6 +147,17 @@ def parts_table(counts: Counts) -> str:
         seconds = [f"{step.parts[bound]:.2f}" for bound in bounds]
         rows.append([stage, f"{counts[name]['size']}", *seconds, f"**{step.seconds:.2f}**"])
     return markdown(["stage", "pixels", *bounds, "step"], rows)
+
+
+def sharding_table(counts: Counts) -> str:
+    """What hybrid sharding changes for elastic pre-training at 256x256 pixels, on the paper's GPU."""
+    rows = []
+    for name, (group, dtype) in SHARDINGS.items():
+        case, step = counts[name], step_time(counts[name], A100)
+        cells = (memory(case) / 1e9, step.parts["communication"], step.seconds, per_gpu(case, A100))
+        rows.append([group, dtype, *map(number, cells)])
+    header = ["`group`", "`weights`", "GB per GPU", "communication, s", "step, s", "samples per second per GPU"]
+    return markdown(header, rows)
 
 
 def hours_table(counts: Counts) -> str:
