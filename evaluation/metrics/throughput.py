@@ -34,7 +34,7 @@ class Throughput:
         subject: The subject. Its own ``batch_size`` has no effect.
         size: Height and width of the images in pixels, multiples of 32.
         max_batch: Largest batch to try. On a CPU, set it to a batch that is known to fit.
-        repeats: Number of batches to time. The median counts.
+        repeats: Number of batches to time. The median is reported.
         prompt: Prompt of all images.
 
     Raises:

@@ -60,7 +60,7 @@ class ClipPooledText(TeacherTextEncoder):
 
 
 class ClipTextAndPooled(TeacherTextEncoder):
-    """The projected output of CLIP's text model, followed by its last but one hidden states, as SD 3.5 uses them.
+    """The projected output of CLIP's text model, followed by its second-to-last hidden states, as SD 3.5 uses them.
 
     Args:
         repository: See ``DiffusersTeacher``.
@@ -127,5 +127,5 @@ def clip_layers(encoder: TeacherTextEncoder) -> nn.ModuleList:
 
 
 def all_visible(embeddings: torch.Tensor) -> TextTokens:
-    """Return tokens that are all visible, including the padding, which these transformers see, too."""
+    """Return tokens that are all visible, including the padding, which these transformers also see."""
     return TextTokens(embeddings.float(), torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device))

@@ -1,4 +1,4 @@
-"""FLUX.2 [klein] as a teacher: the base model, whose few-step version is the distilled one.
+"""FLUX.2 [klein] as a teacher: the base model, with the distilled model as its few-step version.
 
 The student must use the latents of FLUX.2's autoencoder (``encoders.vae`` with kind "flux2").
 """
