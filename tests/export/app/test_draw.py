@@ -183,7 +183,8 @@ def test_damaged_bundles_are_refused(
         (["--guidance", "2"], "--guidance: a bundle is fixed at export"),
         (["--noise", "torch"], "--noise: a bundle is fixed at export"),
         (["--seed", "-1"], "--seed -1: must be from 0 to"),
-        (["--lora-scale", "0.5"], "--lora-scale: a bundle is fixed at export"),
+        (["--lora-scale", "0.5"], "--lora-scale: the bundle has no separate LoRA"),
+        (["--lora-scale", "nan"], "--lora-scale nan: must be a finite number"),
     ],
 )
 def test_options_that_a_bundle_fixes_are_refused(

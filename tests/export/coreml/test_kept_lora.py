@@ -5,8 +5,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pocketdit.backbones.lora import ALL_TARGETS, target_modules
@@ -86,6 +88,13 @@ def test_the_package_has_the_strength_as_an_input(tuned: CoreMLExport, capsys: p
     verify_bundle(folder, [])
     with pytest.raises(RunError, match="do not contain this weight"):
         verify_bundle(folder, ["lora=merged"])
+    images = []
+    for scale in ("0", "1"):
+        out = folder.parent / f"{scale}.png"
+        words = ["a red circle", "--steps", "1", "--lora-scale", scale, "--out", str(out)]
+        assert main(["sample", str(folder), *words]) == 0
+        images.append(np.asarray(Image.open(out).convert("RGB")).astype(float))
+    assert np.abs(images[0] - images[1]).max() > 20
     half = export_coreml(replace(tuned, precision="float16"))
     checks = json.loads((half / "manifest.json").read_text())["verification"]
     assert min(check["snr_db"] for check in checks if "velocity" in check["output"]) > 45

@@ -37,8 +37,6 @@ def sample_bundle(args: argparse.Namespace, out: Path) -> None:
     for name, option in REFUSED.items():
         if getattr(args, name) is not None:
             raise ConfigError(f"{option}: a bundle is fixed at export; export the run again to change it")
-    if args.lora_scale != 1:
-        raise ConfigError("--lora-scale: a bundle is fixed at export; export the run again to change it")
     if not args.prompts:
         raise ConfigError('prompt: a bundle has no prompts of its own; add one, for example "a red circle"')
     seed = args.seed or 0
@@ -46,17 +44,19 @@ def sample_bundle(args: argparse.Namespace, out: Path) -> None:
         raise ConfigError(f"--seed {seed}: must be from 0 to {LARGEST_SEED}")
     bundle = open_bundle(Path(args.run))
     times = sampling_times(bundle, args.steps)
-    from pocketdit.export.app.draw import draw, require_drawable
+    from pocketdit.export.app.draw import draw, has_separate_lora, require_drawable
     from pocketdit.export.app.runtimes import load_runtime
 
     require_drawable(bundle)
+    if args.lora_scale != 1 and not has_separate_lora(bundle):
+        raise ConfigError("--lora-scale: the bundle has no separate LoRA; export a fine-tuned run with lora=kept")
     run = load_runtime(bundle)
     from torch import stack
 
     from pocketdit.files import write_atomically
     from pocketdit.running.grids import image_grid
 
-    images = stack([draw(bundle, run, prompt, seed, times) for prompt in args.prompts])
+    images = stack([draw(bundle, run, prompt, seed, times, args.lora_scale) for prompt in args.prompts])
     sampling, kind = bundle.manifest["sampling"], bundle.manifest["kind"]
     print(
         f"{bundle.manifest['name']}: {counted(len(images), 'image')}, {counted(len(times) - 1, 'sampling step')} "

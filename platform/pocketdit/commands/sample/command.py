@@ -58,7 +58,7 @@ def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=float,
         default=1.0,
         metavar="S",
-        help="strength of the LoRA of a fine-tuned run; 0 samples from the network without it (default: 1)",
+        help="strength of the LoRA of a fine-tuned run or of its bundle; 0 samples without it (default: 1)",
     )
     sample.add_argument("--decoder", metavar="RUN", help="run whose tiny decoder decodes the images")
     sample.add_argument(
@@ -81,6 +81,9 @@ def call_sample(args: argparse.Namespace) -> None:
             raise ConfigError(str(error)) from None
     if args.steps is not None and args.steps < 1:
         raise ConfigError(f"--steps {args.steps}: must be at least 1")
+    from pocketdit.running.sampling_options import require_lora_scale, select_widths
+
+    require_lora_scale(args.lora_scale, "--lora-scale")
     if is_bundle(Path(args.run)):
         from pocketdit.commands.sample.bundle import sample_bundle
 
@@ -89,9 +92,7 @@ def call_sample(args: argparse.Namespace) -> None:
         return
     from pocketdit.artifacts.notice import read_notice
     from pocketdit.artifacts.run_folder import find, load_experiment
-    from pocketdit.running.sampling_options import require_lora_scale, select_widths
 
-    require_lora_scale(args.lora_scale, "--lora-scale")
     folder = find(args.runs, args.run)
     decoder = find(args.runs, args.decoder) if args.decoder else None
     prompts = _read_prompts(args.file) if args.file else None

@@ -39,7 +39,9 @@ def require_drawable(bundle: Bundle) -> None:
         )
 
 
-def draw(bundle: Bundle, run: Runtime, prompt: str, seed: int, times: Sequence[float]) -> Tensor:
+def draw(
+    bundle: Bundle, run: Runtime, prompt: str, seed: int, times: Sequence[float], lora_scale: float = 1.0
+) -> Tensor:
     """Draw an image as uint8, (3, H, W).
 
     Args:
@@ -48,14 +50,17 @@ def draw(bundle: Bundle, run: Runtime, prompt: str, seed: int, times: Sequence[f
         prompt: The prompt. An empty prompt yields an image without text.
         seed: Seed of the noise, from 0 to 2^64 - 1.
         times: Sampling times from 1 to 0.
+        lora_scale: Strength of a LoRA that the bundle keeps separate, if it has one.
 
     Raises:
         RunError: The image contains NaN or infinity.
     """
-    return decode(bundle, run, draw_latents(bundle, run, prompt, seed, times))
+    return decode(bundle, run, draw_latents(bundle, run, prompt, seed, times, lora_scale))
 
 
-def draw_latents(bundle: Bundle, run: Runtime, prompt: str, seed: int, times: Sequence[float]) -> Tensor:
+def draw_latents(
+    bundle: Bundle, run: Runtime, prompt: str, seed: int, times: Sequence[float], lora_scale: float = 1.0
+) -> Tensor:
     """Draw the latents (1, C, h, w) of an image like ``draw``."""
     sampling: dict[str, Any] = bundle.manifest["sampling"]
     guidance = float(sampling["guidance"])
@@ -65,8 +70,7 @@ def draw_latents(bundle: Bundle, run: Runtime, prompt: str, seed: int, times: Se
     # Each group of rows takes one evaluation. A group that is smaller than the batch is filled with its last row.
     groups = [rows[first : first + batch] for first in range(0, len(rows), batch)]
     projected = [run(TEXT_PROJECTION, stack(group, batch)) for group in groups]
-    has_lora = LORA_SCALE in bundle.manifest["packages"][TRANSFORMER]["inputs"]
-    lora = {LORA_SCALE: torch.ones(1)} if has_lora else {}
+    lora = {LORA_SCALE: torch.tensor([lora_scale])} if has_separate_lora(bundle) else {}
 
     def velocity(x: Tensor, time: Tensor) -> Tensor:
         latents = {"latents": x.expand(batch, -1, -1, -1).contiguous(), "time": time.expand(batch).contiguous()}
@@ -79,6 +83,11 @@ def draw_latents(bundle: Bundle, run: Runtime, prompt: str, seed: int, times: Se
 
     noise = torch.from_numpy(portable_noise(seed, tuple(shape)))[None]
     return SAMPLERS[sampling["sampler"]](velocity, noise, times)
+
+
+def has_separate_lora(bundle: Bundle) -> bool:
+    """Return whether a bundle keeps a LoRA separate, so that its strength is an input of the transformer."""
+    return LORA_SCALE in bundle.manifest["packages"][TRANSFORMER]["inputs"]
 
 
 def embed(bundle: Bundle, run: Runtime, prompt: str) -> dict[str, Tensor]:
