@@ -35,7 +35,7 @@ PHOTOGRAPHS = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder with the photographs and a CSV of captions."""
-    data = pytest.importorskip("skimage").data_dir
+    data = Path(pytest.importorskip("skimage").__file__).parent / "data"
     target = tmp_path / "photographs"
     target.mkdir()
     with (target / "captions.csv").open("w", newline="") as file:
