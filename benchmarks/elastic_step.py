@@ -188,8 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     slowest = max(rows, key=lambda row: row["time_ratio"].median)
     largest = max(row["memory_ratio"] for row in rows)
     print(
-        f"ratio: elastic / (full + half) = {slowest['time_ratio']} in time, required {REQUIRED_TIME}; {largest:.2f} in "
-        f"memory, required {REQUIRED_MEMORY}: {verdict(met)}"
+        f"ratio: elastic / (full + half) = {slowest['time_ratio']} in time (at most {REQUIRED_TIME}), {largest:.2f} "
+        f"in memory (at most {REQUIRED_MEMORY}): {verdict(met)}"
     )
     write_result(
         {

@@ -241,7 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device, stream = calibration.device, calibration.fit.coefficients.stream
     print(f"{device.title}; measured in the paper's Fig. 3\n")
     print(variants_table(calibration), end="\n\n")
-    print(f"stream {stream:.3f}: {stream * device.memory / 1e9:.0f} GB/s\n")
+    bandwidth = stream * device.memory / 1e9
+    print(f"bandwidth of streamed traffic: {bandwidth:.0f} GB/s, {stream:.3f} times the nominal memory bandwidth\n")
     print(ladder_table(calibration), end="\n\n")
     print(held_out_table(calibration), end="\n\n")
     print(predictions_table(calibration), end="\n\n")

@@ -66,7 +66,7 @@ Pass = Callable[[], Tensor]
 
 
 class NamedInputs(nn.Module):
-    """A network in the training form with named inputs, including its text projection."""
+    """A network in the training form, including its text projection, with named inputs."""
 
     def __init__(self, network: Backbone) -> None:
         super().__init__()

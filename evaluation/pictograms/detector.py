@@ -23,7 +23,8 @@ Mask = NDArray[np.bool_]
 _SIDE = 16  # side of a scaled part in pixels; fine details are not needed to tell pictograms apart
 _FOREGROUND_DISTANCE = 12.0  # minimum Lab distance from the background
 _MIN_AREA = 0.004  # minimum area of a part, as a fraction of the image's area
-_BRIDGE = 0.012  # half the largest gap inside a pictogram, as a fraction of the image's side
+# Half the width of the largest gap that is bridged within a pictogram, as a fraction of the image's shorter side.
+_BRIDGE = 0.012
 _BLUR = 1.0  # standard deviation of the blur, in pixels of a scaled part
 _ASPECT_WEIGHT = 20.0  # Lab distance that a factor of e between the aspect ratios adds
 _CLEAR = 24.0  # Lab distance at which people are as likely as not to recognize a pictogram

@@ -27,7 +27,7 @@ from pocketdit.files import write_atomically
 
 _POLL_SECONDS = 2.0
 _PATIENCE_SECONDS = 600.0
-_MAX_ID_BYTES = 200  # file systems allow 255 bytes, including the suffix
+_MAX_ID_BYTES = 200  # most file systems limit file names to 255 bytes, including the suffix
 _SHOWN = 40  # maximum number of characters of an invalid ID that a message repeats
 _LAST_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"  # the end of every PNG file
 

@@ -50,7 +50,8 @@ def defer(package: ModuleType, run: Callable[[ModuleType], None]) -> None:
     def find(name: str) -> Any:
         if name in _MODULES:
             if name != "__version__":
-                import_module("torchmetrics.utilities")  # must come first, because the two modules import each other
+                # This must come first, because torchmetrics.utilities and torchmetrics.metric import each other.
+                import_module("torchmetrics.utilities")
             return getattr(import_module(_MODULES[name]), name)
         del package.__getattr__
         run(package)

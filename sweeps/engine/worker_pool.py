@@ -52,7 +52,7 @@ class WorkerPool:
                 self.early_exits[index] = self.early_exits[index] + 1 if early else 0
             if self.early_exits[index] == MAX_EARLY_EXITS:
                 raise RunError(
-                    f"worker {index} exited {MAX_EARLY_EXITS} times in a row within {EARLY_SECONDS:g} s of its start; "
+                    f"worker {index} exited {MAX_EARLY_EXITS} times in a row within {EARLY_SECONDS:g} s of starting; "
                     f"see {self.log_folder}"
                 )
             self.launcher.start(index)

@@ -53,7 +53,7 @@ def front_figures(view: StudyView) -> "list[Figure]":
 
 
 def importance_figure(view: StudyView) -> "Figure | None":
-    """Plot the importance of each parameter. Returns None if there are too few results."""
+    """Plot the importance of each parameter, or return None if there are too few results."""
     study = importance_study(escape_view(view))
     if study is None:
         return None

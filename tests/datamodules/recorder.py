@@ -113,7 +113,7 @@ def recording(folder: Path, data: str, steps: int, checkpoint: Path | None = Non
         str(steps),
         *([str(checkpoint)] if checkpoint else []),
     ]
-    # A separate process group, so that the second rank and the workers of both end as well.
+    # Start a separate process group, so that killing it also ends the second rank and the workers of both ranks.
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

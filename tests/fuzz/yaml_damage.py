@@ -21,7 +21,7 @@ OTHER_FILES = (b"", b"\n", b"# x", b"---", b"[]", b"null", b"a", b"--- {}\n--- {
 
 
 def _at(numbers: random.Random, lines: list[str]) -> int:
-    """Return the index of a line that is neither empty nor a comment."""
+    """Return the index of a random line that is neither empty nor a comment."""
     return numbers.choice([i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")])
 
 

@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def overrides(folder: Path, scenes: Path) -> list[str]:
-    """Return overrides that shorten the YAML files to a run of a few seconds."""
+    """Return overrides that shorten the YAML files' runs to a few seconds."""
     paths = [f"data.init_args.path={scenes}", f"runs={folder / 'runs'}", f"tracking.uri=sqlite:///{folder / 'm.db'}"]
     return [*SHORT, *paths]
 

@@ -38,7 +38,7 @@ def start_process() -> Iterator[StartProcess]:
     processes: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: str, **options: object) -> subprocess.Popen[str]:
-        process: subprocess.Popen[str] = subprocess.Popen(  # type: ignore[call-overload]  # for any options
+        process: subprocess.Popen[str] = subprocess.Popen(  # type: ignore[call-overload]  # the types of the options are unknown
             [sys.executable, "-c", PREAMBLE + code, *arguments],
             stdin=subprocess.PIPE, text=True, start_new_session=True, **options,
         )  # fmt: skip

@@ -81,7 +81,7 @@ def test_a_path_that_cannot_be_resolved_is_refused_in_a_line(tracked: Path, stor
     with (tracked / "metrics.jsonl").open("ab") as file:
         file.write(encode(Artifact(path, "")))
     if path == "loop":
-        assert sync(tracked, store) == 1  # only the metric is sent, because the link leads to itself
+        assert sync(tracked, store) == 1  # only the metric is sent, because the link points to itself
     else:
         with pytest.raises(RunError, match="outside the run folder"):
             sync(tracked, store)

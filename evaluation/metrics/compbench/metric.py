@@ -1,4 +1,4 @@
-"""T2I-CompBench (Huang et al. 2023, arXiv 2307.06350; 2025, v3): one result per category, and the overall score."""
+"""T2I-CompBench (Huang et al. 2023, arXiv 2307.06350, version 3 from 2025): a score per category and overall."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -53,7 +53,7 @@ class CompBench:
         """
         if not prompts.prompts:
             raise ConfigError(
-                f"prompt set {prompts.name} has no prompts; use a prompt set of {prompt_set_name(self.category)}"
+                f"prompt set {prompts.name} has no prompts; use the prompt set {prompt_set_name(self.category)}"
             )
         for prompt in prompts.prompts:
             if prompt.metadata.get("category") != self.category:

@@ -19,7 +19,7 @@ Config = str | Path | Mapping[str, Any]
 
 
 def as_overrides(overrides: Overrides) -> list[str | Override]:
-    """Return overrides in the form that configurations take."""
+    """Return overrides as the list of strings and ``Override`` objects that ``load`` takes."""
     if isinstance(overrides, str):
         raise ConfigError(f"overrides: pass a list of key=value strings or a mapping, not the string {overrides!r}")
     if isinstance(overrides, Mapping):

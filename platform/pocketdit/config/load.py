@@ -61,7 +61,7 @@ class Loaded(Generic[T_co]):
 
 
 def load(path: Path, overrides: Sequence[str | Override], schema: type[T], *, classes: bool = True) -> Loaded[T]:
-    """Read a file, apply overrides and interpolations, and check the result against a schema.
+    """Read a file, apply overrides, resolve interpolations, and check the result against a schema.
 
     The structure is checked first, without importing the classes that the configuration names, so that an invalid key,
     type or section is reported immediately. Relative paths are relative to the working directory.
@@ -74,8 +74,8 @@ def load(path: Path, overrides: Sequence[str | Override], schema: type[T], *, cl
         classes: Whether to also import the classes of components, check their arguments, and add default arguments.
 
     Raises:
-        ConfigError: The configuration is invalid. The message is one line with the file and line or the override, the
-            key, and the problem.
+        ConfigError: The configuration is invalid. The message is a single line that names the file and line number (or
+            the override), the key, and the problem.
     """
     source = document.read(path)
     parsed = [override.parse(item) if isinstance(item, str) else item for item in overrides]

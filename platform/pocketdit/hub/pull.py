@@ -111,7 +111,7 @@ def require_same_commit(target: Path, repository: str, commit: str) -> None:
         record = None
     if record == {"repository": repository, "commit": commit}:
         return
-    what = "contains an older commit" if isinstance(record, dict) else "was not pulled from the Hub"
+    what = "was pulled from another commit" if isinstance(record, dict) else "was not pulled from the Hub"
     raise ConfigError(f"{target}: already exists and {what}; rename or delete it first")
 
 

@@ -208,5 +208,8 @@ def quality_from_validation(metrics: Path, run: str, bits: float, sampling: Samp
     if not values:
         return None
     step = max(step for step, _ in last.values())
-    source = f"from training step {step}, because the run was not evaluated; it does not depend on the sampling steps"
+    source = (
+        f"from training step {step}, used because the run was not evaluated; this loss does not depend on the sampling "
+        "steps"
+    )
     return Quality("validation loss", source, higher_is_better=False, values=values)

@@ -1,4 +1,4 @@
-"""Predict or measure the latency of a bundle and return tables of its records, for ``lightning latency``."""
+"""Predict or measure a bundle's latency, and return tables of all its latency records, for ``lightning latency``."""
 
 from pocketdit.errors import RunError
 from pocketdit.export.common.bundle_files import CENSUS, DECODER, TRANSFORMER

@@ -1,4 +1,4 @@
-"""The encoders without published weights, as diffusers models: hashed text, DCT, and tiny decoders.
+"""The encoders without published weights, as diffusers models: hash-based text encoders, DCT, and tiny decoders.
 
 They always compute in float32, as they do in a run. Rounding to bf16 would be visible in images.
 """
@@ -33,7 +33,7 @@ class Float32Model(ModelMixin, ConfigMixin):
 
 
 class HashedTextModel(Float32Model):
-    """A hashed text encoder, which has no weights. A version number takes their place in the file.
+    """A hash-based text encoder, which has no weights. A version number takes their place in the file.
 
     Args:
         kind: ``word`` or ``phrase``.

@@ -19,7 +19,7 @@ def encode_prompts(
     """Encode prompts. An empty prompt has no visible tokens.
 
     Args:
-        encoder: A hashed text encoder, or a language model of transformers.
+        encoder: A hash-based text encoder, or a language model of transformers.
         tokenizer: Tokenizer of the language model.
         prompts: The prompts.
         max_tokens: Number of tokens to which prompts are padded or truncated by the tokenizer.

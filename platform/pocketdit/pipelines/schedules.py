@@ -38,9 +38,10 @@ def scheduler_for(sampler: str, shift: float) -> Any:
 
 
 def set_times(scheduler: Any, steps: int, device: torch.device) -> Tensor:
-    """Set the times of a scheduler to ``uniform_times`` with its own shift, if it is one of the schedulers above.
+    """Set a scheduler's times to ``uniform_times`` with its configured shift, if ``scheduler_for`` can return it.
 
-    The defaults of these schedulers differ: Euler's shifts twice, and DPM-Solver++ starts below 1 and rounds.
+    Other schedulers keep their default times. By default, the Euler scheduler applies the shift twice, and DPM-Solver++
+    starts just below time 1 and truncates its time steps to integers.
 
     Args:
         scheduler: A scheduler for flow matching.

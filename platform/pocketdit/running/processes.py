@@ -13,7 +13,8 @@ from pocketdit.errors import ConfigError
 from pocketdit.progress import in_notebook
 from pocketdit.training.precision import resolve_precision
 
-# Number of processes that MPI, PMI, and LSF start. Their ranks are not supported.
+# Environment variables with the number of processes that MPI, PMI, or LSF started. Several such processes are not
+# supported.
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "JSM_NAMESPACE_SIZE")
 # Environment variables that users set to start the processes of several nodes by hand.
 NODE_RANKS = ("NODE_RANK", "GROUP_RANK")

@@ -1,8 +1,8 @@
 """The averaged weights of schedule-free optimizers (Defazio et al. 2024, "The Road Less Scheduled").
 
-Such an optimizer trains at the weights y, which lie between an iterate z and its running average x. Only x is meant to
-be used afterward. The library would switch the network between y and x in place, with rounding errors, for every
-validation. Here, the network always stays at y, and x takes the place of the EMA weights.
+Such an optimizer computes gradients at the weights y, which lie between an iterate z and its running average x. Only x
+is meant to be used after training. The ``schedulefree`` package would switch the network between y and x in place, with
+rounding errors, for every validation. Here, the network always stays at y, and x takes the place of the EMA weights.
 """
 
 from collections.abc import Iterator, Sequence

@@ -341,7 +341,7 @@ def test_own_shards_are_not_indexed_in_place(source: Path) -> None:
     with DatasetWriter(source / "set", kind="image", name="x", source="x"):
         pass
     write_tar(source / "set" / "train" / "a.tar", {"a.png": image_bytes(0), "a.txt": b"x"})
-    with pytest.raises(UserError, match="already contains a data set with shards of its own"):
+    with pytest.raises(UserError, match="already contains a data set in shards, which needs no index"):
         index(source / "set", None)
 
 

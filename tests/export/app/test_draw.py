@@ -179,9 +179,9 @@ def test_damaged_bundles_are_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--width", "1"], "--width: a bundle is fixed at export"),
-        (["--guidance", "2"], "--guidance: a bundle is fixed at export"),
-        (["--noise", "torch"], "--noise: a bundle is fixed at export"),
+        (["--width", "1"], "--width: this is fixed when a bundle is exported"),
+        (["--guidance", "2"], "--guidance: this is fixed when a bundle is exported"),
+        (["--noise", "torch"], "--noise: this is fixed when a bundle is exported"),
         (["--seed", "-1"], "--seed -1: must be from 0 to"),
         (["--lora-scale", "0.5"], "--lora-scale: the bundle has no separate LoRA"),
         (["--lora-scale", "nan"], "--lora-scale nan: must be a finite number"),

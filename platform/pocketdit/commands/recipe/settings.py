@@ -151,7 +151,10 @@ class Recipe:
     def __post_init__(self) -> None:
         for key, name in [("recipe", self.recipe), *(("tasks", name) for name in self.tasks)]:
             if not is_plain_name(name):
-                raise ValueError(f"{key}: {name!r} must be a plain name, because it becomes part of file names")
+                raise ValueError(
+                    f"{key}: {name!r} must be a plain name without slashes or a leading dot, because it becomes part "
+                    "of file names"
+                )
         if not self.tasks:
             raise ValueError("tasks must not be empty")
         for name, task in self.tasks.items():

@@ -36,7 +36,7 @@ def sample_bundle(args: argparse.Namespace, out: Path) -> None:
     """
     for name, option in REFUSED.items():
         if getattr(args, name) is not None:
-            raise ConfigError(f"{option}: a bundle is fixed at export; export the run again to change it")
+            raise ConfigError(f"{option}: this is fixed when a bundle is exported; export the run again to change it")
     if not args.prompts:
         raise ConfigError('prompt: a bundle has no prompts of its own; add one, for example "a red circle"')
     seed = args.seed or 0
@@ -82,7 +82,7 @@ def sampling_times(bundle: Bundle, steps: int | None) -> list[float]:
     if sampling["fixed_steps"]:
         raise ConfigError(
             f"--steps {steps}: the network of {bundle.folder} was distilled to {counted(sampling['steps'], 'step')} "
-            "and works only with these"
+            "and only works with this number"
         )
     from pocketdit.diffusion.samplers import uniform_times
 

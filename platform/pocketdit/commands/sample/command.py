@@ -25,7 +25,8 @@ def add_sample(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "sample",
         help="sample images from prompts",
         description="Sample images from prompts at one or more widths of a run, and write them to one PNG file, or to "
-        "a folder with a file per prompt and seed. Or draw them with an export bundle alone.",
+        "a folder with a file per prompt and seed. With a bundle in place of a run, the images are drawn with the "
+        "bundle alone.",
     )
     sample.add_argument(
         "run", help="path of a run, EXPERIMENT/RUN, or EXPERIMENT for its latest run; or path of an export bundle"

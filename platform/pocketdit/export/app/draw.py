@@ -91,7 +91,7 @@ def has_separate_lora(bundle: Bundle) -> bool:
 
 
 def embed(bundle: Bundle, run: Runtime, prompt: str) -> dict[str, Tensor]:
-    """Run the text encoders, and return their embeddings and masks as inputs of the text projection, with batch 1."""
+    """Run the text encoders, and return their embeddings and masks of batch size 1 as inputs of the projection."""
     inputs: dict[str, Tensor] = {}
     for position, encoder in enumerate(bundle.manifest["text"]["encoders"]):
         tokens = tokenize(prompt, encoder, bundle.folder)
@@ -106,7 +106,7 @@ def hidden(text: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def stack(rows: Sequence[dict[str, Tensor]], batch: int) -> dict[str, Tensor]:
-    """Stack rows of batch 1 to a batch, repeating the last row."""
+    """Stack rows of batch size 1 into a batch, repeating the last row."""
     repeated = [*rows, *[rows[-1]] * (batch - len(rows))]
     return {name: torch.cat([row[name] for row in repeated]) for name in rows[0]}
 

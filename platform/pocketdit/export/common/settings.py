@@ -54,7 +54,10 @@ class BaseExport:
 
     def __post_init__(self) -> None:
         if not is_plain_name(self.export):
-            raise ValueError(f"export={self.export!r}: must be a plain name, because it is part of a folder name")
+            raise ValueError(
+                f"export={self.export!r}: must be a plain name without slashes or a leading dot, because it becomes "
+                "part of a folder name"
+            )
         if (self.run is None) == (self.experiment is None):
             raise ValueError("run: set either run=RUN, or run=null with experiment=FILE to export random weights")
         _ = self.image_size  # raises ValueError if the size cannot be parsed

@@ -1,4 +1,4 @@
-"""Convert a PyTorch module to a .tflite file with LiteRT Torch, and compare it with PyTorch."""
+"""Convert a PyTorch module to a .tflite file with LiteRT Torch, and compare the outputs of the two."""
 
 import os
 import time
@@ -120,7 +120,8 @@ def _lower(module: nn.Module, inputs: Mapping[str, Tensor], name: str, weights: 
     from litert_torch.generative.quantize.quant_recipes import full_fp16_recipe
 
     decomp.add_pre_convert_decomp(torch.ops.aten.lerp.Tensor, lerp_as_arithmetic)
-    # With gradients, the network would choose attention with shared keys, which LiteRT Torch converts wrongly.
+    # With gradients enabled, the network would choose attention with shared keys, which LiteRT Torch converts
+    # incorrectly.
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
