@@ -67,7 +67,7 @@ def explain_hub_errors(repository: str, consequence: str) -> Iterator[None]:
 
 
 def request_error(error: BaseException | None) -> BaseException | None:
-    """Return the error of a request among an error and its causes, or None if the error has another reason."""
+    """Return the first request error among an error and its causes, or None if there is none."""
     import httpx2
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 

@@ -100,7 +100,7 @@ def pull(repository: str, runs: Path, revision: str | None) -> list[RunFolder]:
 
 
 def require_same_commit(target: Path, repository: str, commit: str) -> None:
-    """Check that an existing folder is the same commit of the same repository.
+    """Check that an existing folder was pulled from the same commit of the same repository.
 
     Raises:
         ConfigError: The folder contains something else.

@@ -50,7 +50,7 @@ class Bundle:
             RunError: The bundle does not contain the package.
         """
         if self.format != "coreml":
-            raise RunError(f"{self.folder}: only Core ML packages can be measured; export coreml.yaml")
+            raise RunError(f"{self.folder}: only Core ML packages can be measured; export with coreml.yaml")
         path = self.folder / f"{package}.mlpackage"
         if not path.is_dir():
             raise RunError(f"{self.folder}: {path.name} is missing; export the bundle again")
@@ -85,8 +85,8 @@ def open_bundle(folder: Path) -> Bundle:
         require_known_format(content, folder)
         if content.get("kind") == "litert":
             raise RunError(
-                f"{folder}: contains LiteRT files, not Core ML packages; its latency is in {LATENCY}; measure it "
-                "on a phone with: lightning export experiments/export/litert.yaml litert.benchmark=..."
+                f"{folder}: contains LiteRT files, not Core ML packages; recorded latencies are in {LATENCY}; measure "
+                "the latency on a phone with: lightning export experiments/export/litert.yaml litert.benchmark=..."
             )
         image = content["image"]
         return Bundle(

@@ -34,7 +34,7 @@ class Device:
         gpu: Peak of the GPU in fp32 FLOP/s, for operations outside the engine.
         cache: Size of the system-level cache in bytes.
         speed: How many times faster the device is than ``peak``, ``memory`` and ``gpu`` imply. It is only used for
-            devices of which no figures are known, but the ratio of two published latencies.
+            devices of which only the ratio of two published latencies is known.
         formats: Names of the formats of bundles that run on its engine (see ``formats.FORMATS``).
         calibrated: Whether the cost model was fitted to measurements on this device. For other devices, the figures
             above are used to extrapolate.

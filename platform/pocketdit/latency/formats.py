@@ -28,7 +28,8 @@ FORMATS = (
     Format(
         "coreai",
         "Core AI",
-        note="Core AI requires iOS 27 or macOS 27; its latency is predicted like that of Core ML, as none is published",
+        note="Core AI requires iOS 27 or macOS 27; its latency is predicted as if it were Core ML, because none is "
+        "published",
     ),
     Format(
         "litert",

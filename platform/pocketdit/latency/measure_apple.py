@@ -62,7 +62,7 @@ def _this_mac() -> tuple[None, str, str]:
 
 
 async def _iphone(team: str) -> tuple[Any, str, str]:
-    """Install the app that runs packages on the connected iPhone, and return the iPhone, its name and its system."""
+    """Install the app that runs packages, and return the connected iPhone, its name and its system."""
     from coremltools.models.ml_program.experimental.remote_device import AppSigningCredentials, Device, DeviceType
 
     if not team:

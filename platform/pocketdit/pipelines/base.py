@@ -47,7 +47,7 @@ class Request(NamedTuple):
 class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
     """Components and methods of all pipelines.
 
-    LoRA files are loaded as by ``SanaPipeline``, whose loader works for any pipeline with a ``transformer``.
+    LoRA files are loaded with the loader of ``SanaPipeline``, which works for any pipeline with a ``transformer``.
 
     Args:
         transformer: The network.

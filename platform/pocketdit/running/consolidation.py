@@ -57,7 +57,7 @@ def empty(item: object) -> Tensor | None:
 
 
 def nest(values: Mapping[tuple[str | int, ...], Any]) -> dict[str, Any]:
-    """Return nested dictionaries and lists for values by their path, in which a whole number is an index of a list."""
+    """Return nested dictionaries and lists, given values by their paths, in which whole numbers are list indices."""
     root: dict[Any, Any] = {}
     for path, value in values.items():
         inner = root

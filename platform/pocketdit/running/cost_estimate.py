@@ -146,7 +146,7 @@ def pass_table(count: StepCount) -> str:
 def process_memory(
     experiment: AnyExperiment, count: StepCount, cluster: Cluster, device: torch.device | None
 ) -> dict[str, int]:
-    """Return the memory of a process by purpose, which on a CPU includes the program itself."""
+    """Return the memory of a process by purpose. On a CPU, this includes the program itself."""
     on_cpu = device is not None and device.type == "cpu"
     return count.memory(cluster) | (program_memory(experiment, count) if on_cpu else {})
 

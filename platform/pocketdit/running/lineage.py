@@ -15,7 +15,7 @@ ExperimentT = TypeVar("ExperimentT", bound=BaseExperiment)
 
 
 def pin(loaded: Loaded[ExperimentT], recorded: dict[str, str]) -> Loaded[ExperimentT]:
-    """Replace every parent with its full name, EXPERIMENT/RUN, so that later runs do not change its meaning.
+    """Replace every parent with its full name, EXPERIMENT/RUN, so that later runs do not change which run is meant.
 
     Args:
         loaded: The configuration.

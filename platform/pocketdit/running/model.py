@@ -1,4 +1,4 @@
-"""The loaded weights of a run, which sample images at any of its widths."""
+"""A run's loaded network and encoders, which sample images at any of the run's widths."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -27,7 +27,7 @@ class ClipPooledText(TeacherTextEncoder):
         RunError: The checkpoint is missing, incomplete, or of the wrong kind.
     """
 
-    max_tokens = 1  # of the output; the tokenizer has its own limit
+    max_tokens = 1  # number of output tokens; the tokenizer has its own limit on input tokens
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class ClipTextAndPooled(TeacherTextEncoder):
 
 
 def clip_tokens(encoder: TeacherTextEncoder, captions: Sequence[str]) -> torch.Tensor:
-    """Return the numbers of the tokens of captions, padded to the tokenizer's limit."""
+    """Return the token IDs of captions, padded to the tokenizer's limit."""
     batch = encoder.tokenizer(
         [caption if caption.strip() else "" for caption in captions],
         padding="max_length",

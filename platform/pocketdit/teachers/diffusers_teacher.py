@@ -52,7 +52,7 @@ class DiffusersTeacher:
             truncated. The default depends on the class.
         dtype: Precision of the weights and the computation. The results are always float32.
         float8: Whether to store the weights of linear layers in 8 bits (e4m3), which are converted to ``dtype``
-            whenever a layer is used. This halves the memory and rounds the weights. On one device only.
+            whenever a layer is used. This halves the memory and rounds the weights. It is only supported on one device.
         load_text: Whether to load the text encoders. A run sets it to false if its data set stores the embeddings.
 
     Raises:
@@ -181,7 +181,7 @@ class DiffusersTeacher:
                 activate_adapter(self.transformer, None)
 
     def check_latents(self, autoencoder: Component) -> None:
-        """Raise ``ConfigError`` if the autoencoder has another ``kind`` than the teacher's."""
+        """Raise ``ConfigError`` if the autoencoder's ``kind`` differs from that of the teacher."""
         own = self.architecture.latents
         kind = autoencoder.init_args.get("kind", own)
         if kind != own:

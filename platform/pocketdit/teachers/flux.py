@@ -58,7 +58,7 @@ FLUX_1 = Architecture(
     max_tokens=256,
     is_packed=True,
     blocks=("transformer_blocks", "single_transformer_blocks"),
-    required={"patch_size": 1, "in_channels": 64},  # those that edit images have more channels
+    required={"patch_size": 1, "in_channels": 64},  # models that edit images have more channels
     published={
         "black-forest-labs/FLUX.1-schnell": {},
         "black-forest-labs/FLUX.1-dev": {"guidance_embeds": True},

@@ -61,7 +61,7 @@ FLUX_2_KLEIN = Architecture(
     max_tokens=512,
     is_packed=True,
     blocks=("transformer_blocks", "single_transformer_blocks"),
-    required={"guidance_embeds": False},  # FLUX.2 [dev] has them, and another text encoder
+    required={"guidance_embeds": False},  # excludes FLUX.2 [dev], whose text encoder differs
     published=dict.fromkeys(("black-forest-labs/FLUX.2-klein-base-4B", "black-forest-labs/FLUX.2-klein-4B"), KLEIN_4B),
 )
 

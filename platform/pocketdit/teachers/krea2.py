@@ -69,8 +69,8 @@ KREA_2 = Architecture(
 class Krea2Teacher(DiffusersTeacher):
     """Krea 2 Raw (krea/Krea-2-Raw), with krea/Krea-2-Turbo as ``few_step``.
 
-    The pipeline's ``guidance_scale`` is this project's guidance minus 1. ``max_tokens`` is the length of a caption and
-    the end of the template, up to 512.
+    The pipeline's ``guidance_scale`` is this project's guidance minus 1. ``max_tokens`` limits the length of a
+    caption, including the end of the template, and is at most 512.
     """
 
     architecture = KREA_2

@@ -34,9 +34,10 @@ class Krea2TextEncoder(TeacherTextEncoder):
 
     Args:
         repository: See ``DiffusersTeacher``.
-        hidden_states: Numbers of the hidden states. 0 is the embedding of the tokens.
+        hidden_states: Indices of the hidden states. 0 is the embedding of the tokens.
         revision: Revision of the repository on the Hub.
-        max_tokens: Maximum length of a caption and the end of the template, up to 512. Longer captions are truncated.
+        max_tokens: Maximum length of a caption, including the end of the template, up to 512. Longer captions are
+            truncated.
         dtype: Precision of the weights and the computation. The embeddings are always float32.
 
     Raises:

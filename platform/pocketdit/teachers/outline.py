@@ -81,7 +81,7 @@ def diffusers_outline(
         text = [
             TextTokens(
                 torch.zeros(batch, *shape, dtype=dtype, device=device),
-                torch.ones(batch, shape.tokens, dtype=torch.bool),  # on the CPU, because its values are read
+                torch.ones(batch, shape.tokens, dtype=torch.bool),  # on the CPU, because ``velocity`` reads its values
             )
             for shape in shapes
         ]

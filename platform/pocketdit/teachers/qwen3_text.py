@@ -28,7 +28,7 @@ class Qwen3TextEncoder(TeacherTextEncoder):
     Args:
         repository: See ``DiffusersTeacher``.
         revision: Revision of the repository on the Hub.
-        layers: Numbers of the hidden states, whose vectors are concatenated. 0 is the embedding of the tokens, and -1
+        layers: Indices of the hidden states, whose vectors are concatenated. 0 is the embedding of the tokens, and -1
             is the output of the model.
         thinking: Whether the template leaves room for thinking. Otherwise, it contains an empty thought.
         padded: Whether the embeddings include the padding up to ``max_tokens``, which the transformer then sees.
@@ -78,7 +78,7 @@ class Qwen3TextEncoder(TeacherTextEncoder):
     @override
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> TextTokens:
-        """Encode B captions, (B, L, width), on the device of the weights. L is the longest one's, or ``max_tokens``."""
+        """Encode B captions to (B, L, width) on the weights' device. L is the longest caption's, or ``max_tokens``."""
         texts = [
             self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": caption if caption.strip() else ""}],
@@ -88,8 +88,8 @@ class Qwen3TextEncoder(TeacherTextEncoder):
             )
             for caption in captions
         ]
-        # With padding that the transformer sees, the side must be that of the pipeline. Otherwise, right padding has no
-        # effect, because attention is causal.
+        # If the transformer sees the padding, it must be on the same side as in the pipeline. Otherwise, padding on the
+        # right has no effect, because attention is causal.
         batch = self.tokenizer(
             texts,
             padding="max_length" if self._padded else True,

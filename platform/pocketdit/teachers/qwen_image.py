@@ -79,7 +79,7 @@ QWEN_IMAGE = Architecture(
 class QwenImageTeacher(DiffusersTeacher):
     """Qwen-Image (Qwen/Qwen-Image), with the LoRA of lightx2v/Qwen-Image-Lightning as the few-step teacher.
 
-    ``max_tokens`` is the length of a caption and the end of the template, up to 1024.
+    ``max_tokens`` limits the length of a caption, including the end of the template, and is at most 1024.
     """
 
     architecture = QWEN_IMAGE

@@ -38,7 +38,8 @@ class QwenImageTextEncoder(TeacherTextEncoder):
     Args:
         repository: See ``DiffusersTeacher``.
         revision: Revision of the repository on the Hub.
-        max_tokens: Maximum length of a caption and the end of the template, up to 1024. Longer captions are truncated.
+        max_tokens: Maximum length of a caption, including the end of the template, up to 1024. Longer captions are
+            truncated.
         dtype: Precision of the weights and the computation. The embeddings are always float32.
 
     Raises:

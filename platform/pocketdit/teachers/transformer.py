@@ -40,10 +40,10 @@ def load_transformer(architecture: Architecture, repository: str, revision: str 
 
 
 def require_same_shapes(few_step: Any, base: Any, few_step_name: str, base_name: str) -> None:
-    """Check that the few-step transformer has the architecture of the other one.
+    """Check that the few-step transformer has the same architecture as the base transformer.
 
     Raises:
-        RunError: A weight has another shape, or only one of them has it.
+        RunError: A weight has different shapes in the two, or exists in only one of them.
     """
     shapes, expected = ({name: each.shape for name, each in model.named_parameters()} for model in (few_step, base))
     different = sorted(name for name in {*shapes, *expected} if shapes.get(name) != expected.get(name))

@@ -47,7 +47,7 @@ Z_IMAGE = Architecture(
     feature_width="dim",
     output="all_final_layer.2-1",
     blocks=("noise_refiner", "context_refiner", "layers"),
-    required={"siglip_feat_dim": None},  # otherwise, the transformer also reads images
+    required={"siglip_feat_dim": None},  # excludes variants that also read images
     published={"Tongyi-MAI/Z-Image": {}, "Tongyi-MAI/Z-Image-Turbo": {}},
 )
 

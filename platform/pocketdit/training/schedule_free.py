@@ -24,7 +24,8 @@ def copy_averaged(optimizer: Optimizer, ema: Sequence[Tensor], weights: Sequence
     Args:
         optimizer: A schedule-free optimizer.
         ema: The EMA weights, which are replaced.
-        weights: The trained weights y. One that has not had a gradient yet has no z, and x equals y.
+        weights: The trained weights y. A weight that has not had a gradient yet has no z, and its x
+            equals y.
     """
     momentum = dict(_momentum(optimizer))
     for average, weight in zip(ema, weights, strict=True):

@@ -46,7 +46,8 @@ def draw_position(module: LightningModule, seed: int, number: int) -> tuple[int,
     """
     trainer = module._trainer
     ranks = 1 if trainer is None else trainer.world_size
-    # The last part was the rank in earlier versions. With it, runs in one process still make the same draws.
+    # In earlier versions, the last number was the rank, which is 0 in a run with one process. It is kept so that such
+    # runs still make the same draws.
     return (seed, number * ranks + module.global_rank, 0)
 
 

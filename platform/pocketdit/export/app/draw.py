@@ -47,7 +47,7 @@ def draw(
     Args:
         bundle: A bundle that contains all parts (see ``require_drawable``).
         run: Executes its packages.
-        prompt: The prompt. An empty prompt yields an image without text.
+        prompt: The prompt. An empty prompt is sampled without text.
         seed: Seed of the noise, from 0 to 2^64 - 1.
         times: Sampling times from 1 to 0.
         lora_scale: Strength of a LoRA that the bundle keeps separate, if it has one.
@@ -101,7 +101,7 @@ def embed(bundle: Bundle, run: Runtime, prompt: str) -> dict[str, Tensor]:
 
 
 def hidden(text: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the same text with all tokens hidden, which means no text."""
+    """Return the same text with all tokens hidden, as for an empty prompt."""
     return {name: torch.zeros_like(value) if name.startswith("mask") else value for name, value in text.items()}
 
 

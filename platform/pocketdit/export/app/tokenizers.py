@@ -37,7 +37,7 @@ def tokenize(prompt: str, encoder: dict[str, Any], folder: Path) -> Inputs:
 
 
 def hashed(prompt: str, kind: str, width: int, length: int) -> Inputs:
-    """Compute the vectors of words, which are made of hash bits: ``vectors`` (1, L, width) and ``mask`` (1, L)."""
+    """Compute a vector of hash bits for each word: ``vectors`` (1, L, width) and ``mask`` (1, L)."""
     compute = hashed_words if kind == "hashed_words" else hashed_phrases
     rows = compute(split_words(prompt), width, length)
     vectors = np.zeros((1, length, width), dtype=np.float32)

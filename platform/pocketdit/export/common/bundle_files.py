@@ -10,7 +10,7 @@ MANIFEST = "manifest.json"
 """The information that an app needs. A folder that contains this file is an export bundle."""
 
 CENSUS = "census.json"
-"""The cost of each operation in the graph of the transformer (Core ML only)."""
+"""The cost of each operation in the graph of the transformer (Core ML and Core AI only)."""
 
 LATENCY = "latency.jsonl"
 """Predicted and measured latencies, one record per line."""

@@ -14,7 +14,7 @@ _PER_ENCODER = ("text.project.", "text.norm.")
 
 
 def keep_text_encoders(network: Backbone, kept: Sequence[int]) -> Backbone:
-    """Return a network without the other text encoders, which shares the weights of the original.
+    """Return a network that lacks the other text encoders and shares the weights of the original.
 
     Its output is that of the original when all tokens of the other encoders are hidden.
 

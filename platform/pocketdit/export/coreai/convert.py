@@ -37,7 +37,9 @@ def convert(graph: Graph, path: Path, precision: Precision) -> None:
         with warnings.catch_warnings(), hide_native_output(), lookup_weights(graph.module, graph.palettes):
             warnings.simplefilter("ignore")
             with torch.no_grad():
-                graph.module(*graph.inputs.values())  # tensors that the module caches must not be those of the tracer
+                # The module caches tensors in its first call. If the tracer made this call, traced tensors would be
+                # cached.
+                graph.module(*graph.inputs.values())
             converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
             converter.add_pytorch_module(
                 graph.module,
@@ -64,7 +66,7 @@ def _contains(module: nn.Module, kind: type) -> bool:
 
 
 def _export(module: nn.Module, graph: Graph, precision: Precision) -> ExportedProgram:
-    """Trace the module. With gradients enabled, it does not change intermediate results in place."""
+    """Trace the module with gradients enabled, so that it does not change intermediate results in place."""
     decompositions = get_decomp_table()
     decompositions[torch.ops.aten.lerp.Tensor] = lerp_as_arithmetic
     with torch.enable_grad():

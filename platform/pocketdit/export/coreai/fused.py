@@ -1,8 +1,8 @@
 """The training form of a network as the transformer of a Core AI bundle.
 
 Its attention and its norms are single operations of PyTorch, which Core AI keeps as composite operations: a graph with
-a name, such as ``scaled_dot_product_attention``, which a device can replace with one kernel. RoPE becomes one as well,
-with a module of Core AI.
+a name, such as ``scaled_dot_product_attention``, which a device can replace with one kernel. With a module of
+Core AI, RoPE becomes one as well.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Convert a program of torch.export to float16, except for parts that need float32.
+"""Convert a torch.export program to float16, except for parts that need float32.
 
 Core AI computes in the types of the program, so the types are decided here. The program's inputs and outputs remain
 float32. coreai-opt has such a pass too, but it first rounds all constants and inputs to float16, including those of

@@ -1,7 +1,7 @@
 """Read the program and the weights of a saved .aimodel folder.
 
-The program is in the bytecode of MLIR, which coreai-core reads. A composite operation is a call of a private graph with
-a declaration that names it.
+The program is MLIR bytecode, which coreai-core reads. A composite operation is stored as a call to a private graph,
+with a declaration that names the operation.
 """
 
 import hashlib
@@ -73,7 +73,7 @@ class Operation:
     Attributes:
         name: Unique name within its graph.
         kind: Name of the operation, such as conv, or of the composite.
-        inputs: Names of the operations or inputs of the graph whose values it reads.
+        inputs: Names of the operations or graph inputs whose values it reads.
         input_types: Types of these values.
         outputs: Types of its results.
         is_constant: Whether it is stored in the package, or computed from stored values only.

@@ -23,8 +23,8 @@ _DTYPES = {"float32": torch.float32, "int32": torch.int32}
 class CoreAIModel:
     """A package that is compiled for this machine. Use it as a context manager, because it needs a thread.
 
-    Apple's runtime is asynchronous. Its event loop has its own thread, so that it also works in notebooks, whose thread
-    already has an event loop.
+    Apple's runtime is asynchronous. Its event loop runs in a thread of its own, so that this class also works in
+    notebooks, whose main thread already runs an event loop.
 
     Args:
         path: Path of the .aimodel folder.

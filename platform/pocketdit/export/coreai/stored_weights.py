@@ -45,9 +45,9 @@ def require_stored_weights(packages: Iterable[Package], weights: Mapping[str, Te
 
 
 def _forms(weight: Tensor) -> Iterable[Tensor]:
-    """Yield the matrices by which the forms of the transformer compute a layer.
+    """Yield the matrices with which the forms of the transformer compute a layer.
 
-    The training form computes convolutions with windows that do not overlap as one product (``backbones/elastic.py``).
+    The training form computes convolutions without overlapping windows as matrix products (``backbones/elastic.py``).
     """
     yield weight
     if weight.ndim == 4:

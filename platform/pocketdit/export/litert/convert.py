@@ -32,7 +32,7 @@ class Conversion:
         bytes: Size of the file.
         operations: Number of operations in the graph.
         outputs: Outputs of PyTorch for the example inputs.
-        comparisons: Comparisons of LiteRT's outputs with them.
+        comparisons: Comparisons of LiteRT's outputs with those of PyTorch.
     """
 
     path: Path

@@ -16,7 +16,7 @@ def require_litert() -> None:
 
 
 def require_litert_runtime() -> None:
-    """Check that LiteRT's runtime, which executes bundles, is installed. It does not require the converter.
+    """Check that LiteRT's runtime, which executes bundles, is installed. The converter is not required.
 
     Raises:
         ConfigError: The runtime is not installed.

@@ -157,7 +157,7 @@ def not_measured(recipe: Recipe, content: Content) -> list[str]:
     missing += [f"task {name} has not finished" for name in recipe.order() if name not in content.records]
     if not has_standalone(content):
         missing.append(
-            "the paper's main Table 1 (standalone against elastic training): no task trains standalone networks"
+            "the paper's main Table 1 (standalone versus elastic training): no task trains standalone networks"
         )
     return [
         *missing,
