@@ -39,7 +39,8 @@ class UNet(nn.Module):
             up_block_types=(f"{low}UpBlock2D", *[f"{high}UpBlock2D"] * (inner - 1), f"{last}UpBlock2D"),
             block_out_channels=spec.channels,
             transformer_layers_per_block=spec.transformer_layers,
-            attention_head_dim=tuple(size // spec.head_dim for size in spec.channels),  # the number of heads
+            # diffusers' name for the number of heads
+            attention_head_dim=tuple(size // spec.head_dim for size in spec.channels),
             cross_attention_dim=spec.text_width,
             ff_mult=spec.ffn_ratio,
             num_kv_heads=1,

@@ -122,7 +122,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     end = rest.index("--") if "--" in rest else len(rest)
     rest, operands = rest[:end], rest[end + 1 :]
     if hasattr(args, "overrides"):
-        if is_override(getattr(args, "resume", None) or ""):  # after --resume without the name of a run
+        if is_override(getattr(args, "resume", None) or ""):  # the word follows --resume without a name
             rest, args.resume = [args.resume, *rest], ""
         rest += operands
         words = [*args.overrides, *rest]

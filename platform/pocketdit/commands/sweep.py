@@ -77,7 +77,8 @@ def call_sweep(args: argparse.Namespace) -> None:
         print(f"{args.file}: no problems found")
         return
     quiet_warnings()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as after Ctrl-C, workers requeue their trials
+    # On SIGTERM, workers requeue their trials as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from sweeps.engine.study import run
     from sweeps.plots.report import write_plots
 

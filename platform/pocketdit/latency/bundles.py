@@ -1,4 +1,4 @@
-"""Find exported Core ML bundles, and read their manifests and censuses."""
+"""Find exported Core ML and Core AI bundles, and read their manifests and censuses."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from pocketdit.export.common.census import Census
 
 @dataclass(frozen=True)
 class Bundle:
-    """A Core ML bundle.
+    """A Core ML or Core AI bundle.
 
     Attributes:
         folder: Path of the bundle.
@@ -47,7 +47,7 @@ class Bundle:
         """Return the path of a package.
 
         Raises:
-            RunError: The bundle does not contain the package.
+            RunError: The bundle is not a Core ML bundle, or does not contain the package.
         """
         if self.format != "coreml":
             raise RunError(f"{self.folder}: only Core ML packages can be measured; export with coreml.yaml")
@@ -77,7 +77,7 @@ def open_bundle(folder: Path) -> Bundle:
     """Read the manifest of a bundle.
 
     Raises:
-        RunError: The folder is not a Core ML bundle.
+        RunError: The folder is not a Core ML or Core AI bundle.
     """
     file = folder / MANIFEST
     try:

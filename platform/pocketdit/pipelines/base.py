@@ -139,7 +139,7 @@ class PocketDiTPipelineBase(DiffusionPipeline, SanaLoraLoaderMixin):
     @property
     def _network(self) -> PocketDiTTransformer2DModel:
         transformer: Any = self.transformer
-        network: PocketDiTTransformer2DModel = getattr(transformer, "_orig_mod", transformer)  # if it is compiled
+        network: PocketDiTTransformer2DModel = getattr(transformer, "_orig_mod", transformer)  # may be compiled
         return network
 
     @property

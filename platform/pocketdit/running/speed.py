@@ -18,7 +18,7 @@ from pocketdit.training.gpus import find_gpu
 from pocketdit.training.precision import resolve_precision
 from pocketdit.training.step_count import count_step
 
-NEXT_BATCH = ".train_dataloader_next"  # the end of Lightning's name for fetching a training batch
+NEXT_BATCH = ".train_dataloader_next"  # suffix of Lightning's profiler action that fetches a training batch
 
 
 class DataWait(Profiler):

@@ -30,7 +30,7 @@ def build_optimizer(optimizer: Component, parameters: Sequence[Any]) -> Optimize
         optimizer = replace(optimizer, init_args={**optimizer.init_args, "fused": False})
     built: Optimizer = build(optimizer, params=parameters)
     if is_schedule_free(built):
-        built.train()  # type: ignore[attr-defined]  # the network stays at the trained weights
+        built.train()  # type: ignore[attr-defined]  # keeps the network at the trained weights
     return built
 
 

@@ -140,7 +140,7 @@ def check_import_options(args: argparse.Namespace) -> None:
         ConfigError: A number is out of range, a minimum is above the maximum, or the default caption is empty.
     """
     at_least_one = (lambda value: value >= 1, "at least 1")
-    caption = getattr(args, "default_caption", None)  # data index has only some of the options
+    caption = getattr(args, "default_caption", None)  # ``data index`` has only some of the options
     if caption is not None and not caption.strip():
         raise ConfigError("--default-caption: must contain text")
     checks: dict[str, tuple[Callable[[float], bool], str]] = {

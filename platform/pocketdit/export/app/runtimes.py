@@ -26,7 +26,7 @@ def load_runtime(bundle: Bundle, threads: int = 1) -> Runtime:
             return _coreai(bundle)
         case "litert":
             return _litert(bundle, threads)
-    raise AssertionError(bundle.manifest["kind"])  # the schema lists the kinds
+    raise AssertionError(bundle.manifest["kind"])  # the schema only allows the kinds above
 
 
 def path_of(bundle: Bundle, package: str) -> Path:

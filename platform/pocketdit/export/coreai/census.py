@@ -75,7 +75,7 @@ def _flops(operation: Operation) -> int:
         case "matmul":
             return 2 * output * shapes[0][-1]
         case "softmax":
-            return 4 * output  # maximum, difference and exponential, sum, quotient
+            return 4 * output  # the maximum; the difference with its exponential; the sum; the quotient
         case kind if kind.startswith("reduce_"):
             return math.prod(shapes[0])
         case _:

@@ -70,7 +70,7 @@ def _flops(operation: Operation, types: Mapping[str, TensorType], package: Packa
         case "matmul":
             return 2 * output * shape("x")[-1]
         case "softmax":
-            return 4 * output  # maximum, difference and exponential, sum, quotient
+            return 4 * output  # the maximum; the difference with its exponential; the sum; the quotient
         case kind if kind.startswith("reduce_"):
             return math.prod(shape("x"))
         case kind if kind in DATA_MOVEMENT:

@@ -48,5 +48,5 @@ class LiteRTExport(BaseExport):
     kind: Literal["litert"] = "litert"
     precision: Literal["float16", "float32"] = "float32"
     max_error: Error = 1e-4
-    out: Path = Path("exports/litert")  # not exports/ itself, which is searched for Core ML bundles
+    out: Path = Path("exports/litert")  # not exports/, which is searched for Core ML and Core AI bundles
     litert: LiteRTRuntime = field(default_factory=LiteRTRuntime)
