@@ -1,4 +1,4 @@
-"""Resident memory of a training process on a CPU besides its tensors, measured on Linux with torch 2.13."""
+"""Resident memory of a CPU training process, excluding its tensors, measured on Linux with torch 2.13."""
 
 from pocketdit.config.declared import text_lengths
 from pocketdit.config.experiment import AnyExperiment, Experiment

@@ -115,7 +115,7 @@ class KernelCounter(TorchDispatchMode):
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Yield the tensors among the arguments or results of an operation, which may be lists or tuples of tensors."""
+    """Yield the tensors among an operation's arguments or results, including those in lists and tuples."""
     for value in values:
         if isinstance(value, Tensor):
             yield value

@@ -101,7 +101,7 @@ def choice_of(args: argparse.Namespace, recipe: "Recipe") -> "Choice":
 
 
 def dry_run(recipe: "Recipe", choice: "Choice") -> str:
-    """Return a table of what would run, why, and how long it last took or which cost its YAML file states."""
+    """Return a table of what would run, why, and its last duration or, before its first run, the stated cost."""
     from tabulate import tabulate
 
     from pocketdit.commands.recipe.execution import decide, present_output

@@ -54,7 +54,7 @@ def _is_weight(value: TensorType) -> bool:
 
 
 def _stored_bytes(constant: Operation, by_name: Mapping[str, Operation]) -> int:
-    """Return the stored size of a weight. It may be computed from stored values, for example by a lookup."""
+    """Return the stored size of a weight, which may be computed from stored values, for example by a lookup."""
     if constant.kind == "constant":
         return constant.outputs[0].nbytes if _is_weight(constant.outputs[0]) else 0
     stored = sum(_stored_bytes(by_name[name], by_name) for name in constant.inputs)
