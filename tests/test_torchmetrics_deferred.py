@@ -1,5 +1,7 @@
 """Importing Lightning does not import all of torchmetrics, and torchmetrics still provides all its names."""
 
+import pytest
+
 from tests.interpreter import run_python
 
 
@@ -19,6 +21,7 @@ def test_lightning_imports_only_the_base_classes() -> None:
     assert printed == "[] False True"
 
 
+@pytest.mark.slow
 def test_every_public_name_is_there() -> None:
     """The reference is the package as another interpreter imports it without the finder."""
     names = "import torchmetrics; print(sorted(torchmetrics.__all__), torchmetrics.__version__)"

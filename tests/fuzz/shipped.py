@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.settings import Evaluation
+from pocketdit.commands.recipe.command import is_recipe
+from pocketdit.commands.recipe.settings import Recipe
 from pocketdit.config.experiment import kind_of
 from pocketdit.config.load import Loaded, load
 from pocketdit.export.settings import settings_class
@@ -15,7 +17,7 @@ from sweeps.checks import load_sweep
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDERS = {
-    "run": ("experiments", "experiments/paper", "experiments/emoji"),
+    "run": ("experiments", "experiments/paper", "experiments/single_gpu", "experiments/emoji"),
     "evaluate": ("experiments/eval",),
     "export": ("experiments/export",),
     "sweep": ("sweeps", "sweeps/paper"),
@@ -32,7 +34,7 @@ class Shipped(NamedTuple):
         """Load a file of the same kind, as the command does."""
         match self.command:
             case "run":
-                return load(path, overrides, kind_of(path))
+                return load(path, overrides, Recipe if is_recipe(path) else kind_of(path))
             case "evaluate":
                 return load(path, overrides, Evaluation)
             case "export":

@@ -63,14 +63,14 @@ def test_energy_distance_equals_hand_computed_value() -> None:
 
 
 @pytest.mark.parametrize("teacher", [None, toy.flow_map], ids=["DMD", "K-DMD"])
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("steps", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_students_learn_the_data_distribution(pretrained: toy.Network, steps: int, teacher: Velocity | None) -> None:
     assert toy.distance(pretrained, steps) > 1.5 * BOUNDS[steps]
     student = toy.distill(pretrained, steps, teacher, SEED, ITERATIONS)
     assert toy.distance(student, steps) < BOUNDS[steps]
 
 
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("steps", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_students_do_not_learn_with_the_wrong_sign(
     pretrained: toy.Network, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

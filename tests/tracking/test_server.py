@@ -75,6 +75,7 @@ def server(store: str, tmp_path: Path, start_process: StartProcess) -> Server:
     return server
 
 
+@pytest.mark.slow
 def test_every_metric_arrives_once_when_the_server_is_killed_and_restarted(
     server: Server, store: str, run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

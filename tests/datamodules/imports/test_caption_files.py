@@ -16,7 +16,7 @@ from tests.datamodules.imports.user_folder import build, captions, write
         (
             "captions.csv",
             "file,caption\nq.png,a dog\np.png,a red circle, left of a blue square\n",
-            r"captions\.csv: line 3: 3 cells, but there are 2 columns; put captions that contain ',' into double",
+            r"captions\.csv: line 3: 3 cells, but there are 2 columns; enclose captions that contain ',' in double",
         ),
         ("captions.tsv", "file\tcaption\np.png\ta\tb\n", r"captions\.tsv: line 2: 3 cells, but there are 2 columns"),
         ("sub/metadata.csv", "file_name;text\np.png;a; b\n", r"metadata\.csv: line 2: 3 cells"),

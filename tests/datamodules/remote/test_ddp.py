@@ -52,6 +52,7 @@ def _wait_for_file(path: Path, process: "subprocess.Popen[str]") -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo over fork")
 def test_two_ranks_on_a_faulty_server_equal_a_local_run_also_when_killed_and_resumed(
     make_dataset: Callable[..., Path],
