@@ -82,6 +82,8 @@ def test_values(value: Any, annotation: Any, expected: Any) -> None:
         ("-inf", float | None, "key: must be finite, not '-inf'"),
         (10**40, int, f"key: {10**40} is too large"),
         (str(10**40), int, f"key: '{10**40}' is too large"),
+        (1e40, int, "key: 1e+40 is too large"),
+        (2.0**63, int, "key: 9.223372036854776e+18 is too large"),
         (10**400, float, "key: 100000000000000000000000000000000000000000000000000000000... is too large"),
         (True, float, "key: expected float, got True"),
         ("1e", float, "key: expected float, got '1e'"),

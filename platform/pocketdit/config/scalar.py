@@ -54,7 +54,7 @@ def _to_number(value: float | str, kind: type[int] | type[float]) -> float:
         number = kind(value) if isinstance(value, str) else value
     if kind is float and isinstance(number, float) and not math.isfinite(number):
         raise ValueError(f"must be finite, not {show(value)}")
-    if isinstance(number, int) and abs(number) > _LARGEST[kind]:
+    if number not in (None, math.inf, -math.inf) and abs(number) > _LARGEST[kind]:
         raise ValueError(f"{show(value)} is too large")
     if number is None or not math.isfinite(number) or kind(number) != number:
         raise ValueError(f"expected {NAMES[kind]}, got {show(value)}")
