@@ -33,18 +33,18 @@ def quantized_run(
     """Quantize one width of a run unless that was done before, and return the name of the quantized run."""
     name = f"{start.replace('/', '-')}-{width:g}x-{ranking}-{seed}-{'tuned' if tuned else 'palettes'}"
     folder = RunFolder(args.runs / "quantize_finetune" / name)
-    if not folder.finished_steps():
-        overrides = [
-            f"runs={args.runs}",
-            f"parents.start={start}",
-            f"backbone.widths=[{width:g}]",
-            f"seed={seed}",
-            f"stage.init_args.ranking={ranking}",
-            *args.set,
-            *(() if tuned else UNTUNED),
-        ]
-        exists = folder.config.is_file()
-        train(EXPERIMENT, overrides, resume=folder.name if exists else None, name=None if exists else name)
+    overrides = [
+        f"runs={args.runs}",
+        f"parents.start={start}",
+        f"backbone.widths=[{width:g}]",
+        f"seed={seed}",
+        f"stage.init_args.ranking={ranking}",
+        *args.set,
+        *(() if tuned else UNTUNED),
+    ]
+    # A finished run is not trained again, but is refused if its settings differ.
+    exists = folder.config.is_file()
+    train(EXPERIMENT, overrides, resume=folder.name if exists else None, name=None if exists else name)
     return folder.name
 
 

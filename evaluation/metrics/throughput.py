@@ -68,7 +68,10 @@ class Throughput:
             batch -= max(1, batch // 8)
         if not batch:
             raise RunError(f"throughput: an image of {self.size[0]}x{self.size[1]} pixels does not fit into memory")
-        seconds = [self._seconds(subject, batch) for _ in range(self.repeats)]
+        seconds = []
+        for _ in range(self.repeats):
+            free_memory()  # a run checks before each batch that enough memory is free
+            seconds.append(self._seconds(subject, batch))
         made = subject.provenance()
         where = (
             torch.cuda.get_device_name() if device() != "cpu" else f"CPU, {counted(torch.get_num_threads(), 'thread')}"

@@ -13,7 +13,7 @@ from pocketdit.commands.main import main
 from pocketdit.errors import RunError
 from pocketdit.running.checkpointing import AtomicCheckpointIO, consolidate
 from pocketdit.running.consolidation import name_parameters, number_parameters, read_consolidated
-from pocketdit.running.sharded import load_shards, save_shards
+from pocketdit.running.sharded import load_shards, require_undamaged, save_shards
 
 REST = {"global_step": 7, "loops": {"fit_loop": [1, 2]}, "callbacks": {}}
 
@@ -92,6 +92,30 @@ def test_code_in_a_shard_is_not_executed(tmp_path: Path) -> None:
         load_shards({"extra": 0}, tmp_path / "last.ckpt")
     assert any(isinstance(error, pickle.UnpicklingError) for error, _ in raised.value.failures.values())
     assert not touched.exists()
+
+
+@pytest.mark.parametrize("index", [None, 5])
+def test_code_in_an_index_of_a_rank_is_not_executed(tmp_path: Path, index: int | None) -> None:
+    """Without a valid common index, torch unpickles an index of each rank."""
+    path, touched = tmp_path / "last.ckpt", tmp_path / "touched"
+    save_shards({"state_dict": {"w": torch.ones(2)}}, REST, path, 0)
+    for file in path.glob("checksums-*.json"):
+        file.unlink()
+    (path / ".metadata").unlink()
+    if index is not None:
+        (path / ".metadata").write_bytes(pickle.dumps(index))
+    (path / "__0.metadata").write_bytes(pickle.dumps(Touch(touched)))
+    with pytest.raises(RunError, match=r"\.metadata is missing or damaged"):
+        require_undamaged(path)
+    assert not touched.exists()
+
+
+def test_a_consolidation_keeps_shards_without_a_training_state(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    save_shards({"state_dict": {"w": torch.ones(2)}}, {"callbacks": {}}, folder.checkpoint, 0)
+    with pytest.raises(RunError, match="does not contain a training state"):
+        consolidate(folder)
+    assert folder.checkpoint.is_dir()
 
 
 def test_a_single_process_resumes_from_shards(tmp_path: Path) -> None:

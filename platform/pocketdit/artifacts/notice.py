@@ -20,8 +20,17 @@ def read_notice(folder: RunFolder) -> str:
     Raises:
         RunError: The file cannot be read, or is a link to a file elsewhere.
     """
-    path = folder.path / NOTICE
-    require_inside(path, folder.path)  # samples and bundles, which may be published, contain the notice
+    return notice_in(folder.path)
+
+
+def notice_in(folder: Path) -> str:
+    """Return the notice in the folder of a run or a bundle, or "" if there is none.
+
+    Raises:
+        RunError: The file cannot be read, or is a link to a file elsewhere.
+    """
+    path = folder / NOTICE
+    require_inside(path, folder)  # samples and bundles, which may be published, contain the notice
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -1,5 +1,6 @@
 """The paper's text encoders (Sec. 4.1), TinyCLIP and Gemma 3, loaded with transformers."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -90,7 +91,8 @@ class ClipTextEncoder(_PretrainedEncoder):
         files = {"tokenizer.json": self.tokenizer.backend_tokenizer.to_str().encode()}
         ids = torch.full((1, self.max_tokens), int(self.tokenizer.eos_token_id), dtype=torch.int32)
         mask = (torch.arange(self.max_tokens)[None] < self.max_tokens // 2).float()
-        return PortableText(tokenizer, LastHiddenStates(self.model.float()), {"ids": ids, "mask": mask}, files)
+        graph = LastHiddenStates(copy.deepcopy(self.model).float())  # float() would convert this encoder as well
+        return PortableText(tokenizer, graph, {"ids": ids, "mask": mask}, files)
 
     @classmethod
     def outline(

@@ -90,6 +90,8 @@ def consolidate(folder: RunFolder, to: Path | None = None) -> tuple[int, Path]:
     if to is not None and to.is_dir():
         raise RunError(f"--to {to}: this is a folder; name a file")
     checkpoint = read_consolidated(folder.checkpoint)
+    if not {"global_step", "loops"} <= checkpoint.keys():
+        raise RunError(f"{folder.checkpoint} does not contain a training state; copy the checkpoint again")
     AtomicCheckpointIO().save_checkpoint(checkpoint, to or folder.new_checkpoint)
     if to is None:
         folder.publish_new_checkpoint()

@@ -183,11 +183,14 @@ def require_undamaged(path: Path, rank: int = 0, ranks: int = 1) -> None:
                 raise damaged_file(path / name)
         except OSError as error:
             raise damaged_file(path / name) from error
-    if (path / INDEX).is_file():
-        try:
-            IndexUnpickler(io.BytesIO((path / INDEX).read_bytes())).load()
-        except Exception as error:  # unpickling a damaged file can raise any exception
-            raise damaged_file(path / INDEX) from error
+    # Without a valid index, torch would unpickle an index of each rank.
+    try:
+        require_regular_file(path / INDEX)
+        index = IndexUnpickler(io.BytesIO((path / INDEX).read_bytes())).load()
+    except Exception as error:  # unpickling a damaged file can raise any exception
+        raise damaged_file(path / INDEX) from error
+    if not isinstance(index, metadata.Metadata):
+        raise damaged_file(path / INDEX)
 
 
 def damaged_file(path: Path) -> RunError:

@@ -56,7 +56,7 @@ def knowledge_distillation_cost(experiment: Experiment) -> StageCost:
 
 def without_teacher(is_unknown: bool) -> tuple[str, ...]:
     """Return what a cost estimate does not count, which includes the teacher if its architecture is unknown."""
-    return (*NOT_COUNTED, "the teacher, whose run does not exist yet") if is_unknown else NOT_COUNTED
+    return (*NOT_COUNTED, "the teacher, whose size is not known yet") if is_unknown else NOT_COUNTED
 
 
 def step_distillation_cost(experiment: Experiment) -> StageCost:

@@ -83,8 +83,8 @@ SD3 = Architecture(
 class StableDiffusion3Teacher(DiffusersTeacher):
     """Stable Diffusion 3.5 (stabilityai/stable-diffusion-3.5-medium), with a few-step LoRA or transformer.
 
-    ``lora`` can be tensorart/stable-diffusion-3.5-medium-turbo. ``max_tokens`` is the number of tokens of T5 to which
-    captions are padded, up to 512.
+    ``lora`` can be tensorart/stable-diffusion-3.5-medium-turbo with the ``lora_file`` lora_sd3.5m_4steps.safetensors.
+    ``max_tokens`` is the number of tokens of T5 to which captions are padded, up to 512.
     """
 
     architecture = SD3

@@ -1,6 +1,7 @@
 """A bundle alone draws the image that its run samples, and is refused if it is damaged or incomplete."""
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -143,6 +144,13 @@ def require_tokenizer(content: Manifest) -> None:
     first_encoder(content)["tokenizer"] = {"kind": "word_pieces", "pieces": 16, "file": "t/tokenizer.json"}
 
 
+def add_private_link(folder: Path) -> None:
+    private = folder.parent / "private.txt"
+    private.write_text("a secret")
+    (folder / "NOTICE.txt").unlink(missing_ok=True)
+    (folder / "NOTICE.txt").symlink_to(private)
+
+
 def escape(content: Manifest) -> None:
     content["packages"]["transformer"]["file"] = "../transformer.mlpackage"
 
@@ -156,6 +164,13 @@ def escape(content: Manifest) -> None:
         (lambda folder: (folder / "manifest.json").write_text("[]"), "not a manifest"),
         (manifest(shift_times), "sampling.times: the 25 times are not those of 24 steps with a time shift of 3"),
         (manifest(drop_time), "sampling.times: the 24 times are not those of 24 steps"),
+        (manifest(lambda content: content["sampling"].update(time_shift=math.nan)), "not valid JSON"),
+        (manifest(lambda content: content["sampling"].update(steps=24.0)), "sampling.steps: 24.0 is not of type"),
+        (
+            manifest(lambda content: content["sampling"].update(steps=10**12)),
+            "steps: 1000000000000 is greater",
+        ),
+        (manifest(lambda content: first_encoder(content).update(tokenizer=None)), "tokenizer: None is not of type"),
         (manifest(require_tokenizer), "files: does not list t/tokenizer.json"),
         (manifest(escape), "packages.transformer.file: '../transformer.mlpackage' does not match"),
         (
@@ -183,6 +198,8 @@ def test_damaged_bundles_are_refused(
         (["--guidance", "2"], "--guidance: this is fixed when a bundle is exported"),
         (["--noise", "torch"], "--noise: this is fixed when a bundle is exported"),
         (["--seed", "-1"], "--seed -1: must be from 0 to"),
+        (["--steps", "1000000000000"], "--steps 1000000000000: must be at most 10000"),
+        (["--out", "images"], "--out images: must end with .png"),
         (["--lora-scale", "0.5"], "--lora-scale: the bundle has no separate LoRA"),
         (["--lora-scale", "nan"], "--lora-scale nan: must be a finite number"),
     ],
@@ -191,6 +208,12 @@ def test_options_that_a_bundle_fixes_are_refused(
     bundle: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     assert message in refusal(capsys, bundle, *options)
+
+
+def test_links_to_files_elsewhere_are_refused(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add_private_link(copy)
+    assert main(["sample", str(copy), "a red circle"]) == 1
+    assert "NOTICE.txt is a link to" in capsys.readouterr().err
 
 
 def test_steps_of_a_distilled_network_are_fixed(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

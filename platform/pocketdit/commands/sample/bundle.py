@@ -5,10 +5,11 @@ from pathlib import Path
 
 from PIL.PngImagePlugin import PngInfo
 
-from pocketdit.artifacts.notice import NOTICE
+from pocketdit.artifacts.notice import notice_in
 from pocketdit.counts import counted
 from pocketdit.errors import ConfigError
 from pocketdit.export.app.bundle import Bundle, open_bundle
+from pocketdit.names import require_unicode
 
 REFUSED = {
     "file": "--prompts",
@@ -22,6 +23,7 @@ REFUSED = {
 }
 """Options that do not apply to a bundle, by the names of their arguments."""
 LARGEST_SEED = 2**64 - 1
+MOST_STEPS = 10_000
 
 
 def sample_bundle(args: argparse.Namespace, out: Path) -> None:
@@ -32,13 +34,21 @@ def sample_bundle(args: argparse.Namespace, out: Path) -> None:
         out: Path of the PNG file.
 
     Raises:
-        ConfigError: An option does not apply to a bundle, or the bundle is damaged or incomplete.
+        ConfigError: An option or a prompt is invalid or does not apply to a bundle, or the bundle is damaged or
+            incomplete.
     """
     for name, option in REFUSED.items():
         if getattr(args, name) is not None:
             raise ConfigError(f"{option}: this is fixed when a bundle is exported; export the run again to change it")
     if not args.prompts:
         raise ConfigError('prompt: a bundle has no prompts of its own; add one, for example "a red circle"')
+    for prompt in args.prompts:
+        try:
+            require_unicode(prompt)
+        except ValueError as error:
+            raise ConfigError(f"prompt: {error}") from None
+    if args.steps is not None and args.steps > MOST_STEPS:
+        raise ConfigError(f"--steps {args.steps}: must be at most {MOST_STEPS}")
     seed = args.seed or 0
     if not 0 <= seed <= LARGEST_SEED:
         raise ConfigError(f"--seed {seed}: must be from 0 to {LARGEST_SEED}")
@@ -48,6 +58,7 @@ def sample_bundle(args: argparse.Namespace, out: Path) -> None:
     from pocketdit.export.app.runtimes import load_runtime
 
     require_drawable(bundle)
+    notice = notice_in(bundle.folder)
     if args.lora_scale != 1 and not has_separate_lora(bundle):
         raise ConfigError("--lora-scale: the bundle has no separate LoRA; export a fine-tuned run with lora=kept")
     run = load_runtime(bundle)
@@ -63,8 +74,8 @@ def sample_bundle(args: argparse.Namespace, out: Path) -> None:
         f"({sampling['sampler']}, {kind})"
     )
     text = PngInfo()
-    if (notice := bundle.folder / NOTICE).is_file():
-        text.add_itxt("Copyright", notice.read_text(encoding="utf-8"))
+    if notice:
+        text.add_itxt("Copyright", notice)
     grid = image_grid([images], [f"{bundle.manifest['network']['width']:g}x"], args.prompts)
     write_atomically(out, lambda temporary: grid.save(temporary, format="PNG", pnginfo=text))
     print(out)

@@ -88,7 +88,7 @@ def call_sample(args: argparse.Namespace) -> None:
     if is_bundle(Path(args.run)):
         from pocketdit.commands.sample.bundle import sample_bundle
 
-        _require_writable(out)
+        _require_writable(out, is_grid=True)
         sample_bundle(args, out)
         return
     from pocketdit.artifacts.notice import read_notice
@@ -201,13 +201,15 @@ def _read_prompts(path: Path) -> "list[Prompt]":
     return list(prompts.prompts)
 
 
-def _require_writable(out: Path) -> None:
-    """Check that a PNG file or a folder can be written, before images are sampled.
+def _require_writable(out: Path, is_grid: bool = False) -> None:
+    """Check that a PNG file or, for separate images, a folder can be written, before images are sampled.
 
     Raises:
         ConfigError: The file has the suffix of another format, or its folder is not writable.
     """
     suffix = out.suffix.lower()
+    if is_grid and suffix != PNG:
+        raise ConfigError(f"--out {out}: must end with .png, because the images of a bundle are written as one grid")
     if suffix in OTHER_SUFFIXES:
         raise ConfigError(f"--out {out}: must end with .png, or be a folder")
     folder = out.parent if suffix == PNG else out

@@ -10,6 +10,7 @@ from typing import Any
 from pocketdit.errors import ConfigError
 from pocketdit.export.common.bundle_files import MANIFEST, require_known_format
 from pocketdit.files import sha256_of
+from pocketdit.links import require_no_links_outside
 
 SCHEMA = Path(__file__).with_name("manifest.schema.json")
 """JSON schema of the manifest."""
@@ -44,10 +45,11 @@ def open_bundle(folder: Path) -> Bundle:
     Raises:
         ConfigError: The folder is not a bundle, another version wrote it, the manifest does not match the schema or
             contradicts itself, or a file is missing or has changed.
+        RunError: The bundle contains a link to a file elsewhere.
     """
     file = folder / MANIFEST
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
         raise ConfigError(
             f"{folder}: not an export bundle (no {MANIFEST}); create one with: lightning export"
@@ -60,6 +62,7 @@ def open_bundle(folder: Path) -> Bundle:
     require_schema(manifest, file)
     require_times(manifest["sampling"], file)
     require_listed(manifest, file)
+    require_no_links_outside(folder)
     require_files(manifest["files"], folder)
     return Bundle(folder, manifest)
 
@@ -79,10 +82,17 @@ def require_schema(manifest: dict[str, Any], file: Path) -> None:
 
 @cache
 def validator() -> Any:
-    """Return a validator for the schema."""
+    """Return a validator for the schema, which does not accept 4.0 as an integer."""
     from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
 
-    return Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return extend(Draft202012Validator, type_checker=types)(json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and infinity, which Python reads although JSON does not have them."""
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def require_times(sampling: dict[str, Any], file: Path) -> None:
@@ -94,8 +104,8 @@ def require_times(sampling: dict[str, Any], file: Path) -> None:
     from pocketdit.diffusion.samplers import uniform_times
 
     times, steps, shift = sampling["times"], sampling["steps"], sampling["time_shift"]
-    expected = uniform_times(steps, shift)
-    if len(times) != len(expected) or any(abs(a - b) > 1e-9 for a, b in zip(times, expected, strict=True)):
+    expected = uniform_times(steps, shift) if len(times) == steps + 1 else ()
+    if not expected or any(abs(a - b) > 1e-9 for a, b in zip(times, expected, strict=True)):
         problem = "" if all(a > b for a, b in pairwise(times)) else " and do not decrease"
         raise ConfigError(
             f"{file}: sampling.times: the {len(times)} times are not those of {steps} steps with a time shift of "

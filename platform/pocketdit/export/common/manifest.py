@@ -83,11 +83,11 @@ def build_manifest(
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     """Write the manifest with the sizes and checksums of all files in the bundle, which must be complete."""
-    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and "scratch" not in path.parts)
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
     files = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in paths
-        if path.name not in (MANIFEST, LATENCY)
+        if path.name not in (MANIFEST, LATENCY) and path.relative_to(folder).parts[0] != "scratch"
     }
     text = json.dumps({**content, "files": files}, indent=2, default=str)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
