@@ -124,10 +124,11 @@ def test_unsupported_sizes_and_widths_are_rejected() -> None:
 
 
 U_NET = "backbone={kind: unet, latent_channels: 16, text_inputs: [128, 192], text_width: 64, channels: [32, 64], transformer_layers: [1, 1], head_dim: 16}"  # noqa: E501
+ADAMW = "optimizer={class_path: torch.optim.AdamW}"
 
 
 def test_kind_selects_the_network() -> None:
-    assert isinstance(load(PRETRAIN, [U_NET], Experiment).config.backbone, UNetSpec)
+    assert isinstance(load(PRETRAIN, [U_NET, ADAMW], Experiment).config.backbone, UNetSpec)
     with pytest.raises(ConfigError, match="did you mean 'unet'"):
         load(PRETRAIN, ["backbone.kind=unte"], Experiment)
     with pytest.raises(ConfigError, match="unknown key"):
@@ -145,9 +146,14 @@ def test_kind_selects_the_network() -> None:
 )
 def test_stages_for_transformers_refuse_a_u_net(file: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load(ROOT / "experiments" / f"{file}.yaml", [U_NET], Experiment)
+        load(ROOT / "experiments" / f"{file}.yaml", [U_NET, ADAMW], Experiment)
+
+
+def test_an_optimizer_without_matrices_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.class_path: MuonAdamW finds no matrices in a U-Net"):
+        load(PRETRAIN, [U_NET], Experiment)
 
 
 def test_sharding_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"training\.strategy: fsdp2 does not support a U-Net"):
-        load(PRETRAIN, [U_NET, "training.strategy=fsdp2", "optimizer={class_path: torch.optim.AdamW}"], Experiment)
+        load(PRETRAIN, [U_NET, "training.strategy=fsdp2", ADAMW], Experiment)

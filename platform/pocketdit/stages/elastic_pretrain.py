@@ -15,6 +15,7 @@ from pocketdit.backbones.per_width import Network
 from pocketdit.backbones.spec import FULL_WIDTH, UNetSpec
 from pocketdit.bounds import Fraction, TimeShift, TimeSpread, Weight
 from pocketdit.config.experiment import BaseExperiment, Experiment
+from pocketdit.config.importing import import_class
 from pocketdit.diffusion.path import draw_times, interpolate, velocity
 from pocketdit.encoders.conditioning import text_dropout
 from pocketdit.encoders.contract import TextTokens
@@ -28,6 +29,7 @@ from pocketdit.teachers.contract import TeacherOutput
 from pocketdit.training import gradients
 from pocketdit.training.cost import StageCost
 from pocketdit.training.ema import ema_copy, ema_decay, update_ema
+from pocketdit.training.muon import MuonAdamW
 from pocketdit.training.nonfinite import stop_unless_finite
 from pocketdit.training.optimizer import build_optimizer
 from pocketdit.training.schedule_free import copy_averaged, is_schedule_free
@@ -116,6 +118,8 @@ class ElasticPretrain(LightningModule, Stage):
         assert isinstance(experiment, Experiment)
         if isinstance(experiment.backbone, UNetSpec) and experiment.training.strategy == "fsdp2":
             raise ValueError("training.strategy: fsdp2 does not support a U-Net; use ddp")
+        if isinstance(experiment.backbone, UNetSpec) and import_class(experiment.optimizer.class_path) is MuonAdamW:
+            raise ValueError("optimizer.class_path: MuonAdamW finds no matrices in a U-Net; use torch.optim.AdamW")
 
     @classmethod
     @override
