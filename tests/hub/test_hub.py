@@ -285,7 +285,7 @@ def test_nothing_executable_is_downloaded(published: StandInHub, tmp_path: Path)
     ("name", "options", "message"),
     [
         ("alice/missing", [], "not found"),
-        (NAME, ["--revision", "none"], "no such revision"),
+        (NAME, ["--revision", "none"], "this revision does not exist"),
     ],
 )
 def test_pull_errors_are_one_line(

@@ -158,7 +158,7 @@ def _kinds(members: Sequence[Any]) -> tuple[dict[Any, Any], Any]:
 
 
 def section_class(annotation: Any, value: Any) -> Any:
-    """Return the dataclass whose fields are the keys of a section, or None if the value is no such section.
+    """Return the dataclass whose fields are the keys of a section, or None if the value is not a section.
 
     Args:
         annotation: Type of the section: a dataclass or a union of dataclasses.

@@ -94,7 +94,7 @@ def _explain(error: BaseException) -> str:
     if isinstance(error, GatedRepoError):
         return "its license must be accepted on the Hub first"
     if isinstance(error, RevisionNotFoundError):
-        return "there is no such revision"
+        return "this revision does not exist"
     if status == 401 and not isinstance(error, RepositoryNotFoundError):
         return f"the Hub does not accept the token in {TOKEN}"
     if isinstance(error, RepositoryNotFoundError):
