@@ -9,7 +9,7 @@
 #               and compare their images with those of the run in device.png
 # make docs     build the documentation site in docs/_build
 #
-# After setup on two cores, make run (with bf16 instructions) and make test take 10 to 15 minutes each.
+# After setup on two cores, make run (with bf16 instructions) and make test take 10 to 16 minutes each.
 # make test TESTERS=8 runs the tests in eight processes.
 PYTHON ?= python3
 BIN := .venv/bin
