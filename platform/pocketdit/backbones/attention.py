@@ -39,8 +39,8 @@ def split_heads(x: Tensor, head_dim: int, groups: int = 1) -> Tensor:
     Args:
         x: Channels of all heads.
         head_dim: Channels per head E.
-        groups: If greater than 1, the heads are sorted by their index modulo this number, so that those that share it
-            become neighbors.
+        groups: If greater than 1, sort the heads by their index modulo this number, so that heads with the same
+            remainder become adjacent.
     """
     if groups == 1:
         return torch.unflatten(x, -1, (-1, head_dim)).transpose(1, 2)
@@ -55,7 +55,7 @@ def merge_heads(x: Tensor, groups: int = 1) -> Tensor:
 
 
 def attention_workload(x: Tensor, head_dim: int, kv_heads: int, keys: int) -> Workload:
-    """Describe attention from the tokens of x (B, N, D) to a number of keys, in the dtype that autocast selects."""
+    """Describe attention from the tokens of x (B, N, D) to ``keys`` tokens, in the dtype that autocast selects."""
     kind = x.device.type
     has_autocast = kind != "meta" and torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if has_autocast else x.dtype
@@ -75,7 +75,7 @@ def interpolate_branches(global_BHNE: Tensor, local_pieces: Iterable[tuple[slice
 
     Args:
         global_BHNE: Output of the global branch.
-        local_pieces: Token slices and the local branch's output for each, as yielded by ``attend_in_pieces``.
+        local_pieces: Token slices, each with the local branch's output for it, as yielded by ``attend_in_pieces``.
         gate: Weight of the local branch in [0, 1], (B, H, N, 1).
 
     Returns:
@@ -100,7 +100,8 @@ class SelfAttention(nn.Module):
         kv_heads: Number of key/value heads.
 
     Attributes:
-        interleaved: Whether query head h shares key/value head h mod G, instead of h // (H / G). The block sets it.
+        interleaved: Whether query head h uses key/value head h mod G instead of h // (H / G). The transformer block
+            sets this attribute.
     """
 
     interleaved = False
@@ -125,7 +126,7 @@ class SelfAttention(nn.Module):
         nn.init.ones_(self.k_norm.bias)
 
     def split_queries(self, x: Tensor, channels: int) -> Tensor:
-        """Reshape (B, N, H * channels) to (B, H, N, channels), with the heads that share a key/value head together."""
+        """Reshape (B, N, H * channels) to (B, H, N, channels). Heads that share a key/value head become adjacent."""
         return split_heads(x, channels, self.kv_heads if self.interleaved else 1)
 
     def project(self, x: Tensor, cos_sin: CosSin) -> tuple[Tensor, Tensor, Tensor]:
@@ -272,7 +273,7 @@ class CrossAttention(nn.Module):
             x: Image tokens (B, N, D).
             text: Text tokens (B, L, text width).
             mask: Mask (B, L), True where a text token is visible.
-            forms: The forms of attention.
+            forms: Forms of attention, as returned by ``choose_forms``.
 
         Returns:
             Image tokens (B, N, D).
@@ -287,7 +288,7 @@ class CrossAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GELU MLP with an inner size of ``ratio`` times the hidden size of the width in use."""
+    """GELU MLP whose inner size is ``ratio`` times the hidden size of the input."""
 
     def __init__(self, width: int, ratio: float) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ class TimeEmbedding(nn.Module):
 
     Args:
         frequencies: Number of sinusoidal features, half of them sines and half cosines.
-        hidden: Hidden size D of the width that this module belongs to.
+        hidden: Hidden size D of the only width for which this module is used.
     """
 
     def __init__(self, frequencies: int, hidden: int) -> None:
@@ -45,8 +45,8 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
         """Map times (B,) in [0, 1] to an embedding (B, 1, D) and modulation vectors (B, 6, D)."""
-        # Compute the angles in fp32 at every precision (autocast does not affect these operations). In fp16,
-        # cos(1000 t) would be off by up to 0.2.
+        # Always compute the angles in fp32, because in fp16, cos(1000 t) would be off by up to 0.2. Autocast does not
+        # affect these operations.
         frequencies = time_frequencies(self.frequencies // 2, time.device)
         angles = 1000.0 * time.float()[:, None] * frequencies
         features = torch.cat([angles.cos(), angles.sin()], dim=-1)
@@ -102,7 +102,7 @@ class DiTBlock(nn.Module):
             modulation: Shared modulation vectors (B, 6, D).
             text: Text tokens (B, L, text width).
             mask: Mask (B, L), True where a text token is visible.
-            forms: The forms of self-attention and of cross-attention.
+            forms: Forms of self-attention and of cross-attention, as returned by ``choose_forms``.
 
         Returns:
             Image tokens (B, N, D).
@@ -153,7 +153,7 @@ class DiTLevel(nn.Module):
         self.choose: Chooser = first_form
 
     def forward(self, x: Tensor, grid: Grid, cos_sin: CosSin, modulation: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        """Apply all blocks, whose arguments are the same as those of ``DiTBlock.forward``.
+        """Apply all blocks. The arguments have the same meaning as in ``DiTBlock.forward``.
 
         Returns:
             Image tokens (B, N, D).

@@ -1,4 +1,4 @@
-"""Build the network that a specification describes."""
+"""Builds the network that a specification describes."""
 
 from typing import TypeAlias, assert_never
 

@@ -49,7 +49,8 @@ def precondition(time: Tensor, std: Sequence[float]) -> tuple[Tensor, Tensor, Te
 class TextProjection(nn.Module):
     """Projects the tokens of all text encoders to a common width and appends them to a learned null token.
 
-    The null token is always visible. If every encoder is masked out, it alone represents the unconditional text.
+    The null token is always visible. If the tokens of all encoders are masked out, only the null token remains, and the
+    prediction is unconditional.
 
     Args:
         inputs: Embedding width of each text encoder.
@@ -115,7 +116,7 @@ class ElasticDiT(nn.Module):
                 yield block
 
     def use_gradient_checkpointing(self, on: bool = True) -> None:
-        """Store only the inputs of the blocks for the backward pass and recompute everything else."""
+        """Set whether to store only the blocks' inputs for the backward pass and recompute everything else."""
         for level in self.stages:
             assert isinstance(level, DiTLevel)
             level.gradient_checkpointing = on
@@ -127,7 +128,7 @@ class ElasticDiT(nn.Module):
             x: Noisy latents x_t, (B, C, h, w).
             time: Times (B,) in [0, 1], where 0 is data.
             text: One ``TextTokens`` per text encoder.
-            width: The sub-network to run, as a fraction of the full width.
+            width: Width of the sub-network to run, as a fraction of the full width.
 
         Returns:
             Velocity (B, C, h, w).
@@ -197,8 +198,8 @@ def init_linear(layer: nn.Linear) -> None:
 def init_identity(module: nn.Module) -> None:
     """Initialize a module so that every transformer block and long skip starts as the identity.
 
-    The last matrix of each branch is set to zero, rather than the gates as in adaLN-Zero. The matrix learns at its full
-    learning rate from the first step, whereas a closed gate would hold it back.
+    Whereas adaLN-Zero sets the gate of each branch to zero, this function sets the last matrix of each branch to zero.
+    The matrix then learns at the full learning rate from the first step. A closed gate would slow it down.
 
     Args:
         module: A module of the network. Modules that need no special initialization are left unchanged.
@@ -231,7 +232,7 @@ def extract_subnetwork(network: ElasticDiT, width: float, share_weights: bool = 
 
     Args:
         network: The supernet.
-        width: The sub-network, as a fraction of the full width.
+        width: Width of the sub-network, as a fraction of the full width.
         share_weights: Whether the weights are views of the supernet's weights instead of copies.
     """
     spec = network.spec.standalone(width)

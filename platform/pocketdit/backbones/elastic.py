@@ -1,7 +1,7 @@
-"""Elastic layers, whose leading rows and columns form a smaller layer (paper Sec. 3.2), and modules for one width only.
+"""Elastic layers, whose leading rows and columns form smaller layers (paper Sec. 3.2), and modules for a single width.
 
-The number of input channels selects the width. Slices are views, so a sub-network has no storage of its own, and
-weights that it does not use get a gradient of zero.
+The number of input channels selects the width. Slices are views, so a sub-network needs no additional memory. Weights
+that a sub-network does not use receive a gradient of zero.
 
 Shape letters: B = batch, D = hidden size of the width in use, h x w = sides of the token grid.
 """
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 def leading(weight: Tensor, *sizes: int) -> Tensor:
     """Slice the leading axes of a weight to the given sizes.
 
-    The backward pass of a slice allocates and fills a tensor of the full size, so complete axes are not sliced.
+    An axis that already has the requested size is not sliced, because the backward pass of a slice allocates and fills
+    a tensor of the full size.
     """
     for axis, size in enumerate(sizes):
         if size != weight.shape[axis]:
@@ -25,7 +26,7 @@ class ElasticLinear(nn.Linear):
     """Linear layer ``y = x W[:out, :in]^T + b[:out]``, where the input determines ``in``."""
 
     def forward(self, x: Tensor, out_features: int | None = None) -> Tensor:
-        """Apply the leading rows and columns of the layer.
+        """Apply the leading rows and columns of the layer to an input.
 
         Args:
             x: Input (..., in) with in <= ``in_features``.
@@ -75,7 +76,7 @@ def split_windows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class WindowMerge(nn.Conv2d):
-    """Stride-2 convolution that merges 2x2 tokens of a channels-last feature map, without slicing."""
+    """Stride-2 convolution that merges 2x2 tokens of a channels-last feature map. Its weight is never sliced."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, kernel_size=2, stride=2)

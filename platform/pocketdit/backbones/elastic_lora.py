@@ -1,7 +1,7 @@
-"""LoRA for elastic layers, whose factors are sliced with the width: W + s B A becomes W' + s B' A'.
+"""LoRA for elastic layers. The LoRA factors A and B are sliced together with the layer's weight W.
 
-A is sliced along the inputs and B along the outputs, so slicing the merged weight gives the same layer as merging the
-sliced factors: (W + s B A)[:out, :in] = W[:out, :in] + s B[:out] A[:, :in]. One pair of factors adapts every width.
+A is sliced along the inputs and B along the outputs, so slicing the merged weight produces the same layer as merging
+the sliced factors: (W + s B A)[:out, :in] = W[:out, :in] + s B[:out] A[:, :in]. One pair of factors adapts every width.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ from pocketdit.backbones.elastic import ElasticLinear, leading
 
 
 class SlicedAdapters:
-    """The forward pass of a LoRA layer of peft that wraps an ``ElasticLinear``, whose input determines the width."""
+    """Forward pass of peft's LoRA layers for ``ElasticLinear``, in which the size of the input determines the width."""
 
     base_layer: nn.Module
     lora_A: Any  # noqa: N815  (peft's names)
@@ -47,10 +47,10 @@ class SlicedAdapters:
 
 
 def slice_adapters(network: nn.Module) -> None:
-    """Let the LoRA layers that peft has added to a network's elastic layers work at every width.
+    """Make the LoRA layers that peft has added to a network's elastic layers work at every width.
 
-    peft's own class only works at the full width. As ``fully_shard`` does, this replaces the class of the layers, so
-    that their weights, names and other methods stay the same.
+    peft's class works only at the full width. Like ``fully_shard``, this function changes the class of each layer in
+    place, so that its weights, name, and other methods stay the same.
     """
     for module in network.modules():
         is_adapted = isinstance(getattr(module, "base_layer", None), ElasticLinear)

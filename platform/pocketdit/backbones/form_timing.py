@@ -1,4 +1,4 @@
-"""Times the forms of an attention computation on this machine."""
+"""Times the forms (alternative implementations) of an attention computation on this machine."""
 
 import math
 import time
@@ -18,9 +18,10 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Computes attention (B, H, N, E) from q (B, H, N, E), k (B, G, M, E), and v (B, G, M, E)."""
 
 ROUNDS = 5
-# A call is repeated until the measurement takes this long, in seconds.
+# A measurement repeats the call often enough to take at least about this many seconds.
 AT_LEAST = 2e-3
-# The default is kept unless another form takes less than this fraction of its time, so that noise rarely decides.
+# Another form replaces the default only if it takes less than this fraction of the default's time, so that timing noise
+# rarely affects the choice.
 FASTER = 0.95
 
 
@@ -34,10 +35,10 @@ def fastest_form(workload: Workload, forms: Sequence[ChoiceT]) -> ChoiceT:
 
 
 def time_forms(workload: Workload, forms: Sequence[ChoiceT], rounds: int = ROUNDS) -> dict[ChoiceT, float]:
-    """Return how many seconds one call of each form takes, with its backward pass if the workload has one.
+    """Return how many seconds one call of each form takes, including the backward pass if the workload has one.
 
-    The forms are timed in turn, and the smallest of ``rounds`` measurements counts. A form that cannot run on this
-    machine takes infinitely long.
+    Each round measures every form once. The result for a form is the minimum over ``rounds`` rounds, or infinity if
+    the form cannot run on this machine.
     """
     with (
         torch.inference_mode(False),
@@ -56,7 +57,7 @@ def time_forms(workload: Workload, forms: Sequence[ChoiceT], rounds: int = ROUND
 
 
 def attention_in(form: Form, workload: Workload) -> Attend:
-    """Return a function that computes the workload in a form."""
+    """Return a function that computes the workload's attention in the given form."""
     match form:
         case "float32" | "bfloat16":
             dtype = torch.float32 if form == "float32" else torch.bfloat16
@@ -96,7 +97,7 @@ def call(attend: Attend, inputs: Sequence[Tensor], gradient: bool) -> None:
 
 
 def repeats_for(run: Callable[[], None], device: torch.device) -> int:
-    """Warm up a call, and return how many times a measurement repeats it, or 0 if it cannot run on this machine."""
+    """Warm up ``run``, and return how many times a measurement must call it, or 0 if it fails on this machine."""
     try:
         run()
         return max(1, math.ceil(AT_LEAST / mean_seconds(run, device)))
@@ -115,6 +116,6 @@ def mean_seconds(run: Callable[[], None], device: torch.device, repeats: int = 1
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for work that is queued on a GPU."""
+    """Wait until all work that is queued on a GPU is finished."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)

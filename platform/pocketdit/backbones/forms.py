@@ -1,8 +1,8 @@
-"""Chooses among the forms of an attention computation. All forms produce equal results, but at different speeds.
+"""Chooses among the forms of an attention computation, which are implementations that differ mainly in speed.
 
 Which form is fastest depends on the machine. A ``Chooser`` selects one of several forms for a workload. By default,
-networks use ``first_form``, whose choices never vary, so that equal runs have equal results. A training run can measure
-instead (training/measured_forms.py). benchmarks/attention.py shows how much faster the fastest forms are.
+networks use ``first_form``, whose choices never vary, so that repeated runs have identical results. A training run can
+instead measure which form is fastest (training/measured_forms.py). benchmarks/attention.py compares the forms' speeds.
 
 Shape letters: B = batch, H = query heads, G = key/value heads, N = query tokens, M = key tokens, E = channels per head.
 """
@@ -28,7 +28,7 @@ class Workload:
     """The properties of an attention computation on which the speed of its forms depends.
 
     Attributes:
-        device: Where it runs.
+        device: Device on which the computation runs.
         dtype: Dtype of q, k, and v.
         gradient: Whether a backward pass follows.
         batch: B.
@@ -76,7 +76,7 @@ class AttentionForms(NamedTuple):
         dtype: Dtype in which attention is computed.
         grouped: Form of attention to all keys.
         local: Form of the local branch, if there is one.
-        block: Form of attention within one block of a loop.
+        block: Form of the attention of each block in a loop over blocks.
     """
 
     dtype: torch.dtype
@@ -90,7 +90,7 @@ LOOP_FROM_BLOCK_TOKENS = 16
 
 
 def dtype_forms(workload: Workload) -> Sequence[DtypeForm]:
-    """Return the dtypes in which a CPU can compute attention for bf16 inputs.
+    """Return the dtypes in which a CPU can compute attention for bf16 inputs, the default first.
 
     Without AMX, PyTorch's CPU kernel is rarely faster in bf16, and its backward pass is up to ten times slower.
     """
@@ -101,9 +101,9 @@ def dtype_forms(workload: Workload) -> Sequence[DtypeForm]:
 
 
 def grouped_forms(workload: Workload) -> Sequence[GroupedForm]:
-    """Return the forms of grouped attention.
+    """Return the forms of grouped attention, the default first.
 
-    On a CPU, sharing keys is faster with a backward pass, and folding queries without one. PyTorch's kernels for GPUs
+    On a CPU, "shared" is usually the fastest form with a backward pass, and "folded" without one. PyTorch's GPU kernels
     do not accept both a mask and shared keys.
     """
     if workload.heads == workload.groups:
@@ -114,14 +114,14 @@ def grouped_forms(workload: Workload) -> Sequence[GroupedForm]:
 
 
 def local_forms(workload: Workload) -> Sequence[LocalForm]:
-    """Return the forms of blockwise neighborhood attention. FlexAttention requires a GPU."""
+    """Return the forms of blockwise neighborhood attention, the default first. FlexAttention requires a GPU."""
     has_long_blocks = workload.queries >= workload.blocks * LOOP_FROM_BLOCK_TOKENS
     forms: Sequence[LocalForm] = ("looped", "masked") if has_long_blocks else ("masked", "looped")
     return (*forms, "flex") if workload.device.type == "cuda" else forms
 
 
 def choose_dtype(choose: Chooser, workload: Workload) -> Workload:
-    """Choose the dtype in which attention is computed, and return the workload in this dtype."""
+    """Choose the dtype in which attention is computed, and return the workload with this dtype."""
     if workload.device.type != "cpu" or workload.dtype is not torch.bfloat16:
         return workload
     form = choose(workload, dtype_forms(workload))

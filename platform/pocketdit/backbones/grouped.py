@@ -1,4 +1,4 @@
-"""Grouped-query softmax attention in several forms, which produce equal results at different speeds.
+"""Grouped-query softmax attention in several forms, which compute the same function at different speeds.
 
 Shape letters: B = batch, H = query heads, G = key/value heads (H is a multiple of G), N = query tokens, M = key tokens,
 E = channels per head.
@@ -14,7 +14,7 @@ from pocketdit.backbones.forms import GroupedForm
 
 
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, form: GroupedForm, mask: Tensor | None = None) -> Tensor:
-    """Compute softmax attention with grouped queries, in the dtype of the inputs even under autocast on a CPU.
+    """Compute grouped-query softmax attention. On a CPU, the dtype is that of the inputs, even under autocast.
 
     Args:
         q: Queries (B, H, N, E).
@@ -48,7 +48,7 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, form: GroupedForm, mask: 
 def fold_queries(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Concatenate the query heads that share a key head along the token axis, and run attention once per key head.
 
-    This gives larger matrix products. In memory, the result is laid out as (B, N, H, E), which is what the output
+    This makes the matrix products larger. In memory, the result is laid out as (B, N, H, E), which is what the output
     projection needs.
     """
     batch, heads, tokens, channels = q.shape

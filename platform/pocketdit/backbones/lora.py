@@ -1,4 +1,4 @@
-"""LoRA adapters for the transformer blocks of a network, using peft. One base can have several adapters."""
+"""LoRA adapters for the transformer blocks of a network, using peft. One network can have several adapters."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ def add_adapters(
     alpha: float,
     targets: Sequence[LoraTarget] = ALL_TARGETS,
 ) -> None:
-    """Add LoRA adapters to a network in place and freeze its own weights.
+    """Add LoRA adapters to a network in place and freeze all other weights.
 
     B starts at zero, so a new adapter does not change the network's output. An adapter of a supernet adapts all widths.
 
@@ -66,7 +66,7 @@ def lora_layers(network: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def activate_adapter(network: nn.Module, name: str | None) -> None:
-    """Select the adapter that forward passes use, or None for the base network alone.
+    """Select the adapter that forward passes use. None disables all adapters.
 
     With gradient checkpointing, the backward pass repeats the forward pass, so it needs the same active adapter.
     """
@@ -77,7 +77,7 @@ def activate_adapter(network: nn.Module, name: str | None) -> None:
         if name is not None:
             layer.set_adapter(name)
         # peft freezes inactive adapters. Undo this, because DDP must know about every parameter that is ever trained,
-        # and a graph whose backward pass has not run yet would silently lose its gradients.
+        # and an autograd graph whose backward pass has not run yet would silently lose its gradients.
         for weight, flag in zip(weights, requires_grad, strict=True):
             weight.requires_grad_(flag)
 
@@ -113,7 +113,7 @@ def load_adapter(network: nn.Module, name: str, weights: Mapping[str, Tensor]) -
     Args:
         network: A network that has the adapter.
         name: Name of the adapter.
-        weights: Tensors with the same names as in ``adapter_parameters``.
+        weights: Tensors under the names that ``adapter_parameters`` returns.
 
     Raises:
         ValueError: A weight is missing or unexpected.
@@ -128,10 +128,10 @@ def load_adapter(network: nn.Module, name: str, weights: Mapping[str, Tensor]) -
 
 @torch.no_grad()
 def clear_unused(network: ElasticDiT, name: str) -> None:
-    """Set the columns of A that no width of a supernet uses to zero.
+    """Zero the columns of A that no width of a supernet uses.
 
-    A supernet whose widest width is below 1 never trains them. B starts at zero, so that the product B A stays zero
-    outside the weights of the widest width.
+    If the largest width is below 1, these columns are never trained and would keep their random initial values. The
+    unused rows of B are zero from the start, so the product B A is then zero outside the largest sub-network's weights.
     """
     spec = network.spec
     with torch.device("meta"):

@@ -49,7 +49,7 @@ def neighborhood_mask(tokens: int, blocks: int, radius: int, device: torch.devic
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, blocks: int, radius: int) -> Tensor:
     """Compute full attention with the neighborhood mask. This is the reference implementation."""
-    # PyTorch's kernels for GPUs do not accept both a mask and shared keys.
+    # PyTorch's GPU kernels do not accept both a mask and shared keys.
     form: GroupedForm = "repeated" if q.device.type == "cuda" else "shared"
     return grouped_attention(q, k, v, form, neighborhood_mask(q.shape[2], blocks, radius, q.device))
 

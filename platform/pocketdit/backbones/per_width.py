@@ -1,7 +1,7 @@
 """Standalone networks for the widths of a supernet, with the same interface as the supernet.
 
-A supernet is split into standalone networks once its widths no longer share all weights. Step distillation gives each
-width its own LoRA, and quantization fine-tunes a single width.
+A supernet is split into standalone networks once its widths no longer share all weights. Step distillation trains a
+separate LoRA for each width, and quantization fine-tunes a single width.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from pocketdit.encoders.contract import TextTokens
 LORA_PREFIX = "lora."
 """Prefix of the names of LoRA weights in ``weights.safetensors``."""
 ELASTIC = "elastic"
-"""What replaces the hidden size in the names of LoRA weights that adapt every width of a supernet."""
+"""Replaces the hidden size in the names of LoRA weights that adapt every width of a supernet."""
 NETWORKS_PREFIX = "networks."
 """Prefix of the names of all weights in ``PerWidthNetworks``."""
 
@@ -29,7 +29,7 @@ class PerWidthNetworks(nn.Module):
 
     Args:
         spec: The supernet's specification.
-        networks: Standalone networks by width.
+        networks: Mapping from each width to its standalone network.
         shared: Whether the weights of the narrower networks are views of the widest network's weights. The views are
             preserved when the module is moved to another device or dtype.
     """
@@ -62,7 +62,7 @@ class PerWidthNetworks(nn.Module):
         return self
 
     def unshare_weights(self) -> None:
-        """Give every network its own copy of the weights, because FSDP2 cannot shard views."""
+        """Replace shared weights with separate copies for each network, because FSDP2 cannot shard views."""
         self.shared = False
         for parameter in self.parameters():
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
@@ -117,7 +117,7 @@ def split_by_width(supernet: ElasticDiT, share_weights: bool) -> PerWidthNetwork
 def lora_pairs(weights: Mapping[str, Tensor], hidden: int | str) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield the LoRA weights of one width from the contents of a run's ``weights.safetensors``.
 
-    They are stored as ``lora.HIDDEN.LAYER.A`` and ``lora.HIDDEN.LAYER.B``, where B includes the factor alpha / rank.
+    The file names them ``lora.HIDDEN.LAYER.A`` and ``lora.HIDDEN.LAYER.B``, where B includes the factor alpha / rank.
 
     Args:
         weights: The contents of the file.

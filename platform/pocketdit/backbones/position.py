@@ -1,6 +1,6 @@
 """Token positions: rotary embeddings for relative positions and sine-cosine embeddings for absolute positions.
 
-RoPE alone tells a token only how far away other tokens are, so "top left" would have no meaning.
+RoPE represents only the offsets between tokens, so without absolute positions, "top left" would have no meaning.
 
 Shape letters: B = batch, H = heads, N = tokens, E = channels per head, D = hidden size.
 """
@@ -47,13 +47,13 @@ def apply_rope(x_BHNE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def time_frequencies(count: int, device: torch.device) -> Tensor:
-    """Return the frequencies (count,) of the sinusoidal embedding of the time, from 1 to nearly 1/10000."""
+    """Return the frequencies (count,) of the sinusoidal time embedding, from 1 down to nearly 1/10000."""
     with torch.inference_mode(False), torch.no_grad():
         return torch.exp(-math.log(10_000) * torch.arange(count, device=device) / count)
 
 
 class RotaryEmbedding(nn.Module):
-    """``apply_rope`` as a module, so that an export can replace it with an operation of its target."""
+    """``apply_rope`` as a module, so that an export can replace it with an operation of the target runtime."""
 
     def forward(self, x_BHNE: Tensor, cos_NF: Tensor, sin_NF: Tensor) -> Tensor:
         """Rotate the channels of every token."""

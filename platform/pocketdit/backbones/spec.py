@@ -13,7 +13,7 @@ from pocketdit.bounds import Between, check_bounds
 FULL_WIDTH = 1.0
 
 NORM_GROUPS = 32
-"""Groups of the U-Net's group norms, which divide the channels."""
+"""Number of groups in the U-Net's group norms. Every number of channels must be a multiple of it."""
 
 Channels = Annotated[int, Between(1, 65_536)]
 Std = Annotated[float, Between(1e-6, 1e6)]
@@ -70,7 +70,7 @@ class Level:
 
     Attributes:
         depth: Number of blocks.
-        attention: Self-attention in every block.
+        attention: Type of self-attention in every block.
         ffn_ratio: Inner size of the feed-forward layer divided by the hidden size.
         scale: 1 for patch tokens, 2 for tokens merged 2x2.
         long_skips: Whether the output of block i is also fed to block ``depth`` - 1 - i of the same level (U-ViT).
@@ -88,7 +88,7 @@ class Level:
 
 @dataclass(frozen=True)
 class DiTSpec:
-    """The architecture of the backbone.
+    """The architecture of an elastic diffusion transformer.
 
     Attributes:
         latent_channels: Channels of the autoencoder's latents.
@@ -109,9 +109,9 @@ class DiTSpec:
             Karras et al. 2022, "EDM", Table 1): its input has unit variance at every time, and its output corrects the
             best linear estimate of the velocity. A narrow network then does not need to pass all of a patch's noise
             through its hidden layers.
-        query_groups: Which of H query heads share each of G key/value heads. "adjacent": head h shares key/value head
-            h // (H / G), as is usual, so a head that also belongs to a sub-network reads other keys and values there.
-            "interleaved": head h shares key/value head h mod G, the same one at every width.
+        query_groups: How the H query heads are assigned to the G key/value heads. With "adjacent", the usual choice,
+            query head h uses key/value head h // (H / G), which can differ between a sub-network and the full network.
+            With "interleaved", query head h uses key/value head h mod G, which is the same at every width.
     """
 
     latent_channels: Channels
@@ -157,7 +157,7 @@ class DiTSpec:
         for kv_heads in {self.text_kv_heads, *(level.attention.kv_heads for level in self.levels)}:
             if kv_heads < 1 or heads % kv_heads:
                 raise ValueError(
-                    f"width {fraction} has {heads} query heads, not a multiple of the {kv_heads} key/value heads"
+                    f"width {fraction} has {heads} query heads, which is not a multiple of the {kv_heads} key/value heads"
                 )
 
     def hidden_size(self, width: float) -> int:
@@ -176,7 +176,7 @@ class DiTSpec:
         return self.patch_size * max(level.scale for level in self.levels)
 
     def standalone(self, width: float) -> "DiTSpec":
-        """Return the specification of a sub-network as a network of its own.
+        """Return the specification of a sub-network as a standalone network.
 
         Raises:
             ValueError: The network does not have this width.
@@ -188,7 +188,7 @@ class DiTSpec:
 class UNetSpec:
     """The architecture of SnapGen's U-Net, which has a single width.
 
-    The defaults, with CLIP-L as the text encoder, have 377 M parameters, while the paper states 372 M.
+    With the defaults and CLIP-L as the text encoder, the network has 377 M parameters. The paper reports 372 M.
 
     Attributes:
         kind: The tag that selects this class in YAML.
@@ -196,7 +196,7 @@ class UNetSpec:
         text_inputs: Embedding width of each text encoder, in the order of ``text_encoders``.
         text_width: Width of the text tokens that cross-attention reads.
         channels: Channels at each resolution, from high to low. Each resolution has half the sides of the previous one.
-        transformer_layers: Transformer layers after each residual block, by resolution.
+        transformer_layers: Number of transformer layers after each residual block, one value per resolution.
         head_dim: Channels per attention head. All heads share one key/value head.
         ffn_ratio: Inner size of the gated feed-forward layers divided by the number of channels.
         keep_residual: Whether transformer layers without self-attention keep their residual stream. In DreamLite, the
@@ -224,7 +224,7 @@ class UNetSpec:
         for size in self.channels:
             if size % NORM_GROUPS or size % self.head_dim:
                 raise ValueError(
-                    f"channels must be multiples of {NORM_GROUPS} and of head_dim {self.head_dim}, and {size} is not"
+                    f"channels must be multiples of {NORM_GROUPS} and of head_dim {self.head_dim}, but {size} is not"
                 )
         if self.latent_std and (len(self.latent_std) != self.latent_channels or min(self.latent_std) <= 0):
             raise ValueError(f"latent_std must be {self.latent_channels} positive numbers, one per latent channel")
@@ -265,4 +265,4 @@ class UNetSpec:
 
 
 BackboneSpec: TypeAlias = DiTSpec | UNetSpec
-"""All architectures of backbones. In YAML, one without ``kind`` is a ``DiTSpec``."""
+"""All backbone architectures. In YAML, a specification without ``kind`` is a ``DiTSpec``."""

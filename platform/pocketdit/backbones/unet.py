@@ -1,6 +1,6 @@
 """SnapGen's U-Net (arXiv 2412.09619), the convolutional network that the paper's ladder is compared with (Fig. 3).
 
-SnapGen's code is not published. The layers are those of diffusers' DreamLite, an open network that is built on SnapGen.
+SnapGen's code has not been published. The layers are taken from diffusers' DreamLite, an open network based on SnapGen.
 
 Shape letters: B = batch, C = latent channels, h x w = latent sides, L = text tokens.
 """
@@ -16,7 +16,7 @@ from pocketdit.encoders.contract import TextTokens
 
 
 class UNet(nn.Module):
-    """Predicts the rectified-flow velocity v(x_t, t, text). It has the interface of ``ElasticDiT``, and a single width.
+    """Predicts the rectified-flow velocity v(x_t, t, text) with the same interface as ``ElasticDiT``, but at one width.
 
     Args:
         spec: Description of the network.
@@ -39,7 +39,7 @@ class UNet(nn.Module):
             up_block_types=(f"{low}UpBlock2D", *[f"{high}UpBlock2D"] * (inner - 1), f"{last}UpBlock2D"),
             block_out_channels=spec.channels,
             transformer_layers_per_block=spec.transformer_layers,
-            # diffusers' name for the number of heads
+            # Despite its name, this argument is the number of heads.
             attention_head_dim=tuple(size // spec.head_dim for size in spec.channels),
             cross_attention_dim=spec.text_width,
             ff_mult=spec.ffn_ratio,
@@ -55,7 +55,7 @@ class UNet(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialize the output to zero, as in ``ElasticDiT``. Other layers keep the values of their constructors."""
+        """Initialize the output to zero, as in ``ElasticDiT``. Other layers keep their default initialization."""
         nn.init.normal_(self.text.null, std=1.0)
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
@@ -69,7 +69,7 @@ class UNet(nn.Module):
                 yield module
 
     def use_gradient_checkpointing(self, on: bool = True) -> None:
-        """Store only the inputs of the blocks for the backward pass and recompute everything else."""
+        """Set whether to store only the blocks' inputs for the backward pass and recompute everything else."""
         if on:
             self.unet.enable_gradient_checkpointing()
         else:
