@@ -362,7 +362,7 @@ def test_error_if_nothing_fits(project: Project) -> None:
     status, out, err = project.recommend("budget=1ms")
     assert status == 1
     assert "geneval" in out
-    assert "no candidate fits: the fastest with a recorded quality, width 0.5 with 4 sampling steps" in err
+    assert "no candidate fits: the fastest candidate with a recorded quality (width 0.5, 4 sampling steps)" in err
     assert err.count("\n") == 1
 
 
@@ -379,7 +379,7 @@ def test_error_if_nothing_fits(project: Project) -> None:
         (["budget=400ms", "device=iphone16promx"], "iphone16promax"),
         (["budget=400ms", "metric=genevl"], "geneval"),
         (["budget=400ms", "format=coreaI"], "did you mean 'coreai'?"),
-        (["budget=400ms", "format=litert"], "not a format for device=iphone16promax; valid: coreml, coreai"),
+        (["budget=400ms", "format=litert"], "not supported by device=iphone16promax; valid: coreml, coreai"),
         (["budget=400ms", "size=1000x1024"], "multiples of"),
         (["budget=400ms", "size=big"], "HEIGHTxWIDTH"),
         (["budgt=400ms"], "budget"),

@@ -157,7 +157,8 @@ class DiTSpec:
         for kv_heads in {self.text_kv_heads, *(level.attention.kv_heads for level in self.levels)}:
             if kv_heads < 1 or heads % kv_heads:
                 raise ValueError(
-                    f"width {fraction} has {heads} query heads, which is not a multiple of the {kv_heads} key/value heads"
+                    f"width {fraction} has {heads} query heads, which is not a multiple of "
+                    f"the {kv_heads} key/value heads"
                 )
 
     def hidden_size(self, width: float) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 class PerceptualDistance(Protocol):
     """A differentiable distance between images.
 
-    It is not an ``nn.Module``, because a decoder's checkpoint would then contain its weights.
+    It is not an ``nn.Module``, because a decoder's checkpoint would then also contain the weights of the distance.
     """
 
     name: str

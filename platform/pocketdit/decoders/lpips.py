@@ -10,7 +10,7 @@ from pocketdit.errors import RunError
 
 
 class LPIPS:
-    """The ``PerceptualDistance`` that is usually used to train decoders.
+    """LPIPS as a ``PerceptualDistance`` for decoder training.
 
     Args:
         network: The backbone. "vgg" is the usual choice for training decoders. "alex" and "squeeze" are smaller.
@@ -33,7 +33,7 @@ class LPIPS:
 
     @classmethod
     def outline(cls, device: torch.device, network: Literal["vgg", "alex", "squeeze"] = "vgg") -> Outline:
-        """Return the network's outline, whose ``run`` takes the images and their targets."""
+        """Return the network with random weights. The outline's ``run`` takes the images and their targets."""
         from torchmetrics.functional.image.lpips import _LPIPS
 
         with device:

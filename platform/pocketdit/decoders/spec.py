@@ -12,7 +12,7 @@ Channels = Annotated[int, Between(1, 65_536)]
 class TinyDecoderSpec:
     """The architecture of a tiny decoder.
 
-    The first level has the resolution of the latents, and each level after it doubles the resolution. A pixel shuffle
+    The first level has the resolution of the latents, and each further level doubles the resolution. A pixel shuffle
     after the last level does the rest of the upsampling. With a ``factor`` of 8, four levels end at the full resolution
     and three levels at half of it.
 
@@ -39,7 +39,7 @@ class TinyDecoderSpec:
 
     @property
     def _level_factor(self) -> int:
-        """Upsampling factor of all levels together."""
+        """Combined upsampling factor of all levels."""
         return 1 << (len(self.channels) - 1)
 
     @property

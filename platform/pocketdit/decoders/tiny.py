@@ -1,6 +1,6 @@
 """A tiny decoder from latents to images, with separable convolutions and no attention (paper Sec. 4.1, after SnapGen).
 
-It does not use normalization. GroupNorm needs two passes over the whole image to compute its statistics, which can
+The decoder has no normalization. GroupNorm needs two passes over the whole image to compute its statistics, which can
 overflow in fp16 and make every pixel depend on distant parts of the image. Residual blocks that are initialized to the
 identity train without normalization, and the same weights then produce the same pixels at every image size. Core ML and
 LiteRT support every operation of the decoder (convolution, ReLU, nearest-neighbor upsampling, and pixel shuffle).
@@ -68,7 +68,7 @@ class TinyDecoder(nn.Module):
         if spec.pixel_shuffle > 1:
             layers.append(nn.PixelShuffle(spec.pixel_shuffle))
         self.layers = nn.Sequential(*layers)
-        # This is twice as fast on a CPU, where depthwise convolutions read all channels of a pixel together.
+        # Channels-last is twice as fast on a CPU, where depthwise convolutions read all channels of a pixel together.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch does not annotate this overload
 
     def forward(self, latents: Tensor) -> Tensor:

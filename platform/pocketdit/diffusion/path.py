@@ -37,7 +37,7 @@ def draw_times(count: int, shift: float, spread: float, generator: torch.Generat
     """Draw shifted logit-normal training times (SD3): t = sigmoid(u) with u ~ N(0, ``spread``^2), then ``shift_time``.
 
     The draw is stratified (as in Kingma et al. 2021, "VDM", app. I.1): one time is drawn from each of ``count`` equally
-    likely intervals, in order. Together, the times follow the distribution, and the loss of a batch has less variance.
+    likely intervals, in order. Together, the times follow the distribution, and the batch loss has a lower variance.
 
     Args:
         count: Number of times.

@@ -1,14 +1,14 @@
 """Gaussian noise that any programming language can reproduce bit by bit.
 
-torch draws noise with a generator that apps do not have. This one consists only of operations whose results are the
-same everywhere: 32-bit integer operations, and the float32 operations +, -, *, / and sqrt, each of which IEEE 754
-rounds to the nearest. No product is fused with a sum. Logarithm, sine and cosine are polynomials, because the results
-of mathematical libraries differ in their last bits.
+torch draws noise with a generator that apps do not have. The generator in this file uses only operations whose results
+are the same everywhere: 32-bit integer operations, and the float32 operations +, -, *, / and sqrt, whose results
+IEEE 754 requires to be rounded to nearest. No product is fused with a sum. Logarithm, sine and cosine are computed with
+polynomials, because the results of mathematical libraries differ in their last bits.
 
 1. Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") encrypts the counter
    (j, 0) for pair j = 0, 1, 2, ... The key consists of the lower and the upper 32 bits of the seed.
-2. The two words of its output yield two normally distributed numbers (Box and Muller 1958), elements 2j and 2j + 1
-   of the noise in the order (channel, row, column). If the number of elements is odd, the last one is dropped.
+2. The two encrypted words yield two normally distributed numbers (Box and Muller 1958), elements 2j and 2j + 1 of the
+   noise in the order (channel, row, column). If the noise has an odd number of elements, the last number is dropped.
 
 docs/apps.md lists the operations in order, and the manifest of a bundle contains known answers.
 """
@@ -60,7 +60,7 @@ def encrypt(keys: tuple[np.uint32, ...], x: Words, y: Words) -> tuple[Words, Wor
 
 
 def normal_pairs(x: Words, y: Words) -> tuple[Floats, Floats]:
-    """Turn two words into two normally distributed numbers."""
+    """Convert pairs of uniform random words to pairs of normally distributed numbers."""
     uniform = ((x >> np.uint32(8)) + np.uint32(1)).astype(np.float32) * np.float32(2.0**-24)  # in (0, 1]
     radius = np.sqrt(np.float32(-2) * _log(uniform))
     fraction = ((y >> np.uint32(6)) & np.uint32(0xFFFFFF)).astype(np.float32) * np.float32(2.0**-24)
@@ -74,7 +74,7 @@ def normal_pairs(x: Words, y: Words) -> tuple[Floats, Floats]:
 
 
 def portable_noise(seed: int, shape: tuple[int, ...]) -> Floats:
-    """Draw noise, which depends only on the seed and on the number of elements.
+    """Draw noise that depends only on the seed and on the number of elements.
 
     Args:
         seed: An integer from 0 to 2^64 - 1.
@@ -88,7 +88,7 @@ def portable_noise(seed: int, shape: tuple[int, ...]) -> Floats:
 
 
 def known_answers(count: int = 8) -> list[dict[str, Any]]:
-    """Return known answers for a manifest: for two seeds, the first words and the bits of the first numbers in hex."""
+    """Return known answers for a manifest: for two seeds, the first words and normal numbers, as hexadecimal bits."""
     return [
         {
             "seed": str(seed),
@@ -100,7 +100,7 @@ def known_answers(count: int = 8) -> list[dict[str, Any]]:
 
 
 def _log(value: Floats) -> Floats:
-    """Compute the natural logarithm of positive normal numbers."""
+    """Compute the natural logarithm of positive numbers that are not subnormal."""
     bits = value.view(np.uint32)
     offset = bits - _SQRT_HALF_BITS  # may wrap around
     exponent = offset.view(np.int32) >> np.int32(23)
@@ -111,7 +111,7 @@ def _log(value: Floats) -> Floats:
 
 
 def _polynomial(x: Floats, coefficients: tuple[np.float32, ...]) -> Floats:
-    """Evaluate a polynomial with Horner's scheme: product, then sum."""
+    """Evaluate a polynomial with Horner's scheme, rounding each product before the sum."""
     value = np.full_like(x, coefficients[0])
     for coefficient in coefficients[1:]:
         value = value * x + coefficient

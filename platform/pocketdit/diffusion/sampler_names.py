@@ -1,4 +1,4 @@
-"""Names of the samplers and of the noise generators, with which a configuration can be validated without torch.
+"""Names of the samplers and noise generators. A configuration can be validated with them without importing torch.
 
 To add a sampler, write a function of type ``Sampler`` in ``samplers.py`` and add its name here.
 """

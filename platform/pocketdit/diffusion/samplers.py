@@ -23,7 +23,7 @@ Sampler = Callable[[Velocity, Tensor, Sequence[float]], Tensor]
 def uniform_times(steps: int, shift: float = 1.0) -> list[float]:
     """Return ``steps`` + 1 times from 1 to 0 that are evenly spaced before the time shift.
 
-    Four steps with a shift of 3 give the times of the Qwen-Image-Lightning teacher: 1, 0.9, 0.75, 0.5, and 0.
+    Four steps with a shift of 3 result in the times of the Qwen-Image-Lightning teacher: 1, 0.9, 0.75, 0.5, and 0.
     """
     return shift_time(torch.linspace(1, 0, steps + 1, dtype=torch.float64), shift).tolist()
 
@@ -40,7 +40,7 @@ def step_intervals(times: Sequence[float]) -> Iterator[tuple[float, float]]:
 
 
 def batch_time(time: float, like: Tensor) -> Tensor:
-    """Repeat a time for every sample of a batch, (B,), on the device of ``like`` (B, ...)."""
+    """Return a tensor (B,) that repeats a time for every sample of the batch ``like`` (B, ...), on its device."""
     return torch.full((like.shape[0],), time, device=like.device, dtype=torch.float32)
 
 
@@ -52,7 +52,7 @@ def euler(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
 
 
 def heun(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
-    """Second-order sampler (trapezoidal rule). Every step except the last takes two velocity evaluations."""
+    """Second-order sampler (trapezoidal rule). Every step except the last requires two velocity evaluations."""
     for start, end in step_intervals(times):
         slope = velocity(x, batch_time(start, x))
         x_end = x + (end - start) * slope

@@ -1,7 +1,8 @@
 """Time a .tflite file on an Android device with LiteRT's benchmark_model, over adb.
 
-The binary of the tool for android_arm64 is available at https://ai.google.dev/edge/litert/next/benchmark. Its output
-ends with statistics over the passes after the warm-up, in microseconds. In older builds, the first line ends with std:
+The tool's binary for android_arm64 is available at https://ai.google.dev/edge/litert/next/benchmark. Its output ends
+with statistics in microseconds of the passes after the warm-up, as shown below. Older builds print no statistics after
+``std``.
 
     count=50 first=91840 curr=91203 min=90877 max=95120 avg=91544 std=912 p5=90911 median=91310 p95=93870
     Inference timings in us: Init: 5579, First inference: 1357602, Warmup (avg): 1.3576e+06, Inference (avg): 91544
@@ -48,7 +49,7 @@ class AndroidDevice:
     Attributes:
         serial: Serial number by which adb identifies the device.
         name: Manufacturer and model.
-        system: Android and its version.
+        system: Operating system and version, such as Android 15.
     """
 
     serial: str

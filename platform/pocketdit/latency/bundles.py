@@ -105,7 +105,7 @@ def open_bundle(folder: Path) -> Bundle:
 
 
 def find_bundles(exports: Path, runs: Collection[str], size: tuple[int, int]) -> Iterator[Bundle]:
-    """Yield the bundles of runs for an image size, newest first. Report and skip bundles that cannot be read."""
+    """Yield all bundles of ``runs`` for an image size, newest first. Report and skip bundles that cannot be read."""
     files = [file for file in exports.glob(f"*/{MANIFEST}") if not file.parent.name.startswith(".")]
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         try:

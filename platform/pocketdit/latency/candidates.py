@@ -21,8 +21,8 @@ class Cost:
         high: Upper end of the prediction interval or of the spread of the measurements.
         decoder: Milliseconds per evaluation of the decoder, or 0 if unknown.
         memory: Lower bound on the memory of the running transformer in bytes.
-        source: Whether the latency was measured or predicted. Without a bundle, it is predicted from the description of
-            the network.
+        source: Whether the latency was measured or predicted. If there is no bundle in this format, the prediction is
+            based on a bundle in another format or on the description of the network.
         batch: Batch size of an evaluation.
         note: Errors that the prediction interval does not cover, or details of the measurement.
     """
@@ -72,7 +72,7 @@ class Candidate:
         return self.point.steps * self.step_ms + self.cost.decoder
 
     def exceeded(self, limits: Limits) -> list[str]:
-        """Return the costs that exceed their limits, as text."""
+        """Return a description of each cost that exceeds its limit, such as "410 ms per step > 400"."""
         costs = (
             (self.step_ms, limits.step_ms, 1.0, "ms per step"),
             (self.image_ms, limits.image_ms, 1.0, "ms per image"),
@@ -95,8 +95,7 @@ class Candidate:
 def choose_best(candidates: Sequence[Candidate], higher_is_better: bool, limits: Limits) -> Candidate | None:
     """Return the candidate with the best recorded quality within the limits, or None if no candidate fits.
 
-    Of several candidates with the same quality, the one with the lowest latency per image is chosen, then the one with
-    the least memory, then the first one.
+    Ties are broken by the latency per image, then by the memory, then by the order of the candidates.
     """
     sign = 1 if higher_is_better else -1
     ranked = [

@@ -1,26 +1,26 @@
 """A cost model for exported graphs: arithmetic and memory traffic of each operation, from the census of the graph.
 
-The latency of a graph is the sum over its operations and dispatches:
+The latency of a graph is the total time of its operations and dispatches:
 
     time = sum of FLOP / rate + (streamed - spilled) / (stream * memory) + (spilled + weights) / memory
 
-rate       The arithmetic rate is ``compute`` (0.94 by default) times the peak of the engine for convolutions, and 0.54
-           times that for products of two activations. The arithmetic of softmax and elementwise operations is ignored,
-           because the rates of the engine for these are not published.
-streamed   The part of the inputs and outputs that does not fit into the engine's working set of 2 MiB. If s is the size
-           of the inputs or of the outputs, whichever is larger, this part is a fraction max(0, 1 - 2 MiB / s) of them.
-           The blocks of blockwise attention (axis 2 of its tensors) are processed one after another, so s is the size
-           of one block.
-stream     The bandwidth of this traffic divided by the nominal bandwidth of memory. It is greater than 1, because the
+rate       The arithmetic rate. For convolutions, it is ``compute`` (0.94 by default) times the engine's peak. For
+           products of two activations, it is 0.54 times the rate for convolutions. The arithmetic of softmax and
+           elementwise operations is ignored, because the engine's rates for these operations are not published.
+streamed   The part of the inputs and outputs that does not fit into the engine's working set of 2 MiB. Let s be the
+           size of the inputs or of the outputs, whichever is larger. Then the fraction max(0, 1 - 2 MiB / s) of the
+           inputs and outputs is streamed. The blocks of blockwise attention (axis 2 of its tensors) are processed one
+           after another, so s is the size of one block.
+stream     The bandwidth of this traffic divided by the nominal memory bandwidth. It is greater than 1, because the
            system-level cache serves part of the traffic. This coefficient is fitted.
-spilled    The part that does not fit into the system-level cache (24 MB in the A18 Pro) either, by the same formula. It
-           takes the nominal bandwidth of memory. Only decoders have such large tensors.
+spilled    The part that does not even fit into the system-level cache (24 MB in the A18 Pro), by the same formula. It
+           is transferred at the nominal memory bandwidth. Only decoders have such large tensors.
 weights    Weights are read from memory once, in their stored form. A palette reduces traffic but not arithmetic.
 elsewhere  Entering and leaving the engine cost one dispatch each. Operations outside the engine take as long as their
-           arithmetic on the GPU or their traffic, whichever is slower (a roofline model, Williams et al. 2009).
+           arithmetic on the GPU or their traffic, whichever takes longer (a roofline model, Williams et al. 2009).
 
-Within the engine, arithmetic and traffic are added. If they overlapped perfectly, graphs that are left out of the fit
-would be predicted less accurately (see ``benchmarks.latency_variants``).
+Within the engine, the times of arithmetic and traffic are added. A model in which the two overlap perfectly predicts
+graphs that were left out of the fit less accurately (see ``benchmarks.latency_variants``).
 """
 
 from collections import defaultdict
@@ -41,7 +41,7 @@ class Coefficients:
     """Parameters of the model that can be fitted. All others are published figures (see ``devices``).
 
     Attributes:
-        stream: Bandwidth of streamed traffic, relative to the nominal bandwidth of memory.
+        stream: Bandwidth of streamed traffic, relative to the nominal memory bandwidth.
         compute: Arithmetic rate of convolutions, relative to the peak of the engine.
         elementwise: Fraction of elementwise traffic that remains after fusion.
         overhead: Fixed time per operation in seconds.
@@ -56,7 +56,7 @@ class Coefficients:
 
 
 def cost_kind(operation: OperationCost) -> CostKind:
-    """Return the kind of cost that an operation causes."""
+    """Return the kind of cost that an operation is counted as."""
     if operation.elsewhere:
         return "elsewhere"
     match operation.kind:
@@ -82,7 +82,7 @@ def bytes_beyond(operation: OperationCost, capacity: float) -> float:
 
 
 def operation_seconds(operation: OperationCost, device: Device, coefficients: Coefficients) -> float:
-    """Return how long one operation takes in seconds, without dispatches. Its ``count`` is ignored."""
+    """Return the time of a single operation in seconds, without dispatches. The operation's ``count`` is ignored."""
     if operation.elsewhere:
         traffic = operation.input_bytes + operation.output_bytes + operation.weight_bytes
         return max(operation.flops / device.gpu, traffic / device.memory)
@@ -103,7 +103,7 @@ def arithmetic_seconds(operation: OperationCost, device: Device, coefficients: C
 
 
 def traffic_seconds(operation: OperationCost, device: Device, coefficients: Coefficients) -> float:
-    """Return how long the engine's memory traffic for one operation takes in seconds: inputs, outputs and weights."""
+    """Return how long the engine takes to transfer an operation's inputs, outputs and weights, in seconds."""
     spilled = bytes_beyond(operation, max(device.cache, coefficients.on_chip))
     cached = bytes_beyond(operation, coefficients.on_chip) - spilled
     fused = coefficients.elementwise if cost_kind(operation) == "elementwise" else 1.0
@@ -113,9 +113,9 @@ def traffic_seconds(operation: OperationCost, device: Device, coefficients: Coef
 def dispatches(census: Census) -> int:
     """Count dispatches: one for the graph, and two for each sequence of consecutive operations outside the engine.
 
-    Operations that run outside the engine only because of their type do not interrupt it. In an fp16 export, these are
-    at the ends of the graph: the time embedding in fp32, and the conversion of inputs and outputs. An entry that
-    represents ``count`` equal operations counts as ``count`` separate sequences.
+    Operations that run outside the engine only because of their dtype do not interrupt the engine. In an fp16 export,
+    these operations are at the ends of the graph: the time embedding in fp32, and the conversion of inputs and outputs.
+    A census entry that represents ``count`` equal operations counts as ``count`` separate sequences.
     """
     sequences = [0]
     for operation in census.operations:
@@ -127,15 +127,15 @@ def dispatches(census: Census) -> int:
 
 
 def interrupts_engine(operation: OperationCost) -> bool:
-    """Return whether an operation runs outside the engine because of its kind or shape, and not because of its type.
+    """Return whether an operation runs outside the engine because of its kind or shape, rather than its dtype.
 
-    In ``elsewhere``, types are in capitals and kinds and shapes are not.
+    The two cases can be distinguished because only dtypes are written in capitals in ``elsewhere``.
     """
     return operation.elsewhere != operation.elsewhere.upper()
 
 
 def milliseconds_by_kind(census: Census, device: Device, coefficients: Coefficients) -> dict[CostKind, float]:
-    """Return the latency of one evaluation of the graph in milliseconds, by kind of cost."""
+    """Return the milliseconds that each kind of cost contributes to the latency of one evaluation of the graph."""
     seconds: defaultdict[CostKind, float] = defaultdict(float)
     for operation in census.operations:
         seconds[cost_kind(operation)] += operation.count * operation_seconds(operation, device, coefficients)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pocketdit.backbones.spec import DiTSpec
     from pocketdit.config.experiment import Experiment
 
-UNITS = "CPU_AND_NE"  # compute units that predictions assume; the paper does not state which it used
-AS_MEASURED = "no bundle: assumed to take as long as the same network takes in the format in which it was measured"
+UNITS = "CPU_AND_NE"  # compute units that predictions assume; the paper does not say which ones it used
+AS_MEASURED = "no bundle: assumed to take as long as in the format in which this network was measured"
 
 
 def cost_of_point(
@@ -37,15 +37,15 @@ def cost_of_point(
 ) -> Cost:
     """Return the measured cost of an operating point in one format or, if it was not measured, the predicted cost.
 
-    The prediction is based on the newest bundle in this format, on the newest one in another format, whose operations
-    are the same, or on the description of the network.
+    The prediction is based on the newest bundle in this format. If there is no such bundle, it is based on a bundle in
+    another format, which has the same operations, or else on the description of the network.
 
     Args:
         point: The operating point.
         target: The format of the bundle.
         device: Name of the device.
         bundles: Bundles for this image size, newest first.
-        experiment: Configuration of the run that all runs derive from.
+        experiment: Configuration of the run to deploy, which the other runs quantize.
         size: Image height and width in pixels.
 
     Raises:
@@ -120,7 +120,7 @@ def _cost_from_bundle(bundle: Bundle, device: Device) -> Cost:
 
 
 def census_from_description(experiment: "Experiment", width: float, size: tuple[int, int]) -> Census:
-    """Take the census of an export with default settings, in fp16.
+    """Return the census that an fp16 export with default settings would have.
 
     Raises:
         ConfigError: The network does not support the size.

@@ -1,4 +1,4 @@
-"""The runs among which a recommendation chooses, with their bits per weight."""
+"""The runs that ``lightning recommend`` compares, with their bits per weight."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ def bits_of(folder: RunFolder) -> float:
 
 
 def runs_to_deploy(runs: Path, folder: RunFolder) -> Mapping[str, float]:
-    """Return the bits per weight of a run and of all runs that quantize it, by their full names.
+    """Map the full names of a run and of all runs that quantize it to their bits per weight.
 
     Quantized runs that cannot be read are left out.
     """

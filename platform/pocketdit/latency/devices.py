@@ -1,4 +1,4 @@
-"""Published figures for devices, with their sources. The cost model is only calibrated on the iPhone 16 Pro Max."""
+"""Published figures for devices, with their sources. The cost model is calibrated only on the iPhone 16 Pro Max."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,19 +23,19 @@ DISPATCH = 0.23e-3
 
 @dataclass(frozen=True)
 class Device:
-    """A device with a Neural Engine, or one whose speed is known relative to such a device.
+    """A device with a Neural Engine, or a device whose speed relative to such a device is known.
 
     Attributes:
         name: Name on the command line.
         title: Name in tables and plots.
         peak: Peak of the Neural Engine in fp16 FLOP/s. From the A17 on, this is half of Apple's TOPS figure, which
             counts int8 operations (M4: 38 TOPS are 19 TFLOP/s in fp16; maderix).
-        memory: Nominal bandwidth of memory in bytes/s.
+        memory: Nominal memory bandwidth in bytes/s.
         gpu: Peak of the GPU in fp32 FLOP/s, for operations outside the engine.
         cache: Size of the system-level cache in bytes.
-        speed: How many times faster the device is than ``peak``, ``memory`` and ``gpu`` imply. It is only used for
-            devices of which only the ratio of two published latencies is known.
-        formats: Names of the formats of bundles that run on its engine (see ``formats.FORMATS``).
+        speed: Factor by which the device is faster than ``peak``, ``memory`` and ``gpu`` imply. It differs from 1 only
+            for devices that are described by another device's figures and the ratio of two published latencies.
+        formats: Names of the bundle formats that run on the device (see ``formats.FORMATS``).
         calibrated: Whether the cost model was fitted to measurements on this device. For other devices, the figures
             above are used to extrapolate.
     """
@@ -57,8 +57,8 @@ class Device:
 # memory  LPDDR5X-7500, LPDDR5-6400 and LPDDR4X-4266 with a bus of 64 bits in iPhones and 128 bits in Macs. Apple states
 #         68 GB/s for the M1, 100 GB/s for the M2 and M3, and 120 GB/s for the M4.
 # gpu     Number of cores x 256 FLOP per cycle x clock rate (about 1.3 to 1.6 GHz).
-# cache   Wikipedia's articles on the A14 to A18 and the M1. The sizes of the M2 to M4 are not published; that of the M1
-#         is used.
+# cache   Wikipedia's articles on the A14 to A18 and the M1. The cache sizes of the M2 to M4 are not published, so they
+#         are assumed to be the same as in the M1.
 #
 # The A19, A19 Pro and M5 are missing, because Apple has not published the rates of their Neural Engines.
 APPLE = (

@@ -22,7 +22,7 @@ class Variant:
     Attributes:
         title: Name in tables.
         free: Names of the fitted coefficients.
-        start: Initial values of the fitted coefficients, and values of the others.
+        start: Initial values of the fitted coefficients, and constant values of all others.
         latency: Function that predicts the latency of a graph in milliseconds from its census, the device and the
             coefficients.
     """
@@ -41,9 +41,9 @@ class Fit:
         free: Names of the fitted coefficients.
         coefficients: All coefficients.
         residuals: Error for each graph that was used for the fit.
-        left_out: Error for each of these graphs, with a fit to the others.
-        scaling: Error of the extrapolation to each other device for which a latency is published, beyond the error for
-            a similar graph on the calibrated device.
+        left_out: Error for each of these graphs if the coefficients are fitted to all other graphs.
+        scaling: For each other device with a published latency, the error of extrapolating to this device, in addition
+            to the error for a similar graph on the calibrated device.
     """
 
     free: tuple[str, ...]
@@ -86,7 +86,7 @@ def fit_coefficients(
 def leave_one_out(
     censuses: Mapping[str, Census], measured: Mapping[str, float], device: Device, variant: Variant
 ) -> dict[str, float]:
-    """Predict the latency of each graph in milliseconds, with a fit to all other graphs."""
+    """Predict the latency of each graph in milliseconds with coefficients that are fitted to all other graphs."""
     predictions = {}
     for name, census in censuses.items():
         others = [other for other in censuses if other != name]
@@ -96,18 +96,18 @@ def leave_one_out(
 
 
 def conformal_error(errors: Sequence[float], coverage: float = COVERAGE) -> float:
-    """Return a bound that the next error does not exceed with at least the probability ``coverage``.
+    """Return a bound that the next error does not exceed with a probability of at least ``coverage``.
 
-    Of n + 1 exchangeable errors, the last one has each rank with the same probability, so it is at most the k-th
-    smallest of the others with the probability k / (n + 1). This does not depend on the distribution of the errors
-    (split conformal prediction, Vovk et al. 2005).
+    Of n + 1 exchangeable errors, the last error has each rank with the same probability. With probability k / (n + 1),
+    it is therefore at most the k-th smallest of the other errors, whatever the distribution of the errors is (split
+    conformal prediction, Vovk et al. 2005).
 
     Args:
         errors: Known errors. Their signs are ignored.
-        coverage: The probability.
+        coverage: Required probability.
 
     Returns:
-        The smallest sufficient absolute error, or infinity if there are too few known errors.
+        The bound on the absolute error, or infinity if there are too few known errors.
     """
     rank = math.ceil(coverage * (len(errors) + 1) - 1e-9)
     return sorted(map(abs, errors))[rank - 1] if rank <= len(errors) else math.inf
@@ -116,9 +116,9 @@ def conformal_error(errors: Sequence[float], coverage: float = COVERAGE) -> floa
 def prediction_interval(
     census: Census, device: Device, fit: Fit, coverage: float = COVERAGE
 ) -> tuple[float, float, float]:
-    """Predict the latency of a graph in milliseconds, with a prediction interval from left-out errors.
+    """Predict the latency of a graph in milliseconds, with a prediction interval that is based on the left-out errors.
 
-    For a device that the model is not calibrated on, the interval also covers the error of the extrapolation, which is
+    For a device on which the model is not calibrated, the interval also covers the error of the extrapolation, which is
     assumed to be independent of the error for the graph.
 
     Returns:

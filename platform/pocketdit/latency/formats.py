@@ -1,17 +1,17 @@
-"""Formats of bundles that can be recommended."""
+"""The bundle formats that ``lightning recommend`` compares."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format of bundles.
+    """A bundle format.
 
     Attributes:
         name: Name of the export target, and of its YAML file in ``experiments/export/``.
         title: Name in tables.
         stores_palettes: Whether palettized weights are stored as palettes. Otherwise, they are stored in fp16.
-        measured_by: Command that measures a bundle on a device, without its operands. Empty if there is none.
+        measured_by: Name of the command that measures a bundle on a device. Empty if there is no such command.
         note: Note on predictions for this format.
     """
 
@@ -22,14 +22,14 @@ class Format:
     note: str = ""
 
 
-# In order of preference between equal candidates.
+# If several candidates are otherwise equal, the format that comes first is preferred.
 FORMATS = (
     Format("coreml", "Core ML", measured_by="latency"),
     Format(
         "coreai",
         "Core AI",
-        note="Core AI requires iOS 27 or macOS 27; its latency is predicted as if it were Core ML, because none is "
-        "published",
+        note="Core AI requires iOS 27 or macOS 27; its latency is predicted as if it were Core ML, because no Core AI "
+        "latencies have been published",
     ),
     Format(
         "litert",

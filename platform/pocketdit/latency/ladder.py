@@ -1,4 +1,4 @@
-"""Measured latencies from the paper's Fig. 3, which the cost model is fitted to, and censuses of our exports."""
+"""Measured latencies from the paper's Fig. 3, to which the cost model is fitted, and censuses of exported graphs."""
 
 from pathlib import Path
 
@@ -20,9 +20,10 @@ TITLES = {
 def load_census(name: str) -> Census:
     """Load the census of one of the graphs in ``TITLES``.
 
-    The graphs were exported in fp16 for images of 1024x1024 pixels. Equal operations are merged. (A) has 40 layers, (B)
-    and (C) have 8, 20 and 10, and (D) has 9, 11 and 10, all of 1024 channels, which agrees better with the latencies
-    than the depths of ``experiments/paper/ladder_*.yaml`` (see ``benchmarks.latency_readings``).
+    The graphs were exported in fp16 for images of 1024x1024 pixels. Equal operations are merged. (A) has 40 layers. The
+    three levels of (B) and (C) have 8, 20 and 10 layers, and the levels of (D) have 9, 11 and 10. All layers have 1024
+    channels. These depths agree better with the measured latencies than the depths in
+    ``experiments/paper/ladder_*.yaml`` (see ``benchmarks.latency_readings``).
 
     Raises:
         RunError: The census cannot be read.

@@ -1,4 +1,4 @@
-"""Measure latency with the benchmarker of coremltools, on this Mac or on an iPhone that is connected to it.
+"""Measure latency with coremltools' benchmarker, on this Mac or on an iPhone that is connected to it.
 
 This requires macOS. Measuring on an iPhone also requires Xcode 16 and a development team, which signs the app that runs
 the packages.
@@ -42,7 +42,7 @@ def measure(bundle: Bundle, package: str, settings: Latency) -> LatencyRecord:
 
 
 async def _time_package(path: Path, settings: Latency) -> tuple[list[float], str, str]:
-    """Return how long each evaluation took in milliseconds, and the name and system that the device reports."""
+    """Return the duration of each evaluation in milliseconds, and the name and system that the device reports."""
     import coremltools as ct
     from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
 

@@ -57,7 +57,7 @@ def _threads_text(threads: int) -> str:
 
 
 def _cpu_name() -> str:
-    """Return the name of the processor. On Linux, Python only knows its architecture, so /proc/cpuinfo is read."""
+    """Return the processor's name. On Linux, Python reports only the architecture, so /proc/cpuinfo is read."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

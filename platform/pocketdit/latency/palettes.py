@@ -6,7 +6,7 @@ from pocketdit.export.common.census import Census
 
 
 def with_palettes(census: Census, bits: float) -> Census:
-    """Return the same graph with the convolutions' weights stored as palettes of ``bits`` per weight (supplement C)."""
+    """Return the census after palettizing the convolutions' weights to ``bits`` bits per weight (supplement C)."""
     operations = tuple(
         replace(o, weight_bytes=round(o.weight_bytes * bits / o.weight_bits), weight_bits=bits)
         if o.kind in ("conv", "conv_transpose") and o.weight_bits

@@ -24,13 +24,13 @@ SPREAD = f"{COVERAGE:.0%} prediction interval"
 class Prediction:
     """The predicted latency of one evaluation, in milliseconds.
 
-    For devices that the model was not calibrated on, the prediction is extrapolated, and the interval is wider.
+    For devices on which the model was not calibrated, the prediction is extrapolated, and the interval is wider.
 
     Attributes:
-        milliseconds: Predicted milliseconds.
+        milliseconds: Predicted latency.
         low: Lower end of the prediction interval.
         high: Upper end of the prediction interval.
-        by_kind: Milliseconds per kind of cost.
+        by_kind: Contribution of each kind of cost.
     """
 
     milliseconds: float

@@ -12,7 +12,7 @@ from pocketdit.counts import counted
 from pocketdit.errors import ConfigError
 from pocketdit.tracking.journal import read_metrics
 
-# Benchmarks by their names in evaluation results, in order of preference.
+# Names of benchmarks in evaluation results, in order of preference.
 _PREFERRED = ("geneval", "dpg", "t2i-compbench", "clip-score", "fd")
 
 
@@ -40,8 +40,8 @@ class OperatingPoint:
     def evaluations_per_step(self) -> float:
         """Average number of network evaluations per sampling step.
 
-        Guidance takes two evaluations, with and without text. Heun's method doubles this number in all steps
-        but the last.
+        Guidance requires two evaluations, one with and one without text. Heun's method doubles the number of
+        evaluations in every step except the last.
         """
         slopes = (2 * self.steps - 1) / self.steps if self.sampler == "heun" else 1
         return slopes * (1 if self.guidance == 1 else 2)
@@ -53,11 +53,11 @@ class EvaluatedScore:
 
     Attributes:
         evaluation: Name of the evaluation.
-        metric: Name of the metric, which consists of the benchmark and, in parentheses, the judge.
+        metric: Name of the metric: the benchmark, followed by the judge in parentheses.
         higher_is_better: Whether a higher value is better.
         value: The score.
         images: Number of images that were scored.
-        provenance: Origin and sampling settings of the images, by prompt set.
+        provenance: Origin and sampling settings of the images of each prompt set.
     """
 
     evaluation: str
@@ -76,7 +76,7 @@ class Quality:
         metric: Name of the metric.
         source: Description of the source of the values.
         higher_is_better: Whether a higher value is better.
-        values: Values by operating point.
+        values: Value at each operating point.
     """
 
     metric: str
@@ -86,7 +86,7 @@ class Quality:
 
 
 class _Group(NamedTuple):
-    """The properties in which scores must agree to be comparable."""
+    """The properties that scores must share to be comparable."""
 
     metric: str
     evaluation: str
@@ -101,7 +101,7 @@ def quality_from_scores(scores: Sequence[EvaluatedScore], runs: Mapping[str, flo
 
     Args:
         scores: Scores of all runs, oldest first. A newer score replaces an older one for the same operating point.
-        runs: Bits per weight of the runs whose scores are compared, by their full names.
+        runs: Mapping from the full names of the runs whose scores are compared to their bits per weight.
         metric: Name of a metric or of its benchmark. If it is empty, the preferred metric among those with the most
             widths is chosen.
 
@@ -140,10 +140,11 @@ def quality_from_scores(scores: Sequence[EvaluatedScore], runs: Mapping[str, flo
 
 
 def operating_point_of(provenance: Mapping[str, Mapping[str, Any]], runs: Mapping[str, float]) -> OperatingPoint | None:
-    """Return the operating point at which the images of one of the runs were generated.
+    """Return the operating point at which one of the runs generated the evaluated images.
 
     Returns:
-        The operating point, or None for images of other runs and for prompt sets with different operating points.
+        The operating point, or None if other runs generated the images or the prompt sets have different operating
+        points.
     """
     points = {
         OperatingPoint(

@@ -1,4 +1,4 @@
-"""Recommend the best width, number of sampling steps, bits and format within limits on latency and memory."""
+"""Recommend the best width, number of sampling steps, bits per weight and format within latency and memory limits."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -40,8 +40,10 @@ def recommend(settings: Recommend, scores: Sequence[EvaluatedScore]) -> None:
         scores: Evaluation scores of all runs, oldest first.
 
     Raises:
-        ConfigError: The device or the format is unknown, or the run does not have the metric or support the image size.
-        RunError: No quality is recorded for the run, or no candidate fits. In the latter case, the table is printed.
+        ConfigError: The device or the format is unknown, the run was not evaluated with the metric, or the run does not
+            support the image size.
+        RunError: No quality is recorded for the run, or no candidate fits. In the latter case, the table is printed
+            first.
     """
     folder = find(settings.runs, settings.run)
     experiment = load_experiment(folder)
@@ -66,9 +68,9 @@ def recommend(settings: Recommend, scores: Sequence[EvaluatedScore]) -> None:
     if best is None:
         fastest = next(candidate for candidate in candidates if candidate.quality is not None)
         raise RunError(
-            f"no candidate fits: the fastest with a recorded quality, width {fastest.point.width:g} with "
-            f"{counted(fastest.point.steps, 'sampling step')}, takes {fastest.step_ms:.1f} ms per step, "
-            f"{fastest.image_ms:.0f} ms per image and {fastest.cost.memory / 1e6:.1f} MB of memory"
+            f"no candidate fits: the fastest candidate with a recorded quality (width {fastest.point.width:g}, "
+            f"{counted(fastest.point.steps, 'sampling step')}) takes {fastest.step_ms:.1f} ms per step and "
+            f"{fastest.image_ms:.0f} ms per image, and needs {fastest.cost.memory / 1e6:.1f} MB of memory"
         )
     point = best.point
     print(
@@ -79,7 +81,7 @@ def recommend(settings: Recommend, scores: Sequence[EvaluatedScore]) -> None:
 
 
 def formats_of(settings: Recommend) -> tuple[Format, ...]:
-    """Return the formats to compare: those of the device, or the requested one.
+    """Return the formats to compare: the requested format or, by default, all formats that run on the device.
 
     Raises:
         ConfigError: The requested format is unknown or does not run on the device.
@@ -88,7 +90,7 @@ def formats_of(settings: Recommend) -> tuple[Format, ...]:
     names = device.formats if device else tuple(item.name for item in FORMATS)
     if settings.format and settings.format not in names:
         raise ConfigError(
-            f"format={settings.format}: not a format for device={settings.device}"
+            f"format={settings.format}: not supported by device={settings.device}"
             f"{did_you_mean_or_all(settings.format, names)}"
         )
     return formats_for((settings.format,) if settings.format else names)
@@ -123,9 +125,10 @@ def recorded_quality(
 def unevaluated_points(
     experiment: "Experiment", run: str, runs: Mapping[str, float], quality: Quality, palettes: bool
 ) -> list[OperatingPoint]:
-    """Return the networks without a recorded quality, with the sampling settings of the run.
+    """Return an operating point with the run's sampling settings for each network without a recorded quality.
 
-    They include every width of the run and, with ``palettes``, every width with palettes, which may not exist yet.
+    All widths of the run are considered. If ``palettes`` is set, all widths with palettized weights are considered too,
+    even if they have not been quantized yet.
     """
     sampling = experiment.sampling
     recorded = {(point.width, point.bits < FP16_BITS) for point in quality.values}
@@ -140,7 +143,7 @@ def unevaluated_points(
 
 
 def hints(candidates: Sequence[Candidate], folder: RunFolder) -> list[str]:
-    """Return commands that record the quality of the networks without one."""
+    """Return one line per network without a recorded quality, with the command that evaluates or quantizes it."""
     lines = []
     for point in dict.fromkeys(candidate.point for candidate in candidates if candidate.quality is None):
         if point.run:
@@ -149,7 +152,7 @@ def hints(candidates: Sequence[Candidate], folder: RunFolder) -> list[str]:
         else:
             words = (f"backbone.widths=[{point.width:g}]", setting("parents.start", folder.name))
             command = command_line("run", QUANTIZATION, *words)
-            lines.append(f"width {point.width:g} was not quantized and evaluated; quantize it with: {command}")
+            lines.append(f"width {point.width:g} was neither quantized nor evaluated; quantize it with: {command}")
     return sorted(lines)
 
 

@@ -15,7 +15,7 @@ def report(
     candidates: Sequence[Candidate], best: Candidate | None, quality: Quality, settings: Recommend,
     size: tuple[int, int],
 ) -> str:  # fmt: skip
-    """Return tables of all candidates, with predicted and measured latencies in separate tables, and notes."""
+    """Return separate tables for the candidates with predicted and measured latencies, followed by notes."""
     device = DEVICES.get(settings.device)
     blocks = [f"{device.title if device else settings.device}, {size[0]}x{size[1]}; {limits_text(settings)}"]
     for kind in ("predicted", "measured"):
@@ -24,7 +24,7 @@ def report(
             blocks.append(f"{kind} latency\n{table(chosen, best, quality, settings)}")
     notes = [
         f"{quality.metric}: {'higher' if quality.higher_is_better else 'lower'} is better; {quality.source}",
-        f'intervals: {SPREAD} for predictions; "fits" is likely or unlikely if a limit lies within the interval',
+        f'intervals: {SPREAD} for predictions; "fits" says likely or unlikely if a limit lies within the interval',
         "MB: lower bound on memory, from the weights and the largest operation",
     ]
     if any(candidate.cost.decoder == 0 for candidate in candidates):

@@ -12,8 +12,8 @@ from pocketdit.latency.records import LatencyRecord, add_record, content_hash, l
 from pocketdit.latency.settings import Latency
 
 OTHER_DEVICE = "extrapolated: scaled from the iPhone 16 Pro Max with published figures, without measurements"
-OTHER_ENGINE = "extrapolated: scaled from the iPhone 14 Pro with one published ratio for an 8-bit U-Net"
-SMALL_GRAPH = "extrapolated: the graph is far smaller than those in the fit; fixed costs may be larger than predicted"
+OTHER_ENGINE = "extrapolated: scaled from the iPhone 14 Pro by the published latency ratio of one 8-bit U-Net"
+SMALL_GRAPH = "extrapolated: the fit has no graph nearly as small as this one; fixed costs may be higher than predicted"
 
 
 def prediction_caveats(census: Census, device: Device) -> str:
@@ -37,7 +37,7 @@ def bundle_censuses(bundle: Bundle) -> dict[str, Census]:
 
 
 def predicted_record(bundle: Bundle, package: str, census: Census, device: Device) -> LatencyRecord:
-    """Predict one evaluation on the Neural Engine.
+    """Predict the latency of one evaluation of a package on the Neural Engine, and return a record of the prediction.
 
     For the transformer, the hash in the record is the hash of the census file.
     """
@@ -54,7 +54,7 @@ def predict_bundle(bundle: Bundle, settings: Latency) -> str:
     """Record a prediction for each package.
 
     Returns:
-        Tables of all records, and the share of each kind of cost.
+        Tables of all records, and the percentage that each kind of cost contributes to the predictions.
     """
     device = find_device(settings.device or DEVICE)
     lines = []

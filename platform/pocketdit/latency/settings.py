@@ -43,7 +43,7 @@ class Latency:
         device: Device to predict for, by default the calibrated device. With ``measure``, the name under which the
             measurements are recorded, by default the name that the device reports.
         measure: Where to measure instead of predicting: on this machine ("mac") or on a connected phone ("iphone").
-        units: Compute units of Core ML.
+        units: Core ML's compute units.
         iterations: Number of timed evaluations, after one warm-up evaluation.
         team: Apple development team that signs the app for running packages on an iPhone.
     """
@@ -62,7 +62,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Limits:
-    """Upper limits, which are infinite by default.
+    """Upper limits on latency and memory, which are infinite by default.
 
     Attributes:
         step_ms: Latency of one sampling step in milliseconds.

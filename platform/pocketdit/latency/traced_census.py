@@ -17,7 +17,7 @@ from pocketdit.backbones.spec import BackboneSpec
 from pocketdit.export.common.census import DATA_MOVEMENT, Census, OperationCost
 from pocketdit.mobile.build import build_mobile_form
 
-# Core ML's names for PyTorch functions whose names differ.
+# Core ML's names of the operations that PyTorch names differently.
 _KINDS = {
     "conv2d": "conv", "conv_transpose2d": "conv_transpose", "mean": "reduce_mean", "cat": "concat", "chunk": "split",
     "flatten": "reshape", "view": "reshape", "getitem": "slice_by_index", "_pad": "pad", "square": "mul",
@@ -35,7 +35,7 @@ def trace_census(
         spec: Description of the supernet.
         width: Width of the sub-network.
         latent_size: Latent height and width.
-        text_tokens: Number of text tokens, including the learned token.
+        text_tokens: Number of text tokens, including the learned null token.
         **mobile_options: Further arguments of ``build_mobile_form``.
 
     Raises:
@@ -65,7 +65,7 @@ def trace_module(module: nn.Module, *inputs: Tensor, **keywords: Any) -> Census:
 
 
 class _Recorder(TorchFunctionMode):
-    """Record all functions that return tensors. Functions that are called by other functions are not recorded."""
+    """Records all calls of functions that return tensors, except calls inside other recorded functions."""
 
     def __init__(self, constants: set[int]) -> None:
         super().__init__()

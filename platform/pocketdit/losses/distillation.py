@@ -38,8 +38,8 @@ def feature_loss(projected: Tensor, teacher: Tensor) -> Tensor:
 def task_weight(time: Tensor, mean: float, spread: float, reading: Literal["density", "cdf"]) -> Tensor:
     """Compute alpha_t of the operator S in Eq. 8, the weight of the task loss at each time.
 
-    The teacher's loss has the weight 1 - alpha_t. The paper does not define S, so there are two interpretations.
-    "density" follows SnapGen as described by secondary sources, and "cdf" follows a different description.
+    The teacher's loss has the weight 1 - alpha_t. The paper does not define S, so this function implements two
+    interpretations. "density" follows secondary sources that describe SnapGen, and "cdf" is an alternative.
 
     - "density" is the logit-normal density of t, where logit t ~ N(mean, spread^2), divided by its maximum. The task
       loss has the highest weight where training times are densest: at t = 0.5 for a mean of 0 and a spread of 1, and at
@@ -70,8 +70,8 @@ def task_weight(time: Tensor, mean: float, spread: float, reading: Literal["dens
     mode = density_mode(mean, spread)
     log_maximum = -(((mode - mean) / spread) ** 2) / 2 + abs(mode) + 2 * math.log1p(math.exp(-abs(mode)))
     log_weight = -((logit - mean) / spread).square() / 2 - log_noise - log_signal - log_maximum
-    # At both ends, the density goes to 0 because the Gaussian decays faster than 1 / (t (1 - t)) grows. Floating-point
-    # arithmetic would give inf - inf.
+    # At both ends, the density goes to 0 because the Gaussian decays faster than 1 / (t (1 - t)) grows. The expression
+    # above would evaluate to NaN (inf - inf).
     return torch.where((time > 0) & (time < 1), log_weight.exp(), 0.0)
 
 

@@ -14,8 +14,8 @@ def matching_gradient(x: Tensor, real: Tensor, fake: Tensor, floor: float = 1e-6
 
     Args:
         x: The student's data x_0, (B, ...).
-        real: The teacher's estimate of the data behind the noised x, (B, ...).
-        fake: The critic's estimate of the same data, (B, ...).
+        real: The teacher's estimate of the data, predicted from the noised x, (B, ...).
+        fake: The critic's estimate of the data, predicted from the same noised x, (B, ...).
         floor: Lower bound of the mean.
 
     Returns:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-# Roughly one of 255 gray levels. The loss is quadratic for invisible errors and absolute for errors that blur an edge.
+# Roughly one of 255 gray levels. The loss is almost quadratic for smaller errors, which are invisible, and almost
+# linear for larger errors, such as blurred edges.
 CHARBONNIER_EPSILON = 0.01
 
 

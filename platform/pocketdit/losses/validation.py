@@ -19,11 +19,11 @@ def level_times() -> list[float]:
 def sample_ids(batch: Mapping[str, Any], batch_number: int) -> Tensor:
     """Return IDs (B,) for the samples of a validation batch.
 
-    If the batch has no ``"ids"``, they are derived from the batch number and the position in the batch.
+    If the batch has no ``"ids"``, they are derived from ``batch_number`` and each sample's position in the batch.
 
     Args:
         batch: The batch, with ``"ids"`` or ``"captions"``.
-        batch_number: Number of the batch, unique among all batches and ranks of a validation epoch.
+        batch_number: Batch index, which is unique among all batches and ranks of a validation epoch.
     """
     if "ids" in batch:
         ids: Tensor = batch["ids"]

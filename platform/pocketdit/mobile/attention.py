@@ -37,7 +37,7 @@ class MobileSelfAttention(nn.Module):
         query_chunk: Number of queries to process at a time; 0 processes all of them at once.
 
     Attributes:
-        heads: Size and groups of the heads. The block sets the groups.
+        heads: Size and grouping of the heads. The transformer block sets this attribute.
     """
 
     def __init__(self, width: int, head_dim: int, kv_heads: int, query_chunk: int) -> None:
@@ -143,10 +143,10 @@ class MobileSparseSelfAttention(MobileSelfAttention):
 
 
 class MobileCrossAttention(nn.Module):
-    """Cross-attention from image tokens to text tokens. The mask of the text is a bias on the logits.
+    """Cross-attention from image tokens to text tokens. The text mask is added to the logits as a bias.
 
     Attributes:
-        heads: Size and groups of the heads. The block sets the groups.
+        heads: Size and grouping of the heads. The transformer block sets this attribute.
     """
 
     def __init__(self, width: int, head_dim: int, text_width: int, kv_heads: int) -> None:

@@ -15,7 +15,7 @@ from pocketdit.mobile.unet import MobileUNet
 def build_mobile_form(
     network: Backbone, size: tuple[int, int], blockwise: Blockwise = "batched", query_chunk: int = 0
 ) -> tuple[nn.Module, MobileTextProjection]:
-    """Build the mobile form of a network of one width, which shares the memory of its matrices.
+    """Build the mobile forms of a single-width network and its text projection, sharing the memory of all matrices.
 
     Raises:
         ValueError: The network does not support the size, or its blocks cannot be batched.

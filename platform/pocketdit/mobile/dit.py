@@ -1,7 +1,7 @@
 """The mobile form of a network, for a single width and image size, and its text projection.
 
 Shape letters: B = batch, C = latent channels, h x w = latent sides, D = hidden size, N = image tokens, L = text tokens,
-including the learned token. The residual stream is always (B, D, 1, N).
+including the learned null token. The residual stream is always (B, D, 1, N).
 
 The names of modules and buffers appear in exported graphs.
 """
@@ -107,7 +107,7 @@ class MobileStage(nn.Module):
         self.register_buffer("sin", sin.T.contiguous(), persistent=False)
 
     def forward(self, x: Tensor, *context: Tensor) -> Tensor:
-        """Map x (B, D, 1, N) to (B, D, 1, N). ``context`` is the modulation, the text and the bias of the text."""
+        """Map x (B, D, 1, N) to (B, D, 1, N). ``context`` is the modulation, the text tokens and the text bias."""
         earlier: list[Tensor] = []
         first_skipped = len(self.blocks) - len(self.skips)
         for index, block in enumerate(self.blocks):
@@ -120,9 +120,9 @@ class MobileStage(nn.Module):
 
 
 class MobileTextProjection(nn.Module):
-    """Project the tokens of all text encoders to one width and put the learned token first. Runs once per image.
+    """Projects the tokens of all text encoders to one width and prepends the learned null token. Runs once per image.
 
-    Its outputs are inputs of ``MobileDiT``: the tokens, and the mask as a bias on the logits of cross-attention. The
+    The outputs are inputs of ``MobileDiT``: the tokens, and the mask as a bias on the logits of cross-attention. The
     bias is 0 for a real token and ``HIDDEN`` (-1e4) for padding.
     """
 
@@ -155,7 +155,7 @@ class MobileTextProjection(nn.Module):
 
 
 class MobileDiT(nn.Module):
-    """The mobile form of an ``ElasticDiT`` of one width, for latents of one size. The outputs agree up to rounding.
+    """The mobile form of a single-width ``ElasticDiT``, for latents of one size. Their outputs agree up to rounding.
 
     Args:
         spec: Description of the network, which must have a single width.
@@ -220,7 +220,7 @@ class MobileDiT(nn.Module):
         return c_skip * latents + c_out * output if preconditioned else output
 
     def run_stages(self, h: Tensor, *context: Tensor) -> Tensor:
-        """Run the stages like ``ElasticDiT._run_levels``. The convolutions between them use (B, D, height, width)."""
+        """Run the stages like ``ElasticDiT._run_levels``. Convolutions between the stages use (B, D, height, width)."""
         h = self.stages[0](h, *context)
         if len(self.stages) == 1:
             return h
@@ -249,7 +249,7 @@ def build_mobile(
 
 
 def build_text_projection(weights: Mapping[str, Tensor], spec: BackboneSpec) -> MobileTextProjection:
-    """Build the mobile form of the text projection from a network's state dict. The two share their matrices."""
+    """Build the mobile form of the text projection from a network's state dict, sharing the memory of the matrices."""
     with torch.device("meta"):
         text = MobileTextProjection(spec)
     parts = {name: value for name, value in weights.items() if name.startswith(TEXT_PREFIX)}

@@ -46,7 +46,7 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize x over ``axis``, where its size must be ``channels``."""
+        """Normalize x over ``axis``, which must have size ``channels``."""
         return normalize(x, self.axis, self.eps) * self.weight + self.bias
 
 

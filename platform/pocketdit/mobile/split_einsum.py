@@ -15,7 +15,7 @@ from torch import Tensor
 from pocketdit.backbones.neighborhood import block_edges
 
 HIDDEN = -1e4
-"""Bias on the logits of masked keys. It is representable in fp16, and its exponential is zero."""
+"""Bias on the logits of masked keys. It can be represented in fp16, and its exponential underflows to zero."""
 
 
 class Heads(NamedTuple):
@@ -23,7 +23,7 @@ class Heads(NamedTuple):
 
     Attributes:
         channels: Channels per head E.
-        interleaved: Whether query head h shares key/value head h mod G, instead of h // (H / G).
+        interleaved: Whether query head h uses key/value head h mod G instead of h // (H / G).
     """
 
     channels: int
@@ -31,7 +31,7 @@ class Heads(NamedTuple):
 
 
 def attend_one_head(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute the attention of one head. The softmax scale is already part of q, in the weights of its norm.
+    """Compute the attention of one head. The query norm has already multiplied q by the softmax scale.
 
     Args:
         q: Queries (B, E, h, N).
@@ -86,7 +86,7 @@ def gather_neighborhoods(x: Tensor, blocks: int, radius: int) -> Tensor:
     Args:
         x: Tensor (B, C, 1, N).
         blocks: Number of blocks, a divisor of N.
-        radius: Number of neighbors on each side.
+        radius: Number of neighboring blocks on each side.
 
     Returns:
         Tensor (B, C, blocks, (2 * radius + 1) * N / blocks).
@@ -108,8 +108,8 @@ def outside_bias(tokens: int, blocks: int, radius: int) -> Tensor:
 def batched_neighborhood(q: Tensor, k: Tensor, v: Tensor, heads: Heads, outside: Tensor, radius: int) -> Tensor:
     """Compute blockwise neighborhood attention for all blocks as one batch. All blocks must have the same size.
 
-    This takes two einsums per head instead of two per head and block. The drawback is that the first and last blocks
-    also compute the attention to neighbors outside the image, which is then masked.
+    This requires only two einsums per head, rather than two per head and block. The drawback is that the first and last
+    blocks also compute the attention to neighbors outside the image, which is then masked.
 
     Args:
         q: Queries (B, H * E, 1, N).
@@ -117,7 +117,7 @@ def batched_neighborhood(q: Tensor, k: Tensor, v: Tensor, heads: Heads, outside:
         v: Values (B, G * E, 1, N).
         heads: Size and groups of the heads.
         outside: Bias from ``outside_bias``.
-        radius: Number of neighbors on each side.
+        radius: Number of neighboring blocks on each side.
 
     Returns:
         Attention output (B, H * E, 1, N).

@@ -1,6 +1,6 @@
 """The mobile form of SnapGen's U-Net, for latents of one size.
 
-It consists of the layers of the trained network: convolutions are used as they are, linear layers become 1x1
+The mobile form reuses the layers of the trained network: convolutions are left unchanged, linear layers become 1x1
 convolutions on views of their weights, and attention is computed head by head (see ``split_einsum.py``).
 
 Shape letters: B = batch, C = channels, h x w = sides of a feature map, N = h * w, L = text tokens, H = query heads,
@@ -30,7 +30,7 @@ def as_pointwise(layer: nn.Module) -> nn.Conv2d:
 
 
 def as_channel_norm(layer: nn.Module) -> nn.Module:
-    """Return a LayerNorm over the channels of (B, C, 1, N). Other layers are returned unchanged."""
+    """Convert a LayerNorm to a norm over the channels of (B, C, 1, N), and return other layers unchanged."""
     if not isinstance(layer, nn.LayerNorm):
         return layer
     norm = ChannelNorm(layer.normalized_shape[0], axis=1, eps=layer.eps)
@@ -63,12 +63,12 @@ class HeadRMSNorm(nn.Module):
 
     Args:
         norm: diffusers' RMSNorm.
-        scale: The constant.
+        scale: Constant by which the normalized channels are multiplied.
     """
 
     def __init__(self, norm: nn.Module, scale: float = 1.0) -> None:
         super().__init__()
-        self.eps = float(norm.eps)  # type: ignore[arg-type]  # torch only knows modules and tensors
+        self.eps = float(norm.eps)  # type: ignore[arg-type]  # torch declares it as a module or a tensor
         self.weight = nn.Parameter(norm.get_parameter("weight")[:, None] * scale, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class HeadRMSNorm(nn.Module):
 
 
 class MobileAttention(nn.Module):
-    """Multi-query attention to the tokens themselves or, with a bias on the logits, to the text."""
+    """Multi-query self-attention or, with a bias on the logits, cross-attention to the text."""
 
     def __init__(self, layer: nn.Module, head_dim: int, query_chunk: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class MobileAttention(nn.Module):
 
 
 class MobileLayer(nn.Module):
-    """A transformer layer: self-attention at the lowest resolution, cross-attention, and a gated FFN."""
+    """A transformer layer: cross-attention, a gated FFN, and, at the lowest resolution, self-attention."""
 
     def __init__(self, layer: nn.Module, head_dim: int, query_chunk: int) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class MobileResidual(nn.Module):
         self.conv_shortcut = dict(block.named_children()).get("conv_shortcut")
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Map x (B, C, h, w) to (B, C', h, w), with the activated embedding (B, D, 1, 1) of the time."""
+        """Map x (B, C, h, w) to (B, C', h, w), given the activated time embedding (B, D, 1, 1)."""
         inner = self.conv1(F.silu(self.norm1(x))) + self.time_emb_proj(embedding)
         inner = self.conv2(F.silu(self.norm2(inner)))
         output: Tensor = (x if self.conv_shortcut is None else self.conv_shortcut(x)) + inner
@@ -177,7 +177,7 @@ class MobileStage(nn.Module):
 
 
 class MobileUNet(nn.Module):
-    """The mobile form of a ``UNet``. The outputs agree up to rounding.
+    """The mobile form of a ``UNet``. Their outputs agree up to rounding.
 
     Args:
         network: The trained network, whose weights are shared.
@@ -210,14 +210,14 @@ class MobileUNet(nn.Module):
         self.up = nn.ModuleList(MobileStage(stage, *options) for stage in unet.up_blocks)
 
     def forward(self, latents: Tensor, time: Tensor, text: Tensor, text_bias: Tensor) -> Tensor:
-        """Predict the velocity (B, C, h, w). The arguments are those of ``MobileDiT``."""
+        """Predict the velocity (B, C, h, w). The arguments are the same as for ``MobileDiT``."""
         if not self.spec.latent_std:
             return self.predict(latents, time, text, text_bias)
         c_in, c_skip, c_out = precondition(time, self.spec.latent_std)
         return c_skip * latents + c_out * self.predict(c_in * latents, time, text, text_bias)
 
     def predict(self, x: Tensor, time: Tensor, text: Tensor, text_bias: Tensor) -> Tensor:
-        """Run the layers."""
+        """Run the network without preconditioning."""
         angles = 1000.0 * time[:, None, None, None] * self.rates
         embedding = F.silu(self.time(torch.cat([angles.cos(), angles.sin()], dim=1)))
         x = self.conv_in(x)

@@ -1,4 +1,4 @@
-"""Map the weights of the training form to those of the mobile form, one to one.
+"""Map the weights of the training form one to one to the weights of the mobile form.
 
 Names are the same, except that the hidden size is removed from the names of parameters that the training form stores
 separately for each width:
@@ -7,8 +7,8 @@ separately for each width:
     *.tables.HIDDEN.offsets      *.table
     final_tables.HIDDEN.offsets  final_table
 
-``text.*`` belongs to the text projection. Matrices only gain axes of size 1, and convolutions do not change, so a
-quantized weight has the same palette in both forms. Two constants are folded into other parameters: the softmax scale
+``text.*`` are the weights of the text projection. Matrices only gain axes of size 1, and convolutions do not change, so
+a quantized weight has the same palette in both forms. Two constants are folded into other parameters: the softmax scale
 into the weight and bias of each query norm, and the 1 of adaLN's ``1 + scale`` into the tables.
 """
 

@@ -7,8 +7,8 @@ from pocketdit.errors import ConfigError
 from pocketdit.quantization.palette import stored_bits
 
 Ranking = Literal["relative", "mse"]
-"""How sensitive layers are found: by the mean squared error of their output (the paper), or by this error relative to
-the mean square of the output."""
+"""How a layer's sensitivity is measured. "mse" is the mean squared error of its output, as in the paper, and "relative"
+is this error divided by the mean square of the output."""
 
 
 def average_bits(weights: Mapping[str, int], bits: Mapping[str, int]) -> float:
@@ -22,7 +22,7 @@ def average_bits(weights: Mapping[str, int], bits: Mapping[str, int]) -> float:
 
 
 def require_reachable_average(weights: Mapping[str, int], target: float, low: int) -> None:
-    """Check that a target average can be reached.
+    """Check that a target for the average number of bits can be reached.
 
     Raises:
         ConfigError: The average is above the target even with ``low`` bits for all layers.

@@ -1,7 +1,7 @@
 """One-dimensional k-means over the values of a tensor in fp16.
 
-fp16 has at most 65,536 distinct values, so it is enough to count them. An iteration of Lloyd's algorithm then costs the
-same for ten thousand weights as for ten million.
+fp16 has at most 65,536 distinct values, so the algorithm needs only the number of times that each value occurs. An
+iteration of Lloyd's algorithm then takes as long for ten thousand weights as for ten million.
 
 Shape letters: V = distinct values in increasing order, K = clusters.
 """
@@ -49,9 +49,9 @@ def fit_centers(values: Points, counts: Points, clusters: int) -> Points:
 
     Lloyd's algorithm starts from centers whose density is proportional to the cube root of the density of the values,
     which is optimal for many clusters (Panter and Dite 1951). The density is estimated with a coarse histogram, which
-    resolves the tails, and with a fine histogram, which resolves the peak. The better result is kept. Then, as long as
-    this reduces the inertia, two clusters are merged where this costs the least, another cluster is split where this
-    gains the most, and Lloyd's algorithm runs again.
+    resolves the tails, and with a fine histogram, which resolves the peak. The better result is kept. Then the two
+    neighboring clusters that are cheapest to merge are merged, another cluster that benefits most from being split is
+    split, and Lloyd's algorithm runs again. This is repeated as long as it reduces the inertia.
 
     Args:
         values: Distinct values (V,) in increasing order.
@@ -59,7 +59,7 @@ def fit_centers(values: Points, counts: Points, clusters: int) -> Points:
         clusters: Number of centers K.
 
     Returns:
-        Centers (K,) in increasing order. If V <= K, every value is a center, and the last one is repeated.
+        Centers (K,) in increasing order. If V <= K, every value is a center, and the last center is repeated.
     """
     if len(values) <= clusters:
         return np.concatenate([values, np.repeat(values[-1:], clusters - len(values))])
@@ -86,7 +86,7 @@ def companded_centers(values: Points, counts: Points, clusters: int, bins: int) 
 def lloyd(values: Points, counts: Points, start: Points) -> Points:
     """Run Lloyd's algorithm from the centers ``start`` (K,) until it converges.
 
-    A cluster is a contiguous range of the sorted values, so its sums are differences of cumulative sums.
+    A cluster is a contiguous range of the sorted values, so a sum over a cluster is a difference of cumulative sums.
     """
     mass = np.concatenate([[0.0], np.cumsum(counts)])
     moment = np.concatenate([[0.0], np.cumsum(counts * values)])
@@ -103,7 +103,7 @@ def lloyd(values: Points, counts: Points, start: Points) -> Points:
 
 
 def move_one_center(values: Points, counts: Points, centers: Points) -> Points:
-    """Merge the two neighboring clusters that are cheapest to merge, and split the cluster that gains most from it."""
+    """Merge the two neighboring clusters that are cheapest to merge, and split the cluster that benefits most."""
     edges = np.concatenate([[0], np.searchsorted(values, (centers[1:] + centers[:-1]) / 2), [len(values)]])
     mass, moment, square = (np.concatenate([[0.0], np.cumsum(counts * values**power)]) for power in (0, 1, 2))
 
@@ -116,7 +116,7 @@ def move_one_center(values: Points, counts: Points, centers: Points) -> Points:
     first, last = edges[:-1], edges[1:]
     before = range_inertia(first, last)
     merged = int(np.argmin(range_inertia(first[:-1], last[1:]) - before[:-1] - before[1:]))
-    # A cluster is only ever split at its center.
+    # Clusters are split only at their centers.
     cut = np.clip(np.searchsorted(values, centers), first, last)
     gain = before - range_inertia(first, cut) - range_inertia(cut, last)
     gain[[merged, merged + 1]] = -np.inf

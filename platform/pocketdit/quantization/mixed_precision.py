@@ -34,8 +34,8 @@ def mixed_precision_palettes(
         low: Bits of insensitive layers.
         high: Bits of sensitive layers.
         weight_threshold: Layers with at most this many weights are not palettized.
-        gather: Function that sums measurements over all processes, so that they all allocate the same bits.
-        ranking: Error by which the most sensitive layers are found.
+        gather: Function that sums measurements over all processes, so that every process allocates the same bits.
+        ranking: Error that measures the sensitivity of a layer.
 
     Returns:
         The palette of each palettized layer, and the report.

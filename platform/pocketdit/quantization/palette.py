@@ -1,4 +1,4 @@
-"""Palettized weights, where every weight of a tensor is one of 2^bits values. The term comes from Core ML."""
+"""Palettized weights: each weight of a tensor has one of 2^bits shared values. "Palettized" is Core ML's term."""
 
 import json
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class Palette:
 
 
 def stored_bits(weights: int, bits: int) -> int:
-    """Return the size in bits of ``weights`` palettized weights, which have packed indices and an fp16 palette."""
+    """Return the size in bits of ``weights`` palettized weights, stored as packed indices and an fp16 palette."""
     return weights * bits + VALUE_BITS * (1 << bits)
 
 
@@ -75,7 +75,7 @@ def palettize(weight: Tensor, bits: int) -> Palette:
 
 
 def palettized_layers(network: nn.Module, weight_threshold: int) -> dict[str, nn.Module]:
-    """Return the linear and convolutional layers with more weights than the threshold, by name.
+    """Return the linear and convolutional layers with more weights than the threshold, each under its name.
 
     ``weight_threshold`` has the same meaning as in coremltools. In a small layer, the palette takes up most of the
     space that palettization saves.

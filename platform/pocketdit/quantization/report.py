@@ -25,7 +25,7 @@ class LayerReport:
         bits: Palette bits of the layer.
         error: Mean squared error of the layer's output, relative to the mean square of the output, when only this layer
             is quantized to the lower number of bits.
-        mse: The same mean squared error, not relative to the output.
+        mse: The same mean squared error, but not divided by the mean square of the output.
     """
 
     name: str
@@ -99,7 +99,7 @@ def build_report(
 
     Args:
         network: The network.
-        palettes: Palettes by layer name.
+        palettes: Palette of each layer.
         errors: Relative output error of each layer at ``low`` bits.
         mse: Mean squared output error of each layer at ``low`` bits.
         low: Bits of insensitive layers.
@@ -111,7 +111,7 @@ def build_report(
 
 
 def plot_sensitivity(report: QuantizationReport, path: Path) -> None:
-    """Plot the error of every layer as a PNG file, most sensitive layer first, colored by the number of bits."""
+    """Write a PNG bar chart of all layers' errors, most sensitive layer first, colored by the number of bits."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -144,7 +144,7 @@ def plot_sensitivity(report: QuantizationReport, path: Path) -> None:
 
 
 def short_name(name: str) -> str:
-    """Abbreviate the name of a layer, such as stages.1.blocks.0.attention.q to 1.0 attention.q."""
+    """Abbreviate a layer's name. For example, stages.1.blocks.0.attention.q becomes 1.0 attention.q."""
     parts = name.split(".")
     if parts[0] == "stages":
         return f"{parts[1]}.{parts[3]} {'.'.join(parts[4:]) if parts[2] == 'blocks' else 'skip ' + parts[4]}"

@@ -20,12 +20,12 @@ def output_errors(
 
     Args:
         network: The network. Its weights are restored after each measurement.
-        palettes: Palettes by layer name.
+        palettes: Palette of each layer.
         inputs: The network's arguments for each forward pass.
 
     Returns:
         For each layer, the sum of squared errors, the sum of squared outputs, and the number of outputs, (3,) in
-        float64. All are zero if the layer did not run.
+        float64. All three are zero if the layer did not run.
     """
     device = next(network.parameters()).device
     sums = {name: torch.zeros(3, dtype=torch.float64, device=device) for name in palettes}
